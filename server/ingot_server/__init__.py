@@ -1,0 +1,1 @@
+"""Ingot's server: the gRPC API, the workers and the embedded storage."""

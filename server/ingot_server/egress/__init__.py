@@ -1,0 +1,1 @@
+"""The guard all outgoing traffic goes through."""

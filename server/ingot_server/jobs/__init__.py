@@ -1,0 +1,1 @@
+"""Job records, leases, the feed of changes and the queue."""

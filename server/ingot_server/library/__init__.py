@@ -1,0 +1,1 @@
+"""What is stored: identities, manifests and blobs."""

@@ -1,0 +1,1 @@
+"""A worker's way from a URL to a committed media."""
