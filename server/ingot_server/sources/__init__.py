@@ -1,1 +1,34 @@
 """Where media come from, one module a source."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ingot.v1 import reason_pb2
+
+from ingot_server.errors import Failure
+from ingot_server.sources.http import HttpSource
+from ingot_server.sources.source import Identity, Source
+
+__all__ = ["SOURCES", "Identity", "Source", "pick"]
+
+SOURCES: Final[tuple[Source, ...]] = (HttpSource(),)
+"""All sources; the first that takes a URL has it, so the particular stand before the general."""
+
+
+def pick(url: str) -> tuple[Source, Identity]:
+    """The source that takes `url`, and what the URL names there. No I/O.
+
+    Raises Failure: INVALID_REQUEST for a URL that is broken, UNSUPPORTED_URL when no source takes
+    it.
+    """
+    for source in SOURCES:
+        identity = source.identify(url)
+        if identity is not None:
+            return source, identity
+    scheme = url.strip().partition(":")[0].lower()
+    raise Failure(
+        reason_pb2.REASON_UNSUPPORTED_URL,
+        f"No source takes `{scheme}:` URLs. Use a URL that begins with http:// or https://.",
+        violations={"url": f"has the scheme `{scheme}`; only http and https are taken"},
+    )

@@ -1,0 +1,174 @@
+"""Direct HTTP: the file itself is behind the URL.
+
+The key is the URL as RFC 3986, section 6, normalises it: two ways of writing one URL are one key,
+and nothing is merged that a server could tell apart.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final, NoReturn
+from urllib.parse import unquote_to_bytes
+
+import idna
+from ingot.v1 import reason_pb2
+
+from ingot_server.errors import Failure
+from ingot_server.sources.source import Identity
+
+MAX_URL_BYTES: Final = 8192
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+# RFC 3986, appendix B; the scheme must look like one, and `host:8080/...` has none.
+_PARTS: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?!\d+(?:[/?#]|$))"
+    r"(?://(?P<authority>[^/?#]*))?(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?",
+    re.DOTALL,
+)
+_AUTHORITY: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?")
+_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
+_ESCAPE_OR_OTHER: Final = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]")
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+class HttpSource:
+    """Takes every `http` and `https` URL; what is behind one may change."""
+
+    name: Final = "http"
+    mutable: Final = True
+
+    def identify(self, url: str) -> Identity | None:
+        normalised = normalise(url)
+        if normalised is None:
+            return None
+        return Identity(self.name, f"{self.name}:{normalised}", normalised, normalised)
+
+
+def normalise(url: str) -> str | None:
+    """`url` in its one form, in ASCII and without its fragment; None when its scheme is not HTTP's.
+
+    Literal addresses of the old kind (`0x7f.1`) stay as they are: the guard knows them all. Raises
+    Failure with INVALID_REQUEST for what is no URL, or is one that Ingot never takes.
+    """
+    text = url.strip(" \t\r\n")
+    if not text:
+        _refuse("is empty", "Give the URL of a media, such as https://example.com/clip.mp4.")
+    _check_length(text)
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
+        _refuse(
+            "has a control character or a line break inside",
+            "Remove it, or write it percent-encoded.",
+        )
+    if " " in text:
+        _refuse("has a blank inside", "Write it as %20.")
+    parts = _PARTS.fullmatch(text)
+    if parts is None:
+        _refuse("has no scheme", "Begin it with http:// or https://.")
+    scheme = parts["scheme"].lower()
+    if scheme not in DEFAULT_PORTS:
+        return None
+    authority = parts["authority"]
+    if not authority:
+        _refuse("has no host", f"Write it as {scheme}://HOST/PATH.")
+    path = _without_dot_segments(_percent_normalised(parts["path"])) or "/"
+    query = _percent_normalised(parts["query"] or "")
+    normalised = f"{scheme}://{_authority(authority, scheme)}{path}{'?' if query else ''}{query}"
+    _check_length(normalised)
+    return normalised
+
+
+def _authority(text: str, scheme: str) -> str:
+    if "@" in text:
+        _refuse("has user info before its host", "Remove the name and password and the `@`.")
+    parts = _AUTHORITY.fullmatch(text)
+    if parts is None:
+        _refuse("has a malformed host", "Write HOST, HOST:PORT or [IPV6]:PORT.")
+    host = parts["host"]
+    if not host:
+        _refuse("has no host", f"Write it as {scheme}://HOST/PATH.")
+    host = _ipv6(host[1:-1]) if host.startswith("[") else _name(host)
+    if not parts["port"]:
+        return host
+    port = int(parts["port"]) if re.fullmatch(r"[0-9]{1,9}", parts["port"]) else 0
+    if not 0 < port < 1 << 16:
+        _refuse(f"has the port {parts['port'][:20]!r}", "Use a number from 1 to 65535.")
+    return host if port == DEFAULT_PORTS[scheme] else f"{host}:{port}"
+
+
+def _ipv6(text: str) -> str:
+    try:
+        address = IPv6Address(text)
+    except AddressValueError:
+        address = None
+    if address is None or address.scope_id is not None:
+        _refuse("has a malformed IPv6 address", "Write it as in http://[2001:db8::1]/, no zone.")
+    # Python 3.13 began to write these this way, and a key must not depend on that (RFC 5952, 5).
+    mapped = address.ipv4_mapped
+    return f"[::ffff:{mapped}]" if mapped else f"[{address.compressed}]"
+
+
+def _name(host: str) -> str:
+    try:
+        name = unquote_to_bytes(host).decode().lower()
+        if not name.isascii():
+            mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
+            name = ".".join(
+                label if label.isascii() else idna.encode(label).decode()
+                for label in mapped.split(".")
+            )
+    except (idna.IDNAError, UnicodeError):
+        _refuse("has a host that is no domain name", "Correct it, or write it in its xn-- form.")
+    labels = name.removesuffix(".").split(".")
+    if len(name.removesuffix(".")) > 253 or any(len(label) > 63 for label in labels):
+        _refuse(
+            "has a host that is too long", "A name has at most 253 characters, 63 between dots."
+        )
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        _refuse(
+            "has a host that is no domain name",
+            "Between its dots stand letters, digits, `-` and `_`, at least one.",
+        )
+    return name
+
+
+def _percent_normalised(text: str) -> str:
+    """`text` with unreserved characters plain and all that may not stand in a URL encoded."""
+
+    def replace(match: re.Match[str]) -> str:
+        found = match[0]
+        if len(found) == 3:
+            character = chr(int(found[1:], 16))
+            return character if character in _UNRESERVED else found.upper()
+        return "".join(f"%{byte:02X}" for byte in found.encode())
+
+    return _ESCAPE_OR_OTHER.sub(replace, text)
+
+
+def _without_dot_segments(path: str) -> str:
+    """RFC 3986, section 5.2.4, for a path that is empty or absolute."""
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            del kept[max(1, len(kept) - 1) :]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in {".", ".."}:
+        kept.append("")
+    return "/".join(kept)
+
+
+def _check_length(text: str) -> None:
+    size = len(text.encode(errors="surrogatepass"))
+    if size > MAX_URL_BYTES:
+        _refuse(f"has {size} bytes", f"At most {MAX_URL_BYTES} are taken: use a shorter one.")
+
+
+def _refuse(problem: str, remedy: str) -> NoReturn:
+    raise Failure(
+        reason_pb2.REASON_INVALID_REQUEST,
+        f"The URL {problem}. {remedy}",
+        violations={"url": f"{problem}. {remedy}"},
+    )

@@ -1,0 +1,41 @@
+"""What a source is: something that knows its own URLs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What one URL names at its source, however the URL was written."""
+
+    source: str
+    """Name of the source."""
+    key: str
+    """Identity, `<source>:<id>`; every way of writing one media gives the same."""
+    url: str
+    """Canonical URL: the one that is fetched and shown."""
+    page_url: str
+    """Page for a person; equal to `url` when there is no other."""
+
+
+class Source(Protocol):
+    """One place that media come from.
+
+    Implementations are pure: they look at the URL and at nothing else.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short and lower-case, the same in keys, settings and logs."""
+
+    @property
+    def mutable(self) -> bool:
+        """Whether what is behind one URL may change, so that stored copies are revalidated."""
+
+    def identify(self, url: str) -> Identity | None:
+        """What `url` names here; None when it is not this source's.
+
+        Raises Failure with INVALID_REQUEST, `url` among its violations, for a URL that is broken.
+        """
