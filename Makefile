@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test check format generate lock bench
+.PHONY: help install up demo test check format generate lock release bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -31,7 +31,10 @@ check: install-dev ## Lint, types, import rules, contract, generated code
 	buf lint
 	buf format --diff --exit-code
 	hadolint Dockerfile
-	./check-generated.sh
+	buf breaking --against proto/released.binpb
+	generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && clients/generate.sh "$$generated" && \
+		diff -r "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
+		diff -r "$$generated/clients/python/buf" clients/python/buf
 
 format: install-dev ## Format all code
 	ruff check --fix
@@ -39,15 +42,15 @@ format: install-dev ## Format all code
 	buf format --write
 
 generate: install-dev ## Generate the stubs from proto/
-	rm -rf clients/python/ingot/v1 clients/python/buf
-	buf generate
-	@# Typed stubs of modules without a service say nothing.
-	find clients/python -name '*_pb2_grpc.pyi' | while read -r stub; do [ -e "$${stub%i}" ] || rm "$$stub"; done
+	clients/generate.sh
 
 lock: install-dev ## Resolve the dependencies anew
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client server/pyproject.toml requirements/build.in -o requirements/server.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client --no-emit-package ingot-server -c requirements/server.txt --group dev -o requirements/dev.txt
+
+release: install-dev ## Fix the contract: what is in proto/ now can no longer be broken
+	buf build --exclude-source-info --path proto/ingot --output proto/released.binpb
 
 bench: install-dev ## Measure; prints ratios
 	$(VENV)/python -m bench

@@ -1,0 +1,13 @@
+"""Runs the measurements that are named, all of them when none is."""
+
+import asyncio
+import importlib
+import sys
+
+NAMES = ("get_media", "ingest_throughput", "worker_memory", "ingest_latency", "start_up")
+
+for name in sys.argv[1:] or NAMES:
+    if name not in NAMES:
+        sys.exit(f"bench: there is no {name!r}; there are {', '.join(NAMES)}")
+    print(f"\n{name}: {importlib.import_module(f'bench.{name}').__doc__.splitlines()[0]}")
+    asyncio.run(importlib.import_module(f"bench.{name}").main())

@@ -1,0 +1,61 @@
+"""From `ingot-server up` to SERVING, on an empty data directory and on one with 100,000 media.
+
+The media are manifests written into the bucket as a commit writes them, all of the same small blob.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from google.protobuf.json_format import MessageToJson
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.identity import media_id
+
+from ingot.v1.media_pb2 import Media, Selection
+from ingot_server.config import Settings
+from tests.installation import installation
+
+RUNS = 5
+MEDIA = 100_000
+WRITERS = 16
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        empty = [await start(Path(directory, f"empty-{run}")) for run in range(RUNS)]
+        print(f"  empty: median {statistics.median(empty):.2f} s, worst {max(empty):.2f} s")
+        full_dir = Path(directory, "full")
+        async with installation(full_dir) as ingot:
+            await fill(ingot.settings())
+        full = [await start(full_dir) for _ in range(RUNS)]
+        print(f"  {MEDIA:,} media: median {statistics.median(full):.2f} s, worst {max(full):.2f} s")
+        print(f"  ratio {statistics.median(full) / statistics.median(empty):.2f}")
+
+
+async def start(data_dir: Path) -> float:
+    begin = time.perf_counter()
+    async with installation(data_dir):
+        return time.perf_counter() - begin
+
+
+async def fill(settings: Settings) -> None:
+    blobs = Blobs(settings)
+    numbers = iter(range(MEDIA))
+
+    async def write() -> None:
+        for number in numbers:
+            key = f"http:http://example.com/{number}.mp4"
+            media = Media(id=media_id(key, Selection()))
+            media.source.key = key
+            await blobs.put(
+                f"media/{media.id}/media.json",
+                MessageToJson(media).encode(),
+                content_type="application/json",
+            )
+
+    await asyncio.gather(*(write() for _ in range(WRITERS)))
+    await blobs.close()

@@ -1,0 +1,123 @@
+"""What Ingot does, in a minute: a clip is made, served, ingested, asked for again and downloaded.
+
+Everything is real and on this machine: ffmpeg makes the clip, a web server on loopback serves it at
+4 MB/s so that there is something to watch, and an Ingot of its own takes it in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+
+BYTES_PER_SECOND = 4_000_000
+CHUNK = 64 * 1024
+COMMANDS = Path(sys.executable).parent
+
+
+class SlowHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder no faster than BYTES_PER_SECOND."""
+
+    def copyfile(self, source, outputfile):  # type: ignore[no-untyped-def]
+        while chunk := source.read(CHUNK):
+            outputfile.write(chunk)
+            time.sleep(len(chunk) / BYTES_PER_SECOND)
+
+    def log_message(self, *_: object) -> None:
+        print("  (the web server was asked for", self.path + ")")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="ingot-demo-") as directory:
+        folder = Path(directory)
+        clip = make_clip(folder)
+        server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), lambda *request: SlowHandler(*request, directory=str(clip.parent))
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{clip.name}"
+        ingot_server, address = start_ingot(folder / "data")
+        try:
+            show(clip, url, address, folder)
+        finally:
+            ingot_server.terminate()
+            ingot_server.wait()
+            server.shutdown()
+
+
+def make_clip(folder: Path) -> Path:
+    say("Making a clip of 20 seconds with ffmpeg")
+    clip = folder / "www" / "clip.mp4"
+    clip.parent.mkdir()
+    subprocess.run(
+        [
+            imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error",
+            "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30:duration=20",
+            "-f", "lavfi", "-i", "sine=frequency=440:duration=20",
+            "-c:v", "libx264", "-preset", "ultrafast", "-b:v", "6M", "-pix_fmt", "yuv420p",
+            "-c:a", "aac", "-metadata", "title=Ingot's first light", "-movflags", "+faststart",
+            str(clip),
+        ],
+        check=True,
+    )  # fmt: skip
+    print(f"  {clip.stat().st_size:,} bytes")
+    return clip
+
+
+def start_ingot(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
+    say("Starting Ingot with its own Redis and S3")
+    process = subprocess.Popen(
+        [COMMANDS / "ingot-server", "up", "--data-dir", data_dir, "--grpc-address", "127.0.0.1:0"],
+        env={
+            **os.environ,
+            "INGOT_EGRESS_ALLOW_LOOPBACK": "on",
+            "INGOT_SCRATCH_DIR": str(data_dir / "scratch"),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(" ", line, end="")
+        if match := re.match(r"gRPC\s+(\S+)", line):
+            return process, match[1]
+    sys.exit("Ingot did not start; `make up` shows why.")
+
+
+def show(clip: Path, url: str, address: str, folder: Path) -> None:
+    copy = folder / "copy.mp4"
+    say("Ingesting it: downloaded once, probed, stored")
+    ingot(address, "ingest", url)
+    say("Ingesting it again: answered from what is stored, the web server is not asked")
+    ingot(address, "ingest", url)
+    say("Downloading it from Ingot")
+    ingot(address, "download", url, "-o", str(copy))
+    say("Comparing the checksums")
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (clip, copy)]
+    print(f"  made        {sums[0]}\n  downloaded  {sums[1]}")
+    if sums[0] != sums[1]:
+        sys.exit("They differ.")
+    print("  They are the same.")
+
+
+def ingot(address: str, *arguments: str) -> None:
+    print("  $ ingot", *arguments)
+    subprocess.run([COMMANDS / "ingot", "--server", address, *arguments], check=True)
+
+
+def say(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

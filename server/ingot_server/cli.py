@@ -1,0 +1,95 @@
+"""The command `ingot-server`. The only place that reads the environment and that exits."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ingot_server.config import PREFIX, SettingError, Settings
+from ingot_server.errors import Failure, reason_name
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; exits with 1 when it failed and 2 when it was used wrongly."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        _COMMANDS[options.command](_settings(options))
+    except SettingError as error:
+        print(f"ingot-server: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Failure as failure:
+        print(f"ingot-server: {reason_name(failure.reason)}: {failure.message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ingot-server",
+        description="Ingot, the media ingest service.",
+        epilog="Every setting is an environment variable; docs/settings.md lists them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    addresses = argparse.ArgumentParser(add_help=False)
+    addresses.add_argument(
+        "--grpc-address",
+        metavar="HOST:PORT",
+        help="where to listen for gRPC; port 0 takes a free one",
+    )
+
+    up = commands.add_parser(
+        "up", parents=[addresses], help="run everything on this machine: stores, workers, API"
+    )
+    up.add_argument("--data-dir", type=Path, metavar="DIR", help="where the stores keep their data")
+    up.add_argument("--workers", type=int, metavar="N", help="worker processes")
+
+    serve = commands.add_parser("serve", parents=[addresses], help="run the API server")
+    serve.add_argument("--processes", type=int, metavar="N", help="processes that share the port")
+
+    commands.add_parser("worker", help="run a worker")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    flags = {
+        name: str(value)
+        for name in ("grpc_address", "data_dir", "workers", "processes")
+        if (value := getattr(options, name, None)) is not None
+    }
+    environment = {PREFIX + name.upper(): value for name, value in flags.items()}
+    return Settings.from_environment({**os.environ, **environment})
+
+
+def _up(settings: Settings) -> None:
+    from ingot_server import embedded
+
+    asyncio.run(embedded.up(settings))
+
+
+def _serve(settings: Settings) -> None:
+    from ingot_server import app
+
+    app.serve(settings)
+
+
+def _worker(settings: Settings) -> None:
+    from ingot_server import worker
+
+    worker.main(settings)
+
+
+_COMMANDS = {"up": _up, "serve": _serve, "worker": _worker}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""From what was downloaded and probed to the Media that is committed, and the last checks."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Final
+from urllib.parse import urlsplit
+
+from ingot.v1 import media_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media, Selection
+from ingot_server.errors import Failure
+from ingot_server.library.blobs import StoredBlob
+from ingot_server.pipeline.download import Downloaded
+from ingot_server.sources.source import Identity
+
+_EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,8}")
+
+
+def extension(url: str) -> str:
+    """The file extension of a URL's path with its dot, in lower case; empty when it has none."""
+    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    return suffix if _EXTENSION.fullmatch(suffix) else ""
+
+
+def check_selection(media: Media, selection: Selection) -> None:
+    """Raises Failure SELECTION_UNAVAILABLE when a file's streams are not what was asked for."""
+    if selection.mode == media_pb2.Selection.MODE_AUDIO_ONLY and media.video:
+        raise Failure(
+            reason_pb2.REASON_SELECTION_UNAVAILABLE,
+            "The file has video and the source has no audio by itself; ingest it with MODE_BEST.",
+        )
+    if selection.HasField("max_height"):
+        height = max((stream.height for stream in media.video), default=0)
+        if height > selection.max_height:
+            raise Failure(
+                reason_pb2.REASON_SELECTION_UNAVAILABLE,
+                f"The only video there is {height} pixels high, more than the "
+                f"{selection.max_height} asked for; ingest it without max_height.",
+            )
+
+
+def check_stored(stored: StoredBlob, downloaded: Downloaded) -> None:
+    """Raises Failure STORAGE_UNAVAILABLE when the bucket has another size than arrived."""
+    if stored.size_bytes != downloaded.size_bytes:
+        raise Failure(
+            reason_pb2.REASON_STORAGE_UNAVAILABLE,
+            f"The bucket holds {stored.size_bytes} bytes, not the {downloaded.size_bytes} sent.",
+        )
+
+
+def describe(
+    media: Media, job: Job, identity: Identity, downloaded: Downloaded, *, blob_url: str
+) -> None:
+    """Fills a probed media with its identity, its origin and its blob."""
+    now = datetime.now(UTC)
+    media.id = job.media.id
+    media.url = identity.url
+    media.source.name = identity.source
+    media.source.key = identity.key
+    media.source.page_url = identity.page_url
+    media.selection.CopyFrom(job.selection)
+    media.title = media.title or PurePosixPath(downloaded.filename).stem
+    media.blob.url = blob_url
+    media.blob.size_bytes = downloaded.size_bytes
+    media.blob.sha256 = downloaded.sha256
+    for stream in (*media.video, *media.audio):
+        stream.url = blob_url
+    media.labels.update(job.labels)
+    media.create_time.FromDatetime(now)
+    media.freshness.http_etag = downloaded.http_etag
+    media.freshness.http_last_modified = downloaded.http_last_modified
+    media.freshness.validate_time.FromDatetime(now)

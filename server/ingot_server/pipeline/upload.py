@@ -1,0 +1,82 @@
+"""A blob's way into the bucket, part by part, while its scratch file still grows."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ingot_server.library.blobs import Blobs, StoredBlob
+from ingot_server.pipeline.scratch import Restarted, ScratchFile
+
+T = TypeVar("T")
+
+
+class Upload:
+    """Uploads what is written to `file` under `key` for as long as its context is open.
+
+    Leaving the context before `keep` was called removes every trace: the unfinished multipart
+    upload, or the object.
+    """
+
+    def __init__(self, blobs: Blobs, key: str, file: ScratchFile) -> None:
+        self._blobs = blobs
+        self._key = key
+        self._file = file
+        self._kept = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._task.done():
+            # A thread is reading the file; this is what ends it.
+            self._file.fail(error or asyncio.CancelledError())
+            await asyncio.wait([self._task])
+        if self._kept:
+            return
+        if self._task.cancelled() or self._task.exception() is None:
+            await self._blobs.remove(self._key)
+
+    async def alongside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does `work` while the upload goes on; ends it at once when the upload fails."""
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait([task, self._task], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and (error := self._task.exception()) is not None:
+                raise error
+            return await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def finish(self) -> StoredBlob:
+        """Waits for the last part; answers with what the bucket says it has."""
+        return await asyncio.shield(self._task)
+
+    def keep(self) -> None:
+        """Leaves the object where it is from now on: a manifest may name it."""
+        self._kept = True
+
+    async def discard(self) -> None:
+        """Removes the object: no manifest names it, nor will."""
+        await self._blobs.remove(self._key)
+
+    async def _run(self) -> StoredBlob:
+        content_type = mimetypes.guess_type(self._key)[0] or "application/octet-stream"
+        while True:
+            try:
+                return await self._blobs.upload(
+                    self._key, self._file.follow(), content_type=content_type, size_bytes=None
+                )
+            except Restarted:
+                continue

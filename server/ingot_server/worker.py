@@ -1,0 +1,200 @@
+"""A worker: takes job ids from the queue, runs jobs, and sends again what was lost.
+
+One asyncio loop runs in a thread of its own; Celery's threads only wait for it, so every store and
+every connection exists once in the process. The Celery message is a hint and the record the truth:
+a message for a job that is leased, ended or gone is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import redis.asyncio
+from celery import signals
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.config import Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.errors import Failure, reason_name
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lease import hold
+from ingot_server.jobs.queue import TASK_NAME, Queue, celery_app
+from ingot_server.jobs.records import LeaseLost, Records
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.pipeline.ingest import Pipeline
+from ingot_server.pipeline.probe import Prober
+from ingot_server.pipeline.scratch import Scratch
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 1.0
+SWEEP_BATCH: Final = 100
+
+
+class Worker:
+    """Runs jobs on one event loop. `start`, `run` and `stop` belong to that loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = redis.asyncio.Redis.from_url(settings.redis_url)
+        self._records = Records(self._redis, settings)
+        self._feed = Feed(self._redis, self._records, settings)
+        self._queue = Queue(celery_app(settings))
+        self._blobs = Blobs(settings)
+        self._catalog = Catalog(self._blobs, self._redis, settings)
+        self._egress = EgressProxy(settings)
+        self._scratch = Scratch(settings)
+        self._prober = Prober(settings)
+        self._pipeline = Pipeline(
+            self._catalog, self._blobs, self._egress, self._scratch, self._prober, settings
+        )
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Connects, and begins to sweep. Raises Failure when a store cannot be used."""
+        await self._blobs.prepare()
+        await self._catalog.start()
+        await self._feed.start()
+        await self._egress.start()
+        await self._prober.start()
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """Gives running jobs back to the queue and closes everything."""
+        self._sweeper.cancel()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(self._sweeper, *self._running, return_exceptions=True)
+        await self._prober.close()
+        await self._egress.close()
+        await self._scratch.close()
+        await self._feed.close()
+        await self._catalog.close()
+        await self._blobs.close()
+        await self._redis.aclose()
+
+    async def run(self, job_id: str) -> None:
+        """Runs a job to its end, or to its next attempt, if it is free to be taken."""
+        task = asyncio.create_task(self._run(job_id))
+        self._running.add(task)
+        try:
+            await task
+        finally:
+            self._running.discard(task)
+
+    async def _run(self, job_id: str) -> None:
+        claimed = await self._records.claim(job_id)
+        if claimed is None:
+            return
+        job, token = claimed
+        try:
+            async with hold(self._records, self._feed, job, token) as lease:
+                try:
+                    media, cached = await self._pipeline.ingest(job, lease)
+                except Failure as failed:
+                    failure = failed
+                except Exception:
+                    # A job ends with an error even where Ingot itself is at fault.
+                    logger.exception("job %s", job_id)
+                    failure = Failure(
+                        reason_pb2.REASON_INTERNAL,
+                        f"Ingot has a defect; report it with the job's id {job_id}.",
+                    )
+                else:
+                    await lease.update(_succeeded(media, cached=cached))
+                    return
+                if not (failure.transient and job.attempt < self._settings.attempts):
+                    await lease.update(_failed(failure))
+                    return
+            await self._records.release(
+                job_id,
+                token,
+                retry_time=datetime.now(UTC) + self._backoff(job.attempt, failure),
+                error=failure.status(),
+            )
+        except LeaseLost as lost:
+            logger.info("job %s left: %s", job_id, lost)
+        except asyncio.CancelledError:
+            with contextlib.suppress(LeaseLost):
+                await self._records.release(job_id, token, retry_time=None, error=None)
+            raise
+
+    def _backoff(self, attempt: int, failure: Failure) -> timedelta:
+        return max(self._settings.retry_backoff * 2 ** (attempt - 1), failure.retry_after)
+
+    async def _sweep(self) -> None:
+        """Sends again, for good, what no worker has: lost messages, lost workers, due retries."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                for job_id in await self._records.overdue(SWEEP_BATCH):
+                    job = await self._records.recover(job_id)
+                    if job is not None:
+                        await self._queue.send(job.id)
+            except Failure as failure:
+                logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
+
+
+def _succeeded(media: Media, *, cached: bool) -> Callable[[Job], None]:
+    def mutate(job: Job) -> None:
+        job.state = job_pb2.JOB_STATE_SUCCEEDED
+        job.cached = cached
+        job.media.CopyFrom(media)
+        job.ClearField("error")
+
+    return mutate
+
+
+def _failed(failure: Failure) -> Callable[[Job], None]:
+    def mutate(job: Job) -> None:
+        job.state = job_pb2.JOB_STATE_FAILED
+        job.error.CopyFrom(failure.status())
+
+    return mutate
+
+
+def main(settings: Settings) -> None:
+    """Runs a worker until SIGTERM or SIGINT; its running jobs then go back to the queue.
+
+    Raises Failure when Redis or S3 cannot be used at start-up.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="event loop", daemon=True).start()
+
+    def on_loop(work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    worker = Worker(settings)
+    on_loop(worker.start())
+    app = celery_app(settings)
+
+    @app.task(name=TASK_NAME)
+    def run_job(job_id: str) -> None:
+        on_loop(worker.run(job_id))
+
+    # Celery waits for its running tasks before it ends; this is what makes them end.
+    def stop(**_: object) -> None:
+        asyncio.run_coroutine_threadsafe(worker.stop(), loop)
+
+    signals.worker_shutting_down.connect(stop)
+    app.worker_main(
+        [
+            "--quiet",
+            "worker",
+            "--pool=threads",
+            f"--concurrency={settings.worker_slots}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--loglevel=WARNING",
+        ]
+    )

@@ -1,0 +1,37 @@
+"""What the documentation lists is what there is."""
+
+import dataclasses
+from pathlib import Path
+
+from google.rpc import code_pb2
+
+from ingot_server.config import PREFIX, Settings
+from ingot_server.errors import TREATMENTS, reason_name
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_setting_is_documented_as_it_is() -> None:
+    rows = {
+        cells[1].strip(" `"): cells[3].strip()
+        for line in (DOCS / "settings.md").read_text().splitlines()
+        if len(cells := line.split("|")) == 5 and cells[1].startswith(" `")
+    }
+
+    assert rows == {
+        PREFIX + item.name.upper(): item.metadata["doc"] for item in dataclasses.fields(Settings)
+    }
+
+
+def test_every_reason_is_documented_with_its_code_and_whether_it_is_tried_again() -> None:
+    text = (DOCS / "contract.md").read_text()
+
+    assert not [
+        row
+        for reason, treatment in TREATMENTS.items()
+        if (
+            row := f"| {reason_name(reason)} | {code_pb2.Code.Name(treatment.code)} "
+            f"| {'yes' if treatment.transient else 'no'} |"
+        )
+        not in text
+    ]

@@ -1,0 +1,53 @@
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+
+from ingot.v1 import reason_pb2
+from ingot.v1.reason_pb2 import Reason
+from ingot_server.errors import TREATMENTS, Failure, reason_name
+
+REASONS = [value for value in Reason.values() if value != reason_pb2.REASON_UNSPECIFIED]
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=reason_name)
+def test_every_reason_has_a_treatment_and_survives_its_status(reason: Reason.ValueType) -> None:
+    failure = Failure(reason, "What happened; what to do.", metadata={"host": "example.com"})
+
+    back = Failure.from_status(failure.status())
+
+    assert (back.reason, back.message, back.metadata) == (
+        reason,
+        "What happened; what to do.",
+        {"host": "example.com"},
+    )
+    assert TREATMENTS[reason].code != 0
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=reason_name)
+def test_a_status_has_exactly_one_error_info_and_a_delay_when_transient(
+    reason: Reason.ValueType,
+) -> None:
+    details = Failure(reason, "message").status().details
+
+    infos = [detail for detail in details if detail.Is(ErrorInfo.DESCRIPTOR)]
+    delays = [detail for detail in details if detail.Is(RetryInfo.DESCRIPTOR)]
+    assert len(infos) == 1
+    assert len(delays) == TREATMENTS[reason].transient
+
+
+def test_violations_name_their_fields() -> None:
+    failure = Failure(
+        reason_pb2.REASON_INVALID_REQUEST, "The URL is empty.", violations={"url": "is empty"}
+    )
+
+    [detail] = [d for d in failure.status().details if d.Is(BadRequest.DESCRIPTOR)]
+    bad_request = BadRequest()
+    detail.Unpack(bad_request)
+    assert [(v.field, v.description) for v in bad_request.field_violations] == [("url", "is empty")]
+
+
+def test_a_reason_is_cached_only_when_trying_again_cannot_help() -> None:
+    assert not [
+        reason_name(reason)
+        for reason, treatment in TREATMENTS.items()
+        if treatment.transient and treatment.cached_for
+    ]
