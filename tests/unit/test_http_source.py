@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.sources import SOURCES, pick

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from ingot.v1 import reason_pb2
-
 from ingot_server.errors import Failure
 from ingot_server.sources.http import HttpSource
 from ingot_server.sources.source import Identity, Source

@@ -13,8 +13,8 @@ from typing import Final, NoReturn
 from urllib.parse import unquote_to_bytes
 
 import idna
-from ingot.v1 import reason_pb2
 
+from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.sources.source import Identity
 
