@@ -1,0 +1,254 @@
+r"""One client's connection to the guard, from its request's head to the last byte relayed.
+
+    head -> pass -> host -> turn -> addresses -> origin -> relay
+      \______\_______\________________\__________\___ Refusal, answered with Proxy-Status
+
+It carries one request. It ends when the origin has said all, when the client is gone (which
+cancels whatever stage it is in), when its pass is revoked, or when nothing moves for too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final
+
+from ingot_server.config import Settings
+from ingot_server.egress.addresses import check_host
+from ingot_server.egress.dial import Resolve, addresses_of, connect, permitted_addresses
+from ingot_server.egress.head import RequestHead, parse_request, parse_response
+from ingot_server.egress.passes import EgressPass, Passes
+from ingot_server.egress.refusal import NAME, Refusal
+from ingot_server.egress.stream import HeadTooLarge, Stream
+from ingot_server.egress.turns import Turns
+from ingot_server.egress.upstream import Upstream, check_answer
+from ingot_server.errors import Failure
+
+_LOG: Final = logging.getLogger(__name__)
+
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_REQUEST_TIMEOUT: Final = 10.0
+_FAREWELL: Final = 1.0
+# What comes is large, what goes is small.
+_CLIENT_BUFFER: Final = 64 << 10
+_ORIGIN_BUFFER: Final = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What all connections share."""
+
+    settings: Settings
+    passes: Passes
+    turns: Turns
+    resolve: Resolve
+    upstream: Upstream | None
+
+    @property
+    def idle_limit(self) -> float:
+        """Seconds without a byte, after which a connection is taken for forgotten.
+
+        Twice the time after which a stalled source is given up, so it never comes first.
+        """
+        return max(timedelta(minutes=1), self.settings.stall_timeout * 2).total_seconds()
+
+
+class Connection:
+    """A client's connection, and the one to the origin made for it."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._origin: Stream | None = None
+        self._pass: EgressPass | None = None
+        self._authority = "an unknown host"
+        self._task: asyncio.Task[None] | None = None
+        self._idle_check: asyncio.TimerHandle | None = None
+        # From here on the task waits for nothing but the two ends.
+        self._settled = False
+        self.client = Stream(_CLIENT_BUFFER)
+        self.client.on_end = self.stop
+
+    @property
+    def bytes_received(self) -> int:
+        return self._origin.received if self._origin else 0
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._origin.sent if self._origin else 0
+
+    def start(self) -> asyncio.Task[None]:
+        """Begins to serve; the task ends when both ends are closed."""
+        self._task = asyncio.create_task(self._run(), name="egress-connection")
+        return self._task
+
+    def stop(self) -> None:
+        """Closes both ends now."""
+        if self._origin is not None:
+            self._origin.abort()
+        if self.client.ended:
+            self.client.abort()
+        else:
+            self.client.reset()
+        if self._task is not None and not self._settled and not self._task.cancelling():
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._serve()
+        except Refusal as refusal:
+            self._report(refusal)
+            await self.client.farewell(refusal.answer(), patience=_FAREWELL)
+        except asyncio.CancelledError:
+            # Only `stop` cancels, and closing the ends below is all there is left to do.
+            pass
+        finally:
+            self._settled = True
+            if self._idle_check is not None:
+                self._idle_check.cancel()
+            ends = [self.client, *([self._origin] if self._origin else [])]
+            for end in ends:
+                end.abort()
+            await asyncio.wait({end.lost for end in ends})
+            if self._pass is not None:
+                self._pass.leave(self)
+
+    async def _serve(self) -> None:
+        request = await self._request()
+        self._authority = request.authority
+        self._pass = self._guard.passes.find(request.credentials)
+        if self._pass is None:
+            raise Refusal(
+                "http_request_error",
+                "A valid pass is needed.",
+                status=HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+                header=f'Proxy-Authenticate: Basic realm="{NAME}"',
+            )
+        self._pass.enter(self)
+        try:
+            check_host(request.host, allow_loopback=self._guard.settings.egress_allow_loopback)
+        except Failure as failure:
+            raise Refusal("destination_ip_prohibited", failure.message) from failure
+        async with self._guard.turns.turn(request.host.rstrip(".")):
+            await self._dial(request)
+            await self._relay(request)
+
+    async def _request(self) -> RequestHead:
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT):
+                return parse_request(await self.client.read_head())
+        except TimeoutError as error:
+            status = HTTPStatus.REQUEST_TIMEOUT
+            raise Refusal("http_request_error", "No request came.", status=status) from error
+        except HeadTooLarge as error:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise Refusal("http_request_error", "The head is too large.", status=status) from error
+
+    async def _dial(self, request: RequestHead) -> None:
+        settings = self._guard.settings
+        deadline = asyncio.get_running_loop().time() + settings.connect_timeout.total_seconds()
+        if self._guard.upstream is not None:
+            await self._dial_upstream(self._guard.upstream, request, deadline)
+            return
+        addresses = await permitted_addresses(
+            request.host,
+            self._guard.resolve,
+            deadline=deadline,
+            allow_loopback=settings.egress_allow_loopback,
+        )
+        await self._open(await connect(addresses, request.port, deadline=deadline))
+
+    async def _dial_upstream(
+        self, upstream: Upstream, request: RequestHead, deadline: float
+    ) -> None:
+        try:
+            addresses = await addresses_of(upstream.host, self._guard.resolve, deadline=deadline)
+            origin = await self._open(await connect(addresses, upstream.port, deadline=deadline))
+        except Refusal as refusal:
+            raise Refusal(
+                "proxy_configuration_error", "The upstream proxy cannot be reached."
+            ) from refusal
+        host = f"[{request.host}]" if ":" in request.host else request.host
+        origin.write(upstream.request(f"{host}:{request.port}"))
+        try:
+            async with asyncio.timeout_at(deadline):
+                answer = parse_response(await origin.read_head())
+        except TimeoutError as error:
+            raise Refusal(
+                "connection_timeout", "The upstream proxy did not answer in time."
+            ) from error
+        except (ConnectionError, HeadTooLarge) as error:
+            raise Refusal(
+                "proxy_configuration_error", "The upstream proxy gave no answer."
+            ) from error
+        check_answer(answer, request.host)
+
+    async def _open(self, connected: socket.socket) -> Stream:
+        try:
+            _, origin = await asyncio.get_running_loop().create_connection(
+                lambda: Stream(_ORIGIN_BUFFER), sock=connected
+            )
+        except BaseException:
+            connected.close()
+            raise
+        self._origin = origin
+        return origin
+
+    async def _relay(self, request: RequestHead) -> None:
+        origin = self._origin
+        assert origin is not None
+        self._check_idle()
+        if request.is_tunnel:
+            self.client.write(_ESTABLISHED)
+            self.client.feed(origin)
+        else:
+            origin.write(request.forwarded)
+            self.client.feed(origin, allowance=request.content_length)
+            await self._pass_response_head(origin)
+        self._settled = True
+        origin.on_end = self._origin_ended
+        origin.feed(self.client)
+        if origin.ended:
+            self._origin_ended()
+        await asyncio.wait({self.client.lost, origin.lost})
+
+    async def _pass_response_head(self, origin: Stream) -> None:
+        try:
+            head = parse_response(await origin.read_head())
+            while not head.is_final and head.status != HTTPStatus.SWITCHING_PROTOCOLS:
+                self.client.write(head.forwarded())
+                head = parse_response(await origin.read_head())
+        except ConnectionError as error:
+            raise Refusal("connection_terminated", "The host closed the connection.") from error
+        except HeadTooLarge as error:
+            raise Refusal("http_protocol_error", "The answer's head is too large.") from error
+        if not head.is_final:
+            raise Refusal("http_protocol_error", "The host switched protocols unasked.")
+        self.client.write(head.forwarded())
+
+    def _origin_ended(self) -> None:
+        # An origin that broke off must not look to the client like one that was done.
+        assert self._origin is not None
+        if self._origin.error is None:
+            self.client.finish()
+        else:
+            self.client.reset()
+
+    def _check_idle(self, moved_before: int = -1) -> None:
+        """Ends a connection in which nothing moves, whoever of the two has gone silent."""
+        moved = self.bytes_received + self.bytes_sent + self.client.sent
+        if moved == moved_before:
+            self.stop()
+            return
+        self._idle_check = asyncio.get_running_loop().call_later(
+            self._guard.idle_limit, self._check_idle, moved
+        )
+
+    def _report(self, refusal: Refusal) -> None:
+        level = logging.WARNING if refusal.error == "destination_ip_prohibited" else logging.INFO
+        holder = self._pass.holder if self._pass else "nobody known"
+        why = refusal.note or refusal.explanation
+        _LOG.log(level, "%s of %s: %s: %s", self._authority, holder, refusal.error, why)

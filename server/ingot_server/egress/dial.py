@@ -1,0 +1,143 @@
+"""Getting a connection: names to addresses, addresses to a socket, each address checked first."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from ipaddress import IPv4Address, ip_address
+from typing import Final, TypeAlias
+
+from ingot_server.egress.addresses import Address, literal_address, objection
+from ingot_server.egress.refusal import Refusal
+
+Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[Address]]]
+
+# RFC 8305, 5: how long one address has before the next is tried beside it.
+_STAGGER: Final = 0.25
+_MOST_ADDRESSES: Final = 8
+_RESOLVER_THREADS: Final = 8
+
+
+class Resolver:
+    """The system's resolver, in threads of its own.
+
+    Not in the loop's default executor: an upload that waits there for bytes of a download would
+    wait for ever if that download waited for a thread to look its host up.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="egress-resolve")
+
+    async def __call__(self, host: str) -> list[Address]:
+        """Addresses in the order of preference (RFC 6724). Raises OSError, UnicodeError."""
+        look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [ip_address(address[0]) for *_, address in found]
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def permitted_addresses(
+    host: str, resolve: Resolve, *, deadline: float, allow_loopback: bool
+) -> list[Address]:
+    """The addresses of `host` that may be dialled, at least one. Raises Refusal.
+
+    These addresses are the answer: whoever asked the name again could get another one.
+    """
+    found = await addresses_of(host, resolve, deadline=deadline)
+    objections = {item: objection(item, allow_loopback=allow_loopback) for item in found}
+    permitted = [item for item in found if not objections[item]]
+    if not permitted:
+        raise Refusal(
+            "destination_ip_prohibited",
+            f"{host} leads to no address that may be dialled.",
+            note="; ".join(f"{item} is {why}" for item, why in objections.items()),
+        )
+    return permitted
+
+
+async def addresses_of(host: str, resolve: Resolve, *, deadline: float) -> list[Address]:
+    """All addresses of `host`, at least one, each once. Raises Refusal."""
+    literal = literal_address(host)
+    if literal is not None:
+        return [literal]
+    try:
+        async with asyncio.timeout_at(deadline):
+            found = list(dict.fromkeys(await resolve(host)))
+    except TimeoutError as error:
+        raise Refusal("dns_timeout", f"Looking up {host} took too long.") from error
+    except (OSError, UnicodeError) as error:
+        raise Refusal("dns_error", f"{host} has no address.") from error
+    if not found:
+        raise Refusal("dns_error", f"{host} has no address.")
+    return found
+
+
+async def connect(addresses: Sequence[Address], port: int, *, deadline: float) -> socket.socket:
+    """A connection to the first address that takes one, tried in order, soon side by side.
+
+    The caller owns the socket. Raises Refusal.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await _race(addresses[:_MOST_ADDRESSES], port)
+    except TimeoutError as error:
+        raise Refusal("connection_timeout", "The host did not answer in time.") from error
+    except ConnectionRefusedError as error:
+        raise Refusal("connection_refused", "The host refused the connection.") from error
+    except OSError as error:
+        routed = error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL)
+        refusal = "destination_unavailable" if routed else "destination_ip_unroutable"
+        raise Refusal(refusal, "The host cannot be reached.") from error
+
+
+async def _race(addresses: Sequence[Address], port: int) -> socket.socket:
+    waiting = deque(addresses)
+    trying: set[asyncio.Task[socket.socket]] = set()
+    first_error: BaseException | None = None
+    winner: socket.socket | None = None
+    try:
+        while waiting or trying:
+            if waiting:
+                trying.add(asyncio.create_task(_try(waiting.popleft(), port)))
+            done, trying = await asyncio.wait(
+                trying,
+                timeout=_STAGGER if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            # At most one is taken; others that made it at the same moment go back to be closed.
+            for task in done:
+                error = task.exception()
+                if error is not None:
+                    first_error = first_error or error
+                elif winner is None:
+                    winner = task.result()
+                else:
+                    trying.add(task)
+            if winner is not None:
+                return winner
+        raise first_error or OSError("no address to try")
+    finally:
+        for task in trying:
+            task.cancel()
+        for result in await asyncio.gather(*trying, return_exceptions=True):
+            if isinstance(result, socket.socket):
+                result.close()
+
+
+async def _try(address: Address, port: int) -> socket.socket:
+    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (str(address), port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

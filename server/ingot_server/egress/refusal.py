@@ -1,0 +1,163 @@
+"""How the guard says no: RFC 9209 `Proxy-Status`, and the Failure each error stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from ingot.v1 import reason_pb2
+from ingot.v1.reason_pb2 import Reason
+from ingot_server.egress.addresses import forbidden
+from ingot_server.errors import Failure
+
+NAME: Final = "ingot-egress"
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    status: HTTPStatus
+    reason: Reason.ValueType
+    message: str
+
+
+_UNREACHABLE: Final = reason_pb2.REASON_SOURCE_UNREACHABLE
+_NOT_FOUND: Final = reason_pb2.REASON_HOST_NOT_FOUND
+
+# The proxy error types of RFC 9209, 2.3, that this guard uses. What the name leads to is left
+# out of the messages: callers shall not map a private network through them. The log has it.
+_MEANINGS: Final[Mapping[str, _Meaning]] = {
+    "destination_ip_prohibited": _Meaning(
+        HTTPStatus.FORBIDDEN,
+        reason_pb2.REASON_ADDRESS_FORBIDDEN,
+        "it leads to an address that is private or otherwise special",
+    ),
+    "dns_error": _Meaning(
+        HTTPStatus.BAD_GATEWAY,
+        _NOT_FOUND,
+        "{host} has no address. Check how the URL's host is spelled.",
+    ),
+    "dns_timeout": _Meaning(
+        HTTPStatus.GATEWAY_TIMEOUT,
+        _NOT_FOUND,
+        "Looking up {host} took too long. Try again, or check the workers' DNS server.",
+    ),
+    "destination_unavailable": _Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        _UNREACHABLE,
+        "{host} cannot be reached. Check the URL, or try again later.",
+    ),
+    "destination_ip_unroutable": _Meaning(
+        HTTPStatus.BAD_GATEWAY,
+        _UNREACHABLE,
+        "There is no route to {host}. Check the workers' network, or try again later.",
+    ),
+    "connection_refused": _Meaning(
+        HTTPStatus.BAD_GATEWAY,
+        _UNREACHABLE,
+        "{host} refused the connection. Check the URL's port, or try again later.",
+    ),
+    "connection_timeout": _Meaning(
+        HTTPStatus.GATEWAY_TIMEOUT,
+        _UNREACHABLE,
+        "{host} did not answer in time. Try again later.",
+    ),
+    "connection_terminated": _Meaning(
+        HTTPStatus.BAD_GATEWAY,
+        _UNREACHABLE,
+        "{host} closed the connection without an answer. Try again later.",
+    ),
+    "http_protocol_error": _Meaning(
+        HTTPStatus.BAD_GATEWAY,
+        _UNREACHABLE,
+        "{host} does not speak HTTP. Check the URL's scheme and port.",
+    ),
+    "http_request_denied": _Meaning(
+        HTTPStatus.FORBIDDEN,
+        _UNREACHABLE,
+        "The proxy that INGOT_EGRESS_PROXY names refuses {host}. Allow it there.",
+    ),
+    "proxy_configuration_error": _Meaning(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        _UNREACHABLE,
+        "The proxy that INGOT_EGRESS_PROXY names cannot be used, so {host} was not reached. "
+        "Check its address and credentials.",
+    ),
+    "http_request_error": _Meaning(
+        HTTPStatus.BAD_REQUEST,
+        reason_pb2.REASON_INTERNAL,
+        "Ingot's own request for {host} was turned down by its egress guard. This is a defect: "
+        "report it with the job's id.",
+    ),
+}
+
+
+class Refusal(Exception):
+    """A request that the guard answers itself. `error` is one of RFC 9209's error types.
+
+    `note` is for the log alone.
+    """
+
+    def __init__(
+        self,
+        error: str,
+        explanation: str,
+        *,
+        status: HTTPStatus | None = None,
+        header: str = "",
+        note: str = "",
+    ) -> None:
+        super().__init__(explanation)
+        self.error = error
+        self.explanation = explanation
+        self.status = status or _MEANINGS[error].status
+        self.header = header
+        self.note = note
+
+    def answer(self) -> bytes:
+        """The whole HTTP response."""
+        body = f"{self.explanation}\n".encode()
+        lines = [
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}",
+            f"Proxy-Status: {NAME}; error={self.error}",
+            *([self.header] if self.header else []),
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def failure_of(proxy_status: str, host: str) -> Failure | None:
+    """The Failure that this guard's `Proxy-Status` stands for; None: it names none of ours.
+
+    `host` is the one that was asked for; it goes into the message and into metadata `host`.
+    """
+    error = error_of(proxy_status, by=NAME)
+    meaning = _MEANINGS.get(error)
+    if meaning is None:
+        return None
+    if meaning.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN:
+        return forbidden(host, meaning.message)
+    message = meaning.message.format(host=host[:255])
+    return Failure(meaning.reason, message, metadata={"host": host})
+
+
+def error_of(proxy_status: str, *, by: str = "") -> str:
+    """The error type in a `Proxy-Status` field; empty: there is none this guard knows.
+
+    `by` names the proxy whose word counts; empty: the one closest to us, which is the last.
+    """
+    found = ""
+    # Members are split at commas and parameters at semicolons, but not inside quoted strings.
+    for member in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+', proxy_status):
+        name, *parameters = re.findall(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+', member.strip()) or [""]
+        if by and name.strip().strip('"') != by:
+            continue
+        for parameter in parameters:
+            key, _, value = parameter.strip().partition("=")
+            if key == "error" and value.strip() in _MEANINGS:
+                found = value.strip()
+    return found

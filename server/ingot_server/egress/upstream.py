@@ -1,0 +1,64 @@
+"""The proxy that a deployment sends all outgoing traffic through (INGOT_EGRESS_PROXY)."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from urllib.parse import unquote, urlsplit
+
+from ingot_server.config import SettingError
+from ingot_server.egress.head import ResponseHead
+from ingot_server.egress.refusal import Refusal, error_of
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where it listens, and the value of Proxy-Authorization; empty: it asks for none."""
+
+    host: str
+    port: int
+    authorization: str = field(repr=False)
+
+    def request(self, authority: str) -> bytes:
+        """The head that asks for a tunnel to `authority`, which it resolves itself."""
+        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+        if self.authorization:
+            lines.append(f"Proxy-Authorization: {self.authorization}")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def parse_upstream(setting: str) -> Upstream | None:
+    """Reads `http://[USER:PASSWORD@]HOST:PORT`; None when it is empty. Raises SettingError."""
+    if not setting:
+        return None
+    try:
+        parts = urlsplit(setting)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port or parts.scheme != "http" or parts.path not in ("", "/"):
+        # Not quoted: it may hold a password.
+        raise SettingError("INGOT_EGRESS_PROXY is not http://HOST:PORT.")
+    authorization = ""
+    if parts.username is not None:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = f"Basic {base64.b64encode(user.encode()).decode()}"
+    return Upstream(host, port, authorization)
+
+
+def check_answer(answer: ResponseHead, host: str) -> None:
+    """Raises the Refusal that an upstream's answer to CONNECT amounts to; 2xx passes."""
+    if 200 <= answer.status <= 299:
+        return
+    explanation = f"The upstream proxy answered {answer.status} for {host}."
+    error = error_of(answer.field("proxy-status"))
+    if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED or error == "http_request_error":
+        error = "proxy_configuration_error"
+    if not error:
+        by_status: dict[int, str] = {
+            HTTPStatus.FORBIDDEN: "http_request_denied",
+            HTTPStatus.GATEWAY_TIMEOUT: "connection_timeout",
+        }
+        error = by_status.get(answer.status, "destination_unavailable")
+    raise Refusal(error, explanation)
