@@ -1,0 +1,163 @@
+"""What a source's HTTP answer says before its body. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from ingot.v1 import reason_pb2
+from ingot_server.errors import Failure
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+LONGEST_WAIT: Final = timedelta(hours=1)
+
+_REASONS: Final = {
+    401: (reason_pb2.REASON_PRIVATE, "asks for an account"),
+    403: (reason_pb2.REASON_PRIVATE, "refuses access"),
+    404: (reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "says that it has no such file"),
+    410: (reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "says that the file is gone for good"),
+    429: (reason_pb2.REASON_RATE_LIMITED, "says that too many requests were made"),
+    451: (reason_pb2.REASON_GEO_BLOCKED, "refuses access for legal reasons"),
+}
+
+_NEVER_MEDIA: Final = re.compile(
+    r"(?:text|image|font|model|message|multipart)/.*"
+    r"|(?:application|audio|video)/(?:json|xml|pdf|zip|gzip|javascript|ecmascript|x-javascript"
+    r"|x-www-form-urlencoded|x-tar|x-bittorrent|wasm|(?:x-|vnd\.apple\.)?mpegurl|.*\+(?:json|xml|zip))"
+)
+# Others that are seen (`none`, `utf-8`, `aws-chunked`) name no coding of the body.
+_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+_CONTENT_RANGE: Final = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+_ENCODED_NAME: Final = re.compile(
+    r"filename\*\s*=\s*([\w!#$&+^`{}~.-]+)'[^']*'([^\s;,]+)", re.IGNORECASE
+)
+_PLAIN_NAME: Final = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]+))', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A Content-Range field (RFC 9110, section 14.4)."""
+
+    first: int | None
+    last: int | None
+    total: int | None
+
+
+def refusal(status: int, headers: Mapping[str, str], host: str) -> Failure:
+    """The failure that an answer with this status stands for."""
+    reason, what = _REASONS.get(
+        status, (reason_pb2.REASON_SOURCE_FAILED, f"answered with the status {status}")
+    )
+    return Failure(
+        reason,
+        f"{host} {what}.",
+        metadata={"http_status": str(status)},
+        retry_after=_retry_after(headers.get("Retry-After", "")),
+    )
+
+
+def check_content(headers: Mapping[str, str], host: str) -> None:
+    """Raises Failure with NOT_MEDIA or SOURCE_FAILED for a body that is not worth its bytes."""
+    content_type = media_type(headers)
+    if _NEVER_MEDIA.fullmatch(content_type):
+        raise Failure(
+            reason_pb2.REASON_NOT_MEDIA,
+            f"{host} sends {content_type}, which is no audio or video. "
+            "Use the URL of the media file itself.",
+            metadata={"content_type": content_type},
+        )
+    coding = headers.get("Content-Encoding", "").strip().lower()
+    if coding in _CODINGS:
+        raise Failure(
+            reason_pb2.REASON_SOURCE_FAILED,
+            f"{host} sends the file compressed with {coding}, though it was asked not to.",
+            metadata={"content_encoding": coding},
+        )
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """The answer's Content-Type without parameters, in lower case; empty when there is none."""
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def content_range(headers: Mapping[str, str]) -> Span | None:
+    """The answer's Content-Range; None when it is missing or malformed."""
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    if match is None:
+        return None
+    first, last, total = match.groups()
+    return Span(
+        int(first) if first else None,
+        int(last) if last else None,
+        int(total) if total != "*" else None,
+    )
+
+
+def location(field: str) -> str:
+    """A Location field as text: bytes that are no UTF-8 come percent-encoded."""
+    return re.sub(r"[\udc80-\udcff]", lambda one: f"%{ord(one[0]) - 0xDC00:02X}", field.strip())
+
+
+def file_name(headers: Mapping[str, str], url: str) -> str:
+    """The file's name for people, at most 255 bytes; empty when nothing names it.
+
+    From Content-Disposition (RFC 6266), else the last segment of the URL's path. Safe to show; not
+    meant as a path.
+    """
+    disposition = headers.get("Content-Disposition", "")
+    return _shown(_disposition_name(disposition)) or _shown(
+        unquote(urlsplit(url).path.rpartition("/")[2])
+    )
+
+
+def _disposition_name(disposition: str) -> str:
+    encoded = _ENCODED_NAME.search(disposition)
+    if encoded is not None:
+        try:
+            return unquote_to_bytes(encoded[2]).decode(encoded[1])
+        except (LookupError, UnicodeError):
+            pass  # RFC 6266, section 4.3: fall back to the plain one
+    plain = _PLAIN_NAME.search(_ENCODED_NAME.sub("", disposition))
+    if plain is None:
+        return ""
+    name = re.sub(r"\\(.)", r"\1", plain[1]) if plain[1] is not None else plain[2]
+    raw = name.encode(errors="surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeError:
+        return raw.decode("latin-1")
+
+
+def _shown(name: str) -> str:
+    name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
+    # Category C also holds what turns the direction of text and so hides an extension.
+    kept = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in name)
+    name = " ".join(kept.split()).strip(" .")
+    if len(name.encode()) <= 255:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    ending = f"{dot}{extension}" if stem and len(extension.encode()) <= 16 else ""
+    stem = name.removesuffix(ending).encode()[: 255 - len(ending.encode())].decode(errors="ignore")
+    return stem + ending
+
+
+def _retry_after(text: str) -> timedelta:
+    """RFC 9110, section 10.2.3: seconds or a date; a second when there is none."""
+    wait = timedelta(seconds=1)
+    if re.fullmatch(r"\d{1,9}", text.strip()):
+        wait = timedelta(seconds=int(text))
+    elif text:
+        try:
+            when = parsedate_to_datetime(text)
+        except ValueError:
+            return wait
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        wait = when - datetime.now(UTC)
+    return min(max(wait, timedelta(seconds=1)), LONGEST_WAIT)
