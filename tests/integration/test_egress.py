@@ -622,6 +622,41 @@ async def test_upstream_that_cannot_be_used_is_named(
     assert "INGOT_EGRESS_PROXY" in failure.message
 
 
+async def test_upstream_gets_a_literal_as_it_was_checked(names: Names) -> None:
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+    async with (
+        serving(refuse) as port,
+        guarding(names, egress_proxy=f"http://127.0.0.1:{port}") as proxy,
+    ):
+        # Octal: who reads it as decimal would reach a private address.
+        for target in ("010.8.8.8:80", "[2606:4700:0::1111]:80"):
+            async with raw_client(proxy, f"CONNECT {target} HTTP/1.1") as (reader, _):
+                assert b"error=http_request_denied" in await reader.read()
+    assert asked == [b"CONNECT 8.8.8.8:80 HTTP/1.1", b"CONNECT [2606:4700::1111]:80 HTTP/1.1"]
+
+
+async def test_connection_in_which_nothing_moves_is_ended(names: Names, origin: Origin) -> None:
+    async with (
+        guarding(names, stall_timeout=timedelta(milliseconds=20)) as proxy,
+        tunnel(proxy, f"origin.test:{origin.port}") as (reader, _),
+    ):
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 1)
+
+
+async def test_client_that_asks_for_nothing_is_turned_away(names: Names) -> None:
+    async with guarding(names, connect_timeout=timedelta(milliseconds=20)) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        assert (await asyncio.wait_for(reader.readline(), 1)).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_oversized_head_is_refused(proxy: EgressProxy) -> None:
     request = f"GET http://origin.test/{'x' * 70_000} HTTP/1.1"
     async with raw_client(proxy, request) as (reader, _):

@@ -78,6 +78,7 @@ LOCAL = """
     ip6-loopback printer printer. redis printer.local a.b.local. metadata.google.internal internal
     nas.home.arpa home.arpa router.lan nas.home wiki.corp wiki.intranet db.private
     redis.default.svc redis.default.svc.cluster.local [::zz]
+    127.0.0.1.. 256.1.1.1 08.0.0.1 1.2.3.4.5 4294967296 a.0x7f 127..1
 """.split()  # noqa: SIM905
 
 # Full-width letters, and the ideographic full stop.

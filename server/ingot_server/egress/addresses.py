@@ -7,7 +7,8 @@ reachable but serves no media (all of 2001::/23, 192.0.0.0/24).
 
 IPv6 is open only inside 2000::/3, the one block IANA hands out as global unicast (RFC 4291, 2.4;
 iana ipv6-address-space), less what is special there. One exception: 64:ff9b::/96 is how a host
-without IPv4 reaches IPv4 (RFC 6052), so the IPv4 address in it decides.
+without IPv4 reaches IPv4 (RFC 6052), so the IPv4 address in it decides. A translation prefix that
+a network chose for itself (RFC 6052, 2.2) looks like any other address and cannot be told.
 """
 
 from __future__ import annotations
@@ -167,8 +168,8 @@ def check_host(host: str, *, allow_loopback: bool) -> None:
         why = objection(address, allow_loopback=allow_loopback)
         if why:
             raise forbidden(host, f"the address is {why}")
-    elif where := _local_network(host, allow_loopback=allow_loopback):
-        raise forbidden(host, f"the name belongs to {where}")
+    elif why := _objection_to_name(host, allow_loopback=allow_loopback):
+        raise forbidden(host, why)
 
 
 def forbidden(host: str, why: str) -> Failure:
@@ -181,19 +182,18 @@ def forbidden(host: str, why: str) -> Failure:
     )
 
 
-def _local_network(host: str, *, allow_loopback: bool) -> str:
-    """The network outside the public DNS that `host` names something in; empty: none."""
+def _objection_to_name(host: str, *, allow_loopback: bool) -> str:
+    """Why a host that is no literal address is refused without a lookup; empty: it is not."""
     name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
     if allow_loopback and (name in _LOOPBACK_NAMES or name.endswith(".localhost")):
         return ""
-    if ":" in name:
-        return "no network: it is a malformed IPv6 address"
-    if "." not in name and name not in _LOCAL_ENDINGS:
-        return "the local network: it has no dot"
+    # No top-level domain is a number, so some other program may read an address where we do not.
+    if ":" in name or re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]):
+        return "it is a malformed IP address"
     for ending, where in _LOCAL_ENDINGS.items():
         if name == ending or name.endswith("." + ending):
-            return where
-    return ""
+            return f"the name belongs to {where}"
+    return "" if "." in name else "a name without a dot belongs to the local network"
 
 
 def _aton_number(text: str) -> int | None:

@@ -13,12 +13,11 @@ import asyncio
 import logging
 import socket
 from dataclasses import dataclass
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
 
 from ingot_server.config import Settings
-from ingot_server.egress.addresses import check_host
+from ingot_server.egress.addresses import check_host, literal_address
 from ingot_server.egress.dial import Resolve, addresses_of, connect, permitted_addresses
 from ingot_server.egress.head import RequestHead, parse_request, parse_response
 from ingot_server.egress.passes import EgressPass, Passes
@@ -31,7 +30,6 @@ from ingot_server.errors import Failure
 _LOG: Final = logging.getLogger(__name__)
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_REQUEST_TIMEOUT: Final = 10.0
 _FAREWELL: Final = 1.0
 # What comes is large, what goes is small.
 _CLIENT_BUFFER: Final = 64 << 10
@@ -52,9 +50,9 @@ class Guard:
     def idle_limit(self) -> float:
         """Seconds without a byte, after which a connection is taken for forgotten.
 
-        Twice the time after which a stalled source is given up, so it never comes first.
+        Longer than a stalled source is waited for, so that is found first, with its own reason.
         """
-        return max(timedelta(minutes=1), self.settings.stall_timeout * 2).total_seconds()
+        return 3 * self.settings.stall_timeout.total_seconds()
 
 
 class Connection:
@@ -138,7 +136,7 @@ class Connection:
 
     async def _request(self) -> RequestHead:
         try:
-            async with asyncio.timeout(_REQUEST_TIMEOUT):
+            async with asyncio.timeout(self._guard.settings.connect_timeout.total_seconds()):
                 return parse_request(await self.client.read_head())
         except TimeoutError as error:
             status = HTTPStatus.REQUEST_TIMEOUT
@@ -171,8 +169,9 @@ class Connection:
             raise Refusal(
                 "proxy_configuration_error", "The upstream proxy cannot be reached."
             ) from refusal
-        host = f"[{request.host}]" if ":" in request.host else request.host
-        origin.write(upstream.request(f"{host}:{request.port}"))
+        # A literal goes out as we read it: `010.8.8.8` is another address to other programs.
+        host = str(literal_address(request.host) or request.host)
+        origin.write(upstream.request(host, request.port))
         try:
             async with asyncio.timeout_at(deadline):
                 answer = parse_response(await origin.read_head())

@@ -18,6 +18,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, cast
 
 from ingot_server.egress.head import END
@@ -115,8 +116,8 @@ class Stream(asyncio.BufferedProtocol):
 
     def reset(self) -> None:
         """Closes now, so that the other side knows it for an error."""
-        connection = cast(socket.socket | None, self._transport.get_extra_info("socket"))
-        if connection is not None and connection.fileno() >= 0:
+        connection = cast(socket.socket, self._transport.get_extra_info("socket"))
+        with suppress(OSError):  # it may be gone already
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 

@@ -20,8 +20,9 @@ class Upstream:
     port: int
     authorization: str = field(repr=False)
 
-    def request(self, authority: str) -> bytes:
-        """The head that asks for a tunnel to `authority`, which it resolves itself."""
+    def request(self, host: str, port: int) -> bytes:
+        """The head that asks for a tunnel to `host`, which the upstream resolves itself."""
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
         if self.authorization:
             lines.append(f"Proxy-Authorization: {self.authorization}")
