@@ -1,0 +1,85 @@
+"""The client of Ingot, the media ingest service: `async with Client("localhost:50051") as client`.
+
+Names load on first use. So the generated messages in `ingot.v1` can be imported by programs that
+must not, or need not, load gRPC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ingot.client import Client
+    from ingot.errors import (
+        AddressForbidden,
+        ChecksumMismatch,
+        Conflict,
+        DeadlineExceeded,
+        IngotError,
+        InvalidRequest,
+        JobCancelled,
+        JobNotFound,
+        MediaDoesNotExist,
+        MediaNotFound,
+        MediaRefused,
+        ServiceFailed,
+        ServiceUnavailable,
+        SourceRefused,
+        SourceUnavailable,
+        UnsupportedUrl,
+    )
+    from ingot.job import IngestJob
+    from ingot.v1.ingest_service_pb2 import IngestRequest
+    from ingot.v1.job_pb2 import Job, JobStage, JobState
+    from ingot.v1.media_pb2 import Media, Selection
+
+__all__ = [
+    "AddressForbidden",
+    "ChecksumMismatch",
+    "Client",
+    "Conflict",
+    "DeadlineExceeded",
+    "IngestJob",
+    "IngestRequest",
+    "IngotError",
+    "InvalidRequest",
+    "Job",
+    "JobCancelled",
+    "JobNotFound",
+    "JobStage",
+    "JobState",
+    "Media",
+    "MediaDoesNotExist",
+    "MediaNotFound",
+    "MediaRefused",
+    "Selection",
+    "ServiceFailed",
+    "ServiceUnavailable",
+    "SourceRefused",
+    "SourceUnavailable",
+    "UnsupportedUrl",
+]
+
+_ELSEWHERE: Final = {
+    "Client": "ingot.client",
+    "IngestJob": "ingot.job",
+    "IngestRequest": "ingot.v1.ingest_service_pb2",
+    "Job": "ingot.v1.job_pb2",
+    "JobStage": "ingot.v1.job_pb2",
+    "JobState": "ingot.v1.job_pb2",
+    "Media": "ingot.v1.media_pb2",
+    "Selection": "ingot.v1.media_pb2",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_ELSEWHERE.get(name, "ingot.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,149 @@
+"""The command `ingot`: reads the command line, runs the command, answers with its exit code.
+
+0 is done, 1 failed or not found, 2 wrong usage, 130 ended by Ctrl-C, 141 nobody reads the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.metadata
+import os
+import re
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+DEFAULT_SERVER: Final = "localhost:50051"
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
+_PRIORITIES: Final = ("low", "normal", "high")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line; without `arguments` the program's own."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    options.server = getattr(options, "server", "") or os.environ.get("INGOT_SERVER", "")
+    options.server = options.server or DEFAULT_SERVER
+    options.json = getattr(options, "json", False)
+    if not re.fullmatch(r"unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):\d{1,5}", options.server):
+        parser.error(f"the server is HOST:PORT, such as {DEFAULT_SERVER}, not {options.server!r}")
+
+    # gRPC's own log would stand between the lines of a command whose server restarts.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from ingot import commands  # gRPC takes its time to load, and `--help` needs none of it
+
+    try:
+        return asyncio.run(commands.run(options))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, and Python has nothing to complain of at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    everywhere = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    everywhere.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help=f"the Ingot server; default INGOT_SERVER, else {DEFAULT_SERVER}",
+    )
+    everywhere.add_argument(
+        "--json", action="store_true", help="print protobuf JSON, one message a line"
+    )
+
+    parser = argparse.ArgumentParser(
+        prog="ingot", parents=[everywhere], description="Bring media into Ingot, and out of it."
+    )
+    parser.add_argument(
+        "--version", action="version", version=importlib.metadata.version("ingot-client")
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, does: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[everywhere], help=does, description=does)
+
+    ingest = command("ingest", "Store the media behind a URL and watch it come in.")
+    ingest.add_argument("url", metavar="URL")
+    _add_selection(ingest)
+    ingest.add_argument(
+        "--max-age",
+        type=_length,
+        metavar="TIME",
+        help="take a stored copy no older than this, such as 1h; 0 asks the source",
+    )
+    _add_labels(ingest, "kept with the job and the media")
+    ingest.add_argument("--priority", choices=_PRIORITIES, default="normal")
+    ending = ingest.add_mutually_exclusive_group()
+    ending.add_argument("--no-wait", action="store_true", help="print the job and leave")
+    ending.add_argument(
+        "--validate-only", action="store_true", help="check only; print the job that would be made"
+    )
+
+    for name, does in (
+        ("media", "Show a stored media."),
+        ("download", "Bring the file of a stored media here; goes on with a part of it."),
+        ("url", "Make a link to the file of a stored media that any HTTP client can follow."),
+    ):
+        reads = command(name, does)
+        reads.add_argument("name", metavar="URL_OR_ID")
+        _add_selection(reads)
+        if name == "download":
+            reads.add_argument("-o", "--output", metavar="FILE", required=True)
+        if name == "url":
+            reads.add_argument(
+                "--lifetime", type=_length, metavar="TIME", help="how long it works; default 1h"
+            )
+
+    command("list", "List the stored media.")
+    command("rm", "Delete a stored media.").add_argument("media_id", metavar="ID")
+
+    jobs = command("jobs", "List the jobs, latest first.")
+    jobs.add_argument(
+        "--state", action="append", default=[], choices=_STATES, help="only in this state"
+    )
+    _add_labels(jobs, "only with this label")
+    jobs.add_argument("--watch", action="store_true", help="go on with every change, until Ctrl-C")
+    for name, does in (
+        ("job", "Show a job."),
+        ("watch", "Watch a job to its end."),
+        ("cancel", "Stop a job, for all who wait for it."),
+    ):
+        command(name, does).add_argument("job_id", metavar="ID")
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--audio-only", action="store_true", help="the best audio alone")
+    parser.add_argument(
+        "--max-height", type=int, metavar="PIXELS", help="video no higher than this"
+    )
+
+
+def _add_labels(parser: argparse.ArgumentParser, does: str) -> None:
+    parser.add_argument(
+        "--label", action="append", default=[], type=_label, metavar="KEY=VALUE", help=does
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _length(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time such as 30s, 5m, 1h, 7d")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

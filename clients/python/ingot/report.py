@@ -1,0 +1,101 @@
+"""What went wrong, for people in two lines: what happened, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+from google.protobuf.json_format import MessageToJson
+from google.rpc.status_pb2 import Status
+
+from ingot import text
+from ingot.errors import (
+    AddressForbidden,
+    ChecksumMismatch,
+    Conflict,
+    DeadlineExceeded,
+    IngotError,
+    InvalidRequest,
+    JobCancelled,
+    JobNotFound,
+    MediaDoesNotExist,
+    MediaNotFound,
+    MediaRefused,
+    ServiceFailed,
+    ServiceUnavailable,
+    SourceRefused,
+    SourceUnavailable,
+    UnsupportedUrl,
+)
+
+# Looked up along the class tree.
+_WHAT_TO_DO: Final[Mapping[type[BaseException], str]] = {
+    InvalidRequest: "Correct what is named and run the command again.",
+    UnsupportedUrl: "Give an http or https URL.",
+    AddressForbidden: (
+        "Give a public address. To try Ingot out on this machine, start the server with"
+        " INGOT_EGRESS_ALLOW_LOOPBACK=on."
+    ),
+    Conflict: "See what is stored now with `ingot media`, then decide again.",
+    JobNotFound: (
+        "`ingot jobs` lists the jobs; the records of ended ones are dropped after a while."
+    ),
+    MediaNotFound: "Bring it in with `ingot ingest URL`; `ingot list` shows what is stored.",
+    MediaDoesNotExist: (
+        "Check the URL. The answer is remembered for some minutes; `ingot ingest --max-age 0`"
+        " asks the source again."
+    ),
+    JobCancelled: "Start it anew with `ingot ingest`.",
+    SourceRefused: "Make the media public, or take it from another source.",
+    SourceUnavailable: "Check that the URL works from the server's network, then try again.",
+    MediaRefused: (
+        "Another try gives the same answer: the URL must lead to audio or video that the server's"
+        " limits allow."
+    ),
+    ServiceUnavailable: "Try again in a moment; the server's log says more.",
+    ServiceFailed: "The server's log says more; name the job when you report it.",
+    DeadlineExceeded: (
+        "The server is slow or stuck. It may have done the work: look before trying again."
+    ),
+    ChecksumMismatch: "Run the command again; if it repeats, the stored file is damaged.",
+    OSError: "Check the path, its permissions and the free space, then run the command again.",
+}
+_ELSE_TO_DO: Final = "Try again; if it repeats, report it with the server's log."
+
+
+def failed(error: IngotError | OSError, *, server: str, as_json: bool) -> None:
+    """Says on stderr what happened; with `as_json` as one line of google.rpc.Status."""
+    if as_json:
+        status = error.status if isinstance(error, IngotError) else Status(code=2)
+        status.message = status.message or str(error)
+        sys.stderr.write(MessageToJson(status, indent=None) + "\n")
+    else:
+        sys.stderr.write(f"ingot: {_what_happened(error, server)}\n{_what_to_do(error)}\n")
+    sys.stderr.flush()
+
+
+def _what_happened(error: IngotError | OSError, server: str) -> str:
+    if isinstance(error, ServiceUnavailable) and not error.reason:
+        # gRPC puts the cause last: `...; last error: UNKNOWN: ...: Connection refused (111)`.
+        cause = error.message.rpartition(": ")[2]
+        return text.printable(f"No Ingot server answers at {server}: {cause}")
+    if isinstance(error, IngotError) and error.reason:
+        return f"{text.printable(error.message)} [{error.reason}]"
+    return text.printable(str(error))
+
+
+def _what_to_do(error: IngotError | OSError) -> str:
+    notes: list[str] = getattr(error, "__notes__", [])
+    if notes:
+        return notes[0]
+    if isinstance(error, InvalidRequest) and error.violations:
+        fields = error.violations.items()
+        rules = "; ".join(f"{field} {rule}" for field, rule in fields if rule not in error.message)
+        return text.printable(f"Correct {rules or ', '.join(error.violations)}.")
+    if isinstance(error, ServiceUnavailable) and not error.reason:
+        return "Start one with `ingot-server up`, or name another with --server or INGOT_SERVER."
+    for kind in type(error).__mro__:
+        if kind in _WHAT_TO_DO:
+            return _WHAT_TO_DO[kind]
+    return _ELSE_TO_DO

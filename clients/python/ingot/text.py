@@ -1,0 +1,153 @@
+"""Messages as text for people: tables, sizes, lengths of time.
+
+Titles and URLs come from strangers: what a terminal would act on is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ingot.v1.job_pb2 import Job, JobStage, JobState
+from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
+
+JOB_COLUMNS: Final = ("id", "state", "done", "created", "url")
+MEDIA_COLUMNS: Final = ("id", "length", "size", "type", "title")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without control characters."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in " ".join(text.split())
+    )
+
+
+def size(size_bytes: float) -> str:
+    """A number of bytes, such as `1.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.4g} TB"
+
+
+def length(seconds: float) -> str:
+    """A length of time, such as `1:02:03`; below a minute `3.2 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def state(job: Job) -> str:
+    """What the job is doing, and which try it is when it is not the first."""
+    name = JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+    if job.state == JobState.JOB_STATE_RUNNING and job.stage:
+        name = JobStage.Name(job.stage).removeprefix("JOB_STAGE_").lower()
+    if job.cached:
+        name += " (was stored)"
+    return f"{name} (try {job.attempt})" if job.attempt > 1 else name
+
+
+def job_row(job: Job) -> tuple[str, ...]:
+    """A job in JOB_COLUMNS."""
+    done = ""
+    if job.state == JobState.JOB_STATE_RUNNING and job.HasField("progress"):
+        progress = job.progress
+        share = f"{progress.fraction:.0%}" if progress.HasField("fraction") else ""
+        done = share or size(progress.bytes_done)
+    return (job.id, state(job), done, _time(job.create_time), job.url)
+
+
+def media_row(media: Media) -> tuple[str, ...]:
+    """A media in MEDIA_COLUMNS."""
+    return (
+        media.id,
+        length(media.duration.ToTimedelta().total_seconds()),
+        size(media.blob.size_bytes),
+        media.blob.content_type,
+        media.title or media.url,
+    )
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows in columns as wide as what is in them, the last one as it comes."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    widths[-1:] = [0]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def media_table(media: Media) -> str:
+    """What is known about a media, a line each."""
+    rows = [
+        ("media", media.id),
+        ("title", media.title),
+        ("url", media.url),
+        ("length", length(media.duration.ToTimedelta().total_seconds())),
+        ("size", f"{size(media.blob.size_bytes)} ({media.blob.size_bytes} bytes)"),
+        ("type", media.blob.content_type),
+        *(("video", _video(stream)) for stream in media.video),
+        *(("audio", _audio(stream)) for stream in media.audio),
+        ("uploader", media.uploader),
+        ("chapters", str(len(media.chapters) or "")),
+        ("labels", _labels(media.labels.items())),
+        ("sha256", media.blob.sha256),
+        ("stored", _time(media.create_time)),
+    ]
+    return table(row for row in rows if row[1])
+
+
+def job_table(job: Job) -> str:
+    """What is known about a job, a line each."""
+    rows = [
+        ("job", job.id),
+        ("state", state(job)),
+        ("url", job.url),
+        ("media", job.media.id),
+        ("progress", _progress(job)),
+        ("error", job.error.message),
+        ("next try", _time(job.retry_time) if job.HasField("retry_time") else ""),
+        ("labels", _labels(job.labels.items())),
+        ("created", _time(job.create_time)),
+        ("ended", _time(job.end_time)),
+    ]
+    return table(row for row in rows if row[1])
+
+
+def _progress(job: Job) -> str:
+    if job.state != JobState.JOB_STATE_RUNNING or not job.HasField("progress"):
+        return ""
+    progress = job.progress
+    total = f" of {size(progress.bytes_total)}" if progress.HasField("bytes_total") else ""
+    return f"{size(progress.bytes_done)}{total}, {size(progress.bytes_per_second)}/s"
+
+
+def _video(stream: VideoStream) -> str:
+    rate = f", {stream.frame_rate:.4g} frames/s" if stream.frame_rate else ""
+    turned = f", turned by {stream.rotation} degrees" if stream.rotation else ""
+    return f"{stream.codec}, {stream.width}x{stream.height}{rate}{turned}"
+
+
+def _audio(stream: AudioStream) -> str:
+    channels = "1 channel" if stream.channels == 1 else f"{stream.channels} channels"
+    return f"{stream.codec}, {stream.sample_rate_hz / 1000:g} kHz, {channels}"
+
+
+def _labels(labels: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(labels))
+
+
+def _time(moment: Timestamp) -> str:
+    """Local time with its offset; empty when unset."""
+    if not moment.seconds:
+        return ""
+    return moment.ToDatetime(UTC).astimezone().isoformat(" ", "seconds")

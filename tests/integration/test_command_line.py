@@ -1,0 +1,232 @@
+"""The command `ingot` as it is installed, run as a process: exit codes, output, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from google.protobuf.json_format import Parse
+from google.rpc.status_pb2 import Status
+
+import ingot
+from ingot import Job, JobState, Media
+from ingot.v1 import reason_pb2
+from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.job_service_pb2 import CancelJobRequest
+from ingot.v1.media_service_pb2 import DownloadRequest
+from ingot_server.errors import Failure
+from tests.peer import JOB_ID, MEDIA_ID, URL, Peer, Request, a_job, a_media, running_peer
+
+COMMAND = Path(sys.executable).with_name("ingot")
+
+
+@pytest.fixture
+async def peer() -> AsyncGenerator[Peer, None]:
+    async with running_peer() as peer:
+        yield peer
+
+
+async def ingot_command(peer: Peer, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command."""
+    process = await start(peer, *arguments)
+    stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+async def start(
+    peer: Peer, *arguments: str, stdout: int = -1, stderr: int = -1
+) -> asyncio.subprocess.Process:
+    environment = {**os.environ, "INGOT_SERVER": peer.target, "COLUMNS": "120"}
+    return await asyncio.create_subprocess_exec(
+        COMMAND, *arguments, stdout=stdout, stderr=stderr, env=environment
+    )
+
+
+def lines(output: str, kind: type[Request]) -> list[Request]:
+    return [Parse(line, kind()) for line in output.splitlines()]
+
+
+async def test_the_command_ingests_and_shows_the_media(peer: Peer) -> None:
+    code, stdout, stderr = await ingot_command(
+        peer, "ingest", URL, "--max-age", "1h", "--label", "a=b", "--audio-only"
+    )
+
+    assert code == 0
+    assert MEDIA_ID in stdout
+    assert stderr.split() == ["queued", "resolving", "downloading", "committing", "succeeded"]
+    request = peer.asked(IngestRequest)[0]
+    assert (request.max_age.seconds, request.labels) == (3600, {"a": "b"})
+    assert request.selection.mode == ingot.Selection.MODE_AUDIO_ONLY
+
+
+async def test_the_command_prints_json_a_message_a_line(peer: Peer) -> None:
+    code, stdout, stderr = await ingot_command(peer, "--json", "ingest", URL)
+    assert (code, stderr) == (0, "")
+    assert lines(stdout, Job) == peer.updates
+    assert json.loads(stdout.splitlines()[2])["progress"]["bytesDone"] == "1000000"
+
+    code, stdout, stderr = await ingot_command(peer, "media", MEDIA_ID, "--json")
+    assert (code, lines(stdout, Media)) == (0, [a_media()])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["list"], [MEDIA_ID, "7 B", "video/mp4", "Clip"]),
+        (["jobs", "--state", "succeeded"], [JOB_ID, "succeeded", URL]),
+        (["job", JOB_ID], [JOB_ID, "queued", URL]),
+        (["ingest", URL, "--no-wait"], [JOB_ID, "queued", URL]),
+        (["ingest", URL, "--validate-only"], ["queued", URL]),
+        (["watch", JOB_ID], [MEDIA_ID, "Clip"]),
+        (["url", MEDIA_ID, "--lifetime", "90s"], ["http://store.test/signed"]),
+        (["rm", MEDIA_ID], [f"Deleted {MEDIA_ID}."]),
+    ],
+    ids=lambda value: value[0] if value[0].islower() else None,
+)
+async def test_a_command_prints_what_it_is_asked_for(
+    peer: Peer, arguments: list[str], expected: list[str]
+) -> None:
+    code, stdout, _ = await ingot_command(peer, *arguments)
+
+    assert code == 0
+    assert not [text for text in expected if text not in stdout]
+
+
+async def test_cancelling_a_job_that_had_ended_fails_and_shows_it(peer: Peer) -> None:
+    code, stdout, _ = await ingot_command(peer, "cancel", JOB_ID)
+    assert code == 1
+    assert "succeeded" in stdout
+
+    peer.updates[-1].state = JobState.JOB_STATE_CANCELLED
+    assert (await ingot_command(peer, "cancel", JOB_ID))[0] == 0
+
+
+async def test_the_command_says_what_failed_and_what_to_do(peer: Peer) -> None:
+    peer.media = []
+
+    code, stdout, stderr = await ingot_command(peer, "media", URL)
+    assert (code, stdout) == (1, "")
+    assert stderr.splitlines() == [
+        "ingot: Not stored. [MEDIA_NOT_FOUND]",
+        "Bring it in with `ingot ingest URL`; `ingot list` shows what is stored.",
+    ]
+
+    failure = Failure(reason_pb2.REASON_NOT_MEDIA, "A page.")
+    peer.updates = a_job(state="JOB_STATE_FAILED", error=failure.status())
+    code, stdout, stderr = await ingot_command(peer, "--json", "watch", JOB_ID)
+    assert code == 1
+    assert lines(stdout, Job) == peer.updates
+    assert lines(stderr, Status) == [failure.status()]
+
+
+async def test_the_command_knows_a_server_that_is_not_there(peer: Peer) -> None:
+    await peer.stop()
+
+    code, _, stderr = await ingot_command(peer, "jobs")
+
+    assert code == 1
+    assert stderr.startswith(f"ingot: No Ingot server answers at {peer.target}")
+    assert "ingot-server up" in stderr.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fetch"],
+        ["ingest"],
+        ["ingest", URL, "--max-age", "soon"],
+        ["ingest", URL, "--label", "news"],
+        ["ingest", URL, "--no-wait", "--validate-only"],
+        ["jobs", "--state", "gone"],
+        ["--server", "nonsense", "jobs"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from ingot.cli import main
+
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+
+    assert exit_.value.code == 2
+    assert "usage: ingot" in capsys.readouterr().err
+
+
+async def test_the_command_downloads(peer: Peer, tmp_path: Path) -> None:
+    content = peer.store(500_000)
+    (tmp_path / "clip.mp4.part").write_bytes(content[:123_456])
+
+    code, stdout, _ = await ingot_command(peer, "download", URL, "-o", str(tmp_path / "clip.mp4"))
+    assert (code, (tmp_path / "clip.mp4").read_bytes()) == (0, content)
+    assert "checksum verified" in stdout
+    assert peer.asked(DownloadRequest)[0].offset == 123_456
+
+    code, _, stderr = await ingot_command(peer, "download", URL, "-o", str(tmp_path / "no" / "x"))
+    assert code == 1
+    assert "No such file or directory" in stderr
+
+
+async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(peer: Peer) -> None:
+    peer.until = 3
+    process = await start(peer, "ingest", URL)
+    async for line in process.stderr:
+        if line == b"downloading\n":
+            break
+    process.send_signal(signal.SIGINT)
+    _, stderr = await process.communicate()
+
+    assert process.returncode == 130
+    assert f"ingot watch {JOB_ID}" in stderr.decode()
+    assert f"ingot cancel {JOB_ID}" in stderr.decode()
+    assert not peer.asked(CancelJobRequest)
+
+
+async def test_output_that_nobody_reads_ends_the_command_quietly(peer: Peer) -> None:
+    peer.media = [a_media(media_id=f"{number:052}") for number in range(1000)]
+    reading, writing = os.pipe()
+    process = await start(peer, "--json", "list", stdout=writing)
+    os.close(writing)
+    await asyncio.to_thread(os.read, reading, 1)
+    os.close(reading)
+    _, stderr = await process.communicate()
+
+    assert (process.returncode, stderr) == (141, b"")
+
+
+async def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(peer: Peer) -> None:
+    peer.until = 3
+    retry = peer.updates[3]
+    retry.state = JobState.JOB_STATE_QUEUED
+    retry.error.CopyFrom(Failure(reason_pb2.REASON_STALLED, "Too \x1b[31mslow.").status())
+    retry.retry_time.GetCurrentTime()
+    terminal, tty = pty.openpty()
+    process = await start(peer, "ingest", URL, stderr=tty)
+    os.close(tty)
+    drawn = await read_until(terminal, "1 MB of 5 MB, 750 kB/s, 4.0 s left")
+    await peer.stop()
+    peer.until = 6
+    await peer.start()
+    drawn += await read_until(terminal, "succeeded")
+    await process.communicate()
+    os.close(terminal)
+
+    assert process.returncode == 0
+    assert "downloading" in drawn
+    assert "Try 1 failed: Too \N{REPLACEMENT CHARACTER}[31mslow." in drawn
+    assert "GOAWAY" not in drawn.upper()
+
+
+async def read_until(terminal: int, text: str) -> str:
+    drawn = ""
+    while text not in drawn:
+        drawn += (await asyncio.to_thread(os.read, terminal, 1 << 16)).decode()
+    return drawn

@@ -1,0 +1,219 @@
+# ruff: noqa: N802 - gRPC names the methods
+"""A real gRPC server on a Unix socket that plays one scripted job and holds a few media.
+
+It can be cut off and brought back at any point, which a server with real workers behind it would
+do at points of its own choosing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Literal, NoReturn, TypeVar
+
+import grpc
+
+from ingot import Job, JobStage, JobState, Media
+from ingot.v1 import (
+    ingest_service_pb2_grpc,
+    job_service_pb2_grpc,
+    media_service_pb2_grpc,
+    reason_pb2,
+)
+from ingot.v1.ingest_service_pb2 import IngestResponse
+from ingot.v1.job_service_pb2 import (
+    CancelJobResponse,
+    GetJobResponse,
+    ListJobsResponse,
+    WatchJobResponse,
+    WatchJobsResponse,
+)
+from ingot.v1.media_service_pb2 import (
+    CreateDownloadUrlResponse,
+    DeleteMediaResponse,
+    DownloadResponse,
+    GetMediaResponse,
+    ListMediaResponse,
+)
+from ingot_server.errors import Failure
+
+URL = "http://origin.test/clip.mp4"
+JOB_ID = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
+MEDIA_ID = "m" * 52
+
+Request = TypeVar("Request")
+
+
+def a_media(content: bytes = b"content", media_id: str = MEDIA_ID) -> Media:
+    media = Media(id=media_id, url=URL, title="Clip")
+    media.blob.content_type = "video/mp4"
+    media.blob.size_bytes = len(content)
+    media.blob.sha256 = hashlib.sha256(content).hexdigest()
+    return media
+
+
+def a_job(**last: object) -> list[Job]:
+    """The revisions of a job that succeeds; `last` changes the last one."""
+    updates = [
+        Job(id=JOB_ID, revision=revision, url=URL, state=state, stage=stage, attempt=1)
+        for revision, (state, stage) in enumerate(
+            [
+                (JobState.JOB_STATE_QUEUED, JobStage.JOB_STAGE_UNSPECIFIED),
+                (JobState.JOB_STATE_RUNNING, JobStage.JOB_STAGE_RESOLVING),
+                (JobState.JOB_STATE_RUNNING, JobStage.JOB_STAGE_DOWNLOADING),
+                (JobState.JOB_STATE_RUNNING, JobStage.JOB_STAGE_DOWNLOADING),
+                (JobState.JOB_STATE_RUNNING, JobStage.JOB_STAGE_COMMITTING),
+            ],
+            start=1,
+        )
+    ]
+    updates[0].attempt = 0
+    for update, done in zip(updates[2:4], (1_000_000, 2_500_000), strict=True):
+        update.progress.bytes_done = done
+        update.progress.bytes_total = 5_000_000
+        update.progress.bytes_per_second = 750_000
+        update.progress.eta.FromSeconds(4)
+    end = Job(id=JOB_ID, revision=6, url=URL, state=JobState.JOB_STATE_SUCCEEDED, media=a_media())
+    end.MergeFrom(Job(**last))  # type: ignore[arg-type]
+    return [*updates, end]
+
+
+class Peer(
+    ingest_service_pb2_grpc.IngestServiceServicer,
+    job_service_pb2_grpc.JobServiceServicer,
+    media_service_pb2_grpc.MediaServiceServicer,
+):
+    """Plays one job, revision by revision, and holds media that all have one content."""
+
+    def __init__(self, directory: str) -> None:
+        self.target = f"unix:{directory}/grpc"
+        self.updates = a_job()
+        # The last revision that a watch sends; then it is silent.
+        self.until = 6
+        self.content = b"content"
+        self.media = [a_media()]
+        # What becomes of the next calls; of those after them, an answer.
+        self.fates: list[Failure | Literal["answer", "hang"]] = []
+        # How many bytes the next downloads send before they are cut.
+        self.cuts: list[int] = []
+        self.requests: list[object] = []
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = grpc.aio.server()
+        ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(self, self._server)
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
+        media_service_pb2_grpc.add_MediaServiceServicer_to_server(self, self._server)
+        self._server.add_insecure_port(self.target)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Cuts every connection."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    def store(self, size_bytes: int) -> bytes:
+        """Holds one media with random content."""
+        self.content = random.randbytes(size_bytes)
+        self.media = [a_media(self.content)]
+        return self.content
+
+    def asked(self, kind: type[Request]) -> list[Request]:
+        return [request for request in self.requests if isinstance(request, kind)]
+
+    async def Ingest(self, request, context):
+        await self._take(request, context)
+        return IngestResponse(job=self.updates[0])
+
+    async def GetJob(self, request, context):
+        await self._take(request, context)
+        if request.job_id != JOB_ID:
+            await abort(context, Failure(reason_pb2.REASON_JOB_NOT_FOUND, "No such job."))
+        return GetJobResponse(job=self.updates[0])
+
+    async def ListJobs(self, request, context):
+        await self._take(request, context)
+        return ListJobsResponse(jobs=self.updates[-1:])
+
+    async def CancelJob(self, request, context):
+        await self._take(request, context)
+        return CancelJobResponse(job=self.updates[-1])
+
+    async def WatchJob(self, request, context):
+        await self._take(request, context)
+        for job in self.updates:
+            if request.after_revision < job.revision <= self.until:
+                yield WatchJobResponse(job=job)
+        if self.until < 6:
+            await asyncio.Event().wait()
+
+    async def WatchJobs(self, request, context):
+        await self._take(request, context)
+        for job in self.updates:
+            if job.revision <= self.until:
+                yield WatchJobsResponse(job=job)
+        await asyncio.Event().wait()
+
+    async def GetMedia(self, request, context):
+        await self._take(request, context)
+        if not self.media:
+            await abort(context, Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, "Not stored."))
+        return GetMediaResponse(media=self.media[0])
+
+    async def ListMedia(self, request, context):
+        await self._take(request, context)
+        start = int(request.page_token or 0)
+        end = start + request.page_size
+        return ListMediaResponse(
+            media=self.media[start:end],
+            next_page_token=str(end) if end < len(self.media) else "",
+        )
+
+    async def DeleteMedia(self, request, context):
+        await self._take(request, context)
+        return DeleteMediaResponse()
+
+    async def CreateDownloadUrl(self, request, context):
+        await self._take(request, context)
+        return CreateDownloadUrlResponse(url="http://store.test/signed")
+
+    async def Download(self, request, context):
+        await self._take(request, context)
+        end = request.offset + (self.cuts.pop(0) if self.cuts else len(self.content))
+        for offset in range(request.offset, min(end, len(self.content)), 1 << 18):
+            data = self.content[offset : min(offset + (1 << 18), end)]
+            yield DownloadResponse(offset=offset, data=data)
+        if end < len(self.content):
+            await abort(context, Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down."))
+
+    async def _take(self, request: object, context: object) -> None:
+        self.requests.append(request)
+        fate = self.fates.pop(0) if self.fates else "answer"
+        if fate == "hang":
+            await asyncio.Event().wait()
+        elif fate != "answer":
+            await abort(context, fate)
+
+
+async def abort(context: object, failure: Failure) -> NoReturn:
+    status = failure.status()
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(code, status.message, details)
+
+
+@asynccontextmanager
+async def running_peer() -> AsyncGenerator[Peer, None]:
+    # Not pytest's tmp_path: the path of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="ingot-") as directory:
+        peer = Peer(directory)
+        await peer.start()
+        try:
+            yield peer
+        finally:
+            await peer.stop()
