@@ -17,13 +17,14 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Freshness
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import ByteSize, SettingError, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.follower import Abandoned
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from tests.origin import Origin, Page, running_origin
+from tests.tls import server_context
 
 CLIP = random.Random(7).randbytes(700_001)
 SECOND = timedelta(seconds=1)
@@ -441,6 +442,22 @@ async def test_fewer_bytes_than_announced_are_truncated(
     assert str(len(CLIP)) in failure.message
 
 
+@pytest.mark.parametrize("surplus", [b"x", CLIP])
+async def test_what_follows_the_announced_length_is_no_part_of_the_file(
+    origin: Origin, desk: Desk, surplus: bytes
+) -> None:
+    # RFC 9112, section 6.3. Whether the announced bytes are a whole media, the probe tells.
+    await desk.take(origin.serve("/clip.mp4", Page(CLIP, surplus=surplus)))
+
+
+async def test_a_range_longer_than_announced_is_truncated(origin: Origin, desk: Desk) -> None:
+    total = len(CLIP) - 100
+    honest = {"Content-Range": f"bytes 400000-{total - 1}/{total}"}
+    page = Page(CLIP, chunked=True, breaks=[400_000], headers=honest)
+    failure = await desk.failure(origin.serve("/clip.mp4", page))
+    assert failure.reason == reason_pb2.REASON_TRUNCATED
+
+
 async def test_a_transfer_that_always_breaks_at_one_place_is_given_up(
     origin: Origin, desk: Desk
 ) -> None:
@@ -563,3 +580,48 @@ async def test_an_unchanged_file_is_not_received(
         downloaded = await desk.into(file, url, freshness)
         assert downloaded is not None
         assert (downloaded.http_etag, file.size) == ('"v2"', len(CLIP))
+
+
+# TLS
+
+
+async def test_a_certificate_of_the_given_authority_is_trusted_and_no_other(
+    desk: Desk, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    async with running_origin(context) as origin:
+        url = origin.serve("/clip.mp4", Page(CLIP, breaks=[300_000]))
+        failure = await desk.failure(url)
+        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+        assert "INGOT_EGRESS_CA_FILE" in failure.message
+        assert origin.log == []
+        desk.settings = desk.settings.replace(egress_ca_file=str(authority))
+        await desk.take(url)
+        assert [asked.headers.get("Range") for asked in origin.log] == [None, "bytes=300000-"]
+
+
+async def test_an_authority_that_cannot_be_read_is_named(desk: Desk, tmp_path: Path) -> None:
+    desk.settings = desk.settings.replace(egress_ca_file=str(tmp_path / "none.pem"))
+    async with desk.file() as file:
+        with pytest.raises(SettingError, match="INGOT_EGRESS_CA_FILE"):
+            await desk.into(file, "https://127.0.0.1/clip.mp4")
+
+
+async def test_over_tls_a_cancelled_or_stalled_download_closes_its_connection_at_once(
+    desk: Desk, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    desk.settings = desk.settings.replace(egress_ca_file=str(authority))
+    async with running_origin(context) as origin:
+        silent = origin.serve("/silent.mp4", Page(CLIP, silent_after=-1))
+        assert (await desk.failure(silent)).reason == reason_pb2.REASON_STALLED
+        url = origin.serve("/clip.mp4", Page(CLIP, rate=100_000))
+        async with desk.file() as file:
+            downloading = asyncio.create_task(desk.into(file, url))
+            await origin.arrived(2)
+            begin = time.monotonic()
+            downloading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await downloading
+            await origin.idle()
+            assert time.monotonic() - begin < 0.5

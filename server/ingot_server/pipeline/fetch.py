@@ -24,7 +24,7 @@ from ingot_server.pipeline.answer import REDIRECTS, location
 from ingot_server.sources.http import normalise
 
 USER_AGENT: Final = "Ingot/0.1"
-_READ_BYTES: Final = 1 << 18
+_READ_BYTES: Final = 1 << 17
 _HEADER_BYTES: Final = 1 << 15
 
 

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from ingot.v1 import reason_pb2
+from ingot_server.errors import Failure
+from ingot_server.pipeline.answer import (
+    LONGEST_WAIT,
+    Span,
+    check_content,
+    content_range,
+    file_name,
+    location,
+    media_type,
+    refusal,
+)
+
+URL = "http://example.com/dir/clip%20one.mp4?a=b/c.mkv"
+
+NAMES = {
+    "": "clip one.mp4",
+    "inline": "clip one.mp4",
+    "attachment; filename=a.mp4": "a.mp4",
+    'attachment; filename="a b.mp4"': "a b.mp4",
+    'attachment; FileName = "a.mp4"; size=1': "a.mp4",
+    'attachment; filename="a\\"b;c.mp4"': 'a"b;c.mp4',
+    "attachment; filename=\"plain.mp4\"; filename*=UTF-8''%e2%82%ac.mp4": "\u20ac.mp4",
+    "attachment; filename*=iso-8859-1'en'%A3.mp4; filename=plain.mp4": "\xa3.mp4",
+    "attachment; filename*=nonsense''%A3.mp4; filename=plain.mp4": "plain.mp4",
+    "attachment; filename*=UTF-8''%ff.mp4": "clip one.mp4",
+    'attachment; filename="caf\udce9.mp4"': "caf\xe9.mp4",
+    'attachment; filename="/etc/passwd"': "passwd",
+    'attachment; filename="C:/a/b.mp4"': "b.mp4",
+    'attachment; filename="..\\\\..\\\\b.mp4"': "b.mp4",
+    'attachment; filename=".."': "clip one.mp4",
+    'attachment; filename=""': "clip one.mp4",
+    "attachment; filename*=UTF-8''a%00%0A%09b%E2%80%AE4pm.mp4": "a b 4pm.mp4",
+    f"attachment; filename={'a' * 300}.mp4": "a" * 251 + ".mp4",
+    f"attachment; filename={'b' * 300}": "b" * 255,
+}
+
+
+@pytest.mark.parametrize(("disposition", "name"), NAMES.items(), ids=lambda text: text[:40])
+def test_a_file_is_named_by_its_disposition_else_by_its_url(disposition: str, name: str) -> None:
+    assert file_name({"Content-Disposition": disposition}, URL) == name
+
+
+@pytest.mark.parametrize("url", ["http://example.com/", "http://example.com/a/", "http://a/.."])
+def test_a_url_without_a_last_segment_names_nothing(url: str) -> None:
+    assert file_name({}, url) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "span"),
+    {
+        "bytes 5-9/10": Span(5, 9, 10),
+        "Bytes 0-0/*": Span(0, 0, None),
+        "bytes */10": Span(None, None, 10),
+        "bytes 5-9": None,
+        "items 5-9/10": None,
+        "": None,
+    }.items(),
+)
+def test_a_content_range_is_read(field: str, span: Span | None) -> None:
+    assert content_range({"Content-Range": field}) == span
+
+
+def test_a_source_says_when_to_ask_again() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+    waits = {
+        field: refusal(429, {"Retry-After": field}, "host").retry_after
+        for field in ("", "5", "0", "999999999", "-1", "soon", past, soon)
+    }
+    assert timedelta(seconds=80) < waits.pop(soon) <= timedelta(seconds=90)
+    assert waits.pop("5") == timedelta(seconds=5)
+    assert waits.pop("999999999") == LONGEST_WAIT
+    assert set(waits.values()) == {timedelta(seconds=1)}
+
+
+def test_a_refusal_names_the_host_and_the_status() -> None:
+    failure = refusal(404, {}, "media.example")
+    assert failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
+    assert failure.metadata == {"http_status": "404"}
+    assert "media.example" in failure.message
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "video/mp4", "audio/mpeg", "application/ogg", "application/mp4", "application/x-matroska"],
+)
+def test_what_may_be_media_is_received(content_type: str) -> None:
+    check_content({"Content-Type": content_type}, "host")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/html",
+        "TEXT/HTML; charset=x",
+        "image/svg+xml",
+        "application/json",
+        "application/problem+json",
+        "application/vnd.apple.mpegurl",
+        "application/pdf",
+        "multipart/byteranges; boundary=x",
+    ],
+)
+def test_what_is_no_media_is_not_received(content_type: str) -> None:
+    with pytest.raises(Failure) as caught:
+        check_content({"Content-Type": content_type}, "host")
+    assert caught.value.reason == reason_pb2.REASON_NOT_MEDIA
+    assert caught.value.metadata == {"content_type": media_type({"Content-Type": content_type})}
+
+
+def test_a_location_keeps_its_bytes() -> None:
+    field = b"/caf\xe9/\xc3\xa9".decode(errors="surrogateescape")
+    assert location(field) == "/caf%E9/\xe9"
