@@ -17,6 +17,7 @@ from google.rpc.status_pb2 import Status
 
 import ingot
 from ingot import Job, JobState, Media
+from ingot.cli import _parser, main
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import CancelJobRequest
@@ -152,13 +153,28 @@ async def test_the_command_knows_a_server_that_is_not_there(peer: Peer) -> None:
     ids=" ".join,
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from ingot.cli import main
-
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
 
     assert exit_.value.code == 2
     assert "usage: ingot" in capsys.readouterr().err
+
+
+def test_every_command_and_option_is_documented() -> None:
+    documentation = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    parsers = [_parser()]
+    commands = parsers[0]._subparsers._group_actions[0].choices
+    parsers += commands.values()
+    options = {
+        option
+        for parser in parsers
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--") and option not in {"--help", "--version", "--output"}
+    }
+
+    assert not [name for name in commands if f"`ingot {name}" not in documentation]
+    assert not [option for option in options if option not in documentation]
 
 
 async def test_the_command_downloads(peer: Peer, tmp_path: Path) -> None:
