@@ -1,0 +1,153 @@
+"""IngestService: the door that every media comes in by."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from ingot.v1 import ingest_service_pb2, job_pb2
+from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.api.caller import Caller, Service
+from ingot_server.api.naming import Named, resolve
+from ingot_server.api.status import invalid
+from ingot_server.config import Settings
+from ingot_server.egress.addresses import check_host
+from ingot_server.errors import Failure
+from ingot_server.jobs.queue import Queue
+from ingot_server.jobs.records import Records
+from ingot_server.library.catalog import Catalog
+
+# The largest google.protobuf.Duration.
+_LONGEST_SECONDS: Final = 315_576_000_000
+
+
+class IngestService(Service):
+    """Answers from what is stored, else with the one job that fetches it.
+
+    A race cannot start a second download. Of calls at the same time, `Records.create` lets one make
+    a job and gives it to the others. A call that found nothing stored just before another's job
+    ended does make a new job; its worker looks into the catalog first, and ends it from there.
+    """
+
+    descriptor = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"]
+
+    def __init__(
+        self, catalog: Catalog, records: Records, queue: Queue, settings: Settings
+    ) -> None:
+        self._catalog = catalog
+        self._records = records
+        self._queue = queue
+        self._settings = settings
+        self._admitting: set[asyncio.Task[Job]] = set()
+
+    async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
+        named = resolve(request.url, request.selection)
+        check_host(
+            urlsplit(named.identity.url).hostname or "",
+            allow_loopback=self._settings.egress_allow_loopback,
+        )
+        job = _job(request, named)
+        if request.validate_only:
+            return IngestResponse(job=job)
+        stored = await self._catalog.get(named.media_id)
+        if stored is not None and not (named.source.mutable and _older(_age(stored), request)):
+            _end_with(job, stored)
+            job = (await self._create(job, request))[0]
+        else:
+            await self._refuse_absent(named.media_id, request)
+            job = await self._admit(job, request)
+        return IngestResponse(job=job)
+
+    async def _create(self, job: Job, request: IngestRequest) -> tuple[Job, bool]:
+        if not request.request_id:
+            return await self._records.create(job)
+        return await self._records.create(
+            job, request_id=request.request_id, fingerprint=_fingerprint(request)
+        )
+
+    async def _refuse_absent(self, media_id: str, request: IngestRequest) -> None:
+        """Raises the failure that the source lately gave for this media, if the caller takes it."""
+        absence = await self._catalog.absence(media_id)
+        if absence is not None:
+            failure, age = absence
+            if not _older(age, request):
+                raise failure
+
+    async def _admit(self, job: Job, request: IngestRequest) -> Job:
+        """Makes the job and hands it to the workers, also when its first caller hangs up midway."""
+        job.state = job_pb2.JOB_STATE_QUEUED
+        admitting = asyncio.create_task(self._enqueue(job, request))
+        self._admitting.add(admitting)
+        admitting.add_done_callback(self._admitted)
+        return await asyncio.shield(admitting)
+
+    async def _enqueue(self, job: Job, request: IngestRequest) -> Job:
+        job, created = await self._create(job, request)
+        if created:
+            try:
+                await self._queue.send(job.id, request.priority)
+            except Failure as failure:
+                await self._records.fail_unqueued(job.id, failure)
+                raise
+        return job
+
+    def _admitted(self, admitting: asyncio.Task[Job]) -> None:
+        self._admitting.discard(admitting)
+        # Looked at, or asyncio complains when the caller is gone; the job's record has it too.
+        _ = admitting.cancelled() or admitting.exception()
+
+
+def _job(request: IngestRequest, named: Named) -> Job:
+    """The job as it is known without network: no id, no state yet."""
+    identity = named.identity
+    job = Job(
+        kind=job_pb2.JOB_KIND_INGEST,
+        url=identity.url,
+        labels=request.labels,
+        selection=named.selection,
+    )
+    job.media.id = named.media_id
+    job.media.url = identity.url
+    job.media.source.name = identity.source
+    job.media.source.key = identity.key
+    job.media.source.page_url = identity.page_url
+    job.media.selection.CopyFrom(named.selection)
+    if request.HasField("max_age"):
+        if request.max_age.seconds > _LONGEST_SECONDS or not 0 <= request.max_age.nanos < 10**9:
+            raise invalid({"max_age": "must be a Duration that its definition allows"})
+        job.max_age.CopyFrom(request.max_age)
+    return job
+
+
+def _end_with(job: Job, stored: Media) -> None:
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+    job.cached = True
+    job.media.CopyFrom(stored)
+
+
+def _age(stored: Media) -> timedelta:
+    """How long ago the source confirmed what is stored."""
+    confirmed = (
+        stored.freshness.validate_time
+        if stored.freshness.HasField("validate_time")
+        else stored.create_time
+    )
+    return datetime.now(UTC) - confirmed.ToDatetime(UTC)
+
+
+def _older(age: timedelta, request: IngestRequest) -> bool:
+    """Whether something of this age is older than the caller takes."""
+    return request.HasField("max_age") and age > request.max_age.ToTimedelta()
+
+
+def _fingerprint(request: IngestRequest) -> str:
+    """What makes two requests the same: all of them but the request_id."""
+    compared = IngestRequest()
+    compared.CopyFrom(request)
+    compared.ClearField("request_id")
+    return hashlib.sha256(compared.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,42 @@
+"""What a request names: the media that a URL and a selection stand for."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from ingot.v1.media_pb2 import Selection
+from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.sources import Identity, Source, pick
+
+# Normalising and hashing cost more than the rest of GetMedia. Long URLs are rare, and left out so
+# that the cache stays below some ten megabytes.
+_REMEMBERED: Final = 8192
+_REMEMBERED_LENGTH: Final = 512
+
+
+class Named(NamedTuple):
+    """One media as its source knows it. Shared between calls: not to be changed."""
+
+    media_id: str
+    source: Source
+    identity: Identity
+    selection: Selection
+
+
+def resolve(url: str, selection: Selection) -> Named:
+    """The media behind any form of its URL. No I/O.
+
+    Raises Failure: INVALID_REQUEST for a broken URL, UNSUPPORTED_URL when no source takes it.
+    """
+    wanted = url, selection.mode, selection.max_height
+    return _remembered(*wanted) if len(url) <= _REMEMBERED_LENGTH else _resolve(*wanted)
+
+
+def _resolve(url: str, mode: Selection.Mode.ValueType, max_height: int) -> Named:
+    source, identity = pick(url)
+    selection = canonical_selection(Selection(mode=mode, max_height=max_height or None))
+    return Named(media_id(identity.key, selection), source, identity, selection)
+
+
+_remembered: Final = lru_cache(maxsize=_REMEMBERED)(_resolve)

@@ -1,0 +1,83 @@
+"""Pages of a list: sizes, and tokens that only this list takes.
+
+A token is base64url of a checksum and the last item's id. The checksum covers the kind of list and
+its filters, so a token that was changed, or is used with another request, is refused (AIP-158).
+It keeps mistakes out, not people: there is nothing secret in a token.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
+
+from ingot.v1.job_service_pb2 import ListJobsRequest
+from ingot.v1.media_service_pb2 import ListMediaRequest
+from ingot_server.api.status import invalid
+
+DEFAULT_SIZE: Final = 50
+LARGEST_SIZE: Final = 1000
+# gRPC clients take messages of 4 MiB unless told otherwise; a page ends before that.
+LARGEST_BYTES: Final = 3 << 20
+
+_CHECKSUM_BYTES: Final = 12
+
+_Item = TypeVar("_Item", bound=Message)
+
+
+def size(request: ListMediaRequest | ListJobsRequest) -> int:
+    """How many items the page may have."""
+    return min(request.page_size or DEFAULT_SIZE, LARGEST_SIZE)
+
+
+def start(request: ListMediaRequest | ListJobsRequest) -> str:
+    """Id of the item that the page follows; empty for the first page.
+
+    Raises Failure with INVALID_REQUEST when the token is not one of this list's.
+    """
+    if not request.page_token:
+        return ""
+    try:
+        content = base64.b64decode(request.page_token.encode(), altchars=b"-_", validate=True)
+        item_id = content[_CHECKSUM_BYTES:].decode()
+    except (binascii.Error, UnicodeError):
+        item_id = ""
+    if not item_id or token(request, item_id) != request.page_token:
+        raise invalid(
+            {
+                "page_token": "must be the next_page_token of an answer to the same request, "
+                "or be left out for the first page"
+            }
+        )
+    return item_id
+
+
+def token(request: ListMediaRequest | ListJobsRequest, item_id: str) -> str:
+    """The token of the page after the item `item_id`."""
+    filters = type(request)()
+    filters.CopyFrom(request)  # type: ignore[arg-type]
+    filters.ClearField("page_size")
+    filters.ClearField("page_token")
+    covered = b"\0".join(
+        (
+            request.DESCRIPTOR.full_name.encode(),
+            filters.SerializeToString(deterministic=True),
+            item_id.encode(),
+        )
+    )
+    checksum = hashlib.sha256(covered).digest()[:_CHECKSUM_BYTES]
+    return base64.urlsafe_b64encode(checksum + item_id.encode()).decode()
+
+
+def fitting(items: Sequence[_Item], limit: int) -> tuple[Sequence[_Item], bool]:
+    """The items of a page, at least one if there is any, and whether some are left."""
+    total = 0
+    for count, item in enumerate(items):
+        total += item.ByteSize()
+        if count == limit or (count and total > LARGEST_BYTES):
+            return items[:count], True
+    return items, False
