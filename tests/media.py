@@ -1,0 +1,120 @@
+"""Small real media, made with ffmpeg on first use and kept for the session."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import imageio_ffmpeg
+
+SECONDS = 2.0
+
+_PICTURE = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=2")
+_SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100:duration=2")
+_BOTH = (*_PICTURE, *_SOUND, "-shortest")
+_H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+_AAC = ("-c:a", "aac", "-b:a", "64k")
+_TAGS = ("-metadata", "title=Bell of the Day", "-metadata", "artist=Ingot")
+_CHAPTERS = """;FFMETADATA1
+title=Two Parts
+[CHAPTER]
+TIMEBASE=1/1000
+START=0
+END=800
+title=First
+[CHAPTER]
+TIMEBASE=1/1000
+START=800
+END=2000
+title=Second
+"""
+
+# File name to ffmpeg's arguments; `{name}` in them is another of these files.
+RECIPES: dict[str, tuple[str, ...]] = {
+    "plain.mp4": (*_BOTH, *_H264, *_AAC, *_TAGS),
+    "faststart.mp4": (*_BOTH, *_H264, *_AAC, "-movflags", "+faststart"),
+    "fragmented.mp4": (*_BOTH, *_H264, *_AAC, "-g", "25", "-movflags", "frag_keyframe+empty_moov"),
+    "silent.mp4": (*_PICTURE, *_H264),
+    "odd.mp4": (*_PICTURE, "-vf", "crop=99:77:0:0", "-c:v", "libx264", "-pix_fmt", "yuv444p"),
+    "tiny.mp4": (*_BOTH, *_H264, *_AAC, "-t", "0.1"),
+    "hevc.mp4": (*_PICTURE, "-c:v", "libx265", "-x265-params", "log-level=none", "-t", "0.4"),
+    "av1.mp4": (*_PICTURE, "-c:v", "libaom-av1", "-cpu-used", "8", "-t", "0.4"),
+    "slides.mkv": (*_PICTURE, "-vf", "fps=1", *_H264),
+    "several.mkv": (
+        *(*_PICTURE, *_SOUND, *_SOUND, "-map", "0", "-map", "1", "-map", "2", *_H264),
+        *("-c:a:0", "aac", "-c:a:1", "ac3", "-ac:a:1", "2"),
+        *("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu"),
+    ),
+    "live.mkv": (*_BOTH, *_H264, *_AAC, "-g", "25", "-f", "matroska", "-live", "1"),
+    "clip.webm": (*_BOTH, "-c:v", "libvpx-vp9", "-deadline", "realtime", "-c:a", "libopus"),
+    "sound.webm": (*_SOUND, "-c:a", "libopus"),
+    "turned.mov": ("-display_rotation", "-90", "-i", "{silent.mp4}", "-c", "copy"),
+    "upside.mp4": ("-display_rotation", "180", "-i", "{silent.mp4}", "-c", "copy"),
+    "pcm.mov": (*_BOTH, *_H264, "-c:a", "pcm_s16le"),
+    "constant.mp3": (*_SOUND, "-b:a", "64k", "-write_xing", "0", "-id3v2_version", "0"),
+    "variable.mp3": (*_SOUND, "-q:a", "4", *_TAGS),
+    "unheaded.mp3": (*_SOUND, "-q:a", "4", "-write_xing", "0"),
+    "cover.mp3": (
+        *(*_SOUND, "-i", "{picture.png}", "-map", "0", "-map", "1", "-c:v", "copy"),
+        *("-disposition:v", "attached_pic", "-id3v2_version", "3", *_TAGS),
+    ),
+    "cover.m4a": (
+        *(*_SOUND, "-i", "{picture.png}", "-map", "0", "-map", "1", "-c:v", "copy"),
+        *("-disposition:v", "attached_pic", *_AAC),
+    ),
+    "sound.m4a": (*_SOUND, *_AAC, *_TAGS),
+    "chapters.m4a": (*_SOUND, "-i", "{chapters.txt}", "-map_metadata", "1", *_AAC),
+    "raw.aac": (*_SOUND, *_AAC),
+    "sound.ac3": (*_SOUND, "-c:a", "ac3"),
+    "sound.flac": (*_SOUND, *_TAGS),
+    "sound.wav": (*_SOUND,),
+    "sound.aiff": (*_SOUND,),
+    "vorbis.ogg": (*_SOUND, "-c:a", "libvorbis", *_TAGS),
+    "sound.opus": (*_SOUND, "-c:a", "libopus"),
+    "clip.ts": (*_BOTH, *_H264, *_AAC),
+    "clip.mpg": (*_BOTH, "-c:v", "mpeg2video", "-c:a", "mp2"),
+    "clip.avi": (*_BOTH, "-c:v", "mpeg4", "-c:a", "libmp3lame"),
+    "clip.flv": (*_BOTH, "-c:v", "flv", "-c:a", "libmp3lame"),
+    "clip.wmv": (*_BOTH, "-c:v", "wmv2", "-c:a", "wmav2"),
+    "picture.png": (*_PICTURE, "-frames:v", "1"),
+    "picture.jpg": (*_PICTURE, "-frames:v", "1"),
+    "picture.webp": (*_PICTURE, "-frames:v", "1"),
+    "picture.avif": (*_PICTURE, "-frames:v", "1", "-c:v", "libaom-av1", "-cpu-used", "8"),
+    "moving.gif": (*_PICTURE, "-t", "0.4"),
+    "moving.webp": (*_PICTURE, "-t", "0.4", "-c:v", "libwebp_anim"),
+}
+
+
+@functools.cache
+def folder() -> Path:
+    """Where the session's media are; removed when it ends."""
+    path = Path(tempfile.mkdtemp(prefix="ingot-media-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    (path / "chapters.txt").write_text(_CHAPTERS)
+    return path
+
+
+@functools.cache
+def media(name: str) -> Path:
+    """The file of that name in RECIPES. Callers copy it before they change it."""
+    path = folder() / name
+    if name not in RECIPES:
+        return path
+    arguments = [
+        str(media(argument[1:-1])) if argument.startswith("{") else argument
+        for argument in RECIPES[name]
+    ]
+    subprocess.run(
+        [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            *("-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1", "-y"),
+            *arguments,
+            str(path),
+        ],
+        check=True,
+    )
+    return path
