@@ -67,7 +67,7 @@ class Settings:
     )
     egress_proxy: str = _setting("", "upstream proxy for all outgoing traffic, http://HOST:PORT")
     egress_ca_file: str = _setting("", "PEM file of authorities trusted besides the system's")
-    connections_per_host: int = _setting(8, "connections that a worker opens to one host at once")
+    connections_per_host: int = _setting(16, "connections that a worker opens to one host at once")
 
     max_media_size: ByteSize = _setting(ByteSize(20 << 30), "largest file taken")
     max_duration: timedelta = _setting(timedelta(hours=12), "longest media taken")
@@ -94,6 +94,10 @@ class Settings:
     )
     lease: timedelta = _setting(
         timedelta(seconds=8), "a worker silent for this long loses its jobs"
+    )
+    resend_interval: timedelta = _setting(
+        timedelta(seconds=5),
+        "a queued job that no worker took is sent again after this long, doubled each time",
     )
     attempts: int = _setting(3, "tries of a job whose failures are transient")
     retry_backoff: timedelta = _setting(

@@ -1,0 +1,137 @@
+"""What may become of a job: its states, and every step between them as a pure function.
+
+    QUEUED --claim--> RUNNING --write--> SUCCEEDED | FAILED
+       ^                 |
+       +-release, lost---+        cancel: QUEUED | RUNNING --> CANCELLED
+
+Each step answers with a new Job and leaves the one it is given alone; None says that the step is
+not open to that job. Revisions and times of end are set where the step is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from datetime import datetime
+from typing import Final
+
+from google.rpc.status_pb2 import Status
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot_server.errors import Failure
+
+ENDED: Final = frozenset(
+    {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
+)
+
+
+def new_job_id() -> str:
+    """26 characters of lower-case base32hex (RFC 4648, section 7); later ids sort after earlier.
+
+    Microseconds since 1970 in 7 bytes, then 9 random ones.
+    """
+    content = (time.time_ns() // 1000).to_bytes(7, "big") + secrets.token_bytes(9)
+    return base64.b32hexencode(content).decode().rstrip("=").lower()
+
+
+def has_ended(job: Job) -> bool:
+    """Whether nothing about the job will ever change again."""
+    return job.state in ENDED
+
+
+def standing(job: Job) -> tuple[int, int, int]:
+    """What a watcher never misses a change of: state, stage and attempt."""
+    return job.state, job.stage, job.attempt
+
+
+def created(job: Job) -> Job:
+    """The first revision of `job`; id, create_time and the state QUEUED where it has none."""
+    job = copy_of(job)
+    job.id = job.id or new_job_id()
+    job.state = job.state or job_pb2.JOB_STATE_QUEUED
+    job.revision = 1
+    if not job.HasField("create_time"):
+        job.create_time.GetCurrentTime()
+    return job
+
+
+def claimed(job: Job) -> Job | None:
+    """A worker takes it."""
+    if job.state != job_pb2.JOB_STATE_QUEUED:
+        return None
+    job = copy_of(job)
+    job.state = job_pb2.JOB_STATE_RUNNING
+    job.attempt += 1
+    if not job.HasField("start_time"):
+        job.start_time.GetCurrentTime()
+    job.ClearField("retry_time")
+    return job
+
+
+def released(job: Job, *, retry_time: datetime | None, error: Status | None) -> Job:
+    """Its worker gives it back; without an `error` the last one stands."""
+    job = copy_of(job)
+    job.state = job_pb2.JOB_STATE_QUEUED
+    job.ClearField("stage")
+    job.ClearField("progress")
+    if retry_time is not None:
+        job.retry_time.FromDatetime(retry_time)
+    if error is not None:
+        job.error.CopyFrom(error)
+    return job
+
+
+def lost(job: Job, *, losses: int, allowed: int) -> Job | None:
+    """Its worker is gone, the `losses`th one: it waits for another, or fails with WORKER_LOST."""
+    if job.state != job_pb2.JOB_STATE_RUNNING:
+        return None
+    failure = Failure(
+        reason_pb2.REASON_WORKER_LOST,
+        f"The worker that ran the job was lost ({losses} of {allowed} times allowed).",
+        metadata={"losses": str(losses)},
+    )
+    if losses >= allowed:
+        return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
+    return released(job, retry_time=None, error=failure.status())
+
+
+def unqueued(job: Job, failure: Failure) -> Job | None:
+    """Its first message could not be sent."""
+    if job.state != job_pb2.JOB_STATE_QUEUED:
+        return None
+    return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
+
+
+def cancelled(job: Job) -> Job | None:
+    """A caller stops it. Not while it writes its manifest: that can't be taken back."""
+    committing = (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STAGE_COMMITTING)
+    if has_ended(job) or (job.state, job.stage) == committing:
+        return None
+    failure = Failure(reason_pb2.REASON_CANCELLED, "The job was cancelled.")
+    return _ended(job, job_pb2.JOB_STATE_CANCELLED, failure)
+
+
+def same_result(job: Job, other: Job) -> bool:
+    """Whether two jobs are equal but for what a write fills in."""
+    job, other = copy_of(job), copy_of(other)
+    for each in job, other:
+        each.ClearField("revision")
+        each.ClearField("end_time")
+        each.ClearField("retry_time")
+    return job == other
+
+
+def copy_of(job: Job) -> Job:
+    """A Job of its own, free to be changed."""
+    copy = Job()
+    copy.CopyFrom(job)
+    return copy
+
+
+def _ended(job: Job, state: job_pb2.JobState.ValueType, failure: Failure) -> Job:
+    job = copy_of(job)
+    job.state = state
+    job.error.CopyFrom(failure.status())
+    return job

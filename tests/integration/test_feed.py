@@ -1,0 +1,271 @@
+"""The feed on a real Redis: order, slow readers, broken subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.jobs import feed as feed_module
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lifecycle import standing
+from ingot_server.jobs.records import Records
+
+STAGES = (
+    job_pb2.JOB_STAGE_RESOLVING,
+    job_pb2.JOB_STAGE_DOWNLOADING,
+    job_pb2.JOB_STAGE_PROBING,
+    job_pb2.JOB_STAGE_STORING,
+    job_pb2.JOB_STAGE_COMMITTING,
+)
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    connection = Redis.from_pool(
+        BlockingConnectionPool.from_url(settings.redis_url, max_connections=32)
+    )
+    async with connection:
+        yield connection
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    return Records(redis, settings)
+
+
+@pytest.fixture
+async def feed(redis: Redis, records: Records, settings: Settings) -> AsyncIterator[Feed]:
+    feed = Feed(redis, records, settings)
+    await feed.start()
+    yield feed
+    await feed.close()
+
+
+async def a_job(records: Records, media_id: str = "media", **labels: str) -> Job:
+    job, _ = await records.create(
+        Job(kind=job_pb2.JOB_KIND_INGEST, media=Media(id=media_id), labels=labels)
+    )
+    return job
+
+
+async def run(records: Records, job: Job, writes_a_stage: int = 40) -> Job:
+    """Takes a job through all its stages as fast as Redis does."""
+    claimed = await records.claim(job.id)
+    assert claimed is not None
+    job, token = claimed
+    for stage in STAGES:
+        job.stage = stage
+        for done in range(writes_a_stage):
+            job.progress.bytes_done = done
+            job = await records.write(job, token)
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+    return await records.write(job, token)
+
+
+async def all_of(feed: Feed, job_id: str, after_revision: int = 0) -> list[Job]:
+    async with contextlib.aclosing(feed.watch(job_id, after_revision=after_revision)) as changes:
+        return [job async for job in changes]
+
+
+def check(seen: list[Job], stages: bool = True) -> None:
+    revisions = [job.revision for job in seen]
+    assert revisions == sorted(set(revisions))
+    assert seen[-1].state == job_pb2.JOB_STATE_SUCCEEDED
+    if stages:
+        standings = list(dict.fromkeys(standing(job) for job in seen))
+        running, done = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
+        assert standings == [
+            (job_pb2.JOB_STATE_QUEUED, 0, 0),
+            (running, 0, 1),
+            *((running, stage, 1) for stage in STAGES),
+            (done, STAGES[-1], 1),
+        ]
+
+
+async def test_every_revision_arrives_in_order(feed: Feed, records: Records) -> None:
+    job = await a_job(records)
+    watcher = asyncio.create_task(all_of(feed, job.id))
+    await asyncio.sleep(0.01)
+    ended = await run(records, job)
+    async with asyncio.timeout(2):
+        seen = await watcher
+    check(seen)
+    assert [each.revision for each in seen] == list(range(1, ended.revision + 1))
+
+
+async def test_a_slow_reader_misses_no_stage(feed: Feed, records: Records) -> None:
+    job = await a_job(records)
+    seen = []
+    async with contextlib.aclosing(feed.watch(job.id)) as changes:
+        seen.append(await anext(changes))
+        ended = await run(records, job)
+        await asyncio.sleep(0.05)
+        seen += [change async for change in changes]
+    check(seen)
+    assert seen[-1] == ended
+    assert len(seen) < 60
+
+
+async def test_a_thousand_watchers_of_one_job(feed: Feed, records: Records) -> None:
+    job = await a_job(records)
+    watchers = [asyncio.create_task(all_of(feed, job.id)) for _ in range(1000)]
+    await asyncio.sleep(0.05)
+    ended = await run(records, job, writes_a_stage=1)
+    began = time.monotonic()
+    async with asyncio.timeout(5):
+        seen = await asyncio.gather(*watchers)
+    assert time.monotonic() - began < 1
+    assert all(each[-1] == ended for each in seen)
+    check(seen[0])
+    check(seen[-1])
+
+
+async def test_an_ended_job(feed: Feed, records: Records) -> None:
+    ended = await run(records, await a_job(records), writes_a_stage=1)
+    assert await all_of(feed, ended.id) == [ended]
+    assert await all_of(feed, ended.id, ended.revision) == []
+    assert await all_of(feed, ended.id, ended.revision + 7) == []
+
+
+async def test_a_resumed_watch_is_told_what_it_missed(feed: Feed, records: Records) -> None:
+    job = await a_job(records)
+    await run(records, job, writes_a_stage=3)
+    seen = [job, *await all_of(feed, job.id, job.revision)]
+    check(seen)
+
+
+async def test_an_unknown_job(feed: Feed) -> None:
+    for after_revision in (0, 3):
+        with pytest.raises(Failure) as caught:
+            await all_of(feed, "no-such-job", after_revision)
+        assert caught.value.reason == reason_pb2.REASON_JOB_NOT_FOUND
+
+
+async def test_a_broken_subscription_loses_nothing(
+    feed: Feed, records: Records, redis: Redis
+) -> None:
+    job = await a_job(records)
+    watchers = [asyncio.create_task(all_of(feed, job.id)) for _ in range(3)]
+    everything = asyncio.create_task(until_ended(feed, job.id))
+    await asyncio.sleep(0.05)
+
+    async def break_again_and_again() -> None:
+        while True:
+            await redis.client_kill_filter(_type="pubsub")
+            await asyncio.sleep(0.03)
+
+    breaker = asyncio.create_task(break_again_and_again())
+    await run(records, job, writes_a_stage=60)
+    breaker.cancel()
+    async with asyncio.timeout(3):
+        for seen in await asyncio.gather(*watchers):
+            check(seen)
+        check(await everything, stages=False)
+
+
+async def until_ended(feed: Feed, job_id: str) -> list[Job]:
+    seen = []
+    async with contextlib.aclosing(feed.watch_all(lambda job: job.id == job_id)) as changes:
+        async for job in changes:
+            seen.append(job)
+            if job.HasField("end_time"):
+                return seen
+    raise AssertionError
+
+
+async def test_a_lost_message_is_noticed(
+    feed: Feed, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_hear", lambda _: None)
+    monkeypatch.setattr(feed_module, "RECHECK_SECONDS", 0.1)
+    job = await a_job(records)
+    watcher = asyncio.create_task(all_of(feed, job.id))
+    everything = asyncio.create_task(until_ended(feed, job.id))
+    await asyncio.sleep(0.05)
+    feed._recheck_now.set()
+    await run(records, job, writes_a_stage=2)
+    async with asyncio.timeout(2):
+        check(await watcher)
+        check(await everything, stages=False)
+
+
+async def test_a_wiped_redis_ends_the_watch(feed: Feed, records: Records, redis: Redis) -> None:
+    job = await a_job(records)
+    watcher = asyncio.create_task(all_of(feed, job.id))
+    await asyncio.sleep(0.05)
+    await redis.flushall()
+    feed._recheck_now.set()
+    with pytest.raises(Failure) as caught:
+        async with asyncio.timeout(2):
+            await watcher
+    assert caught.value.reason == reason_pb2.REASON_JOB_NOT_FOUND
+
+
+async def test_closing_ends_every_watch(redis: Redis, records: Records, settings: Settings) -> None:
+    feed = Feed(redis, records, settings)
+    await feed.start()
+    job = await a_job(records)
+    watchers = [
+        asyncio.create_task(all_of(feed, job.id)),
+        asyncio.create_task(until_ended(feed, job.id)),
+    ]
+    await asyncio.sleep(0.05)
+    await feed.close()
+    for watcher in (*watchers, all_of(feed, job.id)):
+        with pytest.raises(Failure) as caught:
+            await watcher
+        assert caught.value.reason == reason_pb2.REASON_SHUTTING_DOWN
+
+
+async def test_all_jobs_that_match(feed: Feed, records: Records) -> None:
+    ended = await run(records, await a_job(records, "old", team="news"), writes_a_stage=1)
+    queued = await a_job(records, "new", team="news")
+    await a_job(records, "other", team="sport")
+
+    def accepts(job: Job) -> bool:
+        return job.labels["team"] == "news"
+
+    async with asyncio.timeout(2), contextlib.aclosing(feed.watch_all(accepts)) as changes:
+        assert [await anext(changes), await anext(changes)] == [queued, ended]
+        await a_job(records, "another", team="sport")
+        later = await a_job(records, "later", team="news")
+        assert await anext(changes) == later
+
+
+async def test_a_job_that_no_longer_matches_comes_once_more(feed: Feed, records: Records) -> None:
+    first, second = await a_job(records, "one"), await a_job(records, "two")
+
+    def accepts(job: Job) -> bool:
+        return job.state == job_pb2.JOB_STATE_QUEUED
+
+    async with asyncio.timeout(2), contextlib.aclosing(feed.watch_all(accepts)) as changes:
+        assert [await anext(changes), await anext(changes)] == [second, first]
+        ended = await run(records, first, writes_a_stage=1)
+        cancelled = await records.cancel(second.id)
+        told = [await anext(changes), await anext(changes)]
+    assert [(job.id, job.state) for job in told] == [
+        (first.id, job_pb2.JOB_STATE_RUNNING),
+        (second.id, job_pb2.JOB_STATE_CANCELLED),
+    ]
+    assert cancelled == told[1]
+    assert ended.revision > told[0].revision
+
+
+async def test_nothing_is_kept_of_a_watch_that_ended(feed: Feed, records: Records) -> None:
+    job = await a_job(records)
+    async with contextlib.aclosing(feed.watch(job.id)) as changes:
+        assert await anext(changes) == job
+    async with contextlib.aclosing(feed.watch_all(lambda _: True)) as changes:
+        assert await anext(changes) == job
+    assert not feed._topics
+    assert not feed._everything

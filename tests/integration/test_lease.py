@@ -1,0 +1,261 @@
+"""Leases on a real Redis: who holds one keeps it, who lost it stops at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from ingot.v1 import job_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.config import Settings
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lease import JobCancelled, hold
+from ingot_server.jobs.records import LeaseLost, Records
+
+LEASE = timedelta(milliseconds=400)
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    connection = Redis.from_pool(
+        BlockingConnectionPool.from_url(settings.redis_url, max_connections=32)
+    )
+    async with connection:
+        yield connection
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    return Records(redis, settings.replace(lease=LEASE))
+
+
+@pytest.fixture
+async def feed(redis: Redis, records: Records) -> AsyncIterator[Feed]:
+    feed = Feed(redis, records, records.settings)
+    await feed.start()
+    yield feed
+    await feed.close()
+
+
+async def taken(records: Records) -> tuple[Job, str]:
+    job, _ = await records.create(Job(media=Media(id="media")))
+    claimed = await records.claim(job.id)
+    assert claimed is not None
+    return claimed
+
+
+def entering(job: Job) -> None:
+    job.stage = job_pb2.JOB_STAGE_DOWNLOADING
+
+
+def succeeded(job: Job) -> None:
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    async with hold(records, feed, job, token) as lease:
+        for _ in range(8):
+            await asyncio.sleep(LEASE.total_seconds() / 4)
+            assert not await records.overdue(10)
+        ended = await lease.update(succeeded)
+    assert await records.get(job.id) == ended
+    assert ended.HasField("end_time")
+
+
+async def test_progress_is_written_a_few_times_a_second(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    async with hold(records, feed, job, token) as lease:
+        entered = await lease.update(entering)
+        revision = entered.revision
+        for done in range(1, 101):
+
+            def advance(job: Job, done: int = done) -> None:
+                job.progress.bytes_done = done
+
+            await lease.update(advance)
+            await asyncio.sleep(0.005)
+        ended = await lease.update(succeeded)
+    assert revision + 2 <= ended.revision <= revision + 6
+    assert ended.progress.bytes_done == 100
+    changes = await records.changes(job.id, 1)
+    assert changes is not None
+    assert [change.stage for change in changes][-2:] == [job_pb2.JOB_STAGE_DOWNLOADING] * 2
+
+
+async def test_a_new_stage_begins_without_progress(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    async with hold(records, feed, job, token) as lease:
+        lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
+        assert not (await lease.update(entering)).HasField("progress")
+
+
+async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    async with (
+        hold(records, feed, job, token) as lease,
+        contextlib.aclosing(feed.watch(job.id)) as changes,
+        asyncio.timeout(1),
+    ):
+        await anext(changes)
+        lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
+        assert (await anext(changes)).progress.bytes_done == 7
+
+
+async def test_writers_take_turns(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    async with hold(records, feed, job, token) as lease:
+
+        def count(job: Job) -> None:
+            job.labels["count"] = str(int(job.labels["count"] or 0) + 1)
+
+        await asyncio.gather(*(lease.update(count) for _ in range(50)))
+    stored = await records.get(job.id)
+    assert stored is not None
+    assert stored.labels["count"] == "50"
+
+
+@pytest.mark.parametrize("subscribed", [True, False])
+async def test_a_cancelled_job_stops_its_body(
+    records: Records, feed: Feed, monkeypatch: pytest.MonkeyPatch, subscribed: bool
+) -> None:
+    if not subscribed:
+        monkeypatch.setattr(feed, "_hear", lambda _: None)
+    job, token = await taken(records)
+    entered = asyncio.Event()
+    stopped_at = 0.0
+
+    async def work() -> None:
+        nonlocal stopped_at
+        async with hold(records, feed, job, token):
+            entered.set()
+            try:
+                await asyncio.sleep(30)
+            finally:
+                stopped_at = time.monotonic()
+
+    worker = asyncio.create_task(work())
+    await entered.wait()
+    await asyncio.sleep(0.02)
+    cancelled_at = time.monotonic()
+    await records.cancel(job.id)
+    with pytest.raises(JobCancelled):
+        await worker
+    assert stopped_at - cancelled_at < (0.1 if subscribed else 0.5)
+    assert worker.cancelling() == 0
+
+
+async def test_a_recovered_job_stops_its_old_body(
+    records: Records, feed: Feed, redis: Redis
+) -> None:
+    job, token = await taken(records)
+    began = time.monotonic()
+
+    async def work() -> None:
+        async with hold(records, feed, job, token):
+            await redis.zadd("ingot:deadlines", {job.id: 1})
+            assert await records.recover(job.id) is not None
+            await asyncio.sleep(30)
+
+    with pytest.raises(LeaseLost) as caught:
+        await work()
+    assert not isinstance(caught.value, JobCancelled)
+    assert time.monotonic() - began < 0.5
+
+
+async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+
+    async def work() -> None:
+        async with hold(records, feed, job, token) as lease:
+            await records.cancel(job.id)
+            await lease.update(entering)
+
+    with pytest.raises(JobCancelled):
+        await work()
+
+
+async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: Redis) -> None:
+    job, token = await taken(records)
+    began = time.monotonic()
+
+    async def work() -> None:
+        async with hold(records, feed, job, token):
+            await redis.flushall()
+            await asyncio.sleep(30)
+
+    with pytest.raises(LeaseLost):
+        await work()
+    assert time.monotonic() - began < 0.5
+
+
+async def test_a_short_outage_is_survived(records: Records, feed: Feed, redis: Redis) -> None:
+    job, token = await taken(records)
+    async with hold(records, feed, job, token) as lease:
+        outage = asyncio.ensure_future(
+            redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 0.6))
+        )
+        await lease.update(entering)
+        await outage
+        await asyncio.sleep(LEASE.total_seconds())
+        assert not await records.overdue(10)
+        await lease.update(succeeded)
+
+
+async def test_a_long_outage_ends_the_body_in_time(
+    records: Records, feed: Feed, redis: Redis
+) -> None:
+    job, token = await taken(records)
+    began = time.monotonic()
+
+    async def work() -> None:
+        async with hold(records, feed, job, token):
+            await redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 3))
+            await asyncio.sleep(30)
+
+    with pytest.raises(LeaseLost):
+        await work()
+    assert time.monotonic() - began < 2 * LEASE.total_seconds()
+
+
+async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        async with hold(records, feed, job, token):
+            entered.set()
+            await asyncio.sleep(30)
+
+    worker = asyncio.create_task(work())
+    await entered.wait()
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+    released = await records.release(job.id, token, retry_time=None, error=None)
+    assert released.state == job_pb2.JOB_STATE_QUEUED
+
+
+async def test_an_error_of_the_body_comes_through(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    with pytest.raises(ZeroDivisionError):
+        async with hold(records, feed, job, token):
+            raise ZeroDivisionError
+    await records.renew(job.id, token)
+
+
+async def test_a_job_given_back_is_no_loss(records: Records, feed: Feed) -> None:
+    job, token = await taken(records)
+    async with hold(records, feed, job, token) as lease:
+        released = await lease.release(retry_time=None, error=None)
+        await asyncio.sleep(LEASE.total_seconds())
+        assert lease.lost is None
+        await lease.update(entering)
+    assert await records.get(job.id) == released

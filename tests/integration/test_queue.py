@@ -1,0 +1,104 @@
+"""The queue on a real Redis, with a real Celery worker in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from ingot.v1 import reason_pb2
+from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.jobs.queue import Queue, celery_app
+
+WORKER = """
+import os
+from ingot_server.config import Settings
+from ingot_server.jobs.queue import TASK_NAME, celery_app
+
+app = celery_app(Settings.from_environment(os.environ))
+
+@app.task(name=TASK_NAME)
+def run_job(job_id):
+    print(job_id, flush=True)
+
+app.worker_main(["--quiet", "worker", "--pool=threads", "--concurrency=1", "--without-gossip",
+                 "--without-mingle", "--without-heartbeat", "--loglevel=ERROR"])
+"""
+
+
+@pytest.fixture
+async def queue(settings: Settings) -> AsyncIterator[Queue]:
+    queue = Queue(celery_app(settings))
+    yield queue
+    await queue.close()
+
+
+async def test_a_worker_receives_job_ids_by_priority(
+    settings: Settings, queue: Queue, tmp_path: Path
+) -> None:
+    for priority in (
+        IngestRequest.PRIORITY_LOW,
+        IngestRequest.PRIORITY_UNSPECIFIED,
+        IngestRequest.PRIORITY_HIGH,
+    ):
+        await queue.send(IngestRequest.Priority.Name(priority), priority)
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", WORKER),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **settings.environment()},
+        cwd=tmp_path,
+    )
+    try:
+        assert worker.stdout is not None
+        async with asyncio.timeout(20):
+            received = [(await worker.stdout.readline()).decode().strip() for _ in range(3)]
+            await queue.send("later")
+            received.append((await worker.stdout.readline()).decode().strip())
+    finally:
+        worker.kill()
+        await worker.communicate()
+    assert received == ["PRIORITY_HIGH", "PRIORITY_UNSPECIFIED", "PRIORITY_LOW", "later"]
+
+
+async def test_a_connection_broken_while_idle_is_replaced(settings: Settings, queue: Queue) -> None:
+    await queue.send("one")
+    async with Redis.from_url(settings.redis_url) as redis:
+        await redis.client_kill_filter(_type="normal", skipme=True)
+        await queue.send("two")
+        assert await redis.llen("ingot:queue:ingot\x06\x165") == 2
+
+
+@pytest.mark.parametrize(
+    "broker_url", ["unix:///nowhere/redis.sock", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"]
+)
+async def test_a_broker_that_is_down(settings: Settings, broker_url: str) -> None:
+    queue = Queue(celery_app(settings.replace(broker_url=broker_url)))
+    began = time.monotonic()
+    with pytest.raises(Failure) as caught:
+        await queue.send("job")
+    assert caught.value.reason == reason_pb2.REASON_QUEUE_UNAVAILABLE
+    assert time.monotonic() - began < 2.5
+    await queue.close()
+
+
+async def test_a_broker_that_never_answers(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        queue = Queue(celery_app(settings.replace(broker_url=f"redis://127.0.0.1:{port}/0")))
+        began = time.monotonic()
+        with pytest.raises(Failure) as caught:
+            await queue.send("job")
+        assert caught.value.reason == reason_pb2.REASON_QUEUE_UNAVAILABLE
+        assert time.monotonic() - began < 2.5
+        await queue.close()

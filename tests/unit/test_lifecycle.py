@@ -1,0 +1,71 @@
+"""What may become of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot_server.errors import Failure
+from ingot_server.jobs import lifecycle
+
+QUEUED = Job(state=job_pb2.JOB_STATE_QUEUED)
+RUNNING = Job(state=job_pb2.JOB_STATE_RUNNING, stage=job_pb2.JOB_STAGE_DOWNLOADING, attempt=1)
+COMMITTING = Job(state=job_pb2.JOB_STATE_RUNNING, stage=job_pb2.JOB_STAGE_COMMITTING, attempt=1)
+ENDED = tuple(Job(state=state) for state in sorted(lifecycle.ENDED))
+
+FAILURE = Failure(reason_pb2.REASON_QUEUE_UNAVAILABLE, "The broker is down.")
+
+
+def lost(job: Job) -> Job | None:
+    return lifecycle.lost(job, losses=1, allowed=3)
+
+
+def lost_for_good(job: Job) -> Job | None:
+    return lifecycle.lost(job, losses=3, allowed=3)
+
+
+def unqueued(job: Job) -> Job | None:
+    return lifecycle.unqueued(job, FAILURE)
+
+
+@pytest.mark.parametrize(
+    ("step", "job", "state"),
+    [
+        (lifecycle.claimed, QUEUED, job_pb2.JOB_STATE_RUNNING),
+        (lifecycle.cancelled, QUEUED, job_pb2.JOB_STATE_CANCELLED),
+        (lifecycle.cancelled, RUNNING, job_pb2.JOB_STATE_CANCELLED),
+        (lost, RUNNING, job_pb2.JOB_STATE_QUEUED),
+        (lost, COMMITTING, job_pb2.JOB_STATE_QUEUED),
+        (lost_for_good, RUNNING, job_pb2.JOB_STATE_FAILED),
+        (unqueued, QUEUED, job_pb2.JOB_STATE_FAILED),
+    ],
+)
+def test_steps(step: Callable[[Job], Job | None], job: Job, state: int) -> None:
+    before = lifecycle.copy_of(job)
+    after = step(job)
+    assert after is not None
+    assert after.state == state
+    assert job == before
+
+
+@pytest.mark.parametrize(
+    ("step", "jobs"),
+    [
+        (lifecycle.claimed, (RUNNING, *ENDED)),
+        (lifecycle.cancelled, (COMMITTING, *ENDED)),
+        (lost, (QUEUED, *ENDED)),
+        (unqueued, (RUNNING, *ENDED)),
+    ],
+)
+def test_closed_steps(step: Callable[[Job], Job | None], jobs: tuple[Job, ...]) -> None:
+    assert [step(job) for job in jobs] == [None] * len(jobs)
+
+
+def test_job_ids_sort_by_age() -> None:
+    job_ids = [lifecycle.new_job_id() for _ in range(1000)]
+    assert job_ids == sorted(set(job_ids))
+    assert {len(job_id) for job_id in job_ids} == {26}
+    assert set("".join(job_ids)) <= set("0123456789abcdefghijklmnopqrstuv")
