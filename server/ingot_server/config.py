@@ -130,6 +130,15 @@ class Settings:
             values[item.name] = _parse(name, text, type(item.default))
         return cls(**values)  # type: ignore[arg-type]
 
+    @classmethod
+    def given(cls, environment: Mapping[str, str]) -> frozenset[str]:
+        """The names of the settings that `environment` sets."""
+        return frozenset(
+            item.name
+            for item in dataclasses.fields(cls)
+            if PREFIX + item.name.upper() in environment
+        )
+
     def replace(self, **changes: object) -> Settings:
         """A copy with `changes` made."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -183,7 +192,7 @@ def _format(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}s"
+        return f"{value.total_seconds():.6f}s"
     if isinstance(value, ByteSize):
         return str(int(value))
     return str(value)

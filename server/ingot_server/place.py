@@ -1,0 +1,110 @@
+"""The place that `up` takes on a machine: a data directory, a port, the path of a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from ingot_server.config import SettingError
+
+# After a SIGKILL of `up` the kernel takes a moment to end its children, which hold the lock too.
+_LOCK_SECONDS: Final = 1.0
+_SOCKET_PATH_BYTES: Final = 100  # the shortest limit is macOS's: 104 with the closing zero
+
+
+@contextlib.asynccontextmanager
+async def locked(data_dir: Path) -> AsyncIterator[int]:
+    """Makes `data_dir` and locks it; yields the lock's file descriptor.
+
+    A child that inherits the descriptor holds the lock as well, so nobody else begins to work on
+    the directory before the last of them has ended. Raises SettingError.
+    """
+    lock = _open(data_dir)
+    try:
+        await _take(lock, data_dir)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _open(data_dir: Path) -> int:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingError(
+            f"INGOT_DATA_DIR: {data_dir} cannot be used: {error.strerror}."
+        ) from error
+
+
+async def _take(lock: int, data_dir: Path) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if loop.time() >= deadline:
+                holder = os.pread(lock, 20, 0).decode().strip() or "unknown"
+                raise SettingError(
+                    f"INGOT_DATA_DIR: another `ingot-server up` (process {holder}) is running "
+                    f"on {data_dir}. Stop it, or name another directory with --data-dir."
+                ) from error
+        await asyncio.sleep(0.05)
+
+
+def free_address(setting: str, address: str) -> str:
+    """`address` with port 0 replaced by a free port.
+
+    It is found here and not by the server, so that a server that is started again is where it
+    was. Raises SettingError, naming `setting`, when the port is in use.
+    """
+    if address.startswith("unix:"):
+        return address
+    host, _, port = address.rpartition(":")
+    name = host.strip("[]")
+    try:
+        family, *_, target = socket.getaddrinfo(
+            name, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as attempt:
+            # Connections of an earlier run that still linger do not count.
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(target)
+            return f"{host}:{attempt.getsockname()[1]}"
+    except (ValueError, OverflowError):
+        raise SettingError(f"{setting}={address!r} is not HOST:PORT.") from None
+    except OSError as error:
+        raise SettingError(
+            f"{setting}: port {port} of {name or 'this machine'} cannot be had: "
+            f"{error.strerror or error}. Name another one; port 0 takes a free one."
+        ) from error
+
+
+def socket_path(directory: Path, name: str) -> Path:
+    """Where a Unix socket of `directory` can be: in it, or in a short private directory.
+
+    The same directory always gives the same path, so nothing piles up after a SIGKILL.
+    """
+    path = directory / name
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+    short = Path(tempfile.gettempdir(), f"ingot-{os.getuid()}-{digest}")
+    short.mkdir(mode=0o700, exist_ok=True)
+    # Somebody else may have put a directory or a link there first.
+    found = short.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        short = Path(tempfile.mkdtemp(prefix="ingot-"))
+    return short / name

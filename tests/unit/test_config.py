@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ingot_server.config import ByteSize, Secret, SettingError, Settings
+
+
+def test_what_the_environment_does_not_say_keeps_its_default() -> None:
+    assert Settings.from_environment({"PATH": "/bin", "INGOT_SERVER": "host:1"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("workers", "0", 0),
+        ("workers", "12", 12),
+        ("data_dir", "/srv/ingot", Path("/srv/ingot")),
+        ("s3_secure", "on", True),
+        ("s3_secure", "TRUE", True),
+        ("s3_secure", "0", False),
+        ("egress_allow_loopback", "off", False),
+        ("lease", "8", timedelta(seconds=8)),
+        ("lease", "250ms", timedelta(milliseconds=250)),
+        ("lease", "1.5s", timedelta(seconds=1.5)),
+        ("job_ttl", "90m", timedelta(minutes=90)),
+        ("job_ttl", "30 d", timedelta(days=30)),
+        ("max_media_size", "1024", ByteSize(1024)),
+        ("max_media_size", "512MiB", ByteSize(512 << 20)),
+        ("max_media_size", "1.5GiB", ByteSize(3 << 29)),
+        ("s3_secret_key", "s p a c e", Secret("s p a c e")),
+    ],
+)
+def test_each_kind_of_value_is_read(name: str, text: str, value: object) -> None:
+    settings = Settings.from_environment({f"INGOT_{name.upper()}": text})
+    assert getattr(settings, name) == value
+    assert type(getattr(settings, name)) is type(getattr(Settings(), name))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("INGOT_WORKERS", "two"),
+        ("INGOT_WORKERS", "-1"),
+        ("INGOT_WORKERS", ""),
+        ("INGOT_S3_SECURE", "maybe"),
+        ("INGOT_LEASE", "soon"),
+        ("INGOT_LEASE", "5 fortnights"),
+        ("INGOT_LEASE", "-5s"),
+        ("INGOT_MAX_MEDIA_SIZE", "20GB of it"),
+        ("INGOT_MAX_MEDIA_SIZE", "20 Gib"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_it_should_be(name: str, text: str) -> None:
+    with pytest.raises(SettingError, match=f"{name}=.* is not a|{name}=.* is not `on`") as raised:
+        Settings.from_environment({name: text})
+    assert repr(text) in str(raised.value)
+
+
+def test_a_name_nobody_knows_is_refused() -> None:
+    with pytest.raises(SettingError, match="INGOT_REDIS_ULR"):
+        Settings.from_environment({"INGOT_REDIS_ULR": "redis://elsewhere"})
+
+
+def test_a_child_reads_exactly_what_its_parent_has() -> None:
+    changed = Settings(
+        data_dir=Path("/a path/with spaces"),
+        s3_secret_key=Secret("k=%\n'\""),
+        s3_secure=True,
+        max_media_size=ByteSize((1 << 50) + 1),
+        lease=timedelta(microseconds=1),
+        job_ttl=timedelta(days=400, milliseconds=1),
+    )
+    for settings in (Settings(), changed):
+        assert Settings.from_environment(settings.environment()) == settings
+
+
+def test_every_setting_is_documented_and_reaches_a_child() -> None:
+    names = {f"INGOT_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    assert set(Settings().environment()) == names
+    assert all(field.metadata["doc"] for field in dataclasses.fields(Settings))
+
+
+def test_a_secret_does_not_show() -> None:
+    settings = Settings(s3_secret_key=Secret("tell-nobody"))
+    assert "tell-nobody" not in f"{settings!r} {settings}"
+    assert settings.environment()["INGOT_S3_SECRET_KEY"] == "tell-nobody"
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings()
+    assert settings.replace(workers=5).workers == 5
+    assert settings.workers == Settings().workers
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.workers = 3  # type: ignore[misc]
