@@ -173,6 +173,13 @@ async def test_tags_and_chapters_are_read(prober: Prober) -> None:
     ] == [("First", 0, 800), ("Second", 800, 2000)]
 
 
+async def test_tags_that_are_no_utf8_are_marked(prober: Prober, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(media("plain.mp4").read_bytes().replace(b"Bell of", b"B\xe9ll of"))
+    found = await prober.probe(path)
+    assert found.title == "B\ufffdll of the Day"
+
+
 async def test_profiles_are_named(prober: Prober) -> None:
     found = await prober.probe(media("plain.mp4"))
     assert found.video[0].profile == "Constrained Baseline"

@@ -135,7 +135,7 @@ class Reading:
 def read(container: InputContainer) -> Reading:
     """Reads `container` from where it stands to its end."""
     headerless = container.format.name in HEADERLESS
-    tracks = [Track(stream, float(stream.time_base or 0)) for stream in container.streams]
+    tracks = [Track(stream, ratio(stream.time_base)) for stream in container.streams]
     reading = Reading(tracks)
     pictures = [t for t in reading.media if isinstance(t.stream, VideoStream)]
     unseen = {track.stream.index for track in pictures[:_MAX_ROTATED]}
@@ -154,6 +154,14 @@ def read(container: InputContainer) -> Reading:
     except (av.error.FFmpegError, ValueError) as error:
         reading.error = getattr(error, "strerror", "") or "invalid data"
     return reading
+
+
+def ratio(value: object) -> float:
+    """A Fraction or, from PyAV 19 on, an AVRational as a number; 0 for none and for x/0."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ZeroDivisionError, OverflowError):
+        return 0.0
 
 
 def _see(track: Track, packet: Packet[Stream]) -> bool:

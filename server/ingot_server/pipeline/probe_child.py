@@ -30,7 +30,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from ingot_server.pipeline import containers
-from ingot_server.pipeline.packets import HEADERLESS, Reading, Track, read
+from ingot_server.pipeline.packets import HEADERLESS, Reading, Track, ratio, read
 
 FORMATS: Final = (
     "3gp,aac,ac3,aea,aiff,amr,ape,asf,asf_o,au,avi,caf,dhav,dsf,dts,dtshd,dv,eac3,flac,flv,gxf,"
@@ -48,6 +48,10 @@ _NEAR_SECONDS: Final = 0.25
 _NEAR_SHARE: Final = 0.01
 _GENERATE_TIMES: Final = (
     1  # AVFMT_FLAG_GENPTS: PyAV sets it, and it may hold a whole file in memory.
+)
+# PyAV 19 always hands on what is no UTF-8 as surrogates; before, it is asked to. See `_text`.
+_AS_BYTES: Final[dict[str, Any]] = (
+    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _MICROSECONDS: Final = 1_000_000
 
@@ -137,8 +141,8 @@ def probe(path: str, journal: Journal) -> dict[str, Any]:
                 Source(file),
                 "r",
                 options={"protocol_whitelist": "none", "format_whitelist": FORMATS},
-                metadata_errors="replace",
                 buffer_size=_READ_BYTES,
+                **_AS_BYTES,
             )
         except MemoryError:
             raise
@@ -214,14 +218,14 @@ def report(
     return {
         "format": container.format.name,
         "webm": containers.is_webm(head),
-        "brand": container.metadata.get("major_brand", ""),
+        "brand": _text(container.metadata.get("major_brand", "")),
         "duration": duration,
         "tags": tags,
         "chapters": [
             {
-                "title": chapter["metadata"].get("title", "")[:_MAX_TEXT],
-                "start": _microseconds(chapter["start"] * float(chapter["time_base"] or 0)) or 0,
-                "end": _microseconds(chapter["end"] * float(chapter["time_base"] or 0)) or 0,
+                "title": _text(chapter["metadata"].get("title", "")),
+                "start": _microseconds(chapter["start"] * ratio(chapter["time_base"])) or 0,
+                "end": _microseconds(chapter["end"] * ratio(chapter["time_base"])) or 0,
             }
             for chapter in container.chapters()[:_MAX_CHAPTERS]
         ],
@@ -234,18 +238,18 @@ def report(
 def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
     stream, context = track.stream, track.stream.codec_context
     seconds = track.end - track.start if track.start is not None and track.end is not None else 0.0
-    announced = float((stream.duration or 0) * (stream.time_base or 0))
+    announced = (stream.duration or 0) * track.scale
     duration = seconds if estimated else announced or _tagged(stream.metadata.get("DURATION", ""))
     bit_rate = getattr(context, "bit_rate", 0) or (
         round(track.size_bytes * 8 / seconds) if seconds > 0 else 0
     )
-    language = stream.metadata.get("language", "")
+    language = _text(stream.metadata.get("language", ""))
     answer = {
         "type": stream.type,
         "index": stream.index,
         "codec": track.codec,
         "profile": stream.profile or "",
-        "language": "" if language == "und" else language[:_MAX_TEXT],
+        "language": "" if language == "und" else language,
         "bit_rate": bit_rate,
         "duration": _microseconds(duration),
     }
@@ -254,7 +258,7 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
             "width": getattr(context, "width", 0),
             "height": getattr(context, "height", 0),
             "pixel_format": getattr(context, "pix_fmt", "") or "",
-            "frame_rate": float(stream.average_rate or 0),
+            "frame_rate": ratio(stream.average_rate),
             "rotation": track.rotation,
         }
     else:
@@ -269,8 +273,13 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
     tags: dict[str, str] = {}
     for key, value in metadata.items():
         if len(tags) < _MAX_TAGS and key:
-            tags.setdefault(key.lower()[:_MAX_KEY], value[:_MAX_TEXT])
+            tags.setdefault(_text(key.lower())[:_MAX_KEY], _text(value))
     return tags
+
+
+def _text(text: str) -> str:
+    """At most 4096 characters, with a mark for what the file has that is no UTF-8."""
+    return text[:_MAX_TEXT].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _tagged(text: str) -> float:
