@@ -549,7 +549,10 @@ async def test_reflection_tells_the_whole_contract(api: Api, version: str) -> No
         reflection_pb2.ServerReflectionRequest(list_services=""),
         *(
             reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
-            for symbol in (*SERVICES, "google.rpc.ErrorInfo")
+            for symbol in (*SERVICES, "ingot.v1.JobService.WatchJob", "google.rpc.ErrorInfo")
+        ),
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="ingot.v1.JobService.Nothing"
         ),
     ]
     call = api.channel.stream_stream(
@@ -557,7 +560,8 @@ async def test_reflection_tells_the_whole_contract(api: Api, version: str) -> No
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )(iter(requests))
-    listed, *files = [response async for response in call]
+    listed, *files, unknown = [response async for response in call]
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
     assert {service.name for service in listed.list_services_response.service} >= set(SERVICES)
     for response in files:
         described = [

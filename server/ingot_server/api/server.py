@@ -17,19 +17,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
-    reflection,
-    reflection_pb2,
-    reflection_pb2_grpc,
-)
 
 from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.reflection import add_reflection
 from ingot_server.api.status import DETAILS_KEY, answer, check, unexpected
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
-
-REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 << 20),
@@ -72,7 +66,10 @@ class ApiServer:
             [self._calls.handler(service) for service in services]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._serve_reflection()
+        add_reflection(
+            (*(service.descriptor.full_name for service in services), health.SERVICE_NAME),
+            self._server,
+        )
 
     async def start(self, address: str | None = None) -> str:
         """Listens on HOST:PORT or unix:PATH, as the settings say unless given; says where it is.
@@ -124,22 +121,6 @@ class ApiServer:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", *(service.descriptor.full_name for service in self._services)):
             await self._health.set(name, status)
-
-    def _serve_reflection(self) -> None:
-        names = [service.descriptor.full_name for service in self._services]
-        servicer = reflection.aio.ReflectionServicer(
-            (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        )
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, self._server)
-        # The messages of v1 are those of v1alpha; tools ask for v1 first.
-        method = grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
-            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
-        self._server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(REFLECTION_V1, {"ServerReflectionInfo": method})]
-        )
 
 
 class Calls:

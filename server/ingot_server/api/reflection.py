@@ -1,0 +1,54 @@
+"""Server reflection, by which grpcurl and buf curl know the contract without having its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
+    reflection,
+    reflection_pb2,
+    reflection_pb2_grpc,
+)
+
+SERVICE_V1: Final = "grpc.reflection.v1.ServerReflection"
+
+
+def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
+    """Serves the descriptors of `services`, given by full name, and all they depend on."""
+    servicer = reflection.aio.ReflectionServicer(
+        (*services, reflection.SERVICE_NAME), pool=_Pool(descriptor_pool.Default())
+    )
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    # grpcio has v1alpha only. The messages of v1 are the same, and tools ask for it first.
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(SERVICE_V1, {"ServerReflectionInfo": method})]
+    )
+
+
+class _Pool:
+    """A descriptor pool that finds methods too, as the protocol asks for; protobuf's does not."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - protobuf's
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return found.file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
