@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,13 +95,6 @@ def minio(directory: Path) -> Iterator[dict[str, str]]:
         yield _settings(f"127.0.0.1:{port}", "ingot-tests", "ingot-tests")
 
 
-@contextlib.asynccontextmanager
-async def start_minio(directory: Path) -> AsyncIterator[dict[str, str]]:
-    """`minio`, for an `async with`."""
-    with minio(directory) as settings:
-        yield settings
-
-
 @contextlib.contextmanager
 def process(program: Program) -> Iterator[subprocess.Popen[str]]:
     """Runs `program` from when it says that it is ready until the context is left."""
@@ -121,7 +114,7 @@ def process(program: Program) -> Iterator[subprocess.Popen[str]]:
         assert child.stdout is not None
         for line in child.stdout:
             last_lines.append(line)
-            if program.ready.search(line):
+            if program.ready is None or program.ready.search(line):
                 ready.set()
         ready.set()  # it ended
 

@@ -25,7 +25,7 @@ from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.place import free_address, locked, socket_path
 from ingot_server.stores import SeaweedFS, redis_server, valkey_executable
@@ -139,7 +139,7 @@ class Installation:
         self._settings = self._settings.replace(
             s3_endpoint=seaweedfs.endpoint,
             s3_access_key=seaweedfs.access_key,
-            s3_secret_key=Secret(seaweedfs.secret_key),
+            s3_secret_key=seaweedfs.secret_key,
             s3_secure=False,
         )
         return self._start(seaweedfs.program(), self._stores)

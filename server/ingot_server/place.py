@@ -76,7 +76,7 @@ def free_address(setting: str, address: str) -> str:
     name = host.strip("[]")
     try:
         family, *_, target = socket.getaddrinfo(
-            name, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            name or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, socket.SOCK_STREAM) as attempt:
             # Connections of an earlier run that still linger do not count.

