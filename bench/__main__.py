@@ -9,5 +9,6 @@ NAMES = ("get_media", "ingest_throughput", "worker_memory", "ingest_latency", "s
 for name in sys.argv[1:] or NAMES:
     if name not in NAMES:
         sys.exit(f"bench: there is no {name!r}; there are {', '.join(NAMES)}")
-    print(f"\n{name}: {importlib.import_module(f'bench.{name}').__doc__.splitlines()[0]}")
-    asyncio.run(importlib.import_module(f"bench.{name}").main())
+    measurement = importlib.import_module(f"bench.{name}")
+    print(f"\n{name}: {(measurement.__doc__ or '').splitlines()[0]}", flush=True)
+    asyncio.run(measurement.main())

@@ -20,11 +20,7 @@ from bench.clips import clip
 from bench.origin import origin
 from ingot import Client
 from ingot.v1.media_service_pb2 import GetMediaRequest, GetMediaResponse
-from ingot.v1.media_service_pb2_grpc import (
-    MediaServiceServicer,
-    MediaServiceStub,
-    add_MediaServiceServicer_to_server,
-)
+from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from tests.installation import installation
 
 CALLS = 4000
@@ -32,34 +28,35 @@ CALLERS = 32
 ROUNDS = 10
 
 
-class Echo(MediaServiceServicer):
-    def __init__(self, response: GetMediaResponse) -> None:
-        self._response = response
+def echo_of(response: GetMediaResponse) -> grpc.GenericRpcHandler:
+    async def get_media(request: GetMediaRequest, context: object) -> GetMediaResponse:
+        return response
 
-    async def GetMedia(self, request: GetMediaRequest, context: object) -> GetMediaResponse:
-        return self._response
+    method = grpc.unary_unary_rpc_method_handler(
+        get_media,
+        request_deserializer=GetMediaRequest.FromString,
+        response_serializer=GetMediaResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("ingot.v1.MediaService", {"GetMedia": method})
 
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         path = await clip(folder, 100_000)
-        async with (
-            origin(path) as address,
-            installation(folder / "data", workers="1") as ingot,
-            Client(ingot.grpc_address) as client,
-        ):
-            url = f"{address}/clip.mp4"
-            media = await (await client.ingest_video(url))
-            message = folder / "response.binpb"
-            message.write_bytes(GetMediaResponse(media=media).SerializeToString())
-            async with echo(message) as echo_address:
-                requests = {
-                    "by id": GetMediaRequest(media_id=media.id),
-                    "by URL": GetMediaRequest(url=url),
-                }
-                for name, request in requests.items():
-                    await compare(name, request, ingot.grpc_address, echo_address)
+        with installation(folder / "data", workers="1") as ingot:
+            async with origin(path) as address, Client(ingot.grpc_address) as client:
+                url = f"{address}/clip.mp4"
+                media = await (await client.ingest_video(url))
+                message = folder / "response.binpb"
+                message.write_bytes(GetMediaResponse(media=media).SerializeToString())
+                async with echo(message) as echo_address:
+                    requests = {
+                        "by id": GetMediaRequest(media_id=media.id),
+                        "by URL": GetMediaRequest(url=url),
+                    }
+                    for name, request in requests.items():
+                        await compare(name, request, ingot.grpc_address, echo_address)
 
 
 async def compare(name: str, request: GetMediaRequest, ingot: str, echo: str) -> None:
@@ -104,9 +101,8 @@ async def echo(message: Path) -> AsyncIterator[str]:
 
 async def serve(message: Path) -> None:
     server = grpc.aio.server()
-    add_MediaServiceServicer_to_server(
-        Echo(GetMediaResponse.FromString(message.read_bytes())), server
-    )
+    response = GetMediaResponse.FromString(message.read_bytes())
+    server.add_generic_rpc_handlers([echo_of(response)])
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     await server.start()
     await server.wait_for_termination()

@@ -11,12 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.servers import start_minio
-
 from bench.clips import clip
 from bench.origin import origin
 from ingot import Client
 from tests.installation import installation
+from tests.servers import minio
 
 SIZE = 512 * 1000 * 1000
 RATE = 60 * 1000 * 1000
@@ -27,21 +26,25 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         path = await clip(folder, SIZE)
-        async with (
-            origin(path, bytes_per_second=RATE) as address,
-            start_minio(folder / "minio") as s3,
+        with (
+            minio(folder / "minio") as s3,
             installation(folder / "data", workers="1", **s3) as ingot,
-            Client(ingot.grpc_address) as client,
         ):
-            ratios = []
-            for run in range(RUNS):
-                curl = await fetch(f"{address}/{run}.mp4")
-                begin = time.perf_counter()
-                await (await client.ingest_video(f"{address}/{run}.mp4"))
-                ingest = time.perf_counter() - begin
-                ratios.append(ingest / curl)
-                print(f"  curl {curl:.2f} s  ingest {ingest:.2f} s  ratio {ingest / curl:.3f}")
-            print(f"  {path.stat().st_size:,} bytes; median ratio {statistics.median(ratios):.3f}")
+            async with (
+                origin(path, bytes_per_second=RATE) as address,
+                Client(ingot.grpc_address) as client,
+            ):
+                ratios = []
+                for run in range(RUNS):
+                    curl = await fetch(f"{address}/{run}.mp4")
+                    begin = time.perf_counter()
+                    await (await client.ingest_video(f"{address}/{run}.mp4"))
+                    ingest = time.perf_counter() - begin
+                    ratios.append(ingest / curl)
+                    print(f"  curl {curl:.2f} s  ingest {ingest:.2f} s  ratio {ingest / curl:.3f}")
+                print(
+                    f"  {path.stat().st_size:,} bytes; median ratio {statistics.median(ratios):.3f}"
+                )
 
 
 async def fetch(url: str) -> float:

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToJson
-from ingot_server.library.blobs import Blobs
-from ingot_server.library.identity import media_id
 
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.identity import media_id
 from tests.installation import installation
 
 RUNS = 5
@@ -29,8 +29,8 @@ async def main() -> None:
         empty = [await start(Path(directory, f"empty-{run}")) for run in range(RUNS)]
         print(f"  empty: median {statistics.median(empty):.2f} s, worst {max(empty):.2f} s")
         full_dir = Path(directory, "full")
-        async with installation(full_dir) as ingot:
-            await fill(ingot.settings())
+        with installation(full_dir) as ingot:
+            await fill(ingot.s3_settings())
         full = [await start(full_dir) for _ in range(RUNS)]
         print(f"  {MEDIA:,} media: median {statistics.median(full):.2f} s, worst {max(full):.2f} s")
         print(f"  ratio {statistics.median(full) / statistics.median(empty):.2f}")
@@ -38,7 +38,7 @@ async def main() -> None:
 
 async def start(data_dir: Path) -> float:
     begin = time.perf_counter()
-    async with installation(data_dir):
+    with installation(data_dir):
         return time.perf_counter() - begin
 
 

@@ -29,35 +29,31 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         large, small = await clip(folder, LARGE), await clip(folder, SMALL)
-        async with (
-            origin(large, bytes_per_second=RATE) as large_address,
-            origin(small, bytes_per_second=RATE / JOBS) as small_address,
-            installation(
-                folder / "data",
-                workers="1",
-                jobs_per_host=str(JOBS),
-                connections_per_host=str(JOBS),
-            ) as ingot,
-            Client(ingot.grpc_address) as client,
-        ):
-            [worker] = ingot.children("worker")
+        many_at_once = {"jobs_per_host": str(JOBS), "connections_per_host": str(JOBS)}
+        with installation(folder / "data", workers="1", **many_at_once) as ingot:
+            async with (
+                origin(large, bytes_per_second=RATE) as large_address,
+                origin(small, bytes_per_second=RATE / JOBS) as small_address,
+                Client(ingot.grpc_address) as client,
+            ):
+                [worker] = ingot.children("worker")
 
-            async def ingest(url: str) -> None:
-                await (await client.ingest_video(url))
+                async def ingest(url: str) -> None:
+                    await (await client.ingest_video(url))
 
-            # The first job loads what every later one needs.
-            await ingest(f"{small_address}/first.mp4")
-            idle = await peak(worker, asyncio.sleep(3))
-            one = await peak(worker, ingest(f"{large_address}/large.mp4"))
-            many = await peak(
-                worker,
-                asyncio.gather(
-                    *(ingest(f"{small_address}/{number}.mp4") for number in range(JOBS))
-                ),
-            )
-            print(f"  idle {idle} MiB")
-            print(f"  ingesting 2 GB: {one - idle} MiB above idle")
-            print(f"  {JOBS} jobs at once: {many - idle} MiB above idle, {many} MiB in all")
+                # The first job loads what every later one needs.
+                await ingest(f"{small_address}/first.mp4")
+                idle = await peak(worker, asyncio.sleep(3))
+                one = await peak(worker, ingest(f"{large_address}/large.mp4"))
+                many = await peak(
+                    worker,
+                    asyncio.gather(
+                        *(ingest(f"{small_address}/{number}.mp4") for number in range(JOBS))
+                    ),
+                )
+                print(f"  idle {idle} MiB")
+                print(f"  ingesting 2 GB: {one - idle} MiB above idle")
+                print(f"  {JOBS} jobs at once: {many - idle} MiB above idle, {many} MiB in all")
 
 
 async def peak(pid: int, work: Awaitable[object]) -> int:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-START_SECONDS = 30.0
+from minio import Minio
+
+from ingot_server.config import Secret, Settings
+
 STOP_SECONDS = 15.0
 
-# Quick where a person's patience is long: a test that fails for good should not take minutes.
-ENVIRONMENT = {
+# Quick where a person's patience is long: a test of what fails for good should not take minutes.
+IMPATIENT = {
     "INGOT_EGRESS_ALLOW_LOOPBACK": "on",
     "INGOT_LEASE": "3s",
     "INGOT_RETRY_BACKOFF": "100ms",
@@ -25,105 +30,137 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(slots=True)
 class Installation:
-    """A running `ingot-server up`."""
+    """A running `ingot-server up` on free ports. `output` has the lines it has printed so far."""
 
-    process: asyncio.subprocess.Process
-    data_dir: Path
-    grpc_address: str
-    output: list[str]
+    def __init__(self, data_dir: Path, settings: dict[str, str]) -> None:
+        self.data_dir = data_dir
+        self.output: list[str] = []
+        self._lines = threading.Condition()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ingot_server.cli", "up"),
+                *("--data-dir", str(data_dir), "--grpc-address", "127.0.0.1:0"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **{name: text for name, text in os.environ.items() if name[:6] != "INGOT_"},
+                **IMPATIENT,
+                "INGOT_SCRATCH_DIR": str(data_dir / "scratch"),
+                **{f"INGOT_{name.upper()}": value for name, value in settings.items()},
+            },
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.grpc_address = self.wait_for(r"^gRPC\s+(\S+)")[1]
+        self.redis_url = self.wait_for(r"^Redis\s+(\S+)")[1]
+
+    def wait_for(self, pattern: str, *, after: int = 0, seconds: float = 30) -> re.Match[str]:
+        """The first match in the output from line `after` on, now or to come."""
+        deadline = time.monotonic() + seconds
+        with self._lines:
+            while True:
+                for line in self.output[after:]:
+                    if match := re.search(pattern, line):
+                        return match
+                ended = self.process.poll() is not None and not self._reader.is_alive()
+                if ended or not self._lines.wait(deadline - time.monotonic()):
+                    raise AssertionError(f"no {pattern!r} in\n" + "".join(self.output))
+
+    def s3_settings(self) -> Settings:
+        """Settings that lead to the embedded bucket."""
+        kept = json.loads((self.data_dir / "s3.json").read_text())
+        return Settings(
+            s3_endpoint=f"127.0.0.1:{kept['ports']['s3']}",
+            s3_access_key=kept["access_key"],
+            s3_secret_key=Secret(kept["secret_key"]),
+        )
+
+    def bucket_keys(self, prefix: str) -> list[str]:
+        """The keys of the bucket that begin with `prefix`."""
+        settings = self.s3_settings()
+        s3 = Minio(
+            settings.s3_endpoint,
+            settings.s3_access_key,
+            settings.s3_secret_key,
+            secure=False,
+            region=settings.s3_region,
+        )
+        found = s3.list_objects(settings.s3_bucket, prefix, recursive=True)
+        return [str(item.object_name) for item in found]
 
     def children(self, role: str) -> list[int]:
-        """Process ids of the children that run `role`: serve, worker, valkey-server or weed."""
+        """Process ids of what runs `role`: serve, worker, valkey-server or weed."""
         return [
-            pid
-            for pid in descendants(self.process.pid)
-            if role in _command_line(pid)[:4]
-            or any(Path(word).name == role for word in _command_line(pid)[:1])
+            child
+            for child in descendants(self.process.pid)
+            if (words := _command_line(child))
+            and (Path(words[0]).name == role or words[1:4] == ["-m", "ingot_server.cli", role])
         ]
 
-    def kill_tree(self, pid: int) -> None:
-        """SIGKILL to a child and all below it, at once."""
-        for victim in (*descendants(pid), pid):
-            os.kill(victim, signal.SIGKILL)
-
-    async def stop(self) -> int:
+    def interrupt(self) -> int:
         """One Ctrl-C; answers with the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        return self.process.wait(STOP_SECONDS)
 
-
-@asynccontextmanager
-async def installation(data_dir: Path, **settings: str) -> AsyncIterator[Installation]:
-    """Runs `ingot-server up` on `data_dir` and on free ports until the context is left.
-
-    `settings` are INGOT_ variables without their prefix, in lower case.
-    """
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("INGOT_")},
-        **ENVIRONMENT,
-        "INGOT_SCRATCH_DIR": str(data_dir / "scratch"),
-        **{f"INGOT_{name.upper()}": value for name, value in settings.items()},
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "ingot_server.cli",
-        "up",
-        "--data-dir",
-        str(data_dir),
-        "--grpc-address",
-        "127.0.0.1:0",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environment,
-        limit=1 << 20,
-    )
-    output: list[str] = []
-    reader: asyncio.Task[None] | None = None
-    try:
-        address = await asyncio.wait_for(_address(process, output), START_SECONDS)
-        reader = asyncio.create_task(_collect(process, output))
-        yield Installation(process, data_dir, address, output)
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGINT)
+    def close(self) -> None:
+        """Stops what still runs."""
+        if self.process.poll() is None:
             try:
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        if reader is not None:
-            await reader
+                self.interrupt()
+            except subprocess.TimeoutExpired:
+                kill_tree(self.process.pid)
+                self.process.wait()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                with self._lines:
+                    self.output.append(line)
+                    self._lines.notify_all()
+        with self._lines:
+            self._lines.notify_all()
 
 
-async def _address(process: asyncio.subprocess.Process, output: list[str]) -> str:
-    assert process.stdout is not None
-    while line := (await process.stdout.readline()).decode():
-        output.append(line)
-        if match := re.match(r"gRPC\s+(\S+)", line):
-            return match[1]
-    raise AssertionError("Ingot did not start:\n" + "".join(output))
+@contextmanager
+def installation(data_dir: Path, **settings: str) -> Iterator[Installation]:
+    """Runs an Installation while the context is open.
+
+    `settings` are the INGOT_ variables without their prefix, in lower case.
+    """
+    running = Installation(data_dir, settings)
+    try:
+        yield running
+    finally:
+        running.close()
 
 
-async def _collect(process: asyncio.subprocess.Process, output: list[str]) -> None:
-    assert process.stdout is not None
-    while line := (await process.stdout.readline()).decode():
-        output.append(line)
+def kill_tree(pid: int) -> None:
+    """SIGKILL to a process and all below it, at once."""
+    for victim in (*descendants(pid), pid):
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
-def descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> list[int]:
     """All processes below `pid`, the nearest first."""
+    children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(entry.read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
+        except OSError:
             continue
-        if parent == pid:
-            child = int(entry.parent.name)
-            yield child
-            yield from descendants(child)
+        children.setdefault(parent, []).append(int(entry.parent.name))
+    found = list(children.get(pid, ()))
+    for child in found:
+        found.extend(children.get(child, ()))
+    return found
 
 
 def _command_line(pid: int) -> list[str]:

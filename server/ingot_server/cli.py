@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ingot_server.config import PREFIX, SettingError, Settings
@@ -23,7 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        _COMMANDS[options.command](_settings(options))
+        environment = {**os.environ, **_flags(options)}
+        settings = Settings.from_environment(environment)
+        if options.command == "up":
+            _up(settings, Settings.given(environment))
+        elif options.command == "serve":
+            _serve(settings)
+        else:
+            _worker(settings)
     except SettingError as error:
         print(f"ingot-server: {error}", file=sys.stderr)
         sys.exit(2)
@@ -60,35 +67,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    flags = {
-        name: str(value)
-        for name in ("grpc_address", "data_dir", "workers", "processes")
-        if (value := getattr(options, name, None)) is not None
+def _flags(options: argparse.Namespace) -> dict[str, str]:
+    """The settings that were given as flags, as the variables they stand for."""
+    return {
+        PREFIX + name.upper(): str(value)
+        for name, value in vars(options).items()
+        if name != "command" and value is not None
     }
-    environment = {PREFIX + name.upper(): value for name, value in flags.items()}
-    return Settings.from_environment({**os.environ, **environment})
 
 
-def _up(settings: Settings) -> None:
+def _up(settings: Settings, given: Collection[str]) -> None:
     from ingot_server import embedded
 
-    asyncio.run(embedded.up(settings))
+    asyncio.run(embedded.up(settings, given))
 
 
 def _serve(settings: Settings) -> None:
     from ingot_server import app
 
-    app.serve(settings)
+    asyncio.run(app.serve(settings))
 
 
 def _worker(settings: Settings) -> None:
     from ingot_server import worker
 
     worker.main(settings)
-
-
-_COMMANDS = {"up": _up, "serve": _serve, "worker": _worker}
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import redis.asyncio
 from celery import signals
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
+from ingot_server.connections import connect
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.feed import Feed
@@ -45,7 +45,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._redis = redis.asyncio.Redis.from_url(settings.redis_url)
+        self._redis = connect(settings)
         self._records = Records(self._redis, settings)
         self._feed = Feed(self._redis, self._records, settings)
         self._queue = Queue(celery_app(settings))
@@ -64,6 +64,7 @@ class Worker:
         await self._blobs.prepare()
         await self._catalog.start()
         await self._feed.start()
+        await self._scratch.start()
         await self._egress.start()
         await self._prober.start()
         self._sweeper = asyncio.create_task(self._sweep())
@@ -78,6 +79,7 @@ class Worker:
         await self._egress.close()
         await self._scratch.close()
         await self._feed.close()
+        await self._queue.close()
         await self._catalog.close()
         await self._blobs.close()
         await self._redis.aclose()
@@ -112,15 +114,11 @@ class Worker:
                 else:
                     await lease.update(_succeeded(media, cached=cached))
                     return
-                if not (failure.transient and job.attempt < self._settings.attempts):
+                if failure.transient and job.attempt < self._settings.attempts:
+                    retry_time = datetime.now(UTC) + self._backoff(job.attempt, failure)
+                    await lease.release(retry_time=retry_time, error=failure.status())
+                else:
                     await lease.update(_failed(failure))
-                    return
-            await self._records.release(
-                job_id,
-                token,
-                retry_time=datetime.now(UTC) + self._backoff(job.attempt, failure),
-                error=failure.status(),
-            )
         except LeaseLost as lost:
             logger.info("job %s left: %s", job_id, lost)
         except asyncio.CancelledError:
@@ -129,7 +127,8 @@ class Worker:
             raise
 
     def _backoff(self, attempt: int, failure: Failure) -> timedelta:
-        return max(self._settings.retry_backoff * 2 ** (attempt - 1), failure.retry_after)
+        backoff: timedelta = self._settings.retry_backoff * 2 ** (attempt - 1)
+        return max(backoff, failure.retry_after)
 
     async def _sweep(self) -> None:
         """Sends again, for good, what no worker has: lost messages, lost workers, due retries."""

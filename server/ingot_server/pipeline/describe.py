@@ -12,7 +12,7 @@ from ingot.v1 import media_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.errors import Failure
-from ingot_server.library.blobs import StoredBlob
+from ingot_server.library.outgoing import StoredBlob
 from ingot_server.pipeline.download import Downloaded
 from ingot_server.sources.source import Identity
 
@@ -66,8 +66,10 @@ def describe(
     media.blob.url = blob_url
     media.blob.size_bytes = downloaded.size_bytes
     media.blob.sha256 = downloaded.sha256
-    for stream in (*media.video, *media.audio):
-        stream.url = blob_url
+    for video in media.video:
+        video.url = blob_url
+    for audio in media.audio:
+        audio.url = blob_url
     media.labels.update(job.labels)
     media.create_time.FromDatetime(now)
     media.freshness.http_etag = downloaded.http_etag

@@ -6,10 +6,11 @@ import asyncio
 import mimetypes
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
-from ingot_server.library.blobs import Blobs, StoredBlob
-from ingot_server.pipeline.scratch import Restarted, ScratchFile
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.outgoing import StoredBlob
+from ingot_server.pipeline.scratch import Abandoned, ScratchFile
 
 T = TypeVar("T")
 
@@ -26,6 +27,8 @@ class Upload:
         self._key = key
         self._file = file
         self._kept = False
+        self._ended = False
+        self._follower: BinaryIO | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -37,10 +40,10 @@ class Upload:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._task.done():
-            # A thread is reading the file; this is what ends it.
-            self._file.fail(error or asyncio.CancelledError())
-            await asyncio.wait([self._task])
+        self._ended = True
+        if self._follower is not None:
+            self._follower.close()  # it ends the thread that reads from it
+        await asyncio.wait([self._task])
         if self._kept:
             return
         if self._task.cancelled() or self._task.exception() is None:
@@ -74,9 +77,13 @@ class Upload:
     async def _run(self) -> StoredBlob:
         content_type = mimetypes.guess_type(self._key)[0] or "application/octet-stream"
         while True:
+            self._follower = self._file.follow()
             try:
-                return await self._blobs.upload(
-                    self._key, self._file.follow(), content_type=content_type, size_bytes=None
-                )
-            except Restarted:
-                continue
+                with self._follower as content:
+                    return await self._blobs.upload(
+                        self._key, content, content_type=content_type, size_bytes=None
+                    )
+            except Abandoned:
+                if self._ended:
+                    raise
+                # The download began again from zero while its bytes were being read.

@@ -1,0 +1,71 @@
+"""The composition root of an API server: builds its objects from the settings and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+
+from ingot_server.api.ingest import IngestService
+from ingot_server.api.job import JobService
+from ingot_server.api.media import MediaService
+from ingot_server.api.server import ApiServer
+from ingot_server.config import Settings
+from ingot_server.connections import connect
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.queue import Queue, celery_app
+from ingot_server.jobs.records import Records
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[str]:
+    """Runs an API server while the context is open; yields the address it listens on.
+
+    Raises SettingError when the address cannot be had, and Failure when Redis or S3 cannot be used.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        connections = connect(settings)
+        stack.push_async_callback(connections.aclose)
+        blobs = Blobs(settings)
+        stack.push_async_callback(blobs.close)
+        await blobs.prepare()
+        catalog = Catalog(blobs, connections, settings)
+        await catalog.start()
+        stack.push_async_callback(catalog.close)
+        records = Records(connections, settings)
+        feed = Feed(connections, records, settings)
+        await feed.start()
+        stack.push_async_callback(feed.close)
+        queue = Queue(celery_app(settings))
+        stack.push_async_callback(queue.close)
+        server = ApiServer(
+            (
+                IngestService(catalog, records, queue, settings),
+                MediaService(catalog, blobs),
+                JobService(records, feed, settings),
+            ),
+            feed,
+            settings,
+            reuse_port=reuse_port,
+        )
+        address = await server.start()
+        stack.push_async_callback(server.stop)
+        yield address
+
+
+async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
+    """Runs an API server until SIGTERM or SIGINT, then lets its calls finish."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with running(settings, reuse_port=reuse_port) as address:
+        logger.info("serving gRPC on %s", address)
+        await stopped.wait()
+        logger.info("draining")

@@ -1,0 +1,26 @@
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from ingot import Client
+from tests.installation import Installation, installation
+from tests.origin import Origin, running_origin
+
+
+@pytest.fixture(scope="session")
+def ingot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One Ingot for all tests that leave it whole."""
+    with installation(tmp_path_factory.mktemp("ingot"), max_media_size="64MiB") as running:
+        yield running
+
+
+@pytest.fixture
+async def client(ingot: Installation) -> AsyncIterator[Client]:
+    async with Client(ingot.grpc_address) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running
