@@ -1,0 +1,357 @@
+"""The bucket: what is in it is what Ingot has.
+
+    media/<id>/<attempt>.<ext>     a blob; nothing until a manifest names it
+    media/<id>/media.json          its manifest, see catalog.py
+    probe/<random>                 written and removed by `prepare`
+
+A key is written by a conditional PUT, or is new and nobody else's. ETags are without their quotes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Collection
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from typing import BinaryIO, Final, cast
+from urllib.parse import quote
+
+from minio.datatypes import ListMultipartUploadsResult
+from minio.deleteobjects import DeleteObject
+from minio.error import S3Error
+from urllib3.response import BaseHTTPResponse
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.library.conditional import prove, put
+from ingot_server.library.outgoing import Interrupted, Outgoing, StoredBlob, part_size
+from ingot_server.library.s3 import ABSENT, ADVICE, FOREIGN, S3, etag_of
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 256 << 10
+_CHUNKS_A_HOP: Final = 4
+_ABANDON_SECONDS: Final = 5
+
+
+class Blobs:
+    """One bucket on any S3 server that honours conditional writes.
+
+    Every method that asks the server raises Failure STORAGE_UNAVAILABLE when it cannot be reached
+    or refuses, and can be repeated.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.bucket = settings.s3_bucket
+        self._max_size = settings.max_media_size
+        self._s3 = S3(settings)
+        self._client = self._s3.client
+        self._etag_is_md5 = False
+
+    async def prepare(self, *, patience: timedelta = timedelta(seconds=30)) -> None:
+        """Makes the bucket if it is missing, and proves that it honours conditional writes.
+
+        Waits up to `patience` for a server that is not there yet. Safe in many processes at once.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience.total_seconds()
+        while True:
+            try:
+                return await self._s3.call(self._prepare)
+            except Failure as failure:
+                cause = failure.__cause__
+                final = cause is None or (isinstance(cause, S3Error) and cause.code in ADVICE)
+                if final or loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(0.2)
+
+    def _prepare(self) -> None:
+        if not self._client.bucket_exists(self.bucket):
+            try:
+                self._client.make_bucket(self.bucket)
+            except S3Error as exc:
+                # Another process was faster.
+                if exc.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                    raise
+        self._etag_is_md5 = prove(self._s3)
+
+    async def close(self) -> None:
+        """Ends running calls and closes all connections."""
+        await self._s3.close()
+
+    def url(self, key: str) -> str:
+        """The internal address of `key`."""
+        return f"s3://{self.bucket}/{key}"
+
+    def key(self, url: str) -> str:
+        """The key behind an internal address; raises ValueError for one of another bucket."""
+        key = url.removeprefix(self.url(""))
+        if key == url:
+            raise ValueError(f"{url!r} is not in the bucket {self.bucket!r}")
+        return key
+
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,
+        if_none_match: bool = False,
+        if_match: str = "",
+    ) -> str | None:
+        """Writes a small object in one step; answers with its ETag.
+
+        `if_none_match`: only if there is none; `if_match`: only over the one with this ETag. None
+        when the condition does not hold. A PUT whose answer was lost is sent again and then
+        answers None although it wrote: read what is there.
+        """
+        return await self._s3.call(
+            partial(
+                put,
+                self._s3,
+                key,
+                data,
+                content_type,
+                if_none_match=if_none_match,
+                if_match=if_match,
+            )
+        )
+
+    async def get(self, key: str) -> tuple[bytes, str] | None:
+        """The content and ETag of a small object; None when there is none."""
+        return await self._s3.call(partial(self._get, key))
+
+    def _get(self, key: str) -> tuple[bytes, str] | None:
+        try:
+            response = self._client.get_object(self.bucket, key)
+        except S3Error as exc:
+            if exc.code == ABSENT:
+                return None
+            raise
+        try:
+            return response.read(), etag_of(response)
+        finally:
+            _release(response)
+
+    async def stat(self, key: str) -> StoredBlob | None:
+        """Size and ETag of an object; None when there is none."""
+        return await self._s3.call(partial(self._stat, key))
+
+    def _stat(self, key: str) -> StoredBlob | None:
+        try:
+            found = self._client.stat_object(self.bucket, key)
+        except S3Error as exc:
+            if exc.code == ABSENT:
+                return None
+            raise
+        return StoredBlob(found.size or 0, found.etag or "")
+
+    async def upload(
+        self, key: str, content: BinaryIO, *, content_type: str, size_bytes: int | None
+    ) -> StoredBlob:
+        """Uploads `content` to its end under a key that is new, and closes it.
+
+        `content.read(n)` may block until n bytes have come, and may raise: the upload is aborted
+        and the same exception raised. After any exception nothing is left in the bucket, unless it
+        could no longer be told. `size_bytes` is what was announced, None when nothing was; Failure
+        TRUNCATED for another size. Holds about two parts of 5 MiB in memory.
+        """
+        outgoing = Outgoing(content, part_size(size_bytes or self._max_size))
+        work = partial(self._upload, key, outgoing, content_type, size_bytes)
+        running = self._s3.uploads.submit(work)
+        uploading = asyncio.wrap_future(running)
+        try:
+            return await asyncio.shield(uploading)
+        except asyncio.CancelledError:
+            outgoing.abandoned = True
+            running.cancel()
+            # Ends a read that waits; from a thread, as a reader may lock against it.
+            self._s3.calls.submit(outgoing.close)
+            await asyncio.wait([uploading], timeout=_ABANDON_SECONDS)
+            uploading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            raise
+
+    def _upload(
+        self, key: str, outgoing: Outgoing, content_type: str, size_bytes: int | None
+    ) -> StoredBlob:
+        try:
+            return self._s3.guarded(partial(self._send, key, outgoing, content_type, size_bytes))
+        except BaseException as exc:
+            if outgoing.error is not None:
+                if not isinstance(exc.__cause__, Interrupted):
+                    logger.warning("an unfinished upload of %s was left: %s", key, exc)
+                raise outgoing.error from None
+            with contextlib.suppress(*FOREIGN):
+                self._client.remove_object(self.bucket, key)
+            raise
+        finally:
+            outgoing.close()
+
+    def _send(
+        self, key: str, outgoing: Outgoing, content_type: str, size_bytes: int | None
+    ) -> StoredBlob:
+        # One part at a time: when the content raises, the SDK's parallel uploads leave threads and
+        # parts under way behind. One by one they still go into MinIO at 130 MB/s.
+        self._client.put_object(
+            self.bucket,
+            key,
+            cast(BinaryIO, outgoing),
+            -1,
+            content_type,
+            part_size=outgoing.part_size,
+            num_parallel_uploads=1,
+        )
+        if outgoing.abandoned:
+            raise Interrupted("The upload was given up.")
+        stored = self._stat(key)
+        if stored is None:
+            raise Failure(
+                reason_pb2.REASON_STORAGE_UNAVAILABLE,
+                f"The S3 server at {self._s3.endpoint} lost what was sent to it. Check its log.",
+            )
+        outgoing.check(stored, announced=size_bytes, etag_is_md5=self._etag_is_md5)
+        return stored
+
+    async def read(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
+        """The bytes from `offset` on, `limit` of them or, when it is 0, all; in chunks of 256 KiB.
+
+        Fewer at the end of the object. Raises Failure MEDIA_NOT_FOUND when there is none.
+        """
+        opening = asyncio.get_running_loop().run_in_executor(
+            self._s3.calls, self._s3.guarded, partial(self._open, key, offset, limit)
+        )
+        try:
+            response = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_release_opened)
+            raise
+        if response is None:
+            return
+        try:
+            while chunks := await self._s3.call(partial(_next_chunks, response)):
+                for chunk in chunks:
+                    yield chunk
+        finally:
+            # In a thread: it waits for a read that was cancelled but still runs.
+            self._s3.calls.submit(_release, response)
+
+    def _open(self, key: str, offset: int, limit: int) -> BaseHTTPResponse | None:
+        try:
+            response = self._client.get_object(self.bucket, key, offset, limit)
+        except S3Error as exc:
+            if exc.code == ABSENT:
+                raise Failure(
+                    reason_pb2.REASON_MEDIA_NOT_FOUND,
+                    "The media was deleted or replaced meanwhile. Ask for it again.",
+                ) from exc
+            if exc.code == "InvalidRange":
+                return None
+            raise
+        if offset and response.status != 206:
+            _release(response)
+            raise Failure(
+                reason_pb2.REASON_STORAGE_UNAVAILABLE,
+                f"The S3 server at {self._s3.endpoint} does not answer ranges. Use one that does.",
+            )
+        return response
+
+    async def remove(self, key: str) -> None:
+        """Removes an object, if it is there."""
+        await self._s3.call(partial(self._client.remove_object, self.bucket, key))
+
+    async def remove_tree(self, prefix: str, *, keep: Collection[str] = ()) -> None:
+        """Removes every object whose key begins with `prefix`, except those in `keep`."""
+        await self._s3.call(partial(self._remove_tree, prefix, keep))
+
+    def _remove_tree(self, prefix: str, keep: Collection[str]) -> None:
+        found = self._client.list_objects(self.bucket, prefix, recursive=True)
+        # Listed to the end first: removing while a listing goes on may shift its pages.
+        keys = [each.object_name for each in found if each.object_name not in keep]
+        for error in self._client.remove_objects(self.bucket, map(DeleteObject, keys)):
+            raise Failure(
+                reason_pb2.REASON_STORAGE_UNAVAILABLE,
+                f"The S3 server at {self._s3.endpoint} did not remove {error.name}: {error.code}: "
+                f"{error.message}. {ADVICE.get(error.code, 'Try again.')}",
+            )
+
+    async def abort_uploads(self, prefix: str) -> None:
+        """Removes unfinished multipart uploads of keys that begin with `prefix`."""
+        await self._s3.call(partial(self._abort_uploads, prefix))
+
+    def _abort_uploads(self, prefix: str) -> None:
+        # The SDK has no public call for either.
+        list_uploads = partial(self._client._list_multipart_uploads, self.bucket)  # noqa: SLF001
+        abort = partial(self._client._abort_multipart_upload, self.bucket)  # noqa: SLF001
+        marker: str | None = None
+        while True:
+            # Not by prefix: MinIO knows only whole keys there, or none.
+            page: ListMultipartUploadsResult = list_uploads(key_marker=marker)
+            for each in page.uploads:
+                if each.object_name.startswith(prefix):
+                    abort(each.object_name, str(each.upload_id))
+            marker = page.next_key_marker
+            if not page.is_truncated or not marker:
+                return
+
+    async def children(self, prefix: str, *, after: str, limit: int) -> list[str]:
+        """Names of at most `limit` folders right under `prefix`, by name, from behind `after` on.
+
+        `prefix` ends with a slash, the names do not. SeaweedFS names folders for a while from which
+        everything was removed.
+        """
+        return await self._s3.call(partial(self._children, prefix, after, limit))
+
+    def _children(self, prefix: str, after: str, limit: int) -> list[str]:
+        # "0" comes right behind "/": behind everything in the folder `after`, before the next one.
+        start = f"{prefix}{after}0" if after else None
+        found = self._client.list_objects(self.bucket, prefix, start_after=start)
+        folders = (
+            each.object_name.removeprefix(prefix).removesuffix("/") for each in found if each.is_dir
+        )
+        return list(islice((name for name in folders if name > after), limit))
+
+    async def download_url(
+        self, key: str, *, lifetime: timedelta, filename: str, content_type: str
+    ) -> str:
+        """A signed link for GET and ranges, as the world outside names the server.
+
+        `lifetime` is at most 7 days; a browser saves the file as `filename`.
+        """
+        answer = {"response-content-disposition": _disposition(filename)}
+        if content_type:
+            answer["response-content-type"] = content_type
+        return self._s3.public.get_presigned_url(
+            "GET", self.bucket, key, lifetime, extra_query_params={**answer}
+        )
+
+
+def _next_chunks(response: BaseHTTPResponse) -> list[bytes]:
+    """About a MiB in chunks, so that a thread is not asked for each; empty at the end."""
+    chunks: list[bytes] = []
+    while len(chunks) < _CHUNKS_A_HOP and (chunk := response.read(CHUNK_BYTES)):
+        chunks.append(chunk)
+    return chunks
+
+
+def _release_opened(opening: asyncio.Future[BaseHTTPResponse | None]) -> None:
+    if not opening.cancelled() and opening.exception() is None and (found := opening.result()):
+        _release(found)
+
+
+def _release(response: BaseHTTPResponse) -> None:
+    """Gives the connection back; one that was not read to its end is closed."""
+    response.close()
+    response.release_conn()
+
+
+def _disposition(filename: str) -> str:
+    """Content-Disposition that saves under `filename` (RFC 6266, RFC 8187)."""
+    name = "".join("_" if c in "/\\" or not c.isprintable() else c for c in filename).strip()
+    if not name:
+        return "attachment"
+    plain = "".join(c if c.isascii() and c not in '"%' else "_" for c in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,0 +1,75 @@
+"""Conditional writes (RFC 9110, section 13): the bucket itself lets only one commit win."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from base64 import b64encode
+from datetime import timedelta
+from typing import Final
+
+from minio.error import S3Error
+
+from ingot.v1 import reason_pb2
+from ingot_server.errors import Failure
+from ingot_server.library.s3 import ABSENT, S3, error_of, etag_of
+
+_SIGNATURE_LIFETIME: Final = timedelta(minutes=15)
+
+
+def put(
+    s3: S3,
+    key: str,
+    data: bytes,
+    content_type: str,
+    *,
+    if_none_match: bool = False,
+    if_match: str = "",
+) -> str | None:
+    """Writes an object in one step; its ETag, or None when the condition does not hold."""
+    digest = hashlib.md5(data, usedforsecurity=False).digest()
+    headers = {"Content-Type": content_type, "Content-MD5": b64encode(digest).decode("ascii")}
+    if if_none_match:
+        headers["If-None-Match"] = "*"
+    if if_match:
+        headers["If-Match"] = f'"{if_match}"'
+    # The SDK has no argument for conditions; a signed address takes any header.
+    url = s3.client.get_presigned_url("PUT", s3.bucket, key, _SIGNATURE_LIFETIME)
+    response = s3.pool.request("PUT", url, body=data, headers=headers)
+    if response.status == 200:
+        return etag_of(response)
+    # 409: of two conditional writers at the same moment S3 may refuse either.
+    if (if_none_match or if_match) and response.status in (409, 412):
+        return None
+    error = error_of(response)
+    if if_match and isinstance(error, S3Error) and error.code == ABSENT:
+        return None
+    raise error
+
+
+def prove(s3: S3) -> bool:
+    """Tries every condition on an object of its own, `probe/<random>`, and removes it.
+
+    Raises Failure with what to do when one is ignored. Answers whether ETags are made of MD5; they
+    are not where objects are encrypted with the keys of a KMS.
+    """
+    key = f"probe/{secrets.token_hex(16)}"
+    try:
+        etag = put(s3, key, b"1", "text/plain", if_none_match=True)
+        honoured = (
+            bool(etag)
+            and put(s3, key, b"2", "text/plain", if_none_match=True) is None
+            and put(s3, key, b"3", "text/plain", if_match="0" * 32) is None
+            and put(s3, key, b"4", "text/plain", if_match=etag or "") is not None
+        )
+    finally:
+        s3.client.remove_object(s3.bucket, key)
+    if not honoured:
+        raise Failure(
+            reason_pb2.REASON_STORAGE_UNAVAILABLE,
+            f"The S3 server at {s3.endpoint} does not honour conditional writes (If-None-Match and "
+            "If-Match on PUT, with the ETag that it gave), by which Ingot commits media once. Use "
+            "a server that does, such as MinIO, SeaweedFS, AWS S3 or Cloudflare R2; a proxy in "
+            "front of it must pass these headers on.",
+        )
+    return etag == hashlib.md5(b"1", usedforsecurity=False).hexdigest()

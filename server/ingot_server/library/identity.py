@@ -1,0 +1,44 @@
+"""What a media is called: an id that anybody can compute and nobody has to look up.
+
+    id = base32(SHA-256(selection text, LF, source key)), lower case, without padding: 52 characters
+
+The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then `;max_height=N` if there is a limit. It
+is a text of our own because protobuf's bytes are not canonical across versions and languages; a
+field added to Selection later must add nothing while it is unset, or every id would change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b32encode
+from typing import Final
+
+from ingot.v1.media_pb2 import Selection
+
+_MEDIA_ID: Final = re.compile(r"[a-z2-7]{52}")
+
+
+def canonical_selection(selection: Selection) -> Selection:
+    """A new Selection that means the same and is equal to every other one that does."""
+    canonical = Selection()
+    canonical.CopyFrom(selection)
+    if canonical.mode == Selection.MODE_UNSPECIFIED:
+        canonical.mode = Selection.MODE_BEST
+    return canonical
+
+
+def media_id(source_key: str, selection: Selection) -> str:
+    """The id of the media behind `source_key` in the form that `selection` asks for."""
+    canonical = canonical_selection(selection)
+    text = "mode=" + Selection.Mode.Name(canonical.mode).removeprefix("MODE_")
+    if canonical.HasField("max_height"):
+        text += f";max_height={canonical.max_height}"
+    # The first line feed ends the selection, so no key can imitate another selection.
+    digest = hashlib.sha256(f"{text}\n{source_key}".encode()).digest()
+    return b32encode(digest).decode("ascii").rstrip("=").lower()
+
+
+def is_media_id(text: str) -> bool:
+    """Whether `text` has the form of an id; only then may it become part of a key."""
+    return _MEDIA_ID.fullmatch(text) is not None

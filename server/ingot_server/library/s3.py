@@ -1,0 +1,148 @@
+"""The connection to one S3 server: the SDK, its threads, and what its errors mean.
+
+The SDK is synchronous: calls run in threads of their own, uploads in others, because an upload
+holds its thread for as long as its content takes to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+from xml.etree.ElementTree import ParseError
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.response import BaseHTTPResponse
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import SettingError, Settings
+from ingot_server.errors import Failure
+
+T = TypeVar("T")
+
+FOREIGN: Final = (MinioException, HTTPError, OSError, ParseError)
+
+ABSENT: Final = "NoSuchKey"
+
+# What waiting does not change, and what to do about it.
+ADVICE: Final = {
+    "AccessDenied": "Let these keys make, list, read, write and delete in the bucket.",
+    "InvalidAccessKeyId": "Check INGOT_S3_ACCESS_KEY and INGOT_S3_SECRET_KEY.",
+    "SignatureDoesNotMatch": "Check INGOT_S3_SECRET_KEY and INGOT_S3_REGION.",
+    "AuthorizationHeaderMalformed": "Check INGOT_S3_REGION.",
+    "RequestTimeTooSkewed": "Set the clock of this machine, or of the S3 server.",
+    "NoSuchBucket": "Restore it, or start Ingot again to make it anew.",
+}
+
+_THREADS: Final = 32
+_CONNECT_SECONDS: Final = 3
+_READ_SECONDS: Final = 60
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_LONGEST_CAUSE: Final = 300
+
+
+class S3:
+    """The server that the settings name.
+
+    `client` and `pool` are for work done in `call` or in the executor `uploads`; `public` signs
+    links as the world outside names the server. Raises SettingError for what no server can have.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if not _BUCKET.fullmatch(settings.s3_bucket):
+            raise SettingError(f"INGOT_S3_BUCKET={settings.s3_bucket!r} is no bucket name.")
+        self.bucket = settings.s3_bucket
+        self.endpoint = settings.s3_endpoint
+        self.pool = urllib3.PoolManager(
+            maxsize=_THREADS + settings.worker_slots,
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+            retries=urllib3.Retry(
+                3,
+                connect=2,
+                read=2,
+                backoff_factor=0.2,
+                status_forcelist=[500, 502, 503, 504],
+                raise_on_status=False,
+                respect_retry_after_header=False,
+            ),
+        )
+        self.client = self._connect(settings, settings.s3_endpoint, "INGOT_S3_ENDPOINT")
+        public = settings.s3_public_endpoint or settings.s3_endpoint
+        self.public = self._connect(settings, public, "INGOT_S3_PUBLIC_ENDPOINT")
+        self.calls = ThreadPoolExecutor(_THREADS, "s3")
+        self.uploads = ThreadPoolExecutor(max(settings.worker_slots, 1), "s3-upload")
+
+    def _connect(self, settings: Settings, endpoint: str, name: str) -> Minio:
+        scheme, found, host = endpoint.rpartition("://")
+        try:
+            return Minio(
+                host.rstrip("/"),
+                settings.s3_access_key or None,
+                settings.s3_secret_key,
+                secure=scheme == "https" if found else settings.s3_secure,
+                region=settings.s3_region,
+                http_client=self.pool,
+            )
+        except ValueError as exc:
+            raise SettingError(f"{name}={endpoint!r} is not HOST:PORT: {exc}.") from exc
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Does `work` in a thread. Raises Failure STORAGE_UNAVAILABLE where S3 is at fault."""
+        return await asyncio.get_running_loop().run_in_executor(self.calls, self.guarded, work)
+
+    def guarded(self, work: Callable[[], T]) -> T:
+        """Does `work`, in the thread that calls, with foreign exceptions translated."""
+        try:
+            return work()
+        except FOREIGN as exc:
+            raise Failure(
+                reason_pb2.REASON_STORAGE_UNAVAILABLE,
+                f"Object storage at {self.endpoint} {_explained(exc)}",
+            ) from exc
+
+    async def close(self) -> None:
+        """Lets running calls end for a moment, then closes all connections."""
+        ending = [
+            asyncio.create_task(
+                asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+            )
+            for executor in (self.uploads, self.calls)
+        ]
+        await asyncio.wait(ending, timeout=1)
+        self.pool.clear()
+
+
+def error_of(response: BaseHTTPResponse) -> MinioException:
+    """What the SDK would have raised for an answer that it did not see itself."""
+    try:
+        return S3Error.fromxml(response)
+    except (ParseError, UnicodeDecodeError):
+        return ServerError(f"HTTP status {response.status}", response.status)
+
+
+def etag_of(response: BaseHTTPResponse) -> str:
+    """The ETag without its quotes, as the SDK has it."""
+    return response.headers.get("etag", "").replace('"', "")
+
+
+def _explained(exc: BaseException) -> str:
+    if isinstance(exc, S3Error):
+        code = exc.code or "an error"
+        return f"answered {code}: {exc.message or 'no message'}. {ADVICE.get(code, '')}".rstrip()
+    if isinstance(exc, ServerError):
+        return f"answered with HTTP status {exc.status_code}. See its log."
+    # Not the retry error itself: its text has the signed address in it.
+    cause = exc.reason if isinstance(exc, MaxRetryError) and exc.reason else exc
+    if isinstance(exc, MinioException | ParseError):
+        return (
+            f"does not answer as S3 does ({str(cause)[:_LONGEST_CAUSE]}). Check INGOT_S3_ENDPOINT."
+        )
+    return (
+        f"cannot be reached ({str(cause)[:_LONGEST_CAUSE]}). Check that it runs, INGOT_S3_ENDPOINT "
+        "and INGOT_S3_SECURE."
+    )
