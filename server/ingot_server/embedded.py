@@ -51,6 +51,8 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
     settings = settings.replace(
         data_dir=data_dir,
         grpc_address=free_address("INGOT_GRPC_ADDRESS", settings.grpc_address),
+        http_address=settings.http_address
+        and free_address("INGOT_HTTP_ADDRESS", settings.http_address),
         shutdown_timeout=min(settings.shutdown_timeout, _DRAIN),
     )
     async with locked(data_dir) as lock:
@@ -101,7 +103,7 @@ class Installation:
         await asyncio.gather(*(_ready(child) for child in (stored, serving) if child is not None))
         # Workers would take the processor from what makes us ready; jobs wait for them.
         for number in range(self._settings.workers):
-            self._start_part(f"worker {number + 1}", "worker", None)
+            await _ready(self._start_part(f"worker {number + 1}", "worker", None))
         self._announce()
         while self._seaweedfs is not None:
             await asyncio.sleep(_VACUUM_SECONDS)
@@ -164,6 +166,7 @@ class Installation:
         scheme = "https" if settings.s3_secure else "http"
         sys.stdout.write(
             f"gRPC      {settings.grpc_address}\n"
+            f"HTTP      {settings.http_address or 'off'}\n"
             f"S3        {scheme}://{settings.s3_endpoint}/{settings.s3_bucket}\n"
             f"Redis     {_without_password(settings.redis_url)}\n"
             f"data      {settings.data_dir}\n"

@@ -72,9 +72,11 @@ def free_address(setting: str, address: str) -> str:
     """
     if address.startswith("unix:"):
         return address
-    host, _, port = address.rpartition(":")
+    host, colon, port = address.rpartition(":")
     name = host.strip("[]")
     try:
+        if not colon:
+            raise ValueError
         family, *_, target = socket.getaddrinfo(
             name or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]

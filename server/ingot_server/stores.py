@@ -42,7 +42,8 @@ HOST: Final = "127.0.0.1"
 _MEMORY_LIMIT: Final = "500MiB"
 
 # master_pb.VacuumVolumeRequest with garbage_threshold, a float and the first field. A volume that
-# is more than this part garbage is copied without it, so volumes are kept small.
+# is more than this part garbage is copied without it, so volumes are kept small. It makes as many
+# volumes as fit into what is free at its start: so it never fills the disk by itself.
 _VACUUM_REQUEST: Final = b"\x0d" + struct.pack("<f", 0.01)
 _VACUUM_SECONDS: Final = 60.0
 _VOLUME_MEGABYTES: Final = 256
@@ -85,6 +86,8 @@ def redis_server(executable: Path, directory: Path, unix_socket: Path) -> Progra
             str(executable),
             *("--port", "0", "--unixsocket", str(unix_socket), "--unixsocketperm", "700"),
             *("--dir", str(directory), "--appendonly", "yes", "--save", ""),
+            # So that it is found in a list of processes by what it was started as.
+            *("--set-proc-title", "no"),
             # The bucket is the truth: what a power cut takes of the last second is found again.
             *("--appendfsync", "everysec"),
         ),
@@ -122,6 +125,7 @@ class SeaweedFS:
                 "signing_key": secrets.token_urlsafe(32),
             }
         if set(kept["ports"]) != set(_PORTS) or not all(map(_is_free, kept["ports"].values())):
+            _remove_sockets(kept["ports"])
             kept["ports"] = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
             write_private(path, json.dumps(kept))
         return cls(
@@ -207,11 +211,16 @@ class SeaweedFS:
 
     def remove_sockets(self) -> None:
         """Removes what it leaves in /tmp when it is killed; call it when it has ended."""
-        for name, port in self.ports.items():
-            part, _, kind = name.partition(".")
-            if kind:
-                left = Path(f"/tmp/seaweedfs-{part}-{kind}-{port}.sock")  # noqa: S108 - its choice
-                left.unlink(missing_ok=True)
+        _remove_sockets(self.ports)
+
+
+def _remove_sockets(ports: Mapping[str, int]) -> None:
+    for name, port in ports.items():
+        part, _, kind = name.partition(".")
+        # A port that is in use may be another SeaweedFS's by now, and the socket as well.
+        if kind and _is_free(port):
+            left = Path(f"/tmp/seaweedfs-{part}-{kind}-{port}.sock")  # noqa: S108 - its choice
+            left.unlink(missing_ok=True)
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,0 +1,116 @@
+"""`ingot-server up` as people treat it: started twice, interrupted, killed, pointed elsewhere."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.installation import Installation, descendants, installation
+from tests.servers import stores
+
+ROLES = ("valkey-server", "weed", "serve", "worker")
+
+
+def up(data_dir: Path, grpc_address: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "ingot_server.cli", "up"),
+            *("--data-dir", str(data_dir), "--grpc-address", grpc_address),
+            *("--http-address", "127.0.0.1:0"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def child(ingot: Installation, role: str, *, other_than: int = 0) -> int:
+    """The one child that runs `role`; it may still be on its way."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = ingot.children(role)
+        if found and found != [other_than]:
+            assert len(found) == 1
+            return found[0]
+        time.sleep(0.02)
+    raise AssertionError(f"no {role} in\n" + "".join(ingot.output))
+
+
+@pytest.fixture
+def ingot(tmp_path: Path) -> Iterator[Installation]:
+    with installation(tmp_path / "data", workers="1") as running:
+        yield running
+
+
+def test_a_second_one_says_what_is_taken(ingot: Installation, tmp_path: Path) -> None:
+    second = up(ingot.data_dir, "127.0.0.1:0")
+    assert second.returncode == 2
+    assert f"process {ingot.process.pid}" in second.stderr
+    elsewhere = up(tmp_path / "other", ingot.grpc_address)
+    assert elsewhere.returncode == 2
+    assert f"port {ingot.grpc_address.rpartition(':')[2]} " in elsewhere.stderr
+    assert ingot.process.poll() is None
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_child_that_dies_is_named_and_started_again(ingot: Installation, role: str) -> None:
+    names = {"valkey-server": "redis", "weed": "s3", "serve": "serve", "worker": "worker 1"}
+    first = child(ingot, role)
+    os.kill(first, signal.SIGKILL)
+    ingot.wait_for(f"^ingot-server: {names[role]} was killed by SIGKILL; it is started again")
+    child(ingot, role, other_than=first)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_stops_all_within_five_seconds(
+    ingot: Installation, number: signal.Signals
+) -> None:
+    children = descendants(ingot.process.pid)
+    assert len(children) >= len(ROLES)
+    # Somebody is in the middle of something.
+    host, _, port = ingot.grpc_address.rpartition(":")
+    with socket.create_connection((host, int(port))):
+        begin = time.monotonic()
+        ingot.process.send_signal(number)
+        assert ingot.process.wait(10) == 0
+    assert time.monotonic() - begin < 5
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux only")
+def test_none_outlives_it_when_it_is_killed_and_the_next_one_starts(ingot: Installation) -> None:
+    children = [os.pidfd_open(child(ingot, role)) for role in ROLES]
+    ingot.process.kill()
+    for handle in children:
+        assert select.select([handle], [], [], 5)[0]
+        os.close(handle)
+    with installation(ingot.data_dir, workers="0") as again:
+        assert again.s3_settings().s3_secret_key == ingot.s3_settings().s3_secret_key
+
+
+def test_a_store_that_settings_name_is_not_started(tmp_path: Path) -> None:
+    with (
+        stores("valkey-seaweedfs") as others,
+        installation(
+            tmp_path / "data",
+            workers="0",
+            redis_url=others.redis_url,
+            s3_endpoint=others.s3_endpoint,
+            s3_access_key=others.s3_access_key,
+            s3_secret_key=others.s3_secret_key,
+        ) as ingot,
+    ):
+        assert ingot.redis_url == others.redis_url
+        assert not ingot.children("valkey-server")
+        assert not ingot.children("weed")
+        assert ingot.children("serve")
