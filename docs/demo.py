@@ -76,7 +76,10 @@ def make_clip(folder: Path) -> Path:
 def start_ingot(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
     say("Starting Ingot with its own Redis and S3")
     process = subprocess.Popen(
-        [COMMANDS / "ingot-server", "up", "--data-dir", data_dir, "--grpc-address", "127.0.0.1:0"],
+        [
+            *(COMMANDS / "ingot-server", "up", "--data-dir", data_dir),
+            *("--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"),
+        ],
         env={
             **os.environ,
             "INGOT_EGRESS_ALLOW_LOOPBACK": "on",

@@ -7,7 +7,9 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
+from ingot_server.api.gateway import Gateway
 from ingot_server.api.ingest import IngestService
 from ingot_server.api.job import JobService
 from ingot_server.api.media import MediaService
@@ -23,11 +25,19 @@ from ingot_server.library.catalog import Catalog
 logger = logging.getLogger(__name__)
 
 
-@contextlib.asynccontextmanager
-async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[str]:
-    """Runs an API server while the context is open; yields the address it listens on.
+class Addresses(NamedTuple):
+    """Where an API server listens, each HOST:PORT."""
 
-    Raises SettingError when the address cannot be had, and Failure when Redis or S3 cannot be used.
+    grpc: str
+    http: str
+    """Empty when the setting turned it off."""
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[Addresses]:
+    """Runs an API server while the context is open; yields the addresses it listens on.
+
+    Raises SettingError when one cannot be had, and Failure when Redis or S3 cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
         connections = connect(settings)
@@ -44,19 +54,22 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(feed.close)
         queue = Queue(celery_app(settings))
         stack.push_async_callback(queue.close)
-        server = ApiServer(
-            (
-                IngestService(catalog, records, queue, settings),
-                MediaService(catalog, blobs),
-                JobService(records, feed, settings),
-            ),
-            feed,
-            settings,
-            reuse_port=reuse_port,
+        services = (
+            IngestService(catalog, records, queue, settings),
+            MediaService(catalog, blobs),
+            JobService(records, feed, settings),
         )
-        address = await server.start()
-        stack.push_async_callback(server.stop)
-        yield address
+        server = ApiServer(services, feed, settings, reuse_port=reuse_port)
+        gateway = Gateway(services, settings, reuse_port=reuse_port)
+
+        async def stop() -> None:
+            # At once: they share the time that running calls have.
+            await asyncio.gather(server.stop(), gateway.stop())
+
+        stack.push_async_callback(stop)
+        # gRPC last: its health is what says that all of it serves.
+        http = await gateway.start() if settings.http_address else ""
+        yield Addresses(await server.start(), http)
 
 
 async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
@@ -65,7 +78,9 @@ async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with running(settings, reuse_port=reuse_port) as address:
-        logger.info("serving gRPC on %s", address)
+    async with running(settings, reuse_port=reuse_port) as addresses:
+        if addresses.http:
+            logger.info("serving HTTP on %s", addresses.http)
+        logger.info("serving gRPC on %s", addresses.grpc)
         await stopped.wait()
         logger.info("draining")

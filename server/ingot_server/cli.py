@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="where to listen for gRPC; port 0 takes a free one",
     )
+    addresses.add_argument(
+        "--http-address",
+        metavar="HOST:PORT",
+        help="where to listen for browsers and HTTP; port 0 takes a free one, '' is nowhere",
+    )
 
     up = commands.add_parser(
         "up", parents=[addresses], help="run everything on this machine: stores, workers, API"

@@ -45,6 +45,9 @@ class Settings:
 
     grpc_address: str = _setting("127.0.0.1:50051", "where the API listens for gRPC, HOST:PORT")
     http_address: str = _setting("127.0.0.1:8080", "where browsers and HTTP clients reach the API")
+    cors_origins: str = _setting(
+        "", "web pages that may call the API besides its own, by origin, with commas; `*` is any"
+    )
     data_dir: Path = _setting(Path("data"), "where `up` keeps its Redis and S3 data")
     workers: int = _setting(2, "worker processes that `up` starts")
     worker_slots: int = _setting(16, "jobs that one worker process runs at once")

@@ -7,20 +7,18 @@ call needs (validation, errors as statuses, counting) stands in the two function
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NoReturn
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.caller import Serialized, Service
+from ingot_server.api.calls import Calls, Method, methods, translated
 from ingot_server.api.reflection import add_reflection
-from ingot_server.api.status import DETAILS_KEY, answer, check, unexpected
+from ingot_server.api.status import DETAILS_KEY, answer
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
@@ -62,9 +60,8 @@ class ApiServer:
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))))
-        self._server.add_generic_rpc_handlers(
-            [self._calls.handler(service) for service in services]
-        )
+        handlers = _Handlers(self._calls)
+        self._server.add_generic_rpc_handlers([handlers.of(service) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(
             (*(service.descriptor.full_name for service in services), health.SERVICE_NAME),
@@ -123,90 +120,58 @@ class ApiServer:
             await self._health.set(name, status)
 
 
-class Calls:
-    """Registers services on grpcio, and knows whether any of their calls is running."""
+class _Handlers:
+    """Makes gRPC's handlers of services; their calls are counted in `calls`."""
 
-    def __init__(self) -> None:
-        self._running = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
-    def handler(self, service: Service) -> grpc.GenericRpcHandler:
-        """The service's methods, found by name, as gRPC's handlers."""
-        methods = service.descriptor.methods_by_name
+    def of(self, service: Service) -> grpc.GenericRpcHandler:
+        """The service's methods, found by name."""
         return grpc.method_handlers_generic_handler(
             service.descriptor.full_name,
-            {name: self._method(service, method) for name, method in methods.items()},
+            {method.descriptor.name: self._handler(method) for method in methods(service)},
         )
 
-    def _method(
-        self, service: Service, method: MethodDescriptor
-    ) -> grpc.RpcMethodHandler[Message, Message | Serialized]:
-        function = getattr(service, _snake_case(method.name))
-        request_class = GetMessageClass(method.input_type)
-        if method.server_streaming:
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Message, Message | Serialized]:
+        if method.descriptor.server_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(function, method.full_name),
-                request_deserializer=request_class.FromString,
+                self._streaming(method),
+                request_deserializer=method.request_class.FromString,
                 response_serializer=_serialized,
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(function, method.full_name),
-            request_deserializer=request_class.FromString,
+            self._unary(method),
+            request_deserializer=method.request_class.FromString,
             response_serializer=_serialized,
         )
 
-    def _unary(
-        self,
-        function: Callable[[Any, Caller], Awaitable[Message | Serialized]],
-        name: str,
-    ) -> Callable[[Message, Context], Awaitable[Message | Serialized]]:
-        async def call(request: Message, context: Context) -> Message | Serialized:
-            self._begin()
-            try:
-                check(request)
-                return await function(request, Caller(context.peer()))
-            except Failure as failure:
-                await _abort(context, failure)
-            except Exception as error:
-                await _abort(context, unexpected(name, error))
-            finally:
-                self._end()
+    def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[Any]]:
+        async def call(request: Message, context: Context) -> Any:
+            with self._calls.counted():
+                try:
+                    with translated(method.descriptor):
+                        return await method.invoke(request, context.peer())
+                except Failure as failure:
+                    await _abort(context, failure)
 
         return call
 
-    def _streaming(
-        self,
-        function: Callable[[Any, Caller], AsyncGenerator[Message | Serialized, None]],
-        name: str,
-    ) -> Callable[[Message, Context], Awaitable[None]]:
+    def _streaming(self, method: Method) -> Callable[[Message, Context], Awaitable[None]]:
         # Written with `write`: a caller's hang-up then reaches the service's generator at once,
         # where a suspended generator of our own would wait for the garbage collector.
         async def call(request: Message, context: Context) -> None:
-            self._begin()
-            try:
-                check(request)
-                async with aclosing(function(request, Caller(context.peer()))) as responses:
-                    async for response in responses:
-                        await context.write(response)
-            except Failure as failure:
-                await _abort(context, failure)
-            except Exception as error:
-                await _abort(context, unexpected(name, error))
-            finally:
-                self._end()
+            with self._calls.counted():
+                try:
+                    with translated(method.descriptor):
+                        responses = method.invoke(request, context.peer())
+                        async with aclosing(responses):
+                            async for response in responses:
+                                await context.write(response)
+                except Failure as failure:
+                    await _abort(context, failure)
 
         return call
-
-    def _begin(self) -> None:
-        self._running += 1
-        if self._running == 1:
-            self.idle.clear()
-
-    def _end(self) -> None:
-        self._running -= 1
-        if not self._running:
-            self.idle.set()
 
 
 async def _abort(context: Context, failure: Failure) -> NoReturn:
@@ -216,7 +181,3 @@ async def _abort(context: Context, failure: Failure) -> NoReturn:
 
 def _serialized(response: Message | Serialized) -> Serialized:
     return response if isinstance(response, bytes) else response.SerializeToString()
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

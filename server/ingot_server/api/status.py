@@ -15,6 +15,7 @@ import grpc
 import protovalidate
 from google.protobuf.message import Message
 from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure, Treatment
@@ -89,9 +90,14 @@ def unexpected(method: str, error: Exception) -> Failure:
     )
 
 
+def status_of(failure: Failure) -> Status:
+    """The failure as google.rpc.Status, in a size that arrives."""
+    return _cut(failure).status()
+
+
 def answer(failure: Failure) -> tuple[grpc.StatusCode, str, bytes]:
     """The failure as gRPC's code and message, and as the serialized google.rpc.Status."""
-    status = _cut(failure).status()
+    status = status_of(failure)
     return _CODES[status.code], status.message, status.SerializeToString()
 
 

@@ -1,0 +1,220 @@
+"""The API for browsers and plain HTTP clients, beside gRPC in the same process on its own port.
+
+POST /ingot.v1.SERVICE/METHOD   Connect, gRPC-Web or JSON, see connect.py; GET where it only reads
+GET /healthz                    200 while serving, 503 while draining
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import uvicorn
+
+from ingot.v1 import reason_pb2
+from ingot_server.api.caller import Service
+from ingot_server.api.calls import Calls
+from ingot_server.api.connect import ConnectServices
+from ingot_server.api.cors import Cors, Headers
+from ingot_server.config import SettingError, Settings
+from ingot_server.errors import Failure
+
+# Longer than the minute for which balancers keep a connection that they may use at any moment.
+_KEEP_ALIVE_SECONDS: Final = 75
+# Watches of clients that are gone without a word are found as soon as those on gRPC, see server.py.
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+_BACKLOG: Final = 2048
+_LAST_PORT: Final = 65535
+# For the last frames of answers to leave.
+_LINGER_SECONDS: Final = 0.5
+
+_GRPC: Final = re.compile(rb"application/grpc(\+.*)?")
+
+
+class Gateway:
+    """The services on one address, for HTTP/1.1. It belongs to the running event loop.
+
+    Raises SettingError when `cors_origins` cannot be used.
+    """
+
+    def __init__(
+        self, services: Sequence[Service], settings: Settings, *, reuse_port: bool = False
+    ) -> None:
+        self._settings = settings
+        self._reuse_port = reuse_port
+        self._cors = Cors(settings.cors_origins)
+        self._calls = Calls()
+        self._services = ConnectServices(services, self._calls, self._admit)
+        self._draining = False
+        self._serving: asyncio.Task[None] | None = None
+        self._server = _Server(
+            uvicorn.Config(
+                self._answer,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                # Whoever calls could name any address; the limits count the one that connects.
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            )
+        )
+
+    async def start(self) -> str:
+        """Listens on the settings' HOST:PORT; says where it is.
+
+        Raises SettingError when the address cannot be had. Port 0 takes a free one.
+        """
+        listener = await _listen(self._settings.http_address, reuse_port=self._reuse_port)
+        host = self._settings.http_address.rpartition(":")[0]
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        return f"{host}:{listener.getsockname()[1]}"
+
+    async def stop(self) -> None:
+        """Drains: takes no more calls, lets those that run finish, then cancels them.
+
+        Watches end when their feed is closed, which is done by ApiServer.stop: run both at once.
+        Returns within `shutdown_timeout` and a half second. Safe to call twice.
+        """
+        self._draining = True
+        if self._serving is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.shutdown_timeout.total_seconds()):
+                await self._calls.idle.wait()
+        state = self._server.server_state
+        if not self._calls.idle.is_set():
+            for task in state.tasks:
+                task.cancel()
+        self._server.should_exit = True
+        await asyncio.wait({self._serving}, timeout=_LINGER_SECONDS)
+        # What is open now belongs to a client that does not read.
+        self._server.force_exit = True
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await self._serving
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise Failure(
+                reason_pb2.REASON_SHUTTING_DOWN,
+                "This server is shutting down. Call again: another one takes the call.",
+            )
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """The ASGI application."""
+        if not _is_text(scope):
+            await _say(send, HTTPStatus.BAD_REQUEST, "The header fields must be UTF-8.\n")
+            return
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        path = scope["path"]
+        if path == "/healthz":
+            await self._answer_health(scope["method"], send)
+        elif path not in self._services.paths:
+            await _say(
+                send, HTTPStatus.NOT_FOUND, "Nothing is here. docs/http.md says what is where.\n"
+            )
+        elif scope["method"] == "OPTIONS":
+            await _say(send, HTTPStatus.NO_CONTENT, "", self._cors.preflight(origin))
+        elif _GRPC.fullmatch(headers.get(b"content-type", b"")):
+            await _say(send, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "gRPC has a port of its own.\n")
+        else:
+            await self._call(scope, receive, self._with(self._cors.headers(origin), send))
+
+    async def _call(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._services(scope, receive, send)
+        except asyncio.CancelledError:
+            # By `stop`, and the caller was told; uvicorn would report it as a defect.
+            if not self._draining:
+                raise
+
+    async def _answer_health(self, method: str, send: Any) -> None:
+        if method not in {"GET", "HEAD"}:
+            await _say(send, HTTPStatus.METHOD_NOT_ALLOWED, "", [(b"allow", b"GET, HEAD")])
+        elif self._draining:
+            await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, "draining\n")
+        else:
+            await _say(send, HTTPStatus.OK, "serving\n")
+
+    @staticmethod
+    def _with(headers: Headers, send: Any) -> Any:
+        """`send`, with `headers` in the response too."""
+        if not headers:
+            return send
+
+        async def send_with(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *headers]}
+            await send(message)
+
+        return send_with
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers: who started us stops us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _is_text(scope: Any) -> bool:
+    """Whether all of the head is UTF-8, which connectrpc takes for granted."""
+    try:
+        for value in (scope["query_string"], *(value for _, value in scope["headers"])):
+            value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def _say(send: Any, status: HTTPStatus, text: str, headers: Sequence[Any] = ()) -> None:
+    body = text.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        *headers,
+    ]
+    if status == HTTPStatus.NO_CONTENT:
+        del headers[:2]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _listen(address: str, *, reuse_port: bool) -> socket.socket:
+    """A socket that listens on HOST:PORT: on IPv4 where a name has both. Raises SettingError."""
+    host, _, port = address.rpartition(":")
+    # A larger port would be taken for what is left of it by 65536.
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise SettingError(f"http_address={address!r} is not HOST:PORT.")
+    try:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, *_, target = min(found, key=lambda each: each[0] != socket.AF_INET)
+        listener = socket.create_server(
+            target[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port
+        )
+    except OSError as error:
+        raise SettingError(
+            f"Nothing can listen on {address}: port {port} is in use, or {host} is no address of "
+            "this machine. Stop what uses it, or set another http_address."
+        ) from error
+    # Connections inherit these where the system has them.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return listener
