@@ -10,13 +10,11 @@ A key is written by a conditional PUT, or is new and nobody else's. ETags are wi
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 from urllib.parse import quote
 
 from minio.datatypes import ListMultipartUploadsResult
@@ -28,10 +26,10 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.conditional import prove, put
-from ingot_server.library.outgoing import Interrupted, Outgoing, StoredBlob, part_size
-from ingot_server.library.s3 import ABSENT, ADVICE, FOREIGN, S3, etag_of
+from ingot_server.library.outgoing import Outgoing, StoredBlob, part_size, stat
+from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
 
-logger = logging.getLogger(__name__)
+__all__ = ["CHUNK_BYTES", "Blobs", "StoredBlob"]
 
 CHUNK_BYTES: Final = 256 << 10
 _CHUNKS_A_HOP: Final = 4
@@ -139,16 +137,7 @@ class Blobs:
 
     async def stat(self, key: str) -> StoredBlob | None:
         """Size and ETag of an object; None when there is none."""
-        return await self._s3.call(partial(self._stat, key))
-
-    def _stat(self, key: str) -> StoredBlob | None:
-        try:
-            found = self._client.stat_object(self.bucket, key)
-        except S3Error as exc:
-            if exc.code == ABSENT:
-                return None
-            raise
-        return StoredBlob(found.size or 0, found.etag or "")
+        return await self._s3.call(partial(stat, self._s3, key))
 
     async def upload(
         self, key: str, content: BinaryIO, *, content_type: str, size_bytes: int | None
@@ -158,63 +147,24 @@ class Blobs:
         `content.read(n)` may block until n bytes have come, and may raise: the upload is aborted
         and the same exception raised. After any exception nothing is left in the bucket, unless it
         could no longer be told. `size_bytes` is what was announced, None when nothing was; Failure
-        TRUNCATED for another size. Holds about two parts of 5 MiB in memory.
+        TRUNCATED for another size. Holds one part, 5 MiB, in memory.
         """
-        outgoing = Outgoing(content, part_size(size_bytes or self._max_size))
-        work = partial(self._upload, key, outgoing, content_type, size_bytes)
-        running = self._s3.uploads.submit(work)
+        part_bytes = part_size(size_bytes or self._max_size)
+        upload = Outgoing(self._s3, key, content, content_type, part_bytes)
+        running = self._s3.uploads.submit(
+            partial(upload.run, announced=size_bytes, etag_is_md5=self._etag_is_md5)
+        )
         uploading = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(uploading)
         except asyncio.CancelledError:
-            outgoing.abandoned = True
+            upload.abandoned = True
             running.cancel()
             # Ends a read that waits; from a thread, as a reader may lock against it.
-            self._s3.calls.submit(outgoing.close)
+            self._s3.calls.submit(upload.close)
             await asyncio.wait([uploading], timeout=_ABANDON_SECONDS)
             uploading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             raise
-
-    def _upload(
-        self, key: str, outgoing: Outgoing, content_type: str, size_bytes: int | None
-    ) -> StoredBlob:
-        try:
-            return self._s3.guarded(partial(self._send, key, outgoing, content_type, size_bytes))
-        except BaseException as exc:
-            if outgoing.error is not None:
-                if not isinstance(exc.__cause__, Interrupted):
-                    logger.warning("an unfinished upload of %s was left: %s", key, exc)
-                raise outgoing.error from None
-            with contextlib.suppress(*FOREIGN):
-                self._client.remove_object(self.bucket, key)
-            raise
-        finally:
-            outgoing.close()
-
-    def _send(
-        self, key: str, outgoing: Outgoing, content_type: str, size_bytes: int | None
-    ) -> StoredBlob:
-        # One part at a time: when the content raises, the SDK's parallel uploads leave threads and
-        # parts under way behind. One by one they still go into MinIO at 130 MB/s.
-        self._client.put_object(
-            self.bucket,
-            key,
-            cast(BinaryIO, outgoing),
-            -1,
-            content_type,
-            part_size=outgoing.part_size,
-            num_parallel_uploads=1,
-        )
-        if outgoing.abandoned:
-            raise Interrupted("The upload was given up.")
-        stored = self._stat(key)
-        if stored is None:
-            raise Failure(
-                reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The S3 server at {self._s3.endpoint} lost what was sent to it. Check its log.",
-            )
-        outgoing.check(stored, announced=size_bytes, etag_is_md5=self._etag_is_md5)
-        return stored
 
     async def read(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
         """The bytes from `offset` on, `limit` of them or, when it is 0, all; in chunks of 256 KiB.
@@ -286,16 +236,18 @@ class Blobs:
         # The SDK has no public call for either.
         list_uploads = partial(self._client._list_multipart_uploads, self.bucket)  # noqa: SLF001
         abort = partial(self._client._abort_multipart_upload, self.bucket)  # noqa: SLF001
-        marker: str | None = None
-        while True:
-            # Not by prefix: MinIO knows only whole keys there, or none.
-            page: ListMultipartUploadsResult = list_uploads(key_marker=marker)
-            for each in page.uploads:
-                if each.object_name.startswith(prefix):
-                    abort(each.object_name, str(each.upload_id))
-            marker = page.next_key_marker
-            if not page.is_truncated or not marker:
-                return
+        # MinIO lists by whole keys, or all that began since its start; the rest it removes itself
+        # after a day.
+        for asked in {"", prefix}:
+            marker: str | None = None
+            while True:
+                page: ListMultipartUploadsResult = list_uploads(prefix=asked, key_marker=marker)
+                for each in page.uploads:
+                    if each.object_name.startswith(prefix):
+                        abort(each.object_name, str(each.upload_id))
+                marker = page.next_key_marker
+                if not page.is_truncated or not marker:
+                    break
 
     async def children(self, prefix: str, *, after: str, limit: int) -> list[str]:
         """Names of at most `limit` folders right under `prefix`, by name, from behind `after` on.

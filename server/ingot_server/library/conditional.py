@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from base64 import b64encode
-from datetime import timedelta
-from typing import Final
 
 from minio.error import S3Error
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.library.s3 import ABSENT, S3, error_of, etag_of
-
-_SIGNATURE_LIFETIME: Final = timedelta(minutes=15)
 
 
 def put(
@@ -27,15 +22,13 @@ def put(
     if_match: str = "",
 ) -> str | None:
     """Writes an object in one step; its ETag, or None when the condition does not hold."""
-    digest = hashlib.md5(data, usedforsecurity=False).digest()
-    headers = {"Content-Type": content_type, "Content-MD5": b64encode(digest).decode("ascii")}
+    headers = {"Content-Type": content_type}
     if if_none_match:
         headers["If-None-Match"] = "*"
     if if_match:
         headers["If-Match"] = f'"{if_match}"'
-    # The SDK has no argument for conditions; a signed address takes any header.
-    url = s3.client.get_presigned_url("PUT", s3.bucket, key, _SIGNATURE_LIFETIME)
-    response = s3.pool.request("PUT", url, body=data, headers=headers)
+    digest = hashlib.md5(data, usedforsecurity=False).digest()
+    response = s3.put(key, data, digest, headers=headers)
     if response.status == 200:
         return etag_of(response)
     # 409: of two conditional writers at the same moment S3 may refuse either.

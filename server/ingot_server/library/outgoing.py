@@ -1,13 +1,28 @@
-"""What an upload reads from: counts and hashes each byte on its way out, and can be abandoned."""
+"""A file's way into the bucket: read a part, send it, read the next; it may still be growing.
+
+The SDK's own `put_object` was measured and left. For 16 uploads it holds 217 MiB, this 80. It
+hashes each part with SHA-256 besides. When the content raises, its parallel uploads leave threads
+and parts under way behind. One part after the other goes into MinIO at 120 MB/s.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Final
+
+from minio.datatypes import Part
+from minio.error import S3Error
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.library.s3 import ABSENT, FOREIGN, S3, error_of, etag_of
+
+logger = logging.getLogger(__name__)
 
 SMALLEST_PART: Final = 5 << 20
 MOST_PARTS: Final = 10_000
@@ -22,102 +37,161 @@ class StoredBlob:
     etag: str
 
 
-class Interrupted(OSError):
-    """The content ended before its end: `Outgoing.error` says why."""
+class Abandoned(Exception):
+    """The upload was given up by who asked for it."""
 
 
 class Outgoing:
-    """A stream on its way to S3 in parts of `part_size` bytes.
+    """One upload of `content`; `run` blocks, and belongs to one thread.
 
-    What reading the content raises is kept in `error`, for the caller to raise again once the
-    upload was aborted.
+    What fits into less than a part is one PUT. `abandoned`, set from any thread, ends it before the
+    next part; closing the content ends a read that waits.
     """
 
-    def __init__(self, content: BinaryIO, part_size: int) -> None:
+    def __init__(
+        self, s3: S3, key: str, content: BinaryIO, content_type: str, part_bytes: int
+    ) -> None:
+        self._s3 = s3
+        self._key = key
         self._content = content
-        self.part_size = part_size
-        self._part = hashlib.md5(usedforsecurity=False)
-        self._parts: list[bytes] = []
-        self.size_bytes = 0
-        self.error: BaseException | None = None
+        self._content_type = content_type
+        self._part_bytes = part_bytes
+        self._upload_id = ""
+        self._parts: list[Part] = []
+        self._digests: list[bytes] = []
+        self._written = False
+        self._size = 0
         self.abandoned = False
 
-    def read(self, size: int) -> bytes:
-        """Blocks until `size` bytes are there, or the end."""
-        if self.abandoned:
-            self.error = self.error or Interrupted("The upload was given up.")
-        if self.error is not None:
-            raise Interrupted from self.error
-        try:
-            data = self._content.read(size)
-            # The SDK joins short reads one by one, copying the part each time.
-            if data and len(data) < size:
-                pieces = [data]
-                missing = size - len(data)
-                while missing and (piece := self._content.read(missing)):
-                    pieces.append(piece)
-                    missing -= len(piece)
-                data = b"".join(pieces)
-        except BaseException as exc:
-            self.error = exc
-            # The SDK aborts its multipart upload on an Exception only.
-            raise Interrupted from exc
-        self._digest(memoryview(data))
-        return data
+    def run(self, *, announced: int | None, etag_is_md5: bool) -> StoredBlob:
+        """Sends everything and checks that the bucket has it; what it raises leaves nothing behind.
+
+        Raises Failure STORAGE_UNAVAILABLE where S3 is at fault, TRUNCATED when another size came
+        than announced, Abandoned, or what reading the content raises.
+        """
+        with contextlib.closing(self._content):
+            try:
+                self._send()
+                return self._verified(announced, etag_is_md5=etag_is_md5)
+            except BaseException:
+                self._discard()
+                raise
 
     def close(self) -> None:
         """Closes the content, from any thread."""
         self._content.close()
 
-    def check(self, stored: StoredBlob, *, announced: int | None, etag_is_md5: bool) -> None:
-        """Raises Failure when something else was stored than was sent, or sent than announced."""
-        # SeaweedFS takes parts whose signed SHA-256 is wrong (MinIO refuses them): only the ETag
-        # shows that what is stored is what was sent. MD5 costs 1.5 s of CPU a GB.
-        if stored.size_bytes != self.size_bytes or (etag_is_md5 and stored.etag != self.etag()):
+    def _send(self) -> None:
+        data = self._read()
+        if len(data) < self._part_bytes:
+            self._written = True
+            self._s3.guarded(partial(self._put, data, {"Content-Type": self._content_type}, {}))
+            return
+        # The SDK has no public calls for a multipart upload.
+        client, bucket, key = self._s3.client, self._s3.bucket, self._key
+        headers: dict[str, str | list[str] | tuple[str]] = {"Content-Type": self._content_type}
+        self._upload_id = self._s3.guarded(
+            partial(client._create_multipart_upload, bucket, key, headers)  # noqa: SLF001
+        )
+        while data:
+            number = len(self._parts) + 1
+            query = {"partNumber": str(number), "uploadId": self._upload_id}
+            etag = self._s3.guarded(partial(self._put, data, {}, query))
+            self._parts.append(Part(number, etag))
+            del data  # before the next is read
+            data = self._read()
+        self._written = True
+        complete = client._complete_multipart_upload  # noqa: SLF001
+        self._s3.guarded(partial(complete, bucket, key, self._upload_id, self._parts))
+
+    def _read(self) -> bytes:
+        """The next part; shorter only at the end of the content."""
+        pieces = list(self._pieces())
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self.abandoned:
+            raise Abandoned
+        self._size += len(data)
+        return data
+
+    def _pieces(self) -> Iterator[bytes]:
+        missing = self._part_bytes
+        while missing and not self.abandoned and (piece := self._content.read(missing)):
+            missing -= len(piece)
+            yield piece
+
+    def _put(self, data: bytes, headers: dict[str, str], query: dict[str, str]) -> str:
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
+        response = self._s3.put(self._key, data, digest, headers=headers, query=query)
+        if response.status != 200:
+            raise error_of(response)
+        self._digests.append(digest)
+        return etag_of(response)
+
+    def _verified(self, announced: int | None, *, etag_is_md5: bool) -> StoredBlob:
+        if self.abandoned:
+            raise Abandoned
+        stored = self._s3.guarded(partial(stat, self._s3, self._key))
+        # Each part was checked by its Content-MD5; this shows that all are there, in their order.
+        if (
+            stored is None
+            or stored.size_bytes != self._size
+            or (etag_is_md5 and stored.etag != self._etag())
+        ):
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The S3 server stored something else than was sent: {stored}, not "
-                f"{self.size_bytes} bytes with ETag {self.etag()}. Check its disks and whatever is "
-                "between it and Ingot.",
+                f"The S3 server at {self._s3.endpoint} has {stored}, but {self._size} bytes with "
+                f"the ETag {self._etag()} were sent. Check its disks, and what is in front of it.",
             )
-        if announced is not None and announced != self.size_bytes:
+        if announced is not None and announced != self._size:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED,
-                f"{announced} bytes were announced, {self.size_bytes} came.",
+                f"{announced} bytes were announced, {self._size} came.",
             )
+        return stored
 
-    def etag(self) -> str:
-        """The ETag that S3 gives these bytes where its ETags are made of MD5.
+    def _etag(self) -> str:
+        """The ETag of these bytes where ETags are made of MD5.
 
-        One PUT: MD5 of the content. Multipart: MD5 over the MD5s of the parts, a dash, their number
+        One PUT: MD5 of the content. Outgoing: MD5 over the MD5s of the parts, a dash, their number
         (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
         """
-        if self.size_bytes <= self.part_size:
-            return self._part.hexdigest()
-        parts = self._parts if self._at_boundary else [*self._parts, self._part.digest()]
-        return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+        if not self._upload_id:
+            return self._digests[0].hex()
+        digest = hashlib.md5(b"".join(self._digests), usedforsecurity=False)
+        return f"{digest.hexdigest()}-{len(self._digests)}"
 
-    def _digest(self, view: memoryview) -> None:
-        while view:
-            # A full part is closed when the next one begins: a lone one is no multipart upload.
-            if self.size_bytes and self._at_boundary:
-                self._part = hashlib.md5(usedforsecurity=False)
-            room = self.part_size - self.size_bytes % self.part_size
-            piece, view = view[:room], view[room:]
-            self._part.update(piece)
-            self.size_bytes += len(piece)
-            if self._at_boundary:
-                self._parts.append(self._part.digest())
-
-    @property
-    def _at_boundary(self) -> bool:
-        return self.size_bytes % self.part_size == 0
+    def _discard(self) -> None:
+        client, bucket, key = self._s3.client, self._s3.bucket, self._key
+        steps: list[Callable[[], object]] = []
+        if self._upload_id:
+            abort = client._abort_multipart_upload  # noqa: SLF001
+            steps.append(partial(abort, bucket, key, self._upload_id))
+        if self._written:
+            steps.append(partial(client.remove_object, bucket, key))
+        for step in steps:
+            try:
+                step()
+            except FOREIGN as exc:
+                completed = isinstance(exc, S3Error) and exc.code == "NoSuchUpload"
+                if not completed:
+                    logger.warning("what was uploaded of %s was left: %r", key, exc)
 
 
 def part_size(limit_bytes: int) -> int:
     """Bytes a part, so that `limit_bytes` fit into the parts that S3 allows.
 
-    As small as possible: each running upload holds a part in memory, and one being read.
+    As small as possible: each running upload holds one in memory.
     """
     needed = -(-limit_bytes // MOST_PARTS)
     return max(SMALLEST_PART, -(-needed // _MEBIBYTE) * _MEBIBYTE)
+
+
+def stat(s3: S3, key: str) -> StoredBlob | None:
+    """Size and ETag of an object; None when there is none."""
+    try:
+        found = s3.client.stat_object(s3.bucket, key)
+    except S3Error as exc:
+        if exc.code == ABSENT:
+            return None
+        raise
+    return StoredBlob(found.size or 0, found.etag or "")
