@@ -16,12 +16,13 @@ COPY --from=build /opt/ingot /opt/ingot
 ENV PATH=/opt/ingot/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     INGOT_GRPC_ADDRESS=0.0.0.0:50051 \
+    INGOT_HTTP_ADDRESS=0.0.0.0:8080 \
     INGOT_DATA_DIR=/var/lib/ingot/data \
     INGOT_SCRATCH_DIR=/var/lib/ingot/scratch
 USER 10001
 WORKDIR /var/lib/ingot
 VOLUME /var/lib/ingot
-EXPOSE 50051
+EXPOSE 50051 8080
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["ingot-server"]
 CMD ["up"]
