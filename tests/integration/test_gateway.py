@@ -447,6 +447,18 @@ async def test_a_port_in_use_is_named() -> None:
             await Gateway([], Settings(http_address=address)).start()
 
 
+@pytest.mark.parametrize("taken", ["grpc_address", "http_address"])
+async def test_an_address_that_cannot_be_had_leaves_nothing_running(
+    taken: str, settings: Settings
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        addresses = {"grpc_address": "127.0.0.1:0", taken: f"127.0.0.1:{port}"}
+        with pytest.raises(SettingError, match=f"port {port} is in use"):
+            async with asyncio.timeout(2), running(settings.replace(**addresses)):
+                pass
+
+
 async def test_the_empty_address_turns_it_off(settings: Settings) -> None:
     async with running(settings.replace(http_address="")) as addresses:
         assert addresses.http == ""
