@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.command == "up":
             _up(settings, Settings.given(environment))
         elif options.command == "serve":
-            _serve(settings)
+            _serve(settings, reuse_port=options.reuse_port)
         else:
             _worker(settings)
     except SettingError as error:
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", parents=[addresses], help="run the API server")
     serve.add_argument("--processes", type=int, metavar="N", help="processes that share the port")
+    serve.add_argument("--reuse-port", action="store_true", help=argparse.SUPPRESS)
 
     commands.add_parser("worker", help="run a worker")
     return parser
@@ -77,7 +78,7 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
     return {
         PREFIX + name.upper(): str(value)
         for name, value in vars(options).items()
-        if name != "command" and value is not None
+        if name not in {"command", "reuse_port"} and value is not None
     }
 
 
@@ -87,10 +88,13 @@ def _up(settings: Settings, given: Collection[str]) -> None:
     asyncio.run(embedded.up(settings, given))
 
 
-def _serve(settings: Settings) -> None:
-    from ingot_server import app
+def _serve(settings: Settings, *, reuse_port: bool) -> None:
+    from ingot_server import app, replicas
 
-    asyncio.run(app.serve(settings))
+    if settings.processes > 1:
+        asyncio.run(replicas.serve(settings))
+    else:
+        asyncio.run(app.serve(settings, reuse_port=reuse_port))
 
 
 def _worker(settings: Settings) -> None:

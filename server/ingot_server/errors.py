@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 

@@ -17,11 +17,12 @@ import grpc
 import pytest
 import redis.asyncio
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
@@ -209,7 +210,7 @@ BAD_INPUT: list[tuple[str, Message, str, str]] = [
     ("Ingest", IngestRequest(url=URL, request_id="?"), "INVALID_REQUEST", "request_id"),
     (
         "Ingest",
-        IngestRequest(url=URL, max_age={"seconds": 1 << 60}),  # type: ignore[arg-type]
+        IngestRequest(url=URL, max_age=Duration(seconds=1 << 60)),
         "INVALID_REQUEST",
         "max_age",
     ),
@@ -358,6 +359,26 @@ async def test_a_request_id_makes_a_retry_safe(api: Api) -> None:
     )
 
 
+async def test_a_request_id_answers_with_its_job_though_the_media_is_known_not_to_exist(
+    api: Api,
+) -> None:
+    first = await api.submit(request_id="r-2")
+    failure = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "The source says 404.")
+    await api.catalog.remember_absence(media_key(), failure)
+
+    assert (await api.submit(request_id="r-2")).id == first.id
+
+
+async def test_a_source_that_refused_leaves_the_media_merely_not_found(api: Api) -> None:
+    await api.catalog.remember_absence(
+        media_key(), Failure(reason_pb2.REASON_PRIVATE, "The source says 403.")
+    )
+
+    found = await refused(api.media.GetMedia(GetMediaRequest(url=URL)))
+
+    assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "MEDIA_NOT_FOUND")
+
+
 async def test_a_job_that_cannot_be_queued_is_reported_and_not_left_behind(
     settings: Settings,
 ) -> None:
@@ -443,7 +464,7 @@ async def test_a_download_is_resumed_where_it_broke(api: Api) -> None:
 async def test_a_download_url_works_for_anybody(api: Api) -> None:
     await api.store()
     response = await api.media.CreateDownloadUrl(
-        CreateDownloadUrlRequest(url=URL, lifetime={"seconds": 60})  # type: ignore[arg-type]
+        CreateDownloadUrlRequest(url=URL, lifetime=Duration(seconds=60))
     )
 
     def fetch() -> tuple[bytes, str]:

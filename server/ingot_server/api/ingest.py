@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.freshness import age
 
 # The largest google.protobuf.Duration.
 _LONGEST_SECONDS: Final = 315_576_000_000
@@ -54,14 +55,22 @@ class IngestService(Service):
         job = _job(request, named)
         if request.validate_only:
             return IngestResponse(job=job)
+        if (earlier := await self._earlier(request)) is not None:
+            return IngestResponse(job=earlier)
         stored = await self._catalog.get(named.media_id)
-        if stored is not None and not (named.source.mutable and _older(_age(stored), request)):
+        if stored is not None and not (named.source.mutable and _older(age(stored), request)):
             _end_with(job, stored)
             job = (await self._create(job, request))[0]
         else:
             await self._refuse_absent(named.media_id, request)
             job = await self._admit(job, request)
         return IngestResponse(job=job)
+
+    async def _earlier(self, request: IngestRequest) -> Job | None:
+        """The job that an earlier call with the same request_id got, however it ended."""
+        if not request.request_id:
+            return None
+        return await self._records.requested(request.request_id, _fingerprint(request))
 
     async def _create(self, job: Job, request: IngestRequest) -> tuple[Job, bool]:
         if not request.request_id:
@@ -74,8 +83,8 @@ class IngestService(Service):
         """Raises the failure that the source lately gave for this media, if the caller takes it."""
         absence = await self._catalog.absence(media_id)
         if absence is not None:
-            failure, age = absence
-            if not _older(age, request):
+            failure, known_for = absence
+            if not _older(known_for, request):
                 raise failure
 
     async def _admit(self, job: Job, request: IngestRequest) -> Job:
@@ -128,16 +137,6 @@ def _end_with(job: Job, stored: Media) -> None:
     job.state = job_pb2.JOB_STATE_SUCCEEDED
     job.cached = True
     job.media.CopyFrom(stored)
-
-
-def _age(stored: Media) -> timedelta:
-    """How long ago the source confirmed what is stored."""
-    confirmed = (
-        stored.freshness.validate_time
-        if stored.freshness.HasField("validate_time")
-        else stored.create_time
-    )
-    return datetime.now(UTC) - confirmed.ToDatetime(UTC)
 
 
 def _older(age: timedelta, request: IngestRequest) -> bool:

@@ -182,7 +182,7 @@ class MediaService(Service):
             return media
         if request.url and media_id:
             absence = await self._catalog.absence(media_id)
-            if absence is not None:
+            if absence is not None and absence[0].reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
                 raise absence[0]
         raise _not_stored(request.media_id, request.url)
 

@@ -10,7 +10,7 @@ Every method raises Failure with CACHE_UNAVAILABLE when Redis cannot be used, an
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
@@ -36,6 +36,7 @@ __all__ = ["RESEND_LIMIT", "LeaseLost", "Records", "new_job_id"]
 RESEND_LIMIT: Final = timedelta(minutes=10)
 
 _TRAIL_KEY: Final = "ingot:trail:"
+_REQUEST_KEY: Final = "ingot:request:"
 _JOBS_KEY: Final = "ingot:jobs"
 _READ_AT_ONCE: Final = 200
 
@@ -79,12 +80,23 @@ class Records:
             fingerprint=fingerprint,
         )
         if outcome == b"reused":
-            raise Failure(
-                reason_pb2.REASON_REQUEST_ID_REUSED,
-                f"The request_id {request_id} was used before for a different request; "
-                "take a new one.",
-            )
+            raise _reused(request_id)
         return Job.FromString(content), outcome == b"created"
+
+    async def requested(self, request_id: str, fingerprint: str) -> Job | None:
+        """The job that `request_id` was used for; None when it was not, or the record is gone.
+
+        Raises Failure with REQUEST_ID_REUSED when it was used with another `fingerprint`.
+        """
+        with unavailable():
+            job_id, used_for = await cast(
+                "Awaitable[list[bytes | None]]",
+                self._redis.hmget(_REQUEST_KEY + request_id, ["job_id", "fingerprint"]),
+            )
+        job = await self.get(job_id.decode()) if job_id is not None else None
+        if job is not None and used_for != fingerprint.encode():
+            raise _reused(request_id)
+        return job
 
     async def get(self, job_id: str) -> Job | None:
         """The job as it stands; None when its record is gone or never was."""
@@ -270,3 +282,10 @@ class Records:
         if job is None:
             raise LeaseLost(f"job {job_id}: the lease is lost")
         return job
+
+
+def _reused(request_id: str) -> Failure:
+    return Failure(
+        reason_pb2.REASON_REQUEST_ID_REUSED,
+        f"The request_id {request_id} was used before for a different request; take a new one.",
+    )

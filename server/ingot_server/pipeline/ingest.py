@@ -26,6 +26,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.freshness import age
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.probe import Prober
@@ -171,8 +172,7 @@ def _older(media: Media, job: Job) -> bool:
     """Whether the stored copy is older than the caller of `job` takes."""
     if not job.HasField("max_age"):
         return False
-    validated = media.freshness.validate_time.ToDatetime(UTC)
-    return datetime.now(UTC) - validated > job.max_age.ToTimedelta()
+    return age(media) > job.max_age.ToTimedelta()
 
 
 @contextlib.asynccontextmanager
