@@ -16,8 +16,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, AnyStr
 
 import imageio_ffmpeg
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead, SupportsWrite
 
 BYTES_PER_SECOND = 4_000_000
 CHUNK = 64 * 1024
@@ -27,7 +31,7 @@ COMMANDS = Path(sys.executable).parent
 class SlowHandler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder no faster than BYTES_PER_SECOND."""
 
-    def copyfile(self, source, outputfile):  # type: ignore[no-untyped-def]
+    def copyfile(self, source: SupportsRead[AnyStr], outputfile: SupportsWrite[AnyStr]) -> None:
         while chunk := source.read(CHUNK):
             outputfile.write(chunk)
             time.sleep(len(chunk) / BYTES_PER_SECOND)

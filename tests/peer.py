@@ -13,9 +13,12 @@ import random
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal, Never, TypeVar
 
 import grpc
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+from grpc.aio import ServicerContext
 
 from ingot import Job, JobStage, JobState, Media
 from ingot.v1 import (
@@ -24,19 +27,29 @@ from ingot.v1 import (
     media_service_pb2_grpc,
     reason_pb2,
 )
-from ingot.v1.ingest_service_pb2 import IngestResponse
+from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
 from ingot.v1.job_service_pb2 import (
+    CancelJobRequest,
     CancelJobResponse,
+    GetJobRequest,
     GetJobResponse,
+    ListJobsRequest,
     ListJobsResponse,
+    WatchJobRequest,
     WatchJobResponse,
+    WatchJobsRequest,
     WatchJobsResponse,
 )
 from ingot.v1.media_service_pb2 import (
+    CreateDownloadUrlRequest,
     CreateDownloadUrlResponse,
+    DeleteMediaRequest,
     DeleteMediaResponse,
+    DownloadRequest,
     DownloadResponse,
+    GetMediaRequest,
     GetMediaResponse,
+    ListMediaRequest,
     ListMediaResponse,
 )
 from ingot_server.errors import Failure
@@ -45,7 +58,8 @@ URL = "http://origin.test/clip.mp4"
 JOB_ID = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
 MEDIA_ID = "m" * 52
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
 
 
 def a_media(content: bytes = b"content", media_id: str = MEDIA_ID) -> Media:
@@ -56,8 +70,10 @@ def a_media(content: bytes = b"content", media_id: str = MEDIA_ID) -> Media:
     return media
 
 
-def a_job(**last: object) -> list[Job]:
-    """The revisions of a job that succeeds; `last` changes the last one."""
+def a_job(
+    state: JobState.ValueType = JobState.JOB_STATE_SUCCEEDED, error: Status | None = None
+) -> list[Job]:
+    """The revisions of a job that ends in `state`."""
     updates = [
         Job(id=JOB_ID, revision=revision, url=URL, state=state, stage=stage, attempt=1)
         for revision, (state, stage) in enumerate(
@@ -77,8 +93,7 @@ def a_job(**last: object) -> list[Job]:
         update.progress.bytes_total = 5_000_000
         update.progress.bytes_per_second = 750_000
         update.progress.eta.FromSeconds(4)
-    end = Job(id=JOB_ID, revision=6, url=URL, state=JobState.JOB_STATE_SUCCEEDED, media=a_media())
-    end.MergeFrom(Job(**last))  # type: ignore[arg-type]
+    end = Job(id=JOB_ID, revision=6, url=URL, state=state, error=error, media=a_media())
     return [*updates, end]
 
 
@@ -100,7 +115,7 @@ class Peer(
         self.fates: list[Failure | Literal["answer", "hang"]] = []
         # How many bytes the next downloads send before they are cut.
         self.cuts: list[int] = []
-        self.requests: list[object] = []
+        self.requests: list[Message] = []
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -126,25 +141,37 @@ class Peer(
     def asked(self, kind: type[Request]) -> list[Request]:
         return [request for request in self.requests if isinstance(request, kind)]
 
-    async def Ingest(self, request, context):
+    async def Ingest(
+        self, request: IngestRequest, context: ServicerContext[IngestRequest, IngestResponse]
+    ) -> IngestResponse:
         await self._take(request, context)
         return IngestResponse(job=self.updates[0])
 
-    async def GetJob(self, request, context):
+    async def GetJob(
+        self, request: GetJobRequest, context: ServicerContext[GetJobRequest, GetJobResponse]
+    ) -> GetJobResponse:
         await self._take(request, context)
         if request.job_id != JOB_ID:
             await abort(context, Failure(reason_pb2.REASON_JOB_NOT_FOUND, "No such job."))
         return GetJobResponse(job=self.updates[0])
 
-    async def ListJobs(self, request, context):
+    async def ListJobs(
+        self, request: ListJobsRequest, context: ServicerContext[ListJobsRequest, ListJobsResponse]
+    ) -> ListJobsResponse:
         await self._take(request, context)
         return ListJobsResponse(jobs=self.updates[-1:])
 
-    async def CancelJob(self, request, context):
+    async def CancelJob(
+        self,
+        request: CancelJobRequest,
+        context: ServicerContext[CancelJobRequest, CancelJobResponse],
+    ) -> CancelJobResponse:
         await self._take(request, context)
         return CancelJobResponse(job=self.updates[-1])
 
-    async def WatchJob(self, request, context):
+    async def WatchJob(
+        self, request: WatchJobRequest, context: ServicerContext[WatchJobRequest, WatchJobResponse]
+    ) -> AsyncGenerator[WatchJobResponse, None]:
         await self._take(request, context)
         for job in self.updates:
             if request.after_revision < job.revision <= self.until:
@@ -152,20 +179,30 @@ class Peer(
         if self.until < 6:
             await asyncio.Event().wait()
 
-    async def WatchJobs(self, request, context):
+    async def WatchJobs(
+        self,
+        request: WatchJobsRequest,
+        context: ServicerContext[WatchJobsRequest, WatchJobsResponse],
+    ) -> AsyncGenerator[WatchJobsResponse, None]:
         await self._take(request, context)
         for job in self.updates:
             if job.revision <= self.until:
                 yield WatchJobsResponse(job=job)
         await asyncio.Event().wait()
 
-    async def GetMedia(self, request, context):
+    async def GetMedia(
+        self, request: GetMediaRequest, context: ServicerContext[GetMediaRequest, GetMediaResponse]
+    ) -> GetMediaResponse:
         await self._take(request, context)
         if not self.media:
             await abort(context, Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, "Not stored."))
         return GetMediaResponse(media=self.media[0])
 
-    async def ListMedia(self, request, context):
+    async def ListMedia(
+        self,
+        request: ListMediaRequest,
+        context: ServicerContext[ListMediaRequest, ListMediaResponse],
+    ) -> ListMediaResponse:
         await self._take(request, context)
         start = int(request.page_token or 0)
         end = start + request.page_size
@@ -174,15 +211,25 @@ class Peer(
             next_page_token=str(end) if end < len(self.media) else "",
         )
 
-    async def DeleteMedia(self, request, context):
+    async def DeleteMedia(
+        self,
+        request: DeleteMediaRequest,
+        context: ServicerContext[DeleteMediaRequest, DeleteMediaResponse],
+    ) -> DeleteMediaResponse:
         await self._take(request, context)
         return DeleteMediaResponse()
 
-    async def CreateDownloadUrl(self, request, context):
+    async def CreateDownloadUrl(
+        self,
+        request: CreateDownloadUrlRequest,
+        context: ServicerContext[CreateDownloadUrlRequest, CreateDownloadUrlResponse],
+    ) -> CreateDownloadUrlResponse:
         await self._take(request, context)
         return CreateDownloadUrlResponse(url="http://store.test/signed")
 
-    async def Download(self, request, context):
+    async def Download(
+        self, request: DownloadRequest, context: ServicerContext[DownloadRequest, DownloadResponse]
+    ) -> AsyncGenerator[DownloadResponse, None]:
         await self._take(request, context)
         end = request.offset + (self.cuts.pop(0) if self.cuts else len(self.content))
         for offset in range(request.offset, min(end, len(self.content)), 1 << 18):
@@ -191,7 +238,7 @@ class Peer(
         if end < len(self.content):
             await abort(context, Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down."))
 
-    async def _take(self, request: object, context: object) -> None:
+    async def _take(self, request: Request, context: ServicerContext[Request, Response]) -> None:
         self.requests.append(request)
         fate = self.fates.pop(0) if self.fates else "answer"
         if fate == "hang":
@@ -200,7 +247,7 @@ class Peer(
             await abort(context, fate)
 
 
-async def abort(context: object, failure: Failure) -> NoReturn:
+async def abort(context: ServicerContext[Request, Response], failure: Failure) -> Never:
     status = failure.status()
     code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
     details = (("grpc-status-details-bin", status.SerializeToString()),)

@@ -274,7 +274,12 @@ async def test_what_changed_while_it_was_read_is_not_held(
     await gate.reached.wait()
     heard = asyncio.Event()
     drop = other._cache._held.drop
-    monkeypatch.setattr(other._cache._held, "drop", lambda name: (drop(name), heard.set()))
+
+    def drop_and_tell(name: str) -> None:
+        drop(name)
+        heard.set()
+
+    monkeypatch.setattr(other._cache._held, "drop", drop_and_tell)
     second = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
     await heard.wait()
     gate.opened.set()

@@ -57,7 +57,8 @@ async def test_an_ingest_is_watched_to_its_media(peer: Peer, client: Client) -> 
     assert await job == a_media()
     assert job.done
     request = peer.asked(IngestRequest)[0]
-    assert (request.url, request.max_age.seconds, request.labels) == (URL, 90, {"team": "news"})
+    assert (request.url, request.max_age.seconds) == (URL, 90)
+    assert request.labels == {"team": "news"}
     assert (request.priority, request.selection.max_height) == (IngestRequest.PRIORITY_HIGH, 720)
     assert len(request.request_id) == 36
 
@@ -121,16 +122,24 @@ async def test_a_server_that_stays_away_is_given_up(peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("state", "reason", "kind"),
     [
-        ("FAILED", reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, ingot.MediaDoesNotExist),
-        ("FAILED", reason_pb2.REASON_STALLED, ingot.SourceUnavailable),
-        ("CANCELLED", reason_pb2.REASON_CANCELLED, ingot.JobCancelled),
+        (
+            JobState.JOB_STATE_FAILED,
+            reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+            ingot.MediaDoesNotExist,
+        ),
+        (JobState.JOB_STATE_FAILED, reason_pb2.REASON_STALLED, ingot.SourceUnavailable),
+        (JobState.JOB_STATE_CANCELLED, reason_pb2.REASON_CANCELLED, ingot.JobCancelled),
     ],
 )
 async def test_awaiting_a_job_raises_what_ended_it(
-    peer: Peer, client: Client, state: str, reason: int, kind: type[ingot.IngotError]
+    peer: Peer,
+    client: Client,
+    state: JobState.ValueType,
+    reason: reason_pb2.Reason.ValueType,
+    kind: type[ingot.IngotError],
 ) -> None:
     failure = Failure(reason, "What happened.")
-    peer.updates = a_job(state=f"JOB_STATE_{state}", error=failure.status())
+    peer.updates = a_job(state, failure.status())
 
     with pytest.raises(kind, match="What happened"):
         await (await client.ingest_video(URL))

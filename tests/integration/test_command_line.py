@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -64,7 +65,8 @@ async def test_the_command_ingests_and_shows_the_media(peer: Peer) -> None:
     assert MEDIA_ID in stdout
     assert stderr.split() == ["queued", "resolving", "downloading", "committing", "succeeded"]
     request = peer.asked(IngestRequest)[0]
-    assert (request.max_age.seconds, request.labels) == (3600, {"a": "b"})
+    assert request.max_age.seconds == 3600
+    assert request.labels == {"a": "b"}
     assert request.selection.mode == ingot.Selection.MODE_AUDIO_ONLY
 
 
@@ -121,7 +123,7 @@ async def test_the_command_says_what_failed_and_what_to_do(peer: Peer) -> None:
     ]
 
     failure = Failure(reason_pb2.REASON_NOT_MEDIA, "A page.")
-    peer.updates = a_job(state="JOB_STATE_FAILED", error=failure.status())
+    peer.updates = a_job(JobState.JOB_STATE_FAILED, failure.status())
     code, stdout, stderr = await ingot_command(peer, "--json", "watch", JOB_ID)
     assert code == 1
     assert lines(stdout, Job) == peer.updates
@@ -162,12 +164,14 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
 
 def test_every_command_and_option_is_documented() -> None:
     documentation = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
-    parsers = [_parser()]
-    commands = parsers[0]._subparsers._group_actions[0].choices
-    parsers += commands.values()
+    parser = _parser()
+    (subparsers,) = (
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    commands: dict[str, argparse.ArgumentParser] = subparsers.choices
     options = {
         option
-        for parser in parsers
+        for parser in (parser, *commands.values())
         for action in parser._actions
         for option in action.option_strings
         if option.startswith("--") and option not in {"--help", "--version", "--output"}
@@ -194,6 +198,7 @@ async def test_the_command_downloads(peer: Peer, tmp_path: Path) -> None:
 async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(peer: Peer) -> None:
     peer.until = 3
     process = await start(peer, "ingest", URL)
+    assert process.stderr is not None
     async for line in process.stderr:
         if line == b"downloading\n":
             break

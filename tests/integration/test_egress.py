@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -204,7 +204,7 @@ async def reason_for(session: ClientSession, proxy: EgressProxy, url: str) -> in
     proxy_url = proxy.issue("job").proxy_url
     try:
         async with session.get(url, proxy=proxy_url) as response:
-            headers = response.headers
+            headers: Mapping[str, str] = response.headers
     except ClientHttpProxyError as error:
         headers = error.headers or CIMultiDict()
     failure = failure_of(headers.get("Proxy-Status", ""), "the.host")
@@ -598,8 +598,8 @@ async def test_upstream_resolves_names_and_local_ones_are_refused_here(
                     assert await reason_for(session, proxy, f"{scheme}://{host}/") == reason
             passed_on = used.bytes_sent, len(there.asked)
             for host in ("10.0.0.1", "printer", "db.internal", "[::ffff:a00:1]"):
-                reason = await reason_for(session, proxy, f"http://{host}/")
-                assert reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
+                refused = await reason_for(session, proxy, f"http://{host}/")
+                assert refused == reason_pb2.REASON_ADDRESS_FORBIDDEN
             assert passed_on == (used.bytes_sent, len(there.asked))
 
 

@@ -41,8 +41,20 @@ def hasty(redis: Redis, settings: Settings) -> Records:
     return Records(redis, settings.replace(lease=SHORT, resend_interval=SHORT))
 
 
-def a_job(media_id: str = "media", **fields: object) -> Job:
-    return Job(kind=job_pb2.JOB_KIND_INGEST, media=Media(id=media_id), **fields)  # type: ignore[arg-type]
+def a_job(
+    media_id: str = "media",
+    *,
+    state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_UNSPECIFIED,
+    cached: bool = False,
+    labels: dict[str, str] | None = None,
+) -> Job:
+    return Job(
+        kind=job_pb2.JOB_KIND_INGEST,
+        media=Media(id=media_id),
+        state=state,
+        cached=cached,
+        labels=labels,
+    )
 
 
 def reason_of(job: Job) -> int:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from ingot import errors
@@ -78,7 +79,7 @@ def test_details_that_cannot_be_read_leave_what_grpc_says() -> None:
 
 def test_a_reason_of_a_newer_server_keeps_its_name() -> None:
     status = Failure(reason_pb2.REASON_STALLED, "Slow.").status()
-    information = errors.ErrorInfo(domain=errors.DOMAIN, reason="NOT_YET_KNOWN")
+    information = ErrorInfo(domain=errors.DOMAIN, reason="NOT_YET_KNOWN")
     status.details[0].Pack(information)
 
     error = errors.from_status(status)
@@ -89,7 +90,7 @@ def test_a_reason_of_a_newer_server_keeps_its_name() -> None:
 
 def test_an_error_info_of_another_domain_is_no_reason_of_ours() -> None:
     status = Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message="No.")
-    status.details.add().Pack(errors.ErrorInfo(domain="proxy.example", reason="PRIVATE"))
+    status.details.add().Pack(ErrorInfo(domain="proxy.example", reason="PRIVATE"))
 
     assert errors.from_status(status).reason == ""
 

@@ -116,18 +116,20 @@ def test_cut_files_have_one(name: str) -> None:
     assert examine(io.BytesIO(CUT[name])).problem
 
 
-class Endless(io.RawIOBase):
+class Endless(io.BytesIO):
     """A file of 2**62 bytes whose content is one pattern over and over; counts its reads."""
 
     def __init__(self, head: bytes, pattern: bytes) -> None:
+        super().__init__()
         self.head, self.pattern = head, pattern
         self.position = self.reads = 0
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         self.position = offset + (1 << 62 if whence == 2 else 0)
         return self.position
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
         assert 0 <= size <= 1 << 20
         self.reads += 1
         begin = self.position
@@ -151,7 +153,7 @@ class Endless(io.RawIOBase):
 def test_hostile_sizes_end(head: bytes, pattern: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingot_server.pipeline.containers._MAX_PIECES", 1000)
     file = Endless(head, pattern)
-    examine(file)  # type: ignore[arg-type]
+    examine(file)
     assert file.reads < 1100
 
 

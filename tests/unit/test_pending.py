@@ -18,7 +18,7 @@ def running(revision: int, stage: int = 1, job_id: str = "a") -> Job:
         id=job_id,
         revision=revision,
         state=job_pb2.JOB_STATE_RUNNING,
-        stage=stage,  # type: ignore[arg-type]
+        stage=job_pb2.JobStage.ValueType(stage),
     )
 
 

@@ -1,13 +1,14 @@
+import time
+
 import pytest
 
-from ingot_server.pipeline import progress
 from ingot_server.pipeline.progress import Meter
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

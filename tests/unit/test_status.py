@@ -2,14 +2,15 @@
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from ingot.v1 import reason_pb2
+from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobRequest
-from ingot.v1.media_pb2 import Blob, Media
+from ingot.v1.media_pb2 import Blob, Media, Selection
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     DownloadRequest,
@@ -23,6 +24,7 @@ from ingot_server.api.status import OutOfRange, answer, check, unexpected
 from ingot_server.errors import TREATMENTS, Failure, reason_name
 
 URL = "http://example.com/clip.mp4"
+UNKNOWN = IngestRequest.Priority.ValueType(9)
 
 
 def violations(failure: Failure) -> dict[str, str]:
@@ -37,14 +39,14 @@ def violations(failure: Failure) -> dict[str, str]:
     [
         (IngestRequest(), "url", "must not be empty"),
         (IngestRequest(url="h" * 8193), "url", "at most 8192 bytes"),
-        (IngestRequest(url=URL, priority=9), "priority", "one of the contract's values"),  # type: ignore[arg-type]
+        (IngestRequest(url=URL, priority=UNKNOWN), "priority", "one of the contract's values"),
         (IngestRequest(url=URL, labels={"A b": ""}), "labels['A b']", "lower-case"),
         (IngestRequest(url=URL, labels={"a": "x" * 256}), "labels['a']", "at most 255"),
         (IngestRequest(url=URL, labels={f"k{n}": "" for n in range(65)}), "labels", "64"),
         (IngestRequest(url=URL, request_id="a b"), "request_id", "letters, digits"),
-        (IngestRequest(url=URL, max_age={"seconds": -1}), "max_age", "greater than"),  # type: ignore[arg-type]
+        (IngestRequest(url=URL, max_age=Duration(seconds=-1)), "max_age", "greater than"),
         (
-            IngestRequest(url=URL, selection={"max_height": 0}),  # type: ignore[arg-type]
+            IngestRequest(url=URL, selection=Selection(max_height=0)),
             "selection.max_height",
             "greater than or equal to 1",
         ),
@@ -52,9 +54,9 @@ def violations(failure: Failure) -> dict[str, str]:
         (GetMediaRequest(media_id=""), "media_id", "must not be empty"),
         (DownloadRequest(media_id="a", offset=-1), "offset", "greater than or equal to 0"),
         (DownloadRequest(media_id="a", sha256="A" * 64), "sha256", "lower-case hexadecimal"),
-        (CreateDownloadUrlRequest(media_id="a", lifetime={"seconds": 0}), "lifetime", "1s"),  # type: ignore[arg-type]
+        (CreateDownloadUrlRequest(media_id="a", lifetime=Duration()), "lifetime", "1s"),
         (ListMediaRequest(page_size=-1), "page_size", "greater than or equal to 0"),
-        (ListJobsRequest(states=[0]), "states[0]", "unspecified"),  # type: ignore[list-item]
+        (ListJobsRequest(states=[job_pb2.JOB_STATE_UNSPECIFIED]), "states[0]", "unspecified"),
         (WatchJobRequest(job_id="a", after_revision=-1), "after_revision", "greater than"),
     ],
 )
@@ -145,7 +147,7 @@ def test_a_strange_page_token_is_refused(token: str) -> None:
         ListMediaRequest(),
         ListJobsRequest(),
         ListJobsRequest(labels={"a": "c"}),
-        ListJobsRequest(labels={"a": "b"}, states=[1]),  # type: ignore[list-item]
+        ListJobsRequest(labels={"a": "b"}, states=[job_pb2.JOB_STATE_QUEUED]),
     ],
 )
 def test_a_page_token_of_another_list_is_refused(

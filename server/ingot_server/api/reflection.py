@@ -8,11 +8,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
-from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
-    reflection,
-    reflection_pb2,
-    reflection_pb2_grpc,
-)
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 SERVICE_V1: Final = "grpc.reflection.v1.ServerReflection"
 
@@ -22,15 +18,17 @@ def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
     servicer = reflection.aio.ReflectionServicer(
         (*services, reflection.SERVICE_NAME), pool=_Pool(descriptor_pool.Default())
     )
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
-    # grpcio has v1alpha only. The messages of v1 are the same, and tools ask for it first.
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
+    # grpcio has v1alpha only. The messages of v1 are the same, and tools ask for it first.
     server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler(SERVICE_V1, {"ServerReflectionInfo": method})]
+        [
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
+            for name in (SERVICE_V1, reflection.SERVICE_NAME)
+        ]
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ingot_server.api.caller import Serialized, Service
 from ingot_server.api.calls import Calls, Method, methods, translated
@@ -115,7 +115,7 @@ class ApiServer:
         """Returns when the server has stopped."""
         await self._server.wait_for_termination()
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _set_health(self, status: int) -> None:
         for name in ("", *(service.descriptor.full_name for service in self._services)):
             await self._health.set(name, status)
 
