@@ -33,8 +33,8 @@ check: install-dev ## Lint, types, import rules, contract, generated code
 	hadolint Dockerfile
 	buf breaking --against proto/released.binpb
 	generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && clients/generate.sh "$$generated" && \
-		diff -r "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
-		diff -r "$$generated/clients/python/buf" clients/python/buf
+		diff -r -x __pycache__ "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
+		diff -r -x __pycache__ "$$generated/clients/python/buf" clients/python/buf
 
 format: install-dev ## Format all code
 	ruff check --fix

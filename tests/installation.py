@@ -23,6 +23,7 @@ STOP_SECONDS = 15.0
 # Quick where a person's patience is long: a test of what fails for good should not take minutes.
 IMPATIENT = {
     "INGOT_EGRESS_ALLOW_LOOPBACK": "on",
+    "INGOT_HTTP_ADDRESS": "127.0.0.1:0",
     "INGOT_LEASE": "3s",
     "INGOT_RETRY_BACKOFF": "100ms",
     "INGOT_STALL_TIMEOUT": "2s",
@@ -36,6 +37,7 @@ class Installation:
     def __init__(self, data_dir: Path, settings: dict[str, str]) -> None:
         self.data_dir = data_dir
         self.output: list[str] = []
+        self._ended = False
         self._lines = threading.Condition()
         self.process = subprocess.Popen(
             [
@@ -65,8 +67,7 @@ class Installation:
                 for line in self.output[after:]:
                     if match := re.search(pattern, line):
                         return match
-                ended = self.process.poll() is not None and not self._reader.is_alive()
-                if ended or not self._lines.wait(deadline - time.monotonic()):
+                if self._ended or not self._lines.wait(deadline - time.monotonic()):
                     raise AssertionError(f"no {pattern!r} in\n" + "".join(self.output))
 
     def s3_settings(self) -> Settings:
@@ -97,7 +98,10 @@ class Installation:
             child
             for child in descendants(self.process.pid)
             if (words := _command_line(child))
-            and (Path(words[0]).name == role or words[1:4] == ["-m", "ingot_server.cli", role])
+            and (
+                Path(words[0].split(" ")[0]).name == role
+                or words[1:4] == ["-m", "ingot_server.cli", role]
+            )
         ]
 
     def interrupt(self) -> int:
@@ -123,6 +127,7 @@ class Installation:
                     self.output.append(line)
                     self._lines.notify_all()
         with self._lines:
+            self._ended = True
             self._lines.notify_all()
 
 
