@@ -38,6 +38,7 @@ class Treatment:
 
 _TRANSIENT: Final = Treatment(code_pb2.UNAVAILABLE, transient=True)
 _REFUSED: Final = Treatment(code_pb2.FAILED_PRECONDITION)
+_WITHHELD: Final = Treatment(code_pb2.PERMISSION_DENIED, cached_for=timedelta(minutes=1))
 
 TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_INVALID_REQUEST: Treatment(code_pb2.INVALID_ARGUMENT),
@@ -52,9 +53,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_MEDIA_DOES_NOT_EXIST: Treatment(
         code_pb2.NOT_FOUND, cached_for=timedelta(minutes=10)
     ),
-    reason_pb2.REASON_PRIVATE: Treatment(
-        code_pb2.PERMISSION_DENIED, cached_for=timedelta(minutes=1)
-    ),
+    reason_pb2.REASON_PRIVATE: _WITHHELD,
     reason_pb2.REASON_GEO_BLOCKED: Treatment(
         code_pb2.FAILED_PRECONDITION, cached_for=timedelta(minutes=1)
     ),
@@ -70,6 +69,22 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_TOO_LONG: _REFUSED,
     reason_pb2.REASON_NOT_MEDIA: _REFUSED,
     reason_pb2.REASON_SELECTION_UNAVAILABLE: _REFUSED,
+    reason_pb2.REASON_MEMBERS_ONLY: _WITHHELD,
+    reason_pb2.REASON_AGE_RESTRICTED: _WITHHELD,
+    reason_pb2.REASON_LIVE_STREAM: _REFUSED,
+    reason_pb2.REASON_UPCOMING: Treatment(
+        code_pb2.FAILED_PRECONDITION, cached_for=timedelta(minutes=1)
+    ),
+    reason_pb2.REASON_FILE_TOO_LARGE: _REFUSED,
+    reason_pb2.REASON_EXTRACTION_FAILED: _TRANSIENT,
+    reason_pb2.REASON_EXTRACTOR_CRASHED: _TRANSIENT,
+    reason_pb2.REASON_SOURCE_NOT_CONFIGURED: _REFUSED,
+    reason_pb2.REASON_TOO_MANY_ENTRIES: _REFUSED,
+    reason_pb2.REASON_ENTRIES_FAILED: _REFUSED,
+    reason_pb2.REASON_BUCKET_FORBIDDEN: Treatment(code_pb2.PERMISSION_DENIED),
+    reason_pb2.REASON_UPLOAD_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
+    reason_pb2.REASON_UPLOAD_OFFSET_MISMATCH: Treatment(code_pb2.OUT_OF_RANGE),
+    reason_pb2.REASON_CHECKSUM_MISMATCH: Treatment(code_pb2.DATA_LOSS),
     reason_pb2.REASON_STORAGE_UNAVAILABLE: _TRANSIENT,
     reason_pb2.REASON_CACHE_UNAVAILABLE: _TRANSIENT,
     reason_pb2.REASON_QUEUE_UNAVAILABLE: _TRANSIENT,

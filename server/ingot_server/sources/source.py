@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Protocol
+
+
+class Way(enum.Enum):
+    """How a source's media is fetched; the pipeline has one function for each."""
+
+    FETCH = "fetch"
+    """The canonical URL is the file itself."""
+    EXTRACT = "extract"
+    """yt-dlp finds the files behind the canonical URL."""
+    TELEGRAM_FILE = "telegram_file"
+    """Telegram's Bot API says where the file is."""
+    OBJECT = "object"
+    """The file lies in a bucket already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,10 @@ class Source(Protocol):
     @property
     def mutable(self) -> bool:
         """Whether what is behind one URL may change, so that stored copies are revalidated."""
+
+    @property
+    def way(self) -> Way:
+        """How its media is fetched."""
 
     def identify(self, url: str) -> Identity | None:
         """What `url` names here; None when it is not this source's.

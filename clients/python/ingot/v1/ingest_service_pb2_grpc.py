@@ -40,6 +40,26 @@ class IngestServiceStub:
                 request_serializer=ingot_dot_v1_dot_ingest__service__pb2.IngestRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.IngestResponse.FromString,
                 _registered_method=True)
+        self.Upload = channel.stream_unary(
+                '/ingot.v1.IngestService/Upload',
+                request_serializer=ingot_dot_v1_dot_ingest__service__pb2.UploadRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.UploadResponse.FromString,
+                _registered_method=True)
+        self.QueryUpload = channel.unary_unary(
+                '/ingot.v1.IngestService/QueryUpload',
+                request_serializer=ingot_dot_v1_dot_ingest__service__pb2.QueryUploadRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.QueryUploadResponse.FromString,
+                _registered_method=True)
+        self.CreateUploadUrl = channel.unary_unary(
+                '/ingot.v1.IngestService/CreateUploadUrl',
+                request_serializer=ingot_dot_v1_dot_ingest__service__pb2.CreateUploadUrlRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.CreateUploadUrlResponse.FromString,
+                _registered_method=True)
+        self.CompleteUpload = channel.unary_unary(
+                '/ingot.v1.IngestService/CompleteUpload',
+                request_serializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -57,6 +77,36 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Upload(self, request_iterator, context):
+        """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
+        Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
+        says it stands. The same content is one media, however often it is uploaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryUpload(self, request, context):
+        """Answers with how much of an upload has arrived for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUploadUrl(self, request, context):
+        """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteUpload(self, request, context):
+        """Says that the PUT to a signed link is done; answers with the job that stores the file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +114,26 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.Ingest,
                     request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.IngestRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_ingest__service__pb2.IngestResponse.SerializeToString,
+            ),
+            'Upload': grpc.stream_unary_rpc_method_handler(
+                    servicer.Upload,
+                    request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.UploadRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_ingest__service__pb2.UploadResponse.SerializeToString,
+            ),
+            'QueryUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryUpload,
+                    request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.QueryUploadRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_ingest__service__pb2.QueryUploadResponse.SerializeToString,
+            ),
+            'CreateUploadUrl': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUploadUrl,
+                    request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.CreateUploadUrlRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_ingest__service__pb2.CreateUploadUrlResponse.SerializeToString,
+            ),
+            'CompleteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteUpload,
+                    request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +164,114 @@ class IngestService:
             '/ingot.v1.IngestService/Ingest',
             ingot_dot_v1_dot_ingest__service__pb2.IngestRequest.SerializeToString,
             ingot_dot_v1_dot_ingest__service__pb2.IngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Upload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/ingot.v1.IngestService/Upload',
+            ingot_dot_v1_dot_ingest__service__pb2.UploadRequest.SerializeToString,
+            ingot_dot_v1_dot_ingest__service__pb2.UploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.IngestService/QueryUpload',
+            ingot_dot_v1_dot_ingest__service__pb2.QueryUploadRequest.SerializeToString,
+            ingot_dot_v1_dot_ingest__service__pb2.QueryUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUploadUrl(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.IngestService/CreateUploadUrl',
+            ingot_dot_v1_dot_ingest__service__pb2.CreateUploadUrlRequest.SerializeToString,
+            ingot_dot_v1_dot_ingest__service__pb2.CreateUploadUrlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.IngestService/CompleteUpload',
+            ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadRequest.SerializeToString,
+            ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,17 @@ class IngestServiceStub:
     already is answered with a job that has SUCCEEDED and is `cached`. What the source lately said
     does not exist is answered with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
     """
+    Upload: _grpc.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]
+    """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
+    Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
+    says it stands. The same content is one media, however often it is uploaded.
+    """
+    QueryUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]
+    """Answers with how much of an upload has arrived for good."""
+    CreateUploadUrl: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.CreateUploadUrlRequest, _ingest_service_pb2.CreateUploadUrlResponse]
+    """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
+    CompleteUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]
+    """Says that the PUT to a signed link is done; answers with the job that stores the file."""
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
@@ -53,6 +64,17 @@ class IngestServiceAsyncStub(IngestServiceStub):
     already is answered with a job that has SUCCEEDED and is `cached`. What the source lately said
     does not exist is answered with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
     """
+    Upload: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]  # type: ignore[assignment]
+    """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
+    Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
+    says it stands. The same content is one media, however often it is uploaded.
+    """
+    QueryUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]  # type: ignore[assignment]
+    """Answers with how much of an upload has arrived for good."""
+    CreateUploadUrl: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.CreateUploadUrlRequest, _ingest_service_pb2.CreateUploadUrlResponse]  # type: ignore[assignment]
+    """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
+    CompleteUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
+    """Says that the PUT to a signed link is done; answers with the job that stores the file."""
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     """Brings media into the store."""
@@ -69,5 +91,40 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         already is answered with a job that has SUCCEEDED and is `cached`. What the source lately said
         does not exist is answered with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
         """
+
+    @_abc_1.abstractmethod
+    def Upload(
+        self,
+        request_iterator: _MaybeAsyncIterator[_ingest_service_pb2.UploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.UploadResponse, _abc.Awaitable[_ingest_service_pb2.UploadResponse]]:
+        """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
+        Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
+        says it stands. The same content is one media, however often it is uploaded.
+        """
+
+    @_abc_1.abstractmethod
+    def QueryUpload(
+        self,
+        request: _ingest_service_pb2.QueryUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.QueryUploadResponse, _abc.Awaitable[_ingest_service_pb2.QueryUploadResponse]]:
+        """Answers with how much of an upload has arrived for good."""
+
+    @_abc_1.abstractmethod
+    def CreateUploadUrl(
+        self,
+        request: _ingest_service_pb2.CreateUploadUrlRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.CreateUploadUrlResponse, _abc.Awaitable[_ingest_service_pb2.CreateUploadUrlResponse]]:
+        """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
+
+    @_abc_1.abstractmethod
+    def CompleteUpload(
+        self,
+        request: _ingest_service_pb2.CompleteUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.CompleteUploadResponse, _abc.Awaitable[_ingest_service_pb2.CompleteUploadResponse]]:
+        """Says that the PUT to a signed link is done; answers with the job that stores the file."""
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ingot.v1 import media_pb2 as ingot_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12ingot/v1/job.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\"\xfb\x06\n\x03Job\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x12.ingot.v1.JobStateR\x05state\x12(\n\x05stage\x18\x04 \x01(\x0e\x32\x12.ingot.v1.JobStageR\x05stage\x12\x31\n\x08progress\x18\x05 \x01(\x0b\x32\x15.ingot.v1.JobProgressR\x08progress\x12\x10\n\x03url\x18\x06 \x01(\tR\x03url\x12%\n\x05media\x18\x07 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\x12(\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusR\x05\x65rror\x12\x16\n\x06\x63\x61\x63hed\x18\t \x01(\x08R\x06\x63\x61\x63hed\x12\x18\n\x07\x61ttempt\x18\n \x01(\x05R\x07\x61ttempt\x12\x1a\n\x08revision\x18\x0b \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\"\n\rparent_job_id\x18\x0f \x01(\tR\x0bparentJobId\x12\"\n\rchild_job_ids\x18\x10 \x03(\tR\x0b\x63hildJobIds\x12\x31\n\x06labels\x18\x11 \x03(\x0b\x32\x19.ingot.v1.Job.LabelsEntryR\x06labels\x12\x31\n\tselection\x18\x12 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x32\n\x07max_age\x18\x13 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06maxAge\x12\x39\n\nretry_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tretryTime\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xe7\x01\n\x0bJobProgress\x12\x1d\n\nbytes_done\x18\x01 \x01(\x03R\tbytesDone\x12$\n\x0b\x62ytes_total\x18\x02 \x01(\x03H\x00R\nbytesTotal\x88\x01\x01\x12\x1f\n\x08\x66raction\x18\x03 \x01(\x01H\x01R\x08\x66raction\x88\x01\x01\x12(\n\x10\x62ytes_per_second\x18\x04 \x01(\x01R\x0e\x62ytesPerSecond\x12+\n\x03\x65ta\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65taB\x0e\n\x0c_bytes_totalB\x0b\n\t_fraction*N\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_INGEST\x10\x01\x12\x14\n\x10JOB_KIND_CONVERT\x10\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*\xbb\x01\n\x08JobStage\x12\x19\n\x15JOB_STAGE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STAGE_RESOLVING\x10\x01\x12\x19\n\x15JOB_STAGE_DOWNLOADING\x10\x02\x12\x15\n\x11JOB_STAGE_PROBING\x10\x03\x12\x15\n\x11JOB_STAGE_STORING\x10\x04\x12\x18\n\x14JOB_STAGE_CONVERTING\x10\x05\x12\x18\n\x14JOB_STAGE_COMMITTING\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12ingot/v1/job.proto\x12\x08ingot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\"\x98\x08\n\x03Job\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x12.ingot.v1.JobStateR\x05state\x12(\n\x05stage\x18\x04 \x01(\x0e\x32\x12.ingot.v1.JobStageR\x05stage\x12\x31\n\x08progress\x18\x05 \x01(\x0b\x32\x15.ingot.v1.JobProgressR\x08progress\x12\x10\n\x03url\x18\x06 \x01(\tR\x03url\x12%\n\x05media\x18\x07 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\x12(\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusR\x05\x65rror\x12\x16\n\x06\x63\x61\x63hed\x18\t \x01(\x08R\x06\x63\x61\x63hed\x12\x18\n\x07\x61ttempt\x18\n \x01(\x05R\x07\x61ttempt\x12\x1a\n\x08revision\x18\x0b \x01(\x03R\x08revision\x12;\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\"\n\rparent_job_id\x18\x0f \x01(\tR\x0bparentJobId\x12\"\n\rchild_job_ids\x18\x10 \x03(\tR\x0b\x63hildJobIds\x12\x31\n\x06labels\x18\x11 \x03(\x0b\x32\x19.ingot.v1.Job.LabelsEntryR\x06labels\x12\x31\n\tselection\x18\x12 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x32\n\x07max_age\x18\x13 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06maxAge\x12\x39\n\nretry_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tretryTime\x12\x34\n\nextraction\x18\x15 \x01(\x0b\x32\x14.ingot.v1.ExtractionR\nextraction\x12\x31\n\x07options\x18\x16 \x01(\x0b\x32\x17.ingot.v1.IngestOptionsR\x07options\x12\x32\n\x08\x63hildren\x18\x17 \x01(\x0b\x32\x16.ingot.v1.ChildSummaryR\x08\x63hildren\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x90\x01\n\x0c\x43hildSummary\x12\x14\n\x05total\x18\x01 \x01(\x05R\x05total\x12\x1c\n\tsucceeded\x18\x02 \x01(\x05R\tsucceeded\x12\x16\n\x06\x66\x61iled\x18\x03 \x01(\x05R\x06\x66\x61iled\x12\x1c\n\tcancelled\x18\x04 \x01(\x05R\tcancelled\x12\x16\n\x06\x63\x61\x63hed\x18\x05 \x01(\x05R\x06\x63\x61\x63hed\"\xf4\x02\n\rIngestOptions\x12\x1a\n\x08playlist\x18\x01 \x01(\x08R\x08playlist\x12\x30\n\x0bmax_entries\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01H\x00R\nmaxEntries\x88\x01\x01\x12T\n\x0frecord_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\xc0\xd1\x02\x32\x02\x08\x01R\x0erecordDuration\x12`\n\x12subtitle_languages\x18\x04 \x03(\tB1\xbaH.\x92\x01+\x10 \"\'r%2#^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$R\x11subtitleLanguages\x12/\n\x13\x61utomatic_subtitles\x18\x05 \x01(\x08R\x12\x61utomaticSubtitles\x12\x1c\n\tthumbnail\x18\x06 \x01(\x08R\tthumbnailB\x0e\n\x0c_max_entries\"\xe7\x01\n\x0bJobProgress\x12\x1d\n\nbytes_done\x18\x01 \x01(\x03R\tbytesDone\x12$\n\x0b\x62ytes_total\x18\x02 \x01(\x03H\x00R\nbytesTotal\x88\x01\x01\x12\x1f\n\x08\x66raction\x18\x03 \x01(\x01H\x01R\x08\x66raction\x88\x01\x01\x12(\n\x10\x62ytes_per_second\x18\x04 \x01(\x01R\x0e\x62ytesPerSecond\x12+\n\x03\x65ta\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65taB\x0e\n\x0c_bytes_totalB\x0b\n\t_fraction*N\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_INGEST\x10\x01\x12\x14\n\x10JOB_KIND_CONVERT\x10\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*\xbb\x01\n\x08JobStage\x12\x19\n\x15JOB_STAGE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STAGE_RESOLVING\x10\x01\x12\x19\n\x15JOB_STAGE_DOWNLOADING\x10\x02\x12\x15\n\x11JOB_STAGE_PROBING\x10\x03\x12\x15\n\x11JOB_STAGE_STORING\x10\x04\x12\x18\n\x14JOB_STAGE_CONVERTING\x10\x05\x12\x18\n\x14JOB_STAGE_COMMITTING\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,16 +38,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOB_LABELSENTRY']._loaded_options = None
   _globals['_JOB_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBKIND']._serialized_start=1272
-  _globals['_JOBKIND']._serialized_end=1350
-  _globals['_JOBSTATE']._serialized_start=1353
-  _globals['_JOBSTATE']._serialized_end=1507
-  _globals['_JOBSTAGE']._serialized_start=1510
-  _globals['_JOBSTAGE']._serialized_end=1697
-  _globals['_JOB']._serialized_start=145
-  _globals['_JOB']._serialized_end=1036
-  _globals['_JOB_LABELSENTRY']._serialized_start=979
-  _globals['_JOB_LABELSENTRY']._serialized_end=1036
-  _globals['_JOBPROGRESS']._serialized_start=1039
-  _globals['_JOBPROGRESS']._serialized_end=1270
+  _globals['_INGESTOPTIONS'].fields_by_name['max_entries']._loaded_options = None
+  _globals['_INGESTOPTIONS'].fields_by_name['max_entries']._serialized_options = b'\272H\007\032\005\030\220N(\001'
+  _globals['_INGESTOPTIONS'].fields_by_name['record_duration']._loaded_options = None
+  _globals['_INGESTOPTIONS'].fields_by_name['record_duration']._serialized_options = b'\272H\r\252\001\n\"\004\010\300\321\0022\002\010\001'
+  _globals['_INGESTOPTIONS'].fields_by_name['subtitle_languages']._loaded_options = None
+  _globals['_INGESTOPTIONS'].fields_by_name['subtitle_languages']._serialized_options = b'\272H.\222\001+\020 \"\'r%2#^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$'
+  _globals['_JOBKIND']._serialized_start=1980
+  _globals['_JOBKIND']._serialized_end=2058
+  _globals['_JOBSTATE']._serialized_start=2061
+  _globals['_JOBSTATE']._serialized_end=2215
+  _globals['_JOBSTAGE']._serialized_start=2218
+  _globals['_JOBSTAGE']._serialized_end=2405
+  _globals['_JOB']._serialized_start=174
+  _globals['_JOB']._serialized_end=1222
+  _globals['_JOB_LABELSENTRY']._serialized_start=1165
+  _globals['_JOB_LABELSENTRY']._serialized_end=1222
+  _globals['_CHILDSUMMARY']._serialized_start=1225
+  _globals['_CHILDSUMMARY']._serialized_end=1369
+  _globals['_INGESTOPTIONS']._serialized_start=1372
+  _globals['_INGESTOPTIONS']._serialized_end=1744
+  _globals['_JOBPROGRESS']._serialized_start=1747
+  _globals['_JOBPROGRESS']._serialized_end=1978
 # @@protoc_insertion_point(module_scope)

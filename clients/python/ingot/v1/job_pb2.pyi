@@ -171,6 +171,9 @@ class Job(_message.Message):
     SELECTION_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
+    EXTRACTION_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    CHILDREN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Server-assigned identity; later jobs sort after earlier ones. Empty in the answer to
     validate_only.
@@ -239,6 +242,20 @@ class Job(_message.Message):
     def retry_time(self) -> _timestamp_pb2.Timestamp:
         """When a worker may take the job next, after an attempt failed. Unset otherwise."""
 
+    @_builtins.property
+    def extraction(self) -> _media_pb2.Extraction:
+        """Which extractor, version and formats were chosen, and why. Unset for plain files and before
+        RESOLVING is done.
+        """
+
+    @_builtins.property
+    def options(self) -> Global___IngestOptions:
+        """What else to take beside the media, and of playlists and live streams, as asked."""
+
+    @_builtins.property
+    def children(self) -> Global___ChildSummary:
+        """For a playlist, channel or album: how its child jobs stand. Unset for others."""
+
     def __init__(
         self,
         *,
@@ -262,14 +279,105 @@ class Job(_message.Message):
         selection: _media_pb2.Selection | None = ...,
         max_age: _duration_pb2.Duration | None = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
+        extraction: _media_pb2.Extraction | None = ...,
+        options: Global___IngestOptions | None = ...,
+        children: Global___ChildSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "max_age", b"max_age", "media", b"media", "progress", b"progress", "retry_time", b"retry_time", "selection", b"selection", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "retry_time", b"retry_time", "selection", b"selection", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "kind", b"kind", "labels", b"labels", "max_age", b"max_age", "media", b"media", "parent_job_id", b"parent_job_id", "progress", b"progress", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class ChildSummary(_message.Message):
+    """How the child jobs of a job stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_FIELD_NUMBER: _builtins.int
+    SUCCEEDED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    total: _builtins.int
+    """All of them."""
+    succeeded: _builtins.int
+    """Those that SUCCEEDED."""
+    failed: _builtins.int
+    """Those that FAILED."""
+    cancelled: _builtins.int
+    """Those that were CANCELLED."""
+    cached: _builtins.int
+    """Those that were answered from what was stored."""
+    def __init__(
+        self,
+        *,
+        total: _builtins.int = ...,
+        succeeded: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        cached: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "cancelled", b"cancelled", "failed", b"failed", "succeeded", b"succeeded", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildSummary: _TypeAlias = ChildSummary  # noqa: Y015
+
+@_typing.final
+class IngestOptions(_message.Message):
+    """What an ingest takes besides the media itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAYLIST_FIELD_NUMBER: _builtins.int
+    MAX_ENTRIES_FIELD_NUMBER: _builtins.int
+    RECORD_DURATION_FIELD_NUMBER: _builtins.int
+    SUBTITLE_LANGUAGES_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_SUBTITLES_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
+    playlist: _builtins.bool
+    """Take all entries when the URL names a playlist, channel or album; a video inside of one stays a
+    video unless this is set.
+    """
+    max_entries: _builtins.int
+    """Most entries of a playlist; more is TOO_MANY_ENTRIES. Unset means the installation's limit."""
+    automatic_subtitles: _builtins.bool
+    """Take subtitles that the source made by machine where it has no others."""
+    thumbnail: _builtins.bool
+    """Store the thumbnail beside the blob."""
+    @_builtins.property
+    def record_duration(self) -> _duration_pb2.Duration:
+        """Record a live stream for at most this long. Unset refuses live streams with LIVE_STREAM."""
+
+    @_builtins.property
+    def subtitle_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Languages of the subtitles to store (BCP 47). Empty means none."""
+
+    def __init__(
+        self,
+        *,
+        playlist: _builtins.bool = ...,
+        max_entries: _builtins.int | None = ...,
+        record_duration: _duration_pb2.Duration | None = ...,
+        subtitle_languages: _abc.Iterable[_builtins.str] | None = ...,
+        automatic_subtitles: _builtins.bool = ...,
+        thumbnail: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries", "max_entries", b"max_entries", "record_duration", b"record_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries", "automatic_subtitles", b"automatic_subtitles", "max_entries", b"max_entries", "playlist", b"playlist", "record_duration", b"record_duration", "subtitle_languages", b"subtitle_languages", "thumbnail", b"thumbnail"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_entries: _TypeAlias = _typing.Literal["max_entries"]  # noqa: Y015
+    _WhichOneofArgType__max_entries: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_entries) -> _WhichOneofReturnType__max_entries | None: ...
+
+Global___IngestOptions: _TypeAlias = IngestOptions  # noqa: Y015
 
 @_typing.final
 class JobProgress(_message.Message):

@@ -93,6 +93,8 @@ class Media(_message.Message):
     FRESHNESS_FIELD_NUMBER: _builtins.int
     FORMAT_NAME_FIELD_NUMBER: _builtins.int
     FILE_TAGS_FIELD_NUMBER: _builtins.int
+    SIDE_FILES_FIELD_NUMBER: _builtins.int
+    EXTRACTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, no padding) of SHA-256 over the source key and the
     selection. The same media has the same id on every installation.
@@ -167,6 +169,14 @@ class Media(_message.Message):
     def file_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The file's own metadata tags, keys in lower case, such as `artist`."""
 
+    @_builtins.property
+    def side_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SideFile]:
+        """Files stored beside the blob, as the request asked for them."""
+
+    @_builtins.property
+    def extraction(self) -> Global___Extraction:
+        """How the source's media was taken. Unset for plain files."""
+
     def __init__(
         self,
         *,
@@ -192,14 +202,115 @@ class Media(_message.Message):
         freshness: Global___Freshness | None = ...,
         format_name: _builtins.str = ...,
         file_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        side_files: _abc.Iterable[Global___SideFile] | None = ...,
+        extraction: Global___Extraction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "freshness", b"freshness", "publish_time", b"publish_time", "selection", b"selection", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "freshness", b"freshness", "publish_time", b"publish_time", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "description", b"description", "duration", b"duration", "etag", b"etag", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "selection", b"selection", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
+
+@_typing.final
+class SideFile(_message.Message):
+    """A file stored beside the blob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SideFile._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: SideFile._Kind.ValueType  # 0
+        """Never sent."""
+        KIND_SUBTITLES: SideFile._Kind.ValueType  # 1
+        """Subtitles."""
+        KIND_THUMBNAIL: SideFile._Kind.ValueType  # 2
+        """A picture of the media."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What a side file is."""
+
+    KIND_UNSPECIFIED: SideFile.Kind.ValueType  # 0
+    """Never sent."""
+    KIND_SUBTITLES: SideFile.Kind.ValueType  # 1
+    """Subtitles."""
+    KIND_THUMBNAIL: SideFile.Kind.ValueType  # 2
+    """A picture of the media."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    kind: Global___SideFile.Kind.ValueType
+    """What it is."""
+    url: _builtins.str
+    """Internal address, `s3://bucket/key`."""
+    content_type: _builtins.str
+    """Media type, such as `text/vtt` or `image/jpeg`."""
+    size_bytes: _builtins.int
+    """Size in bytes."""
+    language: _builtins.str
+    """Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for others."""
+    automatic: _builtins.bool
+    """Subtitles that the source made by machine."""
+    def __init__(
+        self,
+        *,
+        kind: Global___SideFile.Kind.ValueType = ...,
+        url: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        language: _builtins.str = ...,
+        automatic: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "content_type", b"content_type", "kind", b"kind", "language", b"language", "size_bytes", b"size_bytes", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SideFile: _TypeAlias = SideFile  # noqa: Y015
+
+@_typing.final
+class Extraction(_message.Message):
+    """How a source's media was taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTRACTOR_FIELD_NUMBER: _builtins.int
+    EXTRACTOR_VERSION_FIELD_NUMBER: _builtins.int
+    FORMAT_ID_FIELD_NUMBER: _builtins.int
+    FORMAT_REASON_FIELD_NUMBER: _builtins.int
+    extractor: _builtins.str
+    """Extractor as yt-dlp names it, such as `Youtube`."""
+    extractor_version: _builtins.str
+    """Version of the extractor."""
+    format_id: _builtins.str
+    """The formats that were taken, as the source numbers them, such as `137+140`."""
+    format_reason: _builtins.str
+    """Why these, for a person to read."""
+    def __init__(
+        self,
+        *,
+        extractor: _builtins.str = ...,
+        extractor_version: _builtins.str = ...,
+        format_id: _builtins.str = ...,
+        format_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extractor", b"extractor", "extractor_version", b"extractor_version", "format_id", b"format_id", "format_reason", b"format_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Extraction: _TypeAlias = Extraction  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):

@@ -74,6 +74,40 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """What the URL leads to is no audio or video: a page, text, a picture, or nothing. Permanent."""
     REASON_SELECTION_UNAVAILABLE: _Reason.ValueType  # 34
     """The source has the media, but not in the form the selection asks for. Permanent."""
+    REASON_MEMBERS_ONLY: _Reason.ValueType  # 35
+    """The source keeps the media for its paying members. Permanent; cached briefly."""
+    REASON_AGE_RESTRICTED: _Reason.ValueType  # 36
+    """The source shows the media to accounts of full age only. Permanent; cached briefly."""
+    REASON_LIVE_STREAM: _Reason.ValueType  # 37
+    """The media is live now; ingest it again with a record_duration, or when it has ended. Permanent."""
+    REASON_UPCOMING: _Reason.ValueType  # 38
+    """The media is announced, but not there yet. Permanent; cached briefly. Metadata: `start_time` when
+    the source tells it (RFC 3339).
+    """
+    REASON_FILE_TOO_LARGE: _Reason.ValueType  # 39
+    """The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`."""
+    REASON_EXTRACTION_FAILED: _Reason.ValueType  # 40
+    """The extractor could not make sense of the source's answer; an update of it may. Transient.
+    Metadata: `extractor_version`.
+    """
+    REASON_EXTRACTOR_CRASHED: _Reason.ValueType  # 41
+    """The extractor's process died or outgrew its limits. Transient."""
+    REASON_SOURCE_NOT_CONFIGURED: _Reason.ValueType  # 42
+    """The source needs a setting that this installation lacks. Permanent. Metadata: `setting`."""
+    REASON_TOO_MANY_ENTRIES: _Reason.ValueType  # 43
+    """The playlist has more entries than the limit. Permanent. Metadata: `limit`."""
+    REASON_ENTRIES_FAILED: _Reason.ValueType  # 44
+    """Of a playlist's entries at least one failed; the child jobs say why. Permanent."""
+    REASON_BUCKET_FORBIDDEN: _Reason.ValueType  # 45
+    """The bucket named is not one that this installation serves. Permanent. Metadata: `bucket`."""
+    REASON_UPLOAD_NOT_FOUND: _Reason.ValueType  # 46
+    """No upload has this id: it never began, was completed, or expired. Permanent."""
+    REASON_UPLOAD_OFFSET_MISMATCH: _Reason.ValueType  # 47
+    """The bytes do not continue where the upload stands. Permanent; QueryUpload tells where it stands.
+    Metadata: `committed_size`.
+    """
+    REASON_CHECKSUM_MISMATCH: _Reason.ValueType  # 48
+    """What arrived has another SHA-256 or size than announced. Permanent."""
     REASON_STORAGE_UNAVAILABLE: _Reason.ValueType  # 50
     """Object storage cannot be reached or refused the request. Transient."""
     REASON_CACHE_UNAVAILABLE: _Reason.ValueType  # 51
@@ -152,6 +186,40 @@ REASON_NOT_MEDIA: Reason.ValueType  # 33
 """What the URL leads to is no audio or video: a page, text, a picture, or nothing. Permanent."""
 REASON_SELECTION_UNAVAILABLE: Reason.ValueType  # 34
 """The source has the media, but not in the form the selection asks for. Permanent."""
+REASON_MEMBERS_ONLY: Reason.ValueType  # 35
+"""The source keeps the media for its paying members. Permanent; cached briefly."""
+REASON_AGE_RESTRICTED: Reason.ValueType  # 36
+"""The source shows the media to accounts of full age only. Permanent; cached briefly."""
+REASON_LIVE_STREAM: Reason.ValueType  # 37
+"""The media is live now; ingest it again with a record_duration, or when it has ended. Permanent."""
+REASON_UPCOMING: Reason.ValueType  # 38
+"""The media is announced, but not there yet. Permanent; cached briefly. Metadata: `start_time` when
+the source tells it (RFC 3339).
+"""
+REASON_FILE_TOO_LARGE: Reason.ValueType  # 39
+"""The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`."""
+REASON_EXTRACTION_FAILED: Reason.ValueType  # 40
+"""The extractor could not make sense of the source's answer; an update of it may. Transient.
+Metadata: `extractor_version`.
+"""
+REASON_EXTRACTOR_CRASHED: Reason.ValueType  # 41
+"""The extractor's process died or outgrew its limits. Transient."""
+REASON_SOURCE_NOT_CONFIGURED: Reason.ValueType  # 42
+"""The source needs a setting that this installation lacks. Permanent. Metadata: `setting`."""
+REASON_TOO_MANY_ENTRIES: Reason.ValueType  # 43
+"""The playlist has more entries than the limit. Permanent. Metadata: `limit`."""
+REASON_ENTRIES_FAILED: Reason.ValueType  # 44
+"""Of a playlist's entries at least one failed; the child jobs say why. Permanent."""
+REASON_BUCKET_FORBIDDEN: Reason.ValueType  # 45
+"""The bucket named is not one that this installation serves. Permanent. Metadata: `bucket`."""
+REASON_UPLOAD_NOT_FOUND: Reason.ValueType  # 46
+"""No upload has this id: it never began, was completed, or expired. Permanent."""
+REASON_UPLOAD_OFFSET_MISMATCH: Reason.ValueType  # 47
+"""The bytes do not continue where the upload stands. Permanent; QueryUpload tells where it stands.
+Metadata: `committed_size`.
+"""
+REASON_CHECKSUM_MISMATCH: Reason.ValueType  # 48
+"""What arrived has another SHA-256 or size than announced. Permanent."""
 REASON_STORAGE_UNAVAILABLE: Reason.ValueType  # 50
 """Object storage cannot be reached or refused the request. Transient."""
 REASON_CACHE_UNAVAILABLE: Reason.ValueType  # 51
