@@ -43,7 +43,6 @@ def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
         s3_bucket=bucket,
         egress_allow_loopback=True,
         grpc_address="127.0.0.1:0",
-        grpc_address="127.0.0.1:0",
         http_address="127.0.0.1:0",
         data_dir=tmp_path / "data",
         scratch_dir=tmp_path / "scratch",
