@@ -7,22 +7,29 @@ from typing import Final
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.sources.http import HttpSource
-from ingot_server.sources.source import Identity, Source
+from ingot_server.sources.source import CheckedSource, Identity, ListSource, Source
+from ingot_server.sources.youtube import YouTubeSource
 
-__all__ = ["SOURCES", "Identity", "Source", "pick"]
+__all__ = ["SOURCES", "CheckedSource", "Identity", "ListSource", "Source", "pick"]
 
-SOURCES: Final[tuple[Source, ...]] = (HttpSource(),)
+SOURCES: Final[tuple[Source, ...]] = (YouTubeSource(), HttpSource())
 """All sources; the first that takes a URL has it, so the particular stand before the general."""
 
 
-def pick(url: str) -> tuple[Source, Identity]:
+def pick(url: str, *, playlist: bool = False) -> tuple[Source, Identity]:
     """The source that takes `url`, and what the URL names there. No I/O.
+
+    With `playlist` the list that it names or is inside of, where it is one of a source that has
+    lists.
 
     Raises Failure: INVALID_REQUEST for a URL that is broken, UNSUPPORTED_URL when no source takes
     it.
     """
     for source in SOURCES:
-        identity = source.identify(url)
+        if playlist and isinstance(source, ListSource):
+            identity = source.identify_list(url)
+        else:
+            identity = source.identify(url)
         if identity is not None:
             return source, identity
     scheme = url.strip().partition(":")[0].lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Way(enum.Enum):
@@ -57,3 +57,22 @@ class Source(Protocol):
 
         Raises Failure with INVALID_REQUEST, `url` among its violations, for a URL that is broken.
         """
+
+
+@runtime_checkable
+class ListSource(Protocol):
+    """A source that has lists of media too: playlists, channels, albums. As pure as a Source."""
+
+    def identify_list(self, url: str) -> Identity | None:
+        """The list that `url` names or is inside of, else what `identify` answers.
+
+        Raises Failure with INVALID_REQUEST as `identify` does.
+        """
+
+
+@runtime_checkable
+class CheckedSource(Protocol):
+    """A source where one small request tells whether a media exists. As pure as a Source."""
+
+    def existence_url(self, identity: Identity) -> str | None:
+        """What answers HEAD with 404 when there is no such media; None: nothing does."""
