@@ -72,10 +72,27 @@ class Settings:
     egress_ca_file: str = _setting("", "PEM file of authorities trusted besides the system's")
     connections_per_host: int = _setting(16, "connections that a worker opens to one host at once")
 
+    telegram_api_url: str = _setting(
+        "https://api.telegram.org",
+        "Telegram's Bot API, or a server of one's own for it, which may have a private address",
+    )
+    telegram_bot_token: Secret = _setting(
+        Secret(""), "token of the bot whose files telegram:// names"
+    )
+    telegram_api_id: int = _setting(0, "for private Telegram channels: api_id of my.telegram.org")
+    telegram_api_hash: Secret = _setting(Secret(""), "for private Telegram channels: its api_hash")
+    telegram_session: Secret = _setting(
+        Secret(""), "for private Telegram channels: an account's session, as telethon writes it"
+    )
+
     max_media_size: ByteSize = _setting(ByteSize(20 << 30), "largest file taken")
     max_duration: timedelta = _setting(timedelta(hours=12), "longest media taken")
     max_redirects: int = _setting(10, "redirects that are followed")
     jobs_per_host: int = _setting(8, "jobs that a worker runs at once against one host")
+    max_playlist_entries: int = _setting(
+        1000, "entries of a playlist, channel or album; more is refused"
+    )
+    playlist_jobs: int = _setting(16, "jobs of one playlist that are with the workers at once")
     connect_timeout: timedelta = _setting(timedelta(seconds=10), "for reaching a source")
     stall_timeout: timedelta = _setting(
         timedelta(seconds=20), "a source is given up after this long below stall_rate"
@@ -90,6 +107,9 @@ class Settings:
         ByteSize(512 << 20), "space that is always left free in scratch_dir"
     )
 
+    upload_ttl: timedelta = _setting(
+        timedelta(days=1), "how long an unfinished upload waits for its next bytes"
+    )
     job_ttl: timedelta = _setting(timedelta(hours=1), "how long the record of an ended job lives")
     manifest_ttl: timedelta = _setting(timedelta(hours=1), "how long Redis keeps a manifest")
     negative_ttl: timedelta = _setting(
@@ -108,6 +128,12 @@ class Settings:
     )
     worker_losses: int = _setting(3, "workers that a job may lose before it fails")
     watches_per_caller: int = _setting(1000, "open watches of one client address")
+    sources_file: str = _setting(
+        "", "TOML file with cookies, proxy and limits of single sources, see sources.md"
+    )
+    source_patience: timedelta = _setting(
+        timedelta(hours=1), "a job fails when its source has refused us for this long"
+    )
     shutdown_timeout: timedelta = _setting(
         timedelta(seconds=4), "for running calls when the server stops"
     )
@@ -163,7 +189,7 @@ def _parse(name: str, text: str, kind: type[object]) -> object:
         if kind is bool:
             return _BOOLEANS[text.lower()]
         if kind is timedelta:
-            return timedelta(seconds=_scaled(text, _SECONDS, "s"))
+            return parse_length(text)
         if kind is ByteSize:
             return ByteSize(_scaled(text, _BYTES, ""))
         if kind is int:
@@ -182,6 +208,14 @@ _EXPECTED: Final[Mapping[type[object], str]] = {
     ByteSize: "a size such as `512MiB`, `20GiB` or bytes",
     int: "a whole number, zero or more",
 }
+
+
+def parse_length(text: str) -> timedelta:
+    """A length of time as settings write it: `30s`, `5m`, `1h`, or seconds. Raises ValueError."""
+    try:
+        return timedelta(seconds=_scaled(text, _SECONDS, "s"))
+    except (KeyError, OverflowError):
+        raise ValueError(text) from None
 
 
 def _scaled(text: str, units: Mapping[str, float], default: str) -> float:

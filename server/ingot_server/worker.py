@@ -31,6 +31,7 @@ from ingot_server.jobs.records import LeaseLost, Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.pipeline.ingest import Pipeline
+from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.scratch import Scratch
 
@@ -57,6 +58,7 @@ class Worker:
         self._pipeline = Pipeline(
             self._catalog, self._blobs, self._egress, self._scratch, self._prober, settings
         )
+        self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -90,6 +92,7 @@ class Worker:
         self._running.add(task)
         try:
             await task
+            await self._playlists.ended(job_id)
         finally:
             self._running.discard(task)
 
@@ -101,7 +104,7 @@ class Worker:
         try:
             async with hold(self._records, self._feed, job, token) as lease:
                 try:
-                    media, cached = await self._pipeline.ingest(job, lease)
+                    ingested = await self._pipeline.ingest(job, lease)
                 except Failure as failed:
                     failure = failed
                 except Exception:
@@ -112,7 +115,9 @@ class Worker:
                         f"Ingot has a defect; report it with the job's id {job_id}.",
                     )
                 else:
-                    await lease.update(_succeeded(media, cached=cached))
+                    # None: its children make it, and it waits for them without this worker.
+                    if ingested is not None:
+                        await lease.update(_succeeded(*ingested))
                     return
                 if failure.transient and job.attempt < self._settings.attempts:
                     retry_time = datetime.now(UTC) + self._backoff(job.attempt, failure)
@@ -137,13 +142,17 @@ class Worker:
             try:
                 for job_id in await self._records.overdue(SWEEP_BATCH):
                     job = await self._records.recover(job_id)
-                    if job is not None:
+                    if job is None:
+                        continue
+                    if job.state == job_pb2.JOB_STATE_RUNNING:
+                        await self._playlists.advance(job.id)
+                    else:
                         await self._queue.send(job.id)
             except Failure as failure:
                 logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
 
 
-def _succeeded(media: Media, *, cached: bool) -> Callable[[Job], None]:
+def _succeeded(media: Media, cached: bool) -> Callable[[Job], None]:
     def mutate(job: Job) -> None:
         job.state = job_pb2.JOB_STATE_SUCCEEDED
         job.cached = cached

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -22,9 +22,11 @@ from google.rpc.status_pb2 import Status
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
+from ingot_server.jobs.family import Orphaned
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of, has_ended
 from ingot_server.jobs.records import LeaseLost, Records
+from ingot_server.jobs.transition import SlotTaken
 
 PROGRESS_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.1
@@ -80,6 +82,40 @@ class Lease:
             self.job.ClearField("progress")
         if self._flusher is None or self._flusher.done():
             self._flusher = self._spawn(self._flush())
+
+    async def adopt(self, mutate: Callable[[Job], None]) -> str:
+        """Moves the job to the media that `mutate` gives it, and with it the right to make it.
+
+        Answers with the id of the job that makes that media already, and then changes nothing;
+        empty when the job has moved. Raises LeaseLost.
+        """
+        async with self._writing:
+            job = copy_of(self.job)
+            mutate(job)
+            try:
+                written = await self._persistently(lambda: self._records.adopt(job, self._token))
+            except SlotTaken as taken:
+                return taken.job_id
+            mutate(self.job)
+            self.job.revision = written.revision
+            self._written = written
+        return ""
+
+    async def add_child(self, child: Job, *, entry: str, order: int) -> Job | None:
+        """A child of the job for one of its entries, see `Family.add`. Raises LeaseLost."""
+        try:
+            return await self._records.family.add(
+                child, parent_id=self.job.id, token=self._token, entry=entry, order=order
+            )
+        except Orphaned as orphaned:
+            raise await self._explained(LeaseLost(str(orphaned))) from orphaned
+
+    async def wait(self, child_ids: Sequence[str]) -> None:
+        """Leaves the job to its children: nothing is written afterwards. Raises LeaseLost."""
+        async with self._writing:
+            self._done = True
+            if await self._records.family.wait(self.job, self._token, child_ids) is None:
+                raise await self._explained(LeaseLost(f"job {self.job.id}: the lease is lost"))
 
     async def release(self, *, retry_time: datetime | None, error: Status | None) -> Job:
         """Gives the job back, see `Records.release`; nothing is written afterwards."""

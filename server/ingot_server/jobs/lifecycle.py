@@ -4,6 +4,9 @@
        ^                 |
        +-release, lost---+        cancel: QUEUED | RUNNING --> CANCELLED
 
+A job with children is RUNNING until the last of them has ended, most of that time without a worker
+(`summed`).
+
 Each step answers with a new Job and leaves the one it is given alone; None says that the step is
 not open to that job. Revisions and times of end are set where the step is written.
 """
@@ -13,6 +16,8 @@ from __future__ import annotations
 import base64
 import secrets
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -25,6 +30,25 @@ from ingot_server.errors import Failure
 ENDED: Final = frozenset(
     {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the children of a job stand."""
+
+    total: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    cached: int
+    bytes_done: int
+    bytes_per_second: float
+    fractions: float
+    """The sum of the fractions of those that run."""
+
+    @property
+    def ended(self) -> int:
+        return self.succeeded + self.failed + self.cancelled
 
 
 def new_job_id() -> str:
@@ -111,6 +135,44 @@ def cancelled(job: Job) -> Job | None:
         return None
     failure = Failure(reason_pb2.REASON_CANCELLED, "The job was cancelled.")
     return _ended(job, job_pb2.JOB_STATE_CANCELLED, failure)
+
+
+def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
+    """Its worker has made its children, and leaves it to them."""
+    job = copy_of(job)
+    job.stage = job_pb2.JOB_STAGE_DOWNLOADING
+    job.ClearField("error")
+    del job.child_job_ids[:]
+    job.child_job_ids.extend(child_ids)
+    job.children.total = len(child_ids)
+    return job
+
+
+def summed(job: Job, tally: Tally) -> Job | None:
+    """It says how its children stand; with the last of them it ends.
+
+    One that succeeded is enough to succeed.
+    """
+    if job.state != job_pb2.JOB_STATE_RUNNING:
+        return None
+    job = copy_of(job)
+    for name in ("total", "succeeded", "failed", "cancelled", "cached"):
+        setattr(job.children, name, getattr(tally, name))
+    job.progress.bytes_done = tally.bytes_done
+    job.progress.bytes_per_second = tally.bytes_per_second
+    job.progress.fraction = min(1.0, (tally.ended + tally.fractions) / max(1, tally.total))
+    if tally.ended < tally.total:
+        return job
+    if tally.succeeded:
+        job.state = job_pb2.JOB_STATE_SUCCEEDED
+        job.cached = tally.cached == tally.total
+        return job
+    failure = Failure(
+        reason_pb2.REASON_ENTRIES_FAILED,
+        f"None of the {tally.total} entries could be ingested; the child jobs say why.",
+        metadata={"failed": str(tally.failed), "cancelled": str(tally.cancelled)},
+    )
+    return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
 
 
 def same_result(job: Job, other: Job) -> bool:

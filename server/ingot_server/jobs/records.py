@@ -22,6 +22,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
+from ingot_server.jobs.family import Family
 from ingot_server.jobs.lifecycle import copy_of, has_ended, new_job_id
 from ingot_server.jobs.transition import (
     JOB_KEY,
@@ -58,6 +59,7 @@ class Records:
         self._redis = redis
         self.settings = settings
         self._transition = Transition(redis, settings)
+        self.family = Family(self._transition, settings)
 
     async def create(
         self, job: Job, *, request_id: str = "", fingerprint: str = ""
@@ -198,6 +200,16 @@ class Records:
                 raise
             return written
 
+    async def adopt(self, job: Job, token: str) -> Job:
+        """Like `write`, and moves the job's single flight to `job.media.id`.
+
+        Raises SlotTaken when another job makes that media; then nothing has changed. Raises
+        LeaseLost.
+        """
+        return await self._held(
+            job.id, token, lambda _: copy_of(job), next_token=token, media_id=job.media.id
+        )
+
     async def release(
         self, job_id: str, token: str, *, retry_time: datetime | None, error: Status | None
     ) -> Job:
@@ -228,21 +240,27 @@ class Records:
         """Ends a job as CANCELLED and voids its lease. None when its record is gone.
 
         A job that has ended, and one that writes its manifest at this moment, is answered as it
-        stands: the commit cannot be taken back, and is over soon.
+        stands: the commit cannot be taken back, and is over soon. With a job go the children that
+        were made for it and that nobody else asked for.
         """
         job = await self._transition.change(job_id, lifecycle.cancelled)
+        if job is not None:
+            await self.family.cancel_children(job)
         return job or await self.get(job_id)
 
     async def overdue(self, limit: int) -> Sequence[str]:
         """The ids of at most `limit` jobs for `recover`, longest overdue first.
 
-        Those whose lease ran out, whose retry is due, and whose message counts as lost.
+        Those whose lease ran out, whose retry is due, whose message counts as lost, and whose
+        children have changed.
         """
         job_ids = await self._transition.run("overdue", "", limit=limit)
         return [job_id.decode() for job_id in job_ids]
 
     async def recover(self, job_id: str) -> Job | None:
         """Takes an overdue job up again; answers with it when its message must be sent.
+
+        Or when it is a RUNNING one that waits for its children, which are to be looked after.
 
         A RUNNING job has lost its worker: it is QUEUED again or, lost for the
         `settings.worker_losses`th time, FAILED with WORKER_LOST. Of several who ask at the same
@@ -260,6 +278,11 @@ class Records:
                 limit=milliseconds(RESEND_LIMIT),
             )
             return Job.FromString(content[0]) if outcome == b"done" else None
+        if has_ended(record.job):
+            await self.family.cancel_children(record.job)
+            return None
+        if not record.token and record.job.HasField("children"):
+            return record.job
         losses, allowed = record.losses + 1, self.settings.worker_losses
         job = await self._transition.change(
             job_id,

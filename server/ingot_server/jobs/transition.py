@@ -7,7 +7,7 @@ quicker, the change is worked out again on what is there now.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,13 +17,18 @@ from typing import Any, Final, cast
 from redis import exceptions
 from redis.asyncio import Redis
 
-from ingot.v1 import reason_pb2
+from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import has_ended, standing
 
 JOB_KEY: Final = "ingot:job:"
+_OUTCOMES: Final = {
+    job_pb2.JOB_STATE_SUCCEEDED: "succeeded",
+    job_pb2.JOB_STATE_FAILED: "failed",
+    job_pb2.JOB_STATE_CANCELLED: "cancelled",
+}
 Argument = str | int | bytes
 
 
@@ -34,6 +39,14 @@ class Record:
     job: Job
     losses: int
     token: str
+
+
+class SlotTaken(Exception):
+    """Another job that has not ended makes the media; `job_id` is its id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} makes it already")
+        self.job_id = job_id
 
 
 class Transition:
@@ -61,6 +74,14 @@ class Transition:
             return None
         return Record(Job.FromString(content), int(losses), token.decode())
 
+    async def parents(self, job_id: str) -> list[str]:
+        """The ids of the jobs that a job is a part of."""
+        with unavailable():
+            parents = await cast(
+                "Awaitable[bytes | None]", self._redis.hget(JOB_KEY + job_id, "parents")
+            )
+        return parents.decode().split() if parents else []
+
     async def change(
         self,
         job_id: str,
@@ -71,7 +92,8 @@ class Transition:
 
         `change` is called once or more and must not touch the job it is given. Unless
         `arguments` say otherwise the job is nobody's afterwards, and looked after in
-        `settings.resend_interval`.
+        `settings.resend_interval`. Raises SlotTaken when `arguments` move it to a slot that another
+        job is in.
         """
         # One id for all tries: a change whose answer was lost must not be made twice.
         made = secrets.token_hex(8)
@@ -95,6 +117,8 @@ class Transition:
             )
             if outcome == b"done":
                 return Job.FromString(content[0])
+            if outcome == b"taken":
+                raise SlotTaken(content[0].decode())
             if outcome != b"stale":
                 return None
 
@@ -109,7 +133,22 @@ class Transition:
             "revision": job.revision,
             "ended": int(has_ended(job)),
             "ttl": milliseconds(self._settings.job_ttl),
+            **_told(job),
         }
+
+
+def _told(job: Job) -> dict[str, Argument]:
+    """What the parents of a job are told of it."""
+    progress = job.progress
+    running = job.state == job_pb2.JOB_STATE_RUNNING and job.HasField("progress")
+    return {
+        "outcome": _OUTCOMES.get(job.state, ""),
+        "cached": int(job.cached and job.state == job_pb2.JOB_STATE_SUCCEEDED),
+        "bytes": 0 if job.cached else job.media.blob.size_bytes,
+        "measure": f"{progress.bytes_done} {progress.bytes_per_second:.0f} {progress.fraction:.4f}"
+        if running
+        else "",
+    }
 
 
 @contextmanager

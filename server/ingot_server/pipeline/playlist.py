@@ -1,0 +1,171 @@
+"""Playlists, channels and albums: one parent job, and a child job for each entry.
+
+    expand: worker of the parent      entries -> children -> the parent waits, without a worker
+    advance: whoever sees one end     next children to the workers -> sums -> the parent's end
+
+At most `settings.playlist_jobs` children of one parent are with the workers at once, and behind the
+jobs of other callers; so a long list takes no more than its share. Expanding again, after a worker
+was lost, finds the children that are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.job_pb2 import Job
+from ingot_server.config import Settings
+from ingot_server.egress.addresses import check_host
+from ingot_server.errors import Failure
+from ingot_server.jobs.lease import Lease
+from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.queue import Queue
+from ingot_server.jobs.records import Records
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.freshness import age
+from ingot_server.library.identity import media_id
+from ingot_server.sources import pick
+
+logger = logging.getLogger(__name__)
+
+ENTRIES_AT_ONCE: Final = 16
+LONGEST_TITLE: Final = 1000
+
+
+class Playlists:
+    """Jobs that consist of others. One for all jobs of a worker."""
+
+    def __init__(
+        self, catalog: Catalog, records: Records, queue: Queue, settings: Settings
+    ) -> None:
+        self._catalog = catalog
+        self._records = records
+        self._queue = queue
+        self._settings = settings
+
+    async def ingest_entries(
+        self, urls: Sequence[str], job: Job, lease: Lease, *, total: int = 0, title: str = ""
+    ) -> None:
+        """Makes the children of `job`, one for each of `urls`, and leaves the job to them.
+
+        `total` is how many entries the source counts, where it gave fewer. Afterwards the lease is
+        no longer held. Raises Failure: TOO_MANY_ENTRIES before any child is made, NOT_MEDIA for an
+        empty list; LeaseLost. Safe to repeat.
+        """
+        await self._check(job, max(total, len(urls)))
+        child_ids: list[str] = []
+        for first in range(0, len(urls), ENTRIES_AT_ONCE):
+            entries = urls[first : first + ENTRIES_AT_ONCE]
+            child_ids += await asyncio.gather(
+                *(self._child(url, first + at, job, lease) for at, url in enumerate(entries))
+            )
+
+        def mutate(parent: Job) -> None:
+            parent.media.title = title[:LONGEST_TITLE]
+
+        lease.note(mutate)
+        # A list that names an entry twice has one child for it.
+        await lease.wait(list(dict.fromkeys(each for each in child_ids if each)))
+        await self.advance(job.id)
+
+    async def advance(self, parent_id: str) -> None:
+        """Hands the next children of a waiting job to the workers, and writes how all stand."""
+        try:
+            for child_id in await self._records.family.next(parent_id):
+                await self._queue.send(child_id, IngestRequest.PRIORITY_LOW)
+            parent = await self._records.family.summarise(parent_id)
+        except Failure as failure:
+            # The sweep comes back to it.
+            logger.warning("children of job %s: %s", parent_id, failure.message)
+            return
+        if parent is not None and has_ended(parent):
+            await self.ended(parent_id)
+
+    async def ended(self, job_id: str) -> None:
+        """Goes on with the lists that a job is a part of, after it has ended."""
+        try:
+            parents = await self._records.family.parents(job_id)
+        except Failure as failure:
+            logger.warning("parents of job %s: %s", job_id, failure.message)
+            return
+        for parent_id in parents:
+            await self.advance(parent_id)
+
+    async def _check(self, job: Job, total: int) -> None:
+        limit = self._settings.max_playlist_entries
+        if job.options.HasField("max_entries"):
+            limit = min(limit, job.options.max_entries)
+        if total > limit:
+            raise Failure(
+                reason_pb2.REASON_TOO_MANY_ENTRIES,
+                f"The list has {total} entries or more, and {limit} are allowed. Ingest its "
+                "entries by themselves, or raise max_entries or INGOT_MAX_PLAYLIST_ENTRIES.",
+                metadata={"entries": str(total), "limit": str(limit)},
+            )
+        if not total:
+            raise Failure(reason_pb2.REASON_NOT_MEDIA, "The list has no entries.")
+        parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
+        if parent is not None and parent.parent_job_id:
+            raise Failure(
+                reason_pb2.REASON_TOO_MANY_ENTRIES,
+                "A list in a list in a list is not followed. Ingest it by itself.",
+            )
+
+    async def _child(self, url: str, order: int, parent: Job, lease: Lease) -> str:
+        """The id of the entry's job; empty when the entry leads back to the list."""
+        child = Job(
+            kind=job_pb2.JOB_KIND_INGEST,
+            url=url,
+            labels=parent.labels,
+            selection=parent.selection,
+            options=parent.options,
+        )
+        child.options.playlist = False
+        if parent.HasField("max_age"):
+            child.max_age.CopyFrom(parent.max_age)
+        try:
+            await self._identify(child)
+        except Failure as failure:
+            child.state = job_pb2.JOB_STATE_FAILED
+            child.error.CopyFrom(failure.status())
+        made = await lease.add_child(child, entry=child.media.id or url, order=order)
+        return made.id if made is not None else ""
+
+    async def _identify(self, child: Job) -> None:
+        """Fills in which media the entry is, and the media itself where it is stored."""
+        parts = urlsplit(child.url)
+        if parts.scheme not in {"http", "https"}:
+            # What a stranger's list names may not lead to files of this installation.
+            raise Failure(
+                reason_pb2.REASON_UNSUPPORTED_URL, "An entry of a list is an http or https URL."
+            )
+        source, identity = pick(child.url)
+        child.url = identity.url
+        media = child.media
+        media.id = media_id(identity.key, child.selection)
+        media.url = identity.url
+        media.source.name = identity.source
+        media.source.key = identity.key
+        media.source.page_url = identity.page_url
+        media.selection.CopyFrom(child.selection)
+        check_host(
+            urlsplit(identity.url).hostname or "",
+            allow_loopback=self._settings.egress_allow_loopback,
+        )
+        oldest = child.max_age.ToTimedelta() if child.HasField("max_age") else None
+        stored = await self._catalog.get(media.id)
+        if stored is not None and not (
+            source.mutable and oldest is not None and age(stored) > oldest
+        ):
+            child.state = job_pb2.JOB_STATE_SUCCEEDED
+            child.cached = True
+            media.CopyFrom(stored)
+            return
+        absence = await self._catalog.absence(media.id)
+        if absence is not None and (oldest is None or absence[1] <= oldest):
+            raise absence[0]
