@@ -1,0 +1,367 @@
+"""Lists of media: real stores, real workers, entries that a real web server has.
+
+What yt-dlp would say a list has is said by a stand-in, `tests/list_worker.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import ChildSummary, Job
+from ingot_server.config import Settings
+from ingot_server.connections import connect
+from ingot_server.errors import Failure
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lease import JobCancelled, hold
+from ingot_server.jobs.queue import Queue, celery_app
+from ingot_server.jobs.records import LeaseLost, Records
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.pipeline.playlist import Playlists
+from ingot_server.sources import pick
+from tests.media import media
+from tests.origin import Origin, Page, running_origin
+
+QUICK = timedelta(seconds=2)
+
+
+class Installation:
+    """The stores, and what a test does to them."""
+
+    def __init__(self, settings: Settings, origin: Origin, redis: Redis) -> None:
+        self.settings = settings
+        self.origin = origin
+        self.redis = redis
+        self.records = Records(redis, settings)
+        self.feed = Feed(redis, self.records, settings)
+        self.queue = Queue(celery_app(settings))
+        self.catalog = Catalog(Blobs(settings), redis, settings)
+        self.playlists = Playlists(self.catalog, self.records, self.queue, settings)
+        self.tiny = media("tiny.mp4").read_bytes()
+
+    def entries(self, count: int, *, folder: str = "entry") -> list[str]:
+        return [
+            self.origin.serve(f"/{folder}-{number}.mp4", Page(self.tiny)) for number in range(count)
+        ]
+
+    def serve_list(self, name: str, urls: Sequence[str]) -> str:
+        return self.origin.serve(f"/{name}", Page("\n".join(urls).encode()))
+
+    async def make(self, url: str, *, send: bool = True, **fields: object) -> Job:
+        job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)  # type: ignore[arg-type]
+        job.selection.CopyFrom(canonical_selection(job.selection))
+        job.media.id = identity(url)
+        job, created = await self.records.create(job)
+        if created and send:
+            await self.queue.send(job.id)
+        return job
+
+    async def expand(self, parent: Job, urls: Sequence[str]) -> None:
+        """What a worker does to the list `parent`."""
+        claimed = await self.records.claim(parent.id)
+        assert claimed is not None
+        job, token = claimed
+        async with hold(self.records, self.feed, job, token) as lease:
+            await self.playlists.ingest_entries(urls, job, lease)
+
+    async def read(self, job_id: str) -> Job:
+        job = await self.records.get(job_id)
+        assert job is not None
+        return job
+
+    async def ended(self, job_id: str) -> list[Job]:
+        """Waits for the job's end; all that a watcher sees of it."""
+        async with asyncio.timeout(60), aclosing(self.feed.watch(job_id)) as updates:
+            return [update async for update in updates]
+
+    async def children(self, parent: Job) -> list[Job]:
+        return [await self.read(child_id) for child_id in parent.child_job_ids]
+
+
+@pytest.fixture
+async def ingot(settings: Settings) -> AsyncIterator[Installation]:
+    async with AsyncExitStack() as stack:
+        origin = await stack.enter_async_context(running_origin())
+        redis = connect(settings)
+        stack.push_async_callback(redis.aclose)
+        ingot = Installation(
+            settings.replace(lease=QUICK, resend_interval=QUICK, playlist_jobs=12), origin, redis
+        )
+        await Blobs(settings).prepare()
+        await ingot.catalog.start()
+        stack.push_async_callback(ingot.catalog.close)
+        await ingot.feed.start()
+        stack.push_async_callback(ingot.feed.close)
+        stack.push_async_callback(ingot.queue.close)
+        yield ingot
+
+
+@contextlib.contextmanager
+def worker(ingot: Installation, **changes: object) -> Iterator[subprocess.Popen[bytes]]:
+    settings = ingot.settings.replace(**changes)
+    environment = {name: text for name, text in os.environ.items() if name[:6] != "INGOT_"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.list_worker"], env=environment | settings.environment()
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def identity(url: str) -> str:
+    return media_id(pick(url)[1].key, canonical_selection(Job().selection))
+
+
+def reason_of(job: Job) -> int:
+    return Failure.from_status(job.error).reason
+
+
+async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: Installation) -> None:
+    good = ingot.entries(57)
+    gone = ingot.origin.url("/gone.mp4")
+    page = ingot.origin.serve("/page.mp4", Page(b"<html>", content_type="text/html"))
+    internal = "s3://bucket/secret.mp4"
+    urls = [*good[:20], gone, *good[20:40], page, *good[40:], internal, good[0]]
+    with worker(ingot):
+        stored = [await ingot.make(url) for url in good[:3]]
+        for job in stored:
+            assert (await ingot.ended(job.id))[-1].state == job_pb2.JOB_STATE_SUCCEEDED
+        slow = ingot.origin.pages["/entry-5.mp4"]
+        slow.gate = asyncio.Event()
+        shared = await ingot.make(good[5])
+
+        parent = await ingot.make(ingot.serve_list("good.list", urls), labels={"team": "news"})
+        waiting = asyncio.create_task(ingot.ended(parent.id))
+        await asyncio.sleep(3)
+        assert not waiting.done()
+        slow.gate.set()
+        updates = await waiting
+
+    parent = updates[-1]
+    assert parent.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert parent.children == ChildSummary(total=60, succeeded=57, failed=3, cached=3)
+    assert parent.progress.fraction == 1
+    assert parent.progress.bytes_done == 54 * len(ingot.tiny)
+    assert parent.media.title == "A list"
+    assert not parent.cached
+
+    children = await ingot.children(parent)
+    assert len(children) == 60
+    assert [child.url for child in children] == urls[:60]
+    assert {reason_of(child) for child in children if child.HasField("error")} == {
+        reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+        reason_pb2.REASON_NOT_MEDIA,
+        reason_pb2.REASON_UNSUPPORTED_URL,
+    }
+    assert all(len(ingot.origin.gets(f"/entry-{number}.mp4")) == 1 for number in range(57))
+    assert children[5].id == shared.id
+    assert not children[5].parent_job_id
+    assert all(
+        child.parent_job_id == parent.id and child.labels == {"team": "news"}
+        for child in children
+        if child.id != shared.id
+    )
+
+    revisions = [update.revision for update in updates]
+    assert revisions == sorted(set(revisions))
+    summed = [update for update in updates if update.HasField("children")]
+    ends = [update.children.succeeded + update.children.failed for update in summed]
+    assert ends == sorted(ends)
+    assert len({update.progress.fraction for update in summed}) > 2
+    length = (parent.end_time.ToDatetime() - parent.start_time.ToDatetime()).total_seconds()
+    assert len(summed) <= 5 * length + 3
+
+    parent_lives = await ingot.redis.pttl(f"ingot:job:{parent.id}")
+    for child in children:
+        assert await ingot.redis.pttl(f"ingot:job:{child.id}") > parent_lives > 0
+
+
+async def test_a_worker_killed_while_it_makes_the_children_costs_none(ingot: Installation) -> None:
+    urls = ingot.entries(40)
+    parent = await ingot.make(ingot.serve_list("all.deadly.list", urls))
+    with worker(ingot) as killed:
+        await asyncio.to_thread(killed.wait)
+        made = await ingot.records.list(limit=100)
+        assert 1 < len(made) < 40
+        assert (await ingot.read(parent.id)).state == job_pb2.JOB_STATE_RUNNING
+    with worker(ingot):
+        parent = (await ingot.ended(parent.id))[-1]
+
+    assert parent.attempt == 2
+    assert parent.children == ChildSummary(total=40, succeeded=40)
+    assert len(await ingot.records.list(limit=100)) == 41
+    assert {job.id for job in made} <= {parent.id, *parent.child_job_ids}
+
+
+async def test_more_lists_than_slots_all_end(ingot: Installation) -> None:
+    parents = [
+        await ingot.make(ingot.serve_list(f"{name}.list", ingot.entries(3, folder=name)))
+        for name in ("a", "b", "c", "d", "e")
+    ]
+    with worker(ingot, worker_slots=2):
+        ends = [(await ingot.ended(parent.id))[-1] for parent in parents]
+
+    assert {end.state for end in ends} == {job_pb2.JOB_STATE_SUCCEEDED}
+    assert {end.children.succeeded for end in ends} == {3}
+
+
+async def test_a_list_fails_when_all_of_it_does(ingot: Installation) -> None:
+    urls = [ingot.origin.url(f"/gone-{number}.mp4") for number in range(2)]
+    with worker(ingot):
+        job = await ingot.make(ingot.serve_list("bad.list", urls))
+        parent = (await ingot.ended(job.id))[-1]
+
+    assert parent.state == job_pb2.JOB_STATE_FAILED
+    assert reason_of(parent) == reason_pb2.REASON_ENTRIES_FAILED
+    assert parent.children == ChildSummary(total=2, failed=2)
+
+
+async def test_cancel_takes_the_children_that_nobody_else_wants(ingot: Installation) -> None:
+    urls = ingot.entries(20)
+    others = await ingot.make(urls[0], send=False)
+    parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
+    await ingot.expand(parent, urls)
+    waiting = await ingot.read(parent.id)
+    assert waiting.state == job_pb2.JOB_STATE_RUNNING
+    assert waiting.children == ChildSummary(total=20)
+    asked_for = await ingot.make(urls[19], send=False)
+    assert asked_for.id == waiting.child_job_ids[19]
+
+    cancelled = await ingot.records.cancel(parent.id)
+
+    assert cancelled is not None
+    assert cancelled.state == job_pb2.JOB_STATE_CANCELLED
+    children = await ingot.children(waiting)
+    kept = {child.id for child in children if child.state == job_pb2.JOB_STATE_QUEUED}
+    assert kept == {others.id, asked_for.id}
+    assert {child.state for child in children if child.id not in kept} == {
+        job_pb2.JOB_STATE_CANCELLED
+    }
+    assert await ingot.redis.zscore("ingot:deadlines", parent.id) is None
+
+
+async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installation) -> None:
+    urls = ingot.entries(3)
+    parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
+    await ingot.expand(parent, urls)
+    finishing = ingot.records.family.cancel_children
+
+    async def break_off(parent: Job) -> None:
+        raise ConnectionError
+
+    ingot.records.family.cancel_children = break_off  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await ingot.records.cancel(parent.id)
+    ingot.records.family.cancel_children = finishing  # type: ignore[method-assign]
+
+    assert parent.id in await ingot.records.overdue(10)
+    assert await ingot.records.recover(parent.id) is None
+
+    children = await ingot.children(await ingot.read(parent.id))
+    assert {child.state for child in children} == {job_pb2.JOB_STATE_CANCELLED}
+    assert parent.id not in await ingot.records.overdue(10)
+
+
+async def test_a_cancelled_list_gets_no_more_children(ingot: Installation) -> None:
+    urls = ingot.entries(3)
+    parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
+    claimed = await ingot.records.claim(parent.id)
+    assert claimed is not None
+
+    async def expand() -> None:
+        async with hold(ingot.records, ingot.feed, *claimed) as lease:
+            await ingot.records.cancel(parent.id)
+            await ingot.playlists.ingest_entries(urls, claimed[0], lease)
+
+    with pytest.raises(JobCancelled):
+        await expand()
+
+    assert len(await ingot.records.list(limit=10)) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "most", "reason"),
+    [
+        (4, 0, 3, reason_pb2.REASON_TOO_MANY_ENTRIES),
+        (2, 4, 3, reason_pb2.REASON_TOO_MANY_ENTRIES),
+        (0, 0, 3, reason_pb2.REASON_NOT_MEDIA),
+        (3, 3, 3, None),
+    ],
+)
+async def test_a_list_has_a_limit(
+    ingot: Installation, count: int, total: int, most: int, reason: int | None
+) -> None:
+    urls = ingot.entries(count)
+    parent = await ingot.make(
+        ingot.serve_list("long.list", urls), send=False, options={"max_entries": most}
+    )
+    claimed = await ingot.records.claim(parent.id)
+    assert claimed is not None
+    found = None
+    async with hold(ingot.records, ingot.feed, *claimed) as lease:
+        try:
+            await ingot.playlists.ingest_entries(urls, claimed[0], lease, total=total)
+        except Failure as failure:
+            found = failure.reason
+
+    assert found == reason
+    assert len(await ingot.records.list(limit=10)) == (1 if reason else 4)
+
+
+async def test_a_list_that_leads_back_to_itself_still_ends(ingot: Installation) -> None:
+    [clip] = ingot.entries(1)
+    here, there = ingot.origin.url("/here.list"), ingot.origin.url("/there.list")
+    ingot.serve_list("here.list", [here, there, clip])
+    ingot.serve_list("there.list", [here, clip])
+    with worker(ingot):
+        job = await ingot.make(here)
+        parent = (await ingot.ended(job.id))[-1]
+
+    assert parent.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert parent.children == ChildSummary(total=2, succeeded=2)
+    assert len(ingot.origin.gets("/entry-0.mp4")) == 1
+
+
+async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
+    urls = ingot.entries(30)
+    parent = await ingot.make(ingot.serve_list("long.list", urls), send=False)
+    await ingot.expand(parent, urls)
+    job_ids = (await ingot.read(parent.id)).child_job_ids
+
+    assert await ingot.records.family.next(parent.id) == []
+    await asyncio.sleep(QUICK.total_seconds() + 0.1)
+    assert set(await ingot.records.overdue(100)) == set(job_ids[:12])
+
+    for child_id in job_ids[:2]:
+        await ingot.records.cancel(child_id)
+    assert await ingot.records.family.next(parent.id) == list(job_ids[12:14])
+
+
+async def test_a_stale_worker_adds_no_children(ingot: Installation) -> None:
+    urls = ingot.entries(2)
+    parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
+    claimed = await ingot.records.claim(parent.id)
+    assert claimed is not None
+    await ingot.records.release(parent.id, claimed[1], retry_time=None, error=None)
+    again = await ingot.records.claim(parent.id)
+    assert again is not None
+
+    with pytest.raises(LeaseLost):
+        async with hold(ingot.records, ingot.feed, *claimed) as lease:
+            await ingot.playlists.ingest_entries(urls, claimed[0], lease)
+
+    assert len(await ingot.records.list(limit=10)) == 1

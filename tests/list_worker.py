@@ -1,0 +1,73 @@
+"""A worker as it is, but for what a list is: a text with a URL a line, at a URL ending in `.list`.
+
+This stands in for what yt-dlp answers about a playlist; all that happens to the entries is real.
+The first attempt of one that ends in `.deadly.list` kills the worker midway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import urllib.request
+
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server import worker
+from ingot_server.config import Settings
+from ingot_server.jobs.lease import Lease
+from ingot_server.pipeline.ingest import Pipeline
+from ingot_server.pipeline.playlist import Playlists
+
+LIVES_FOR = 20
+
+
+class ListWorker(worker.Worker):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._pipeline = ListPipeline(self._pipeline, self._playlists)  # type: ignore[assignment]
+
+
+class ListPipeline:
+    """The pipeline, but for lists."""
+
+    def __init__(self, pipeline: Pipeline, playlists: Playlists) -> None:
+        self._pipeline = pipeline
+        self._playlists = playlists
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._pipeline, name)
+
+    async def ingest(self, job: Job, lease: Lease) -> tuple[Media, bool] | None:
+        if not job.url.endswith(".list"):
+            return await self._pipeline.ingest(job, lease)
+        if job.url.endswith(".deadly.list") and job.attempt == 1:
+            _kill_later(lease)
+        urls = await asyncio.to_thread(_lines, job.url)
+        await self._playlists.ingest_entries(urls, job, lease, title="A list")
+        return None
+
+
+def _kill_later(lease: Lease) -> None:
+    add_child = lease.add_child
+    added = 0
+
+    async def add(child: Job, *, entry: str, order: int) -> Job | None:
+        nonlocal added
+        added += 1
+        if added == LIVES_FOR:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await add_child(child, entry=entry, order=order)
+
+    lease.add_child = add  # type: ignore[method-assign]
+
+
+def _lines(url: str) -> list[str]:
+    with urllib.request.urlopen(url) as answer:
+        text: bytes = answer.read()
+    return text.decode().split()
+
+
+if __name__ == "__main__":
+    worker.Worker = ListWorker  # type: ignore[misc]
+    worker.main(Settings.from_environment(os.environ))
