@@ -115,6 +115,15 @@ class Settings:
     negative_ttl: timedelta = _setting(
         timedelta(minutes=10), "how long it is remembered that a media does not exist, at most"
     )
+    existence_check: bool = _setting(
+        True, "ask sources that can tell whether a media exists before a job is made for it"
+    )
+    existence_timeout: timedelta = _setting(
+        timedelta(seconds=2), "for that answer; without one the job is made"
+    )
+    existence_ttl: timedelta = _setting(
+        timedelta(hours=1), "how long it is remembered that a media exists"
+    )
     lease: timedelta = _setting(
         timedelta(seconds=8), "a worker silent for this long loses its jobs"
     )

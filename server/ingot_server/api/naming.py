@@ -24,17 +24,17 @@ class Named(NamedTuple):
     selection: Selection
 
 
-def resolve(url: str, selection: Selection) -> Named:
-    """The media behind any form of its URL. No I/O.
+def resolve(url: str, selection: Selection, *, playlist: bool = False) -> Named:
+    """The media behind any form of its URL; with `playlist` the list it names or is in. No I/O.
 
     Raises Failure: INVALID_REQUEST for a broken URL, UNSUPPORTED_URL when no source takes it.
     """
-    wanted = url, selection.mode, selection.max_height
+    wanted = url, selection.mode, selection.max_height, playlist
     return _remembered(*wanted) if len(url) <= _REMEMBERED_LENGTH else _resolve(*wanted)
 
 
-def _resolve(url: str, mode: Selection.Mode.ValueType, max_height: int) -> Named:
-    source, identity = pick(url)
+def _resolve(url: str, mode: Selection.Mode.ValueType, max_height: int, playlist: bool) -> Named:
+    source, identity = pick(url, playlist=playlist)
     selection = canonical_selection(Selection(mode=mode, max_height=max_height or None))
     return Named(media_id(identity.key, selection), source, identity, selection)
 
