@@ -1,0 +1,181 @@
+"""Telegram: posts of channels and groups, and files that a bot was given.
+
+    https://t.me/<channel>/<id>         telegram:<channel>/<id>        a public post, by yt-dlp
+                                        telegram:<channel>/<id>/album  all media posted with it
+    https://t.me/c/<channel id>/<id>    telegram:c/<channel id>/<id>   a private one, by MTProto
+    telegram://video/<file_id>          telegram:<file_id>             a file, by the Bot API
+
+A message's number is its own in the whole channel, so a topic before it and a comment after it say
+nothing (core.telegram.org/api/links). No channel is called `c`: a name has four letters or more.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final, NoReturn
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from ingot.v1 import reason_pb2
+from ingot_server.errors import Failure
+from ingot_server.sources.source import Identity, Way
+
+NAME: Final = "telegram"
+
+_HOSTS: Final = r"(?:www\.)?(?:t\.me|telegram\.(?:me|dog))"
+_LINK: Final = re.compile(
+    rf"(?:https?:)?(?://)?(?:{_HOSTS}|(?P<channel>[a-z][a-z0-9_]{{3,31}})\.t\.me)\.?"
+    r"(?P<port>:\d*)?(?P<rest>[/?#].*|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+_APP_LINK: Final = re.compile(
+    r"tg:(?://)?(?P<action>[a-z]+)/?\?(?P<query>[^#]*).*", re.IGNORECASE | re.DOTALL
+)
+_FILE: Final = re.compile(
+    r"telegram:(?://)?(?:(?P<kind>[a-z_]+)/+)?(?P<file_id>[^/?#]*)/?(?:[?#].*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_KINDS: Final = frozenset(
+    {"video", "audio", "voice", "video_note", "animation", "document", "file"}
+)
+_FILE_ID: Final = re.compile(r"[A-Za-z0-9_-]{16,255}")
+_CHANNEL: Final = re.compile(r"[a-z][a-z0-9_]{3,31}")
+_SINGLE: Final = re.compile(r"[?&]single(?:[=&#]|\s*$)", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"0*([1-9][0-9]{0,18})", re.ASCII)
+_LAST_MESSAGE: Final = 2**31 - 1
+_DEFAULT_PORTS: Final = frozenset({"", ":", ":80", ":443"})
+
+# First segments of a path that lead to something else than a channel (core.telegram.org/api/links).
+_NO_CHANNELS: Final = frozenset(
+    {
+        *("addemoji", "addlist", "addstickers", "addtheme", "auction", "boost", "call"),
+        *("confirmphone", "contact", "giftcode", "invoice", "joinchat", "login", "nft"),
+        *("proxy", "setlanguage", "share", "socks", "stickers"),
+    }
+)
+_FORM: Final = "https://t.me/<channel>/<number>"
+
+
+class TelegramSource:
+    """Takes links to posts of public channels and groups; a post's media does not change."""
+
+    name: Final = NAME
+    mutable: Final = False
+    way: Final = Way.EXTRACT
+
+    def identify(self, url: str) -> Identity | None:
+        path = _path(url.strip())
+        if path is None or path[:1] == ["c"]:
+            return None
+        if not path or not _CHANNEL.fullmatch(path[0]) or path[0] in _NO_CHANNELS:
+            _refuse("names no post of a channel", f"Use the link of a post, {_FORM}.")
+        channel, *numbers = path
+        if not numbers:
+            _refuse("names a channel, not a post", f"Use the link of a post, {_FORM}.")
+        post = f"{channel}/{_message(numbers, _FORM)}"
+        link = f"https://t.me/{post}"
+        return Identity(NAME, f"{NAME}:{post}", link, link)
+
+    def identify_list(self, url: str) -> Identity | None:
+        """The album that a post is part of; only the post when its link says `single`.
+
+        Without asking Telegram any post may be one of an album.
+        """
+        identity = self.identify(url)
+        if identity is None or _SINGLE.search(url):
+            return identity
+        return replace(identity, key=f"{identity.key}/album")
+
+
+class TelegramFileSource:
+    """Takes what needs an account: a bot's files, and posts of private channels and groups."""
+
+    name: Final = "telegram_file"
+    mutable: Final = False
+    way: Final = Way.TELEGRAM_FILE
+
+    def identify(self, url: str) -> Identity | None:
+        text = url.strip()
+        if text[:9].lower() == "telegram:":
+            file_id = _file_id(text)
+            link = f"telegram://video/{file_id}"
+            return Identity(NAME, f"{NAME}:{file_id}", link, link)
+        path = _path(text)
+        if path is None or path[:1] != ["c"]:
+            return None
+        form = "https://t.me/c/<channel id>/<number>"
+        channel = _NUMBER.fullmatch(path[1]) if len(path) > 1 else None
+        if channel is None:
+            _refuse("names no post of a private channel", f"Use the link of a post, {form}.")
+        post = f"c/{channel[1]}/{_message(path[2:], form)}"
+        link = f"https://t.me/{post}"
+        return Identity(NAME, f"{NAME}:{post}", link, link)
+
+
+def file_id_of(identity: Identity) -> str | None:
+    """The bot's file that `identity` names; None when it is a private message."""
+    return None if "/" in identity.key else identity.key.partition(":")[2]
+
+
+def message_of(identity: Identity) -> tuple[int, int]:
+    """The private channel and the message in it that `identity` names, by their numbers."""
+    _, channel, message = identity.key.split("/")
+    return int(channel), int(message)
+
+
+def _path(text: str) -> list[str] | None:
+    """What a link to Telegram leads to, as `[channel, ..., message]`; None when it is none."""
+    app = _APP_LINK.fullmatch(text)
+    if app is not None:
+        return _app_path(app["action"].lower(), app["query"])
+    link = _LINK.fullmatch(text)
+    if link is None or (link["port"] or "") not in _DEFAULT_PORTS:
+        return None
+    segments = [unquote(one) for one in urlsplit(link["rest"]).path.split("/") if one]
+    segments[:1] = [one.lower() for one in segments[:1]]
+    if link["channel"] and link["channel"].lower() != "www":
+        return [link["channel"].lower(), *segments]
+    if segments[:1] == ["s"]:
+        segments = [one.lower() for one in segments[1:2]] + segments[2:]
+    return segments
+
+
+def _app_path(action: str, query: str) -> list[str]:
+    """`tg://resolve?domain=<channel>&post=<id>`, `tg://privatepost?channel=<id>&post=<id>`."""
+    fields = {name.lower(): values[0] for name, values in parse_qs(query).items()}
+    post = [fields["post"]] if "post" in fields else []
+    if action == "privatepost" and "channel" in fields:
+        return ["c", fields["channel"], *post]
+    if action != "resolve" or "domain" not in fields:
+        _refuse("names no post of a channel", "Use tg://resolve?domain=<channel>&post=<number>.")
+    return [fields["domain"].lower(), *post]
+
+
+def _message(numbers: list[str], form: str) -> int:
+    """The message's number: the last one, with at most a topic's before it."""
+    found = [_NUMBER.fullmatch(one) for one in numbers]
+    last = found[-1] if found else None
+    if last is None or None in found or len(found) > 2 or int(last[1]) > _LAST_MESSAGE:
+        _refuse("names no post by its number", f"Use the link of a post, {form}.")
+    return int(last[1])
+
+
+def _file_id(text: str) -> str:
+    match = _FILE.fullmatch(text)
+    kind = (match["kind"] or "").lower() if match else ""
+    if match is None or kind not in _KINDS:
+        _refuse("names no file of a bot", "Write it as telegram://video/<file_id>.")
+    file_id: str = match["file_id"]
+    if not _FILE_ID.fullmatch(file_id):
+        _refuse(
+            "has a malformed file_id", "Use the file_id of the bot's message as it is, unquoted."
+        )
+    return file_id
+
+
+def _refuse(problem: str, remedy: str) -> NoReturn:
+    raise Failure(
+        reason_pb2.REASON_INVALID_REQUEST,
+        f"The Telegram link {problem}. {remedy}",
+        violations={"url": f"{problem}. {remedy}"},
+    )
