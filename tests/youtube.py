@@ -1,0 +1,322 @@
+"""A stand-in for YouTube: what its watch page, its player API, its thumbnails and its media servers
+say to yt-dlp, reached as a company's proxy would be (INGOT_EGRESS_PROXY, INGOT_EGRESS_CA_FILE).
+
+Only the shapes are YouTube's: the answers' fields are those that yt-dlp's extractor reads. Nothing
+here shows that the real site answers so today; tests marked `live` do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from ingot_server.config import Settings
+from tests.tls import server_context
+
+MEDIA_HOST = "r1---sn-standin.googlevideo.com"
+_CHUNK = 1 << 16
+
+
+@dataclass
+class Video:
+    """What the site says of one video. Change its fields at any time."""
+
+    content: bytes = b""
+    title: str = "A title with / and \u00e9"
+    playability: Mapping[str, Any] = field(default_factory=lambda: {"status": "OK"})
+    details: Mapping[str, Any] = field(default_factory=dict)
+    exists: bool = True  # whether it has a thumbnail
+    player_status: int = 200  # of the player API, and of the watch page
+    gate: asyncio.Event | None = None  # the media waits for it
+
+
+def error_screen(reason: str, subreason: str = "") -> dict[str, Any]:
+    screen: dict[str, Any] = {"reason": {"simpleText": reason}}
+    if subreason:
+        screen["subreason"] = {"simpleText": subreason}
+    return {"playerErrorMessageRenderer": screen}
+
+
+PRIVATE = {
+    "status": "LOGIN_REQUIRED",
+    "messages": ["This is a private video. Please sign in to verify that you may see it."],
+    "reason": "Private video",
+    "errorScreen": error_screen(
+        "Private video", "Sign in if you've been granted access to this video"
+    ),
+}
+MEMBERS_ONLY = {
+    "status": "UNPLAYABLE",
+    "reason": "Join this channel to get access to members-only content like this video, and other "
+    "exclusive perks.",
+    "errorScreen": error_screen(
+        "Join this channel to get access to members-only content like this video, and other "
+        "exclusive perks."
+    ),
+}
+AGE_RESTRICTED = {
+    "status": "LOGIN_REQUIRED",
+    "reason": "Sign in to confirm your age",
+    "desktopLegacyAgeGateReason": 1,
+    "errorScreen": error_screen(
+        "Sign in to confirm your age", "This video may be inappropriate for some users."
+    ),
+}
+GEO_BLOCKED = {
+    "status": "UNPLAYABLE",
+    "reason": "Video unavailable",
+    "errorScreen": error_screen(
+        "Video unavailable", "The uploader has not made this video available in your country"
+    ),
+}
+REMOVED = {
+    "status": "ERROR",
+    "reason": "Video unavailable",
+    "errorScreen": error_screen("Video unavailable", "This video has been removed by the uploader"),
+}
+TERMINATED = {
+    "status": "ERROR",
+    "reason": "Video unavailable",
+    "errorScreen": error_screen(
+        "Video unavailable",
+        "This video is no longer available because the YouTube account associated with this video "
+        "has been terminated.",
+    ),
+}
+BOT_CHECK = {
+    "status": "LOGIN_REQUIRED",
+    "reason": "Sign in to confirm you\u2019re not a bot",
+    "errorScreen": error_screen(
+        "Sign in to confirm you\u2019re not a bot",
+        "This helps protect our community. Learn more",
+    ),
+}
+SESSION_LIMITED = {
+    "status": "UNPLAYABLE",
+    "reason": "This content isn't available, try again later.",
+    "errorScreen": error_screen("This content isn't available, try again later."),
+}
+UPCOMING = {
+    "status": "LIVE_STREAM_OFFLINE",
+    "reason": "Premieres in 3 hours",
+    "liveStreamability": {
+        "liveStreamabilityRenderer": {
+            "videoId": "",
+            "offlineSlate": {
+                "liveStreamOfflineSlateRenderer": {"scheduledStartTime": "4070908800"}
+            },
+        }
+    },
+}
+
+
+class YouTube:
+    """Serves `videos` by their ids; `log` has every request as `METHOD host/path`."""
+
+    def __init__(self) -> None:
+        self.videos: dict[str, Video] = {}
+        self.log: list[str] = []
+        self.silent = False  # the proxy takes connections and says nothing
+        self.proxy_url = ""
+        self.ca_file = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tls_port = 0
+
+    def settings(self, settings: Settings) -> Settings:
+        """`settings` by which all outgoing traffic comes here."""
+        return settings.replace(egress_proxy=self.proxy_url, egress_ca_file=self.ca_file)
+
+    def asked(self, part: str) -> list[str]:
+        return [request for request in self.log if part in request]
+
+    @asynccontextmanager
+    async def running(self, directory: Path) -> AsyncIterator[YouTube]:
+        tls, authority = server_context(directory)
+        self.ca_file = str(authority)
+        runner = web.AppRunner(
+            self._app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
+        await runner.setup()
+        await self._listen(runner, tls)
+        proxy = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.proxy_url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            proxy.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        self._tls_port = runner.addresses[0][1]
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/watch", self._watch)
+        app.router.add_get("/embed/{id}", self._embed)
+        app.router.add_post("/youtubei/v1/next", self._next)
+        app.router.add_post("/youtubei/v1/player", self._player)
+        app.router.add_get("/vi/{id}/{name}", self._thumbnail)
+        app.router.add_get("/videoplayback", self._media)
+        app.router.add_route("*", "/{rest:.*}", self._nothing)
+        return app
+
+    def _video(self, request: web.Request, video_id: str) -> Video | None:
+        self.log.append(f"{request.method} {request.host}{request.path_qs}")
+        return self.videos.get(video_id)
+
+    async def _watch(self, request: web.Request) -> web.Response:
+        video = self._video(request, request.query.get("v", ""))
+        if video is not None and video.player_status != 200:
+            return web.Response(status=video.player_status)
+        page = "<!DOCTYPE html><html><head><title>YouTube</title></head><body></body></html>"
+        return web.Response(text=page, content_type="text/html")
+
+    async def _embed(self, request: web.Request) -> web.Response:
+        """The page of a player elsewhere, which age-restricted videos are tried through."""
+        self._video(request, "")
+        client = {"clientName": "WEB_EMBEDDED_PLAYER", "clientVersion": "1.20260101.00.00"}
+        settings = json.dumps({"INNERTUBE_CONTEXT": {"client": client}})
+        page = f"<!DOCTYPE html><html><body><script>ytcfg.set({settings});</script></body></html>"
+        return web.Response(text=page, content_type="text/html")
+
+    async def _next(self, request: web.Request) -> web.Response:
+        self._video(request, "")
+        return web.json_response({"contents": {"twoColumnWatchNextResults": {}}})
+
+    async def _player(self, request: web.Request) -> web.Response:
+        video_id = (await request.json()).get("videoId", "")
+        video = self._video(request, video_id)
+        if video is None:
+            return web.json_response({"playabilityStatus": REMOVED})
+        if video.player_status != 200:
+            return web.json_response({"error": {}}, status=video.player_status)
+        details = {
+            "videoId": video_id,
+            "title": video.title,
+            "lengthSeconds": "2",
+            "shortDescription": "A description.",
+            "keywords": ["one", "two"],
+            "channelId": "UCuAXFkgsw1L7xaCfnd5JJOw",
+            "author": "An uploader",
+            "viewCount": "1",
+            "isLiveContent": False,
+            **video.details,
+        }
+        answer: dict[str, Any] = {
+            "playabilityStatus": dict(video.playability),
+            "videoDetails": details,
+            "microformat": {
+                "playerMicroformatRenderer": {
+                    "publishDate": "2009-10-24T23:57:33-07:00",
+                    "uploadDate": "2009-10-24T23:57:33-07:00",
+                }
+            },
+        }
+        if video.playability["status"] == "OK":
+            answer["streamingData"] = self._streaming(video_id, video)
+        return web.json_response(answer)
+
+    def _streaming(self, video_id: str, video: Video) -> dict[str, Any]:
+        return {
+            "expiresInSeconds": "21540",
+            "formats": [
+                {
+                    "itag": 18,
+                    "url": f"https://{MEDIA_HOST}/videoplayback?id={video_id}&itag=18",
+                    "mimeType": 'video/mp4; codecs="avc1.42001E, mp4a.40.2"',
+                    "bitrate": 100_000,
+                    "width": 160,
+                    "height": 120,
+                    "fps": 25,
+                    "quality": "medium",
+                    "qualityLabel": "120p",
+                    "contentLength": str(len(video.content)),
+                    "approxDurationMs": "2000",
+                    "audioQuality": "AUDIO_QUALITY_LOW",
+                    "audioSampleRate": "44100",
+                    "audioChannels": 2,
+                }
+            ],
+        }
+
+    async def _thumbnail(self, request: web.Request) -> web.Response:
+        video = self._video(request, request.match_info["id"])
+        if video is None or not video.exists:
+            return web.Response(status=404, body=b"\xff\xd8", content_type="image/jpeg")
+        return web.Response(body=b"\xff\xd8\xff\xe0", content_type="image/jpeg")
+
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        video = self._video(request, request.query.get("id", ""))
+        if video is None:
+            return web.Response(status=403)
+        if video.gate is not None:
+            await video.gate.wait()
+        content = video.content
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+        start = int(wanted[1]) if wanted else 0
+        end = min(int(wanted[2]) + 1 if wanted and wanted[2] else len(content), len(content))
+        headers = {"Content-Type": "video/mp4", "Accept-Ranges": "bytes"}
+        if wanted:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        return web.Response(status=206 if wanted else 200, body=content[start:end], headers=headers)
+
+    async def _nothing(self, request: web.Request) -> web.Response:
+        self._video(request, "")
+        return web.Response(status=404)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._tunnel(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """CONNECT to any host leads to the one TLS server."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if self.silent:
+                    await asyncio.Event().wait()
+                if not head.startswith(b"CONNECT "):
+                    writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                    return
+                site = await asyncio.open_connection("127.0.0.1", self._tls_port)
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await _relay((reader, writer), site)
+            finally:
+                writer.close()
+
+
+Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _relay(client: Side, site: Side) -> None:
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                writer.write(data)
+                await writer.drain()
+
+    copies = [
+        asyncio.create_task(copy(client[0], site[1])),
+        asyncio.create_task(copy(site[0], client[1])),
+    ]
+    try:
+        await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in copies:
+            task.cancel()
+        site[1].close()
