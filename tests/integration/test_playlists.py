@@ -8,17 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pty
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary, Job
+from ingot_server.app import running
 from ingot_server.config import Settings
 from ingot_server.connections import connect
 from ingot_server.errors import Failure
@@ -349,6 +354,59 @@ async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
     for child_id in job_ids[:2]:
         await ingot.records.cancel(child_id)
     assert await ingot.records.family.next(parent.id) == list(job_ids[12:14])
+
+
+async def test_the_command_line_shows_a_list_and_its_entries(ingot: Installation) -> None:
+    urls = ingot.entries(4)
+    slow = ingot.origin.pages["/entry-3.mp4"]
+    slow.rate = len(ingot.tiny) / 4
+    gone = ingot.origin.url("/gone.mp4")
+    listed = ingot.serve_list("shown.list", [*urls, gone])
+    [clip] = ingot.entries(1, folder="clip")
+    with tempfile.TemporaryDirectory(prefix="ingot-") as directory:
+        settings = ingot.settings.replace(grpc_address=f"unix:{directory}/api")
+        async with running(settings):
+            with worker(ingot):
+                drawn, stdout, code = await on_a_terminal(settings, "ingest", listed, gone, clip)
+            [parent] = await ingot.records.list(limit=1, accepts=lambda job: job.url == listed)
+            shown = await on_a_terminal(settings, "job", parent.id)
+
+    assert code == 1
+    assert "of 5 stored" in drawn
+    assert re.search(r"downloading .*entry-3.mp4", drawn)
+    assert re.search(r"gone.mp4: .*MEDIA_DOES_NOT_EXIST", drawn)
+    assert "4 of 5 stored, 1 failed" in stdout
+    assert clip in stdout
+    assert all(url in shown[1] for url in [*urls, gone])
+    assert shown[2] == 0
+
+
+async def on_a_terminal(settings: Settings, *arguments: str) -> tuple[str, str, int | None]:
+    """What `ingot` draws on a terminal, its stdout and its exit code."""
+    terminal, tty = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("ingot"),
+        *arguments,
+        stdout=subprocess.PIPE,
+        stderr=tty,
+        env={**os.environ, "INGOT_SERVER": settings.grpc_address, "COLUMNS": "160"},
+    )
+    os.close(tty)
+    drawing = asyncio.create_task(asyncio.to_thread(_read_all, terminal))
+    async with asyncio.timeout(40):
+        stdout, _ = await process.communicate()
+        drawn = await drawing
+    return drawn, stdout.decode(), process.returncode
+
+
+def _read_all(terminal: int) -> str:
+    """Until the last process has closed it."""
+    drawn = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 1 << 16):
+            drawn += part
+    os.close(terminal)
+    return drawn.decode()
 
 
 async def test_a_stale_worker_adds_no_children(ingot: Installation) -> None:

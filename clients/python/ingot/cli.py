@@ -68,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, does: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[everywhere], help=does, description=does)
 
-    ingest = command("ingest", "Store the media behind a URL and watch it come in.")
-    ingest.add_argument("url", metavar="URL")
+    ingest = command("ingest", "Store the media behind URLs and watch them come in.")
+    ingest.add_argument("urls", metavar="URL", nargs="+")
     _add_selection(ingest)
     ingest.add_argument(
         "--max-age",
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_labels(ingest, "kept with the job and the media")
     ingest.add_argument("--priority", choices=_PRIORITIES, default="normal")
+    _add_options(ingest)
     ending = ingest.add_mutually_exclusive_group()
     ending.add_argument("--no-wait", action="store_true", help="print the job and leave")
     ending.add_argument(
@@ -123,6 +124,29 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-height", type=int, metavar="PIXELS", help="video no higher than this"
     )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--playlist", action="store_true", help="all of the playlist that a video's link names too"
+    )
+    parser.add_argument(
+        "--max-entries", type=int, metavar="NUMBER", help="refuse a playlist of more entries"
+    )
+    parser.add_argument(
+        "--record", type=_length, metavar="TIME", help="record a live stream for at most this long"
+    )
+    parser.add_argument(
+        "--subtitles",
+        action="append",
+        default=[],
+        metavar="LANGUAGE",
+        help="store subtitles in this language, such as en",
+    )
+    parser.add_argument(
+        "--automatic-subtitles", action="store_true", help="also those made by machine"
+    )
+    parser.add_argument("--thumbnail", action="store_true", help="store the thumbnail too")
 
 
 def _add_labels(parser: argparse.ArgumentParser, does: str) -> None:

@@ -21,7 +21,7 @@ from ingot.download import Progress, download
 from ingot.errors import Conflict
 from ingot.job import IngestJob
 from ingot.v1.ingest_service_pb2 import IngestRequest
-from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.job_pb2 import IngestOptions, Job, JobState
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
@@ -109,15 +109,18 @@ class Client:
         max_age: timedelta | None = None,
         priority: IngestRequest.Priority.ValueType = IngestRequest.PRIORITY_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
+        options: IngestOptions | None = None,
         request_id: str | None = None,
     ) -> IngestJob:
         """Has the media behind `url` stored; answers at once with the job that does it.
 
-        `max_age` is how old a stored copy of a mutable URL may be; None takes any. `request_id`
-        makes the call safe to repeat; one is made up when it is None. The job is shared with others
-        who ask for the same media, and has ended already when the media is stored.
+        `max_age` is how old a stored copy of a mutable URL may be; None takes any. `options` say
+        what else to take, and of playlists and live streams; the job of a playlist has
+        `child_job_ids` and no file of its own. `request_id` makes the call safe to repeat; one is
+        made up when it is None. The job is shared with others who ask for the same media, and has
+        ended already when the media is stored.
         """
-        request = _ingest_request(url, selection, max_age, priority, labels)
+        request = _ingest_request(url, selection, max_age, priority, labels, options)
         request.request_id = str(uuid.uuid4()) if request_id is None else request_id
         connection = self._connection
         response = await connection.call(connection.ingest.Ingest, request)
@@ -130,13 +133,14 @@ class Client:
         selection: Selection | None = None,
         max_age: timedelta | None = None,
         labels: Mapping[str, str] | None = None,
+        options: IngestOptions | None = None,
     ) -> Job:
         """Checks what `ingest_video` would be asked, without network or effect.
 
         Answers with the job that would be made: no id, its media's id, url and source filled in.
         """
         request = _ingest_request(
-            url, selection, max_age, IngestRequest.PRIORITY_UNSPECIFIED, labels
+            url, selection, max_age, IngestRequest.PRIORITY_UNSPECIFIED, labels, options
         )
         request.validate_only = True
         response = await self._connection.call(self._connection.ingest.Ingest, request)
@@ -267,6 +271,7 @@ def _ingest_request(
     max_age: timedelta | None,
     priority: IngestRequest.Priority.ValueType,
     labels: Mapping[str, str] | None,
+    options: IngestOptions | None,
 ) -> IngestRequest:
     return IngestRequest(
         url=url,
@@ -274,6 +279,7 @@ def _ingest_request(
         max_age=_duration(max_age),
         priority=priority,
         labels=labels,
+        options=options,
     )
 
 

@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
@@ -15,9 +15,10 @@ from google.protobuf.message import Message
 from ingot import report, text
 from ingot.client import Client
 from ingot.errors import IngotError, ServiceUnavailable
+from ingot.following import children, follow
 from ingot.job import IngestJob
 from ingot.v1.ingest_service_pb2 import IngestRequest
-from ingot.v1.job_pb2 import JobState
+from ingot.v1.job_pb2 import IngestOptions, JobState
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
 
@@ -40,63 +41,64 @@ async def run(options: Namespace) -> int:
 
 
 async def _ingest(client: Client, options: Namespace) -> int:
-    if options.validate_only:
-        job = await client.validate(
-            options.url,
-            selection=_selection(options),
-            max_age=options.max_age,
-            labels=dict(options.label),
-        )
-        _write(options, job, text.job_table)
-        return DONE
-    handle = await client.ingest_video(
-        options.url,
-        selection=_selection(options),
-        max_age=options.max_age,
-        priority=IngestRequest.Priority.Value(f"PRIORITY_{options.priority.upper()}"),
-        labels=dict(options.label),
+    asked = _asked(options)
+    handles: list[IngestJob] = []
+    code = DONE
+    for url in options.urls:
+        try:
+            if options.validate_only:
+                _write(options, await client.validate(url, **asked), text.job_table)
+                continue
+            priority = IngestRequest.Priority.Value(f"PRIORITY_{options.priority.upper()}")
+            handle = await client.ingest_video(url, priority=priority, **asked)
+        except IngotError as error:
+            if len(options.urls) == 1 or isinstance(error, ServiceUnavailable):
+                raise
+            report.failed(error, server=options.server, as_json=options.json, about=url)
+            code = FAILED
+            continue
+        if options.no_wait:
+            _write(options, handle.latest, text.job_table)
+        else:
+            handles.append(handle)
+    if handles and not await follow(client, handles, options):
+        code = FAILED
+    return code
+
+
+def _asked(options: Namespace) -> dict[str, Any]:
+    """What `ingest` asks for, whatever the URL."""
+    taken = IngestOptions(
+        playlist=options.playlist,
+        max_entries=options.max_entries,
+        subtitle_languages=options.subtitles,
+        automatic_subtitles=options.automatic_subtitles,
+        thumbnail=options.thumbnail,
     )
-    if options.no_wait:
-        _write(options, handle.latest, text.job_table)
-        return DONE
-    return await _follow(handle, options)
+    if options.record is not None:
+        taken.record_duration.FromTimedelta(options.record)
+    return {
+        "selection": _selection(options),
+        "max_age": options.max_age,
+        "labels": dict(options.label),
+        "options": taken if taken.ByteSize() else None,
+    }
 
 
 async def _watch(client: Client, options: Namespace) -> int:
-    return await _follow(await client.job(options.job_id), options)
+    return await _follow(client, await client.job(options.job_id), options)
 
 
-async def _follow(handle: IngestJob, options: Namespace) -> int:
-    """Shows a job to its end."""
-    try:
-        if options.json:
-            async for job in handle:
-                _write_json(job)
-        else:
-            from ingot.progress import Drawing  # rich takes a tenth of a second to load
-
-            with Drawing() as drawing:
-                async for job in handle:
-                    drawing.job(job)
-        media = await handle
-    except asyncio.CancelledError:
-        if not handle.done:
-            sys.stderr.write(
-                f"\nThe job goes on. Watch it with `ingot watch {handle.id}`, stop it with"
-                f" `ingot cancel {handle.id}`.\n"
-            )
-        raise
-    except ServiceUnavailable as error:
-        if not handle.done:
-            error.add_note(f"The job goes on. Watch it with `ingot watch {handle.id}`.")
-        raise
-    if not options.json:
-        _write_text(text.media_table(media))
-    return DONE
+async def _follow(client: Client, handle: IngestJob, options: Namespace) -> int:
+    return DONE if await follow(client, [handle], options) else FAILED
 
 
 async def _job(client: Client, options: Namespace) -> int:
-    _write(options, (await client.job(options.job_id)).latest, text.job_table)
+    job = (await client.job(options.job_id)).latest
+    _write(options, job, text.job_table)
+    if job.child_job_ids and not options.json:
+        rows = [text.job_row(child) for child in await children(client, job)]
+        _write_text(text.table([text.JOB_COLUMNS, *rows]))
     return DONE
 
 

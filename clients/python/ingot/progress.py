@@ -8,13 +8,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ingot import text
 from ingot.v1.job_pb2 import Job, JobState
+
+LONGEST_NAME: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +28,20 @@ class Step:
     bytes_total: int | None = None
     bytes_per_second: float = 0
     left_seconds: float | None = None
+    fraction: float | None = None
+    """How far it is where bytes do not tell."""
+    of: str = ""
+    """What it is a step of, where several things are shown."""
 
 
 class Drawing(AbstractContextManager["Drawing"]):
-    """Shows one thing that advances."""
+    """Shows things that advance; with `several` also what each is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool = False) -> None:
+        self._several = several
         self._bar: _Bar | None = None
-        self._doing = ""
-        self._failed_attempt = 0
+        self._doing: dict[str, str] = {}
+        self._failed_attempts: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -51,20 +58,36 @@ class Drawing(AbstractContextManager["Drawing"]):
             self._bar.close()
 
     def job(self, job: Job) -> None:
-        """Shows a state of the one job that is watched."""
-        if job.state == JobState.JOB_STATE_QUEUED and job.attempt > self._failed_attempt:
-            self._failed_attempt = job.attempt
+        """Shows a state of a job that is watched."""
+        known = self._failed_attempts.get(job.id, 0)
+        if job.state == JobState.JOB_STATE_QUEUED and job.attempt > known:
+            self._failed_attempts[job.id] = job.attempt
             if job.HasField("error"):
-                self.say(_failed_attempt(job))
-        self.step(_step(job))
+                about = f"{text.printable(job.url)}: " if self._several else ""
+                self.say(about + _failed_attempt(job))
+        self.step(_step(job, named=self._several), job.id)
 
-    def step(self, step: Step) -> None:
-        """Shows how far it is."""
+    @property
+    def has_bars(self) -> bool:
+        return self._bar is not None
+
+    def part(self, job: Job) -> None:
+        """Shows how far a part of a job is, where there are bars."""
         if self._bar is not None:
-            self._bar.show(step)
-        elif step.doing != self._doing:
-            self._doing = step.doing
-            self.say(step.doing)
+            self._bar.show(_step(job, named=True), job.id)
+
+    def remove(self, job_id: str) -> None:
+        """Takes the bar of a part away."""
+        if self._bar is not None:
+            self._bar.remove(job_id)
+
+    def step(self, step: Step, key: str = "") -> None:
+        """Shows how far the thing with this `key` is."""
+        if self._bar is not None:
+            self._bar.show(step, key)
+        elif step.doing != self._doing.get(key):
+            self._doing[key] = step.doing
+            self.say(f"{step.doing}  {step.of}".rstrip())
 
     def say(self, line: str) -> None:
         """Shows a line that stays."""
@@ -102,10 +125,10 @@ class _Bar:
             TextColumn("{task.fields[measures]}", markup=False),
             console=Console(stderr=True),
         )
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
         self._progress.start()
 
-    def show(self, step: Step) -> None:
+    def show(self, step: Step, key: str) -> None:
         measures = []
         if step.bytes_done:
             of = "" if step.bytes_total is None else f" of {text.size(step.bytes_total)}"
@@ -114,15 +137,25 @@ class _Bar:
             measures.append(f"{text.size(step.bytes_per_second)}/s")
         if step.left_seconds is not None:
             measures.append(f"{text.length(step.left_seconds)} left")
-        if self._task is None:
-            self._task = self._progress.add_task("", total=None, measures="")
+        if step.of:
+            measures.append(step.of)
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task("", total=None, measures="")
+        completed: float = step.bytes_done
+        total: float | None = step.bytes_total
+        if step.fraction is not None:
+            completed, total = step.fraction, 1.0
         self._progress.update(
-            self._task,
+            self._tasks[key],
             description=step.doing,
-            completed=step.bytes_done,
-            total=step.bytes_total,
+            completed=completed,
+            total=total,
             measures=", ".join(measures),
         )
+
+    def remove(self, key: str) -> None:
+        if (task := self._tasks.pop(key, None)) is not None:
+            self._progress.remove_task(task)
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)
@@ -131,12 +164,21 @@ class _Bar:
         self._progress.stop()
 
 
-def _step(job: Job) -> Step:
+def _step(job: Job, *, named: bool = False) -> Step:
     doing = text.state(job)
+    of = _shortened(text.printable(job.url)) if named else ""
+    if job.HasField("children"):
+        return Step(
+            doing,
+            bytes_done=job.progress.bytes_done,
+            bytes_per_second=job.progress.bytes_per_second,
+            fraction=job.progress.fraction,
+            of=", ".join(filter(None, [text.entries(job), of])) if job.children.total else of,
+        )
     if job.state == JobState.JOB_STATE_SUCCEEDED:
-        return Step(doing, job.media.blob.size_bytes, job.media.blob.size_bytes)
+        return Step(doing, job.media.blob.size_bytes, job.media.blob.size_bytes, of=of)
     if job.state != JobState.JOB_STATE_RUNNING:
-        return Step(doing)
+        return Step(doing, of=of)
     progress = job.progress
     return Step(
         doing,
@@ -146,7 +188,12 @@ def _step(job: Job) -> Step:
         left_seconds=progress.eta.ToTimedelta().total_seconds()
         if progress.HasField("eta")
         else None,
+        of=of,
     )
+
+
+def _shortened(url: str) -> str:
+    return url if len(url) <= LONGEST_NAME else f"...{url[-LONGEST_NAME:]}"
 
 
 def _failed_attempt(job: Job) -> str:

@@ -64,14 +64,18 @@ _WHAT_TO_DO: Final[Mapping[type[BaseException], str]] = {
 _ELSE_TO_DO: Final = "Try again; if it repeats, report it with the server's log."
 
 
-def failed(error: IngotError | OSError, *, server: str, as_json: bool) -> None:
-    """Says on stderr what happened; with `as_json` as one line of google.rpc.Status."""
+def failed(error: IngotError | OSError, *, server: str, as_json: bool, about: str = "") -> None:
+    """Says on stderr what happened; with `as_json` as one line of google.rpc.Status.
+
+    `about` is what failed, where several things are under way.
+    """
     if as_json:
         status = error.status if isinstance(error, IngotError) else Status(code=2)
         status.message = status.message or str(error)
         sys.stderr.write(MessageToJson(status, indent=None) + "\n")
     else:
-        sys.stderr.write(f"ingot: {_what_happened(error, server)}\n{_what_to_do(error)}\n")
+        what = f"{text.printable(about)}: " if about else ""
+        sys.stderr.write(f"ingot: {what}{_what_happened(error, server)}\n{_what_to_do(error)}\n")
     sys.stderr.flush()
 
 

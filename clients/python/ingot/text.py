@@ -113,6 +113,7 @@ def job_table(job: Job) -> str:
         ("state", state(job)),
         ("url", job.url),
         ("media", job.media.id),
+        ("entries", entries(job)),
         ("progress", _progress(job)),
         ("error", job.error.message),
         ("next try", _time(job.retry_time) if job.HasField("retry_time") else ""),
@@ -121,6 +122,17 @@ def job_table(job: Job) -> str:
         ("ended", _time(job.end_time)),
     ]
     return table(row for row in rows if row[1])
+
+
+def entries(job: Job) -> str:
+    """How the entries of a playlist stand, such as `57 of 60 stored, 3 failed`; else empty."""
+    if not job.HasField("children"):
+        return ""
+    children = job.children
+    cached = f" ({children.cached} before)" if children.cached else ""
+    failed = f", {children.failed} failed" if children.failed else ""
+    cancelled = f", {children.cancelled} cancelled" if children.cancelled else ""
+    return f"{children.succeeded} of {children.total} stored{cached}{failed}{cancelled}"
 
 
 def _progress(job: Job) -> str:
