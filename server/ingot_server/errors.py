@@ -102,6 +102,9 @@ class Failure(Exception):
     `message` tells a person what happened and what to do. `metadata` goes into
     google.rpc.ErrorInfo; `violations` maps a request field's path to what is wrong with it and
     goes into google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo when transient.
+
+    Two words to the worker, which nobody else sees: `deferred`, the job has not begun and waits for
+    its turn, so this was no attempt; `final`, the job has waited long enough and is not tried again.
     """
 
     def __init__(
@@ -112,6 +115,8 @@ class Failure(Exception):
         metadata: Mapping[str, str] | None = None,
         violations: Mapping[str, str] | None = None,
         retry_after: timedelta = timedelta(seconds=1),
+        deferred: bool = False,
+        final: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -119,6 +124,8 @@ class Failure(Exception):
         self.metadata = dict(metadata or {})
         self.violations = dict(violations or {})
         self.retry_after = retry_after
+        self.deferred = deferred
+        self.final = final
 
     def __repr__(self) -> str:
         return f"Failure({reason_name(self.reason)}, {self.message!r})"

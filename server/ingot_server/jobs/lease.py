@@ -117,12 +117,14 @@ class Lease:
             if await self._records.family.wait(self.job, self._token, child_ids) is None:
                 raise await self._explained(LeaseLost(f"job {self.job.id}: the lease is lost"))
 
-    async def release(self, *, retry_time: datetime | None, error: Status | None) -> Job:
+    async def release(
+        self, *, retry_time: datetime | None, error: Status | None, deferred: bool = False
+    ) -> Job:
         """Gives the job back, see `Records.release`; nothing is written afterwards."""
         async with self._writing:
             self._done = True
             return await self._records.release(
-                self.job.id, self._token, retry_time=retry_time, error=error
+                self.job.id, self._token, retry_time=retry_time, error=error, deferred=deferred
             )
 
     def begin(self, feed: Feed) -> None:

@@ -94,9 +94,16 @@ def claimed(job: Job) -> Job | None:
     return job
 
 
-def released(job: Job, *, retry_time: datetime | None, error: Status | None) -> Job:
-    """Its worker gives it back; without an `error` the last one stands."""
+def released(
+    job: Job, *, retry_time: datetime | None, error: Status | None, deferred: bool = False
+) -> Job:
+    """Its worker gives it back; without an `error` the last one stands.
+
+    A `deferred` one had not begun: that was no attempt.
+    """
     job = copy_of(job)
+    if deferred:
+        job.attempt -= 1
     job.state = job_pb2.JOB_STATE_QUEUED
     job.ClearField("stage")
     job.ClearField("progress")

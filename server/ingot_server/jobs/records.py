@@ -211,11 +211,18 @@ class Records:
         )
 
     async def release(
-        self, job_id: str, token: str, *, retry_time: datetime | None, error: Status | None
+        self,
+        job_id: str,
+        token: str,
+        *,
+        retry_time: datetime | None,
+        error: Status | None,
+        deferred: bool = False,
     ) -> Job:
         """Puts a leased job back: QUEUED, for anybody from `retry_time` on, None meaning at once.
 
-        `error` says why the attempt failed; None keeps what was there. The sweep sends it again.
+        `error` says why the attempt failed; None keeps what was there. A `deferred` job had not
+        begun, so its attempt does not count. The sweep sends it again.
         Raises LeaseLost.
         """
         delay = max(retry_time - datetime.now(UTC), timedelta(0)) if retry_time else timedelta(0)
@@ -223,7 +230,9 @@ class Records:
         return await self._held(
             job_id,
             token,
-            lambda job: lifecycle.released(job, retry_time=retry_time, error=error),
+            lambda job: lifecycle.released(
+                job, retry_time=retry_time, error=error, deferred=deferred
+            ),
             delay=milliseconds(delay),
             deadline=milliseconds(delay),
         )
