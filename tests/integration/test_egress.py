@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import Settings
+from ingot_server.config import SettingError, Settings
 from ingot_server.egress.addresses import Address
 from ingot_server.egress.proxy import EgressPass, EgressProxy, failure_of
 
@@ -601,6 +601,31 @@ async def test_upstream_resolves_names_and_local_ones_are_refused_here(
                 refused = await reason_for(session, proxy, f"http://{host}/")
                 assert refused == reason_pb2.REASON_ADDRESS_FORBIDDEN
             assert passed_on == (used.bytes_sent, len(there.asked))
+
+
+async def test_a_pass_with_an_upstream_of_its_own_goes_through_that_one_alone(
+    names: Names, origin: Origin, session: ClientSession
+) -> None:
+    there, elsewhere = Names(), Names()
+    for resolver in (there, elsewhere):
+        resolver.set("far.test", ["127.0.0.1"])
+    async with (
+        guarding(there) as upstream,
+        guarding(elsewhere) as general,
+        guarding(names, egress_proxy=general.issue("the worker").proxy_url) as proxy,
+    ):
+        chained = proxy.issue("chained", upstream.issue("the source").proxy_url)
+        other = proxy.issue("other")
+        for egress_pass in (chained, other, chained):
+            url = origin.url("/echo", "far.test")
+            async with session.get(url, proxy=egress_pass.proxy_url) as response:
+                assert response.status == 200
+        assert (len(there.asked), len(elsewhere.asked), names.asked) == (2, 1, [])
+        async with session.get("http://10.0.0.1/", proxy=chained.proxy_url) as response:
+            assert "destination_ip_prohibited" in response.headers["Proxy-Status"]
+        with pytest.raises(SettingError, match="proxy of a source") as raised:
+            proxy.issue("wrong", "socks5://name:password@127.0.0.1:1")
+        assert "password" not in str(raised.value)
 
 
 @pytest.mark.parametrize("fault", ["credentials", "port", "silence"])

@@ -126,12 +126,14 @@ class Connection:
                 header=f'Proxy-Authenticate: Basic realm="{NAME}"',
             )
         self._pass.enter(self)
-        try:
-            check_host(request.host, allow_loopback=self._guard.settings.egress_allow_loopback)
-        except Failure as failure:
-            raise Refusal("destination_ip_prohibited", failure.message) from failure
+        trusted = self._pass.trusts(request.host, request.port)
+        if not trusted:
+            try:
+                check_host(request.host, allow_loopback=self._guard.settings.egress_allow_loopback)
+            except Failure as failure:
+                raise Refusal("destination_ip_prohibited", failure.message) from failure
         async with self._guard.turns.turn(request.host.rstrip(".")):
-            await self._dial(request)
+            await self._dial(request, trusted=trusted)
             await self._relay(request)
 
     async def _request(self) -> RequestHead:
@@ -145,11 +147,16 @@ class Connection:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise Refusal("http_request_error", "The head is too large.", status=status) from error
 
-    async def _dial(self, request: RequestHead) -> None:
+    async def _dial(self, request: RequestHead, *, trusted: bool) -> None:
         settings = self._guard.settings
         deadline = asyncio.get_running_loop().time() + settings.connect_timeout.total_seconds()
-        if self._guard.upstream is not None:
-            await self._dial_upstream(self._guard.upstream, request, deadline)
+        if trusted:
+            found = await addresses_of(request.host, self._guard.resolve, deadline=deadline)
+            await self._open(await connect(found, request.port, deadline=deadline))
+            return
+        upstream = (self._pass.upstream if self._pass else None) or self._guard.upstream
+        if upstream is not None:
+            await self._dial_upstream(upstream, request, deadline)
             return
         addresses = await permitted_addresses(
             request.host,

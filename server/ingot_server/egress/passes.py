@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
+from ingot_server.egress.upstream import Upstream
+
 
 class Passage(Protocol):
     """One connection that a pass was shown for."""
@@ -23,8 +25,17 @@ class Passage(Protocol):
 class EgressPass:
     """The right to use the guard, for one job. All of it belongs to the guard's event loop."""
 
-    def __init__(self, holder: str, port: int, forget: Callable[[EgressPass], None]) -> None:
+    def __init__(
+        self,
+        holder: str,
+        port: int,
+        forget: Callable[[EgressPass], None],
+        upstream: Upstream | None,
+        trusted: tuple[str, int] | None,
+    ) -> None:
         self.holder = holder
+        self.upstream = upstream
+        self._trusted = trusted
         self._token = secrets.token_urlsafe(24)
         self._port = port
         self._forget = forget
@@ -49,6 +60,10 @@ class EgressPass:
     def bytes_sent(self) -> int:
         """Bytes that went to origins so far, heads and TLS included."""
         return self._sent_before + sum(item.bytes_sent for item in self._passages)
+
+    def trusts(self, host: str, port: int) -> bool:
+        """Whether the pass may reach this host whatever its address is."""
+        return (host, port) == self._trusted
 
     def admits(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self._token.encode())
@@ -78,10 +93,18 @@ class Passes:
     def __init__(self) -> None:
         self._valid: dict[str, set[EgressPass]] = {}
 
-    def issue(self, holder: str, port: int) -> EgressPass:
+    def issue(
+        self,
+        holder: str,
+        port: int,
+        *,
+        upstream: Upstream | None = None,
+        trusted: tuple[str, int] | None = None,
+    ) -> EgressPass:
+        """A new pass; `upstream` is a proxy of its own that its traffic goes through."""
         if ":" in holder:
             raise ValueError("RFC 7617 has no way to write a user with a colon.")
-        made = EgressPass(holder, port, self._forget)
+        made = EgressPass(holder, port, self._forget, upstream, trusted)
         self._valid.setdefault(holder, set()).add(made)
         return made
 

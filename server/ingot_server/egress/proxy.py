@@ -69,9 +69,19 @@ class EgressProxy:
             self._server = None
         self._resolver.close()
 
-    def issue(self, holder: str) -> EgressPass:
-        """A pass for `holder`, a job's id (no colons); valid until revoked. `start` comes first."""
-        return self._passes.issue(holder, self.port)
+    def issue(
+        self, holder: str, upstream: str = "", *, trusted: tuple[str, int] | None = None
+    ) -> EgressPass:
+        """A pass for `holder`, a job's id (no colons); valid until revoked. `start` comes first.
+
+        What is asked for with it goes through the proxy `upstream`, in the place of `egress_proxy`,
+        unless that is empty. Raises SettingError for one that cannot be used.
+
+        `trusted` is one host, in lower case, and port that the pass may reach directly whatever its
+        address is: a server that the settings name, never one that a caller does.
+        """
+        chained = parse_upstream(upstream, "The proxy of a source")
+        return self._passes.issue(holder, self.port, upstream=chained, trusted=trusted)
 
     def _accept(self) -> Stream:
         connection = Connection(self._guard)

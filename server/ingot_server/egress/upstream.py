@@ -1,4 +1,4 @@
-"""The proxy that a deployment sends all outgoing traffic through (INGOT_EGRESS_PROXY)."""
+"""The proxies that a deployment sends its traffic through: all of it, or that of one source."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ class Upstream:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def parse_upstream(setting: str) -> Upstream | None:
-    """Reads `http://[USER:PASSWORD@]HOST:PORT`; None when it is empty. Raises SettingError."""
+def parse_upstream(setting: str, name: str = "INGOT_EGRESS_PROXY") -> Upstream | None:
+    """Reads `http://[USER:PASSWORD@]HOST:PORT`; None when it is empty.
+
+    Raises SettingError with `name`, what the proxy is called there.
+    """
     if not setting:
         return None
     try:
@@ -40,7 +43,7 @@ def parse_upstream(setting: str) -> Upstream | None:
         host, port = None, None
     if not host or not port or parts.scheme != "http" or parts.path not in ("", "/"):
         # Not quoted: it may hold a password.
-        raise SettingError("INGOT_EGRESS_PROXY is not http://HOST:PORT.")
+        raise SettingError(f"{name} is not http://HOST:PORT.")
     authorization = ""
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
