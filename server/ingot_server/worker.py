@@ -119,7 +119,17 @@ class Worker:
                     if ingested is not None:
                         await lease.update(_succeeded(*ingested))
                     return
-                if failure.transient and job.attempt < self._settings.attempts:
+                if failure.deferred:
+                    await lease.release(
+                        retry_time=datetime.now(UTC) + failure.retry_after,
+                        error=failure.status(),
+                        deferred=True,
+                    )
+                elif (
+                    failure.transient
+                    and not failure.final
+                    and job.attempt < self._settings.attempts
+                ):
                     retry_time = datetime.now(UTC) + self._backoff(job.attempt, failure)
                     await lease.release(retry_time=retry_time, error=failure.status())
                 else:

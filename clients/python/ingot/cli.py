@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument(
         "--state", action="append", default=[], choices=_STATES, help="only in this state"
     )
+    command("sources", "List where media can come from, and how each source does.")
     _add_labels(jobs, "only with this label")
     jobs.add_argument("--watch", action="store_true", help="go on with every change, until Ctrl-C")
     for name, does in (

@@ -37,6 +37,7 @@ from ingot.v1.media_service_pb2 import (
     ListMediaRequest,
 )
 
+from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
 _PAGE_SIZE: Final = 200
 # Jobs whose revision is remembered across a lost connection, to leave out what was yielded before.
 _REMEMBERED_JOBS: Final = 10_000
@@ -281,6 +282,13 @@ def _ingest_request(
         labels=labels,
         options=options,
     )
+    async def sources(self) -> list[SourceStatus]:
+        """Where media can come from, in the order in which a URL is tried, and how each does."""
+        response = await self._connection.call(
+            self._connection.sources.ListSources, ListSourcesRequest()
+        )
+        return list(response.sources)
+
 
 
 def _name(name: str) -> dict[str, str]:

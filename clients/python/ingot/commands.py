@@ -175,6 +175,16 @@ async def _download(client: Client, options: Namespace) -> int:
 
             media = await client.download(
                 options.name, options.output, selection=selection, progress=show
+async def _sources(client: Client, options: Namespace) -> int:
+    sources = await client.sources()
+    if options.json:
+        for source in sources:
+            _write_json(source)
+    else:
+        _write_text(text.table([text.SOURCE_COLUMNS, *map(text.source_row, sources)]))
+    return DONE
+
+
             )
     except asyncio.CancelledError:
         sys.stderr.write(
@@ -223,3 +233,4 @@ def _write_json(message: Message) -> None:
 def _write_text(lines: str) -> None:
     sys.stdout.write(lines + "\n")
     sys.stdout.flush()
+    "sources": _sources,

@@ -15,6 +15,7 @@ from ingot.errors import IngotError, ServiceUnavailable, from_call
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
+from ingot.v1.source_service_pb2_grpc import SourceServiceStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -29,6 +30,7 @@ _RETRIED: Final[Mapping[str, Sequence[str]]] = {
     "ingot.v1.IngestService": ("Ingest",),
     "ingot.v1.JobService": ("GetJob", "ListJobs", "CancelJob"),
     "ingot.v1.MediaService": ("GetMedia", "ListMedia", "CreateDownloadUrl"),
+    "ingot.v1.SourceService": ("ListSources",),
 }
 
 # https://github.com/grpc/proposal/blob/master/A6-client-retries.md; gRPC jitters the waits itself.
@@ -96,6 +98,7 @@ class Connection:
         self.ingest = IngestServiceStub(self._channel)
         self.jobs = JobServiceStub(self._channel)
         self.media = MediaServiceStub(self._channel)
+        self.sources = SourceServiceStub(self._channel)
 
     async def close(self) -> None:
         await self._channel.close()

@@ -13,9 +13,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingot.v1.job_pb2 import Job, JobStage, JobState
 from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
+from ingot.v1.reason_pb2 import Reason
+from ingot.v1.source_service_pb2 import SourceStatus
 
 JOB_COLUMNS: Final = ("id", "state", "done", "created", "url")
 MEDIA_COLUMNS: Final = ("id", "length", "size", "type", "title")
+SOURCE_COLUMNS: Final = ("source", "health", "limits", "with", "accepts")
 
 
 def printable(text: str) -> str:
@@ -73,6 +76,29 @@ def media_row(media: Media) -> tuple[str, ...]:
         media.blob.content_type,
         media.title or media.url,
     )
+
+
+def source_row(source: SourceStatus) -> tuple[str, ...]:
+    """A source in SOURCE_COLUMNS."""
+    health = SourceStatus.Health.Name(source.health).removeprefix("HEALTH_").lower()
+    health = health.replace("_", " ")
+    if source.health == SourceStatus.HEALTH_BLOCKED:
+        reason = Reason.Name(source.reason).removeprefix("REASON_").lower().replace("_", " ")
+        health = f"{health} ({reason}), next try {_time(source.retry_time)}"
+    limits = []
+    if source.rate:
+        limits.append(f"{source.rate} in {_period(source.rate_period.seconds)}")
+    if source.max_concurrency:
+        limits.append(f"{source.max_concurrency} at once")
+    has = [name for name in ("cookies", "proxy") if getattr(source, f"has_{name}")]
+    if source.extractor_version:
+        has.append(f"yt-dlp {source.extractor_version}")
+    return (source.name, health, ", ".join(limits), ", ".join(has), " ".join(source.accepts))
+
+
+def _period(seconds: int) -> str:
+    names = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
+    return names.get(seconds, f"{seconds} s")
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
