@@ -86,9 +86,9 @@ class Installation:
         assert job is not None
         return job
 
-    async def ended(self, job_id: str) -> list[Job]:
+    async def ended(self, job_id: str, *, seconds: float = 60) -> list[Job]:
         """Waits for the job's end; all that a watcher sees of it."""
-        async with asyncio.timeout(60), aclosing(self.feed.watch(job_id)) as updates:
+        async with asyncio.timeout(seconds), aclosing(self.feed.watch(job_id)) as updates:
             return [update async for update in updates]
 
     async def children(self, parent: Job) -> list[Job]:

@@ -69,3 +69,30 @@ def test_job_ids_sort_by_age() -> None:
     assert job_ids == sorted(set(job_ids))
     assert {len(job_id) for job_id in job_ids} == {26}
     assert set("".join(job_ids)) <= set("0123456789abcdefghijklmnopqrstuv")
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "failed", "cancelled", "cached", "state", "was_stored"),
+    [
+        (1, 1, 0, 0, job_pb2.JOB_STATE_RUNNING, False),
+        (1, 1, 1, 0, job_pb2.JOB_STATE_SUCCEEDED, False),
+        (3, 0, 0, 2, job_pb2.JOB_STATE_SUCCEEDED, False),
+        (3, 0, 0, 3, job_pb2.JOB_STATE_SUCCEEDED, True),
+        (0, 2, 1, 0, job_pb2.JOB_STATE_FAILED, False),
+    ],
+)
+def test_a_job_with_children_ends_with_the_last_of_them(
+    succeeded: int,
+    failed: int,
+    cancelled: int,
+    cached: int,
+    state: job_pb2.JobState.ValueType,
+    was_stored: bool,
+) -> None:
+    tally = lifecycle.Tally(3, succeeded, failed, cancelled, cached, 100, 10, 0.5)
+    job = lifecycle.summed(Job(state=job_pb2.JOB_STATE_RUNNING), tally)
+    assert job is not None
+    assert (job.state, job.cached) == (state, was_stored)
+    assert job.children.total == 3
+    assert job.progress.bytes_done == 100
+    assert lifecycle.summed(job, tally) is None or not lifecycle.has_ended(job)

@@ -1,0 +1,24 @@
+"""A long list, run whole: it takes a minute, so it stands beside the other slow tests."""
+
+from __future__ import annotations
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import ChildSummary
+from tests.integration.conftest import settings, stack
+from tests.integration.test_playlists import Installation, ingot, reason_of, worker
+
+__all__ = ["ingot", "settings", "stack"]
+
+
+async def test_five_hundred_entries_of_which_three_are_bad(ingot: Installation) -> None:
+    good = ingot.entries(497)
+    gone = [ingot.origin.url(f"/gone-{number}.mp4") for number in range(3)]
+    with worker(ingot):
+        job = await ingot.make(ingot.serve_list("500.list", [*good, *gone]))
+        parent = (await ingot.ended(job.id, seconds=300))[-1]
+
+    assert parent.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert parent.children == ChildSummary(total=500, succeeded=497, failed=3)
+    failed = [child for child in await ingot.children(parent) if child.HasField("error")]
+    assert {child.url for child in failed} == set(gone)
+    assert {reason_of(child) for child in failed} == {reason_pb2.REASON_MEDIA_DOES_NOT_EXIST}
