@@ -21,6 +21,7 @@ from ingot_server.jobs import care as care_module
 from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.records import Records
 from ingot_server.source_settings import SourceSettings
+from ingot_server.worker import Worker
 
 BOT_CHECK = reason_pb2.REASON_BOT_CHECK
 RATE_LIMITED = reason_pb2.REASON_RATE_LIMITED
@@ -201,6 +202,35 @@ async def test_waiting_for_a_turn_is_no_attempt(redis: Redis, settings: Settings
             job.id, claimed[1], retry_time=None, error=failure.status(), deferred=True
         )
         assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
+
+
+async def test_a_worker_puts_a_job_back_and_fails_it_when_patience_is_over(
+    redis: Redis, settings: Settings
+) -> None:
+    care = caring(redis, settings, SourceSettings())
+    await care.note("youtube", Failure(BOT_CHECK, "said the source"))
+    patient = settings.replace(source_patience=timedelta(seconds=1))
+    records = Records(redis, patient)
+    url = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
+    new = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, media=Media(id="a" * 52))
+    job, _ = await records.create(new)
+    worker = Worker(patient)
+    await worker.start()
+    try:
+        await worker.run(job.id)
+        waiting = await records.get(job.id)
+        assert waiting is not None
+        assert (waiting.state, waiting.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
+        assert waiting.HasField("retry_time")
+        assert Failure.from_status(waiting.error).reason == BOT_CHECK
+        await asyncio.sleep(1.05)
+        await worker.run(job.id)
+        ended = await records.get(job.id)
+        assert ended is not None
+        assert (ended.state, ended.attempt) == (job_pb2.JOB_STATE_FAILED, 1)
+        assert Failure.from_status(ended.error).reason == BOT_CHECK
+    finally:
+        await worker.stop()
 
 
 async def test_cookies_and_proxy_are_those_of_the_source(redis: Redis, settings: Settings) -> None:
