@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         "--validate-only", action="store_true", help="check only; print the job that would be made"
     )
 
+    upload = command("upload", "Store files of this machine; goes on after a lost connection.")
+    upload.add_argument("files", metavar="FILE", nargs="+")
+    _add_labels(upload, "kept with the job and the media")
+    upload.add_argument("--no-wait", action="store_true", help="print the job and leave")
+
     for name, does in (
         ("media", "Show a stored media."),
         ("download", "Bring the file of a stored media here; goes on with a part of it."),
@@ -103,12 +108,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command("list", "List the stored media.")
     command("rm", "Delete a stored media.").add_argument("media_id", metavar="ID")
+    command("sources", "List where media can come from, and how each source does.")
 
     jobs = command("jobs", "List the jobs, latest first.")
     jobs.add_argument(
         "--state", action="append", default=[], choices=_STATES, help="only in this state"
     )
-    command("sources", "List where media can come from, and how each source does.")
     _add_labels(jobs, "only with this label")
     jobs.add_argument("--watch", action="store_true", help="go on with every change, until Ctrl-C")
     for name, does in (

@@ -20,6 +20,7 @@ from ingot.connection import Connection
 from ingot.download import Progress, download
 from ingot.errors import Conflict
 from ingot.job import IngestJob
+from ingot.upload import upload
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import IngestOptions, Job, JobState
 from ingot.v1.job_service_pb2 import (
@@ -36,8 +37,8 @@ from ingot.v1.media_service_pb2 import (
     GetMediaRequest,
     ListMediaRequest,
 )
-
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
+
 _PAGE_SIZE: Final = 200
 # Jobs whose revision is remembered across a lost connection, to leave out what was yielded before.
 _REMEMBERED_JOBS: Final = 10_000
@@ -126,6 +127,22 @@ class Client:
         connection = self._connection
         response = await connection.call(connection.ingest.Ingest, request)
         return IngestJob(connection, response.job)
+
+    async def upload_media(
+        self,
+        path: str | PathLike[str],
+        *,
+        progress: Progress | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> IngestJob:
+        """Has the file at `path` stored; answers, once it is sent, with the job that stores it.
+
+        A file that is stored already is not sent, and the job has ended. A lost connection is taken
+        up again, where the bytes that arrived for good end. `progress` is called with the bytes
+        sent and the bytes in all. Raises OSError when the file cannot be read.
+        """
+        connection = self._connection
+        return IngestJob(connection, await upload(connection, Path(path), progress, labels))
 
     async def validate(
         self,
@@ -265,6 +282,13 @@ class Client:
         )
         return response.job
 
+    async def sources(self) -> list[SourceStatus]:
+        """Where media can come from, in the order in which a URL is tried, and how each does."""
+        response = await self._connection.call(
+            self._connection.sources.ListSources, ListSourcesRequest()
+        )
+        return list(response.sources)
+
 
 def _ingest_request(
     url: str,
@@ -282,13 +306,6 @@ def _ingest_request(
         labels=labels,
         options=options,
     )
-    async def sources(self) -> list[SourceStatus]:
-        """Where media can come from, in the order in which a URL is tried, and how each does."""
-        response = await self._connection.call(
-            self._connection.sources.ListSources, ListSourcesRequest()
-        )
-        return list(response.sources)
-
 
 
 def _name(name: str) -> dict[str, str]:

@@ -85,6 +85,37 @@ def _asked(options: Namespace) -> dict[str, Any]:
     }
 
 
+async def _upload(client: Client, options: Namespace) -> int:
+    code = DONE
+    for path in options.files:
+        try:
+            code = max(code, await _upload_one(client, path, options))
+        except (IngotError, OSError) as error:
+            report.failed(error, server=options.server, as_json=options.json)
+            code = FAILED
+    return code
+
+
+async def _upload_one(client: Client, path: str, options: Namespace) -> int:
+    labels = dict(options.label)
+    if options.json:
+        handle = await client.upload_media(path, labels=labels)
+    else:
+        from ingot.progress import Drawing, Rate
+
+        rate = Rate()
+        with Drawing() as drawing:
+
+            def show(done: int, total: int) -> None:
+                drawing.step(rate.step("uploading", done, total))
+
+            handle = await client.upload_media(path, labels=labels, progress=show)
+    if options.no_wait:
+        _write(options, handle.latest, text.job_table)
+        return DONE
+    return await _follow(client, handle, options)
+
+
 async def _watch(client: Client, options: Namespace) -> int:
     return await _follow(client, await client.job(options.job_id), options)
 
@@ -144,6 +175,16 @@ async def _list(client: Client, options: Namespace) -> int:
     return DONE
 
 
+async def _sources(client: Client, options: Namespace) -> int:
+    sources = await client.sources()
+    if options.json:
+        for source in sources:
+            _write_json(source)
+    else:
+        _write_text(text.table([text.SOURCE_COLUMNS, *map(text.source_row, sources)]))
+    return DONE
+
+
 async def _remove(client: Client, options: Namespace) -> int:
     await client.delete_media(options.media_id)
     _write(options, DeleteMediaResponse(), lambda _: f"Deleted {options.media_id}.")
@@ -175,16 +216,6 @@ async def _download(client: Client, options: Namespace) -> int:
 
             media = await client.download(
                 options.name, options.output, selection=selection, progress=show
-async def _sources(client: Client, options: Namespace) -> int:
-    sources = await client.sources()
-    if options.json:
-        for source in sources:
-            _write_json(source)
-    else:
-        _write_text(text.table([text.SOURCE_COLUMNS, *map(text.source_row, sources)]))
-    return DONE
-
-
             )
     except asyncio.CancelledError:
         sys.stderr.write(
@@ -198,6 +229,7 @@ async def _sources(client: Client, options: Namespace) -> int:
 
 _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = {
     "ingest": _ingest,
+    "upload": _upload,
     "media": _media,
     "download": _download,
     "url": _url,
@@ -207,6 +239,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "cancel": _cancel,
     "list": _list,
     "rm": _remove,
+    "sources": _sources,
 }
 
 
@@ -233,4 +266,3 @@ def _write_json(message: Message) -> None:
 def _write_text(lines: str) -> None:
     sys.stdout.write(lines + "\n")
     sys.stdout.flush()
-    "sources": _sources,

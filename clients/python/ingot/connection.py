@@ -27,7 +27,7 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 # What may be called twice to the same end. Ingest is safe for its request_id. DeleteMedia is not
 # here: the second call would say that there is no such media.
 _RETRIED: Final[Mapping[str, Sequence[str]]] = {
-    "ingot.v1.IngestService": ("Ingest",),
+    "ingot.v1.IngestService": ("Ingest", "QueryUpload"),
     "ingot.v1.JobService": ("GetJob", "ListJobs", "CancelJob"),
     "ingot.v1.MediaService": ("GetMedia", "ListMedia", "CreateDownloadUrl"),
     "ingot.v1.SourceService": ("ListSources",),
@@ -92,9 +92,9 @@ class Connection:
             self._channel = grpc.aio.insecure_channel(target, options=options)
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self._metadata = tuple(metadata.items())
+        self.metadata = tuple(metadata.items())
         self._timeout_seconds = timeout_seconds
-        self._reconnect_seconds = reconnect_seconds
+        self.reconnect_seconds = reconnect_seconds
         self.ingest = IngestServiceStub(self._channel)
         self.jobs = JobServiceStub(self._channel)
         self.media = MediaServiceStub(self._channel)
@@ -108,7 +108,7 @@ class Connection:
     ) -> Response:
         """One answer, within the timeout, retries included. Raises IngotError."""
         try:
-            return await method(request, timeout=self._timeout_seconds, metadata=self._metadata)
+            return await method(request, timeout=self._timeout_seconds, metadata=self.metadata)
         except grpc.aio.AioRpcError as error:
             raise from_call(error) from error
 
@@ -128,7 +128,7 @@ class Connection:
         losses = 0
         while True:
             called = time.monotonic()
-            call = method(request(), metadata=self._metadata)
+            call = method(request(), metadata=self.metadata)
             try:
                 async for response in call:
                     outage_began = None
@@ -137,7 +137,7 @@ class Connection:
             except grpc.aio.AioRpcError as error:
                 loss = from_call(error)
                 loss.__cause__ = error
-                if not _is_lost(loss):
+                if not is_lost(loss):
                     raise loss from error
             finally:
                 call.cancel()
@@ -145,17 +145,19 @@ class Connection:
             if outage_began is None or now - called > 2 * _CONNECT_SECONDS:
                 # A stream that stood this long was connected, though there was nothing to say.
                 outage_began, losses = now, 0
-            wait = _wait_seconds(losses)
+            wait = wait_seconds(losses)
             losses += 1
-            if now + wait - outage_began > self._reconnect_seconds:
+            if now + wait - outage_began > self.reconnect_seconds:
                 raise loss
             await asyncio.sleep(wait)
 
 
-def _is_lost(error: IngotError) -> bool:
+def is_lost(error: IngotError) -> bool:
+    """Whether another attempt may do what this one, cut on its way, did not."""
     return error.code is grpc.StatusCode.UNAVAILABLE or (not error.reason and error.code in _CUT)
 
 
-def _wait_seconds(losses: int) -> float:
+def wait_seconds(losses: int) -> float:
+    """How long to wait after so many losses in a row."""
     longest: float = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** min(losses, 16))
     return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,16 @@ class Method:
         """
         check(request)
         return self.function(request, Caller(peer))
+
+    def invoke_streaming(self, requests: AsyncIterable[Message], peer: str) -> Any:
+        """Begins a call whose caller streams; each request is checked when it is taken."""
+        return self.function(_checked(requests), Caller(peer))
+
+
+async def _checked(requests: AsyncIterable[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        check(request)
+        yield request
 
 
 def methods(service: Service) -> Iterator[Method]:

@@ -6,7 +6,7 @@ let it carry ours, and answers that are serialized already.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,16 +72,23 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
 
     def _endpoint(self, method: Method) -> Any:
         descriptor = method.descriptor
-        streams = descriptor.server_streaming
+        if descriptor.client_streaming:
+            kind = StreamType.CLIENT_STREAM
+        elif descriptor.server_streaming:
+            kind = StreamType.SERVER_STREAM
+        else:
+            kind = StreamType.UNARY
         info = MethodInfo(
             name=descriptor.name,
             service_name=descriptor.containing_service.full_name,
             input=method.request_class,
             output=_Answer,
             idempotency_level=_IDEMPOTENCY[descriptor.GetOptions().idempotency_level],
-            stream_type=StreamType.SERVER_STREAM if streams else StreamType.UNARY,
+            stream_type=kind,
         )
-        if streams:
+        if descriptor.client_streaming:
+            return Endpoint.client_stream(info, self._collecting(method))
+        if descriptor.server_streaming:
             return Endpoint.server_stream(info, self._streaming(method))
         return Endpoint.unary(info, self._unary(method))
 
@@ -92,6 +99,21 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
                     self._admit()
                     with translated(method.descriptor):
                         response = await method.invoke(request, _peer(context))
+                        return _Answer(method.response_class, response)
+                except Failure as failure:
+                    raise _error(failure) from failure
+
+        return call
+
+    def _collecting(
+        self, method: Method
+    ) -> Callable[[AsyncIterator[Message], Context], Awaitable[_Answer]]:
+        async def call(requests: AsyncIterator[Message], context: Context) -> _Answer:
+            with self._calls.counted():
+                try:
+                    self._admit()
+                    with translated(method.descriptor):
+                        response = await method.invoke_streaming(requests, _peer(context))
                         return _Answer(method.response_class, response)
                 except Failure as failure:
                     raise _error(failure) from failure

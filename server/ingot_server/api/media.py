@@ -25,6 +25,7 @@ from ingot.v1.media_service_pb2 import (
 )
 from ingot_server.api import page
 from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.internal import named_media
 from ingot_server.api.naming import resolve
 from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.errors import Failure
@@ -75,6 +76,8 @@ class MediaService(Service):
     async def get_media(self, request: GetMediaRequest, _: Caller) -> GetMediaResponse | Serialized:
         media_id = request.media_id or self._resolve(request)
         held = self._catalog.held(media_id)
+        if held is None and (alias := self._catalog.held_alias(media_id)) is not None:
+            media_id, held = alias, self._catalog.held(alias)
         if held is None:
             return GetMediaResponse(media=await self._get(request, media_id))
         packed = self._packed.get(media_id)
@@ -164,12 +167,8 @@ class MediaService(Service):
     def _resolve(
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> str:
-        """The id behind a request's URL, which may be an internal one: `s3://bucket/media/ID/...`."""
-        url = request.url
-        if url.startswith("s3://"):
-            media_id = url.removeprefix(self._blobs.url("media/")).partition("/")[0]
-            return media_id if is_media_id(media_id) else ""
-        return resolve(url, request.selection).media_id
+        """The id behind a request's URL, which may be an internal one."""
+        return named_media(resolve(request.url, request.selection), self._blobs.bucket).media_id
 
     async def _get(
         self,
@@ -177,7 +176,7 @@ class MediaService(Service):
         media_id: str,
     ) -> Media:
         """The stored media; raises Failure with MEDIA_NOT_FOUND or what its source lately said."""
-        media = await self._catalog.get(media_id) if is_media_id(media_id) else None
+        media_id, media = await self._catalog.find(media_id)
         if media is not None:
             return media
         if request.url and media_id:

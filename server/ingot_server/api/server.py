@@ -7,7 +7,7 @@ call needs (validation, errors as statuses, counting) stands in the two function
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NoReturn
 
@@ -134,6 +134,12 @@ class _Handlers:
         )
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler[Message, Message | Serialized]:
+        if method.descriptor.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._collecting(method),
+                request_deserializer=method.request_class.FromString,
+                response_serializer=_serialized,
+            )
         if method.descriptor.server_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(method),
@@ -152,6 +158,19 @@ class _Handlers:
                 try:
                     with translated(method.descriptor):
                         return await method.invoke(request, context.peer())
+                except Failure as failure:
+                    await _abort(context, failure)
+
+        return call
+
+    def _collecting(
+        self, method: Method
+    ) -> Callable[[AsyncIterable[Message], Context], Awaitable[Any]]:
+        async def call(requests: AsyncIterable[Message], context: Context) -> Any:
+            with self._calls.counted():
+                try:
+                    with translated(method.descriptor):
+                        return await method.invoke_streaming(requests, context.peer())
                 except Failure as failure:
                     await _abort(context, failure)
 

@@ -2,6 +2,7 @@
 
     media/<id>/<attempt>.<ext>     a blob; nothing until a manifest names it
     media/<id>/media.json          its manifest, see catalog.py
+    uploads/<hash>/...             what callers upload, until it is a media; see uploads.py
     probe/<random>                 written and removed by `prepare`
 
 A key is written by a conditional PUT, or is new and nobody else's. ETags are without their quotes.
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import BinaryIO, Final
@@ -29,11 +31,20 @@ from ingot_server.library.conditional import prove, put
 from ingot_server.library.outgoing import Outgoing, StoredBlob, part_size, stat
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
 
-__all__ = ["CHUNK_BYTES", "Blobs", "StoredBlob"]
+__all__ = ["CHUNK_BYTES", "Blobs", "StoredBlob", "StoredObject"]
 
 CHUNK_BYTES: Final = 256 << 10
 _CHUNKS_A_HOP: Final = 4
 _ABANDON_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing names it."""
+
+    key: str
+    size_bytes: int
+    modify_time: datetime
 
 
 class Blobs:
@@ -265,6 +276,22 @@ class Blobs:
             each.object_name.removeprefix(prefix).removesuffix("/") for each in found if each.is_dir
         )
         return list(islice((name for name in folders if name > after), limit))
+
+    async def objects(self, prefix: str) -> list[StoredObject]:
+        """All objects whose keys begin with `prefix`, by key."""
+        return await self._s3.call(partial(self._objects, prefix))
+
+    def _objects(self, prefix: str) -> list[StoredObject]:
+        found = self._client.list_objects(self.bucket, prefix, recursive=True)
+        return [
+            StoredObject(each.object_name, each.size or 0, each.last_modified)
+            for each in found
+            if not each.is_dir
+        ]
+
+    async def upload_url(self, key: str, *, lifetime: timedelta) -> str:
+        """A signed link for PUT, as the world outside names the server; at most 7 days."""
+        return self._s3.public.get_presigned_url("PUT", self.bucket, key, lifetime)
 
     async def download_url(
         self, key: str, *, lifetime: timedelta, filename: str, content_type: str

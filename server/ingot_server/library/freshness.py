@@ -7,6 +7,11 @@ from datetime import UTC, datetime, timedelta
 from ingot.v1.media_pb2 import Media
 
 
+def entity_tag(etag: str) -> str:
+    """An object's ETag as Freshness holds entity tags, quotes included."""
+    return f'"{etag}"'
+
+
 def age(media: Media) -> timedelta:
     """How long ago the source confirmed what is stored; since it was stored where it never did."""
     confirmed = (

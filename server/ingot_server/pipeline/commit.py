@@ -1,0 +1,101 @@
+"""The end of every way: stages and progress into the job, the manifest into the bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Final
+
+from ingot.v1 import job_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.errors import Failure
+from ingot_server.jobs.lease import Lease
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import files_of
+from ingot_server.pipeline.placement import Placement
+from ingot_server.pipeline.progress import Meter
+from ingot_server.pipeline.upload import Upload
+
+if TYPE_CHECKING:
+    from ingot_server.pipeline.ingest import Pipeline
+
+logger = logging.getLogger(__name__)
+
+REPORT_SECONDS: Final = 0.25
+
+
+def entering(stage: job_pb2.JobStage.ValueType) -> Callable[[Job], None]:
+    """What has a job enter a stage, for Lease.update."""
+
+    def mutate(job: Job) -> None:
+        job.stage = stage
+
+    return mutate
+
+
+@contextlib.asynccontextmanager
+async def reporting(lease: Lease, meter: Meter) -> AsyncIterator[None]:
+    """Writes the meter's progress into the job while the body runs."""
+
+    def mutate(job: Job) -> None:
+        job.progress.CopyFrom(meter.measure())
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            await lease.update(mutate)
+
+    reporter = asyncio.create_task(report())
+    try:
+        yield
+    finally:
+        reporter.cancel()
+        await asyncio.wait([reporter])
+
+
+async def commit(
+    pipeline: Pipeline,
+    media: Media,
+    stored: Media | None,
+    upload: Upload | Placement,
+    *,
+    superseding: bool,
+) -> Media:
+    """Writes the manifest; answers with the one that stands, which may be another's.
+
+    `stored` is the version it replaces; `superseding` has what earlier attempts left removed.
+    """
+    replacing = ""
+    if stored is not None:
+        media.create_time.CopyFrom(stored.create_time)
+        replacing = stored.etag
+    upload.keep()
+    committing = asyncio.create_task(pipeline.catalog.commit(media, replacing=replacing))
+    try:
+        winner = await asyncio.shield(committing)
+    except (asyncio.CancelledError, Failure):
+        # The manifest may be there all the same: only the bucket tells whose blob it names.
+        await asyncio.wait([committing])
+        standing = await pipeline.catalog.get(media.id)
+        if standing is None or standing.blob.url != media.blob.url:
+            await upload.discard()
+        raise
+    if winner.blob.url != media.blob.url:
+        await upload.discard()
+    elif superseding or stored is not None:
+        await _remove_superseded(pipeline.blobs, winner)
+    return winner
+
+
+async def _remove_superseded(blobs: Blobs, media: Media) -> None:
+    """Removes what lost attempts and the version before left: none can be committed now."""
+    folder = f"media/{media.id}/"
+    try:
+        keep = {folder + "media.json", *(blobs.key(url) for url in files_of(media))}
+        await blobs.remove_tree(folder, keep=keep)
+        await blobs.abort_uploads(folder)
+    except Failure as failure:
+        logger.warning("left in the bucket: %s: %s", folder, failure.message)

@@ -1,0 +1,333 @@
+"""Uploads through real API servers into a real bucket; a real worker makes media of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+
+import ingot
+from ingot import Client
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    CreateUploadUrlRequest,
+    QueryUploadRequest,
+    UploadChunk,
+    UploadHeader,
+    UploadRequest,
+)
+from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
+from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.media_pb2 import Media
+from ingot_server.app import running
+from ingot_server.config import ByteSize, Settings
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.uploads import PART_BYTES, Uploads
+from ingot_server.worker import Worker
+from tests.integration.test_api import Refusal, refusal
+from tests.media import media
+
+SHA = "0" * 64
+
+
+@dataclass
+class House:
+    """Two API servers and a worker on one bucket."""
+
+    settings: Settings
+    targets: list[str]
+    worker: Worker
+    blobs: Blobs
+    stubs: list[Any] = field(default_factory=list)
+
+    async def ended(self, job: Job) -> Job:
+        """What the worker makes of a job."""
+        await self.worker.run(job.id)
+        async with Client(self.targets[0]) as client:
+            return (await client.job(job.id)).latest
+
+    async def send(self, content: bytes, *, server: int = 0, offset: int = 0, **header: Any) -> Job:
+        response = await self.stubs[server].Upload(requests(content, offset=offset, **header))
+        job: Job = response.job
+        return job
+
+    async def refused(self, content: bytes, **header: Any) -> Refusal:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.send(content, **header)
+        return refusal(caught.value)
+
+    async def committed(self, upload_id: str) -> int:
+        answer = await self.stubs[1].QueryUpload(QueryUploadRequest(upload_id=upload_id))
+        return int(answer.committed_size)
+
+    async def content(self, stored: Media) -> bytes:
+        key = self.blobs.key(stored.blob.url)
+        return b"".join([chunk async for chunk in self.blobs.read(key, offset=0, limit=0)])
+
+    async def left(self) -> list[str]:
+        return [item.key for item in await self.blobs.objects("uploads/")]
+
+
+async def requests(
+    content: bytes, *, offset: int = 0, chunk: int = 256 << 10, **header: Any
+) -> AsyncIterator[UploadRequest]:
+    yield UploadRequest(header=UploadHeader(**header))
+    for at in range(offset, len(content), chunk):
+        yield UploadRequest(chunk=UploadChunk(offset=at, data=content[at : at + chunk]))
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    settings = settings.replace(max_media_size=ByteSize(64 << 20), http_address="")
+    async with contextlib.AsyncExitStack() as stack:
+        targets = [(await stack.enter_async_context(running(settings))).grpc for _ in range(2)]
+        worker = Worker(settings)
+        await worker.start()
+        stack.push_async_callback(worker.stop)
+        blobs = Blobs(settings)
+        stack.push_async_callback(blobs.close)
+        house = House(settings, targets, worker, blobs)
+        for target in targets:
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
+            house.stubs.append(IngestServiceStub(channel))
+        yield house
+
+
+def clip(size: int = 0, seed: int = 1) -> bytes:
+    """A real MP4, made larger and its own by a box that players skip."""
+    content = media("faststart.mp4").read_bytes()
+    padding = random.Random(seed).randbytes(max(16, size - len(content) - 8))
+    return content + (len(padding) + 8).to_bytes(4, "big") + b"free" + padding
+
+
+class Cutting:
+    """A proxy that forwards connections to servers in turn and cuts some after so many bytes."""
+
+    def __init__(self, targets: list[str], cuts: list[int]) -> None:
+        self._targets = targets
+        self.cuts = cuts
+        self.connections = 0
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self._targets[self.connections % len(self._targets)].rpartition(":")
+        self.connections += 1
+        budget = self.cuts.pop(0) if self.cuts else 1 << 40
+        upstream, downstream = await asyncio.open_connection(host, int(port))
+
+        async def forward(
+            source: asyncio.StreamReader, sink: asyncio.StreamWriter, budget: int
+        ) -> None:
+            with contextlib.suppress(OSError):
+                while budget > 0 and (data := await source.read(min(1 << 16, budget))):
+                    sink.write(data)
+                    await sink.drain()
+                    budget -= len(data)
+
+        ways = [
+            asyncio.create_task(forward(reader, downstream, budget)),
+            asyncio.create_task(forward(upstream, writer, 1 << 40)),
+        ]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        writer.transport.abort()
+        downstream.transport.abort()
+
+
+async def test_an_upload_broken_ten_times_is_the_same_file(house: House, tmp_path: Path) -> None:
+    content = clip(24 << 20)
+    path = tmp_path / "a clip.mp4"
+    path.write_bytes(content)
+    cutting = Cutting(house.targets, [random.Random(7).randint(1, 4 << 20) for _ in range(10)])
+    seen: list[tuple[int, int]] = []
+    async with cutting as target, Client(target) as client:
+        job = await client.upload_media(
+            path, labels={"team": "news"}, progress=lambda *step: seen.append(step)
+        )
+        assert not cutting.cuts
+        assert cutting.connections >= 11
+        assert (await house.ended(job.latest)).state == JobState.JOB_STATE_SUCCEEDED
+        stored = await job
+    assert seen[-1] == (len(content), len(content))
+    assert stored.blob.sha256 == hashlib.sha256(content).hexdigest()
+    assert await house.content(stored) == content
+    assert (stored.title, stored.source.name) == ("a clip", "upload")
+    assert stored.labels == {"team": "news"}
+    assert stored.url == stored.source.key == f"upload:{stored.blob.sha256}"
+    assert stored.video
+    assert stored.audio
+    assert not await house.left()
+
+
+async def test_what_is_stored_is_not_sent_again(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip())
+    async with Client(house.targets[0]) as client:
+        first = await client.upload_media(path)
+        await house.ended(first.latest)
+        stored = await first
+        again = await client.upload_media(path)
+        assert (again.done, again.latest.cached, await again) == (True, True, stored)
+        assert await client.media(stored.url) == stored
+        assert (await client.ingest_video(stored.url)).latest.cached
+
+
+async def test_the_same_content_is_one_media_though_nobody_said_so(house: House) -> None:
+    content = clip()
+    jobs = [await house.send(content, filename=f"{n}.mp4") for n in range(3)]
+    assert len({job.id for job in jobs}) == 3
+    ended = await asyncio.gather(*(house.ended(job) for job in jobs))
+    assert {JobState.Name(job.state) for job in ended} == {"JOB_STATE_SUCCEEDED"}
+    assert len({job.media.id for job in ended}) == 1
+    assert len({job.media.blob.url for job in ended}) == 1
+    files = await house.blobs.objects("media/")
+    assert len(files) == 2
+    assert not await house.left()
+
+
+async def test_another_server_goes_on_where_the_first_stopped(house: House) -> None:
+    content = clip(PART_BYTES + 1000)
+    refused = await house.refused(content[: PART_BYTES + 7], upload_id="u", size_bytes=len(content))
+    assert refused.reason == "TRUNCATED"
+    assert await house.committed("u") == PART_BYTES + 7
+    job = await house.send(content, server=1, offset=PART_BYTES + 7, upload_id="u")
+    ended = await house.ended(job)
+    assert await house.content(ended.media) == content
+
+
+async def test_two_writers_of_one_upload_do_not_tear_it(house: House) -> None:
+    content = clip(3 * PART_BYTES + 99)
+    header = {"upload_id": "both", "size_bytes": len(content)}
+
+    async def persist(server: int, chunk: int) -> Job:
+        offset = 0
+        while True:
+            try:
+                response = await house.stubs[server].Upload(
+                    requests(content, offset=offset, chunk=chunk, **header)
+                )
+            except grpc.aio.AioRpcError as error:
+                if refusal(error).reason != "UPLOAD_OFFSET_MISMATCH":
+                    raise
+                offset = await house.committed("both")
+            else:
+                job: Job = response.job
+                return job
+
+    # Parts of other sizes, so that they do not begin at the same places.
+    jobs = await asyncio.gather(persist(0, 300_000), persist(1, 700_000))
+    assert len({job.id for job in jobs}) == 1
+    assert await house.content((await house.ended(jobs[0])).media) == content
+
+
+async def test_a_stream_that_breaks_makes_no_job(house: House) -> None:
+    content = clip()
+
+    async def broken() -> AsyncIterator[UploadRequest]:
+        async for request in requests(content, upload_id="broken"):
+            yield request
+        await asyncio.sleep(60)
+
+    call = house.stubs[0].Upload(broken())
+    await asyncio.sleep(0.3)
+    call.cancel()
+    async with asyncio.timeout(5):
+        while await house.committed("broken") < len(content):  # noqa: ASYNC110 - S3 tells nobody
+            await asyncio.sleep(0.05)
+    async with Client(house.targets[0]) as client:
+        assert not [job async for job in client.jobs()]
+
+
+async def test_what_is_wrong_is_said(house: House) -> None:
+    content = clip()
+    size = len(content)
+    too_large = await house.refused(b"", size_bytes=65 << 20)
+    assert (too_large.code, too_large.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TOO_LARGE")
+    assert (await house.refused(bytes(65 << 20))).reason == "TOO_LARGE"
+    assert (await house.refused(b"")).reason == "NOT_MEDIA"
+    assert (await house.refused(content, size_bytes=10)).reason == "CHECKSUM_MISMATCH"
+    assert (
+        await house.refused(content, offset=1, upload_id="o")
+    ).reason == "UPLOAD_OFFSET_MISMATCH"
+    assert (await house.refused(content, sha256="x")).fields == {"header.sha256"}
+    assert (await house.refused(content, upload_id="../x")).fields == {"header.upload_id"}
+    assert "labels" in str((await house.refused(content, labels={"Bad Key": "x"})).fields)
+    await house.refused(content[:9], upload_id="mine", size_bytes=size)
+    other = await house.refused(content, upload_id="mine", size_bytes=size + 1)
+    assert other.fields == {"header.size_bytes"}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await house.stubs[0].QueryUpload(QueryUploadRequest(upload_id="never"))
+    assert refusal(caught.value).reason == "UPLOAD_NOT_FOUND"
+
+    async def headless() -> AsyncIterator[UploadRequest]:
+        yield UploadRequest(chunk=UploadChunk(data=b"x"))
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await house.stubs[0].Upload(headless())
+    assert refusal(caught.value).fields == {"header"}
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "reason"),
+    [
+        (b"just text, and no media" * 100, {}, "NOT_MEDIA"),
+        (None, {"sha256": SHA}, "CHECKSUM_MISMATCH"),
+    ],
+)
+async def test_a_worker_refuses_what_is_not_as_announced(
+    house: House, content: bytes | None, header: dict[str, Any], reason: str
+) -> None:
+    job = await house.ended(await house.send(content or clip(), **header))
+    assert job.state == JobState.JOB_STATE_FAILED
+    assert ingot.errors.from_status(job.error).reason == reason
+    assert not await house.left()
+    assert not await house.blobs.objects("media/")
+
+
+async def test_a_browser_puts_the_file_itself(house: House) -> None:
+    content = clip()
+    stub = house.stubs[0]
+    link = await stub.CreateUploadUrl(CreateUploadUrlRequest(filename="from the web.mp4"))
+    complete = CompleteUploadRequest(upload_id=link.upload_id, labels={"by": "browser"})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CompleteUpload(complete)
+    assert refusal(caught.value).reason == "NOT_MEDIA"
+    async with aiohttp.ClientSession() as session, session.put(link.url, data=content) as answer:
+        assert answer.status == 200
+    job = await house.ended((await house.stubs[1].CompleteUpload(complete)).job)
+    assert await house.content(job.media) == content
+    assert job.media.title == "from the web"
+    assert job.media.labels == {"by": "browser"}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CompleteUpload(complete)
+    assert refusal(caught.value).reason == "UPLOAD_NOT_FOUND"
+
+
+async def test_abandoned_uploads_expire(house: House) -> None:
+    content = clip()
+    await house.refused(content[:100], upload_id="old", size_bytes=len(content))
+    keeping = Uploads(house.blobs, house.settings)
+    assert await keeping.sweep() == 0
+    await asyncio.sleep(1.1)  # listings tell times in seconds
+    await house.refused(content[:100], upload_id="new", size_bytes=len(content))
+    sweeping = Uploads(house.blobs, house.settings.replace(upload_ttl=timedelta(seconds=1)))
+    assert await sweeping.sweep() == 1
+    assert await keeping.standing("old") is None
+    assert await keeping.standing("new") is not None
