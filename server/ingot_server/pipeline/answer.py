@@ -31,6 +31,13 @@ _NEVER_MEDIA: Final = re.compile(
     r"|(?:application|audio|video)/(?:json|xml|pdf|zip|gzip|javascript|ecmascript|x-javascript"
     r"|x-www-form-urlencoded|x-tar|x-bittorrent|wasm|(?:x-|vnd\.apple\.)?mpegurl|.*\+(?:json|xml|zip))"
 )
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+_MANIFESTS: Final = frozenset(
+    {
+        *("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/mpegurl"),
+        *("audio/mpegurl", "audio/x-mpegurl", "application/dash+xml"),
+    }
+)
 # Others that are seen (`none`, `utf-8`, `aws-chunked`) name no coding of the body.
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 _CONTENT_RANGE: Final = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
@@ -38,6 +45,10 @@ _ENCODED_NAME: Final = re.compile(
     r"filename\*\s*=\s*([\w!#$&+^`{}~.-]+)'[^']*'([^\s;,]+)", re.IGNORECASE
 )
 _PLAIN_NAME: Final = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]+))', re.IGNORECASE)
+
+
+class PageAnswer(Failure):
+    """The answer is no file: it is a page, or a manifest, which the extractor may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,9 @@ def refusal(status: int, headers: Mapping[str, str], host: str) -> Failure:
     reason, what = _REASONS.get(
         status, (reason_pb2.REASON_SOURCE_FAILED, f"answered with the status {status}")
     )
-    return Failure(
+    # Some sites refuse whoever is no browser; the extractor looks like one.
+    refused = status in {403, 406, 412} and media_type(headers) in _PAGES
+    return (PageAnswer if refused else Failure)(
         reason,
         f"{host} {what}.",
         metadata={"http_status": str(status)},
@@ -66,7 +79,8 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
     """Raises Failure with NOT_MEDIA or SOURCE_FAILED for a body that is not worth its bytes."""
     content_type = media_type(headers)
     if _NEVER_MEDIA.fullmatch(content_type):
-        raise Failure(
+        readable = content_type in _PAGES or content_type in _MANIFESTS
+        raise (PageAnswer if readable else Failure)(
             reason_pb2.REASON_NOT_MEDIA,
             f"{host} sends {content_type}, which is no audio or video. "
             "Use the URL of the media file itself.",
@@ -79,6 +93,14 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
             f"{host} sends the file compressed with {coding}, though it was asked not to.",
             metadata={"content_encoding": coding},
         )
+
+
+def is_manifest(start: bytes) -> bool:
+    """Whether a body that begins like this is a manifest of HLS (RFC 8216, section 4) or DASH."""
+    start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith((b"#EXTM3U", b"<MPD")) or (
+        start.startswith(b"<?xml") and b"<MPD" in start
+    )
 
 
 def media_type(headers: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ its hash and not written twice, so an upload that follows the file goes on undis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.answer import (
+    PageAnswer,
     check_content,
     content_range,
     file_name,
+    is_manifest,
     media_type,
     refusal,
 )
@@ -62,19 +65,21 @@ async def download(
     *,
     proxy_url: str,
     settings: Settings,
+    trusted: tuple[str, int] | None = None,
     freshness: Freshness | None = None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Downloaded | None:
     """Receives `url` into `scratch_file` and completes it; None: `freshness` is still current.
 
-    `progress` gets the bytes received and, when known, the bytes in all: once when the headers are
-    accepted, then at most ten times a second, and at the end. A failure or a cancellation also
-    fails the file, so that its followers end, and closes the connection at once.
+    `trusted` is what the pass in `proxy_url` was issued for. `progress` gets the bytes received
+    and, when known, the bytes in all: once when the headers are accepted, then at most ten times a
+    second, and at the end. A failure or a cancellation also fails the file, so that its followers
+    end, and closes the connection at once.
     """
     transfer = _Transfer(url, scratch_file, settings, progress)
     try:
         async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
-            async with Fetcher(settings, proxy_url) as fetcher:
+            async with Fetcher(settings, proxy_url, trusted=trusted) as fetcher:
                 return await transfer.run(fetcher, freshness or Freshness())
     except TimeoutError as exc:
         if not limit.expired():
@@ -195,7 +200,7 @@ class _Transfer:
             raise self._empty()
         if response.status not in {200, 203}:
             raise refusal(response.status, response.headers, host)
-        check_content(response.headers, host)
+        await self._check_content(response, host)
         self._final_url = final_url
         self._filename = file_name(response.headers, final_url)
         self._content_type = media_type(response.headers)
@@ -206,6 +211,26 @@ class _Transfer:
             raise self._empty()
         self._progress(0, self._total)
         return await self._receive(response)
+
+    async def _check_content(self, response: aiohttp.ClientResponse, host: str) -> None:
+        """Raises Failure for what is no file; PageAnswer for what the extractor may read."""
+        try:
+            check_content(response.headers, host)
+        except PageAnswer:
+            raise
+        except Failure as failure:
+            # Manifests are sent as plain text too.
+            if failure.reason == reason_pb2.REASON_NOT_MEDIA:
+                with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                    async with asyncio.timeout(self._settings.stall_timeout.total_seconds()):
+                        self._refuse_manifest(await response.content.readany())
+            raise
+
+    def _refuse_manifest(self, start: bytes) -> None:
+        if is_manifest(start):
+            raise PageAnswer(
+                reason_pb2.REASON_NOT_MEDIA, f"{self._host} sends a manifest, which is no media."
+            )
 
     async def _resume(self, fetcher: Fetcher, address: str) -> tuple[bool, Exception | None]:
         """Asks for what is missing: whether an answer came, and what broke it."""
@@ -304,6 +329,8 @@ class _Transfer:
             data = self._compare(data)
             if not data:
                 return
+        if not self._received:
+            self._refuse_manifest(data)
         self._received += len(data)
         if self._received > self._settings.max_media_size:
             raise self._too_large("is longer")

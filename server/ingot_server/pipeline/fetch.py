@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Final, Self
 from urllib.parse import urljoin, urlsplit
@@ -16,9 +14,10 @@ import aiohttp
 from yarl import URL
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
 from ingot_server.egress.proxy import failure_of
+from ingot_server.egress.trust import tls_context
 from ingot_server.errors import Failure
 from ingot_server.pipeline.answer import REDIRECTS, location
 from ingot_server.sources.http import normalise
@@ -29,15 +28,23 @@ _HEADER_BYTES: Final = 1 << 15
 
 
 class Fetcher:
-    """GET requests for one job, all through the guard at `proxy_url`; `async with` closes them."""
+    """GET requests for one job, all through the guard at `proxy_url`; `async with` closes them.
 
-    def __init__(self, settings: Settings, proxy_url: str) -> None:
+    `trusted` is what the pass in `proxy_url` was issued for, see EgressProxy.issue.
+    """
+
+    def __init__(
+        self, settings: Settings, proxy_url: str, *, trusted: tuple[str, int] | None = None
+    ) -> None:
         self._settings = settings
+        self._trusted = trusted
         self._proxy = URL(proxy_url)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_headers_sent)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trusted(settings.egress_ca_file), force_close=True),
+            connector=aiohttp.TCPConnector(
+                ssl=tls_context(settings.egress_ca_file), force_close=True
+            ),
             headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
             trace_configs=[trace],
@@ -79,7 +86,8 @@ class Fetcher:
 
     async def _answer(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         host = _host(url)
-        check_host(host, allow_loopback=self._settings.egress_allow_loopback)
+        if _authority(url) != self._trusted:
+            check_host(host, allow_loopback=self._settings.egress_allow_loopback)
         connect_timeout = self._settings.connect_timeout.total_seconds()
         stall_timeout = self._settings.stall_timeout.total_seconds()
         try:
@@ -148,23 +156,6 @@ async def _headers_sent(
     wait.limit.reschedule(asyncio.get_running_loop().time() + wait.for_answer)
 
 
-@lru_cache(maxsize=8)
-def trusted(ca_file: str) -> ssl.SSLContext:
-    """The system's authorities, and those in `ca_file` unless it is empty.
-
-    Raises SettingError when the file cannot be used.
-    """
-    context = ssl.create_default_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as exc:
-            raise SettingError(
-                f"INGOT_EGRESS_CA_FILE={ca_file!r} cannot be used: {exc}. Name a PEM file."
-            ) from exc
-    return context
-
-
 def stalled(host: str, seconds: float) -> Failure:
     """The failure of a source that sends nothing, or nearly so."""
     return Failure(
@@ -196,6 +187,11 @@ def _translated(exc: aiohttp.ClientError | OSError, host: str) -> Failure:
 
 def _unreachable(message: str) -> Failure:
     return Failure(reason_pb2.REASON_SOURCE_UNREACHABLE, message)
+
+
+def _authority(url: str) -> tuple[str, int | None]:
+    parts = URL(url, encoded=True)
+    return parts.raw_host or "", parts.port
 
 
 def _host(url: str) -> str:

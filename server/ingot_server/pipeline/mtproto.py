@@ -1,0 +1,366 @@
+"""Posts of private channels and groups, received as an account that is a member of them.
+
+    connect -> the channel's entity -> the message -> its file, half a MiB a request
+
+Telegram's own protocol, MTProto, by telethon: the extra `ingot-server[telegram]`, imported only
+when such a post is asked for. It is plain TCP to an address that the session holds, and goes
+through the egress guard as a CONNECT tunnel, which python-socks makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import PREFIX, Settings
+from ingot_server.errors import Failure
+from ingot_server.pipeline.download import Downloaded
+from ingot_server.pipeline.fetch import stalled
+from ingot_server.pipeline.scratch import ScratchFile
+
+_TELEGRAM: Final = "Telegram"
+_REQUEST_BYTES: Final = 512 << 10
+# An account may have many chats to look through.
+_PATIENCE: Final = 3
+_FAREWELL: Final = timedelta(seconds=0.5)
+_LONGEST_WAIT: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message whose file is completely in scratch."""
+
+    downloaded: Downloaded
+    text: str
+    channel: str
+    """Title of the channel or group."""
+    publish_time: datetime | None
+
+
+async def receive(
+    channel: int,
+    message: int,
+    file: ScratchFile,
+    *,
+    proxy_url: str,
+    settings: Settings,
+    progress: Callable[[int, int | None], None],
+) -> Message:
+    """Receives the file of a message into `file` and completes it.
+
+    Raises Failure: SOURCE_NOT_CONFIGURED without a session that works, PRIVATE, NOT_MEDIA,
+    MEDIA_DOES_NOT_EXIST, RATE_LIMITED with Telegram's own wait, and what a transfer can fail with.
+    """
+    check_configured(settings)
+    # Telegram's types are a thousand classes: about a second, once.
+    telethon = await asyncio.to_thread(_telethon)
+    client = _client(telethon, proxy_url, settings)
+    try:
+        async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
+            try:
+                await _connect(client, settings)
+                return await _receive(telethon, client, channel, message, file, settings, progress)
+            except _foreign(telethon) as exc:
+                if limit.expired():
+                    raise TimeoutError from exc
+                raise translated(exc, telethon.errors) from exc
+    except TimeoutError as exc:
+        raise Failure(
+            reason_pb2.REASON_STAGE_TIMEOUT,
+            f"Receiving the file took longer than {settings.download_timeout}. "
+            "INGOT_DOWNLOAD_TIMEOUT sets the limit.",
+            metadata={"stage": "DOWNLOADING"},
+        ) from exc
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL.total_seconds()):
+                await client.disconnect()
+
+
+def check_configured(settings: Settings) -> None:
+    """Raises Failure with SOURCE_NOT_CONFIGURED that says what is missing for private posts."""
+    for setting in ("telegram_api_id", "telegram_api_hash", "telegram_session"):
+        if not getattr(settings, setting):
+            raise not_configured(
+                setting,
+                "Posts of private Telegram channels need an account that is a member. Set "
+                "INGOT_TELEGRAM_API_ID, INGOT_TELEGRAM_API_HASH and INGOT_TELEGRAM_SESSION; "
+                "docs/sources.md says how to get them.",
+            )
+
+
+def not_configured(setting: str, message: str) -> Failure:
+    """The failure of a source that lacks `setting`, or cannot use what it holds."""
+    return Failure(
+        reason_pb2.REASON_SOURCE_NOT_CONFIGURED,
+        message,
+        metadata={"setting": PREFIX + setting.upper()},
+    )
+
+
+def translated(exc: Exception, errors: Any) -> Failure:
+    """The failure that an exception of telethon stands for; `errors` is telethon.errors."""
+    for names, make in _TRANSLATIONS:
+        if isinstance(exc, tuple(getattr(errors, name) for name in names)):
+            return make(exc)
+    if isinstance(exc, errors.RPCError):
+        return Failure(
+            reason_pb2.REASON_SOURCE_FAILED,
+            f"Telegram answered with {exc.message or type(exc).__name__}.",
+            metadata={"http_status": str(abs(exc.code or 500))},
+        )
+    if isinstance(exc, (OSError, asyncio.IncompleteReadError, _proxy_error())):
+        return Failure(
+            reason_pb2.REASON_SOURCE_UNREACHABLE, "Telegram's servers could not be reached."
+        )
+    return Failure(
+        reason_pb2.REASON_SOURCE_FAILED,
+        f"Telegram answered with what is no MTProto: {type(exc).__name__}.",
+        metadata={"http_status": "500"},
+    )
+
+
+def _telethon() -> Any:
+    try:
+        importlib.import_module("python_socks.async_.asyncio")
+        return importlib.import_module("telethon")
+    except ImportError as exc:
+        raise not_configured(
+            "telegram_session",
+            "Posts of private Telegram channels need telethon. Install `ingot-server[telegram]`.",
+        ) from exc
+
+
+def _client(telethon: Any, proxy_url: str, settings: Settings) -> Any:
+    """A client that is not connected and keeps nothing on the disk."""
+    try:
+        session = telethon.sessions.StringSession(str(settings.telegram_session))
+    except Exception as exc:  # struct.error, binascii.Error, ValueError: it promises none
+        raise not_configured(
+            "telegram_session",
+            "INGOT_TELEGRAM_SESSION is no session. It is the text that telethon's "
+            "StringSession.save() gives.",
+        ) from exc
+    guard = urlsplit(proxy_url)
+    return telethon.TelegramClient(
+        session,
+        settings.telegram_api_id,
+        str(settings.telegram_api_hash),
+        proxy={
+            "proxy_type": "http",
+            "addr": guard.hostname,
+            "port": guard.port,
+            "username": unquote(guard.username or ""),
+            "password": unquote(guard.password or ""),
+        },
+        timeout=max(1, int(settings.connect_timeout.total_seconds())),
+        request_retries=2,
+        connection_retries=2,
+        # A short wait is sat out, as it comes in the midst of files; a long one is the job's.
+        flood_sleep_threshold=int(settings.stall_timeout.total_seconds() / 2),
+        receive_updates=False,
+        device_model="Ingot",
+        app_version="0.1",
+    )
+
+
+async def _connect(client: Any, settings: Settings) -> None:
+    """Logs in. Without this limit a server that hangs up at once would be called for ever."""
+    seconds = (settings.connect_timeout + settings.stall_timeout).total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            await client.connect()
+            authorized = await client.is_user_authorized()
+    except TimeoutError as exc:
+        raise Failure(
+            reason_pb2.REASON_SOURCE_UNREACHABLE,
+            f"Telegram's servers did not answer in {seconds:g} s.",
+        ) from exc
+    if not authorized:
+        raise _session_refused()
+
+
+async def _receive(
+    telethon: Any,
+    client: Any,
+    channel: int,
+    number: int,
+    file: ScratchFile,
+    settings: Settings,
+    progress: Callable[[int, int | None], None],
+) -> Message:
+    seconds = _PATIENCE * settings.stall_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            entity = await _entity(telethon, client, channel)
+            message = await client.get_messages(entity, ids=number)
+    except TimeoutError as exc:
+        raise stalled(_TELEGRAM, seconds) from exc
+    if message is None:
+        raise Failure(
+            reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "The channel has no message of this number."
+        )
+    found = message.file if message.document is not None else None
+    if found is None or not (found.mime_type or "").startswith(("video/", "audio/")):
+        raise Failure(
+            reason_pb2.REASON_NOT_MEDIA,
+            "The message has no video or audio.",
+            metadata={"content_type": (found and found.mime_type) or ""},
+        )
+    _check_size(found.size, settings)
+    file.expect(found.size)
+    progress(0, found.size)
+    received = 0
+    async for part in _parts(client, message.document, settings):
+        await file.write(part)
+        received += len(part)
+        progress(received, found.size)
+    if received != found.size:
+        raise Failure(
+            reason_pb2.REASON_TRUNCATED,
+            f"Telegram announced {found.size} bytes and {received} came.",
+        )
+    await file.complete()
+    downloaded = Downloaded(
+        final_url="",
+        filename=found.name or "",
+        content_type=found.mime_type,
+        size_bytes=received,
+        sha256=file.sha256,
+        http_etag="",
+        http_last_modified="",
+    )
+    chat = await message.get_chat()
+    title = getattr(chat, "title", "") or ""
+    return Message(downloaded, message.message or "", title, message.date)
+
+
+async def _entity(telethon: Any, client: Any, channel: int) -> Any:
+    """The channel as requests name it: with a hash that is found among the account's chats."""
+    peer = telethon.types.PeerChannel(channel)
+    try:
+        return await client.get_input_entity(peer)
+    except ValueError:
+        if await client.is_bot():  # has no list of chats
+            raise _withheld() from None
+    async for dialog in client.iter_dialogs():
+        if dialog.is_channel and dialog.entity.id == channel:
+            return dialog.input_entity
+    raise _withheld()
+
+
+async def _parts(client: Any, document: Any, settings: Settings) -> AsyncIterator[bytes]:
+    seconds = settings.stall_timeout.total_seconds()
+    parts = client.iter_download(document, request_size=_REQUEST_BYTES)
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                part = await anext(parts, b"")
+        except TimeoutError as exc:
+            raise stalled(_TELEGRAM, seconds) from exc
+        if not part:
+            return
+        yield bytes(part)
+
+
+def _check_size(size: int, settings: Settings) -> None:
+    limit = int(settings.max_media_size)
+    if size > limit:
+        raise Failure(
+            reason_pb2.REASON_TOO_LARGE,
+            f"The file is {size} bytes long; at most {limit} bytes are taken. "
+            "INGOT_MAX_MEDIA_SIZE sets this.",
+            metadata={"limit_bytes": str(limit)},
+        )
+
+
+def _foreign(telethon: Any) -> tuple[type[Exception], ...]:
+    """What telethon and python-socks raise."""
+    errors = telethon.errors
+    return (
+        errors.RPCError,
+        errors.SecurityError,
+        errors.InvalidBufferError,
+        errors.InvalidChecksumError,
+        errors.TypeNotFoundError,
+        errors.BadMessageError,
+        errors.AuthKeyNotFound,
+        _proxy_error(),
+        OSError,
+        asyncio.IncompleteReadError,
+    )
+
+
+def _proxy_error() -> type[Exception]:
+    """What python-socks raises when the guard refuses."""
+    error: type[Exception] = importlib.import_module("python_socks").ProxyError
+    return error
+
+
+def _flooded(exc: Any) -> Failure:
+    wait = timedelta(seconds=max(1, getattr(exc, "seconds", 0) or 0))
+    return Failure(
+        reason_pb2.REASON_RATE_LIMITED,
+        f"Telegram wants the account to wait for {wait.total_seconds():g} s.",
+        metadata={"http_status": "420"},
+        retry_after=min(wait, _LONGEST_WAIT),
+    )
+
+
+def _withheld(_: object = None) -> Failure:
+    return Failure(
+        reason_pb2.REASON_PRIVATE,
+        "The account of INGOT_TELEGRAM_SESSION is no member of the channel, or may not read it.",
+    )
+
+
+def _absent(_: object = None) -> Failure:
+    return Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "Telegram has no such message.")
+
+
+def _application_refused(_: object = None) -> Failure:
+    return not_configured(
+        "telegram_api_id",
+        "Telegram refuses INGOT_TELEGRAM_API_ID with INGOT_TELEGRAM_API_HASH. Take both from "
+        "my.telegram.org.",
+    )
+
+
+def _session_refused(_: object = None) -> Failure:
+    return not_configured(
+        "telegram_session",
+        "Telegram does not take INGOT_TELEGRAM_SESSION: it was ended, or used from two addresses "
+        "at once. Make a new one.",
+    )
+
+
+_TRANSLATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[object], Failure]], ...]] = (
+    (
+        ("ApiIdInvalidError", "ApiIdPublishedFloodError", "ConnectionApiIdInvalidError"),
+        _application_refused,
+    ),
+    (("FloodError",), _flooded),
+    (
+        (
+            "ChannelPrivateError",
+            "ChannelInvalidError",
+            "ChannelBannedError",
+            "ChatForbiddenError",
+            "ChatAdminRequiredError",
+            "ChatRestrictedError",
+            "UserBannedInChannelError",
+            "UserNotParticipantError",
+        ),
+        _withheld,
+    ),
+    (("MessageIdInvalidError", "MessageIdsEmptyError"), _absent),
+    (("UnauthorizedError", "AuthKeyError", "AuthKeyNotFound"), _session_refused),
+)
+"""First match wins; the names are of telethon.errors."""

@@ -1,0 +1,201 @@
+"""Stand-ins for Telegram, on real web servers: its Bot API, and the pages of public posts.
+
+No stand-in speaks MTProto. What the Bot API answers, word for word, is of api.telegram.org; the
+pages are cut down to what Telegram's embed widget has around a video.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from aiohttp import web
+
+TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
+FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
+
+
+def refused(
+    status: int, description: str, parameters: Mapping[str, object] | None = None
+) -> web.Response:
+    """An answer of the Bot API that says no."""
+    answer: dict[str, object] = {"ok": False, "error_code": status, "description": description}
+    if parameters:
+        answer["parameters"] = parameters
+    return web.json_response(answer, status=status)
+
+
+def found(path: str | None, size: int | None = None, file_id: str = FILE_ID) -> web.Response:
+    """An answer of getFile that names the file's path."""
+    result: dict[str, Any] = {"file_id": file_id, "file_unique_id": "AgADqwEAAkJfFFE"}
+    if size is not None:
+        result["file_size"] = size
+    if path is not None:
+        result["file_path"] = path
+    return web.json_response({"ok": True, "result": result})
+
+
+@dataclass
+class BotApi:
+    """Answers getFile with `answers` in turn, the last one for ever; serves `files` by path."""
+
+    answers: list[web.Response | asyncio.Event] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)  # host and path with query
+    redirect: str = ""  # instead of any answer
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.redirect:
+            return web.Response(status=302, headers={"Location": self.redirect})
+        self.asked.append((request.host, request.raw_path))
+        if request.path == f"/bot{TOKEN}/getFile" and request.query.get("file_id"):
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, asyncio.Event):
+                await answer.wait()
+                return refused(500, "Internal Server Error")
+            return web.Response(
+                status=answer.status, body=answer.body, content_type=answer.content_type
+            )
+        content = self.files.get(request.path.removeprefix(f"/file/bot{TOKEN}/"))
+        if not request.path.startswith("/file/") or content is None:
+            return refused(404, "Not Found")
+        return web.Response(body=content, content_type="application/octet-stream")
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video of a post."""
+
+    post: int
+    content: bytes
+
+
+@dataclass
+class Pages:
+    """t.me: posts of public channels as its embed widget shows them, and a file server for them."""
+
+    albums: dict[str, list[Video]] = field(default_factory=dict)  # "channel/number" of any post
+    text: str = "Two clips from the lake\nwith a second line"
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    media_host: str = ""  # HOST:PORT of the file server, as pages name it
+
+    def post(self, channel: str, *videos: Video) -> None:
+        """Puts up an album: each of its posts shows all of its videos."""
+        for video in videos:
+            self.albums[f"{channel}/{video.post}"] = list(videos)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append((request.host, request.raw_path))
+        channel, _, name = request.path.strip("/").partition("/")
+        if channel == "file":
+            content = next(
+                (
+                    video.content
+                    for post, album in self.albums.items()
+                    for video in album
+                    if name == f"{post.partition('/')[0]}-{video.post}.mp4"
+                ),
+                None,
+            )
+            if content is None:
+                return web.Response(status=404)
+            return web.Response(body=content, content_type="video/mp4")
+        album = self.albums.get(f"{channel.lower()}/{name}")
+        page = self._missing() if album is None else self._widget(channel.lower(), album)
+        return web.Response(text=page, content_type="text/html")
+
+    def _widget(self, channel: str, album: list[Video]) -> str:
+        videos = "".join(
+            f"""<a class="tgme_widget_message_video_player js-message_video_player"
+ href="https://t.me/{channel}/{video.post}">
+<i class="tgme_widget_message_video_thumb"
+ style="background-image:url('https://{self.media_host}/thumb.jpg')"></i>
+<div class="tgme_widget_message_video_wrap"><video
+ src="https://{self.media_host}/file/{channel}-{video.post}.mp4"
+ class="tgme_widget_message_video js-message_video" width="100%"></video></div>
+<time class="message_video_duration js-message_video_duration">0:02</time></a>"""
+            for video in album
+        )
+        text = escape(self.text).replace("\n", "<br/>")
+        return f"""<!DOCTYPE html><html><body class="widget_frame_base">
+<div class="tgme_widget_message js-widget_message" data-post="{channel}/{album[0].post}">
+<div class="tgme_widget_message_author accent_color"><a href="https://t.me/{channel}"><span>
+The {channel} channel</span></a></div>
+{videos}
+<div class="tgme_widget_message_text js-message_text" dir="auto">{text}</div>
+<a class="tgme_widget_message_date" href="https://t.me/{channel}/{album[0].post}">
+<time datetime="2026-10-21T17:26:43+00:00" class="datetime">Oct 21, 2026</time></a>
+</div></body></html>"""
+
+    def _missing(self) -> str:
+        return """<!DOCTYPE html><html><body class="widget_frame_base">
+<div class="tgme_widget_message_error">Post not found</div></body></html>"""
+
+
+@asynccontextmanager
+async def serving(
+    stand_in: BotApi | Pages, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Runs a stand-in on a free port of 127.0.0.1; its HOST:PORT."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", stand_in.handle)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def company_proxy(destinations: Mapping[str, str]) -> AsyncIterator[str]:
+    """A company's egress proxy: `HOST:PORT` asked for by CONNECT leads to where the table says."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        target = destinations.get(head.split()[1])
+        if target is None:
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+            writer.close()
+            return
+        host, _, port = target.rpartition(":")
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+        finally:
+            inner_writer.close()
+            writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+    except (OSError, RuntimeError):
+        writer.close()
