@@ -195,7 +195,10 @@ class YouTube:
 
     async def _next(self, request: web.Request) -> web.Response:
         self._video(request, "")
-        return web.json_response({"contents": {"twoColumnWatchNextResults": {}}})
+        owner = {"title": {"runs": [{"text": "An uploader"}]}}
+        below = {"videoSecondaryInfoRenderer": {"owner": {"videoOwnerRenderer": owner}}}
+        columns = {"results": {"results": {"contents": [below]}}}
+        return web.json_response({"contents": {"twoColumnWatchNextResults": columns}})
 
     async def _player(self, request: web.Request) -> web.Response:
         video_id = (await request.json()).get("videoId", "")
