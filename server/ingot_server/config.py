@@ -99,6 +99,16 @@ class Settings:
     )
     stall_rate: ByteSize = _setting(ByteSize(1 << 10), "bytes a second that count as moving")
     download_timeout: timedelta = _setting(timedelta(hours=6), "for receiving one file")
+    extraction_timeout: timedelta = _setting(
+        timedelta(minutes=2), "for finding out what a page's media is"
+    )
+    extractor_memory: ByteSize = _setting(
+        ByteSize(2 << 30), "address space of the process that extracts one job's media"
+    )
+    extractor_plugins: str = _setting(
+        "", "directory of yt-dlp plug-ins, such as a PO-token provider; its code is trusted"
+    )
+    fragments_at_once: int = _setting(4, "fragments of one HLS or DASH media received at once")
     probe_timeout: timedelta = _setting(timedelta(minutes=5), "for reading one file")
     scratch_dir: Path = _setting(
         Path(tempfile.gettempdir(), "ingot-scratch"), "where files are while they are worked on"
