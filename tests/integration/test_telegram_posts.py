@@ -1,0 +1,88 @@
+"""yt-dlp's real Telegram extractor against a stand-in for t.me (tests/telegram.py)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.media_pb2 import Selection
+from ingot_server.config import Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.pipeline.extractor import Entries, Extractor, Resolved, Session
+from ingot_server.sources import pick
+from tests.telegram import Pages, Video, company_proxy, serving
+from tests.tls import server_context
+
+MEDIA_HOST = "cdn4.telesco.pe"
+BEST = Selection(mode=Selection.MODE_BEST)
+
+
+@dataclass
+class Desk:
+    pages: Pages
+    extractor: Extractor
+    egress: EgressProxy
+
+    @asynccontextmanager
+    async def session(self, url: str, *, playlist: bool = False) -> AsyncIterator[Session]:
+        egress_pass = self.egress.issue("job")
+        try:
+            async with self.extractor.session(
+                pick(url, playlist=playlist)[1].url,
+                selection=BEST,
+                options=IngestOptions(playlist=playlist),
+                proxy_url=egress_pass.proxy_url,
+            ) as session:
+                yield session
+        finally:
+            egress_pass.revoke()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterator[Desk]:
+    context, authority = server_context(tmp_path)
+    pages = Pages(media_host=MEDIA_HOST)
+    pages.post("lake", Video(41, clip), Video(42, other_clip))
+    pages.post("river", Video(42, clip))
+    async with (
+        serving(pages, context) as address,
+        company_proxy({"t.me:443": address, f"{MEDIA_HOST}:443": address}) as proxy,
+    ):
+        settings = Settings(
+            egress_proxy=proxy,
+            egress_ca_file=str(authority),
+            stall_timeout=timedelta(seconds=5),
+        )
+        extractor, egress = Extractor(settings), EgressProxy(settings)
+        await egress.start()
+        await extractor.start()
+        try:
+            yield Desk(pages, extractor, egress)
+        finally:
+            await extractor.close()
+            await egress.close()
+
+
+async def test_one_post_of_an_album_is_that_post(
+    desk: Desk, other_clip: bytes, tmp_path: Path
+) -> None:
+    async with desk.session("T.me/s/Lake/42?comment=7") as session:
+        resolved = await session.resolve()
+        assert isinstance(resolved, Resolved)
+        fetched = await session.fetch(tmp_path, lambda _done, _total: None)
+    assert fetched.path.read_bytes() == other_clip
+    assert "Two clips from the lake" in resolved.title
+    assert {host for host, _ in desk.pages.asked} == {"t.me", MEDIA_HOST}
+
+
+async def test_an_album_is_a_list_of_its_posts(desk: Desk) -> None:
+    async with desk.session("https://t.me/lake/41", playlist=True) as session:
+        entries = await session.resolve()
+    assert isinstance(entries, Entries)
+    assert [pick(url)[1].key for url in entries.urls] == ["telegram:lake/41", "telegram:lake/42"]
