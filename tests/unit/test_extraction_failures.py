@@ -19,33 +19,33 @@ YOUTUBE = "ERROR: [youtube] p9kdDet7G14: "
         ("Private video. Sign in if you've been granted access to this video", "PRIVATE"),
         ("This video is only available for registered users. Use --cookies", "PRIVATE"),
         (
-            "Join this channel to get access to members-only content like this video, "
-            "and other exclusive perks.",
+            ("Join this channel to get access to members-only content like this video, "
+            "and other exclusive perks."),
             "MEMBERS_ONLY",
         ),
         (
-            "This video is available to this channel's members on level: Gold (or any higher "
-            "level). Join this channel to get access to members-only content.",
+            ("This video is available to this channel's members on level: Gold (or any higher "
+            "level). Join this channel to get access to members-only content."),
             "MEMBERS_ONLY",
         ),
         (
-            "Sign in to confirm your age. This video may be inappropriate for some users. "
-            "Use --cookies-from-browser or --cookies for the authentication.",
+            ("Sign in to confirm your age. This video may be inappropriate for some users. "
+            "Use --cookies-from-browser or --cookies for the authentication."),
             "AGE_RESTRICTED",
         ),
         (
-            "Sign in to confirm you\u2019re not a bot. Use --cookies-from-browser or --cookies "
-            "for the authentication.",
+            ("Sign in to confirm you\u2019re not a bot. Use --cookies-from-browser or --cookies "
+            "for the authentication."),
             "BOT_CHECK",
         ),
         (
-            "Video unavailable. This video is not available. YouTube is requiring a captcha "
-            "challenge before playback",
+            ("Video unavailable. This video is not available. YouTube is requiring a captcha "
+            "challenge before playback"),
             "BOT_CHECK",
         ),
         (
-            "Video unavailable. This content isn't available, try again later. The current session "
-            "has been rate-limited by YouTube for up to an hour.",
+            ("Video unavailable. This content isn't available, try again later. The current session "  # noqa: E501
+            "has been rate-limited by YouTube for up to an hour."),
             "RATE_LIMITED",
         ),
         ("The uploader has not made this video available in your country", "GEO_BLOCKED"),

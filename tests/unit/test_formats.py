@@ -73,8 +73,10 @@ def test_formats_of_unknown_height_are_taken_when_nothing_else_is() -> None:
         (
             False,
             720,
-            "720p avc1 in mp4 with mp4a in m4a: the best that is at most 720 pixels high, "
-            "put into one file without encoding anything anew.",
+            (
+                "720p avc1 in mp4 with mp4a in m4a: the best that is at most 720 pixels high, "
+                "put into one file without encoding anything anew."
+            ),
         ),
         (True, None, "opus in webm: the best audio."),
     ],

@@ -44,9 +44,11 @@ class Report:
 _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
     (
         reason_pb2.REASON_BOT_CHECK,
-        r"confirm you.?re not a bot|captcha|unusual traffic|Cloudflare anti-bot|"
-        r"blocked by Cloudflare|TLS fingerprint|verify (?:that )?you(?:'re| are) (?:a )?human|"
-        r"LOGIN_REQUIRED.*bot",
+        (
+            r"confirm you.?re not a bot|captcha|unusual traffic|Cloudflare anti-bot|"
+            r"blocked by Cloudflare|TLS fingerprint|verify (?:that )?you(?:'re| are) (?:a )?human|"
+            r"LOGIN_REQUIRED.*bot"
+        ),
     ),
     (
         reason_pb2.REASON_RATE_LIMITED,
@@ -54,43 +56,55 @@ _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
     ),
     (
         reason_pb2.REASON_UPCOMING,
-        r"premieres? (?:in|on|at)\b|live event will begin|will (?:begin|start) (?:in|at|on|soon)|"
-        r"not (?:yet )?(?:started|begun)|has not (?:aired|started)|offline until|upcoming|"
-        r"isn.?t available yet|(?:channel|user) is not currently live",
+        (
+            r"premieres? (?:in|on|at)\b|live event will begin|will (?:begin|start) (?:in|at|on|soon)|"  # noqa: E501
+            r"not (?:yet )?(?:started|begun)|has not (?:aired|started)|offline until|upcoming|"
+            r"isn.?t available yet|(?:channel|user) is not currently live"
+        ),
     ),
     (
         reason_pb2.REASON_MEMBERS_ONLY,
-        r"members.only|join this channel|channel.?s members|members on level|"
-        r"requires? (?:a |an )?(?:\w+ )?(?:payment|subscription|purchase)|"
-        r"(?:paid|premium|paying|subscribers?|patrons?)[ -](?:content|only|members?|users?|video)|"
-        r"only (?:available|accessible) (?:to|for) (?:\w+ )?(?:subscribers|members|patrons|premium)",
+        (
+            r"members.only|join this channel|channel.?s members|members on level|"
+            r"requires? (?:a |an )?(?:\w+ )?(?:payment|subscription|purchase)|"
+            r"(?:paid|premium|paying|subscribers?|patrons?)[ -](?:content|only|members?|users?|video)|"  # noqa: E501
+            r"only (?:available|accessible) (?:to|for) (?:\w+ )?(?:subscribers|members|patrons|premium)"  # noqa: E501
+        ),
     ),
     (
         reason_pb2.REASON_AGE_RESTRICTED,
-        r"confirm your age|age.?restrict|inappropriate for some users|age.?(?:gate|verif|limit)|"
-        r"only available to adults|18 years",
+        (
+            r"confirm your age|age.?restrict|inappropriate for some users|age.?(?:gate|verif|limit)|"  # noqa: E501
+            r"only available to adults|18 years"
+        ),
     ),
     (
         reason_pb2.REASON_PRIVATE,
-        r"\bprivate (?:video|account|playlist|content)|(?:video|account|content|playlist|post|track"
-        r"|tweet)(?: \w+)? is private|(?:log|sign) ?in\b.*(?:required|permission)|login required|"
-        r"only available for registered users|protected by a password|password.protected|"
-        r"requires? (?:a )?(?:login|authentication|password)|use --cookies|--video-password|"
-        r"you need to (?:log|sign) in|not authorized|only works when logged.in",
+        (
+            r"\bprivate (?:video|account|playlist|content)|(?:video|account|content|playlist|post|track"  # noqa: E501
+            r"|tweet)(?: \w+)? is private|(?:log|sign) ?in\b.*(?:required|permission)|login required|"  # noqa: E501
+            r"only available for registered users|protected by a password|password.protected|"
+            r"requires? (?:a )?(?:login|authentication|password)|use --cookies|--video-password|"
+            r"you need to (?:log|sign) in|not authorized|only works when logged.in"
+        ),
     ),
     (
         reason_pb2.REASON_GEO_BLOCKED,
-        r"geo.?(?:graphic|restrict|block)|(?:in|from) your (?:country|region|location|territory|"
-        r"geographic)|not (?:made )?(?:this video )?available in (?:your|this) |"
-        r"blocked (?:it )?in your|only available in ",
+        (
+            r"geo.?(?:graphic|restrict|block)|(?:in|from) your (?:country|region|location|territory|"  # noqa: E501
+            r"geographic)|not (?:made )?(?:this video )?available in (?:your|this) |"
+            r"blocked (?:it )?in your|only available in "
+        ),
     ),
     (
         reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
-        r"(?:has been|was|been) (?:removed|deleted|taken down|terminated)|no longer (?:available|"
-        r"exists?)|does(?:n.?t| not) exist|video (?:is )?(?:unavailable|not available|not found)|"
-        r"(?:content|post|tweet|page|clip|track|media|item|episode|playlist)(?: \w+)? "
-        r"(?:is )?(?:unavailable|not found|isn.?t available)|removed by the (?:uploader|user|author)|"
-        r"unable to find (?:video|post)|HTTP Error 4(?:04|10)\b|account .*(?:terminated|suspended)",
+        (
+            r"(?:has been|was|been) (?:removed|deleted|taken down|terminated)|no longer (?:available|"  # noqa: E501
+            r"exists?)|does(?:n.?t| not) exist|video (?:is )?(?:unavailable|not available|not found)|"  # noqa: E501
+            r"(?:content|post|tweet|page|clip|track|media|item|episode|playlist)(?: \w+)? "
+            r"(?:is )?(?:unavailable|not found|isn.?t available)|removed by the (?:uploader|user|author)|"  # noqa: E501
+            r"unable to find (?:video|post)|HTTP Error 4(?:04|10)\b|account .*(?:terminated|suspended)"  # noqa: E501
+        ),
     ),
     (
         reason_pb2.REASON_SELECTION_UNAVAILABLE,
@@ -102,8 +116,10 @@ _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
     ),
     (
         reason_pb2.REASON_HOST_NOT_FOUND,
-        r"Name or service not known|nodename nor servname|Failed to resolve|getaddrinfo failed|"
-        r"Could not resolve host|No address associated",
+        (
+            r"Name or service not known|nodename nor servname|Failed to resolve|getaddrinfo failed|"
+            r"Could not resolve host|No address associated"
+        ),
     ),
     (reason_pb2.REASON_SCRATCH_FULL, r"No space left on device|Disk quota exceeded"),
     (reason_pb2.REASON_TOO_LARGE, r"larger than max-filesize|File too large"),
@@ -120,8 +136,10 @@ _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
     ),
     (
         reason_pb2.REASON_SOURCE_UNREACHABLE,
-        r"Connection (?:refused|reset|aborted)|Unable to connect to proxy|Tunnel connection failed|"
-        r"Remote end closed|CERTIFICATE_VERIFY_FAILED|SSL|EOF occurred|Network is unreachable",
+        (
+            r"Connection (?:refused|reset|aborted)|Unable to connect to proxy|Tunnel connection failed|"  # noqa: E501
+            r"Remote end closed|CERTIFICATE_VERIFY_FAILED|SSL|EOF occurred|Network is unreachable"
+        ),
     ),
 )
 _TABLE: Final = tuple((reason, re.compile(text, re.IGNORECASE)) for reason, text in _SENTENCES)

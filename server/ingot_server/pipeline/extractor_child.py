@@ -52,7 +52,7 @@ _SUBTITLE_TYPES: Final = {
     "ttml": "application/ttml+xml",
 }
 # Containers alone: no playlist and no list of other files can be opened as one of these.
-_CONTAINERS: Final = "aac,ac3,avi,eac3,flac,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,wav"
+_CONTAINERS: Final = "aac,ac3,avi,eac3,flac,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,wav"  # noqa: E501
 
 _FILES_ONLY: Final = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _CONTAINERS)
 
@@ -95,7 +95,12 @@ class Request:
     memory_bytes: int
 
 
-class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc,no-any-unimported] # it has no types
+def _note(message: str) -> None:
+    """For the worker's log, when this process fails."""
+    sys.stderr.write(f"{message}\n")
+
+
+class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
     """yt-dlp, remembering the last request that failed."""
 
     failed_url = ""
@@ -121,10 +126,10 @@ class Quiet:
     def debug(self, _message: str) -> None: ...
     def info(self, _message: str) -> None: ...
     def warning(self, message: str) -> None:
-        print(message[:500], file=sys.stderr)
+        _note(message[:500])
 
     def error(self, message: str) -> None:
-        print(message[:500], file=sys.stderr)
+        _note(message[:500])
 
 
 class Progress:
@@ -158,7 +163,7 @@ class Progress:
         self._next = now + _PROGRESS_SECONDS
         self._shown = max(self._shown, received)
         sizes = list(self._known.values())
-        whole = max(int(sum(map(float, sizes))), self._shown) if all(sizes) else None
+        whole = max(int(sum(size or 0 for size in sizes)), self._shown) if all(sizes) else None
         _tell(kind="progress", done=self._shown, total=whole)
 
 
@@ -231,7 +236,7 @@ class Job:
 
     def fetch(self, directory: str) -> dict[str, Any]:
         info = self._info
-        self.ydl.params["outtmpl"] = {"default": os.path.join(directory, "media.%(ext)s")}  # noqa: PTH118
+        self.ydl.params["outtmpl"] = {"default": os.path.join(directory, "media.%(ext)s")}  # noqa: PTH118  # noqa: E501
         self.ydl.add_progress_hook(Progress(info, self._request.max_bytes))
         info = dict(info)
         self.ydl.process_info(info)
@@ -243,7 +248,7 @@ class Job:
         return {"kind": "fetched", "path": path, "side_files": list(self._side_files(directory))}
 
     def _sound(self, path: str, directory: str) -> str:
-        """Takes the sound out of a file as it is: into M4A, or where that cannot hold it Matroska."""
+        """Takes the sound out as it is: into M4A, or Matroska where that cannot hold it."""
         for extension in ("m4a", "mka"):
             target = os.path.join(directory, f"sound.{extension}")  # noqa: PTH118
             try:
@@ -270,7 +275,7 @@ class Job:
                     self.ydl.params["progress_hooks"] = []
                     self.ydl.dl(str(path), {**found, "ext": extension}, subtitle=True)
             except failures as error:
-                print(f"subtitles in {language}: {error}"[:500], file=sys.stderr)
+                _note(f"subtitles in {language}: {error}"[:500])
                 continue
             yield _side_file(path, "SUBTITLES", _SUBTITLE_TYPES[extension], language, automatic)
         picture = self._info.get("thumbnail")
@@ -281,7 +286,7 @@ class Job:
                     content = answer.read(_SIDE_FILE_BYTES)
                 path.write_bytes(content)
             except failures as error:
-                print(f"thumbnail: {error}"[:500], file=sys.stderr)
+                _note(f"thumbnail: {error}"[:500])
                 return
             kind = _picture_type(content)
             if kind:
@@ -339,7 +344,7 @@ class Job:
         ydl = self.ydl
         report["host"] = urlsplit(ydl.failed_url).hostname or ""
         if "any player response" in report["message"] and ydl.failed_status:
-            # YouTube's extractor makes a warning of each request that fails, and then says only this.
+            # YouTube's extractor makes a warning of each request that fails, and then says only this.  # noqa: E501
             report["http_status"] = ydl.failed_status
             report["message"] += f"\nHTTP Error {ydl.failed_status}"
         fields = {name.lower(): value for name, value in ydl.failed_fields.items()}
@@ -469,7 +474,7 @@ def _language(wanted: str, languages: Mapping[str, Any]) -> str:
         lambda key: key.startswith(f"{lower}-"),
     ):
         for key in languages:
-            if match(str(key).lower().replace("_", "-")) and re.fullmatch(r"[\w-]{1,40}", str(key)):
+            if match(str(key).lower().replace("_", "-")) and re.fullmatch(r"[\w-]{1,40}", str(key)):  # type: ignore[no-untyped-call]
                 return str(key)
     return ""
 
@@ -603,7 +608,7 @@ def main() -> None:
     request = Request(**json.loads(line))
     os.chdir(request.cache)
     os.environ.update(HOME=request.cache, TMPDIR=request.cache, DENO_DIR=request.cache)
-    job = None
+    job: Job | None = None
     try:
         _trust(request)
         job = Job(request)

@@ -75,8 +75,7 @@ def _named(part: Mapping[str, Any]) -> str:
     words = []
     if part.get("height"):
         words.append(f"{part['height']}p")
-    for kind in ("vcodec", "acodec"):
-        if part.get(kind) not in _ABSENT:
-            words.append(str(part[kind]).partition(".")[0])
+    codecs = (part.get("vcodec"), part.get("acodec"))
+    words += [str(codec).partition(".")[0] for codec in codecs if codec not in _ABSENT]
     words.append(f"in {part['ext']}" if part.get("ext") else "as it comes")
     return " ".join(words)[:200]
