@@ -9,23 +9,24 @@ import signal
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from ingot_server.api.existence import Existence
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.ingest import IngestService
 from ingot_server.api.job import JobService
 from ingot_server.api.media import MediaService
 from ingot_server.api.server import ApiServer
-from ingot_server.config import Settings
 from ingot_server.api.source import SourceService
+from ingot_server.config import Settings
 from ingot_server.connections import connect
-from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.care import SourceCare
+from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,8 +45,8 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
     Raises SettingError when one cannot be had, and Failure when Redis or S3 cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
-        connections = connect(settings)
         sources = read_source_settings(settings, [source.name for source in SOURCES])
+        connections = connect(settings)
         stack.push_async_callback(connections.aclose)
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)
@@ -59,14 +60,16 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(feed.close)
         queue = Queue(celery_app(settings))
         stack.push_async_callback(queue.close)
+        existence = Existence(catalog, connections, settings)
+        stack.push_async_callback(existence.close)
         services = (
-            IngestService(catalog, records, queue, settings),
+            IngestService(catalog, records, queue, blobs, settings, existence=existence),
             MediaService(catalog, blobs),
             JobService(records, feed, settings),
+            SourceService(SourceCare(connections, sources, settings), sources, settings),
         )
         server = ApiServer(services, feed, settings, reuse_port=reuse_port)
         gateway = Gateway(services, settings, reuse_port=reuse_port)
-            SourceService(SourceCare(connections, sources, settings), sources, settings),
 
         async def stop() -> None:
             # At once: they share the time that running calls have.

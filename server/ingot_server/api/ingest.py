@@ -13,21 +13,27 @@ from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.api.caller import Caller, Service
+from ingot_server.api.existence import Existence
+from ingot_server.api.internal import check_adoptable, named_media
 from ingot_server.api.naming import Named, resolve
 from ingot_server.api.status import invalid
+from ingot_server.api.upload import Uploading
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
+from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
+from ingot_server.library.uploads import Uploads
+from ingot_server.sources.source import Way
 
 # The largest google.protobuf.Duration.
 _LONGEST_SECONDS: Final = 315_576_000_000
 
 
-class IngestService(Service):
+class IngestService(Uploading, Service):
     """Answers from what is stored, else with the one job that fetches it.
 
     A race cannot start a second download. Of calls at the same time, `Records.create` lets one make
@@ -38,31 +44,58 @@ class IngestService(Service):
     descriptor = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"]
 
     def __init__(
-        self, catalog: Catalog, records: Records, queue: Queue, settings: Settings
+        self,
+        catalog: Catalog,
+        records: Records,
+        queue: Queue,
+        blobs: Blobs,
+        settings: Settings,
+        *,
+        existence: Existence | None = None,
     ) -> None:
+        """Without `existence` a job is made for whatever is not stored."""
+        self._existence = existence
         self._catalog = catalog
+        self._blobs = blobs
+        self._uploads = Uploads(blobs, settings)
         self._records = records
         self._queue = queue
         self._settings = settings
         self._admitting: set[asyncio.Task[Job]] = set()
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
-        named = resolve(request.url, request.selection)
-        check_host(
-            urlsplit(named.identity.url).hostname or "",
-            allow_loopback=self._settings.egress_allow_loopback,
+        named = named_media(
+            resolve(request.url, request.selection, playlist=request.options.playlist),
+            self._blobs.bucket,
         )
+        is_object = named.source.way is Way.OBJECT
+        if not is_object:
+            check_host(
+                urlsplit(named.identity.url).hostname or "",
+                allow_loopback=self._settings.egress_allow_loopback,
+            )
         job = _job(request, named)
         if request.validate_only:
             return IngestResponse(job=job)
         if (earlier := await self._earlier(request)) is not None:
             return IngestResponse(job=earlier)
-        stored = await self._catalog.get(named.media_id)
-        if stored is not None and not (named.source.mutable and _older(age(stored), request)):
-            _end_with(job, stored)
-            job = (await self._create(job, request))[0]
+        mutable = named.source.mutable
+        media_id, stored = await self._catalog.find(named.media_id)
+        if media_id != named.media_id:
+            # An extraction found a better identity: that one is stored, made and waited for.
+            named, mutable = named._replace(media_id=media_id), False
+            job.media.id = media_id
+        if is_object:
+            stored = stored if await check_adoptable(named, stored, self._blobs) else None
+            is_fresh = stored is not None
         else:
-            await self._refuse_absent(named.media_id, request)
+            is_fresh = stored is not None and not (mutable and _older(age(stored), request))
+        if stored is not None and is_fresh:
+            job = await self._end_cached(job, stored, request)
+        elif is_object:
+            job = await self._admit(job, request)
+        else:
+            await self._refuse_absent(named, request)
             job = await self._admit(job, request)
         return IngestResponse(job=job)
 
@@ -79,13 +112,26 @@ class IngestService(Service):
             job, request_id=request.request_id, fingerprint=_fingerprint(request)
         )
 
-    async def _refuse_absent(self, media_id: str, request: IngestRequest) -> None:
-        """Raises the failure that the source lately gave for this media, if the caller takes it."""
-        absence = await self._catalog.absence(media_id)
+    async def _end_cached(
+        self, job: Job, stored: Media, request: IngestRequest | None = None
+    ) -> Job:
+        """A job that has ended with what is stored."""
+        _end_with(job, stored)
+        return (await self._create(job, request or IngestRequest()))[0]
+
+    async def _refuse_absent(self, named: Named, request: IngestRequest) -> None:
+        """Raises the failure that the source lately gave for this media, if the caller takes it.
+
+        Else the one that it gives now, where that is soon known.
+        """
+        absence = await self._catalog.absence(named.media_id)
         if absence is not None:
             failure, known_for = absence
             if not _older(known_for, request):
                 raise failure
+        if self._existence is not None:
+            max_age = request.max_age.ToTimedelta() if request.HasField("max_age") else None
+            await self._existence.require(named, max_age)
 
     async def _admit(self, job: Job, request: IngestRequest) -> Job:
         """Makes the job and hands it to the workers, also when its first caller hangs up midway."""
