@@ -24,21 +24,31 @@ from ingot_server.config import Settings
 from ingot_server.connections import connect
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
+from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.queue import TASK_NAME, Queue, celery_app
 from ingot_server.jobs.records import LeaseLost, Records
+from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.uploads import Uploads
+from ingot_server.pipeline.extractor import Extractor
+from ingot_server.pipeline.following import Following
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.scratch import Scratch
+from ingot_server.source_settings import read_source_settings
+from ingot_server.sources import SOURCES
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 100
+UPLOAD_SWEEP_SECONDS: Final = 300.0
+# A string that expires: a worker has looked for abandoned uploads lately.
+UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
 
 
 class Worker:
@@ -55,10 +65,24 @@ class Worker:
         self._egress = EgressProxy(settings)
         self._scratch = Scratch(settings)
         self._prober = Prober(settings)
-        self._pipeline = Pipeline(
-            self._catalog, self._blobs, self._egress, self._scratch, self._prober, settings
-        )
+        self._extractor = Extractor(settings)
         self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
+        self._pipeline = Pipeline(
+            catalog=self._catalog,
+            blobs=self._blobs,
+            egress=self._egress,
+            scratch=self._scratch,
+            prober=self._prober,
+            extractor=self._extractor,
+            care=SourceCare(
+                self._redis,
+                read_source_settings(settings, [source.name for source in SOURCES]),
+                settings,
+            ),
+            playlists=self._playlists,
+            following=Following(self._records, self._feed, self.run),
+            settings=settings,
+        )
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -69,14 +93,20 @@ class Worker:
         await self._scratch.start()
         await self._egress.start()
         await self._prober.start()
+        await self._extractor.start()
         self._sweeper = asyncio.create_task(self._sweep())
+        self._upload_sweeper = asyncio.create_task(self._sweep_uploads())
 
     async def stop(self) -> None:
         """Gives running jobs back to the queue and closes everything."""
         self._sweeper.cancel()
+        self._upload_sweeper.cancel()
         for task in self._running:
             task.cancel()
-        await asyncio.gather(self._sweeper, *self._running, return_exceptions=True)
+        await asyncio.gather(
+            self._sweeper, self._upload_sweeper, *self._running, return_exceptions=True
+        )
+        await self._extractor.close()
         await self._prober.close()
         await self._egress.close()
         await self._scratch.close()
@@ -160,6 +190,21 @@ class Worker:
                         await self._queue.send(job.id)
             except Failure as failure:
                 logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
+
+    async def _sweep_uploads(self) -> None:
+        """Removes abandoned uploads: one worker looks, a few times within their time to live."""
+        interval = min(UPLOAD_SWEEP_SECONDS, self._settings.upload_ttl.total_seconds() / 2)
+        while True:
+            try:
+                with unavailable():
+                    is_turn = await self._redis.set(
+                        UPLOAD_SWEEP_KEY, b"", nx=True, px=max(1, int(interval * 900))
+                    )
+                if is_turn:
+                    await Uploads(self._blobs, self._settings).sweep()
+            except Failure as failure:
+                logger.warning("uploads: %s: %s", reason_name(failure.reason), failure.message)
+            await asyncio.sleep(interval)
 
 
 def _succeeded(media: Media, cached: bool) -> Callable[[Job], None]:

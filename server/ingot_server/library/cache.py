@@ -3,6 +3,7 @@
     ingot:media:<id>     the manifest as a serialized Media, etag included; lives for manifest_ttl.
                          Or a mark, 0xFF and random bytes: this manifest is being replaced or
                          deleted, ask the bucket. Lives for MARK_SECONDS.
+    ingot:alias:<id>     the id of the media that this id is an alias of; lives for manifest_ttl
     ingot:absent:<id>    why the source has no such media: a serialized google.rpc.Status whose last
                          detail is the google.protobuf.Timestamp of when it said so
 
@@ -50,6 +51,7 @@ _CONNECTIONS: Final = 32
 
 _MEDIA: Final = "ingot:media:"
 _ABSENT: Final = "ingot:absent:"
+_ALIAS: Final = "ingot:alias:"
 _MARK: Final = b"\xff"
 # KEYS: the media's key. ARGV: own mark, value, its milliseconds, a mark's seconds.
 _SETTLE: Final = """
@@ -140,6 +142,17 @@ class Cache:
                 self._redis.eval(_SETTLE, 1, key, mark, value, lifetime, str(MARK_SECONDS)),
             )
         )
+
+    async def alias(self, asked_id: str) -> str | None:
+        """The id of the media that `asked_id` is known to be an alias of."""
+        value = await self._ask(lambda: self._redis.get(_ALIAS + asked_id))
+        return value.decode() if isinstance(value, bytes) else None
+
+    async def keep_alias(self, asked_id: str, media_id: str) -> None:
+        await self._ask(lambda: self._redis.set(_ALIAS + asked_id, media_id, px=self._lifetime))
+
+    async def forget_alias(self, asked_id: str) -> None:
+        await self._ask(lambda: self._redis.delete(_ALIAS + asked_id))
 
     async def remember_absence(self, media_id: str, failure: Failure) -> None:
         """Keeps a failure for as long as its reason holds, which for many is not at all."""

@@ -5,7 +5,7 @@
 A media exists from the PUT of its manifest to the removal of it. A manifest is written only where
 there is none, or over the version that was read: of two writers the bucket refuses the second.
 Blobs are stored before it and removed after it, so that no reader follows it to nothing. The cache
-(cache.py) only saves the way to the bucket.
+(cache.py) only saves the way to the bucket. An id may be an alias of another one (aliases.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.library.aliases import Aliases
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
@@ -46,6 +47,7 @@ class Catalog:
     def __init__(self, blobs: Blobs, redis: Redis, settings: Settings) -> None:
         self._blobs = blobs
         self._cache = Cache(redis, settings)
+        self._aliases = Aliases(blobs, self._cache)
         self._reading = asyncio.Semaphore(_READERS)
         self._running: dict[str, asyncio.Task[Media | None]] = {}
         self._waiting: dict[str, asyncio.Task[Media | None]] = {}
@@ -82,6 +84,39 @@ class Catalog:
             reading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             self._waiting[media_id] = reading
         return await asyncio.shield(reading)
+
+    async def find(self, media_id: str) -> tuple[str, Media | None]:
+        """The media that an id names, by itself or as an alias, and the id it goes by.
+
+        Where there is no such media, None and the id that it would go by.
+        """
+        if not is_media_id(media_id):
+            return media_id, None
+        target = self._aliases.held(media_id)
+        if target is None:
+            media = await self.get(media_id)
+            if media is not None:
+                return media_id, media
+            target = await self._aliases.get(media_id)
+            if target is None:
+                return media_id, None
+        return target, await self.get(target)
+
+    def held_alias(self, media_id: str) -> str | None:
+        """What `alias_of` answers if this process knows it; no I/O. None says nothing."""
+        return self._aliases.held(media_id)
+
+    async def alias_of(self, media_id: str) -> str | None:
+        """The id of the media that this id is an alias of; None when it is none."""
+        return await self._aliases.get(media_id)
+
+    async def put_alias(self, media_id: str, target_id: str, *, source_key: str) -> None:
+        """Makes an id an alias of the media `target_id`, of which `source_key` is the identity."""
+        await self._aliases.put(media_id, target_id, source_key)
+
+    async def remove_alias(self, media_id: str) -> None:
+        """Makes an id stand for itself again."""
+        await self._aliases.remove(media_id)
 
     async def _turn(self, media_id: str, before: asyncio.Task[Media | None] | None) -> Media | None:
         if before is not None:
@@ -170,7 +205,10 @@ class Catalog:
         await self._blobs.remove(key)
         await self._cache.mark(media_id)
         try:
-            for name in _files(_parsed(media_id, *found), self._blobs.url(f"{FOLDER}{media_id}/")):
+            folder = self._blobs.url(f"{FOLDER}{media_id}/")
+            for name in files_of(_parsed(media_id, *found)):
+                if not name.startswith(folder):
+                    continue  # adopted where it lay, and not ours to remove
                 await self._blobs.remove(self._blobs.key(name))
         except Failure as failure:
             logger.warning("files of the deleted media %s were left: %s", media_id, failure)
@@ -254,9 +292,10 @@ def _parsed(media_id: str, content: bytes, etag: str) -> Media:
     return media
 
 
-def _files(media: Media, folder: str) -> set[str]:
-    """The files of a media: nothing outside its own folder."""
+def files_of(media: Media) -> set[str]:
+    """The internal addresses of all files of a media."""
     urls = {media.blob.url}
     urls.update(stream.url for stream in media.video)
     urls.update(stream.url for stream in media.audio)
-    return {url for url in urls if url.startswith(folder)}
+    urls.update(file.url for file in media.side_files)
+    return urls - {""}

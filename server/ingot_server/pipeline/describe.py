@@ -14,8 +14,12 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.errors import Failure
 from ingot_server.library.outgoing import StoredBlob
 from ingot_server.pipeline.download import Downloaded
+from ingot_server.pipeline.extractor import Resolved
 from ingot_server.sources.source import Identity
 
+# How much a file may last longer or shorter than its source announced.
+_TOLERANCE_SECONDS: Final = 2.0
+_TOLERANCE: Final = 0.02
 _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -40,6 +44,19 @@ def check_selection(media: Media, selection: Selection) -> None:
                 f"The only video there is {height} pixels high, more than the "
                 f"{selection.max_height} asked for; ingest it without max_height.",
             )
+
+
+def check_duration(media: Media, announced_seconds: float | None) -> None:
+    """Raises Failure TRUNCATED when a file lasts not as long as its source announced."""
+    if announced_seconds is None:
+        return
+    seconds = media.duration.ToTimedelta().total_seconds()
+    tolerance = max(_TOLERANCE_SECONDS, _TOLERANCE * announced_seconds)
+    if abs(seconds - announced_seconds) > tolerance:
+        raise Failure(
+            reason_pb2.REASON_TRUNCATED,
+            f"The source announced {announced_seconds:g} s, and what came lasts {seconds:g} s.",
+        )
 
 
 def check_stored(stored: StoredBlob, downloaded: Downloaded) -> None:
@@ -75,3 +92,20 @@ def describe(
     media.freshness.http_etag = downloaded.http_etag
     media.freshness.http_last_modified = downloaded.http_last_modified
     media.freshness.validate_time.FromDatetime(now)
+
+
+def describe_extracted(media: Media, found: Resolved) -> None:
+    """Adds what the source says about a media that was extracted."""
+    media.title = found.title or media.title
+    media.description = found.description
+    media.tags.extend(found.tags)
+    media.uploader = found.uploader
+    if found.publish_time is not None:
+        media.publish_time.FromDatetime(found.publish_time)
+    media.thumbnail_url = found.thumbnail_url
+    if found.page_url:
+        media.source.page_url = found.page_url
+    if found.chapters:
+        del media.chapters[:]
+        media.chapters.extend(found.chapters)
+    media.extraction.CopyFrom(found.extraction)

@@ -1,44 +1,54 @@
 """One URL in, one media out: the sequence of an ingest.
 
-    resolve -> download into scratch, parts going up to S3 meanwhile -> probe -> commit
+    pick -> catalog -> turn at the source -> the source's way -> probe -> commit
 
-Until the commit nothing of the media can be seen; whatever ends the sequence before it takes the
-scratch file, the blob and the unfinished upload away again.
+    FETCH           the URL is the file; a page or a manifest goes the way EXTRACT
+    EXTRACT         yt-dlp finds the files (extract.py); a list becomes jobs (playlist.py)
+    TELEGRAM_FILE   Telegram says where the file is (telegram.py)
+    OBJECT          the file lies in the bucket already (object.py)
+
+A file that is fetched goes up to S3 part by part while it still comes down. Until the commit
+nothing of the media can be seen; whatever ends the sequence before it takes the scratch files, the
+blob and the unfinished upload away again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
 from urllib.parse import urlsplit
 
-from ingot.v1 import job_pb2
+from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
+from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
+from ingot_server.pipeline import telegram
+from ingot_server.pipeline.answer import PageAnswer
+from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
+from ingot_server.pipeline.extract import extract
+from ingot_server.pipeline.extractor import Extractor
+from ingot_server.pipeline.following import Following
+from ingot_server.pipeline.object import ingest_object
+from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.upload import Upload
+from ingot_server.pipeline.work import Elsewhere, Ingested, Work
 from ingot_server.sources import pick
-from ingot_server.sources.source import Identity
-
-logger = logging.getLogger(__name__)
-
-REPORT_SECONDS: Final = 0.25
+from ingot_server.sources.source import Way
 
 
 @dataclass(slots=True)
@@ -50,122 +60,174 @@ class Pipeline:
     egress: EgressProxy
     scratch: Scratch
     prober: Prober
+    extractor: Extractor
+    care: SourceCare
+    playlists: Playlists
+    following: Following
     settings: Settings
-    _turns: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    _hosts: dict[str, asyncio.Semaphore] = field(default_factory=dict)
 
-    async def ingest(self, job: Job, lease: Lease) -> tuple[Media, bool]:
+    async def ingest(self, job: Job, lease: Lease) -> Ingested | None:
         """Brings `job.url` into the store; answers with the media and whether it was there before.
 
-        Raises Failure with the reason why not. Safe to repeat: the media's name is always the same.
+        None: the job has children now and waits for them without its lease. Raises Failure with the
+        reason why not. Safe to repeat: the media's name is always the same.
         """
-        source, identity = pick(job.url)
-        await lease.update(_entering(job_pb2.JOB_STAGE_RESOLVING))
-        stored = await self.catalog.get(job.media.id)
-        if stored is not None and not (source.mutable and _older(stored, job)):
-            return stored, True
-        try:
-            media = await self._fetch(job, identity, stored, lease)
-        except Failure as failure:
-            await self.catalog.remember_absence(job.media.id, failure)
-            raise
-        await self.catalog.forget_absence(job.media.id)
-        return media, stored is not None and media.blob.url == stored.blob.url
+        source, identity = pick(job.url, playlist=job.options.playlist)
+        if source.way is Way.OBJECT:
+            return await ingest_object(self, job, lease)
+        await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
+        while True:
+            work = Work(lease, source, identity, await self.catalog.get(lease.job.media.id))
+            if work.stored is not None and not (work.mutable and _older(work.stored, job)):
+                return work.stored, True
+            try:
+                async with self._turn(work):
+                    outcome = await self._bring(work)
+            except Failure as failure:
+                if not failure.deferred:
+                    await self.catalog.remember_absence(lease.job.media.id, failure)
+                raise
+            if not isinstance(outcome, Elsewhere):
+                break
+            # Outside of the turn: the job that is followed may wait for it.
+            media = await self.following.result(outcome.job_id)
+            if media is not None:
+                return media, True
+        if outcome is not None:
+            await self.catalog.forget_absence(lease.job.media.id)
+        return outcome
 
-    async def _fetch(
-        self, job: Job, identity: Identity, stored: Media | None, lease: Lease
-    ) -> Media:
-        host = urlsplit(identity.url).hostname or ""
-        turn = self._turns.setdefault(host, asyncio.Semaphore(self.settings.jobs_per_host))
-        key = f"media/{job.media.id}/{job.id}-{job.attempt}{extension(identity.url)}"
+    @contextlib.asynccontextmanager
+    async def _turn(self, work: Work) -> AsyncIterator[None]:
+        """Waits until the source, or a host of the open web, bears one more job.
+
+        The open web is no one source: a site that refuses us says nothing about the others.
+        """
+        if not work.source.mutable:
+            async with self.care.turn(work.source.name, work.job.id):
+                yield
+            return
+        host = urlsplit(work.identity.url).hostname or ""
+        async with self._hosts.setdefault(host, asyncio.Semaphore(self.settings.jobs_per_host)):
+            yield
+
+    async def _bring(self, work: Work) -> Ingested | Elsewhere | None:
+        match work.source.way:
+            case Way.EXTRACT:
+                return await extract(self, work)
+            case Way.TELEGRAM_FILE:
+                return await self._receive(work)
+            case _:
+                try:
+                    return await self._fetch(work)
+                except PageAnswer as page:
+                    return await self._read_page(work, page)
+
+    async def _read_page(self, work: Work, page: PageAnswer) -> Ingested | Elsewhere | None:
+        try:
+            return await extract(self, work)
+        except Failure as failure:
+            if failure.reason not in {
+                reason_pb2.REASON_UNSUPPORTED_URL,
+                reason_pb2.REASON_NOT_MEDIA,
+            }:
+                raise
+            if page.reason != reason_pb2.REASON_NOT_MEDIA:
+                raise page from failure
+            host = urlsplit(work.identity.url).hostname or ""
+            raise Failure(
+                reason_pb2.REASON_NOT_MEDIA,
+                f"{host} sends a page, and no audio or video was found in it. "
+                "Use the URL of the media file itself.",
+                metadata=page.metadata,
+            ) from failure
+
+    async def _fetch(self, work: Work) -> Ingested:
+        """The URL is the file."""
         meter = Meter()
+        key = _key(work.job, extension(work.identity.url))
         async with (
-            turn,
-            self.scratch.open(job.id, job.attempt) as file,
-            _reporting(lease, meter),
+            self.scratch.open(work.job.id, work.job.attempt) as file,
+            reporting(work.lease, meter),
             Upload(self.blobs, key, file) as upload,
         ):
-            await lease.update(_entering(job_pb2.JOB_STAGE_DOWNLOADING))
-            downloaded = await upload.alongside(
-                self._download(job.id, identity.url, file, stored, meter)
-            )
+            await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            downloaded = await upload.alongside(self._download(work, file, meter))
             if downloaded is None:
-                assert stored is not None
-                return await self._confirm(stored, lease)
-            await lease.update(_entering(job_pb2.JOB_STAGE_PROBING))
-            media = await upload.alongside(self.prober.probe(file.path))
-            check_selection(media, job.selection)
-            await lease.update(_entering(job_pb2.JOB_STAGE_STORING))
-            check_stored(await upload.finish(), downloaded)
-            describe(media, job, identity, downloaded, blob_url=self.blobs.url(key))
-            await lease.update(_entering(job_pb2.JOB_STAGE_COMMITTING))
-            return await self._commit(media, stored, upload, superseding=job.attempt > 1)
+                return await self._confirm(work)
+            media = await self._probe(work, file, upload, downloaded)
+            return await self._commit(work, media, upload)
 
-    async def _download(
-        self, job_id: str, url: str, file: ScratchFile, stored: Media | None, meter: Meter
-    ) -> Downloaded | None:
-        egress = self.egress.issue(job_id)
+    async def _receive(self, work: Work) -> Ingested:
+        """Telegram has the file."""
+        meter = Meter()
+        async with (
+            self.scratch.open(work.job.id, work.job.attempt) as file,
+            reporting(work.lease, meter),
+            Upload(self.blobs, _key(work.job, ""), file) as upload,
+        ):
+            await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            received = await upload.alongside(
+                telegram.receive(
+                    work.identity,
+                    file,
+                    egress=self.egress,
+                    holder=work.job.id,
+                    settings=self.settings,
+                    progress=meter.advance,
+                )
+            )
+            media = await self._probe(work, file, upload, received.downloaded)
+            received.describe(media)
+            media.ClearField("freshness")
+            return await self._commit(work, media, upload)
+
+    async def _download(self, work: Work, file: ScratchFile, meter: Meter) -> Downloaded | None:
+        egress = self.egress.issue(work.job.id, upstream=self.care.proxy_for(work.source.name))
         try:
             return await download(
-                url,
+                work.identity.url,
                 file,
                 proxy_url=egress.proxy_url,
                 settings=self.settings,
-                freshness=stored.freshness if stored is not None else None,
+                freshness=work.stored.freshness if work.stored is not None else None,
                 progress=meter.advance,
             )
         finally:
             egress.revoke()
 
-    async def _confirm(self, stored: Media, lease: Lease) -> Media:
-        """Writes down that the source still has what is stored."""
-        confirmed = Media()
-        confirmed.CopyFrom(stored)
-        confirmed.freshness.validate_time.FromDatetime(datetime.now(UTC))
-        await lease.update(_entering(job_pb2.JOB_STAGE_COMMITTING))
-        return await self.catalog.commit(confirmed, replacing=stored.etag)
-
-    async def _commit(
-        self, media: Media, stored: Media | None, upload: Upload, *, superseding: bool
+    async def _probe(
+        self, work: Work, file: ScratchFile, upload: Upload, downloaded: Downloaded
     ) -> Media:
-        """Writes the manifest; answers with the one that stands, which may be another's."""
-        replacing = ""
-        if stored is not None:
-            media.create_time.CopyFrom(stored.create_time)
-            replacing = stored.etag
-        upload.keep()
-        committing = asyncio.create_task(self.catalog.commit(media, replacing=replacing))
-        try:
-            winner = await asyncio.shield(committing)
-        except (asyncio.CancelledError, Failure):
-            # The manifest may be there all the same: only the bucket tells whose blob it names.
-            await asyncio.wait([committing])
-            standing = await self.catalog.get(media.id)
-            if standing is None or standing.blob.url != media.blob.url:
-                await upload.discard()
-            raise
-        if winner.blob.url != media.blob.url:
-            await upload.discard()
-        elif superseding or stored is not None:
-            await self._remove_superseded(winner)
-        return winner
+        """Looks into the file while the last parts go up; answers with the media, complete."""
+        await work.lease.update(entering(job_pb2.JOB_STAGE_PROBING))
+        media = await upload.alongside(self.prober.probe(file.path))
+        check_selection(media, work.job.selection)
+        await work.lease.update(entering(job_pb2.JOB_STAGE_STORING))
+        check_stored(await upload.finish(), downloaded)
+        blob_url = self.blobs.url(upload.key)
+        describe(media, work.job, work.identity, downloaded, blob_url=blob_url)
+        return media
 
-    async def _remove_superseded(self, media: Media) -> None:
-        """Removes what lost attempts and the version before left: none can be committed now."""
-        folder = f"media/{media.id}/"
-        try:
-            await self.blobs.remove_tree(
-                folder, keep=(self.blobs.key(media.blob.url), folder + "media.json")
-            )
-            await self.blobs.abort_uploads(folder)
-        except Failure as failure:
-            logger.warning("left in the bucket: %s: %s", folder, failure.message)
+    async def _commit(self, work: Work, media: Media, upload: Upload) -> Ingested:
+        await work.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        superseding = work.job.attempt > 1
+        return await commit(self, media, work.stored, upload, superseding=superseding), False
+
+    async def _confirm(self, work: Work) -> Ingested:
+        """Writes down that the source still has what is stored."""
+        assert work.stored is not None
+        confirmed = Media()
+        confirmed.CopyFrom(work.stored)
+        confirmed.freshness.validate_time.FromDatetime(datetime.now(UTC))
+        await work.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        media = await self.catalog.commit(confirmed, replacing=work.stored.etag)
+        return media, media.blob.url == work.stored.blob.url
 
 
-def _entering(stage: job_pb2.JobStage.ValueType) -> Callable[[Job], None]:
-    def mutate(job: Job) -> None:
-        job.stage = stage
-
-    return mutate
+def _key(job: Job, suffix: str) -> str:
+    return f"media/{job.media.id}/{job.id}-{job.attempt}{suffix}"
 
 
 def _older(media: Media, job: Job) -> bool:
@@ -173,23 +235,3 @@ def _older(media: Media, job: Job) -> bool:
     if not job.HasField("max_age"):
         return False
     return age(media) > job.max_age.ToTimedelta()
-
-
-@contextlib.asynccontextmanager
-async def _reporting(lease: Lease, meter: Meter) -> AsyncIterator[None]:
-    """Writes the meter's progress into the job while the body runs, and once more at its end."""
-
-    def mutate(job: Job) -> None:
-        job.progress.CopyFrom(meter.measure())
-
-    async def report() -> None:
-        while True:
-            await asyncio.sleep(REPORT_SECONDS)
-            await lease.update(mutate)
-
-    reporter = asyncio.create_task(report())
-    try:
-        yield
-    finally:
-        reporter.cancel()
-        await asyncio.wait([reporter])

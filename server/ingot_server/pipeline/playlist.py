@@ -158,10 +158,10 @@ class Playlists:
             allow_loopback=self._settings.egress_allow_loopback,
         )
         oldest = child.max_age.ToTimedelta() if child.HasField("max_age") else None
-        stored = await self._catalog.get(media.id)
-        if stored is not None and not (
-            source.mutable and oldest is not None and age(stored) > oldest
-        ):
+        asked_id = media.id
+        media.id, stored = await self._catalog.find(asked_id)
+        mutable = source.mutable and media.id == asked_id
+        if stored is not None and not (mutable and oldest is not None and age(stored) > oldest):
             child.state = job_pb2.JOB_STATE_SUCCEEDED
             child.cached = True
             media.CopyFrom(stored)

@@ -2,7 +2,8 @@
 
     <scratch_dir>/sweep.lock               flock held while a directory is made or swept
     <scratch_dir>/<pid>-<start>/lock       flock held by the process that owns the directory
-    <scratch_dir>/<pid>-<start>/<job id>-<attempt>
+    <scratch_dir>/<pid>-<start>/<job id>-<attempt>       a file
+    <scratch_dir>/<pid>-<start>/<job id>-<attempt>.d/    the files of an extraction
 
 A directory whose lock can be had belongs to nobody that lives, so whoever starts next removes it.
 The kernel drops a lock with its process, however that ends. A file goes when its context is left.
@@ -17,8 +18,9 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
@@ -72,6 +74,19 @@ class Scratch:
         if self._directory is None:
             raise RuntimeError("Scratch is not started.")
         return ScratchFile(self, self._directory / f"{job_id}-{attempt}")
+
+    @asynccontextmanager
+    async def folder(self, job_id: str, attempt: int) -> AsyncIterator[Path]:
+        """An empty directory for one attempt of a job, removed with all in it."""
+        if self._directory is None:
+            raise RuntimeError("Scratch is not started.")
+        path = self._directory / f"{job_id}-{attempt}.d"
+        path.mkdir(mode=0o700)
+        try:
+            yield path
+        finally:
+            self.forget(path)
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
     def expect(self, path: Path, size: int) -> None:
         """Promises `size` more bytes to the file at `path`.

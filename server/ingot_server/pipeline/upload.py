@@ -24,7 +24,7 @@ class Upload:
 
     def __init__(self, blobs: Blobs, key: str, file: ScratchFile) -> None:
         self._blobs = blobs
-        self._key = key
+        self.key = key
         self._file = file
         self._kept = False
         self._ended = False
@@ -47,7 +47,7 @@ class Upload:
         if self._kept:
             return
         if self._task.cancelled() or self._task.exception() is None:
-            await self._blobs.remove(self._key)
+            await self._blobs.remove(self.key)
 
     async def alongside(self, work: Coroutine[Any, Any, T]) -> T:
         """Does `work` while the upload goes on; ends it at once when the upload fails."""
@@ -72,16 +72,16 @@ class Upload:
 
     async def discard(self) -> None:
         """Removes the object: no manifest names it, nor will."""
-        await self._blobs.remove(self._key)
+        await self._blobs.remove(self.key)
 
     async def _run(self) -> StoredBlob:
-        content_type = mimetypes.guess_type(self._key)[0] or "application/octet-stream"
+        content_type = mimetypes.guess_type(self.key)[0] or "application/octet-stream"
         while True:
             self._follower = self._file.follow()
             try:
                 with self._follower as content:
                     return await self._blobs.upload(
-                        self._key, content, content_type=content_type, size_bytes=None
+                        self.key, content, content_type=content_type, size_bytes=None
                     )
             except Abandoned:
                 if self._ended:

@@ -1,0 +1,240 @@
+"""The way of pages and manifests: yt-dlp finds what is behind the URL.
+
+resolve -> a list? its entries become jobs
+        -> a better identity? stored already, or being made: that -> else the job moves to it
+-> fetch into a scratch folder -> probe -> the file and its side files to S3 -> commit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media, SideFile
+from ingot_server.errors import Failure
+from ingot_server.jobs.care import COOKIES_MAY_HELP
+from ingot_server.library.identity import media_id
+from ingot_server.library.outgoing import StoredBlob
+from ingot_server.pipeline.commit import commit, entering, reporting
+from ingot_server.pipeline.describe import (
+    check_duration,
+    check_selection,
+    check_stored,
+    describe,
+    describe_extracted,
+    extension,
+)
+from ingot_server.pipeline.download import Downloaded
+from ingot_server.pipeline.extractor import Entries, Fetched, Resolved, Session
+from ingot_server.pipeline.placement import Placement
+from ingot_server.pipeline.progress import Meter
+from ingot_server.pipeline.work import Elsewhere, Ingested, Work
+from ingot_server.sources import pick
+from ingot_server.sources.source import Identity
+from ingot_server.sources.web import extracted
+
+if TYPE_CHECKING:
+    from ingot_server.pipeline.ingest import Pipeline
+
+
+async def extract(pipeline: Pipeline, work: Work) -> Ingested | Elsewhere | None:
+    """Brings in what yt-dlp finds; None: a list, whose entries do it while the job waits.
+
+    The source's cookies are sent only when it says that it wants some.
+    """
+    cookies = pipeline.care.cookies_for(work.source.name)
+    try:
+        return await _extract(pipeline, work, "")
+    except Failure as failure:
+        if not cookies or failure.reason not in COOKIES_MAY_HELP:
+            raise
+    return await _extract(pipeline, work, cookies)
+
+
+async def _extract(pipeline: Pipeline, work: Work, cookies: str) -> Ingested | Elsewhere | None:
+    job = work.job
+    egress = pipeline.egress.issue(job.id, upstream=pipeline.care.proxy_for(work.source.name))
+    try:
+        async with pipeline.scratch.folder(job.id, job.attempt) as folder:
+            jar = folder / "cookies"
+            if cookies:
+                # yt-dlp writes to it, and the operator's file is his.
+                await asyncio.to_thread(shutil.copyfile, cookies, jar)
+            async with pipeline.extractor.session(
+                work.identity.url,
+                selection=job.selection,
+                options=job.options,
+                proxy_url=egress.proxy_url,
+                cookies_file=str(jar) if cookies else "",
+            ) as session:
+                found = await session.resolve()
+                if isinstance(found, Resolved):
+                    await work.lease.update(_extraction(found))
+                    identity = better_identity(work.identity, found)
+                    known = await _adopt(pipeline, work, identity)
+                    return known or await _bring(pipeline, work, identity, found, session, folder)
+    finally:
+        egress.revoke()
+    await _hand_out(pipeline, work, found)
+    return None
+
+
+async def _hand_out(pipeline: Pipeline, work: Work, entries: Entries) -> None:
+    """Makes a job for each entry of a list."""
+    await pipeline.playlists.ingest_entries(
+        entries.urls, work.job, work.lease, total=entries.total, title=entries.title
+    )
+
+
+def better_identity(asked: Identity, found: Resolved) -> Identity:
+    """What the media is called by the source that has it; `asked` where that is no better.
+
+    A source that Ingot knows by itself calls it as that would; any other as its extractor does.
+    """
+    named = extracted(found.extractor, found.extractor_id, found.page_url)
+    if named is None:
+        return asked
+    if (source := pick(asked.url)[0]) and not source.mutable:
+        return asked
+    try:
+        source, identity = pick(found.page_url)
+    except Failure:
+        return named
+    return named if source.mutable else identity
+
+
+async def _adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested | Elsewhere | None:
+    """Moves the job to the identity that was found, and makes the URL an alias of it.
+
+    None: go on with it. A media that is replaced keeps the identity it has.
+    """
+    target = media_id(identity.key, work.job.selection)
+    if target == work.job.media.id or work.stored is not None:
+        return None
+    active = ""
+    stored = await pipeline.catalog.get(target)
+    if stored is None:
+        moved = work.job.media.id != work.asked_id
+        active = await work.lease.adopt(_move(target, identity))
+        if active and moved:
+            # Whom others follow follows nobody, or jobs could follow each other in a circle.
+            raise Failure(
+                reason_pb2.REASON_SOURCE_FAILED,
+                "The page names another media than before. It is extracted anew.",
+            )
+        stored = await pipeline.catalog.get(target)
+    if target == work.asked_id:
+        await pipeline.catalog.remove_alias(work.asked_id)
+    else:
+        await pipeline.catalog.put_alias(work.asked_id, target, source_key=identity.key)
+    if stored is not None:
+        return stored, True
+    return Elsewhere(active) if active else None
+
+
+async def _bring(
+    pipeline: Pipeline,
+    work: Work,
+    identity: Identity,
+    found: Resolved,
+    session: Session,
+    folder: Path,
+) -> Ingested:
+    """Fetches, probes, stores and commits what was resolved."""
+    job, lease = work.job, work.lease
+    meter = Meter()
+    async with reporting(lease, meter), Placement(pipeline.blobs) as placement:
+        await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+        if found.size_bytes:
+            pipeline.scratch.expect(folder, found.size_bytes)
+        files = folder / "files"
+        files.mkdir()
+        fetched = await session.fetch(files, _progress(pipeline, meter))
+        await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
+        media = await pipeline.prober.probe(fetched.path)
+        check_selection(media, job.selection)
+        if not found.is_live:
+            check_duration(media, found.duration_seconds)
+        await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+        await _store(pipeline, work, identity, media, fetched, placement)
+        describe_extracted(media, found)
+        if not work.mutable:
+            media.ClearField("freshness")
+        await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        winner = await commit(pipeline, media, work.stored, placement, superseding=job.attempt > 1)
+        return winner, False
+
+
+async def _store(
+    pipeline: Pipeline,
+    work: Work,
+    identity: Identity,
+    media: Media,
+    fetched: Fetched,
+    placement: Placement,
+) -> None:
+    """Puts the file and its side files into the bucket, and their addresses into the media."""
+    job = work.job
+    stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
+    suffix = extension(fetched.path.name)
+    content_type = media.blob.content_type or "application/octet-stream"
+    placed = await placement.put(fetched.path, stem + suffix, content_type=content_type)
+    downloaded = Downloaded(
+        final_url=identity.url,
+        filename="",
+        content_type=content_type,
+        size_bytes=placed.file_bytes,
+        sha256=placed.sha256,
+        http_etag="",
+        http_last_modified="",
+    )
+    check_stored(StoredBlob(placed.size_bytes, ""), downloaded)
+    describe(media, job, identity, downloaded, blob_url=pipeline.blobs.url(placed.key))
+    for number, side in enumerate(fetched.side_files, 1):
+        suffix = extension(side.path.name)
+        kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
+        placed = await placement.put(
+            side.path, f"{stem}.{number}{suffix}", content_type=kind or "application/octet-stream"
+        )
+        media.side_files.append(
+            SideFile(
+                kind=side.kind,
+                url=pipeline.blobs.url(placed.key),
+                content_type=kind,
+                size_bytes=placed.size_bytes,
+                language=side.language,
+                automatic=side.automatic,
+            )
+        )
+
+
+def _extraction(found: Resolved) -> Callable[[Job], None]:
+    def mutate(job: Job) -> None:
+        job.extraction.CopyFrom(found.extraction)
+
+    return mutate
+
+
+def _move(target: str, identity: Identity) -> Callable[[Job], None]:
+    def mutate(job: Job) -> None:
+        job.media.id = target
+        job.media.url = identity.url
+        job.media.source.name = identity.source
+        job.media.source.key = identity.key
+        job.media.source.page_url = identity.page_url
+
+    return mutate
+
+
+def _progress(pipeline: Pipeline, meter: Meter) -> Callable[[int, int | None], None]:
+    def advance(done: int, total: int | None) -> None:
+        meter.advance(done, total)
+        pipeline.scratch.check()
+
+    return advance

@@ -1,0 +1,48 @@
+"""What a way of fetching is given, and what it answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.jobs.lease import Lease
+from ingot_server.library.identity import media_id
+from ingot_server.sources.source import Identity, Source
+
+Ingested = tuple[Media, bool]
+"""A media, and whether it was there before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The media is being made by another job."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One try to bring in what a job asks for."""
+
+    lease: Lease
+    source: Source
+    identity: Identity
+    """What the job's URL names."""
+    stored: Media | None
+    """What is to be replaced: a copy of a mutable URL that is too old."""
+
+    @property
+    def job(self) -> Job:
+        """As it stands; its media's id changes when a better identity is found."""
+        return self.lease.job
+
+    @property
+    def asked_id(self) -> str:
+        """The media id of the URL, which may turn out to be an alias."""
+        return media_id(self.identity.key, self.job.selection)
+
+    @property
+    def mutable(self) -> bool:
+        """Whether what is stored under the job's media id may be replaced one day."""
+        return self.source.mutable and self.job.media.id == self.asked_id

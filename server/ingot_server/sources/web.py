@@ -1,0 +1,45 @@
+"""The web: what yt-dlp finds behind a URL that is no file itself.
+
+    web:<normalised url>     an HLS or DASH manifest, known by its extension
+    <extractor>:<id>         what an extractor of yt-dlp calls a media, such as `vimeo:76979871`
+
+Which pages yt-dlp knows is not asked here: 1,750 extractors are no pure matter and change with each
+release. A page stays an `http` URL until its answer shows that it is a page. The extraction then
+tells its better identity.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from ingot_server.sources.http import normalise
+from ingot_server.sources.source import Identity, Way
+
+NAME: Final = "web"
+_MANIFEST: Final = re.compile(r".*\.(?:m3u8|mpd)", re.IGNORECASE | re.DOTALL)
+# Extractors whose ids are no identities: a file's name, or a counter within a page.
+_WITHOUT_IDENTITY: Final = frozenset({"", "generic", "html5mediaembed"})
+
+
+class WebSource:
+    """Takes manifests of HLS and DASH by their URL; what is behind one may change."""
+
+    name: Final = NAME
+    mutable: Final = True
+    way: Final = Way.EXTRACT
+
+    def identify(self, url: str) -> Identity | None:
+        normalised = normalise(url)
+        if normalised is None or not _MANIFEST.fullmatch(urlsplit(normalised).path):
+            return None
+        return Identity(self.name, f"{self.name}:{normalised}", normalised, normalised)
+
+
+def extracted(extractor: str, extractor_id: str, page_url: str) -> Identity | None:
+    """The identity that an extractor's name and id give a media; None when they give none."""
+    name = extractor.lower()
+    if name in _WITHOUT_IDENTITY or not extractor_id or not page_url:
+        return None
+    return Identity(NAME, f"{name}:{extractor_id}", page_url, page_url)

@@ -1,0 +1,191 @@
+"""A better identity: two URLs of one media are one media, whoever comes first.
+
+The site is a stand-in for a host of videos that yt-dlp knows: pages that lead to one of Telegram's
+posts are served by a real web server; the identity that an extraction gives is the catalog's matter
+here, and the worker's in the concurrent cases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from ingot.v1 import job_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media, Selection
+from ingot_server.config import Settings
+from ingot_server.connections import connect
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lease import hold
+from ingot_server.jobs.records import Records
+from ingot_server.jobs.transition import SlotTaken
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.identity import media_id
+from ingot_server.pipeline.following import Following
+
+ASKED = media_id("http:http://127.0.0.1/page", Selection())
+TARGET = media_id("vimeo:76979871", Selection())
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    async with connect(settings) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def blobs(settings: Settings) -> AsyncIterator[Blobs]:
+    opened = Blobs(settings)
+    await opened.prepare()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def catalog(blobs: Blobs, redis: Redis, settings: Settings) -> AsyncIterator[Catalog]:
+    opened = Catalog(blobs, redis, settings)
+    await opened.start()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    return Records(redis, settings)
+
+
+@pytest.fixture
+async def feed(redis: Redis, records: Records, settings: Settings) -> AsyncIterator[Feed]:
+    opened = Feed(redis, records, settings)
+    await opened.start()
+    yield opened
+    await opened.close()
+
+
+def new_media(blobs: Blobs) -> Media:
+    media = Media(id=TARGET, title="A Bell")
+    media.blob.url = blobs.url(f"media/{TARGET}/1.mp4")
+    media.duration.FromTimedelta(timedelta(seconds=1))
+    media.side_files.add(url=blobs.url(f"media/{TARGET}/1.1.vtt"))
+    return media
+
+
+async def test_an_alias_leads_to_its_media_and_outlives_redis(
+    catalog: Catalog, blobs: Blobs, redis: Redis, settings: Settings
+) -> None:
+    await catalog.commit(new_media(blobs))
+    await catalog.put_alias(ASKED, TARGET, source_key="vimeo:76979871")
+    await redis.flushall()
+    other = Catalog(blobs, redis, settings)
+
+    name, media = await other.find(ASKED)
+
+    assert name == TARGET
+    assert media is not None
+    assert media.title == "A Bell"
+    assert other.held_alias(ASKED) == TARGET
+    assert await redis.get(f"ingot:alias:{ASKED}") == TARGET.encode()
+    await other.close()
+
+
+async def test_an_alias_of_a_deleted_media_is_harmless(catalog: Catalog, blobs: Blobs) -> None:
+    await catalog.commit(new_media(blobs))
+    await catalog.put_alias(ASKED, TARGET, source_key="vimeo:76979871")
+
+    await catalog.delete(TARGET)
+
+    assert await catalog.find(ASKED) == (TARGET, None)
+    await catalog.remove_alias(ASKED)
+    assert await catalog.find(ASKED) == (ASKED, None)
+
+
+async def test_side_files_go_with_their_media(catalog: Catalog, blobs: Blobs) -> None:
+    key = f"media/{TARGET}/1.1.vtt"
+    await blobs.put(key, b"WEBVTT", content_type="text/vtt")
+    await catalog.commit(new_media(blobs))
+
+    await catalog.delete(TARGET)
+
+    assert await blobs.stat(key) is None
+
+
+def a_job(name: str) -> Job:
+    job = Job(kind=job_pb2.JOB_KIND_INGEST, url="http://127.0.0.1/page")
+    job.media.id = name
+    return job
+
+
+def to_target(job: Job) -> None:
+    job.media.id = TARGET
+
+
+async def claimed(records: Records, name: str) -> tuple[Job, str]:
+    job, created = await records.create(a_job(name))
+    assert created
+    taken = await records.claim(job.id)
+    assert taken is not None
+    return taken
+
+
+async def test_a_job_moves_to_the_better_identity(records: Records, feed: Feed) -> None:
+    job, token = await claimed(records, ASKED)
+
+    async with hold(records, feed, job, token) as lease:
+        assert await lease.adopt(to_target) == ""
+
+        moved, is_new = await records.create(a_job(TARGET))
+        assert (moved.id, is_new) == (job.id, False)
+        assert moved.media.id == TARGET
+        assert moved.revision == job.revision + 1
+        assert (await records.create(a_job(ASKED)))[1]
+        await lease.update(lambda job: setattr(job, "state", job_pb2.JOB_STATE_SUCCEEDED))
+
+    assert (await records.create(a_job(TARGET)))[1]
+
+
+async def test_a_slot_that_another_job_has_is_not_taken(records: Records) -> None:
+    first, _ = await claimed(records, TARGET)
+    second, token = await claimed(records, ASKED)
+    second.media.id = TARGET
+
+    with pytest.raises(SlotTaken) as taken:
+        await records.adopt(second, token)
+
+    assert taken.value.job_id == first.id
+    standing = await records.get(second.id)
+    assert standing is not None
+    assert standing.media.id == ASKED
+
+
+async def test_who_follows_a_queued_job_lends_it_the_slot(records: Records, feed: Feed) -> None:
+    job, _ = await records.create(a_job(TARGET))
+    ran = []
+
+    async def run(job_id: str) -> None:
+        taken = await records.claim(job_id)
+        if taken is not None:
+            ran.append(job_id)
+            taken[0].state = job_pb2.JOB_STATE_SUCCEEDED
+            await records.write(*taken)
+
+    async with asyncio.timeout(5):
+        media = await Following(records, feed, run).result(job.id)
+
+    assert ran == [job.id]
+    assert media is not None
+    assert media.id == TARGET
+
+
+async def test_following_a_cancelled_job_gives_nothing(records: Records, feed: Feed) -> None:
+    job, _ = await claimed(records, TARGET)
+    await records.cancel(job.id)
+
+    async def run(_: str) -> None:
+        raise AssertionError
+
+    assert await Following(records, feed, run).result(job.id) is None
