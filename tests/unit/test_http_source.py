@@ -161,7 +161,6 @@ OTHERS = (
     "javascript:alert(1)",
     "data:text/plain,hello",
     "rtmp://example.com/live",
-    "s3://bucket/key",
     "mailto:a@example.com",
     "httpx://example.com/",
 )
