@@ -33,7 +33,7 @@ def run(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def messages(output: str) -> list[dict[str, object]]:
+def messages(output: str) -> list[dict[str, dict[str, object]]]:
     decoder, found, rest = json.JSONDecoder(), [], output.strip()
     while rest:
         message, end = decoder.raw_decode(rest)
@@ -56,7 +56,7 @@ async def test_grpcurl_lists_describes_and_streams(
 
     assert {"ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaService"} <= {*services}
     assert "returns ( stream .ingot.v1.WatchJobResponse )" in described
-    assert [message["job"]["state"] for message in watched] == ["JOB_STATE_SUCCEEDED"]  # type: ignore[index]
+    assert [message["job"]["state"] for message in watched] == ["JOB_STATE_SUCCEEDED"]
 
 
 async def test_buf_curl_lists_and_streams(
@@ -72,4 +72,4 @@ async def test_buf_curl_lists_and_streams(
     watched = messages(run(*at, "-d", request, f"{server}/ingot.v1.JobService/WatchJob"))
 
     assert {"ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaService"} <= {*services}
-    assert [message["job"]["state"] for message in watched] == ["JOB_STATE_SUCCEEDED"]  # type: ignore[index]
+    assert [message["job"]["state"] for message in watched] == ["JOB_STATE_SUCCEEDED"]
