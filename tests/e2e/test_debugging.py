@@ -23,7 +23,7 @@ BUILT = Path(__file__).parents[2] / ".cache" / "bin" / "grpcurl"
 def grpcurl() -> str:
     found = shutil.which("grpcurl") or (str(BUILT) if BUILT.exists() else None)
     if found is None:
-        if os.environ.get("INGOT_TEST_REQUIRE_ALL"):
+        if os.environ.get("REQUIRE_ALL_SERVERS"):
             raise FileNotFoundError("grpcurl")
         pytest.skip(f"grpcurl is neither in the PATH nor at {BUILT}")
     return found
