@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -113,7 +115,10 @@ class Worker:
                     )
                 else:
                     await lease.update(_succeeded(media, cached=cached))
+                    logger.info("job %s stored %s", job_id, media.id)
                     return
+                name = reason_name(failure.reason)
+                logger.info("job %s, attempt %d: %s", job_id, job.attempt, name)
                 if failure.transient and job.attempt < self._settings.attempts:
                     retry_time = datetime.now(UTC) + self._backoff(job.attempt, failure)
                     await lease.release(retry_time=retry_time, error=failure.status())
@@ -184,7 +189,18 @@ def main(settings: Settings) -> None:
     def stop(**_: object) -> None:
         asyncio.run_coroutine_threadsafe(worker.stop(), loop)
 
+    def ready(**_: object) -> None:
+        logger.info("taking jobs, %d at once", settings.worker_slots)
+
+    def leave_logging(**_: object) -> None:
+        # Connected, this keeps Celery from setting the level of everybody's log.
+        logging.getLogger("celery").setLevel(logging.WARNING)
+
+    signals.setup_logging.connect(leave_logging)
+    signals.worker_ready.connect(ready)
     signals.worker_shutting_down.connect(stop)
+    # Celery warns root of messages that are code; ours are job ids in JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
     app.worker_main(
         [
             "--quiet",
@@ -194,6 +210,5 @@ def main(settings: Settings) -> None:
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",
-            "--loglevel=WARNING",
         ]
     )
