@@ -1,6 +1,11 @@
+import signal
+
 import pytest
 
 from tests.media import media
+
+# Whoever runs the tests in the background may ignore Ctrl-C, and programs started here would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

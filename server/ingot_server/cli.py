@@ -13,6 +13,8 @@ from pathlib import Path
 from ingot_server.config import PREFIX, SettingError, Settings
 from ingot_server.errors import Failure, reason_name
 
+logger = logging.getLogger(__name__)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; exits with 1 when it failed and 2 when it was used wrongly."""
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         environment = {**os.environ, **_flags(options)}
         settings = Settings.from_environment(environment)
+        for name in Settings.unknown(environment):
+            logger.warning("%s is no setting of Ingot; docs/settings.md lists all", name)
         if options.command == "up":
             _up(settings, Settings.given(environment))
         elif options.command == "serve":

@@ -161,31 +161,28 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Reads every setting that is there; the rest keep their defaults.
 
-        Raises SettingError for a value that cannot be used and for a name nobody knows.
+        Raises SettingError for a value that cannot be used.
         """
-        known = {PREFIX + item.name.upper(): item for item in dataclasses.fields(cls)}
-        values: dict[str, object] = {}
-        for name, text in environment.items():
-            if not name.startswith(PREFIX):
-                continue
-            if name not in known:
-                if name in _CLIENT_SETTINGS:
-                    continue
-                raise SettingError(
-                    f"{name} is no setting of Ingot; `ingot-server settings` lists all."
-                )
-            item = known[name]
-            values[item.name] = _parse(name, text, type(item.default))
+        values = {
+            item.name: _parse(name, environment[name], type(item.default))
+            for name, item in _by_variable().items()
+            if name in environment
+        }
         return cls(**values)  # type: ignore[arg-type]
+
+    @classmethod
+    def unknown(cls, environment: Mapping[str, str]) -> list[str]:
+        """Variables that look like settings and are none: misspelt, or somebody else's.
+
+        They are no error. Kubernetes makes `INGOT_PORT` and the like for a service named ingot.
+        """
+        known = _by_variable().keys() | _CLIENT_SETTINGS
+        return sorted(name for name in environment.keys() - known if name.startswith(PREFIX))
 
     @classmethod
     def given(cls, environment: Mapping[str, str]) -> frozenset[str]:
         """The names of the settings that `environment` sets."""
-        return frozenset(
-            item.name
-            for item in dataclasses.fields(cls)
-            if PREFIX + item.name.upper() in environment
-        )
+        return frozenset(item.name for name, item in _by_variable().items() if name in environment)
 
     def replace(self, **changes: object) -> Settings:
         """A copy with `changes` made."""
@@ -197,6 +194,10 @@ class Settings:
             PREFIX + item.name.upper(): _format(getattr(self, item.name))
             for item in dataclasses.fields(self)
         }
+
+
+def _by_variable() -> dict[str, dataclasses.Field[Any]]:
+    return {PREFIX + item.name.upper(): item for item in dataclasses.fields(Settings)}
 
 
 # Set for the command line of the client, which may run in the same environment.

@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -148,7 +150,10 @@ class Worker:
                     # None: its children make it, and it waits for them without this worker.
                     if ingested is not None:
                         await lease.update(_succeeded(*ingested))
+                        logger.info("job %s stored %s", job_id, lease.job.media.id)
                     return
+                name = reason_name(failure.reason)
+                logger.info("job %s, attempt %d: %s", job_id, job.attempt, name)
                 if failure.deferred:
                     await lease.release(
                         retry_time=datetime.now(UTC) + failure.retry_after,
@@ -248,7 +253,18 @@ def main(settings: Settings) -> None:
     def stop(**_: object) -> None:
         asyncio.run_coroutine_threadsafe(worker.stop(), loop)
 
+    def ready(**_: object) -> None:
+        logger.info("taking jobs, %d at once", settings.worker_slots)
+
+    def leave_logging(**_: object) -> None:
+        # Connected, this keeps Celery from setting the level of everybody's log.
+        logging.getLogger("celery").setLevel(logging.WARNING)
+
+    signals.setup_logging.connect(leave_logging)
+    signals.worker_ready.connect(ready)
     signals.worker_shutting_down.connect(stop)
+    # Celery warns root of messages that are code; ours are job ids in JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
     app.worker_main(
         [
             "--quiet",
@@ -258,6 +274,5 @@ def main(settings: Settings) -> None:
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",
-            "--loglevel=WARNING",
         ]
     )

@@ -148,6 +148,21 @@ async def test_a_killed_redis_comes_back_with_its_jobs(
             assert media.blob.size_bytes == len(clip)
 
 
+async def test_a_killed_s3_comes_back_and_the_job_is_tried_again(
+    tmp_path: Path, origin: Origin, clip: bytes
+) -> None:
+    url = origin.serve(PATH, Page(clip, rate=len(clip) / 2))
+    with installation(tmp_path, retry_backoff="2s") as running:
+        async with Client(running.grpc_address) as client:
+            job_id = await downloading(url, client)
+
+            os.kill(running.children("weed")[0], signal.SIGKILL)
+
+            media = await (await client.job(job_id))
+            await client.download(media.id, tmp_path / "copy.mp4")
+            assert (tmp_path / "copy.mp4").read_bytes() == clip
+
+
 async def test_a_full_disk_is_said_and_passes(tmp_path: Path, origin: Origin, clip: bytes) -> None:
     url = origin.serve(PATH, Page(clip))
     with installation(tmp_path / "data", scratch_reserve="100TiB") as running:

@@ -23,7 +23,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stores]:
         try:
             found = running.enter_context(stores(request.param))
         except ServerMissing as missing:
-            if os.environ.get("INGOT_TEST_REQUIRE_ALL"):
+            if os.environ.get("REQUIRE_ALL_SERVERS"):
                 raise
             pytest.skip(str(missing))
         yield found

@@ -286,6 +286,12 @@ async def test_a_new_url_becomes_a_queued_job(api: Api) -> None:
     assert (await api.jobs.GetJob(GetJobRequest(job_id=job.id))).job == job
 
 
+async def test_a_bots_file_is_taken_though_its_url_has_no_host(api: Api) -> None:
+    url = "telegram://video/BAACAgIAAxkBAAIBQ2Fd"
+    job = await api.submit(url, validate_only=True)
+    assert (job.url, job.media.source.name) == (url, "telegram")
+
+
 async def test_validate_only_has_no_effect(api: Api) -> None:
     job = await api.submit(validate_only=True, request_id="once", labels={"a": "b"})
     assert (job.id, job.state, job.url) == ("", job_pb2.JOB_STATE_UNSPECIFIED, URL)

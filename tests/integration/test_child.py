@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ingot_server.pipeline.child import Child, ChildError, Limits, ending
+from tests.installation import descendants
 
 LIMITS = Limits(memory_bytes=1 << 30, cpu=timedelta(seconds=10))
 ECHO = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
@@ -52,10 +53,10 @@ async def gone(*pids: int) -> None:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     before = descriptors()
+    servers = descendants(os.getpid())
     yield
     assert descriptors() == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert descendants(os.getpid()) == servers
 
 
 async def test_lines_of_json_go_both_ways() -> None:

@@ -88,7 +88,7 @@ def hls(directory: Path) -> dict[str, bytes]:
         ],
         check=True,
     )
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 def serve_hls(origin: Origin, directory: Path, *, at: str, content_type: str) -> str:

@@ -18,6 +18,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.pipeline.child import Child, Limits
 from ingot_server.pipeline.probe import MEMORY_BYTES, Prober
+from tests.installation import descendants
 from tests.media import SECONDS, media
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -389,12 +390,13 @@ async def test_cancelling_ends_the_child(prober: Prober) -> None:
 
 
 async def test_closing_leaves_no_child() -> None:
+    servers = descendants(os.getpid())
     prober = Prober(Settings())
     await prober.start()
     for _ in range(3):
         await prober.probe(media("tiny.mp4"))
     await prober.close()
-    assert Path("/proc/thread-self/children").read_text() == ""
+    assert descendants(os.getpid()) == servers
 
 
 def test_the_child_loads_nothing_of_the_server() -> None:

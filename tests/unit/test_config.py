@@ -60,9 +60,15 @@ def test_a_bad_value_is_named_with_what_it_should_be(name: str, text: str) -> No
     assert repr(text) in str(raised.value)
 
 
-def test_a_name_nobody_knows_is_refused() -> None:
-    with pytest.raises(SettingError, match="INGOT_REDIS_ULR"):
-        Settings.from_environment({"INGOT_REDIS_ULR": "redis://elsewhere"})
+def test_a_name_nobody_knows_is_told_and_harmless() -> None:
+    environment = {
+        "INGOT_REDIS_ULR": "redis://elsewhere",
+        "INGOT_PORT": "tcp://10.0.0.1:50051",
+        "INGOT_SERVER": "localhost:50051",
+        "INGOT_WORKERS": "1",
+    }
+    assert Settings.from_environment(environment) == Settings(workers=1)
+    assert Settings.unknown(environment) == ["INGOT_PORT", "INGOT_REDIS_ULR"]
 
 
 def test_a_child_reads_exactly_what_its_parent_has() -> None:

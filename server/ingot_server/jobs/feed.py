@@ -27,6 +27,7 @@ from redis.asyncio import Redis
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.pending import Pending
@@ -84,10 +85,7 @@ class Feed:
                 watcher.fail(shutting_down)
         for everything in self._everything:
             everything.pending.fail(shutting_down)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def watch(self, job_id: str, *, after_revision: int = 0) -> AsyncGenerator[Job, None]:
         """The job as it stands, then every later revision in order; ends after the last one.

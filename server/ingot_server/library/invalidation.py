@@ -21,6 +21,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from ingot_server.connections import end
+
 logger = logging.getLogger(__name__)
 
 CHANNEL: Final = "__redis__:invalidate"
@@ -59,8 +61,7 @@ class Invalidation:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
             self._task = None
 
     async def _run(self) -> None:
@@ -127,8 +128,7 @@ class Invalidation:
                 for key in message[2]:
                     self._changed(key.decode())
         finally:
-            pinging.cancel()
-            await asyncio.wait([pinging])
+            await end(pinging)
 
 
 async def _ask(connection: AbstractConnection, *command: str) -> Any:
