@@ -104,7 +104,7 @@ class Failure(Exception):
     goes into google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo when transient.
 
     Two words to the worker, which nobody else sees: `deferred`, the job has not begun and waits for
-    its turn, so this was no attempt; `final`, the job has waited long enough and is not tried again.
+    its turn, so this was no attempt; `final`, the job has waited long enough and fails now.
     """
 
     def __init__(
