@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 100
+CANCEL_AGAIN_SECONDS: Final = 1.0
 UPLOAD_SWEEP_SECONDS: Final = 300.0
 # A string that expires: a worker has looked for abandoned uploads lately.
 UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
@@ -101,13 +102,12 @@ class Worker:
 
     async def stop(self) -> None:
         """Gives running jobs back to the queue and closes everything."""
-        self._sweeper.cancel()
-        self._upload_sweeper.cancel()
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(
-            self._sweeper, self._upload_sweeper, *self._running, return_exceptions=True
-        )
+        ending = {self._sweeper, self._upload_sweeper, *self._running}
+        while ending:
+            for task in ending:
+                task.cancel()
+            # Before Python 3.12 asyncio.wait_for, which redis-py uses, may lose a cancellation.
+            _, ending = await asyncio.wait(ending, timeout=CANCEL_AGAIN_SECONDS)
         await self._extractor.close()
         await self._prober.close()
         await self._egress.close()
