@@ -139,7 +139,9 @@ async def test_hls_by_its_extension_is_asked_for_by_the_extractor_alone(
     assert all("Ingot" not in asked.headers["User-Agent"] for asked in origin.log)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", "audio/mpegurl"])
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/octet-stream", "audio/mpegurl"]
+)
 async def test_a_manifest_is_known_by_its_type_or_its_first_bytes(
     house: House, origin: Origin, tmp_path: Path, content_type: str
 ) -> None:
