@@ -25,6 +25,7 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.pipeline.extractor import Entries, Extractor, Fetched, Resolved, Session
 from ingot_server.pipeline.probe import Prober
+from tests.installation import descendants
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 
@@ -83,6 +84,7 @@ class Desk:
 
 @asynccontextmanager
 async def running_desk(settings: Settings, directory: Path) -> AsyncIterator[Desk]:
+    servers = descendants(os.getpid())
     proxy, extractor = EgressProxy(settings), Extractor(settings)
     await proxy.start()
     await extractor.start()
@@ -91,8 +93,7 @@ async def running_desk(settings: Settings, directory: Path) -> AsyncIterator[Des
     finally:
         await extractor.close()
         await proxy.close()
-        with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222
+        assert descendants(os.getpid()) == servers
 
 
 @pytest.fixture
