@@ -22,6 +22,7 @@ from celery.exceptions import SecurityWarning
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
+from ingot_server.allocator import give_large_buffers_back
 from ingot_server.config import Settings
 from ingot_server.connections import connect
 from ingot_server.egress.proxy import EgressProxy
@@ -171,6 +172,7 @@ def main(settings: Settings) -> None:
 
     Raises Failure when Redis or S3 cannot be used at start-up.
     """
+    give_large_buffers_back()
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="event loop", daemon=True).start()
 
