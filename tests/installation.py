@@ -56,8 +56,12 @@ class Installation:
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.grpc_address = self.wait_for(r"^gRPC\s+(\S+)")[1]
-        self.redis_url = self.wait_for(r"^Redis\s+(\S+)")[1]
+        try:
+            self.grpc_address = self.wait_for(r"^gRPC\s+(\S+)")[1]
+            self.redis_url = self.wait_for(r"^Redis\s+(\S+)")[1]
+        except AssertionError:
+            self.close()
+            raise
 
     def wait_for(self, pattern: str, *, after: int = 0, seconds: float = 30) -> re.Match[str]:
         """The first match in the output from line `after` on, now or to come."""
