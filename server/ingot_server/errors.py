@@ -85,6 +85,8 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_UPLOAD_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
     reason_pb2.REASON_UPLOAD_OFFSET_MISMATCH: Treatment(code_pb2.OUT_OF_RANGE),
     reason_pb2.REASON_CHECKSUM_MISMATCH: Treatment(code_pb2.DATA_LOSS),
+    reason_pb2.REASON_CONVERSION_FAILED: _REFUSED,
+    reason_pb2.REASON_CONVERTER_CRASHED: _TRANSIENT,
     reason_pb2.REASON_STORAGE_UNAVAILABLE: _TRANSIENT,
     reason_pb2.REASON_CACHE_UNAVAILABLE: _TRANSIENT,
     reason_pb2.REASON_QUEUE_UNAVAILABLE: _TRANSIENT,

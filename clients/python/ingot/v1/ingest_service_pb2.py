@@ -27,9 +27,10 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ingot.v1 import job_pb2 as ingot_dot_v1_dot_job__pb2
 from ingot.v1 import media_pb2 as ingot_dot_v1_dot_media__pb2
+from ingot.v1 import recipe_pb2 as ingot_dot_v1_dot_recipe__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/ingest_service.proto\x12\x08ingot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\"\x8e\x05\n\rIngestRequest\x12\x1c\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@R\x03url\x12\x31\n\tselection\x18\x02 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12<\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00R\x06maxAge\x12\x46\n\x08priority\x18\x04 \x01(\x0e\x32 .ingot.v1.IngestRequest.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12x\n\x06labels\x18\x05 \x03(\x0b\x32#.ingot.v1.IngestRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12\x39\n\nrequest_id\x18\x06 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12#\n\rvalidate_only\x18\x07 \x01(\x08R\x0cvalidateOnly\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32\x17.ingot.v1.IngestOptionsR\x07options\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\"1\n\x0eIngestResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\x7f\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x16.ingot.v1.UploadHeaderH\x00R\x06header\x12-\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.ingot.v1.UploadChunkH\x00R\x05\x63hunkB\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xf5\x02\n\x0cUploadHeader\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12+\n\x0c\x63ontent_type\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0b\x63ontentType\x12&\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\x12\x30\n\x06sha256\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12\x37\n\tupload_id\x18\x05 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\x08uploadId\x12\x44\n\x06labels\x18\x06 \x03(\x0b\x32\".ingot.v1.UploadHeader.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"N\n\x0bUploadChunk\x12\x1f\n\x06offset\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06offset\x12\x1e\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01R\x04\x64\x61ta\"1\n\x0eUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"<\n\x12QueryUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\"y\n\x13QueryUploadResponse\x12%\n\x0e\x63ommitted_size\x18\x01 \x01(\x03R\rcommittedSize\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x87\x01\n\x16\x43reateUploadUrlRequest\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12G\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x08lifetime\"\x85\x01\n\x17\x43reateUploadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1b\n\tupload_id\x18\x02 \x01(\tR\x08uploadId\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xfb\x01\n\x15\x43ompleteUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\x12\x30\n\x06sha256\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12M\n\x06labels\x18\x03 \x03(\x0b\x32+.ingot.v1.CompleteUploadRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"9\n\x16\x43ompleteUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job2\x89\x03\n\rIngestService\x12;\n\x06Ingest\x12\x17.ingot.v1.IngestRequest\x1a\x18.ingot.v1.IngestResponse\x12=\n\x06Upload\x12\x17.ingot.v1.UploadRequest\x1a\x18.ingot.v1.UploadResponse(\x01\x12O\n\x0bQueryUpload\x12\x1c.ingot.v1.QueryUploadRequest\x1a\x1d.ingot.v1.QueryUploadResponse\"\x03\x90\x02\x01\x12V\n\x0f\x43reateUploadUrl\x12 .ingot.v1.CreateUploadUrlRequest\x1a!.ingot.v1.CreateUploadUrlResponse\x12S\n\x0e\x43ompleteUpload\x12\x1f.ingot.v1.CompleteUploadRequest\x1a .ingot.v1.CompleteUploadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/ingest_service.proto\x12\x08ingot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/recipe.proto\"\xc4\x05\n\rIngestRequest\x12\x1c\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@R\x03url\x12\x31\n\tselection\x18\x02 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12<\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00R\x06maxAge\x12\x46\n\x08priority\x18\x04 \x01(\x0e\x32 .ingot.v1.IngestRequest.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12x\n\x06labels\x18\x05 \x03(\x0b\x32#.ingot.v1.IngestRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12\x39\n\nrequest_id\x18\x06 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12#\n\rvalidate_only\x18\x07 \x01(\x08R\x0cvalidateOnly\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32\x17.ingot.v1.IngestOptionsR\x07options\x12\x34\n\x07recipes\x18\t \x03(\x0b\x32\x10.ingot.v1.RecipeB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x07recipes\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03\"1\n\x0eIngestResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\xb8\x04\n\x0e\x43onvertRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x30\n\x06recipe\x18\x04 \x01(\x0b\x32\x10.ingot.v1.RecipeB\x06\xbaH\x03\xc8\x01\x01R\x06recipe\x12<\n\x07max_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00R\x06maxAge\x12\x46\n\x08priority\x18\x06 \x01(\x0e\x32 .ingot.v1.IngestRequest.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12\x46\n\x06labels\x18\x07 \x03(\x0b\x32$.ingot.v1.ConvertRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12\x39\n\nrequest_id\x18\x08 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12#\n\rvalidate_only\x18\t \x01(\x08R\x0cvalidateOnly\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\"2\n\x0f\x43onvertResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\x7f\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x16.ingot.v1.UploadHeaderH\x00R\x06header\x12-\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.ingot.v1.UploadChunkH\x00R\x05\x63hunkB\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xf5\x02\n\x0cUploadHeader\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12+\n\x0c\x63ontent_type\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0b\x63ontentType\x12&\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\x12\x30\n\x06sha256\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12\x37\n\tupload_id\x18\x05 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\x08uploadId\x12\x44\n\x06labels\x18\x06 \x03(\x0b\x32\".ingot.v1.UploadHeader.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"N\n\x0bUploadChunk\x12\x1f\n\x06offset\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06offset\x12\x1e\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01R\x04\x64\x61ta\"1\n\x0eUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"<\n\x12QueryUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\"y\n\x13QueryUploadResponse\x12%\n\x0e\x63ommitted_size\x18\x01 \x01(\x03R\rcommittedSize\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x87\x01\n\x16\x43reateUploadUrlRequest\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12G\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x08lifetime\"\x85\x01\n\x17\x43reateUploadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1b\n\tupload_id\x18\x02 \x01(\tR\x08uploadId\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xfb\x01\n\x15\x43ompleteUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\x12\x30\n\x06sha256\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12M\n\x06labels\x18\x03 \x03(\x0b\x32+.ingot.v1.CompleteUploadRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"9\n\x16\x43ompleteUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job2\xc9\x03\n\rIngestService\x12;\n\x06Ingest\x12\x17.ingot.v1.IngestRequest\x1a\x18.ingot.v1.IngestResponse\x12=\n\x06Upload\x12\x17.ingot.v1.UploadRequest\x1a\x18.ingot.v1.UploadResponse(\x01\x12O\n\x0bQueryUpload\x12\x1c.ingot.v1.QueryUploadRequest\x1a\x1d.ingot.v1.QueryUploadResponse\"\x03\x90\x02\x01\x12V\n\x0f\x43reateUploadUrl\x12 .ingot.v1.CreateUploadUrlRequest\x1a!.ingot.v1.CreateUploadUrlResponse\x12S\n\x0e\x43ompleteUpload\x12\x1f.ingot.v1.CompleteUploadRequest\x1a .ingot.v1.CompleteUploadResponse\x12>\n\x07\x43onvert\x12\x18.ingot.v1.ConvertRequest\x1a\x19.ingot.v1.ConvertResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +49,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTREQUEST'].fields_by_name['labels']._serialized_options = b'\272H8\232\0015\020@\"*r(\020\001\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\005r\003\030\377\001'
   _globals['_INGESTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_INGESTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\027r\025\030@2\021^[A-Za-z0-9._-]*$'
+  _globals['_INGESTREQUEST'].fields_by_name['recipes']._loaded_options = None
+  _globals['_INGESTREQUEST'].fields_by_name['recipes']._serialized_options = b'\272H\005\222\001\002\020\020'
+  _globals['_CONVERTREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_CONVERTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CONVERTREQUEST'].oneofs_by_name['source']._loaded_options = None
+  _globals['_CONVERTREQUEST'].oneofs_by_name['source']._serialized_options = b'\272H\002\010\001'
+  _globals['_CONVERTREQUEST'].fields_by_name['media_id']._loaded_options = None
+  _globals['_CONVERTREQUEST'].fields_by_name['media_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_CONVERTREQUEST'].fields_by_name['url']._loaded_options = None
+  _globals['_CONVERTREQUEST'].fields_by_name['url']._serialized_options = b'\272H\007r\005\020\001(\200@'
+  _globals['_CONVERTREQUEST'].fields_by_name['recipe']._loaded_options = None
+  _globals['_CONVERTREQUEST'].fields_by_name['recipe']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CONVERTREQUEST'].fields_by_name['max_age']._loaded_options = None
+  _globals['_CONVERTREQUEST'].fields_by_name['max_age']._serialized_options = b'\272H\005\252\001\0022\000'
+  _globals['_CONVERTREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_CONVERTREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_CONVERTREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_CONVERTREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020@'
+  _globals['_CONVERTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CONVERTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\027r\025\030@2\021^[A-Za-z0-9._-]*$'
   _globals['_UPLOADREQUEST'].oneofs_by_name['part']._loaded_options = None
   _globals['_UPLOADREQUEST'].oneofs_by_name['part']._serialized_options = b'\272H\002\010\001'
   _globals['_UPLOADHEADER_LABELSENTRY']._loaded_options = None
@@ -84,38 +105,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020@'
   _globals['_INGESTSERVICE'].methods_by_name['QueryUpload']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['QueryUpload']._serialized_options = b'\220\002\001'
-  _globals['_INGESTREQUEST']._serialized_start=180
-  _globals['_INGESTREQUEST']._serialized_end=834
-  _globals['_INGESTREQUEST_LABELSENTRY']._serialized_start=681
-  _globals['_INGESTREQUEST_LABELSENTRY']._serialized_end=738
-  _globals['_INGESTREQUEST_PRIORITY']._serialized_start=740
-  _globals['_INGESTREQUEST_PRIORITY']._serialized_end=834
-  _globals['_INGESTRESPONSE']._serialized_start=836
-  _globals['_INGESTRESPONSE']._serialized_end=885
-  _globals['_UPLOADREQUEST']._serialized_start=887
-  _globals['_UPLOADREQUEST']._serialized_end=1014
-  _globals['_UPLOADHEADER']._serialized_start=1017
-  _globals['_UPLOADHEADER']._serialized_end=1390
-  _globals['_UPLOADHEADER_LABELSENTRY']._serialized_start=681
-  _globals['_UPLOADHEADER_LABELSENTRY']._serialized_end=738
-  _globals['_UPLOADCHUNK']._serialized_start=1392
-  _globals['_UPLOADCHUNK']._serialized_end=1470
-  _globals['_UPLOADRESPONSE']._serialized_start=1472
-  _globals['_UPLOADRESPONSE']._serialized_end=1521
-  _globals['_QUERYUPLOADREQUEST']._serialized_start=1523
-  _globals['_QUERYUPLOADREQUEST']._serialized_end=1583
-  _globals['_QUERYUPLOADRESPONSE']._serialized_start=1585
-  _globals['_QUERYUPLOADRESPONSE']._serialized_end=1706
-  _globals['_CREATEUPLOADURLREQUEST']._serialized_start=1709
-  _globals['_CREATEUPLOADURLREQUEST']._serialized_end=1844
-  _globals['_CREATEUPLOADURLRESPONSE']._serialized_start=1847
-  _globals['_CREATEUPLOADURLRESPONSE']._serialized_end=1980
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1983
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=2234
-  _globals['_COMPLETEUPLOADREQUEST_LABELSENTRY']._serialized_start=681
-  _globals['_COMPLETEUPLOADREQUEST_LABELSENTRY']._serialized_end=738
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=2236
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=2293
-  _globals['_INGESTSERVICE']._serialized_start=2296
-  _globals['_INGESTSERVICE']._serialized_end=2689
+  _globals['_INGESTREQUEST']._serialized_start=203
+  _globals['_INGESTREQUEST']._serialized_end=911
+  _globals['_INGESTREQUEST_LABELSENTRY']._serialized_start=758
+  _globals['_INGESTREQUEST_LABELSENTRY']._serialized_end=815
+  _globals['_INGESTREQUEST_PRIORITY']._serialized_start=817
+  _globals['_INGESTREQUEST_PRIORITY']._serialized_end=911
+  _globals['_INGESTRESPONSE']._serialized_start=913
+  _globals['_INGESTRESPONSE']._serialized_end=962
+  _globals['_CONVERTREQUEST']._serialized_start=965
+  _globals['_CONVERTREQUEST']._serialized_end=1533
+  _globals['_CONVERTREQUEST_LABELSENTRY']._serialized_start=758
+  _globals['_CONVERTREQUEST_LABELSENTRY']._serialized_end=815
+  _globals['_CONVERTRESPONSE']._serialized_start=1535
+  _globals['_CONVERTRESPONSE']._serialized_end=1585
+  _globals['_UPLOADREQUEST']._serialized_start=1587
+  _globals['_UPLOADREQUEST']._serialized_end=1714
+  _globals['_UPLOADHEADER']._serialized_start=1717
+  _globals['_UPLOADHEADER']._serialized_end=2090
+  _globals['_UPLOADHEADER_LABELSENTRY']._serialized_start=758
+  _globals['_UPLOADHEADER_LABELSENTRY']._serialized_end=815
+  _globals['_UPLOADCHUNK']._serialized_start=2092
+  _globals['_UPLOADCHUNK']._serialized_end=2170
+  _globals['_UPLOADRESPONSE']._serialized_start=2172
+  _globals['_UPLOADRESPONSE']._serialized_end=2221
+  _globals['_QUERYUPLOADREQUEST']._serialized_start=2223
+  _globals['_QUERYUPLOADREQUEST']._serialized_end=2283
+  _globals['_QUERYUPLOADRESPONSE']._serialized_start=2285
+  _globals['_QUERYUPLOADRESPONSE']._serialized_end=2406
+  _globals['_CREATEUPLOADURLREQUEST']._serialized_start=2409
+  _globals['_CREATEUPLOADURLREQUEST']._serialized_end=2544
+  _globals['_CREATEUPLOADURLRESPONSE']._serialized_start=2547
+  _globals['_CREATEUPLOADURLRESPONSE']._serialized_end=2680
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=2683
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=2934
+  _globals['_COMPLETEUPLOADREQUEST_LABELSENTRY']._serialized_start=758
+  _globals['_COMPLETEUPLOADREQUEST_LABELSENTRY']._serialized_end=815
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=2936
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=2993
+  _globals['_INGESTSERVICE']._serialized_start=2996
+  _globals['_INGESTSERVICE']._serialized_end=3453
 # @@protoc_insertion_point(module_scope)

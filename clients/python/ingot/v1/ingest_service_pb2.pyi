@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from ingot.v1 import job_pb2 as _job_pb2
 from ingot.v1 import media_pb2 as _media_pb2
+from ingot.v1 import recipe_pb2 as _recipe_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -84,6 +85,7 @@ class IngestRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """The media's URL, `http` or `https`, without user info. At most 8192 bytes."""
     priority: Global___IngestRequest.Priority.ValueType
@@ -119,6 +121,12 @@ class IngestRequest(_message.Message):
     def options(self) -> _job_pb2.IngestOptions:
         """What to take besides the media itself. Unset means nothing."""
 
+    @_builtins.property
+    def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
+        """What to convert the media to when it is stored: the job is then the parent of an ingest and of a
+        conversion for each, and succeeds when all of them do. At most 16; not for playlists.
+        """
+
     def __init__(
         self,
         *,
@@ -130,10 +138,11 @@ class IngestRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         options: _job_pb2.IngestOptions | None = ...,
+        recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "options", b"options", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "options", b"options", "priority", b"priority", "request_id", b"request_id", "selection", b"selection", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "selection", b"selection", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,6 +171,116 @@ class IngestResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestResponse: _TypeAlias = IngestResponse  # noqa: Y015
+
+@_typing.final
+class ConvertRequest(_message.Message):
+    """What to convert, and to what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """Media.id of a stored one."""
+    url: _builtins.str
+    """Its URL, as in IngestRequest, or its internal address; ingested first if it is not stored."""
+    priority: Global___IngestRequest.Priority.ValueType
+    """As in IngestRequest."""
+    request_id: _builtins.str
+    """As in IngestRequest."""
+    validate_only: _builtins.bool
+    """Checks the request without network or effect, as in IngestRequest."""
+    @_builtins.property
+    def selection(self) -> _media_pb2.Selection:
+        """Which form of the media behind `url` is converted. Unset means the best."""
+
+    @_builtins.property
+    def recipe(self) -> _recipe_pb2.Recipe:
+        """What it becomes."""
+
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """As in IngestRequest."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Kept with the job and, when this request is what makes it, with the new media; as in
+        IngestRequest.
+        """
+
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        url: _builtins.str = ...,
+        selection: _media_pb2.Selection | None = ...,
+        recipe: _recipe_pb2.Recipe | None = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+        priority: Global___IngestRequest.Priority.ValueType = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "media_id", b"media_id", "recipe", b"recipe", "selection", b"selection", "source", b"source", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "media_id", b"media_id", "priority", b"priority", "recipe", b"recipe", "request_id", b"request_id", "selection", b"selection", "source", b"source", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["media_id", "url"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___ConvertRequest: _TypeAlias = ConvertRequest  # noqa: Y015
+
+@_typing.final
+class ConvertResponse(_message.Message):
+    """The job that does it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """New, already under way, or ended. Job.media is the new media once it SUCCEEDED."""
+
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConvertResponse: _TypeAlias = ConvertResponse  # noqa: Y015
 
 @_typing.final
 class UploadRequest(_message.Message):

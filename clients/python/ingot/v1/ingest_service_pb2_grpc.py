@@ -60,6 +60,11 @@ class IngestServiceStub:
                 request_serializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadResponse.FromString,
                 _registered_method=True)
+        self.Convert = channel.unary_unary(
+                '/ingot.v1.IngestService/Convert',
+                request_serializer=ingot_dot_v1_dot_ingest__service__pb2.ConvertRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.ConvertResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -107,6 +112,17 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Convert(self, request, context):
+        """Makes another media from a stored one and answers at once with the job that does it.
+
+        A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
+        a conversion. The same recipe on the same media is one media, made once: it is found and shared as
+        in Ingest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -134,6 +150,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.CompleteUpload,
                     request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadResponse.SerializeToString,
+            ),
+            'Convert': grpc.unary_unary_rpc_method_handler(
+                    servicer.Convert,
+                    request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.ConvertRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_ingest__service__pb2.ConvertResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -272,6 +293,33 @@ class IngestService:
             '/ingot.v1.IngestService/CompleteUpload',
             ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadRequest.SerializeToString,
             ingot_dot_v1_dot_ingest__service__pb2.CompleteUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Convert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.IngestService/Convert',
+            ingot_dot_v1_dot_ingest__service__pb2.ConvertRequest.SerializeToString,
+            ingot_dot_v1_dot_ingest__service__pb2.ConvertResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,13 @@ class IngestServiceStub:
     """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]
     """Says that the PUT to a signed link is done; answers with the job that stores the file."""
+    Convert: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ConvertRequest, _ingest_service_pb2.ConvertResponse]
+    """Makes another media from a stored one and answers at once with the job that does it.
+
+    A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
+    a conversion. The same recipe on the same media is one media, made once: it is found and shared as
+    in Ingest.
+    """
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
@@ -75,6 +82,13 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Says that the PUT to a signed link is done; answers with the job that stores the file."""
+    Convert: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ConvertRequest, _ingest_service_pb2.ConvertResponse]  # type: ignore[assignment]
+    """Makes another media from a stored one and answers at once with the job that does it.
+
+    A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
+    a conversion. The same recipe on the same media is one media, made once: it is found and shared as
+    in Ingest.
+    """
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     """Brings media into the store."""
@@ -126,5 +140,18 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.CompleteUploadResponse, _abc.Awaitable[_ingest_service_pb2.CompleteUploadResponse]]:
         """Says that the PUT to a signed link is done; answers with the job that stores the file."""
+
+    @_abc_1.abstractmethod
+    def Convert(
+        self,
+        request: _ingest_service_pb2.ConvertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.ConvertResponse, _abc.Awaitable[_ingest_service_pb2.ConvertResponse]]:
+        """Makes another media from a stored one and answers at once with the job that does it.
+
+        A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
+        a conversion. The same recipe on the same media is one media, made once: it is found and shared as
+        in Ingest.
+        """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

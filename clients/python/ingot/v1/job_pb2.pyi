@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from ingot.v1 import media_pb2 as _media_pb2
+from ingot.v1 import recipe_pb2 as _recipe_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -174,6 +175,7 @@ class Job(_message.Message):
     EXTRACTION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Server-assigned identity; later jobs sort after earlier ones. Empty in the answer to
     validate_only.
@@ -254,7 +256,15 @@ class Job(_message.Message):
 
     @_builtins.property
     def children(self) -> Global___ChildSummary:
-        """For a playlist, channel or album: how its child jobs stand. Unset for others."""
+        """How the child jobs stand, of a playlist, channel or album, and of an ingest with conversions.
+        Unset for others.
+        """
+
+    @_builtins.property
+    def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
+        """What is made, in canonical form: one recipe of a conversion, all that were asked for in an
+        ingest. Empty when the media is only ingested.
+        """
 
     def __init__(
         self,
@@ -282,10 +292,11 @@ class Job(_message.Message):
         extraction: _media_pb2.Extraction | None = ...,
         options: Global___IngestOptions | None = ...,
         children: Global___ChildSummary | None = ...,
+        recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "retry_time", b"retry_time", "selection", b"selection", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "recipes", b"recipes", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -381,7 +392,9 @@ Global___IngestOptions: _TypeAlias = IngestOptions  # noqa: Y015
 
 @_typing.final
 class JobProgress(_message.Message):
-    """How far the stage of a job is."""
+    """How far the stage of a job is; of a job with children, how far the whole of it is, which only
+    grows.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -390,6 +403,7 @@ class JobProgress(_message.Message):
     FRACTION_FIELD_NUMBER: _builtins.int
     BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
+    SPEED_FIELD_NUMBER: _builtins.int
     bytes_done: _builtins.int
     """Bytes handled so far."""
     bytes_total: _builtins.int
@@ -398,6 +412,8 @@ class JobProgress(_message.Message):
     """Share done, from 0 to 1. Unset when the total is unknown."""
     bytes_per_second: _builtins.float
     """Rate over the last seconds."""
+    speed: _builtins.float
+    """While CONVERTING: how many seconds of media are done in one second. Zero otherwise."""
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
         """Time left at that rate. Unset when the total is unknown or nothing moves."""
@@ -410,10 +426,11 @@ class JobProgress(_message.Message):
         fraction: _builtins.float | None = ...,
         bytes_per_second: _builtins.float = ...,
         eta: _duration_pb2.Duration | None = ...,
+        speed: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_total", b"_bytes_total", "_fraction", b"_fraction", "bytes_total", b"bytes_total", "eta", b"eta", "fraction", b"fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_total", b"_bytes_total", "_fraction", b"_fraction", "bytes_done", b"bytes_done", "bytes_per_second", b"bytes_per_second", "bytes_total", b"bytes_total", "eta", b"eta", "fraction", b"fraction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_total", b"_bytes_total", "_fraction", b"_fraction", "bytes_done", b"bytes_done", "bytes_per_second", b"bytes_per_second", "bytes_total", b"bytes_total", "eta", b"eta", "fraction", b"fraction", "speed", b"speed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bytes_total: _TypeAlias = _typing.Literal["bytes_total"]  # noqa: Y015
     _WhichOneofArgType__bytes_total: _TypeAlias = _typing.Literal["_bytes_total", b"_bytes_total"]  # noqa: Y015

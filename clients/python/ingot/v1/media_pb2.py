@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from ingot.v1 import recipe_pb2 as ingot_dot_v1_dot_recipe__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ingot/v1/media.proto\x12\x08ingot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x08\n\x05Media\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12(\n\x06source\x18\x03 \x01(\x0b\x32\x10.ingot.v1.SourceR\x06source\x12\x31\n\tselection\x18\x04 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x14\n\x05title\x18\x05 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x06 \x01(\tR\x0b\x64\x65scription\x12\x12\n\x04tags\x18\x07 \x03(\tR\x04tags\x12\x1a\n\x08uploader\x18\x08 \x01(\tR\x08uploader\x12=\n\x0cpublish_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bpublishTime\x12\x35\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12#\n\rthumbnail_url\x18\x0b \x01(\tR\x0cthumbnailUrl\x12\"\n\x04\x62lob\x18\x0c \x01(\x0b\x32\x0e.ingot.v1.BlobR\x04\x62lob\x12+\n\x05video\x18\r \x03(\x0b\x32\x15.ingot.v1.VideoStreamR\x05video\x12+\n\x05\x61udio\x18\x0e \x03(\x0b\x32\x15.ingot.v1.AudioStreamR\x05\x61udio\x12-\n\x08\x63hapters\x18\x0f \x03(\x0b\x32\x11.ingot.v1.ChapterR\x08\x63hapters\x12!\n\x0c\x64\x65rived_from\x18\x10 \x01(\tR\x0b\x64\x65rivedFrom\x12\x33\n\x06labels\x18\x11 \x03(\x0b\x32\x1b.ingot.v1.Media.LabelsEntryR\x06labels\x12;\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x12\n\x04\x65tag\x18\x13 \x01(\tR\x04\x65tag\x12\x31\n\tfreshness\x18\x14 \x01(\x0b\x32\x13.ingot.v1.FreshnessR\tfreshness\x12\x1f\n\x0b\x66ormat_name\x18\x15 \x01(\tR\nformatName\x12:\n\tfile_tags\x18\x16 \x03(\x0b\x32\x1d.ingot.v1.Media.FileTagsEntryR\x08\x66ileTags\x12\x31\n\nside_files\x18\x17 \x03(\x0b\x32\x12.ingot.v1.SideFileR\tsideFiles\x12\x34\n\nextraction\x18\x18 \x01(\x0b\x32\x14.ingot.v1.ExtractionR\nextraction\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a;\n\rFileTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8b\x02\n\x08SideFile\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x17.ingot.v1.SideFile.KindR\x04kind\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language\x12\x1c\n\tautomatic\x18\x06 \x01(\x08R\tautomatic\"D\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_SUBTITLES\x10\x01\x12\x12\n\x0eKIND_THUMBNAIL\x10\x02\"\x99\x01\n\nExtraction\x12\x1c\n\textractor\x18\x01 \x01(\tR\textractor\x12+\n\x11\x65xtractor_version\x18\x02 \x01(\tR\x10\x65xtractorVersion\x12\x1b\n\tformat_id\x18\x03 \x01(\tR\x08\x66ormatId\x12#\n\rformat_reason\x18\x04 \x01(\tR\x0c\x66ormatReason\"I\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x19\n\x08page_url\x18\x03 \x01(\tR\x07pageUrl\"r\n\x04\x42lob\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x16\n\x06sha256\x18\x04 \x01(\tR\x06sha256\"\xdf\x02\n\x0bVideoStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12\x14\n\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x05 \x01(\x05R\x06height\x12\x1a\n\x08rotation\x18\x06 \x01(\x05R\x08rotation\x12\x1d\n\nframe_rate\x18\x07 \x01(\x01R\tframeRate\x12\x19\n\x08\x62it_rate\x18\x08 \x01(\x03R\x07\x62itRate\x12\x35\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12!\n\x0cpixel_format\x18\n \x01(\tR\x0bpixelFormat\x12\x1a\n\x08language\x18\x0b \x01(\tR\x08language\x12\x18\n\x07profile\x18\x0c \x01(\tR\x07profile\"\x95\x02\n\x0b\x41udioStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12$\n\x0esample_rate_hz\x18\x04 \x01(\x05R\x0csampleRateHz\x12\x1a\n\x08\x63hannels\x18\x05 \x01(\x05R\x08\x63hannels\x12\x19\n\x08\x62it_rate\x18\x06 \x01(\x03R\x07\x62itRate\x12\x35\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x1a\n\x08language\x18\x08 \x01(\tR\x08language\x12\x18\n\x07profile\x18\t \x01(\tR\x07profile\"}\n\x07\x43hapter\x12\x14\n\x05title\x18\x01 \x01(\tR\x05title\x12/\n\x05start\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05start\x12+\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65nd\"\x97\x01\n\tFreshness\x12\x1b\n\thttp_etag\x18\x01 \x01(\tR\x08httpEtag\x12,\n\x12http_last_modified\x18\x02 \x01(\tR\x10httpLastModified\x12?\n\rvalidate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cvalidateTime\"\xc5\x01\n\tSelection\x12\x36\n\x04mode\x18\x01 \x01(\x0e\x32\x18.ingot.v1.Selection.ModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12/\n\nmax_height\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x00R\tmaxHeight\x88\x01\x01\"@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_BEST\x10\x01\x12\x13\n\x0fMODE_AUDIO_ONLY\x10\x02\x42\r\n\x0b_max_heightb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ingot/v1/media.proto\x12\x08ingot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xcd\t\n\x05Media\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12(\n\x06source\x18\x03 \x01(\x0b\x32\x10.ingot.v1.SourceR\x06source\x12\x31\n\tselection\x18\x04 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x14\n\x05title\x18\x05 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x06 \x01(\tR\x0b\x64\x65scription\x12\x12\n\x04tags\x18\x07 \x03(\tR\x04tags\x12\x1a\n\x08uploader\x18\x08 \x01(\tR\x08uploader\x12=\n\x0cpublish_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bpublishTime\x12\x35\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12#\n\rthumbnail_url\x18\x0b \x01(\tR\x0cthumbnailUrl\x12\"\n\x04\x62lob\x18\x0c \x01(\x0b\x32\x0e.ingot.v1.BlobR\x04\x62lob\x12+\n\x05video\x18\r \x03(\x0b\x32\x15.ingot.v1.VideoStreamR\x05video\x12+\n\x05\x61udio\x18\x0e \x03(\x0b\x32\x15.ingot.v1.AudioStreamR\x05\x61udio\x12-\n\x08\x63hapters\x18\x0f \x03(\x0b\x32\x11.ingot.v1.ChapterR\x08\x63hapters\x12!\n\x0c\x64\x65rived_from\x18\x10 \x01(\tR\x0b\x64\x65rivedFrom\x12\x33\n\x06labels\x18\x11 \x03(\x0b\x32\x1b.ingot.v1.Media.LabelsEntryR\x06labels\x12;\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x12\n\x04\x65tag\x18\x13 \x01(\tR\x04\x65tag\x12\x31\n\tfreshness\x18\x14 \x01(\x0b\x32\x13.ingot.v1.FreshnessR\tfreshness\x12\x1f\n\x0b\x66ormat_name\x18\x15 \x01(\tR\nformatName\x12:\n\tfile_tags\x18\x16 \x03(\x0b\x32\x1d.ingot.v1.Media.FileTagsEntryR\x08\x66ileTags\x12\x31\n\nside_files\x18\x17 \x03(\x0b\x32\x12.ingot.v1.SideFileR\tsideFiles\x12\x34\n\nextraction\x18\x18 \x01(\x0b\x32\x14.ingot.v1.ExtractionR\nextraction\x12(\n\x06recipe\x18\x19 \x01(\x0b\x32\x10.ingot.v1.RecipeR\x06recipe\x12.\n\x13\x64\x65rived_from_sha256\x18\x1a \x01(\tR\x11\x64\x65rivedFromSha256\x12!\n\x0cweb_playable\x18\x1b \x01(\x08R\x0bwebPlayable\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a;\n\rFileTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8b\x02\n\x08SideFile\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x17.ingot.v1.SideFile.KindR\x04kind\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language\x12\x1c\n\tautomatic\x18\x06 \x01(\x08R\tautomatic\"D\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_SUBTITLES\x10\x01\x12\x12\n\x0eKIND_THUMBNAIL\x10\x02\"\x99\x01\n\nExtraction\x12\x1c\n\textractor\x18\x01 \x01(\tR\textractor\x12+\n\x11\x65xtractor_version\x18\x02 \x01(\tR\x10\x65xtractorVersion\x12\x1b\n\tformat_id\x18\x03 \x01(\tR\x08\x66ormatId\x12#\n\rformat_reason\x18\x04 \x01(\tR\x0c\x66ormatReason\"I\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x19\n\x08page_url\x18\x03 \x01(\tR\x07pageUrl\"r\n\x04\x42lob\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x16\n\x06sha256\x18\x04 \x01(\tR\x06sha256\"\xdf\x02\n\x0bVideoStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12\x14\n\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x05 \x01(\x05R\x06height\x12\x1a\n\x08rotation\x18\x06 \x01(\x05R\x08rotation\x12\x1d\n\nframe_rate\x18\x07 \x01(\x01R\tframeRate\x12\x19\n\x08\x62it_rate\x18\x08 \x01(\x03R\x07\x62itRate\x12\x35\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12!\n\x0cpixel_format\x18\n \x01(\tR\x0bpixelFormat\x12\x1a\n\x08language\x18\x0b \x01(\tR\x08language\x12\x18\n\x07profile\x18\x0c \x01(\tR\x07profile\"\x95\x02\n\x0b\x41udioStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12$\n\x0esample_rate_hz\x18\x04 \x01(\x05R\x0csampleRateHz\x12\x1a\n\x08\x63hannels\x18\x05 \x01(\x05R\x08\x63hannels\x12\x19\n\x08\x62it_rate\x18\x06 \x01(\x03R\x07\x62itRate\x12\x35\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x1a\n\x08language\x18\x08 \x01(\tR\x08language\x12\x18\n\x07profile\x18\t \x01(\tR\x07profile\"}\n\x07\x43hapter\x12\x14\n\x05title\x18\x01 \x01(\tR\x05title\x12/\n\x05start\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05start\x12+\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x65nd\"\x97\x01\n\tFreshness\x12\x1b\n\thttp_etag\x18\x01 \x01(\tR\x08httpEtag\x12,\n\x12http_last_modified\x18\x02 \x01(\tR\x10httpLastModified\x12?\n\rvalidate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cvalidateTime\"\xc5\x01\n\tSelection\x12\x36\n\x04mode\x18\x01 \x01(\x0e\x32\x18.ingot.v1.Selection.ModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12/\n\nmax_height\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x00R\tmaxHeight\x88\x01\x01\"@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_BEST\x10\x01\x12\x13\n\x0fMODE_AUDIO_ONLY\x10\x02\x42\r\n\x0b_max_heightb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +43,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SELECTION'].fields_by_name['mode']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_SELECTION'].fields_by_name['max_height']._loaded_options = None
   _globals['_SELECTION'].fields_by_name['max_height']._serialized_options = b'\272H\010\032\006\030\200\200\001(\001'
-  _globals['_MEDIA']._serialized_start=129
-  _globals['_MEDIA']._serialized_end=1233
-  _globals['_MEDIA_LABELSENTRY']._serialized_start=1115
-  _globals['_MEDIA_LABELSENTRY']._serialized_end=1172
-  _globals['_MEDIA_FILETAGSENTRY']._serialized_start=1174
-  _globals['_MEDIA_FILETAGSENTRY']._serialized_end=1233
-  _globals['_SIDEFILE']._serialized_start=1236
-  _globals['_SIDEFILE']._serialized_end=1503
-  _globals['_SIDEFILE_KIND']._serialized_start=1435
-  _globals['_SIDEFILE_KIND']._serialized_end=1503
-  _globals['_EXTRACTION']._serialized_start=1506
-  _globals['_EXTRACTION']._serialized_end=1659
-  _globals['_SOURCE']._serialized_start=1661
-  _globals['_SOURCE']._serialized_end=1734
-  _globals['_BLOB']._serialized_start=1736
-  _globals['_BLOB']._serialized_end=1850
-  _globals['_VIDEOSTREAM']._serialized_start=1853
-  _globals['_VIDEOSTREAM']._serialized_end=2204
-  _globals['_AUDIOSTREAM']._serialized_start=2207
-  _globals['_AUDIOSTREAM']._serialized_end=2484
-  _globals['_CHAPTER']._serialized_start=2486
-  _globals['_CHAPTER']._serialized_end=2611
-  _globals['_FRESHNESS']._serialized_start=2614
-  _globals['_FRESHNESS']._serialized_end=2765
-  _globals['_SELECTION']._serialized_start=2768
-  _globals['_SELECTION']._serialized_end=2965
-  _globals['_SELECTION_MODE']._serialized_start=2886
-  _globals['_SELECTION_MODE']._serialized_end=2950
+  _globals['_MEDIA']._serialized_start=152
+  _globals['_MEDIA']._serialized_end=1381
+  _globals['_MEDIA_LABELSENTRY']._serialized_start=1263
+  _globals['_MEDIA_LABELSENTRY']._serialized_end=1320
+  _globals['_MEDIA_FILETAGSENTRY']._serialized_start=1322
+  _globals['_MEDIA_FILETAGSENTRY']._serialized_end=1381
+  _globals['_SIDEFILE']._serialized_start=1384
+  _globals['_SIDEFILE']._serialized_end=1651
+  _globals['_SIDEFILE_KIND']._serialized_start=1583
+  _globals['_SIDEFILE_KIND']._serialized_end=1651
+  _globals['_EXTRACTION']._serialized_start=1654
+  _globals['_EXTRACTION']._serialized_end=1807
+  _globals['_SOURCE']._serialized_start=1809
+  _globals['_SOURCE']._serialized_end=1882
+  _globals['_BLOB']._serialized_start=1884
+  _globals['_BLOB']._serialized_end=1998
+  _globals['_VIDEOSTREAM']._serialized_start=2001
+  _globals['_VIDEOSTREAM']._serialized_end=2352
+  _globals['_AUDIOSTREAM']._serialized_start=2355
+  _globals['_AUDIOSTREAM']._serialized_end=2632
+  _globals['_CHAPTER']._serialized_start=2634
+  _globals['_CHAPTER']._serialized_end=2759
+  _globals['_FRESHNESS']._serialized_start=2762
+  _globals['_FRESHNESS']._serialized_end=2913
+  _globals['_SELECTION']._serialized_start=2916
+  _globals['_SELECTION']._serialized_end=3113
+  _globals['_SELECTION_MODE']._serialized_start=3034
+  _globals['_SELECTION_MODE']._serialized_end=3098
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from ingot.v1 import recipe_pb2 as _recipe_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -95,6 +96,9 @@ class Media(_message.Message):
     FILE_TAGS_FIELD_NUMBER: _builtins.int
     SIDE_FILES_FIELD_NUMBER: _builtins.int
     EXTRACTION_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
+    WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, no padding) of SHA-256 over the source key and the
     selection. The same media has the same id on every installation.
@@ -117,6 +121,12 @@ class Media(_message.Message):
     """
     format_name: _builtins.str
     """The file's container as ffprobe names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+    derived_from_sha256: _builtins.str
+    """SHA-256 of the file that it was converted from, in lower-case hexadecimal. A conversion of a file
+    that was replaced since is made anew when it is asked for. Empty for what came from a source.
+    """
+    web_playable: _builtins.bool
+    """Whether every current browser plays the blob as it is; docs/recipes.md states the rule."""
     @_builtins.property
     def source(self) -> Global___Source:
         """Where it came from."""
@@ -135,7 +145,7 @@ class Media(_message.Message):
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Length of play. Always set."""
+        """Length of play. Always set; zero for a picture."""
 
     @_builtins.property
     def blob(self) -> Global___Blob:
@@ -177,6 +187,10 @@ class Media(_message.Message):
     def extraction(self) -> Global___Extraction:
         """How the source's media was taken. Unset for plain files."""
 
+    @_builtins.property
+    def recipe(self) -> _recipe_pb2.Recipe:
+        """What it was converted by, in canonical form. Unset for what came from a source."""
+
     def __init__(
         self,
         *,
@@ -204,10 +218,13 @@ class Media(_message.Message):
         file_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         side_files: _abc.Iterable[Global___SideFile] | None = ...,
         extraction: Global___Extraction | None = ...,
+        recipe: _recipe_pb2.Recipe | None = ...,
+        derived_from_sha256: _builtins.str = ...,
+        web_playable: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "freshness", b"freshness", "publish_time", b"publish_time", "selection", b"selection", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "freshness", b"freshness", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -108,6 +108,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """
     REASON_CHECKSUM_MISMATCH: _Reason.ValueType  # 48
     """What arrived has another SHA-256 or size than announced. Permanent."""
+    REASON_CONVERSION_FAILED: _Reason.ValueType  # 49
+    """ffmpeg could not make this form of this media. Permanent."""
     REASON_STORAGE_UNAVAILABLE: _Reason.ValueType  # 50
     """Object storage cannot be reached or refused the request. Transient."""
     REASON_CACHE_UNAVAILABLE: _Reason.ValueType  # 51
@@ -124,6 +126,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The server is shutting down; another one, or the same one soon, takes the call. Transient."""
     REASON_INTERNAL: _Reason.ValueType  # 57
     """A defect in Ingot. Permanent; report it with the job's id."""
+    REASON_CONVERTER_CRASHED: _Reason.ValueType  # 58
+    """ffmpeg died, hung, or outgrew its limits. Transient."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a job failed. The closed list of reasons.
@@ -220,6 +224,8 @@ Metadata: `committed_size`.
 """
 REASON_CHECKSUM_MISMATCH: Reason.ValueType  # 48
 """What arrived has another SHA-256 or size than announced. Permanent."""
+REASON_CONVERSION_FAILED: Reason.ValueType  # 49
+"""ffmpeg could not make this form of this media. Permanent."""
 REASON_STORAGE_UNAVAILABLE: Reason.ValueType  # 50
 """Object storage cannot be reached or refused the request. Transient."""
 REASON_CACHE_UNAVAILABLE: Reason.ValueType  # 51
@@ -236,4 +242,6 @@ REASON_SHUTTING_DOWN: Reason.ValueType  # 56
 """The server is shutting down; another one, or the same one soon, takes the call. Transient."""
 REASON_INTERNAL: Reason.ValueType  # 57
 """A defect in Ingot. Permanent; report it with the job's id."""
+REASON_CONVERTER_CRASHED: Reason.ValueType  # 58
+"""ffmpeg died, hung, or outgrew its limits. Transient."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
