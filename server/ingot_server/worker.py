@@ -193,7 +193,7 @@ class Worker:
                     if job.state == job_pb2.JOB_STATE_RUNNING:
                         await self._playlists.advance(job.id)
                     else:
-                        await self._queue.send(job.id)
+                        await self._queue.send(job.id, conversion=is_conversion(job))
             except Failure as failure:
                 logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
 

@@ -22,7 +22,7 @@ from typing import Final
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.jobs import lifecycle
-from ingot_server.jobs.lifecycle import Tally, has_ended
+from ingot_server.jobs.lifecycle import Tally, has_ended, is_workflow
 from ingot_server.jobs.transition import Transition, milliseconds
 
 # Between two writes of a parent's sums.
@@ -108,7 +108,8 @@ class Family:
         record = await self._transition.read(parent_id)
         if record is None or record.token or not record.job.HasField("children"):
             return None
-        new = lifecycle.summed(record.job, tally)
+        parts = await self._parts(record.job, tally)
+        new = lifecycle.summed(record.job, tally, parts)
         if new is None:
             return None
         if new == record.job:
@@ -123,7 +124,7 @@ class Family:
         conditions = {} if has_ended(new) else {"overdue": 1}
         return await self._transition.change(
             parent_id,
-            lambda job: lifecycle.summed(job, tally) if job.HasField("children") else None,
+            lambda job: lifecycle.summed(job, tally, parts) if job.HasField("children") else None,
             **conditions,
             token="",
             waits=1,
@@ -131,6 +132,13 @@ class Family:
             pulse=milliseconds(PULSE),
             version=version,
         )
+
+    async def _parts(self, parent: Job, tally: Tally) -> list[Job]:
+        """The children of a workflow, once all have ended: what it ends with."""
+        if not is_workflow(parent) or tally.ended < tally.total:
+            return []
+        records = [await self._transition.read(child_id) for child_id in parent.child_job_ids]
+        return [record.job for record in records if record is not None]
 
     async def cancel_children(self, parent: Job) -> None:
         """Cancels those that were made for a cancelled parent and that nobody else asked for."""

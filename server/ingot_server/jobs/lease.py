@@ -24,7 +24,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
 from ingot_server.jobs.family import Orphaned
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lifecycle import copy_of, has_ended
+from ingot_server.jobs.lifecycle import copy_of, has_ended, is_workflow
 from ingot_server.jobs.records import LeaseLost, Records
 from ingot_server.jobs.transition import SlotTaken
 
@@ -78,7 +78,8 @@ class Lease:
         """Like `update`, for code that cannot wait: the change is written soon."""
         before = copy_of(self.job)
         mutate(self.job)
-        if self.job.stage != before.stage and self.job.progress == before.progress:
+        entered = self.job.stage != before.stage and self.job.progress == before.progress
+        if entered and not is_workflow(self.job):
             self.job.ClearField("progress")
         if self._flusher is None or self._flusher.done():
             self._flusher = self._spawn(self._flush())

@@ -65,6 +65,16 @@ def has_ended(job: Job) -> bool:
     return job.state in ENDED
 
 
+def is_conversion(job: Job) -> bool:
+    """Whether the job makes a media from a stored one, by ffmpeg."""
+    return job.kind == job_pb2.JOB_KIND_CONVERT and bool(job.media.derived_from)
+
+
+def is_workflow(job: Job) -> bool:
+    """Whether the job is the parent of an ingest and of the conversions that follow it."""
+    return bool(job.recipes) and not is_conversion(job)
+
+
 def standing(job: Job) -> tuple[int, int, int]:
     """What a watcher never misses a change of: state, stage and attempt."""
     return job.state, job.stage, job.attempt
@@ -106,7 +116,8 @@ def released(
         job.attempt -= 1
     job.state = job_pb2.JOB_STATE_QUEUED
     job.ClearField("stage")
-    job.ClearField("progress")
+    if not is_workflow(job):
+        job.ClearField("progress")
     if retry_time is not None:
         job.retry_time.FromDatetime(retry_time)
     if error is not None:
@@ -147,7 +158,8 @@ def cancelled(job: Job) -> Job | None:
 def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
     """Its worker has made its children, and leaves it to them."""
     job = copy_of(job)
-    job.stage = job_pb2.JOB_STAGE_DOWNLOADING
+    conversions = is_workflow(job)
+    job.stage = job_pb2.JOB_STAGE_CONVERTING if conversions else job_pb2.JOB_STAGE_DOWNLOADING
     job.ClearField("error")
     del job.child_job_ids[:]
     job.child_job_ids.extend(child_ids)
@@ -155,10 +167,11 @@ def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
     return job
 
 
-def summed(job: Job, tally: Tally) -> Job | None:
+def summed(job: Job, tally: Tally, parts: Sequence[Job] = ()) -> Job | None:
     """It says how its children stand; with the last of them it ends.
 
-    One that succeeded is enough to succeed.
+    Of a list one that succeeded is enough to succeed, of a workflow all have to: its children, the
+    ingest first, are its `parts` then.
     """
     if job.state != job_pb2.JOB_STATE_RUNNING:
         return None
@@ -167,9 +180,12 @@ def summed(job: Job, tally: Tally) -> Job | None:
         setattr(job.children, name, getattr(tally, name))
     job.progress.bytes_done = tally.bytes_done
     job.progress.bytes_per_second = tally.bytes_per_second
-    job.progress.fraction = min(1.0, (tally.ended + tally.fractions) / max(1, tally.total))
+    fraction = min(1.0, (tally.ended + tally.fractions) / max(1, tally.total))
+    job.progress.fraction = max(job.progress.fraction, fraction)
     if tally.ended < tally.total:
         return job
+    if is_workflow(job):
+        return _concluded(job, parts)
     if tally.succeeded:
         job.state = job_pb2.JOB_STATE_SUCCEEDED
         job.cached = tally.cached == tally.total
@@ -180,6 +196,24 @@ def summed(job: Job, tally: Tally) -> Job | None:
         metadata={"failed": str(tally.failed), "cancelled": str(tally.cancelled)},
     )
     return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
+
+
+def _concluded(job: Job, parts: Sequence[Job]) -> Job:
+    """A workflow ends as the first of its parts that failed, or with what they made."""
+    for part in parts:
+        if part.state != job_pb2.JOB_STATE_SUCCEEDED:
+            job.state = job_pb2.JOB_STATE_FAILED
+            job.error.CopyFrom(part.error)
+            return job
+    ingest, *conversions = parts
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+    job.cached = all(part.cached for part in parts)
+    if job.kind == job_pb2.JOB_KIND_CONVERT:
+        job.media.CopyFrom(conversions[0].media)
+    else:
+        job.media.CopyFrom(ingest.media)
+        job.conversions.extend(part.media for part in conversions)
+    return job
 
 
 def same_result(job: Job, other: Job) -> bool:

@@ -1,7 +1,8 @@
 """The queue between API and workers: Celery, carrying job ids and nothing else.
 
 A message is a hint that a job waits; its record decides (`records.py`). So a message that comes
-twice does no harm, and one that is lost is replaced by the sweep. The queue is named `ingot`; on
+twice does no harm, and one that is lost is replaced by the sweep. Conversions have a queue, and
+workers, of their own, so that no download ever waits for ffmpeg: `ingot` and `ingot-convert`. On
 Redis all keys begin with `ingot:queue:`.
 """
 
@@ -26,6 +27,7 @@ from ingot_server.errors import Failure
 TASK_NAME: Final = "ingot.run_job"
 
 QUEUE_NAME: Final = "ingot"
+CONVERT_QUEUE_NAME: Final = "ingot-convert"
 KEY_PREFIX: Final = "ingot:queue:"
 SEND_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 1.0
@@ -64,9 +66,8 @@ def celery_app(settings: Settings) -> Celery:
     app.conf.update(
         task_default_queue=QUEUE_NAME,
         task_queues=[
-            kombu.Queue(
-                QUEUE_NAME, routing_key=QUEUE_NAME, queue_arguments={"x-max-priority": _STEPS[-1]}
-            )
+            kombu.Queue(name, routing_key=name, queue_arguments={"x-max-priority": _STEPS[-1]})
+            for name in (QUEUE_NAME, CONVERT_QUEUE_NAME)
         ],
         task_serializer="json",
         accept_content=["json"],
@@ -102,8 +103,10 @@ class Queue:
         self,
         job_id: str,
         priority: IngestRequest.Priority.ValueType = IngestRequest.PRIORITY_NORMAL,
+        *,
+        conversion: bool = False,
     ) -> None:
-        """Tells the workers that a job waits.
+        """Tells the workers that a job waits; those that convert, when it is a conversion.
 
         Raises Failure with QUEUE_UNAVAILABLE when the broker has not taken the message within
         `SEND_SECONDS`; it may arrive all the same. Safe to repeat.
@@ -111,7 +114,8 @@ class Queue:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await loop.run_in_executor(self._senders, self._send, job_id, priority)
+                name = CONVERT_QUEUE_NAME if conversion else QUEUE_NAME
+                await loop.run_in_executor(self._senders, self._send, job_id, priority, name)
         except (KombuError, RedisError, OSError, TimeoutError) as error:
             cause = str(error) or f"no answer within {SEND_SECONDS:g} s"
             raise Failure(
@@ -124,12 +128,12 @@ class Queue:
         self._senders.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._app.close)
 
-    def _send(self, job_id: str, priority: IngestRequest.Priority.ValueType) -> None:
+    def _send(self, job_id: str, priority: IngestRequest.Priority.ValueType, name: str) -> None:
         step = _STEPS[_RANKS[priority]]
         self._app.send_task(
             TASK_NAME,
             args=[job_id],
-            queue=QUEUE_NAME,
+            queue=name,
             priority=step if self._lowest_first else _STEPS[-1] - step,
             ignore_result=True,
             # Once more for a connection that broke while it lay in the pool.

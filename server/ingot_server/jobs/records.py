@@ -62,9 +62,11 @@ class Records:
         self.family = Family(self._transition, settings)
 
     async def create(
-        self, job: Job, *, request_id: str = "", fingerprint: str = ""
+        self, job: Job, *, request_id: str = "", fingerprint: str = "", slot: str = ""
     ) -> tuple[Job, bool]:
         """The job that makes `job.media.id`: the one under way (False), else `job` itself (True).
+
+        A `slot` stands in the media id's place for a job that leaves the making to its children.
 
         Fills in id, create_time and, where it has none, the state QUEUED. A job that has ended
         already is only written down. A `request_id` that was used gives the job it was used for;
@@ -77,7 +79,7 @@ class Records:
             **self._transition.content(new),
             change=secrets.token_hex(8),
             deadline=milliseconds(self.settings.resend_interval),
-            media_id=new.media.id,
+            media_id=slot or new.media.id,
             request_id=request_id,
             fingerprint=fingerprint,
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b32encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,9 @@ _MP3_KBPS: Final = tuple(sorted({*_MPEG_1_KBPS, *_MPEG_2_KBPS}))
 _MP3_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _AAC_RATES: Final = (*_MP3_RATES, 64000, 88200, 96000)
 _OPUS_RATES: Final = (8000, 12000, 16000, 24000, 48000)
+
+SOURCE: Final = "convert"
+"""Media.source.name of what was converted."""
 
 _PICTURES: Final = frozenset({Recipe.FORMAT_PNG, Recipe.FORMAT_JPEG})
 _NEEDS_VIDEO: Final = frozenset({Recipe.FORMAT_MP4, *_PICTURES})
@@ -128,6 +131,37 @@ def derived_id(parent_id: str, recipe: Recipe) -> str:
     """The id of what a canonical `recipe` makes of the media `parent_id`."""
     digest = hashlib.sha256(f"{recipe_text(recipe)}\n{parent_id}".encode()).digest()
     return b32encode(digest).decode("ascii").rstrip("=").lower()
+
+
+def canonical_recipes(recipes: Sequence[Recipe], *, at: str = "recipes") -> list[Recipe]:
+    """The canonical forms of a list, each once, in their order. Raises as `canonical_recipe`."""
+    canonical = {}
+    for number, recipe in enumerate(recipes):
+        one = canonical_recipe(recipe, at=f"{at}[{number}]")
+        canonical.setdefault(recipe_text(one), one)
+    return list(canonical.values())
+
+
+def workflow_id(parent_id: str, recipes: Sequence[Recipe], *, kind: str) -> str:
+    """What single flight knows an ingest with conversions by: nothing is stored under it."""
+    text = "\n".join([f"kind={kind}", *map(recipe_text, recipes), parent_id])
+    return b32encode(hashlib.sha256(text.encode()).digest()).decode("ascii").rstrip("=").lower()
+
+
+def derived_media(parent: Media, recipe: Recipe) -> Media:
+    """What is known of a conversion before it is made: its name, and where it comes from."""
+    media = Media(
+        id=derived_id(parent.id, recipe), url=parent.url, derived_from=parent.id, recipe=recipe
+    )
+    media.source.name = SOURCE
+    media.source.key = f"{SOURCE}:{parent.id}:{recipe_text(recipe)}"
+    media.source.page_url = parent.source.page_url
+    return media
+
+
+def is_current(derived: Media, parent: Media) -> bool:
+    """Whether a conversion was made from the file that its parent has now."""
+    return derived.derived_from_sha256 == parent.blob.sha256
 
 
 def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> None:

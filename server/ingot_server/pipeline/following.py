@@ -26,15 +26,18 @@ class Following:
         self._feed = feed
         self._run = run
 
-    async def result(self, job_id: str) -> Media | None:
+    async def result(
+        self, job_id: str, seen: Callable[[Job], None] = lambda _: None
+    ) -> Media | None:
         """What a job makes; None when it was cancelled, or its record is gone.
 
         A job that waits in the queue is done here: who follows it may have the last free slot.
-        Raises Failure: what the job failed with.
+        `seen` gets the job whenever it has changed. Raises Failure: what the job failed with.
         """
         try:
             async with aclosing(self._feed.watch(job_id)) as changes:
                 async for job in changes:
+                    seen(job)
                     if job.state == job_pb2.JOB_STATE_QUEUED:
                         await self._lend_slot(job_id)
                     elif job.state == job_pb2.JOB_STATE_SUCCEEDED:

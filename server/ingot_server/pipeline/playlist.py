@@ -23,7 +23,7 @@ from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
-from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.lifecycle import has_ended, is_conversion
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
@@ -76,8 +76,13 @@ class Playlists:
     async def advance(self, parent_id: str) -> None:
         """Hands the next children of a waiting job to the workers, and writes how all stand."""
         try:
-            for child_id in await self._records.family.next(parent_id):
-                await self._queue.send(child_id, IngestRequest.PRIORITY_LOW)
+            for child in await self._records.read(await self._records.family.next(parent_id)):
+                if child is None:
+                    continue
+                if is_conversion(child):
+                    await self._queue.send(child.id, conversion=True)
+                else:
+                    await self._queue.send(child.id, IngestRequest.PRIORITY_LOW)
             parent = await self._records.family.summarise(parent_id)
         except Failure as failure:
             # The sweep comes back to it.

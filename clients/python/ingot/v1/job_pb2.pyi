@@ -176,6 +176,7 @@ class Job(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
+    CONVERSIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Server-assigned identity; later jobs sort after earlier ones. Empty in the answer to
     validate_only.
@@ -266,6 +267,10 @@ class Job(_message.Message):
         ingest. Empty when the media is only ingested.
         """
 
+    @_builtins.property
+    def conversions(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
+        """What an ingest with recipes made besides `media`, in their order. Empty until it SUCCEEDED."""
+
     def __init__(
         self,
         *,
@@ -293,10 +298,11 @@ class Job(_message.Message):
         options: Global___IngestOptions | None = ...,
         children: Global___ChildSummary | None = ...,
         recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
+        conversions: _abc.Iterable[_media_pb2.Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "retry_time", b"retry_time", "selection", b"selection", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "recipes", b"recipes", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "recipes", b"recipes", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,131 @@
+"""One stored media in, another out: the sequence of a conversion.
+
+    slots of the processor -> blob into scratch -> make -> store -> commit
+
+The result is a media like any other, under an id that follows from its parent's and the recipe; so
+it is found again without work, and whatever ends the sequence early leaves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.errors import Failure
+from ingot_server.library.recipes import check_applicable, derived_media, is_current
+from ingot_server.pipeline.commit import commit, entering
+from ingot_server.pipeline.making import Made, make
+from ingot_server.pipeline.placement import Placed, Placement
+from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.work import Ingested
+
+if TYPE_CHECKING:
+    from ingot_server.jobs.lease import Lease
+    from ingot_server.pipeline.ingest import Pipeline
+
+# x264 uses every processor there is; all else runs on one.
+_ALL: Final = 1 << 16
+
+
+async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
+    """Makes what `job.recipes` says of `job.media.derived_from`; answers as Pipeline.ingest does.
+
+    Raises Failure with the reason why not. Safe to repeat.
+    """
+    recipe = job.recipes[0]
+    parent = await pipeline.catalog.get(job.media.derived_from)
+    if parent is None:
+        raise Failure(
+            reason_pb2.REASON_MEDIA_NOT_FOUND,
+            f"The media {job.media.derived_from} is no longer stored. Ingest it again.",
+        )
+    stored = await pipeline.catalog.get(job.media.id)
+    if stored is not None and is_current(stored, parent):
+        return stored, True
+    check_applicable(recipe, parent)
+    async with (
+        pipeline.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
+        pipeline.scratch.open(job.id, job.attempt) as file,
+        pipeline.scratch.folder(job.id, job.attempt) as folder,
+        Placement(pipeline.blobs) as placement,
+    ):
+        await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
+        await _fetch(pipeline, parent, file)
+        made = await make(
+            recipe,
+            parent,
+            file.path,
+            folder,
+            ffmpeg=pipeline.ffmpeg,
+            prober=pipeline.prober,
+            progress=_progress(pipeline, lease),
+        )
+        await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+        key = f"media/{job.media.id}/{job.id}-{job.attempt}{made.path.suffix}"
+        placed = await placement.put(made.path, key, content_type=made.media.blob.content_type)
+        media = _described(made, placed, parent, job, pipeline.blobs.url(key))
+        await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        superseding = job.attempt > 1
+        return await commit(pipeline, media, stored, placement, superseding=superseding), False
+
+
+async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:
+    """The parent's blob, whole and as its manifest says."""
+    blob = parent.blob
+    file.expect(blob.size_bytes)
+    content = pipeline.blobs.read(
+        pipeline.blobs.key(blob.url), offset=0, limit=blob.size_bytes
+    )
+    async for data in content:
+        await file.write(data)
+    await file.complete()
+    if file.sha256 != blob.sha256:
+        raise Failure(
+            reason_pb2.REASON_CHECKSUM_MISMATCH,
+            f"The blob of the media {parent.id} is no longer what its manifest says. "
+            "Ingest it again.",
+        )
+
+
+def _described(made: Made, placed: Placed, parent: Media, job: Job, blob_url: str) -> Media:
+    """The whole of the new media: its own measures, and what is said of its parent."""
+    media = derived_media(parent, job.recipes[0])
+    media.MergeFrom(made.media)
+    media.derived_from_sha256 = parent.blob.sha256
+    media.title = parent.title
+    media.description = parent.description
+    media.tags.extend(parent.tags)
+    media.uploader = parent.uploader
+    if parent.HasField("publish_time"):
+        media.publish_time.CopyFrom(parent.publish_time)
+    media.thumbnail_url = parent.thumbnail_url
+    media.blob.url = blob_url
+    media.blob.size_bytes = placed.file_bytes
+    media.blob.sha256 = placed.sha256
+    for stream in (*media.video, *media.audio):
+        stream.url = blob_url
+    media.labels.update(job.labels)
+    media.create_time.FromDatetime(datetime.now(UTC))
+    return media
+
+
+def _progress(pipeline: Pipeline, lease: Lease) -> Callable[[float, float, float], None]:
+    """Takes seconds done, seconds in all, and seconds done in one second."""
+
+    def advance(done: float, total: float, speed: float) -> None:
+        def mutate(job: Job) -> None:
+            job.progress.speed = speed
+            job.progress.fraction = min(1.0, done / total) if total else 0.0
+            if speed > 0:
+                job.progress.eta.FromTimedelta(timedelta(seconds=max(0.0, total - done) / speed))
+
+        lease.note(mutate)
+        pipeline.scratch.check()
+
+    return advance

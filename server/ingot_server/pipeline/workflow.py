@@ -1,0 +1,116 @@
+"""An ingest with conversions: one parent job, and a child for each part of the work.
+
+    the ingest, followed by the parent's worker -> conversions, left to their own workers -> the end
+
+The parent takes part in none of it, so whatever of it is stored, or under way for somebody else, is
+shared. Running it again, after a worker was lost, finds the children that are there. Its progress is
+that of the whole: each part counts the same, and it never goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.errors import Failure
+from ingot_server.library.recipes import check_applicable, derived_media, is_current
+
+if TYPE_CHECKING:
+    from ingot_server.jobs.lease import Lease
+    from ingot_server.library.catalog import Catalog
+    from ingot_server.pipeline.ingest import Pipeline
+
+# Which part of an ingest each stage is about.
+_SHARES: Final = {
+    job_pb2.JOB_STAGE_RESOLVING: (0.0, 0.02),
+    job_pb2.JOB_STAGE_DOWNLOADING: (0.02, 0.90),
+    job_pb2.JOB_STAGE_PROBING: (0.90, 0.94),
+    job_pb2.JOB_STAGE_STORING: (0.94, 0.98),
+    job_pb2.JOB_STAGE_COMMITTING: (0.98, 1.0),
+}
+
+
+async def run_workflow(pipeline: Pipeline, job: Job, lease: Lease) -> None:
+    """Has the media ingested and leaves the job to its conversions; the lease is then no longer held.
+
+    Raises Failure: what the ingest failed with. Safe to repeat.
+    """
+    ingest = await lease.add_child(_ingest(job), entry="ingest", order=0)
+    assert ingest is not None  # only a list can lead back to its parent
+    try:
+        media = await pipeline.following.result(ingest.id, _mirroring(lease, len(job.recipes)))
+    except Failure as failure:
+        failure.final = True  # the ingest has had its own tries
+        raise
+    if media is None:
+        raise Failure(
+            reason_pb2.REASON_CANCELLED, f"The ingest {ingest.id} was cancelled.", final=True
+        )
+    child_ids = [ingest.id]
+    for order, recipe in enumerate(job.recipes, 1):
+        conversion = await conversion_job(pipeline.catalog, media, recipe, job)
+        child = await lease.add_child(conversion, entry=conversion.media.id, order=order)
+        assert child is not None
+        child_ids.append(child.id)
+    await lease.wait(child_ids)
+    await pipeline.playlists.advance(job.id)
+
+
+async def conversion_job(catalog: Catalog, media: Media, recipe: Recipe, parent: Job) -> Job:
+    """The job for one recipe, ended already where it is stored or cannot be."""
+    job = Job(
+        kind=job_pb2.JOB_KIND_CONVERT,
+        url=media.url,
+        labels=parent.labels,
+        selection=media.selection,
+        recipes=[recipe],
+        media=derived_media(media, recipe),
+    )
+    try:
+        check_applicable(recipe, media)
+    except Failure as failure:
+        job.state = job_pb2.JOB_STATE_FAILED
+        job.error.CopyFrom(failure.status())
+        return job
+    stored = await catalog.get(job.media.id)
+    if stored is not None and is_current(stored, media):
+        job.state = job_pb2.JOB_STATE_SUCCEEDED
+        job.cached = True
+        job.media.CopyFrom(stored)
+    return job
+
+
+def _ingest(job: Job) -> Job:
+    ingest = Job(
+        kind=job_pb2.JOB_KIND_INGEST,
+        url=job.url,
+        labels=job.labels,
+        selection=job.selection,
+        options=job.options,
+        media=job.media,
+    )
+    if job.HasField("max_age"):
+        ingest.max_age.CopyFrom(job.max_age)
+    return ingest
+
+
+def _mirroring(lease: Lease, conversions: int) -> Callable[[Job], None]:
+    """Has the parent show the stage of its ingest, and how far the whole is."""
+
+    def seen(ingest: Job) -> None:
+        begin, end = _SHARES.get(ingest.stage, (0.0, 0.0))
+        share = begin + (end - begin) * ingest.progress.fraction
+
+        def mutate(job: Job) -> None:
+            job.stage = ingest.stage
+            job.progress.bytes_done = ingest.progress.bytes_done
+            job.progress.bytes_per_second = ingest.progress.bytes_per_second
+            job.progress.fraction = max(job.progress.fraction, share / (1 + conversions))
+
+        lease.note(mutate)
+
+    return seen
