@@ -165,6 +165,7 @@ def _job(request: IngestRequest, named: Named) -> Job:
         url=identity.url,
         labels=request.labels,
         selection=named.selection,
+        options=request.options if request.HasField("options") else None,
     )
     job.media.id = named.media_id
     job.media.url = identity.url
