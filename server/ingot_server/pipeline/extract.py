@@ -31,7 +31,8 @@ from ingot_server.pipeline.describe import (
     extension,
 )
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extractor import Entries, Fetched, Resolved, Session
+from ingot_server.pipeline.extraction import Entries, Fetched, Resolved
+from ingot_server.pipeline.extraction_session import Session
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.work import Elsewhere, Ingested, Work
