@@ -78,7 +78,7 @@ async def _extract(pipeline: Pipeline, work: Work, cookies: str) -> Ingested | E
                 if isinstance(found, Resolved):
                     await work.lease.update(_extraction(found))
                     identity = better_identity(work.identity, found)
-                    known = await _adopt(pipeline, work, identity)
+                    known = await adopt(pipeline, work, identity)
                     return known or await _bring(pipeline, work, identity, found, session, folder)
     finally:
         egress.revoke()
@@ -110,7 +110,7 @@ def better_identity(asked: Identity, found: Resolved) -> Identity:
     return named if source.mutable else identity
 
 
-async def _adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested | Elsewhere | None:
+async def adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested | Elsewhere | None:
     """Moves the job to the identity that was found, and makes the URL an alias of it.
 
     None: go on with it. A media that is replaced keeps the identity it has.

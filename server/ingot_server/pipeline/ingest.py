@@ -4,6 +4,7 @@
 
     FETCH           the URL is the file; a page or a manifest goes the way EXTRACT
     EXTRACT         yt-dlp finds the files (extract.py); a list becomes jobs (playlist.py)
+    TELEGRAM_POST   yt-dlp finds the file, and Telegram's page says why not (telegram_post.py)
     TELEGRAM_FILE   Telegram says where the file is (telegram.py)
     OBJECT          the file lies in the bucket already (object.py)
 
@@ -45,6 +46,7 @@ from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
+from ingot_server.pipeline.telegram_post import bring_post
 from ingot_server.pipeline.upload import Upload
 from ingot_server.pipeline.work import Elsewhere, Ingested, Work
 from ingot_server.sources import pick
@@ -116,6 +118,8 @@ class Pipeline:
         match work.source.way:
             case Way.EXTRACT:
                 return await extract(self, work)
+            case Way.TELEGRAM_POST:
+                return await bring_post(self, work, self._receive)
             case Way.TELEGRAM_FILE:
                 return await self._receive(work)
             case _:
@@ -174,6 +178,7 @@ class Pipeline:
                     file,
                     egress=self.egress,
                     holder=work.job.id,
+                    upstream=self.care.proxy_for(work.source.name),
                     settings=self.settings,
                     progress=meter.advance,
                 )
