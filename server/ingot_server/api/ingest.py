@@ -69,11 +69,7 @@ class IngestService(Uploading, Service):
             self._blobs,
         )
         is_object = named.source.way is Way.OBJECT
-        if named.source.way in {
-            Way.FETCH,
-            Way.EXTRACT,
-            Way.TELEGRAM_POST,
-        }:  # only there the URL names a host
+        if named.source.way in {Way.FETCH, Way.EXTRACT}:  # only there the URL names a host
             check_host(
                 urlsplit(named.identity.url).hostname or "",
                 allow_loopback=self._settings.egress_allow_loopback,
