@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import yt_dlp.version
+from ingot_server.pipeline.running_version import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         "host": "",
         "retry_after": "",
         "start_time": "",
-        "version": yt_dlp.version.__version__,
+        "version": VERSION,
     }
 
 

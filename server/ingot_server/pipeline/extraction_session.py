@@ -47,9 +47,15 @@ class Session:
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self._child.send(asdict(self._request))
-                answer = await self._receive()
+                answer = await _receive(self._child)
         except TimeoutError as error:
             raise _overdue("RESOLVING", limit, "INGOT_EXTRACTION_TIMEOUT") from error
+        version = answer["version"]
+        if version != self._version:
+            logger.warning(
+                "extraction ran yt-dlp %s where %s is in use: %s",
+                *(version, self._version, self._child.stderr[-500:]),
+            )
         if answer["kind"] == "entries":
             return Entries(
                 title=answer["title"],
@@ -58,7 +64,7 @@ class Session:
                 urls=tuple(answer["urls"]),
                 total=answer["total"],
             )
-        return resolved(answer, self._version)
+        return resolved(answer, version)
 
     async def fetch(self, directory: Path, progress: Callable[[int, int | None], None]) -> Fetched:
         """Receives all of it into `directory`, an empty one; `resolve` comes first.
@@ -90,7 +96,7 @@ class Session:
         return Fetched(path, tuple(_side_file(directory, one) for one in answer["side_files"]))
 
     async def _next(self, watch: _Watch) -> dict[str, Any]:
-        reading = asyncio.create_task(self._receive())
+        reading = asyncio.create_task(_receive(self._child))
         try:
             while not reading.done():
                 await asyncio.wait([reading], timeout=watch.interval)
@@ -100,23 +106,35 @@ class Session:
             reading.cancel()
             await asyncio.wait([reading])
 
-    async def _receive(self) -> dict[str, Any]:
-        try:
-            answer = await self._child.receive()
-        except ChildError as error:
-            raise crashed(str(error)) from error
-        if answer is None:
-            code = await self._child.wait()
-            logger.warning("extraction %s: %s", ending(code), self._child.stderr[-2000:])
-            raise crashed(
-                "it outgrew INGOT_EXTRACTOR_MEMORY" if code == 70 else f"it was {ending(code)}"
-            )
-        if answer["kind"] == "failed":
-            told = {key: value for key, value in answer.items() if key != "kind"}
-            failure = failure_of_report(Report(**{**told, "kinds": tuple(told["kinds"])}))
-            logger.info("extraction failed: %r: %s", failure, answer["message"])
-            raise failure
-        return answer
+
+async def running_version(child: Child, settings: Settings) -> str:
+    """Which yt-dlp a child runs that has not been asked anything, nor will be. Raises Failure."""
+    limit = settings.extraction_timeout
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            await child.send({})
+            return str((await _receive(child))["version"])
+    except TimeoutError as error:
+        raise _overdue("RESOLVING", limit, "INGOT_EXTRACTION_TIMEOUT") from error
+
+
+async def _receive(child: Child) -> dict[str, Any]:
+    try:
+        answer = await child.receive()
+    except ChildError as error:
+        raise crashed(str(error)) from error
+    if answer is None:
+        code = await child.wait()
+        logger.warning("extraction %s: %s", ending(code), child.stderr[-2000:])
+        raise crashed(
+            "it outgrew INGOT_EXTRACTOR_MEMORY" if code == 70 else f"it was {ending(code)}"
+        )
+    if answer["kind"] == "failed":
+        told = {key: value for key, value in answer.items() if key != "kind"}
+        failure = failure_of_report(Report(**{**told, "kinds": tuple(told["kinds"])}))
+        logger.info("extraction failed: %r: %s", failure, answer["message"])
+        raise failure
+    return answer
 
 
 class _Watch:

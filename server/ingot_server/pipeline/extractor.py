@@ -34,7 +34,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, Limits
 from ingot_server.pipeline.extraction_request import Request
-from ingot_server.pipeline.extraction_session import Session, crashed
+from ingot_server.pipeline.extraction_session import Session, crashed, running_version
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,10 @@ class Extractor:
     def __init__(
         self, settings: Settings, *, installed: Callable[[], Path | None] = lambda: None
     ) -> None:
-        """`installed` names the directory of a newer yt-dlp; None: the one released with Ingot."""
+        """`installed` names the directory of the yt-dlp in use; None: the one released with Ingot.
+
+        It is asked before each job.
+        """
         self._settings = settings
         self._installed = installed
         self._cache = ""
@@ -84,6 +87,11 @@ class Extractor:
             await spare[1].close()
         await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
 
+    async def check(self) -> str:
+        """The version that a process really runs, after its start. Raises Failure."""
+        async with await self._child() as child:
+            return await running_version(child, self._settings)
+
     @asynccontextmanager
     async def session(
         self,
@@ -103,11 +111,7 @@ class Extractor:
             raise RuntimeError("Extractor is not started.")
         request = self._request(_checked(url), selection, options, proxy_url, cookies_file)
         version = self.version
-        try:
-            child = await self._take()
-        except ChildError as error:
-            raise crashed(str(error)) from error
-        async with child:
+        async with await self._child() as child:
             self._refill_later()
             yield Session(child, request, self._settings, version)
 
@@ -142,6 +146,12 @@ class Extractor:
             max_bytes=int(settings.max_media_size),
             memory_bytes=int(settings.extractor_memory),
         )
+
+    async def _child(self) -> Child:
+        try:
+            return await self._take()
+        except ChildError as error:
+            raise crashed(str(error)) from error
 
     async def _take(self) -> Child:
         spare, self._spare = self._spare, None

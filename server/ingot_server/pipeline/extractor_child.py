@@ -7,6 +7,8 @@
               {"kind": "fetched", "path": ..., "side_files": [...]}
     or        {"kind": "failed", ...}, at any point: a `Report` of extraction_failures.py
 
+An empty request, {}, is answered with {"kind": "version", "version": ...}, and that is all.
+
 What a caller or a site says is a value in a dictionary, never an option, a command or a file name.
 yt-dlp's own downloaders are the only ones; ffmpeg gets files that are there already, opens no other
 one and no network; nothing but ffmpeg and deno can be started, and a socket leads to the guard or
@@ -26,7 +28,13 @@ from typing import Any, Final
 
 _ARGUMENTS: Final = sys.argv[1:]
 if _ARGUMENTS:
-    sys.path.insert(0, _ARGUMENTS[0])  # a yt-dlp newer than the installed one
+    sys.path.insert(0, _ARGUMENTS[0])  # an updated yt-dlp, see extractors.py
+    try:
+        import yt_dlp
+    except Exception as error:
+        # Whatever is wrong with its files, the one released with Ingot serves the job.
+        sys.stderr.write(f"{_ARGUMENTS[0]} is damaged: {error!r}\n")
+        os.execv(sys.executable, [sys.executable, "-I", __file__])  # noqa: S606
 
 import yt_dlp  # noqa: E402
 import yt_dlp.globals  # noqa: E402
@@ -37,6 +45,7 @@ from ingot_server.pipeline import containment, formats  # noqa: E402
 from ingot_server.pipeline.error_report import LastFailure, report_of  # noqa: E402
 from ingot_server.pipeline.extraction_answer import listed, resolved  # noqa: E402
 from ingot_server.pipeline.extraction_request import Request  # noqa: E402
+from ingot_server.pipeline.running_version import VERSION  # noqa: E402
 from ingot_server.pipeline.side_files import side_files  # noqa: E402
 
 _PROGRESS_SECONDS: Final = 0.1
@@ -236,7 +245,11 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    request = Request(**json.loads(line))
+    asked = json.loads(line)
+    if not asked:
+        _tell(kind="version", version=VERSION)
+        return
+    request = Request(**asked)
     os.chdir(request.cache)
     os.environ.update(HOME=request.cache, TMPDIR=request.cache, DENO_DIR=request.cache)
     job: Job | None = None
@@ -245,7 +258,7 @@ def main() -> None:
         job = Job(request)
         containment.contain(request)
         containment.lock(request)
-        _tell(**job.resolve())
+        _tell(version=VERSION, **job.resolve())
         line = sys.stdin.buffer.readline()
         if line:
             _tell(**job.fetch(json.loads(line)["directory"]))
