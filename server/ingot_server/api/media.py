@@ -77,7 +77,7 @@ class MediaService(Service):
         media_id = request.media_id or self._resolve(request)
         held = self._catalog.held(media_id)
         if held is None and (alias := self._catalog.held_alias(media_id)) is not None:
-            media_id, held = alias, self._catalog.held(alias)
+            held = self._catalog.held(alias)
         if held is None:
             return GetMediaResponse(media=await self._get(request, media_id))
         packed = self._packed.get(media_id)

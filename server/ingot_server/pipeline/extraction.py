@@ -16,6 +16,8 @@ class Resolved:
 
     extractor: str
     extractor_id: str
+    identity: str
+    """What names it among all of this extractor; empty: nothing that holds."""
     title: str
     description: str
     tags: tuple[str, ...]
@@ -73,7 +75,7 @@ def resolved(answer: dict[str, Any], version: str) -> Resolved:
         **{
             name: answer[name]
             for name in (
-                *("extractor", "extractor_id", "title", "description", "uploader"),
+                *("extractor", "extractor_id", "identity", "title", "description", "uploader"),
                 *("thumbnail_url", "page_url", "is_live", "size_bytes"),
             )
         },

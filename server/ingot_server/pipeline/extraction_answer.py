@@ -17,13 +17,14 @@ _MAX_TEXT: Final = 100_000
 _MAX_ITEMS: Final = 1000
 
 
-def resolved(info: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """The answer for one media."""
+def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[str, Any]:
+    """The answer for one media, which `identity` names among those of its extractor."""
     parts = formats.taken(info)
     return {
         "kind": "resolved",
         "extractor": _text(info.get("extractor_key") or info.get("extractor")),
         "extractor_id": _text(info.get("id")),
+        "identity": _text(identity),
         "title": _text(info.get("title")),
         "description": _text(info.get("description")),
         "tags": [_text(tag) for tag in (info.get("tags") or [])[:_MAX_ITEMS]],
@@ -31,7 +32,7 @@ def resolved(info: Mapping[str, Any], request: Request) -> dict[str, Any]:
         "publish_time": _published(info),
         "duration": _number(info.get("duration")),
         "thumbnail_url": _web(info.get("thumbnail")),
-        "page_url": _web(info.get("webpage_url")),
+        "page_url": page_of(info),
         "chapters": [
             {
                 "title": _text(chapter.get("title")),
@@ -69,6 +70,11 @@ def listed(found: Mapping[str, Any], entries: list[Any], asked: str) -> dict[str
     }
 
 
+def page_of(info: Mapping[str, Any]) -> str:
+    """The page that a media is on; empty when none is told."""
+    return _web(info.get("webpage_url"))
+
+
 def _published(info: Mapping[str, Any]) -> float | None:
     moment = _number(info.get("timestamp")) or _number(info.get("release_timestamp"))
     day = str(info.get("upload_date") or "")
@@ -93,5 +99,5 @@ def _text(value: object) -> str:
 
 def _web(value: object) -> str:
     """An address that may be asked; empty for any other scheme."""
-    text = _text(value)
+    text = _text(value).partition("#__youtubedl_smuggle")[0]  # notes of one extractor to another
     return text if re.match(r"https?://", text, re.IGNORECASE) else ""

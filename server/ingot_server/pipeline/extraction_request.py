@@ -13,6 +13,8 @@ class Request:
     """One job. Paths and the proxy are the installation's, the rest is the caller's."""
 
     url: str
+    manifest: bool
+    """The URL is one of HLS or DASH, whatever type it is sent with."""
     audio_only: bool
     max_height: int | None
     playlist: bool

@@ -101,15 +101,18 @@ class Extractor:
         options: IngestOptions,
         proxy_url: str,
         cookies_file: str = "",
+        manifest: bool = False,
     ) -> AsyncIterator[Session]:
         """A process for `url`, through the guard at `proxy_url`; its group is gone afterwards.
 
-        `cookies_file` is the installation's, in Netscape's format. Raises Failure UNSUPPORTED_URL
-        for anything but http and https.
+        `cookies_file` is the installation's, in Netscape's format; `manifest` says that the URL is
+        one of HLS or DASH. Raises Failure UNSUPPORTED_URL for anything but http and https.
         """
         if not self._started:
             raise RuntimeError("Extractor is not started.")
-        request = self._request(_checked(url), selection, options, proxy_url, cookies_file)
+        request = self._request(
+            _checked(url), selection, options, proxy_url, cookies_file, manifest
+        )
         version = self.version
         async with await self._child() as child:
             self._refill_later()
@@ -122,10 +125,12 @@ class Extractor:
         options: IngestOptions,
         proxy_url: str,
         cookies_file: str,
+        manifest: bool,
     ) -> Request:
         settings = self._settings
         return Request(
             url=url,
+            manifest=manifest,
             audio_only=selection.mode == Selection.MODE_AUDIO_ONLY,
             max_height=selection.max_height if selection.HasField("max_height") else None,
             playlist=options.playlist,

@@ -45,6 +45,7 @@ from ingot_server.pipeline import containment, formats  # noqa: E402
 from ingot_server.pipeline.error_report import LastFailure, report_of  # noqa: E402
 from ingot_server.pipeline.extraction_answer import listed, resolved  # noqa: E402
 from ingot_server.pipeline.extraction_request import Request  # noqa: E402
+from ingot_server.pipeline.extractor_identity import identity  # noqa: E402
 from ingot_server.pipeline.running_version import VERSION  # noqa: E402
 from ingot_server.pipeline.side_files import side_files  # noqa: E402
 
@@ -72,13 +73,19 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
     """yt-dlp, remembering the last request that failed."""
 
     failure: LastFailure | None = None
+    looks_inside = False
+    """An answer's type that says audio or video is not believed."""
 
     def urlopen(self, req: Any) -> Any:
         try:
-            return super().urlopen(req)
+            response = super().urlopen(req)
         except yt_dlp.networking.exceptions.RequestError as error:
             self.failure = LastFailure.of(error, req if isinstance(req, str) else req.url)
             raise
+        kind = response.headers.get("Content-Type", "").lower()
+        if self.looks_inside and kind.startswith(("audio/", "video/")) and "mpegurl" not in kind:
+            response.headers.replace_header("Content-Type", "text/plain")
+        return response
 
 
 class Quiet:
@@ -176,6 +183,7 @@ class Job:
         self.ydl.add_default_info_extractors()
 
     def resolve(self) -> dict[str, Any]:
+        self.ydl.looks_inside = self._request.manifest
         found = self.ydl.extract_info(self._request.url, download=False)
         if found is None:
             raise yt_dlp.utils.UnsupportedError(self._request.url)
@@ -193,10 +201,11 @@ class Job:
             raise Upcoming("The media is announced and not there yet")
         if status == "is_live" or found.get("is_live"):
             raise LiveStream("The media is live now")
-        return resolved(found, self._request)
+        return resolved(found, identity(self.ydl, found), self._request)
 
     def fetch(self, directory: str) -> dict[str, Any]:
         info = self._info
+        self.ydl.looks_inside = False
         self.ydl.params["outtmpl"] = {"default": os.path.join(directory, "media.%(ext)s")}  # noqa: PTH118  # noqa: E501
         self.ydl.add_progress_hook(Progress(info, self._request.max_bytes))
         info = dict(info)

@@ -34,7 +34,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.pipeline import telegram
-from ingot_server.pipeline.answer import PageAnswer
+from ingot_server.pipeline.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
@@ -130,7 +130,7 @@ class Pipeline:
 
     async def _read_page(self, work: Work, page: PageAnswer) -> Ingested | Elsewhere | None:
         try:
-            return await extract(self, work)
+            return await extract(self, work, manifest=isinstance(page, ManifestAnswer))
         except Failure as failure:
             if failure.reason not in {
                 reason_pb2.REASON_UNSUPPORTED_URL,
