@@ -64,6 +64,9 @@ class Settings:
     s3_public_endpoint: str = _setting(
         "", "S3 server as download links name it; empty means s3_endpoint"
     )
+    buckets_file: str = _setting(
+        "", "TOML file with further buckets whose objects may be adopted, see sources.md"
+    )
 
     egress_allow_loopback: bool = _setting(
         False, "let URLs reach 127.0.0.0/8 and ::1, for tests and for trying it out"

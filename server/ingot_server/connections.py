@@ -1,9 +1,10 @@
-"""The connections to Redis that one process shares, and the end of tasks that wait on them."""
+"""The connections to Redis that one process shares, and how tasks that wait on them end."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 
@@ -12,6 +13,8 @@ from ingot_server.config import Settings
 MOST_CONNECTIONS: Final = 64
 
 _CANCEL_AGAIN_SECONDS: Final = 0.5
+
+_Answer = TypeVar("_Answer")
 
 
 def connect(settings: Settings) -> Redis:
@@ -34,3 +37,16 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
         ended, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
         for task in ended:
             _ = task.cancelled() or task.exception()  # looked at, or asyncio complains
+
+
+async def together(work: Iterable[Coroutine[Any, Any, _Answer]]) -> list[_Answer]:
+    """The answers of coroutines that run at the same time, in their order.
+
+    Raises what the first to fail raises, after the others have ended: where asyncio.gather leaves
+    them running, they would still be connecting while their caller closes the connections.
+    """
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await end(*(task for task in tasks if not task.done()))

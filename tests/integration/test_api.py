@@ -239,6 +239,18 @@ async def test_bad_input_is_told_by_field(api: Api) -> None:
         assert len(found.message) > 20
 
 
+async def test_what_is_no_request_is_refused_every_time(api: Api) -> None:
+    for _ in range(2):
+        for path in ("MediaService/GetMedia", "IngestService/Ingest", "JobService/CancelJob"):
+            call: Any = api.channel.unary_unary(f"/ingot.v1.{path}")
+            found = await refused(call(b"\xff\xff"))
+            assert found.code is grpc.StatusCode.INVALID_ARGUMENT, path
+            assert found.reason == "INVALID_REQUEST", path
+        watch: Any = api.channel.unary_stream("/ingot.v1.JobService/WatchJob")
+        found = await refused(watch(b"\xff"))
+        assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_forbidden_address_is_refused_before_any_job(api: Api) -> None:
     for host in ("10.0.0.1", "169.254.169.254", "[::ffff:10.0.0.1]", "0xa.1"):
         found = await refused(api.ingest.Ingest(IngestRequest(url=f"http://{host}/")))

@@ -86,9 +86,9 @@ async def requests(
         yield UploadRequest(chunk=UploadChunk(offset=at, data=content[at : at + chunk]))
 
 
-@pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    settings = settings.replace(max_media_size=ByteSize(64 << 20), http_address="")
+@contextlib.asynccontextmanager
+async def house_of(settings: Settings) -> AsyncIterator[House]:
+    """A house with these settings."""
     async with contextlib.AsyncExitStack() as stack:
         targets = [(await stack.enter_async_context(running(settings))).grpc for _ in range(2)]
         worker = Worker(settings)
@@ -100,6 +100,14 @@ async def house(settings: Settings) -> AsyncIterator[House]:
         for target in targets:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
             house.stubs.append(IngestServiceStub(channel))
+        yield house
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    async with house_of(
+        settings.replace(max_media_size=ByteSize(64 << 20), http_address="")
+    ) as house:
         yield house
 
 

@@ -18,7 +18,9 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.pipeline.extractor import Extractor, Resolved, Session
+from ingot_server.pipeline.extraction import Resolved
+from ingot_server.pipeline.extraction_session import Session
+from ingot_server.pipeline.extractor import Extractor
 from ingot_server.sources import pick
 from tests import youtube
 from tests.youtube import Video, YouTube

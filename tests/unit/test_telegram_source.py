@@ -120,10 +120,11 @@ ELSEWHERE = (
 @pytest.mark.parametrize("url", POST_FORMS)
 def test_every_link_to_a_post_gives_one_key(url: str) -> None:
     source, identity = pick(url)
-    assert (source.way, source.mutable) == (Way.EXTRACT, False)
+    assert (source.way, source.mutable) == (Way.TELEGRAM_POST, False)
     assert identity.source == "telegram"
     assert identity.key == "telegram:durov_channel/613"
     assert identity.url == identity.page_url == POST
+    assert message_of(identity) == ("durov_channel", 613)
 
 
 @pytest.mark.parametrize("url", PRIVATE_FORMS)
@@ -181,7 +182,7 @@ def test_two_channels_and_two_spellings_of_a_file_id_stay_apart() -> None:
 @pytest.mark.parametrize("url", [POST, "t.me/s/Durov_Channel/613?comment=5"])
 def test_an_album_has_a_key_of_its_own_and_is_found_by_any_of_its_posts_links(url: str) -> None:
     source, identity = pick(url, playlist=True)
-    assert (source.way, identity.url) == (Way.EXTRACT, POST)
+    assert (source.way, identity.url) == (Way.TELEGRAM_POST, POST)
     assert identity.key == "telegram:durov_channel/613/album"
 
 

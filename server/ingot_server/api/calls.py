@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from ingot_server.api.caller import Caller, Service
+from ingot.v1 import reason_pb2
+from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
+
+# Callers read the same again and again, and to check a request costs more than to answer it. At
+# most some 8 MiB a method.
+_REMEMBERED: Final = 4096
+_REMEMBERED_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,16 @@ class Method:
     descriptor: MethodDescriptor
     request_class: type[Message]
     response_class: type[Message]
+    read: Callable[[Serialized], Message]
+    """The request that is serialized there: not to be changed, as calls may share it.
+
+    Raises Failure for what is no request, or one that breaks a rule of the contract.
+    """
     function: Callable[[Any, Caller], Any]
+
+    def invoke_serialized(self, request: Serialized, peer: str) -> Any:
+        """Begins the call as `invoke` does. Raises Failure as `read` does."""
+        return self.function(self.read(request), Caller(peer))
 
     def invoke(self, request: Message, peer: str) -> Any:
         """Begins the call: what the service's method returns, see Service.
@@ -50,44 +66,60 @@ async def _checked(requests: AsyncIterable[Message]) -> AsyncIterator[Message]:
 def methods(service: Service) -> Iterator[Method]:
     """The methods of `service`, in the contract's order."""
     for descriptor in service.descriptor.methods:
+        request_class = GetMessageClass(descriptor.input_type)
         yield Method(
             descriptor,
-            GetMessageClass(descriptor.input_type),
+            request_class,
             GetMessageClass(descriptor.output_type),
+            _reader(descriptor, request_class),
             getattr(service, _snake_case(descriptor.name)),
         )
 
 
-@contextlib.contextmanager
-def translated(method: MethodDescriptor) -> Iterator[None]:
-    """Has whatever goes wrong in a call of `method` leave as Failure."""
-    try:
-        yield
-    except Failure:
-        raise
-    except Exception as error:
-        raise unexpected(method.full_name, error) from error
+def _reader(
+    method: MethodDescriptor, request_class: type[Message]
+) -> Callable[[Serialized], Message]:
+    def read(data: Serialized) -> Message:
+        try:
+            request = request_class.FromString(data)
+        except DecodeError as error:
+            raise malformed(request_class, error) from error
+        check(request)
+        return request
+
+    if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS:
+        return read
+    remembered = lru_cache(_REMEMBERED)(read)
+    return lambda data: remembered(data) if len(data) <= _REMEMBERED_BYTES else read(data)
+
+
+def malformed(request_class: type[Message], error: Exception) -> Failure:
+    """The failure of a call whose request could not be read at all."""
+    name = request_class.DESCRIPTOR.full_name
+    return Failure(reason_pb2.REASON_INVALID_REQUEST, f"The request is no {name}: {error}")
+
+
+def failure_of(method: MethodDescriptor, error: Exception) -> Failure:
+    """What a caller is told of whatever went wrong in a call of `method`."""
+    return error if isinstance(error, Failure) else unexpected(method.full_name, error)
 
 
 class Calls:
-    """Knows whether calls are running: `idle` is set while none is."""
+    """Counts calls, each being a `with` block: `idle` is set while none is running."""
 
     def __init__(self) -> None:
         self._running = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
-    @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Counts a call for as long as it runs."""
+    def __enter__(self) -> None:
         self._running += 1
         self.idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if not self._running:
-                self.idle.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
+        if not self._running:
+            self.idle.set()
 
 
 def _snake_case(name: str) -> str:

@@ -24,9 +24,8 @@ from google.rpc.status_pb2 import Status
 from protobuf.wkt import Any as WireAny
 from protobuf.wkt import Struct
 
-from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Serialized, Service
-from ingot_server.api.calls import Calls, Method, methods, translated
+from ingot_server.api.calls import Calls, Method, failure_of, malformed, methods
 from ingot_server.api.status import status_of
 from ingot_server.errors import Failure
 
@@ -94,14 +93,13 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
 
     def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[_Answer]]:
         async def call(request: Message, context: Context) -> _Answer:
-            with self._calls.counted():
+            with self._calls:
                 try:
                     self._admit()
-                    with translated(method.descriptor):
-                        response = await method.invoke(request, _peer(context))
-                        return _Answer(method.response_class, response)
-                except Failure as failure:
-                    raise _error(failure) from failure
+                    response = await method.invoke(request, _peer(context))
+                    return _Answer(method.response_class, response)
+                except Exception as error:
+                    raise _error(failure_of(method.descriptor, error)) from error
 
         return call
 
@@ -109,14 +107,13 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         self, method: Method
     ) -> Callable[[AsyncIterator[Message], Context], Awaitable[_Answer]]:
         async def call(requests: AsyncIterator[Message], context: Context) -> _Answer:
-            with self._calls.counted():
+            with self._calls:
                 try:
                     self._admit()
-                    with translated(method.descriptor):
-                        response = await method.invoke_streaming(requests, _peer(context))
-                        return _Answer(method.response_class, response)
-                except Failure as failure:
-                    raise _error(failure) from failure
+                    response = await method.invoke_streaming(requests, _peer(context))
+                    return _Answer(method.response_class, response)
+                except Exception as error:
+                    raise _error(failure_of(method.descriptor, error)) from error
 
         return call
 
@@ -125,16 +122,15 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     ) -> Callable[[Message, Context], AsyncGenerator[_Answer, None]]:
         # Whatever ends the call, a hang-up or a deadline included, closes this generator at once.
         async def call(request: Message, context: Context) -> AsyncGenerator[_Answer, None]:
-            with self._calls.counted():
+            with self._calls:
                 try:
                     self._admit()
-                    with translated(method.descriptor):
-                        responses = method.invoke(request, _peer(context))
-                        async with aclosing(responses):
-                            async for response in responses:
-                                yield _Answer(method.response_class, response)
-                except Failure as failure:
-                    raise _error(failure) from failure
+                    responses = method.invoke(request, _peer(context))
+                    async with aclosing(responses):
+                        async for response in responses:
+                            yield _Answer(method.response_class, response)
+                except Exception as error:
+                    raise _error(failure_of(method.descriptor, error)) from error
 
         return call
 
@@ -159,7 +155,7 @@ class _BinaryCodec:
         try:
             return message_class.FromString(bytes(data))
         except DecodeError as error:
-            raise _malformed(message_class, error) from error
+            raise _error(malformed(message_class, error)) from error
 
 
 class _JsonCodec:
@@ -185,7 +181,7 @@ class _JsonCodec:
             # As everywhere in protobuf, a field of a newer contract is no error.
             return Parse(bytes(data), message, ignore_unknown_fields=True)
         except (ParseError, ValueError, RecursionError) as error:
-            raise _malformed(message_class, error) from error
+            raise _error(malformed(message_class, error)) from error
 
 
 class _Detail(ErrorDetail):
@@ -214,11 +210,6 @@ def _details(status: Status) -> Iterable[_Detail]:
         readable = MessageToDict(detail)
         del readable["@type"]
         yield _Detail(detail.type_url, detail.value, readable)
-
-
-def _malformed(message_class: type[Message], error: Exception) -> ConnectError:
-    name = message_class.DESCRIPTOR.full_name
-    return _error(Failure(reason_pb2.REASON_INVALID_REQUEST, f"The request is no {name}: {error}"))
 
 
 def _json(message: Message) -> bytes:

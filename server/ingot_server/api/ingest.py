@@ -66,7 +66,7 @@ class IngestService(Uploading, Service):
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
         named = named_media(
             resolve(request.url, request.selection, playlist=request.options.playlist),
-            self._blobs.bucket,
+            self._blobs,
         )
         is_object = named.source.way is Way.OBJECT
         if named.source.way in {Way.FETCH, Way.EXTRACT}:  # only there the URL names a host
@@ -165,6 +165,7 @@ def _job(request: IngestRequest, named: Named) -> Job:
         url=identity.url,
         labels=request.labels,
         selection=named.selection,
+        options=request.options if request.HasField("options") else None,
     )
     job.media.id = named.media_id
     job.media.url = identity.url

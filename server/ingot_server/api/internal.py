@@ -8,20 +8,30 @@ from ingot_server.api.naming import Named
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.freshness import entity_tag
+from ingot_server.library.identity import media_id
 from ingot_server.sources.internal import InternalSource, parse
 
 
-def named_media(named: Named, bucket: str) -> Named:
-    """`named` with the id of the media whose file an internal URL names.
+def named_media(named: Named, blobs: Blobs) -> Named:
+    """`named` as the installation has it: under one URL, with the media's id where a file is named.
 
-    Any other is answered as it is. Raises Failure BUCKET_FORBIDDEN for what is not others' to name.
+    Any other than an internal URL is answered as it is. Raises Failure BUCKET_FORBIDDEN for a
+    bucket that is not configured, and for what is not others' to name.
     """
     if named.source.name != InternalSource.name:
         return named
     address = parse(named.identity.url)
     assert address is not None
-    address.check_bucket(bucket)
-    return named if address.media_id is None else named._replace(media_id=address.media_id)
+    bucket = blobs.named(address.scheme, address.bucket)
+    if bucket is None:
+        raise address.forbidden()
+    if bucket is not blobs:
+        return named
+    address.check_key()
+    if address.media_id is not None:
+        return named._replace(media_id=address.media_id)
+    identity = address._replace(scheme="s3").identity
+    return named._replace(media_id=media_id(identity.key, named.selection), identity=identity)
 
 
 async def check_adoptable(named: Named, stored: Media | None, blobs: Blobs) -> bool:
@@ -31,7 +41,8 @@ async def check_adoptable(named: Named, stored: Media | None, blobs: Blobs) -> b
     there is nothing to take in: MEDIA_NOT_FOUND, MEDIA_DOES_NOT_EXIST.
     """
     address = parse(named.identity.url)
-    if address is None or address.media_id is not None:
+    bucket = blobs.named(address.scheme, address.bucket) if address is not None else None
+    if address is None or bucket is None or (bucket is blobs and address.media_id is not None):
         if stored is None:
             raise Failure(
                 reason_pb2.REASON_MEDIA_NOT_FOUND,
@@ -39,7 +50,7 @@ async def check_adoptable(named: Named, stored: Media | None, blobs: Blobs) -> b
                 "from. IngestService.Upload takes files.",
             )
         return True
-    found = await blobs.stat(address.key)
+    found = await bucket.stat(address.key)
     if found is None:
         raise Failure(
             reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,

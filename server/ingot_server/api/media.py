@@ -77,7 +77,7 @@ class MediaService(Service):
         media_id = request.media_id or self._resolve(request)
         held = self._catalog.held(media_id)
         if held is None and (alias := self._catalog.held_alias(media_id)) is not None:
-            media_id, held = alias, self._catalog.held(alias)
+            held = self._catalog.held(alias)
         if held is None:
             return GetMediaResponse(media=await self._get(request, media_id))
         packed = self._packed.get(media_id)
@@ -126,7 +126,8 @@ class MediaService(Service):
         if not left:
             return
         end = offset + left
-        chunks = self._blobs.read(self._blobs.key(blob.url), offset=offset, limit=left)
+        bucket, key = self._blobs.behind(blob.url)
+        chunks = bucket.read(key, offset=offset, limit=left)
         # It is a generator; closed at once, it gives its connection back at once.
         async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
             async for data in chunks:
@@ -150,8 +151,9 @@ class MediaService(Service):
         )
         response = CreateDownloadUrlResponse()
         response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
-        response.url = await self._blobs.download_url(
-            self._blobs.key(media.blob.url),
+        bucket, key = self._blobs.behind(media.blob.url)
+        response.url = await bucket.download_url(
+            key,
             lifetime=lifetime,
             filename=request.filename or filename(media),
             content_type=media.blob.content_type,
@@ -168,7 +170,7 @@ class MediaService(Service):
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> str:
         """The id behind a request's URL, which may be an internal one."""
-        return named_media(resolve(request.url, request.selection), self._blobs.bucket).media_id
+        return named_media(resolve(request.url, request.selection), self._blobs).media_id
 
     async def _get(
         self,

@@ -1,7 +1,7 @@
 """The gRPC server: services, health, reflection, and an orderly end.
 
 There are no interceptors: one that does nothing costs a tenth to a fifth of all calls. What every
-call needs (validation, errors as statuses, counting) stands in the two functions that serve one.
+call needs (validation, errors as statuses, counting) stands in the functions that serve one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ingot_server.api.caller import Serialized, Service
-from ingot_server.api.calls import Calls, Method, methods, translated
+from ingot_server.api.calls import Calls, Method, failure_of, methods
 from ingot_server.api.reflection import add_reflection
 from ingot_server.api.status import DETAILS_KEY, answer
 from ingot_server.config import SettingError, Settings
@@ -142,24 +142,19 @@ class _Handlers:
             )
         if method.descriptor.server_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method),
-                request_deserializer=method.request_class.FromString,
-                response_serializer=_serialized,
+                self._streaming(method), response_serializer=_serialized
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(method),
-            request_deserializer=method.request_class.FromString,
-            response_serializer=_serialized,
+            self._unary(method), response_serializer=_serialized
         )
 
-    def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[Any]]:
-        async def call(request: Message, context: Context) -> Any:
-            with self._calls.counted():
+    def _unary(self, method: Method) -> Callable[[Serialized, Context], Awaitable[Any]]:
+        async def call(request: Serialized, context: Context) -> Any:
+            with self._calls:
                 try:
-                    with translated(method.descriptor):
-                        return await method.invoke(request, context.peer())
-                except Failure as failure:
-                    await _abort(context, failure)
+                    return await method.invoke_serialized(request, context.peer())
+                except Exception as error:
+                    await _abort(context, failure_of(method.descriptor, error))
 
         return call
 
@@ -167,28 +162,26 @@ class _Handlers:
         self, method: Method
     ) -> Callable[[AsyncIterable[Message], Context], Awaitable[Any]]:
         async def call(requests: AsyncIterable[Message], context: Context) -> Any:
-            with self._calls.counted():
+            with self._calls:
                 try:
-                    with translated(method.descriptor):
-                        return await method.invoke_streaming(requests, context.peer())
-                except Failure as failure:
-                    await _abort(context, failure)
+                    return await method.invoke_streaming(requests, context.peer())
+                except Exception as error:
+                    await _abort(context, failure_of(method.descriptor, error))
 
         return call
 
-    def _streaming(self, method: Method) -> Callable[[Message, Context], Awaitable[None]]:
+    def _streaming(self, method: Method) -> Callable[[Serialized, Context], Awaitable[None]]:
         # Written with `write`: a caller's hang-up then reaches the service's generator at once,
         # where a suspended generator of our own would wait for the garbage collector.
-        async def call(request: Message, context: Context) -> None:
-            with self._calls.counted():
+        async def call(request: Serialized, context: Context) -> None:
+            with self._calls:
                 try:
-                    with translated(method.descriptor):
-                        responses = method.invoke(request, context.peer())
-                        async with aclosing(responses):
-                            async for response in responses:
-                                await context.write(response)
-                except Failure as failure:
-                    await _abort(context, failure)
+                    responses = method.invoke_serialized(request, context.peer())
+                    async with aclosing(responses):
+                        async for response in responses:
+                            await context.write(response)
+                except Exception as error:
+                    await _abort(context, failure_of(method.descriptor, error))
 
         return call
 

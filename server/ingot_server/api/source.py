@@ -33,6 +33,7 @@ ACCEPTS: Final[Mapping[str, Sequence[str]]] = {
 """What each source takes, for people."""
 
 # Settings without which a source can do nothing.
+_EXTRACTING: Final = frozenset({Way.EXTRACT, Way.TELEGRAM_POST})
 _NEEDS: Final[Mapping[str, str]] = {"telegram_file": "telegram_bot_token"}
 
 
@@ -62,7 +63,7 @@ class SourceService(Service):
             health=SourceStatus.HEALTH_HEALTHY,
             max_concurrency=own.concurrency,
             rate=own.rate,
-            extractor_version=_extractor_version() if source.way is Way.EXTRACT else "",
+            extractor_version=_extractor_version() if source.way in _EXTRACTING else "",
             has_cookies=own.cookies is not None,
             has_proxy=bool(own.proxy),
         )

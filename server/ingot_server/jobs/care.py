@@ -28,6 +28,7 @@ from redis.asyncio import Redis
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.jobs.transition import Argument, milliseconds, unavailable
 from ingot_server.source_settings import SourceSettings
@@ -127,7 +128,7 @@ class SourceCare:
         else:
             await self._note(source, None, turn)
         finally:
-            renewing.cancel()
+            await end(renewing)
             # A turn that cannot be given back ends by itself.
             with contextlib.suppress(Failure):
                 await self._run("leave", source, turn=turn)

@@ -21,6 +21,7 @@ from typing import Final
 
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
+from ingot_server.connections import together
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import Tally, has_ended, is_workflow
 from ingot_server.jobs.transition import Transition, milliseconds
@@ -149,7 +150,7 @@ class Family:
             async with turns:
                 await self._cancel(child_id, parent.id)
 
-        await asyncio.gather(*(cancel(child.decode()) for child in set(children)))
+        await together(cancel(child.decode()) for child in set(children))
         await self._transition.run("settle", parent.id)
 
     async def _cancel(self, child_id: str, parent_id: str) -> None:

@@ -85,7 +85,8 @@ class Feed:
                 watcher.fail(shutting_down)
         for everything in self._everything:
             everything.pending.fail(shutting_down)
-        await end(*self._tasks)
+        while self._tasks:  # one that ends may have begun another
+            await end(*self._tasks)
 
     async def watch(self, job_id: str, *, after_revision: int = 0) -> AsyncGenerator[Job, None]:
         """The job as it stands, then every later revision in order; ends after the last one.

@@ -44,9 +44,12 @@ class Aliases:
             return None
         return found[0]
 
-    async def get(self, asked_id: str) -> str | None:
-        """The media id that `asked_id` is an alias of; None when it is none."""
-        held = self.held(asked_id)
+    async def get(self, asked_id: str, *, late: bool = True) -> str | None:
+        """The media id that `asked_id` is an alias of; None when it is none.
+
+        Without `late` it is not taken from what this process holds.
+        """
+        held = self.held(asked_id) if late else None
         if held is not None:
             return held
         media_id = await self._cache.alias(asked_id)
@@ -57,6 +60,8 @@ class Aliases:
                 await self._cache.keep_alias(asked_id, media_id)
         if media_id is not None:
             self._hold(asked_id, media_id)
+        else:
+            self._held.pop(asked_id, None)
         return media_id
 
     async def put(self, asked_id: str, media_id: str, source_key: str) -> None:

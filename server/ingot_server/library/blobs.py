@@ -11,30 +11,28 @@ A key is written by a conditional PUT, or is new and nobody else's. ETags are wi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import BinaryIO, Final
-from urllib.parse import quote
 
 from minio.datatypes import ListMultipartUploadsResult
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
-from urllib3.response import BaseHTTPResponse
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.library.bucket import CHUNK_BYTES, Bucket, release
+from ingot_server.library.bucket_settings import read_bucket_settings
 from ingot_server.library.conditional import prove, put
-from ingot_server.library.outgoing import Outgoing, StoredBlob, part_size, stat
+from ingot_server.library.outgoing import Outgoing, StoredBlob, part_size
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
 
-__all__ = ["CHUNK_BYTES", "Blobs", "StoredBlob", "StoredObject"]
+__all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject"]
 
-CHUNK_BYTES: Final = 256 << 10
-_CHUNKS_A_HOP: Final = 4
 _ABANDON_SECONDS: Final = 5
 
 
@@ -47,19 +45,21 @@ class StoredObject:
     modify_time: datetime
 
 
-class Blobs:
-    """One bucket on any S3 server that honours conditional writes.
+class Blobs(Bucket):
+    """The installation's bucket, on any S3 server that honours conditional writes.
 
-    Every method that asks the server raises Failure STORAGE_UNAVAILABLE when it cannot be reached
-    or refuses, and can be repeated.
+    Beside it there may be others that are only read: `named` and `behind` know them all. Raises
+    SettingError when one cannot be had.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.bucket = settings.s3_bucket
+        super().__init__(S3(settings))
         self._max_size = settings.max_media_size
-        self._s3 = S3(settings)
-        self._client = self._s3.client
         self._etag_is_md5 = False
+        self._others = {
+            address: Bucket(S3(each, configured_in=f"{address} in INGOT_BUCKETS_FILE"))
+            for address, each in read_bucket_settings(settings).items()
+        }
 
     async def prepare(self, *, patience: timedelta = timedelta(seconds=30)) -> None:
         """Makes the bucket if it is missing, and proves that it honours conditional writes.
@@ -89,8 +89,32 @@ class Blobs:
         self._etag_is_md5 = prove(self._s3)
 
     async def close(self) -> None:
-        """Ends running calls and closes all connections."""
-        await self._s3.close()
+        await asyncio.gather(super().close(), *(each.close() for each in self._others.values()))
+
+    def named(self, scheme: str, name: str) -> Bucket | None:
+        """The bucket behind `scheme://name/`, `s3` or `gs`; None for one that is not configured.
+
+        Both schemes name the installation's bucket, except where another has the name at Google's.
+        """
+        other = self._others.get(f"{scheme}://{name}")
+        return other or (self if name == self.bucket else None)
+
+    def behind(self, url: str) -> tuple[Bucket, str]:
+        """The bucket and the key of a stored file, by the internal address in its manifest.
+
+        Raises Failure BUCKET_FORBIDDEN when its bucket is not configured any more.
+        """
+        scheme, _, rest = url.partition("://")
+        name, _, key = rest.partition("/")
+        bucket = self.named(scheme, name)
+        if bucket is None:
+            raise Failure(
+                reason_pb2.REASON_BUCKET_FORBIDDEN,
+                f"The file of the media lies in {scheme}://{name}, which this installation does "
+                "not read any more. Configure the bucket again, or delete the media.",
+                metadata={"bucket": name},
+            )
+        return bucket, key
 
     def url(self, key: str) -> str:
         """The internal address of `key`."""
@@ -144,11 +168,7 @@ class Blobs:
         try:
             return response.read(), etag_of(response)
         finally:
-            _release(response)
-
-    async def stat(self, key: str) -> StoredBlob | None:
-        """Size and ETag of an object; None when there is none."""
-        return await self._s3.call(partial(stat, self._s3, key))
+            release(response)
 
     async def upload(
         self, key: str, content: BinaryIO, *, content_type: str, size_bytes: int | None
@@ -176,49 +196,6 @@ class Blobs:
             await asyncio.wait([uploading], timeout=_ABANDON_SECONDS)
             uploading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             raise
-
-    async def read(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
-        """The bytes from `offset` on, `limit` of them or, when it is 0, all; in chunks of 256 KiB.
-
-        Fewer at the end of the object. Raises Failure MEDIA_NOT_FOUND when there is none.
-        """
-        opening = asyncio.get_running_loop().run_in_executor(
-            self._s3.calls, self._s3.guarded, partial(self._open, key, offset, limit)
-        )
-        try:
-            response = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_release_opened)
-            raise
-        if response is None:
-            return
-        try:
-            while chunks := await self._s3.call(partial(_next_chunks, response)):
-                for chunk in chunks:
-                    yield chunk
-        finally:
-            # In a thread: it waits for a read that was cancelled but still runs.
-            self._s3.calls.submit(_release, response)
-
-    def _open(self, key: str, offset: int, limit: int) -> BaseHTTPResponse | None:
-        try:
-            response = self._client.get_object(self.bucket, key, offset, limit)
-        except S3Error as exc:
-            if exc.code == ABSENT:
-                raise Failure(
-                    reason_pb2.REASON_MEDIA_NOT_FOUND,
-                    "The media was deleted or replaced meanwhile. Ask for it again.",
-                ) from exc
-            if exc.code == "InvalidRange":
-                return None
-            raise
-        if offset and response.status != 206:
-            _release(response)
-            raise Failure(
-                reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The S3 server at {self._s3.endpoint} does not answer ranges. Use one that does.",
-            )
-        return response
 
     async def remove(self, key: str) -> None:
         """Removes an object, if it is there."""
@@ -292,45 +269,3 @@ class Blobs:
     async def upload_url(self, key: str, *, lifetime: timedelta) -> str:
         """A signed link for PUT, as the world outside names the server; at most 7 days."""
         return self._s3.public.get_presigned_url("PUT", self.bucket, key, lifetime)
-
-    async def download_url(
-        self, key: str, *, lifetime: timedelta, filename: str, content_type: str
-    ) -> str:
-        """A signed link for GET and ranges, as the world outside names the server.
-
-        `lifetime` is at most 7 days; a browser saves the file as `filename`.
-        """
-        answer = {"response-content-disposition": _disposition(filename)}
-        if content_type:
-            answer["response-content-type"] = content_type
-        return self._s3.public.get_presigned_url(
-            "GET", self.bucket, key, lifetime, extra_query_params={**answer}
-        )
-
-
-def _next_chunks(response: BaseHTTPResponse) -> list[bytes]:
-    """About a MiB in chunks, so that a thread is not asked for each; empty at the end."""
-    chunks: list[bytes] = []
-    while len(chunks) < _CHUNKS_A_HOP and (chunk := response.read(CHUNK_BYTES)):
-        chunks.append(chunk)
-    return chunks
-
-
-def _release_opened(opening: asyncio.Future[BaseHTTPResponse | None]) -> None:
-    if not opening.cancelled() and opening.exception() is None and (found := opening.result()):
-        _release(found)
-
-
-def _release(response: BaseHTTPResponse) -> None:
-    """Gives the connection back; one that was not read to its end is closed."""
-    response.close()
-    response.release_conn()
-
-
-def _disposition(filename: str) -> str:
-    """Content-Disposition that saves under `filename` (RFC 6266, RFC 8187)."""
-    name = "".join("_" if c in "/\\" or not c.isprintable() else c for c in filename).strip()
-    if not name:
-        return "attachment"
-    plain = "".join(c if c.isascii() and c not in '"%' else "_" for c in name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

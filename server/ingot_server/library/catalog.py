@@ -92,15 +92,17 @@ class Catalog:
         """
         if not is_media_id(media_id):
             return media_id, None
-        target = self._aliases.held(media_id)
+        held = self._aliases.held(media_id)
+        if held is not None and (media := await self.get(held)) is not None:
+            return held, media
+        media = await self.get(media_id)
+        if media is not None:
+            return media_id, media
+        # What was held may be late: there is nothing where it led.
+        target = await self._aliases.get(media_id, late=False)
         if target is None:
-            media = await self.get(media_id)
-            if media is not None:
-                return media_id, media
-            target = await self._aliases.get(media_id)
-            if target is None:
-                return media_id, None
-        return target, await self.get(target)
+            return media_id, None
+        return target, await self.get(target) if target != held else None
 
     def held_alias(self, media_id: str) -> str | None:
         """What `alias_of` answers if this process knows it; no I/O. None says nothing."""

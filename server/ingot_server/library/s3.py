@@ -49,16 +49,23 @@ _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_CAUSE: Final = 300
 
 
+def is_bucket_name(name: str) -> bool:
+    """Whether S3 takes `name` for a bucket."""
+    return _BUCKET.fullmatch(name) is not None
+
+
 class S3:
     """The server that the settings name.
 
     `client` and `pool` are for work done in `call` or in the executor `uploads`; `public` signs
     links as the world outside names the server. Raises SettingError for what no server can have.
+    `configured_in` says where a bucket is configured that is not the installation's own.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        if not _BUCKET.fullmatch(settings.s3_bucket):
+    def __init__(self, settings: Settings, *, configured_in: str = "") -> None:
+        if not is_bucket_name(settings.s3_bucket):
             raise SettingError(f"INGOT_S3_BUCKET={settings.s3_bucket!r} is no bucket name.")
+        self._configured_in = configured_in
         self.bucket = settings.s3_bucket
         self.endpoint = settings.s3_endpoint
         self.pool = urllib3.PoolManager(
@@ -92,7 +99,8 @@ class S3:
                 http_client=self.pool,
             )
         except ValueError as exc:
-            raise SettingError(f"{name}={endpoint!r} is not HOST:PORT: {exc}.") from exc
+            where = f"{self._configured_in}: " if self._configured_in else ""
+            raise SettingError(f"{where}{name}={endpoint!r} is not HOST:PORT: {exc}.") from exc
 
     async def call(self, work: Callable[[], T]) -> T:
         """Does `work` in a thread. Raises Failure STORAGE_UNAVAILABLE where S3 is at fault."""
@@ -105,7 +113,7 @@ class S3:
         except FOREIGN as exc:
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"Object storage at {self.endpoint} {_explained(exc)}",
+                f"Object storage at {self.endpoint} {_explained(exc, self._configured_in)}",
             ) from exc
 
     def put(
@@ -153,19 +161,21 @@ def etag_of(response: BaseHTTPResponse) -> str:
     return response.headers.get("etag", "").replace('"', "")
 
 
-def _explained(exc: BaseException) -> str:
+def _explained(exc: BaseException, configured_in: str) -> str:
     if isinstance(exc, S3Error):
         code = exc.code or "an error"
-        return f"answered {code}: {exc.message or 'no message'}. {ADVICE.get(code, '')}".rstrip()
+        advice = ADVICE.get(code, "")
+        if advice and configured_in:
+            advice = f"Check {configured_in}, and that its keys may read the bucket."
+        return f"answered {code}: {exc.message or 'no message'}. {advice}".rstrip()
     if isinstance(exc, ServerError):
         return f"answered with HTTP status {exc.status_code}. See its log."
     # Not the retry error itself: its text has the signed address in it.
-    cause = exc.reason if isinstance(exc, MaxRetryError) and exc.reason else exc
+    cause = str(exc.reason if isinstance(exc, MaxRetryError) and exc.reason else exc)
     if isinstance(exc, MinioException | ParseError):
         return (
-            f"does not answer as S3 does ({str(cause)[:_LONGEST_CAUSE]}). Check INGOT_S3_ENDPOINT."
+            f"does not answer as S3 does ({cause[:_LONGEST_CAUSE]}). "
+            f"Check {configured_in or 'INGOT_S3_ENDPOINT'}."
         )
-    return (
-        f"cannot be reached ({str(cause)[:_LONGEST_CAUSE]}). Check that it runs, INGOT_S3_ENDPOINT "
-        "and INGOT_S3_SECURE."
-    )
+    setting = configured_in or "INGOT_S3_ENDPOINT and INGOT_S3_SECURE"
+    return f"cannot be reached ({cause[:_LONGEST_CAUSE]}). Check that it runs, and {setting}."

@@ -51,6 +51,10 @@ class PageAnswer(Failure):
     """The answer is no file: it is a page, or a manifest, which the extractor may read."""
 
 
+class ManifestAnswer(PageAnswer):
+    """The answer is a manifest of HLS or DASH."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A Content-Range field (RFC 9110, section 14.4)."""
@@ -79,8 +83,8 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
     """Raises Failure with NOT_MEDIA or SOURCE_FAILED for a body that is not worth its bytes."""
     content_type = media_type(headers)
     if _NEVER_MEDIA.fullmatch(content_type):
-        readable = content_type in _PAGES or content_type in _MANIFESTS
-        raise (PageAnswer if readable else Failure)(
+        kind: type[Failure] = PageAnswer if content_type in _PAGES else Failure
+        raise (ManifestAnswer if content_type in _MANIFESTS else kind)(
             reason_pb2.REASON_NOT_MEDIA,
             f"{host} sends {content_type}, which is no audio or video. "
             "Use the URL of the media file itself.",

@@ -14,7 +14,7 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.errors import Failure
 from ingot_server.library.outgoing import StoredBlob
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extractor import Resolved
+from ingot_server.pipeline.extraction import Resolved
 from ingot_server.sources.source import Identity
 
 # How much a file may last longer or shorter than its source announced.

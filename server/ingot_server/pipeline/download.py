@@ -26,6 +26,7 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.answer import (
+    ManifestAnswer,
     PageAnswer,
     check_content,
     content_range,
@@ -228,7 +229,7 @@ class _Transfer:
 
     def _refuse_manifest(self, start: bytes) -> None:
         if is_manifest(start):
-            raise PageAnswer(
+            raise ManifestAnswer(
                 reason_pb2.REASON_NOT_MEDIA, f"{self._host} sends a manifest, which is no media."
             )
 

@@ -31,33 +31,40 @@ from ingot_server.pipeline.describe import (
     extension,
 )
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extractor import Entries, Fetched, Resolved, Session
+from ingot_server.pipeline.extraction import Entries, Fetched, Resolved
+from ingot_server.pipeline.extraction_session import Session
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.work import Elsewhere, Ingested, Work
 from ingot_server.sources import pick
 from ingot_server.sources.source import Identity
+from ingot_server.sources.web import NAME as WEB
 from ingot_server.sources.web import extracted
 
 if TYPE_CHECKING:
     from ingot_server.pipeline.ingest import Pipeline
 
 
-async def extract(pipeline: Pipeline, work: Work) -> Ingested | Elsewhere | None:
+async def extract(
+    pipeline: Pipeline, work: Work, *, manifest: bool = False
+) -> Ingested | Elsewhere | None:
     """Brings in what yt-dlp finds; None: a list, whose entries do it while the job waits.
 
-    The source's cookies are sent only when it says that it wants some.
+    `manifest` says that the URL is known to be one of HLS or DASH. The source's cookies are sent
+    only when it says that it wants some.
     """
     cookies = pipeline.care.cookies_for(work.source.name)
     try:
-        return await _extract(pipeline, work, "")
+        return await _extract(pipeline, work, "", manifest)
     except Failure as failure:
         if not cookies or failure.reason not in COOKIES_MAY_HELP:
             raise
-    return await _extract(pipeline, work, cookies)
+    return await _extract(pipeline, work, cookies, manifest)
 
 
-async def _extract(pipeline: Pipeline, work: Work, cookies: str) -> Ingested | Elsewhere | None:
+async def _extract(
+    pipeline: Pipeline, work: Work, cookies: str, manifest: bool
+) -> Ingested | Elsewhere | None:
     job = work.job
     egress = pipeline.egress.issue(job.id, upstream=pipeline.care.proxy_for(work.source.name))
     try:
@@ -72,12 +79,13 @@ async def _extract(pipeline: Pipeline, work: Work, cookies: str) -> Ingested | E
                 options=job.options,
                 proxy_url=egress.proxy_url,
                 cookies_file=str(jar) if cookies else "",
+                manifest=manifest or work.source.name == WEB,
             ) as session:
                 found = await session.resolve()
                 if isinstance(found, Resolved):
                     await work.lease.update(_extraction(found))
                     identity = better_identity(work.identity, found)
-                    known = await _adopt(pipeline, work, identity)
+                    known = await adopt(pipeline, work, identity)
                     return known or await _bring(pipeline, work, identity, found, session, folder)
     finally:
         egress.revoke()
@@ -97,7 +105,7 @@ def better_identity(asked: Identity, found: Resolved) -> Identity:
 
     A source that Ingot knows by itself calls it as that would; any other as its extractor does.
     """
-    named = extracted(found.extractor, found.extractor_id, found.page_url)
+    named = extracted(found.extractor, found.identity, found.page_url)
     if named is None:
         return asked
     if (source := pick(asked.url)[0]) and not source.mutable:
@@ -109,7 +117,7 @@ def better_identity(asked: Identity, found: Resolved) -> Identity:
     return named if source.mutable else identity
 
 
-async def _adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested | Elsewhere | None:
+async def adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested | Elsewhere | None:
     """Moves the job to the identity that was found, and makes the URL an alias of it.
 
     None: go on with it. A media that is replaced keeps the identity it has.

@@ -4,6 +4,7 @@
 
     FETCH           the URL is the file; a page or a manifest goes the way EXTRACT
     EXTRACT         yt-dlp finds the files (extract.py); a list becomes jobs (playlist.py)
+    TELEGRAM_POST   yt-dlp finds the file, and Telegram's page says why not (telegram_post.py)
     TELEGRAM_FILE   Telegram says where the file is (telegram.py)
     OBJECT          the file lies in the bucket already (object.py)
 
@@ -33,7 +34,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.pipeline import telegram
-from ingot_server.pipeline.answer import PageAnswer
+from ingot_server.pipeline.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
@@ -45,6 +46,7 @@ from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
+from ingot_server.pipeline.telegram_post import bring_post
 from ingot_server.pipeline.upload import Upload
 from ingot_server.pipeline.work import Elsewhere, Ingested, Work
 from ingot_server.sources import pick
@@ -116,6 +118,8 @@ class Pipeline:
         match work.source.way:
             case Way.EXTRACT:
                 return await extract(self, work)
+            case Way.TELEGRAM_POST:
+                return await bring_post(self, work, self._receive)
             case Way.TELEGRAM_FILE:
                 return await self._receive(work)
             case _:
@@ -126,7 +130,7 @@ class Pipeline:
 
     async def _read_page(self, work: Work, page: PageAnswer) -> Ingested | Elsewhere | None:
         try:
-            return await extract(self, work)
+            return await extract(self, work, manifest=isinstance(page, ManifestAnswer))
         except Failure as failure:
             if failure.reason not in {
                 reason_pb2.REASON_UNSUPPORTED_URL,
@@ -174,6 +178,7 @@ class Pipeline:
                     file,
                     egress=self.egress,
                     holder=work.job.id,
+                    upstream=self.care.proxy_for(work.source.name),
                     settings=self.settings,
                     progress=meter.advance,
                 )

@@ -1,4 +1,4 @@
-"""Posts of private channels and groups, received as an account that is a member of them.
+"""Posts of channels and groups, received as an account: of private ones if it is a member.
 
     connect -> the channel's entity -> the message -> its file, half a MiB a request
 
@@ -26,6 +26,7 @@ from ingot_server.pipeline.fetch import stalled
 from ingot_server.pipeline.scratch import ScratchFile
 
 _TELEGRAM: Final = "Telegram"
+_SETTINGS: Final = ("telegram_api_id", "telegram_api_hash", "telegram_session")
 _REQUEST_BYTES: Final = 512 << 10
 # An account may have many chats to look through.
 _PATIENCE: Final = 3
@@ -45,7 +46,7 @@ class Message:
 
 
 async def receive(
-    channel: int,
+    channel: int | str,
     message: int,
     file: ScratchFile,
     *,
@@ -55,6 +56,7 @@ async def receive(
 ) -> Message:
     """Receives the file of a message into `file` and completes it.
 
+    `channel` is the number of a private channel, or the name of a public one.
     Raises Failure: SOURCE_NOT_CONFIGURED without a session that works, PRIVATE, NOT_MEDIA,
     MEDIA_DOES_NOT_EXIST, RATE_LIMITED with Telegram's own wait, and what a transfer can fail with.
     """
@@ -84,9 +86,14 @@ async def receive(
                 await client.disconnect()
 
 
+def configured(settings: Settings) -> bool:
+    """Whether there is an account."""
+    return all(getattr(settings, setting) for setting in _SETTINGS)
+
+
 def check_configured(settings: Settings) -> None:
     """Raises Failure with SOURCE_NOT_CONFIGURED that says what is missing for private posts."""
-    for setting in ("telegram_api_id", "telegram_api_hash", "telegram_session"):
+    for setting in _SETTINGS:
         if not getattr(settings, setting):
             raise not_configured(
                 setting,
@@ -190,7 +197,7 @@ async def _connect(client: Any, settings: Settings) -> None:
 async def _receive(
     telethon: Any,
     client: Any,
-    channel: int,
+    channel: int | str,
     number: int,
     file: ScratchFile,
     settings: Settings,
@@ -242,8 +249,22 @@ async def _receive(
     return Message(downloaded, message.message or "", title, message.date)
 
 
-async def _entity(telethon: Any, client: Any, channel: int) -> Any:
-    """The channel as requests name it: with a hash that is found among the account's chats."""
+async def _entity(telethon: Any, client: Any, channel: int | str) -> Any:
+    """The channel as requests name it: with a hash, which a private one's members have.
+
+    The hash of a public one is asked for by its name.
+    """
+    if isinstance(channel, str):
+        try:
+            found = await client.get_input_entity(channel)
+        except ValueError:
+            found = None
+        # Whoever else has the name: messages of this number are the account's own.
+        if not isinstance(found, telethon.types.InputPeerChannel):
+            raise Failure(
+                reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, f"Telegram has no channel @{channel}."
+            )
+        return found
     peer = telethon.types.PeerChannel(channel)
     try:
         return await client.get_input_entity(peer)

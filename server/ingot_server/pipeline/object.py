@@ -105,11 +105,16 @@ async def _take_in(
 async def _adopt(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Media, bool]:
     address = parse(job.url)
     assert address is not None
-    address.check_bucket(pipeline.blobs.bucket)
+    bucket = pipeline.blobs.named(address.scheme, address.bucket)
+    if bucket is None:
+        raise address.forbidden()
+    is_own = bucket is pipeline.blobs
+    if is_own:
+        address.check_key()
     await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
     stored = await pipeline.catalog.get(job.media.id)
-    found = await pipeline.blobs.stat(address.key)
-    if found is None or address.media_id is not None:
+    found = await bucket.stat(address.key)
+    if found is None or (is_own and address.media_id is not None):
         raise Failure(
             reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
             f"The bucket {address.bucket} has no object {address.key} to adopt.",
@@ -121,12 +126,12 @@ async def _adopt(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Media, boo
     meter = Meter()
     async with pipeline.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
-        chunks = pipeline.blobs.read(address.key, offset=0, limit=0)
+        chunks = bucket.read(address.key, offset=0, limit=0)
         await _read(chunks, found.size_bytes, file, meter, pipeline)
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
         media = await pipeline.prober.probe(file.path)
         check_selection(media, job.selection)
-        if await pipeline.blobs.stat(address.key) != found:
+        if await bucket.stat(address.key) != found:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED, f"The object {job.url} was replaced while it was read."
             )

@@ -10,7 +10,6 @@ was lost, finds the children that are there.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -20,6 +19,7 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
+from ingot_server.connections import together
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
@@ -61,8 +61,8 @@ class Playlists:
         child_ids: list[str] = []
         for first in range(0, len(urls), ENTRIES_AT_ONCE):
             entries = urls[first : first + ENTRIES_AT_ONCE]
-            child_ids += await asyncio.gather(
-                *(self._child(url, first + at, job, lease) for at, url in enumerate(entries))
+            child_ids += await together(
+                self._child(url, first + at, job, lease) for at, url in enumerate(entries)
             )
 
         def mutate(parent: Job) -> None:

@@ -82,16 +82,17 @@ async def receive(
     *,
     egress: EgressProxy,
     holder: str,
+    upstream: str = "",
     settings: Settings,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Received:
-    """Receives what `identity` of a TelegramFileSource names into `file`, and completes it.
+    """Receives the bot's file or the message that `identity` names into `file`, and completes it.
 
-    `holder` is the job's id; `progress` as in `download`. A failure or a cancellation also fails
-    the file. Safe to repeat.
+    `holder` is the job's id, `upstream` the source's own proxy; `progress` as in `download`. A
+    failure or a cancellation also fails the file. Safe to repeat.
     """
     trusted = trusted_server(settings)
-    egress_pass = egress.issue(holder, trusted=trusted)
+    egress_pass = egress.issue(holder, upstream, trusted=trusted)
     try:
         file_id = file_id_of(identity)
         if file_id is None:

@@ -1,9 +1,11 @@
-"""Internal keys: what lies in the bucket already, `s3://bucket/key`; `gs://` names the same.
+"""Internal keys: what lies in a bucket that Ingot may read, `s3://bucket/key` or `gs://bucket/key`.
 
-    s3://<bucket>/media/<id>/...   a file of the media with this id
-    s3://<bucket>/<any other key>  an object put there by others; Ingest adopts it where it lies
+    <scheme>://<own bucket>/media/<id>/...   a file of the media with this id
+    <scheme>://<own bucket>/<any other key>  an object put there by others; Ingest adopts it
+    <scheme>://<other bucket>/<key>          the same, of a bucket that INGOT_BUCKETS_FILE names
 
-What Ingot keeps under other folders of its own is nobody's to name.
+What Ingot keeps under other folders of its own bucket is nobody's to name. Which buckets there are
+is not known here: see library/blobs.py.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.sources.source import Identity, Way
 
-_URL: Final = re.compile(r"(?:s3|gs)://(?P<bucket>[^/]*)/?(?P<key>.*)", re.DOTALL | re.IGNORECASE)
+_URL: Final = re.compile(
+    r"(?P<scheme>s3|gs)://(?P<bucket>[^/]*)/?(?P<key>.*)", re.DOTALL | re.IGNORECASE
+)
 _KEY_BYTES: Final = 1024
 _OWN_FOLDERS: Final = ("uploads/", "alias/", "probe/")
 _MEDIA: Final = re.compile(r"media/(?P<id>[a-z2-7]{52})/.+")
@@ -30,26 +34,39 @@ class InternalSource:
 
     def identify(self, url: str) -> Identity | None:
         address = parse(url)
-        if address is None:
-            return None
-        canonical = f"s3://{address.bucket}/{address.key}"
-        return Identity(self.name, f"{self.name}:{canonical}", canonical, canonical)
+        return address.identity if address is not None else None
 
 
 class Address(NamedTuple):
-    """Where an object lies."""
+    """Where an object lies. `scheme` is `s3` or `gs`."""
 
+    scheme: str
     bucket: str
     key: str
 
-    def check_bucket(self, bucket: str) -> None:
-        """Raises Failure BUCKET_FORBIDDEN for other buckets, and for what is Ingot's alone."""
-        if self.bucket != bucket:
-            raise Failure(
-                reason_pb2.REASON_BUCKET_FORBIDDEN,
-                f"The bucket {self.bucket} is not the one that this installation serves.",
-                metadata={"bucket": self.bucket},
-            )
+    @property
+    def url(self) -> str:
+        """The address as manifests have it."""
+        return f"{self.scheme}://{self.bucket}/{self.key}"
+
+    @property
+    def identity(self) -> Identity:
+        """What a media adopted from here is known by."""
+        return Identity(
+            InternalSource.name, f"{InternalSource.name}:{self.url}", self.url, self.url
+        )
+
+    def forbidden(self) -> Failure:
+        """The failure of a bucket that is not configured."""
+        return Failure(
+            reason_pb2.REASON_BUCKET_FORBIDDEN,
+            f"The bucket {self.scheme}://{self.bucket} is none that this installation reads. "
+            "INGOT_BUCKETS_FILE names those beside its own.",
+            metadata={"bucket": self.bucket},
+        )
+
+    def check_key(self) -> None:
+        """Raises Failure BUCKET_FORBIDDEN for what is Ingot's alone in its own bucket."""
         if self.key.startswith(_OWN_FOLDERS):
             raise Failure(
                 reason_pb2.REASON_BUCKET_FORBIDDEN,
@@ -60,7 +77,10 @@ class Address(NamedTuple):
 
     @property
     def media_id(self) -> str | None:
-        """The media whose file the object is, empty for no possible one; None for other keys."""
+        """The media whose file the object is, empty for no possible one; None for other keys.
+
+        Of an object in the installation's bucket: in another one such a key means nothing.
+        """
         if not self.key.startswith("media/"):
             return None
         found = _MEDIA.fullmatch(self.key)
@@ -83,7 +103,7 @@ def parse(url: str) -> Address | None:
         raise _broken("has a key that S3 does not take", "Keys are 1024 bytes of text at most.")
     if {"", ".", ".."} & set(key.split("/")):
         raise _broken("has an empty, `.` or `..` segment in its key", "Use a plain key.")
-    return Address(bucket, key)
+    return Address(found["scheme"].lower(), bucket, key)
 
 
 def _broken(problem: str, remedy: str) -> Failure:

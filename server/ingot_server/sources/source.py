@@ -14,6 +14,8 @@ class Way(enum.Enum):
     """The canonical URL is the file itself."""
     EXTRACT = "extract"
     """yt-dlp finds the files behind the canonical URL."""
+    TELEGRAM_POST = "telegram_post"
+    """yt-dlp finds the file, and Telegram's page says why where it does not."""
     TELEGRAM_FILE = "telegram_file"
     """Telegram's Bot API says where the file is."""
     OBJECT = "object"

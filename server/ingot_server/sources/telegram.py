@@ -61,7 +61,7 @@ class TelegramSource:
 
     name: Final = NAME
     mutable: Final = False
-    way: Final = Way.EXTRACT
+    way: Final = Way.TELEGRAM_POST
 
     def identify(self, url: str) -> Identity | None:
         path = _path(url.strip())
@@ -113,14 +113,15 @@ class TelegramFileSource:
 
 
 def file_id_of(identity: Identity) -> str | None:
-    """The bot's file that `identity` names; None when it is a private message."""
+    """The bot's file that `identity` names; None when it is a message."""
     return None if "/" in identity.key else identity.key.partition(":")[2]
 
 
-def message_of(identity: Identity) -> tuple[int, int]:
-    """The private channel and the message in it that `identity` names, by their numbers."""
-    _, channel, message = identity.key.split("/")
-    return int(channel), int(message)
+def message_of(identity: Identity) -> tuple[int | str, int]:
+    """The channel, by its number when it is private and else by its name, and the message in it."""
+    channel, _, message = identity.key.partition(":")[2].rpartition("/")
+    number = channel.removeprefix("c/")
+    return channel if number == channel else int(number), int(message)
 
 
 def _path(text: str) -> list[str] | None:

@@ -1,0 +1,99 @@
+"""The buckets beside the installation's own: read once from the file INGOT_BUCKETS_FILE names.
+
+    [s3.incoming]                   # s3://incoming/..., on the installation's server
+    [s3.archive]                    # s3://archive/..., on another one
+    endpoint = "s3.eu-west-1.amazonaws.com"
+    region = "eu-west-1"
+    access_key = "..."
+    secret_key = "..."
+    [gs.footage]                    # gs://footage/..., at Google's; the keys are HMAC keys
+    access_key = "GOOG..."
+    secret_key = "..."
+
+Every key is optional where the server is the installation's. Google is asked through its XML API,
+which takes S3's requests (https://cloud.google.com/storage/docs/interoperability).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from ingot_server.config import Secret, SettingError, Settings
+from ingot_server.library.s3 import is_bucket_name
+
+VARIABLE: Final = "INGOT_BUCKETS_FILE"
+
+_TEXTS: Final = ("endpoint", "region", "access_key", "secret_key", "public_endpoint")
+_KEYS: Final = (*_TEXTS, "secure")
+_GOOGLE: Final = {
+    "s3_endpoint": "storage.googleapis.com",
+    "s3_region": "auto",
+    "s3_secure": True,
+    "s3_public_endpoint": "",
+}
+
+
+def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
+    """Settings that lead to each bucket, by `s3://NAME` or `gs://NAME`.
+
+    They are the installation's with other S3 ones. Raises SettingError for a file that cannot be
+    used, naming the bucket and key at fault; no value is quoted, as it may be a secret.
+    """
+    if not settings.buckets_file:
+        return MappingProxyType({})
+    path = Path(settings.buckets_file)
+    found: dict[str, Settings] = {}
+    for scheme, tables in _content(path).items():
+        if scheme not in ("s3", "gs") or not isinstance(tables, dict):
+            raise SettingError(f"{VARIABLE}: {path}: write each bucket as [s3.NAME] or [gs.NAME].")
+        for name, table in tables.items():
+            where = f"{VARIABLE}: {path}: [{scheme}.{name}]"
+            if not isinstance(table, dict):
+                raise SettingError(f'{where} is no table. A name with dots is quoted: [s3."a.b"].')
+            if not is_bucket_name(name):
+                raise SettingError(
+                    f'{where}: that is no bucket name. One with dots is quoted: [s3."a.b"].'
+                )
+            if scheme == "s3" and name == settings.s3_bucket:
+                raise SettingError(f"{where} is the installation's own bucket. Remove the table.")
+            found[f"{scheme}://{name}"] = _merged(settings, scheme, name, table, where)
+    return MappingProxyType(found)
+
+
+def _content(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError(f"{VARIABLE}: {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{VARIABLE}: {path} is no TOML: {error}.") from error
+
+
+def _merged(
+    settings: Settings, scheme: str, name: str, table: Mapping[str, object], where: str
+) -> Settings:
+    changes: dict[str, object] = {"s3_bucket": name}
+    elsewhere = scheme == "gs" or "endpoint" in table
+    if elsewhere:
+        # The installation's keys are for its own server, and so are its links.
+        changes |= {"s3_access_key": "", "s3_secret_key": Secret(""), "s3_public_endpoint": ""}
+    if scheme == "gs":
+        changes |= _GOOGLE
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise SettingError(f"{where} has no key `{key}`; the keys are {', '.join(_KEYS)}.")
+        if key == "secure":
+            if not isinstance(value, bool):
+                raise SettingError(f"{where} secure is neither true nor false.")
+            changes["s3_secure"] = value
+        elif not isinstance(value, str) or not value:
+            raise SettingError(f"{where} {key} is no text in quotes.")
+        else:
+            changes[f"s3_{key}"] = Secret(value) if key == "secret_key" else value
+    if elsewhere and not (changes["s3_access_key"] and changes["s3_secret_key"]):
+        raise SettingError(f"{where} needs an access_key and a secret_key of its server.")
+    return settings.replace(**changes)

@@ -1,0 +1,199 @@
+"""One job's talk with its extraction child: what is asked, and what the answers mean.
+
+What follows from the ways in which that process can end:
+
+- it tells a failure: a reason from `extraction_failures.py`;
+- it dies or outgrows its memory: EXTRACTOR_CRASHED;
+- it moves too few bytes for stall_timeout: STALLED; it takes too long in all: STAGE_TIMEOUT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from ingot.v1 import reason_pb2
+from ingot.v1.media_pb2 import SideFile
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.pipeline.child import Child, ChildError, ending
+from ingot_server.pipeline.extraction import Entries, Fetched, FetchedSideFile, Resolved, resolved
+from ingot_server.pipeline.extraction_failures import Report, failure_of_report
+from ingot_server.pipeline.extraction_request import Request
+
+logger = logging.getLogger(__name__)
+
+_LOOKS: Final = 8
+
+
+class Session:
+    """One job's process: `resolve`, then `fetch`. Not to be used again after a failure."""
+
+    def __init__(self, child: Child, request: Request, settings: Settings, version: str) -> None:
+        self._child = child
+        self._request = request
+        self._settings = settings
+        self._version = version
+
+    async def resolve(self) -> Resolved | Entries:
+        """What is behind the URL, without a byte of media. Safe to cancel. Raises Failure."""
+        limit = self._settings.extraction_timeout
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await self._child.send(asdict(self._request))
+                answer = await _receive(self._child)
+        except TimeoutError as error:
+            raise _overdue("RESOLVING", limit, "INGOT_EXTRACTION_TIMEOUT") from error
+        version = answer["version"]
+        if version != self._version:
+            logger.warning(
+                "extraction ran yt-dlp %s where %s is in use: %s",
+                *(version, self._version, self._child.stderr[-500:]),
+            )
+        if answer["kind"] == "entries":
+            return Entries(
+                title=answer["title"],
+                extractor=answer["extractor"],
+                extractor_id=answer["extractor_id"],
+                urls=tuple(answer["urls"]),
+                total=answer["total"],
+            )
+        return resolved(answer, version)
+
+    async def fetch(self, directory: Path, progress: Callable[[int, int | None], None]) -> Fetched:
+        """Receives all of it into `directory`, an empty one; `resolve` comes first.
+
+        `progress` gets the bytes received of all formats together, and of how many when known.
+        """
+        limit = self._settings.download_timeout
+        watch = _Watch(directory, self._settings)
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await self._child.send({"directory": os.fspath(directory)})
+                while True:
+                    answer = await self._next(watch)
+                    if answer["kind"] != "progress":
+                        break
+                    watch.done = answer["done"]
+                    progress(answer["done"], answer["total"])
+        except TimeoutError as error:
+            raise _overdue("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
+        path = _inside(directory, answer["path"])
+        size = path.stat().st_size
+        if size > self._settings.max_media_size:
+            raise Failure(
+                reason_pb2.REASON_TOO_LARGE,
+                f"The media is {size} bytes long; INGOT_MAX_MEDIA_SIZE allows fewer.",
+                metadata={"limit_bytes": str(int(self._settings.max_media_size))},
+            )
+        progress(size, size)
+        return Fetched(path, tuple(_side_file(directory, one) for one in answer["side_files"]))
+
+    async def _next(self, watch: _Watch) -> dict[str, Any]:
+        reading = asyncio.create_task(_receive(self._child))
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=watch.interval)
+                watch.look()
+            return await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+
+
+async def running_version(child: Child, settings: Settings) -> str:
+    """Which yt-dlp a child runs that has not been asked anything, nor will be. Raises Failure."""
+    limit = settings.extraction_timeout
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            await child.send({})
+            return str((await _receive(child))["version"])
+    except TimeoutError as error:
+        raise _overdue("RESOLVING", limit, "INGOT_EXTRACTION_TIMEOUT") from error
+
+
+async def _receive(child: Child) -> dict[str, Any]:
+    try:
+        answer = await child.receive()
+    except ChildError as error:
+        raise crashed(str(error)) from error
+    if answer is None:
+        code = await child.wait()
+        logger.warning("extraction %s: %s", ending(code), child.stderr[-2000:])
+        raise crashed(
+            "it outgrew INGOT_EXTRACTOR_MEMORY" if code == 70 else f"it was {ending(code)}"
+        )
+    if answer["kind"] == "failed":
+        told = {key: value for key, value in answer.items() if key != "kind"}
+        failure = failure_of_report(Report(**{**told, "kinds": tuple(told["kinds"])}))
+        logger.info("extraction failed: %r: %s", failure, answer["message"])
+        raise failure
+    return answer
+
+
+class _Watch:
+    """Whether bytes move: those received, and those on the disk while ffmpeg writes."""
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self.done = 0
+        self._directory = directory
+        self._timeout = settings.stall_timeout.total_seconds()
+        self._due = max(1, int(settings.stall_rate * self._timeout))
+        self._clock = asyncio.get_running_loop().time
+        self.interval = self._timeout / _LOOKS
+        self._next = 0.0
+        self._mark, self._since = 0, self._clock()
+
+    def look(self) -> None:
+        """Raises Failure STALLED when too little moved for stall_timeout."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + self.interval
+        moved = self.done + sum(
+            entry.stat().st_size for entry in os.scandir(self._directory) if entry.is_file()
+        )
+        if abs(moved - self._mark) >= self._due:
+            self._mark, self._since = moved, now
+        elif now - self._since >= self._timeout:
+            raise Failure(
+                reason_pb2.REASON_STALLED,
+                f"The source sent nothing, or nearly nothing, for {self._timeout:g} s.",
+            )
+
+
+def _side_file(directory: Path, answer: dict[str, Any]) -> FetchedSideFile:
+    return FetchedSideFile(
+        path=_inside(directory, answer["path"]),
+        kind=SideFile.Kind.Value(f"KIND_{answer['kind']}"),
+        language=answer["language"],
+        automatic=answer["automatic"],
+        content_type=answer["content_type"],
+    )
+
+
+def _inside(directory: Path, answer: str) -> Path:
+    """The path the child names: a real file in `directory`, whatever it says."""
+    path = directory / Path(answer).name
+    if path.is_symlink() or not path.is_file():
+        raise crashed("it named a file that is not there")
+    return path
+
+
+def crashed(what: str) -> Failure:
+    """The process ended, or spoke, as it should not; `what` says how."""
+    return Failure(reason_pb2.REASON_EXTRACTOR_CRASHED, f"The extractor's process failed: {what}.")
+
+
+def _overdue(stage: str, limit: timedelta, setting: str) -> Failure:
+    return Failure(
+        reason_pb2.REASON_STAGE_TIMEOUT,
+        f"This took longer than the limit of {limit.total_seconds():g} s. {setting} sets it.",
+        metadata={"stage": stage},
+    )

@@ -1,0 +1,167 @@
+"""A whole Ingot in this process: the API over gRPC, and a worker that its jobs are given to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc.status_pb2 import Status
+
+from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
+from ingot.v1.job_pb2 import Job
+from ingot.v1.job_service_pb2 import CancelJobRequest
+from ingot.v1.job_service_pb2_grpc import JobServiceStub
+from ingot.v1.media_pb2 import Media
+from ingot.v1.media_service_pb2 import DeleteMediaRequest, DownloadRequest, GetMediaRequest
+from ingot.v1.media_service_pb2_grpc import MediaServiceStub
+from ingot_server.api.ingest import IngestService
+from ingot_server.api.job import JobService
+from ingot_server.api.media import MediaService
+from ingot_server.api.server import ApiServer
+from ingot_server.config import Settings
+from ingot_server.connections import connect
+from ingot_server.errors import Failure, reason_name
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.queue import Queue, celery_app
+from ingot_server.jobs.records import Records
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.worker import Worker
+from tests.installation import descendants
+
+
+class House:
+    """Stubs to call it by, and what its stores hold."""
+
+    def __init__(self, settings: Settings, channel: grpc.aio.Channel, worker: Worker) -> None:
+        self.settings = settings
+        self.worker = worker
+        self.redis = connect(settings)
+        self.records = Records(self.redis, settings)
+        self.blobs = Blobs(settings)
+        self.api: Any = IngestServiceStub(channel)
+        self.jobs: Any = JobServiceStub(channel)
+        self.media: Any = MediaServiceStub(channel)
+
+    async def ask(self, url: str, **fields: Any) -> Job:
+        """The job that Ingest answers with."""
+        answer = await self.api.Ingest(IngestRequest(url=url, **fields))
+        job: Job = answer.job
+        return job
+
+    async def ingest(self, url: str, **fields: Any) -> Job:
+        """The job of `url` when it has ended."""
+        return await self.end(await self.ask(url, **fields))
+
+    async def end(self, job: Job) -> Job:
+        """Runs a job, all its tries, as the queue would have it done."""
+        while not has_ended(job):
+            if job.HasField("retry_time"):
+                left = job.retry_time.ToDatetime(UTC) - datetime.now(UTC)
+                await asyncio.sleep(max(0.0, left.total_seconds()))
+            await self.worker.run(job.id)
+            job = await self.record(job.id)
+        return job
+
+    async def record(self, job_id: str) -> Job:
+        job = await self.records.get(job_id)
+        assert job is not None
+        return job
+
+    async def get(self, **request: Any) -> Media:
+        answer = await self.media.GetMedia(GetMediaRequest(**request))
+        media: Media = answer.media
+        return media
+
+    async def delete(self, media_id: str) -> None:
+        await self.media.DeleteMedia(DeleteMediaRequest(media_id=media_id))
+
+    async def cancel(self, job: Job) -> None:
+        await self.jobs.CancelJob(CancelJobRequest(job_id=job.id))
+
+    async def download(self, **request: Any) -> bytes:
+        stream = self.media.Download(DownloadRequest(**request))
+        return b"".join([part.data async for part in stream])
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """What the bucket holds."""
+        return [found.key for found in await self.blobs.objects(prefix)]
+
+    async def assert_nothing_is_left(self) -> None:
+        """No object and no unfinished upload in the bucket, no file in scratch, no ffmpeg."""
+        assert await self.keys("media/") == []
+        assert await self.blobs._s3.call(self._unfinished) == []
+        self.assert_idle()
+
+    def assert_idle(self) -> None:
+        """No file of a job in scratch, and no process but the one that waits for the next job."""
+        files = [path for path in self.settings.scratch_dir.rglob("*") if path.is_file()]
+        assert {path.name for path in files} <= {"lock", "sweep.lock"}
+        for pid in descendants(os.getpid()):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            assert b"ffmpeg" not in command, command
+
+    def _unfinished(self) -> list[str]:
+        listed = self.blobs._client._list_multipart_uploads(self.blobs.bucket)
+        return [str(upload.object_name) for upload in listed.uploads]
+
+
+@asynccontextmanager
+async def open_house(settings: Settings) -> AsyncIterator[House]:
+    """A house on the stores that `settings` name; all of it is gone afterwards."""
+    worker = Worker(settings)
+    await worker.start()
+    redis = connect(settings)
+    records = Records(redis, settings)
+    feed = Feed(redis, records, settings)
+    blobs = Blobs(settings)
+    catalog = Catalog(blobs, redis, settings)
+    await catalog.start()
+    await feed.start()
+    queue = Queue(celery_app(settings))
+    services = [
+        IngestService(catalog, records, queue, blobs, settings),
+        MediaService(catalog, blobs),
+        JobService(records, feed, settings),
+    ]
+    server = ApiServer(services, feed, settings)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ingot") as directory:
+            address = await server.start(f"unix:{directory}/api")
+            async with grpc.aio.insecure_channel(address) as channel:
+                house = House(settings, channel, worker)
+                try:
+                    yield house
+                finally:
+                    await house.blobs.close()
+                    await house.redis.aclose()
+            await server.stop()
+    finally:
+        await queue.close()
+        await feed.close()
+        await catalog.close()
+        await blobs.close()
+        await redis.aclose()
+        await worker.stop()
+
+
+def why(job: Job) -> str:
+    """The name of the reason in a job's error."""
+    return reason_name(Failure.from_status(job.error).reason)
+
+
+def refusal(error: grpc.aio.AioRpcError) -> str:
+    """The name of the reason that a call was refused for."""
+
+    details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    assert isinstance(details, bytes)
+    return reason_name(Failure.from_status(Status.FromString(details)).reason)
