@@ -51,6 +51,10 @@ class Settings:
     data_dir: Path = _setting(Path("data"), "where `up` keeps its Redis and S3 data")
     workers: int = _setting(2, "worker processes that `up` starts")
     worker_slots: int = _setting(16, "jobs that one worker process runs at once")
+    convert_workers: int = _setting(1, "worker processes for conversions that `up` starts")
+    conversions: int = _setting(
+        2, "conversions that one worker process runs at once; one that encodes video counts as all"
+    )
     processes: int = _setting(1, "API server processes that share the port")
 
     redis_url: str = _setting("redis://127.0.0.1:6379/0", "Redis or Valkey; also unix:///path")
@@ -113,6 +117,13 @@ class Settings:
     )
     fragments_at_once: int = _setting(4, "fragments of one HLS or DASH media received at once")
     probe_timeout: timedelta = _setting(timedelta(minutes=5), "for reading one file")
+    conversion_timeout: timedelta = _setting(timedelta(hours=6), "for making one conversion")
+    conversion_memory: ByteSize = _setting(
+        ByteSize(4 << 30), "address space of the ffmpeg that makes a conversion"
+    )
+    conversion_threads: int = _setting(
+        4, "threads of each decoder and encoder in it; 0 is one for each processor"
+    )
     scratch_dir: Path = _setting(
         Path(tempfile.gettempdir(), "ingot-scratch"), "where files are while they are worked on"
     )

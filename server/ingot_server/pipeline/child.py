@@ -33,6 +33,7 @@ _LAUNCHER: Final = str(Path(__file__).with_name("launch.py"))
 _ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
 _LINE_BYTES: Final = 4 << 20
 _STDERR_BYTES: Final = 64 << 10
+_LAST_WORDS_SECONDS: Final = 1.0
 
 
 class ChildError(Exception):
@@ -172,6 +173,32 @@ class Child:
             return b""  # It died with our message unread.
         except ValueError as error:
             raise ChildError("it wrote a line of more than 4 MiB") from error
+
+    async def read(self, limit: int) -> bytes:
+        """What it wrote, at most `limit` bytes as soon as there are any; empty at the end."""
+        try:
+            return await self._reader.read(limit)
+        except ConnectionError:
+            return b""
+
+    async def write(self, data: bytes) -> bool:
+        """Hands it `data`, waiting while it is slower; False once it takes no more."""
+        self._writer.write(data)
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            return False
+        return not self._writer.is_closing()
+
+    def end_input(self) -> None:
+        """Lets it find the end of its standard input."""
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
+
+    async def last_words(self) -> str:
+        """The end of its standard error, complete once it has ended with all of its own."""
+        await asyncio.wait([self._draining], timeout=_LAST_WORDS_SECONDS)
+        return self.stderr
 
     async def wait(self) -> int:
         """Waits for its end by itself; the exit code, or minus the signal that killed it."""
