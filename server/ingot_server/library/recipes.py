@@ -135,7 +135,7 @@ def derived_id(parent_id: str, recipe: Recipe) -> str:
 
 def canonical_recipes(recipes: Sequence[Recipe], *, at: str = "recipes") -> list[Recipe]:
     """The canonical forms of a list, each once, in their order. Raises as `canonical_recipe`."""
-    canonical = {}
+    canonical: dict[str, Recipe] = {}
     for number, recipe in enumerate(recipes):
         one = canonical_recipe(recipe, at=f"{at}[{number}]")
         canonical.setdefault(recipe_text(one), one)
@@ -162,6 +162,18 @@ def derived_media(parent: Media, recipe: Recipe) -> Media:
 def is_current(derived: Media, parent: Media) -> bool:
     """Whether a conversion was made from the file that its parent has now."""
     return derived.derived_from_sha256 == parent.blob.sha256
+
+
+def sample_rates(recipe: Recipe) -> range | tuple[int, ...]:
+    """Those of its format that can carry the bit rate of a canonical recipe."""
+    rates = FORMS[recipe.format].sample_rates_hz
+    if recipe.format != Recipe.FORMAT_MP3 or not recipe.HasField("bitrate_kbps"):
+        return rates
+    return tuple(
+        rate
+        for rate in rates
+        if recipe.bitrate_kbps in _mp3_bitrates(Recipe(sample_rate_hz=rate))
+    )
 
 
 def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> None:
