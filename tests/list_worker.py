@@ -23,8 +23,8 @@ LIVES_FOR = 20
 
 
 class ListWorker(worker.Worker):
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, *, converts: bool = False) -> None:
+        super().__init__(settings, converts=converts)
         self._pipeline = ListPipeline(self._pipeline, self._playlists)  # type: ignore[assignment]
 
 
@@ -38,9 +38,9 @@ class ListPipeline:
     def __getattr__(self, name: str) -> object:
         return getattr(self._pipeline, name)
 
-    async def ingest(self, job: Job, lease: Lease) -> tuple[Media, bool] | None:
+    async def run(self, job: Job, lease: Lease) -> tuple[Media, bool] | None:
         if not job.url.endswith(".list"):
-            return await self._pipeline.ingest(job, lease)
+            return await self._pipeline.run(job, lease)
         if job.url.endswith(".deadly.list") and job.attempt == 1:
             _kill_later(lease)
         urls = await asyncio.to_thread(_lines, job.url)

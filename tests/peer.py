@@ -128,6 +128,9 @@ class Peer(
     def CreateUploadUrl(self, *_: object) -> NoReturn:
         raise NotImplementedError
 
+    def Convert(self, *_: object) -> NoReturn:
+        raise NotImplementedError
+
     def CompleteUpload(self, *_: object) -> NoReturn:
         raise NotImplementedError
 

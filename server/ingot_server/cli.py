@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif options.command == "serve":
             _serve(settings, reuse_port=options.reuse_port)
         else:
-            _worker(settings)
+            _worker(settings, converts=options.convert)
     except SettingError as error:
         print(f"ingot-server: {error}", file=sys.stderr)
         sys.exit(2)
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--processes", type=int, metavar="N", help="processes that share the port")
     serve.add_argument("--reuse-port", action="store_true", help=argparse.SUPPRESS)
 
-    commands.add_parser("worker", help="run a worker")
+    worker = commands.add_parser("worker", help="run a worker: it takes all jobs but conversions")
+    worker.add_argument("--convert", action="store_true", help="take conversions and nothing else")
     return parser
 
 
@@ -82,7 +83,7 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
     return {
         PREFIX + name.upper(): str(value)
         for name, value in vars(options).items()
-        if name not in {"command", "reuse_port"} and value is not None
+        if name not in {"command", "reuse_port", "convert"} and value is not None
     }
 
 
@@ -101,10 +102,10 @@ def _serve(settings: Settings, *, reuse_port: bool) -> None:
         asyncio.run(app.serve(settings, reuse_port=reuse_port))
 
 
-def _worker(settings: Settings) -> None:
+def _worker(settings: Settings, *, converts: bool) -> None:
     from ingot_server import worker
 
-    worker.main(settings)
+    worker.main(settings, converts=converts)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,8 @@ class Installation:
         # Workers would take the processor from what makes us ready; jobs wait for them.
         for number in range(self._settings.workers):
             await _ready(self._start_part(f"worker {number + 1}", "worker", None))
+        for number in range(self._settings.convert_workers):
+            await _ready(self._start_part(f"convert {number + 1}", "worker --convert", None))
         self._announce()
         while self._seaweedfs is not None:
             await asyncio.sleep(_VACUUM_SECONDS)
@@ -149,7 +151,7 @@ class Installation:
     def _start_part(self, name: str, command: str, ready: re.Pattern[str] | None) -> Child:
         program = Program(
             name=name,
-            arguments=(sys.executable, "-m", "ingot_server.cli", command),
+            arguments=(sys.executable, "-m", "ingot_server.cli", *command.split()),
             environment=self._settings.environment(),
             ready=ready,
         )

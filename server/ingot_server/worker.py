@@ -30,18 +30,27 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
-from ingot_server.jobs.queue import TASK_NAME, Queue, celery_app
+from ingot_server.jobs.lifecycle import is_conversion
+from ingot_server.jobs.queue import (
+    CONVERT_QUEUE_NAME,
+    QUEUE_NAME,
+    TASK_NAME,
+    Queue,
+    celery_app,
+)
 from ingot_server.jobs.records import LeaseLost, Records
 from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
 from ingot_server.pipeline.extractor import Extractor
+from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.following import Following
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.scratch import Scratch
+from ingot_server.pipeline.slots import Slots
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 
@@ -56,10 +65,14 @@ UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
 
 
 class Worker:
-    """Runs jobs on one event loop. `start`, `run` and `stop` belong to that loop."""
+    """Runs jobs on one event loop. `start`, `run` and `stop` belong to that loop.
 
-    def __init__(self, settings: Settings) -> None:
+    One that `converts` takes conversions and nothing else.
+    """
+
+    def __init__(self, settings: Settings, *, converts: bool = False) -> None:
         self._settings = settings
+        self._converts = converts
         self._redis = connect(settings)
         self._records = Records(self._redis, settings)
         self._feed = Feed(self._redis, self._records, settings)
@@ -85,6 +98,8 @@ class Worker:
             ),
             playlists=self._playlists,
             following=Following(self._records, self._feed, self.run),
+            ffmpeg=Ffmpeg(settings),
+            slots=Slots(settings.conversions),
             settings=settings,
         )
         self._running: set[asyncio.Task[None]] = set()
@@ -95,9 +110,10 @@ class Worker:
         await self._catalog.start()
         await self._feed.start()
         await self._scratch.start()
-        await self._egress.start()
         await self._prober.start()
-        await self._extractor.start()
+        if not self._converts:
+            await self._egress.start()
+            await self._extractor.start()
         self._sweeper = asyncio.create_task(self._sweep())
         self._upload_sweeper = asyncio.create_task(self._sweep_uploads())
 
@@ -137,7 +153,7 @@ class Worker:
         try:
             async with hold(self._records, self._feed, job, token) as lease:
                 try:
-                    ingested = await self._pipeline.ingest(job, lease)
+                    ingested = await self._pipeline.run(job, lease)
                 except Failure as failed:
                     failure = failed
                 except Exception:
@@ -231,8 +247,10 @@ def _failed(failure: Failure) -> Callable[[Job], None]:
     return mutate
 
 
-def main(settings: Settings) -> None:
+def main(settings: Settings, *, converts: bool = False) -> None:
     """Runs a worker until SIGTERM or SIGINT; its running jobs then go back to the queue.
+
+    One that `converts` takes conversions and nothing else; any other takes all but those.
 
     Raises Failure when Redis or S3 cannot be used at start-up.
     """
@@ -243,7 +261,8 @@ def main(settings: Settings) -> None:
     def on_loop(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, loop).result()
 
-    worker = Worker(settings)
+    worker = Worker(settings, converts=converts)
+    slots = settings.conversions if converts else settings.worker_slots
     on_loop(worker.start())
     app = celery_app(settings)
 
@@ -256,7 +275,7 @@ def main(settings: Settings) -> None:
         asyncio.run_coroutine_threadsafe(worker.stop(), loop)
 
     def ready(**_: object) -> None:
-        logger.info("taking jobs, %d at once", settings.worker_slots)
+        logger.info("taking %s, %d at once", "conversions" if converts else "jobs", slots)
 
     def leave_logging(**_: object) -> None:
         # Connected, this keeps Celery from setting the level of everybody's log.
@@ -272,7 +291,8 @@ def main(settings: Settings) -> None:
             "--quiet",
             "worker",
             "--pool=threads",
-            f"--concurrency={settings.worker_slots}",
+            f"--concurrency={slots}",
+            f"--queues={CONVERT_QUEUE_NAME if converts else QUEUE_NAME}",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",

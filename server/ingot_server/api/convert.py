@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import ConvertRequest, ConvertResponse, IngestRequest
@@ -18,8 +19,10 @@ from ingot_server.library.recipes import (
     check_applicable,
     derived_media,
     is_current,
-    workflow_id,
 )
+
+Request: TypeAlias = IngestRequest | ConvertRequest
+"""Either has a URL, a selection, and what else an ingest takes."""
 
 
 class Converting:
@@ -27,20 +30,16 @@ class Converting:
 
     _catalog: Catalog
 
-    async def _admit(
-        self, job: Job, request: IngestRequest | ConvertRequest, *, slot: str = ""
-    ) -> Job:
+    async def _admit(self, job: Job, request: Request) -> Job:
         raise NotImplementedError
 
-    async def _end_cached(
-        self, job: Job, stored: Media, request: IngestRequest | ConvertRequest
-    ) -> Job:
+    async def _end_cached(self, job: Job, stored: Media, request: Request) -> Job:
         raise NotImplementedError
 
-    async def _ingest(self, request: IngestRequest | ConvertRequest, recipes: Sequence[Recipe]) -> Job:
+    async def _ingest(self, request: Request, recipes: Sequence[Recipe]) -> Job:
         raise NotImplementedError
 
-    async def _earlier(self, request: IngestRequest | ConvertRequest) -> Job | None:
+    async def _earlier(self, request: Request) -> Job | None:
         raise NotImplementedError
 
     async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
@@ -71,30 +70,18 @@ class Converting:
         return await self._admit(job, request)
 
     async def _follow_up(
-        self,
-        job: Job,
-        stored: Media | None,
-        recipes: Sequence[Recipe],
-        request: IngestRequest | ConvertRequest,
+        self, job: Job, stored: Media, recipes: Sequence[Recipe], request: Request
     ) -> Job | None:
-        """The job for an ingest with conversions; None when the media has to be ingested first."""
-        if stored is None:
-            return None
-        for number, recipe in enumerate(recipes):
-            check_applicable(recipe, stored, at=f"recipes[{number}]")
+        """The job for conversions of what is stored; None when a workflow has to make them."""
         if isinstance(request, ConvertRequest):
             return await self._convert(stored, recipes[0], request)
+        for number, recipe in enumerate(recipes):
+            check_applicable(recipe, stored, at=f"recipes[{number}]")
         made = [await self._catalog.get(derived_media(stored, recipe).id) for recipe in recipes]
         if all(each is not None and is_current(each, stored) for each in made):
             job.conversions.extend(each for each in made if each is not None)
             return await self._end_cached(job, stored, request)
         return None
-
-    async def _admit_workflow(self, job: Job, request: IngestRequest | ConvertRequest) -> Job:
-        kind = job_pb2.JobKind.Name(job.kind)
-        return await self._admit(
-            job, request, slot=workflow_id(job.media.id, job.recipes, kind=kind)
-        )
 
 
 def _job(parent: Media, recipe: Recipe, request: ConvertRequest) -> Job:

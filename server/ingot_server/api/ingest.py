@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
 from ingot.v1 import ingest_service_pb2, job_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
-from ingot.v1.job_pb2 import Job
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest, IngestResponse
+from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.caller import Caller, Service
+from ingot_server.api.convert import Converting, Request
 from ingot_server.api.existence import Existence
 from ingot_server.api.internal import check_adoptable, named_media
 from ingot_server.api.naming import Named, resolve
@@ -21,11 +24,13 @@ from ingot_server.api.upload import Uploading
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
+from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
+from ingot_server.library.recipes import canonical_recipes, derived_media, workflow_id
 from ingot_server.library.uploads import Uploads
 from ingot_server.sources.source import Way
 
@@ -33,7 +38,7 @@ from ingot_server.sources.source import Way
 _LONGEST_SECONDS: Final = 315_576_000_000
 
 
-class IngestService(Uploading, Service):
+class IngestService(Uploading, Converting, Service):
     """Answers from what is stored, else with the one job that fetches it.
 
     A race cannot start a second download. Of calls at the same time, `Records.create` lets one make
@@ -64,62 +69,74 @@ class IngestService(Uploading, Service):
         self._admitting: set[asyncio.Task[Job]] = set()
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
-        named = named_media(
-            resolve(request.url, request.selection, playlist=request.options.playlist),
-            self._blobs,
-        )
-        is_object = named.source.way is Way.OBJECT
+        if request.recipes and request.options.playlist:
+            raise invalid({"recipes": "mean nothing for a list; convert its entries by themselves"})
+        job = await self._ingest(request, canonical_recipes(request.recipes))
+        return IngestResponse(job=job)
+
+    async def _ingest(self, request: Request, recipes: Sequence[Recipe]) -> Job:
+        """The job that brings the media in, and has `recipes` made of it."""
+        playlist = isinstance(request, IngestRequest) and request.options.playlist
+        named = named_media(resolve(request.url, request.selection, playlist=playlist), self._blobs)
         if named.source.way in {Way.FETCH, Way.EXTRACT}:  # only there the URL names a host
             check_host(
                 urlsplit(named.identity.url).hostname or "",
                 allow_loopback=self._settings.egress_allow_loopback,
             )
-        job = _job(request, named)
+        job = _job(request, named, recipes)
         if request.validate_only:
-            return IngestResponse(job=job)
+            if isinstance(request, ConvertRequest):
+                job.media.CopyFrom(derived_media(job.media, recipes[0]))
+            return job
         if (earlier := await self._earlier(request)) is not None:
-            return IngestResponse(job=earlier)
+            return earlier
+        named, stored = await self._find(named, request)
+        job.media.id = named.media_id
+        if stored is not None:
+            if not recipes:
+                return await self._end_cached(job, stored, request)
+            if (ready := await self._follow_up(job, stored, recipes, request)) is not None:
+                return ready
+        elif named.source.way is not Way.OBJECT:
+            await self._refuse_absent(named, request)
+        return await self._admit(job, request)
+
+    async def _find(self, named: Named, request: Request) -> tuple[Named, Media | None]:
+        """What is named by its better identity, if one was found, and what is stored of it.
+
+        None also when that is older than the caller takes. Raises Failure as `check_adoptable`.
+        """
         mutable = named.source.mutable
         media_id, stored = await self._catalog.find(named.media_id)
         if media_id != named.media_id:
             # An extraction found a better identity: that one is stored, made and waited for.
             named, mutable = named._replace(media_id=media_id), False
-            job.media.id = media_id
-        if is_object:
-            stored = stored if await check_adoptable(named, stored, self._blobs) else None
-            is_fresh = stored is not None
+        if named.source.way is Way.OBJECT:
+            is_fresh = await check_adoptable(named, stored, self._blobs)
         else:
             is_fresh = stored is not None and not (mutable and _older(age(stored), request))
-        if stored is not None and is_fresh:
-            job = await self._end_cached(job, stored, request)
-        elif is_object:
-            job = await self._admit(job, request)
-        else:
-            await self._refuse_absent(named, request)
-            job = await self._admit(job, request)
-        return IngestResponse(job=job)
+        return named, stored if is_fresh else None
 
-    async def _earlier(self, request: IngestRequest) -> Job | None:
+    async def _earlier(self, request: Request) -> Job | None:
         """The job that an earlier call with the same request_id got, however it ended."""
         if not request.request_id:
             return None
         return await self._records.requested(request.request_id, _fingerprint(request))
 
-    async def _create(self, job: Job, request: IngestRequest) -> tuple[Job, bool]:
-        if not request.request_id:
-            return await self._records.create(job)
+    async def _create(self, job: Job, request: Request) -> tuple[Job, bool]:
         return await self._records.create(
-            job, request_id=request.request_id, fingerprint=_fingerprint(request)
+            job,
+            request_id=request.request_id,
+            fingerprint=_fingerprint(request) if request.request_id else "",
+            slot=_slot(job),
         )
 
-    async def _end_cached(
-        self, job: Job, stored: Media, request: IngestRequest | None = None
-    ) -> Job:
+    async def _end_cached(self, job: Job, stored: Media, request: Request | None = None) -> Job:
         """A job that has ended with what is stored."""
         _end_with(job, stored)
         return (await self._create(job, request or IngestRequest()))[0]
 
-    async def _refuse_absent(self, named: Named, request: IngestRequest) -> None:
+    async def _refuse_absent(self, named: Named, request: Request) -> None:
         """Raises the failure that the source lately gave for this media, if the caller takes it.
 
         Else the one that it gives now, where that is soon known.
@@ -133,7 +150,7 @@ class IngestService(Uploading, Service):
             max_age = request.max_age.ToTimedelta() if request.HasField("max_age") else None
             await self._existence.require(named, max_age)
 
-    async def _admit(self, job: Job, request: IngestRequest) -> Job:
+    async def _admit(self, job: Job, request: Request) -> Job:
         """Makes the job and hands it to the workers, also when its first caller hangs up midway."""
         job.state = job_pb2.JOB_STATE_QUEUED
         admitting = asyncio.create_task(self._enqueue(job, request))
@@ -141,11 +158,11 @@ class IngestService(Uploading, Service):
         admitting.add_done_callback(self._admitted)
         return await asyncio.shield(admitting)
 
-    async def _enqueue(self, job: Job, request: IngestRequest) -> Job:
+    async def _enqueue(self, job: Job, request: Request) -> Job:
         job, created = await self._create(job, request)
         if created:
             try:
-                await self._queue.send(job.id, request.priority)
+                await self._queue.send(job.id, request.priority, conversion=is_conversion(job))
             except Failure as failure:
                 await self._records.fail_unqueued(job.id, failure)
                 raise
@@ -157,15 +174,17 @@ class IngestService(Uploading, Service):
         _ = admitting.cancelled() or admitting.exception()
 
 
-def _job(request: IngestRequest, named: Named) -> Job:
+def _job(request: Request, named: Named, recipes: Sequence[Recipe]) -> Job:
     """The job as it is known without network: no id, no state yet."""
     identity = named.identity
+    converts = isinstance(request, ConvertRequest)
     job = Job(
-        kind=job_pb2.JOB_KIND_INGEST,
+        kind=job_pb2.JOB_KIND_CONVERT if converts else job_pb2.JOB_KIND_INGEST,
+        recipes=recipes,
         url=identity.url,
         labels=request.labels,
         selection=named.selection,
-        options=request.options if request.HasField("options") else None,
+        options=_options(request),
     )
     job.media.id = named.media_id
     job.media.url = identity.url
@@ -180,20 +199,34 @@ def _job(request: IngestRequest, named: Named) -> Job:
     return job
 
 
+def _options(request: Request) -> IngestOptions | None:
+    if isinstance(request, IngestRequest) and request.HasField("options"):
+        return request.options
+    return None
+
+
 def _end_with(job: Job, stored: Media) -> None:
     job.state = job_pb2.JOB_STATE_SUCCEEDED
     job.cached = True
     job.media.CopyFrom(stored)
 
 
-def _older(age: timedelta, request: IngestRequest) -> bool:
+def _slot(job: Job) -> str:
+    """What single flight knows a job by that leaves the making to its children."""
+    if not is_workflow(job):
+        return ""
+    return workflow_id(job.media.id, job.recipes, kind=job_pb2.JobKind.Name(job.kind))
+
+
+def _older(age: timedelta, request: Request) -> bool:
     """Whether something of this age is older than the caller takes."""
     return request.HasField("max_age") and age > request.max_age.ToTimedelta()
 
 
-def _fingerprint(request: IngestRequest) -> str:
+def _fingerprint(request: Request) -> str:
     """What makes two requests the same: all of them but the request_id."""
-    compared = IngestRequest()
-    compared.CopyFrom(request)
+    compared = type(request)()
+    compared.MergeFrom(request)  # type: ignore[arg-type]
     compared.ClearField("request_id")
-    return hashlib.sha256(compared.SerializeToString(deterministic=True)).hexdigest()
+    kind = compared.DESCRIPTOR.name.encode()
+    return hashlib.sha256(kind + compared.SerializeToString(deterministic=True)).hexdigest()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ingot.v1 import job_pb2, reason_pb2
@@ -79,9 +78,7 @@ async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:
     """The parent's blob, whole and as its manifest says."""
     blob = parent.blob
     file.expect(blob.size_bytes)
-    content = pipeline.blobs.read(
-        pipeline.blobs.key(blob.url), offset=0, limit=blob.size_bytes
-    )
+    content = pipeline.blobs.read(pipeline.blobs.key(blob.url), offset=0, limit=blob.size_bytes)
     async for data in content:
         await file.write(data)
     await file.complete()
@@ -108,8 +105,10 @@ def _described(made: Made, placed: Placed, parent: Media, job: Job, blob_url: st
     media.blob.url = blob_url
     media.blob.size_bytes = placed.file_bytes
     media.blob.sha256 = placed.sha256
-    for stream in (*media.video, *media.audio):
-        stream.url = blob_url
+    for video in media.video:
+        video.url = blob_url
+    for audio in media.audio:
+        audio.url = blob_url
     media.labels.update(job.labels)
     media.create_time.FromDatetime(datetime.now(UTC))
     return media

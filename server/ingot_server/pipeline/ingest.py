@@ -30,25 +30,30 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
 from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.lease import Lease
+from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.pipeline import telegram
 from ingot_server.pipeline.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.commit import commit, entering, reporting
+from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.extract import extract
 from ingot_server.pipeline.extractor import Extractor
+from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.following import Following
 from ingot_server.pipeline.object import ingest_object
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
+from ingot_server.pipeline.slots import Slots
 from ingot_server.pipeline.telegram_post import bring_post
 from ingot_server.pipeline.upload import Upload
 from ingot_server.pipeline.work import Elsewhere, Ingested, Work
+from ingot_server.pipeline.workflow import run_workflow
 from ingot_server.sources import pick
 from ingot_server.sources.source import Way
 
@@ -66,8 +71,19 @@ class Pipeline:
     care: SourceCare
     playlists: Playlists
     following: Following
+    ffmpeg: Ffmpeg
+    slots: Slots
     settings: Settings
     _hosts: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+
+    async def run(self, job: Job, lease: Lease) -> Ingested | None:
+        """Does a job, whichever kind it is; answers as `ingest` does."""
+        if is_conversion(job):
+            return await convert(self, job, lease)
+        if is_workflow(job):
+            await run_workflow(self, job, lease)
+            return None
+        return await self.ingest(job, lease)
 
     async def ingest(self, job: Job, lease: Lease) -> Ingested | None:
         """Brings `job.url` into the store; answers with the media and whether it was there before.

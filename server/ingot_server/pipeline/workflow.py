@@ -2,9 +2,9 @@
 
     the ingest, followed by the parent's worker -> conversions, left to their own workers -> the end
 
-The parent takes part in none of it, so whatever of it is stored, or under way for somebody else, is
-shared. Running it again, after a worker was lost, finds the children that are there. Its progress is
-that of the whole: each part counts the same, and it never goes back.
+The parent takes part in none of it, so whatever of it is stored, or under way for somebody else,
+is shared. Running it again, after a worker was lost, finds the children that are there. Its
+progress is that of the whole: each part counts the same, and it never goes back.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHARES: Final = {
 
 
 async def run_workflow(pipeline: Pipeline, job: Job, lease: Lease) -> None:
-    """Has the media ingested and leaves the job to its conversions; the lease is then no longer held.
+    """Has the media ingested, and leaves the job to its conversions: the lease is given up.
 
     Raises Failure: what the ingest failed with. Safe to repeat.
     """

@@ -1,0 +1,60 @@
+"""Slots: no more at once than there are, in the order asked, and none lost."""
+
+import asyncio
+
+from ingot_server.pipeline.slots import Slots
+
+
+async def test_no_more_than_there_are_at_once() -> None:
+    slots, running, most = Slots(3), 0, 0
+
+    async def work(cost: int) -> None:
+        nonlocal running, most
+        async with slots.take(cost):
+            running += cost
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= cost
+
+    await asyncio.gather(*(work(1 + number % 3) for number in range(30)))
+    assert most == 3
+
+
+async def test_what_costs_much_is_not_overtaken_by_what_costs_little() -> None:
+    slots, order = Slots(2), list[str]()
+
+    async def work(name: str, cost: int) -> None:
+        async with slots.take(cost):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(work("first", 1), work("large", 2), work("small", 1))
+    assert order == ["first", "large", "small"]
+
+
+async def test_more_than_there_are_means_all() -> None:
+    slots = Slots(2)
+    async with asyncio.timeout(10), slots.take(99):
+        pass
+
+
+async def test_who_gives_up_waiting_takes_nothing() -> None:
+    slots = Slots(1)
+    async with slots.take(1):
+        waiting = asyncio.create_task(slots.take(1).__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    async with slots.take(1):
+        pass
+
+
+async def test_who_is_cancelled_when_its_turn_has_come_gives_it_on() -> None:
+    slots = Slots(1)
+    async with slots.take(1):
+        waiting = asyncio.create_task(slots.take(1).__aenter__())
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    async with slots.take(1):
+        pass
