@@ -17,6 +17,7 @@ _PICTURE = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=2")
 _SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100:duration=2")
 _BOTH = (*_PICTURE, *_SOUND, "-shortest")
 _H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+_VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-pix_fmt", "yuv420p")
 _AAC = ("-c:a", "aac", "-b:a", "64k")
 _TAGS = ("-metadata", "title=Bell of the Day", "-metadata", "artist=Ingot")
 _CHAPTERS = """;FFMETADATA1
@@ -80,6 +81,31 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "clip.avi": (*_BOTH, "-c:v", "mpeg4", "-c:a", "libmp3lame"),
     "clip.flv": (*_BOTH, "-c:v", "flv", "-c:a", "libmp3lame"),
     "clip.wmv": (*_BOTH, "-c:v", "wmv2", "-c:a", "wmav2"),
+    # What the table of conversions is made of besides.
+    "vp9.webm": (*_BOTH, *_VP9, "-c:a", "libopus"),
+    "theora.ogv": (*_BOTH, "-c:v", "libtheora", "-c:a", "libvorbis"),
+    "hdr.mp4": (*_PICTURE, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le"),
+    "uneven.mp4": (
+        *("-f", "lavfi", "-i", "testsrc=size=321x241:rate=25:duration=2", *_SOUND),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p", *_AAC),
+    ),
+    "turned_sound.mp4": ("-display_rotation", "-90", "-i", "{plain.mp4}", "-c", "copy"),
+    "irregular.mkv": (
+        *(*_BOTH, "-vf", "select='not(mod(n\\,7))+not(mod(n\\,5))'", "-fps_mode", "passthrough"),
+        *(*_VP9, "-c:a", "flac"),
+    ),
+    "late.mkv": ("-itsoffset", "0.7", "-i", "{sound.m4a}", "-i", "{silent.mp4}", "-c", "copy"),
+    "short_sound.mp4": ("-i", "{silent.mp4}", "-t", "1", "-i", "{sound.m4a}", "-c", "copy"),
+    "unsigned.wav": (*_SOUND, "-c:a", "pcm_u8", "-ar", "8000"),
+    "wide.wav": (*_SOUND, "-c:a", "pcm_s24le", "-ar", "96000", "-ac", "2"),
+    "float.wav": (*_SOUND, "-c:a", "pcm_f32le", "-ar", "48000"),
+    "six.flac": (*_SOUND, "-c:a", "flac", "-ar", "48000", "-ac", "6"),
+    "six.mka": (*_SOUND, "-c:a", "ac3", "-ar", "48000", "-ac", "6"),
+    "slow.mp3": (*_SOUND, "-ar", "8000", "-b:a", "16k"),
+    "eleven.wav": (*_SOUND, "-ar", "11025"),
+    "half.m4a": (*_SOUND, "-ar", "22050", "-ac", "2", *_AAC),
+    "speech.opus": (*_SOUND, "-ar", "16000", "-c:a", "libopus", "-b:a", "24k"),
+    "quiet.wav": ("-f", "lavfi", "-i", "anullsrc=sample_rate=44100:channel_layout=stereo:d=2"),
     "picture.png": (*_PICTURE, "-frames:v", "1"),
     "picture.jpg": (*_PICTURE, "-frames:v", "1"),
     "picture.webp": (*_PICTURE, "-frames:v", "1"),

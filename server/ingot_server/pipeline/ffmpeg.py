@@ -83,6 +83,11 @@ class Ffmpeg:
         self._settings = settings
         self._program = program or imageio_ffmpeg.get_ffmpeg_exe()
 
+    @property
+    def threads(self) -> int:
+        """Of each decoder and encoder; 0 is one for each processor."""
+        return self._settings.conversion_threads
+
     async def run(
         self,
         arguments: Sequence[str],

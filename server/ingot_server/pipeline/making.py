@@ -1,0 +1,302 @@
+"""Makes one file of another, on the disk: loudness, ffmpeg, tags, and the gate, in this order.
+
+    measure (normalize_loudness) -> convert -> tags -> probe and verify
+
+Nothing here knows jobs, storage or networks. What leaves by an error leaves files in the directory,
+which is the caller's to remove.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+from ingot.v1 import reason_pb2
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.errors import Failure
+from ingot_server.pipeline.commands import (
+    EXTENSIONS,
+    Loudness,
+    convert_arguments,
+    last_picture_arguments,
+    measure_arguments,
+    waveform_arguments,
+    waveform_rate,
+)
+from ingot_server.pipeline.ffmpeg import STANDARD_INPUT, Ffmpeg, Moment, Ran
+from ingot_server.pipeline.loudness import read_loudness
+from ingot_server.pipeline.probe import Prober
+from ingot_server.pipeline.tags import (
+    WRITTEN_BY_FFMPEG,
+    Tags,
+    ffmetadata,
+    is_cover,
+    tags_of,
+    write_tags,
+)
+from ingot_server.pipeline.target import PICTURES, copies_audio, copies_video, span
+from ingot_server.pipeline.verify import (
+    picture_size,
+    verify_media,
+    verify_picture,
+    verify_waveform,
+)
+from ingot_server.pipeline.waveform import Waveform
+
+logger = logging.getLogger(__name__)
+
+_PICTURE_TYPES: Final = {
+    Recipe.FORMAT_PNG: ("png", "rgb24", "image/png"),
+    Recipe.FORMAT_JPEG: ("mjpeg", "yuvj420p", "image/jpeg"),
+}
+_COVER_BYTES: Final = 16 << 20
+_NAME: Final = "made"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that passed the gate, and what it is: as Prober says, with its size and media type."""
+
+    path: Path
+    media: Media
+
+
+class Advance(Protocol):
+    """Is told seconds done, of how many in all passes, and how many are done in one second."""
+
+    def __call__(self, done: float, total: float, speed: float, /) -> None: ...
+
+
+def _unheard(_done: float, _total: float, _speed: float, /) -> None: ...
+
+
+async def make(
+    recipe: Recipe,
+    media: Media,
+    source: Path | BinaryIO,
+    directory: Path,
+    *,
+    ffmpeg: Ffmpeg,
+    prober: Prober,
+    progress: Advance = _unheard,
+    check: Callable[[], None] = lambda: None,
+    cover: Path | None = None,
+    album: str = "",
+) -> Made:
+    """Makes what a canonical `recipe` says of `media`, whose file is `source`, in `directory`.
+
+    `media` has what a probe says, for a file that comes by a reader too: that one is read once,
+    from its beginning to its end, so `takes_reader` must hold. `check` is called while it works and
+    may raise. `cover` is a picture, left out when it cannot be used; `album` the name of what the
+    media is one of. Safe to repeat in another directory, and to cancel. Raises Failure CONVERSION_FAILED,
+    CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what the reader raises.
+    """
+    making = _Making(recipe, media, source, directory, ffmpeg, progress, check)
+    if recipe.format in PICTURES:
+        return await making.picture()
+    if recipe.format == Recipe.FORMAT_WAVEFORM:
+        return await making.waveform()
+    tags = tags_of(recipe, media, album=album, cover=await making.cover(cover))
+    return await making.convert(tags, prober)
+
+
+def takes_reader(recipe: Recipe) -> bool:
+    """Whether the source is read once from its beginning, so that a reader will do."""
+    return not (
+        recipe.normalize_loudness
+        or recipe.HasField("start")
+        or recipe.format in {*PICTURES, Recipe.FORMAT_MP4}
+    )
+
+
+class _Making:
+    """One call of `make`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        media: Media,
+        source: Path | BinaryIO,
+        directory: Path,
+        ffmpeg: Ffmpeg,
+        progress: Advance,
+        check: Callable[[], None],
+    ) -> None:
+        self._recipe = recipe
+        self._media = media
+        self._reader = None if isinstance(source, Path) else source
+        self._source = f"file:{source}" if isinstance(source, Path) else STANDARD_INPUT
+        self._directory = directory
+        self._output = directory / f"{_NAME}{EXTENSIONS[recipe.format]}"
+        self._ffmpeg = ffmpeg
+        self._progress = progress
+        self._check = check
+        self._length = span(recipe, media).length
+        self._passes = 2 if recipe.normalize_loudness else 1
+        self._pass = 0
+
+    async def convert(self, tags: Tags, prober: Prober) -> Made:
+        loudness = await self._loudness() if self._recipe.normalize_loudness else None
+        metadata = self._metadata(tags)
+        try:
+            return await self._converted(tags, prober, loudness, metadata, encode=False)
+        except Failure as failure:
+            # A stream that claims to be right as it is may not fit into MP4: it is encoded then.
+            if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or not self._copies():
+                raise
+            logger.info("encoding what cannot be copied: %s", failure.message)
+        return await self._converted(tags, prober, loudness, metadata, encode=True)
+
+    async def picture(self) -> Made:
+        recipe, media = self._recipe, self._media
+        threads = self._ffmpeg.threads
+        arguments = convert_arguments(recipe, media, self._source, self._output, threads=threads)
+        await self._run(arguments)
+        if picture_size(self._output, recipe.format) is None:
+            await self._run(
+                last_picture_arguments(recipe, media, self._source, self._output, threads=threads)
+            )
+        width, height = await asyncio.to_thread(verify_picture, recipe, media, self._output)
+        codec, pixels, content_type = _PICTURE_TYPES[recipe.format]
+        made = Media(format_name="image2")
+        made.duration.SetInParent()
+        made.video.add(codec=codec, width=width, height=height, pixel_format=pixels)
+        made.blob.content_type = content_type
+        return self._made(made)
+
+    async def waveform(self) -> Made:
+        recipe, media = self._recipe, self._media
+        drawn = Waveform(
+            sample_rate_hz=waveform_rate(recipe, media), points_per_second=recipe.points_per_second
+        )
+        began = asyncio.get_running_loop().time()
+
+        def take(samples: bytes) -> None:
+            drawn.add(samples)
+            elapsed = asyncio.get_running_loop().time() - began
+            self._advance(Moment(drawn.seconds, drawn.seconds / elapsed if elapsed > 0 else 0.0))
+
+        threads = self._ffmpeg.threads
+        await self._run(waveform_arguments(recipe, media, self._source, threads), take=take)
+        await asyncio.to_thread(self._output.write_bytes, drawn.dumps())
+        await asyncio.to_thread(verify_waveform, recipe, media, self._output)
+        made = Media(format_name="json")
+        made.duration.SetInParent()
+        made.blob.content_type = "application/json"
+        return self._made(made)
+
+    async def cover(self, path: Path | None) -> bytes:
+        """The picture at `path` as players take it, of a WebP a JPEG; empty when that fails."""
+        if path is None:
+            return b""
+        data = await asyncio.to_thread(_head, path)
+        if is_cover(data) or not data:
+            return data
+        converted = self._directory / "cover.jpg"
+        try:
+            await self._ffmpeg.run(
+                [
+                    *("-protocol_whitelist", "file,pipe", "-f", "webp_pipe", "-i", f"file:{path}"),
+                    *("-frames:v", "1", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "2"),
+                    *("-f", "image2", "-update", "1", f"file:{converted}"),
+                ],
+                output=converted,
+            )
+        except Failure as failure:
+            logger.info("the cover is left out: %s", failure.message)
+            return b""
+        return await asyncio.to_thread(_head, converted)
+
+    async def _loudness(self) -> Loudness | None:
+        threads = self._ffmpeg.threads
+        arguments = measure_arguments(self._recipe, self._media, self._source, threads)
+        ran = await self._run(arguments, level="info")
+        self._pass += 1
+        return read_loudness(ran.log)
+
+    async def _converted(
+        self,
+        tags: Tags,
+        prober: Prober,
+        loudness: Loudness | None,
+        metadata: Path | None,
+        *,
+        encode: bool,
+    ) -> Made:
+        recipe, media = self._recipe, self._media
+        ran = await self._run(
+            convert_arguments(
+                recipe,
+                media,
+                self._source,
+                self._output,
+                loudness=loudness,
+                metadata=metadata,
+                encode=encode,
+                threads=self._ffmpeg.threads,
+            )
+        )
+        await asyncio.to_thread(write_tags, self._output, recipe, tags)
+        try:
+            made = await prober.probe(self._output)
+        except Failure as failure:
+            if failure.reason not in {reason_pb2.REASON_NOT_MEDIA, reason_pb2.REASON_TRUNCATED}:
+                raise
+            raise Failure(
+                reason_pb2.REASON_CONVERSION_FAILED,
+                f"What ffmpeg made is not right: {failure.message}",
+            ) from failure
+        verify_media(recipe, media, made, self._output, ran.seconds)
+        return self._made(made)
+
+    def _copies(self) -> bool:
+        recipe, media = self._recipe, self._media
+        if recipe.format != Recipe.FORMAT_MP4 or self._reader is not None:
+            return False
+        return copies_video(recipe, media) or bool(media.audio and copies_audio(recipe, media))
+
+    def _metadata(self, tags: Tags) -> Path | None:
+        if self._recipe.format not in WRITTEN_BY_FFMPEG:
+            return None
+        path = self._directory / "metadata.txt"
+        path.write_text(ffmetadata(tags), encoding="utf-8")
+        return path
+
+    async def _run(
+        self,
+        arguments: list[str],
+        *,
+        level: str = "error",
+        take: Callable[[bytes], None] | None = None,
+    ) -> Ran:
+        return await self._ffmpeg.run(
+            arguments,
+            output=self._output,
+            source=self._reader,
+            level=level,
+            moments=self._advance,
+            take=take,
+            check=self._check,
+        )
+
+    def _advance(self, moment: Moment) -> None:
+        total = self._length * self._passes
+        done = self._length * self._pass + min(moment.seconds, self._length)
+        self._progress(done, total, moment.speed)
+
+    def _made(self, made: Media) -> Made:
+        made.blob.size_bytes = self._output.stat().st_size
+        return Made(self._output, made)
+
+
+def _head(path: Path) -> bytes:
+    """All of a file that may be a cover; empty for a larger one, and for none."""
+    try:
+        return path.read_bytes() if path.stat().st_size <= _COVER_BYTES else b""
+    except OSError:
+        return b""
