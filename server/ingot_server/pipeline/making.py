@@ -19,6 +19,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
+from ingot_server.library.playable import is_web_playable
 from ingot_server.pipeline.commands import (
     EXTENSIONS,
     Loudness,
@@ -93,8 +94,9 @@ async def make(
     `media` has what a probe says, for a file that comes by a reader too: that one is read once,
     from its beginning to its end, so `takes_reader` must hold. `check` is called while it works and
     may raise. `cover` is a picture, left out when it cannot be used; `album` the name of what the
-    media is one of. Safe to repeat in another directory, and to cancel. Raises Failure CONVERSION_FAILED,
-    CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what the reader raises.
+    media is one of. Safe to repeat in another directory, and to cancel. Raises Failure
+    CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what the
+    reader raises.
     """
     making = _Making(recipe, media, source, directory, ffmpeg, progress, check)
     if recipe.format in PICTURES:
@@ -291,6 +293,7 @@ class _Making:
 
     def _made(self, made: Media) -> Made:
         made.blob.size_bytes = self._output.stat().st_size
+        made.web_playable = is_web_playable(made)
         return Made(self._output, made)
 
 

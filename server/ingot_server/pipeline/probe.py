@@ -195,7 +195,11 @@ def _media(answer: dict[str, Any]) -> Media:
             )
         else:
             stream = media.audio.add(
-                **shared, sample_rate_hz=found["sample_rate"], channels=found["channels"]
+                **shared,
+                sample_rate_hz=found["sample_rate"],
+                channels=found["channels"],
+                preferred=found["preferred"],
+                supplementary=found["supplementary"],
             )
         if found["duration"] is not None:
             stream.duration.FromMicroseconds(found["duration"])

@@ -27,6 +27,7 @@ import av.error
 import av.logging
 from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ingot_server.pipeline import containers
@@ -54,6 +55,12 @@ _AS_BYTES: Final[dict[str, Any]] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _MICROSECONDS: Final = 1_000_000
+_SUPPLEMENTARY: Final = (
+    Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.descriptions
+)
 
 
 class Refused(Exception):
@@ -265,6 +272,9 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
         answer |= {
             "sample_rate": getattr(context, "sample_rate", 0),
             "channels": context.layout.nb_channels if isinstance(context, AudioCodecContext) else 0,
+            "preferred": bool(stream.disposition & Disposition.default),
+            "supplementary": bool(stream.disposition & _SUPPLEMENTARY)
+            or "commentary" in stream.metadata.get("title", "").lower(),
         }
     return answer
 

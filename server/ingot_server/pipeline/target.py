@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.library.playable import is_common_profile
 from ingot_server.library.recipes import sample_rates
 
 PICTURES: Final = frozenset({Recipe.FORMAT_PNG, Recipe.FORMAT_JPEG})
@@ -32,10 +33,6 @@ LAYOUTS: Final = {
     8: "7.1",
 }
 _AAC_LAYOUTS: Final = LAYOUTS | {4: "4.0"}
-_H264_PROFILES: Final = frozenset(
-    {"Constrained Baseline", "Baseline", "Main", "High", "Constrained High", "Progressive High"}
-)
-_AAC_PROFILES: Final = frozenset({"", "LC", "HE-AAC", "HE-AACv2"})
 # A clip that ends this close to the media's end may end with the media's sound.
 _NEAR_SECONDS: Final = 0.25
 _NEAR_SHARE: Final = 0.01
@@ -63,7 +60,8 @@ class Sound:
 
 def audio_stream(media: Media) -> AudioStream:
     """The one that is heard."""
-    return media.audio[0]
+    plain = [stream for stream in media.audio if not stream.supplementary]
+    return next((stream for stream in plain if stream.preferred), (plain or media.audio)[0])
 
 
 def video_stream(media: Media) -> VideoStream:
@@ -122,7 +120,7 @@ def copies_video(recipe: Recipe, media: Media) -> bool:
     return (
         video.codec == "h264"
         and video.pixel_format in {"yuv420p", "yuvj420p"}
-        and video.profile in _H264_PROFILES
+        and is_common_profile(video)
         and not (lower or recipe.HasField("quality") or span(recipe, media).start)
     )
 
@@ -133,7 +131,7 @@ def copies_audio(recipe: Recipe, media: Media) -> bool:
     asked = recipe.HasField("sample_rate_hz") or recipe.HasField("channels")
     return (
         audio.codec == "aac"
-        and audio.profile in _AAC_PROFILES
+        and is_common_profile(audio)
         and not (asked or recipe.normalize_loudness or span(recipe, media).start)
     )
 

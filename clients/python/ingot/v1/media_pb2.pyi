@@ -476,6 +476,8 @@ class AudioStream(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    PREFERRED_FIELD_NUMBER: _builtins.int
+    SUPPLEMENTARY_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """Internal address of the file that holds the stream; equal to Blob.url where one file holds all."""
     index: _builtins.int
@@ -492,6 +494,10 @@ class AudioStream(_message.Message):
     """Language as the file says, such as `eng` (ISO 639-2). Empty when it does not."""
     profile: _builtins.str
     """Codec profile as ffprobe names it, such as `LC`. Empty when unknown."""
+    preferred: _builtins.bool
+    """Whether the file marks it as the one to play unless another is chosen."""
+    supplementary: _builtins.bool
+    """Whether the file marks it as a commentary, or as made for people who see or hear less."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Length of the stream. Unset when the container does not say."""
@@ -508,10 +514,12 @@ class AudioStream(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         language: _builtins.str = ...,
         profile: _builtins.str = ...,
+        preferred: _builtins.bool = ...,
+        supplementary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_rate", b"bit_rate", "channels", b"channels", "codec", b"codec", "duration", b"duration", "index", b"index", "language", b"language", "profile", b"profile", "sample_rate_hz", b"sample_rate_hz", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_rate", b"bit_rate", "channels", b"channels", "codec", b"codec", "duration", b"duration", "index", b"index", "language", b"language", "preferred", b"preferred", "profile", b"profile", "sample_rate_hz", b"sample_rate_hz", "supplementary", b"supplementary", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
