@@ -1,0 +1,240 @@
+"""One ffmpeg: what it may do, and every way in which it can end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ingot_server.config import ByteSize, Settings
+from ingot_server.errors import Failure, reason_name
+from ingot_server.pipeline.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, Moment
+from tests.installation import descendants
+from tests.media import media
+
+# Lasts until it is ended: a minute of sound at the speed of play.
+ENDLESS = ["-re", "-f", "lavfi", "-i", "sine=duration=60", "-c:a", "pcm_s16le", "-f", "wav"]
+SOUND = ["-f", "lavfi", "-i", "sine=duration=20", "-c:a", "pcm_s16le", "-f", "wav"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = descendants(os.getpid())
+    yield
+    assert descendants(os.getpid()) == before
+
+
+class Hearing:
+    """Takes moments; `begun` is set by the first."""
+
+    def __init__(self) -> None:
+        self.moments: list[Moment] = []
+        self.begun = asyncio.Event()
+
+    def __call__(self, moment: Moment) -> None:
+        self.moments.append(moment)
+        self.begun.set()
+
+
+def ffmpeg(**settings: object) -> Ffmpeg:
+    return Ffmpeg(Settings().replace(**settings))
+
+
+async def reason(running: asyncio.Future[object]) -> tuple[str, str]:
+    with pytest.raises(Failure) as caught:
+        await running
+    return reason_name(caught.value.reason), caught.value.message
+
+
+async def begun(
+    tmp_path: Path, hearing: Hearing, **settings: object
+) -> tuple[asyncio.Task[object], int]:
+    """An endless run that has begun, and the number of its process."""
+    before = set(descendants(os.getpid()))
+    output = tmp_path / "out.wav"
+    running: asyncio.Task[object] = asyncio.create_task(
+        ffmpeg(**settings).run([*ENDLESS, str(output)], output=output, moments=hearing)
+    )
+    await hearing.begun.wait()
+    (pid,) = set(descendants(os.getpid())) - before
+    return running, pid
+
+
+async def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
+    hearing, output = Hearing(), tmp_path / "out.mp3"
+    arguments = ["-i", str(media("plain.mp4")), "-vn", "-b:a", "64k", str(output)]
+    ran = await ffmpeg().run(arguments, output=output, moments=hearing)
+
+    assert ran.seconds == pytest.approx(2, abs=0.06)
+    assert hearing.moments[-1].seconds == ran.seconds
+    assert hearing.moments[-1].speed > 0
+    assert hearing.moments == sorted(hearing.moments, key=lambda moment: moment.seconds)
+
+
+async def test_it_is_fed_from_a_reader_and_closes_it(tmp_path: Path) -> None:
+    output, source = tmp_path / "out.wav", media("variable.mp3").open("rb")
+    await ffmpeg().run(["-i", STANDARD_INPUT, str(output)], output=output, source=source)
+
+    assert output.stat().st_size == pytest.approx(2 * 44100 * 2, rel=0.01)
+    assert source.closed
+
+
+async def test_a_reader_need_not_be_read_to_its_end(tmp_path: Path) -> None:
+    output, source = tmp_path / "out.wav", io.BytesIO(media("sound.wav").read_bytes() * 100)
+    arguments = ["-i", STANDARD_INPUT, "-t", "0.1", str(output)]
+    ran = await ffmpeg().run(arguments, output=output, source=source)
+
+    assert ran.seconds == pytest.approx(0.1, abs=0.01)
+
+
+async def test_what_a_reader_raises_comes_out(tmp_path: Path) -> None:
+    class Torn(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            raise OSError("torn")
+
+    with pytest.raises(OSError, match="torn"):
+        await ffmpeg().run(["-i", STANDARD_INPUT, str(tmp_path / "out.wav")], source=Torn())  # type: ignore[arg-type]
+
+
+async def test_waiting_for_a_reader_is_no_hang(tmp_path: Path) -> None:
+    first, second = (
+        media("sound.wav").read_bytes()[:80_000],
+        media("sound.wav").read_bytes()[80_000:],
+    )
+    late = threading.Event()
+
+    class Slow(io.RawIOBase):
+        parts = iter((first, second, b""))
+
+        def read(self, size: int = -1, /) -> bytes:
+            part = next(self.parts)
+            if part is second:
+                late.wait(1.5)
+            return part
+
+    impatient = ffmpeg(stall_timeout=timedelta(seconds=0.5))
+    arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
+    ran = await impatient.run(arguments, source=Slow())  # type: ignore[arg-type]
+    assert ran.seconds == pytest.approx(2, abs=0.01)
+
+
+async def test_its_output_can_be_taken() -> None:
+    taken: list[bytes] = []
+    arguments = ["-i", str(media("sound.wav")), "-f", "u8", STANDARD_OUTPUT]
+    await ffmpeg().run(arguments, take=taken.append)
+
+    assert sum(map(len, taken)) == 2 * 44100
+
+
+async def test_it_sees_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGOT_S3_SECRET_KEY", "secret")
+    hearing = Hearing()
+    running, pid = await begun(tmp_path, hearing)
+    assert Path(f"/proc/{pid}/environ").read_bytes() == b"LANG=C.UTF-8\0"
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_what_it_cannot_read_fails_with_its_words(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no media")
+    why, message = await reason(
+        asyncio.ensure_future(
+            ffmpeg().run(["-i", str(tmp_path / "text.mp4"), str(tmp_path / "out.mp3")])
+        )
+    )
+    assert why == "CONVERSION_FAILED"
+    assert "Invalid data" in message
+    assert str(tmp_path) not in message
+
+
+async def test_killed_from_outside_it_crashed(tmp_path: Path) -> None:
+    running, pid = await begun(tmp_path, Hearing())
+    os.kill(pid, signal.SIGKILL)
+    why, message = await reason(running)
+    assert why == "CONVERTER_CRASHED"
+    assert "SIGKILL" in message
+
+
+async def test_hanging_it_is_ended(tmp_path: Path) -> None:
+    running, pid = await begun(tmp_path, Hearing(), stall_timeout=timedelta(seconds=1))
+    os.kill(pid, signal.SIGSTOP)
+    why, message = await reason(running)
+    assert why == "CONVERTER_CRASHED"
+    assert "did nothing for 1 s" in message
+
+
+async def test_past_its_memory_it_crashed(tmp_path: Path) -> None:
+    # Two pictures of 16000x16000 are more than it may have.
+    arguments = ["-f", "lavfi", "-i", "color=size=16000x16000:duration=1", str(tmp_path / "o.mp4")]
+    small = ffmpeg(conversion_memory=ByteSize(400 << 20))
+    why, message = await reason(asyncio.ensure_future(small.run(arguments)))
+    assert why == "CONVERTER_CRASHED", message
+
+
+async def test_past_the_largest_media_it_is_too_large(tmp_path: Path) -> None:
+    small = ffmpeg(max_media_size=ByteSize(100_000))
+    why, _ = await reason(asyncio.ensure_future(small.run([*SOUND, str(tmp_path / "out.wav")])))
+    assert why == "TOO_LARGE"
+    assert (tmp_path / "out.wav").stat().st_size <= 100_000
+
+
+async def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    (tmp_path / "out.wav").symlink_to("/dev/full")
+    why, _ = await reason(asyncio.ensure_future(ffmpeg().run([*SOUND, str(tmp_path / "out.wav")])))
+    assert why == "SCRATCH_FULL"
+
+
+async def test_it_takes_no_longer_than_allowed(tmp_path: Path) -> None:
+    hasty = ffmpeg(conversion_timeout=timedelta(seconds=1))
+    why, _ = await reason(asyncio.ensure_future(hasty.run([*ENDLESS, str(tmp_path / "out.wav")])))
+    assert why == "STAGE_TIMEOUT"
+
+
+async def test_cancelled_it_is_gone_within_a_second(tmp_path: Path) -> None:
+    running, pid = await begun(tmp_path, Hearing())
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert clock() - began < 1
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_cancelled_while_it_waits_for_a_reader(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    class Silent(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            ended.wait(10)
+            return b""
+
+        def close(self) -> None:
+            ended.set()
+            super().close()
+
+    arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
+    running = asyncio.create_task(ffmpeg().run(arguments, source=Silent()))  # type: ignore[arg-type]
+    await asyncio.sleep(0.2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended.is_set()
+
+
+async def test_what_a_look_raises_ends_it(tmp_path: Path) -> None:
+    hearing = Hearing()
+
+    def check() -> None:
+        if hearing.begun.is_set():
+            raise Failure(1, "enough")  # type: ignore[arg-type]
+
+    with pytest.raises(Failure, match="enough"):
+        await ffmpeg().run([*ENDLESS, str(tmp_path / "out.wav")], moments=hearing, check=check)
