@@ -8,13 +8,15 @@ it is found again without work, and whatever ends the sequence early leaves noth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # x264 uses every processor there is; all else runs on one.
 _ALL: Final = 1 << 16
+_LARGEST_COVER: Final = 16 << 20
 
 
 async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
@@ -63,7 +66,9 @@ async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
             folder,
             ffmpeg=pipeline.ffmpeg,
             prober=pipeline.prober,
-            progress=_progress(pipeline, lease),
+            progress=_progress(lease),
+            check=pipeline.scratch.check,
+            cover=await _cover(pipeline, parent, folder),
         )
         await lease.update(entering(job_pb2.JOB_STAGE_STORING))
         key = f"media/{job.media.id}/{job.id}-{job.attempt}{made.path.suffix}"
@@ -90,6 +95,22 @@ async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:
         )
 
 
+async def _cover(pipeline: Pipeline, parent: Media, folder: Path) -> Path | None:
+    """The stored thumbnail, on the disk; None when there is none that can be a cover."""
+    for file in parent.side_files:
+        if file.kind == SideFile.KIND_THUMBNAIL and file.size_bytes <= _LARGEST_COVER:
+            path = folder / "thumbnail"
+            content = [
+                data
+                async for data in pipeline.blobs.read(
+                    pipeline.blobs.key(file.url), offset=0, limit=file.size_bytes
+                )
+            ]
+            await asyncio.to_thread(path.write_bytes, b"".join(content))
+            return path
+    return None
+
+
 def _described(made: Made, placed: Placed, parent: Media, job: Job, blob_url: str) -> Media:
     """The whole of the new media: its own measures, and what is said of its parent."""
     media = derived_media(parent, job.recipes[0])
@@ -114,7 +135,7 @@ def _described(made: Made, placed: Placed, parent: Media, job: Job, blob_url: st
     return media
 
 
-def _progress(pipeline: Pipeline, lease: Lease) -> Callable[[float, float, float], None]:
+def _progress(lease: Lease) -> Callable[[float, float, float], None]:
     """Takes seconds done, seconds in all, and seconds done in one second."""
 
     def advance(done: float, total: float, speed: float) -> None:
@@ -125,6 +146,5 @@ def _progress(pipeline: Pipeline, lease: Lease) -> Callable[[float, float, float
                 job.progress.eta.FromTimedelta(timedelta(seconds=max(0.0, total - done) / speed))
 
         lease.note(mutate)
-        pipeline.scratch.check()
 
     return advance

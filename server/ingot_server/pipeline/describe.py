@@ -13,6 +13,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.errors import Failure
 from ingot_server.library.outgoing import StoredBlob
+from ingot_server.library.playable import is_web_playable
 from ingot_server.pipeline.download import Downloaded
 from ingot_server.pipeline.extraction import Resolved
 from ingot_server.sources.source import Identity
@@ -87,6 +88,7 @@ def describe(
         video.url = blob_url
     for audio in media.audio:
         audio.url = blob_url
+    media.web_playable = is_web_playable(media)
     media.labels.update(job.labels)
     media.create_time.FromDatetime(now)
     media.freshness.http_etag = downloaded.http_etag

@@ -1,0 +1,240 @@
+"""Conversions from the request to the stored media: real workers, handed the jobs in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.api.caller import Caller
+from ingot_server.api.ingest import IngestService
+from ingot_server.config import Settings
+from ingot_server.connections import connect
+from ingot_server.errors import Failure
+from ingot_server.jobs import lifecycle
+from ingot_server.jobs.queue import Queue, celery_app
+from ingot_server.jobs.records import Records
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.recipes import derived_id
+from ingot_server.worker import Worker
+from tests.media import media
+from tests.origin import Origin, Page, running_origin
+
+CALLER = Caller("unix:")
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
+WAV = Recipe(format=Recipe.FORMAT_WAV)
+
+
+class Foundry:
+    """An API and both kinds of worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.redis = connect(settings)
+        self.records = Records(self.redis, settings)
+        self.blobs = Blobs(settings)
+        self.catalog = Catalog(self.blobs, self.redis, settings)
+        self.queue = Queue(celery_app(settings))
+        self.service = IngestService(self.catalog, self.records, self.queue, self.blobs, settings)
+        self.worker = Worker(settings)
+        self.converter = Worker(settings, converts=True)
+
+    async def ingest(self, url: str, *recipes: Recipe) -> Job:
+        request = IngestRequest(url=url, recipes=recipes)
+        return (await self.service.ingest(request, CALLER)).job
+
+    async def convert(self, recipe: Recipe, **source: str) -> Job:
+        request = ConvertRequest(recipe=recipe, **source)  # type: ignore[arg-type]
+        return (await self.service.convert(request, CALLER)).job
+
+    async def finish(self, job: Job) -> Job:
+        """Runs a job, and what it leaves to others, to the end."""
+        await self.run([job.id])
+        return await self.look(job.id)
+
+    async def run(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            job = await self.look(job_id)
+            if lifecycle.has_ended(job):
+                continue
+            await (self.converter if lifecycle.is_conversion(job) else self.worker).run(job_id)
+            await self.run((await self.look(job_id)).child_job_ids)
+
+    async def look(self, job_id: str) -> Job:
+        job = await self.records.get(job_id)
+        assert job is not None
+        return job
+
+
+@pytest.fixture
+async def foundry(settings: Settings) -> AsyncIterator[Foundry]:
+    async with AsyncExitStack() as stack:
+        made = Foundry(settings.replace(attempts=1))
+        stack.push_async_callback(made.redis.aclose)
+        stack.push_async_callback(made.blobs.close)
+        stack.push_async_callback(made.queue.close)
+        await made.worker.start()
+        stack.push_async_callback(made.worker.stop)
+        await made.converter.start()
+        stack.push_async_callback(made.converter.stop)
+        await made.catalog.start()
+        stack.push_async_callback(made.catalog.close)
+        yield made
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running
+
+
+def serve(origin: Origin, name: str = "plain.mp4") -> str:
+    return origin.serve(f"/{name}", Page(media(name).read_bytes()))
+
+
+async def stored(foundry: Foundry, origin: Origin, name: str = "plain.mp4") -> Media:
+    job = await foundry.finish(await foundry.ingest(serve(origin, name)))
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    return job.media
+
+
+def reason(job: Job) -> int:
+    return Failure.from_status(job.error).reason
+
+
+async def test_a_stored_media_becomes_another_one(foundry: Foundry, origin: Origin) -> None:
+    source = await stored(foundry, origin)
+
+    job = await foundry.finish(await foundry.convert(MP3, media_id=source.id))
+
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    made = job.media
+    assert made.id == derived_id(source.id, made.recipe)
+    assert (made.derived_from, made.derived_from_sha256) == (source.id, source.blob.sha256)
+    assert made.blob.content_type == "audio/mpeg"
+    assert made.recipe.bitrate_kbps == 192
+    assert made.title == source.title
+    assert await foundry.catalog.get(made.id) == made
+
+
+async def test_what_was_made_is_found_again_without_work(foundry: Foundry, origin: Origin) -> None:
+    source = await stored(foundry, origin)
+    made = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media
+
+    again = await foundry.convert(
+        Recipe(format=Recipe.FORMAT_MP3, bitrate_kbps=192), url=source.url
+    )
+
+    assert (again.state, again.cached) == (job_pb2.JOB_STATE_SUCCEEDED, True)
+    assert again.media == made
+
+
+async def test_a_hundred_callers_share_one_job(foundry: Foundry, origin: Origin) -> None:
+    source = await stored(foundry, origin)
+
+    jobs = await asyncio.gather(*(foundry.convert(MP3, media_id=source.id) for _ in range(100)))
+
+    assert len({job.id for job in jobs}) == 1
+
+
+async def test_an_ingest_is_followed_by_its_recipes(foundry: Foundry, origin: Origin) -> None:
+    url = serve(origin)
+
+    job = await foundry.finish(await foundry.ingest(url, MP3, WAV))
+
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    assert (job.media.url, job.media.derived_from) == (url, "")
+    assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg", "audio/wav"]
+    assert (job.children.total, job.children.succeeded) == (3, 3)
+    assert len(origin.log) == 1
+    again = await foundry.ingest(url, MP3, WAV)
+    assert (again.cached, again.conversions) == (True, job.conversions)
+
+
+async def test_a_url_is_ingested_before_it_is_converted(foundry: Foundry, origin: Origin) -> None:
+    job = await foundry.finish(await foundry.convert(MP3, url=serve(origin)))
+
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    assert job.kind == job_pb2.JOB_KIND_CONVERT
+    assert job.media.blob.content_type == "audio/mpeg"
+    assert await foundry.catalog.get(job.media.derived_from) is not None
+
+
+async def test_an_ingest_that_fails_fails_what_was_to_follow(
+    foundry: Foundry, origin: Origin
+) -> None:
+    url = origin.serve("/gone.mp4", Page(b"", status=404))
+
+    job = await foundry.finish(await foundry.ingest(url, MP3))
+
+    assert job.state == job_pb2.JOB_STATE_FAILED
+    assert reason(job) == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
+
+
+async def test_a_recipe_that_the_media_has_nothing_for_fails_with_its_field(
+    foundry: Foundry, origin: Origin
+) -> None:
+    job = await foundry.finish(await foundry.ingest(serve(origin, "silent.mp4"), MP3))
+    assert reason(job) == reason_pb2.REASON_INVALID_REQUEST
+
+    with pytest.raises(Failure) as refused:
+        await foundry.convert(MP3, url=serve(origin, "silent.mp4"))
+    assert refused.value.violations == {"recipe.format": "needs audio, and the media has none"}
+
+
+async def test_a_media_that_was_replaced_is_converted_anew(
+    foundry: Foundry, origin: Origin
+) -> None:
+    url = serve(origin)
+    source = (await foundry.finish(await foundry.ingest(url))).media
+    first = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media
+    origin.serve("/plain.mp4", Page(media("faststart.mp4").read_bytes(), etag='"new"'))
+    fresh = IngestRequest(url=url)
+    fresh.max_age.FromSeconds(0)
+    await foundry.finish((await foundry.service.ingest(fresh, CALLER)).job)
+
+    job = await foundry.finish(await foundry.convert(MP3, media_id=source.id))
+
+    assert not job.cached
+    assert job.media.id == first.id
+    assert job.media.derived_from_sha256 != first.derived_from_sha256
+
+
+async def test_progress_of_the_whole_only_grows(foundry: Foundry, origin: Origin) -> None:
+    job = await foundry.ingest(serve(origin), MP3, WAV)
+    await foundry.finish(job)
+
+    changes = await foundry.records.changes(job.id, 0)
+
+    assert changes is not None
+    fractions = [each.progress.fraction for each in changes]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+
+
+async def test_a_media_that_is_not_stored_is_not_converted(foundry: Foundry) -> None:
+    with pytest.raises(Failure) as refused:
+        await foundry.convert(MP3, media_id="a" * 52)
+    assert refused.value.reason == reason_pb2.REASON_MEDIA_NOT_FOUND
+
+
+async def test_recipes_mean_nothing_for_a_list(foundry: Foundry) -> None:
+    request = IngestRequest(url="https://example.com/list", recipes=[MP3])
+    request.options.playlist = True
+    with pytest.raises(Failure) as refused:
+        await foundry.service.ingest(request, CALLER)
+    assert list(refused.value.violations) == ["recipes"]
+
+
+async def test_a_check_alone_names_what_would_be_made(foundry: Foundry) -> None:
+    request = ConvertRequest(media_id="a" * 52, recipe=MP3, validate_only=True)
+    job = (await foundry.service.convert(request, CALLER)).job
+    assert not job.id
+    assert job.media.id == derived_id("a" * 52, job.recipes[0])
