@@ -1,8 +1,6 @@
-"""A better identity: two URLs of one media are one media, whoever comes first.
+"""Aliases in the bucket, and jobs that move to a better identity; no extraction takes part here.
 
-The site is a stand-in for a host of videos that yt-dlp knows: pages that lead to one of Telegram's
-posts are served by a real web server; the identity that an extraction gives is the catalog's matter
-here, and the worker's in the concurrent cases.
+What callers see of it all, extraction included, is in test_identity_flow.py.
 """
 
 from __future__ import annotations
