@@ -130,7 +130,7 @@ class Origin:
         first, end = 0, page.size or len(page.content)
         if response.status == 206 and (found := response.headers.get("Content-Range")):
             first, last = map(int, found.split()[1].partition("/")[0].split("-"))
-            end = last + 1
+            end = end if "Content-Range" in page.headers else last + 1
         if page.redirect or response.status in {304, 416} or request.method == "HEAD":
             return response
         await response.prepare(request)
