@@ -65,7 +65,12 @@ class IngestService(Uploading, Service):
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
         named = named_media(
-            resolve(request.url, request.selection, playlist=request.options.playlist),
+            resolve(
+                request.url,
+                request.selection,
+                playlist=request.options.playlist,
+                record_duration=_record_duration(request),
+            ),
             self._blobs,
         )
         is_object = named.source.way is Way.OBJECT
@@ -79,11 +84,12 @@ class IngestService(Uploading, Service):
             return IngestResponse(job=job)
         if (earlier := await self._earlier(request)) is not None:
             return IngestResponse(job=earlier)
-        mutable = named.source.mutable
+        recorded = named.source.way.may_be_live and _record_duration(request) is not None
+        mutable = named.source.mutable or recorded
         media_id, stored = await self._catalog.find(named.media_id)
         if media_id != named.media_id:
             # An extraction found a better identity: that one is stored, made and waited for.
-            named, mutable = named._replace(media_id=media_id), False
+            named, mutable = named._replace(media_id=media_id), recorded
             job.media.id = media_id
         if is_object:
             stored = stored if await check_adoptable(named, stored, self._blobs) else None
@@ -178,6 +184,12 @@ def _job(request: IngestRequest, named: Named) -> Job:
             raise invalid({"max_age": "must be a Duration that its definition allows"})
         job.max_age.CopyFrom(request.max_age)
     return job
+
+
+def _record_duration(request: IngestRequest) -> timedelta | None:
+    if not request.options.HasField("record_duration"):
+        return None
+    return request.options.record_duration.ToTimedelta()
 
 
 def _end_with(job: Job, stored: Media) -> None:

@@ -149,12 +149,12 @@ _KINDS: Final = {
     "UnsupportedError": reason_pb2.REASON_UNSUPPORTED_URL,
     "LiveStream": reason_pb2.REASON_LIVE_STREAM,
     "Upcoming": reason_pb2.REASON_UPCOMING,
+    "Stalled": reason_pb2.REASON_STALLED,
     "TooLarge": reason_pb2.REASON_TOO_LARGE,
     "MemoryError": reason_pb2.REASON_EXTRACTOR_CRASHED,
 }
 _TUNNEL: Final = re.compile(r"(?:Tunnel connection failed: |CONNECT tunnel failed, response )(\d+)")
 _ADVICE: Final = {
-    reason_pb2.REASON_LIVE_STREAM: "Ingest it when it has ended.",
     reason_pb2.REASON_EXTRACTION_FAILED: "An update of the extractor may help.",
     reason_pb2.REASON_SELECTION_UNAVAILABLE: "Ask for another selection.",
 }

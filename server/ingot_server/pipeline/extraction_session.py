@@ -71,7 +71,7 @@ class Session:
 
         `progress` gets the bytes received of all formats together, and of how many when known.
         """
-        limit = self._settings.download_timeout
+        limit = self._settings.download_timeout + timedelta(seconds=self._request.record_seconds)
         watch = _Watch(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):

@@ -42,10 +42,11 @@ import yt_dlp.utils  # noqa: E402
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor  # noqa: E402
 
 from ingot_server.pipeline import containment, formats  # noqa: E402
-from ingot_server.pipeline.error_report import LastFailure, report_of  # noqa: E402
+from ingot_server.pipeline.error_report import LastFailure, Refused, report_of  # noqa: E402
 from ingot_server.pipeline.extraction_answer import listed, resolved  # noqa: E402
 from ingot_server.pipeline.extraction_request import Request  # noqa: E402
 from ingot_server.pipeline.extractor_identity import identity  # noqa: E402
+from ingot_server.pipeline.recording import record, recordable  # noqa: E402
 from ingot_server.pipeline.running_version import VERSION  # noqa: E402
 from ingot_server.pipeline.side_files import side_files  # noqa: E402
 
@@ -73,6 +74,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
     """yt-dlp, remembering the last request that failed."""
 
     failure: LastFailure | None = None
+    fetching = False
+    """What the guard forbids is not asked for again, as a fragment would be."""
     looks_inside = False
     """An answer's type that says audio or video is not believed."""
 
@@ -81,6 +84,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
             response = super().urlopen(req)
         except yt_dlp.networking.exceptions.RequestError as error:
             self.failure = LastFailure.of(error, req if isinstance(req, str) else req.url)
+            if self.fetching and self.failure.refused:
+                raise Refused(str(error)) from error
             raise
         kind = response.headers.get("Content-Type", "").lower()
         if self.looks_inside and kind.startswith(("audio/", "video/")) and "mpegurl" not in kind:
@@ -140,7 +145,11 @@ class Job:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        choice = formats.choose(audio_only=request.audio_only, max_height=request.max_height)
+        choice = formats.choose(
+            audio_only=request.audio_only,
+            max_height=request.max_height,
+            live=bool(request.record_seconds),
+        )
         self._info: dict[str, Any] = {}
         if request.plugins:
             yt_dlp.globals.plugin_dirs.value = [request.plugins]
@@ -200,17 +209,40 @@ class Job:
         if status == "is_upcoming":
             raise Upcoming("The media is announced and not there yet")
         if status == "is_live" or found.get("is_live"):
-            raise LiveStream("The media is live now")
+            found["is_live"] = True
+            self._check_live()
         return resolved(found, identity(self.ydl, found), self._request)
+
+    def _check_live(self) -> None:
+        if not self._request.record_seconds:
+            raise LiveStream(
+                "The media is live now. Ingest it with a record_duration, or when it has ended."
+            )
+        if not recordable(self._info):
+            raise LiveStream(
+                "The media is live now, and of live streams only HLS can be recorded. "
+                "Ingest it when it has ended."
+            )
 
     def fetch(self, directory: str) -> dict[str, Any]:
         info = self._info
-        self.ydl.looks_inside = False
+        self.ydl.looks_inside, self.ydl.fetching = False, True
         self.ydl.params["outtmpl"] = {"default": os.path.join(directory, "media.%(ext)s")}  # noqa: PTH118  # noqa: E501
-        self.ydl.add_progress_hook(Progress(info, self._request.max_bytes))
-        info = dict(info)
-        self.ydl.process_info(info)
-        path = info.get("filepath") or info.get("_filename") or ""
+        progress = Progress(info, self._request.max_bytes)
+        if info.get("is_live"):
+            path = record(
+                self.ydl,
+                info,
+                directory,
+                seconds=self._request.record_seconds,
+                timeout=self._request.timeout,
+                progress=progress,
+            )
+        else:
+            self.ydl.add_progress_hook(progress)
+            info = dict(info)
+            self.ydl.process_info(info)
+            path = info.get("filepath") or info.get("_filename") or ""
         if not os.path.isfile(path):  # noqa: PTH113
             raise TooLarge("larger than max-filesize")
         if self._request.audio_only and formats.holds_video(self._info):
