@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ class Broadcast:
     lines: str = ""
     """More tags for the playlists' heads."""
     asked: list[str] = field(default_factory=list)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _seen: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -54,9 +56,16 @@ class Broadcast:
         end = "#EXT-X-ENDLIST\n" if self.closes and last == self.ends_at else ""
         return head + "".join(parts) + end
 
+    async def reached(self, name: str) -> None:
+        """Waits until `name` was asked for."""
+        async with self._news:
+            await self._news.wait_for(lambda: name in self.asked)
+
     async def answer(self, request: web.Request) -> web.Response:
         name = request.path.removeprefix("/")
         self.asked.append(name)
+        async with self._news:
+            self._news.notify_all()
         if name == "live":
             return web.Response(text=self._entry(), content_type=_TYPE)
         if name.endswith(".m3u8"):
