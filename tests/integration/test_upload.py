@@ -130,12 +130,19 @@ def clip(size: int = 0, seed: int = 1) -> bytes:
 
 
 class Cutting:
-    """A proxy that forwards connections to servers in turn and cuts some after so many bytes."""
+    """A proxy that forwards connections to servers in turn and cuts some after so many bytes.
 
-    def __init__(self, targets: list[str], cuts: list[int]) -> None:
+    After `holds_after` bytes it lets nothing more through to the servers.
+    """
+
+    def __init__(self, targets: list[str], cuts: list[int], *, holds_after: int = 1 << 40) -> None:
         self._targets = targets
         self.cuts = cuts
         self.connections = 0
+        self.bytes_up = 0
+        self.holding = asyncio.Event()
+        self._holds_after = holds_after
+        self._closed = asyncio.Event()
         self._open: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> str:
@@ -144,6 +151,7 @@ class Cutting:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self._closed.set()
 
     def cut(self, *, reset: bool) -> None:
         """Ends the connections there are, on their way to the servers."""
@@ -162,6 +170,12 @@ class Cutting:
         ) -> None:
             with contextlib.suppress(OSError):
                 while budget > 0 and (data := await source.read(min(1 << 16, budget))):
+                    if sink is downstream:
+                        self.bytes_up += len(data)
+                        if self.bytes_up > self._holds_after:
+                            self.holding.set()
+                            await self._closed.wait()
+                            return
                     sink.write(data)
                     await sink.drain()
                     budget -= len(data)
