@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -27,28 +26,6 @@ STAGES = (
     job_pb2.JOB_STAGE_STORING,
     job_pb2.JOB_STAGE_COMMITTING,
 )
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    connection = Redis.from_pool(
-        BlockingConnectionPool.from_url(settings.redis_url, max_connections=32)
-    )
-    async with connection:
-        yield connection
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings)
-
-
-@pytest.fixture
-async def feed(redis: Redis, records: Records, settings: Settings) -> AsyncIterator[Feed]:
-    feed = Feed(redis, records, settings)
-    await feed.start()
-    yield feed
-    await feed.close()
 
 
 async def a_job(records: Records, media_id: str = "media", **labels: str) -> Job:

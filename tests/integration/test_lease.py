@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -23,25 +22,8 @@ LEASE = timedelta(milliseconds=400)
 
 
 @pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    connection = Redis.from_pool(
-        BlockingConnectionPool.from_url(settings.redis_url, max_connections=32)
-    )
-    async with connection:
-        yield connection
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings.replace(lease=LEASE))
-
-
-@pytest.fixture
-async def feed(redis: Redis, records: Records) -> AsyncIterator[Feed]:
-    feed = Feed(redis, records, records.settings)
-    await feed.start()
-    yield feed
-    await feed.close()
+def settings(settings: Settings) -> Settings:
+    return settings.replace(lease=LEASE)
 
 
 async def taken(records: Records) -> tuple[Job, str]:
