@@ -67,6 +67,7 @@ class Installation:
     async def make(self, url: str, *, send: bool = True, **fields: object) -> Job:
         job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)  # type: ignore[arg-type]
         job.selection.CopyFrom(canonical_selection(job.selection))
+        job.options.playlist = True
         job.media.id = identity(url)
         job, created = await self.records.create(job)
         if created and send:
@@ -367,7 +368,9 @@ async def test_the_command_line_shows_a_list_and_its_entries(ingot: Installation
         settings = ingot.settings.replace(grpc_address=f"unix:{directory}/api")
         async with running(settings):
             with worker(ingot):
-                drawn, stdout, code = await on_a_terminal(settings, "ingest", listed, gone, clip)
+                drawn, stdout, code = await on_a_terminal(
+                    settings, "ingest", "--playlist", listed, gone, clip
+                )
             [parent] = await ingot.records.list(limit=1, accepts=lambda job: job.url == listed)
             shown = await on_a_terminal(settings, "job", parent.id)
 

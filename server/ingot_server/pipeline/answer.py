@@ -31,7 +31,7 @@ _NEVER_MEDIA: Final = re.compile(
     r"|(?:application|audio|video)/(?:json|xml|pdf|zip|gzip|javascript|ecmascript|x-javascript"
     r"|x-www-form-urlencoded|x-tar|x-bittorrent|wasm|(?:x-|vnd\.apple\.)?mpegurl|.*\+(?:json|xml|zip))"
 )
-_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "application/rss+xml"})
 _MANIFESTS: Final = frozenset(
     {
         *("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/mpegurl"),
@@ -105,6 +105,12 @@ def is_manifest(start: bytes) -> bool:
     return start.startswith((b"#EXTM3U", b"<MPD")) or (
         start.startswith(b"<?xml") and b"<MPD" in start
     )
+
+
+def is_feed(start: bytes) -> bool:
+    """Whether a body that begins like this is an RSS feed, as podcasts have."""
+    start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith((b"<?xml", b"<rss")) and b"<rss" in start
 
 
 def media_type(headers: Mapping[str, str]) -> str:

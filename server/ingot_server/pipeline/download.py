@@ -31,6 +31,7 @@ from ingot_server.pipeline.answer import (
     check_content,
     content_range,
     file_name,
+    is_feed,
     is_manifest,
     media_type,
     refusal,
@@ -220,11 +221,16 @@ class _Transfer:
         except PageAnswer:
             raise
         except Failure as failure:
-            # Manifests are sent as plain text too.
+            # Manifests are sent as plain text too, and feeds as some XML.
             if failure.reason == reason_pb2.REASON_NOT_MEDIA:
                 with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
                     async with asyncio.timeout(self._settings.stall_timeout.total_seconds()):
-                        self._refuse_manifest(await response.content.readany())
+                        start = await response.content.readany()
+                        self._refuse_manifest(start)
+                        if is_feed(start):
+                            raise PageAnswer(
+                                failure.reason, failure.message, metadata=failure.metadata
+                            ) from failure
             raise
 
     def _refuse_manifest(self, start: bytes) -> None:
