@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
 from ingot.v1 import reason_pb2
@@ -162,12 +161,7 @@ class ScratchFile:
         self._descriptor = os.open(self.path, flags, 0o600)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
         self.fail(exc or Abandoned("The file was closed."))
         self._progress.close()
         self.path.unlink(missing_ok=True)
