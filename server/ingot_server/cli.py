@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ExtractorError as error:
         print(f"ingot-server: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -152,6 +152,10 @@ async def _try(
         raise ExtractorError(f"{failure.message} {versions.version} stays in use.") from failure
     _tell(version, urls, failures, say)
     if failures:
+        with contextlib.suppress(Failure):
+            current = versions.place(), versions.version
+            for url in await try_version(*current, list(failures), settings, sources):
+                say(f"fails with {versions.version} too: {url}")
         raise ExtractorError(
             f"yt-dlp {version} is not put to use; {versions.version} stays. "
             "`--untried` puts it to use all the same."

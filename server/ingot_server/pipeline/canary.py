@@ -35,6 +35,8 @@ from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.probe import Prober
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import pick
+from ingot_server.sources.source import Identity
+from ingot_server.sources.web import NAME as WEB
 
 logger = logging.getLogger(__name__)
 
@@ -163,25 +165,26 @@ class _Trial:
             source, identity = pick(url)
             own = sources[source.name]
             try:
-                await self._bring(identity.url, own.proxy, None)
+                await self._bring(identity, own.proxy, None)
             except Failure as failure:
                 if own.cookies is None or failure.reason not in COOKIES_MAY_HELP:
                     raise
-                await self._bring(identity.url, own.proxy, own.cookies)
+                await self._bring(identity, own.proxy, own.cookies)
         except Failure as failure:
             return failure
         return None
 
-    async def _bring(self, url: str, proxy: str, cookies: Path | None) -> None:
+    async def _bring(self, identity: Identity, proxy: str, cookies: Path | None) -> None:
         egress = self._egress.issue("canary", upstream=proxy)
         files, jar = await asyncio.to_thread(self._prepare, cookies)
         try:
             async with self.extractor.session(
-                url,
+                identity.url,
                 selection=Selection(mode=Selection.MODE_BEST),
                 options=IngestOptions(),
                 proxy_url=egress.proxy_url,
                 cookies_file=jar,
+                manifest=identity.source == WEB,
             ) as session:
                 found = await session.resolve()
                 if isinstance(found, Resolved):
