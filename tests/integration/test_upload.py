@@ -13,15 +13,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import grpc
 import pytest
 
 import ingot
 from ingot import Client
 from ingot.v1.ingest_service_pb2 import (
-    CompleteUploadRequest,
-    CreateUploadUrlRequest,
     QueryUploadRequest,
     UploadChunk,
     UploadHeader,
@@ -377,25 +374,6 @@ async def test_a_worker_refuses_what_is_not_as_announced(
     assert ingot.errors.from_status(job.error).reason == reason
     assert not await house.left()
     assert not await house.blobs.objects("media/")
-
-
-async def test_a_browser_puts_the_file_itself(house: House) -> None:
-    content = clip()
-    stub = house.stubs[0]
-    link = await stub.CreateUploadUrl(CreateUploadUrlRequest(filename="from the web.mp4"))
-    complete = CompleteUploadRequest(upload_id=link.upload_id, labels={"by": "browser"})
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.CompleteUpload(complete)
-    assert refusal(caught.value).reason == "NOT_MEDIA"
-    async with aiohttp.ClientSession() as session, session.put(link.url, data=content) as answer:
-        assert answer.status == 200
-    job = await house.ended((await house.stubs[1].CompleteUpload(complete)).job)
-    assert await house.content(job.media) == content
-    assert job.media.title == "from the web"
-    assert job.media.labels == {"by": "browser"}
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.CompleteUpload(complete)
-    assert refusal(caught.value).reason == "UPLOAD_NOT_FOUND"
 
 
 async def test_abandoned_uploads_expire(house: House) -> None:
