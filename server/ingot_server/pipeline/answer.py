@@ -64,6 +64,32 @@ class Span:
     total: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which content an answer has, by its ETag and Last-Modified; either may be empty."""
+
+    etag: str
+    last_modified: str
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Version:
+        return cls(headers.get("ETag", ""), headers.get("Last-Modified", ""))
+
+    @property
+    def validator(self) -> str:
+        """For If-Range: a strong entity tag, else the date (RFC 9110, section 13.1.5)."""
+        strong = self.etag if self.etag.startswith('"') else ""
+        return strong or self.last_modified
+
+    def differs(self, other: Version) -> bool:
+        """Whether these are surely two versions; what only one of them has tells nothing."""
+        if self.etag and other.etag:
+            return self.etag.removeprefix("W/") != other.etag.removeprefix("W/")
+        return bool(self.last_modified and other.last_modified) and (
+            self.last_modified != other.last_modified
+        )
+
+
 def refusal(status: int, headers: Mapping[str, str], host: str) -> Failure:
     """The failure that an answer with this status stands for."""
     reason, what = _REASONS.get(
@@ -96,6 +122,14 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
             reason_pb2.REASON_SOURCE_FAILED,
             f"{host} sends the file compressed with {coding}, though it was asked not to.",
             metadata={"content_encoding": coding},
+        )
+
+
+def check_start(start: bytes, host: str) -> None:
+    """Raises ManifestAnswer for a body that begins as a manifest does, whatever its type says."""
+    if is_manifest(start):
+        raise ManifestAnswer(
+            reason_pb2.REASON_NOT_MEDIA, f"{host} sends a manifest, which is no media."
         )
 
 
