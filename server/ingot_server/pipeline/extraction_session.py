@@ -69,19 +69,21 @@ class Session:
     async def fetch(self, directory: Path, progress: Callable[[int, int | None], None]) -> Fetched:
         """Receives all of it into `directory`, an empty one; `resolve` comes first.
 
-        `progress` gets the bytes received of all formats together, and of how many when known.
+        `progress` gets the bytes received of all formats together, and of how many when known. A
+        side file that cannot be had is left out.
         """
         limit = self._settings.download_timeout + timedelta(seconds=self._request.record_seconds)
         watch = _Watch(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                await self._child.send({"directory": os.fspath(directory)})
+                await self._child.send({"directory": os.fspath(directory), "media": True})
                 while True:
                     answer = await self._next(watch)
                     if answer["kind"] != "progress":
                         break
                     watch.done = answer["done"]
                     progress(answer["done"], answer["total"])
+                side_files = await self._side_files(directory, watch)
         except TimeoutError as error:
             raise _overdue("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
         path = _inside(directory, answer["path"])
@@ -93,7 +95,29 @@ class Session:
                 metadata={"limit_bytes": str(int(self._settings.max_media_size))},
             )
         progress(size, size)
-        return Fetched(path, tuple(_side_file(directory, one) for one in answer["side_files"]))
+        return Fetched(path, side_files)
+
+    async def fetch_side_files(self, directory: Path) -> tuple[FetchedSideFile, ...]:
+        """Receives what was asked for besides into `directory`, and nothing of the media."""
+        limit = self._settings.download_timeout
+        watch = _Watch(directory, self._settings)
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await self._child.send({"directory": os.fspath(directory), "media": False})
+                return await self._side_files(directory, watch)
+        except TimeoutError as error:
+            raise _overdue("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
+
+    async def _side_files(self, directory: Path, watch: _Watch) -> tuple[FetchedSideFile, ...]:
+        found: list[FetchedSideFile] = []
+        try:
+            while (answer := await self._next(watch))["kind"] != "done":
+                if answer["kind"] == "side_file":
+                    found.append(_side_file(directory, answer))
+        except Failure as failure:
+            # The media is here and whole: it is not lost for the sake of a picture.
+            logger.warning("side files: %s", failure.message)
+        return tuple(found)
 
     async def _next(self, watch: _Watch) -> dict[str, Any]:
         reading = asyncio.create_task(_receive(self._child))
@@ -171,7 +195,7 @@ class _Watch:
 def _side_file(directory: Path, answer: dict[str, Any]) -> FetchedSideFile:
     return FetchedSideFile(
         path=_inside(directory, answer["path"]),
-        kind=SideFile.Kind.Value(f"KIND_{answer['kind']}"),
+        kind=SideFile.Kind.Value(f"KIND_{answer['what']}"),
         language=answer["language"],
         automatic=answer["automatic"],
         content_type=answer["content_type"],

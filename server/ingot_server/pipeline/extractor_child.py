@@ -2,9 +2,11 @@
 
     request   {"url": ..., "proxy": ..., ...}: `Request` has all fields
     answer    {"kind": "resolved", ...} or {"kind": "entries", ...}
-    request   {"directory": ...}
+    request   {"directory": ..., "media": true}
     answer    {"kind": "progress", "done": ..., "total": ...} any number of times,
-              {"kind": "fetched", "path": ..., "side_files": [...]}
+              {"kind": "fetched", "path": ...}; without "media" neither of these,
+              {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
+              {"kind": "done"}
     or        {"kind": "failed", ...}, at any point: a `Report` of extraction_failures.py
 
 An empty request, {}, is answered with {"kind": "version", "version": ...}, and that is all.
@@ -21,7 +23,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -247,8 +249,12 @@ class Job:
             raise TooLarge("larger than max-filesize")
         if self._request.audio_only and formats.holds_video(self._info):
             path = self._sound(path, directory)
-        beside = side_files(self.ydl, self._info, self._request, directory)
-        return {"kind": "fetched", "path": path, "side_files": list(beside)}
+        return {"kind": "fetched", "path": path}
+
+    def side_files(self, directory: str) -> Iterator[dict[str, Any]]:
+        self.ydl.looks_inside = False
+        for found in side_files(self.ydl, self._info, self._request, directory):
+            yield {**found, "kind": "side_file"}
 
     def _sound(self, path: str, directory: str) -> str:
         """Takes the sound out as it is: into M4A, or Matroska where that cannot hold it."""
@@ -302,7 +308,12 @@ def main() -> None:
         _tell(version=VERSION, **job.resolve())
         line = sys.stdin.buffer.readline()
         if line:
-            _tell(**job.fetch(json.loads(line)["directory"]))
+            wanted = json.loads(line)
+            if wanted["media"]:
+                _tell(**job.fetch(wanted["directory"]))
+            for found in job.side_files(wanted["directory"]):
+                _tell(**found)
+            _tell(kind="done")
     except MemoryError:
         os._exit(70)
     except Exception as error:
