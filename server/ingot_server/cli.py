@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; exits with 1 when it failed and 2 when it was used wrongly."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO,
+        # The lines of `extractor` say what there is to say.
+        level=logging.WARNING if options.command == "extractor" else logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )

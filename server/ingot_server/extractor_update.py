@@ -72,8 +72,7 @@ async def update(
             if version == running:
                 say(f"yt-dlp {version} is in use already.")
                 return
-            if not (wanted.version or wanted.source) and order(version) < order(running):
-                say(f"yt-dlp {running} is in use; the newest one there is {version}.")
+            if not (wanted.version or wanted.source) and not _is_progress(versions, version, say):
                 return
             say(f"yt-dlp {version} was downloaded; {running} is in use.")
             await _complete(place, where, found, settings, say)
@@ -133,6 +132,21 @@ async def check_now(versions: Versions, settings: Settings, sources: Sources, sa
             if state.previous == state.current
             else f"{other} is no better: it is the site, or this address. Nothing was changed."
         )
+
+
+def _is_progress(versions: Versions, version: str, say: Say) -> bool:
+    """Whether the newest version there is should be put to use, though nobody named it."""
+    running = versions.version
+    if order(version) < order(running):
+        say(f"yt-dlp {running} is in use; the newest one there is {version}.")
+    elif version == versions.number(versions.in_use().previous):
+        say(
+            f"yt-dlp {version} was left for {running}. "
+            f"`ingot-server extractor update {version}` puts it to use again."
+        )
+    else:
+        return True
+    return False
 
 
 async def _try(

@@ -300,23 +300,50 @@ async def test_a_version_that_there_is_not_says_so(local: Settings) -> None:
     assert versions.place() is None
 
 
-async def test_an_update_from_wheels_needs_no_index(
-    local: Settings, downloaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
+@pytest.fixture
+def wheels(downloaded: Path, tmp_path: Path) -> Path:
+    """A directory with the wheels of OTHER and of the yt-dlp-ejs that it pins, and nothing else."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
     for info in (downloaded / OTHER).glob("yt_dlp*.dist-info"):
-        name = info.name.split("-")[0]
-        with zipfile.ZipFile(wheels / f"{info.stem}-py3-none-any.whl", "w") as wheel:
-            for folder in (info, info.with_name(name)):
-                for file in folder.rglob("*"):
-                    if file.suffix != ".pyc":
-                        wheel.write(file, file.relative_to(downloaded / OTHER))
+        package = info.with_name(info.name.split("-")[0])
+        with zipfile.ZipFile(folder / f"{info.stem}-py3-none-any.whl", "w") as wheel:
+            for file in (*info.rglob("*"), *package.rglob("*.py"), *package.rglob("*.js")):
+                wheel.write(file, file.relative_to(downloaded / OTHER))
+    return folder
+
+
+@pytest.mark.parametrize("named", ["directory", "file"])
+async def test_an_update_from_wheels_needs_no_index(
+    local: Settings, wheels: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     versions = Versions(local)
+    source = wheels if named == "directory" else next(wheels.glob("yt_dlp-*"))
 
-    await update(versions, Wanted(source=wheels), local, SOURCE_SETTINGS, Told())
+    await update(versions, Wanted(source=source), local, SOURCE_SETTINGS, Told())
 
+    assert versions.version == OTHER
+
+
+async def test_a_newest_version_that_was_left_is_put_to_use_by_its_name_alone(
+    local: Settings, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "uv.toml"
+    mine.write_text(f'[pip]\nno-index = true\nfind-links = ["{wheels}"]\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(mine))
+    versions, told = Versions(local), Told()
+    await update(versions, Wanted(), local, SOURCE_SETTINGS, told)
+    assert told.lines == [f"yt-dlp {versions.released} is in use; the newest one there is {OTHER}."]
+    assert versions.place() is None
+
+    versions.released = "2026.1.1"  # as if Ingot had come with an older one
+    await update(versions, Wanted(), local, SOURCE_SETTINGS, told)
+    assert versions.version == OTHER
+    versions.rollback()
+    await update(versions, Wanted(), local, SOURCE_SETTINGS, told)
+    assert told.lines[-1].startswith(f"yt-dlp {OTHER} was left for 2026.1.1.")
+    await update(versions, Wanted(OTHER), local, SOURCE_SETTINGS, told)
     assert versions.version == OTHER
 
 
