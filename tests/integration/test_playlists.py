@@ -342,6 +342,23 @@ async def test_a_list_that_leads_back_to_itself_still_ends(ingot: Installation) 
     assert len(ingot.origin.gets("/entry-0.mp4")) == 1
 
 
+async def test_a_list_names_videos_by_links_of_lists_and_lists_by_their_own(
+    ingot: Installation,
+) -> None:
+    inside = "https://youtu.be/dQw4-9Wg_cQ?list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
+    alone = "https://www.youtube.com/playlist?list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
+    neither = "https://www.youtube.com/results?search_query=bells"
+    parent = await ingot.make(ingot.serve_list("some.list", []), send=False)
+    await ingot.expand(parent, [inside, alone, neither])
+
+    video, listed, refused = await ingot.children(await ingot.read(parent.id))
+
+    assert (video.media.source.key, video.options.playlist) == ("youtube:dQw4-9Wg_cQ", False)
+    assert listed.media.source.key == "youtube-playlist:PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
+    assert listed.options.playlist
+    assert reason_of(refused) == reason_pb2.REASON_INVALID_REQUEST
+
+
 async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
     urls = ingot.entries(30)
     parent = await ingot.make(ingot.serve_list("long.list", urls), send=False)
