@@ -7,6 +7,7 @@ production's only in where the settings they get lead to.
     <data_dir>/
         lock            locked by `up` and by its children: the directory is free when all ended
         redis/ s3/ ...  see stores.py
+        extractors/     see extractors.py
         scratch/        unless a setting says otherwise
 
 Scratch lies on the disk of the stores so that `scratch_reserve`, which workers watch while they
