@@ -106,7 +106,8 @@ class Settings:
         timedelta(minutes=2), "for finding out what a page's media is"
     )
     extractor_memory: ByteSize = _setting(
-        ByteSize(2 << 30), "address space of the process that extracts one job's media"
+        ByteSize(2 << 30),
+        "memory of the processes that extract one job's media",
     )
     extractor_plugins: str = _setting(
         "", "directory of yt-dlp plug-ins, such as a PO-token provider; its code is trusted"

@@ -97,7 +97,7 @@ class Worker:
         await self._scratch.start()
         await self._egress.start()
         await self._prober.start()
-        await self._extractor.start()
+        await self._extractor.start(self._scratch.keep("extractor"))
         self._sweeper = asyncio.create_task(self._sweep())
         self._upload_sweeper = asyncio.create_task(self._sweep_uploads())
         self._checker = asyncio.create_task(

@@ -1,8 +1,9 @@
 """What a failure of yt-dlp means: its errors and the sites' words to reasons, in one table.
 
 The child describes its exception as a `Report` of plain values; what is said here needs no yt-dlp.
-The guard's word comes first, then HTTP statuses that mean one thing, then what the message says,
-then the class. The sentences were read in the extractors of yt-dlp 2026.08.19.
+The guard's word comes first, then the class where it means one thing, then status 429, then the
+first sentence of the table that the message has; else it is EXTRACTION_FAILED. The sentences are of
+those extractors of yt-dlp 2026.08.19 that were read, and in English: other words match none.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.library.identity import media_id
+from ingot_server.pipeline.work import record_duration
 from ingot_server.sources import Source, pick
 from ingot_server.sources.source import Identity
 
@@ -156,7 +157,8 @@ class Playlists:
         source, identity = _named(child)
         child.url = identity.url
         media = child.media
-        media.id = media_id(identity.key, child.selection)
+        recorded = record_duration(source, child)
+        media.id = media_id(identity.key, child.selection, recorded)
         media.url = identity.url
         media.source.name = identity.source
         media.source.key = identity.key
@@ -169,7 +171,7 @@ class Playlists:
         oldest = child.max_age.ToTimedelta() if child.HasField("max_age") else None
         asked_id = media.id
         media.id, stored = await self._catalog.find(asked_id)
-        mutable = source.mutable and media.id == asked_id
+        mutable = recorded is not None or (source.mutable and media.id == asked_id)
         if stored is not None and not (mutable and oldest is not None and age(stored) > oldest):
             child.state = job_pb2.JOB_STATE_SUCCEEDED
             child.cached = True

@@ -54,7 +54,7 @@ class Work:
     @property
     def records(self) -> bool:
         """Whether what the job makes is a recording of a live stream, as far as is known."""
-        recorded = _record_duration(self.source, self.job) is not None
+        recorded = record_duration(self.source, self.job) is not None
         return recorded and self.job.media.id != media_id(self.identity.key, self.job.selection)
 
     @property
@@ -64,16 +64,12 @@ class Work:
 
     def name(self, identity: Identity) -> str:
         """The media id of `identity` as the job wants it."""
-        recorded = _record_duration(self.source, self.job) if self.records else None
+        recorded = record_duration(self.source, self.job) if self.records else None
         return media_id(identity.key, self.job.selection, recorded)
 
 
-def asked_id(source: Source, identity: Identity, job: Job) -> str:
-    """The media id of what `job` asks for; of a recording where it may have to be one."""
-    return media_id(identity.key, job.selection, _record_duration(source, job))
-
-
-def _record_duration(source: Source, job: Job) -> timedelta | None:
+def record_duration(source: Source, job: Job) -> timedelta | None:
+    """How much `job` wants recorded of what may be live; None: it wants the media itself."""
     if not (source.way.may_be_live and job.options.HasField("record_duration")):
         return None
     return job.options.record_duration.ToTimedelta()
