@@ -112,10 +112,10 @@ async def test_a_child_that_does_not_listen_is_killed_with_all_below_it() -> Non
         assert is_alive(grandchild)
         begin = asyncio.get_running_loop().time()
         await child.stop(0.3)
-        assert asyncio.get_running_loop().time() - begin < 2
+        assert asyncio.get_running_loop().time() - begin < 10
         assert child.pid is None
     # Its signal is sent; the kernel may take a moment.
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while is_alive(grandchild):  # noqa: ASYNC110 - nothing tells us
             await asyncio.sleep(0.01)
     assert "is killed" in log.getvalue()
