@@ -127,15 +127,16 @@ class Origin:
             return web.Response()
         response = self._headers(request, page)
         asked.status = response.status
-        first = 0
-        if response.status == 206 and "Content-Range" in response.headers:
-            first = int(response.headers["Content-Range"].split()[1].split("-")[0])
+        first, end = 0, page.size or len(page.content)
+        if response.status == 206 and (found := response.headers.get("Content-Range")):
+            first, last = map(int, found.split()[1].partition("/")[0].split("-"))
+            end = end if "Content-Range" in page.headers else last + 1
         if page.redirect or response.status in {304, 416} or request.method == "HEAD":
             return response
         await response.prepare(request)
         if page.gate is not None:
             await page.gate.wait()
-        await self._body(response, transport, page, asked, first)
+        await self._body(response, transport, page, asked, first, end)
         return response
 
     def _headers(self, request: web.Request, page: Page) -> web.StreamResponse:
@@ -158,7 +159,7 @@ class Origin:
             asked_etag == page.etag if asked_etag else asked_date == page.last_modified != ""
         ):
             return web.Response(status=304, headers=headers)
-        match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
         condition = request.headers.get("If-Range", "")
         current = not condition or condition in {page.etag, page.last_modified}
         if page.ranges and match and current:
@@ -166,8 +167,9 @@ class Origin:
             if first >= size:
                 headers["Content-Range"] = f"bytes */{size}"
                 return web.Response(status=416, headers=headers)
-            headers.setdefault("Content-Range", f"bytes {first}-{size - 1}/{size}")
-            return _length(web.StreamResponse(status=206, headers=headers), size - first, page)
+            end = min(size, int(match[2]) + 1) if match[2] else size
+            headers.setdefault("Content-Range", f"bytes {first}-{end - 1}/{size}")
+            return _length(web.StreamResponse(status=206, headers=headers), end - first, page)
         return _length(web.StreamResponse(headers=headers), size, page)
 
     async def _body(
@@ -177,14 +179,14 @@ class Origin:
         page: Page,
         asked: Asked,
         first: int,
+        end: int,
     ) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
-        size = page.size or len(page.content)
         limit = page.breaks.pop(0) if page.breaks else page.breaks_always
         zeros = bytes(CHUNK)
         position = first
-        while page.endless or position < size:
-            count = CHUNK if page.endless else min(CHUNK, size - position)
+        while page.endless or position < end:
+            count = CHUNK if page.endless else min(CHUNK, end - position)
             if page.rate:
                 count = max(1, min(count, int(page.rate / 20)))
                 await asyncio.sleep(count / page.rate)
@@ -202,7 +204,7 @@ class Origin:
                 break
         if page.surplus:
             transport.write(page.surplus)
-        if position < size or page.announce is not None or page.surplus:
+        if position < end or page.announce is not None or page.surplus:
             transport.close()  # what was written goes out, then the connection ends
 
 

@@ -15,12 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingot_server.stores import (
-    SeaweedFS,
-    free_ports,
-    redis_server,
-    valkey_executable,
-)
+from ingot_server.place import Ports
+from ingot_server.stores import HOST, SeaweedFS, redis_server, valkey_executable
 from ingot_server.supervisor import Program
 
 START_SECONDS = 30.0
@@ -62,12 +58,13 @@ def stores(stack: str) -> Iterator[Stores]:
 @contextlib.contextmanager
 def seaweedfs(directory: Path) -> Iterator[dict[str, str]]:
     """SeaweedFS as embedded mode runs it; yields the S3 settings that lead to it."""
-    server = SeaweedFS.open(directory)
-    try:
-        with process(server.program()):
-            yield _settings(server.endpoint, server.access_key, server.secret_key)
-    finally:
-        server.remove_sockets()
+    with Ports() as ports:
+        server = SeaweedFS.open(directory, ports)
+        try:
+            with process(server.program()):
+                yield _settings(server.endpoint, server.access_key, server.secret_key)
+        finally:
+            server.remove_sockets()
 
 
 @contextlib.contextmanager
@@ -76,23 +73,24 @@ def minio(directory: Path) -> Iterator[dict[str, str]]:
     found = shutil.which("minio") or (str(MINIO_BUILT) if MINIO_BUILT.exists() else None)
     if found is None:
         raise ServerMissing(f"minio is neither in the PATH nor at {MINIO_BUILT}")
-    port, console_port = free_ports(2)
-    program = Program(
-        name="minio",
-        arguments=(
-            *(found, "server", str(directory), "--address", f"127.0.0.1:{port}"),
-            *("--console-address", f"127.0.0.1:{console_port}"),
-        ),
-        environment={
-            "MINIO_ROOT_USER": "ingot-tests",
-            "MINIO_ROOT_PASSWORD": "ingot-tests",
-            "MINIO_BROWSER": "off",
-            "MINIO_UPDATE": "off",
-        },
-        ready=re.compile("^API: "),
-    )
-    with process(program):
-        yield _settings(f"127.0.0.1:{port}", "ingot-tests", "ingot-tests")
+    with Ports() as ports:
+        port, console_port = ports.take(HOST), ports.take(HOST)
+        program = Program(
+            name="minio",
+            arguments=(
+                *(found, "server", str(directory), "--address", f"{HOST}:{port}"),
+                *("--console-address", f"{HOST}:{console_port}"),
+            ),
+            environment={
+                "MINIO_ROOT_USER": "ingot-tests",
+                "MINIO_ROOT_PASSWORD": "ingot-tests",
+                "MINIO_BROWSER": "off",
+                "MINIO_UPDATE": "off",
+            },
+            ready=re.compile("^API: "),
+        )
+        with process(program):
+            yield _settings(f"{HOST}:{port}", "ingot-tests", "ingot-tests")
 
 
 @contextlib.contextmanager

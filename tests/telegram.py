@@ -1,7 +1,7 @@
 """Stand-ins for Telegram, on real web servers: its Bot API, and the pages of public posts.
 
-No stand-in speaks MTProto. What the Bot API answers, word for word, is of api.telegram.org; the
-pages are cut down to what Telegram's embed widget has around a video.
+What the Bot API answers, word for word, is of api.telegram.org; the pages are cut down to what
+Telegram's embed widget has around a post. MTProto is spoken by tests/mtproto.py.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BotApi:
 
 @dataclass(frozen=True)
 class Video:
-    """One video of a post."""
+    """One video of a post; without `content` one that is too big for the page."""
 
     post: int
     content: bytes
@@ -80,6 +80,7 @@ class Pages:
     """t.me: posts of public channels as its embed widget shows them, and a file server for them."""
 
     albums: dict[str, list[Video]] = field(default_factory=dict)  # "channel/number" of any post
+    bodies: dict[str, str] = field(default_factory=dict)  # of posts without a video, as HTML
     text: str = "Two clips from the lake\nwith a second line"
     asked: list[tuple[str, str]] = field(default_factory=list)
     media_host: str = ""  # HOST:PORT of the file server, as pages name it
@@ -105,36 +106,61 @@ class Pages:
             if content is None:
                 return web.Response(status=404)
             return web.Response(body=content, content_type="video/mp4")
-        album = self.albums.get(f"{channel.lower()}/{name}")
-        page = self._missing() if album is None else self._widget(channel.lower(), album)
+        channel = channel.lower()
+        album = self.albums.get(f"{channel}/{name}", [])
+        body = self.bodies.get(f"{channel}/{name}", "")
+        if album or body:
+            page = self._widget(channel, name, album, body)
+        elif any(post.startswith(f"{channel}/") for post in (*self.albums, *self.bodies)):
+            page = _error("Post not found")
+        else:
+            page = _error(f"Channel with username <b>@{channel}</b> not found")
         return web.Response(text=page, content_type="text/html")
 
-    def _widget(self, channel: str, album: list[Video]) -> str:
-        videos = "".join(
-            f"""<a class="tgme_widget_message_video_player js-message_video_player"
+    def _player(self, channel: str, video: Video) -> str:
+        file = f"https://{self.media_host}/file/{channel}-{video.post}.mp4"
+        shown = f'''<video src="{file}"
+ class="tgme_widget_message_video js-message_video" width="100%"></video>'''
+        label = "This media is not supported in your browser" if video.content else TOO_BIG
+        mark = "" if video.content else " not_supported"
+        # As on the real pages, each player has a box that says why it cannot play.
+        return f"""<a class="tgme_widget_message_video_player{mark} js-message_video_player"
  href="https://t.me/{channel}/{video.post}">
 <i class="tgme_widget_message_video_thumb"
  style="background-image:url('https://{self.media_host}/thumb.jpg')"></i>
-<div class="tgme_widget_message_video_wrap"><video
- src="https://{self.media_host}/file/{channel}-{video.post}.mp4"
- class="tgme_widget_message_video js-message_video" width="100%"></video></div>
+<div class="tgme_widget_message_video_wrap">{shown if video.content else ""}</div>
+{not_supported(label)}
 <time class="message_video_duration js-message_video_duration">0:02</time></a>"""
-            for video in album
-        )
+
+    def _widget(self, channel: str, post: str, album: list[Video], body: str) -> str:
+        videos = "".join(self._player(channel, video) for video in album)
         text = escape(self.text).replace("\n", "<br/>")
         return f"""<!DOCTYPE html><html><body class="widget_frame_base">
-<div class="tgme_widget_message js-widget_message" data-post="{channel}/{album[0].post}">
+<div class="tgme_widget_message js-widget_message" data-post="{channel}/{post}">
 <div class="tgme_widget_message_author accent_color"><a href="https://t.me/{channel}"><span>
 The {channel} channel</span></a></div>
-{videos}
+{videos}{body}
 <div class="tgme_widget_message_text js-message_text" dir="auto">{text}</div>
-<a class="tgme_widget_message_date" href="https://t.me/{channel}/{album[0].post}">
+<a class="tgme_widget_message_date" href="https://t.me/{channel}/{post}">
 <time datetime="2026-10-21T17:26:43+00:00" class="datetime">Oct 21, 2026</time></a>
 </div></body></html>"""
 
-    def _missing(self) -> str:
-        return """<!DOCTYPE html><html><body class="widget_frame_base">
-<div class="tgme_widget_message_error">Post not found</div></body></html>"""
+
+TOO_BIG = "Media is too big"
+FOR_THE_APPS = "Please open Telegram to view this post"
+
+
+def not_supported(label: str) -> str:
+    """What a page has in the place of what it does not show."""
+    return f"""<div class="message_media_not_supported_wrap">
+<div class="message_media_not_supported">
+<div class="message_media_not_supported_label">{label}</div>
+<span class="message_media_view_in_telegram">VIEW IN TELEGRAM</span></div></div>"""
+
+
+def _error(text: str) -> str:
+    return f"""<!DOCTYPE html><html><body class="widget_frame_base emoji_image">
+<div class="tgme_widget_message_error">{text}</div></body></html>"""
 
 
 @asynccontextmanager

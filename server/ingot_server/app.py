@@ -60,7 +60,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(feed.close)
         queue = Queue(celery_app(settings))
         stack.push_async_callback(queue.close)
-        existence = Existence(catalog, connections, settings)
+        existence = Existence(catalog, connections, sources, settings)
         stack.push_async_callback(existence.close)
         services = (
             IngestService(catalog, records, queue, blobs, settings, existence=existence),

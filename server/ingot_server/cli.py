@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from ingot_server.config import PREFIX, SettingError, Settings
 from ingot_server.errors import Failure, reason_name
+from ingot_server.extractors import ExtractorError
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; exits with 1 when it failed and 2 when it was used wrongly."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO,
+        # The lines of `extractor` say what there is to say.
+        level=logging.WARNING if options.command == "extractor" else logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
@@ -33,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _up(settings, Settings.given(environment))
         elif options.command == "serve":
             _serve(settings, reuse_port=options.reuse_port)
+        elif options.command == "extractor":
+            _extractor(settings, options)
         else:
             _worker(settings, converts=options.convert)
     except SettingError as error:
@@ -41,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Failure as failure:
         print(f"ingot-server: {reason_name(failure.reason)}: {failure.message}", file=sys.stderr)
         sys.exit(1)
+    except ExtractorError as error:
+        print(f"ingot-server: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,15 +86,49 @@ def _parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", help="run a worker: it takes all jobs but conversions")
     worker.add_argument("--convert", action="store_true", help="take conversions and nothing else")
+    _extractor_parser(commands.add_parser("extractor", help="update yt-dlp, and undo it"))
     return parser
+
+
+def _extractor_parser(parser: argparse.ArgumentParser) -> None:
+    directory = argparse.ArgumentParser(add_help=False)
+    directory.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="the one that `up` was started with"
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("list", "show the versions, and which of them is in use"),
+        ("update", "install a version, try it on the canaries, put it to use"),
+        ("check", "try the canaries, and go back where the previous version is better"),
+        ("use", "put an installed version to use"),
+        ("rollback", "put the version to use that was before"),
+        ("remove", "remove a version that is not in use"),
+    ):
+        action = actions.add_parser(name, parents=[directory], help=text)
+        if name == "update":
+            action.add_argument("version", nargs="?", default="", metavar="VERSION")
+            action.add_argument("--nightly", action="store_true", help="take nightly builds too")
+            action.add_argument(
+                "--from",
+                dest="source",
+                type=Path,
+                metavar="PATH",
+                help="a wheel, or a directory of wheels, instead of the package index",
+            )
+            action.add_argument("--untried", action="store_true", help="ask no canary")
+        elif name == "use":
+            action.add_argument("version", metavar="VERSION", help="or `released`: Ingot's own")
+        elif name == "remove":
+            action.add_argument("version", metavar="VERSION")
 
 
 def _flags(options: argparse.Namespace) -> dict[str, str]:
     """The settings that were given as flags, as the variables they stand for."""
+    given = vars(options)
     return {
-        PREFIX + name.upper(): str(value)
-        for name, value in vars(options).items()
-        if name not in {"command", "reuse_port", "convert"} and value is not None
+        PREFIX + item.name.upper(): str(given[item.name])
+        for item in dataclasses.fields(Settings)
+        if given.get(item.name) is not None
     }
 
 
@@ -106,6 +151,33 @@ def _worker(settings: Settings, *, converts: bool) -> None:
     from ingot_server import worker
 
     worker.main(settings, converts=converts)
+
+
+def _extractor(settings: Settings, options: argparse.Namespace) -> None:
+    from ingot_server import extractor_update
+    from ingot_server.extractors import Versions
+    from ingot_server.source_settings import read_source_settings
+    from ingot_server.sources import SOURCES
+
+    say = functools.partial(print, flush=True)
+    versions = Versions(settings)
+    sources = read_source_settings(settings, [source.name for source in SOURCES])
+    match options.action:
+        case "list":
+            extractor_update.show(versions, say)
+        case "update":
+            wanted = extractor_update.Wanted(
+                options.version, options.nightly, options.source, not options.untried
+            )
+            asyncio.run(extractor_update.update(versions, wanted, settings, sources, say))
+        case "check":
+            asyncio.run(extractor_update.check_now(versions, settings, sources, say))
+        case "use":
+            asyncio.run(extractor_update.use(versions, options.version, settings, say))
+        case "rollback":
+            extractor_update.rollback(versions, say)
+        case _:
+            extractor_update.remove(versions, options.version, say)
 
 
 if __name__ == "__main__":

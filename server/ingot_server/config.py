@@ -110,10 +110,20 @@ class Settings:
         timedelta(minutes=2), "for finding out what a page's media is"
     )
     extractor_memory: ByteSize = _setting(
-        ByteSize(2 << 30), "address space of the process that extracts one job's media"
+        ByteSize(2 << 30),
+        "memory of the processes that extract one job's media",
     )
     extractor_plugins: str = _setting(
         "", "directory of yt-dlp plug-ins, such as a PO-token provider; its code is trusted"
+    )
+    extractors_dir: str = _setting(
+        "", "directory of updated versions of yt-dlp; empty means `extractors` in data_dir"
+    )
+    extractor_canaries: str = _setting(
+        "", "URLs that a version of yt-dlp must bring in to be used, with blanks or commas"
+    )
+    extractor_check_interval: timedelta = _setting(
+        timedelta(hours=1), "workers try the canaries this often after an update; `0` is never"
     )
     fragments_at_once: int = _setting(4, "fragments of one HLS or DASH media received at once")
     probe_timeout: timedelta = _setting(timedelta(minutes=5), "for reading one file")

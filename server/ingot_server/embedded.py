@@ -7,6 +7,7 @@ production's only in where the settings they get lead to.
     <data_dir>/
         lock            locked by `up` and by its children: the directory is free when all ended
         redis/ s3/ ...  see stores.py
+        extractors/     see extractors.py
         scratch/        unless a setting says otherwise
 
 Scratch lies on the disk of the stores so that `scratch_reserve`, which workers watch while they
@@ -16,6 +17,7 @@ download, keeps space free for both: SeaweedFS cannot even start on a full disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import signal
 import sys
@@ -27,7 +29,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.place import free_address, locked, socket_path
+from ingot_server.place import Ports, locked, socket_path
 from ingot_server.stores import SeaweedFS, redis_server, valkey_executable
 from ingot_server.supervisor import Child, Program, ProgramFailed
 
@@ -48,15 +50,17 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
     when a part does not start.
     """
     data_dir = settings.data_dir.absolute()
-    settings = settings.replace(
-        data_dir=data_dir,
-        grpc_address=free_address("INGOT_GRPC_ADDRESS", settings.grpc_address),
-        http_address=settings.http_address
-        and free_address("INGOT_HTTP_ADDRESS", settings.http_address),
-        shutdown_timeout=min(settings.shutdown_timeout, _DRAIN),
-    )
-    async with locked(data_dir) as lock:
-        installation = Installation(settings, given, lock)
+    async with contextlib.AsyncExitStack() as place:
+        ports = place.enter_context(Ports())
+        settings = settings.replace(
+            data_dir=data_dir,
+            grpc_address=ports.address("INGOT_GRPC_ADDRESS", settings.grpc_address),
+            http_address=settings.http_address
+            and ports.address("INGOT_HTTP_ADDRESS", settings.http_address),
+            shutdown_timeout=min(settings.shutdown_timeout, _DRAIN),
+        )
+        lock = await place.enter_async_context(locked(data_dir))
+        installation = Installation(settings, given, lock, ports)
         running = asyncio.create_task(installation.run())
 
         def stop() -> None:
@@ -83,10 +87,11 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
 class Installation:
     """The children of one `up`."""
 
-    def __init__(self, settings: Settings, given: Collection[str], lock: int) -> None:
+    def __init__(self, settings: Settings, given: Collection[str], lock: int, ports: Ports) -> None:
         self._settings = settings
         self._given = given
         self._lock = lock
+        self._ports = ports
         self._stores: list[Child] = []
         self._parts: list[Child] = []
         self._seaweedfs: SeaweedFS | None = None
@@ -139,7 +144,7 @@ class Installation:
         self._settings = self._settings.replace(redis_url=f"unix://{path}")
 
     def _start_s3(self) -> Child:
-        self._seaweedfs = seaweedfs = SeaweedFS.open(self._settings.data_dir)
+        self._seaweedfs = seaweedfs = SeaweedFS.open(self._settings.data_dir, self._ports)
         self._settings = self._settings.replace(
             s3_endpoint=seaweedfs.endpoint,
             s3_access_key=seaweedfs.access_key,

@@ -1,4 +1,4 @@
-"""The place that `up` takes on a machine: a data directory, a port, the path of a socket."""
+"""The place that `up` takes on a machine: a data directory, ports, the path of a socket."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import hashlib
 import os
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from ingot_server.config import SettingError
 
@@ -64,34 +65,61 @@ async def _take(lock: int, data_dir: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-def free_address(setting: str, address: str) -> str:
-    """`address` with port 0 replaced by a free port.
+class Ports:
+    """Ports that stay ours from when they were found until the `with` block ends.
 
-    It is found here and not by the server, so that a server that is started again is where it
-    was. Raises SettingError, naming `setting`, when the port is in use.
+    Each is bound by a socket that never listens. So the kernel gives it to nobody who takes any
+    free port or connects from one, while a server of ours, which as all servers sets SO_REUSEADDR,
+    listens on it, and again after it died. Other systems than Linux refuse that server too: there
+    a port is only found.
     """
-    if address.startswith("unix:"):
-        return address
-    host, colon, port = address.rpartition(":")
-    name = host.strip("[]")
-    try:
-        if not colon:
-            raise ValueError
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for held in self._held:
+            held.close()
+
+    def take(self, host: str, port: int = 0) -> int:
+        """The port, or a free one for 0. Raises OSError when somebody listens on it."""
         family, *_, target = socket.getaddrinfo(
-            name or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, socket.SOCK_STREAM) as attempt:
-            # Connections of an earlier run that still linger do not count.
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            attempt.bind(target)
-            return f"{host}:{attempt.getsockname()[1]}"
-    except (ValueError, OverflowError):
-        raise SettingError(f"{setting}={address!r} is not HOST:PORT.") from None
-    except OSError as error:
-        raise SettingError(
-            f"{setting}: port {port} of {name or 'this machine'} cannot be had: "
-            f"{error.strerror or error}. Name another one; port 0 takes a free one."
-        ) from error
+        held = socket.socket(family, socket.SOCK_STREAM)
+        self._held.append(held)
+        # Connections of an earlier run that still linger do not count.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(target)
+        found: int = held.getsockname()[1]
+        if sys.platform != "linux":
+            held.close()
+        return found
+
+    def address(self, setting: str, address: str) -> str:
+        """`address` with its port taken, a free one in place of port 0.
+
+        It is found here and not by the server, so that a server that is started again is where it
+        was. Raises SettingError, naming `setting`, when the port is in use.
+        """
+        if address.startswith("unix:"):
+            return address
+        host, colon, port = address.rpartition(":")
+        name = host.strip("[]")
+        try:
+            if not colon:
+                raise ValueError
+            return f"{host}:{self.take(name, int(port))}"
+        except (ValueError, OverflowError):
+            raise SettingError(f"{setting}={address!r} is not HOST:PORT.") from None
+        except OSError as error:
+            raise SettingError(
+                f"{setting}: port {port} of {name or 'this machine'} cannot be had: "
+                f"{error.strerror or error}. Name another one; port 0 takes a free one."
+            ) from error
 
 
 def socket_path(directory: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ import sys
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.place import free_address
+from ingot_server.place import Ports
 from ingot_server.supervisor import Child, Program, ProgramFailed
 
 logger = logging.getLogger(__name__)
@@ -26,13 +26,18 @@ async def serve(settings: Settings) -> None:
 
     Raises SettingError when an address is taken, and Failure when a server does not start.
     """
-    # Found out here: with SO_REUSEPORT a server would join whoever listens already.
-    addresses = {
-        name: free_address(f"INGOT_{name.upper()}", address)
-        for name in ("grpc_address", "http_address")
-        if (address := getattr(settings, name))
-    }
-    environment = settings.replace(**addresses, processes=1).environment()
+    with Ports() as ports:
+        # Found out here: with SO_REUSEPORT a server would join whoever listens already.
+        addresses = {
+            name: ports.address(f"INGOT_{name.upper()}", address)
+            for name in ("grpc_address", "http_address")
+            if (address := getattr(settings, name))
+        }
+        await _run(settings.replace(**addresses))
+
+
+async def _run(settings: Settings) -> None:
+    environment = settings.replace(processes=1).environment()
     arguments = (sys.executable, "-m", "ingot_server.cli", "serve", "--reuse-port")
     children = [
         Child(
@@ -53,7 +58,7 @@ async def serve(settings: Settings) -> None:
         for child in children:
             child.start()
         await asyncio.gather(*(child.ready() for child in children))
-        logger.info("serving gRPC on %s", addresses["grpc_address"])
+        logger.info("serving gRPC on %s", settings.grpc_address)
         await stopped.wait()
     except ProgramFailed as failed:
         raise Failure(reason_pb2.REASON_INTERNAL, str(failed)) from failed

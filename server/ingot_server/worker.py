@@ -27,6 +27,7 @@ from ingot_server.config import Settings
 from ingot_server.connections import connect
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
+from ingot_server.extractors import Versions
 from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
@@ -43,6 +44,7 @@ from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
+from ingot_server.pipeline.canary import keep_checking
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.following import Following
@@ -82,7 +84,9 @@ class Worker:
         self._egress = EgressProxy(settings)
         self._scratch = Scratch(settings)
         self._prober = Prober(settings)
-        self._extractor = Extractor(settings)
+        self._versions = Versions(settings)
+        self._extractor = Extractor(settings, installed=self._versions.place)
+        self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
         self._pipeline = Pipeline(
             catalog=self._catalog,
@@ -91,11 +95,7 @@ class Worker:
             scratch=self._scratch,
             prober=self._prober,
             extractor=self._extractor,
-            care=SourceCare(
-                self._redis,
-                read_source_settings(settings, [source.name for source in SOURCES]),
-                settings,
-            ),
+            care=SourceCare(self._redis, self._sources, settings),
             playlists=self._playlists,
             following=Following(self._records, self._feed, self.run),
             ffmpeg=Ffmpeg(settings),
@@ -113,13 +113,16 @@ class Worker:
         await self._prober.start()
         if not self._converts:
             await self._egress.start()
-            await self._extractor.start()
+            await self._extractor.start(self._scratch.keep("extractor"))
         self._sweeper = asyncio.create_task(self._sweep())
         self._upload_sweeper = asyncio.create_task(self._sweep_uploads())
+        self._checker = asyncio.create_task(
+            keep_checking(self._versions, self._settings, self._sources)
+        )
 
     async def stop(self) -> None:
         """Gives running jobs back to the queue and closes everything."""
-        ending = {self._sweeper, self._upload_sweeper, *self._running}
+        ending = {self._sweeper, self._upload_sweeper, self._checker, *self._running}
         while ending:
             for task in ending:
                 task.cancel()

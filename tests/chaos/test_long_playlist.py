@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary
 from tests.integration.conftest import settings, stack
 from tests.integration.test_playlists import Installation, ingot, reason_of, worker
+from tests.integration.test_real_lists import serve_feed
 
 __all__ = ["ingot", "settings", "stack"]
 
 
+@pytest.mark.timeout(400)
 async def test_five_hundred_entries_of_which_three_are_bad(ingot: Installation) -> None:
     good = ingot.entries(497)
     gone = [ingot.origin.url(f"/gone-{number}.mp4") for number in range(3)]
-    with worker(ingot):
-        job = await ingot.make(ingot.serve_list("500.list", [*good, *gone]))
+    with worker(ingot, playlist_jobs=16, jobs_per_host=16):
+        job = await ingot.make(serve_feed(ingot, "500.xml", [*good, *gone]))
         parent = (await ingot.ended(job.id, seconds=300))[-1]
 
     assert parent.state == job_pb2.JOB_STATE_SUCCEEDED

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import redis
 from minio import Minio
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
 
 from ingot_server.config import Secret, Settings
+from ingot_server.connections import connect
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.records import Records
+from ingot_server.library.blobs import Blobs
 from tests.servers import STACKS, ServerMissing, Stores, stores
 
 
@@ -33,7 +38,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stores]:
 def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
     """Settings with an empty Redis, and a bucket name and a scratch directory of their own."""
     bucket = f"ingot-{secrets.token_hex(6)}"
-    with redis.Redis.from_url(stack.redis_url) as connection:
+    with BlockingRedis.from_url(stack.redis_url) as connection:
         connection.flushall()
     yield Settings(
         redis_url=stack.redis_url,
@@ -48,6 +53,35 @@ def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
         scratch_dir=tmp_path / "scratch",
     )
     _remove_bucket(stack, bucket)
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    async with connect(settings) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def blobs(settings: Settings) -> AsyncIterator[Blobs]:
+    """The test's bucket, which exists."""
+    opened = Blobs(settings)
+    await opened.prepare()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    return Records(redis, settings)
+
+
+@pytest.fixture
+async def feed(redis: Redis, records: Records, settings: Settings) -> AsyncIterator[Feed]:
+    """A feed that has begun."""
+    opened = Feed(redis, records, settings)
+    await opened.start()
+    yield opened
+    await opened.close()
 
 
 def _remove_bucket(stack: Stores, bucket: str) -> None:

@@ -1,8 +1,6 @@
-"""A better identity: two URLs of one media are one media, whoever comes first.
+"""Aliases in the bucket, and jobs that move to a better identity; no extraction takes part here.
 
-The site is a stand-in for a host of videos that yt-dlp knows: pages that lead to one of Telegram's
-posts are served by a real web server; the identity that an extraction gives is the catalog's matter
-here, and the worker's in the concurrent cases.
+What callers see of it all, extraction included, is in test_identity_flow.py.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.records import Records
@@ -33,35 +30,8 @@ TARGET = media_id("vimeo:76979871", Selection())
 
 
 @pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as connection:
-        yield connection
-
-
-@pytest.fixture
-async def blobs(settings: Settings) -> AsyncIterator[Blobs]:
-    opened = Blobs(settings)
-    await opened.prepare()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def catalog(blobs: Blobs, redis: Redis, settings: Settings) -> AsyncIterator[Catalog]:
     opened = Catalog(blobs, redis, settings)
-    await opened.start()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings)
-
-
-@pytest.fixture
-async def feed(redis: Redis, records: Records, settings: Settings) -> AsyncIterator[Feed]:
-    opened = Feed(redis, records, settings)
     await opened.start()
     yield opened
     await opened.close()

@@ -25,14 +25,6 @@ from ingot_server.library.outgoing import part_size
 TYPE = "video/mp4"
 
 
-@pytest.fixture
-async def blobs(settings: Settings) -> AsyncIterator[Blobs]:
-    opened = Blobs(settings)
-    await opened.prepare()
-    yield opened
-    await opened.close()
-
-
 async def read(blobs: Blobs, key: str, offset: int = 0, limit: int = 0) -> bytes:
     async with aclosing(
         cast("AsyncGenerator[bytes]", blobs.read(key, offset=offset, limit=limit))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -15,7 +14,6 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure
 from ingot_server.jobs import care as care_module
 from ingot_server.jobs.care import SourceCare
@@ -27,12 +25,6 @@ BOT_CHECK = reason_pb2.REASON_BOT_CHECK
 RATE_LIMITED = reason_pb2.REASON_RATE_LIMITED
 MOMENT = timedelta(milliseconds=150)
 BREAKING = SourceSettings(block=MOMENT, longest_block=4 * MOMENT)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with connect(settings) as connection:
-        yield connection
 
 
 @pytest.fixture(autouse=True)

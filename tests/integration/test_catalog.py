@@ -44,20 +44,6 @@ def new_media(blobs: Blobs, attempt: object = 1, name: str = ID) -> Media:
 
 
 @pytest.fixture
-async def blobs(settings: Settings) -> AsyncIterator[Blobs]:
-    opened = Blobs(settings)
-    await opened.prepare()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    async with Redis.from_url(settings.redis_url) as connection:
-        yield connection
-
-
-@pytest.fixture
 async def catalog(blobs: Blobs, settings: Settings) -> AsyncIterator[Catalog]:
     async with opened(blobs, settings) as catalog:
         yield catalog

@@ -482,7 +482,7 @@ async def test_a_source_that_never_answers_has_stalled(origin: Origin, desk: Des
     begin = time.monotonic()
     failure = await desk.failure(origin.serve("/clip.mp4", Page(CLIP, silent_after=-1)))
     assert failure.reason == reason_pb2.REASON_STALLED
-    assert 0.4 < time.monotonic() - begin < 1.5
+    assert 0.4 < time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ async def test_a_cancelled_download_closes_its_connection_at_once(
         with pytest.raises(asyncio.CancelledError):
             await downloading
         await origin.idle()
-        assert time.monotonic() - begin < 0.5
+        assert time.monotonic() - begin < 4  # of the seven that the rest would take
         with file.follow() as follower, pytest.raises(Abandoned):
             follower.read(1)
     assert not file.path.exists()
@@ -624,4 +624,4 @@ async def test_over_tls_a_cancelled_or_stalled_download_closes_its_connection_at
             with pytest.raises(asyncio.CancelledError):
                 await downloading
             await origin.idle()
-            assert time.monotonic() - begin < 0.5
+            assert time.monotonic() - begin < 4  # of the seven that the rest would take

@@ -205,6 +205,7 @@ async def test_a_segment_that_leads_inside_is_refused(
     origin.serve("/list3.ts", Page(redirect="http://10.0.0.1/list3.ts"))
     failure = await desk.fails(origin.url("/list.m3u8"), reason_pb2.REASON_ADDRESS_FORBIDDEN)
     assert failure.metadata["host"] == "10.0.0.1"
+    assert len(origin.gets("/list3.ts")) == 1  # no fragment retries
 
 
 async def test_a_playlist_reads_nothing_local(origin: Origin, desk: Desk) -> None:

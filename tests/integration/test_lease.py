@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -20,28 +19,13 @@ from ingot_server.jobs.lease import JobCancelled, hold
 from ingot_server.jobs.records import LeaseLost, Records
 
 LEASE = timedelta(milliseconds=400)
+# Far below what a body here would go on for, and above what a busy machine takes.
+SOON_SECONDS = 10.0
 
 
 @pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    connection = Redis.from_pool(
-        BlockingConnectionPool.from_url(settings.redis_url, max_connections=32)
-    )
-    async with connection:
-        yield connection
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings.replace(lease=LEASE))
-
-
-@pytest.fixture
-async def feed(redis: Redis, records: Records) -> AsyncIterator[Feed]:
-    feed = Feed(redis, records, records.settings)
-    await feed.start()
-    yield feed
-    await feed.close()
+def settings(settings: Settings) -> Settings:
+    return settings.replace(lease=LEASE)
 
 
 async def taken(records: Records) -> tuple[Job, str]:
@@ -102,7 +86,7 @@ async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed)
     async with (
         hold(records, feed, job, token) as lease,
         contextlib.aclosing(feed.watch(job.id)) as changes,
-        asyncio.timeout(1),
+        asyncio.timeout(SOON_SECONDS),
     ):
         await anext(changes)
         lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
@@ -124,31 +108,31 @@ async def test_writers_take_turns(records: Records, feed: Feed) -> None:
 
 @pytest.mark.parametrize("subscribed", [True, False])
 async def test_a_cancelled_job_stops_its_body(
-    records: Records, feed: Feed, monkeypatch: pytest.MonkeyPatch, subscribed: bool
+    redis: Redis,
+    settings: Settings,
+    feed: Feed,
+    monkeypatch: pytest.MonkeyPatch,
+    subscribed: bool,
 ) -> None:
+    # The heartbeat tells it too, but that of a long lease not soon.
+    records = Records(redis, settings.replace(lease=timedelta(minutes=5) if subscribed else LEASE))
     if not subscribed:
         monkeypatch.setattr(feed, "_hear", lambda _: None)
     job, token = await taken(records)
     entered = asyncio.Event()
-    stopped_at = 0.0
 
     async def work() -> None:
-        nonlocal stopped_at
         async with hold(records, feed, job, token):
             entered.set()
-            try:
-                await asyncio.sleep(30)
-            finally:
-                stopped_at = time.monotonic()
+            await asyncio.Event().wait()
 
     worker = asyncio.create_task(work())
     await entered.wait()
     await asyncio.sleep(0.02)
-    cancelled_at = time.monotonic()
     await records.cancel(job.id)
-    with pytest.raises(JobCancelled):
-        await worker
-    assert stopped_at - cancelled_at < (0.1 if subscribed else 0.5)
+    async with asyncio.timeout(SOON_SECONDS):
+        with pytest.raises(JobCancelled):
+            await worker
     assert worker.cancelling() == 0
 
 
@@ -167,7 +151,7 @@ async def test_a_recovered_job_stops_its_old_body(
     with pytest.raises(LeaseLost) as caught:
         await work()
     assert not isinstance(caught.value, JobCancelled)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < SOON_SECONDS
 
 
 async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: Feed) -> None:
@@ -193,7 +177,7 @@ async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: 
 
     with pytest.raises(LeaseLost):
         await work()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < SOON_SECONDS
 
 
 async def test_a_short_outage_is_survived(records: Records, feed: Feed, redis: Redis) -> None:
@@ -217,12 +201,12 @@ async def test_a_long_outage_ends_the_body_in_time(
 
     async def work() -> None:
         async with hold(records, feed, job, token):
-            await redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 3))
+            await redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 10))
             await asyncio.sleep(30)
 
     with pytest.raises(LeaseLost):
         await work()
-    assert time.monotonic() - began < 2 * LEASE.total_seconds()
+    assert time.monotonic() - began < 8 * LEASE.total_seconds()
 
 
 async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Feed) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from redis.asyncio import Redis
 
 from ingot.client import Client
 from ingot.errors import IngotError
-from ingot.v1 import reason_pb2
+from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.app import running
@@ -22,6 +25,9 @@ from ingot_server.errors import TREATMENTS, Failure, reason_name
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
+from tests import youtube
+from tests.house import House, open_house, refusal, why
+from tests.youtube import Video, YouTube
 
 URL = "http://127.0.0.1/clip.mp4"
 MEDIA_ID = media_id(f"http:{URL}", canonical_selection(Selection()))
@@ -111,3 +117,57 @@ async def test_the_setting_shortens_what_is_remembered_and_turns_it_off(
     async with serving(settings.replace(negative_ttl=timedelta(0))) as api:
         await api.catalog.remember_absence(MEDIA_ID, failure)
         assert await answer(api) == ""
+
+
+async def test_what_is_gone_under_its_better_identity_is_gone_under_its_aliases(
+    settings: Settings,
+) -> None:
+    target = media_id("vimeo:76979871", canonical_selection(Selection()))
+    async with serving(settings) as api:
+        await api.catalog.put_alias(MEDIA_ID, target, source_key="vimeo:76979871")
+        gone = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "said the source")
+        await api.catalog.remember_absence(target, gone)
+        assert await answer(api) == "MEDIA_DOES_NOT_EXIST"
+        assert await media(api) == "MEDIA_DOES_NOT_EXIST"
+        assert await answer(api, max_age=timedelta(0)) == ""
+
+
+WATCH = "https://www.youtube.com/watch?v=dQw4-9Wg_cQ"
+REFUSALS: Mapping[str, Mapping[str, Any]] = {
+    "PRIVATE": youtube.PRIVATE,
+    "MEMBERS_ONLY": youtube.MEMBERS_ONLY,
+    "AGE_RESTRICTED": youtube.AGE_RESTRICTED,
+    "GEO_BLOCKED": youtube.GEO_BLOCKED,
+    "MEDIA_DOES_NOT_EXIST": youtube.REMOVED,
+    "UPCOMING": youtube.UPCOMING,
+}
+
+
+async def refused(house: House) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await house.ask(WATCH)
+    return refusal(raised.value)
+
+
+async def test_what_a_site_refuses_is_asked_for_again_only_on_demand(
+    settings: Settings, tmp_path: Path, clip: bytes
+) -> None:
+    """The site is a stand-in, tests/youtube.py."""
+    async with (
+        YouTube().running(tmp_path) as site,
+        open_house(site.settings(settings)) as house,
+    ):
+        video = site.videos["dQw4-9Wg_cQ"] = Video(clip)
+        for reason, said in REFUSALS.items():
+            video.playability = said
+            job = await house.ingest(WATCH, max_age=timedelta(0))
+            assert (why(job), job.attempt) == (reason, 1)
+            asked = len(site.log)
+            assert await refused(house) == reason
+            assert len(site.log) == asked
+        video.playability = {"status": "OK"}
+        assert await refused(house) == "UPCOMING"
+        job = await house.ingest(WATCH, max_age=timedelta(0))
+        assert job.state == job_pb2.JOB_STATE_SUCCEEDED
+        await house.delete(job.media.id)
+        assert (await house.ingest(WATCH)).state == job_pb2.JOB_STATE_SUCCEEDED

@@ -67,6 +67,7 @@ class Installation:
     async def make(self, url: str, *, send: bool = True, **fields: object) -> Job:
         job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)  # type: ignore[arg-type]
         job.selection.CopyFrom(canonical_selection(job.selection))
+        job.options.playlist = True
         job.media.id = identity(url)
         job, created = await self.records.create(job)
         if created and send:
@@ -341,6 +342,23 @@ async def test_a_list_that_leads_back_to_itself_still_ends(ingot: Installation) 
     assert len(ingot.origin.gets("/entry-0.mp4")) == 1
 
 
+async def test_a_list_names_videos_by_links_of_lists_and_lists_by_their_own(
+    ingot: Installation,
+) -> None:
+    inside = "https://youtu.be/dQw4-9Wg_cQ?list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
+    alone = "https://www.youtube.com/playlist?list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
+    neither = "https://www.youtube.com/results?search_query=bells"
+    parent = await ingot.make(ingot.serve_list("some.list", []), send=False)
+    await ingot.expand(parent, [inside, alone, neither])
+
+    video, listed, refused = await ingot.children(await ingot.read(parent.id))
+
+    assert (video.media.source.key, video.options.playlist) == ("youtube:dQw4-9Wg_cQ", False)
+    assert listed.media.source.key == "youtube-playlist:PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
+    assert listed.options.playlist
+    assert reason_of(refused) == reason_pb2.REASON_INVALID_REQUEST
+
+
 async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
     urls = ingot.entries(30)
     parent = await ingot.make(ingot.serve_list("long.list", urls), send=False)
@@ -367,7 +385,9 @@ async def test_the_command_line_shows_a_list_and_its_entries(ingot: Installation
         settings = ingot.settings.replace(grpc_address=f"unix:{directory}/api")
         async with running(settings):
             with worker(ingot):
-                drawn, stdout, code = await on_a_terminal(settings, "ingest", listed, gone, clip)
+                drawn, stdout, code = await on_a_terminal(
+                    settings, "ingest", "--playlist", listed, gone, clip
+                )
             [parent] = await ingot.records.list(limit=1, accepts=lambda job: job.url == listed)
             shown = await on_a_terminal(settings, "job", parent.id)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -19,20 +18,6 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.records import LeaseLost, Records
 
 SHORT = timedelta(milliseconds=60)
-
-
-@pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
-    connection = Redis.from_pool(
-        BlockingConnectionPool.from_url(settings.redis_url, max_connections=32)
-    )
-    async with connection:
-        yield connection
-
-
-@pytest.fixture
-def records(redis: Redis, settings: Settings) -> Records:
-    return Records(redis, settings)
 
 
 @pytest.fixture

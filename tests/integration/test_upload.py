@@ -6,21 +6,19 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import grpc
 import pytest
 
 import ingot
 from ingot import Client
 from ingot.v1.ingest_service_pb2 import (
-    CompleteUploadRequest,
-    CreateUploadUrlRequest,
     QueryUploadRequest,
     UploadChunk,
     UploadHeader,
@@ -69,6 +67,16 @@ class House:
     async def committed(self, upload_id: str) -> int:
         answer = await self.stubs[1].QueryUpload(QueryUploadRequest(upload_id=upload_id))
         return int(answer.committed_size)
+
+    async def has(self, upload_id: str, size: int) -> None:
+        """Returns when so many bytes of an upload have arrived for good."""
+        uploads = Uploads(self.blobs, self.settings)
+        async with asyncio.timeout(30):
+            while True:
+                standing = await uploads.standing(upload_id)
+                if standing is not None and standing.committed_size >= size:
+                    return
+                await asyncio.sleep(0.02)  # S3 tells nobody
 
     async def content(self, stored: Media) -> bytes:
         key = self.blobs.key(stored.blob.url)
@@ -119,12 +127,20 @@ def clip(size: int = 0, seed: int = 1) -> bytes:
 
 
 class Cutting:
-    """A proxy that forwards connections to servers in turn and cuts some after so many bytes."""
+    """A proxy that forwards connections to servers in turn and cuts some after so many bytes.
 
-    def __init__(self, targets: list[str], cuts: list[int]) -> None:
+    After `holds_after` bytes it lets nothing more through to the servers.
+    """
+
+    def __init__(self, targets: list[str], cuts: list[int], *, holds_after: int = 1 << 40) -> None:
         self._targets = targets
         self.cuts = cuts
         self.connections = 0
+        self.bytes_up = 0
+        self.holding = asyncio.Event()
+        self._holds_after = holds_after
+        self._closed = asyncio.Event()
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> str:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -132,18 +148,31 @@ class Cutting:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self._closed.set()
+
+    def cut(self, *, reset: bool) -> None:
+        """Ends the connections there are, on their way to the servers."""
+        for downstream in self._open:
+            downstream.transport.abort() if reset else downstream.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._targets[self.connections % len(self._targets)].rpartition(":")
         self.connections += 1
         budget = self.cuts.pop(0) if self.cuts else 1 << 40
         upstream, downstream = await asyncio.open_connection(host, int(port))
+        self._open.add(downstream)
 
         async def forward(
             source: asyncio.StreamReader, sink: asyncio.StreamWriter, budget: int
         ) -> None:
             with contextlib.suppress(OSError):
                 while budget > 0 and (data := await source.read(min(1 << 16, budget))):
+                    if sink is downstream:
+                        self.bytes_up += len(data)
+                        if self.bytes_up > self._holds_after:
+                            self.holding.set()
+                            await self._closed.wait()
+                            return
                     sink.write(data)
                     await sink.drain()
                     budget -= len(data)
@@ -157,6 +186,7 @@ class Cutting:
             way.cancel()
         writer.transport.abort()
         downstream.transport.abort()
+        self._open.discard(downstream)
 
 
 async def test_an_upload_broken_ten_times_is_the_same_file(house: House, tmp_path: Path) -> None:
@@ -247,22 +277,57 @@ async def test_two_writers_of_one_upload_do_not_tear_it(house: House) -> None:
     assert await house.content((await house.ended(jobs[0])).media) == content
 
 
-async def test_a_stream_that_breaks_makes_no_job(house: House) -> None:
-    content = clip()
+async def hold(target: str, content: bytes) -> None:
+    """Uploads all of the content, without its size, and never says that it was all."""
 
-    async def broken() -> AsyncIterator[UploadRequest]:
-        async for request in requests(content, upload_id="broken"):
+    async def held() -> AsyncIterator[UploadRequest]:
+        async for request in requests(content, upload_id="cut"):
             yield request
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
-    call = house.stubs[0].Upload(broken())
-    await asyncio.sleep(0.3)
-    call.cancel()
-    async with asyncio.timeout(5):
-        while await house.committed("broken") < len(content):  # noqa: ASYNC110 - S3 tells nobody
-            await asyncio.sleep(0.05)
-    async with Client(house.targets[0]) as client:
-        assert not [job async for job in client.jobs()]
+    async with grpc.aio.insecure_channel(target) as channel:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await IngestServiceStub(channel).Upload(held())
+
+
+@pytest.mark.parametrize("size", [PART_BYTES, PART_BYTES + 5000])
+@pytest.mark.parametrize("how", ["closed", "reset", "cancelled", "killed"])
+async def test_a_stream_that_is_cut_is_not_taken_for_whole(
+    house: House, how: str, size: int
+) -> None:
+    content = clip(size)
+    assert len(content) == size
+    # When whole parts have come the server has nothing left to wait for but the end of the stream.
+    arrived = PART_BYTES
+    async with running(house.settings) as server:
+        if how == "killed":
+            code = (
+                "import asyncio, sys; from tests.integration.test_upload import clip, hold; "
+                "asyncio.run(hold(sys.argv[1], clip(int(sys.argv[2]))))"
+            )
+            client = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", code, server.grpc, str(size)),
+                cwd=Path(__file__).parents[2],
+            )
+            await house.has("cut", arrived)
+            client.kill()
+            await client.wait()
+        else:
+            cutting = Cutting([server.grpc], [])
+            async with cutting as target:
+                holding = asyncio.create_task(hold(target, content))
+                await house.has("cut", arrived)
+                if how == "cancelled":
+                    holding.cancel()
+                else:
+                    cutting.cut(reset=how == "reset")
+                await asyncio.wait([holding])
+    # The server has ended all of its calls now. What came is kept, and the upload can go on.
+    await house.has("cut", size)
+    async with Client(house.targets[0]) as client_:
+        assert not [job async for job in client_.jobs()]
+    job = await house.send(content, upload_id="cut", offset=size)
+    assert (await house.ended(job)).state == JobState.JOB_STATE_SUCCEEDED
 
 
 async def test_what_is_wrong_is_said(house: House) -> None:
@@ -309,25 +374,6 @@ async def test_a_worker_refuses_what_is_not_as_announced(
     assert ingot.errors.from_status(job.error).reason == reason
     assert not await house.left()
     assert not await house.blobs.objects("media/")
-
-
-async def test_a_browser_puts_the_file_itself(house: House) -> None:
-    content = clip()
-    stub = house.stubs[0]
-    link = await stub.CreateUploadUrl(CreateUploadUrlRequest(filename="from the web.mp4"))
-    complete = CompleteUploadRequest(upload_id=link.upload_id, labels={"by": "browser"})
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.CompleteUpload(complete)
-    assert refusal(caught.value).reason == "NOT_MEDIA"
-    async with aiohttp.ClientSession() as session, session.put(link.url, data=content) as answer:
-        assert answer.status == 200
-    job = await house.ended((await house.stubs[1].CompleteUpload(complete)).job)
-    assert await house.content(job.media) == content
-    assert job.media.title == "from the web"
-    assert job.media.labels == {"by": "browser"}
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.CompleteUpload(complete)
-    assert refusal(caught.value).reason == "UPLOAD_NOT_FOUND"
 
 
 async def test_abandoned_uploads_expire(house: House) -> None:

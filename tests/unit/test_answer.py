@@ -13,6 +13,7 @@ from ingot_server.pipeline.answer import (
     check_content,
     content_range,
     file_name,
+    is_feed,
     location,
     media_type,
     refusal,
@@ -119,3 +120,16 @@ def test_what_is_no_media_is_not_received(content_type: str) -> None:
 def test_a_location_keeps_its_bytes() -> None:
     field = b"/caf\xe9/\xc3\xa9".decode(errors="surrogateescape")
     assert location(field) == "/caf%E9/\xe9"
+
+
+@pytest.mark.parametrize(
+    ("start", "is_one"),
+    [
+        (b"<?xml version='1.0'?>\n<!-- made by -->\n<rss version='2.0'><channel>", True),
+        (b"\xef\xbb\xbf <rss>", True),
+        (b"<?xml version='1.0'?><feed xmlns='http://www.w3.org/2005/Atom'>", False),
+        (b"<html><a href='/feed'>&lt;rss</a> <rss", False),
+    ],
+)
+def test_a_feed_is_known_by_its_first_bytes(start: bytes, is_one: bool) -> None:
+    assert is_feed(start) == is_one

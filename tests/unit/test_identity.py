@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from ingot.v1.media_pb2 import Selection
@@ -56,3 +58,8 @@ def test_every_key_and_selection_has_an_id_of_its_own() -> None:
 )
 def test_what_is_no_id(text: str) -> None:
     assert not is_media_id(text)
+
+
+def test_a_recording_is_named_by_its_length_too() -> None:
+    lengths = (None, timedelta(seconds=60), timedelta(seconds=60.5))
+    assert len({media_id("youtube:p9kdDet7G14", BEST, length) for length in lengths}) == 3

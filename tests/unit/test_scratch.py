@@ -279,3 +279,14 @@ def _open_files() -> int:
 def _free(path: Path) -> int:
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
+
+
+async def test_what_a_dead_worker_kept_is_swept(tmp_path: Path) -> None:
+    dead, next_one = (Scratch(Settings(scratch_dir=tmp_path)) for _ in range(2))
+    await dead.start()
+    kept = dead.keep("extractor")
+    (kept / "player.json").write_text("{}")
+    os.close(dead._lock)  # as the kernel does when a process is killed
+    await next_one.start()
+    assert not kept.exists()
+    await next_one.close()

@@ -134,7 +134,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--playlist", action="store_true", help="all of the playlist that a video's link names too"
+        "--playlist", action="store_true", help="all entries of a playlist, channel or album"
     )
     parser.add_argument(
         "--max-entries", type=int, metavar="NUMBER", help="refuse a playlist of more entries"

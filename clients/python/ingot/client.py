@@ -138,8 +138,9 @@ class Client:
         """Has the file at `path` stored; answers, once it is sent, with the job that stores it.
 
         A file that is stored already is not sent, and the job has ended. A lost connection is taken
-        up again, where the bytes that arrived for good end. `progress` is called with the bytes
-        sent and the bytes in all. Raises OSError when the file cannot be read.
+        up again, where the bytes that arrived for good end, and so does another call for the same
+        file. `progress` is called with the bytes sent and the bytes in all. Raises OSError when the
+        file cannot be read.
         """
         connection = self._connection
         return IngestJob(connection, await upload(connection, Path(path), progress, labels))

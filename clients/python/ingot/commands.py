@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from google.protobuf.json_format import MessageToJson
@@ -86,34 +87,43 @@ def _asked(options: Namespace) -> dict[str, Any]:
 
 
 async def _upload(client: Client, options: Namespace) -> int:
+    handles: list[IngestJob] = []
+    several = len(options.files) > 1
     code = DONE
     for path in options.files:
         try:
-            code = max(code, await _upload_one(client, path, options))
+            handle = await _send(client, path, options, named=several)
         except (IngotError, OSError) as error:
-            report.failed(error, server=options.server, as_json=options.json)
+            if not several or isinstance(error, ServiceUnavailable):
+                raise
+            about = path if isinstance(error, IngotError) else ""
+            report.failed(error, server=options.server, as_json=options.json, about=about)
             code = FAILED
+            continue
+        if options.no_wait:
+            _write(options, handle.latest, text.job_table)
+        else:
+            handles.append(handle)
+    if handles and not await follow(client, handles, options):
+        code = FAILED
     return code
 
 
-async def _upload_one(client: Client, path: str, options: Namespace) -> int:
+async def _send(client: Client, path: str, options: Namespace, *, named: bool) -> IngestJob:
     labels = dict(options.label)
     if options.json:
-        handle = await client.upload_media(path, labels=labels)
-    else:
-        from ingot.progress import Drawing, Rate
+        return await client.upload_media(path, labels=labels)
 
-        rate = Rate()
-        with Drawing() as drawing:
+    from ingot.progress import Drawing, Rate
 
-            def show(done: int, total: int) -> None:
-                drawing.step(rate.step("uploading", done, total))
+    rate = Rate()
+    with Drawing(several=named) as drawing:
 
-            handle = await client.upload_media(path, labels=labels, progress=show)
-    if options.no_wait:
-        _write(options, handle.latest, text.job_table)
-        return DONE
-    return await _follow(client, handle, options)
+        def show(done: int, total: int) -> None:
+            step = rate.step("uploading", done, total)
+            drawing.step(replace(step, of=text.printable(path)) if named else step, path)
+
+        return await client.upload_media(path, labels=labels, progress=show)
 
 
 async def _watch(client: Client, options: Namespace) -> int:
@@ -127,9 +137,14 @@ async def _follow(client: Client, handle: IngestJob, options: Namespace) -> int:
 async def _job(client: Client, options: Namespace) -> int:
     job = (await client.job(options.job_id)).latest
     _write(options, job, text.job_table)
-    if job.child_job_ids and not options.json:
-        rows = [text.job_row(child) for child in await children(client, job)]
-        _write_text(text.table([text.JOB_COLUMNS, *rows]))
+    if not job.child_job_ids:
+        return DONE
+    entries = await children(client, job)
+    if options.json:
+        for entry in entries:
+            _write_json(entry)
+    else:
+        _write_text(text.table([text.JOB_COLUMNS, *map(text.job_row, entries)]))
     return DONE
 
 

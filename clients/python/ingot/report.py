@@ -86,6 +86,8 @@ def _what_happened(error: IngotError | OSError, server: str) -> str:
         return text.printable(f"No Ingot server answers at {server}: {cause}")
     if isinstance(error, IngotError) and error.reason:
         return f"{text.printable(error.message)} [{error.reason}]"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return text.printable(f"{error.filename}: {error.strerror}")
     return text.printable(str(error))
 
 

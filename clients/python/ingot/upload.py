@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -39,13 +40,14 @@ async def upload(
     A lost connection is taken up again until it has been gone for as long as it may. Raises OSError
     when the file cannot be read.
     """
-    with await asyncio.to_thread(path.open, "rb") as file:
+    with await asyncio.to_thread(_opened, path) as file:
         size, sha256 = await asyncio.to_thread(_measured, file)
         header = UploadHeader(
             filename=path.name[:255],
             size_bytes=size,
             sha256=sha256,
-            upload_id=str(uuid.uuid4()),
+            # By content, so that another try, by another process too, goes on with this one.
+            upload_id=sha256[:32],
             labels=labels,
         )
         sending = _Sending(connection, file, header, progress)
@@ -126,6 +128,13 @@ class _Sending:
     def _tell(self, done: int) -> None:
         if self._progress is not None:
             self._progress(done, self._header.size_bytes)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file at `path`. A pipe would wait to be opened, and a device may have no end."""
+    if not path.is_dir() and path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return path.open("rb")
 
 
 def _measured(file: BinaryIO) -> tuple[int, str]:

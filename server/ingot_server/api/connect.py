@@ -24,6 +24,7 @@ from google.rpc.status_pb2 import Status
 from protobuf.wkt import Any as WireAny
 from protobuf.wkt import Struct
 
+from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Serialized, Service
 from ingot_server.api.calls import Calls, Method, failure_of, malformed, methods
 from ingot_server.api.status import status_of
@@ -110,7 +111,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
             with self._calls:
                 try:
                     self._admit()
-                    response = await method.invoke_streaming(requests, _peer(context))
+                    response = await method.invoke_streaming(_received(requests), _peer(context))
                     return _Answer(method.response_class, response)
                 except Exception as error:
                     raise _error(failure_of(method.descriptor, error)) from error
@@ -133,6 +134,20 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
                     raise _error(failure_of(method.descriptor, error)) from error
 
         return call
+
+
+async def _received(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    """The requests to the caller's last one; raises Failure for what cannot be read.
+
+    That is TRUNCATED for a stream that was cut, INVALID_REQUEST for anything malformed.
+    """
+    try:
+        async for request in requests:
+            yield request
+    except ConnectError as error:
+        if error.code is Code.CANCELED:
+            raise Failure(reason_pb2.REASON_TRUNCATED, "The connection was cut.") from error
+        raise Failure(reason_pb2.REASON_INVALID_REQUEST, error.message) from error
 
 
 @dataclass(frozen=True, slots=True)

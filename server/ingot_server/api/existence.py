@@ -3,9 +3,11 @@
     ingot:exists:<source key>      `+` or `-` and when the source said so, in Unix milliseconds.
                                    `+` lives for existence_ttl, `-` for negative_ttl.
 
-One small request, through an egress guard of this process that is started for the first one. Only
-404 means no; a source that does not answer as it should is left alone for SILENCE_SECONDS, and the
-job is made: it finds out. Redis may be lost at any time: then every call asks.
+One small request, through an egress guard of this process that is started for the first one, and
+the source's own proxy if it has one. Only 404 means no; a source that does not answer as it should
+is left alone for SILENCE_SECONDS, and the job is made: it finds out. So it is where the source has
+cookies, as 404 does not tell what is private from what is not there. Redis may be lost at any time:
+then every call asks.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,6 +32,7 @@ from ingot_server.egress.proxy import EgressPass, EgressProxy
 from ingot_server.egress.trust import tls_context
 from ingot_server.errors import Failure
 from ingot_server.library.catalog import Catalog
+from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import CheckedSource
 
 logger = logging.getLogger(__name__)
@@ -43,14 +47,22 @@ _ANSWERS: Final = {200: True, 404: False}
 class Existence:
     """One for each process. Raises SettingError for egress settings that cannot be used."""
 
-    def __init__(self, catalog: Catalog, redis: Redis, settings: Settings) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        redis: Redis,
+        sources: Mapping[str, SourceSettings],
+        settings: Settings,
+    ) -> None:
         self._catalog = catalog
         self._redis = redis
+        self._sources = sources
         self._settings = settings
         self._tls = tls_context(settings.egress_ca_file)
         self._proxy = EgressProxy(settings)
         self._starting = asyncio.Lock()
-        self._client: tuple[aiohttp.ClientSession, EgressPass] | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._passes: dict[str, EgressPass] = {}
         self._asking: dict[str, asyncio.Task[bool | None]] = {}
         self._silent_until: dict[str, float] = {}
 
@@ -60,8 +72,8 @@ class Existence:
             asking.cancel()
         if self._asking:
             await asyncio.wait(set(self._asking.values()))
-        if self._client is not None:
-            await self._client[0].close()
+        if self._session is not None:
+            await self._session.close()
         await self._proxy.close()
 
     async def require(self, named: Named, max_age: timedelta | None) -> None:
@@ -73,40 +85,42 @@ class Existence:
         if not self._settings.existence_check or not isinstance(source, CheckedSource):
             return
         url = source.existence_url(named.identity)
-        if url is None:
+        own = self._sources.get(source.name, SourceSettings())
+        if url is None or own.cookies is not None:
             return
         exists = await self._known(named.identity.key, max_age)
         remembered = exists is not None
         if exists is None:
-            exists = await self._asked(named.identity.key, url)
+            exists = await self._asked(named.identity.key, url, own.proxy)
         if exists is not False:
             return
         failure = Failure(
             reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
-            f"{source.name} has nothing at {named.identity.url}. Check the link.",
+            f"{named.identity.url} does not exist, or is private: the source does not tell which. "
+            "Check the link; cookies for the source may open what is private.",
             metadata={"source": source.name},
         )
         if not remembered:
             await self._catalog.remember_absence(named.media_id, failure)
         raise failure
 
-    async def _asked(self, key: str, url: str) -> bool | None:
+    async def _asked(self, key: str, url: str, proxy: str) -> bool | None:
         """What the source says now; callers at the same time share one request."""
         asking = self._asking.get(key)
         if asking is None:
-            asking = asyncio.create_task(self._ask(key, url))
+            asking = asyncio.create_task(self._ask(key, url, proxy))
             self._asking[key] = asking
             asking.add_done_callback(lambda _: self._asking.pop(key, None))
         return await asyncio.shield(asking)
 
-    async def _ask(self, key: str, url: str) -> bool | None:
+    async def _ask(self, key: str, url: str, proxy: str) -> bool | None:
         host = urlsplit(url).hostname or ""
         now = asyncio.get_running_loop().time
         if now() < self._silent_until.get(host, 0):
             return None
         try:
             async with asyncio.timeout(self._settings.existence_timeout.total_seconds()):
-                status = await self._head(url)
+                status = await self._head(url, proxy)
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:
             answer, why = None, repr(exc)
         else:
@@ -118,17 +132,18 @@ class Existence:
             await self._keep(key, answer)
         return answer
 
-    async def _head(self, url: str) -> int:
+    async def _head(self, url: str, proxy: str) -> int:
         async with self._starting:
-            if self._client is None:
+            if self._session is None:
                 await self._proxy.start()
                 connector = aiohttp.TCPConnector(ssl=self._tls, limit=_CONNECTIONS)
-                session = aiohttp.ClientSession(connector=connector)
-                self._client = session, self._proxy.issue("existence")
-        session, egress_pass = self._client
-        proxy = URL(egress_pass.proxy_url)
-        async with session.head(
-            URL(url, encoded=True), proxy=proxy, allow_redirects=False
+                self._session = aiohttp.ClientSession(connector=connector)
+        if proxy not in self._passes:
+            self._passes[proxy] = self._proxy.issue("existence", proxy)
+        async with self._session.head(
+            URL(url, encoded=True),
+            proxy=URL(self._passes[proxy].proxy_url),
+            allow_redirects=False,
         ) as response:
             return response.status
 

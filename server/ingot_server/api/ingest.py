@@ -76,8 +76,16 @@ class IngestService(Uploading, Converting, Service):
 
     async def _ingest(self, request: Request, recipes: Sequence[Recipe]) -> Job:
         """The job that brings the media in, and has `recipes` made of it."""
-        playlist = isinstance(request, IngestRequest) and request.options.playlist
-        named = named_media(resolve(request.url, request.selection, playlist=playlist), self._blobs)
+        options = _options(request)
+        named = named_media(
+            resolve(
+                request.url,
+                request.selection,
+                playlist=options.playlist,
+                record_duration=_record_duration(options),
+            ),
+            self._blobs,
+        )
         if named.source.way in {Way.FETCH, Way.EXTRACT}:  # only there the URL names a host
             check_host(
                 urlsplit(named.identity.url).hostname or "",
@@ -106,11 +114,13 @@ class IngestService(Uploading, Converting, Service):
 
         None also when that is older than the caller takes. Raises Failure as `check_adoptable`.
         """
-        mutable = named.source.mutable
+        options = _options(request)
+        recorded = named.source.way.may_be_live and _record_duration(options) is not None
+        mutable = named.source.mutable or recorded
         media_id, stored = await self._catalog.find(named.media_id)
         if media_id != named.media_id:
             # An extraction found a better identity: that one is stored, made and waited for.
-            named, mutable = named._replace(media_id=media_id), False
+            named, mutable = named._replace(media_id=media_id), recorded
         if named.source.way is Way.OBJECT:
             is_fresh = await check_adoptable(named, stored, self._blobs)
         else:
@@ -184,8 +194,9 @@ def _job(request: Request, named: Named, recipes: Sequence[Recipe]) -> Job:
         url=identity.url,
         labels=request.labels,
         selection=named.selection,
-        options=_options(request),
     )
+    if (options := _options(request)).ByteSize():
+        job.options.CopyFrom(options)
     job.media.id = named.media_id
     job.media.url = identity.url
     job.media.source.name = identity.source
@@ -199,10 +210,12 @@ def _job(request: Request, named: Named, recipes: Sequence[Recipe]) -> Job:
     return job
 
 
-def _options(request: Request) -> IngestOptions | None:
-    if isinstance(request, IngestRequest) and request.HasField("options"):
-        return request.options
-    return None
+def _options(request: Request) -> IngestOptions:
+    return request.options if isinstance(request, IngestRequest) else IngestOptions()
+
+
+def _record_duration(options: IngestOptions) -> timedelta | None:
+    return options.record_duration.ToTimedelta() if options.HasField("record_duration") else None
 
 
 def _end_with(job: Job, stored: Media) -> None:

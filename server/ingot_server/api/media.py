@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final, cast
 
 from ingot.v1 import media_service_pb2, reason_pb2
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import Blob, Media
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     CreateDownloadUrlResponse,
@@ -32,6 +32,7 @@ from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import is_media_id
+from ingot_server.sources.internal import parse
 
 DEFAULT_LIFETIME: Final = timedelta(hours=1)
 
@@ -42,6 +43,8 @@ _PACKED_BYTES: Final = 16 << 10
 _NAME_CHARACTERS: Final = 120
 # What the standard library does not know, or knows otherwise on each system.
 _EXTENSIONS: Final = {
+    "application/ttml+xml": ".ttml",
+    "application/x-subrip": ".srt",
     "audio/aac": ".aac",
     "audio/flac": ".flac",
     "audio/mpeg": ".mp3",
@@ -50,6 +53,10 @@ _EXTENSIONS: Final = {
     "audio/wav": ".wav",
     "audio/webm": ".weba",
     "audio/x-wav": ".wav",
+    "image/avif": ".avif",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "text/vtt": ".vtt",
     "video/matroska": ".mkv",
     "video/mp2t": ".ts",
     "video/mp4": ".mp4",
@@ -107,7 +114,7 @@ class MediaService(Service):
     async def download(
         self, request: DownloadRequest, _: Caller
     ) -> AsyncGenerator[DownloadResponse, None]:
-        blob = (await self._named(request)).blob
+        blob = _file(await self._named(request), request.url)
         if request.sha256 and request.sha256 != blob.sha256:
             raise Failure(
                 reason_pb2.REASON_ETAG_MISMATCH,
@@ -146,17 +153,18 @@ class MediaService(Service):
         if not request.filename.isprintable() or {"/", "\\"} & set(request.filename):
             raise invalid({"filename": "must be one name, without slashes or control characters"})
         media = await self._named(request)
+        file = _file(media, request.url)
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
         )
         response = CreateDownloadUrlResponse()
         response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
-        bucket, key = self._blobs.behind(media.blob.url)
+        bucket, key = self._blobs.behind(file.url)
         response.url = await bucket.download_url(
             key,
             lifetime=lifetime,
-            filename=request.filename or filename(media),
-            content_type=media.blob.content_type,
+            filename=request.filename or filename(media, file),
+            content_type=file.content_type,
         )
         return response
 
@@ -188,18 +196,39 @@ class MediaService(Service):
         raise _not_stored(request.media_id, request.url)
 
 
-def filename(media: Media) -> str:
-    """What a browser saves the media as: its title, or its id, with the extension of its type."""
+def _file(media: Media, url: str) -> Blob:
+    """The file of `media` that an internal URL names; the media's own for every other URL."""
+    address = parse(url)
+    if address is None:
+        return media.blob
+    for side in media.side_files:
+        found = parse(side.url)
+        if found is not None and found.key == address.key:
+            return Blob(
+                url=side.url,
+                size_bytes=side.size_bytes,
+                content_type=side.content_type,
+                sha256=side.sha256,
+            )
+    return media.blob
+
+
+def filename(media: Media, file: Blob | None = None) -> str:
+    """What a browser saves the media as: its title, or its id, with the extension of its type.
+
+    With `file`: that file of the media.
+    """
+    blob = media.blob if file is None else file
     title = "".join(
         " " if character in '/\\:*?"<>|' or not character.isprintable() else character
         for character in media.title
     )
     stem = " ".join(title.split()).strip(". ")[:_NAME_CHARACTERS] or media.id
-    content_type = media.blob.content_type
+    content_type = blob.content_type
     extension = (
         _EXTENSIONS.get(content_type)
         or mimetypes.guess_extension(content_type)
-        or PurePosixPath(media.blob.url).suffix
+        or PurePosixPath(blob.url).suffix
     )
     return stem if stem.lower().endswith(extension) else stem + extension
 

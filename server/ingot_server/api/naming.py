@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -24,19 +25,34 @@ class Named(NamedTuple):
     selection: Selection
 
 
-def resolve(url: str, selection: Selection, *, playlist: bool = False) -> Named:
+def resolve(
+    url: str,
+    selection: Selection,
+    *,
+    playlist: bool = False,
+    record_duration: timedelta | None = None,
+) -> Named:
     """The media behind any form of its URL; with `playlist` the list it names or is in. No I/O.
+
+    With `record_duration` a recording of it, where the source may have live streams.
 
     Raises Failure: INVALID_REQUEST for a broken URL, UNSUPPORTED_URL when no source takes it.
     """
-    wanted = url, selection.mode, selection.max_height, playlist
+    wanted = url, selection.mode, selection.max_height, playlist, record_duration
     return _remembered(*wanted) if len(url) <= _REMEMBERED_LENGTH else _resolve(*wanted)
 
 
-def _resolve(url: str, mode: Selection.Mode.ValueType, max_height: int, playlist: bool) -> Named:
+def _resolve(
+    url: str,
+    mode: Selection.Mode.ValueType,
+    max_height: int,
+    playlist: bool,
+    record_duration: timedelta | None,
+) -> Named:
     source, identity = pick(url, playlist=playlist)
     selection = canonical_selection(Selection(mode=mode, max_height=max_height or None))
-    return Named(media_id(identity.key, selection), source, identity, selection)
+    recorded = record_duration if source.way.may_be_live else None
+    return Named(media_id(identity.key, selection, recorded), source, identity, selection)
 
 
 _remembered: Final = lru_cache(maxsize=_REMEMBERED)(_resolve)

@@ -7,7 +7,7 @@ call needs (validation, errors as statuses, counting) stands in the functions th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NoReturn
 
@@ -164,7 +164,7 @@ class _Handlers:
         async def call(requests: AsyncIterable[Message], context: Context) -> Any:
             with self._calls:
                 try:
-                    return await method.invoke_streaming(requests, context.peer())
+                    return await method.invoke_streaming(_whole(requests, context), context.peer())
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -184,6 +184,20 @@ class _Handlers:
                     await _abort(context, failure_of(method.descriptor, error))
 
         return call
+
+
+async def _whole(requests: AsyncIterable[Message], context: Context) -> AsyncIterator[Message]:
+    """The requests to the caller's last one; raises CancelledError for a stream that was cut.
+
+    gRPC ends the iteration for both, and only later cancels the call of a caller that is gone.
+    Nothing can be sent on a stream that was cut, so sending tells which it was.
+    """
+    async for request in requests:
+        yield request
+    try:
+        await context.send_initial_metadata(())
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
 
 
 async def _abort(context: Context, failure: Failure) -> NoReturn:

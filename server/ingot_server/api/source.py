@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -11,6 +10,7 @@ from ingot.v1 import reason_pb2, source_service_pb2
 from ingot.v1.source_service_pb2 import ListSourcesRequest, ListSourcesResponse, SourceStatus
 from ingot_server.api.caller import Caller, Service
 from ingot_server.config import Settings
+from ingot_server.extractors import Versions
 from ingot_server.jobs.care import Blocked, SourceCare
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import SOURCES, Source
@@ -48,6 +48,7 @@ class SourceService(Service):
         self._care = care
         self._sources = sources
         self._settings = settings
+        self._versions = Versions(settings)
 
     async def list_sources(self, _: ListSourcesRequest, __: Caller) -> ListSourcesResponse:
         blocked = await self._care.blocked([source.name for source in SOURCES])
@@ -63,7 +64,7 @@ class SourceService(Service):
             health=SourceStatus.HEALTH_HEALTHY,
             max_concurrency=own.concurrency,
             rate=own.rate,
-            extractor_version=_extractor_version() if source.way in _EXTRACTING else "",
+            extractor_version=self._versions.version if source.way in _EXTRACTING else "",
             has_cookies=own.cookies is not None,
             has_proxy=bool(own.proxy),
         )
@@ -78,11 +79,3 @@ class SourceService(Service):
             status.reason = blocked.reason
             status.retry_time.FromDatetime(datetime.now(UTC) + blocked.retry_after)
         return status
-
-
-def _extractor_version() -> str:
-    """The installed yt-dlp's, without importing it: that takes a second."""
-    try:
-        return importlib.metadata.version("yt-dlp")
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -90,6 +90,8 @@ class Uploading:
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
         )
+        # No longer than the upload itself waits for the file.
+        lifetime = min(lifetime, self._settings.upload_ttl)
         upload_id = secrets.token_hex(16)
         await self._uploads.begin(
             upload_id, UploadHeader(upload_id=upload_id, filename=request.filename)
@@ -139,6 +141,7 @@ class Uploading:
                     await writer.flush()
                     raise mismatch(upload_id, writer.offset)
                 if writer.offset + len(chunk.data) > limit:
+                    await self._uploads.remove(upload_id)
                     self._check_size(writer.offset + len(chunk.data))
                     raise Failure(
                         reason_pb2.REASON_CHECKSUM_MISMATCH,
@@ -149,6 +152,10 @@ class Uploading:
         except asyncio.CancelledError:
             # What has come before the connection broke need not be sent again.
             self._finishing(writer)
+            raise
+        except Failure as failure:
+            if failure.reason == reason_pb2.REASON_TRUNCATED:
+                self._finishing(writer)
             raise
         await writer.flush()
         return writer.offset

@@ -16,7 +16,6 @@ which takes S3's requests (https://cloud.google.com/storage/docs/interoperabilit
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from typing import Final
 
 from ingot_server.config import Secret, SettingError, Settings
 from ingot_server.library.s3 import is_bucket_name
+from ingot_server.setting_file import read_setting_file
 
 VARIABLE: Final = "INGOT_BUCKETS_FILE"
 
@@ -47,7 +47,7 @@ def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
         return MappingProxyType({})
     path = Path(settings.buckets_file)
     found: dict[str, Settings] = {}
-    for scheme, tables in _content(path).items():
+    for scheme, tables in read_setting_file(VARIABLE, path).items():
         if scheme not in ("s3", "gs") or not isinstance(tables, dict):
             raise SettingError(f"{VARIABLE}: {path}: write each bucket as [s3.NAME] or [gs.NAME].")
         for name, table in tables.items():
@@ -62,15 +62,6 @@ def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
                 raise SettingError(f"{where} is the installation's own bucket. Remove the table.")
             found[f"{scheme}://{name}"] = _merged(settings, scheme, name, table, where)
     return MappingProxyType(found)
-
-
-def _content(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise SettingError(f"{VARIABLE}: {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{VARIABLE}: {path} is no TOML: {error}.") from error
 
 
 def _merged(

@@ -2,9 +2,11 @@
 
     id = base32(SHA-256(selection text, LF, source key)), lower case, without padding: 52 characters
 
-The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then `;max_height=N` if there is a limit. It
-is a text of our own because protobuf's bytes are not canonical across versions and languages; a
-field added to Selection later must add nothing while it is unset, or every id would change.
+The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then `;max_height=N` if there is a limit,
+then `;record_ms=N` for a recording of a live stream, which is not the media that will be there when
+it has ended. It is a text of our own because protobuf's bytes are not canonical across versions and
+languages; a field added to Selection later must add nothing while it is unset, or every id would
+change.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b32encode
+from datetime import timedelta
 from typing import Final
 
 from ingot.v1.media_pb2 import Selection
@@ -28,12 +31,19 @@ def canonical_selection(selection: Selection) -> Selection:
     return canonical
 
 
-def media_id(source_key: str, selection: Selection) -> str:
-    """The id of the media behind `source_key` in the form that `selection` asks for."""
+def media_id(
+    source_key: str, selection: Selection, record_duration: timedelta | None = None
+) -> str:
+    """The id of the media behind `source_key` in the form that `selection` asks for.
+
+    With `record_duration`: the id of a recording of so much of it while it is live.
+    """
     canonical = canonical_selection(selection)
     text = "mode=" + Selection.Mode.Name(canonical.mode).removeprefix("MODE_")
     if canonical.HasField("max_height"):
         text += f";max_height={canonical.max_height}"
+    if record_duration is not None:
+        text += f";record_ms={round(record_duration / timedelta(milliseconds=1))}"
     # The first line feed ends the selection, so no key can imitate another selection.
     digest = hashlib.sha256(f"{text}\n{source_key}".encode()).digest()
     return b32encode(digest).decode("ascii").rstrip("=").lower()

@@ -170,9 +170,7 @@ def sample_rates(recipe: Recipe) -> range | tuple[int, ...]:
     if recipe.format != Recipe.FORMAT_MP3 or not recipe.HasField("bitrate_kbps"):
         return rates
     return tuple(
-        rate
-        for rate in rates
-        if recipe.bitrate_kbps in _mp3_bitrates(Recipe(sample_rate_hz=rate))
+        rate for rate in rates if recipe.bitrate_kbps in _mp3_bitrates(Recipe(sample_rate_hz=rate))
     )
 
 

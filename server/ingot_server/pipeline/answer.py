@@ -31,7 +31,7 @@ _NEVER_MEDIA: Final = re.compile(
     r"|(?:application|audio|video)/(?:json|xml|pdf|zip|gzip|javascript|ecmascript|x-javascript"
     r"|x-www-form-urlencoded|x-tar|x-bittorrent|wasm|(?:x-|vnd\.apple\.)?mpegurl|.*\+(?:json|xml|zip))"
 )
-_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "application/rss+xml"})
 _MANIFESTS: Final = frozenset(
     {
         *("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/mpegurl"),
@@ -62,6 +62,32 @@ class Span:
     first: int | None
     last: int | None
     total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which content an answer has, by its ETag and Last-Modified; either may be empty."""
+
+    etag: str
+    last_modified: str
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Version:
+        return cls(headers.get("ETag", ""), headers.get("Last-Modified", ""))
+
+    @property
+    def validator(self) -> str:
+        """For If-Range: a strong entity tag, else the date (RFC 9110, section 13.1.5)."""
+        strong = self.etag if self.etag.startswith('"') else ""
+        return strong or self.last_modified
+
+    def differs(self, other: Version) -> bool:
+        """Whether these are surely two versions; what only one of them has tells nothing."""
+        if self.etag and other.etag:
+            return self.etag.removeprefix("W/") != other.etag.removeprefix("W/")
+        return bool(self.last_modified and other.last_modified) and (
+            self.last_modified != other.last_modified
+        )
 
 
 def refusal(status: int, headers: Mapping[str, str], host: str) -> Failure:
@@ -99,12 +125,26 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
         )
 
 
+def check_start(start: bytes, host: str) -> None:
+    """Raises ManifestAnswer for a body that begins as a manifest does, whatever its type says."""
+    if is_manifest(start):
+        raise ManifestAnswer(
+            reason_pb2.REASON_NOT_MEDIA, f"{host} sends a manifest, which is no media."
+        )
+
+
 def is_manifest(start: bytes) -> bool:
     """Whether a body that begins like this is a manifest of HLS (RFC 8216, section 4) or DASH."""
     start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
     return start.startswith((b"#EXTM3U", b"<MPD")) or (
         start.startswith(b"<?xml") and b"<MPD" in start
     )
+
+
+def is_feed(start: bytes) -> bool:
+    """Whether a body that begins like this is an RSS feed, as podcasts have."""
+    start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith((b"<?xml", b"<rss")) and b"<rss" in start
 
 
 def media_type(headers: Mapping[str, str]) -> str:

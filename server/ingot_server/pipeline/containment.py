@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import yt_dlp.downloader.external
+import yt_dlp.networking.common
 import yt_dlp.utils
 
 from ingot_server.pipeline.extraction_request import Request
@@ -31,10 +32,15 @@ def refuse_downloaders() -> None:
 
 
 def contain(request: Request) -> None:
-    """Has ffmpeg open nothing but the containers it is given, and limits memory.
+    """Sends every request to the guard, limits memory, has ffmpeg open nothing but containers.
 
-    Deno's is not limited: V8 reserves far more address space than it uses.
+    An extractor cannot name another proxy, nor none; that binds libcurl too, which the audit hook
+    of `lock` does not see. Deno's address space is not limited, as V8 reserves far more than it
+    uses: the worker watches what is resident.
     """
+    # Without an empty "no", curl would read NO_PROXY from the environment.
+    ways = {"all": request.proxy, "no": ""}
+    yt_dlp.networking.common.RequestHandler._get_proxies = lambda *_: ways.copy()  # noqa: SLF001
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, hard))
     begin = yt_dlp.utils.Popen.__init__
@@ -83,11 +89,12 @@ def _refuse_network(*_arguments: Any, **_named: Any) -> bool:
 
 
 def trust(request: Request) -> None:
-    """The system's authorities and the installation's, in one file that OpenSSL reads."""
+    """The system's authorities and the installation's, in one file that OpenSSL and curl read."""
     if not request.ca_file:
         return
     system = ssl.get_default_verify_paths().cafile
     texts = [Path(file).read_text() for file in (system, request.ca_file) if file]
     target = Path(request.cache, f"authorities-{os.getpid()}.pem")
     target.write_text("\n".join(texts))
-    os.environ["SSL_CERT_FILE"] = str(target)
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        os.environ[name] = str(target)

@@ -18,9 +18,11 @@ from ingot_server.pipeline.download import Downloaded
 from ingot_server.pipeline.extraction import Resolved
 from ingot_server.sources.source import Identity
 
-# How much a file may last longer or shorter than its source announced.
+# How much shorter than its source announced a file may be, and how much longer.
 _TOLERANCE_SECONDS: Final = 2.0
 _TOLERANCE: Final = 0.02
+_LONGER_SECONDS: Final = 60.0
+_LONGER: Final = 0.5
 _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,8}")
 
 
@@ -48,12 +50,18 @@ def check_selection(media: Media, selection: Selection) -> None:
 
 
 def check_duration(media: Media, announced_seconds: float | None) -> None:
-    """Raises Failure TRUNCATED when a file lasts not as long as its source announced."""
-    if announced_seconds is None:
+    """Raises Failure TRUNCATED when a file lasts not as long as its source announced.
+
+    It may lack 2 s or 2 %, as announcements are rounded. What is longer lacks nothing: sources
+    announce the length without the advertisements that they put in. By more than a minute and half
+    of the length it is another media. None and zero announce nothing.
+    """
+    if not announced_seconds:
         return
     seconds = media.duration.ToTimedelta().total_seconds()
-    tolerance = max(_TOLERANCE_SECONDS, _TOLERANCE * announced_seconds)
-    if abs(seconds - announced_seconds) > tolerance:
+    shortest = announced_seconds - max(_TOLERANCE_SECONDS, _TOLERANCE * announced_seconds)
+    longest = announced_seconds + max(_LONGER_SECONDS, _LONGER * announced_seconds)
+    if not shortest <= seconds <= longest:
         raise Failure(
             reason_pb2.REASON_TRUNCATED,
             f"The source announced {announced_seconds:g} s, and what came lasts {seconds:g} s.",

@@ -7,10 +7,13 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from http import HTTPStatus
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from ingot_server.pipeline.running_version import VERSION
+
+_NO_TUNNEL: Final = re.compile(r"unnel.*\b(403|50\d)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +25,31 @@ class LastFailure:
     """0: there was no answer at all."""
     fields: Mapping[str, str]
     """Of the answer, their names in lower case."""
+    no_tunnel: bool
+    """Whether the status is a proxy's, which makes no tunnel for a TLS connection."""
 
     @classmethod
     def of(cls, error: BaseException, url: str) -> Self:
         """What a RequestError tells of the request for `url`."""
         response = getattr(error, "response", None)
         fields = dict(response.headers) if response is not None else {}
+        no_tunnel = _NO_TUNNEL.search(str(error))
         return cls(
             str(getattr(response, "url", "") or url),
-            getattr(response, "status", 0),
+            int(no_tunnel[1]) if no_tunnel else getattr(response, "status", 0),
             {name.lower(): value for name, value in fields.items()},
+            no_tunnel is not None,
         )
+
+    @property
+    def refused(self) -> bool:
+        """Whether a proxy forbids it, so that asking again is of no use."""
+        by_proxy = self.no_tunnel or "proxy-status" in self.fields
+        return self.status == HTTPStatus.FORBIDDEN and by_proxy
+
+
+class Refused(Exception):
+    """A proxy lets no request of this kind out."""
 
 
 def report_of(
@@ -43,7 +60,7 @@ def report_of(
     `proxy` is the guard's URL: it is asked again where yt-dlp did not keep what it said.
     """
     report = describe(error)
-    failure = failure or LastFailure("", 0, {})
+    failure = failure or LastFailure("", 0, {}, no_tunnel=False)
     report["host"] = urlsplit(failure.url).hostname or ""
     if "any player response" in report["message"] and failure.status:
         # YouTube's extractor makes a warning of each request that fails, and then says only this.
@@ -53,9 +70,11 @@ def report_of(
     if networked and str(failure.status) in report["message"]:
         report["proxy_status"] = str(failure.fields.get("proxy-status", ""))
         report["retry_after"] = str(failure.fields.get("retry-after", ""))
-    if re.search(r"unnel.*\b50\d\b", report["message"]) and not report["proxy_status"]:
-        report["host"] = _pool_host(error) or report["host"]
-        report["proxy_status"] = _ask_guard(proxy, report["host"])
+    no_tunnel = _NO_TUNNEL.search(report["message"])
+    if no_tunnel and not report["proxy_status"]:
+        end = urlsplit(_redirected(error) or failure.url)
+        report["host"] = end.hostname or ""
+        report["proxy_status"] = _ask_guard(proxy, report["host"], end.port or 443, no_tunnel[1])
     return report
 
 
@@ -101,25 +120,25 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting.append(getattr(one, "reason", None))
 
 
-def _pool_host(error: BaseException) -> str:
-    """The host of the tunnel that urllib3 could not make."""
+def _redirected(error: BaseException) -> str:
+    """The URL that was asked for at last, after redirects; empty: it is not told."""
     for one in _chain(error):
-        host = getattr(getattr(one, "pool", None), "host", "")
-        if host:
-            return str(host)
+        url = getattr(getattr(one, "request", None), "url", "")
+        if url:
+            return str(url)
     return ""
 
 
-def _ask_guard(proxy: str, host: str) -> str:
-    """Why the guard makes no tunnel to `host`: http.client drops the fields that say so."""
+def _ask_guard(proxy: str, host: str, port: int, status: str) -> str:
+    """Why the guard answers `status` for a tunnel: the libraries drop the fields that say so."""
     parts = urlsplit(proxy)
     if not re.fullmatch(r"[A-Za-z0-9.:_-]+", host):
         return ""
-    name = f"[{host}]" if ":" in host else host
+    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     account = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
     lines = (
-        f"CONNECT {name}:443 HTTP/1.1",
-        f"Host: {name}:443",
+        f"CONNECT {name} HTTP/1.1",
+        f"Host: {name}",
         f"Proxy-Authorization: Basic {account}",
     )
     try:
@@ -129,4 +148,4 @@ def _ask_guard(proxy: str, host: str) -> str:
     except OSError:
         return ""
     found = re.search(r"(?im)^proxy-status:\s*(.+?)\r?$", answer)
-    return found[1] if found else ""
+    return found[1] if found and answer.split(" ", 2)[1:2] == [status] else ""

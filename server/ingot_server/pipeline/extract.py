@@ -2,6 +2,7 @@
 
 resolve -> a list? its entries become jobs
         -> a better identity? stored already, or being made: that -> else the job moves to it
+        -> to be recorded, and not live? the job makes the media itself
 -> fetch into a scratch folder -> probe -> the file and its side files to S3 -> commit
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot_server.errors import Failure
 from ingot_server.jobs.care import COOKIES_MAY_HELP
@@ -35,7 +36,7 @@ from ingot_server.pipeline.extraction import Entries, Fetched, Resolved
 from ingot_server.pipeline.extraction_session import Session
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.work import Elsewhere, Ingested, Work
+from ingot_server.pipeline.work import Elsewhere, Ingested, Outcome, Renamed, Work
 from ingot_server.sources import pick
 from ingot_server.sources.source import Identity
 from ingot_server.sources.web import NAME as WEB
@@ -45,9 +46,7 @@ if TYPE_CHECKING:
     from ingot_server.pipeline.ingest import Pipeline
 
 
-async def extract(
-    pipeline: Pipeline, work: Work, *, manifest: bool = False
-) -> Ingested | Elsewhere | None:
+async def extract(pipeline: Pipeline, work: Work, *, manifest: bool = False) -> Outcome:
     """Brings in what yt-dlp finds; None: a list, whose entries do it while the job waits.
 
     `manifest` says that the URL is known to be one of HLS or DASH. The source's cookies are sent
@@ -62,10 +61,12 @@ async def extract(
     return await _extract(pipeline, work, cookies, manifest)
 
 
-async def _extract(
-    pipeline: Pipeline, work: Work, cookies: str, manifest: bool
-) -> Ingested | Elsewhere | None:
+async def _extract(pipeline: Pipeline, work: Work, cookies: str, manifest: bool) -> Outcome:
     job = work.job
+    options = IngestOptions()
+    options.CopyFrom(job.options)
+    if not work.records:
+        options.ClearField("record_duration")
     egress = pipeline.egress.issue(job.id, upstream=pipeline.care.proxy_for(work.source.name))
     try:
         async with pipeline.scratch.folder(job.id, job.attempt) as folder:
@@ -76,13 +77,15 @@ async def _extract(
             async with pipeline.extractor.session(
                 work.identity.url,
                 selection=job.selection,
-                options=job.options,
+                options=options,
                 proxy_url=egress.proxy_url,
                 cookies_file=str(jar) if cookies else "",
                 manifest=manifest or work.source.name == WEB,
             ) as session:
                 found = await session.resolve()
                 if isinstance(found, Resolved):
+                    if work.records and not found.is_live:
+                        return await begin_without_recording(work)
                     await work.lease.update(_extraction(found))
                     identity = better_identity(work.identity, found)
                     known = await adopt(pipeline, work, identity)
@@ -117,12 +120,19 @@ def better_identity(asked: Identity, found: Resolved) -> Identity:
     return named if source.mutable else identity
 
 
+async def begin_without_recording(work: Work) -> Elsewhere | Renamed:
+    """Has the job make the media itself: what it should record is not live."""
+    target = media_id(work.identity.key, work.job.selection)
+    active = await work.lease.adopt(_move(target, work.identity))
+    return Elsewhere(active) if active else Renamed()
+
+
 async def adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested | Elsewhere | None:
     """Moves the job to the identity that was found, and makes the URL an alias of it.
 
     None: go on with it. A media that is replaced keeps the identity it has.
     """
-    target = media_id(identity.key, work.job.selection)
+    target = work.name(identity)
     if target == work.job.media.id or work.stored is not None:
         return None
     active = ""
@@ -218,6 +228,7 @@ async def _store(
                 size_bytes=placed.size_bytes,
                 language=side.language,
                 automatic=side.automatic,
+                sha256=placed.sha256,
             )
         )
 

@@ -41,7 +41,7 @@ def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[s
             }
             for chapter in (info.get("chapters") or [])[:_MAX_ITEMS]
         ],
-        "is_live": False,
+        "is_live": bool(info.get("is_live")),
         "size_bytes": formats.size_bytes(info),
         "format_id": "+".join(_text(part.get("format_id")) for part in parts)[:500],
         "format_reason": formats.reason(

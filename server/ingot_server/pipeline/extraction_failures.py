@@ -1,8 +1,9 @@
 """What a failure of yt-dlp means: its errors and the sites' words to reasons, in one table.
 
 The child describes its exception as a `Report` of plain values; what is said here needs no yt-dlp.
-The guard's word comes first, then HTTP statuses that mean one thing, then what the message says,
-then the class. The sentences were read in the extractors of yt-dlp 2026.08.19.
+The guard's word comes first, then the class where it means one thing, then status 429, then the
+first sentence of the table that the message has; else it is EXTRACTION_FAILED. The sentences are of
+those extractors of yt-dlp 2026.08.19 that were read, and in English: other words match none.
 """
 
 from __future__ import annotations
@@ -149,12 +150,12 @@ _KINDS: Final = {
     "UnsupportedError": reason_pb2.REASON_UNSUPPORTED_URL,
     "LiveStream": reason_pb2.REASON_LIVE_STREAM,
     "Upcoming": reason_pb2.REASON_UPCOMING,
+    "Stalled": reason_pb2.REASON_STALLED,
     "TooLarge": reason_pb2.REASON_TOO_LARGE,
     "MemoryError": reason_pb2.REASON_EXTRACTOR_CRASHED,
 }
 _TUNNEL: Final = re.compile(r"(?:Tunnel connection failed: |CONNECT tunnel failed, response )(\d+)")
 _ADVICE: Final = {
-    reason_pb2.REASON_LIVE_STREAM: "Ingest it when it has ended.",
     reason_pb2.REASON_EXTRACTION_FAILED: "An update of the extractor may help.",
     reason_pb2.REASON_SELECTION_UNAVAILABLE: "Ask for another selection.",
 }

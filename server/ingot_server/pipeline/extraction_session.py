@@ -3,7 +3,7 @@
 What follows from the ways in which that process can end:
 
 - it tells a failure: a reason from `extraction_failures.py`;
-- it dies or outgrows its memory: EXTRACTOR_CRASHED;
+- it dies, or outgrows its memory alone or with what it started: EXTRACTOR_CRASHED;
 - it moves too few bytes for stall_timeout: STALLED; it takes too long in all: STAGE_TIMEOUT.
 """
 
@@ -26,6 +26,7 @@ from ingot_server.pipeline.child import Child, ChildError, ending
 from ingot_server.pipeline.extraction import Entries, Fetched, FetchedSideFile, Resolved, resolved
 from ingot_server.pipeline.extraction_failures import Report, failure_of_report
 from ingot_server.pipeline.extraction_request import Request
+from ingot_server.pipeline.group_memory import resident_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Session:
         self._request = request
         self._settings = settings
         self._version = version
+        self._memory = _MemoryWatch(child.pid, int(settings.extractor_memory))
 
     async def resolve(self) -> Resolved | Entries:
         """What is behind the URL, without a byte of media. Safe to cancel. Raises Failure."""
@@ -47,7 +49,7 @@ class Session:
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self._child.send(asdict(self._request))
-                answer = await _receive(self._child)
+                answer = await self._next(self._memory)
         except TimeoutError as error:
             raise _overdue("RESOLVING", limit, "INGOT_EXTRACTION_TIMEOUT") from error
         version = answer["version"]
@@ -69,19 +71,21 @@ class Session:
     async def fetch(self, directory: Path, progress: Callable[[int, int | None], None]) -> Fetched:
         """Receives all of it into `directory`, an empty one; `resolve` comes first.
 
-        `progress` gets the bytes received of all formats together, and of how many when known.
+        `progress` gets the bytes received of all formats together, and of how many when known. A
+        side file that cannot be had is left out.
         """
-        limit = self._settings.download_timeout
-        watch = _Watch(directory, self._settings)
+        limit = self._settings.download_timeout + timedelta(seconds=self._request.record_seconds)
+        watch = _StallWatch(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                await self._child.send({"directory": os.fspath(directory)})
+                await self._child.send({"directory": os.fspath(directory), "media": True})
                 while True:
-                    answer = await self._next(watch)
+                    answer = await self._next(watch, self._memory)
                     if answer["kind"] != "progress":
                         break
                     watch.done = answer["done"]
                     progress(answer["done"], answer["total"])
+                side_files = await self._side_files(directory, watch)
         except TimeoutError as error:
             raise _overdue("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
         path = _inside(directory, answer["path"])
@@ -93,14 +97,37 @@ class Session:
                 metadata={"limit_bytes": str(int(self._settings.max_media_size))},
             )
         progress(size, size)
-        return Fetched(path, tuple(_side_file(directory, one) for one in answer["side_files"]))
+        return Fetched(path, side_files)
 
-    async def _next(self, watch: _Watch) -> dict[str, Any]:
+    async def fetch_side_files(self, directory: Path) -> tuple[FetchedSideFile, ...]:
+        """Receives what was asked for besides into `directory`, and nothing of the media."""
+        limit = self._settings.download_timeout
+        watch = _StallWatch(directory, self._settings)
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await self._child.send({"directory": os.fspath(directory), "media": False})
+                return await self._side_files(directory, watch)
+        except TimeoutError as error:
+            raise _overdue("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
+
+    async def _side_files(self, directory: Path, watch: _StallWatch) -> tuple[FetchedSideFile, ...]:
+        found: list[FetchedSideFile] = []
+        try:
+            while (answer := await self._next(watch, self._memory))["kind"] != "done":
+                if answer["kind"] == "side_file":
+                    found.append(_side_file(directory, answer))
+        except Failure as failure:
+            # The media is here and whole: it is not lost for the sake of a picture.
+            logger.warning("side files: %s", failure.message)
+        return tuple(found)
+
+    async def _next(self, *watches: _StallWatch | _MemoryWatch) -> dict[str, Any]:
         reading = asyncio.create_task(_receive(self._child))
         try:
             while not reading.done():
-                await asyncio.wait([reading], timeout=watch.interval)
-                watch.look()
+                await asyncio.wait([reading], timeout=min(each.interval for each in watches))
+                for watch in watches:
+                    watch.look()
             return await reading
         finally:
             reading.cancel()
@@ -137,7 +164,28 @@ async def _receive(child: Child) -> dict[str, Any]:
     return answer
 
 
-class _Watch:
+class _MemoryWatch:
+    """Whether the child and what it started hold no more memory than one job may."""
+
+    interval: Final = 1.0
+
+    def __init__(self, pid: int, limit: int) -> None:
+        self._pid = pid
+        self._limit = limit
+        self._clock = asyncio.get_running_loop().time
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Raises Failure EXTRACTOR_CRASHED when they do."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + self.interval
+        if resident_bytes(self._pid) > self._limit:
+            raise crashed("it outgrew INGOT_EXTRACTOR_MEMORY")
+
+
+class _StallWatch:
     """Whether bytes move: those received, and those on the disk while ffmpeg writes."""
 
     def __init__(self, directory: Path, settings: Settings) -> None:
@@ -171,7 +219,7 @@ class _Watch:
 def _side_file(directory: Path, answer: dict[str, Any]) -> FetchedSideFile:
     return FetchedSideFile(
         path=_inside(directory, answer["path"]),
-        kind=SideFile.Kind.Value(f"KIND_{answer['kind']}"),
+        kind=SideFile.Kind.Value(f"KIND_{answer['what']}"),
         language=answer["language"],
         automatic=answer["automatic"],
         content_type=answer["content_type"],

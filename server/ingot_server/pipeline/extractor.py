@@ -70,9 +70,14 @@ class Extractor:
             return found.version
         return ""
 
-    async def start(self) -> None:
-        """Makes one process ready. Raises nothing when that cannot be done now."""
-        self._cache = await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-")
+    async def start(self, cache: Path | None = None) -> None:
+        """Makes one process ready. Raises nothing when that cannot be done now.
+
+        `cache` is a directory that yt-dlp and Deno may fill; None: a temporary one until `close`.
+        """
+        if cache is None:
+            cache = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
+        self._cache = os.fspath(cache)
         self._started = True
         await self._refill()
 

@@ -2,9 +2,11 @@
 
     request   {"url": ..., "proxy": ..., ...}: `Request` has all fields
     answer    {"kind": "resolved", ...} or {"kind": "entries", ...}
-    request   {"directory": ...}
+    request   {"directory": ..., "media": true}
     answer    {"kind": "progress", "done": ..., "total": ...} any number of times,
-              {"kind": "fetched", "path": ..., "side_files": [...]}
+              {"kind": "fetched", "path": ...}; without "media" neither of these,
+              {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
+              {"kind": "done"}
     or        {"kind": "failed", ...}, at any point: a `Report` of extraction_failures.py
 
 An empty request, {}, is answered with {"kind": "version", "version": ...}, and that is all.
@@ -21,7 +23,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -42,10 +44,11 @@ import yt_dlp.utils  # noqa: E402
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor  # noqa: E402
 
 from ingot_server.pipeline import containment, formats  # noqa: E402
-from ingot_server.pipeline.error_report import LastFailure, report_of  # noqa: E402
+from ingot_server.pipeline.error_report import LastFailure, Refused, report_of  # noqa: E402
 from ingot_server.pipeline.extraction_answer import listed, resolved  # noqa: E402
 from ingot_server.pipeline.extraction_request import Request  # noqa: E402
 from ingot_server.pipeline.extractor_identity import identity  # noqa: E402
+from ingot_server.pipeline.recording import record, recordable  # noqa: E402
 from ingot_server.pipeline.running_version import VERSION  # noqa: E402
 from ingot_server.pipeline.side_files import side_files  # noqa: E402
 
@@ -73,6 +76,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
     """yt-dlp, remembering the last request that failed."""
 
     failure: LastFailure | None = None
+    fetching = False
+    """What the guard forbids is not asked for again, as a fragment would be."""
     looks_inside = False
     """An answer's type that says audio or video is not believed."""
 
@@ -81,6 +86,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
             response = super().urlopen(req)
         except yt_dlp.networking.exceptions.RequestError as error:
             self.failure = LastFailure.of(error, req if isinstance(req, str) else req.url)
+            if self.fetching and self.failure.refused:
+                raise Refused(str(error)) from error
             raise
         kind = response.headers.get("Content-Type", "").lower()
         if self.looks_inside and kind.startswith(("audio/", "video/")) and "mpegurl" not in kind:
@@ -140,7 +147,11 @@ class Job:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        choice = formats.choose(audio_only=request.audio_only, max_height=request.max_height)
+        choice = formats.choose(
+            audio_only=request.audio_only,
+            max_height=request.max_height,
+            live=bool(request.record_seconds),
+        )
         self._info: dict[str, Any] = {}
         if request.plugins:
             yt_dlp.globals.plugin_dirs.value = [request.plugins]
@@ -200,23 +211,50 @@ class Job:
         if status == "is_upcoming":
             raise Upcoming("The media is announced and not there yet")
         if status == "is_live" or found.get("is_live"):
-            raise LiveStream("The media is live now")
+            found["is_live"] = True
+            self._check_live()
         return resolved(found, identity(self.ydl, found), self._request)
+
+    def _check_live(self) -> None:
+        if not self._request.record_seconds:
+            raise LiveStream(
+                "The media is live now. Ingest it with a record_duration, or when it has ended."
+            )
+        if not recordable(self._info):
+            raise LiveStream(
+                "The media is live now, and of live streams only HLS can be recorded. "
+                "Ingest it when it has ended."
+            )
 
     def fetch(self, directory: str) -> dict[str, Any]:
         info = self._info
-        self.ydl.looks_inside = False
+        self.ydl.looks_inside, self.ydl.fetching = False, True
         self.ydl.params["outtmpl"] = {"default": os.path.join(directory, "media.%(ext)s")}  # noqa: PTH118  # noqa: E501
-        self.ydl.add_progress_hook(Progress(info, self._request.max_bytes))
-        info = dict(info)
-        self.ydl.process_info(info)
-        path = info.get("filepath") or info.get("_filename") or ""
+        progress = Progress(info, self._request.max_bytes)
+        if info.get("is_live"):
+            path = record(
+                self.ydl,
+                info,
+                directory,
+                seconds=self._request.record_seconds,
+                timeout=self._request.timeout,
+                progress=progress,
+            )
+        else:
+            self.ydl.add_progress_hook(progress)
+            info = dict(info)
+            self.ydl.process_info(info)
+            path = info.get("filepath") or info.get("_filename") or ""
         if not os.path.isfile(path):  # noqa: PTH113
             raise TooLarge("larger than max-filesize")
         if self._request.audio_only and formats.holds_video(self._info):
             path = self._sound(path, directory)
-        beside = side_files(self.ydl, self._info, self._request, directory)
-        return {"kind": "fetched", "path": path, "side_files": list(beside)}
+        return {"kind": "fetched", "path": path}
+
+    def side_files(self, directory: str) -> Iterator[dict[str, Any]]:
+        self.ydl.looks_inside = False
+        for found in side_files(self.ydl, self._info, self._request, directory):
+            yield {**found, "kind": "side_file"}
 
     def _sound(self, path: str, directory: str) -> str:
         """Takes the sound out as it is: into M4A, or Matroska where that cannot hold it."""
@@ -270,7 +308,12 @@ def main() -> None:
         _tell(version=VERSION, **job.resolve())
         line = sys.stdin.buffer.readline()
         if line:
-            _tell(**job.fetch(json.loads(line)["directory"]))
+            wanted = json.loads(line)
+            if wanted["media"]:
+                _tell(**job.fetch(wanted["directory"]))
+            for found in job.side_files(wanted["directory"]):
+                _tell(**found)
+            _tell(kind="done")
     except MemoryError:
         os._exit(70)
     except Exception as error:

@@ -25,18 +25,22 @@ class Choice:
     sort: tuple[str, ...]
 
 
-def choose(*, audio_only: bool, max_height: int | None) -> Choice:
+def choose(*, audio_only: bool, max_height: int | None, live: bool = False) -> Choice:
     """The choice for a selection; `max_height` is in pixels, None: no limit.
+
+    With `live` formats that come by HLS, the only ones that can be recorded, go before all others.
 
     Formats that do not tell their height are taken when none that does is low enough.
     """
-    if audio_only:
-        return Choice("bestaudio/best", ())
-    if max_height is None:
-        return Choice("bestvideo*+bestaudio/best", ("res", "fps", "ext:mp4:m4a"))
-    limits = (f"[height<={int(max_height)}]", f"[height<=?{int(max_height)}]")
-    ways = [f"bestvideo*{limit}+bestaudio/best{limit}" for limit in limits]
-    return Choice("/".join(ways), ("res", "fps", "ext:mp4:m4a"))
+    limits = [""]
+    if max_height is not None and not audio_only:
+        limits = [f"[height<={int(max_height)}]", f"[height<=?{int(max_height)}]"]
+    ways = []
+    for protocol in ("[protocol^=m3u8]", "") if live else ("",):
+        for limit in limits:
+            picture = "" if audio_only else f"bestvideo*{limit}{protocol}+"
+            ways.append(f"{picture}bestaudio{protocol}/best{limit}{protocol}")
+    return Choice("/".join(ways), () if audio_only else ("res", "fps", "ext:mp4:m4a"))
 
 
 def taken(info: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

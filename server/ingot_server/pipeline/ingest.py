@@ -20,6 +20,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 from urllib.parse import urlsplit
 
 from ingot.v1 import job_pb2, reason_pb2
@@ -40,7 +41,7 @@ from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
-from ingot_server.pipeline.extract import extract
+from ingot_server.pipeline.extract import begin_without_recording, extract
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.following import Following
@@ -52,10 +53,12 @@ from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.slots import Slots
 from ingot_server.pipeline.telegram_post import bring_post
 from ingot_server.pipeline.upload import Upload
-from ingot_server.pipeline.work import Elsewhere, Ingested, Work
+from ingot_server.pipeline.work import Elsewhere, Ingested, Outcome, Renamed, Work
 from ingot_server.pipeline.workflow import run_workflow
 from ingot_server.sources import pick
 from ingot_server.sources.source import Way
+
+_NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REASON_NOT_MEDIA})
 
 
 @dataclass(slots=True)
@@ -106,6 +109,8 @@ class Pipeline:
                 if not failure.deferred:
                     await self.catalog.remember_absence(lease.job.media.id, failure)
                 raise
+            if isinstance(outcome, Renamed):
+                continue
             if not isinstance(outcome, Elsewhere):
                 break
             # Outside of the turn: the job that is followed may wait for it.
@@ -130,10 +135,12 @@ class Pipeline:
         async with self._hosts.setdefault(host, asyncio.Semaphore(self.settings.jobs_per_host)):
             yield
 
-    async def _bring(self, work: Work) -> Ingested | Elsewhere | None:
+    async def _bring(self, work: Work) -> Outcome:
         match work.source.way:
             case Way.EXTRACT:
                 return await extract(self, work)
+            case Way.FETCH if work.records:
+                return await self._record(work)
             case Way.TELEGRAM_POST:
                 return await bring_post(self, work, self._receive)
             case Way.TELEGRAM_FILE:
@@ -144,14 +151,20 @@ class Pipeline:
                 except PageAnswer as page:
                     return await self._read_page(work, page)
 
-    async def _read_page(self, work: Work, page: PageAnswer) -> Ingested | Elsewhere | None:
+    async def _record(self, work: Work) -> Outcome:
+        """Only an extraction tells whether something is live."""
+        try:
+            return await extract(self, work)
+        except Failure as failure:
+            if failure.reason not in _NO_MEDIA:
+                raise
+        return await begin_without_recording(work)
+
+    async def _read_page(self, work: Work, page: PageAnswer) -> Outcome:
         try:
             return await extract(self, work, manifest=isinstance(page, ManifestAnswer))
         except Failure as failure:
-            if failure.reason not in {
-                reason_pb2.REASON_UNSUPPORTED_URL,
-                reason_pb2.REASON_NOT_MEDIA,
-            }:
+            if failure.reason not in _NO_MEDIA:
                 raise
             if page.reason != reason_pb2.REASON_NOT_MEDIA:
                 raise page from failure

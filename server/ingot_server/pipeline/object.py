@@ -76,6 +76,10 @@ async def _take_in(
             return stored, True
         raise not_found(upload_id)
     header = standing.header
+    if header.sha256:
+        stored = await pipeline.catalog.get(_media_id(_identity(header.sha256), job))
+        if stored is not None:
+            return stored, True
     meter = Meter()
     async with pipeline.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
@@ -84,6 +88,11 @@ async def _take_in(
         )
         _check_content(header, file)
         identity = _identity(file.sha256)
+        if not header.sha256:
+            # Whoever repeats the call from here on asks for the media and joins this job, which
+            # leaves the upload's own name with the next step.
+            header.sha256 = file.sha256
+            await uploads.announce(upload_id, header)
         await _move(job, identity, lease)
         stored = await pipeline.catalog.get(job.media.id)
         if stored is not None:
@@ -168,7 +177,7 @@ async def _read(
 
 async def _move(job: Job, identity: Identity, lease: Lease) -> None:
     """Gives the job the identity of its content, and with it that media's single flight."""
-    name = media_id(identity.key, job.selection)
+    name = _media_id(identity, job)
 
     def mutate(job: Job) -> None:
         job.media.id = name
@@ -201,6 +210,10 @@ def _check_limit(size: int, pipeline: Pipeline) -> None:
             f"The file has {size} bytes; at most {limit} are taken.",
             metadata={"limit_bytes": str(int(limit))},
         )
+
+
+def _media_id(identity: Identity, job: Job) -> str:
+    return media_id(identity.key, job.selection)
 
 
 def _identity(sha256: str) -> Identity:

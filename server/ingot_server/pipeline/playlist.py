@@ -29,7 +29,9 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.library.identity import media_id
-from ingot_server.sources import pick
+from ingot_server.pipeline.work import record_duration
+from ingot_server.sources import Source, pick
+from ingot_server.sources.source import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,8 @@ class Playlists:
         """Makes the children of `job`, one for each of `urls`, and leaves the job to them.
 
         `total` is how many entries the source counts, where it gave fewer. Afterwards the lease is
-        no longer held. Raises Failure: TOO_MANY_ENTRIES before any child is made, NOT_MEDIA for an
-        empty list; LeaseLost. Safe to repeat.
+        no longer held. Raises Failure before any child is made: NOT_MEDIA for an empty list,
+        INVALID_REQUEST for one that nobody asked for, TOO_MANY_ENTRIES; LeaseLost. Safe to repeat.
         """
         await self._check(job, max(total, len(urls)))
         child_ids: list[str] = []
@@ -102,6 +104,16 @@ class Playlists:
             await self.advance(parent_id)
 
     async def _check(self, job: Job, total: int) -> None:
+        if not total:
+            raise Failure(reason_pb2.REASON_NOT_MEDIA, "The list has no entries.")
+        if not (job.options.playlist or job.parent_job_id):
+            raise Failure(
+                reason_pb2.REASON_INVALID_REQUEST,
+                f"The URL names a list of {total} media, not one. Set options.playlist to take all "
+                "of them, or use the URL of one.",
+                metadata={"entries": str(total)},
+                violations={"options.playlist": "must be set for the URL of a list"},
+            )
         limit = self._settings.max_playlist_entries
         if job.options.HasField("max_entries"):
             limit = min(limit, job.options.max_entries)
@@ -112,8 +124,6 @@ class Playlists:
                 "entries by themselves, or raise max_entries or INGOT_MAX_PLAYLIST_ENTRIES.",
                 metadata={"entries": str(total), "limit": str(limit)},
             )
-        if not total:
-            raise Failure(reason_pb2.REASON_NOT_MEDIA, "The list has no entries.")
         parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
         if parent is not None and parent.parent_job_id:
             raise Failure(
@@ -149,10 +159,11 @@ class Playlists:
             raise Failure(
                 reason_pb2.REASON_UNSUPPORTED_URL, "An entry of a list is an http or https URL."
             )
-        source, identity = pick(child.url)
+        source, identity = _named(child)
         child.url = identity.url
         media = child.media
-        media.id = media_id(identity.key, child.selection)
+        recorded = record_duration(source, child)
+        media.id = media_id(identity.key, child.selection, recorded)
         media.url = identity.url
         media.source.name = identity.source
         media.source.key = identity.key
@@ -165,7 +176,7 @@ class Playlists:
         oldest = child.max_age.ToTimedelta() if child.HasField("max_age") else None
         asked_id = media.id
         media.id, stored = await self._catalog.find(asked_id)
-        mutable = source.mutable and media.id == asked_id
+        mutable = recorded is not None or (source.mutable and media.id == asked_id)
         if stored is not None and not (mutable and oldest is not None and age(stored) > oldest):
             child.state = job_pb2.JOB_STATE_SUCCEEDED
             child.cached = True
@@ -174,3 +185,16 @@ class Playlists:
         absence = await self._catalog.absence(media.id)
         if absence is not None and (oldest is None or absence[1] <= oldest):
             raise absence[0]
+
+
+def _named(child: Job) -> tuple[Source, Identity]:
+    """What an entry names: a media, or else a list of them, which the child is then to take."""
+    try:
+        return pick(child.url)
+    except Failure as failure:
+        try:
+            named = pick(child.url, playlist=True)
+        except Failure:
+            raise failure from None
+        child.options.playlist = True
+        return named

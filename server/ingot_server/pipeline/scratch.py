@@ -4,6 +4,7 @@
     <scratch_dir>/<pid>-<start>/lock       flock held by the process that owns the directory
     <scratch_dir>/<pid>-<start>/<job id>-<attempt>       a file
     <scratch_dir>/<pid>-<start>/<job id>-<attempt>.d/    the files of an extraction
+    <scratch_dir>/<pid>-<start>/extractor/               what yt-dlp and Deno keep between jobs
 
 A directory whose lock can be had belongs to nobody that lives, so whoever starts next removes it.
 The kernel drops a lock with its process, however that ends. A file goes when its context is left.
@@ -22,7 +23,6 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final, Self, cast
 
 from ingot.v1 import reason_pb2
@@ -87,6 +87,14 @@ class Scratch:
         finally:
             self.forget(path)
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+    def keep(self, name: str) -> Path:
+        """An empty directory of this process until `close`; it is swept as the rest is."""
+        if self._directory is None:
+            raise RuntimeError("Scratch is not started.")
+        path = self._directory / name
+        path.mkdir(mode=0o700)
+        return path
 
     def expect(self, path: Path, size: int) -> None:
         """Promises `size` more bytes to the file at `path`.
@@ -162,12 +170,7 @@ class ScratchFile:
         self._descriptor = os.open(self.path, flags, 0o600)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
         self.fail(exc or Abandoned("The file was closed."))
         self._progress.close()
         self.path.unlink(missing_ok=True)

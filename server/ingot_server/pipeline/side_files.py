@@ -11,9 +11,12 @@ from typing import Any, Final
 import yt_dlp
 import yt_dlp.utils
 
+from ingot_server.pipeline.error_report import Refused
 from ingot_server.pipeline.extraction_request import Request
 
 _BYTES: Final = 32 << 20
+_START_BYTES: Final = 4096
+_LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SUBTITLE_TYPES: Final = {
     "vtt": "text/vtt",
     "srt": "application/x-subrip",
@@ -25,20 +28,23 @@ def side_files(
     ydl: yt_dlp.YoutubeDL, info: Mapping[str, Any], request: Request, directory: str
 ) -> Iterator[dict[str, Any]]:
     """What was asked for besides; what cannot be had is left out."""
-    failures = (yt_dlp.utils.YoutubeDLError, OSError, ValueError)
-    for number, (language, automatic, found) in enumerate(_subtitles(info, request)):
-        extension = found["ext"] if found.get("ext") in _SUBTITLE_TYPES else "vtt"
-        path = Path(directory, f"subtitles-{number}.{extension}")
+    failures = (yt_dlp.utils.YoutubeDLError, Refused, OSError, ValueError)
+    for number, (language, automatic, found) in enumerate(subtitles(info, request)):
+        path = Path(directory, f"subtitles-{number}.vtt")
         try:
             if found.get("data") is not None:
                 path.write_text(str(found["data"]))
             else:
                 ydl.params["progress_hooks"] = []
-                ydl.dl(str(path), {**found, "ext": extension}, subtitle=True)
+                ydl.dl(str(path), {**found, "ext": "vtt"}, subtitle=True)
+            with path.open("rb") as file:
+                extension = subtitle_format(file.read(_START_BYTES))
         except failures as error:
             _note(f"subtitles in {language}: {error}"[:500])
             continue
-        yield _side_file(path, "SUBTITLES", _SUBTITLE_TYPES[extension], language, automatic)
+        if extension:
+            path = path.rename(path.with_suffix(f".{extension}"))
+            yield _side_file(path, "SUBTITLES", _SUBTITLE_TYPES[extension], language, automatic)
     picture = info.get("thumbnail")
     if request.thumbnail and picture:
         path = Path(directory, "thumbnail")
@@ -54,17 +60,25 @@ def side_files(
             yield _side_file(path, "THUMBNAIL", kind, "", automatic=False)
 
 
-def _subtitles(
+def subtitles(
     info: Mapping[str, Any], request: Request
 ) -> Iterator[tuple[str, bool, dict[str, Any]]]:
+    """For each language asked for: the one that comes nearest, whether it is automatic, its file.
+
+    A language that the source has at all is taken as people made it, if they did.
+    """
+    taken = set()
     for wanted in request.subtitle_languages:
         places = [(False, info.get("subtitles"))]
         if request.automatic_subtitles:
             places.append((True, info.get("automatic_captions")))
         for automatic, languages in places:
             match = _language(wanted, languages or {})
+            if match and (match, automatic) not in taken:
+                taken.add((match, automatic))
+                form = _subtitle(languages[match])  # type: ignore[index]
+                yield match.replace("_", "-"), automatic, form
             if match:
-                yield match, automatic, _subtitle(languages[match])  # type: ignore[index]
                 break
 
 
@@ -73,7 +87,7 @@ def _side_file(
 ) -> dict[str, Any]:
     return {
         "path": str(path),
-        "kind": kind,
+        "what": kind,
         "content_type": content_type,
         "language": language,
         "automatic": automatic,
@@ -81,15 +95,24 @@ def _side_file(
 
 
 def _language(wanted: str, languages: Mapping[str, Any]) -> str:
-    """The key that is the language asked for, or else a variant of it; empty: there is none."""
+    """The key of the language asked for, else of a variant of it, else of what it is one of.
+
+    So `pt` takes `pt-BR`, and `pt-BR` takes `pt` (RFC 4647, section 3.4), but not `pt-PT`. Empty:
+    there is none.
+    """
+    known = {
+        str(key).lower().replace("_", "-"): str(key)
+        for key in languages
+        if _LANGUAGE.fullmatch(str(key))
+    }
     lower = wanted.lower()
-    for match in (
-        lambda key: key == lower,
-        lambda key: key.startswith(f"{lower}-"),
-    ):
-        for key in languages:
-            if match(str(key).lower().replace("_", "-")) and re.fullmatch(r"[\w-]{1,40}", str(key)):  # type: ignore[no-untyped-call]
-                return str(key)
+    variants = [key for name, key in known.items() if name.startswith(f"{lower}-")]
+    while lower:
+        if lower in known:
+            return known[lower]
+        if variants:
+            return variants[0]
+        lower = lower.rpartition("-")[0]
     return ""
 
 
@@ -99,6 +122,18 @@ def _subtitle(forms: list[dict[str, Any]]) -> dict[str, Any]:
             if form.get("ext") == extension:
                 return form
     return forms[-1]
+
+
+def subtitle_format(start: bytes) -> str:
+    """The format of subtitles that begin like this; empty when they are none, such as a page."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"WEBVTT"):
+        return "vtt"
+    if text.startswith(b"<") and re.search(rb"<(?:\w+:)?tt[\s>]", text):
+        return "ttml"
+    if re.match(rb"\d+\s*\n\d+:\d\d:\d\d[,.]\d+\s*-->", text):
+        return "srt"
+    return ""
 
 
 def _picture_type(content: bytes) -> str:

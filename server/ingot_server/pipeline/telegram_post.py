@@ -28,7 +28,7 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline import mtproto
 from ingot_server.pipeline.extract import adopt, extract
 from ingot_server.pipeline.fetch import Fetcher, stalled
-from ingot_server.pipeline.work import Elsewhere, Ingested, Work
+from ingot_server.pipeline.work import Ingested, Outcome, Work
 from ingot_server.sources import pick
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class PostPage:
 
 async def bring_post(
     pipeline: Pipeline, work: Work, receive: Callable[[Work], Awaitable[Ingested]]
-) -> Ingested | Elsewhere | None:
+) -> Outcome:
     """Brings in the post that `work` names; None: an album, whose posts do it while the job waits.
 
     `receive` does it by MTProto. Raises Failure with the reason why not.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
 from ingot_server.library.blobs import Blobs
@@ -34,12 +33,7 @@ class Upload:
         self._task = asyncio.create_task(self._run())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._ended = True
         if self._follower is not None:
             self._follower.close()  # it ends the thread that reads from it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
@@ -19,6 +20,14 @@ class Elsewhere:
     """The media is being made by another job."""
 
     job_id: str
+
+
+class Renamed:
+    """The job makes another media than before, and begins anew."""
+
+
+Outcome = Ingested | Elsewhere | Renamed | None
+"""How a try ends; None: a list, whose entries have jobs now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +49,27 @@ class Work:
     @property
     def asked_id(self) -> str:
         """The media id of the URL, which may turn out to be an alias."""
-        return media_id(self.identity.key, self.job.selection)
+        return self.name(self.identity)
+
+    @property
+    def records(self) -> bool:
+        """Whether what the job makes is a recording of a live stream, as far as is known."""
+        recorded = record_duration(self.source, self.job) is not None
+        return recorded and self.job.media.id != media_id(self.identity.key, self.job.selection)
 
     @property
     def mutable(self) -> bool:
         """Whether what is stored under the job's media id may be replaced one day."""
-        return self.source.mutable and self.job.media.id == self.asked_id
+        return self.records or (self.source.mutable and self.job.media.id == self.asked_id)
+
+    def name(self, identity: Identity) -> str:
+        """The media id of `identity` as the job wants it."""
+        recorded = record_duration(self.source, self.job) if self.records else None
+        return media_id(identity.key, self.job.selection, recorded)
+
+
+def record_duration(source: Source, job: Job) -> timedelta | None:
+    """How much `job` wants recorded of what may be live; None: it wants the media itself."""
+    if not (source.way.may_be_live and job.options.HasField("record_duration")):
+        return None
+    return job.options.record_duration.ToTimedelta()

@@ -21,6 +21,11 @@ class Way(enum.Enum):
     OBJECT = "object"
     """The file lies in a bucket already."""
 
+    @property
+    def may_be_live(self) -> bool:
+        """Whether what it leads to can be a live stream, which is recorded."""
+        return self in {Way.FETCH, Way.EXTRACT}
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -77,4 +82,4 @@ class CheckedSource(Protocol):
     """A source where one small request tells whether a media exists. As pure as a Source."""
 
     def existence_url(self, identity: Identity) -> str | None:
-        """What answers HEAD with 404 when there is no such media; None: nothing does."""
+        """What answers HEAD with 404 where a stranger finds no such media; None: nothing does."""

@@ -72,7 +72,7 @@ class YouTubeSource:
         return None if link is None else link.named_list() or link.video()
 
     def existence_url(self, identity: Identity) -> str | None:
-        """The thumbnail: every video has one, whoever may watch it, and no other id does."""
+        """The thumbnail: every video has one but those that are private, and no other id does."""
         kind, _, video_id = identity.key.partition(":")
         if kind != self.name:
             return None

@@ -359,8 +359,8 @@ class IngestOptions(_message.Message):
     AUTOMATIC_SUBTITLES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     playlist: _builtins.bool
-    """Take all entries when the URL names a playlist, channel or album; a video inside of one stays a
-    video unless this is set.
+    """Take all entries when the URL names a playlist, channel or album. Unset, a video inside of one
+    stays a video, and what is only a list is refused with INVALID_REQUEST.
     """
     max_entries: _builtins.int
     """Most entries of a playlist; more is TOO_MANY_ENTRIES. Unset means the installation's limit."""
@@ -370,7 +370,10 @@ class IngestOptions(_message.Message):
     """Store the thumbnail beside the blob."""
     @_builtins.property
     def record_duration(self) -> _duration_pb2.Duration:
-        """Record a live stream for at most this long. Unset refuses live streams with LIVE_STREAM."""
+        """Record a live stream for at most this long. Unset refuses live streams with LIVE_STREAM. The
+        recording is a media of its own, whose id covers this length; what turns out not to be live is
+        ingested as if this were unset.
+        """
 
     @_builtins.property
     def subtitle_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

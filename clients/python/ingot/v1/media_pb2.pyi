@@ -265,10 +265,11 @@ class SideFile(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     AUTOMATIC_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     kind: Global___SideFile.Kind.ValueType
     """What it is."""
     url: _builtins.str
-    """Internal address, `s3://bucket/key`."""
+    """Internal address, `s3://bucket/key`. Download and CreateDownloadUrl take it as their url."""
     content_type: _builtins.str
     """Media type, such as `text/vtt` or `image/jpeg`."""
     size_bytes: _builtins.int
@@ -277,6 +278,8 @@ class SideFile(_message.Message):
     """Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for others."""
     automatic: _builtins.bool
     """Subtitles that the source made by machine."""
+    sha256: _builtins.str
+    """SHA-256 of the content, in lower-case hexadecimal."""
     def __init__(
         self,
         *,
@@ -286,10 +289,11 @@ class SideFile(_message.Message):
         size_bytes: _builtins.int = ...,
         language: _builtins.str = ...,
         automatic: _builtins.bool = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "content_type", b"content_type", "kind", b"kind", "language", b"language", "size_bytes", b"size_bytes", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "content_type", b"content_type", "kind", b"kind", "language", b"language", "sha256", b"sha256", "size_bytes", b"size_bytes", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

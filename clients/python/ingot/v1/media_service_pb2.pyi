@@ -191,13 +191,13 @@ class DownloadRequest(_message.Message):
     media_id: _builtins.str
     """The media's id."""
     url: _builtins.str
-    """Any form of the media's URL. At most 8192 bytes."""
+    """Any form of the media's URL, or SideFile.url for that file. At most 8192 bytes."""
     offset: _builtins.int
-    """First byte wanted, from zero to the blob's size; past it is OUT_OF_RANGE."""
+    """First byte wanted, from zero to the file's size; past it is OUT_OF_RANGE."""
     limit: _builtins.int
     """Most bytes wanted. Zero means all that follow."""
     sha256: _builtins.str
-    """Blob.sha256 of the file that is being resumed, in lower-case hexadecimal: another content is
+    """SHA-256 of the file that is being resumed, in lower-case hexadecimal: another content is
     answered with ABORTED and ETAG_MISMATCH. Unset takes what is stored now.
     """
     @_builtins.property
@@ -264,7 +264,7 @@ class CreateDownloadUrlRequest(_message.Message):
     media_id: _builtins.str
     """The media's id."""
     url: _builtins.str
-    """Any form of the media's URL. At most 8192 bytes."""
+    """Any form of the media's URL, or SideFile.url for that file. At most 8192 bytes."""
     filename: _builtins.str
     """Name a browser saves the file under. Unset makes one from the title."""
     @_builtins.property

@@ -1,0 +1,90 @@
+"""A source that takes us for a robot: what becomes of its jobs, by whole ingests.
+
+YouTube is a stand-in, tests/youtube.py; yt-dlp's own extractor asks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.source_service_pb2 import SourceStatus
+from ingot_server.config import Settings
+from tests import youtube
+from tests.house import House, open_house, why
+from tests.integration.test_sources_api import listed
+from tests.youtube import Video, YouTube
+
+WATCH = "https://www.youtube.com/watch?v="
+IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")
+SHORT, LONG = "500ms", "1h"
+
+
+@pytest.fixture
+async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[YouTube]:
+    async with YouTube().running(tmp_path) as site:
+        for video_id in IDS:
+            site.videos[video_id] = Video(clip, playability=youtube.BOT_CHECK)
+        yield site
+
+
+def guarded(settings: Settings, site: YouTube, path: Path, *, block: str) -> Settings:
+    sources = path / f"{block}.toml"
+    sources.write_text(f'[youtube]\nrate = 0\nblock = "{block}"\nlongest_block = "{block}"\n')
+    return site.settings(settings).replace(sources_file=str(sources))
+
+
+async def tried(house: House, video_id: str) -> Job:
+    """The job of a video after a worker took it once."""
+    job = await house.ask(WATCH + video_id)
+    await house.worker.run(job.id)
+    return await house.record(job.id)
+
+
+async def test_a_bot_check_stops_all_jobs_until_one_gets_through(
+    settings: Settings, site: YouTube, tmp_path: Path
+) -> None:
+    async with open_house(guarded(settings, site, tmp_path, block=SHORT)) as house:
+        first = await tried(house, IDS[0])
+        asked = len(site.log)
+        second = await tried(house, IDS[1])
+        assert len(site.log) == asked, "the source is left alone"
+        for job, attempts in ((first, 1), (second, 0)):
+            assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, attempts)
+            assert why(job) == "BOT_CHECK"
+            assert job.HasField("retry_time")
+        status = (await listed(house.settings))["youtube"]
+        assert status.health == SourceStatus.HEALTH_BLOCKED
+        assert status.reason == reason_pb2.REASON_BOT_CHECK
+        for video in site.videos.values():
+            video.playability = {"status": "OK"}
+        async with asyncio.timeout(60):
+            ended = [await house.end(job) for job in (second, first)]
+        assert [job.state for job in ended] == [job_pb2.JOB_STATE_SUCCEEDED] * 2
+        assert (await listed(house.settings))["youtube"].health == SourceStatus.HEALTH_HEALTHY
+
+
+async def test_a_block_outlives_its_workers_but_not_redis(
+    settings: Settings, site: YouTube, tmp_path: Path
+) -> None:
+    long = guarded(settings, site, tmp_path, block=LONG)
+    async with open_house(long) as house:
+        first = await tried(house, IDS[0])
+    async with open_house(long) as house:
+        asked = len(site.log)
+        assert why(await tried(house, IDS[1])) == "BOT_CHECK"
+        assert len(site.log) == asked
+        await house.redis.flushall()
+        assert await house.records.get(first.id) is None
+        assert (await listed(long))["youtube"].health == SourceStatus.HEALTH_HEALTHY
+        # Nobody remembers: the next job finds out, and the one after it waits again.
+        assert (await tried(house, IDS[1])).attempt == 1
+        assert len(site.log) > asked
+        asked = len(site.log)
+        assert (await tried(house, IDS[2])).attempt == 0
+        assert len(site.log) == asked

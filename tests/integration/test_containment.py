@@ -1,0 +1,118 @@
+"""What extractors cannot do, tried by one of a plug-in, which may run any code in the child."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ingot.v1 import reason_pb2
+from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.media_pb2 import Selection
+from ingot_server.config import ByteSize, Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.errors import Failure, reason_name
+from ingot_server.pipeline.extraction import Resolved
+from ingot_server.pipeline.extractor import Extractor
+from tests.origin import Origin, Page, running_origin
+from tests.tls import server_context
+
+PLUGIN = """
+import os
+from yt_dlp.extractor.common import InfoExtractor
+
+class TrialIE(InfoExtractor):
+    _VALID_URL = r"https?://[^/]+/trial"
+
+    def _real_extract(self, url):
+{body}
+        return {{"id": "trial", "title": text, "url": url, "ext": "mp4"}}
+"""
+IMPERSONATED = """
+        os.environ.update(NO_PROXY="*", no_proxy="*", ALL_PROXY="http://127.0.0.1:9")
+        text = self._download_webpage(
+            {url!r}, "trial", impersonate=True, headers={{"Ytdl-Request-Proxy": "__noproxy__"}}
+        )
+        assert "CurlCFFI" in self._downloader._request_director.handlers
+"""
+DENO = """
+        from yt_dlp.utils import Popen
+        text = Popen.run([self.get_param("js_runtimes")["deno"]["path"], "eval", {code!r}])[0]
+"""
+
+
+async def resolved(settings: Settings, directory: Path, body: str, url: str) -> Resolved:
+    place = directory / "plugins" / "trial" / "yt_dlp_plugins" / "extractor"
+    place.mkdir(parents=True)
+    (place / "trial.py").write_text(PLUGIN.format(body=body))
+    settings = settings.replace(extractor_plugins=str(directory / "plugins"))
+    async with _running(settings) as (extractor, proxy):
+        egress = proxy.issue("job")
+        async with extractor.session(
+            url,
+            selection=Selection(mode=Selection.MODE_BEST),
+            options=IngestOptions(),
+            proxy_url=egress.proxy_url,
+        ) as session:
+            found = await session.resolve()
+    assert isinstance(found, Resolved)
+    return found
+
+
+@asynccontextmanager
+async def _running(settings: Settings) -> AsyncIterator[tuple[Extractor, EgressProxy]]:
+    extractor, proxy = Extractor(settings), EgressProxy(settings)
+    await proxy.start()
+    await extractor.start()
+    try:
+        yield extractor, proxy
+    finally:
+        await extractor.close()
+        await proxy.close()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(egress_allow_loopback=True)
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_an_impersonated_request_leaves_by_the_guard_alone(
+    settings: Settings, tmp_path: Path, origin: Origin, scheme: str
+) -> None:
+    body = IMPERSONATED.format(url=f"{scheme}://10.0.0.1/")
+    with pytest.raises(Failure) as caught:
+        await resolved(settings, tmp_path, body, origin.url("/trial"))
+    assert reason_name(caught.value.reason) == "ADDRESS_FORBIDDEN", caught.value
+
+
+async def test_an_impersonated_request_trusts_the_authority_of_the_installation(
+    settings: Settings, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    async with running_origin(context) as origin:
+        url = origin.serve("/text", Page(b"a bell", content_type="text/plain"))
+        found = await resolved(
+            settings.replace(egress_ca_file=str(authority)),
+            *(tmp_path, IMPERSONATED.format(url=url), origin.url("/trial")),
+        )
+    assert found.title == "a bell"
+
+
+async def test_what_the_child_starts_counts_for_its_memory(
+    settings: Settings, tmp_path: Path, origin: Origin
+) -> None:
+    code = "const all = []; while (true) all.push(new Uint8Array(1 << 20).fill(1))"
+    limited = settings.replace(extractor_memory=ByteSize(400 << 20))
+    with pytest.raises(Failure) as caught:
+        await resolved(limited, tmp_path, DENO.format(code=code), origin.url("/trial"))
+    assert caught.value.reason == reason_pb2.REASON_EXTRACTOR_CRASHED
+    assert "INGOT_EXTRACTOR_MEMORY" in caught.value.message

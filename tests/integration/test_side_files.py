@@ -1,0 +1,256 @@
+"""What an ingest takes besides the media, as its callers ask for it and get it.
+
+The page is ours and plays its video with JW Player, which yt-dlp's generic extractor reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+
+from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions
+from ingot.v1.media_pb2 import Media, SideFile
+from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
+from ingot_server.config import Settings
+from tests.house import House, open_house, refusal, why
+from tests.media import media
+from tests.origin import Origin, Page, running_origin
+
+VTT = b"WEBVTT\n\n00:00.000 --> 00:01.000\nDing.\n"
+SRT = b"1\r\n00:00:00,000 --> 00:00:01,000\r\nDing.\r\n"
+TTML = b'<?xml version="1.0"?><tt xmlns="http://www.w3.org/ns/ttml"><body/></tt>'
+HTML = b"<html><title>Please sign in</title></html>"
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    quick = settings.replace(attempts=1, stall_timeout=timedelta(seconds=3))
+    async with open_house(quick) as running:
+        yield running
+
+
+@pytest.fixture
+async def origin(clip: bytes) -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        running.serve("/clip.mp4", Page(clip))
+        yield running
+
+
+def serve_player(origin: Origin, tracks: dict[str, bytes] | None = None, **setup: Any) -> str:
+    """A page that plays `/clip.mp4` with these subtitles; its URL."""
+    listed = []
+    for number, (language, content) in enumerate((tracks or {}).items()):
+        origin.serve(f"/track-{number}", Page(content, content_type="text/plain"))
+        listed.append({"kind": "captions", "label": language, "file": f"/track-{number}"})
+    said = json.dumps({"file": "/clip.mp4", "tracks": listed, **setup})
+    page = f"<html><title>A Bell</title><script>jwplayer('p').setup({said});</script></html>"
+    return origin.serve("/page", Page(page.encode(), content_type="text/html"))
+
+
+def serve_object(origin: Origin, **fields: Any) -> str:
+    """A page that describes `/clip.mp4` as schema.org has it; its URL."""
+    said = {
+        "@context": "https://schema.org",
+        "@type": "VideoObject",
+        "name": "A Bell",
+        "contentUrl": origin.url("/clip.mp4"),
+        "encodingFormat": "video/mp4",
+        **fields,
+    }
+    page = f'<html><script type="application/ld+json">{json.dumps(said)}</script></html>'
+    return origin.serve("/page", Page(page.encode(), content_type="text/html"))
+
+
+def subtitles(stored: Media) -> list[tuple[str, str]]:
+    return [(side.language, side.content_type) for side in stored.side_files]
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "got"),
+    [
+        (["en", "de"], ["de"], ["de"]),
+        (["en", "de"], ["fr"], []),
+        (["en"], ["en", "EN", "en-US"], ["en"]),
+        (["pt"], ["pt-BR"], ["pt"]),
+        (["pt_BR"], ["pt"], ["pt-BR"]),
+        (["pt-PT"], ["pt-BR"], []),
+        (["en", "en-GB"], ["en-GB", "en"], ["en-GB", "en"]),
+        (["../../en", "en\n"], ["en"], []),
+    ],
+)
+async def test_subtitles_come_by_language(
+    house: House, origin: Origin, there: list[str], asked: list[str], got: list[str]
+) -> None:
+    url = serve_player(origin, dict.fromkeys(there, VTT))
+
+    job = await house.ingest(url, options=IngestOptions(subtitle_languages=asked))
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert subtitles(job.media) == [(language, "text/vtt") for language in got]
+
+
+@pytest.mark.parametrize(
+    ("content", "kinds"),
+    [
+        (VTT, ["text/vtt"]),
+        (SRT, ["application/x-subrip"]),
+        (TTML, ["application/ttml+xml"]),
+        (b"\xef\xbb\xbf" + VTT, ["text/vtt"]),
+        (HTML, []),
+        (b"", []),
+        (bytes(1000), []),
+    ],
+)
+async def test_the_type_of_subtitles_is_what_they_hold(
+    house: House, origin: Origin, content: bytes, kinds: list[str]
+) -> None:
+    url = serve_player(origin, {"en": content})
+
+    job = await house.ingest(url, options=IngestOptions(subtitle_languages=["en"]))
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert [side.content_type for side in job.media.side_files] == kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("picture.jpg", "image/jpeg"),
+        ("picture.png", "image/png"),
+        ("picture.webp", "image/webp"),
+        ("picture.avif", "image/avif"),
+    ],
+)
+async def test_the_thumbnail_is_stored_as_what_it_is(
+    house: House, origin: Origin, name: str, kind: str
+) -> None:
+    picture = media(name).read_bytes()
+    origin.serve("/picture", Page(picture, content_type="application/octet-stream"))
+    url = serve_player(origin, image="/picture")
+
+    job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    (side,) = job.media.side_files
+    assert (side.kind, side.content_type) == (SideFile.KIND_THUMBNAIL, kind)
+    assert side.size_bytes == len(picture)
+    assert side.sha256 == hashlib.sha256(picture).hexdigest()
+    assert job.media.thumbnail_url == origin.url("/picture")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Page(HTML, content_type="image/jpeg"),
+        Page(status=404),
+        Page(status=500),
+        Page(redirect="http://10.0.0.1/picture"),
+        Page(redirect="file:///etc/passwd"),
+        Page(silent_after=-1),
+    ],
+)
+async def test_without_a_thumbnail_the_media_is_stored_all_the_same(
+    house: House, origin: Origin, page: Page
+) -> None:
+    origin.serve("/picture", page)
+    url = serve_player(origin, image="/picture")
+
+    job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert not job.media.side_files
+    house.assert_idle()
+
+
+async def test_side_files_come_only_when_they_are_asked_for(house: House, origin: Origin) -> None:
+    origin.serve("/picture", Page(media("picture.jpg").read_bytes(), content_type="image/jpeg"))
+
+    job = await house.ingest(serve_player(origin, {"en": VTT}, image="/picture"))
+
+    assert not job.media.side_files
+    assert not origin.gets("/picture")
+    assert not origin.gets("/track-0")
+
+
+async def test_side_files_are_downloaded_by_their_addresses(house: House, origin: Origin) -> None:
+    picture = media("picture.png").read_bytes()
+    origin.serve("/picture", Page(picture, content_type="image/png"))
+    url = serve_player(origin, {"en": VTT, "de": SRT}, image="/picture")
+    options = IngestOptions(subtitle_languages=["en", "de"], thumbnail=True)
+    stored = (await house.ingest(url, options=options)).media
+
+    got = [await house.download(url=side.url) for side in stored.side_files]
+
+    assert got == [VTT, SRT, picture]
+    assert await house.download(url=stored.blob.url) == origin.pages["/clip.mp4"].content
+    assert await house.download(url=stored.side_files[0].url, offset=3, limit=4) == VTT[3:7]
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await house.download(url=stored.side_files[0].url, sha256=stored.blob.sha256)
+    assert refusal(error.value) == "ETAG_MISMATCH"
+    link = await house.media.CreateDownloadUrl(
+        CreateDownloadUrlRequest(url=stored.side_files[1].url)
+    )
+    async with aiohttp.ClientSession() as session, session.get(link.url) as answer:
+        assert await answer.read() == SRT
+        assert 'filename="A Bell.srt"' in answer.headers["Content-Disposition"]
+        assert answer.headers["Content-Type"] == "application/x-subrip"
+
+
+async def test_what_the_source_says_of_a_media_is_kept(house: House, origin: Origin) -> None:
+    url = serve_object(
+        origin,
+        description="How it rings.",
+        keywords="bells,bronze",
+        author={"name": "The Founder"},
+        uploadDate="2026-03-04T05:06:07Z",
+        duration="PT2S",
+        thumbnailUrl=origin.url("/picture"),
+        hasPart=[
+            {"@type": "Clip", "name": "Ding", "startOffset": 0, "endOffset": 1},
+            {"@type": "Clip", "name": "Dong", "startOffset": 1, "endOffset": 2},
+        ],
+    )
+
+    stored = (await house.ingest(url)).media
+
+    assert (stored.title, stored.description) == ("A Bell", "How it rings.")
+    assert list(stored.tags) == ["bells", "bronze"]
+    assert stored.uploader == "The Founder"
+    assert stored.publish_time.ToDatetime(UTC) == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    assert stored.thumbnail_url == origin.url("/picture")
+    assert [
+        (each.title, each.start.ToSeconds(), each.end.ToSeconds()) for each in stored.chapters
+    ] == [("Ding", 0, 1), ("Dong", 1, 2)]
+    assert await house.get(url=url) == stored
+
+
+@pytest.mark.parametrize(
+    ("announced", "ends"),
+    [
+        (60, "TRUNCATED"),
+        (4.5, "TRUNCATED"),
+        (3.5, ""),
+        (2, ""),
+        (1, ""),
+        (0, ""),
+        (None, ""),
+    ],
+)
+async def test_what_lasts_not_as_long_as_announced_is_refused(
+    house: House, origin: Origin, announced: float | None, ends: str
+) -> None:
+    job = await house.ingest(serve_player(origin, duration=announced))
+
+    if ends:
+        assert why(job) == ends
+        assert "2 s" in job.error.message
+        await house.assert_nothing_is_left()
+    else:
+        assert job.state == JOB_STATE_SUCCEEDED, job.error

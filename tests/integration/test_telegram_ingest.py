@@ -1,0 +1,339 @@
+"""Whole ingests from Telegram by each of its three ways, by a real worker.
+
+Telegram is played by stand-ins: its pages and its Bot API (tests/telegram.py), and a data centre
+that speaks MTProto (tests/mtproto.py). yt-dlp, telethon and all between them are real.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ingot.v1 import job_pb2
+from ingot.v1.job_pb2 import IngestOptions, Job
+from ingot_server.config import Secret, Settings
+from tests import mtproto
+from tests.house import House, open_house, why
+from tests.mtproto import Channel, DataCentre
+from tests.telegram import (
+    FILE_ID,
+    FOR_THE_APPS,
+    TOKEN,
+    BotApi,
+    Pages,
+    Video,
+    company_proxy,
+    found,
+    not_supported,
+    refused,
+    serving,
+)
+from tests.tls import server_context
+
+MEDIA_HOST = "cdn4.telesco.pe"
+ALBUM = IngestOptions(playlist=True)
+PRIVATE_NUMBER = 1234567890
+ACCOUNT = {
+    "telegram_api_id": 12345,
+    "telegram_api_hash": Secret("0123456789abcdef0123456789abcdef"),
+    "telegram_session": mtproto.session(),
+}
+
+
+@dataclass
+class Telegram:
+    """All of it, behind a company's proxy."""
+
+    settings: Settings
+    pages: Pages = field(default_factory=lambda: Pages(media_host=MEDIA_HOST))
+    bots: BotApi = field(default_factory=BotApi)
+    data_centre: DataCentre = field(default_factory=DataCentre)
+    destinations: dict[str, str] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def house(self, **changes: object) -> AsyncIterator[House]:
+        async with open_house(self.settings.replace(**changes)) as house:
+            yield house
+
+
+@pytest.fixture
+async def telegram(settings: Settings, tmp_path: Path) -> AsyncIterator[Telegram]:
+    context, authority = server_context(tmp_path)
+    telegram = Telegram(settings)
+    async with AsyncExitStack() as stack:
+        page = await stack.enter_async_context(serving(telegram.pages, context))
+        bots = await stack.enter_async_context(serving(telegram.bots, context))
+        centre = await stack.enter_async_context(telegram.data_centre.serving())
+        telegram.destinations = {
+            "t.me:443": page,
+            f"{MEDIA_HOST}:443": page,
+            "api.telegram.org:443": bots,
+            f"{mtproto.ADDRESS}:{mtproto.PORT}": centre,
+        }
+        proxy = await stack.enter_async_context(company_proxy(telegram.destinations))
+        telegram.settings = settings.replace(
+            egress_proxy=proxy,
+            egress_ca_file=str(authority),
+            telegram_bot_token=Secret(TOKEN),
+            retry_backoff=timedelta(milliseconds=10),
+        )
+        yield telegram
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def test_a_public_post_is_brought_in_and_kept(telegram: Telegram, clip: bytes) -> None:
+    telegram.pages.post("lake", Video(41, clip))
+    async with telegram.house() as house:
+        job = await house.ingest("telegram.me/Lake/41?comment=5")
+        assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+        asked = len(telegram.pages.asked)
+        again = await house.ask("https://t.me/s/lake/41")
+        stored = await house.download(media_id=job.media.id)
+
+    assert (again.cached, again.media.id) == (True, job.media.id)
+    assert len(telegram.pages.asked) == asked
+    assert stored == clip
+    media = job.media
+    assert media.source.key == "telegram:lake/41"
+    assert media.title == media.description == "Two clips from the lake with a second line"
+    assert media.uploader == "The lake channel"
+    assert media.publish_time.ToDatetime(UTC) == datetime(2026, 10, 21, 17, 26, 43, tzinfo=UTC)
+    assert not media.HasField("freshness")
+
+
+async def test_an_album_becomes_a_job_for_each_of_its_videos(
+    telegram: Telegram, clip: bytes, other_clip: bytes
+) -> None:
+    telegram.pages.post("lake", Video(41, clip), Video(42, other_clip), Video(43, b""))
+    async with telegram.house() as house:
+        alone = await house.ingest("https://t.me/lake/42")
+        parent = await house.ask("https://t.me/lake/41", options=ALBUM)
+        await house.worker.run(parent.id)
+        parent = await house.record(parent.id)
+        assert parent.state == job_pb2.JOB_STATE_RUNNING, parent
+        children = [await house.record(child_id) for child_id in parent.child_job_ids]
+        children = [await house.end(child) for child in children]
+        parent = await house.record(parent.id)
+        again = await house.ask("https://t.me/lake/42?single", options=ALBUM)
+
+    assert parent.state == job_pb2.JOB_STATE_SUCCEEDED, parent
+    assert parent.media.title == "The lake channel 41"
+    assert [child.media.source.key for child in children] == [
+        *("telegram:lake/41", "telegram:lake/42", "telegram:lake/43"),
+    ]
+    assert [child.media.blob.sha256 for child in children[:2]] == [sha256(clip), sha256(other_clip)]
+    assert children[1].cached
+    assert children[1].media.id == alone.media.id
+    assert why(children[2]) == "FILE_TOO_LARGE"
+    assert again.cached
+
+
+async def test_an_album_of_one_video_is_that_video(telegram: Telegram, clip: bytes) -> None:
+    telegram.pages.post("lake", Video(41, clip))
+    async with telegram.house() as house:
+        album = await house.ingest("https://t.me/lake/41", options=ALBUM)
+        asked = len(telegram.pages.asked)
+        post = await house.ask("https://t.me/lake/41")
+        again = await house.ask("https://t.me/s/lake/41", options=ALBUM)
+        blobs = await house.keys("media/")
+
+    assert album.state == job_pb2.JOB_STATE_SUCCEEDED, album
+    assert not album.child_job_ids
+    assert album.media.source.key == "telegram:lake/41"
+    assert (post.cached, again.cached) == (True, True)
+    assert post.media.id == again.media.id == album.media.id
+    assert len(telegram.pages.asked) == asked
+    assert len([key for key in blobs if key.endswith(".mp4")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("link", "reason", "words"),
+    [
+        ("t.me/lake/40", "MEDIA_DOES_NOT_EXIST", "Post not found"),
+        ("t.me/desert/1", "MEDIA_DOES_NOT_EXIST", "Channel with username @desert not found"),
+        ("t.me/lake/50", "NOT_MEDIA", "The post has no video."),
+        ("t.me/lake/51", "NOT_MEDIA", "Others of its album have: https://t.me/lake/52"),
+        ("t.me/lake/53", "PRIVATE", "does not show what the post holds"),
+        ("t.me/lake/54", "FILE_TOO_LARGE", "INGOT_TELEGRAM_SESSION"),
+    ],
+)
+@pytest.mark.parametrize("options", [IngestOptions(), ALBUM], ids=["post", "album"])
+async def test_a_post_without_a_video_to_be_had_says_why(
+    telegram: Telegram, clip: bytes, link: str, reason: str, words: str, options: IngestOptions
+) -> None:
+    telegram.pages.post("lake", Video(52, clip))
+    telegram.pages.albums["lake/51"] = [Video(52, clip)]
+    telegram.pages.post("lake", Video(54, b""))
+    telegram.pages.bodies["lake/50"] = "<p>Only words.</p>"
+    telegram.pages.bodies["lake/53"] = not_supported(FOR_THE_APPS)
+    async with telegram.house() as house:
+        job = await house.ingest(link, options=options)
+        await house.assert_nothing_is_left()
+
+    assert job.state == job_pb2.JOB_STATE_FAILED
+    assert why(job) == reason
+    assert words in job.error.message
+    assert job.attempt == 1
+
+
+async def test_what_the_page_withholds_an_account_receives(
+    telegram: Telegram, clip: bytes, other_clip: bytes
+) -> None:
+    telegram.pages.post("lake", Video(54, b""))
+    telegram.pages.bodies["lake/53"] = not_supported(FOR_THE_APPS)
+    lake = Channel(77, "The lake channel", "lake", {54: clip, 53: other_clip})
+    telegram.data_centre.channels = [lake]
+    async with telegram.house(**ACCOUNT) as house:
+        job = await house.ingest("https://t.me/lake/54", options=ALBUM)
+        other = await house.ingest("https://t.me/lake/53")
+
+    for done, content in ((job, clip), (other, other_clip)):
+        assert done.state == job_pb2.JOB_STATE_SUCCEEDED, done
+        assert done.media.blob.sha256 == sha256(content)
+        assert done.media.title == "A lake at dawn"
+        assert done.media.uploader == "The lake channel"
+        assert done.media.publish_time.ToDatetime(UTC) == mtproto.POSTED
+    assert job.media.source.key == "telegram:lake/54"
+
+
+async def test_the_account_is_not_used_for_what_the_page_shows_or_has_not(
+    telegram: Telegram, clip: bytes
+) -> None:
+    telegram.pages.post("lake", Video(41, clip))
+    telegram.pages.bodies["lake/50"] = "<p>Only words.</p>"
+    async with telegram.house(**ACCOUNT) as house:
+        for number in (40, 41, 50):
+            await house.ingest(f"https://t.me/lake/{number}")
+
+    assert telegram.data_centre.asked == []
+
+
+async def test_a_name_that_is_no_channels_gives_nothing_of_the_account(
+    telegram: Telegram,
+) -> None:
+    """Messages that are no channel's are numbered for the account: its own would be found."""
+    for name in ("self", "nobody"):
+        telegram.pages.post(name, Video(54, b""))
+    async with telegram.house(**ACCOUNT) as house:
+        jobs = [await house.ingest(f"https://t.me/{name}/54") for name in ("self", "nobody")]
+
+    assert [why(job) for job in jobs] == ["MEDIA_DOES_NOT_EXIST"] * 2
+    assert "GetMessages" not in telegram.data_centre.asked
+
+
+async def test_a_private_post_is_received_by_an_account_that_is_a_member(
+    telegram: Telegram, clip: bytes
+) -> None:
+    private = Channel(PRIVATE_NUMBER, "Members", "", {42: clip})
+    telegram.data_centre.channels = [Channel(5, "Another"), private]
+    async with telegram.house(**ACCOUNT) as house:
+        job = await house.ingest(f"https://t.me/c/{PRIVATE_NUMBER}/42")
+        absent = await house.ingest(f"https://t.me/c/{PRIVATE_NUMBER}/43")
+        foreign = await house.ingest("https://t.me/c/999/1")
+        again = await house.ask(f"tg://privatepost?channel={PRIVATE_NUMBER}&post=42")
+
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    assert job.media.source.key == f"telegram:c/{PRIVATE_NUMBER}/42"
+    assert job.media.blob.sha256 == sha256(clip)
+    assert job.media.uploader == "Members"
+    assert again.cached
+    assert (why(absent), why(foreign)) == ("MEDIA_DOES_NOT_EXIST", "PRIVATE")
+
+
+async def test_an_account_waits_as_long_as_telegram_says_and_goes_on(
+    telegram: Telegram, clip: bytes
+) -> None:
+    private = Channel(PRIVATE_NUMBER, "Members", "", {42: clip})
+    telegram.data_centre.channels = [private]
+    # Longer than a worker's slot waits for.
+    telegram.data_centre.flood_waits = [2]
+    quick = {"stall_timeout": timedelta(seconds=3), "lease": timedelta(seconds=3)}
+    async with telegram.house(**ACCOUNT, **quick) as house:
+        job = await house.ask(f"https://t.me/c/{PRIVATE_NUMBER}/42")
+        waiting, early = await _waits(house, job)
+        ended = await house.end(waiting)
+
+    assert early == timedelta(seconds=2)
+    assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended
+
+
+async def test_a_bots_file_is_received_after_the_wait_that_telegram_asks_for(
+    telegram: Telegram, clip: bytes
+) -> None:
+    telegram.bots.files = {"videos/file_12.mp4": clip}
+    telegram.bots.answers = [
+        refused(429, "Too Many Requests: retry after 2", {"retry_after": 2}),
+        found("videos/file_12.mp4", len(clip)),
+    ]
+    async with telegram.house() as house:
+        job = await house.ask(f"telegram://video/{FILE_ID}")
+        waiting, early = await _waits(house, job)
+        ended = await house.end(waiting)
+        again = await house.ask(f"telegram://document/{FILE_ID}")
+
+    assert early == timedelta(seconds=2)
+    assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended
+    assert ended.media.source.key == f"telegram:{FILE_ID}"
+    assert ended.media.blob.sha256 == sha256(clip)
+    assert [stream.codec for stream in ended.media.video] == ["h264"]
+    assert again.cached
+    assert TOKEN not in str(ended)
+
+
+async def _waits(house: House, job: Job) -> tuple[Job, timedelta]:
+    """The job after its first try, and how long it waits, to the second."""
+    begin = datetime.now(UTC)
+    await house.worker.run(job.id)
+    job = await house.record(job.id)
+    assert job.state == job_pb2.JOB_STATE_QUEUED, job
+    assert why(job) == "RATE_LIMITED"
+    length = job.retry_time.ToDatetime(UTC) - begin
+    return job, timedelta(seconds=length // timedelta(seconds=1))
+
+
+async def test_a_file_too_large_for_the_bot_api_says_so(telegram: Telegram) -> None:
+    telegram.bots.answers = [refused(400, "Bad Request: file is too big")]
+    async with telegram.house() as house:
+        job = await house.ingest(f"telegram://video/{FILE_ID}")
+        await house.assert_nothing_is_left()
+
+    assert job.state == job_pb2.JOB_STATE_FAILED
+    assert why(job) == "FILE_TOO_LARGE"
+    assert "INGOT_TELEGRAM_API_URL" in job.error.message
+    assert job.attempt == 1
+
+
+async def test_each_way_goes_through_its_sources_own_proxy(
+    telegram: Telegram, clip: bytes, tmp_path: Path
+) -> None:
+    telegram.pages.post("lake", Video(41, clip))
+    telegram.pages.post("lake", Video(54, b""))
+    telegram.bots.files = {"videos/file_12.mp4": clip}
+    telegram.bots.answers = [found("videos/file_12.mp4", len(clip))]
+    telegram.data_centre.channels = [
+        Channel(PRIVATE_NUMBER, "Members", "", {42: clip}),
+        Channel(77, "The lake channel", "lake", {54: clip}),
+    ]
+    links = (
+        *("https://t.me/lake/41", "https://t.me/lake/54"),
+        *(f"telegram://video/{FILE_ID}", f"https://t.me/c/{PRIVATE_NUMBER}/42"),
+    )
+    async with AsyncExitStack() as stack:
+        closed = await stack.enter_async_context(company_proxy({}))
+        own = await stack.enter_async_context(company_proxy(telegram.destinations))
+        sources = tmp_path / "sources.toml"
+        sources.write_text(f'[telegram]\nproxy = "{own}"\n[telegram_file]\nproxy = "{own}"\n')
+        settings = {**ACCOUNT, "egress_proxy": closed, "sources_file": str(sources)}
+        house = await stack.enter_async_context(telegram.house(**settings))
+        for link in links:
+            job = await house.ingest(link)
+            assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job

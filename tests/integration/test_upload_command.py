@@ -1,0 +1,159 @@
+"""`ingot upload` as it is installed, against a real server and worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.json_format import Parse
+from google.rpc.status_pb2 import Status
+
+from ingot import Client, Job, JobState
+from ingot_server.library.uploads import PART_BYTES
+from tests.integration.test_upload import Cutting, House, clip, house
+
+__all__ = ["house"]
+
+COMMAND = Path(sys.executable).with_name("ingot")
+
+
+@pytest.fixture
+async def working(house: House) -> AsyncIterator[House]:
+    """The house with a worker that takes the jobs as they come."""
+
+    async def work() -> None:
+        async with Client(house.targets[1]) as client, asyncio.TaskGroup() as jobs:
+            async for job in client.watch_jobs(states=[JobState.JOB_STATE_QUEUED]):
+                if job.state == JobState.JOB_STATE_QUEUED:
+                    jobs.create_task(house.worker.run(job.id))
+
+    task = asyncio.create_task(work())
+    yield house
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def start(
+    target: str, *arguments: str | Path, stderr: int = -1
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(COMMAND, "--server", target, "upload", *arguments),
+        stdout=-1,
+        stderr=stderr,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+async def upload(target: str, *arguments: str | Path) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command."""
+    process = await start(target, *arguments)
+    stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+async def test_it_stores_a_file_and_shows_the_media(working: House, tmp_path: Path) -> None:
+    path = tmp_path / "a clip.mp4"
+    path.write_bytes(clip())
+    code, stdout, stderr = await upload(working.targets[0], path, "--label", "a=b")
+    assert code == 0, stderr
+    assert "a clip" in stdout
+    assert stderr.split()[0] == "uploading"
+    assert stderr.split()[-1] == "succeeded"
+    async with Client(working.targets[0]) as client:
+        stored = [media async for media in client.list_media()]
+    assert [media.labels for media in stored] == [{"a": "b"}]
+    assert stored[0].id in stdout
+
+    # A second time nothing is sent, and the same media shown.
+    code, stdout, _ = await upload(working.targets[0], path, "--json")
+    assert code == 0
+    job = Parse(stdout.splitlines()[-1], Job())
+    assert (job.cached, job.media) == (True, stored[0])
+
+
+async def test_a_bar_shows_how_far_it_is(working: House, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip(PART_BYTES))
+    terminal, tty = pty.openpty()
+    process = await start(working.targets[0], path, stderr=tty)
+    os.close(tty)
+    drawn = ""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while data := await asyncio.to_thread(os.read, terminal, 1 << 16):
+            drawn += data.decode()
+    stdout, _ = await process.communicate()
+    os.close(terminal)
+    assert process.returncode == 0
+    assert b"clip" in stdout
+    assert re.search(r"uploading.* of 8\.39 MB", drawn)
+    assert "succeeded" in drawn
+
+
+async def test_of_several_files_each_is_stored_or_says_why_not(
+    working: House, tmp_path: Path
+) -> None:
+    names = {"one.mp4": clip(seed=1), "two.mp4": clip(seed=2), "empty.mp4": b"", "text": b"words"}
+    for name, content in names.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    files = [tmp_path / name for name in (*names, "absent.mp4", ".", "pipe")]
+    code, stdout, stderr = await upload(working.targets[0], *files)
+    assert code == 1
+    assert "one" in stdout
+    assert "two" in stdout
+    said = [line for line in stderr.splitlines() if line.startswith("ingot: ")]
+    assert f"ingot: {tmp_path}/absent.mp4: No such file or directory" in said
+    assert f"ingot: {tmp_path}: Is a directory" in said
+    assert f"ingot: {tmp_path}/pipe: Not a regular file" in said
+    assert [line for line in said if line.startswith(f"ingot: {tmp_path}/empty.mp4: ")]
+    assert len([line for line in said if "[NOT_MEDIA]" in line]) == 2
+    assert len(said) == 5
+
+
+async def test_one_file_that_cannot_be_taken_is_an_error(house: House, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    for name in ("absent.mp4", ".", "empty.mp4"):
+        code, stdout, stderr = await upload(house.targets[0], tmp_path / name)
+        assert (code, stdout) == (1, ""), name
+        assert stderr.startswith("ingot: ")
+        code, stdout, stderr = await upload(house.targets[0], "--json", tmp_path / name)
+        assert (code, stdout) == (1, ""), name
+        assert Parse(stderr, Status()).message
+    assert (await upload(house.targets[0]))[0] == 2
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip())
+    assert (await upload(house.targets[0], path, "--label", "nonsense"))[0] == 2
+    code, stdout, _ = await upload(house.targets[0], path, "--no-wait", "--json")
+    assert (code, json.loads(stdout)["state"]) == (0, "JOB_STATE_QUEUED")
+
+
+async def test_the_same_command_again_goes_on_where_it_was_interrupted(
+    working: House, tmp_path: Path
+) -> None:
+    content = clip(3 * PART_BYTES)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    # So much passes, then no more, until the command is killed.
+    held = Cutting(working.targets, [], holds_after=2 * PART_BYTES)
+    async with held as target:
+        process = await start(target, path)
+        await held.holding.wait()
+        process.kill()
+        await process.communicate()
+    passed = Cutting(working.targets, [])
+    async with passed as target:
+        code, stdout, stderr = await upload(target, path)
+    assert code == 0, stderr
+    assert "clip" in stdout
+    assert passed.bytes_up < 2 * PART_BYTES
+    assert not await working.left()

@@ -1,0 +1,95 @@
+"""HLS and DASH of two seconds, made by ffmpeg: one folder of files for each way of packing them."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from tests.media import folder, media
+from tests.origin import Origin, Page
+
+KEY = bytes(range(16))
+TYPES = {
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".mpd": "application/dash+xml",
+    ".ts": "video/mp2t",
+    ".m4s": "video/mp4",
+    ".mp4": "video/mp4",
+    ".key": "application/octet-stream",
+}
+
+_HLS = ("-f", "hls", "-hls_time", "1", "-hls_playlist_type", "vod")
+_COPY = ("-c", "copy")
+# The video as it is, and once more half as high.
+_TWO_HEIGHTS = (
+    *("-map", "0:v", "-map", "0:v", "-map", "0:a", "-c:a", "copy", "-c:v", "libx264", "-g", "25"),
+    *("-preset", "ultrafast", "-s:v:1", "80x60", "-b:v:0", "300k", "-b:v:1", "100k"),
+)
+# Name of the manifest, then ffmpeg's arguments before its path.
+PACKINGS: dict[str, tuple[str, ...]] = {
+    "hls": ("list.m3u8", *_COPY, *_HLS),
+    "hls-encrypted": ("list.m3u8", *_COPY, *_HLS, "-hls_key_info_file", "{key}"),
+    "hls-fmp4": ("list.m3u8", *_COPY, *_HLS, "-hls_segment_type", "fmp4"),
+    "hls-byte-ranges": ("list.m3u8", *_COPY, *_HLS, "-hls_flags", "single_file"),
+    "hls-fmp4-byte-ranges": (
+        *("list.m3u8", *_COPY, *_HLS, "-hls_segment_type", "fmp4", "-hls_flags", "single_file"),
+    ),
+    "hls-renditions": (
+        *("stream-%v.m3u8", *_TWO_HEIGHTS, *_HLS, "-master_pl_name", "list.m3u8"),
+        *("-var_stream_map", "v:0,agroup:sound v:1,agroup:sound a:0,agroup:sound,default:yes"),
+    ),
+    "dash": ("list.mpd", *_TWO_HEIGHTS, "-f", "dash", "-seg_duration", "1"),
+    "dash-one-file": (
+        *("list.mpd", *_TWO_HEIGHTS, "-f", "dash", "-seg_duration", "1"),
+        *("-single_file", "1"),
+    ),
+}
+HEIGHTS = ("hls-renditions", "dash", "dash-one-file")
+
+
+@functools.cache
+def packed(name: str) -> Path:
+    """A folder with the manifest `list.*` and all it names."""
+    directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder()))
+    key = folder() / "secret.key"
+    key.write_bytes(KEY)
+    info = folder() / "key.info"
+    info.write_text(f"secret.key\n{key}\n")
+    manifest, *arguments = PACKINGS[name]
+    subprocess.run(
+        [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            *("-nostdin", "-loglevel", "error", "-i", str(media("plain.mp4"))),
+            *(str(info) if argument == "{key}" else argument for argument in arguments),
+            str(directory / manifest),
+        ],
+        check=True,
+        cwd=directory,
+    )
+    if name == "dash-one-file":
+        # As the on-demand profile has it (ISO/IEC 23009-1, 8.3): players read the file's own index.
+        listed = directory / "list.mpd"
+        text = re.sub(r"(?s)<SegmentList.*?</SegmentList>", "<SegmentBase/>", listed.read_text())
+        listed.write_text(text)
+    if name == "hls-encrypted":
+        (directory / "secret.key").write_bytes(KEY)
+    return directory
+
+
+def serve_manifest(origin: Origin, name: str, *, at: str = "", content_type: str = "") -> str:
+    """Publishes a packing, its manifest `at` a path and with a type of its own; its URL."""
+    url = ""
+    for file in packed(name).iterdir():
+        page = Page(file.read_bytes(), content_type=TYPES[file.suffix])
+        path = f"/{file.name}"
+        if file.stem == "list" and file.suffix in {".m3u8", ".mpd"}:
+            path = at or path
+            page.content_type = content_type or page.content_type
+            url = origin.url(path)
+        origin.serve(path, page)
+    return url
