@@ -44,6 +44,7 @@ from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
+from ingot_server.pipeline.ahead import Ahead
 from ingot_server.pipeline.canary import keep_checking
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.ffmpeg import Ffmpeg
@@ -88,6 +89,7 @@ class Worker:
         self._extractor = Extractor(settings, installed=self._versions.place)
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
+        ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
         self._pipeline = Pipeline(
             catalog=self._catalog,
             blobs=self._blobs,
@@ -98,8 +100,9 @@ class Worker:
             care=SourceCare(self._redis, self._sources, settings),
             playlists=self._playlists,
             following=Following(self._records, self._feed, self.run),
-            ffmpeg=Ffmpeg(settings),
-            slots=Slots(settings.conversions),
+            ffmpeg=ffmpeg,
+            slots=slots,
+            ahead=Ahead(ffmpeg, self._prober, slots),
             settings=settings,
         )
         self._running: set[asyncio.Task[None]] = set()

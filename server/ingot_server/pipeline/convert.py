@@ -9,7 +9,8 @@ it is found again without work, and whatever ends the sequence early leaves noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -51,24 +52,26 @@ async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
     if stored is not None and is_current(stored, parent):
         return stored, True
     check_applicable(recipe, parent)
+    progress = _progress(lease)
+    await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
+    encoded = await pipeline.ahead.encoded(parent.blob.sha256, recipe, progress)
     async with (
         pipeline.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
-        pipeline.scratch.open(job.id, job.attempt) as file,
+        _source(pipeline, parent, job) as source,
         pipeline.scratch.folder(job.id, job.attempt) as folder,
         Placement(pipeline.blobs) as placement,
     ):
-        await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
-        await _fetch(pipeline, parent, file)
         made = await make(
             recipe,
             parent,
-            file.path,
+            source,
             folder,
             ffmpeg=pipeline.ffmpeg,
             prober=pipeline.prober,
-            progress=_progress(lease),
+            progress=progress,
             check=pipeline.scratch.check,
             cover=await _cover(pipeline, parent, folder),
+            encoded=encoded,
         )
         await lease.update(entering(job_pb2.JOB_STAGE_STORING))
         key = f"media/{job.media.id}/{job.id}-{job.attempt}{made.path.suffix}"
@@ -77,6 +80,17 @@ async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
         await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
         superseding = job.attempt > 1
         return await commit(pipeline, media, stored, placement, superseding=superseding), False
+
+
+@asynccontextmanager
+async def _source(pipeline: Pipeline, parent: Media, job: Job) -> AsyncIterator[Path]:
+    """The parent's blob on the disk: where an ingest left it, else brought from the bucket."""
+    if (here := pipeline.ahead.source(parent.blob.sha256)) is not None:
+        yield here
+        return
+    async with pipeline.scratch.open(job.id, job.attempt) as file:
+        await _fetch(pipeline, parent, file)
+        yield file.path
 
 
 async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:

@@ -63,13 +63,21 @@ class Progress:
         with self._changed:
             self._changed.notify_all()
 
-    def take(self, position: int, limit: int, restarts: int, closed: Callable[[], bool]) -> int:
+    def take(
+        self,
+        position: int,
+        limit: int,
+        restarts: int,
+        closed: Callable[[], bool],
+        *,
+        outlives: bool = False,
+    ) -> int:
         """How many bytes at `position` can be read, waiting for `limit` or for the end."""
         with self._changed:
             while True:
                 if closed():
                     raise Abandoned("The reader was closed.")
-                if self._failure is not None:
+                if self._failure is not None and not (outlives and self._complete):
                     if isinstance(self._failure, Failure | Abandoned):
                         raise self._failure
                     raise Abandoned("The file was given up by its writer.") from self._failure
@@ -91,11 +99,13 @@ class Follower(io.RawIOBase):
 
     `read(n)` returns exactly n bytes, fewer only at the end of the complete file. It raises the
     writer's Failure, or Abandoned when the file began anew or either side was closed, from any
-    thread: then nothing that was read may be kept.
+    thread: then nothing that was read may be kept. One that `outlives` the file is only ended by
+    the writer's close while the file is not complete.
     """
 
-    def __init__(self, path: Path, progress: Progress) -> None:
+    def __init__(self, path: Path, progress: Progress, *, outlives: bool = False) -> None:
         super().__init__()
+        self._outlives = outlives
         self._file = path.open("rb", buffering=0)
         self._progress = progress
         self._restarts = progress.restarts
@@ -140,7 +150,9 @@ class Follower(io.RawIOBase):
         super().close()
 
     def _available(self, limit: int) -> int:
-        return self._progress.take(self._position, limit, self._restarts, lambda: self._ended)
+        return self._progress.take(
+            self._position, limit, self._restarts, lambda: self._ended, outlives=self._outlives
+        )
 
     def _fill(self, view: memoryview) -> None:
         while view:

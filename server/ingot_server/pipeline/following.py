@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -21,10 +21,12 @@ _AGAIN_SECONDS: Final = 0.05
 class Following:
     """`run` does a job in this process if nobody has it, as Worker.run does."""
 
-    def __init__(self, records: Records, feed: Feed, run: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, records: Records, feed: Feed, run: Callable[[str], Coroutine[Any, Any, None]]
+    ) -> None:
         self._records = records
         self._feed = feed
-        self._run = run
+        self.run = run
 
     async def result(
         self, job_id: str, seen: Callable[[Job], None] = lambda _: None
@@ -55,7 +57,7 @@ class Following:
             if job is None or job.state != job_pb2.JOB_STATE_QUEUED:
                 return
             await asyncio.sleep(_wait(job))
-            await self._run(job_id)
+            await self.run(job_id)
 
 
 def _wait(job: Job) -> float:

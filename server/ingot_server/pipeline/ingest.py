@@ -36,6 +36,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.pipeline import telegram
+from ingot_server.pipeline.ahead import Ahead
 from ingot_server.pipeline.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.convert import convert
@@ -76,6 +77,7 @@ class Pipeline:
     following: Following
     ffmpeg: Ffmpeg
     slots: Slots
+    ahead: Ahead
     settings: Settings
     _hosts: dict[str, asyncio.Semaphore] = field(default_factory=dict)
 
@@ -186,6 +188,7 @@ class Pipeline:
             Upload(self.blobs, key, file) as upload,
         ):
             await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            self.ahead.follow(work.job.media.id, file)
             downloaded = await upload.alongside(self._download(work, file, meter))
             if downloaded is None:
                 return await self._confirm(work)
@@ -201,6 +204,7 @@ class Pipeline:
             Upload(self.blobs, _key(work.job, ""), file) as upload,
         ):
             await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            self.ahead.follow(work.job.media.id, file)
             received = await upload.alongside(
                 telegram.receive(
                     work.identity,

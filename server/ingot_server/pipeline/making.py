@@ -73,6 +73,16 @@ class Advance(Protocol):
     def __call__(self, done: float, total: float, speed: float, /) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What ffmpeg alone made of a reader, before tags and the gate."""
+
+    path: Path
+    media: Media
+    """As it was known then."""
+    seconds: float
+
+
 def _unheard(_done: float, _total: float, _speed: float, /) -> None: ...
 
 
@@ -88,13 +98,15 @@ async def make(
     check: Callable[[], None] = lambda: None,
     cover: Path | None = None,
     album: str = "",
+    encoded: Encoded | None = None,
 ) -> Made:
     """Makes what a canonical `recipe` says of `media`, whose file is `source`, in `directory`.
 
     `media` has what a probe says, for a file that comes by a reader too: that one is read once,
     from its beginning to its end, so `takes_reader` must hold. `check` is called while it works and
     may raise. `cover` is a picture, left out when it cannot be used; `album` the name of what the
-    media is one of. Safe to repeat in another directory, and to cancel. Raises Failure
+    media is one of. What was `encoded` of the same bytes by the same command is not made again.
+    Safe to repeat in another directory, and to cancel. Raises Failure
     CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what the
     reader raises.
     """
@@ -104,7 +116,29 @@ async def make(
     if recipe.format == Recipe.FORMAT_WAVEFORM:
         return await making.waveform()
     tags = tags_of(recipe, media, album=album, cover=await making.cover(cover))
-    return await making.convert(tags, prober)
+    return await making.convert(tags, prober, encoded)
+
+
+def can_begin_early(recipe: Recipe) -> bool:
+    """Whether `encode` can make it: a reader will do, and tags are written afterwards."""
+    return takes_reader(recipe) and recipe.format not in {
+        *WRITTEN_BY_FFMPEG,
+        Recipe.FORMAT_WAVEFORM,
+    }
+
+
+async def encode(
+    recipe: Recipe,
+    media: Media,
+    source: BinaryIO,
+    directory: Path,
+    *,
+    ffmpeg: Ffmpeg,
+    progress: Advance = _unheard,
+    check: Callable[[], None] = lambda: None,
+) -> Encoded:
+    """The first half of `make`, for media that is known from the head of its file only."""
+    return await _Making(recipe, media, source, directory, ffmpeg, progress, check).encode()
 
 
 def takes_reader(recipe: Recipe) -> bool:
@@ -142,7 +176,14 @@ class _Making:
         self._passes = 2 if recipe.normalize_loudness else 1
         self._pass = 0
 
-    async def convert(self, tags: Tags, prober: Prober) -> Made:
+    async def encode(self) -> Encoded:
+        ran = await self._run(self._arguments(self._source, self._output))
+        return Encoded(self._output, self._media, ran.seconds)
+
+    async def convert(self, tags: Tags, prober: Prober, encoded: Encoded | None) -> Made:
+        if encoded is not None and self._is_same(encoded):
+            await asyncio.to_thread(encoded.path.replace, self._output)
+            return await self._finished(tags, prober, encoded.seconds)
         loudness = await self._loudness() if self._recipe.normalize_loudness else None
         metadata = self._metadata(tags)
         try:
@@ -230,19 +271,42 @@ class _Making:
         *,
         encode: bool,
     ) -> Made:
-        recipe, media = self._recipe, self._media
         ran = await self._run(
-            convert_arguments(
-                recipe,
-                media,
-                self._source,
-                self._output,
-                loudness=loudness,
-                metadata=metadata,
-                encode=encode,
-                threads=self._ffmpeg.threads,
+            self._arguments(
+                self._source, self._output, loudness=loudness, metadata=metadata, encode=encode
             )
         )
+        return await self._finished(tags, prober, ran.seconds)
+
+    def _arguments(
+        self,
+        source: str,
+        output: Path,
+        *,
+        media: Media | None = None,
+        loudness: Loudness | None = None,
+        metadata: Path | None = None,
+        encode: bool = False,
+    ) -> list[str]:
+        return convert_arguments(
+            self._recipe,
+            media or self._media,
+            source,
+            output,
+            loudness=loudness,
+            metadata=metadata,
+            encode=encode,
+            threads=self._ffmpeg.threads,
+        )
+
+    def _is_same(self, encoded: Encoded) -> bool:
+        """Whether what was known before led to the command that the whole file asks for."""
+        early = self._arguments(STANDARD_INPUT, encoded.path, media=encoded.media)
+        return early == self._arguments(STANDARD_INPUT, encoded.path)
+
+    async def _finished(self, tags: Tags, prober: Prober, seconds: float) -> Made:
+        """Tags, and the gate."""
+        recipe, media = self._recipe, self._media
         await asyncio.to_thread(write_tags, self._output, recipe, tags)
         try:
             made = await prober.probe(self._output)
@@ -253,7 +317,7 @@ class _Making:
                 reason_pb2.REASON_CONVERSION_FAILED,
                 f"What ffmpeg made is not right: {failure.message}",
             ) from failure
-        verify_media(recipe, media, made, self._output, ran.seconds)
+        verify_media(recipe, media, made, self._output, seconds)
         return self._made(made)
 
     def _copies(self) -> bool:

@@ -96,10 +96,20 @@ class Prober:
         blob.content_type; the streams' `url` is not. Safe to repeat and to cancel. Raises Failure
         NOT_MEDIA, TRUNCATED, TOO_LONG or STAGE_TIMEOUT; INTERNAL only when there is no such file.
         """
+        return await self._media_of(path, whole=True)
+
+    async def look(self, path: Path) -> Media:
+        """What the head of a file says that still grows: as `probe`, and nothing of it is checked.
+
+        Raises Failure NOT_MEDIA also where it cannot be told yet.
+        """
+        return await self._media_of(path, whole=False)
+
+    async def _media_of(self, path: Path, *, whole: bool) -> Media:
         async with self._slots:
             try:
                 async with asyncio.timeout(self._settings.probe_timeout.total_seconds()):
-                    answer = await self._ask(path)
+                    answer = await self._ask(path, whole=whole)
             except TimeoutError as error:
                 raise self._overdue() from error
             finally:
@@ -116,14 +126,14 @@ class Prober:
             )
         return media
 
-    async def _ask(self, path: Path) -> dict[str, Any]:
+    async def _ask(self, path: Path, *, whole: bool) -> dict[str, Any]:
         child, self._spare = self._spare, None
         if child is not None and not child.running:
             await child.close()
             child = None
         child = child or await self._launch()
         async with child:
-            await child.send({"path": os.fspath(path)})
+            await child.send({"path": os.fspath(path), "whole": whole})
             try:
                 answer = await child.receive()
             except ChildError as error:

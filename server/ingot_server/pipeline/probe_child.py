@@ -1,6 +1,7 @@
 """The program that opens a file nobody trusts: one process for each file (see `probe.py`).
 
-    request   {"path": ...}
+    request   {"path": ..., "whole": true}; false: a file that still grows, of which only the head
+              is read, and nothing is checked
     answer    {"format": ..., "duration": ..., "streams": [...], ...}: `report` says what is in it
     or        {"reason": "NOT_MEDIA" | "TRUNCATED" | "INTERNAL", "message": ...}
 
@@ -117,7 +118,7 @@ def main() -> None:
     av.logging.set_skip_repeated(False)
     request = json.loads(sys.stdin.buffer.readline())
     try:
-        answer = probe(request["path"], journal)
+        answer = probe(request["path"], journal, whole=request["whole"])
     except Refused as refused:
         answer = {"reason": refused.reason, "message": str(refused)}
     except MemoryError:
@@ -129,7 +130,7 @@ def main() -> None:
     os._exit(0)  # Nothing here is worth the time of taking it down in order.
 
 
-def probe(path: str, journal: Journal) -> dict[str, Any]:
+def probe(path: str, journal: Journal, *, whole: bool) -> dict[str, Any]:
     """Opens the file, reads it to its end, and answers with `report`; raises Refused."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with io.FileIO(descriptor) as file:
@@ -139,7 +140,7 @@ def probe(path: str, journal: Journal) -> dict[str, Any]:
         if resembled := containers.resemblance(head):
             raise Refused("NOT_MEDIA", f"The file is {resembled}, no audio or video.")
         structure = containers.examine(file)
-        if structure.problem:
+        if structure.problem and whole:
             raise cut_off(structure.problem)
         ends_in_zeros = containers.ends_in_zeros(file)
         file.seek(0)
@@ -157,7 +158,10 @@ def probe(path: str, journal: Journal) -> dict[str, Any]:
             what = f"begins like {structure.kind} but" if structure.kind else "is in no format that"
             raise Refused("NOT_MEDIA", f"The file {what} can be read as audio or video.") from error
         with container:
-            reading = check(container, journal, structure.kind, ends_in_zeros=ends_in_zeros)
+            if whole:
+                reading = check(container, journal, structure.kind, ends_in_zeros=ends_in_zeros)
+            else:
+                reading = Reading([Track(stream, 0) for stream in container.streams])
             return report(container, reading, journal, head)
 
 

@@ -236,9 +236,9 @@ class ScratchFile:
         """Ends the file unless it is complete: followers fail with `exc`, or from it."""
         self._progress.fail(exc)
 
-    def follow(self) -> BinaryIO:
+    def follow(self, *, outlives: bool = False) -> BinaryIO:
         """A blocking reader from the first byte on, for a thread; see Follower."""
-        return cast("BinaryIO", Follower(self.path, self._progress))
+        return cast("BinaryIO", Follower(self.path, self._progress, outlives=outlives))
 
     async def _send(self) -> None:
         await self._written()

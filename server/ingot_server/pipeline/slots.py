@@ -15,6 +15,11 @@ class Slots:
         self._count = self._free = max(1, count)
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    @property
+    def free(self) -> int:
+        """Places that somebody who comes now gets without waiting."""
+        return 0 if self._waiting else self._free
+
     @asynccontextmanager
     async def take(self, cost: int) -> AsyncIterator[None]:
         """Waits for `cost` places and holds them; more than there are means all."""

@@ -9,7 +9,8 @@ progress is that of the whole: each part counts the same, and it never goes back
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ingot.v1 import job_pb2, reason_pb2
@@ -41,8 +42,27 @@ async def run_workflow(pipeline: Pipeline, job: Job, lease: Lease) -> None:
     """
     ingest = await lease.add_child(_ingest(job), entry="ingest", order=0)
     assert ingest is not None  # only a list can lead back to its parent
+    async with (
+        pipeline.scratch.folder(job.id, job.attempt) as folder,
+        pipeline.ahead.wished(job.media.id, job.recipes, folder) as wish,
+    ):
+        media = await _ingested(pipeline, ingest, lease)
+        conversions = await _add_conversions(pipeline, media, lease)
+        here = [each.id for each in conversions if wish.holds(media.blob.sha256)]
+        here = here[: pipeline.slots.free + len(wish.tasks)]
+        # Taken up here before the workers of conversions hear of them.
+        running = [asyncio.create_task(pipeline.following.run(each)) for each in here]
+        try:
+            await lease.wait([ingest.id, *(each.id for each in conversions)])
+            await pipeline.playlists.advance(job.id)
+        finally:
+            await _finish(running)
+
+
+async def _ingested(pipeline: Pipeline, ingest: Job, lease: Lease) -> Media:
     try:
-        media = await pipeline.following.result(ingest.id, _mirroring(lease, len(job.recipes)))
+        mirror = _mirroring(lease, len(lease.job.recipes))
+        media = await pipeline.following.result(ingest.id, mirror)
     except Failure as failure:
         failure.final = True  # the ingest has had its own tries
         raise
@@ -50,14 +70,31 @@ async def run_workflow(pipeline: Pipeline, job: Job, lease: Lease) -> None:
         raise Failure(
             reason_pb2.REASON_CANCELLED, f"The ingest {ingest.id} was cancelled.", final=True
         )
-    child_ids = [ingest.id]
-    for order, recipe in enumerate(job.recipes, 1):
-        conversion = await conversion_job(pipeline.catalog, media, recipe, job)
+    return media
+
+
+async def _add_conversions(pipeline: Pipeline, media: Media, lease: Lease) -> list[Job]:
+    children = []
+    for order, recipe in enumerate(lease.job.recipes, 1):
+        conversion = await conversion_job(pipeline.catalog, media, recipe, lease.job)
         child = await lease.add_child(conversion, entry=conversion.media.id, order=order)
         assert child is not None
-        child_ids.append(child.id)
-    await lease.wait(child_ids)
-    await pipeline.playlists.advance(job.id)
+        children.append(child)
+    return children
+
+
+async def _finish(running: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for jobs that run here; stops them when it is itself to stop."""
+    try:
+        if running:
+            await asyncio.wait(running)
+    finally:
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+    for task in running:
+        task.result()
 
 
 async def conversion_job(catalog: Catalog, media: Media, recipe: Recipe, parent: Job) -> Job:

@@ -1,0 +1,167 @@
+"""Conversions that begin while their file still comes down: taken when right, else thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import Settings
+from ingot_server.library.recipes import canonical_recipe
+from ingot_server.pipeline.ahead import LOOK_BYTES, Ahead, Wish
+from ingot_server.pipeline.ffmpeg import Ffmpeg
+from ingot_server.pipeline.making import Made, make
+from ingot_server.pipeline.probe import Prober
+from ingot_server.pipeline.scratch import Scratch, ScratchFile
+from ingot_server.pipeline.slots import Slots
+
+MP3 = canonical_recipe(Recipe(format=Recipe.FORMAT_MP3))
+MEDIA_ID = "media"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Twice as much as is looked at before a conversion begins, its index first."""
+    path = tmp_path_factory.mktemp("sound") / "noise.m4a"
+    subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"),
+            *("-f", "lavfi", "-i", "anoisesrc=duration=60:sample_rate=44100:seed=5"),
+            *("-c:a", "aac", "-b:a", "320k", "-movflags", "+faststart", str(path)),
+        ],
+        check=True,
+    )
+    content = path.read_bytes()
+    assert len(content) > 2 * LOOK_BYTES
+    return content
+
+
+class Desk:
+    def __init__(self, settings: Settings) -> None:
+        self.scratch = Scratch(settings)
+        self.prober = Prober(settings)
+        self.ffmpeg = Ffmpeg(settings)
+        self.slots = Slots(1)
+        self.ahead = Ahead(self.ffmpeg, self.prober, self.slots)
+
+    @asynccontextmanager
+    async def wish(self) -> AsyncIterator[tuple[Wish, ScratchFile]]:
+        async with (
+            self.scratch.folder("workflow", 1) as folder,
+            self.ahead.wished(MEDIA_ID, [MP3], folder) as wish,
+            self.scratch.open("ingest", 1) as file,
+        ):
+            yield wish, file
+
+    async def make(self, path: Path, folder: Path, early: bool) -> Made:
+        media = await self.prober.probe(path)
+        digest = await asyncio.to_thread(_sha256, path)
+        encoded = await self.ahead.encoded(digest, MP3, lambda *_: None) if early else None
+        assert (encoded is not None) == early
+        return await make(
+            MP3, media, path, folder, ffmpeg=self.ffmpeg, prober=self.prober, encoded=encoded
+        )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+async def desk(settings: Settings) -> AsyncIterator[Desk]:
+    desk = Desk(settings)
+    await desk.scratch.start()
+    await desk.prober.start()
+    yield desk
+    await desk.prober.close()
+    await desk.scratch.close()
+
+
+async def begun(wish: Wish) -> None:
+    """Until ffmpeg writes, which it does not before it was fed."""
+    async with asyncio.timeout(30):
+        while not any(path.stat().st_size for path in wish.folder.glob("early-*/*")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_begun_early_is_what_would_be_made_later(
+    desk: Desk, sound: bytes, tmp_path: Path
+) -> None:
+    for name in ("early", "late"):
+        (tmp_path / name).mkdir()
+    async with desk.wish() as (wish, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound[: LOOK_BYTES + LOOK_BYTES // 2])
+        await file.flush()
+        await begun(wish)
+        assert not wish.tasks[next(iter(wish.tasks))].done()
+        await file.write(sound[LOOK_BYTES + LOOK_BYTES // 2 :])
+        await file.complete()
+        early = await desk.make(wish.source, tmp_path / "early", early=True)
+        late = await desk.make(wish.source, tmp_path / "late", early=False)
+    assert early.path.read_bytes() == late.path.read_bytes()
+    assert early.media == late.media
+
+
+async def test_the_source_outlives_its_ingest_and_goes_with_its_workflow(
+    desk: Desk, sound: bytes
+) -> None:
+    async with desk.wish() as (wish, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        file.path.unlink()
+        source = desk.ahead.source(file.sha256)
+        assert source is not None
+        assert source.read_bytes() == sound
+    assert not source.exists()
+    assert desk.ahead.source(file.sha256) is None
+    assert not wish.folder.exists()
+
+
+async def test_other_bytes_take_nothing_that_was_begun(desk: Desk, sound: bytes) -> None:
+    async with desk.wish() as (_, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        assert await desk.ahead.encoded("0" * 64, MP3, lambda *_: None) is None
+
+
+async def test_a_file_that_begins_anew_takes_its_conversion_with_it(
+    desk: Desk, sound: bytes
+) -> None:
+    async with desk.wish() as (wish, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound[:LOOK_BYTES])
+        await file.flush()
+        await begun(wish)
+        await file.restart()
+        await file.write(sound)
+        await file.complete()
+        assert await desk.ahead.encoded(file.sha256, MP3, lambda *_: None) is None
+
+
+async def test_nothing_is_begun_while_the_processor_is_taken(desk: Desk, sound: bytes) -> None:
+    async with desk.slots.take(1), desk.wish() as (_, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        assert await desk.ahead.encoded(file.sha256, MP3, lambda *_: None) is None
+
+
+async def test_who_gives_up_leaves_no_process_and_no_file(desk: Desk, sound: bytes) -> None:
+    async with desk.wish() as (wish, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound[:LOOK_BYTES])
+        await file.flush()
+        await begun(wish)
+    assert all(task.done() for task in wish.tasks.values())
+    assert not wish.folder.exists()
+    assert desk.slots.free == 1
