@@ -213,7 +213,8 @@ def _media(answer: dict[str, Any]) -> Media:
             )
         if found["duration"] is not None:
             stream.duration.FromMicroseconds(found["duration"])
-    for found in answer["chapters"]:
+    # ID3 has them in any order.
+    for found in sorted(answer["chapters"], key=lambda found: (found["start"], found["end"])):
         chapter = Chapter(title=found["title"])
         chapter.start.FromMicroseconds(found["start"])
         chapter.end.FromMicroseconds(found["end"])

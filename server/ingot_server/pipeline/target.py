@@ -147,7 +147,8 @@ def encoded_size(recipe: Recipe, media: Media) -> tuple[int, int]:
     """Width and height of pictures that are encoded for MP4: even, for 4:2:0."""
     width, height = shown_size(video_stream(media))
     if recipe.HasField("max_height") and height > recipe.max_height:
-        width, height = round(width * recipe.max_height / height), recipe.max_height
+        lower = recipe.max_height // 2 * 2
+        return max(2, round(width * lower / height / 2) * 2), lower
     return max(2, width // 2 * 2), max(2, height // 2 * 2)
 
 

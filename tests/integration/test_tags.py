@@ -1,0 +1,192 @@
+"""What a player shows of a result: written by mutagen or ffmpeg, read here by the other of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import mutagen.mp4
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from mutagen.flac import FLAC
+from mutagen.id3 import ID3
+from mutagen.oggopus import OggOpus
+
+from ingot.v1.media_pb2 import Chapter
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import Settings
+from ingot_server.library.recipes import canonical_recipe
+from ingot_server.pipeline.ffmpeg import Ffmpeg
+from ingot_server.pipeline.making import make
+from ingot_server.pipeline.probe import Prober
+from tests.media import media
+
+MP3, M4A, OPUS, FLAC_, MP4 = (
+    Recipe.FORMAT_MP3,
+    Recipe.FORMAT_M4A,
+    Recipe.FORMAT_OPUS,
+    Recipe.FORMAT_FLAC,
+    Recipe.FORMAT_MP4,
+)
+TITLE = "Glocke; „Tag\\Nacht“ = #1\n東京 \U0001f514"
+AT: tuple[Literal["start"], Literal["end"]] = ("start", "end")
+ADDRESS = "https://example.com/watch?v=a&b=c#d"
+TAGS = {
+    "title": TITLE,
+    "artist": "Ingot & Söhne",
+    "album": "Bells",
+    "date": "2026-11-21",
+    "comment": ADDRESS,
+}
+
+
+@pytest.fixture
+async def tools() -> AsyncIterator[tuple[Ffmpeg, Prober]]:
+    settings = Settings()
+    prober = Prober(settings)
+    await prober.start()
+    yield Ffmpeg(settings), prober
+    await prober.close()
+
+
+async def tagged(
+    tools: tuple[Ffmpeg, Prober],
+    directory: Path,
+    recipe: Recipe,
+    *,
+    cover: Path | None = None,
+    title: str = TITLE,
+    own: bool = False,
+) -> Path:
+    """What `recipe` makes of a clip about which everything is known, or only its own tags."""
+    ffmpeg, prober = tools
+    parent = await prober.probe(media("plain.mp4"))
+    if not own:
+        parent.file_tags.clear()
+        parent.title, parent.uploader = title, TAGS["artist"]
+        parent.publish_time.FromDatetime(datetime(2026, 11, 21, 23, 59, tzinfo=UTC))
+        parent.source.page_url = ADDRESS
+        parent.chapters.extend(_chapters())
+    made = await make(
+        canonical_recipe(recipe),
+        parent,
+        media("plain.mp4"),
+        directory,
+        ffmpeg=ffmpeg,
+        prober=prober,
+        cover=cover,
+        album="" if own else TAGS["album"],
+    )
+    return made.path
+
+
+def _chapters() -> list[Chapter]:
+    return [
+        Chapter(title="First; = half", start=Duration(), end=Duration(seconds=1)),
+        Chapter(title="Zweite", start=Duration(seconds=1), end=Duration(seconds=2)),
+    ]
+
+
+def read(path: Path) -> tuple[dict[str, str], list[tuple[str, float, float]]]:
+    """Tags and chapters, times in seconds, rounded; Vorbis comments give chapters no end."""
+    with av.open(str(path)) as container:
+        tags = dict(container.metadata) or dict(container.streams[0].metadata)
+        chapters = []
+        for one in container.chapters():
+            start, end = (round(float(one[at] * Fraction(one["time_base"] or 0)), 1) for at in AT)
+            chapters.append((one["metadata"].get("title", ""), start, end))
+    by_start = sorted(chapters, key=lambda chapter: chapter[1])  # ID3 has them in any order.
+    return {name.lower(): value for name, value in tags.items()}, by_start
+
+
+@pytest.mark.parametrize("form", [MP3, M4A, OPUS, FLAC_, MP4])
+async def test_players_see_what_is_known(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path, form: Recipe.Format.ValueType
+) -> None:
+    path = await tagged(tools, tmp_path, Recipe(format=form))
+    tags, chapters = read(path)
+    assert {name: tags.get(name) for name in TAGS} == TAGS
+    assert chapters == [("First; = half", 0, 1), ("Zweite", 1, 2)]
+
+
+async def test_an_mp3_has_id3_of_version_2_4(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
+    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=media("picture.jpg"))
+    assert path.read_bytes()[:4] == b"ID3\x04"
+    tags = ID3(path)
+    assert tags.version == (2, 4, 0)
+    assert str(tags["TDRC"].text[0]) == TAGS["date"]
+    (cover,) = tags.getall("APIC")
+    assert (cover.mime, cover.type) == ("image/jpeg", 3)
+    assert cover.data == media("picture.jpg").read_bytes()
+    assert tags["CTOC:toc"].child_element_ids == ["chp0", "chp1"]
+    assert b"TAG" not in path.read_bytes()[-128:-125]
+
+
+@pytest.mark.parametrize("picture", ["picture.jpg", "picture.png", "picture.webp"])
+async def test_covers_are_there_as_players_take_them(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path, picture: str
+) -> None:
+    magic = b"\x89PNG" if picture.endswith("png") else b"\xff\xd8\xff"
+    for form in (MP3, M4A, FLAC_):
+        directory = tmp_path / str(form)
+        directory.mkdir()
+        path = await tagged(tools, directory, Recipe(format=form), cover=media(picture))
+        if form == MP3:
+            data = ID3(path).getall("APIC")[0].data
+        elif form == M4A:
+            data = bytes(mutagen.mp4.MP4(path)["covr"][0])
+        else:
+            data = FLAC(path).pictures[0].data
+        assert data.startswith(magic), form
+        with av.open(str(path)) as container:  # A player decodes it as a picture of its own.
+            assert [len(list(container.decode(video=0)))] == [1]
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "missing", "broken"])
+async def test_a_cover_of_no_use_is_left_out(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path, kind: str
+) -> None:
+    cover = tmp_path / "cover"
+    webp = media("picture.webp").read_bytes()
+    contents = {"text": b"<html>", "empty": b"", "broken": webp[:20] + bytes(200)}
+    if kind in contents:
+        cover.write_bytes(contents[kind])
+    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    assert not ID3(path).getall("APIC")
+
+
+async def test_chapters_follow_the_part(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
+    part = {"start": Duration(nanos=500_000_000), "end": Duration(seconds=1, nanos=500_000_000)}
+    for form in (MP3, M4A, MP4):
+        directory = tmp_path / str(form)
+        directory.mkdir()
+        path = await tagged(tools, directory, Recipe(format=form, **part))  # type: ignore[arg-type]
+        assert read(path)[1] == [("First; = half", 0, 0.5), ("Zweite", 0.5, 1)], form
+
+
+async def test_a_plain_file_keeps_its_own_names(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path
+) -> None:
+    path = await tagged(tools, tmp_path, Recipe(format=OPUS), own=True)
+    tags = OggOpus(path)
+    assert (tags["title"], tags["artist"]) == (["Bell of the Day"], ["Ingot"])
+    assert "album" not in tags
+
+
+async def test_endless_texts_are_cut(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
+    for form in (MP3, M4A, OPUS, FLAC_, MP4):
+        directory = tmp_path / str(form)
+        directory.mkdir()
+        path = await tagged(tools, directory, Recipe(format=form), title="t\0" * 100_000)
+        assert 0 < len(read(path)[0]["title"]) <= 4096, form
+
+
+async def test_a_wave_is_nothing_but_sound(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
+    path = await tagged(
+        tools, tmp_path, Recipe(format=Recipe.FORMAT_WAV), cover=media("picture.jpg")
+    )
+    assert "title" not in read(path)[0]

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.library.recipes import canonical_recipe
+from ingot_server.pipeline.commands import (
+    Loudness,
+    convert_arguments,
+    measure_arguments,
+    waveform_arguments,
+    waveform_rate,
+)
+from ingot_server.pipeline.target import (
+    audio_stream,
+    chapters,
+    copies_audio,
+    copies_video,
+    encoded_size,
+    sound,
+    span,
+    tolerance,
+)
+
+OUTPUT = Path("/scratch/made")
+MP3, M4A, OPUS, WAV, MP4 = (
+    Recipe.FORMAT_MP3,
+    Recipe.FORMAT_M4A,
+    Recipe.FORMAT_OPUS,
+    Recipe.FORMAT_WAV,
+    Recipe.FORMAT_MP4,
+)
+
+
+def clip(*, rate: int = 44100, channels: int = 2, format_name: str = "mov,mp4") -> Media:
+    """Ten seconds of H.264 and AAC."""
+    media = Media(format_name=format_name, duration=Duration(seconds=10))
+    media.video.add(
+        index=0,
+        codec="h264",
+        profile="High",
+        pixel_format="yuv420p",
+        width=640,
+        height=360,
+        frame_rate=25,
+    )
+    media.audio.add(index=1, codec="aac", profile="LC", sample_rate_hz=rate, channels=channels)
+    return media
+
+
+def song(*, rate: int = 44100) -> Media:
+    media = clip(rate=rate)
+    del media.video[:]
+    return media
+
+
+def options(arguments: list[str]) -> dict[str, str]:
+    """What follows each option; of several, the last."""
+    return {
+        name: value
+        for name, value in zip(arguments, [*arguments[1:], ""], strict=True)
+        if name.startswith("-")
+    }
+
+
+def convert(recipe: Recipe, media: Media, **more: object) -> list[str]:
+    return convert_arguments(
+        canonical_recipe(recipe),
+        media,
+        "file:/scratch/in",
+        OUTPUT,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_only_files_pipes_and_containers_are_opened() -> None:
+    for recipe in (Recipe(format=MP3), Recipe(format=MP4), Recipe(format=Recipe.FORMAT_PNG)):
+        arguments = convert(recipe, clip())
+        before = arguments[: arguments.index("-i")]
+        assert options(before)["-protocol_whitelist"] == "file,pipe"
+        formats = options(before)["-format_whitelist"].split(",")
+        assert not {"concat", "hls", "dash", "image2", "lavfi", "sdp", "tty"} & set(formats)
+
+
+def test_an_mp3_is_named_in_every_number() -> None:
+    found = options(convert(Recipe(format=MP3), clip()))
+    assert found["-map"] == "0:1"
+    assert (found["-c:a"], found["-b:a"], found["-abr"]) == ("libmp3lame", "192k", "0")
+    assert found["-ar"] == "44100"
+    assert (found["-map_metadata"], found["-map_chapters"]) == ("-1", "-1")
+    variable = options(convert(Recipe(format=MP3, quality=2), clip()))
+    assert variable["-q:a"] == "2"
+    assert "-b:a" not in variable
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rate", "made"),
+    [
+        (Recipe(format=MP3), 44100, 44100),
+        (Recipe(format=MP3), 22050, 32000),
+        (Recipe(format=MP3), 8000, 32000),
+        (Recipe(format=MP3), 96000, 48000),
+        (Recipe(format=MP3, bitrate_kbps=64), 22050, 22050),
+        (Recipe(format=MP3, bitrate_kbps=8), 48000, 24000),
+        (Recipe(format=MP3, quality=4), 11025, 11025),
+        (Recipe(format=M4A), 192000, 96000),
+        (Recipe(format=OPUS), 44100, 48000),
+        (Recipe(format=OPUS), 22050, 24000),
+        (Recipe(format=OPUS, sample_rate_hz=16000), 44100, 16000),
+        (Recipe(format=WAV), 11025, 11025),
+        (Recipe(format=WAV, sample_rate_hz=16000), 48000, 16000),
+    ],
+)
+def test_a_sample_rate_that_is_not_asked_for_is_the_nearest(
+    recipe: Recipe, rate: int, made: int
+) -> None:
+    assert sound(canonical_recipe(recipe), clip(rate=rate)).sample_rate_hz == made
+
+
+def test_more_channels_than_a_format_has_are_mixed() -> None:
+    six, twelve = clip(channels=6), clip(channels=12)
+    assert sound(canonical_recipe(Recipe(format=MP3)), six).layout == "stereo"
+    assert sound(canonical_recipe(Recipe(format=WAV)), six).layout == "5.1"
+    assert sound(canonical_recipe(Recipe(format=WAV)), twelve).layout == "stereo"
+    assert sound(canonical_recipe(Recipe(format=WAV, channels=1)), six).layout == "mono"
+    low = options(convert(Recipe(format=OPUS, bitrate_kbps=510), clip(channels=1)))
+    assert low["-b:a"] == "256k"  # libopus takes no more for one channel.
+
+
+def test_the_audio_to_hear_is_chosen() -> None:
+    plain, best = AudioStream(index=1), AudioStream(index=2, preferred=True)
+    comment = AudioStream(index=3, preferred=True, supplementary=True)
+    for streams, index in (
+        ([plain, best], 2),
+        ([comment, plain], 1),
+        ([comment, plain, best], 2),
+        ([comment], 3),
+        ([plain], 1),
+    ):
+        assert audio_stream(Media(audio=streams)).index == index
+
+
+def test_streams_are_copied_only_when_nothing_asks_for_a_change() -> None:
+    media = clip()
+    for recipe, video, audio in (
+        (Recipe(format=MP4), True, True),
+        (Recipe(format=MP4, max_height=360), True, True),
+        (Recipe(format=MP4, end=Duration(seconds=5)), True, True),
+        (Recipe(format=MP4, max_height=240), False, True),
+        (Recipe(format=MP4, quality=20), False, True),
+        (Recipe(format=MP4, start=Duration(seconds=1)), False, False),
+        (Recipe(format=MP4, channels=2), True, False),
+        (Recipe(format=MP4, sample_rate_hz=44100), True, False),
+        (Recipe(format=MP4, normalize_loudness=True), True, False),
+    ):
+        made = canonical_recipe(recipe)
+        assert (copies_video(made, media), copies_audio(made, media)) == (video, audio), recipe
+        found = options(convert(recipe, media))
+        assert found["-c:v"] == ("copy" if video else "libx264")
+        assert found["-c:a"] == ("copy" if audio else "aac")
+        assert found["-movflags"] == "+faststart"
+    assert options(convert(Recipe(format=MP4), media, encode=True))["-c:v"] == "libx264"
+
+
+@pytest.mark.parametrize(
+    "video",
+    [
+        VideoStream(codec="hevc", pixel_format="yuv420p"),
+        VideoStream(codec="h264", profile="High 10", pixel_format="yuv420p10le"),
+        VideoStream(codec="h264", profile="High 4:2:2", pixel_format="yuv422p"),
+    ],
+)
+def test_what_no_browser_decodes_is_encoded(video: VideoStream) -> None:
+    media = clip()
+    media.video[0].MergeFrom(video)
+    found = options(convert(Recipe(format=MP4), media))
+    assert (found["-c:v"], found["-pix_fmt"]) == ("libx264", "yuv420p")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "rotation", "most", "size"),
+    [
+        (640, 360, 0, 0, (640, 360)),
+        (321, 241, 0, 0, (320, 240)),
+        (640, 360, 0, 180, (320, 180)),
+        (640, 360, 0, 181, (320, 180)),
+        (640, 360, 0, 720, (640, 360)),
+        (640, 360, 90, 320, (180, 320)),
+        (640, 360, 90, 400, (224, 400)),
+        (640, 360, 180, 180, (320, 180)),
+        (1, 1, 0, 0, (2, 2)),
+        (10, 4000, 0, 16, (2, 16)),
+    ],
+)
+def test_pictures_are_even_and_no_higher_than_asked_as_they_are_shown(
+    width: int, height: int, rotation: int, most: int, size: tuple[int, int]
+) -> None:
+    media = clip()
+    media.video[0].width, media.video[0].height = width, height
+    media.video[0].rotation = rotation
+    recipe = Recipe(format=MP4)
+    if most:
+        recipe.max_height = most
+    assert encoded_size(canonical_recipe(recipe), media) == size
+
+
+def test_a_part_is_sought_and_measured() -> None:
+    recipe = Recipe(format=MP3, start=Duration(seconds=2), end=Duration(seconds=5))
+    arguments = convert(recipe, clip())
+    assert options(arguments[: arguments.index("-i")])["-ss"] == "2.000000"
+    assert options(arguments)["-t"] == "3.000000"
+    assert (span(recipe, clip()).length, tolerance(recipe, clip())) == (3, 0.05)
+    beyond = Recipe(format=MP3, start=Duration(seconds=2), end=Duration(seconds=50))
+    assert span(beyond, clip()).length == 8
+
+
+def test_what_has_no_index_is_decoded_from_before_the_start() -> None:
+    media = clip(format_name="mpegts")
+    media.duration.seconds = 60
+    arguments = convert(Recipe(format=MP3, start=Duration(seconds=40)), media)
+    assert options(arguments[: arguments.index("-i")])["-ss"] == "25.000000"
+    assert options(arguments[arguments.index("-i") :])["-ss"] == "15.000000"
+    assert "apad=whole_dur=35.000000" in options(arguments)["-af"]
+    arguments = convert(Recipe(format=MP3, start=Duration(seconds=4)), media)
+    assert "-ss" not in arguments[: arguments.index("-i")]
+
+
+def test_sound_of_a_video_lasts_as_long_as_the_video() -> None:
+    assert "apad=whole_dur=10.000000" in options(convert(Recipe(format=MP3), clip()))["-af"]
+    alone = convert(Recipe(format=MP3), song())
+    assert "apad" not in options(alone)["-af"]
+    assert "-t" not in alone
+
+
+def test_loudness_is_measured_and_then_brought_to_the_target() -> None:
+    recipe = canonical_recipe(Recipe(format=MP3, normalize_loudness=True))
+    measuring = options(measure_arguments(recipe, song(), "file:/scratch/in"))
+    assert measuring["-af"].endswith("loudnorm=I=-16:TP=-1.5:print_format=json")
+    levels = Loudness(-23.5, -4.0, 12.25, -33.9, 0.1)
+    filters = options(convert(recipe, song(), loudness=levels))["-af"]
+    assert "measured_I=-23.50" in filters
+    assert "LRA=12.25" in filters
+    assert "linear=true" in filters
+
+
+def test_a_waveform_has_whole_samples_in_every_point() -> None:
+    for rate, points, made in ((44100, 20, 44100), (44100, 1000, 44000), (96000, 7, 47999)):
+        recipe = Recipe(format=Recipe.FORMAT_WAVEFORM, points_per_second=points)
+        found = waveform_rate(recipe, song(rate=rate))
+        assert (found, found % points) == (made, 0)
+        arguments = waveform_arguments(recipe, song(rate=rate), "file:/scratch/in")
+        assert options(arguments)["-ar"] == str(made)
+
+
+def test_chapters_are_cut_to_the_part() -> None:
+    media = clip()
+    for title, start, end in (("a", 0, 3), ("b", 3, 6), ("c", 6, 10)):
+        media.chapters.append(
+            Chapter(title=title, start=Duration(seconds=start), end=Duration(seconds=end))
+        )
+    recipe = Recipe(format=MP3, start=Duration(seconds=4), end=Duration(seconds=8))
+    assert [(one.title, one.start.seconds, one.end.seconds) for one in chapters(recipe, media)] == [
+        ("b", 0, 2),
+        ("c", 2, 4),
+    ]
