@@ -327,7 +327,7 @@ async def test_no_damage_makes_the_child_raise_or_crash(tmp_path: Path) -> None:
         "import pathlib, sys\n"
         "from ingot_server.pipeline.probe_child import Journal, Refused, probe\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-        "    try: assert probe(str(path), Journal())['duration'] > 0\n"
+        "    try: assert probe(str(path), Journal(), whole=True)['duration'] > 0\n"
         "    except Refused as refused: assert refused.reason in ('NOT_MEDIA', 'TRUNCATED')\n"
         "    except MemoryError: pass  # As main() does: NOT_MEDIA.\n"
     )
