@@ -50,6 +50,7 @@ _LOOKS: Final = 8
 _REPORT_SECONDS: Final = "0.25"
 _MESSAGE_CHARACTERS: Final = 300
 _PREFIX: Final = re.compile(r"^(\[[^\]]*\] )+")
+_EMPTY_WORDS: Final = ("Conversion failed", "Terminating thread", "Nothing was written")
 _FULL: Final = ("No space left on device", "Disk quota exceeded")
 _MEMORY: Final = (
     *("Cannot allocate memory", "Out of memory", "bad_alloc", "malloc", "pthread_create"),
@@ -307,7 +308,7 @@ def _last_words(log: str) -> str:
     lines = [
         re.sub(r"(file:)?/\S*/", "", _PREFIX.sub("", line)).strip(" .:")
         for line in log.splitlines()
-        if line.strip() and "Conversion failed" not in line
+        if line.strip() and not any(words in line for words in _EMPTY_WORDS)
     ]
     told = list(dict.fromkeys([*lines[:1], *lines[-1:]]))
     return "; ".join(told)[:_MESSAGE_CHARACTERS] or "it does not say why"
