@@ -24,6 +24,7 @@ from ingot_server.library.identity import media_id
 from ingot_server.library.outgoing import StoredBlob
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import (
+    check_announced,
     check_duration,
     check_selection,
     check_stored,
@@ -166,6 +167,7 @@ async def _bring(
 ) -> Ingested:
     """Fetches, probes, stores and commits what was resolved."""
     job, lease = work.job, work.lease
+    check_announced(found, pipeline.settings)
     meter = Meter()
     async with reporting(lease, meter), Placement(pipeline.blobs) as placement:
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
