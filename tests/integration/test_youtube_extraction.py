@@ -126,7 +126,7 @@ from yt_dlp.extractor.youtube.pot.provider import (
 @register_provider
 class TestPTP(PoTokenProvider):
     PROVIDER_VERSION = "1.0"
-    _SUPPORTED_CLIENTS = ("WEB",)
+    _SUPPORTED_CLIENTS = None
     _SUPPORTED_CONTEXTS = None
     _SUPPORTED_EXTERNAL_REQUEST_FEATURES = (ExternalRequestFeature.PROXY_SCHEME_HTTP,)
 
