@@ -63,6 +63,11 @@ class IngestService(Uploading, Service):
         self._settings = settings
         self._admitting: set[asyncio.Task[Job]] = set()
 
+    async def close(self) -> None:
+        """Waits for the jobs that are being made, also for callers who hung up."""
+        if self._admitting:
+            await asyncio.wait(self._admitting)
+
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
         named = named_media(
             resolve(
