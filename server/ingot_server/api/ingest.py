@@ -26,6 +26,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
+from ingot_server.library.side_files import lacking
 from ingot_server.library.uploads import Uploads
 from ingot_server.sources.source import Way
 
@@ -100,7 +101,9 @@ class IngestService(Uploading, Service):
             stored = stored if await check_adoptable(named, stored, self._blobs) else None
             is_fresh = stored is not None
         else:
-            is_fresh = stored is not None and not (mutable and _older(age(stored), request))
+            is_fresh = stored is not None and not (
+                (mutable and _older(age(stored), request)) or lacking(stored, request.options)
+            )
         if stored is not None and is_fresh:
             job = await self._end_cached(job, stored, request)
         elif is_object:

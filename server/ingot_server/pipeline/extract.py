@@ -9,7 +9,6 @@ resolve -> a list? its entries become jobs
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
-from ingot.v1.media_pb2 import Media, SideFile
+from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.jobs.care import COOKIES_MAY_HELP
 from ingot_server.library.identity import media_id
 from ingot_server.library.outgoing import StoredBlob
+from ingot_server.library.side_files import sought
+from ingot_server.pipeline.beside import put_side_files
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import (
     check_announced,
@@ -216,23 +217,8 @@ async def _store(
     )
     check_stored(StoredBlob(placed.size_bytes, ""), downloaded)
     describe(media, job, identity, downloaded, blob_url=pipeline.blobs.url(placed.key))
-    for number, side in enumerate(fetched.side_files, 1):
-        suffix = extension(side.path.name)
-        kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
-        placed = await placement.put(
-            side.path, f"{stem}.{number}{suffix}", content_type=kind or "application/octet-stream"
-        )
-        media.side_files.append(
-            SideFile(
-                kind=side.kind,
-                url=pipeline.blobs.url(placed.key),
-                content_type=kind,
-                size_bytes=placed.size_bytes,
-                language=side.language,
-                automatic=side.automatic,
-                sha256=placed.sha256,
-            )
-        )
+    media.side_files.extend(await put_side_files(pipeline, placement, stem, fetched.side_files))
+    media.sought.extend(sought(job.options))
 
 
 def _extraction(found: Resolved) -> Callable[[Job], None]:

@@ -95,6 +95,7 @@ class Media(_message.Message):
     FILE_TAGS_FIELD_NUMBER: _builtins.int
     SIDE_FILES_FIELD_NUMBER: _builtins.int
     EXTRACTION_FIELD_NUMBER: _builtins.int
+    SOUGHT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, no padding) of SHA-256 over the source key and the
     selection. The same media has the same id on every installation.
@@ -177,6 +178,12 @@ class Media(_message.Message):
     def extraction(self) -> Global___Extraction:
         """How the source's media was taken. Unset for plain files."""
 
+    @_builtins.property
+    def sought(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Side files that the source was asked for, whether or not it had them: `thumbnail`, a language such
+        as `pt-br`, or `pt-br automatic`.
+        """
+
     def __init__(
         self,
         *,
@@ -204,10 +211,11 @@ class Media(_message.Message):
         file_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         side_files: _abc.Iterable[Global___SideFile] | None = ...,
         extraction: Global___Extraction | None = ...,
+        sought: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "freshness", b"freshness", "publish_time", b"publish_time", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "selection", b"selection", "side_files", b"side_files", "sought", b"sought", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
