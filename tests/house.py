@@ -105,7 +105,7 @@ class House:
     def assert_idle(self) -> None:
         """No file of a job in scratch, and no process but the one that waits for the next job."""
         files = [path for path in self.settings.scratch_dir.rglob("*") if path.is_file()]
-        assert {path.name for path in files} <= {"lock", "sweep.lock"}
+        assert {path.name for path in files} <= {"lock", "sweep.lock", "authorities.pem"}
         commands = [_command_line(pid) for pid in descendants(os.getpid())]
         assert not [command for command in commands if b"ffmpeg" in command]
         assert sum(b"extractor_child.py" in command for command in commands) <= 1
