@@ -9,6 +9,7 @@ resolve -> a list? its entries become jobs
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.jobs.care import COOKIES_MAY_HELP
 from ingot_server.library.identity import media_id
@@ -34,9 +36,9 @@ from ingot_server.pipeline.describe import (
     extension,
 )
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extraction import Entries, Fetched, Resolved
+from ingot_server.pipeline.extraction import Entries, Resolved
 from ingot_server.pipeline.extraction_session import Session
-from ingot_server.pipeline.placement import Placement
+from ingot_server.pipeline.placement import Placed, Placement
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.work import Elsewhere, Ingested, Outcome, Renamed, Work
 from ingot_server.sources import pick
@@ -178,12 +180,21 @@ async def _bring(
         files.mkdir()
         fetched = await session.fetch(files, _progress(pipeline, meter))
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-        media = await pipeline.prober.probe(fetched.path)
-        check_selection(media, job.selection)
-        if not found.is_live:
-            check_duration(media, found.duration_seconds)
-        await lease.update(entering(job_pb2.JOB_STAGE_STORING))
-        await _store(pipeline, work, identity, media, fetched, placement)
+        stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
+        storing = asyncio.create_task(_put(placement, fetched.path, stem))
+        try:
+            media = await pipeline.prober.probe(fetched.path)
+            check_selection(media, job.selection)
+            if not found.is_live:
+                check_duration(media, found.duration_seconds)
+            await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+            placed = await storing
+        finally:
+            await end(storing)
+        _describe(pipeline, work, identity, media, placed)
+        side_files = await put_side_files(pipeline, placement, stem, fetched.side_files)
+        media.side_files.extend(side_files)
+        media.sought.extend(sought(job.options))
         describe_extracted(media, found)
         if not work.mutable:
             media.ClearField("freshness")
@@ -192,33 +203,28 @@ async def _bring(
         return winner, False
 
 
-async def _store(
-    pipeline: Pipeline,
-    work: Work,
-    identity: Identity,
-    media: Media,
-    fetched: Fetched,
-    placement: Placement,
+async def _put(placement: Placement, path: Path, stem: str) -> Placed:
+    """The file on its way into the bucket while it is probed."""
+    suffix = extension(path.name)
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return await placement.put(path, stem + suffix, content_type=kind)
+
+
+def _describe(
+    pipeline: Pipeline, work: Work, identity: Identity, media: Media, placed: Placed
 ) -> None:
-    """Puts the file and its side files into the bucket, and their addresses into the media."""
-    job = work.job
-    stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
-    suffix = extension(fetched.path.name)
-    content_type = media.blob.content_type or "application/octet-stream"
-    placed = await placement.put(fetched.path, stem + suffix, content_type=content_type)
+    """Fills a probed media with its identity, its origin and its blob, which is whole."""
     downloaded = Downloaded(
         final_url=identity.url,
         filename="",
-        content_type=content_type,
+        content_type=media.blob.content_type,
         size_bytes=placed.file_bytes,
         sha256=placed.sha256,
         http_etag="",
         http_last_modified="",
     )
     check_stored(StoredBlob(placed.size_bytes, ""), downloaded)
-    describe(media, job, identity, downloaded, blob_url=pipeline.blobs.url(placed.key))
-    media.side_files.extend(await put_side_files(pipeline, placement, stem, fetched.side_files))
-    media.sought.extend(sought(job.options))
+    describe(media, work.job, identity, downloaded, blob_url=pipeline.blobs.url(placed.key))
 
 
 def _extraction(found: Resolved) -> Callable[[Job], None]:
