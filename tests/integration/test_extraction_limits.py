@@ -25,6 +25,8 @@ from tests.lectures import serve_lecture
 from tests.manifests import packed, serve_manifest
 from tests.origin import Origin, Page, running_origin
 
+pytestmark = pytest.mark.sites
+
 PATIENCE = 60.0
 HLS = "application/vnd.apple.mpegurl"
 

@@ -46,7 +46,7 @@ from ingot_server.worker import Worker
 from tests.origin import Origin, Page, running_origin
 
 # Every trial starts yt-dlp several times, a second of processor time each.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.sites]
 
 OTHER = "2026.7.4"
 BEST = Selection(mode=Selection.MODE_BEST)

@@ -37,6 +37,8 @@ from ingot_server.sources import pick
 from tests.telegram import FILE_ID, TOKEN, BotApi, company_proxy, found, refused, serving
 from tests.tls import server_context
 
+pytestmark = pytest.mark.sites
+
 CLIP = random.Random(11).randbytes(700_001)
 FILE_URL = f"telegram://video/{FILE_ID}"
 PRIVATE_URL = "https://t.me/c/1234567890/42"

@@ -23,6 +23,8 @@ from tests.lectures import serve_lecture, serve_page
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 
+pytestmark = pytest.mark.sites
+
 # Every object that an ingest may make, and every name in scratch.
 KEY = re.compile(
     r"media/[a-z2-7]{52}/(?:media\.json|[a-z0-9]+-\d+(?:\.\d+)?(?:\.[a-z0-9]{1,8})?)"

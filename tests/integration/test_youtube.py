@@ -22,6 +22,8 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from tests.youtube import PRIVATE, Video, YouTube
 
+pytestmark = pytest.mark.sites
+
 ID = "dQw4-9Wg_cQ"
 OTHER = "abcdefghij_"
 WATCH = f"https://www.youtube.com/watch?v={ID}"

@@ -23,6 +23,8 @@ from ingot_server.pipeline.extractor import Extractor
 from ingot_server.sources import pick
 from tests.youtube import REFUSALS, Video, YouTube
 
+pytestmark = pytest.mark.sites
+
 ID = "dQw4-9Wg_cQ"
 
 

@@ -15,6 +15,8 @@ from ingot_server.config import Settings
 from tests.house import open_house, why
 from tests.youtube import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video, YouTube
 
+pytestmark = pytest.mark.sites
+
 ID = "dQw4-9Wg_cQ"
 KEY = f"youtube:{ID}"
 COOKIE = "INGOT_MEMBER"

@@ -159,7 +159,12 @@ class Pipeline:
         try:
             return await extract(self, work, manifest=isinstance(page, ManifestAnswer))
         except Failure as failure:
-            if failure.reason not in _NO_MEDIA:
+            # The manifest is there: what it names and nobody has is no media that was removed.
+            is_hollow = (
+                isinstance(page, ManifestAnswer)
+                and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
+            )
+            if failure.reason not in _NO_MEDIA and not is_hollow:
                 raise
             if page.reason != reason_pb2.REASON_NOT_MEDIA:
                 raise page from failure
