@@ -4,7 +4,10 @@ import asyncio
 import importlib
 import sys
 
-NAMES = ("get_media", "ingest_throughput", "worker_memory", "ingest_latency", "start_up")
+NAMES = (
+    *("get_media", "ingest_throughput", "worker_memory", "ingest_latency", "start_up"),
+    *("hls", "extraction_overhead"),
+)
 
 for name in sys.argv[1:] or NAMES:
     if name not in NAMES:

@@ -35,3 +35,16 @@ async def _ffmpeg(*arguments: str) -> None:
     )
     if await process.wait() != 0:
         raise RuntimeError("ffmpeg failed")
+
+
+async def segments(folder: Path, count: int, size_bytes: int) -> Path:
+    """A directory with `list.m3u8`, HLS of `count` segments of a second and about `size_bytes`."""
+    path = await clip(folder, size_bytes)
+    target = folder / "hls"
+    target.mkdir()
+    await _ffmpeg(
+        "-stream_loop", str(count - 1), "-i", str(path), "-c", "copy", "-f", "hls",
+        "-hls_time", "1", "-hls_list_size", "0", "-hls_playlist_type", "vod",
+        str(target / "list.m3u8"),
+    )  # fmt: skip
+    return target

@@ -90,7 +90,10 @@ async def rate(address: str, request: GetMediaRequest) -> float:
 @asynccontextmanager
 async def echo(message: Path) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.get_media", str(message), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "bench.get_media", str(message)),
+        stdout=asyncio.subprocess.PIPE,
+        # As `up` starts its children: Linux deals the processor out by session (sched(7)).
+        start_new_session=True,
     )
     assert process.stdout is not None
     try:

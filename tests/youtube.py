@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -24,6 +25,8 @@ from ingot_server.config import Settings
 from tests.tls import server_context
 
 MEDIA_HOST = "r1---sn-standin.googlevideo.com"
+N = "nSigChallenge0123"
+SIGNATURE = "AOq0QJ8wRQIhAbcdefghijklmnopqrstuvwxyz0123456789"
 _CHUNK = 1 << 16
 
 
@@ -38,6 +41,9 @@ class Video:
     exists: bool = True  # whether it has a thumbnail
     player_status: int = 200  # of the player API, and of the watch page
     gate: asyncio.Event | None = None  # the media waits for it
+    opens_for: str = ""  # name of a cookie: who sends it may have the video
+    scrambled: bool = False  # its address has to be solved by the player's script, see PLAYER
+    po_token: str = ""  # its address is given to who has this token alone
 
 
 def error_screen(reason: str, subreason: str = "") -> dict[str, Any]:
@@ -120,12 +126,62 @@ UPCOMING = {
 }
 
 
+REFUSALS: dict[str, tuple[Video, str]] = {
+    "private": (Video(playability=PRIVATE), "PRIVATE"),
+    "members only": (Video(playability=MEMBERS_ONLY), "MEMBERS_ONLY"),
+    "age restricted": (Video(playability=AGE_RESTRICTED), "AGE_RESTRICTED"),
+    "geo blocked": (Video(playability=GEO_BLOCKED), "GEO_BLOCKED"),
+    "removed": (Video(playability=REMOVED), "MEDIA_DOES_NOT_EXIST"),
+    "terminated": (Video(playability=TERMINATED), "MEDIA_DOES_NOT_EXIST"),
+    "bot check": (Video(playability=BOT_CHECK), "BOT_CHECK"),
+    "rate limit": (Video(player_status=429), "RATE_LIMITED"),
+    "session limited": (Video(playability=SESSION_LIMITED), "RATE_LIMITED"),
+    "server error": (Video(player_status=503), "SOURCE_FAILED"),
+    "live": (Video(b"x", details={"isLive": True, "isLiveContent": True}), "LIVE_STREAM"),
+    "upcoming": (
+        Video(playability=UPCOMING, details={"isUpcoming": True, "isLiveContent": True}),
+        "UPCOMING",
+    ),
+}
+"""What the site says, and the name of the reason that it stands for."""
+
+PLAYER_URL = "/s/player/0a1b2c3d/player_ias.vflset/en_US/base.js"
+PLAYER = """\
+var _yt_player = {};
+(function (g) {
+  "use strict";
+  var settings = {signatureTimestamp: 20000};
+  var Address = function () { this.fields = {}; };
+  Address.prototype.set = function (name, value) { this.fields[name] = value; };
+  Address.prototype.get = function (name) { return this.fields[name]; };
+  Address.prototype.clone = function () { return this; };
+  Address.prototype.solve = function () {
+    if (this.fields.n) this.fields.n = this.fields.n.split("").reverse().join("");
+  };
+  var make = function (base, name, signature) {
+    var address = new Address();
+    address.set("alr", "yes");
+    if (signature) {
+      var solved = decodeURIComponent(signature).split("").reverse().join("");
+      address.set(name, encodeURIComponent(solved));
+    }
+    return address;
+  };
+}(_yt_player));
+"""
+"""A script as the site's player is one: both of its challenges are solved by turning them round.
+
+What yt-dlp looks for in it is all that it has in common with the real one.
+"""
+
+
 class YouTube:
     """Serves `videos` by their ids; `log` has every request as `METHOD host/path`."""
 
     def __init__(self) -> None:
         self.videos: dict[str, Video] = {}
         self.log: list[str] = []
+        self.cookies_of: list[str] = []  # the cookies of each request in `log`
         self.silent = False  # the proxy takes connections and says nothing
         self.proxy_url = ""
         self.ca_file = ""
@@ -170,20 +226,30 @@ class YouTube:
         app.router.add_post("/youtubei/v1/next", self._next)
         app.router.add_post("/youtubei/v1/player", self._player)
         app.router.add_get("/vi/{id}/{name}", self._thumbnail)
+        app.router.add_get(PLAYER_URL, self._script)
         app.router.add_get("/videoplayback", self._media)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         return app
 
     def _video(self, request: web.Request, video_id: str) -> Video | None:
         self.log.append(f"{request.method} {request.host}{request.path_qs}")
+        self.cookies_of.append(request.headers.get("Cookie", ""))
         return self.videos.get(video_id)
 
     async def _watch(self, request: web.Request) -> web.Response:
         video = self._video(request, request.query.get("v", ""))
         if video is not None and video.player_status != 200:
             return web.Response(status=video.player_status)
-        page = "<!DOCTYPE html><html><head><title>YouTube</title></head><body></body></html>"
+        found = {"VISITOR_DATA": "CgtzdGFuZC1pbi1pZA%3D%3D"}
+        if video and (video.scrambled or video.po_token):
+            found["PLAYER_JS_URL"] = PLAYER_URL
+        settings = json.dumps(found)
+        page = f"<!DOCTYPE html><html><body><script>ytcfg.set({settings});</script></body></html>"
         return web.Response(text=page, content_type="text/html")
+
+    async def _script(self, request: web.Request) -> web.Response:
+        self._video(request, "")
+        return web.Response(text=PLAYER, content_type="text/javascript")
 
     async def _embed(self, request: web.Request) -> web.Response:
         """The page of a player elsewhere, which age-restricted videos are tried through."""
@@ -201,7 +267,9 @@ class YouTube:
         return web.json_response({"contents": {"twoColumnWatchNextResults": columns}})
 
     async def _player(self, request: web.Request) -> web.Response:
-        video_id = (await request.json()).get("videoId", "")
+        asked = await request.json()
+        video_id = asked.get("videoId", "")
+        browser = asked["context"]["client"]["clientName"] == "WEB"
         video = self._video(request, video_id)
         if video is None:
             return web.json_response({"playabilityStatus": REMOVED})
@@ -219,8 +287,11 @@ class YouTube:
             "isLiveContent": False,
             **video.details,
         }
+        playability = dict(video.playability)
+        if video.opens_for and video.opens_for in request.cookies:
+            playability = {"status": "OK"}
         answer: dict[str, Any] = {
-            "playabilityStatus": dict(video.playability),
+            "playabilityStatus": playability,
             "videoDetails": details,
             "microformat": {
                 "playerMicroformatRenderer": {
@@ -229,17 +300,26 @@ class YouTube:
                 }
             },
         }
-        if video.playability["status"] == "OK":
+        # What takes a token comes for browsers alone.
+        if playability["status"] == "OK" and (browser or not video.po_token):
             answer["streamingData"] = self._streaming(video_id, video)
         return web.json_response(answer)
 
     def _streaming(self, video_id: str, video: Video) -> dict[str, Any]:
+        # Of the old formats this one alone comes without a token.
+        itag = 22 if video.po_token else 18
+        url = f"https://{MEDIA_HOST}/videoplayback?id={video_id}&itag={itag}"
+        where = {"url": url}
+        if video.scrambled:
+            where = {
+                "signatureCipher": urlencode({"s": SIGNATURE, "sp": "sig", "url": f"{url}&n={N}"})
+            }
         return {
             "expiresInSeconds": "21540",
             "formats": [
                 {
-                    "itag": 18,
-                    "url": f"https://{MEDIA_HOST}/videoplayback?id={video_id}&itag=18",
+                    "itag": itag,
+                    **where,
                     "mimeType": 'video/mp4; codecs="avc1.42001E, mp4a.40.2"',
                     "bitrate": 100_000,
                     "width": 160,
@@ -264,7 +344,7 @@ class YouTube:
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         video = self._video(request, request.query.get("id", ""))
-        if video is None:
+        if video is None or not _solved(video, request.query):
             return web.Response(status=403)
         if video.gate is not None:
             await video.gate.wait()
@@ -301,6 +381,13 @@ class YouTube:
                 await _relay((reader, writer), site)
             finally:
                 writer.close()
+
+
+def _solved(video: Video, query: Mapping[str, str]) -> bool:
+    if video.po_token and query.get("pot") != video.po_token:
+        return False
+    given = query.get("n"), query.get("sig")
+    return not video.scrambled or given == (N[::-1], SIGNATURE[::-1])
 
 
 Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -62,8 +62,10 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(queue.close)
         existence = Existence(catalog, connections, sources, settings)
         stack.push_async_callback(existence.close)
+        ingest = IngestService(catalog, records, queue, blobs, settings, existence=existence)
+        stack.push_async_callback(ingest.close)
         services = (
-            IngestService(catalog, records, queue, blobs, settings, existence=existence),
+            ingest,
             MediaService(catalog, blobs),
             JobService(records, feed, settings),
             SourceService(SourceCare(connections, sources, settings), sources, settings),

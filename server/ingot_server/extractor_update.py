@@ -251,13 +251,24 @@ def _is_missing(requirement: Requirement) -> bool:
 
 async def _uv(place: Path, arguments: Sequence[str], settings: Settings) -> None:
     """Runs `uv pip install` into `place`. Raises ExtractorError with what it says."""
+    environment = _environment(settings)
+    # A user without a home has no cache, and hardly anything would be found in it.
+    cache = () if "UV_CACHE_DIR" in environment else ("--no-cache",)
     process = await asyncio.create_subprocess_exec(
         *(_program(), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"),
-        *("--compile-bytecode", "--python", sys.executable, "--target", str(place), *arguments),
+        *(
+            *cache,
+            "--compile-bytecode",
+            "--python",
+            sys.executable,
+            "--target",
+            str(place),
+            *arguments,
+        ),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env=_environment(settings),
+        env=environment,
     )
     try:
         async with asyncio.timeout(_INSTALL_SECONDS):

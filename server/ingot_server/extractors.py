@@ -49,6 +49,10 @@ class ExtractorError(Exception):
     """What was asked for cannot be done; says why, and what helps."""
 
 
+class Locked(ExtractorError):
+    """Another process, here or on another machine, is at it now."""
+
+
 @dataclass(frozen=True, slots=True)
 class InUse:
     """Each version is RELEASED or the name of a directory."""
@@ -127,7 +131,7 @@ class Versions:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps others from changing anything. Raises ExtractorError when another does."""
+        """Keeps others from changing anything. Raises Locked when another does."""
         with _flock(self._writable() / "lock") as lock:
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -137,7 +141,7 @@ class Versions:
     def checking(self, interval: timedelta) -> Iterator[bool]:
         """Whether it is our turn to check: no check has begun for `interval`, on any machine.
 
-        Raises ExtractorError while another checks.
+        Raises Locked while another checks.
         """
         with _flock(self._writable() / "checked") as lock:
             due = os.fstat(lock).st_mtime + interval.total_seconds() <= time.time()
@@ -270,7 +274,7 @@ def _flock(path: Path) -> Iterator[int]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
-            raise ExtractorError(f"{path} is locked by {holder}. Try again later.") from error
+            raise Locked(f"{path} is locked by {holder}. Try again later.") from error
         yield lock
     finally:
         os.close(lock)

@@ -37,6 +37,8 @@ _PERIODS: Final = {
     "d": timedelta(days=1),
 }
 _LARGEST: Final = 1_000_000
+# Without it Python's cookie jars, and so yt-dlp, take no file.
+_COOKIES_HEAD: Final = re.compile(r"#( Netscape)? HTTP Cookie File")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,11 @@ def _cookies(at: str, value: object, folder: Path) -> Path | None:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"{at} names a file that cannot be read: {path}.") from error
+    if not lines or not _COOKIES_HEAD.match(lines[0]):
+        raise SettingError(
+            f"{at} names a file that is not in Netscape's format: {path} does not begin with the "
+            "line `# Netscape HTTP Cookie File`."
+        )
     for number, line in enumerate(lines, 1):
         # `#HttpOnly_` begins a cookie, any other `#` a comment.
         cookie = line.removeprefix("#HttpOnly_")

@@ -147,11 +147,14 @@ class Worker:
         self._running.add(task)
         try:
             await task
-            await self._playlists.ended(job_id)
         finally:
             self._running.discard(task)
 
     async def _run(self, job_id: str) -> None:
+        await self._attempt(job_id)
+        await self._playlists.ended(job_id)
+
+    async def _attempt(self, job_id: str) -> None:
         claimed = await self._records.claim(job_id)
         if claimed is None:
             return

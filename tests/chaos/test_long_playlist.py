@@ -13,6 +13,7 @@ from tests.integration.test_real_lists import serve_feed
 __all__ = ["ingot", "settings", "stack"]
 
 
+@pytest.mark.sites
 @pytest.mark.timeout(400)
 async def test_five_hundred_entries_of_which_three_are_bad(ingot: Installation) -> None:
     good = ingot.entries(497)

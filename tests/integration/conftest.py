@@ -21,6 +21,22 @@ from ingot_server.library.blobs import Blobs
 from tests.servers import STACKS, ServerMissing, Stores, stores
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what says nothing new on a second pair of stores."""
+    repeated = [
+        item
+        for item in items
+        if item.get_closest_marker("sites")
+        and isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("stack", STACKS[0]) != STACKS[0]
+    ]
+    if repeated:
+        config.hook.pytest_deselected(items=repeated)
+        kept = set(map(id, repeated))
+        items[:] = [item for item in items if id(item) not in kept]
+
+
 @pytest.fixture(scope="session", params=STACKS)
 def stack(request: pytest.FixtureRequest) -> Iterator[Stores]:
     """A running Redis and S3, shared by all tests."""

@@ -20,6 +20,8 @@ from tests.house import House, open_house, why
 from tests.integration.test_sources_api import listed
 from tests.youtube import Video, YouTube
 
+pytestmark = pytest.mark.sites
+
 WATCH = "https://www.youtube.com/watch?v="
 IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")
 SHORT, LONG = "500ms", "1h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,3 +117,23 @@ async def test_what_the_child_starts_counts_for_its_memory(
         await resolved(limited, tmp_path, DENO.format(code=code), origin.url("/trial"))
     assert caught.value.reason == reason_pb2.REASON_EXTRACTOR_CRASHED
     assert "INGOT_EXTRACTOR_MEMORY" in caught.value.message
+
+
+async def test_what_an_upstream_proxy_refuses_is_no_forbidden_address(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    async with server:
+        with pytest.raises(Failure) as caught:
+            await resolved(
+                settings.replace(egress_proxy=f"http://{host}:{port}"),
+                *(tmp_path, "        text = ''", "https://media.example/clip.mp4"),
+            )
+    assert reason_name(caught.value.reason) == "SOURCE_UNREACHABLE", caught.value
+    assert "INGOT_EGRESS_PROXY" in caught.value.message

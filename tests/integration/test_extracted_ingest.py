@@ -26,6 +26,8 @@ from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 
+pytestmark = pytest.mark.sites
+
 
 class House:
     """A worker, and the records that its jobs are made in."""

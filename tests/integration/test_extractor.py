@@ -31,6 +31,8 @@ from tests.installation import descendants
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 
+pytestmark = pytest.mark.sites
+
 BEST = Selection(mode=Selection.MODE_BEST)
 
 

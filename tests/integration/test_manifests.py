@@ -13,6 +13,8 @@ from tests.house import House, open_house, why
 from tests.manifests import HEIGHTS, PACKINGS, serve_manifest
 from tests.origin import Origin, Page, running_origin
 
+pytestmark = pytest.mark.sites
+
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(max_height=60)
 SEGMENT = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n%s\n#EXT-X-ENDLIST\n"

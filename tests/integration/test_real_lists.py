@@ -25,6 +25,8 @@ from ingot_server.errors import Failure
 from tests.integration.test_playlists import Installation, ingot, reason_of, worker
 from tests.origin import Page
 
+pytestmark = pytest.mark.sites
+
 __all__ = ["ingot"]
 
 ALL = IngestOptions(playlist=True)

@@ -21,6 +21,8 @@ from tests.house import House, open_house, refusal, why
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 
+pytestmark = pytest.mark.sites
+
 BEST = Selection(mode=Selection.MODE_BEST)
 
 

@@ -23,6 +23,8 @@ from tests.house import House, open_house, refusal, why
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 
+pytestmark = pytest.mark.sites
+
 VTT = b"WEBVTT\n\n00:00.000 --> 00:01.000\nDing.\n"
 SRT = b"1\r\n00:00:00,000 --> 00:00:01,000\r\nDing.\r\n"
 TTML = b'<?xml version="1.0"?><tt xmlns="http://www.w3.org/ns/ttml"><body/></tt>'
@@ -254,3 +256,45 @@ async def test_what_lasts_not_as_long_as_announced_is_refused(
         await house.assert_nothing_is_left()
     else:
         assert job.state == JOB_STATE_SUCCEEDED, job.error
+
+
+async def test_side_files_that_are_asked_for_later_are_added(house: House, origin: Origin) -> None:
+    picture = media("picture.png").read_bytes()
+    origin.serve("/picture", Page(picture, content_type="image/png"))
+    url = serve_player(origin, {"en": VTT, "de": SRT}, image="/picture")
+    german = IngestOptions(subtitle_languages=["de"])
+    first = (await house.ingest(url, options=german)).media
+    received = origin.bytes_sent("/clip.mp4")
+    wanted = IngestOptions(subtitle_languages=["en", "de", "fr"], thumbnail=True)
+
+    job = await house.ingest(url, options=wanted)
+
+    assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, True)
+    assert job.media.blob == first.blob
+    assert origin.bytes_sent("/clip.mp4") == received
+    kinds = [(side.language, side.content_type) for side in job.media.side_files]
+    assert kinds == [("de", "application/x-subrip"), ("en", "text/vtt"), ("", "image/png")]
+    assert [await house.download(url=side.url) for side in job.media.side_files] == [
+        SRT,
+        VTT,
+        picture,
+    ]
+    assert await house.get(url=url) == job.media
+    asked = len(origin.log)
+    for options in (wanted, german, None):
+        again = await house.ask(url, options=options)
+        assert (again.state, again.cached) == (JOB_STATE_SUCCEEDED, True)
+        assert len(again.media.side_files) == 3
+    assert len(origin.log) == asked
+
+
+async def test_a_stored_media_stays_when_its_source_is_gone(house: House, origin: Origin) -> None:
+    url = serve_player(origin, {"en": VTT})
+    first = (await house.ingest(url)).media
+    origin.serve("/page", Page(status=404))
+
+    job = await house.ingest(url, options=IngestOptions(subtitle_languages=["en"]))
+
+    assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, True), job.error
+    assert job.media == first
+    house.assert_idle()

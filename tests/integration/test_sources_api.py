@@ -57,7 +57,9 @@ async def test_every_source_is_listed_in_order_with_what_it_accepts(settings: Se
 async def test_what_the_settings_say_shows_without_its_secrets(
     settings: Settings, tmp_path: Path
 ) -> None:
-    (tmp_path / "cookies.txt").write_text(".youtube.com\tTRUE\t/\tTRUE\t0\tSID\thunter2\n")
+    (tmp_path / "cookies.txt").write_text(
+        "# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t0\tSID\thunter2\n"
+    )
     path = tmp_path / "sources.toml"
     path.write_text(
         '[youtube]\ncookies = "cookies.txt"\nproxy = "http://a:hunter2@proxy.example:1"\n'

@@ -1,5 +1,5 @@
-"""Telegram through stand-ins (tests/telegram.py): the Bot API's and the public pages' are real web
-servers; nothing here speaks MTProto, so of that way only what comes before and after it is tested.
+"""Telegram's files through a stand-in for the Bot API (tests/telegram.py), a real web server, and
+what comes before and after MTProto. Whole ingests by MTProto are in test_telegram_ingest.py.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import ByteSize, Secret, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.pipeline import mtproto
 from ingot_server.pipeline.download import Downloaded, download
+from ingot_server.pipeline.mtproto_failures import translated
 from ingot_server.pipeline.scratch import Scratch
 from ingot_server.pipeline.telegram import Received, receive, trusted_server
 from ingot_server.sources import pick
 from tests.telegram import FILE_ID, TOKEN, BotApi, company_proxy, found, refused, serving
 from tests.tls import server_context
+
+pytestmark = pytest.mark.sites
 
 CLIP = random.Random(11).randbytes(700_001)
 FILE_URL = f"telegram://video/{FILE_ID}"
@@ -344,7 +346,7 @@ def shown(failure: Failure) -> str:
     )
 
 
-# MTProto: no stand-in speaks it.
+# MTProto, with nobody at the other end who speaks it.
 
 
 def session(address: str = "149.154.167.51", port: int = 443) -> Secret:
@@ -508,7 +510,7 @@ Made = Callable[[], Exception]
 def test_what_telethon_raises_has_its_reason(
     make: Made, reason: Reason.ValueType, metadata: dict[str, str]
 ) -> None:
-    failure = mtproto.translated(make(), telethon.errors)
+    failure = translated(make(), telethon.errors)
     assert (failure.reason, failure.metadata) == (reason, metadata)
     if reason == reason_pb2.REASON_RATE_LIMITED:
         assert failure.retry_after == timedelta(seconds=321)

@@ -36,6 +36,8 @@ from tests.telegram import (
 )
 from tests.tls import server_context
 
+pytestmark = pytest.mark.sites
+
 MEDIA_HOST = "cdn4.telesco.pe"
 ALBUM = IngestOptions(playlist=True)
 PRIVATE_NUMBER = 1234567890

@@ -21,6 +21,8 @@ from ingot_server.sources import pick
 from tests.telegram import Pages, Video, company_proxy, serving
 from tests.tls import server_context
 
+pytestmark = pytest.mark.sites
+
 MEDIA_HOST = "cdn4.telesco.pe"
 BEST = Selection(mode=Selection.MODE_BEST)
 

@@ -20,7 +20,9 @@ from ingot_server.connections import connect
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
-from tests.youtube import Video, YouTube
+from tests.youtube import PRIVATE, Video, YouTube
+
+pytestmark = pytest.mark.sites
 
 ID = "dQw4-9Wg_cQ"
 OTHER = "abcdefghij_"
@@ -152,6 +154,50 @@ async def test_the_check_can_be_switched_off(settings: Settings, site: YouTube) 
         assert (await client.ingest_video(WATCH)).latest.state == job_pb2.JOB_STATE_QUEUED
 
     assert site.log == []
+
+
+async def test_the_check_goes_through_the_sources_own_proxy(
+    settings: Settings, site: YouTube, unused_tcp_port: int, tmp_path: Path
+) -> None:
+    sources = tmp_path / "sources.toml"
+    sources.write_text(f'[youtube]\nproxy = "{site.proxy_url}"\n')
+    own = site.settings(settings).replace(
+        egress_proxy=f"http://127.0.0.1:{unused_tcp_port}", sources_file=str(sources)
+    )
+    async with api(own) as client:
+        with pytest.raises(MediaDoesNotExist):
+            await client.ingest_video(WATCH)
+
+    assert site.log == [THUMBNAIL]
+
+
+async def test_nothing_more_is_said_than_a_missing_thumbnail_tells(
+    settings: Settings, site: YouTube, tmp_path: Path
+) -> None:
+    """A private video has none either, so with cookies the job finds out which it is."""
+    (tmp_path / "cookies.txt").write_text(
+        "# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t4070908800\tMEMBER\tyes\n"
+    )
+    sources = tmp_path / "sources.toml"
+    sources.write_text('[youtube]\ncookies = "cookies.txt"\n')
+    site.videos[ID] = Video(playability=PRIVATE, exists=False)
+
+    async with api(site.settings(settings)) as client:
+        with pytest.raises(MediaDoesNotExist, match="does not exist, or is private"):
+            await client.ingest_video(WATCH)
+        ttl = await _time_left(settings)
+    async with api(site.settings(settings).replace(sources_file=str(sources))) as client:
+        job = await client.ingest_video(WATCH, max_age=timedelta(0))
+
+    assert timedelta(0) < ttl <= settings.negative_ttl
+    assert job.latest.state == job_pb2.JOB_STATE_QUEUED
+    assert site.log == [THUMBNAIL]
+
+
+async def _time_left(settings: Settings) -> timedelta:
+    """How long it is still remembered that the video is not there."""
+    async with connect(settings) as redis:
+        return timedelta(milliseconds=await redis.pttl(f"ingot:exists:youtube:{ID}"))
 
 
 async def test_what_is_stored_is_not_asked_for(settings: Settings, site: YouTube) -> None:

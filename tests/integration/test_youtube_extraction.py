@@ -7,27 +7,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
-from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, reason_name
 from ingot_server.pipeline.extraction import Resolved
 from ingot_server.pipeline.extraction_session import Session
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.sources import pick
-from tests import youtube
-from tests.youtube import Video, YouTube
+from tests.youtube import REFUSALS, Video, YouTube
+
+pytestmark = pytest.mark.sites
 
 ID = "dQw4-9Wg_cQ"
-LIVE = {"isLive": True, "isLiveContent": True}
-UPCOMING = {"isUpcoming": True, "isLiveContent": True}
 
 
 @pytest.fixture
@@ -88,39 +86,81 @@ async def test_a_video_is_resolved_and_fetched(
     assert told[-1] == (len(clip), len(clip))
 
 
-REFUSALS: dict[str, tuple[Video, Reason.ValueType]] = {
-    "private": (Video(playability=youtube.PRIVATE), reason_pb2.REASON_PRIVATE),
-    "members only": (Video(playability=youtube.MEMBERS_ONLY), reason_pb2.REASON_MEMBERS_ONLY),
-    "age restricted": (Video(playability=youtube.AGE_RESTRICTED), reason_pb2.REASON_AGE_RESTRICTED),
-    "geo blocked": (Video(playability=youtube.GEO_BLOCKED), reason_pb2.REASON_GEO_BLOCKED),
-    "removed": (Video(playability=youtube.REMOVED), reason_pb2.REASON_MEDIA_DOES_NOT_EXIST),
-    "terminated": (Video(playability=youtube.TERMINATED), reason_pb2.REASON_MEDIA_DOES_NOT_EXIST),
-    "bot check": (Video(playability=youtube.BOT_CHECK), reason_pb2.REASON_BOT_CHECK),
-    "rate limit": (Video(player_status=429), reason_pb2.REASON_RATE_LIMITED),
-    "session limited": (Video(playability=youtube.SESSION_LIMITED), reason_pb2.REASON_RATE_LIMITED),
-    "server error": (Video(player_status=503), reason_pb2.REASON_SOURCE_FAILED),
-    "live": (Video(b"x", details=LIVE), reason_pb2.REASON_LIVE_STREAM),
-    "upcoming": (
-        Video(playability=youtube.UPCOMING, details=UPCOMING),
-        reason_pb2.REASON_UPCOMING,
-    ),
-}
-
-
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_what_youtube_does_not_give_has_its_reason(
     plain: Settings, site: YouTube, name: str
 ) -> None:
     video, reason = REFUSALS[name]
-    site.videos[ID] = video
+    site.videos[ID] = replace(video)
 
     async with extracting(site.settings(plain), f"youtu.be/{ID}") as session:
         with pytest.raises(Failure) as refused:
             await session.resolve()
 
-    assert Reason.Name(refused.value.reason) == Reason.Name(reason)
+    assert reason_name(refused.value.reason) == reason
     assert "yt-dlp" not in refused.value.message
     assert not site.asked("/videoplayback")
+
+
+async def test_an_address_that_the_players_script_has_to_solve_is_solved(
+    plain: Settings, site: YouTube, clip: bytes, tmp_path: Path
+) -> None:
+    """By deno, which runs yt-dlp's solver inside of the child's containment."""
+    site.videos[ID] = Video(clip, scrambled=True)
+    directory = tmp_path / "fetched"
+    directory.mkdir()
+
+    async with extracting(site.settings(plain), f"youtu.be/{ID}") as session:
+        await session.resolve()
+        fetched = await session.fetch(directory, lambda done, total: None)
+        content = fetched.path.read_bytes()
+
+    assert content == clip
+    assert len(site.asked("/s/player/")) == 1
+
+
+PROVIDER = """
+from yt_dlp.extractor.youtube.pot.provider import (
+    ExternalRequestFeature, PoTokenProvider, PoTokenResponse, register_provider,
+)
+
+
+@register_provider
+class TestPTP(PoTokenProvider):
+    PROVIDER_VERSION = "1.0"
+    _SUPPORTED_CLIENTS = None
+    _SUPPORTED_CONTEXTS = None
+    _SUPPORTED_EXTERNAL_REQUEST_FEATURES = (ExternalRequestFeature.PROXY_SCHEME_HTTP,)
+
+    def is_available(self):
+        return True
+
+    def _real_request_pot(self, request):
+        assert request.request_proxy.startswith("http://")
+        return PoTokenResponse("dG9rZW4tb2YtYS1wbHVnLWlu")
+"""
+
+
+async def test_a_po_token_comes_from_a_plug_in(
+    plain: Settings, site: YouTube, clip: bytes, tmp_path: Path
+) -> None:
+    site.videos[ID] = Video(clip, po_token="dG9rZW4tb2YtYS1wbHVnLWlu")
+    directory = tmp_path / "fetched"
+    package = tmp_path / "plug-ins" / "provider" / "yt_dlp_plugins" / "extractor"
+    for folder in (directory, package):
+        folder.mkdir(parents=True)
+    (package / "getpot_test.py").write_text(PROVIDER)
+
+    async with extracting(site.settings(plain), f"youtu.be/{ID}") as session:
+        with pytest.raises(Failure):
+            await session.resolve()
+    plugged = plain.replace(extractor_plugins=str(tmp_path / "plug-ins"))
+    async with extracting(site.settings(plugged), f"youtu.be/{ID}") as session:
+        await session.resolve()
+        fetched = await session.fetch(directory, lambda done, total: None)
+        content = fetched.path.read_bytes()
+
+    assert content == clip
 
 
 @pytest.mark.live

@@ -19,6 +19,8 @@ from tests import youtube
 from tests.house import House, open_house, refusal, why
 from tests.youtube import Video, YouTube
 
+pytestmark = pytest.mark.sites
+
 IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")
 LIST = "PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
 LINK = f"https://www.youtube.com/playlist?list={LIST}"

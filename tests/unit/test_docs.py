@@ -1,6 +1,7 @@
 """What the documentation lists is what there is."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 from google.rpc import code_pb2
@@ -35,3 +36,14 @@ def test_every_reason_is_documented_with_its_code_and_whether_it_is_tried_again(
         )
         not in text
     ]
+
+
+def test_every_module_on_the_map_is_there() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    found = {
+        path.name
+        for folder in ("server", "tests")
+        for path in DOCS.parent.glob(f"{folder}/**/*.py")
+    }
+
+    assert set(re.findall(r"\w+\.py\b", text)) <= found

@@ -20,8 +20,10 @@ ON_OFFER = [
 ]
 
 
-def picked(offer: list[dict[str, Any]], audio_only: bool, max_height: int | None) -> dict[str, Any]:
-    choice = formats.choose(audio_only=audio_only, max_height=max_height)
+def picked(
+    offer: list[dict[str, Any]], audio_only: bool, max_height: int | None, live: bool = False
+) -> dict[str, Any]:
+    choice = formats.choose(audio_only=audio_only, max_height=max_height, live=live)
     with yt_dlp.YoutubeDL(
         {
             "format": choice.selector,
@@ -84,3 +86,20 @@ def test_formats_of_unknown_height_are_taken_when_nothing_else_is() -> None:
 def test_the_reason_is_told_in_words(audio_only: bool, max_height: int | None, words: str) -> None:
     info = picked(ON_OFFER, audio_only, max_height)
     assert formats.reason(info, audio_only=audio_only, max_height=max_height) == words
+
+
+@pytest.mark.parametrize(
+    ("audio_only", "max_height", "expected"),
+    [(False, None, "96"), (False, 720, "95"), (True, None, "96")],
+)
+def test_of_what_is_live_only_hls_is_taken(
+    audio_only: bool, max_height: int | None, expected: str
+) -> None:
+    both = {"ext": "mp4", "vcodec": "avc1.64", "acodec": "mp4a.40.2", "protocol": "m3u8_native"}
+    segments = [
+        {**both, "format_id": "95", "height": 720},
+        {**both, "format_id": "96", "height": 1080},
+    ]
+    found = picked([*segments, *ON_OFFER], audio_only, max_height, live=True)
+    assert found["format_id"] == expected
+    assert picked(ON_OFFER, audio_only, max_height, live=True)["format_id"]

@@ -90,6 +90,12 @@ def test_what_cannot_be_used_is_named_and_no_secret_shown(
     assert "hunter2" not in str(raised.value)
 
 
+def test_a_cookies_file_begins_as_yt_dlp_wants_it(tmp_path: Path) -> None:
+    (tmp_path / "cookies.txt").write_text(COOKIE)
+    with pytest.raises(SettingError, match="does not begin with the line `# Netscape HTTP Cookie"):
+        read(tmp_path, '[youtube]\ncookies = "cookies.txt"')
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"absent\.toml cannot be read"):
         read_source_settings(Settings(sources_file=str(tmp_path / "absent.toml")), NAMES)

@@ -29,10 +29,10 @@ class Service:
     """A service of the contract, written once for every transport.
 
     For each method of `descriptor` a subclass has one of the same name in snake_case that takes the
-    request, valid by the contract's rules, and the Caller. Where the caller streams it takes an
-    iterator of such requests, and is cancelled when the caller is gone. A unary method is a
-    coroutine that returns the response; one that streams returns an asynchronous generator, which
-    the transport closes when the caller is gone. All fail by raising Failure.
+    request, valid by the contract's rules and not to be changed, and the Caller. Where the caller
+    streams it takes an iterator of such requests, and is cancelled when the caller is gone. A unary
+    method is a coroutine that returns the response; one that streams returns an asynchronous
+    generator, which the transport closes when the caller is gone. All fail by raising Failure.
     """
 
     descriptor: ClassVar[ServiceDescriptor]

@@ -31,6 +31,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.library.recipes import canonical_recipes, derived_media, workflow_id
+from ingot_server.library.side_files import lacking
 from ingot_server.library.uploads import Uploads
 from ingot_server.sources.source import Way
 
@@ -67,6 +68,11 @@ class IngestService(Uploading, Converting, Service):
         self._queue = queue
         self._settings = settings
         self._admitting: set[asyncio.Task[Job]] = set()
+
+    async def close(self) -> None:
+        """Waits for the jobs that are being made, also for callers who hung up."""
+        if self._admitting:
+            await asyncio.wait(self._admitting)
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
         if request.recipes and request.options.playlist:
@@ -124,7 +130,9 @@ class IngestService(Uploading, Converting, Service):
         if named.source.way is Way.OBJECT:
             is_fresh = await check_adoptable(named, stored, self._blobs)
         else:
-            is_fresh = stored is not None and not (mutable and _older(age(stored), request))
+            is_fresh = stored is not None and not (
+                (mutable and _older(age(stored), request)) or lacking(stored, options)
+            )
         return named, stored if is_fresh else None
 
     async def _earlier(self, request: Request) -> Job | None:

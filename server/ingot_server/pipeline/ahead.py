@@ -5,8 +5,8 @@
 What is begun on the head of a file counts only for the very bytes that were stored in the end, and
 only if the whole file asks for the same command (`making.py`); else it is made again from the
 start. A workflow also keeps the file itself until it is done, so that its conversions need not
-bring it back from the bucket. Nothing here waits for the processor: a conversion is begun early when a
-place is free that moment, or not at all.
+bring it back from the bucket. Nothing here waits for the processor: a conversion is begun early
+when a place is free that moment, or not at all.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.extractors import RELEASED, ExtractorError, Versions
+from ingot_server.extractors import RELEASED, ExtractorError, Locked, Versions
 from ingot_server.jobs.care import COOKIES_MAY_HELP
 from ingot_server.pipeline.extraction import Resolved
 from ingot_server.pipeline.extractor import Extractor
@@ -137,8 +137,10 @@ async def keep_checking(versions: Versions, settings: Settings, sources: Sources
                     checked = await check(versions, settings, sources)
                     if checked.failures and not checked.back_to:
                         logger.warning("canaries fail: %s", describe(checked.failures))
+        except Locked:
+            continue
         except (ExtractorError, OSError) as error:
-            logger.info("no check of yt-dlp now: %s", error)
+            logger.warning("yt-dlp cannot be checked: %s", error)
 
 
 def describe(failures: Mapping[str, Failure]) -> str:
@@ -210,7 +212,7 @@ class _Trial:
 @asynccontextmanager
 async def _trial(place: Path | None, settings: Settings) -> AsyncIterator[_Trial]:
     egress = EgressProxy(settings)
-    extractor = Extractor(settings, installed=lambda: place)
+    extractor = Extractor(settings, installed=lambda: place, spare=False)
     with tempfile.TemporaryDirectory(prefix="ingot-canary-") as folder:
         await egress.start()
         try:

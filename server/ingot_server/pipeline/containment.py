@@ -94,7 +94,9 @@ def trust(request: Request) -> None:
         return
     system = ssl.get_default_verify_paths().cafile
     texts = [Path(file).read_text() for file in (system, request.ca_file) if file]
-    target = Path(request.cache, f"authorities-{os.getpid()}.pem")
-    target.write_text("\n".join(texts))
+    target = Path(request.cache, "authorities.pem")
+    written = target.with_name(f"authorities-{os.getpid()}.pem")
+    written.write_text("\n".join(texts))
+    written.replace(target)  # one for all jobs of a worker, and others may read it now
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
         os.environ[name] = str(target)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from ingot.v1 import media_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.outgoing import StoredBlob
 from ingot_server.library.playable import is_web_playable
@@ -47,6 +48,25 @@ def check_selection(media: Media, selection: Selection) -> None:
                 f"The only video there is {height} pixels high, more than the "
                 f"{selection.max_height} asked for; ingest it without max_height.",
             )
+
+
+def check_announced(found: Resolved, settings: Settings) -> None:
+    """Raises Failure TOO_LONG or TOO_LARGE for what need not be fetched to be refused."""
+    if found.is_live:
+        return
+    limit = settings.max_duration
+    if found.duration_seconds and found.duration_seconds > limit.total_seconds():
+        raise Failure(
+            reason_pb2.REASON_TOO_LONG,
+            f"The source announces {found.duration_seconds:g} s, more than the limit of {limit}.",
+            metadata={"limit_seconds": f"{limit.total_seconds():g}"},
+        )
+    if found.size_bytes and found.size_bytes > settings.max_media_size:
+        raise Failure(
+            reason_pb2.REASON_TOO_LARGE,
+            f"The source announces {found.size_bytes} bytes; INGOT_MAX_MEDIA_SIZE allows fewer.",
+            metadata={"limit_bytes": str(int(settings.max_media_size))},
+        )
 
 
 def check_duration(media: Media, announced_seconds: float | None) -> None:

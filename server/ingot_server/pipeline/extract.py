@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
-from ingot.v1.media_pb2 import Media, SideFile
+from ingot.v1.media_pb2 import Media
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.jobs.care import COOKIES_MAY_HELP
 from ingot_server.library.identity import media_id
 from ingot_server.library.outgoing import StoredBlob
+from ingot_server.library.side_files import sought
+from ingot_server.pipeline.beside import put_side_files
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import (
+    check_announced,
     check_duration,
     check_selection,
     check_stored,
@@ -32,9 +36,9 @@ from ingot_server.pipeline.describe import (
     extension,
 )
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extraction import Entries, Fetched, Resolved
+from ingot_server.pipeline.extraction import Entries, Resolved
 from ingot_server.pipeline.extraction_session import Session
-from ingot_server.pipeline.placement import Placement
+from ingot_server.pipeline.placement import Placed, Placement
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.work import Elsewhere, Ingested, Outcome, Renamed, Work
 from ingot_server.sources import pick
@@ -166,6 +170,7 @@ async def _bring(
 ) -> Ingested:
     """Fetches, probes, stores and commits what was resolved."""
     job, lease = work.job, work.lease
+    check_announced(found, pipeline.settings)
     meter = Meter()
     async with reporting(lease, meter), Placement(pipeline.blobs) as placement:
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
@@ -175,12 +180,21 @@ async def _bring(
         files.mkdir()
         fetched = await session.fetch(files, _progress(pipeline, meter))
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-        media = await pipeline.prober.probe(fetched.path)
-        check_selection(media, job.selection)
-        if not found.is_live:
-            check_duration(media, found.duration_seconds)
-        await lease.update(entering(job_pb2.JOB_STAGE_STORING))
-        await _store(pipeline, work, identity, media, fetched, placement)
+        stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
+        storing = asyncio.create_task(_put(placement, fetched.path, stem))
+        try:
+            media = await pipeline.prober.probe(fetched.path)
+            check_selection(media, job.selection)
+            if not found.is_live:
+                check_duration(media, found.duration_seconds)
+            await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+            placed = await storing
+        finally:
+            await end(storing)
+        _describe(pipeline, work, identity, media, placed)
+        side_files = await put_side_files(pipeline, placement, stem, fetched.side_files)
+        media.side_files.extend(side_files)
+        media.sought.extend(sought(job.options))
         describe_extracted(media, found)
         if not work.mutable:
             media.ClearField("freshness")
@@ -189,48 +203,28 @@ async def _bring(
         return winner, False
 
 
-async def _store(
-    pipeline: Pipeline,
-    work: Work,
-    identity: Identity,
-    media: Media,
-    fetched: Fetched,
-    placement: Placement,
+async def _put(placement: Placement, path: Path, stem: str) -> Placed:
+    """The file on its way into the bucket while it is probed."""
+    suffix = extension(path.name)
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return await placement.put(path, stem + suffix, content_type=kind)
+
+
+def _describe(
+    pipeline: Pipeline, work: Work, identity: Identity, media: Media, placed: Placed
 ) -> None:
-    """Puts the file and its side files into the bucket, and their addresses into the media."""
-    job = work.job
-    stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
-    suffix = extension(fetched.path.name)
-    content_type = media.blob.content_type or "application/octet-stream"
-    placed = await placement.put(fetched.path, stem + suffix, content_type=content_type)
+    """Fills a probed media with its identity, its origin and its blob, which is whole."""
     downloaded = Downloaded(
         final_url=identity.url,
         filename="",
-        content_type=content_type,
+        content_type=media.blob.content_type,
         size_bytes=placed.file_bytes,
         sha256=placed.sha256,
         http_etag="",
         http_last_modified="",
     )
     check_stored(StoredBlob(placed.size_bytes, ""), downloaded)
-    describe(media, job, identity, downloaded, blob_url=pipeline.blobs.url(placed.key))
-    for number, side in enumerate(fetched.side_files, 1):
-        suffix = extension(side.path.name)
-        kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
-        placed = await placement.put(
-            side.path, f"{stem}.{number}{suffix}", content_type=kind or "application/octet-stream"
-        )
-        media.side_files.append(
-            SideFile(
-                kind=side.kind,
-                url=pipeline.blobs.url(placed.key),
-                content_type=kind,
-                size_bytes=placed.size_bytes,
-                language=side.language,
-                automatic=side.automatic,
-                sha256=placed.sha256,
-            )
-        )
+    describe(media, work.job, identity, downloaded, blob_url=pipeline.blobs.url(placed.key))
 
 
 def _extraction(found: Resolved) -> Callable[[Job], None]:

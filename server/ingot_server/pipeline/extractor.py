@@ -47,14 +47,19 @@ class Extractor:
     """Gives each job a process; `start` and `close` frame its life."""
 
     def __init__(
-        self, settings: Settings, *, installed: Callable[[], Path | None] = lambda: None
+        self,
+        settings: Settings,
+        *,
+        installed: Callable[[], Path | None] = lambda: None,
+        spare: bool = True,
     ) -> None:
         """`installed` names the directory of the yt-dlp in use; None: the one released with Ingot.
 
-        It is asked before each job.
+        It is asked before each job. `spare` is whether one process is kept ready.
         """
         self._settings = settings
         self._installed = installed
+        self._keeps_spare = spare
         self._cache = ""
         self._started = False
         self._spare: tuple[Path | None, Child] | None = None
@@ -79,7 +84,8 @@ class Extractor:
             cache = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
         self._cache = os.fspath(cache)
         self._started = True
-        await self._refill()
+        if self._keeps_spare:
+            await self._refill()
 
     async def close(self) -> None:
         """Ends what is kept ready. Sessions under way end with their own tasks."""
@@ -186,7 +192,7 @@ class Extractor:
 
     def _refill_later(self) -> None:
         idle = self._refilling is None or self._refilling.done()
-        if self._started and self._spare is None and idle:
+        if self._keeps_spare and self._started and self._spare is None and idle:
             self._refilling = asyncio.create_task(self._refill())
 
     async def _refill(self) -> None:

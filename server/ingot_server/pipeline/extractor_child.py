@@ -130,7 +130,7 @@ class Progress:
         if total:
             self._known[part] = total
         received = sum(self._done.values())
-        if received > self._max:
+        if max(received, status.get("total_bytes") or 0) > self._max:
             raise TooLarge(f"The media is longer than {self._max} bytes")
         now = time.monotonic()
         if now < self._next and status.get("status") != "finished":
@@ -175,7 +175,6 @@ class Job:
                 "fragment_retries": 5,
                 "extractor_retries": 2,
                 "socket_timeout": request.timeout,
-                "max_filesize": request.max_bytes,
                 "noplaylist": not request.playlist,
                 "extract_flat": "in_playlist",
                 "playlistend": request.max_entries + 1,

@@ -35,10 +35,12 @@ from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
+from ingot_server.library.side_files import lacking
 from ingot_server.pipeline import telegram
 from ingot_server.pipeline.ahead import Ahead
 from ingot_server.pipeline.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.commit import commit, entering, reporting
+from ingot_server.pipeline.complete import complete
 from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
@@ -103,7 +105,7 @@ class Pipeline:
         while True:
             work = Work(lease, source, identity, await self.catalog.get(lease.job.media.id))
             if work.stored is not None and not (work.mutable and _older(work.stored, job)):
-                return work.stored, True
+                return await self._with_side_files(work, work.stored), True
             try:
                 async with self._turn(work):
                     outcome = await self._bring(work)
@@ -118,10 +120,19 @@ class Pipeline:
             # Outside of the turn: the job that is followed may wait for it.
             media = await self.following.result(outcome.job_id)
             if media is not None:
-                return media, True
-        if outcome is not None:
-            await self.catalog.forget_absence(lease.job.media.id)
-        return outcome
+                return await self._with_side_files(work, media), True
+        if outcome is None:
+            return None
+        await self.catalog.forget_absence(lease.job.media.id)
+        return await self._with_side_files(work, outcome[0]), outcome[1]
+
+    async def _with_side_files(self, work: Work, media: Media) -> Media:
+        """`media` with what the job asks for besides, where its source was not asked before."""
+        left = lacking(media, work.job.options)
+        if left is None or work.source.way not in {Way.EXTRACT, Way.FETCH}:
+            return media
+        async with self._turn(work):
+            return await complete(self, work, media, left)
 
     @contextlib.asynccontextmanager
     async def _turn(self, work: Work) -> AsyncIterator[None]:
@@ -166,7 +177,12 @@ class Pipeline:
         try:
             return await extract(self, work, manifest=isinstance(page, ManifestAnswer))
         except Failure as failure:
-            if failure.reason not in _NO_MEDIA:
+            # The manifest is there: what it names and nobody has is no media that was removed.
+            is_hollow = (
+                isinstance(page, ManifestAnswer)
+                and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
+            )
+            if failure.reason not in _NO_MEDIA and not is_hollow:
                 raise
             if page.reason != reason_pb2.REASON_NOT_MEDIA:
                 raise page from failure

@@ -19,10 +19,17 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import PREFIX, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.download import Downloaded
 from ingot_server.pipeline.fetch import stalled
+from ingot_server.pipeline.mtproto_failures import (
+    foreign,
+    not_configured,
+    session_refused,
+    translated,
+    withheld,
+)
 from ingot_server.pipeline.scratch import ScratchFile
 
 _TELEGRAM: Final = "Telegram"
@@ -31,7 +38,6 @@ _REQUEST_BYTES: Final = 512 << 10
 # An account may have many chats to look through.
 _PATIENCE: Final = 3
 _FAREWELL: Final = timedelta(seconds=0.5)
-_LONGEST_WAIT: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ async def receive(
             try:
                 await _connect(client, settings)
                 return await _receive(telethon, client, channel, message, file, settings, progress)
-            except _foreign(telethon) as exc:
+            except foreign(telethon) as exc:
                 if limit.expired():
                     raise TimeoutError from exc
                 raise translated(exc, telethon.errors) from exc
@@ -101,37 +107,6 @@ def check_configured(settings: Settings) -> None:
                 "INGOT_TELEGRAM_API_ID, INGOT_TELEGRAM_API_HASH and INGOT_TELEGRAM_SESSION; "
                 "docs/sources.md says how to get them.",
             )
-
-
-def not_configured(setting: str, message: str) -> Failure:
-    """The failure of a source that lacks `setting`, or cannot use what it holds."""
-    return Failure(
-        reason_pb2.REASON_SOURCE_NOT_CONFIGURED,
-        message,
-        metadata={"setting": PREFIX + setting.upper()},
-    )
-
-
-def translated(exc: Exception, errors: Any) -> Failure:
-    """The failure that an exception of telethon stands for; `errors` is telethon.errors."""
-    for names, make in _TRANSLATIONS:
-        if isinstance(exc, tuple(getattr(errors, name) for name in names)):
-            return make(exc)
-    if isinstance(exc, errors.RPCError):
-        return Failure(
-            reason_pb2.REASON_SOURCE_FAILED,
-            f"Telegram answered with {exc.message or type(exc).__name__}.",
-            metadata={"http_status": str(abs(exc.code or 500))},
-        )
-    if isinstance(exc, (OSError, asyncio.IncompleteReadError, _proxy_error())):
-        return Failure(
-            reason_pb2.REASON_SOURCE_UNREACHABLE, "Telegram's servers could not be reached."
-        )
-    return Failure(
-        reason_pb2.REASON_SOURCE_FAILED,
-        f"Telegram answered with what is no MTProto: {type(exc).__name__}.",
-        metadata={"http_status": "500"},
-    )
 
 
 def _telethon() -> Any:
@@ -191,7 +166,7 @@ async def _connect(client: Any, settings: Settings) -> None:
             f"Telegram's servers did not answer in {seconds:g} s.",
         ) from exc
     if not authorized:
-        raise _session_refused()
+        raise session_refused()
 
 
 async def _receive(
@@ -270,11 +245,11 @@ async def _entity(telethon: Any, client: Any, channel: int | str) -> Any:
         return await client.get_input_entity(peer)
     except ValueError:
         if await client.is_bot():  # has no list of chats
-            raise _withheld() from None
+            raise withheld() from None
     async for dialog in client.iter_dialogs():
         if dialog.is_channel and dialog.entity.id == channel:
             return dialog.input_entity
-    raise _withheld()
+    raise withheld()
 
 
 async def _parts(client: Any, document: Any, settings: Settings) -> AsyncIterator[bytes]:
@@ -300,88 +275,3 @@ def _check_size(size: int, settings: Settings) -> None:
             "INGOT_MAX_MEDIA_SIZE sets this.",
             metadata={"limit_bytes": str(limit)},
         )
-
-
-def _foreign(telethon: Any) -> tuple[type[Exception], ...]:
-    """What telethon and python-socks raise."""
-    errors = telethon.errors
-    return (
-        errors.RPCError,
-        errors.SecurityError,
-        errors.InvalidBufferError,
-        errors.InvalidChecksumError,
-        errors.TypeNotFoundError,
-        errors.BadMessageError,
-        errors.AuthKeyNotFound,
-        _proxy_error(),
-        OSError,
-        asyncio.IncompleteReadError,
-    )
-
-
-def _proxy_error() -> type[Exception]:
-    """What python-socks raises when the guard refuses."""
-    error: type[Exception] = importlib.import_module("python_socks").ProxyError
-    return error
-
-
-def _flooded(exc: Any) -> Failure:
-    wait = timedelta(seconds=max(1, getattr(exc, "seconds", 0) or 0))
-    return Failure(
-        reason_pb2.REASON_RATE_LIMITED,
-        f"Telegram wants the account to wait for {wait.total_seconds():g} s.",
-        metadata={"http_status": "420"},
-        retry_after=min(wait, _LONGEST_WAIT),
-    )
-
-
-def _withheld(_: object = None) -> Failure:
-    return Failure(
-        reason_pb2.REASON_PRIVATE,
-        "The account of INGOT_TELEGRAM_SESSION is no member of the channel, or may not read it.",
-    )
-
-
-def _absent(_: object = None) -> Failure:
-    return Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "Telegram has no such message.")
-
-
-def _application_refused(_: object = None) -> Failure:
-    return not_configured(
-        "telegram_api_id",
-        "Telegram refuses INGOT_TELEGRAM_API_ID with INGOT_TELEGRAM_API_HASH. Take both from "
-        "my.telegram.org.",
-    )
-
-
-def _session_refused(_: object = None) -> Failure:
-    return not_configured(
-        "telegram_session",
-        "Telegram does not take INGOT_TELEGRAM_SESSION: it was ended, or used from two addresses "
-        "at once. Make a new one.",
-    )
-
-
-_TRANSLATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[object], Failure]], ...]] = (
-    (
-        ("ApiIdInvalidError", "ApiIdPublishedFloodError", "ConnectionApiIdInvalidError"),
-        _application_refused,
-    ),
-    (("FloodError",), _flooded),
-    (
-        (
-            "ChannelPrivateError",
-            "ChannelInvalidError",
-            "ChannelBannedError",
-            "ChatForbiddenError",
-            "ChatAdminRequiredError",
-            "ChatRestrictedError",
-            "UserBannedInChannelError",
-            "UserNotParticipantError",
-        ),
-        _withheld,
-    ),
-    (("MessageIdInvalidError", "MessageIdsEmptyError"), _absent),
-    (("UnauthorizedError", "AuthKeyError", "AuthKeyNotFound"), _session_refused),
-)
-"""First match wins; the names are of telethon.errors."""

@@ -29,6 +29,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.library.identity import media_id
+from ingot_server.library.side_files import lacking
 from ingot_server.pipeline.work import record_duration
 from ingot_server.sources import Source, pick
 from ingot_server.sources.source import Identity
@@ -177,7 +178,8 @@ class Playlists:
         asked_id = media.id
         media.id, stored = await self._catalog.find(asked_id)
         mutable = recorded is not None or (source.mutable and media.id == asked_id)
-        if stored is not None and not (mutable and oldest is not None and age(stored) > oldest):
+        is_old = oldest is not None and stored is not None and age(stored) > oldest
+        if stored is not None and not (mutable and is_old) and not lacking(stored, child.options):
             child.state = job_pb2.JOB_STATE_SUCCEEDED
             child.cached = True
             media.CopyFrom(stored)

@@ -29,7 +29,7 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline import mtproto
 from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.fetch import Fetcher, stalled
-from ingot_server.pipeline.mtproto import not_configured
+from ingot_server.pipeline.mtproto_failures import not_configured
 from ingot_server.pipeline.scratch import ScratchFile
 from ingot_server.sources.http import normalise
 from ingot_server.sources.source import Identity

@@ -492,7 +492,9 @@ class CreateUploadUrlRequest(_message.Message):
     """Name of the file, for the title. Never used as a path."""
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """How long the link works, from 1 second to 1 day. Unset means 1 hour."""
+        """How long the link works, from 1 second to 1 day, but no longer than the upload waits for its file.
+        Unset means 1 hour.
+        """
 
     def __init__(
         self,

@@ -85,7 +85,8 @@ class IngestServiceServicer:
     def Upload(self, request_iterator, context):
         """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
         Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-        says it stands. The same content is one media, however often it is uploaded.
+        says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
+        and no job is made. The same content is one media, however often it is uploaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,8 @@ class IngestServiceStub:
     Upload: _grpc.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]
     """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
     Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-    says it stands. The same content is one media, however often it is uploaded.
+    says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
+    and no job is made. The same content is one media, however often it is uploaded.
     """
     QueryUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]
     """Answers with how much of an upload has arrived for good."""
@@ -74,7 +75,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     Upload: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]  # type: ignore[assignment]
     """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
     Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-    says it stands. The same content is one media, however often it is uploaded.
+    says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
+    and no job is made. The same content is one media, however often it is uploaded.
     """
     QueryUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]  # type: ignore[assignment]
     """Answers with how much of an upload has arrived for good."""
@@ -114,7 +116,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingest_service_pb2.UploadResponse, _abc.Awaitable[_ingest_service_pb2.UploadResponse]]:
         """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
         Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-        says it stands. The same content is one media, however often it is uploaded.
+        says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
+        and no job is made. The same content is one media, however often it is uploaded.
         """
 
     @_abc_1.abstractmethod

@@ -377,7 +377,10 @@ class IngestOptions(_message.Message):
 
     @_builtins.property
     def subtitle_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Languages of the subtitles to store (BCP 47). Empty means none."""
+        """Languages of the subtitles to store (BCP 47). Empty means none. `pt` takes `pt-BR` where that is
+        what the source has, and `pt-BR` takes `pt`. What a stored media lacks is added to it, and the
+        media not fetched again; a source that had none in a language is not asked for it again.
+        """
 
     def __init__(
         self,

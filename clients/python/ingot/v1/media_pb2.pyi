@@ -96,6 +96,7 @@ class Media(_message.Message):
     FILE_TAGS_FIELD_NUMBER: _builtins.int
     SIDE_FILES_FIELD_NUMBER: _builtins.int
     EXTRACTION_FIELD_NUMBER: _builtins.int
+    SOUGHT_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
     WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
@@ -188,6 +189,12 @@ class Media(_message.Message):
         """How the source's media was taken. Unset for plain files."""
 
     @_builtins.property
+    def sought(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Side files that the source was asked for, whether or not it had them: `thumbnail`, a language such
+        as `pt-br`, or `pt-br automatic`.
+        """
+
+    @_builtins.property
     def recipe(self) -> _recipe_pb2.Recipe:
         """What it was converted by, in canonical form. Unset for what came from a source."""
 
@@ -218,13 +225,14 @@ class Media(_message.Message):
         file_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         side_files: _abc.Iterable[Global___SideFile] | None = ...,
         extraction: Global___Extraction | None = ...,
+        sought: _abc.Iterable[_builtins.str] | None = ...,
         recipe: _recipe_pb2.Recipe | None = ...,
         derived_from_sha256: _builtins.str = ...,
         web_playable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "freshness", b"freshness", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "sought", b"sought", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,41 @@
+"""Side files on their way into the bucket."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ingot.v1.media_pb2 import SideFile
+from ingot_server.pipeline.describe import extension
+from ingot_server.pipeline.extraction import FetchedSideFile
+from ingot_server.pipeline.placement import Placement
+
+if TYPE_CHECKING:
+    from ingot_server.pipeline.ingest import Pipeline
+
+
+async def put_side_files(
+    pipeline: Pipeline, placement: Placement, stem: str, files: Sequence[FetchedSideFile]
+) -> list[SideFile]:
+    """Puts side files into the bucket, under keys that begin with `stem`."""
+    stored = []
+    for number, side in enumerate(files, 1):
+        kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
+        placed = await placement.put(
+            side.path,
+            f"{stem}.{number}{extension(side.path.name)}",
+            content_type=kind or "application/octet-stream",
+        )
+        stored.append(
+            SideFile(
+                kind=side.kind,
+                url=pipeline.blobs.url(placed.key),
+                content_type=kind,
+                size_bytes=placed.size_bytes,
+                language=side.language,
+                automatic=side.automatic,
+                sha256=placed.sha256,
+            )
+        )
+    return stored

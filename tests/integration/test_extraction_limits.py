@@ -1,0 +1,257 @@
+"""An extraction that does not end well: what its caller is told, and that nothing is left of it.
+
+Real yt-dlp against a web server of ours, through whole ingests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_QUEUED, JOB_STATE_SUCCEEDED
+from ingot.v1.media_pb2 import Selection
+from ingot_server.config import ByteSize, Settings
+from ingot_server.errors import Failure
+from tests.house import open_house, why
+from tests.installation import descendants
+from tests.lectures import serve_lecture
+from tests.manifests import packed, serve_manifest
+from tests.origin import Origin, Page, running_origin
+
+pytestmark = pytest.mark.sites
+
+PATIENCE = 60.0
+HLS = "application/vnd.apple.mpegurl"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.replace(attempts=1, retry_backoff=timedelta(milliseconds=10))
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running
+
+
+def running(what: bytes) -> list[int]:
+    """The processes below this one whose command line has `what` in it."""
+    return [pid for pid in descendants(os.getpid()) if what in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - the kernel has no event for it
+            await asyncio.sleep(0.02)
+
+
+async def asked_for(origin: Origin, path: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not origin.gets(path):
+            await origin.arrived(len(origin.log) + 1)
+
+
+def signal_extractors(number: signal.Signals) -> None:
+    for pid in running(b"extractor_child.py"):
+        os.kill(pid, number)
+
+
+async def test_a_page_that_never_answers_ends_resolving(settings: Settings, origin: Origin) -> None:
+    url = origin.serve("/list.m3u8", Page(silent_after=-1))
+    async with open_house(settings.replace(extraction_timeout=timedelta(seconds=2))) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "STAGE_TIMEOUT"
+        assert Failure.from_status(job.error).metadata["stage"] == "RESOLVING"
+        assert "INGOT_EXTRACTION_TIMEOUT" in job.error.message
+        await house.assert_nothing_is_left()
+
+
+async def test_a_download_that_takes_too_long_is_ended(
+    settings: Settings, origin: Origin, clip: bytes
+) -> None:
+    url = serve_lecture(origin, clip)
+    origin.pages["/lecture.mp4"].rate = 5000
+    async with open_house(settings.replace(download_timeout=timedelta(seconds=3))) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "STAGE_TIMEOUT"
+        assert Failure.from_status(job.error).metadata["stage"] == "DOWNLOADING"
+        await house.assert_nothing_is_left()
+
+
+async def test_a_source_that_falls_silent_is_stalled(
+    settings: Settings, origin: Origin, clip: bytes
+) -> None:
+    url = serve_lecture(origin, clip)
+    origin.pages["/lecture.mp4"].silent_after = 1000
+    async with open_house(settings.replace(stall_timeout=timedelta(seconds=2))) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "STALLED", job.error
+        await house.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Page(size=5 << 20),
+        Page(size=5 << 20, chunked=True),
+        Page(endless=True, chunked=True),
+    ],
+)
+async def test_a_file_over_the_limit_is_too_large(
+    settings: Settings, origin: Origin, page: Page
+) -> None:
+    url = serve_lecture(origin, b"")
+    origin.serve("/lecture.mp4", page)
+    limit = ByteSize(1 << 20)
+    async with open_house(settings.replace(max_media_size=limit)) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "TOO_LARGE", job.error
+        await house.assert_nothing_is_left()
+    assert origin.bytes_sent("/lecture.mp4") < 32 << 20
+
+
+async def test_segments_over_the_limit_are_too_large(settings: Settings, origin: Origin) -> None:
+    url = serve_manifest(origin, "hls")
+    async with open_house(settings.replace(max_media_size=ByteSize(10_000))) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "TOO_LARGE", job.error
+        await house.assert_nothing_is_left()
+
+
+async def test_what_is_announced_as_too_long_is_not_fetched(
+    settings: Settings, origin: Origin, clip: bytes
+) -> None:
+    url = serve_lecture(origin, clip, seconds=7200)
+    async with open_house(settings.replace(max_duration=timedelta(hours=1))) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "TOO_LONG", job.error
+        assert not origin.bytes_sent("/lecture.mp4")
+        await house.assert_nothing_is_left()
+
+
+async def test_what_turns_out_too_long_is_refused(
+    settings: Settings, origin: Origin, clip: bytes
+) -> None:
+    url = serve_lecture(origin, clip, seconds=None)
+    async with open_house(settings.replace(max_duration=timedelta(seconds=1))) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "TOO_LONG", job.error
+        await house.assert_nothing_is_left()
+
+
+async def test_a_killed_extractor_is_started_anew(
+    settings: Settings, origin: Origin, clip: bytes
+) -> None:
+    url = serve_lecture(origin, clip)
+    gate = origin.pages["/lecture.mp4"].gate = asyncio.Event()
+    async with open_house(settings.replace(attempts=2)) as house:
+        job = await house.ask(url)
+        first = asyncio.create_task(house.worker.run(job.id))
+        await asked_for(origin, "/lecture.mp4")
+        signal_extractors(signal.SIGKILL)
+        await first
+
+        job = await house.record(job.id)
+        assert (job.state, why(job)) == (JOB_STATE_QUEUED, "EXTRACTOR_CRASHED")
+        house.assert_idle()
+        gate.set()
+        job = await house.end(job)
+
+        assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 2), job.error
+        assert not job.HasField("error")
+        house.assert_idle()
+        assert len(await house.keys("media/")) == 2
+
+
+async def test_a_hanging_extractor_is_stalled(
+    settings: Settings, origin: Origin, clip: bytes
+) -> None:
+    url = serve_lecture(origin, clip)
+    gate = origin.pages["/lecture.mp4"].gate = asyncio.Event()
+    async with open_house(settings.replace(stall_timeout=timedelta(seconds=2))) as house:
+        job = await house.ask(url)
+        ending = asyncio.create_task(house.end(job))
+        await asked_for(origin, "/lecture.mp4")
+        hanging = running(b"extractor_child.py")
+        signal_extractors(signal.SIGSTOP)
+        gate.set()
+        job = await ending
+
+        assert why(job) == "STALLED", job.error
+        await house.assert_nothing_is_left()
+        assert len([pid for pid in hanging if command_line(pid)]) <= 1
+
+
+async def test_an_extractor_that_leaks_is_a_crash(settings: Settings, origin: Origin) -> None:
+    manifest = b"#EXTM3U\n" + bytes(150 << 20)
+    url = origin.serve("/list.m3u8", Page(manifest, content_type=HLS))
+    async with open_house(settings.replace(extractor_memory=ByteSize(384 << 20))) as house:
+        job = await house.ingest(url)
+
+        assert why(job) == "EXTRACTOR_CRASHED", job.error
+        await house.assert_nothing_is_left()
+
+
+@pytest.fixture
+def hanging_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Stands in for an ffmpeg that hangs while it merges; what its command line has in it."""
+    packed("dash")  # by the real one
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *-bsfs*) exec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@";; esac\n'
+        "exec sleep 98765\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    return b"98765"
+
+
+async def test_cancel_ends_a_hanging_merge(
+    settings: Settings, origin: Origin, hanging_ffmpeg: bytes
+) -> None:
+    serve_manifest(origin, "dash")
+    async with open_house(settings) as house:
+        job = await house.ask(origin.url("/list.mpd"))
+        run = asyncio.create_task(house.worker.run(job.id))
+        await until(lambda: running(hanging_ffmpeg))
+
+        await house.cancel(job)
+        await run
+
+        assert (await house.record(job.id)).state == JOB_STATE_CANCELLED
+        assert running(hanging_ffmpeg) == []
+        await house.assert_nothing_is_left()
+
+
+async def test_a_hanging_merge_is_stalled(
+    settings: Settings, origin: Origin, hanging_ffmpeg: bytes, clip: bytes
+) -> None:
+    url = serve_lecture(origin, clip)
+    async with open_house(settings.replace(stall_timeout=timedelta(seconds=2))) as house:
+        job = await house.ingest(url, selection=Selection(mode=Selection.MODE_AUDIO_ONLY))
+
+        assert why(job) == "STALLED", job.error
+        assert running(hanging_ffmpeg) == []
+        await house.assert_nothing_is_left()

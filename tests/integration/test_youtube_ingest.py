@@ -1,0 +1,132 @@
+"""Whole ingests from YouTube by a real worker. The site is a stand-in (tests/youtube.py)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ingot.v1 import job_pb2
+from ingot.v1.media_pb2 import Selection
+from ingot_server.config import Settings
+from tests.house import open_house, why
+from tests.youtube import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video, YouTube
+
+pytestmark = pytest.mark.sites
+
+ID = "dQw4-9Wg_cQ"
+KEY = f"youtube:{ID}"
+COOKIE = "INGOT_MEMBER"
+FORMS = (
+    *(f"youtu.be/{ID}?si=share&t=30", f"HTTPS://WWW.YOUTUBE.COM/watch?v={ID}&list=WL&index=7"),
+    *(f"https://m.youtube.com/watch?app=m&v={ID}", f"https://music.youtube.com/watch?v={ID}"),
+    *(f"https://gaming.youtube.com/watch?v={ID}", f"https://www.youtube-nocookie.com/embed/{ID}"),
+    *(f"youtube.com/shorts/{ID}", f"youtube.com/live/{ID}?feature=share", f"youtube.com/v/{ID}"),
+    *(f"youtube.com/e/{ID}", f"https://www.youtube.com/attribution_link?a=b&u=/watch%3Fv%3D{ID}"),
+    f"  http://youtu.be/{ID}\n",
+)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[YouTube]:
+    async with YouTube().running(tmp_path) as site:
+        yield site
+
+
+def with_cookies(settings: Settings, directory: Path) -> Settings:
+    """`settings` with cookies for the site, in a file of the operator's."""
+    (directory / "cookies.txt").write_text(
+        f"# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t4070908800\t{COOKIE}\tyes\n"
+    )
+    sources = directory / "sources.toml"
+    sources.write_text('[youtube]\ncookies = "cookies.txt"\n')
+    return settings.replace(sources_file=str(sources))
+
+
+async def test_another_form_of_the_link_asks_the_site_for_nothing(
+    settings: Settings, site: YouTube, clip: bytes
+) -> None:
+    site.videos[ID] = Video(clip, scrambled=True)
+    async with open_house(site.settings(settings)) as house:
+        job = await house.ingest(f"https://www.youtube.com/watch?v={ID}")
+        assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+        asked = list(site.log)
+        others = [await house.ask(form) for form in FORMS]
+        blobs = [key for key in await house.keys("media/") if key.endswith(".mp4")]
+
+    assert job.media.source.key == KEY
+    assert job.media.blob.sha256 == hashlib.sha256(clip).hexdigest()
+    assert len([request for request in asked if "/videoplayback" in request]) == 1
+    assert {(each.cached, each.media.id) for each in others} == {(True, job.media.id)}
+    assert site.log == asked
+    assert len(blobs) == 1
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_what_youtube_does_not_give_is_the_jobs_error(
+    settings: Settings, site: YouTube, name: str
+) -> None:
+    video, reason = REFUSALS[name]
+    site.videos[ID] = replace(video)
+    async with open_house(site.settings(settings).replace(attempts=1)) as house:
+        job = await house.ingest(f"youtu.be/{ID}")
+        assert await house.keys("media/") == []
+        assert not list(house.settings.scratch_dir.rglob(f"*{job.id}*"))
+
+    assert job.state == job_pb2.JOB_STATE_FAILED
+    assert why(job) == reason
+    assert job.error.message
+    assert not site.asked("/videoplayback")
+
+
+@pytest.mark.parametrize("playability", [PRIVATE, MEMBERS_ONLY, AGE_RESTRICTED, BOT_CHECK])
+async def test_cookies_are_sent_when_the_site_wants_some_and_not_before(
+    settings: Settings, site: YouTube, clip: bytes, tmp_path: Path, playability: dict[str, object]
+) -> None:
+    site.videos[ID] = Video(clip, playability=playability, opens_for=COOKIE)
+    given = with_cookies(site.settings(settings), tmp_path)
+    operators = (tmp_path / "cookies.txt").read_text()
+    async with open_house(given) as house:
+        job = await house.ingest(f"youtu.be/{ID}")
+
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    assert job.attempt == 1
+    assert job.media.blob.sha256 == hashlib.sha256(clip).hexdigest()
+    # The second try begins anew; all that the first one asked for came without.
+    second = [at for at, request in enumerate(site.log) if "/watch" in request][1]
+    with_some = [at for at, cookies in enumerate(site.cookies_of) if COOKIE in cookies]
+    assert with_some
+    assert min(with_some) == second
+    assert (tmp_path / "cookies.txt").read_text() == operators
+
+
+@pytest.mark.parametrize("name", ["geo blocked", "removed", "live", "rate limit"])
+async def test_cookies_are_kept_back_where_they_do_not_help(
+    settings: Settings, site: YouTube, tmp_path: Path, name: str
+) -> None:
+    video, reason = REFUSALS[name]
+    site.videos[ID] = replace(video)
+    given = with_cookies(site.settings(settings), tmp_path).replace(attempts=1)
+    async with open_house(given) as house:
+        job = await house.ingest(f"youtu.be/{ID}")
+
+    assert why(job) == reason
+    assert COOKIE not in str(site.cookies_of)
+    assert len(site.asked("/watch")) == 1
+
+
+async def test_audio_alone_is_a_media_of_its_own_with_the_same_key(
+    settings: Settings, site: YouTube, clip: bytes
+) -> None:
+    site.videos[ID] = Video(clip)
+    audio = Selection(mode=Selection.MODE_AUDIO_ONLY)
+    async with open_house(site.settings(settings)) as house:
+        whole = await house.ingest(f"youtu.be/{ID}")
+        sound = await house.ingest(f"youtube.com/shorts/{ID}", selection=audio)
+
+    assert (whole.media.source.key, sound.media.source.key) == (KEY, KEY)
+    assert whole.media.id != sound.media.id
+    assert not sound.media.video

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.media_pb2 import Media
+from ingot_server.library.side_files import lacking, sought
+from ingot_server.pipeline.extraction_request import Request
+from ingot_server.pipeline.side_files import subtitles
+
+
+def request(languages: list[str], *, automatic: bool) -> Request:
+    empty = dict.fromkeys((field.name for field in dataclasses.fields(Request)), "")
+    chosen = {"subtitle_languages": languages, "automatic_subtitles": automatic}
+    return Request(**{**empty, **chosen})  # type: ignore[arg-type]
+
+
+def forms(*languages: str) -> dict[str, list[dict[str, Any]]]:
+    return {language: [{"url": "http://a/b", "ext": "vtt"}] for language in languages}
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "asked", "automatic", "taken"),
+    [
+        ("en", "en", ["en"], True, [("en", False)]),
+        ("de", "en", ["en"], True, [("en", True)]),
+        ("de", "en", ["en"], False, []),
+        ("pt", "pt-BR", ["pt-BR"], True, [("pt", False)]),
+        ("", "en-orig en", ["en"], True, [("en", True)]),
+        ("", "en-orig", ["en"], True, [("en-orig", True)]),
+        ("en", "de", ["de", "en", "en-GB"], True, [("de", True), ("en", False)]),
+        ("zh-Hans", "", ["zh-Hans-CN"], False, [("zh-Hans", False)]),
+    ],
+)
+def test_subtitles_that_people_made_go_before_automatic_ones(
+    given: str, made: str, asked: list[str], automatic: bool, taken: list[tuple[str, bool]]
+) -> None:
+    info: Mapping[str, Any] = {
+        "subtitles": forms(*given.split()),
+        "automatic_captions": forms(*made.split()),
+    }
+    found = subtitles(info, request(asked, automatic=automatic))
+    assert [(language, is_automatic) for language, is_automatic, _ in found] == taken
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "left"),
+    [
+        (IngestOptions(), IngestOptions(), None),
+        (IngestOptions(), IngestOptions(thumbnail=True), IngestOptions(thumbnail=True)),
+        (IngestOptions(thumbnail=True), IngestOptions(thumbnail=True), None),
+        (
+            IngestOptions(subtitle_languages=["de"]),
+            IngestOptions(subtitle_languages=["DE", "en"], thumbnail=True),
+            IngestOptions(subtitle_languages=["en"], thumbnail=True),
+        ),
+        (
+            IngestOptions(subtitle_languages=["de"]),
+            IngestOptions(subtitle_languages=["de"], automatic_subtitles=True),
+            IngestOptions(subtitle_languages=["de"], automatic_subtitles=True),
+        ),
+        (
+            IngestOptions(subtitle_languages=["de"], automatic_subtitles=True),
+            IngestOptions(subtitle_languages=["de"]),
+            None,
+        ),
+    ],
+)
+def test_a_source_is_asked_once_for_each_side_file(
+    before: IngestOptions, now: IngestOptions, left: IngestOptions | None
+) -> None:
+    media = Media(sought=sought(before))
+    media.extraction.extractor = "Generic"
+    assert lacking(media, now) == left
+
+
+def test_a_plain_file_has_nothing_besides() -> None:
+    assert lacking(Media(), IngestOptions(thumbnail=True)) is None
