@@ -12,7 +12,7 @@
         ├── JobCancelled         somebody cancelled the job
         ├── SourceRefused        the source does not let us: private, region, bot check
         ├── SourceUnavailable    the source is down, slow, broken or busy
-        ├── MediaRefused         no media, too large, too long, not in this form
+        ├── MediaRefused         no media, too large, too long, not in this form, not to be made so
         ├── ServiceUnavailable   Ingot cannot be reached or cannot do it now
         ├── ServiceFailed        Ingot itself failed
         ├── DeadlineExceeded     no answer within the client's timeout
@@ -117,7 +117,7 @@ class SourceUnavailable(IngotError):
 
 
 class MediaRefused(IngotError):
-    """What the source has cannot be taken."""
+    """What the source has cannot be taken, or not be made what was asked for."""
 
 
 class ServiceUnavailable(IngotError):
@@ -175,6 +175,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "UPLOAD_NOT_FOUND": Conflict,
     "UPLOAD_OFFSET_MISMATCH": Conflict,
     "CHECKSUM_MISMATCH": ChecksumMismatch,
+    "CONVERSION_FAILED": MediaRefused,
     "STORAGE_UNAVAILABLE": ServiceUnavailable,
     "CACHE_UNAVAILABLE": ServiceUnavailable,
     "QUEUE_UNAVAILABLE": ServiceUnavailable,
@@ -183,6 +184,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "STAGE_TIMEOUT": ServiceFailed,
     "SHUTTING_DOWN": ServiceUnavailable,
     "INTERNAL": ServiceFailed,
+    "CONVERTER_CRASHED": ServiceFailed,
 }
 
 # For answers without a reason: from gRPC itself, or from something between here and the server.
