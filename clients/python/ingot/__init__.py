@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     )
     from ingot.job import IngestJob
     from ingot.v1.ingest_service_pb2 import IngestRequest
-    from ingot.v1.job_pb2 import Job, JobStage, JobState
+    from ingot.v1.job_pb2 import IngestOptions, Job, JobStage, JobState
     from ingot.v1.media_pb2 import Media, Selection
+    from ingot.v1.recipe_pb2 import Recipe
 
 __all__ = [
     "AddressForbidden",
@@ -41,6 +42,7 @@ __all__ = [
     "Conflict",
     "DeadlineExceeded",
     "IngestJob",
+    "IngestOptions",
     "IngestRequest",
     "IngotError",
     "InvalidRequest",
@@ -53,6 +55,7 @@ __all__ = [
     "MediaDoesNotExist",
     "MediaNotFound",
     "MediaRefused",
+    "Recipe",
     "Selection",
     "ServiceFailed",
     "ServiceUnavailable",
@@ -64,11 +67,13 @@ __all__ = [
 _ELSEWHERE: Final = {
     "Client": "ingot.client",
     "IngestJob": "ingot.job",
+    "IngestOptions": "ingot.v1.job_pb2",
     "IngestRequest": "ingot.v1.ingest_service_pb2",
     "Job": "ingot.v1.job_pb2",
     "JobStage": "ingot.v1.job_pb2",
     "JobState": "ingot.v1.job_pb2",
     "Media": "ingot.v1.media_pb2",
+    "Recipe": "ingot.v1.recipe_pb2",
     "Selection": "ingot.v1.media_pb2",
 }
 

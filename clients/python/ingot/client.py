@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -14,14 +13,14 @@ from types import TracebackType
 from typing import Final, Self
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from ingot.connection import Connection
 from ingot.download import Progress, download
 from ingot.errors import Conflict
 from ingot.job import IngestJob
+from ingot.request import duration, ingest_request, is_media_id, named
 from ingot.upload import upload
-from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import IngestOptions, Job, JobState
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
@@ -37,6 +36,7 @@ from ingot.v1.media_service_pb2 import (
     GetMediaRequest,
     ListMediaRequest,
 )
+from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
 
 _PAGE_SIZE: Final = 200
@@ -112,20 +112,65 @@ class Client:
         priority: IngestRequest.Priority.ValueType = IngestRequest.PRIORITY_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
         options: IngestOptions | None = None,
+        recipes: Iterable[Recipe] = (),
         request_id: str | None = None,
     ) -> IngestJob:
         """Has the media behind `url` stored; answers at once with the job that does it.
 
         `max_age` is how old a stored copy of a mutable URL may be; None takes any. `options` say
         what else to take, and of playlists and live streams; the job of a playlist has
-        `child_job_ids` and no file of its own. `request_id` makes the call safe to repeat; one is
-        made up when it is None. The job is shared with others who ask for the same media, and has
-        ended already when the media is stored.
+        `child_job_ids` and no file of its own. `recipes` say what to convert the media to when it
+        is stored; the job's `conversions` have what was made. `request_id` makes the call safe to
+        repeat; one is made up when it is None. The job is shared with others who ask for the same
+        media, and has ended already when all of it is stored.
         """
-        request = _ingest_request(url, selection, max_age, priority, labels, options)
+        request = ingest_request(
+            url,
+            selection=selection,
+            max_age=max_age,
+            labels=labels,
+            options=options,
+            recipes=recipes,
+        )
+        request.priority = priority
         request.request_id = str(uuid.uuid4()) if request_id is None else request_id
         connection = self._connection
         response = await connection.call(connection.ingest.Ingest, request)
+        return IngestJob(connection, response.job)
+
+    async def convert(
+        self,
+        name: str,
+        recipe: Recipe,
+        *,
+        selection: Selection | None = None,
+        max_age: timedelta | None = None,
+        priority: IngestRequest.Priority.ValueType = IngestRequest.PRIORITY_UNSPECIFIED,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> IngestJob:
+        """Has another media made of one, by id, URL or internal address; answers at once.
+
+        The job's media is the new one. What a URL names is ingested first if it is not stored;
+        `selection` and `max_age` are about that, and all else is as in `ingest_video`. The same
+        recipe of the same media is one media, made once. Raises InvalidRequest for a recipe that
+        makes no sense, or that the media has nothing for: at once where that is known, else when
+        the job is awaited.
+        """
+        request = ConvertRequest(
+            selection=selection,
+            recipe=recipe,
+            max_age=duration(max_age),
+            priority=priority,
+            labels=labels,
+            request_id=str(uuid.uuid4()) if request_id is None else request_id,
+        )
+        if is_media_id(name):
+            request.media_id = name
+        else:
+            request.url = name
+        connection = self._connection
+        response = await connection.call(connection.ingest.Convert, request)
         return IngestJob(connection, response.job)
 
     async def upload_media(
@@ -153,13 +198,19 @@ class Client:
         max_age: timedelta | None = None,
         labels: Mapping[str, str] | None = None,
         options: IngestOptions | None = None,
+        recipes: Iterable[Recipe] = (),
     ) -> Job:
         """Checks what `ingest_video` would be asked, without network or effect.
 
         Answers with the job that would be made: no id, its media's id, url and source filled in.
         """
-        request = _ingest_request(
-            url, selection, max_age, IngestRequest.PRIORITY_UNSPECIFIED, labels, options
+        request = ingest_request(
+            url,
+            selection=selection,
+            max_age=max_age,
+            labels=labels,
+            options=options,
+            recipes=recipes,
         )
         request.validate_only = True
         response = await self._connection.call(self._connection.ingest.Ingest, request)
@@ -167,7 +218,7 @@ class Client:
 
     async def media(self, name: str, *, selection: Selection | None = None) -> Media:
         """The stored media with this id or URL; MediaNotFound when it is not in the system."""
-        request = GetMediaRequest(selection=selection, **_name(name))
+        request = GetMediaRequest(selection=selection, **named(name))
         response = await self._connection.call(self._connection.media.GetMedia, request)
         return response.media
 
@@ -225,7 +276,7 @@ class Client:
         the file under. Whoever has the link can read the file.
         """
         request = CreateDownloadUrlRequest(
-            selection=selection, lifetime=_duration(lifetime), filename=filename, **_name(name)
+            selection=selection, lifetime=duration(lifetime), filename=filename, **named(name)
         )
         return await self._connection.call(self._connection.media.CreateDownloadUrl, request)
 
@@ -289,34 +340,3 @@ class Client:
             self._connection.sources.ListSources, ListSourcesRequest()
         )
         return list(response.sources)
-
-
-def _ingest_request(
-    url: str,
-    selection: Selection | None,
-    max_age: timedelta | None,
-    priority: IngestRequest.Priority.ValueType,
-    labels: Mapping[str, str] | None,
-    options: IngestOptions | None,
-) -> IngestRequest:
-    return IngestRequest(
-        url=url,
-        selection=selection,
-        max_age=_duration(max_age),
-        priority=priority,
-        labels=labels,
-        options=options,
-    )
-
-
-def _name(name: str) -> dict[str, str]:
-    """The field that names a media: 52 characters of base32 are an id, all else is a URL."""
-    return {"media_id" if re.fullmatch("[a-z2-7]{52}", name) else "url": name}
-
-
-def _duration(length: timedelta | None) -> Duration | None:
-    if length is None:
-        return None
-    duration = Duration()
-    duration.FromTimedelta(length)
-    return duration

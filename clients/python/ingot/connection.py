@@ -24,10 +24,10 @@ _CONNECT_SECONDS: Final = 5
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 2.0
 
-# What may be called twice to the same end. Ingest is safe for its request_id. DeleteMedia is not
-# here: the second call would say that there is no such media.
+# What may be called twice to the same end. Ingest and Convert are safe for their request_id.
+# DeleteMedia is not here: the second call would say that there is no such media.
 _RETRIED: Final[Mapping[str, Sequence[str]]] = {
-    "ingot.v1.IngestService": ("Ingest", "QueryUpload"),
+    "ingot.v1.IngestService": ("Ingest", "Convert", "QueryUpload"),
     "ingot.v1.JobService": ("GetJob", "ListJobs", "CancelJob"),
     "ingot.v1.MediaService": ("GetMedia", "ListMedia", "CreateDownloadUrl"),
     "ingot.v1.SourceService": ("ListSources",),

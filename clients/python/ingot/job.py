@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -44,6 +44,15 @@ class IngestJob:
     def done(self) -> bool:
         """Whether the job has ended, well or not, as far as is known here."""
         return self.latest.state in ENDED
+
+    @property
+    def conversions(self) -> Sequence[Media]:
+        """What an ingest with recipes made, as `latest.recipes` are ordered; empty before the end.
+
+        A recipe that was given twice is there once. Empty also for a conversion, whose media is
+        what was made.
+        """
+        return self.latest.conversions
 
     async def __aiter__(self) -> AsyncGenerator[Job, None]:
         seen = self.latest

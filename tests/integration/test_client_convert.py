@@ -1,0 +1,112 @@
+"""The client's conversions, against a server and workers as production composes them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+import ingot
+from ingot import Client, JobState, Media, Recipe
+from ingot_server.config import Settings
+from tests.media import media
+from tests.origin import Origin, Page, running_origin
+from tests.workshop import running_workshop
+
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
+WAV = Recipe(format=Recipe.FORMAT_WAV, sample_rate_hz=16000, channels=1)
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with running_workshop(settings) as target, Client(target) as client:
+        yield client
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running
+
+
+def serve(origin: Origin, name: str = "plain.mp4") -> str:
+    return origin.serve(f"/{name}", Page(media(name).read_bytes()))
+
+
+async def stored(client: Client, origin: Origin, name: str = "plain.mp4") -> Media:
+    return await (await client.ingest_video(serve(origin, name)))
+
+
+async def test_a_media_is_converted_by_its_id_its_url_and_its_internal_address(
+    client: Client, origin: Origin, tmp_path: Path
+) -> None:
+    source = await stored(client, origin)
+
+    job = await client.convert(source.id, MP3, labels={"team": "news"})
+    made = await job
+
+    assert (made.derived_from, made.recipe.bitrate_kbps) == (source.id, 192)
+    assert made.blob.content_type == "audio/mpeg"
+    assert made.labels == {"team": "news"}
+    for name in (source.url, source.blob.url):
+        again = await client.convert(name, MP3)
+        assert again.latest.cached
+        assert await again == made
+    await client.download(made.id, tmp_path / "song.mp3")
+    assert (tmp_path / "song.mp3").stat().st_size == made.blob.size_bytes
+
+
+async def test_a_url_that_is_not_stored_is_ingested_and_converted(
+    client: Client, origin: Origin
+) -> None:
+    job = await client.convert(serve(origin), WAV)
+    fractions = [update.progress.fraction async for update in job]
+    made = await job
+
+    assert fractions == sorted(fractions)
+    assert (made.audio[0].sample_rate_hz, made.audio[0].channels) == (16000, 1)
+    assert (await client.media(made.derived_from)).url == made.url
+
+
+async def test_an_ingest_with_recipes_gives_what_was_made_of_the_media(
+    client: Client, origin: Origin
+) -> None:
+    still = Recipe(format=Recipe.FORMAT_JPEG, start=Duration(seconds=1), max_height=60)
+    job = await client.ingest_video(serve(origin), recipes=[MP3, still, MP3])
+    assert not job.conversions
+    source = await job
+
+    assert source.blob.content_type == "video/mp4"
+    assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg", "image/jpeg"]
+    assert {made.derived_from for made in job.conversions} == {source.id}
+
+
+async def test_a_recipe_that_makes_no_sense_is_refused_with_its_field(
+    client: Client, origin: Origin
+) -> None:
+    nonsense = Recipe(format=Recipe.FORMAT_WAV, bitrate_kbps=192)
+
+    with pytest.raises(ingot.InvalidRequest) as refused:
+        await client.convert(serve(origin), nonsense)
+    assert set(refused.value.violations) == {"recipe.bitrate_kbps"}
+    with pytest.raises(ingot.InvalidRequest) as refused:
+        await client.validate(serve(origin), recipes=[MP3, nonsense])
+    assert set(refused.value.violations) == {"recipes[1].bitrate_kbps"}
+    with pytest.raises(ingot.MediaNotFound):
+        await client.convert("a" * 52, MP3)
+
+
+async def test_what_a_media_has_not_is_refused_at_once_or_by_the_job(
+    client: Client, origin: Origin
+) -> None:
+    picture = Recipe(format=Recipe.FORMAT_PNG)
+
+    job = await client.convert(serve(origin, "sound.wav"), picture)
+    with pytest.raises(ingot.InvalidRequest) as refused:
+        await job
+    assert set(refused.value.violations) == {"recipe.format"}
+    assert job.latest.state == JobState.JOB_STATE_FAILED
+    with pytest.raises(ingot.InvalidRequest):
+        await client.convert(serve(origin, "sound.wav"), picture)
