@@ -62,6 +62,8 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 100
 CANCEL_AGAIN_SECONDS: Final = 1.0
+# Each conversion that runs with its workflow holds one slot of those that ingests have.
+_SLOTS_A_PLACE: Final = 4
 UPLOAD_SWEEP_SECONDS: Final = 300.0
 # A string that expires: a worker has looked for abandoned uploads lately.
 UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
@@ -90,6 +92,7 @@ class Worker:
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
+        places = min(settings.conversions, settings.worker_slots // _SLOTS_A_PLACE)
         self._pipeline = Pipeline(
             catalog=self._catalog,
             blobs=self._blobs,
@@ -102,7 +105,7 @@ class Worker:
             following=Following(self._records, self._feed, self.run),
             ffmpeg=ffmpeg,
             slots=slots,
-            ahead=Ahead(ffmpeg, self._prober, slots),
+            ahead=Ahead(ffmpeg, self._prober, slots, self._scratch, places=places),
             settings=settings,
         )
         self._running: set[asyncio.Task[None]] = set()

@@ -33,7 +33,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     subprocess.run(
         [
             *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"),
-            *("-f", "lavfi", "-i", "anoisesrc=duration=60:sample_rate=44100:seed=5"),
+            *("-f", "lavfi", "-i", "anoisesrc=duration=150:sample_rate=44100:seed=5"),
             *("-c:a", "aac", "-b:a", "320k", "-movflags", "+faststart", str(path)),
         ],
         check=True,
@@ -49,7 +49,7 @@ class Desk:
         self.prober = Prober(settings)
         self.ffmpeg = Ffmpeg(settings)
         self.slots = Slots(1)
-        self.ahead = Ahead(self.ffmpeg, self.prober, self.slots)
+        self.ahead = Ahead(self.ffmpeg, self.prober, self.slots, self.scratch, places=1)
 
     @asynccontextmanager
     async def wish(self) -> AsyncIterator[tuple[Wish, ScratchFile]]:
@@ -132,6 +132,16 @@ async def test_other_bytes_take_nothing_that_was_begun(desk: Desk, sound: bytes)
         await file.write(sound)
         await file.complete()
         assert await desk.ahead.encoded("0" * 64, MP3, lambda *_: None) is None
+
+
+async def test_what_was_begun_early_is_given_away_once(desk: Desk, sound: bytes) -> None:
+    async with desk.wish() as (_, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        calls = (desk.ahead.encoded(file.sha256, MP3, lambda *_: None) for _ in range(3))
+        taken = [each for each in await asyncio.gather(*calls) if each is not None]
+        assert len(taken) == 1
 
 
 async def test_a_file_that_begins_anew_takes_its_conversion_with_it(

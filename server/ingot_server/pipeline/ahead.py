@@ -4,9 +4,11 @@
 
 What is begun on the head of a file counts only for the very bytes that were stored in the end, and
 only if the whole file asks for the same command (`making.py`); else it is made again from the
-start. A workflow also keeps the file itself until it is done, so that its conversions need not
-bring it back from the bucket. Nothing here waits for the processor: a conversion is begun early
-when a place is free that moment, or not at all.
+start. It is given away once: its taker moves it. A workflow also keeps the file itself until it is
+done, so that its conversions need not bring it back from the bucket. Nothing here waits for the
+processor: a conversion is begun early when a place is free that moment, or not at all. A workflow
+whose conversions run here stays in its worker until they are done; the places bound how many do, so
+that most slots are left to ingests.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
@@ -27,7 +29,7 @@ from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.follower import Abandoned
 from ingot_server.pipeline.making import Advance, Encoded, can_begin_early, encode
 from ingot_server.pipeline.probe import Prober
-from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -44,36 +46,70 @@ class Wish:
         self.early = {recipe_text(each): each for each in recipes if can_begin_early(each)}
         self.tasks: dict[str, asyncio.Task[Encoded | None]] = {}
         self.listeners: dict[str, Advance] = {}
+        self.places = 0
+        self._begun: list[asyncio.Task[Encoded | None]] = []
         self._file: ScratchFile | None = None
 
     @property
     def source(self) -> Path:
         return self.folder / "source"
 
-    def follow(self, file: ScratchFile) -> None:
-        """From now on `file` is what it is about: a later attempt begins anew."""
+    def follow(self, file: ScratchFile) -> bool:
+        """From now on `file` is what it is about: a later attempt begins anew.
+
+        False when the scratch space's file system cannot keep it beyond its ingest.
+        """
         self.drop()
+        try:
+            os.link(file.path, self.source)
+        except OSError as error:
+            logger.warning("the file of an ingest cannot be kept for its conversions: %s", error)
+            return False
         self._file = file
-        os.link(file.path, self.source)
+        return True
+
+    def begin(self, text: str, encoding: Coroutine[Any, Any, Encoded | None]) -> None:
+        """Makes what the recipe `text` says, as long as the file is the same."""
+        self.tasks[text] = asyncio.create_task(encoding)
+        self._begun.append(self.tasks[text])
+
+    def abandon(self, recipe: Recipe) -> None:
+        """What is begun for `recipe` and nobody took is of no use any more."""
+        if (task := self.tasks.pop(recipe_text(recipe), None)) is not None:
+            task.cancel()
 
     def drop(self) -> None:
         for task in self.tasks.values():
             task.cancel()
         self.tasks.clear()
+        self.listeners.clear()
         self.source.unlink(missing_ok=True)
         self._file = None
+
+    async def end(self) -> None:
+        """Drops all; returns when nothing of it runs any more."""
+        self.drop()
+        if self._begun:
+            await asyncio.wait(self._begun)
 
     def holds(self, sha256: str) -> bool:
         return self._file is not None and self._file.sha256 == sha256
 
 
 class Ahead:
-    """The wishes of this process; one for all jobs of a worker."""
+    """The wishes of this process; one for all jobs of a worker.
 
-    def __init__(self, ffmpeg: Ffmpeg, prober: Prober, slots: Slots) -> None:
+    `places` is how many conversions run with their workflows at once, early or not.
+    """
+
+    def __init__(
+        self, ffmpeg: Ffmpeg, prober: Prober, slots: Slots, scratch: Scratch, *, places: int
+    ) -> None:
         self._ffmpeg = ffmpeg
         self._prober = prober
         self._slots = slots
+        self._scratch = scratch
+        self._places = places
         self._wishes: dict[str, list[Wish]] = {}
 
     @asynccontextmanager
@@ -89,17 +125,23 @@ class Ahead:
             self._wishes[media_id].remove(wish)
             if not self._wishes[media_id]:
                 del self._wishes[media_id]
-            tasks = list(wish.tasks.values())
-            wish.drop()
-            if tasks:
-                await asyncio.wait(tasks)
+            self._give_back(wish)
+            await wish.end()
+
+    def take_places(self, wish: Wish, wanted: int) -> int:
+        """How many of its conversions may run in this process, `wanted` at most; it keeps them."""
+        more = min(max(0, wanted - wish.places), self._places)
+        self._places -= more
+        wish.places += more
+        return min(wanted, wish.places)
 
     def follow(self, media_id: str, file: ScratchFile) -> None:
         """An ingest of the media begins to write `file`."""
         for wish in self._wishes.get(media_id, ()):
-            wish.follow(file)
-            for text, recipe in wish.early.items():
-                wish.tasks[text] = asyncio.create_task(self._begin(wish, text, recipe, file))
+            self._give_back(wish)
+            if wish.follow(file):
+                for text, recipe in wish.early.items():
+                    wish.begin(text, self._encode(wish, text, recipe, file))
 
     def source(self, sha256: str) -> Path | None:
         """A file with that checksum, which stays while its workflow lasts; None: there is none."""
@@ -107,7 +149,10 @@ class Ahead:
         return wish.source if wish is not None else None
 
     async def encoded(self, sha256: str, recipe: Recipe, progress: Advance) -> Encoded | None:
-        """What was begun early for that source, once it is done; None: nothing that is of use."""
+        """What was begun early for that source, once it is done; None: nothing that is of use.
+
+        It is the caller's then, and found here no more.
+        """
         wish = self._wish(sha256)
         text = recipe_text(recipe)
         task = wish.tasks.get(text) if wish is not None else None
@@ -115,29 +160,42 @@ class Ahead:
             return None
         wish.listeners[text] = progress
         await asyncio.wait([task])
-        return None if task.cancelled() else task.result()
+        if wish.tasks.get(text) is not task:  # another has taken it, or the file began anew
+            return None
+        del wish.tasks[text]
+        return task.result()
+
+    def _give_back(self, wish: Wish) -> None:
+        self._places += wish.places
+        wish.places = 0
 
     def _wish(self, sha256: str) -> Wish | None:
         wishes = (wish for wishes in self._wishes.values() for wish in wishes)
         return next((wish for wish in wishes if wish.holds(sha256)), None)
 
-    async def _begin(
+    async def _encode(
         self, wish: Wish, text: str, recipe: Recipe, file: ScratchFile
     ) -> Encoded | None:
         def progress(done: float, total: float, speed: float, /) -> None:
             if listener := wish.listeners.get(text):
                 listener(done, total, speed)
 
-        if not self._slots.free:
+        if not (self._slots.free and self._places):
             return None
+        self.take_places(wish, wish.places + 1)
         reader = file.follow(outlives=True)
         try:
             async with self._slots.take(1):
                 folder = wish.folder / f"early-{len(text)}-{id(reader):x}"
                 await asyncio.to_thread(folder.mkdir)
-                media = await self._look(file)
                 return await encode(
-                    recipe, media, reader, folder, ffmpeg=self._ffmpeg, progress=progress
+                    recipe,
+                    await self._look(wish.source, file),
+                    reader,
+                    folder,
+                    ffmpeg=self._ffmpeg,
+                    progress=progress,
+                    check=self._scratch.check,
                 )
         except (Abandoned, Failure) as failure:
             # The file ends with its own error; and what needs the whole file gets it later.
@@ -147,12 +205,12 @@ class Ahead:
         finally:
             reader.close()
 
-    async def _look(self, file: ScratchFile) -> Media:
-        """What the file is, by its head."""
+    async def _look(self, path: Path, file: ScratchFile) -> Media:
+        """What the file is, by its head; `path` is where it stays."""
         head = file.follow(outlives=True)
         try:
             await asyncio.to_thread(head.read, LOOK_BYTES)
         finally:
             with suppress(OSError):
                 head.close()
-        return await self._prober.look(file.path)
+        return await self._prober.look(path)

@@ -18,11 +18,13 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
+from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
 
 if TYPE_CHECKING:
     from ingot_server.jobs.lease import Lease
     from ingot_server.library.catalog import Catalog
+    from ingot_server.pipeline.ahead import Wish
     from ingot_server.pipeline.ingest import Pipeline
 
 # Which part of an ingest each stage is about.
@@ -48,10 +50,12 @@ async def run_workflow(pipeline: Pipeline, job: Job, lease: Lease) -> None:
     ):
         media = await _ingested(pipeline, ingest, lease)
         conversions = await _add_conversions(pipeline, media, lease)
-        here = [each.id for each in conversions if wish.holds(media.blob.sha256)]
-        here = here[: pipeline.slots.free + len(wish.tasks)]
+        here = [
+            each for each in conversions if wish.holds(media.blob.sha256) and not has_ended(each)
+        ]
+        here = here[: pipeline.ahead.take_places(wish, len(here))]
         # Taken up here before the workers of conversions hear of them.
-        running = [asyncio.create_task(pipeline.following.run(each)) for each in here]
+        running = [asyncio.create_task(_convert_here(pipeline, each, wish)) for each in here]
         try:
             await lease.wait([ingest.id, *(each.id for each in conversions)])
             await pipeline.playlists.advance(job.id)
@@ -81,6 +85,13 @@ async def _add_conversions(pipeline: Pipeline, media: Media, lease: Lease) -> li
         assert child is not None
         children.append(child)
     return children
+
+
+async def _convert_here(pipeline: Pipeline, conversion: Job, wish: Wish) -> None:
+    try:
+        await pipeline.following.run(conversion.id)
+    finally:
+        wish.abandon(conversion.recipes[0])
 
 
 async def _finish(running: Sequence[asyncio.Task[None]]) -> None:
