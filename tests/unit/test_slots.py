@@ -58,3 +58,15 @@ async def test_who_is_cancelled_when_its_turn_has_come_gives_it_on() -> None:
     await asyncio.wait([waiting])
     async with slots.take(1):
         pass
+
+
+async def test_who_gives_up_at_the_moment_of_its_turn_is_passed_over() -> None:
+    slots = Slots(1)
+    async with slots.take(1):
+        waiting = [asyncio.create_task(slots.take(1).__aenter__()) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()  # It learns of it only after the place has become free.
+    async with asyncio.timeout(10):
+        await asyncio.wait(waiting)
+    assert waiting[0].cancelled()
+    assert waiting[1].exception() is None

@@ -30,9 +30,9 @@ class Slots:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self._free += cost
-            else:
+            elif (cost, turn) in self._waiting:
                 self._waiting.remove((cost, turn))
             self._advance()
             raise
@@ -45,5 +45,7 @@ class Slots:
     def _advance(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free:
             cost, turn = self._waiting.popleft()
+            if turn.cancelled():
+                continue  # Whoever waited for it has not run since.
             self._free -= cost
             turn.set_result(None)
