@@ -22,6 +22,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
 from ingot_server.pipeline.commit import commit, entering
+from ingot_server.pipeline.cover import LARGEST_COVER
 from ingot_server.pipeline.making import Made, make
 from ingot_server.pipeline.placement import Placed, Placement
 from ingot_server.pipeline.scratch import ScratchFile
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 # x264 uses every processor there is; all else runs on one.
 _ALL: Final = 1 << 16
-_LARGEST_COVER: Final = 16 << 20
 
 
 async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
@@ -112,7 +112,7 @@ async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:
 async def _cover(pipeline: Pipeline, parent: Media, folder: Path) -> Path | None:
     """The stored thumbnail, on the disk; None when there is none that can be a cover."""
     for file in parent.side_files:
-        if file.kind == SideFile.KIND_THUMBNAIL and file.size_bytes <= _LARGEST_COVER:
+        if file.kind == SideFile.KIND_THUMBNAIL and file.size_bytes < LARGEST_COVER:
             path = folder / "thumbnail"
             content = [
                 data

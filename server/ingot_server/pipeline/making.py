@@ -29,6 +29,7 @@ from ingot_server.pipeline.commands import (
     waveform_arguments,
     waveform_rate,
 )
+from ingot_server.pipeline.cover import read_cover
 from ingot_server.pipeline.ffmpeg import STANDARD_INPUT, Ffmpeg, Moment, Ran
 from ingot_server.pipeline.loudness import read_loudness
 from ingot_server.pipeline.probe import Prober
@@ -36,7 +37,6 @@ from ingot_server.pipeline.tags import (
     WRITTEN_BY_FFMPEG,
     Tags,
     ffmetadata,
-    is_cover,
     tags_of,
     write_tags,
 )
@@ -55,7 +55,6 @@ _PICTURE_TYPES: Final = {
     Recipe.FORMAT_PNG: ("png", "rgb24", "image/png"),
     Recipe.FORMAT_JPEG: ("mjpeg", "yuvj420p", "image/jpeg"),
 }
-_COVER_BYTES: Final = 16 << 20
 _NAME: Final = "made"
 
 
@@ -99,23 +98,26 @@ async def make(
     cover: Path | None = None,
     album: str = "",
     encoded: Encoded | None = None,
+    ready: Callable[[Path], None] = lambda _: None,
 ) -> Made:
     """Makes what a canonical `recipe` says of `media`, whose file is `source`, in `directory`.
 
     `media` has what a probe says, for a file that comes by a reader too: that one is read once,
     from its beginning to its end, so `takes_reader` must hold. `check` is called while it works and
     may raise. `cover` is a picture, left out when it cannot be used; `album` the name of what the
-    media is one of. What was `encoded` of the same bytes by the same command is not made again.
-    Safe to repeat in another directory, and to cancel. Raises Failure
-    CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what the
-    reader raises.
+    media is one of. What was `encoded` of the same bytes by the same command is not made again,
+    unless it is not right. `ready` is told of a file that is about to go through the gate, and of
+    another when that one was refused. Safe to repeat in another directory, and to cancel. Raises
+    Failure CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what
+    the reader raises.
     """
-    making = _Making(recipe, media, source, directory, ffmpeg, progress, check)
+    making = _Making(recipe, media, source, directory, ffmpeg, progress, check, ready)
     if recipe.format in PICTURES:
         return await making.picture()
     if recipe.format == Recipe.FORMAT_WAVEFORM:
         return await making.waveform()
-    tags = tags_of(recipe, media, album=album, cover=await making.cover(cover))
+    picture = await read_cover(cover, directory, ffmpeg) if cover is not None else b""
+    tags = tags_of(recipe, media, album=album, cover=picture)
     return await making.convert(tags, prober, encoded)
 
 
@@ -162,6 +164,7 @@ class _Making:
         ffmpeg: Ffmpeg,
         progress: Advance,
         check: Callable[[], None],
+        ready: Callable[[Path], None] = lambda _: None,
     ) -> None:
         self._recipe = recipe
         self._media = media
@@ -172,6 +175,7 @@ class _Making:
         self._ffmpeg = ffmpeg
         self._progress = progress
         self._check = check
+        self._ready = ready
         self._length = span(recipe, media).length
         self._passes = 2 if recipe.normalize_loudness else 1
         self._pass = 0
@@ -183,7 +187,13 @@ class _Making:
     async def convert(self, tags: Tags, prober: Prober, encoded: Encoded | None) -> Made:
         if encoded is not None and self._is_same(encoded):
             await asyncio.to_thread(encoded.path.replace, self._output)
-            return await self._finished(tags, prober, encoded.seconds)
+            try:
+                return await self._finished(tags, prober, encoded.seconds)
+            except Failure as failure:
+                # Of a file whose index comes last ffmpeg makes nothing, and reports no error.
+                if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or self._reader:
+                    raise
+                logger.info("making again, of the whole file: %s", failure.message)
         loudness = await self._loudness() if self._recipe.normalize_loudness else None
         metadata = self._metadata(tags)
         try:
@@ -232,28 +242,6 @@ class _Making:
         made.duration.SetInParent()
         made.blob.content_type = "application/json"
         return self._made(made)
-
-    async def cover(self, path: Path | None) -> bytes:
-        """The picture at `path` as players take it, of a WebP a JPEG; empty when that fails."""
-        if path is None:
-            return b""
-        data = await asyncio.to_thread(_head, path)
-        if is_cover(data) or not data:
-            return data
-        converted = self._directory / "cover.jpg"
-        try:
-            await self._ffmpeg.run(
-                [
-                    *("-protocol_whitelist", "file,pipe", "-f", "webp_pipe", "-i", f"file:{path}"),
-                    *("-frames:v", "1", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "2"),
-                    *("-f", "image2", "-update", "1", f"file:{converted}"),
-                ],
-                output=converted,
-            )
-        except Failure as failure:
-            logger.info("the cover is left out: %s", failure.message)
-            return b""
-        return await asyncio.to_thread(_head, converted)
 
     async def _loudness(self) -> Loudness | None:
         threads = self._ffmpeg.threads
@@ -308,6 +296,7 @@ class _Making:
         """Tags, and the gate."""
         recipe, media = self._recipe, self._media
         await asyncio.to_thread(write_tags, self._output, recipe, tags)
+        self._ready(self._output)
         try:
             made = await prober.probe(self._output)
         except Failure as failure:
@@ -359,11 +348,3 @@ class _Making:
         made.blob.size_bytes = self._output.stat().st_size
         made.web_playable = is_web_playable(made)
         return Made(self._output, made)
-
-
-def _head(path: Path) -> bytes:
-    """All of a file that may be a cover; empty for a larger one, and for none."""
-    try:
-        return path.read_bytes() if path.stat().st_size <= _COVER_BYTES else b""
-    except OSError:
-        return b""
