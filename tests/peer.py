@@ -27,7 +27,12 @@ from ingot.v1 import (
     media_service_pb2_grpc,
     reason_pb2,
 )
-from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
+from ingot.v1.ingest_service_pb2 import (
+    ConvertRequest,
+    ConvertResponse,
+    IngestRequest,
+    IngestResponse,
+)
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     CancelJobResponse,
@@ -128,9 +133,6 @@ class Peer(
     def CreateUploadUrl(self, *_: object) -> NoReturn:
         raise NotImplementedError
 
-    def Convert(self, *_: object) -> NoReturn:
-        raise NotImplementedError
-
     def CompleteUpload(self, *_: object) -> NoReturn:
         raise NotImplementedError
 
@@ -162,6 +164,12 @@ class Peer(
     ) -> IngestResponse:
         await self._take(request, context)
         return IngestResponse(job=self.updates[0])
+
+    async def Convert(
+        self, request: ConvertRequest, context: ServicerContext[ConvertRequest, ConvertResponse]
+    ) -> ConvertResponse:
+        await self._take(request, context)
+        return ConvertResponse(job=self.updates[0])
 
     async def GetJob(
         self, request: GetJobRequest, context: ServicerContext[GetJobRequest, GetJobResponse]

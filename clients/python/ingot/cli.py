@@ -12,12 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
+
+from ingot.recipe_options import add_recipe, add_sound, length, number, short_recipe
 
 DEFAULT_SERVER: Final = "localhost:50051"
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
 _PRIORITIES: Final = ("low", "normal", "high")
 
@@ -71,17 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     ingest = command("ingest", "Store the media behind URLs and watch them come in.")
     ingest.add_argument("urls", metavar="URL", nargs="+")
     _add_selection(ingest)
-    ingest.add_argument(
-        "--max-age",
-        type=_length,
-        metavar="TIME",
-        help="take a stored copy no older than this, such as 1h; 0 asks the source",
-    )
-    _add_labels(ingest, "kept with the job and the media")
-    ingest.add_argument("--priority", choices=_PRIORITIES, default="normal")
+    _add_source(ingest)
     _add_options(ingest)
+    ingest.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        type=short_recipe,
+        metavar="FORMAT[,OPTION=VALUE...]",
+        help="then convert it, such as mp3,bitrate=128; options are those of `ingot convert`",
+    )
     ending = ingest.add_mutually_exclusive_group()
-    ending.add_argument("--no-wait", action="store_true", help="print the job and leave")
+    _add_no_wait(ending)
     ending.add_argument(
         "--validate-only", action="store_true", help="check only; print the job that would be made"
     )
@@ -89,7 +90,30 @@ def _parser() -> argparse.ArgumentParser:
     upload = command("upload", "Store files of this machine; goes on after a lost connection.")
     upload.add_argument("files", metavar="FILE", nargs="+")
     _add_labels(upload, "kept with the job and the media")
-    upload.add_argument("--no-wait", action="store_true", help="print the job and leave")
+    _add_no_wait(upload)
+
+    convert = command("convert", "Make another media of one; a URL is stored first.")
+    convert.add_argument("name", metavar="URL_OR_ID")
+    add_recipe(convert)
+    convert.add_argument("--audio-only", action="store_true", help="of the best audio alone")
+    _add_source(convert)
+    ending = convert.add_mutually_exclusive_group()
+    _add_no_wait(ending)
+    ending.add_argument(
+        "-o", "--output", metavar="FILE", help="bring it here; into a directory by its title"
+    )
+
+    mp3 = command("mp3", "The sound of a media as a file here: stored, converted, downloaded.")
+    mp3.add_argument("name", metavar="URL_OR_ID")
+    mp3.set_defaults(format="mp3")
+    add_sound(mp3)
+    mp3.add_argument(
+        "--audio-only", action="store_true", help="fetch the best audio alone, also from a page"
+    )
+    _add_max_age(mp3)
+    mp3.add_argument(
+        "-o", "--output", metavar="FILE", help="or a directory; default: the title, here"
+    )
 
     for name, does in (
         ("media", "Show a stored media."),
@@ -103,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
             reads.add_argument("-o", "--output", metavar="FILE", required=True)
         if name == "url":
             reads.add_argument(
-                "--lifetime", type=_length, metavar="TIME", help="how long it works; default 1h"
+                "--lifetime", type=length, metavar="TIME", help="how long it works; default 1h"
             )
 
     command("list", "List the stored media.")
@@ -128,8 +152,27 @@ def _parser() -> argparse.ArgumentParser:
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-only", action="store_true", help="the best audio alone")
     parser.add_argument(
-        "--max-height", type=int, metavar="PIXELS", help="video no higher than this"
+        "--max-height", type=number, metavar="PIXELS", help="video no higher than this"
     )
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    _add_max_age(parser)
+    _add_labels(parser, "kept with the job and the media")
+    parser.add_argument("--priority", choices=_PRIORITIES, default="normal")
+
+
+def _add_max_age(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-age",
+        type=length,
+        metavar="TIME",
+        help="take a stored copy no older than this, such as 1h; 0 asks the source",
+    )
+
+
+def _add_no_wait(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--no-wait", action="store_true", help="print the job and leave")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -137,10 +180,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--playlist", action="store_true", help="all entries of a playlist, channel or album"
     )
     parser.add_argument(
-        "--max-entries", type=int, metavar="NUMBER", help="refuse a playlist of more entries"
+        "--max-entries", type=number, metavar="NUMBER", help="refuse a playlist of more entries"
     )
     parser.add_argument(
-        "--record", type=_length, metavar="TIME", help="record a live stream for at most this long"
+        "--record", type=length, metavar="TIME", help="record a live stream for at most this long"
     )
     parser.add_argument(
         "--subtitles",
@@ -166,13 +209,6 @@ def _label(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
-
-
-def _length(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd]?)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time such as 30s, 5m, 1h, 7d")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
 
 
 if __name__ == "__main__":

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import sys
 from argparse import Namespace
-from collections.abc import Coroutine, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, Final
-
-from google.protobuf.json_format import MessageToJson
 
 from ingot import report, text
 from ingot.client import Client
 from ingot.errors import IngotError, ServiceUnavailable, from_status
 from ingot.job import IngestJob
+from ingot.output import write_json, write_text
 from ingot.v1.job_pb2 import Job, JobState
+from ingot.whole import Whole
 
 if TYPE_CHECKING:
     from ingot.progress import Drawing
@@ -29,14 +29,28 @@ async def follow(client: Client, handles: Sequence[IngestJob], options: Namespac
 
     Raises the error of a job that is followed alone.
     """
-    try:
-        if options.json:
-            await _together(_print_updates(handle) for handle in handles)
-        else:
-            from ingot.progress import Drawing  # rich takes a tenth of a second to load
+    with leaving(handles), showing(options, several=len(handles) > 1) as drawing:
+        await watch(client, handles, drawing)
+    if len(handles) == 1 and (failure := handles[0].error()) is not None:
+        await _say_failed_children(client, handles[0].latest, options)
+        raise failure
+    return all([await _say_end(client, handle, options) for handle in handles])
 
-            with Drawing(several=len(handles) > 1) as drawing:
-                await _together(_draw(client, handle, drawing) for handle in handles)
+
+def showing(options: Namespace, *, several: bool = False) -> AbstractContextManager[Drawing | None]:
+    """Where progress is shown; nowhere with `--json`."""
+    if options.json:
+        return contextlib.nullcontext()
+    from ingot.progress import Drawing  # rich takes a tenth of a second to load
+
+    return Drawing(several=several)
+
+
+@contextlib.contextmanager
+def leaving(handles: Sequence[IngestJob]) -> Iterator[None]:
+    """Says how to go on with those that have not ended, when the command ends before them."""
+    try:
+        yield
     except asyncio.CancelledError:
         for handle in handles:
             if not handle.done:
@@ -50,10 +64,22 @@ async def follow(client: Client, handles: Sequence[IngestJob], options: Namespac
         if going:
             error.add_note(f"The job goes on. Watch it with {', '.join(going)}.")
         raise
-    if len(handles) == 1 and (failure := handles[0].error()) is not None:
-        await _say_failed_children(client, handles[0].latest, options)
-        raise failure
-    return all([await _say_end(client, handle, options) for handle in handles])
+
+
+async def watch(
+    client: Client,
+    handles: Sequence[IngestJob],
+    drawing: Drawing | None,
+    whole: Whole | None = None,
+) -> None:
+    """Shows jobs until they end, without a `drawing` as JSON, a line for each change.
+
+    `whole` is what a job is a part of, where it is watched alone.
+    """
+    if drawing is None:
+        await _together(_print_updates(handle) for handle in handles)
+    else:
+        await _together(_draw(client, handle, drawing, whole) for handle in handles)
 
 
 async def children(client: Client, job: Job) -> list[Job]:
@@ -87,17 +113,22 @@ async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 async def _print_updates(handle: IngestJob) -> None:
     async with aclosing(aiter(handle)) as updates:
         async for job in updates:
-            sys.stdout.write(MessageToJson(job, indent=None) + "\n")
-            sys.stdout.flush()
+            write_json(job)
 
 
-async def _draw(client: Client, handle: IngestJob, drawing: Drawing) -> None:
+async def _draw(
+    client: Client, handle: IngestJob, drawing: Drawing, whole: Whole | None = None
+) -> None:
     parts: asyncio.Task[None] | None = None
+    if whole is None and handle.latest.recipes:
+        whole = Whole(fetched=False)
     try:
         async with aclosing(aiter(handle)) as updates:
             async for job in updates:
-                drawing.job(job)
-                if parts is None and job.child_job_ids and not handle.done and drawing.has_bars:
+                drawing.job(job, whole)
+                # What has a bar for the whole of it has none for its parts.
+                divided = job.child_job_ids and not handle.done and whole is None
+                if parts is None and divided and drawing.has_bars:
                     parts = asyncio.create_task(_draw_children(client, job, drawing))
     finally:
         if parts is not None:
@@ -130,18 +161,21 @@ async def _say_end(client: Client, handle: IngestJob, options: Namespace) -> boo
         report.failed(error, server=options.server, as_json=options.json, about=job.url)
         return False
     if not options.json:
-        shown = text.job_table(job) if job.child_job_ids else text.media_table(job.media)
-        sys.stdout.write(shown + "\n")
-        sys.stdout.flush()
+        is_list = job.child_job_ids and not job.recipes
+        write_text(text.job_table(job) if is_list else text.media_table(job.media))
+        for made in job.conversions:
+            write_text("\n" + text.media_table(made))
     return True
 
 
 async def _say_failed_children(client: Client, job: Job, options: Namespace) -> None:
-    if options.json or not job.children.failed:
+    # Of several recipes the job's own error is that of the first that failed.
+    if options.json or job.children.failed <= (1 if job.recipes else 0):
         return
     for child in await children(client, job):
         if child.state == JobState.JOB_STATE_FAILED:
             error = from_status(child.error)
             reason = f" [{error.reason}]" if error.reason else ""
-            sys.stderr.write(text.printable(f"{child.url}: {error.message}{reason}") + "\n")
+            what = text.recipe(child.recipes[0]) if child.recipes else child.url
+            sys.stderr.write(text.printable(f"{what}: {error.message}{reason}") + "\n")
     sys.stderr.flush()

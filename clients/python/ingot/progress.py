@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ingot import text
 from ingot.v1.job_pb2 import Job, JobState
+from ingot.whole import Whole
 
 LONGEST_NAME: Final = 40
 
@@ -30,6 +31,8 @@ class Step:
     left_seconds: float | None = None
     fraction: float | None = None
     """How far it is where bytes do not tell."""
+    speed: float = 0
+    """Seconds of media done in one second; 0 says nothing."""
     of: str = ""
     """What it is a step of, where several things are shown."""
 
@@ -57,15 +60,18 @@ class Drawing(AbstractContextManager["Drawing"]):
         if self._bar is not None:
             self._bar.close()
 
-    def job(self, job: Job) -> None:
-        """Shows a state of a job that is watched."""
+    def job(self, job: Job, whole: Whole | None = None) -> None:
+        """Shows a state of a job that is watched, with `whole` as far as that is."""
         known = self._failed_attempts.get(job.id, 0)
         if job.state == JobState.JOB_STATE_QUEUED and job.attempt > known:
             self._failed_attempts[job.id] = job.attempt
             if job.HasField("error"):
                 about = f"{text.printable(job.url)}: " if self._several else ""
                 self.say(about + _failed_attempt(job))
-        self.step(_step(job, named=self._several), job.id)
+        step = _step(job, named=self._several)
+        if whole is not None:
+            step = replace(step, fraction=whole.job(job))
+        self.step(step, job.id)
 
     @property
     def has_bars(self) -> bool:
@@ -129,10 +135,12 @@ class _Bar:
         self._progress.start()
 
     def show(self, step: Step, key: str) -> None:
-        measures = []
+        measures = [] if step.fraction is None else [f"{step.fraction:.0%}"]
         if step.bytes_done:
             of = "" if step.bytes_total is None else f" of {text.size(step.bytes_total)}"
             measures.append(f"{text.size(step.bytes_done)}{of}")
+        if step.speed:
+            measures.append(f"{step.speed:.3g}x")
         if step.bytes_per_second:
             measures.append(f"{text.size(step.bytes_per_second)}/s")
         if step.left_seconds is not None:
@@ -167,7 +175,7 @@ class _Bar:
 def _step(job: Job, *, named: bool = False) -> Step:
     doing = text.state(job)
     of = _shortened(text.printable(job.url)) if named else ""
-    if job.HasField("children"):
+    if job.HasField("children") and not job.recipes:
         return Step(
             doing,
             bytes_done=job.progress.bytes_done,
@@ -189,6 +197,7 @@ def _step(job: Job, *, named: bool = False) -> Step:
         if progress.HasField("eta")
         else None,
         of=of,
+        speed=progress.speed,
     )
 
 

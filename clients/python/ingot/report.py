@@ -61,6 +61,14 @@ _WHAT_TO_DO: Final[Mapping[type[BaseException], str]] = {
     ChecksumMismatch: "Run the command again; if it repeats, the stored file is damaged.",
     OSError: "Check the path, its permissions and the free space, then run the command again.",
 }
+# What a class says of most of its reasons would be wrong of these.
+_WHAT_TO_DO_BY_REASON: Final[Mapping[str, str]] = {
+    "CONVERSION_FAILED": (
+        "Another try gives the same answer: try another format; `ingot media` shows what the media"
+        " holds."
+    ),
+    "CONVERTER_CRASHED": "Try again, or with a shorter part; the server's log says more.",
+}
 _ELSE_TO_DO: Final = "Try again; if it repeats, report it with the server's log."
 
 
@@ -101,6 +109,8 @@ def _what_to_do(error: IngotError | OSError) -> str:
         return text.printable(f"Correct {rules or ', '.join(error.violations)}.")
     if isinstance(error, ServiceUnavailable) and not error.reason:
         return "Start one with `ingot-server up`, or name another with --server or INGOT_SERVER."
+    if isinstance(error, IngotError) and error.reason in _WHAT_TO_DO_BY_REASON:
+        return _WHAT_TO_DO_BY_REASON[error.reason]
     for kind in type(error).__mro__:
         if kind in _WHAT_TO_DO:
             return _WHAT_TO_DO[kind]

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingot.v1.job_pb2 import Job, JobStage, JobState
 from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot.v1.reason_pb2 import Reason
+from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
 
 JOB_COLUMNS: Final = ("id", "state", "done", "created", "url")
@@ -124,6 +126,8 @@ def media_table(media: Media) -> str:
         *(("video", _video(stream)) for stream in media.video),
         *(("audio", _audio(stream)) for stream in media.audio),
         ("uploader", media.uploader),
+        ("recipe", recipe(media.recipe) if media.HasField("recipe") else ""),
+        ("made of", media.derived_from),
         ("chapters", str(len(media.chapters) or "")),
         ("labels", _labels(media.labels.items())),
         ("sha256", media.blob.sha256),
@@ -150,9 +154,21 @@ def job_table(job: Job) -> str:
     return table(row for row in rows if row[1])
 
 
+def recipe(recipe: Recipe) -> str:
+    """A recipe on one line, such as `mp3, bitrate kbps 192, start 1:30`."""
+    parts = [Recipe.Format.Name(recipe.format).removeprefix("FORMAT_").lower()]
+    for field, value in recipe.ListFields():
+        if isinstance(value, Duration):
+            value = length(value.ToTimedelta().total_seconds())
+        if field.name != "format":
+            shown = "" if value is True else f" {value}"
+            parts.append(field.name.replace("_", " ") + shown)
+    return ", ".join(parts)
+
+
 def entries(job: Job) -> str:
     """How the entries of a playlist stand, such as `57 of 60 stored, 3 failed`; else empty."""
-    if not job.HasField("children"):
+    if not job.HasField("children") or job.recipes:
         return ""
     children = job.children
     cached = f" ({children.cached} before)" if children.cached else ""
@@ -165,6 +181,8 @@ def _progress(job: Job) -> str:
     if job.state != JobState.JOB_STATE_RUNNING or not job.HasField("progress"):
         return ""
     progress = job.progress
+    if job.recipes:
+        return f"{progress.fraction:.0%}"
     total = f" of {size(progress.bytes_total)}" if progress.HasField("bytes_total") else ""
     return f"{size(progress.bytes_done)}{total}, {size(progress.bytes_per_second)}/s"
 

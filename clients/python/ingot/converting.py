@@ -1,0 +1,144 @@
+"""The commands that make another media: `convert`, and `mp3`, which does the whole way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ingot import asked, text
+from ingot.client import Client
+from ingot.download import Progress
+from ingot.errors import MediaNotFound
+from ingot.filename import free_path
+from ingot.following import follow, leaving, showing, watch
+from ingot.job import IngestJob
+from ingot.output import write, write_text
+from ingot.request import is_media_id
+from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.media_pb2 import Media, Selection
+from ingot.whole import Whole
+
+if TYPE_CHECKING:
+    from ingot.progress import Drawing
+
+# Sources that have sound by itself, or let it be taken out. A plain file is what it is.
+_SOUND_ALONE: Final = frozenset({"youtube", "web"})
+
+
+async def convert(client: Client, options: Namespace) -> bool:
+    """Has another media made, and brings its file here where one is named; whether it was made."""
+    if options.output is not None:
+        _check_directory(Path(options.output))
+    handle = await client.convert(
+        options.name,
+        asked.recipe(options),
+        selection=asked.AUDIO_ONLY if options.audio_only else None,
+        max_age=options.max_age,
+        priority=asked.priority(options),
+        labels=dict(options.label),
+    )
+    if options.no_wait:
+        write(options, handle.latest, text.job_table)
+        return True
+    if options.output is None:
+        return await follow(client, [handle], options)
+    await _fetch(client, handle, options)
+    return True
+
+
+async def mp3(client: Client, options: Namespace) -> bool:
+    """Ingests, converts and downloads."""
+    options.output = options.output or os.curdir
+    _check_directory(Path(options.output))
+    if is_media_id(options.name):
+        handle = await client.convert(options.name, asked.recipe(options))
+    else:
+        handle = await client.ingest_video(
+            options.name,
+            selection=await _form(client, options),
+            max_age=options.max_age,
+            options=IngestOptions(thumbnail=True),  # for the cover
+            recipes=[asked.recipe(options)],
+        )
+    await _fetch(client, handle, options)
+    return True
+
+
+async def _form(client: Client, options: Namespace) -> Selection | None:
+    """Sound alone where that saves the rest of a download, and the whole is not here already."""
+    if options.audio_only:
+        return asked.AUDIO_ONLY
+    job = await client.validate(options.name, recipes=[asked.recipe(options)])
+    if job.media.source.name not in _SOUND_ALONE:
+        return None
+    try:
+        await client.media(options.name)
+    except MediaNotFound:
+        return asked.AUDIO_ONLY
+    return None
+
+
+async def _fetch(client: Client, handle: IngestJob, options: Namespace) -> None:
+    """Follows a job, and brings here what it made, in one progress."""
+    whole = Whole(fetched=True)
+    begun = False
+    path = Path(options.output)
+    try:
+        with leaving([handle]), showing(options) as drawing:
+            await watch(client, [handle], drawing, whole)
+            media = await handle
+            if handle.conversions:
+                media = handle.conversions[0]
+            path, there = await asyncio.to_thread(_place, path, media)
+            begun = True
+            show = None if drawing is None else _showing(drawing, whole, handle.id)
+            if not there:
+                await client.download(media.id, path, progress=show)
+            elif show is not None:
+                show(media.blob.size_bytes, media.blob.size_bytes)
+    except asyncio.CancelledError:
+        if begun:
+            sys.stderr.write(
+                f"\nWhat has arrived is kept in {path}.part; the same command goes on from there.\n"
+            )
+        raise
+    if not options.json:
+        write_text(text.printable(f"{path}: {text.size(media.blob.size_bytes)}, checksum verified"))
+    elif path != Path(options.output):
+        sys.stderr.write(f"{path}\n")
+
+
+def _showing(drawing: Drawing, whole: Whole, key: str) -> Progress:
+    """Shows a download as the end of the whole."""
+    from ingot.progress import Rate
+
+    rate = Rate()
+
+    def show(done: int, total: int) -> None:
+        fraction = whole.download(done, total)
+        drawing.step(replace(rate.step("saving", done, total), fraction=fraction), key)
+
+    return show
+
+
+def _place(output: Path, media: Media) -> tuple[Path, bool]:
+    """The path that was named, or a free one in the directory that was; whether it is there."""
+    if not output.is_dir():
+        return output, False
+    path = free_path(output, media)
+    return path, path.exists()
+
+
+def _check_directory(path: Path) -> None:
+    """Raises OSError when no file can be put there: before an hour of work is, not after."""
+    directory = path if path.is_dir() else path.parent
+    if not directory.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))

@@ -1,0 +1,323 @@
+"""`ingot convert` and `ingot mp3` as they are installed, against a real server and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+from google.protobuf.json_format import Parse
+from google.rpc.status_pb2 import Status
+
+from ingot import Client, Job, JobState, Recipe
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.job_service_pb2 import CancelJobRequest
+from ingot.v1.media_service_pb2 import DownloadRequest
+from ingot_server.config import Settings
+from tests.media import media
+from tests.origin import Origin, Page, running_origin
+from tests.peer import JOB_ID, MEDIA_ID, Peer, running_peer
+from tests.peer import URL as PEER_URL
+from tests.workshop import running_workshop
+
+COMMAND = Path(sys.executable).with_name("ingot")
+
+
+@pytest.fixture
+async def target(settings: Settings) -> AsyncIterator[str]:
+    async with running_workshop(settings) as target:
+        yield target
+
+
+@pytest.fixture
+async def client(target: str) -> AsyncIterator[Client]:
+    async with Client(target) as client:
+        yield client
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with running_peer() as peer:
+        yield peer
+
+
+def serve(origin: Origin, name: str = "plain.mp4") -> str:
+    return origin.serve(f"/{name}", Page(media(name).read_bytes()))
+
+
+async def start(
+    target: str, *arguments: str | Path, directory: Path | None = None, stderr: int = -1
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(COMMAND, "--server", target, *arguments),
+        stdout=-1,
+        stderr=stderr,
+        cwd=directory,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+async def ingot(
+    target: str, *arguments: str | Path, directory: Path | None = None
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command."""
+    process = await start(target, *arguments, directory=directory)
+    stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+def assert_mp3(path: Path) -> None:
+    """It begins as one, and decodes to its end without a word."""
+    assert path.read_bytes()[:3] == b"ID3"
+    decoded = subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "mp3", "-i", str(path)),
+            *("-map", "0:a", "-f", "null", "-"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    assert decoded.stderr == b""
+
+
+async def test_a_url_becomes_an_mp3_here_on_a_pipe(
+    target: str, origin: Origin, tmp_path: Path
+) -> None:
+    path = tmp_path / "song.mp3"
+
+    code, stdout, stderr = await ingot(target, "mp3", serve(origin), "-o", path)
+
+    assert code == 0, stderr
+    assert_mp3(path)
+    assert stdout.startswith(f"{path}: ")
+    assert "checksum verified" in stdout
+    assert stderr.split()[0] == "queued"
+    assert stderr.split()[-2:] == ["succeeded", "saving"]
+    assert [found.name for found in tmp_path.glob("song*")] == ["song.mp3"]
+    # All of it is stored now.
+    path.unlink()
+    code, _, stderr = await ingot(target, "mp3", serve(origin), "-o", path)
+    assert (code, stderr.splitlines()) == (0, ["succeeded (was stored)", "saving"])
+    assert len(origin.log) == 1
+
+
+async def test_the_bar_never_goes_back(target: str, origin: Origin, tmp_path: Path) -> None:
+    content = media("plain.mp4").read_bytes()
+    url = origin.serve("/plain.mp4", Page(content, rate=len(content) / 2))
+    terminal, tty = pty.openpty()
+    process = await start(target, "mp3", url, "-o", tmp_path / "song.mp3", stderr=tty)
+    os.close(tty)
+
+    drawn = await asyncio.to_thread(read_all, terminal)
+    await process.communicate()
+
+    assert process.returncode == 0, drawn
+    shares = [int(share) for share in re.findall(r"(\d+)%", drawn)]
+    assert shares == sorted(shares)
+    assert (len(set(shares)) > 3, shares[-1]) == (True, 100)
+    assert "downloading" in drawn
+    assert "saving" in drawn
+    # A second bar would be drawn under the first.
+    assert not re.search(r"━\s*\d+%[^\n]*\n[^\n]*━\s*\d+%", drawn)
+
+
+async def test_a_file_without_a_name_is_named_after_the_title(
+    target: str, origin: Origin, tmp_path: Path
+) -> None:
+    url, here = serve(origin, "sound.m4a"), tmp_path / "here"
+    here.mkdir()
+    code, stdout, stderr = await ingot(target, "mp3", url, directory=here)
+    assert code == 0, stderr
+    (path,) = here.iterdir()
+    assert path.suffix == ".mp3"
+    assert stdout.startswith(f"{path.name}: ")
+    assert_mp3(path)
+
+    # The same file is there: nothing is brought.
+    kept = path.stat().st_mtime_ns
+    code, _, stderr = await ingot(target, "mp3", url, "-o", here)
+    assert (code, [path], path.stat().st_mtime_ns) == (0, list(here.iterdir()), kept), stderr
+
+    path.write_bytes(b"precious")
+    code, _, stderr = await ingot(target, "--json", "mp3", url, directory=here)
+    assert (code, path.read_bytes()) == (0, b"precious")
+    assert stderr == f"{path.stem} (2).mp3\n"
+    assert_mp3(here / f"{path.stem} (2).mp3")
+
+
+async def test_json_has_every_change_of_the_job(
+    target: str, origin: Origin, tmp_path: Path
+) -> None:
+    path = tmp_path / "song.mp3"
+
+    code, stdout, stderr = await ingot(target, "mp3", serve(origin), "-o", path, "--json")
+
+    assert (code, stderr) == (0, "")
+    jobs = [Parse(line, Job()) for line in stdout.splitlines()]
+    assert [job.revision for job in jobs] == sorted({job.revision for job in jobs})
+    assert jobs[-1].state == JobState.JOB_STATE_SUCCEEDED
+    (made,) = jobs[-1].conversions
+    assert made.blob.size_bytes == path.stat().st_size
+
+
+async def test_a_stored_media_is_converted_and_brought_here(
+    target: str, client: Client, origin: Origin, tmp_path: Path
+) -> None:
+    source = await (await client.ingest_video(serve(origin)))
+
+    code, stdout, stderr = await ingot(
+        *(target, "convert", source.id, "--format", "wav", "--start", "0:00.5", "--end", "1.5"),
+        *("--sample-rate", "16000", "--channels", "1", "--bits-per-sample", "24"),
+        *("--label", "a=b", "-o", tmp_path / "part.wav"),
+    )
+
+    assert code == 0, stderr
+    assert (tmp_path / "part.wav").stat().st_size == pytest.approx(48000, abs=1000)
+    assert "checksum verified" in stdout
+    (made,) = [each async for each in client.list_media() if each.derived_from]
+    assert made.labels == {"a": "b"}
+    assert made.duration.ToTimedelta().total_seconds() == pytest.approx(1, abs=0.05)
+
+    # Without a file it ends with the media, as an ingest does.
+    code, stdout, _ = await ingot(target, "convert", source.url, "--format", "png")
+    assert code == 0
+    assert re.search(rf"^made of +{source.id}$", stdout, re.MULTILINE)
+    assert "image/png" in stdout
+    code, stdout, _ = await ingot(target, "convert", source.id, "--format", "mp3", "--no-wait")
+    assert (code, "job" in stdout) == (0, True)
+    code, stdout, _ = await ingot(target, "mp3", source.id, "-o", tmp_path / "song.mp3")
+    assert code == 0
+    assert_mp3(tmp_path / "song.mp3")
+
+
+async def test_an_ingest_shows_what_its_recipes_made(target: str, origin: Origin) -> None:
+    code, stdout, stderr = await ingot(
+        *(target, "ingest", serve(origin)),
+        *("--recipe", "mp3,bitrate=64", "--recipe", "jpeg,start=1,max-height=60"),
+    )
+
+    assert code == 0, stderr
+    types = re.findall(r"^type +(\S+)$", stdout, re.MULTILINE)
+    assert types == ["video/mp4", "audio/mpeg", "image/jpeg"]
+    assert re.search(r"^recipe +mp3, bitrate kbps 64$", stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format", "wav", "--bitrate", "192"], "--bitrate means nothing for WAV."),
+        (["--format", "mp3", "--bitrate", "193"], "--bitrate is not one that MP3 has"),
+        (["--format", "mp3", "--start", "5", "--end", "4"], "--end is not after start."),
+        (["--format", "mp3", "--start", "1:00"], "--start is past the media's end at 2 s."),
+        (["--format", "png"], "--format needs video, and the media has none."),
+        (["--format", "mp4", "--max-height", "1"], "--max-height must be greater than or equal"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+async def test_nonsense_is_refused_with_the_option_named(
+    target: str, origin: Origin, arguments: list[str], said: str
+) -> None:
+    url = serve(origin, "sound.wav")
+
+    # The first time it is the job that fails, where only the media tells.
+    for _ in range(2):
+        code, stdout, stderr = await ingot(target, "convert", url, *arguments)
+        assert (code, stdout) == (2, ""), stderr
+        (failure, advice) = stderr.splitlines()[-2:]
+        assert failure.startswith(f"ingot: {said}")
+        assert failure.endswith("[INVALID_REQUEST]")
+        assert advice.startswith("Correct --")
+
+
+async def test_nonsense_in_the_recipe_of_an_ingest_and_of_an_mp3(
+    target: str, origin: Origin, tmp_path: Path
+) -> None:
+    code, _, stderr = await ingot(
+        *(target, "ingest", serve(origin), "--recipe", "mp3", "--recipe", "wav,bitrate=64")
+    )
+    assert code == 2
+    assert "bitrate of --recipe wav,bitrate=64 means nothing for WAV." in stderr
+
+    code, stdout, stderr = await ingot(
+        *(target, "--json", "convert", serve(origin), "--format", "wav", "--quality", "1")
+    )
+    assert (code, stdout) == (2, "")
+    assert "recipe.quality means" not in Parse(stderr, Status()).message
+
+    silent = serve(origin, "silent.mp4")
+    code, _, stderr = await ingot(target, "mp3", silent, "-o", tmp_path / "song.mp3")
+    assert (code, list(tmp_path.glob("song*"))) == (1, [])
+    assert "ingot: MP3 needs audio, and the media has none. [INVALID_REQUEST]" in stderr
+
+
+async def test_where_nothing_can_be_written_nothing_is_begun(peer: Peer, tmp_path: Path) -> None:
+    path = tmp_path / "no" / "song.mp3"
+
+    for arguments in (["mp3"], ["convert", "--format", "mp3"]):
+        code, _, stderr = await ingot(peer.target, *arguments, PEER_URL, "-o", path)
+        assert code == 1
+        assert stderr.startswith(f"ingot: {path.parent}: No such file or directory")
+    assert not peer.requests
+
+
+async def test_sound_alone_is_fetched_where_the_source_has_it(peer: Peer, tmp_path: Path) -> None:
+    peer.updates[-1].conversions.append(peer.media[0])
+    peer.updates[0].media.source.name = "youtube"
+    path = tmp_path / "song.mp3"
+
+    peer.media = []
+    process = await start(peer.target, "mp3", PEER_URL, "-o", path)
+    await process.communicate()
+    peer.store(7)
+    peer.updates[-1].conversions[0].CopyFrom(peer.media[0])
+    assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path))[0] == 0
+    peer.updates[0].media.source.name = "http"
+    assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path))[0] == 0
+    assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path, "--audio-only"))[0] == 0
+
+    asked = [request for request in peer.asked(IngestRequest) if not request.validate_only]
+    assert [request.selection.mode for request in asked] == [2, 0, 0, 2]
+    assert all(request.options.thumbnail for request in asked)
+    assert {request.recipes[0].format for request in asked} == {Recipe.FORMAT_MP3}
+
+
+async def test_ctrl_c_says_how_to_go_on(peer: Peer, tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    peer.until = 3
+    process = await start(peer.target, "convert", MEDIA_ID, "--format", "mp3", "-o", path)
+    assert process.stderr is not None
+    await process.stderr.readuntil(b"downloading\n")
+    process.send_signal(signal.SIGINT)
+    _, stderr = await process.communicate()
+
+    assert process.returncode == 130
+    assert f"ingot watch {JOB_ID}" in stderr.decode()
+    assert peer.asked(ConvertRequest)[0].media_id == MEDIA_ID
+    assert not peer.asked(CancelJobRequest)
+    assert not peer.asked(DownloadRequest)
+    assert not list(tmp_path.glob("song*"))
+
+
+def read_all(terminal: int) -> str:
+    drawn = b""
+    while True:
+        try:
+            block = os.read(terminal, 1 << 16)
+        except OSError:  # EIO: nobody has the terminal open any more
+            return drawn.decode()
+        drawn += block

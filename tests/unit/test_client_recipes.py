@@ -1,0 +1,101 @@
+"""Every field of a recipe has an option, and one way to read it."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+
+import pytest
+from google.protobuf.text_format import Parse
+
+from ingot import Recipe, asked, text
+from ingot.cli import _parser
+from ingot.recipe_options import FORMATS, OPTIONS, add_recipe, moment, short_recipe
+
+
+def convert(*arguments: str) -> Recipe:
+    return asked.recipe(_parser().parse_args(["convert", "URL", *arguments]))
+
+
+def test_every_field_and_format_of_the_contract_has_an_option() -> None:
+    parser = argparse.ArgumentParser()
+    add_recipe(parser)
+
+    assert list(OPTIONS) == [field.name for field in Recipe.DESCRIPTOR.fields]
+    assert set(OPTIONS.values()) <= {
+        name for each in parser._actions for name in each.option_strings
+    }
+    known = [name.removeprefix("FORMAT_").lower() for name in Recipe.Format.keys()]
+    assert ["unspecified", *FORMATS] == known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "recipe"),
+    [
+        ("--format mp3", "format: FORMAT_MP3"),
+        ("--format mp3 --quality 0", "format: FORMAT_MP3 quality: 0"),
+        (
+            "--format mp3 --bitrate 128 --start 1:30 --end 2m",
+            "format: FORMAT_MP3 bitrate_kbps: 128 start { seconds: 90 } end { seconds: 120 }",
+        ),
+        (
+            "--format flac --sample-rate 8000 --channels 1 --bits-per-sample 24",
+            "format: FORMAT_FLAC sample_rate_hz: 8000 channels: 1 bits_per_sample: 24",
+        ),
+        (
+            "--format mp4 --max-height 360 --normalize-loudness",
+            "format: FORMAT_MP4 max_height: 360 normalize_loudness: true",
+        ),
+        (
+            "--format waveform --points-per-second 5",
+            "format: FORMAT_WAVEFORM points_per_second: 5",
+        ),
+        ("--format png --start 0", "format: FORMAT_PNG start {}"),
+    ],
+)
+def test_options_come_to_a_recipe_in_the_long_and_in_the_short_form(
+    arguments: str, recipe: str
+) -> None:
+    expected = Parse(recipe, Recipe())
+    name, value, *rest = arguments.split()
+    assert name == "--format"
+    short = [value]
+    for word in rest:
+        if word.startswith("--"):
+            short.append(word.removeprefix("--"))
+        else:
+            short[-1] += f"={word}"
+
+    assert convert(*arguments.split()) == expected
+    assert asked.recipe(short_recipe(",".join(short))) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("0", 0), ("12.5", 12.5), ("1:30", 90), ("1:02:03.25", 3723.25), ("90s", 90), ("1.5h", 5400)],
+)
+def test_a_moment_is_written_as_a_clock_or_as_a_length(written: str, seconds: float) -> None:
+    assert moment(written) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("written", ["", "-1", "1:", ":30", "soon", "1:2:3:4", "1e9", "10 s"])
+def test_what_is_no_moment_is_refused(written: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        moment(written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "ogg", "mp3,bitrate", "mp3,bit=3", "mp3,quality=1,bitrate=64", "mp3,,", "mp3,start=x"],
+)
+def test_a_short_recipe_that_is_none_is_refused(written: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        short_recipe(written)
+
+
+def test_a_recipe_is_shown_on_one_line() -> None:
+    recipe = convert(
+        *["--format", "wav", "--start", "1:30", "--channels", "1", "--normalize-loudness"]
+    )
+
+    assert text.recipe(recipe) == "wav, start 1:30, channels 1, normalize loudness"

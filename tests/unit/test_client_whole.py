@@ -1,0 +1,77 @@
+"""One share for a job and the download after it, which never goes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingot import Job, JobStage, JobState, Media
+from ingot.v1.job_pb2 import JobProgress
+from ingot.whole import Whole
+
+QUEUED, RUNNING, SUCCEEDED = (
+    JobState.JOB_STATE_QUEUED,
+    JobState.JOB_STATE_RUNNING,
+    JobState.JOB_STATE_SUCCEEDED,
+)
+CONVERTING = JobStage.JOB_STAGE_CONVERTING
+
+
+def job(state: JobState.ValueType, fraction: float = 0, derived_from: str = "") -> Job:
+    return Job(
+        state=state,
+        stage=CONVERTING,
+        progress=JobProgress(fraction=fraction),
+        media=Media(derived_from=derived_from),
+    )
+
+
+def test_the_download_takes_what_the_job_has_left() -> None:
+    whole = Whole(fetched=True)
+
+    seen = [whole.job(each) for each in (job(QUEUED), job(RUNNING, 0.5), job(SUCCEEDED))]
+    seen += [whole.download(done, 10) for done in (0, 5, 10)]
+
+    assert seen == [0, 0.45, 0.9, 0.9, pytest.approx(0.95), 1]
+
+
+def test_the_download_is_all_where_nothing_had_to_be_made() -> None:
+    whole = Whole(fetched=True)
+
+    assert whole.job(job(SUCCEEDED)) == 0
+    assert [whole.download(done, 4) for done in (1, 2, 4)] == [0.25, 0.5, 1]
+
+
+def test_it_ends_at_one_without_a_download() -> None:
+    assert Whole(fetched=False).job(job(SUCCEEDED)) == 1
+
+
+@pytest.mark.parametrize("parent", ["", "parent"], ids=["with its ingest", "by itself"])
+def test_it_never_goes_back(parent: str) -> None:
+    whole = Whole(fetched=True)
+    states = [
+        job(RUNNING, 0.2, parent),
+        job(RUNNING, 0.8, parent),
+        job(QUEUED, 0, parent),
+        job(RUNNING, 0.1, parent),
+        job(SUCCEEDED, 1, "parent"),
+    ]
+
+    seen = [whole.job(each) for each in states]
+    # A file that was changed meanwhile is fetched from its beginning again.
+    seen += [whole.download(done, 10) for done in (7, 0, 3, 10)]
+
+    assert seen == sorted(seen)
+    assert (seen[0] > 0, seen[-1]) == (True, 1)
+
+
+def test_each_stage_of_a_conversion_goes_further() -> None:
+    whole = Whole(fetched=False)
+    seen = []
+    for stage in (CONVERTING, JobStage.JOB_STAGE_STORING, JobStage.JOB_STAGE_COMMITTING):
+        for fraction in (0, 1):
+            state = job(RUNNING, fraction, "parent")
+            state.stage = stage
+            seen.append(whole.job(state))
+
+    assert seen == sorted(seen)
+    assert seen[1] > 0.9
