@@ -124,7 +124,8 @@ class IngestRequest(_message.Message):
     @_builtins.property
     def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
         """What to convert the media to when it is stored: the job is then the parent of an ingest and of a
-        conversion for each, and succeeds when all of them do. At most 16; not for playlists.
+        conversion for each, and succeeds when all of them do. Of a playlist every entry is, and each has
+        such a job. Where one of them shows a cover, the ingest takes the thumbnail along. At most 16.
         """
 
     def __init__(
@@ -219,7 +220,9 @@ class ConvertRequest(_message.Message):
     """Checks the request without network or effect, as in IngestRequest."""
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
-        """Which form of the media behind `url` is converted. Unset means the best."""
+        """Which form of the media behind `url` is converted. Unset means the best; for a recipe of sound
+        alone and a source that gives the sound by itself, MODE_AUDIO_ONLY, unless the whole is stored.
+        """
 
     @_builtins.property
     def recipe(self) -> _recipe_pb2.Recipe:

@@ -177,6 +177,7 @@ class Job(_message.Message):
     CHILDREN_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
     CONVERSIONS_FIELD_NUMBER: _builtins.int
+    LIST_TITLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Server-assigned identity; later jobs sort after earlier ones. Empty in the answer to
     validate_only.
@@ -197,6 +198,10 @@ class Job(_message.Message):
     """Grows with every change, from 1. WatchJob resumes after it."""
     parent_job_id: _builtins.str
     """The job this one is a part of. Empty for a job of its own."""
+    list_title: _builtins.str
+    """Title of the list that the job is a part of, as its source has it. What is converted on the way is
+    tagged with it as its album. Empty for others.
+    """
     @_builtins.property
     def progress(self) -> Global___JobProgress:
         """How far the stage is. Unset before the first measure."""
@@ -299,10 +304,11 @@ class Job(_message.Message):
         children: Global___ChildSummary | None = ...,
         recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
         conversions: _abc.Iterable[_media_pb2.Media] | None = ...,
+        list_title: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "retry_time", b"retry_time", "selection", b"selection", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "recipes", b"recipes", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "recipes", b"recipes", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
