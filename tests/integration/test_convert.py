@@ -124,6 +124,31 @@ async def test_a_stored_media_becomes_another_one(foundry: Foundry, origin: Orig
     assert await foundry.catalog.get(made.id) == made
 
 
+@pytest.mark.parametrize("name", ["faststart.mp4", "plain.mp4"])
+async def test_one_file_is_left_whether_or_not_the_index_comes_first(
+    foundry: Foundry, origin: Origin, name: str
+) -> None:
+    source = await stored(foundry, origin, name)
+
+    made = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media
+
+    left = {each.key for each in await foundry.blobs.objects(f"media/{made.id}/")}
+    assert left == {f"media/{made.id}/media.json", foundry.blobs.key(made.blob.url)}
+
+
+async def test_a_blob_that_was_changed_is_not_converted(foundry: Foundry, origin: Origin) -> None:
+    source = await stored(foundry, origin, "faststart.mp4")
+    content = bytearray(media("faststart.mp4").read_bytes())
+    content[-1] ^= 1
+    key = foundry.blobs.key(source.blob.url)
+    await foundry.blobs.put(key, bytes(content), content_type="video/mp4")
+
+    job = await foundry.finish(await foundry.convert(MP3, media_id=source.id))
+
+    assert reason(job) == reason_pb2.REASON_CHECKSUM_MISMATCH
+    assert not await foundry.blobs.objects(f"media/{job.media.id}/")
+
+
 async def test_what_was_made_is_found_again_without_work(foundry: Foundry, origin: Origin) -> None:
     source = await stored(foundry, origin)
     made = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media

@@ -39,6 +39,17 @@ EXTENSIONS: Final = {
     Recipe.FORMAT_JPEG: ".jpg",
     Recipe.FORMAT_WAVEFORM: ".json",
 }
+CONTENT_TYPES: Final = {
+    Recipe.FORMAT_MP3: "audio/mpeg",
+    Recipe.FORMAT_M4A: "audio/mp4",
+    Recipe.FORMAT_OPUS: "audio/ogg",
+    Recipe.FORMAT_FLAC: "audio/flac",
+    Recipe.FORMAT_WAV: "audio/wav",
+    Recipe.FORMAT_MP4: "video/mp4",
+    Recipe.FORMAT_PNG: "image/png",
+    Recipe.FORMAT_JPEG: "image/jpeg",
+    Recipe.FORMAT_WAVEFORM: "application/json",
+}
 TARGET_LUFS: Final = -16.0
 TARGET_DBTP: Final = -1.5
 

@@ -1,6 +1,6 @@
 """One stored media in, another out: the sequence of a conversion.
 
-    slots of the processor -> blob into scratch -> make -> store -> commit
+    slots of the processor -> blob into scratch, made meanwhile -> gate, stored meanwhile -> commit
 
 The result is a media like any other, under an id that follows from its parent's and the recipe; so
 it is found again without work, and whatever ends the sequence early leaves nothing.
@@ -9,8 +9,7 @@ it is found again without work, and whatever ends the sequence early leaves noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,11 +20,12 @@ from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
+from ingot_server.pipeline.commands import CONTENT_TYPES
 from ingot_server.pipeline.commit import commit, entering
 from ingot_server.pipeline.cover import LARGEST_COVER
 from ingot_server.pipeline.making import Made, make
-from ingot_server.pipeline.placement import Placed, Placement
-from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.placement import Placed, Placement, Placing
+from ingot_server.pipeline.source_file import source_file
 from ingot_server.pipeline.work import Ingested
 
 if TYPE_CHECKING:
@@ -55,11 +55,13 @@ async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
     progress = _progress(lease)
     await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
     encoded = await pipeline.ahead.encoded(parent.blob.sha256, recipe, progress)
+    stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
     async with (
         pipeline.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
-        _source(pipeline, parent, job) as source,
         pipeline.scratch.folder(job.id, job.attempt) as folder,
+        source_file(pipeline, parent, job, folder, progress) as (source, meanwhile),
         Placement(pipeline.blobs) as placement,
+        Placing(placement, stem, content_type=CONTENT_TYPES[recipe.format]) as placing,
     ):
         made = await make(
             recipe,
@@ -71,42 +73,15 @@ async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
             progress=progress,
             check=pipeline.scratch.check,
             cover=await _cover(pipeline, parent, folder),
-            encoded=encoded,
+            encoded=encoded or meanwhile,
+            ready=placing.begin,
         )
         await lease.update(entering(job_pb2.JOB_STAGE_STORING))
-        key = f"media/{job.media.id}/{job.id}-{job.attempt}{made.path.suffix}"
-        placed = await placement.put(made.path, key, content_type=made.media.blob.content_type)
-        media = _described(made, placed, parent, job, pipeline.blobs.url(key))
+        placed = await placing.finish()
+        media = _described(made, placed, parent, job, pipeline.blobs.url(placed.key))
         await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
         superseding = job.attempt > 1
         return await commit(pipeline, media, stored, placement, superseding=superseding), False
-
-
-@asynccontextmanager
-async def _source(pipeline: Pipeline, parent: Media, job: Job) -> AsyncIterator[Path]:
-    """The parent's blob on the disk: where an ingest left it, else brought from the bucket."""
-    if (here := pipeline.ahead.source(parent.blob.sha256)) is not None:
-        yield here
-        return
-    async with pipeline.scratch.open(job.id, job.attempt) as file:
-        await _fetch(pipeline, parent, file)
-        yield file.path
-
-
-async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:
-    """The parent's blob, whole and as its manifest says."""
-    blob = parent.blob
-    file.expect(blob.size_bytes)
-    content = pipeline.blobs.read(pipeline.blobs.key(blob.url), offset=0, limit=blob.size_bytes)
-    async for data in content:
-        await file.write(data)
-    await file.complete()
-    if file.sha256 != blob.sha256:
-        raise Failure(
-            reason_pb2.REASON_CHECKSUM_MISMATCH,
-            f"The blob of the media {parent.id} is no longer what its manifest says. "
-            "Ingest it again.",
-        )
 
 
 async def _cover(pipeline: Pipeline, parent: Media, folder: Path) -> Path | None:
@@ -155,7 +130,9 @@ def _progress(lease: Lease) -> Callable[[float, float, float], None]:
     def advance(done: float, total: float, speed: float) -> None:
         def mutate(job: Job) -> None:
             job.progress.speed = speed
-            job.progress.fraction = min(1.0, done / total) if total else 0.0
+            share = min(1.0, done / total) if total else 0.0
+            # What is made again of the whole file begins at zero.
+            job.progress.fraction = max(job.progress.fraction, share)
             if speed > 0:
                 job.progress.eta.FromTimedelta(timedelta(seconds=max(0.0, total - done) / speed))
 

@@ -21,6 +21,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.library.playable import is_web_playable
 from ingot_server.pipeline.commands import (
+    CONTENT_TYPES,
     EXTENSIONS,
     Loudness,
     convert_arguments,
@@ -52,8 +53,8 @@ from ingot_server.pipeline.waveform import Waveform
 logger = logging.getLogger(__name__)
 
 _PICTURE_TYPES: Final = {
-    Recipe.FORMAT_PNG: ("png", "rgb24", "image/png"),
-    Recipe.FORMAT_JPEG: ("mjpeg", "yuvj420p", "image/jpeg"),
+    Recipe.FORMAT_PNG: ("png", "rgb24"),
+    Recipe.FORMAT_JPEG: ("mjpeg", "yuvj420p"),
 }
 _NAME: Final = "made"
 
@@ -214,12 +215,13 @@ class _Making:
             await self._run(
                 last_picture_arguments(recipe, media, self._source, self._output, threads=threads)
             )
+        self._ready(self._output)
         width, height = await asyncio.to_thread(verify_picture, recipe, media, self._output)
-        codec, pixels, content_type = _PICTURE_TYPES[recipe.format]
+        codec, pixels = _PICTURE_TYPES[recipe.format]
         made = Media(format_name="image2")
         made.duration.SetInParent()
         made.video.add(codec=codec, width=width, height=height, pixel_format=pixels)
-        made.blob.content_type = content_type
+        made.blob.content_type = CONTENT_TYPES[recipe.format]
         return self._made(made)
 
     async def waveform(self) -> Made:
@@ -237,10 +239,11 @@ class _Making:
         threads = self._ffmpeg.threads
         await self._run(waveform_arguments(recipe, media, self._source, threads), take=take)
         await asyncio.to_thread(self._output.write_bytes, drawn.dumps())
+        self._ready(self._output)
         await asyncio.to_thread(verify_waveform, recipe, media, self._output)
         made = Media(format_name="json")
         made.duration.SetInParent()
-        made.blob.content_type = "application/json"
+        made.blob.content_type = CONTENT_TYPES[recipe.format]
         return self._made(made)
 
     async def _loudness(self) -> Loudness | None:

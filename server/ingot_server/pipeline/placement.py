@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
+from ingot_server.connections import end
 from ingot_server.library.blobs import Blobs
 
 
@@ -55,8 +57,49 @@ class Placement:
 
     async def discard(self) -> None:
         """Removes the objects: no manifest names them, nor will."""
-        for key in self._keys:
-            await self._blobs.remove(key)
+        while self._keys:
+            await self._blobs.remove(self._keys[-1])
+            self._keys.pop()
+
+
+class Placing:
+    """One file on its way while it is still being checked; of several the last counts.
+
+    Its key is `stem` with the file's suffix. The placement is for nothing else until `finish`.
+    """
+
+    def __init__(self, placement: Placement, stem: str, *, content_type: str) -> None:
+        self._placement = placement
+        self._stem = stem
+        self._content_type = content_type
+        self._begun = 0
+        self._task: asyncio.Task[Placed] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            await end(self._task)
+
+    def begin(self, path: Path) -> None:
+        """Begins what `Placement.put` does, and takes away what was begun before."""
+        # Another key for another file: what is given up may be removed late.
+        number = f"-{self._begun}" if self._begun else ""
+        self._begun += 1
+        key = f"{self._stem}{number}{path.suffix}"
+        self._task = asyncio.create_task(self._put(path, key, self._task))
+
+    async def finish(self) -> Placed:
+        """Waits for what was begun. Raises what `Placement.put` does."""
+        assert self._task is not None
+        return await self._task
+
+    async def _put(self, path: Path, key: str, former: asyncio.Task[Placed] | None) -> Placed:
+        if former is not None:
+            await end(former)
+            await self._placement.discard()
+        return await self._placement.put(path, key, content_type=self._content_type)
 
 
 class _Hashed:
