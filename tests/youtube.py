@@ -39,6 +39,7 @@ class Video:
     playability: Mapping[str, Any] = field(default_factory=lambda: {"status": "OK"})
     details: Mapping[str, Any] = field(default_factory=dict)
     exists: bool = True  # whether it has a thumbnail
+    thumbnail: bytes = b"\xff\xd8\xff\xe0"
     player_status: int = 200  # of the player API, and of the watch page
     gate: asyncio.Event | None = None  # the media waits for it
     opens_for: str = ""  # name of a cookie: who sends it may have the video
@@ -340,7 +341,7 @@ class YouTube:
         video = self._video(request, request.match_info["id"])
         if video is None or not video.exists:
             return web.Response(status=404, body=b"\xff\xd8", content_type="image/jpeg")
-        return web.Response(body=b"\xff\xd8\xff\xe0", content_type="image/jpeg")
+        return web.Response(body=video.thumbnail, content_type="image/jpeg")
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         video = self._video(request, request.query.get("id", ""))

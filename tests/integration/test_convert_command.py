@@ -129,7 +129,7 @@ async def test_the_bar_never_goes_back(target: str, origin: Origin, tmp_path: Pa
     assert process.returncode == 0, drawn
     shares = [int(share) for share in re.findall(r"(\d+)%", drawn)]
     assert shares == sorted(shares)
-    assert (len(set(shares)) > 3, shares[-1]) == (True, 100)
+    assert (shares[0] < 100, shares[-1]) == (True, 100), drawn
     assert "downloading" in drawn
     assert "saving" in drawn
     # A second bar would be drawn under the first.

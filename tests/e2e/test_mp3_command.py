@@ -1,0 +1,123 @@
+"""`ingot mp3` on the whole system: from a URL to a song on this machine by one command."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import pty
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+from mutagen.mp3 import MP3, BitrateMode
+
+from ingot import Client
+from tests.installation import Installation, installation
+from tests.media import media
+from tests.origin import Origin, Page
+from tests.youtube import Video, YouTube
+
+COMMAND = Path(sys.executable).with_name("ingot")
+ID = "dQw4-9Wg_cQ"
+
+
+async def on_a_terminal(*arguments: str | Path) -> tuple[int, str, str]:
+    """Exit code, stdout, and all that was drawn on the terminal."""
+    terminal, tty = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        COMMAND, *arguments, stdout=-1, stderr=tty, env={**os.environ, "COLUMNS": "120"}
+    )
+    os.close(tty)
+    drawn, (stdout, _) = await asyncio.gather(
+        asyncio.to_thread(_read, terminal), process.communicate()
+    )
+    assert process.returncode is not None
+    return process.returncode, stdout.decode(), drawn
+
+
+def _read(terminal: int) -> str:
+    drawn = b""
+    while True:
+        try:
+            drawn += os.read(terminal, 1 << 16)
+        except OSError:  # EIO: nobody has the terminal open any more
+            os.close(terminal)
+            return drawn.decode()
+
+
+def assert_plays(path: Path) -> None:
+    """It decodes to its end without a word."""
+    decoded = subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "mp3", "-i", path),
+            *("-map", "0:a", "-f", "null", "-"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    assert decoded.stderr == b""
+
+
+async def test_a_url_becomes_a_song_here_with_one_bar(
+    ingot: Installation, client: Client, origin: Origin, clip: bytes, tmp_path: Path
+) -> None:
+    url = origin.serve(f"/{uuid.uuid4().hex}.mp4", Page(clip, rate=len(clip) / 2))
+    song = tmp_path / "song.mp3"
+
+    code, stdout, drawn = await on_a_terminal(
+        "--server", ingot.grpc_address, "mp3", url, "--bitrate", "128", "-o", song
+    )
+
+    assert code == 0, drawn
+    assert stdout.startswith(f"{song}: ")
+    shares = [int(share) for share in re.findall(r"(\d+)%", drawn)]
+    assert shares == sorted(shares)
+    assert (shares[0] < 100, shares[-1]) == (True, 100), drawn
+    assert_plays(song)
+    sound = MP3(song)
+    assert sound.info.bitrate_mode == BitrateMode.CBR
+    assert sound.info.bitrate == pytest.approx(128_000, rel=0.001)
+    source = await client.media(url)
+    assert sound.info.length == pytest.approx(
+        source.duration.ToTimedelta().total_seconds(), abs=0.05
+    )
+    (made,) = [each async for each in client.list_media() if each.derived_from == source.id]
+    assert made.blob.sha256 == hashlib.sha256(song.read_bytes()).hexdigest()
+
+    again = tmp_path / "again.mp3"
+    code, *_ = await on_a_terminal(
+        "--server", ingot.grpc_address, "mp3", url, "--bitrate", "128", "-o", again
+    )
+    assert (code, again.read_bytes()) == (0, song.read_bytes())
+    assert len(origin.log) == 1
+
+
+async def test_a_youtube_link_becomes_a_song_named_and_tagged_after_it(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    cover = media("picture.jpg").read_bytes()
+    async with YouTube().running(tmp_path) as site:
+        site.videos[ID] = Video(media("plain.mp4").read_bytes(), thumbnail=cover)
+        addresses = {"egress_proxy": site.proxy_url, "egress_ca_file": site.ca_file}
+        with installation(tmp_path / "data", **addresses) as running:
+            code, _, drawn = await on_a_terminal(
+                "--server", running.grpc_address, "mp3", f"youtu.be/{ID}", "-o", here
+            )
+            async with Client(running.grpc_address) as client:
+                stored = [each async for each in client.list_media()]
+
+    assert code == 0, drawn
+    song = here / "A title with _ and \u00e9.mp3"
+    assert list(here.iterdir()) == [song]
+    assert_plays(song)
+    tags = MP3(song).tags
+    assert tags is not None
+    assert (tags["TIT2"].text, tags["TPE1"].text) == ([site.videos[ID].title], ["An uploader"])
+    assert tags["APIC:"].data == cover
+    # The sound was fetched alone.
+    assert [each.video for each in stored] == [[], []]
