@@ -3,73 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.ingest_service_pb2 import ConvertRequest, ConvertResponse, IngestRequest
+from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.api.caller import Caller
+from ingot_server.api.admission import Admission, Request
+from ingot_server.api.naming import resolve
 from ingot_server.errors import Failure
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import is_media_id
-from ingot_server.library.recipes import (
-    canonical_recipe,
-    check_applicable,
-    derived_media,
-    is_current,
-)
+from ingot_server.library.recipes import check_applicable, derived_media, needs_video
+from ingot_server.sources.source import Way
 
-Request: TypeAlias = IngestRequest | ConvertRequest
-"""Either has a URL, a selection, and what else an ingest takes."""
+_FORMS_OF_SOUND = (Selection(mode=Selection.MODE_AUDIO_ONLY), Selection(mode=Selection.MODE_BEST))
 
 
 class Converting:
     """What IngestService does about conversions."""
 
-    _catalog: Catalog
+    def __init__(self, catalog: Catalog, admission: Admission) -> None:
+        self._catalog = catalog
+        self._admission = admission
 
-    async def _admit(self, job: Job, request: Request) -> Job:
-        raise NotImplementedError
-
-    async def _end_cached(self, job: Job, stored: Media, request: Request) -> Job:
-        raise NotImplementedError
-
-    async def _ingest(self, request: Request, recipes: Sequence[Recipe]) -> Job:
-        raise NotImplementedError
-
-    async def _earlier(self, request: Request) -> Job | None:
-        raise NotImplementedError
-
-    async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
-        recipe = canonical_recipe(request.recipe)
-        if request.WhichOneof("source") == "url":
-            return ConvertResponse(job=await self._ingest(request, [recipe]))
+    async def convert(self, request: ConvertRequest, recipe: Recipe) -> Job:
+        """The job for `request.media_id`."""
         parent_id = request.media_id
         if request.validate_only:
-            parent = Media(id=parent_id)
-            return ConvertResponse(job=_job(parent, recipe, request))
-        if (earlier := await self._earlier(request)) is not None:
-            return ConvertResponse(job=earlier)
+            return _job(Media(id=parent_id), recipe, request)
+        if (earlier := await self._admission.earlier(request)) is not None:
+            return earlier
         stored = await self._catalog.get(parent_id) if is_media_id(parent_id) else None
         if stored is None:
             raise Failure(
                 reason_pb2.REASON_MEDIA_NOT_FOUND,
                 f"No media {parent_id} is stored. Ingest it first, or convert its URL.",
             )
-        return ConvertResponse(job=await self._convert(stored, recipe, request))
+        return await self._convert(stored, recipe, request)
 
-    async def _convert(self, parent: Media, recipe: Recipe, request: ConvertRequest) -> Job:
-        """The job for a media that is stored."""
-        check_applicable(recipe, parent)
-        job = _job(parent, recipe, request)
-        stored = await self._catalog.get(job.media.id)
-        if stored is not None and is_current(stored, parent):
-            return await self._end_cached(job, stored, request)
-        return await self._admit(job, request)
+    async def selection(self, request: ConvertRequest, recipe: Recipe) -> Selection:
+        """Which form of the media behind `request.url` is converted.
 
-    async def _follow_up(
+        Where the caller does not say, and the source gives the sound by itself, that will do for a
+        recipe of sound. The whole is taken too if it is what is stored, or what the recipe was made
+        of before.
+        """
+        asked = request.selection
+        named = resolve(request.url, asked)
+        if asked.ByteSize() or needs_video(recipe) or named.source.way is not Way.EXTRACT:
+            return asked
+        if request.validate_only:
+            return _FORMS_OF_SOUND[0]
+        stored = []
+        for selection in _FORMS_OF_SOUND:
+            _, media = await self._catalog.find(resolve(request.url, selection).media_id)
+            if media is not None:
+                if await self._catalog.conversion(media, recipe) is not None:
+                    return selection
+                stored.append(selection)
+        return (*stored, *_FORMS_OF_SOUND)[0]
+
+    async def follow_up(
         self, job: Job, stored: Media, recipes: Sequence[Recipe], request: Request
     ) -> Job | None:
         """The job for conversions of what is stored; None when a workflow has to make them."""
@@ -77,11 +72,19 @@ class Converting:
             return await self._convert(stored, recipes[0], request)
         for number, recipe in enumerate(recipes):
             check_applicable(recipe, stored, at=f"recipes[{number}]")
-        made = [await self._catalog.get(derived_media(stored, recipe).id) for recipe in recipes]
-        if all(each is not None and is_current(each, stored) for each in made):
-            job.conversions.extend(each for each in made if each is not None)
-            return await self._end_cached(job, stored, request)
-        return None
+        made = [await self._catalog.conversion(stored, recipe) for recipe in recipes]
+        if None in made:
+            return None
+        job.conversions.extend(each for each in made if each is not None)
+        return await self._admission.end_cached(job, stored, request)
+
+    async def _convert(self, parent: Media, recipe: Recipe, request: ConvertRequest) -> Job:
+        """The job for a media that is stored."""
+        check_applicable(recipe, parent)
+        job = _job(parent, recipe, request)
+        if (made := await self._catalog.conversion(parent, recipe)) is not None:
+            return await self._admission.end_cached(job, made, request)
+        return await self._admission.admit(job, request)
 
 
 def _job(parent: Media, recipe: Recipe, request: ConvertRequest) -> Job:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
 from ingot.v1 import ingest_service_pb2, job_pb2
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest, IngestResponse
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    CompleteUploadResponse,
+    ConvertRequest,
+    ConvertResponse,
+    CreateUploadUrlRequest,
+    CreateUploadUrlResponse,
+    IngestRequest,
+    IngestResponse,
+    QueryUploadRequest,
+    QueryUploadResponse,
+    UploadRequest,
+    UploadResponse,
+)
 from ingot.v1.job_pb2 import IngestOptions, Job
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.api.admission import Admission, Request
 from ingot_server.api.caller import Caller, Service
-from ingot_server.api.convert import Converting, Request
+from ingot_server.api.convert import Converting
 from ingot_server.api.existence import Existence
 from ingot_server.api.internal import check_adoptable, named_media
 from ingot_server.api.naming import Named, resolve
@@ -23,14 +35,12 @@ from ingot_server.api.status import invalid
 from ingot_server.api.upload import Uploading
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
-from ingot_server.errors import Failure
-from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
-from ingot_server.library.recipes import canonical_recipes, derived_media, workflow_id
+from ingot_server.library.recipes import canonical_recipe, canonical_recipes, derived_media
 from ingot_server.library.side_files import lacking
 from ingot_server.library.uploads import Uploads
 from ingot_server.sources.source import Way
@@ -39,7 +49,7 @@ from ingot_server.sources.source import Way
 _LONGEST_SECONDS: Final = 315_576_000_000
 
 
-class IngestService(Uploading, Converting, Service):
+class IngestService(Service):
     """Answers from what is stored, else with the one job that fetches it.
 
     A race cannot start a second download. Of calls at the same time, `Records.create` lets one make
@@ -63,30 +73,51 @@ class IngestService(Uploading, Converting, Service):
         self._existence = existence
         self._catalog = catalog
         self._blobs = blobs
-        self._uploads = Uploads(blobs, settings)
-        self._records = records
-        self._queue = queue
         self._settings = settings
-        self._admitting: set[asyncio.Task[Job]] = set()
+        self._admission = Admission(records, queue)
+        self._uploading = Uploading(catalog, Uploads(blobs, settings), self._admission, settings)
+        self._converting = Converting(catalog, self._admission)
 
     async def close(self) -> None:
         """Waits for the jobs that are being made, also for callers who hung up."""
-        if self._admitting:
-            await asyncio.wait(self._admitting)
+        await self._admission.close()
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
-        if request.recipes and request.options.playlist:
-            raise invalid({"recipes": "mean nothing for a list; convert its entries by themselves"})
-        job = await self._ingest(request, canonical_recipes(request.recipes))
-        return IngestResponse(job=job)
+        recipes = canonical_recipes(request.recipes)
+        return IngestResponse(job=await self._ingest(request, request.selection, recipes))
 
-    async def _ingest(self, request: Request, recipes: Sequence[Recipe]) -> Job:
+    async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
+        recipe = canonical_recipe(request.recipe)
+        if request.WhichOneof("source") == "media_id":
+            return ConvertResponse(job=await self._converting.convert(request, recipe))
+        selection = await self._converting.selection(request, recipe)
+        return ConvertResponse(job=await self._ingest(request, selection, [recipe]))
+
+    async def upload(self, requests: AsyncIterator[UploadRequest], _: Caller) -> UploadResponse:
+        return await self._uploading.upload(requests)
+
+    async def query_upload(self, request: QueryUploadRequest, _: Caller) -> QueryUploadResponse:
+        return await self._uploading.query_upload(request)
+
+    async def create_upload_url(
+        self, request: CreateUploadUrlRequest, _: Caller
+    ) -> CreateUploadUrlResponse:
+        return await self._uploading.create_upload_url(request)
+
+    async def complete_upload(
+        self, request: CompleteUploadRequest, _: Caller
+    ) -> CompleteUploadResponse:
+        return await self._uploading.complete_upload(request)
+
+    async def _ingest(
+        self, request: Request, selection: Selection, recipes: Sequence[Recipe]
+    ) -> Job:
         """The job that brings the media in, and has `recipes` made of it."""
         options = _options(request)
         named = named_media(
             resolve(
                 request.url,
-                request.selection,
+                selection,
                 playlist=options.playlist,
                 record_duration=_record_duration(options),
             ),
@@ -102,18 +133,19 @@ class IngestService(Uploading, Converting, Service):
             if isinstance(request, ConvertRequest):
                 job.media.CopyFrom(derived_media(job.media, recipes[0]))
             return job
-        if (earlier := await self._earlier(request)) is not None:
+        if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
         named, stored = await self._find(named, request)
         job.media.id = named.media_id
         if stored is not None:
             if not recipes:
-                return await self._end_cached(job, stored, request)
-            if (ready := await self._follow_up(job, stored, recipes, request)) is not None:
+                return await self._admission.end_cached(job, stored, request)
+            ready = await self._converting.follow_up(job, stored, recipes, request)
+            if ready is not None:
                 return ready
         elif named.source.way is not Way.OBJECT:
             await self._refuse_absent(named, request)
-        return await self._admit(job, request)
+        return await self._admission.admit(job, request)
 
     async def _find(self, named: Named, request: Request) -> tuple[Named, Media | None]:
         """What is named by its better identity, if one was found, and what is stored of it.
@@ -135,25 +167,6 @@ class IngestService(Uploading, Converting, Service):
             )
         return named, stored if is_fresh else None
 
-    async def _earlier(self, request: Request) -> Job | None:
-        """The job that an earlier call with the same request_id got, however it ended."""
-        if not request.request_id:
-            return None
-        return await self._records.requested(request.request_id, _fingerprint(request))
-
-    async def _create(self, job: Job, request: Request) -> tuple[Job, bool]:
-        return await self._records.create(
-            job,
-            request_id=request.request_id,
-            fingerprint=_fingerprint(request) if request.request_id else "",
-            slot=_slot(job),
-        )
-
-    async def _end_cached(self, job: Job, stored: Media, request: Request | None = None) -> Job:
-        """A job that has ended with what is stored."""
-        _end_with(job, stored)
-        return (await self._create(job, request or IngestRequest()))[0]
-
     async def _refuse_absent(self, named: Named, request: Request) -> None:
         """Raises the failure that the source lately gave for this media, if the caller takes it.
 
@@ -167,29 +180,6 @@ class IngestService(Uploading, Converting, Service):
         if self._existence is not None:
             max_age = request.max_age.ToTimedelta() if request.HasField("max_age") else None
             await self._existence.require(named, max_age)
-
-    async def _admit(self, job: Job, request: Request) -> Job:
-        """Makes the job and hands it to the workers, also when its first caller hangs up midway."""
-        job.state = job_pb2.JOB_STATE_QUEUED
-        admitting = asyncio.create_task(self._enqueue(job, request))
-        self._admitting.add(admitting)
-        admitting.add_done_callback(self._admitted)
-        return await asyncio.shield(admitting)
-
-    async def _enqueue(self, job: Job, request: Request) -> Job:
-        job, created = await self._create(job, request)
-        if created:
-            try:
-                await self._queue.send(job.id, request.priority, conversion=is_conversion(job))
-            except Failure as failure:
-                await self._records.fail_unqueued(job.id, failure)
-                raise
-        return job
-
-    def _admitted(self, admitting: asyncio.Task[Job]) -> None:
-        self._admitting.discard(admitting)
-        # Looked at, or asyncio complains when the caller is gone; the job's record has it too.
-        _ = admitting.cancelled() or admitting.exception()
 
 
 def _job(request: Request, named: Named, recipes: Sequence[Recipe]) -> Job:
@@ -226,28 +216,6 @@ def _record_duration(options: IngestOptions) -> timedelta | None:
     return options.record_duration.ToTimedelta() if options.HasField("record_duration") else None
 
 
-def _end_with(job: Job, stored: Media) -> None:
-    job.state = job_pb2.JOB_STATE_SUCCEEDED
-    job.cached = True
-    job.media.CopyFrom(stored)
-
-
-def _slot(job: Job) -> str:
-    """What single flight knows a job by that leaves the making to its children."""
-    if not is_workflow(job):
-        return ""
-    return workflow_id(job.media.id, job.recipes, kind=job_pb2.JobKind.Name(job.kind))
-
-
 def _older(age: timedelta, request: Request) -> bool:
     """Whether something of this age is older than the caller takes."""
     return request.HasField("max_age") and age > request.max_age.ToTimedelta()
-
-
-def _fingerprint(request: Request) -> str:
-    """What makes two requests the same: all of them but the request_id."""
-    compared = type(request)()
-    compared.MergeFrom(request)  # type: ignore[arg-type]
-    compared.ClearField("request_id")
-    kind = compared.DESCRIPTOR.name.encode()
-    return hashlib.sha256(kind + compared.SerializeToString(deterministic=True)).hexdigest()

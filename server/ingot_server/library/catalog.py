@@ -21,12 +21,14 @@ from redis.asyncio import Redis
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.aliases import Aliases
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
+from ingot_server.library.recipes import derived_id, is_current
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +105,11 @@ class Catalog:
         if target is None:
             return media_id, None
         return target, await self.get(target) if target != held else None
+
+    async def conversion(self, parent: Media, recipe: Recipe) -> Media | None:
+        """What a canonical recipe made of `parent`; None when that was another file since."""
+        made = await self.get(derived_id(parent.id, recipe))
+        return made if made is not None and is_current(made, parent) else None
 
     def held_alias(self, media_id: str) -> str | None:
         """What `alias_of` answers if this process knows it; no I/O. None says nothing."""

@@ -18,7 +18,8 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from ingot.v1 import reason_pb2
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
@@ -148,6 +149,18 @@ def workflow_id(parent_id: str, recipes: Sequence[Recipe], *, kind: str) -> str:
     return b32encode(hashlib.sha256(text.encode()).digest()).decode("ascii").rstrip("=").lower()
 
 
+def making_slot(job: Job) -> str:
+    """What single flight knows a job by that has others make its media; empty for any other."""
+    if not job.recipes or job.media.derived_from:
+        return ""
+    return workflow_id(job.media.id, job.recipes, kind=job_pb2.JobKind.Name(job.kind))
+
+
+def needs_video(recipe: Recipe) -> bool:
+    """Whether it takes pictures; else the sound alone will do."""
+    return recipe.format in _NEEDS_VIDEO
+
+
 def derived_media(parent: Media, recipe: Recipe) -> Media:
     """What is known of a conversion before it is made: its name, and where it comes from."""
     media = Media(
@@ -178,9 +191,9 @@ def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> Non
     """Raises Failure INVALID_REQUEST, naming the field, when `media` has not what is asked for."""
     duration = media.duration.seconds * 10**9 + media.duration.nanos
     name = problem = ""
-    if recipe.format in _NEEDS_VIDEO and not media.video:
+    if needs_video(recipe) and not media.video:
         name, problem = "format", "needs video, and the media has none"
-    elif recipe.format not in _NEEDS_VIDEO and not media.audio:
+    elif not needs_video(recipe) and not media.audio:
         name, problem = "format", "needs audio, and the media has none"
     elif _nanoseconds(recipe.start) and _nanoseconds(recipe.start) >= duration:
         name, problem = "start", f"is past the media's end at {duration / 1e9:g} s"
