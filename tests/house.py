@@ -63,12 +63,14 @@ class House:
         return await self.end(await self.ask(url, **fields))
 
     async def end(self, job: Job) -> Job:
-        """Runs a job, all its tries, as the queue would have it done."""
+        """Runs a job, all its tries and its children, as the queue would have it done."""
         while not has_ended(job):
             if job.HasField("retry_time"):
                 left = job.retry_time.ToDatetime(UTC) - datetime.now(UTC)
                 await asyncio.sleep(max(0.0, left.total_seconds()))
             await self.worker.run(job.id)
+            for child_id in (await self.record(job.id)).child_job_ids:
+                await self.end(await self.record(child_id))
             job = await self.record(job.id)
         return job
 

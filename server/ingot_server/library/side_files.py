@@ -16,6 +16,11 @@ def sought(options: IngestOptions) -> list[str]:
     return sorted(asked | ({_THUMBNAIL} if options.thumbnail else set()))
 
 
+def is_thumbnail_sought(media: Media) -> bool:
+    """Whether the source of `media` was asked for a thumbnail, or has nothing besides."""
+    return lacking(media, IngestOptions(thumbnail=True)) is None
+
+
 def lacking(media: Media, options: IngestOptions) -> IngestOptions | None:
     """What `options` ask for and the source of `media` was not asked for yet; None: nothing.
 

@@ -15,6 +15,7 @@ from ingot_server.pipeline.error_report import Refused
 from ingot_server.pipeline.extraction_request import Request
 
 _BYTES: Final = 32 << 20
+_PICTURES: Final = 8
 _START_BYTES: Final = 4096
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SUBTITLE_TYPES: Final = {
@@ -45,19 +46,26 @@ def side_files(
         if extension:
             path = path.rename(path.with_suffix(f".{extension}"))
             yield _side_file(path, "SUBTITLES", _SUBTITLE_TYPES[extension], language, automatic)
-    picture = info.get("thumbnail")
-    if request.thumbnail and picture:
+    for picture in _pictures(info) if request.thumbnail else ():
         path = Path(directory, "thumbnail")
         try:
-            with ydl.urlopen(str(picture)) as answer:
+            with ydl.urlopen(picture) as answer:
                 content = answer.read(_BYTES)
             path.write_bytes(content)
         except failures as error:
             _note(f"thumbnail: {error}"[:500])
-            return
+            continue
         kind = _picture_type(content)
         if kind:
             yield _side_file(path, "THUMBNAIL", kind, "", automatic=False)
+            return
+
+
+def _pictures(info: Mapping[str, Any]) -> list[str]:
+    """URLs of thumbnails, the best first: YouTube's are guessed, and not every video has them."""
+    known = [info.get("thumbnail")]
+    known += [each.get("url") for each in reversed(info.get("thumbnails") or ())]
+    return [str(url) for url in dict.fromkeys(known) if url][:_PICTURES]
 
 
 def subtitles(

@@ -19,7 +19,9 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import has_ended
-from ingot_server.library.recipes import check_applicable, derived_media, is_current
+from ingot_server.library.recipes import check_applicable, derived_media
+from ingot_server.library.side_files import is_thumbnail_sought
+from ingot_server.pipeline.tags import WITH_COVER
 
 if TYPE_CHECKING:
     from ingot_server.jobs.lease import Lease
@@ -42,7 +44,7 @@ async def run_workflow(pipeline: Pipeline, job: Job, lease: Lease) -> None:
 
     Raises Failure: what the ingest failed with. Safe to repeat.
     """
-    ingest = await lease.add_child(_ingest(job), entry="ingest", order=0)
+    ingest = await lease.add_child(await _ingest(pipeline, job), entry="ingest", order=0)
     assert ingest is not None  # only a list can lead back to its parent
     async with (
         pipeline.scratch.folder(job.id, job.attempt) as folder,
@@ -117,6 +119,7 @@ async def conversion_job(catalog: Catalog, media: Media, recipe: Recipe, parent:
         selection=media.selection,
         recipes=[recipe],
         media=derived_media(media, recipe),
+        list_title=parent.list_title,
     )
     try:
         check_applicable(recipe, media)
@@ -124,15 +127,19 @@ async def conversion_job(catalog: Catalog, media: Media, recipe: Recipe, parent:
         job.state = job_pb2.JOB_STATE_FAILED
         job.error.CopyFrom(failure.status())
         return job
-    stored = await catalog.get(job.media.id)
-    if stored is not None and is_current(stored, media):
+    stored = await catalog.conversion(media, recipe)
+    if stored is not None:
         job.state = job_pb2.JOB_STATE_SUCCEEDED
         job.cached = True
         job.media.CopyFrom(stored)
     return job
 
 
-def _ingest(job: Job) -> Job:
+async def _ingest(pipeline: Pipeline, job: Job) -> Job:
+    """The job for the media itself, with its thumbnail where that is to be a cover.
+
+    For what is stored the source is not asked again: that one stays without.
+    """
     ingest = Job(
         kind=job_pb2.JOB_KIND_INGEST,
         url=job.url,
@@ -140,7 +147,12 @@ def _ingest(job: Job) -> Job:
         selection=job.selection,
         options=job.options,
         media=job.media,
+        list_title=job.list_title,
     )
+    if any(recipe.format in WITH_COVER for recipe in job.recipes):
+        _, stored = await pipeline.catalog.find(job.media.id)
+        if stored is None or is_thumbnail_sought(stored):
+            ingest.options.thumbnail = True
     if job.HasField("max_age"):
         ingest.max_age.CopyFrom(job.max_age)
     return ingest

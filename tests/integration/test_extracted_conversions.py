@@ -1,0 +1,117 @@
+"""Conversions of what yt-dlp finds: which form is taken, its cover, and when the site is asked.
+
+The site is a stand-in (tests/youtube.py).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from mutagen.id3 import ID3
+
+from ingot.v1 import job_pb2
+from ingot.v1.ingest_service_pb2 import ConvertRequest
+from ingot.v1.job_pb2 import IngestOptions, Job
+from ingot.v1.media_pb2 import Media, Selection
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import Settings
+from tests.house import House, open_house
+from tests.youtube import Video, YouTube
+
+pytestmark = pytest.mark.sites
+
+ID = "dQw4-9Wg_cQ"
+LINK = f"https://youtu.be/{ID}"
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
+WAV = Recipe(format=Recipe.FORMAT_WAV)
+SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[YouTube]:
+    async with YouTube().running(tmp_path) as site:
+        site.videos[ID] = Video(clip)
+        yield site
+
+
+@pytest.fixture
+async def house(settings: Settings, site: YouTube) -> AsyncIterator[House]:
+    async with open_house(site.settings(settings)) as house:
+        yield house
+
+
+async def convert(house: House, recipe: Recipe, **fields: object) -> Job:
+    answer = await house.api.Convert(ConvertRequest(url=LINK, recipe=recipe, **fields))  # type: ignore[arg-type]
+    job = await house.end(answer.job)
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    return job
+
+
+async def parent_of(house: House, media: Media) -> Media:
+    return await house.get(media_id=media.derived_from)
+
+
+async def covers(house: House, media: Media) -> list[bytes]:
+    content = await house.download(media_id=media.id)
+    return [frame.data for frame in ID3(io.BytesIO(content)).getall("APIC")]
+
+
+async def test_an_mp3_takes_the_sound_alone_and_brings_its_cover(
+    house: House, site: YouTube
+) -> None:
+    made = (await convert(house, MP3)).media
+
+    source = await parent_of(house, made)
+    assert (source.selection, list(source.video)) == (SOUND, [])
+    assert len(await covers(house, made)) == 1
+    assert len(site.asked("/videoplayback")) == 1
+
+
+async def test_sound_without_a_cover_leaves_the_thumbnail(house: House, site: YouTube) -> None:
+    made = (await convert(house, WAV)).media
+
+    assert not (await parent_of(house, made)).side_files
+    assert not site.asked("/vi/")
+
+
+async def test_what_is_stored_whole_is_converted_without_asking_the_site(
+    house: House, site: YouTube
+) -> None:
+    whole = (await house.ingest(LINK)).media
+    asked = list(site.log)
+
+    made = (await convert(house, MP3)).media
+    both = await house.ingest(LINK, recipes=[MP3, WAV])
+
+    assert made.derived_from == whole.id
+    assert both.state == job_pb2.JOB_STATE_SUCCEEDED, both
+    assert [each.derived_from for each in both.conversions] == [whole.id, whole.id]
+    assert await covers(house, made) == []
+    assert site.log == asked
+
+
+async def test_what_was_made_of_either_form_is_found_again(house: House) -> None:
+    made = (await convert(house, MP3)).media
+    await house.ingest(LINK)
+    again = await convert(house, MP3)
+    assert (again.cached, again.media.id) == (True, made.id)
+
+    of_the_whole = (await convert(house, WAV, selection=Selection(mode=Selection.MODE_BEST))).media
+    again = await convert(house, WAV)
+    assert (again.cached, again.media.id) == (True, of_the_whole.id)
+
+
+async def test_a_thumbnail_that_was_brought_along_is_not_sought_again(
+    house: House, site: YouTube
+) -> None:
+    await convert(house, MP3, selection=Selection(mode=Selection.MODE_BEST))
+    asked = list(site.log)
+
+    again = await house.ask(LINK, options=IngestOptions(thumbnail=True))
+
+    assert again.cached
+    assert len(again.media.side_files) == 1
+    assert site.log == asked
