@@ -290,3 +290,18 @@ async def test_what_a_dead_worker_kept_is_swept(tmp_path: Path) -> None:
     await next_one.start()
     assert not kept.exists()
     await next_one.close()
+
+
+async def test_a_disk_that_is_full_under_a_folder_is_told(scratch: Scratch) -> None:
+    async def fill(name: str) -> None:
+        async with scratch.folder("job", 1) as folder:
+            (folder / "tags").symlink_to("/dev/full")
+            (folder / name).write_text("more than there is room for")
+
+    with pytest.raises(Failure) as caught:
+        await fill("tags")
+    assert caught.value.reason == reason_pb2.REASON_SCRATCH_FULL
+    with pytest.raises(IsADirectoryError):  # Another error stays what it is.
+        await fill(".")
+    async with scratch.folder("job", 1) as folder:
+        assert list(folder.iterdir()) == []

@@ -197,9 +197,11 @@ class Ahead:
                     progress=progress,
                     check=self._scratch.check,
                 )
-        except (Abandoned, Failure) as failure:
+        except (Abandoned, Failure, OSError) as failure:
             # The file ends with its own error; and what needs the whole file gets it later.
-            name = reason_name(failure.reason) if isinstance(failure, Failure) else "ABANDONED"
+            name = type(failure).__name__
+            if isinstance(failure, Failure):
+                name = reason_name(failure.reason)
             logger.info("not converted early: %s: %s", name, failure)
             return None
         finally:

@@ -19,9 +19,9 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Self, cast
 
@@ -77,13 +77,18 @@ class Scratch:
 
     @asynccontextmanager
     async def folder(self, job_id: str, attempt: int) -> AsyncIterator[Path]:
-        """An empty directory for one attempt of a job, removed with all in it."""
+        """An empty directory for one attempt of a job, removed with all in it.
+
+        Raises Failure with SCRATCH_FULL, also when the body finds the disk full.
+        """
         if self._directory is None:
             raise RuntimeError("Scratch is not started.")
         path = self._directory / f"{job_id}-{attempt}.d"
-        path.mkdir(mode=0o700)
+        with _full_told():
+            path.mkdir(mode=0o700)
         try:
-            yield path
+            with _full_told():
+                yield path
         finally:
             self.forget(path)
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
@@ -167,7 +172,8 @@ class ScratchFile:
 
     async def __aenter__(self) -> Self:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, 0o600)
+        with _full_told():
+            self._descriptor = os.open(self.path, flags, 0o600)
         return self
 
     async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
@@ -298,6 +304,16 @@ def _close_after(writing: asyncio.Future[None], descriptor: int) -> None:
     if not writing.cancelled():
         writing.exception()  # it reached whoever still wanted to know
     os.close(descriptor)
+
+
+@contextmanager
+def _full_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _NO_SPACE:
+            raise _full(f"The system says: {exc.strerror}.") from exc
+        raise
 
 
 def _full(detail: str) -> Failure:
