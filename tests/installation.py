@@ -97,14 +97,17 @@ class Installation:
         return [str(item.object_name) for item in found]
 
     def children(self, role: str) -> list[int]:
-        """Process ids of what runs `role`: serve, worker, valkey-server or weed."""
+        """Process ids of what runs `role`.
+
+        That is serve, worker, worker --convert, valkey-server or weed.
+        """
         return [
             child
             for child in descendants(self.process.pid)
             if (words := _command_line(child))
             and (
                 Path(words[0].split(" ")[0]).name == role
-                or words[1:4] == ["-m", "ingot_server.cli", role]
+                or words[1:-1] == ["-m", "ingot_server.cli", *role.split()]
             )
         ]
 
