@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import urllib.request
 
 from ingot.v1.job_pb2 import Job
@@ -52,12 +53,12 @@ def _kill_later(lease: Lease) -> None:
     add_child = lease.add_child
     added = 0
 
-    async def add(child: Job, *, entry: str, order: int) -> Job | None:
+    async def add(child: Job, *, entry: str, order: int, slot: str = "") -> Job | None:
         nonlocal added
         added += 1
         if added == LIVES_FOR:
             os.kill(os.getpid(), signal.SIGKILL)
-        return await add_child(child, entry=entry, order=order)
+        return await add_child(child, entry=entry, order=order, slot=slot)
 
     lease.add_child = add  # type: ignore[method-assign]
 
@@ -70,4 +71,4 @@ def _lines(url: str) -> list[str]:
 
 if __name__ == "__main__":
     worker.Worker = ListWorker  # type: ignore[misc]
-    worker.main(Settings.from_environment(os.environ))
+    worker.main(Settings.from_environment(os.environ), converts="--convert" in sys.argv)

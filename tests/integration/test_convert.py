@@ -11,7 +11,7 @@ import pytest
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.caller import Caller
 from ingot_server.api.ingest import IngestService
@@ -250,12 +250,38 @@ async def test_a_media_that_is_not_stored_is_not_converted(foundry: Foundry) -> 
     assert refused.value.reason == reason_pb2.REASON_MEDIA_NOT_FOUND
 
 
-async def test_recipes_mean_nothing_for_a_list(foundry: Foundry) -> None:
-    request = IngestRequest(url="https://example.com/list", recipes=[MP3])
+async def test_what_was_asked_for_as_a_list_and_is_one_media_is_converted(
+    foundry: Foundry, origin: Origin
+) -> None:
+    url = serve(origin)
+    request = IngestRequest(url=url, recipes=[MP3])
     request.options.playlist = True
-    with pytest.raises(Failure) as refused:
-        await foundry.service.ingest(request, CALLER)
-    assert list(refused.value.violations) == ["recipes"]
+
+    job = await foundry.finish((await foundry.service.ingest(request, CALLER)).job)
+
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    assert (job.media.url, job.media.derived_from) == (url, "")
+    assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "selection", "mode"),
+    [
+        (MP3, None, Selection.MODE_AUDIO_ONLY),
+        (Recipe(format=Recipe.FORMAT_WAVEFORM), None, Selection.MODE_AUDIO_ONLY),
+        (Recipe(format=Recipe.FORMAT_JPEG), None, Selection.MODE_BEST),
+        (MP3, Selection(mode=Selection.MODE_BEST), Selection.MODE_BEST),
+        (MP3, Selection(max_height=480), Selection.MODE_BEST),
+    ],
+)
+async def test_of_a_video_site_recipes_of_sound_take_the_sound_alone(
+    foundry: Foundry, recipe: Recipe, selection: Selection | None, mode: int
+) -> None:
+    request = ConvertRequest(
+        url="https://youtu.be/dQw4-9Wg_cQ", recipe=recipe, selection=selection, validate_only=True
+    )
+    job = (await foundry.service.convert(request, CALLER)).job
+    assert job.selection.mode == mode
 
 
 async def test_a_check_alone_names_what_would_be_made(foundry: Foundry) -> None:

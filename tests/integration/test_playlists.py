@@ -115,11 +115,14 @@ async def ingot(settings: Settings) -> AsyncIterator[Installation]:
 
 
 @contextlib.contextmanager
-def worker(ingot: Installation, **changes: object) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    ingot: Installation, *arguments: str, **changes: object
+) -> Iterator[subprocess.Popen[bytes]]:
     settings = ingot.settings.replace(**changes)
     environment = {name: text for name, text in os.environ.items() if name[:6] != "INGOT_"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.list_worker"], env=environment | settings.environment()
+        [sys.executable, "-m", "tests.list_worker", *arguments],
+        env=environment | settings.environment(),
     )
     try:
         yield process

@@ -45,13 +45,13 @@ class Family:
         self._settings = settings
 
     async def add(
-        self, child: Job, *, parent_id: str, token: str, entry: str, order: int
+        self, child: Job, *, parent_id: str, token: str, entry: str, order: int, slot: str = ""
     ) -> Job | None:
         """The child job for one `entry` of a parent: the one it has, the one under way, or `child`.
 
         A new one, unless it has ended already, waits until `next` names it. `token` is that of the
-        parent's lease. None when the entry is the parent itself, or a list that the parent is in.
-        Raises Orphaned.
+        parent's lease, `slot` as `Records.create` has it. None when the entry is the parent itself,
+        or a list that the parent is in. Raises Orphaned.
         """
         new = lifecycle.created(child)
         new.parent_job_id = parent_id
@@ -61,7 +61,7 @@ class Family:
             **self._transition.content(new),
             change=secrets.token_hex(8),
             deadline=milliseconds(timedelta(days=1)),
-            media_id=new.media.id,
+            media_id=slot or new.media.id,
             request_id="",
             fingerprint="",
             parent=parent_id,
@@ -159,7 +159,7 @@ class Family:
             lambda job: lifecycle.cancelled(job) if job.parent_job_id == parent_id else None,
             unshared=1,
         )
-        if child is not None and (child.child_job_ids or child.HasField("children")):
+        if child is not None and (child.HasField("children") or is_workflow(child)):
             await self.cancel_children(child)
 
 

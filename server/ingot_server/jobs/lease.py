@@ -102,11 +102,11 @@ class Lease:
             self._written = written
         return ""
 
-    async def add_child(self, child: Job, *, entry: str, order: int) -> Job | None:
+    async def add_child(self, child: Job, *, entry: str, order: int, slot: str = "") -> Job | None:
         """A child of the job for one of its entries, see `Family.add`. Raises LeaseLost."""
         try:
             return await self._records.family.add(
-                child, parent_id=self.job.id, token=self._token, entry=entry, order=order
+                child, parent_id=self.job.id, token=self._token, entry=entry, order=order, slot=slot
             )
         except Orphaned as orphaned:
             raise await self._explained(LeaseLost(str(orphaned))) from orphaned

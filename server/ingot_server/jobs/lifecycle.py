@@ -71,8 +71,11 @@ def is_conversion(job: Job) -> bool:
 
 
 def is_workflow(job: Job) -> bool:
-    """Whether the job is the parent of an ingest and of the conversions that follow it."""
-    return bool(job.recipes) and not is_conversion(job)
+    """Whether the job is the parent of an ingest and of the conversions that follow it.
+
+    Not what is asked for as a list: there each entry has such a job.
+    """
+    return bool(job.recipes) and not is_conversion(job) and not job.options.playlist
 
 
 def standing(job: Job) -> tuple[int, int, int]:

@@ -73,6 +73,7 @@ async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
             progress=progress,
             check=pipeline.scratch.check,
             cover=await _cover(pipeline, parent, folder),
+            album=job.list_title,
             encoded=encoded or meanwhile,
             ready=placing.begin,
         )

@@ -40,7 +40,7 @@ from ingot_server.pipeline.extraction import Entries, Resolved
 from ingot_server.pipeline.extraction_session import Session
 from ingot_server.pipeline.placement import Placed, Placement
 from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.work import Elsewhere, Ingested, Outcome, Renamed, Work
+from ingot_server.pipeline.work import Elsewhere, Ingested, OneMedia, Outcome, Renamed, Work
 from ingot_server.sources import pick
 from ingot_server.sources.source import Identity
 from ingot_server.sources.web import NAME as WEB
@@ -88,6 +88,8 @@ async def _extract(pipeline: Pipeline, work: Work, cookies: str, manifest: bool)
             ) as session:
                 found = await session.resolve()
                 if isinstance(found, Resolved):
+                    if work.lists_only:
+                        return OneMedia()
                     if work.records and not found.is_live:
                         return await begin_without_recording(work)
                     await work.lease.update(_extraction(found))

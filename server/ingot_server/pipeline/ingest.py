@@ -56,7 +56,7 @@ from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.slots import Slots
 from ingot_server.pipeline.telegram_post import bring_post
 from ingot_server.pipeline.upload import Upload
-from ingot_server.pipeline.work import Elsewhere, Ingested, Outcome, Renamed, Work
+from ingot_server.pipeline.work import Elsewhere, Ingested, OneMedia, Outcome, Renamed, Work
 from ingot_server.pipeline.workflow import run_workflow
 from ingot_server.sources import pick
 from ingot_server.sources.source import Way
@@ -87,16 +87,51 @@ class Pipeline:
         """Does a job, whichever kind it is; answers as `ingest` does."""
         if is_conversion(job):
             return await convert(self, job, lease)
-        if is_workflow(job):
-            await run_workflow(self, job, lease)
-            return None
-        return await self.ingest(job, lease)
+        if not job.recipes:
+            return await self.ingest(job, lease)
+        if is_workflow(job) or not await self._hand_out(job, lease):
+            await run_workflow(self, lease.job, lease)
+        return None
+
+    async def _hand_out(self, job: Job, lease: Lease) -> bool:
+        """Leaves the job to the entries of its list; False when its URL names one media after all.
+
+        The job is no list then. Raises Failure as `ingest` does.
+        """
+        await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
+        work = Work(lease, *pick(job.url, playlist=True), None)
+        try:
+            async with self._turn(work):
+                outcome = await self._expand(work)
+        except Failure as failure:
+            if failure.reason not in _NO_MEDIA:
+                if not failure.deferred:
+                    await self.catalog.remember_absence(lease.job.media.id, failure)
+                raise
+            outcome = OneMedia()  # a file, or nothing: whoever ingests it says what
+        if outcome is None:
+            return True
+
+        def mutate(job: Job) -> None:
+            job.options.playlist = False
+
+        await lease.update(mutate)
+        return False
+
+    async def _expand(self, work: Work) -> Outcome:
+        match work.source.way:
+            case Way.EXTRACT | Way.FETCH:
+                return await extract(self, work)
+            case Way.TELEGRAM_POST if pick(work.job.url)[1].key != work.identity.key:
+                return await bring_post(self, work, self._receive)
+            case _:
+                return OneMedia()
 
     async def ingest(self, job: Job, lease: Lease) -> Ingested | None:
         """Brings `job.url` into the store; answers with the media and whether it was there before.
 
-        None: the job has children now and waits for them without its lease. Raises Failure with the
-        reason why not. Safe to repeat: the media's name is always the same.
+        None: the job has children now and waits for them without its lease. The job has no recipes.
+        Raises Failure with the reason why not. Safe to repeat: the media's name is always the same.
         """
         source, identity = pick(job.url, playlist=job.options.playlist)
         if source.way is Way.OBJECT:
@@ -115,6 +150,7 @@ class Pipeline:
                 raise
             if isinstance(outcome, Renamed):
                 continue
+            assert not isinstance(outcome, OneMedia)
             if not isinstance(outcome, Elsewhere):
                 break
             # Outside of the turn: the job that is followed may wait for it.

@@ -23,12 +23,13 @@ from ingot_server.connections import together
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
-from ingot_server.jobs.lifecycle import has_ended, is_conversion
+from ingot_server.jobs.lifecycle import has_ended, is_conversion, is_workflow
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.library.identity import media_id
+from ingot_server.library.recipes import making_slot
 from ingot_server.library.side_files import lacking
 from ingot_server.pipeline.work import record_duration
 from ingot_server.sources import Source, pick
@@ -60,16 +61,17 @@ class Playlists:
         no longer held. Raises Failure before any child is made: NOT_MEDIA for an empty list,
         INVALID_REQUEST for one that nobody asked for, TOO_MANY_ENTRIES; LeaseLost. Safe to repeat.
         """
+        title = title[:LONGEST_TITLE]
         await self._check(job, max(total, len(urls)))
         child_ids: list[str] = []
         for first in range(0, len(urls), ENTRIES_AT_ONCE):
             entries = urls[first : first + ENTRIES_AT_ONCE]
             child_ids += await together(
-                self._child(url, first + at, job, lease) for at, url in enumerate(entries)
+                self._child(url, first + at, job, lease, title) for at, url in enumerate(entries)
             )
 
         def mutate(parent: Job) -> None:
-            parent.media.title = title[:LONGEST_TITLE]
+            parent.media.title = title
 
         lease.note(mutate)
         # A list that names an entry twice has one child for it.
@@ -107,7 +109,9 @@ class Playlists:
     async def _check(self, job: Job, total: int) -> None:
         if not total:
             raise Failure(reason_pb2.REASON_NOT_MEDIA, "The list has no entries.")
-        if not (job.options.playlist or job.parent_job_id):
+        parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
+        is_entry = bool(job.parent_job_id) and not (parent is not None and is_workflow(parent))
+        if not (job.options.playlist or is_entry):
             raise Failure(
                 reason_pb2.REASON_INVALID_REQUEST,
                 f"The URL names a list of {total} media, not one. Set options.playlist to take all "
@@ -125,14 +129,13 @@ class Playlists:
                 "entries by themselves, or raise max_entries or INGOT_MAX_PLAYLIST_ENTRIES.",
                 metadata={"entries": str(total), "limit": str(limit)},
             )
-        parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
         if parent is not None and parent.parent_job_id:
             raise Failure(
                 reason_pb2.REASON_TOO_MANY_ENTRIES,
                 "A list in a list in a list is not followed. Ingest it by itself.",
             )
 
-    async def _child(self, url: str, order: int, parent: Job, lease: Lease) -> str:
+    async def _child(self, url: str, order: int, parent: Job, lease: Lease, title: str) -> str:
         """The id of the entry's job; empty when the entry leads back to the list."""
         child = Job(
             kind=job_pb2.JOB_KIND_INGEST,
@@ -140,6 +143,8 @@ class Playlists:
             labels=parent.labels,
             selection=parent.selection,
             options=parent.options,
+            recipes=parent.recipes,
+            list_title=title or parent.list_title,
         )
         child.options.playlist = False
         if parent.HasField("max_age"):
@@ -149,7 +154,9 @@ class Playlists:
         except Failure as failure:
             child.state = job_pb2.JOB_STATE_FAILED
             child.error.CopyFrom(failure.status())
-        made = await lease.add_child(child, entry=child.media.id or url, order=order)
+        made = await lease.add_child(
+            child, entry=child.media.id or url, order=order, slot=making_slot(child)
+        )
         return made.id if made is not None else ""
 
     async def _identify(self, child: Job) -> None:
@@ -180,6 +187,10 @@ class Playlists:
         mutable = recorded is not None or (source.mutable and media.id == asked_id)
         is_old = oldest is not None and stored is not None and age(stored) > oldest
         if stored is not None and not (mutable and is_old) and not lacking(stored, child.options):
+            made = [await self._catalog.conversion(stored, recipe) for recipe in child.recipes]
+            if None in made:
+                return
+            child.conversions.extend(each for each in made if each is not None)
             child.state = job_pb2.JOB_STATE_SUCCEEDED
             child.cached = True
             media.CopyFrom(stored)

@@ -28,7 +28,7 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline import mtproto
 from ingot_server.pipeline.extract import adopt, extract
 from ingot_server.pipeline.fetch import Fetcher, stalled
-from ingot_server.pipeline.work import Ingested, Outcome, Work
+from ingot_server.pipeline.work import Ingested, OneMedia, Outcome, Work
 from ingot_server.sources import pick
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ async def bring_post(
             )
             return None
         # An album of one is that one.
+        if work.lists_only:
+            return OneMedia()
         known = await adopt(pipeline, work, post)
         if known is not None:
             return known

@@ -26,7 +26,11 @@ class Renamed:
     """The job makes another media than before, and begins anew."""
 
 
-Outcome = Ingested | Elsewhere | Renamed | None
+class OneMedia:
+    """What was to be a list is none, and the job leaves media to others."""
+
+
+Outcome = Ingested | Elsewhere | Renamed | OneMedia | None
 """How a try ends; None: a list, whose entries have jobs now."""
 
 
@@ -45,6 +49,11 @@ class Work:
     def job(self) -> Job:
         """As it stands; its media's id changes when a better identity is found."""
         return self.lease.job
+
+    @property
+    def lists_only(self) -> bool:
+        """Whether the job hands out the entries of a list, and makes no media itself."""
+        return bool(self.job.recipes)
 
     @property
     def asked_id(self) -> str:

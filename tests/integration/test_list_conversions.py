@@ -1,0 +1,147 @@
+"""Lists whose entries are converted, by whole ingests: each entry is an ingest with conversions.
+
+A real API server, a worker of ingests and one of conversions; yt-dlp's generic extractor finds the
+entries on a real web server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from mutagen.id3 import ID3
+
+from ingot.client import Client
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import ChildSummary
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.app import running
+from ingot_server.library.blobs import Blobs
+from tests.integration.test_playlists import Installation, ingot, reason_of, worker
+from tests.integration.test_real_lists import ALL, children_of, end_of, serve_feed, serve_page
+from tests.media import media
+from tests.origin import Page
+
+pytestmark = pytest.mark.sites
+
+__all__ = ["ingot"]
+
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
+WAV = Recipe(format=Recipe.FORMAT_WAV)
+SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
+CANCELLED = job_pb2.JOB_STATE_CANCELLED
+
+
+@asynccontextmanager
+async def served(ingot: Installation) -> AsyncIterator[Client]:
+    """A caller of an Ingot with one worker of each kind."""
+    async with running(ingot.settings) as addresses, Client(addresses.grpc) as client:
+        with worker(ingot), worker(ingot, "--convert"):
+            yield client
+
+
+async def album(client: Client, made: Media, path: Path) -> list[str]:
+    await client.download(made.id, path)
+    return [str(text) for frame in ID3(path).getall("TALB") for text in frame.text]
+
+
+async def test_every_entry_is_converted_and_tagged_with_the_title_of_its_list(
+    ingot: Installation, tmp_path: Path
+) -> None:
+    urls = ingot.entries(3)
+    silent = ingot.origin.serve("/silent.mp4", Page(media("silent.mp4").read_bytes()))
+    gone = ingot.origin.url("/gone.mp4")
+    feed = serve_feed(ingot, "feed.xml", [*urls, silent, gone])
+    async with served(ingot) as client:
+        updates = [
+            job async for job in await client.ingest_video(feed, options=ALL, recipes=[MP3, WAV])
+        ]
+        parent = updates[-1]
+        children = await children_of(client, parent)
+        parts = await children_of(client, children[0])
+        asked = len(ingot.origin.log)
+        again = await end_of(await client.ingest_video(feed, options=ALL, recipes=[MP3, WAV]))
+        alone = await end_of(await client.convert(children[0].media.id, MP3))
+        albums = [
+            await album(client, child.conversions[0], tmp_path / child.id) for child in children[:3]
+        ]
+
+    assert parent.state == SUCCEEDED
+    assert parent.children == ChildSummary(total=5, succeeded=3, failed=2)
+    fractions = [job.progress.fraction for job in updates]
+    assert (fractions, fractions[-1]) == (sorted(fractions), 1)
+    for child, url in zip(children, urls, strict=False):
+        assert (child.state, child.list_title, child.media.url) == (SUCCEEDED, "Bells", url)
+        assert child.children == ChildSummary(total=3, succeeded=3)
+        kinds = [made.blob.content_type for made in child.conversions]
+        assert kinds == ["audio/mpeg", "audio/wav"]
+    assert [reason_of(child) for child in children[3:]] == [
+        reason_pb2.REASON_INVALID_REQUEST,
+        reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+    ]
+    assert [part.kind for part in parts] == [
+        job_pb2.JOB_KIND_INGEST,
+        *[job_pb2.JOB_KIND_CONVERT] * 2,
+    ]
+    assert albums == [["Bells"]] * 3
+    # What is stored is neither fetched nor made again, and the album is no part of its name.
+    assert again.children == ChildSummary(total=5, succeeded=3, failed=2, cached=3)
+    assert not [line for line in ingot.origin.log[asked:] if "/entry-" in str(line)]
+    assert (alone.cached, alone.media) == (True, children[0].conversions[0])
+
+
+async def test_an_entry_that_turns_out_to_be_a_list_is_not_followed(ingot: Installation) -> None:
+    inner = serve_page(ingot, "inner", ingot.entries(2))
+    outer = serve_feed(ingot, "outer.xml", [inner])
+    async with served(ingot) as client:
+        parent = await end_of(await client.ingest_video(outer, options=ALL, recipes=[MP3]))
+        [child] = await children_of(client, parent)
+
+    assert parent.state == job_pb2.JOB_STATE_FAILED
+    assert reason_of(child) == reason_pb2.REASON_INVALID_REQUEST
+
+
+async def test_a_page_of_one_video_is_converted_though_a_list_was_asked_for(
+    ingot: Installation,
+) -> None:
+    [url] = ingot.entries(1)
+    page = serve_page(ingot, "page", [url])
+    async with served(ingot) as client:
+        job = await end_of(await client.ingest_video(page, options=ALL, recipes=[MP3]))
+
+    assert job.state == SUCCEEDED, job
+    assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg"]
+
+
+async def test_a_list_that_nobody_asked_for_is_refused_with_recipes_too(
+    ingot: Installation,
+) -> None:
+    page = serve_page(ingot, "page", ingot.entries(2))
+    async with served(ingot) as client:
+        job = await end_of(await client.ingest_video(page, recipes=[MP3]))
+
+    assert reason_of(job) == reason_pb2.REASON_INVALID_REQUEST
+    assert not ingot.origin.gets("/entry-0.mp4")
+
+
+async def test_cancelling_the_list_ends_all_that_was_begun_for_it(ingot: Installation) -> None:
+    urls = ingot.entries(3)
+    for number in range(3):
+        ingot.origin.pages[f"/entry-{number}.mp4"].gate = asyncio.Event()
+    feed = serve_feed(ingot, "feed.xml", urls)
+    async with served(ingot) as client:
+        parent = await client.ingest_video(feed, options=ALL, recipes=[MP3])
+        async with asyncio.timeout(60):
+            while not ingot.origin.gets("/entry-0.mp4"):
+                await ingot.origin.arrived(len(ingot.origin.log) + 1)
+        assert (await parent.cancel()).state == CANCELLED
+        async with asyncio.timeout(60):
+            await ingot.origin.gets("/entry-0.mp4")[0].ended.wait()
+        jobs = [await end_of(await client.job(job.id)) async for job in client.jobs()]
+
+    assert {job.state for job in jobs} == {CANCELLED}
+    assert not await Blobs(ingot.settings).objects("media/")
