@@ -54,8 +54,10 @@ _EMPTY_WORDS: Final = ("Conversion failed", "Terminating thread", "Nothing was w
 _FULL: Final = ("No space left on device", "Disk quota exceeded")
 _MEMORY: Final = (
     *("Cannot allocate memory", "Out of memory", "bad_alloc", "malloc", "pthread_create"),
-    "Resource temporarily unavailable",
+    *("Resource temporarily unavailable", "insufficient memory"),
 )
+# All that is heard of x264 when it gets no memory; what we ask of encoders they can do.
+_UNOPENED: Final = ("Error while opening encoder", "Generic error in an external library")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Ffmpeg:
                 reason_pb2.REASON_SCRATCH_FULL,
                 "The worker's scratch space has no room for what is made.",
             )
-        if any(words in log for words in _MEMORY):
+        if any(words in log for words in _MEMORY) or all(words in log for words in _UNOPENED):
             return _crashed("it needs more than INGOT_CONVERSION_MEMORY allows")
         return Failure(
             reason_pb2.REASON_CONVERSION_FAILED, f"ffmpeg cannot make this: {_last_words(log)}."

@@ -1,0 +1,47 @@
+"""Memory that is just too little: wherever ffmpeg finds out, it crashed, and may be tried again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import ByteSize, Settings
+from ingot_server.errors import Failure, reason_name
+from ingot_server.library.recipes import canonical_recipe
+from ingot_server.pipeline.ffmpeg import Ffmpeg
+from ingot_server.pipeline.making import make
+from ingot_server.pipeline.probe import Prober
+from tests.media import media
+
+# From where it can't start to where it has most of what it takes: threads, decoders, encoders.
+MEBIBYTES = (64, *range(225, 420, 15))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(format=Recipe.FORMAT_MP3),
+        Recipe(format=Recipe.FORMAT_MP4, quality=23),
+        Recipe(format=Recipe.FORMAT_PNG),
+    ],
+    ids=lambda recipe: Recipe.Format.Name(recipe.format),
+)
+async def test_too_little_memory_is_no_fault_of_the_media(tmp_path: Path, recipe: Recipe) -> None:
+    prober, answers = Prober(Settings()), set[str]()
+    found = await prober.probe(media("plain.mp4"))
+    for mebibytes in MEBIBYTES:
+        directory = tmp_path / str(mebibytes)
+        directory.mkdir()
+        ffmpeg = Ffmpeg(Settings(conversion_memory=ByteSize(mebibytes << 20)))
+        try:
+            await make(
+                *(canonical_recipe(recipe), found, media("plain.mp4"), directory),
+                ffmpeg=ffmpeg,
+                prober=prober,
+            )
+        except Failure as failure:
+            answers.add(f"{reason_name(failure.reason)}: {failure.message}")
+    assert answers
+    assert {answer.partition(":")[0] for answer in answers} == {"CONVERTER_CRASHED"}, answers
