@@ -17,8 +17,8 @@ import pytest
 from google.protobuf.json_format import Parse
 from google.rpc.status_pb2 import Status
 
-from ingot import Client, Job, JobState, Recipe
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot import Client, Job, JobState, Recipe, Selection
+from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_service_pb2 import CancelJobRequest
 from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.config import Settings
@@ -171,8 +171,7 @@ async def test_json_has_every_change_of_the_job(
     jobs = [Parse(line, Job()) for line in stdout.splitlines()]
     assert [job.revision for job in jobs] == sorted({job.revision for job in jobs})
     assert jobs[-1].state == JobState.JOB_STATE_SUCCEEDED
-    (made,) = jobs[-1].conversions
-    assert made.blob.size_bytes == path.stat().st_size
+    assert jobs[-1].media.blob.size_bytes == path.stat().st_size
 
 
 async def test_a_stored_media_is_converted_and_brought_here(
@@ -275,25 +274,18 @@ async def test_where_nothing_can_be_written_nothing_is_begun(peer: Peer, tmp_pat
     assert not peer.requests
 
 
-async def test_sound_alone_is_fetched_where_the_source_has_it(peer: Peer, tmp_path: Path) -> None:
-    peer.updates[-1].conversions.append(peer.media[0])
-    peer.updates[0].media.source.name = "youtube"
+async def test_the_form_that_is_converted_is_left_to_the_server_or_said(
+    peer: Peer, tmp_path: Path
+) -> None:
     path = tmp_path / "song.mp3"
 
-    peer.media = []
-    process = await start(peer.target, "mp3", PEER_URL, "-o", path)
-    await process.communicate()
-    peer.store(7)
-    peer.updates[-1].conversions[0].CopyFrom(peer.media[0])
-    assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path))[0] == 0
-    peer.updates[0].media.source.name = "http"
     assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path))[0] == 0
     assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path, "--audio-only"))[0] == 0
 
-    asked = [request for request in peer.asked(IngestRequest) if not request.validate_only]
-    assert [request.selection.mode for request in asked] == [2, 0, 0, 2]
-    assert all(request.options.thumbnail for request in asked)
-    assert {request.recipes[0].format for request in asked} == {Recipe.FORMAT_MP3}
+    asked = peer.asked(ConvertRequest)
+    assert [request.HasField("selection") for request in asked] == [False, True]
+    assert asked[1].selection.mode == Selection.MODE_AUDIO_ONLY
+    assert {request.recipe.format for request in asked} == {Recipe.FORMAT_MP3}
 
 
 async def test_ctrl_c_says_how_to_go_on(peer: Peer, tmp_path: Path) -> None:

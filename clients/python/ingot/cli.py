@@ -105,14 +105,16 @@ def _parser() -> argparse.ArgumentParser:
 
     mp3 = command("mp3", "The sound of a media as a file here: stored, converted, downloaded.")
     mp3.add_argument("name", metavar="URL_OR_ID")
-    mp3.set_defaults(format="mp3")
+    mp3.set_defaults(format="mp3", no_wait=False)
     add_sound(mp3)
+    mp3.add_argument("--audio-only", action="store_true", help="of the best audio alone")
+    _add_source(mp3)
     mp3.add_argument(
-        "--audio-only", action="store_true", help="fetch the best audio alone, also from a page"
-    )
-    _add_max_age(mp3)
-    mp3.add_argument(
-        "-o", "--output", metavar="FILE", help="or a directory; default: the title, here"
+        "-o",
+        "--output",
+        metavar="FILE",
+        default=os.curdir,
+        help="or a directory, where it is named after the title; default: here",
     )
 
     for name, does in (

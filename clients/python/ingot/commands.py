@@ -115,10 +115,6 @@ async def _convert(client: Client, options: Namespace) -> int:
     return DONE if await converting.convert(client, options) else FAILED
 
 
-async def _mp3(client: Client, options: Namespace) -> int:
-    return DONE if await converting.mp3(client, options) else FAILED
-
-
 async def _watch(client: Client, options: Namespace) -> int:
     return await _follow(client, await client.job(options.job_id), options)
 
@@ -239,7 +235,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "ingest": _ingest,
     "upload": _upload,
     "convert": _convert,
-    "mp3": _mp3,
+    "mp3": _convert,
     "media": _media,
     "download": _download,
     "url": _url,

@@ -1,4 +1,4 @@
-"""The commands that make another media: `convert`, and `mp3`, which does the whole way."""
+"""The commands that make another media: `convert`, and `mp3`, which always brings it here."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ingot import asked, text
 from ingot.client import Client
 from ingot.download import Progress
-from ingot.errors import MediaNotFound
 from ingot.filename import free_path
 from ingot.following import follow, leaving, showing, watch
 from ingot.job import IngestJob
 from ingot.output import write, write_text
-from ingot.request import is_media_id
-from ingot.v1.job_pb2 import IngestOptions
-from ingot.v1.media_pb2 import Media, Selection
+from ingot.v1.media_pb2 import Media
 from ingot.whole import Whole
 
 if TYPE_CHECKING:
     from ingot.progress import Drawing
-
-# Sources that have sound by itself, or let it be taken out. A plain file is what it is.
-_SOUND_ALONE: Final = frozenset({"youtube", "web"})
 
 
 async def convert(client: Client, options: Namespace) -> bool:
@@ -52,38 +46,6 @@ async def convert(client: Client, options: Namespace) -> bool:
     return True
 
 
-async def mp3(client: Client, options: Namespace) -> bool:
-    """Ingests, converts and downloads."""
-    options.output = options.output or os.curdir
-    _check_directory(Path(options.output))
-    if is_media_id(options.name):
-        handle = await client.convert(options.name, asked.recipe(options))
-    else:
-        handle = await client.ingest_video(
-            options.name,
-            selection=await _form(client, options),
-            max_age=options.max_age,
-            options=IngestOptions(thumbnail=True),  # for the cover
-            recipes=[asked.recipe(options)],
-        )
-    await _fetch(client, handle, options)
-    return True
-
-
-async def _form(client: Client, options: Namespace) -> Selection | None:
-    """Sound alone where that saves the rest of a download, and the whole is not here already."""
-    if options.audio_only:
-        return asked.AUDIO_ONLY
-    job = await client.validate(options.name, recipes=[asked.recipe(options)])
-    if job.media.source.name not in _SOUND_ALONE:
-        return None
-    try:
-        await client.media(options.name)
-    except MediaNotFound:
-        return asked.AUDIO_ONLY
-    return None
-
-
 async def _fetch(client: Client, handle: IngestJob, options: Namespace) -> None:
     """Follows a job, and brings here what it made, in one progress."""
     whole = Whole(fetched=True)
@@ -93,8 +55,6 @@ async def _fetch(client: Client, handle: IngestJob, options: Namespace) -> None:
         with leaving([handle]), showing(options) as drawing:
             await watch(client, [handle], drawing, whole)
             media = await handle
-            if handle.conversions:
-                media = handle.conversions[0]
             path, there = await asyncio.to_thread(_place, path, media)
             begun = True
             show = None if drawing is None else _showing(drawing, whole, handle.id)

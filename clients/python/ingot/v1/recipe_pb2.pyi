@@ -41,7 +41,7 @@ class Recipe(_message.Message):
         FORMAT_M4A: Recipe._Format.ValueType  # 2
         """AAC in MP4, with tags and cover."""
         FORMAT_OPUS: Recipe._Format.ValueType  # 3
-        """Opus in Ogg (RFC 7845), with tags."""
+        """Opus in Ogg (RFC 7845), with tags and cover."""
         FORMAT_FLAC: Recipe._Format.ValueType  # 4
         """FLAC (RFC 9639), with tags and cover."""
         FORMAT_WAV: Recipe._Format.ValueType  # 5
@@ -69,7 +69,7 @@ class Recipe(_message.Message):
     FORMAT_M4A: Recipe.Format.ValueType  # 2
     """AAC in MP4, with tags and cover."""
     FORMAT_OPUS: Recipe.Format.ValueType  # 3
-    """Opus in Ogg (RFC 7845), with tags."""
+    """Opus in Ogg (RFC 7845), with tags and cover."""
     FORMAT_FLAC: Recipe.Format.ValueType  # 4
     """FLAC (RFC 9639), with tags and cover."""
     FORMAT_WAV: Recipe.Format.ValueType  # 5
