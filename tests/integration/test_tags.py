@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -12,7 +13,7 @@ import av
 import mutagen.mp4
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from mutagen.flac import FLAC
+from mutagen.flac import FLAC, Picture
 from mutagen.id3 import ID3
 from mutagen.oggopus import OggOpus
 
@@ -131,7 +132,7 @@ async def test_covers_are_there_as_players_take_them(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path, picture: str
 ) -> None:
     magic = b"\x89PNG" if picture.endswith("png") else b"\xff\xd8\xff"
-    for form in (MP3, M4A, FLAC_):
+    for form in (MP3, M4A, OPUS, FLAC_):
         directory = tmp_path / str(form)
         directory.mkdir()
         path = await tagged(tools, directory, Recipe(format=form), cover=media(picture))
@@ -139,6 +140,9 @@ async def test_covers_are_there_as_players_take_them(
             data = ID3(path).getall("APIC")[0].data
         elif form == M4A:
             data = bytes(mutagen.mp4.MP4(path)["covr"][0])
+        elif form == OPUS:
+            [block] = OggOpus(path)["metadata_block_picture"]
+            data = Picture(base64.b64decode(block)).data
         else:
             data = FLAC(path).pictures[0].data
         assert data.startswith(magic), form

@@ -3,7 +3,7 @@
 | | MP3 | M4A | OPUS, FLAC | MP4 |
 | --- | --- | --- | --- | --- |
 | written by | mutagen, ID3v2.4 | mutagen | mutagen, Vorbis comments | ffmpeg |
-| cover | APIC | covr | FLAC: a picture block | |
+| cover | APIC | covr | a picture block of FLAC's | |
 | chapters | CHAP, CTOC | ffmpeg | CHAPTER001, CHAPTER001NAME | ffmpeg |
 
 What is not known is left out. WAV, pictures and waveforms have none.
@@ -11,6 +11,7 @@ What is not known is left out. WAV, pictures and waveforms have none.
 
 from __future__ import annotations
 
+import base64
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,8 +33,9 @@ from ingot_server.pipeline.target import chapters
 
 # In a file of metadata for ffmpeg, which has them all.
 WRITTEN_BY_FFMPEG: Final = frozenset({Recipe.FORMAT_MP4, Recipe.FORMAT_M4A})
-WITH_COVER: Final = frozenset({Recipe.FORMAT_MP3, Recipe.FORMAT_M4A, Recipe.FORMAT_FLAC})
-_WITH_MUTAGEN: Final = WITH_COVER | {Recipe.FORMAT_OPUS}
+WITH_COVER: Final = frozenset(
+    {Recipe.FORMAT_MP3, Recipe.FORMAT_M4A, Recipe.FORMAT_OPUS, Recipe.FORMAT_FLAC}
+)
 _MAX_CHARACTERS: Final = 4096
 _FRONT_COVER: Final = 3
 _UTF8: Final = 3
@@ -91,7 +93,7 @@ def write_tags(path: Path, recipe: Recipe, tags: Tags) -> None:
 
     Raises Failure SCRATCH_FULL, or CONVERSION_FAILED when the file does not take them.
     """
-    if recipe.format not in _WITH_MUTAGEN:
+    if recipe.format not in WITH_COVER:
         return
     try:
         match recipe.format:
@@ -102,9 +104,7 @@ def write_tags(path: Path, recipe: Recipe, tags: Tags) -> None:
             case Recipe.FORMAT_FLAC:
                 _write_flac(path, tags)
             case _:
-                opus = OggOpus(path)
-                opus.update(_comments(tags))
-                opus.save()
+                _write_opus(path, tags)
     except (MutagenError, OSError) as error:
         number = getattr(error, "errno", None) or getattr(error.__context__, "errno", None)
         if number in {errno.ENOSPC, errno.EDQUOT}:
@@ -169,10 +169,23 @@ def _write_flac(path: Path, tags: Tags) -> None:
     file = FLAC(path)
     file.update(_comments(tags))
     if tags.cover:
-        picture = Picture()
-        picture.type, picture.mime, picture.data = _FRONT_COVER, _mime(tags.cover), tags.cover
-        file.add_picture(picture)
+        file.add_picture(_picture(tags.cover))
     file.save()
+
+
+def _write_opus(path: Path, tags: Tags) -> None:
+    file = OggOpus(path)
+    file.update(_comments(tags))
+    if tags.cover:
+        # As Xiph's "VorbisComment" page has it for all of Ogg.
+        file["metadata_block_picture"] = base64.b64encode(_picture(tags.cover).write()).decode()
+    file.save()
+
+
+def _picture(cover: bytes) -> Picture:
+    picture = Picture()
+    picture.type, picture.mime, picture.data = _FRONT_COVER, _mime(cover), cover
+    return picture
 
 
 def _comments(tags: Tags) -> dict[str, str]:
