@@ -1,0 +1,158 @@
+"""A disk that fills and an S3 that goes, in the middle of a conversion by a real worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from ingot.v1.ingest_service_pb2 import ConvertRequest
+from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, Job
+from ingot.v1.job_service_pb2 import WatchJobRequest
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import ByteSize, Settings
+from tests.converting import long_sound
+from tests.house import House, open_house, why
+from tests.origin import Page, running_origin
+
+# Some seconds of work.
+PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
+
+
+class Relay:
+    """Hands connections on to a server, until `shut`."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+        self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def begin(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self) -> None:
+        """Connections under way end at once, and no new one is taken."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        while self._open:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(self._host, self._port)
+        ends = {writer, there[1]}
+        self._open |= ends
+        try:
+            with contextlib.suppress(OSError):
+                await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+        finally:
+            for end in ends:
+                end.transport.abort()
+            self._open -= ends
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    raise ConnectionResetError
+
+
+@pytest.fixture
+async def relay(settings: Settings) -> AsyncIterator[Relay]:
+    running = Relay(settings.s3_endpoint)
+    await running.begin()
+    yield running
+    await running.shut()
+
+
+@pytest.fixture
+async def house(settings: Settings, relay: Relay) -> AsyncIterator[House]:
+    through = settings.replace(
+        s3_endpoint=f"127.0.0.1:{relay.port}",
+        attempts=2,
+        retry_backoff=timedelta(milliseconds=100),
+        scratch_reserve=ByteSize(0),
+    )
+    async with open_house(through) as running:
+        yield running
+
+
+@pytest.fixture
+async def source(house: House) -> Media:
+    async with running_origin() as origin:
+        job = await house.ingest(origin.serve("/long.mp3", Page(long_sound())))
+    assert job.state == JOB_STATE_SUCCEEDED, job
+    return job.media
+
+
+async def convert(house: House, source: Media) -> Job:
+    answer = await house.api.Convert(ConvertRequest(media_id=source.id, recipe=PART))
+    job: Job = answer.job
+    return job
+
+
+async def under_way(house: House, job: Job) -> asyncio.Task[Job]:
+    """The job's running, of which ffmpeg has done a part."""
+    running = asyncio.create_task(house.end(job))
+    watch = house.jobs.WatchJob(WatchJobRequest(job_id=job.id))
+    async for answer in watch:
+        if answer.job.progress.fraction > 0:
+            break
+    watch.cancel()
+    return running
+
+
+@pytest.mark.sites
+async def test_a_disk_that_fills_in_the_middle(house: House, source: Media) -> None:
+    scratch = house.worker._pipeline.scratch
+    job = await convert(house, source)
+    running = await under_way(house, job)
+    scratch._reserve = 1 << 60
+    job = await running
+
+    assert (job.state, why(job), job.attempt) == (JOB_STATE_FAILED, "SCRATCH_FULL", 2)
+    assert await house.keys(f"media/{job.media.id}/") == []
+    house.assert_idle()
+    scratch._reserve = 0
+    job = await house.end(await convert(house, source))
+    assert job.state == JOB_STATE_SUCCEEDED
+    house.assert_idle()
+
+
+@pytest.mark.sites
+async def test_an_s3_that_goes_in_the_middle(house: House, relay: Relay, source: Media) -> None:
+    job = await convert(house, source)
+    running = await under_way(house, job)
+    await relay.shut()
+    job = await running
+
+    assert (job.state, why(job), job.attempt) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE", 2)
+    house.assert_idle()
+    await relay.begin()
+    assert await house.keys(f"media/{job.media.id}/") == []
+    job = await house.end(await convert(house, source))
+    assert job.state == JOB_STATE_SUCCEEDED
+    assert len(await house.keys(f"media/{job.media.id}/")) == 2
+    house.assert_idle()
+
+
+@pytest.mark.sites
+async def test_a_cancel_in_the_middle(house: House, source: Media) -> None:
+    job = await convert(house, source)
+    running = await under_way(house, job)
+    await house.cancel(job)
+    async with asyncio.timeout(5):
+        await running
+
+    assert await house.keys(f"media/{job.media.id}/") == []
+    house.assert_idle()
