@@ -17,6 +17,7 @@ import pytest
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Secret, Settings
 from tests import mtproto
 from tests.house import House, open_house, why
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.sites
 
 MEDIA_HOST = "cdn4.telesco.pe"
 ALBUM = IngestOptions(playlist=True)
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
 PRIVATE_NUMBER = 1234567890
 ACCOUNT = {
     "telegram_api_id": 12345,
@@ -155,6 +157,24 @@ async def test_an_album_of_one_video_is_that_video(telegram: Telegram, clip: byt
     assert post.media.id == again.media.id == album.media.id
     assert len(telegram.pages.asked) == asked
     assert len([key for key in blobs if key.endswith(".mp4")]) == 1
+
+
+async def test_what_is_in_an_album_is_converted(
+    telegram: Telegram, clip: bytes, other_clip: bytes
+) -> None:
+    telegram.pages.post("lake", Video(41, clip), Video(42, other_clip))
+    telegram.pages.post("pond", Video(7, clip))
+    async with telegram.house() as house:
+        album = await house.ingest("https://t.me/lake/41", options=ALBUM, recipes=[MP3])
+        posts = [await house.record(child_id) for child_id in album.child_job_ids]
+        alone = await house.ingest("https://t.me/pond/7", options=ALBUM, recipes=[MP3])
+
+    assert album.state == job_pb2.JOB_STATE_SUCCEEDED, album
+    assert [post.list_title for post in posts] == ["The lake channel 41"] * 2
+    assert [len(post.conversions) for post in posts] == [1, 1]
+    assert alone.state == job_pb2.JOB_STATE_SUCCEEDED, alone
+    assert alone.media.source.key == "telegram:pond/7"
+    assert [made.derived_from for made in alone.conversions] == [alone.media.id]
 
 
 @pytest.mark.parametrize(
