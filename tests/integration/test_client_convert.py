@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 import ingot
-from ingot import Client, JobState, Media, Recipe
+from ingot import Client, JobStage, JobState, Media, Recipe
 from ingot_server.config import Settings
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
@@ -68,6 +69,27 @@ async def test_a_url_that_is_not_stored_is_ingested_and_converted(
     assert fractions == sorted(fractions)
     assert (made.audio[0].sample_rate_hz, made.audio[0].channels) == (16000, 1)
     assert (await client.media(made.derived_from)).url == made.url
+
+
+async def test_the_whole_shows_how_its_ingest_does(client: Client, origin: Origin) -> None:
+    content = media("plain.mp4").read_bytes()
+    gate = asyncio.Event()
+    job = await client.convert(origin.serve("/held.mp4", Page(content, gate=gate)), MP3)
+
+    seen = []
+    async for update in job:
+        seen.append(update)
+        if update.stage == JobStage.JOB_STAGE_DOWNLOADING:
+            gate.set()
+
+    assert gate.is_set()
+    stages = [update.stage for update in seen]
+    assert stages.index(JobStage.JOB_STAGE_DOWNLOADING) < stages.index(
+        JobStage.JOB_STAGE_CONVERTING
+    )
+    fractions = [update.progress.fraction for update in seen]
+    assert fractions == sorted(fractions)
+    assert (await job).blob.content_type == "audio/mpeg"
 
 
 async def test_an_ingest_with_recipes_gives_what_was_made_of_the_media(
