@@ -115,7 +115,8 @@ async def test_progress_of_the_whole_grows_from_nothing_to_one(
     url = origin.serve(path, Page(content, rate=len(content) / 2))
     job = await (api.ingest(url, MP3, WAV) if by == "ingest" else api.convert(MP3, url=url))
 
-    fractions = [update.progress.fraction async for update in api.watch(job.id)]
+    fractions = [job.progress.fraction]
+    fractions += [update.progress.fraction async for update in api.watch(job.id)]
 
     assert fractions[0] == 0
     assert fractions == sorted(fractions)
@@ -125,7 +126,7 @@ async def test_progress_of_the_whole_grows_from_nothing_to_one(
 
 
 async def test_a_cancel_ends_ffmpeg(
-    smithy: Installation, api: Calls, origin: Origin, path: str
+    smithy: Installation, api: Calls, origin: Origin, clip: bytes, path: str
 ) -> None:
     url = origin.serve(path, Page(long_sound()))
     source = await api.end(await api.ingest(url))
@@ -138,8 +139,11 @@ async def test_a_cancel_ends_ffmpeg(
     await no_ffmpeg(smithy.process.pid, seconds=5)
 
     assert (await api.look(job.id)).state == job_pb2.JOB_STATE_CANCELLED
-    # The next one runs: nothing of it holds a slot.
-    await api.end(await api.convert(MP3, url=origin.serve(path + "2", Page(b""))))
+    # Nothing of it holds a slot: two more run.
+    for number in range(2):
+        next_url = origin.serve(f"{path}-{number}", Page(clip))
+        ended = await api.end(await api.convert(MP3, url=next_url))
+        assert ended.state == job_pb2.JOB_STATE_SUCCEEDED
 
 
 async def test_a_cancel_ends_what_began_early(
