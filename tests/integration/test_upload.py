@@ -370,8 +370,8 @@ async def test_a_stream_that_is_cut_is_not_taken_for_whole(
                 else:
                     cutting.cut(reset=how == "reset")
                 await asyncio.wait([holding])
-    # The server has ended all of its calls now. What it had read is kept; gRPC drops what it had not
-    # read yet of a call that was cancelled. The upload can go on from there.
+    # The server has ended all of its calls now. What it had read is kept, and the upload can go on
+    # from there; what it had not read of a call that was cancelled is dropped by gRPC.
     kept = await house.committed("cut")
     assert arrived <= kept <= size
     async with Client(house.targets[0]) as client_:
