@@ -23,7 +23,7 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.pipeline.extractor import Extractor
 from tests.installation import installation
 
-RUNS = 30
+RUNS = 50
 DELAY = 0.2
 ALONE = 10
 IMPORT_SECONDS = 4
