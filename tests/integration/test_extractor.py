@@ -228,10 +228,8 @@ async def test_a_list_that_calls_itself_a_video_opens_no_file(origin: Origin, de
     secret.write_bytes(media("plain.mp4").read_bytes())
     text = f"ffconcat version 1.0\nfile '{secret}'\n"
     url = origin.serve("/list.mp4", Page(text.encode()))
-    with pytest.raises(Failure):  # noqa: PT012
-        async with desk.session(url, Selection(mode=Selection.MODE_AUDIO_ONLY)) as session:
-            await session.resolve()
-            await session.fetch(desk.directory, lambda _done, _total: None)
+    with pytest.raises(Failure):
+        await desk.take(url, Selection(mode=Selection.MODE_AUDIO_ONLY))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -64,8 +65,8 @@ class Installation:
     def serve_list(self, name: str, urls: Sequence[str]) -> str:
         return self.origin.serve(f"/{name}", Page("\n".join(urls).encode()))
 
-    async def make(self, url: str, *, send: bool = True, **fields: object) -> Job:
-        job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)  # type: ignore[arg-type]
+    async def make(self, url: str, *, send: bool = True, **fields: Any) -> Job:
+        job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)
         job.selection.CopyFrom(canonical_selection(job.selection))
         job.options.playlist = True
         job.media.id = identity(url)
@@ -264,15 +265,14 @@ async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installat
     urls = ingot.entries(3)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
     await ingot.expand(parent, urls)
-    finishing = ingot.records.family.cancel_children
 
     async def break_off(parent: Job) -> None:
         raise ConnectionError
 
-    ingot.records.family.cancel_children = break_off  # type: ignore[method-assign]
-    with pytest.raises(ConnectionError):
-        await ingot.records.cancel(parent.id)
-    ingot.records.family.cancel_children = finishing  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingot.records.family, "cancel_children", break_off)
+        with pytest.raises(ConnectionError):
+            await ingot.records.cancel(parent.id)
 
     assert parent.id in await ingot.records.overdue(10)
     assert await ingot.records.recover(parent.id) is None
