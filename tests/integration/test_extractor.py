@@ -29,7 +29,7 @@ from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.probe import Prober
 from tests.installation import descendants
 from tests.media import media
-from tests.origin import Origin, Page, running_origin
+from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.sites
 
@@ -106,12 +106,6 @@ async def desk(settings: Settings, tmp_path: Path) -> AsyncIterator[Desk]:
     directory.mkdir()
     async with running_desk(settings, directory) as desk:
         yield desk
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as origin:
-        yield origin
 
 
 def ffmpeg(*arguments: str | Path) -> None:

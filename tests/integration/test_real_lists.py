@@ -22,7 +22,7 @@ from ingot.v1.job_pb2 import ChildSummary, IngestOptions, Job
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.app import running
 from ingot_server.errors import Failure
-from tests.integration.test_playlists import Installation, ingot, reason_of, worker
+from tests.lists import Installation, ingot, reason_of, worker
 from tests.origin import Page
 
 pytestmark = pytest.mark.sites
@@ -169,8 +169,7 @@ async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installat
         await end_of(theirs)
         parent = await client.ingest_video(feed, options=ALL)
         async with asyncio.timeout(60):
-            while not all(ingot.origin.gets(f"/entry-{number}.mp4") for number in range(3)):
-                await ingot.origin.arrived(len(ingot.origin.log) + 1)
+            await ingot.origin.asked_for(*(f"/entry-{number}.mp4" for number in range(3)))
         shared = await client.ingest_video(urls[1])
         asked = len(ingot.origin.log)
         clock = asyncio.get_running_loop().time
