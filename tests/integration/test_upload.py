@@ -32,8 +32,8 @@ from ingot_server.config import ByteSize, Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.uploads import PART_BYTES, Uploads
 from ingot_server.worker import Worker
-from tests.integration.test_api import Refusal, refusal
 from tests.media import media
+from tests.refusals import Refusal, refusal
 
 SHA = "0" * 64
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
 from ingot.v1 import ingest_service_pb2, job_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    CompleteUploadResponse,
+    CreateUploadUrlRequest,
+    CreateUploadUrlResponse,
+    IngestRequest,
+    IngestResponse,
+    QueryUploadRequest,
+    QueryUploadResponse,
+    UploadRequest,
+    UploadResponse,
+)
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
+from ingot_server.api.admission import Admission
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.existence import Existence
 from ingot_server.api.internal import check_adoptable, named_media
@@ -20,7 +30,6 @@ from ingot_server.api.status import invalid
 from ingot_server.api.upload import Uploading
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
-from ingot_server.errors import Failure
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
@@ -34,7 +43,7 @@ from ingot_server.sources.source import Way
 _LONGEST_SECONDS: Final = 315_576_000_000
 
 
-class IngestService(Uploading, Service):
+class IngestService(Service):
     """Answers from what is stored, else with the one job that fetches it.
 
     A race cannot start a second download. Of calls at the same time, `Records.create` lets one make
@@ -58,16 +67,13 @@ class IngestService(Uploading, Service):
         self._existence = existence
         self._catalog = catalog
         self._blobs = blobs
-        self._uploads = Uploads(blobs, settings)
-        self._records = records
-        self._queue = queue
         self._settings = settings
-        self._admitting: set[asyncio.Task[Job]] = set()
+        self._admission = Admission(records, queue)
+        self._uploading = Uploading(catalog, Uploads(blobs, settings), self._admission, settings)
 
     async def close(self) -> None:
         """Waits for the jobs that are being made, also for callers who hung up."""
-        if self._admitting:
-            await asyncio.wait(self._admitting)
+        await self._admission.close()
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
         named = named_media(
@@ -88,7 +94,7 @@ class IngestService(Uploading, Service):
         job = _job(request, named)
         if request.validate_only:
             return IngestResponse(job=job)
-        if (earlier := await self._earlier(request)) is not None:
+        if (earlier := await self._admission.earlier(request)) is not None:
             return IngestResponse(job=earlier)
         recorded = named.source.way.may_be_live and _record_duration(request) is not None
         mutable = named.source.mutable or recorded
@@ -105,33 +111,29 @@ class IngestService(Uploading, Service):
                 (mutable and _older(age(stored), request)) or lacking(stored, request.options)
             )
         if stored is not None and is_fresh:
-            job = await self._end_cached(job, stored, request)
+            job = await self._admission.end_cached(job, stored, request)
         elif is_object:
-            job = await self._admit(job, request)
+            job = await self._admission.admit(job, request)
         else:
             await self._refuse_absent(named, request)
-            job = await self._admit(job, request)
+            job = await self._admission.admit(job, request)
         return IngestResponse(job=job)
 
-    async def _earlier(self, request: IngestRequest) -> Job | None:
-        """The job that an earlier call with the same request_id got, however it ended."""
-        if not request.request_id:
-            return None
-        return await self._records.requested(request.request_id, _fingerprint(request))
+    async def upload(self, requests: AsyncIterator[UploadRequest], _: Caller) -> UploadResponse:
+        return await self._uploading.upload(requests)
 
-    async def _create(self, job: Job, request: IngestRequest) -> tuple[Job, bool]:
-        if not request.request_id:
-            return await self._records.create(job)
-        return await self._records.create(
-            job, request_id=request.request_id, fingerprint=_fingerprint(request)
-        )
+    async def query_upload(self, request: QueryUploadRequest, _: Caller) -> QueryUploadResponse:
+        return await self._uploading.query_upload(request)
 
-    async def _end_cached(
-        self, job: Job, stored: Media, request: IngestRequest | None = None
-    ) -> Job:
-        """A job that has ended with what is stored."""
-        _end_with(job, stored)
-        return (await self._create(job, request or IngestRequest()))[0]
+    async def create_upload_url(
+        self, request: CreateUploadUrlRequest, _: Caller
+    ) -> CreateUploadUrlResponse:
+        return await self._uploading.create_upload_url(request)
+
+    async def complete_upload(
+        self, request: CompleteUploadRequest, _: Caller
+    ) -> CompleteUploadResponse:
+        return await self._uploading.complete_upload(request)
 
     async def _refuse_absent(self, named: Named, request: IngestRequest) -> None:
         """Raises the failure that the source lately gave for this media, if the caller takes it.
@@ -146,29 +148,6 @@ class IngestService(Uploading, Service):
         if self._existence is not None:
             max_age = request.max_age.ToTimedelta() if request.HasField("max_age") else None
             await self._existence.require(named, max_age)
-
-    async def _admit(self, job: Job, request: IngestRequest) -> Job:
-        """Makes the job and hands it to the workers, also when its first caller hangs up midway."""
-        job.state = job_pb2.JOB_STATE_QUEUED
-        admitting = asyncio.create_task(self._enqueue(job, request))
-        self._admitting.add(admitting)
-        admitting.add_done_callback(self._admitted)
-        return await asyncio.shield(admitting)
-
-    async def _enqueue(self, job: Job, request: IngestRequest) -> Job:
-        job, created = await self._create(job, request)
-        if created:
-            try:
-                await self._queue.send(job.id, request.priority)
-            except Failure as failure:
-                await self._records.fail_unqueued(job.id, failure)
-                raise
-        return job
-
-    def _admitted(self, admitting: asyncio.Task[Job]) -> None:
-        self._admitting.discard(admitting)
-        # Looked at, or asyncio complains when the caller is gone; the job's record has it too.
-        _ = admitting.cancelled() or admitting.exception()
 
 
 def _job(request: IngestRequest, named: Named) -> Job:
@@ -200,20 +179,6 @@ def _record_duration(request: IngestRequest) -> timedelta | None:
     return request.options.record_duration.ToTimedelta()
 
 
-def _end_with(job: Job, stored: Media) -> None:
-    job.state = job_pb2.JOB_STATE_SUCCEEDED
-    job.cached = True
-    job.media.CopyFrom(stored)
-
-
 def _older(age: timedelta, request: IngestRequest) -> bool:
     """Whether something of this age is older than the caller takes."""
     return request.HasField("max_age") and age > request.max_age.ToTimedelta()
-
-
-def _fingerprint(request: IngestRequest) -> str:
-    """What makes two requests the same: all of them but the request_id."""
-    compared = IngestRequest()
-    compared.CopyFrom(request)
-    compared.ClearField("request_id")
-    return hashlib.sha256(compared.SerializeToString(deterministic=True)).hexdigest()

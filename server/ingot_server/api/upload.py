@@ -26,8 +26,8 @@ from ingot.v1.ingest_service_pb2 import (
     UploadResponse,
 )
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media, Selection
-from ingot_server.api.caller import Caller
+from ingot.v1.media_pb2 import Selection
+from ingot_server.api.admission import Admission
 from ingot_server.api.status import check, invalid
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
@@ -42,17 +42,15 @@ DEFAULT_LIFETIME: Final = timedelta(hours=1)
 class Uploading:
     """What IngestService does about uploads."""
 
-    _catalog: Catalog
-    _uploads: Uploads
-    _settings: Settings
+    def __init__(
+        self, catalog: Catalog, uploads: Uploads, admission: Admission, settings: Settings
+    ) -> None:
+        self._catalog = catalog
+        self._uploads = uploads
+        self._admission = admission
+        self._settings = settings
 
-    async def _admit(self, job: Job, request: IngestRequest) -> Job:
-        raise NotImplementedError
-
-    async def _end_cached(self, job: Job, stored: Media) -> Job:
-        raise NotImplementedError
-
-    async def upload(self, requests: AsyncIterator[UploadRequest], _: Caller) -> UploadResponse:
+    async def upload(self, requests: AsyncIterator[UploadRequest]) -> UploadResponse:
         first = await anext(requests, None)
         if first is None or not first.HasField("header"):
             raise invalid({"header": "must be the first message of an upload"})
@@ -78,15 +76,13 @@ class Uploading:
         header.sha256 = header.sha256 or standing.header.sha256
         return UploadResponse(job=await self._begin(header))
 
-    async def query_upload(self, request: QueryUploadRequest, _: Caller) -> QueryUploadResponse:
+    async def query_upload(self, request: QueryUploadRequest) -> QueryUploadResponse:
         standing = await self._standing(request.upload_id)
         response = QueryUploadResponse(committed_size=standing.committed_size)
         response.expire_time.FromDatetime(standing.expire_time)
         return response
 
-    async def create_upload_url(
-        self, request: CreateUploadUrlRequest, _: Caller
-    ) -> CreateUploadUrlResponse:
+    async def create_upload_url(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
         )
@@ -101,9 +97,7 @@ class Uploading:
         response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
         return response
 
-    async def complete_upload(
-        self, request: CompleteUploadRequest, _: Caller
-    ) -> CompleteUploadResponse:
+    async def complete_upload(self, request: CompleteUploadRequest) -> CompleteUploadResponse:
         _check_labels(request.labels)
         standing = await self._standing(request.upload_id)
         size = standing.committed_size
@@ -177,11 +171,12 @@ class Uploading:
         if not header.sha256:
             return None
         stored = await self._catalog.get(_media_id(content_key(header.sha256)))
-        return await self._end_cached(_job(header), stored) if stored is not None else None
+        if stored is None:
+            return None
+        return await self._admission.end_cached(_job(header), stored, IngestRequest())
 
     async def _begin(self, header: UploadHeader) -> Job:
-        job = _job(header)
-        return await self._admit(job, IngestRequest())
+        return await self._admission.admit(_job(header), IngestRequest())
 
     def _check_size(self, size: int) -> None:
         limit = self._settings.max_media_size
