@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bench.serving import serving
+
 CHUNK = 256 * 1024
 
 
@@ -60,16 +62,8 @@ async def serve(path: Path, rate: float) -> None:
 @asynccontextmanager
 async def origin(path: Path, *, bytes_per_second: float = 0) -> AsyncIterator[str]:
     """Serves `path`; yields the address `http://127.0.0.1:PORT`. Rate 0 is as fast as it goes."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.origin", str(path), str(bytes_per_second),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{(await process.stdout.readline()).decode().strip()}"
-    finally:
-        process.kill()
-        await process.wait()
+    async with serving("bench.origin", str(path), str(bytes_per_second)) as address:
+        yield f"http://{address}"
 
 
 if __name__ == "__main__":

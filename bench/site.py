@@ -13,6 +13,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from bench.serving import serving
+
 
 async def serve(directory: Path, delay: float) -> None:
     async def answer(request: web.Request) -> web.FileResponse:
@@ -31,16 +33,8 @@ async def serve(directory: Path, delay: float) -> None:
 @asynccontextmanager
 async def site(directory: Path, *, delay_seconds: float = 0) -> AsyncIterator[str]:
     """Serves the files of `directory`; yields the address `http://127.0.0.1:PORT`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.site", str(directory), str(delay_seconds),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{(await process.stdout.readline()).decode().strip()}"
-    finally:
-        process.kill()
-        await process.wait()
+    async with serving("bench.site", str(directory), str(delay_seconds)) as address:
+        yield f"http://{address}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 import signal
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.media import media
+from tests.origin import Origin, running_origin
 
 # Whoever runs the tests in the background may ignore Ctrl-C, and programs started here would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,3 +20,9 @@ def clip() -> bytes:
 def other_clip() -> bytes:
     """Another MP4 of two seconds."""
     return media("faststart.mp4").read_bytes()
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running

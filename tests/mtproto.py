@@ -12,8 +12,8 @@ import inspect
 import os
 import struct
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -28,6 +28,7 @@ from telethon.tl import TLObject, functions, types
 from telethon.tl.core import MessageContainer, TLMessage
 
 from ingot_server.config import Secret
+from tests.listening import listening
 
 ADDRESS = "149.154.167.51"  # a data centre's, as sessions name it
 PORT = 443
@@ -73,25 +74,9 @@ class DataCentre:
     flood_waits: list[int] = field(default_factory=list)  # for the next requests of messages
     asked: list[str] = field(default_factory=list)
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[str]:
-        """Its HOST:PORT."""
-        tasks: set[asyncio.Task[None]] = set()
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(self._serve(reader, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()[:2]
-        try:
-            yield f"{host}:{port}"
-        finally:
-            server.close()
-            for task in tuple(tasks):
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def serving(self) -> AbstractAsyncContextManager[str]:
+        """Its HOST:PORT, for as long as the block runs."""
+        return listening(self._serve)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = _Wire(reader, writer)

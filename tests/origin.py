@@ -89,6 +89,11 @@ class Origin:
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.log) >= count)
 
+    async def asked_for(self, *paths: str) -> None:
+        """Waits until each of `paths` was asked for with GET."""
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: all(map(self.gets, paths)))
+
     async def idle(self) -> None:
         """Waits until no answer is under way: every one went out or lost its connection."""
         for asked in list(self.log):

@@ -16,6 +16,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.listening import listening
+
 TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
 FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
 
@@ -183,7 +185,6 @@ async def serving(
 @asynccontextmanager
 async def company_proxy(destinations: Mapping[str, str]) -> AsyncIterator[str]:
     """A company's egress proxy: `HOST:PORT` asked for by CONNECT leads to where the table says."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -201,20 +202,8 @@ async def company_proxy(destinations: Mapping[str, str]) -> AsyncIterator[str]:
             inner_writer.close()
             writer.close()
 
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()[:2]
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with listening(serve) as address:
+        yield f"http://{address}"
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,6 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,130 +21,14 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from ingot_server.config import Settings
+from tests.listening import listening
 from tests.tls import server_context
+from tests.videos import REMOVED, Video
 
 MEDIA_HOST = "r1---sn-standin.googlevideo.com"
 N = "nSigChallenge0123"
 SIGNATURE = "AOq0QJ8wRQIhAbcdefghijklmnopqrstuvwxyz0123456789"
 _CHUNK = 1 << 16
-
-
-@dataclass
-class Video:
-    """What the site says of one video. Change its fields at any time."""
-
-    content: bytes = b""
-    title: str = "A title with / and \u00e9"
-    playability: Mapping[str, Any] = field(default_factory=lambda: {"status": "OK"})
-    details: Mapping[str, Any] = field(default_factory=dict)
-    exists: bool = True  # whether it has a thumbnail
-    thumbnail: bytes = b"\xff\xd8\xff\xe0"
-    player_status: int = 200  # of the player API, and of the watch page
-    gate: asyncio.Event | None = None  # the media waits for it
-    opens_for: str = ""  # name of a cookie: who sends it may have the video
-    scrambled: bool = False  # its address has to be solved by the player's script, see PLAYER
-    po_token: str = ""  # its address is given to who has this token alone
-
-
-def error_screen(reason: str, subreason: str = "") -> dict[str, Any]:
-    screen: dict[str, Any] = {"reason": {"simpleText": reason}}
-    if subreason:
-        screen["subreason"] = {"simpleText": subreason}
-    return {"playerErrorMessageRenderer": screen}
-
-
-PRIVATE = {
-    "status": "LOGIN_REQUIRED",
-    "messages": ["This is a private video. Please sign in to verify that you may see it."],
-    "reason": "Private video",
-    "errorScreen": error_screen(
-        "Private video", "Sign in if you've been granted access to this video"
-    ),
-}
-MEMBERS_ONLY = {
-    "status": "UNPLAYABLE",
-    "reason": "Join this channel to get access to members-only content like this video, and other "
-    "exclusive perks.",
-    "errorScreen": error_screen(
-        "Join this channel to get access to members-only content like this video, and other "
-        "exclusive perks."
-    ),
-}
-AGE_RESTRICTED = {
-    "status": "LOGIN_REQUIRED",
-    "reason": "Sign in to confirm your age",
-    "desktopLegacyAgeGateReason": 1,
-    "errorScreen": error_screen(
-        "Sign in to confirm your age", "This video may be inappropriate for some users."
-    ),
-}
-GEO_BLOCKED = {
-    "status": "UNPLAYABLE",
-    "reason": "Video unavailable",
-    "errorScreen": error_screen(
-        "Video unavailable", "The uploader has not made this video available in your country"
-    ),
-}
-REMOVED = {
-    "status": "ERROR",
-    "reason": "Video unavailable",
-    "errorScreen": error_screen("Video unavailable", "This video has been removed by the uploader"),
-}
-TERMINATED = {
-    "status": "ERROR",
-    "reason": "Video unavailable",
-    "errorScreen": error_screen(
-        "Video unavailable",
-        "This video is no longer available because the YouTube account associated with this video "
-        "has been terminated.",
-    ),
-}
-BOT_CHECK = {
-    "status": "LOGIN_REQUIRED",
-    "reason": "Sign in to confirm you\u2019re not a bot",
-    "errorScreen": error_screen(
-        "Sign in to confirm you\u2019re not a bot",
-        "This helps protect our community. Learn more",
-    ),
-}
-SESSION_LIMITED = {
-    "status": "UNPLAYABLE",
-    "reason": "This content isn't available, try again later.",
-    "errorScreen": error_screen("This content isn't available, try again later."),
-}
-UPCOMING = {
-    "status": "LIVE_STREAM_OFFLINE",
-    "reason": "Premieres in 3 hours",
-    "liveStreamability": {
-        "liveStreamabilityRenderer": {
-            "videoId": "",
-            "offlineSlate": {
-                "liveStreamOfflineSlateRenderer": {"scheduledStartTime": "4070908800"}
-            },
-        }
-    },
-}
-
-
-REFUSALS: dict[str, tuple[Video, str]] = {
-    "private": (Video(playability=PRIVATE), "PRIVATE"),
-    "members only": (Video(playability=MEMBERS_ONLY), "MEMBERS_ONLY"),
-    "age restricted": (Video(playability=AGE_RESTRICTED), "AGE_RESTRICTED"),
-    "geo blocked": (Video(playability=GEO_BLOCKED), "GEO_BLOCKED"),
-    "removed": (Video(playability=REMOVED), "MEDIA_DOES_NOT_EXIST"),
-    "terminated": (Video(playability=TERMINATED), "MEDIA_DOES_NOT_EXIST"),
-    "bot check": (Video(playability=BOT_CHECK), "BOT_CHECK"),
-    "rate limit": (Video(player_status=429), "RATE_LIMITED"),
-    "session limited": (Video(playability=SESSION_LIMITED), "RATE_LIMITED"),
-    "server error": (Video(player_status=503), "SOURCE_FAILED"),
-    "live": (Video(b"x", details={"isLive": True, "isLiveContent": True}), "LIVE_STREAM"),
-    "upcoming": (
-        Video(playability=UPCOMING, details={"isUpcoming": True, "isLiveContent": True}),
-        "UPCOMING",
-    ),
-}
-"""What the site says, and the name of the reason that it stands for."""
-
 PLAYER_URL = "/s/player/0a1b2c3d/player_ias.vflset/en_US/base.js"
 PLAYER = """\
 var _yt_player = {};
@@ -186,7 +69,6 @@ class YouTube:
         self.silent = False  # the proxy takes connections and says nothing
         self.proxy_url = ""
         self.ca_file = ""
-        self._tasks: set[asyncio.Task[None]] = set()
         self._tls_port = 0
 
     def settings(self, settings: Settings) -> Settings:
@@ -205,15 +87,11 @@ class YouTube:
         )
         await runner.setup()
         await self._listen(runner, tls)
-        proxy = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.proxy_url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
         try:
-            yield self
+            async with listening(self._tunnel) as address:
+                self.proxy_url = f"http://{address}"
+                yield self
         finally:
-            proxy.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
             await runner.cleanup()
 
     async def _listen(self, runner: web.AppRunner, tls: ssl.SSLContext) -> None:
@@ -361,11 +239,6 @@ class YouTube:
     async def _nothing(self, request: web.Request) -> web.Response:
         self._video(request, "")
         return web.Response(status=404)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._tunnel(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """CONNECT to any host leads to the one TLS server."""

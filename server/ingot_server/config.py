@@ -187,12 +187,12 @@ class Settings:
 
         Raises SettingError for a value that cannot be used.
         """
-        values = {
+        values: dict[str, Any] = {
             item.name: _parse(name, environment[name], type(item.default))
             for name, item in _by_variable().items()
             if name in environment
         }
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
 
     @classmethod
     def unknown(cls, environment: Mapping[str, str]) -> list[str]:
@@ -208,9 +208,9 @@ class Settings:
         """The names of the settings that `environment` sets."""
         return frozenset(item.name for name, item in _by_variable().items() if name in environment)
 
-    def replace(self, **changes: object) -> Settings:
+    def replace(self, **changes: Any) -> Settings:
         """A copy with `changes` made."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **changes)
 
     def environment(self) -> dict[str, str]:
         """The settings as the variables that `from_environment` reads, for a child process."""
@@ -228,7 +228,7 @@ def _by_variable() -> dict[str, dataclasses.Field[Any]]:
 _CLIENT_SETTINGS: Final = frozenset({"INGOT_SERVER"})
 
 
-def _parse(name: str, text: str, kind: type[object]) -> object:
+def _parse(name: str, text: str, kind: type[Any]) -> object:
     try:
         if kind is bool:
             return _BOOLEANS[text.lower()]
@@ -241,7 +241,7 @@ def _parse(name: str, text: str, kind: type[object]) -> object:
             if number < 0:
                 raise ValueError
             return number
-        return kind(text)  # type: ignore[call-arg]
+        return kind(text)
     except (KeyError, ValueError):
         raise SettingError(f"{name}={text!r} is not {_EXPECTED[kind]}.") from None
 

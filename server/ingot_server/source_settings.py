@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ingot_server.config import SettingError, Settings, parse_length
@@ -94,7 +94,7 @@ def read_source_settings(
 def _merged(
     base: SourceSettings, table: Mapping[str, object], where: str, folder: Path
 ) -> SourceSettings:
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for key, value in table.items():
         at = f"{where} {key}"
         match key:
@@ -115,7 +115,7 @@ def _merged(
                     f"{where} has no key `{key}`; the keys are block, burst, concurrency, cookies, "
                     "longest_block, proxy and rate."
                 )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(base, **changes)
 
 
 def _cookies(at: str, value: object, folder: Path) -> Path | None:

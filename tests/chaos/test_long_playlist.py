@@ -7,8 +7,8 @@ import pytest
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary
 from tests.integration.conftest import settings, stack
-from tests.integration.test_playlists import Installation, ingot, reason_of, worker
 from tests.integration.test_real_lists import serve_feed
+from tests.lists import Installation, ingot, reason_of, worker
 
 __all__ = ["ingot", "settings", "stack"]
 

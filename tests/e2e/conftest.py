@@ -4,7 +4,6 @@ import pytest
 
 from ingot import Client
 from tests.installation import Installation, installation
-from tests.origin import Origin, running_origin
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +17,3 @@ def ingot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 async def client(ingot: Installation) -> AsyncIterator[Client]:
     async with Client(ingot.grpc_address) as connected:
         yield connected
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
-        yield running

@@ -20,7 +20,8 @@ from ingot import Client
 from tests.installation import Installation, installation
 from tests.media import media
 from tests.origin import Origin, Page
-from tests.youtube import Video, YouTube
+from tests.videos import Video
+from tests.youtube import YouTube
 
 COMMAND = Path(sys.executable).with_name("ingot")
 ID = "dQw4-9Wg_cQ"

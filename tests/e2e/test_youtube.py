@@ -12,7 +12,8 @@ from ingot import Client, IngotError, MediaDoesNotExist
 from ingot.v1 import job_pb2
 from ingot.v1.media_pb2 import Selection
 from tests.installation import installation
-from tests.youtube import MEMBERS_ONLY, Video, YouTube
+from tests.videos import MEMBERS_ONLY, Video
+from tests.youtube import YouTube
 
 ID = "dQw4-9Wg_cQ"
 MEMBERS_ID = "members_vid"

@@ -18,6 +18,8 @@ from ingot_server.connections import connect
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
+from tests.broadcast import Broadcast, broadcasting, encoded
+from tests.house import House, open_house
 from tests.servers import STACKS, ServerMissing, Stores, stores
 
 
@@ -98,6 +100,25 @@ async def feed(redis: Redis, records: Records, settings: Settings) -> AsyncItera
     await opened.start()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def house(settings: Settings) -> AsyncIterator[House]:
+    """A whole Ingot that tries a job once."""
+    async with open_house(settings.replace(attempts=1)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def segments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a live stream is cut into, see `broadcast.encoded`."""
+    return encoded(tmp_path_factory.mktemp("live"))[0]
+
+
+@pytest.fixture
+async def broadcast(segments: dict[str, bytes]) -> AsyncIterator[Broadcast]:
+    async with broadcasting(segments, ("both",)) as running:
+        yield running
 
 
 def _remove_bucket(stack: Stores, bucket: str) -> None:

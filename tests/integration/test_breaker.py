@@ -15,10 +15,11 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.source_service_pb2 import SourceStatus
 from ingot_server.config import Settings
-from tests import youtube
+from tests import videos
 from tests.house import House, open_house, why
 from tests.integration.test_sources_api import listed
-from tests.youtube import Video, YouTube
+from tests.videos import Video
+from tests.youtube import YouTube
 
 pytestmark = pytest.mark.sites
 
@@ -31,7 +32,7 @@ SHORT, LONG = "500ms", "1h"
 async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[YouTube]:
     async with YouTube().running(tmp_path) as site:
         for video_id in IDS:
-            site.videos[video_id] = Video(clip, playability=youtube.BOT_CHECK)
+            site.videos[video_id] = Video(clip, playability=videos.BOT_CHECK)
         yield site
 
 

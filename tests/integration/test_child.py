@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from ingot_server.pipeline.child import Child, ChildError, Limits, ending
 from tests.installation import descendants
+from tests.waiting import until
 
 LIMITS = Limits(memory_bytes=1 << 30, cpu=timedelta(seconds=10))
 ECHO = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
@@ -38,12 +39,6 @@ def is_gone(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return True
     return state in "ZX"  # Of an orphan; it waits for init, not for us.
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the kernel has no event for it
-            await asyncio.sleep(0.01)
 
 
 async def gone(*pids: int) -> None:

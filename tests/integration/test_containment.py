@@ -79,12 +79,6 @@ def settings() -> Settings:
     return Settings(egress_allow_loopback=True)
 
 
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
-        yield running
-
-
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_an_impersonated_request_leaves_by_the_guard_alone(
     settings: Settings, tmp_path: Path, origin: Origin, scheme: str

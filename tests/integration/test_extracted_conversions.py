@@ -19,7 +19,8 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from tests.house import House, open_house
-from tests.youtube import Video, YouTube
+from tests.videos import Video
+from tests.youtube import YouTube
 
 pytestmark = pytest.mark.sites
 

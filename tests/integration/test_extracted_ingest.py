@@ -24,7 +24,7 @@ from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.sources import pick
 from ingot_server.worker import Worker
 from tests.media import media
-from tests.origin import Origin, Page, running_origin
+from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.sites
 
@@ -66,12 +66,6 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[House]:
     async with opened(settings) as running:
-        yield running
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
         yield running
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
 
-from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_QUEUED, JOB_STATE_SUCCEEDED
+from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_QUEUED, JOB_STATE_SUCCEEDED, Job
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure
@@ -23,23 +22,17 @@ from tests.house import open_house, why
 from tests.installation import descendants
 from tests.lectures import serve_lecture
 from tests.manifests import packed, serve_manifest
-from tests.origin import Origin, Page, running_origin
+from tests.origin import Origin, Page
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.sites
 
-PATIENCE = 60.0
 HLS = "application/vnd.apple.mpegurl"
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.replace(attempts=1, retry_backoff=timedelta(milliseconds=10))
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
-        yield running
 
 
 def running(what: bytes) -> list[int]:
@@ -54,32 +47,26 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - the kernel has no event for it
-            await asyncio.sleep(0.02)
-
-
-async def asked_for(origin: Origin, path: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not origin.gets(path):
-            await origin.arrived(len(origin.log) + 1)
-
-
 def signal_extractors(number: signal.Signals) -> None:
     for pid in running(b"extractor_child.py"):
         os.kill(pid, number)
 
 
+async def failed(settings: Settings, url: str) -> Job:
+    """The job of an ingest that leaves nothing."""
+    async with open_house(settings) as house:
+        job = await house.ingest(url)
+        await house.assert_nothing_is_left()
+        return job
+
+
 async def test_a_page_that_never_answers_ends_resolving(settings: Settings, origin: Origin) -> None:
     url = origin.serve("/list.m3u8", Page(silent_after=-1))
-    async with open_house(settings.replace(extraction_timeout=timedelta(seconds=2))) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(extraction_timeout=timedelta(seconds=2)), url)
 
-        assert why(job) == "STAGE_TIMEOUT"
-        assert Failure.from_status(job.error).metadata["stage"] == "RESOLVING"
-        assert "INGOT_EXTRACTION_TIMEOUT" in job.error.message
-        await house.assert_nothing_is_left()
+    assert why(job) == "STAGE_TIMEOUT"
+    assert Failure.from_status(job.error).metadata["stage"] == "RESOLVING"
+    assert "INGOT_EXTRACTION_TIMEOUT" in job.error.message
 
 
 async def test_a_download_that_takes_too_long_is_ended(
@@ -87,12 +74,10 @@ async def test_a_download_that_takes_too_long_is_ended(
 ) -> None:
     url = serve_lecture(origin, clip)
     origin.pages["/lecture.mp4"].rate = 5000
-    async with open_house(settings.replace(download_timeout=timedelta(seconds=3))) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(download_timeout=timedelta(seconds=3)), url)
 
-        assert why(job) == "STAGE_TIMEOUT"
-        assert Failure.from_status(job.error).metadata["stage"] == "DOWNLOADING"
-        await house.assert_nothing_is_left()
+    assert why(job) == "STAGE_TIMEOUT"
+    assert Failure.from_status(job.error).metadata["stage"] == "DOWNLOADING"
 
 
 async def test_a_source_that_falls_silent_is_stalled(
@@ -100,11 +85,9 @@ async def test_a_source_that_falls_silent_is_stalled(
 ) -> None:
     url = serve_lecture(origin, clip)
     origin.pages["/lecture.mp4"].silent_after = 1000
-    async with open_house(settings.replace(stall_timeout=timedelta(seconds=2))) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(stall_timeout=timedelta(seconds=2)), url)
 
-        assert why(job) == "STALLED", job.error
-        await house.assert_nothing_is_left()
+    assert why(job) == "STALLED", job.error
 
 
 @pytest.mark.parametrize(
@@ -121,44 +104,36 @@ async def test_a_file_over_the_limit_is_too_large(
     url = serve_lecture(origin, b"")
     origin.serve("/lecture.mp4", page)
     limit = ByteSize(1 << 20)
-    async with open_house(settings.replace(max_media_size=limit)) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(max_media_size=limit), url)
 
-        assert why(job) == "TOO_LARGE", job.error
-        await house.assert_nothing_is_left()
+    assert why(job) == "TOO_LARGE", job.error
     assert origin.bytes_sent("/lecture.mp4") < 32 << 20
 
 
 async def test_segments_over_the_limit_are_too_large(settings: Settings, origin: Origin) -> None:
     url = serve_manifest(origin, "hls")
-    async with open_house(settings.replace(max_media_size=ByteSize(10_000))) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(max_media_size=ByteSize(10_000)), url)
 
-        assert why(job) == "TOO_LARGE", job.error
-        await house.assert_nothing_is_left()
+    assert why(job) == "TOO_LARGE", job.error
 
 
 async def test_what_is_announced_as_too_long_is_not_fetched(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
     url = serve_lecture(origin, clip, seconds=7200)
-    async with open_house(settings.replace(max_duration=timedelta(hours=1))) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(max_duration=timedelta(hours=1)), url)
 
-        assert why(job) == "TOO_LONG", job.error
-        assert not origin.bytes_sent("/lecture.mp4")
-        await house.assert_nothing_is_left()
+    assert why(job) == "TOO_LONG", job.error
+    assert not origin.bytes_sent("/lecture.mp4")
 
 
 async def test_what_turns_out_too_long_is_refused(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
     url = serve_lecture(origin, clip, seconds=None)
-    async with open_house(settings.replace(max_duration=timedelta(seconds=1))) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(max_duration=timedelta(seconds=1)), url)
 
-        assert why(job) == "TOO_LONG", job.error
-        await house.assert_nothing_is_left()
+    assert why(job) == "TOO_LONG", job.error
 
 
 async def test_a_killed_extractor_is_started_anew(
@@ -169,7 +144,8 @@ async def test_a_killed_extractor_is_started_anew(
     async with open_house(settings.replace(attempts=2)) as house:
         job = await house.ask(url)
         first = asyncio.create_task(house.worker.run(job.id))
-        await asked_for(origin, "/lecture.mp4")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await origin.asked_for("/lecture.mp4")
         signal_extractors(signal.SIGKILL)
         await first
 
@@ -193,7 +169,8 @@ async def test_a_hanging_extractor_is_stalled(
     async with open_house(settings.replace(stall_timeout=timedelta(seconds=2))) as house:
         job = await house.ask(url)
         ending = asyncio.create_task(house.end(job))
-        await asked_for(origin, "/lecture.mp4")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await origin.asked_for("/lecture.mp4")
         hanging = running(b"extractor_child.py")
         signal_extractors(signal.SIGSTOP)
         gate.set()
@@ -207,11 +184,9 @@ async def test_a_hanging_extractor_is_stalled(
 async def test_an_extractor_that_leaks_is_a_crash(settings: Settings, origin: Origin) -> None:
     manifest = b"#EXTM3U\n" + bytes(150 << 20)
     url = origin.serve("/list.m3u8", Page(manifest, content_type=HLS))
-    async with open_house(settings.replace(extractor_memory=ByteSize(384 << 20))) as house:
-        job = await house.ingest(url)
+    job = await failed(settings.replace(extractor_memory=ByteSize(384 << 20)), url)
 
-        assert why(job) == "EXTRACTOR_CRASHED", job.error
-        await house.assert_nothing_is_left()
+    assert why(job) == "EXTRACTOR_CRASHED", job.error
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.probe import Prober
 from tests.installation import descendants
 from tests.media import media
-from tests.origin import Origin, Page, running_origin
+from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.sites
 
@@ -106,12 +106,6 @@ async def desk(settings: Settings, tmp_path: Path) -> AsyncIterator[Desk]:
     directory.mkdir()
     async with running_desk(settings, directory) as desk:
         yield desk
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as origin:
-        yield origin
 
 
 def ffmpeg(*arguments: str | Path) -> None:
@@ -228,10 +222,8 @@ async def test_a_list_that_calls_itself_a_video_opens_no_file(origin: Origin, de
     secret.write_bytes(media("plain.mp4").read_bytes())
     text = f"ffconcat version 1.0\nfile '{secret}'\n"
     url = origin.serve("/list.mp4", Page(text.encode()))
-    with pytest.raises(Failure):  # noqa: PT012
-        async with desk.session(url, Selection(mode=Selection.MODE_AUDIO_ONLY)) as session:
-            await session.resolve()
-            await session.fetch(desk.directory, lambda _done, _total: None)
+    with pytest.raises(Failure):
+        await desk.take(url, Selection(mode=Selection.MODE_AUDIO_ONLY))
 
 
 @pytest.mark.parametrize(

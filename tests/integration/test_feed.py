@@ -10,13 +10,13 @@ from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import feed as feed_module
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import standing
 from ingot_server.jobs.records import Records
+from tests.records import queued_job
 
 STAGES = (
     job_pb2.JOB_STAGE_RESOLVING,
@@ -27,13 +27,6 @@ STAGES = (
 )
 
 SOON_SECONDS = 10.0
-
-
-async def a_job(records: Records, media_id: str = "media", **labels: str) -> Job:
-    job, _ = await records.create(
-        Job(kind=job_pb2.JOB_KIND_INGEST, media=Media(id=media_id), labels=labels)
-    )
-    return job
 
 
 async def run(records: Records, job: Job, writes_a_stage: int = 40) -> Job:
@@ -71,7 +64,7 @@ def check(seen: list[Job], stages: bool = True) -> None:
 
 
 async def test_every_revision_arrives_in_order(feed: Feed, records: Records) -> None:
-    job = await a_job(records)
+    job = await queued_job(records)
     watcher = asyncio.create_task(all_of(feed, job.id))
     await asyncio.sleep(0.01)
     ended = await run(records, job)
@@ -82,7 +75,7 @@ async def test_every_revision_arrives_in_order(feed: Feed, records: Records) -> 
 
 
 async def test_a_slow_reader_misses_no_stage(feed: Feed, records: Records) -> None:
-    job = await a_job(records)
+    job = await queued_job(records)
     seen = []
     async with contextlib.aclosing(feed.watch(job.id)) as changes:
         seen.append(await anext(changes))
@@ -95,7 +88,7 @@ async def test_a_slow_reader_misses_no_stage(feed: Feed, records: Records) -> No
 
 
 async def test_a_thousand_watchers_of_one_job(feed: Feed, records: Records) -> None:
-    job = await a_job(records)
+    job = await queued_job(records)
     watchers = [asyncio.create_task(all_of(feed, job.id)) for _ in range(1000)]
     await asyncio.sleep(0.05)
     ended = await run(records, job, writes_a_stage=1)
@@ -107,14 +100,14 @@ async def test_a_thousand_watchers_of_one_job(feed: Feed, records: Records) -> N
 
 
 async def test_an_ended_job(feed: Feed, records: Records) -> None:
-    ended = await run(records, await a_job(records), writes_a_stage=1)
+    ended = await run(records, await queued_job(records), writes_a_stage=1)
     assert await all_of(feed, ended.id) == [ended]
     assert await all_of(feed, ended.id, ended.revision) == []
     assert await all_of(feed, ended.id, ended.revision + 7) == []
 
 
 async def test_a_resumed_watch_is_told_what_it_missed(feed: Feed, records: Records) -> None:
-    job = await a_job(records)
+    job = await queued_job(records)
     await run(records, job, writes_a_stage=3)
     seen = [job, *await all_of(feed, job.id, job.revision)]
     check(seen)
@@ -130,7 +123,7 @@ async def test_an_unknown_job(feed: Feed) -> None:
 async def test_a_broken_subscription_loses_nothing(
     feed: Feed, records: Records, redis: Redis
 ) -> None:
-    job = await a_job(records)
+    job = await queued_job(records)
     watchers = [asyncio.create_task(all_of(feed, job.id)) for _ in range(3)]
     everything = asyncio.create_task(until_ended(feed, job.id))
     await asyncio.sleep(0.05)
@@ -164,7 +157,7 @@ async def test_a_lost_message_is_noticed(
 ) -> None:
     monkeypatch.setattr(feed, "_hear", lambda _: None)
     monkeypatch.setattr(feed_module, "RECHECK_SECONDS", 0.1)
-    job = await a_job(records)
+    job = await queued_job(records)
     watcher = asyncio.create_task(all_of(feed, job.id))
     everything = asyncio.create_task(until_ended(feed, job.id))
     await asyncio.sleep(0.05)
@@ -176,7 +169,7 @@ async def test_a_lost_message_is_noticed(
 
 
 async def test_a_wiped_redis_ends_the_watch(feed: Feed, records: Records, redis: Redis) -> None:
-    job = await a_job(records)
+    job = await queued_job(records)
     watcher = asyncio.create_task(all_of(feed, job.id))
     await asyncio.sleep(0.05)
     await redis.flushall()
@@ -190,7 +183,7 @@ async def test_a_wiped_redis_ends_the_watch(feed: Feed, records: Records, redis:
 async def test_closing_ends_every_watch(redis: Redis, records: Records, settings: Settings) -> None:
     feed = Feed(redis, records, settings)
     await feed.start()
-    job = await a_job(records)
+    job = await queued_job(records)
     watchers = [
         asyncio.create_task(all_of(feed, job.id)),
         asyncio.create_task(until_ended(feed, job.id)),
@@ -204,9 +197,9 @@ async def test_closing_ends_every_watch(redis: Redis, records: Records, settings
 
 
 async def test_all_jobs_that_match(feed: Feed, records: Records) -> None:
-    ended = await run(records, await a_job(records, "old", team="news"), writes_a_stage=1)
-    queued = await a_job(records, "new", team="news")
-    await a_job(records, "other", team="sport")
+    ended = await run(records, await queued_job(records, "old", team="news"), writes_a_stage=1)
+    queued = await queued_job(records, "new", team="news")
+    await queued_job(records, "other", team="sport")
 
     def accepts(job: Job) -> bool:
         return job.labels["team"] == "news"
@@ -216,13 +209,13 @@ async def test_all_jobs_that_match(feed: Feed, records: Records) -> None:
         contextlib.aclosing(feed.watch_all(accepts)) as changes,
     ):
         assert [await anext(changes), await anext(changes)] == [queued, ended]
-        await a_job(records, "another", team="sport")
-        later = await a_job(records, "later", team="news")
+        await queued_job(records, "another", team="sport")
+        later = await queued_job(records, "later", team="news")
         assert await anext(changes) == later
 
 
 async def test_a_job_that_no_longer_matches_comes_once_more(feed: Feed, records: Records) -> None:
-    first, second = await a_job(records, "one"), await a_job(records, "two")
+    first, second = await queued_job(records, "one"), await queued_job(records, "two")
 
     def accepts(job: Job) -> bool:
         return job.state == job_pb2.JOB_STATE_QUEUED
@@ -244,7 +237,7 @@ async def test_a_job_that_no_longer_matches_comes_once_more(feed: Feed, records:
 
 
 async def test_nothing_is_kept_of_a_watch_that_ended(feed: Feed, records: Records) -> None:
-    job = await a_job(records)
+    job = await queued_job(records)
     async with contextlib.aclosing(feed.watch(job.id)) as changes:
         assert await anext(changes) == job
     async with contextlib.aclosing(feed.watch_all(lambda _: True)) as changes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import grpc
@@ -15,25 +14,12 @@ import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from ingot.v1.media_pb2 import Selection
-from ingot_server.config import Settings
 from ingot_server.library.identity import media_id
 from tests.house import House, open_house, refusal, why
 from tests.lectures import LECTURE, lecture_path, serve_lecture, serve_page
 from tests.origin import Origin, Page, running_origin
 
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
-
-
-@pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    async with open_house(settings.replace(attempts=1)) as running:
-        yield running
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
-        yield running
 
 
 @pytest.fixture
@@ -73,8 +59,7 @@ async def test_asked_at_once_they_are_one_download(
 
     running = asyncio.gather(*map(house.end, jobs))
     async with asyncio.timeout(30):
-        while not origin.gets("/lecture.mp4"):
-            await origin.arrived(len(origin.log) + 1)
+        await origin.asked_for("/lecture.mp4")
     gate = origin.pages["/lecture.mp4"].gate
     assert gate is not None
     gate.set()

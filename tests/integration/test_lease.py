@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import JobCancelled, hold
 from ingot_server.jobs.records import LeaseLost, Records
+from tests.records import taken_job
 
 LEASE = timedelta(milliseconds=400)
 # Far below what a body here would go on for, and above what a busy machine takes.
@@ -28,13 +28,6 @@ def settings(settings: Settings) -> Settings:
     return settings.replace(lease=LEASE)
 
 
-async def taken(records: Records) -> tuple[Job, str]:
-    job, _ = await records.create(Job(media=Media(id="media")))
-    claimed = await records.claim(job.id)
-    assert claimed is not None
-    return claimed
-
-
 def entering(job: Job) -> None:
     job.stage = job_pb2.JOB_STAGE_DOWNLOADING
 
@@ -44,7 +37,7 @@ def succeeded(job: Job) -> None:
 
 
 async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     async with hold(records, feed, job, token) as lease:
         for _ in range(8):
             await asyncio.sleep(LEASE.total_seconds() / 4)
@@ -55,7 +48,7 @@ async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None
 
 
 async def test_progress_is_written_a_few_times_a_second(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     async with hold(records, feed, job, token) as lease:
         entered = await lease.update(entering)
         revision = entered.revision
@@ -75,14 +68,14 @@ async def test_progress_is_written_a_few_times_a_second(records: Records, feed: 
 
 
 async def test_a_new_stage_begins_without_progress(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     async with hold(records, feed, job, token) as lease:
         lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
         assert not (await lease.update(entering)).HasField("progress")
 
 
 async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     async with (
         hold(records, feed, job, token) as lease,
         contextlib.aclosing(feed.watch(job.id)) as changes,
@@ -94,7 +87,7 @@ async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed)
 
 
 async def test_writers_take_turns(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     async with hold(records, feed, job, token) as lease:
 
         def count(job: Job) -> None:
@@ -118,7 +111,7 @@ async def test_a_cancelled_job_stops_its_body(
     records = Records(redis, settings.replace(lease=timedelta(minutes=5) if subscribed else LEASE))
     if not subscribed:
         monkeypatch.setattr(feed, "_hear", lambda _: None)
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     entered = asyncio.Event()
 
     async def work() -> None:
@@ -139,7 +132,7 @@ async def test_a_cancelled_job_stops_its_body(
 async def test_a_recovered_job_stops_its_old_body(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     began = time.monotonic()
 
     async def work() -> None:
@@ -155,7 +148,7 @@ async def test_a_recovered_job_stops_its_old_body(
 
 
 async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
 
     async def work() -> None:
         async with hold(records, feed, job, token) as lease:
@@ -167,7 +160,7 @@ async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: F
 
 
 async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: Redis) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     began = time.monotonic()
 
     async def work() -> None:
@@ -181,7 +174,7 @@ async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: 
 
 
 async def test_a_short_outage_is_survived(records: Records, feed: Feed, redis: Redis) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     async with hold(records, feed, job, token) as lease:
         outage = asyncio.ensure_future(
             redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 0.6))
@@ -196,7 +189,7 @@ async def test_a_short_outage_is_survived(records: Records, feed: Feed, redis: R
 async def test_a_long_outage_ends_the_body_in_time(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     began = time.monotonic()
 
     async def work() -> None:
@@ -210,7 +203,7 @@ async def test_a_long_outage_ends_the_body_in_time(
 
 
 async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     entered = asyncio.Event()
 
     async def work() -> None:
@@ -228,7 +221,7 @@ async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Fee
 
 
 async def test_an_error_of_the_body_comes_through(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     with pytest.raises(ZeroDivisionError):
         async with hold(records, feed, job, token):
             raise ZeroDivisionError
@@ -236,7 +229,7 @@ async def test_an_error_of_the_body_comes_through(records: Records, feed: Feed) 
 
 
 async def test_a_job_given_back_is_no_loss(records: Records, feed: Feed) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     async with hold(records, feed, job, token) as lease:
         released = await lease.release(retry_time=None, error=None)
         await asyncio.sleep(LEASE.total_seconds())

@@ -21,8 +21,8 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
 from ingot_server.library.blobs import Blobs
-from tests.integration.test_playlists import Installation, ingot, reason_of, worker
 from tests.integration.test_real_lists import ALL, children_of, end_of, serve_feed, serve_page
+from tests.lists import Installation, ingot, reason_of, worker
 from tests.media import media
 from tests.origin import Page
 

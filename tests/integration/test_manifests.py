@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED
 from ingot.v1.media_pb2 import Selection
-from ingot_server.config import Settings
-from tests.house import House, open_house, why
+from tests.house import House, why
 from tests.manifests import HEIGHTS, PACKINGS, serve_manifest
-from tests.origin import Origin, Page, running_origin
+from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.sites
 
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(max_height=60)
 SEGMENT = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n%s\n#EXT-X-ENDLIST\n"
-
-
-@pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    async with open_house(settings.replace(attempts=1)) as running:
-        yield running
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", PACKINGS)

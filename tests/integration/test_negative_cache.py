@@ -25,9 +25,10 @@ from ingot_server.errors import TREATMENTS, Failure, reason_name
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
-from tests import youtube
+from tests import videos
 from tests.house import House, open_house, refusal, why
-from tests.youtube import Video, YouTube
+from tests.videos import Video
+from tests.youtube import YouTube
 
 URL = "http://127.0.0.1/clip.mp4"
 MEDIA_ID = media_id(f"http:{URL}", canonical_selection(Selection()))
@@ -134,12 +135,12 @@ async def test_what_is_gone_under_its_better_identity_is_gone_under_its_aliases(
 
 WATCH = "https://www.youtube.com/watch?v=dQw4-9Wg_cQ"
 REFUSALS: Mapping[str, Mapping[str, Any]] = {
-    "PRIVATE": youtube.PRIVATE,
-    "MEMBERS_ONLY": youtube.MEMBERS_ONLY,
-    "AGE_RESTRICTED": youtube.AGE_RESTRICTED,
-    "GEO_BLOCKED": youtube.GEO_BLOCKED,
-    "MEDIA_DOES_NOT_EXIST": youtube.REMOVED,
-    "UPCOMING": youtube.UPCOMING,
+    "PRIVATE": videos.PRIVATE,
+    "MEMBERS_ONLY": videos.MEMBERS_ONLY,
+    "AGE_RESTRICTED": videos.AGE_RESTRICTED,
+    "GEO_BLOCKED": videos.GEO_BLOCKED,
+    "MEDIA_DOES_NOT_EXIST": videos.REMOVED,
+    "UPCOMING": videos.UPCOMING,
 }
 
 

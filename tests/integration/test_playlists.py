@@ -13,130 +13,21 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary, Job
 from ingot_server.app import running
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure
-from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import JobCancelled, hold
-from ingot_server.jobs.queue import Queue, celery_app
-from ingot_server.jobs.records import LeaseLost, Records
-from ingot_server.library.blobs import Blobs
-from ingot_server.library.catalog import Catalog
-from ingot_server.library.identity import canonical_selection, media_id
-from ingot_server.pipeline.playlist import Playlists
-from ingot_server.sources import pick
-from tests.media import media
-from tests.origin import Origin, Page, running_origin
+from ingot_server.jobs.records import LeaseLost
+from tests.lists import QUICK, Installation, ingot, reason_of, worker
+from tests.origin import Page
 
-QUICK = timedelta(seconds=2)
-
-
-class Installation:
-    """The stores, and what a test does to them."""
-
-    def __init__(self, settings: Settings, origin: Origin, redis: Redis) -> None:
-        self.settings = settings
-        self.origin = origin
-        self.redis = redis
-        self.records = Records(redis, settings)
-        self.feed = Feed(redis, self.records, settings)
-        self.queue = Queue(celery_app(settings))
-        self.catalog = Catalog(Blobs(settings), redis, settings)
-        self.playlists = Playlists(self.catalog, self.records, self.queue, settings)
-        self.tiny = media("tiny.mp4").read_bytes()
-
-    def entries(self, count: int, *, folder: str = "entry") -> list[str]:
-        return [
-            self.origin.serve(f"/{folder}-{number}.mp4", Page(self.tiny)) for number in range(count)
-        ]
-
-    def serve_list(self, name: str, urls: Sequence[str]) -> str:
-        return self.origin.serve(f"/{name}", Page("\n".join(urls).encode()))
-
-    async def make(self, url: str, *, send: bool = True, **fields: object) -> Job:
-        job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)  # type: ignore[arg-type]
-        job.selection.CopyFrom(canonical_selection(job.selection))
-        job.options.playlist = True
-        job.media.id = identity(url)
-        job, created = await self.records.create(job)
-        if created and send:
-            await self.queue.send(job.id)
-        return job
-
-    async def expand(self, parent: Job, urls: Sequence[str]) -> None:
-        """What a worker does to the list `parent`."""
-        claimed = await self.records.claim(parent.id)
-        assert claimed is not None
-        job, token = claimed
-        async with hold(self.records, self.feed, job, token) as lease:
-            await self.playlists.ingest_entries(urls, job, lease)
-
-    async def read(self, job_id: str) -> Job:
-        job = await self.records.get(job_id)
-        assert job is not None
-        return job
-
-    async def ended(self, job_id: str, *, seconds: float = 60) -> list[Job]:
-        """Waits for the job's end; all that a watcher sees of it."""
-        async with asyncio.timeout(seconds), aclosing(self.feed.watch(job_id)) as updates:
-            return [update async for update in updates]
-
-    async def children(self, parent: Job) -> list[Job]:
-        return [await self.read(child_id) for child_id in parent.child_job_ids]
-
-
-@pytest.fixture
-async def ingot(settings: Settings) -> AsyncIterator[Installation]:
-    async with AsyncExitStack() as stack:
-        origin = await stack.enter_async_context(running_origin())
-        redis = connect(settings)
-        stack.push_async_callback(redis.aclose)
-        ingot = Installation(
-            settings.replace(lease=QUICK, resend_interval=QUICK, playlist_jobs=12), origin, redis
-        )
-        await Blobs(settings).prepare()
-        await ingot.catalog.start()
-        stack.push_async_callback(ingot.catalog.close)
-        await ingot.feed.start()
-        stack.push_async_callback(ingot.feed.close)
-        stack.push_async_callback(ingot.queue.close)
-        yield ingot
-
-
-@contextlib.contextmanager
-def worker(
-    ingot: Installation, *arguments: str, **changes: object
-) -> Iterator[subprocess.Popen[bytes]]:
-    settings = ingot.settings.replace(**changes)
-    environment = {name: text for name, text in os.environ.items() if name[:6] != "INGOT_"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.list_worker", *arguments],
-        env=environment | settings.environment(),
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def identity(url: str) -> str:
-    return media_id(pick(url)[1].key, canonical_selection(Job().selection))
-
-
-def reason_of(job: Job) -> int:
-    return Failure.from_status(job.error).reason
+__all__ = ["ingot"]
 
 
 async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: Installation) -> None:
@@ -267,15 +158,14 @@ async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installat
     urls = ingot.entries(3)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
     await ingot.expand(parent, urls)
-    finishing = ingot.records.family.cancel_children
 
     async def break_off(parent: Job) -> None:
         raise ConnectionError
 
-    ingot.records.family.cancel_children = break_off  # type: ignore[method-assign]
-    with pytest.raises(ConnectionError):
-        await ingot.records.cancel(parent.id)
-    ingot.records.family.cancel_children = finishing  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingot.records.family, "cancel_children", break_off)
+        with pytest.raises(ConnectionError):
+            await ingot.records.cancel(parent.id)
 
     assert parent.id in await ingot.records.overdue(10)
     assert await ingot.records.recover(parent.id) is None

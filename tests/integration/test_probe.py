@@ -357,16 +357,20 @@ async def test_a_file_that_is_gone_is_our_own_mistake(prober: Prober, tmp_path: 
     assert (await refusal(prober, tmp_path / "missing.mp4"))[0] == "INTERNAL"
 
 
+def waiting(prober: Prober) -> Child:
+    assert prober._spare._waiting is not None
+    return prober._spare._waiting[1]
+
+
 async def test_a_child_that_dies_waiting_is_replaced(prober: Prober) -> None:
-    assert prober._spare is not None
-    os.kill(prober._spare.pid, signal.SIGKILL)
-    await prober._spare.wait()
+    spare = waiting(prober)
+    os.kill(spare.pid, signal.SIGKILL)
+    await spare.wait()
     assert (await prober.probe(media("plain.mp4"))).video
 
 
 async def test_a_child_that_dies_reading_is_an_answer(prober: Prober) -> None:
-    spare = prober._spare
-    assert spare is not None
+    spare = waiting(prober)
     os.kill(spare.pid, signal.SIGSTOP)
     probing = asyncio.create_task(prober.probe(media("plain.mp4")))
     await asyncio.sleep(0.05)
@@ -378,8 +382,7 @@ async def test_a_child_that_dies_reading_is_an_answer(prober: Prober) -> None:
 
 
 async def test_cancelling_ends_the_child(prober: Prober) -> None:
-    spare = prober._spare
-    assert spare is not None
+    spare = waiting(prober)
     os.kill(spare.pid, signal.SIGSTOP)
     probing = asyncio.create_task(prober.probe(media("plain.mp4")))
     await asyncio.sleep(0.05)

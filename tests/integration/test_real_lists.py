@@ -22,7 +22,7 @@ from ingot.v1.job_pb2 import ChildSummary, IngestOptions, Job
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.app import running
 from ingot_server.errors import Failure
-from tests.integration.test_playlists import Installation, ingot, reason_of, worker
+from tests.lists import Installation, ingot, reason_of, worker
 from tests.origin import Page
 
 pytestmark = pytest.mark.sites
@@ -160,16 +160,16 @@ async def test_lists_of_lists_are_followed_once(ingot: Installation) -> None:
 
 async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installation) -> None:
     urls = ingot.entries(6)
-    for name in ("/entry-0.mp4", "/entry-1.mp4", "/entry-2.mp4"):
-        ingot.origin.pages[name].gate = asyncio.Event()
+    gates = [asyncio.Event() for _ in range(3)]
+    for number, gate in enumerate(gates):
+        ingot.origin.pages[f"/entry-{number}.mp4"].gate = gate
     feed = serve_feed(ingot, "feed.xml", urls)
     async with served(ingot, worker_slots=3, jobs_per_host=8) as client:
         theirs = await client.ingest_video(urls[5])
         await end_of(theirs)
         parent = await client.ingest_video(feed, options=ALL)
         async with asyncio.timeout(60):
-            while not all(ingot.origin.gets(f"/entry-{number}.mp4") for number in range(3)):
-                await ingot.origin.arrived(len(ingot.origin.log) + 1)
+            await ingot.origin.asked_for(*(f"/entry-{number}.mp4" for number in range(3)))
         shared = await client.ingest_video(urls[1])
         asked = len(ingot.origin.log)
         clock = asyncio.get_running_loop().time
@@ -180,7 +180,7 @@ async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installat
             await asyncio.gather(*(each.wait() for each in stopped))
         took = clock() - began
         children = await children_of(client, (await client.job(parent.id)).latest)
-        ingot.origin.pages["/entry-1.mp4"].gate.set()  # type: ignore[union-attr]
+        gates[1].set()
         kept = await end_of(shared)
 
     assert cancelled.state == CANCELLED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import grpc
@@ -14,39 +13,15 @@ from google.protobuf.duration_pb2 import Duration
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Selection
-from ingot_server.config import Settings
 from ingot_server.library.identity import media_id
-from tests.broadcast import Broadcast, broadcasting, encoded
-from tests.house import House, open_house, refusal, why
+from tests.broadcast import Broadcast
+from tests.house import House, refusal, why
 from tests.media import media
-from tests.origin import Origin, Page, running_origin
+from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.sites
 
 BEST = Selection(mode=Selection.MODE_BEST)
-
-
-@pytest.fixture(scope="module")
-def segments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return encoded(tmp_path_factory.mktemp("live"))[0]
-
-
-@pytest.fixture
-async def broadcast(segments: dict[str, bytes]) -> AsyncIterator[Broadcast]:
-    async with broadcasting(segments, ("both",)) as running:
-        yield running
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
-        yield running
-
-
-@pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    async with open_house(settings.replace(attempts=1)) as house:
-        yield house
 
 
 def recorded(seconds: int) -> IngestOptions:

@@ -31,17 +31,6 @@ def settings() -> Settings:
     return Settings(egress_allow_loopback=True, stall_timeout=timedelta(seconds=8))
 
 
-@pytest.fixture(scope="module")
-def segments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return encoded(tmp_path_factory.mktemp("live"))[0]
-
-
-@pytest.fixture
-async def broadcast(segments: dict[str, bytes]) -> AsyncIterator[Broadcast]:
-    async with broadcasting(segments, ("both",)) as running:
-        yield running
-
-
 class Studio:
     """The guard and the extractor, for one recording after another."""
 

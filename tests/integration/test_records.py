@@ -12,10 +12,10 @@ from redis.backoff import NoBackoff
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.records import LeaseLost, Records
+from tests.records import a_job, taken_job
 
 SHORT = timedelta(milliseconds=60)
 
@@ -26,31 +26,8 @@ def hasty(redis: Redis, settings: Settings) -> Records:
     return Records(redis, settings.replace(lease=SHORT, resend_interval=SHORT))
 
 
-def a_job(
-    media_id: str = "media",
-    *,
-    state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_UNSPECIFIED,
-    cached: bool = False,
-    labels: dict[str, str] | None = None,
-) -> Job:
-    return Job(
-        kind=job_pb2.JOB_KIND_INGEST,
-        media=Media(id=media_id),
-        state=state,
-        cached=cached,
-        labels=labels,
-    )
-
-
 def reason_of(job: Job) -> int:
     return Failure.from_status(job.error).reason
-
-
-async def taken(records: Records, media_id: str = "media") -> tuple[Job, str]:
-    job, _ = await records.create(a_job(media_id))
-    claimed = await records.claim(job.id)
-    assert claimed is not None
-    return claimed
 
 
 async def first_overdue(records: Records, after: timedelta = SHORT) -> str:
@@ -75,7 +52,7 @@ async def test_a_new_job_is_complete(records: Records) -> None:
 
 
 async def test_an_ended_job_frees_its_slot(records: Records, redis: Redis) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     assert (job.state, job.attempt, job.revision) == (job_pb2.JOB_STATE_RUNNING, 1, 2)
     assert await redis.ttl(f"ingot:job:{job.id}") == -1
     job.state = job_pb2.JOB_STATE_SUCCEEDED
@@ -89,7 +66,7 @@ async def test_an_ended_job_frees_its_slot(records: Records, redis: Redis) -> No
 
 
 async def test_a_repeated_end_finds_its_own_work(records: Records) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     job.state = job_pb2.JOB_STATE_SUCCEEDED
     ended = await records.write(job, token)
     assert await records.write(job, token) == ended
@@ -140,7 +117,7 @@ async def test_a_job_is_claimed_once(records: Records) -> None:
 
 
 async def test_only_the_holder_writes(hasty: Records) -> None:
-    job, token = await taken(hasty)
+    job, token = await taken_job(hasty)
     assert await first_overdue(hasty) == job.id
     recovered = await hasty.recover(job.id)
     assert recovered is not None
@@ -160,7 +137,7 @@ async def test_only_the_holder_writes(hasty: Records) -> None:
 
 async def test_a_renewed_lease_is_not_overdue(redis: Redis, settings: Settings) -> None:
     records = Records(redis, settings.replace(lease=timedelta(milliseconds=300)))
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     for _ in range(5):
         await asyncio.sleep(0.1)
         await records.renew(job.id, token)
@@ -204,7 +181,7 @@ async def test_a_lost_message_is_sent_again_ever_more_rarely(hasty: Records, red
 
 
 async def test_a_released_job_waits_for_its_time(records: Records) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     failure = Failure(reason_pb2.REASON_STALLED, "It stalled.")
     delay = timedelta(milliseconds=150)
     due = datetime.now(UTC) + delay
@@ -231,14 +208,14 @@ async def test_a_job_that_cannot_be_queued_fails(records: Records) -> None:
     assert failed.state == job_pb2.JOB_STATE_FAILED
     assert reason_of(failed) == reason_pb2.REASON_QUEUE_UNAVAILABLE
     assert (await records.create(a_job()))[1]
-    running, _ = await taken(records, "another")
+    running, _ = await taken_job(records, "another")
     assert await records.fail_unqueued(running.id, failure) == running
     assert await records.fail_unqueued("no-such-job", failure) is None
 
 
 async def test_cancel(records: Records) -> None:
     assert await records.cancel("no-such-job") is None
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     cancelled = await records.cancel(job.id)
     assert cancelled is not None
     assert cancelled.state == job_pb2.JOB_STATE_CANCELLED
@@ -252,7 +229,7 @@ async def test_cancel(records: Records) -> None:
 
 
 async def test_a_commit_is_not_cancelled(records: Records) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     job.stage = job_pb2.JOB_STAGE_COMMITTING
     committing = await records.write(job, token)
     assert await records.cancel(job.id) == committing
@@ -292,7 +269,7 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
 
 
 async def test_what_happened_is_told_without_gaps_in_stage(records: Records) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     for stage in (job_pb2.JOB_STAGE_RESOLVING, job_pb2.JOB_STAGE_DOWNLOADING):
         job.stage = stage
         for done in range(3):
@@ -310,7 +287,7 @@ async def test_what_happened_is_told_without_gaps_in_stage(records: Records) -> 
 
 
 async def test_a_wiped_redis_in_the_middle_of_a_job(records: Records, redis: Redis) -> None:
-    job, token = await taken(records)
+    job, token = await taken_job(records)
     await redis.flushall()
     await redis.script_flush()
     with pytest.raises(LeaseLost):

@@ -58,12 +58,6 @@ async def house(
         yield running
 
 
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with running_origin() as running:
-        yield running
-
-
 async def assert_own_names_only(house: House) -> None:
     for key in await house.keys():
         assert KEY.fullmatch(key), key
@@ -79,8 +73,7 @@ async def test_what_a_page_says_names_no_file(
     job = await house.ask(url)
     ending = asyncio.create_task(house.end(job))
     async with asyncio.timeout(60):
-        while not origin.gets("/lecture.mp4"):
-            await origin.arrived(len(origin.log) + 1)
+        await origin.asked_for("/lecture.mp4")
     names = [path.name for path in house.settings.scratch_dir.rglob("*")]
     gate.set()
     job = await ending

@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import grpc
@@ -28,8 +29,8 @@ from ingot.v1.job_pb2 import JobState
 from ingot_server.app import running
 from ingot_server.config import ByteSize, Settings
 from ingot_server.library.uploads import PART_BYTES
-from tests.integration.test_api import Refusal, refusal
 from tests.integration.test_upload import SHA, House, clip, house, house_of, requests
+from tests.refusals import Refusal, refusal
 
 __all__ = ["house"]
 
@@ -48,9 +49,9 @@ async def http(house: House) -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-async def envelopes(content: bytes, **header: object) -> AsyncIterator[bytes]:
+async def envelopes(content: bytes, **header: Any) -> AsyncIterator[bytes]:
     """The body of a Connect stream."""
-    async for request in requests(content, **header):  # type: ignore[arg-type]
+    async for request in requests(content, **header):
         data = request.SerializeToString()
         yield struct.pack(">BI", 0, len(data)) + data
 
@@ -156,8 +157,8 @@ async def put(url: str, content: bytes, content_type: str = "video/mp4") -> int:
             return response.status
 
 
-async def link(house: House, **fields: object) -> CreateUploadUrlResponse:
-    request = CreateUploadUrlRequest(**fields)  # type: ignore[arg-type]
+async def link(house: House, **fields: Any) -> CreateUploadUrlResponse:
+    request = CreateUploadUrlRequest(**fields)
     answered: CreateUploadUrlResponse = await house.stubs[0].CreateUploadUrl(request)
     return answered
 

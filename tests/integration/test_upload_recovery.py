@@ -22,8 +22,8 @@ from ingot_server.config import ByteSize, Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.uploads import PART_BYTES, Uploads
 from ingot_server.worker import UPLOAD_SWEEP_KEY, Worker
-from tests.integration.test_api import refusal
 from tests.integration.test_upload import Cutting, House, clip, house, house_of
+from tests.refusals import refusal
 
 __all__ = ["house"]
 

@@ -20,7 +20,8 @@ from ingot_server.connections import connect
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
-from tests.youtube import PRIVATE, Video, YouTube
+from tests.videos import PRIVATE, Video
+from tests.youtube import YouTube
 
 pytestmark = pytest.mark.sites
 

@@ -21,7 +21,8 @@ from ingot_server.pipeline.extraction import Resolved
 from ingot_server.pipeline.extraction_session import Session
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.sources import pick
-from tests.youtube import REFUSALS, Video, YouTube
+from tests.videos import REFUSALS, Video
+from tests.youtube import YouTube
 
 pytestmark = pytest.mark.sites
 

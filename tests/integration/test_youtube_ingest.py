@@ -13,7 +13,8 @@ from ingot.v1 import job_pb2
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from tests.house import open_house, why
-from tests.youtube import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video, YouTube
+from tests.videos import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video
+from tests.youtube import YouTube
 
 pytestmark = pytest.mark.sites
 

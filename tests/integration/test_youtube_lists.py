@@ -15,9 +15,10 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import ChildSummary, IngestOptions, Job
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot_server.config import Settings
-from tests import youtube
+from tests import videos
 from tests.house import House, open_house, refusal, why
-from tests.youtube import Video, YouTube
+from tests.videos import Video
+from tests.youtube import YouTube
 
 pytestmark = pytest.mark.sites
 
@@ -79,7 +80,7 @@ async def whole(house: House, url: str) -> tuple[Job, list[Job]]:
 async def test_a_playlist_is_its_videos_and_a_stored_one_is_not_asked_for(
     house: House, site: YouTube
 ) -> None:
-    site.videos[IDS[2]].playability = youtube.PRIVATE
+    site.videos[IDS[2]].playability = videos.PRIVATE
     video = await house.ingest(INSIDE)
     assert (video.media.source.key, len(video.child_job_ids)) == (f"youtube:{IDS[0]}", 0)
     asked = len(site.asked(f"id={IDS[0]}"))

@@ -26,7 +26,7 @@ FORBIDDEN = """
     fc00::1 fd00::1 fd00:ec2::254 fdff:ffff::1 fe00::1 fe80::1 febf::1 fe80::1%eth0
     2606:4700::1%eth0
     fec0::1 feff::1 ff02::1 ff0e::1 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
-""".split()  # noqa: SIM905
+""".split()
 
 ALLOWED = """
     1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0
@@ -36,7 +36,7 @@ ALLOWED = """
     198.20.0.0 198.51.99.255 198.51.101.0 203.0.112.255 203.0.114.0 223.255.255.255
     2000::1 2001:200::1 2001:4860:4860::8888 2001:db7:ffff::1 2001:db9::1 2003::1 2606:4700::1111
     2a00:1450:4001:800::200e 3ffe:ffff::1 3fff:1000::1 64:ff9b::8.8.8.8
-""".split()  # noqa: SIM905
+""".split()
 
 # What some program on the way reads as an address.
 LITERALS = {
@@ -71,7 +71,7 @@ LITERALS = {
 NAMES = """
     example.com localhost 1.2.3.4.5 256.1.1.1 1.256.1.1 1.2.3.256 1.2.65536 1.16777216 4294967296
     08.0.0.1 0x7g.1 127.0.0.1.example.com 127..1 .127.1 -1 +1 1_0 1e3 [::1 ::1] [127.0.0.1::] a
-""".split()  # noqa: SIM905
+""".split()
 
 LOCAL = """
     localhost LOCALHOST localhost. localhost.. www.localhost localhost.localdomain ip6-localhost
@@ -79,7 +79,7 @@ LOCAL = """
     nas.home.arpa home.arpa router.lan nas.home wiki.corp wiki.intranet db.private
     redis.default.svc redis.default.svc.cluster.local [::zz]
     127.0.0.1.. 256.1.1.1 08.0.0.1 1.2.3.4.5 4294967296 a.0x7f 127..1
-""".split()  # noqa: SIM905
+""".split()
 
 # Full-width letters, and the ideographic full stop.
 LOCAL_IN_UNICODE = ["\uff4c\uff4f\uff43\uff41\uff4c\uff48\uff4f\uff53\uff54", "www\u3002localhost"]

@@ -44,8 +44,8 @@ YOUTUBE = "ERROR: [youtube] p9kdDet7G14: "
             "BOT_CHECK",
         ),
         (
-            ("Video unavailable. This content isn't available, try again later. The current session "  # noqa: E501
-            "has been rate-limited by YouTube for up to an hour."),
+            ("Video unavailable. This content isn't available, try again later. The current "
+            "session has been rate-limited by YouTube for up to an hour."),
             "RATE_LIMITED",
         ),
         ("The uploader has not made this video available in your country", "GEO_BLOCKED"),

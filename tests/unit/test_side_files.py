@@ -14,9 +14,9 @@ from ingot_server.pipeline.side_files import subtitles
 
 
 def request(languages: list[str], *, automatic: bool) -> Request:
-    empty = dict.fromkeys((field.name for field in dataclasses.fields(Request)), "")
+    empty: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(Request)), "")
     chosen = {"subtitle_languages": languages, "automatic_subtitles": automatic}
-    return Request(**{**empty, **chosen})  # type: ignore[arg-type]
+    return Request(**{**empty, **chosen})
 
 
 def forms(*languages: str) -> dict[str, list[dict[str, Any]]]:

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from ingot.v1 import reason_pb2
-from ingot_server.errors import Failure
 from ingot_server.sources import pick
 from ingot_server.sources.source import Way
 from ingot_server.sources.telegram import file_id_of, message_of
+from tests.links import assert_refused_with_what_to_do
 
 FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
 
@@ -153,12 +152,7 @@ def test_a_canonical_url_stays_as_it_is(url: str) -> None:
 
 @pytest.mark.parametrize(("url", "problem"), REFUSED.items(), ids=lambda text: repr(text)[:40])
 def test_what_names_no_post_and_no_file_is_refused_with_what_to_do(url: str, problem: str) -> None:
-    with pytest.raises(Failure) as caught:
-        pick(url)
-    assert caught.value.reason == reason_pb2.REASON_INVALID_REQUEST
-    assert problem in caught.value.message
-    assert problem in caught.value.violations["url"]
-    assert len(caught.value.message) < 200
+    assert_refused_with_what_to_do(url, problem)
 
 
 @pytest.mark.parametrize("url", ELSEWHERE)

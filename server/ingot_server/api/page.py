@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import hashlib
 from collections.abc import Sequence
 from typing import Final, TypeVar
@@ -58,8 +59,7 @@ def start(request: ListMediaRequest | ListJobsRequest) -> str:
 
 def token(request: ListMediaRequest | ListJobsRequest, item_id: str) -> str:
     """The token of the page after the item `item_id`."""
-    filters = type(request)()
-    filters.CopyFrom(request)  # type: ignore[arg-type]
+    filters = copy.deepcopy(request)
     filters.ClearField("page_size")
     filters.ClearField("page_token")
     covered = b"\0".join(

@@ -145,7 +145,7 @@ class Stream(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=0)
         self.on_made()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+    def get_buffer(self, _sizehint: int) -> memoryview:
         return self._view[self._held :] if self._held else self._view
 
     def buffer_updated(self, nbytes: int) -> None:

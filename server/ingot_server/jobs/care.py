@@ -175,7 +175,7 @@ class SourceCare:
             if state == b"blocked":
                 raise await self._refusal(source, job_id, *content)
             # Who waits for the end of another's turn cannot know when that is.
-            wait = int(content[0]) / 1000 if content else random.uniform(0.5, 1.5) * _FULL_SECONDS  # noqa: S311
+            wait = int(content[0]) / 1000 if content else random.uniform(0.5, 1.5) * _FULL_SECONDS  # noqa: S311 - jitter
             if loop.time() + wait >= until:
                 raise _waits(source, settings, int(content[0]) if content else None)
             await asyncio.sleep(wait)
@@ -201,7 +201,7 @@ class SourceCare:
             metadata={"source": source},
             # Not before a trial was made, and spread a little: many wait for the same moment.
             retry_after=max(
-                min(tried_in + _RETRY_TRIAL * random.random(), left),  # noqa: S311
+                min(tried_in + _RETRY_TRIAL * random.random(), left),  # noqa: S311 - jitter
                 timedelta(milliseconds=10),
             ),
             deferred=not final,
@@ -260,7 +260,7 @@ def _waits(source: str, settings: SourceSettings, wait: int | None) -> Failure:
         retry_after = timedelta(milliseconds=wait)
     else:
         limit = f"{settings.concurrency} jobs at once are run there"
-        retry_after = timedelta(seconds=random.uniform(*_RETRY_FULL_SECONDS))  # noqa: S311
+        retry_after = timedelta(seconds=random.uniform(*_RETRY_FULL_SECONDS))  # noqa: S311 - jitter
     return Failure(
         reason_pb2.REASON_RATE_LIMITED,
         f"The job waits for its turn at the source {source}: at most {limit}.",

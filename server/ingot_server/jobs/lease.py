@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from google.rpc.status_pb2 import Status
@@ -155,7 +156,7 @@ class Lease:
             while not self._done and self.job != self._written:
                 job = copy_of(self.job)
                 self._written_at = _now()
-                written = await self._persistently(lambda: self._records.write(job, self._token))  # noqa: B023
+                written = await self._persistently(partial(self._records.write, job, self._token))
                 self._done = has_ended(written)
                 if self.job == job:
                     self.job.CopyFrom(written)

@@ -103,7 +103,7 @@ class Invalidation:
         return pool.connection_class(**arguments)
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
-        await connection.connect()  # type: ignore[no-untyped-call]
+        await connection.connect()  # type: ignore[no-untyped-call] # redis has no type for it
         client_id = await _ask(connection, "CLIENT", "ID")
         await _ask(
             *(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", str(client_id)),

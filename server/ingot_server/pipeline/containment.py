@@ -21,7 +21,10 @@ import yt_dlp.utils
 from ingot_server.pipeline.extraction_request import Request
 
 # Containers alone: no playlist and no list of other files can be opened as one of these.
-_CONTAINERS: Final = "aac,ac3,avi,eac3,flac,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,wav"  # noqa: E501
+_CONTAINERS: Final = (
+    "aac,ac3,avi,eac3,flac,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
+    "mp3,mpeg,mpegts,ogg,wav"
+)
 _FILES_ONLY: Final = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _CONTAINERS)
 
 

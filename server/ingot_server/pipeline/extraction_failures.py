@@ -58,9 +58,10 @@ _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
     (
         reason_pb2.REASON_UPCOMING,
         (
-            r"premieres? (?:in|on|at)\b|live event will begin|will (?:begin|start) (?:in|at|on|soon)|"  # noqa: E501
-            r"not (?:yet )?(?:started|begun)|has not (?:aired|started)|offline until|upcoming|"
-            r"isn.?t available yet|(?:channel|user) is not currently live"
+            r"premieres? (?:in|on|at)\b|live event will begin|"
+            r"will (?:begin|start) (?:in|at|on|soon)|not (?:yet )?(?:started|begun)|"
+            r"has not (?:aired|started)|offline until|upcoming|isn.?t available yet|"
+            r"(?:channel|user) is not currently live"
         ),
     ),
     (
@@ -68,22 +69,25 @@ _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
         (
             r"members.only|join this channel|channel.?s members|members on level|"
             r"requires? (?:a |an )?(?:\w+ )?(?:payment|subscription|purchase)|"
-            r"(?:paid|premium|paying|subscribers?|patrons?)[ -](?:content|only|members?|users?|video)|"  # noqa: E501
-            r"only (?:available|accessible) (?:to|for) (?:\w+ )?(?:subscribers|members|patrons|premium)"  # noqa: E501
+            r"(?:paid|premium|paying|subscribers?|patrons?)[ -]"
+            r"(?:content|only|members?|users?|video)|"
+            r"only (?:available|accessible) (?:to|for) (?:\w+ )?"
+            r"(?:subscribers|members|patrons|premium)"
         ),
     ),
     (
         reason_pb2.REASON_AGE_RESTRICTED,
         (
-            r"confirm your age|age.?restrict|inappropriate for some users|age.?(?:gate|verif|limit)|"  # noqa: E501
-            r"only available to adults|18 years"
+            r"confirm your age|age.?restrict|inappropriate for some users|"
+            r"age.?(?:gate|verif|limit)|only available to adults|18 years"
         ),
     ),
     (
         reason_pb2.REASON_PRIVATE,
         (
-            r"\bprivate (?:video|account|playlist|content)|(?:video|account|content|playlist|post|track"  # noqa: E501
-            r"|tweet)(?: \w+)? is private|(?:log|sign) ?in\b.*(?:required|permission)|login required|"  # noqa: E501
+            r"\bprivate (?:video|account|playlist|content)|"
+            r"(?:video|account|content|playlist|post|track|tweet)(?: \w+)? is private|"
+            r"(?:log|sign) ?in\b.*(?:required|permission)|login required|"
             r"only available for registered users|protected by a password|password.protected|"
             r"requires? (?:a )?(?:login|authentication|password)|use --cookies|--video-password|"
             r"you need to (?:log|sign) in|not authorized|only works when logged.in"
@@ -92,19 +96,22 @@ _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
     (
         reason_pb2.REASON_GEO_BLOCKED,
         (
-            r"geo.?(?:graphic|restrict|block)|(?:in|from) your (?:country|region|location|territory|"  # noqa: E501
-            r"geographic)|not (?:made )?(?:this video )?available in (?:your|this) |"
-            r"blocked (?:it )?in your|only available in "
+            r"geo.?(?:graphic|restrict|block)|"
+            r"(?:in|from) your (?:country|region|location|territory|geographic)|"
+            r"not (?:made )?(?:this video )?available in (?:your|this) |blocked (?:it )?in your|"
+            r"only available in "
         ),
     ),
     (
         reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
         (
-            r"(?:has been|was|been) (?:removed|deleted|taken down|terminated)|no longer (?:available|"  # noqa: E501
-            r"exists?)|does(?:n.?t| not) exist|video (?:is )?(?:unavailable|not available|not found)|"  # noqa: E501
+            r"(?:has been|was|been) (?:removed|deleted|taken down|terminated)|"
+            r"no longer (?:available|exists?)|does(?:n.?t| not) exist|"
+            r"video (?:is )?(?:unavailable|not available|not found)|"
             r"(?:content|post|tweet|page|clip|track|media|item|episode|playlist)(?: \w+)? "
-            r"(?:is )?(?:unavailable|not found|isn.?t available)|removed by the (?:uploader|user|author)|"  # noqa: E501
-            r"unable to find (?:video|post)|HTTP Error 4(?:04|10)\b|account .*(?:terminated|suspended)"  # noqa: E501
+            r"(?:is )?(?:unavailable|not found|isn.?t available)|"
+            r"removed by the (?:uploader|user|author)|unable to find (?:video|post)|"
+            r"HTTP Error 4(?:04|10)\b|account .*(?:terminated|suspended)"
         ),
     ),
     (
@@ -138,8 +145,9 @@ _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
     (
         reason_pb2.REASON_SOURCE_UNREACHABLE,
         (
-            r"Connection (?:refused|reset|aborted)|Unable to connect to proxy|Tunnel connection failed|"  # noqa: E501
-            r"Remote end closed|CERTIFICATE_VERIFY_FAILED|SSL|EOF occurred|Network is unreachable"
+            r"Connection (?:refused|reset|aborted)|Unable to connect to proxy|"
+            r"Tunnel connection failed|Remote end closed|CERTIFICATE_VERIFY_FAILED|SSL|"
+            r"EOF occurred|Network is unreachable"
         ),
     ),
 )

@@ -5,15 +5,14 @@
 yt-dlp is imported by `extractor_child.py` alone, so nothing that it or a site does reaches the
 worker but lines of JSON: see `extraction_session.py`.
 
-While the extractor is started one process that has its imports done waits (1.3 s saved), and serves
-one job like every other. Its cache directory is its worker's and goes with it.
+While the extractor is started one process that has its imports done waits (0.7 s saved), and serves
+one job like every other (spare.py). Its cache directory is its worker's and goes with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import logging
 import os
 import shutil
 import sys
@@ -35,8 +34,7 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, Limits
 from ingot_server.pipeline.extraction_request import Request
 from ingot_server.pipeline.extraction_session import Session, crashed, running_version
-
-logger = logging.getLogger(__name__)
+from ingot_server.pipeline.spare import Spare
 
 _PROGRAM: Final = str(Path(__file__).with_name("extractor_child.py"))
 # Deno's V8 reserves tens of GiB of address space; the child limits itself by extractor_memory.
@@ -62,8 +60,7 @@ class Extractor:
         self._keeps_spare = spare
         self._cache = ""
         self._started = False
-        self._spare: tuple[Path | None, Child] | None = None
-        self._refilling: asyncio.Task[None] | None = None
+        self._spare = Spare(self._launch, purpose="extraction", version=installed)
 
     @property
     def version(self) -> str:
@@ -85,17 +82,12 @@ class Extractor:
         self._cache = os.fspath(cache)
         self._started = True
         if self._keeps_spare:
-            await self._refill()
+            await self._spare.start()
 
     async def close(self) -> None:
         """Ends what is kept ready. Sessions under way end with their own tasks."""
         self._started = False
-        if self._refilling is not None:
-            self._refilling.cancel()
-            await asyncio.wait([self._refilling])
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            await spare[1].close()
+        await self._spare.close()
         await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
 
     async def check(self) -> str:
@@ -126,7 +118,7 @@ class Extractor:
         )
         version = self.version
         async with await self._child() as child:
-            self._refill_later()
+            self._spare.refill()
             yield Session(child, request, self._settings, version)
 
     def _request(
@@ -165,20 +157,11 @@ class Extractor:
 
     async def _child(self) -> Child:
         try:
-            return await self._take()
+            return await self._spare.take()
         except ChildError as error:
             raise crashed(str(error)) from error
 
-    async def _take(self) -> Child:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            place, child = spare
-            if child.running and place == self._installed():
-                return child
-            await child.close()
-        return (await self._launch())[1]
-
-    async def _launch(self) -> tuple[Path | None, Child]:
+    async def _launch(self) -> Child:
         settings, place = self._settings, self._installed()
         limits = Limits(
             memory_bytes=_RESERVED_BYTES,
@@ -187,24 +170,7 @@ class Extractor:
             open_files=256,
         )
         arguments = [] if place is None else [str(place)]
-        child = await Child.start(sys.executable, "-I", _PROGRAM, *arguments, limits=limits)
-        return place, child
-
-    def _refill_later(self) -> None:
-        idle = self._refilling is None or self._refilling.done()
-        if self._keeps_spare and self._started and self._spare is None and idle:
-            self._refilling = asyncio.create_task(self._refill())
-
-    async def _refill(self) -> None:
-        try:
-            spare = await self._launch()
-        except ChildError as error:
-            logger.warning("no process could be made ready for extraction: %s", error)
-            return
-        if self._started and self._spare is None:
-            self._spare = spare
-        else:
-            await spare[1].close()
+        return await Child.start(sys.executable, "-I", _PROGRAM, *arguments, limits=limits)
 
 
 def _checked(url: str) -> str:

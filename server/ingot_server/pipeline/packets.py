@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import av.error
 from av.audio.stream import AudioStream
@@ -156,10 +156,10 @@ def read(container: InputContainer) -> Reading:
     return reading
 
 
-def ratio(value: object) -> float:
+def ratio(value: Any) -> float:
     """A Fraction or, from PyAV 19 on, an AVRational as a number; 0 for none and for x/0."""
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     except (TypeError, ZeroDivisionError, OverflowError):
         return 0.0
 

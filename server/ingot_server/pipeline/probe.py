@@ -9,7 +9,7 @@ strangers wrote. What follows from the ways in which that process can end:
 - it takes longer than `probe_timeout`, or more CPU time: STAGE_TIMEOUT.
 
 One process that has its imports done and waits for a file is kept ready while the prober is started
-(33 MB). It hides the 90 ms that starting one takes, and serves one file like every other.
+(33 MB). It hides the 90 ms that starting one takes (spare.py).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import PREFIX, Failure
 from ingot_server.pipeline.child import Child, ChildError, Limits, ending
+from ingot_server.pipeline.spare import Spare
 
 logger = logging.getLogger(__name__)
 
@@ -70,24 +71,15 @@ class Prober:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._slots = asyncio.Semaphore(min(os.cpu_count() or 1, MAX_AT_ONCE))
-        self._started = False
-        self._spare: Child | None = None
-        self._refilling: asyncio.Task[None] | None = None
+        self._spare = Spare(self._launch, purpose="probing")
 
     async def start(self) -> None:
         """Makes one process ready. Raises nothing when that cannot be done now."""
-        self._started = True
-        await self._refill()
+        await self._spare.start()
 
     async def close(self) -> None:
         """Ends what is kept ready. Probes under way end with their own tasks."""
-        self._started = False
-        if self._refilling is not None:
-            self._refilling.cancel()
-            await asyncio.wait([self._refilling])
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            await spare.close()
+        await self._spare.close()
 
     async def probe(self, path: Path) -> Media:
         """What the file at `path` is: everything a Media has that stands in the file itself.
@@ -113,7 +105,7 @@ class Prober:
             except TimeoutError as error:
                 raise self._overdue() from error
             finally:
-                self._refill_later()
+                self._spare.refill()
         if "reason" in answer:
             raise Failure(Reason.Value(PREFIX + answer["reason"]), answer["message"])
         media = _media(answer)
@@ -127,12 +119,7 @@ class Prober:
         return media
 
     async def _ask(self, path: Path, *, whole: bool) -> dict[str, Any]:
-        child, self._spare = self._spare, None
-        if child is not None and not child.running:
-            await child.close()
-            child = None
-        child = child or await self._launch()
-        async with child:
+        async with await self._spare.take() as child:
             await child.send({"path": os.fspath(path), "whole": whole})
             try:
                 answer = await child.receive()
@@ -152,22 +139,6 @@ class Prober:
             cpu=self._settings.probe_timeout + timedelta(seconds=1),
         )
         return await Child.start(sys.executable, "-I", _PROGRAM, limits=limits)
-
-    def _refill_later(self) -> None:
-        idle = self._refilling is None or self._refilling.done()
-        if self._started and self._spare is None and idle:
-            self._refilling = asyncio.create_task(self._refill())
-
-    async def _refill(self) -> None:
-        try:
-            child = await self._launch()
-        except ChildError as error:
-            logger.warning("no process could be made ready for probing: %s", error)
-            return
-        if self._started and self._spare is None:
-            self._spare = child
-        else:
-            await child.close()
 
     def _overdue(self) -> Failure:
         limit = self._settings.probe_timeout

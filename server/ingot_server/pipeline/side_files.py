@@ -77,14 +77,14 @@ def subtitles(
     """
     taken = set()
     for wanted in request.subtitle_languages:
-        places = [(False, info.get("subtitles"))]
+        places = [(False, info.get("subtitles") or {})]
         if request.automatic_subtitles:
-            places.append((True, info.get("automatic_captions")))
+            places.append((True, info.get("automatic_captions") or {}))
         for automatic, languages in places:
-            match = _language(wanted, languages or {})
+            match = _language(wanted, languages)
             if match and (match, automatic) not in taken:
                 taken.add((match, automatic))
-                form = _subtitle(languages[match])  # type: ignore[index]
+                form = _subtitle(languages[match])
                 yield match.replace("_", "-"), automatic, form
             if match:
                 break

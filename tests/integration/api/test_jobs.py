@@ -1,0 +1,101 @@
+"""JobService: jobs are listed, watched and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from ingot.v1 import job_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.job_service_pb2 import (
+    CancelJobRequest,
+    ListJobsRequest,
+    WatchJobRequest,
+    WatchJobsRequest,
+)
+from ingot_server.config import Settings
+from ingot_server.errors import Failure, reason_name
+from tests.integration.api.served import Api, serving
+from tests.refusals import refusal, refused, rest
+
+
+async def test_jobs_are_listed_latest_first_and_filtered(api: Api) -> None:
+    jobs = [
+        await api.submit(f"http://127.0.0.1/{n}.mp4", labels={"odd": str(n % 2)}) for n in range(5)
+    ]
+    first = await api.jobs.ListJobs(ListJobsRequest(page_size=2, labels={"odd": "0"}))
+    assert [job.id for job in first.jobs] == [jobs[4].id, jobs[2].id]
+    rest = ListJobsRequest(page_token=first.next_page_token, labels={"odd": "0"})
+    assert [job.id for job in (await api.jobs.ListJobs(rest)).jobs] == [jobs[0].id]
+    other = ListJobsRequest(page_token=first.next_page_token, labels={"odd": "1"})
+    assert (await refused(api.jobs.ListJobs(other))).fields == {"page_token"}
+    running = ListJobsRequest(states=[job_pb2.JOB_STATE_RUNNING])
+    assert not (await api.jobs.ListJobs(running)).jobs
+
+
+async def test_a_watch_follows_a_job_to_its_end(api: Api) -> None:
+    job = await api.submit()
+    watch = api.jobs.WatchJob(WatchJobRequest(job_id=job.id))
+    assert (await watch.read()).job == job
+    every = api.jobs.WatchJobs(WatchJobsRequest())
+    assert (await every.read()).job == job
+    running, token = await api.claim(job, job_pb2.JOB_STAGE_DOWNLOADING)
+    running.state = job_pb2.JOB_STATE_SUCCEEDED
+    final = await api.records.write(running, token)
+    seen = [response.job for response in await rest(watch)]
+    assert [update.revision for update in seen] == sorted({update.revision for update in seen})
+    assert seen[-1] == final
+    while (await every.read()).job != final:
+        pass
+    every.cancel()
+    again = api.jobs.WatchJob(WatchJobRequest(job_id=job.id))
+    assert [response.job for response in await rest(again)] == [final]
+
+
+async def first_update(api: Api, job: Job) -> None:
+    """Watches again until the server has noticed that the watch before is over."""
+    while True:
+        try:
+            await api.jobs.WatchJob(WatchJobRequest(job_id=job.id)).read()
+        except grpc.aio.AioRpcError as error:
+            if refusal(error).reason != "TOO_MANY_WATCHES":
+                raise
+        else:
+            return
+
+
+async def test_watches_are_limited_and_end_with_their_deadline(settings: Settings) -> None:
+    async with serving(settings.replace(watches_per_caller=1)) as api:
+        job = await api.submit()
+        watch = api.jobs.WatchJob(WatchJobRequest(job_id=job.id), timeout=0.5)
+        await watch.read()
+        found = await refused(api.jobs.WatchJobs(WatchJobsRequest()))
+        assert (found.code, found.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "TOO_MANY_WATCHES",
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await asyncio.wait_for(first_update(api, job), timeout=5)
+
+
+async def test_cancel_stops_a_job_unless_it_has_ended(api: Api) -> None:
+    job = await api.submit()
+    cancelled = (await api.jobs.CancelJob(CancelJobRequest(job_id=job.id))).job
+    assert cancelled.state == job_pb2.JOB_STATE_CANCELLED
+    assert reason_name(Failure.from_status(cancelled.error).reason) == "CANCELLED"
+    assert (await api.jobs.CancelJob(CancelJobRequest(job_id=job.id))).job == cancelled
+
+
+async def test_cancel_waits_for_a_job_that_commits(api: Api) -> None:
+    job = await api.submit()
+    running, token = await api.claim(job, job_pb2.JOB_STAGE_COMMITTING)
+    cancelling = asyncio.ensure_future(api.jobs.CancelJob(CancelJobRequest(job_id=job.id)))
+    done, _ = await asyncio.wait([cancelling], timeout=0.1)
+    assert not done
+    running.state = job_pb2.JOB_STATE_SUCCEEDED
+    final = await api.records.write(running, token)
+    assert (await cancelling).job == final

@@ -1,0 +1,98 @@
+"""MediaService: media are read, listed, downloaded and deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from ingot.v1.media_service_pb2 import (
+    CreateDownloadUrlRequest,
+    DeleteMediaRequest,
+    DownloadRequest,
+    GetMediaRequest,
+    ListMediaRequest,
+)
+from tests.integration.api.served import CONTENT, URL, Api
+from tests.refusals import refused
+
+
+async def test_media_are_read_by_any_of_their_names(api: Api) -> None:
+    media = await api.store()
+    assert media.etag
+    for request in (
+        GetMediaRequest(media_id=media.id),
+        GetMediaRequest(url="http://127.0.0.1:80/./clip.mp4"),
+        GetMediaRequest(url=media.blob.url),
+    ):
+        for _ in range(2):
+            assert (await api.media.GetMedia(request)).media == media
+
+
+async def test_media_are_listed_page_by_page(api: Api) -> None:
+    stored = {(await api.store(f"http://127.0.0.1/{n}.mp4", b"x")).id for n in range(5)}
+    found: list[str] = []
+    request = ListMediaRequest(page_size=2)
+    while True:
+        response = await api.media.ListMedia(request)
+        assert len(response.media) <= 2
+        found += [media.id for media in response.media]
+        if not response.next_page_token:
+            break
+        request.page_token = response.next_page_token
+    assert found == sorted(stored)
+
+
+async def download(api: Api, **fields: Any) -> bytes:
+    content = b""
+    offset = fields.get("offset", 0)
+    async for response in api.media.Download(DownloadRequest(url=URL, **fields)):
+        assert response.offset == offset + len(content)
+        assert 0 < len(response.data) <= 256 << 10
+        content += response.data
+    return content
+
+
+async def test_a_download_is_resumed_where_it_broke(api: Api) -> None:
+    media = await api.store()
+    size = len(CONTENT)
+    assert await download(api) == CONTENT
+    assert await download(api, offset=300_000, sha256=media.blob.sha256) == CONTENT[300_000:]
+    assert await download(api, offset=5, limit=7) == CONTENT[5:12]
+    assert await download(api, offset=size - 1, limit=1 << 62) == CONTENT[-1:]
+    assert await download(api, offset=size) == b""
+    past = await refused(api.media.Download(DownloadRequest(url=URL, offset=size + 1)))
+    assert (past.code, past.fields) == (grpc.StatusCode.OUT_OF_RANGE, {"offset"})
+    other = await refused(api.media.Download(DownloadRequest(url=URL, sha256="0" * 64)))
+    assert (other.code, other.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+
+
+async def test_a_download_url_works_for_anybody(api: Api) -> None:
+    await api.store()
+    response = await api.media.CreateDownloadUrl(
+        CreateDownloadUrlRequest(url=URL, lifetime=Duration(seconds=60))
+    )
+
+    def fetch() -> tuple[bytes, str]:
+        with urllib.request.urlopen(response.url) as answer:
+            return answer.read(), answer.headers["Content-Disposition"]
+
+    content, disposition = await asyncio.to_thread(fetch)
+    assert content == CONTENT
+    assert "A clip.mp4" in urllib.parse.unquote(disposition)
+    assert response.HasField("expire_time")
+
+
+async def test_a_deletion_is_guarded_by_the_etag(api: Api) -> None:
+    media = await api.store()
+    found = await refused(
+        api.media.DeleteMedia(DeleteMediaRequest(media_id=media.id, etag="other"))
+    )
+    assert (found.code, found.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    await api.media.DeleteMedia(DeleteMediaRequest(media_id=media.id, etag=media.etag))
+    found = await refused(api.media.GetMedia(GetMediaRequest(media_id=media.id)))
+    assert found.reason == "MEDIA_NOT_FOUND"

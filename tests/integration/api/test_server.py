@@ -1,0 +1,160 @@
+"""What the server does for every service: not found, health, reflection, draining, defects."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import grpc
+import pytest
+import redis.asyncio
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from ingot.v1.job_service_pb2 import (
+    CancelJobRequest,
+    GetJobRequest,
+    WatchJobRequest,
+    WatchJobsRequest,
+)
+from ingot.v1.media_service_pb2 import (
+    CreateDownloadUrlRequest,
+    DeleteMediaRequest,
+    DownloadRequest,
+    GetMediaRequest,
+    GetMediaResponse,
+)
+from ingot_server.api.caller import Caller
+from ingot_server.api.media import MediaService
+from ingot_server.api.server import ApiServer
+from ingot_server.config import SettingError, Settings
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.records import Records
+from tests.integration.api.served import URL, Api, serving
+from tests.refusals import refused
+
+SERVICES = ("ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaService")
+
+
+async def test_what_is_unknown_is_not_found(api: Api) -> None:
+    unknown = "a" * 52
+    calls = {
+        "MEDIA_NOT_FOUND": [
+            api.media.GetMedia(GetMediaRequest(media_id=unknown)),
+            api.media.GetMedia(GetMediaRequest(media_id="../../etc")),
+            api.media.GetMedia(GetMediaRequest(url=URL)),
+            api.media.DeleteMedia(DeleteMediaRequest(media_id=unknown)),
+            api.media.DeleteMedia(DeleteMediaRequest(media_id="..")),
+            api.media.Download(DownloadRequest(media_id=unknown)),
+            api.media.CreateDownloadUrl(CreateDownloadUrlRequest(url=URL)),
+        ],
+        "JOB_NOT_FOUND": [
+            api.jobs.GetJob(GetJobRequest(job_id="nothing")),
+            api.jobs.CancelJob(CancelJobRequest(job_id="nothing")),
+            api.jobs.WatchJob(WatchJobRequest(job_id="nothing")),
+            api.jobs.WatchJob(WatchJobRequest(job_id="nothing", after_revision=7)),
+        ],
+    }
+    for reason, each in calls.items():
+        for call in each:
+            found = await refused(call)
+            assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, reason)
+
+
+async def test_health_knows_every_service(api: Api) -> None:
+    health: Any = health_pb2_grpc.HealthStub(api.channel)
+    for name in ("", *SERVICES):
+        response = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await health.Check(health_pb2.HealthCheckRequest(service="nobody"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_tells_the_whole_contract(api: Api, version: str) -> None:
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        *(
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+            for symbol in (*SERVICES, "ingot.v1.JobService.WatchJob", "google.rpc.ErrorInfo")
+        ),
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_symbol="ingot.v1.JobService.Nothing"
+        ),
+    ]
+    call = api.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(iter(requests))
+    listed, *files, unknown = [response async for response in call]
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert {service.name for service in listed.list_services_response.service} >= set(SERVICES)
+    for response in files:
+        described = [
+            FileDescriptorProto.FromString(content)
+            for content in response.file_descriptor_response.file_descriptor_proto
+        ]
+        assert {name for file in described for name in file.dependency} <= {
+            file.name for file in described
+        }
+        assert described
+
+
+async def test_draining_ends_every_stream_and_says_why(settings: Settings) -> None:
+    async with serving(settings) as api:
+        job = await api.submit()
+        health: Any = health_pb2_grpc.HealthStub(api.channel)
+        ready = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await ready.read()).status == health_pb2.HealthCheckResponse.SERVING
+        watches = [
+            api.jobs.WatchJob(WatchJobRequest(job_id=job.id)),
+            api.jobs.WatchJobs(WatchJobsRequest()),
+        ]
+        for watch in watches:
+            await watch.read()
+        stopping = asyncio.create_task(api.server.stop())
+        assert (await ready.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for watch in watches:
+            found = await refused(watch)
+            assert (found.code, found.reason) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "SHUTTING_DOWN",
+            )
+        async with asyncio.timeout(settings.shutdown_timeout.total_seconds() / 2):
+            await stopping
+
+
+class Broken(MediaService):
+    """A service with a defect."""
+
+    async def get_media(self, request: GetMediaRequest, _: Caller) -> GetMediaResponse:
+        raise KeyError(f"secret {request.media_id}")
+
+
+async def test_a_defect_is_told_without_internals(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(settings, Broken) as api:
+        found = await refused(api.media.GetMedia(GetMediaRequest(media_id="abc")))
+        assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        assert "secret" not in found.message
+        (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert "ingot.v1.MediaService.GetMedia" in record.getMessage()
+
+
+async def test_a_port_in_use_is_named(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        store = redis.asyncio.Redis.from_url(settings.redis_url)
+        feed = Feed(store, Records(store, settings), settings)
+        server = ApiServer([], feed, settings.replace(grpc_address=f"127.0.0.1:{port}"))
+        with pytest.raises(SettingError, match=f"port {port} is in use"):
+            await server.start()
+        await server.stop()
+        await store.aclose()

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from redis.asyncio import Redis
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from tests.integration.catalog.shelf import GONE, ID, new_media, opened
+
+
+async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
+    blobs: Blobs, catalog: Catalog, other: Catalog, redis: Redis
+) -> None:
+    assert await catalog.absence(ID) is None
+    await catalog.remember_absence(ID, GONE)
+    remembered = await other.absence(ID)
+    assert remembered is not None
+    failure, age = remembered
+    assert (failure.reason, failure.message, failure.metadata) == (
+        GONE.reason,
+        GONE.message,
+        GONE.metadata,
+    )
+    assert timedelta(0) <= age < timedelta(seconds=5)
+    assert 0 < await redis.ttl(f"ingot:absent:{ID}") <= 600
+    await catalog.forget_absence(ID)
+    assert await other.absence(ID) is None
+    await catalog.remember_absence(ID, GONE)
+    await catalog.commit(new_media(blobs))
+    assert await other.absence(ID) is None
+
+
+async def test_what_may_change_at_once_is_not_remembered(
+    blobs: Blobs, catalog: Catalog, settings: Settings
+) -> None:
+    await catalog.remember_absence(ID, Failure(reason_pb2.REASON_STALLED, "too slow"))
+    assert await catalog.absence(ID) is None
+    async with opened(blobs, settings.replace(negative_ttl=timedelta(0))) as forgetful:
+        await forgetful.remember_absence(ID, GONE)
+        assert await forgetful.absence(ID) is None

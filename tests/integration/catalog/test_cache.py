@@ -1,0 +1,242 @@
+"""What processes hold and what Redis holds never outlives a change, with Redis or without."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from ingot.v1 import reason_pb2
+from ingot.v1.media_pb2 import Media
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.library import cache as cache_module
+from ingot_server.library import invalidation
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from tests.integration.catalog.shelf import GONE, ID, holding, new_media, opened
+from tests.waiting import until
+
+
+class Gate:
+    """Stops whoever calls the wrapped coroutine function, after it did its work."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    def behind(self, function: Callable[..., Awaitable[object]]) -> Callable[..., object]:
+        async def wrapped(*arguments: object, **named: object) -> object:
+            answer = await function(*arguments, **named)
+            self.reached.set()
+            await self.opened.wait()
+            return answer
+
+        return wrapped
+
+
+async def test_wiping_redis_loses_nothing(blobs: Blobs, catalog: Catalog, redis: Redis) -> None:
+    committed = await catalog.commit(new_media(blobs))
+    await holding(catalog)
+    await redis.flushall()
+    await until(lambda: catalog.held(ID) is None)
+    assert await catalog.get(ID) == committed
+    assert await redis.get(f"ingot:media:{ID}")
+
+
+async def test_redis_answers_without_the_bucket(
+    blobs: Blobs, catalog: Catalog, redis: Redis, settings: Settings
+) -> None:
+    committed = await catalog.commit(new_media(blobs))
+    value = await redis.get(f"ingot:media:{ID}")
+    assert isinstance(value, bytes)
+    assert Media.FromString(value) == committed
+    assert 0 < await redis.ttl(f"ingot:media:{ID}") <= settings.manifest_ttl.total_seconds()
+    await blobs.remove(f"media/{ID}/media.json")
+    assert await catalog.get(ID) == committed
+
+
+@pytest.mark.parametrize("change", ["replace", "delete"])
+async def test_another_process_hears_of_a_change(
+    blobs: Blobs, catalog: Catalog, other: Catalog, change: str
+) -> None:
+    first = await catalog.commit(new_media(blobs))
+    assert await holding(other) == first
+    if change == "replace":
+        expected: Media | None = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+    else:
+        expected = None
+        await catalog.delete(ID)
+    assert catalog.held(ID) is None
+    await until(lambda: other.held(ID) is None)
+    assert await catalog.get(ID) == await other.get(ID) == expected
+
+
+async def test_what_changed_while_it_was_read_is_not_held(
+    blobs: Blobs, catalog: Catalog, other: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await catalog.commit(new_media(blobs))
+    gate = Gate()
+    monkeypatch.setattr(other._cache, "_ask", gate.behind(other._cache._ask))
+    reading = asyncio.create_task(other.get(ID))
+    await gate.reached.wait()
+    heard = asyncio.Event()
+    drop = other._cache._held.drop
+
+    def drop_and_tell(name: str) -> None:
+        drop(name)
+        heard.set()
+
+    monkeypatch.setattr(other._cache._held, "drop", drop_and_tell)
+    second = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+    await heard.wait()
+    gate.opened.set()
+    assert await reading == first
+    assert other.held(ID) is None
+    assert await other.get(ID) == second
+
+
+@pytest.mark.parametrize("change", ["replace", "delete"])
+async def test_what_changed_while_it_was_read_is_not_put_into_redis(
+    blobs: Blobs,
+    catalog: Catalog,
+    other: Catalog,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    first = await catalog.commit(new_media(blobs))
+    await redis.flushall()
+    await until(lambda: catalog.held(ID) is None)
+    gate = Gate()
+    monkeypatch.setattr(other, "_load", gate.behind(other._load))
+    reading = asyncio.create_task(other.get(ID))
+    await gate.reached.wait()
+    if change == "replace":
+        expected: Media | None = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+    else:
+        expected = None
+        await catalog.delete(ID)
+    gate.opened.set()
+    assert await reading == first
+    assert await other.get(ID) == await catalog.get(ID) == expected
+
+
+async def test_a_change_during_which_redis_is_wiped_leaves_nothing_stale(
+    blobs: Blobs,
+    catalog: Catalog,
+    other: Catalog,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = await catalog.commit(new_media(blobs))
+    gate = Gate()
+    monkeypatch.setattr(catalog._cache, "mark", gate.behind(catalog._cache.mark))
+    replacing = asyncio.create_task(catalog.commit(new_media(blobs, 2), replacing=first.etag))
+    await gate.reached.wait()
+    await redis.flushall()
+    assert await other.get(ID) == first
+    gate.opened.set()
+    second = await replacing
+    assert await other.get(ID) == second
+
+
+async def test_a_mark_without_its_writer_ends(
+    blobs: Blobs,
+    catalog: Catalog,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache_module, "MARK_SECONDS", 1)
+    committed = await catalog.commit(new_media(blobs))
+    await catalog._cache.mark(ID)
+    assert await catalog.get(ID) == committed
+    assert catalog.held(ID) is None
+    assert 0 < await redis.pttl(f"ingot:media:{ID}") <= 1000
+
+
+async def test_callers_at_once_share_a_read_that_begins_after_them(
+    blobs: Blobs, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = 0
+    load = catalog._load
+
+    async def counted(name: str) -> Media | None:
+        nonlocal loads
+        loads += 1
+        return await load(name)
+
+    monkeypatch.setattr(catalog, "_load", counted)
+    assert set(await asyncio.gather(*(catalog.get(ID) for _ in range(500)))) == {None}
+    assert loads == 1
+
+    gate = Gate()
+    monkeypatch.setattr(catalog, "_load", gate.behind(counted))
+    early = asyncio.create_task(catalog.get(ID))
+    await gate.reached.wait()
+    committed = await catalog.commit(new_media(blobs))
+    late = asyncio.create_task(catalog.get(ID))
+    await asyncio.sleep(0)
+    gate.opened.set()
+    assert await early is None
+    assert await late == committed
+    assert not catalog._running
+    assert not catalog._waiting
+
+
+async def test_a_caller_that_leaves_takes_nobody_along(blobs: Blobs, catalog: Catalog) -> None:
+    committed = await catalog.commit(new_media(blobs))
+    first, second = asyncio.create_task(catalog.get(ID)), asyncio.create_task(catalog.get(ID))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == committed
+
+
+async def test_without_redis_the_bucket_answers(
+    blobs: Blobs, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = settings.replace(redis_url=f"unix://{tmp_path}/nothing.sock")
+    async with opened(blobs, away) as catalog:
+        committed = await catalog.commit(new_media(blobs))
+        assert await catalog.get(ID) == committed
+        assert catalog.held(ID) is None
+        assert await catalog.list(after="", limit=10) == [committed]
+        await catalog.remember_absence(ID, GONE)
+        assert await catalog.absence(ID) is None
+        # Who holds the media could not be told.
+        for change in (catalog.delete(ID), catalog.commit(committed, replacing=committed.etag)):
+            with pytest.raises(Failure) as raised:
+                await change
+            assert raised.value.reason == reason_pb2.REASON_CACHE_UNAVAILABLE
+        assert await catalog.get(ID) == committed
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+
+
+async def test_nothing_is_held_while_changes_are_not_heard(
+    blobs: Blobs, catalog: Catalog, redis: Redis
+) -> None:
+    await catalog.commit(new_media(blobs))
+    await holding(catalog)
+    for client in await redis.client_list(_type="pubsub"):
+        await redis.client_kill_filter(_id=client["id"])
+    await until(lambda: catalog.held(ID) is None)
+    # It comes back by itself.
+    await holding(catalog)
+
+
+async def test_a_silent_redis_is_noticed(
+    blobs: Blobs, catalog: Catalog, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invalidation, "PING_SECONDS", 60.0)
+    monkeypatch.setattr(invalidation, "SILENCE_SECONDS", 0.1)
+    await catalog.commit(new_media(blobs))
+    await holding(catalog)
+    for client in await redis.client_list(_type="pubsub"):
+        await redis.client_kill_filter(_id=client["id"])
+    await holding(catalog)
+    await until(lambda: catalog.held(ID) is None)

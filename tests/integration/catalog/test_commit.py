@@ -1,0 +1,155 @@
+"""A commit makes a media visible, whole, and once; a deletion takes back what it may."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+
+import pytest
+
+from ingot.v1 import reason_pb2
+from ingot_server.errors import Failure
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from tests.integration.catalog.shelf import ID, holding, media_id, new_media
+
+
+async def test_a_committed_media_is_found_everywhere(
+    blobs: Blobs, catalog: Catalog, other: Catalog
+) -> None:
+    assert await catalog.get(ID) is None
+    committed = await catalog.commit(new_media(blobs))
+    assert committed.etag
+    assert committed.HasField("create_time")
+    for each in (catalog, other):
+        assert await each.get(ID) == committed
+        assert await holding(each) == committed
+
+
+async def test_the_manifest_is_deterministic_json_without_etag(
+    blobs: Blobs, catalog: Catalog
+) -> None:
+    media = new_media(blobs)
+    media.etag = "not stored"
+    media.create_time.FromSeconds(1)
+    first = await catalog.commit(media)
+    stored = await blobs.get(f"media/{ID}/media.json")
+    assert stored is not None
+    manifest = json.loads(stored[0])
+    assert "Füße".encode() in stored[0]
+    assert "etag" not in manifest
+    assert manifest["blob"]["sizeBytes"] == str(1 << 40)
+    assert manifest["createTime"] == "1970-01-01T00:00:01Z"
+    assert list(manifest["labels"]) == ["a", "b"]
+    again = await catalog.commit(media, replacing=first.etag)
+    assert again.etag == first.etag
+
+
+async def test_of_sixteen_commits_one_wins_and_all_get_it(
+    blobs: Blobs, catalog: Catalog, other: Catalog
+) -> None:
+    answers = await asyncio.gather(
+        *((catalog, other)[attempt % 2].commit(new_media(blobs, attempt)) for attempt in range(16))
+    )
+    assert len({answer.etag for answer in answers}) == 1
+    assert all(answer == answers[0] for answer in answers)
+    replaced = await asyncio.gather(
+        *(
+            (catalog, other)[attempt % 2].commit(
+                new_media(blobs, attempt), replacing=answers[0].etag
+            )
+            for attempt in range(16, 32)
+        )
+    )
+    assert len({answer.etag for answer in replaced}) == 1
+    assert replaced[0].etag != answers[0].etag
+    assert await catalog.get(ID) == await other.get(ID) == replaced[0]
+
+
+async def test_a_reader_never_sees_a_torn_media(
+    blobs: Blobs, catalog: Catalog, other: Catalog
+) -> None:
+    standing = await catalog.commit(new_media(blobs, 0))
+    seen: list[int] = []
+    ended = False
+
+    async def read() -> None:
+        while not ended:
+            media = await other.get(ID)
+            assert media is not None
+            assert media.video[0].url == media.blob.url
+            seen.append(int(media.blob.url.rpartition("/")[2].removesuffix(".mp4")))
+            await asyncio.sleep(0)
+
+    reading = asyncio.create_task(read())
+    for attempt in range(1, 20):
+        standing = await catalog.commit(new_media(blobs, attempt), replacing=standing.etag)
+    ended = True
+    await reading
+    assert seen == sorted(seen)
+    assert await other.get(ID) == standing
+
+
+async def test_replacing_what_was_deleted_meanwhile_makes_it_new(
+    blobs: Blobs, catalog: Catalog
+) -> None:
+    first = await catalog.commit(new_media(blobs))
+    assert await catalog.delete(ID)
+    second = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+    assert await catalog.get(ID) == second
+
+
+@pytest.mark.parametrize("text", ["", "../x", ID[:-1], ID.upper(), ID + "/x"])
+async def test_what_is_no_id_is_no_key(blobs: Blobs, catalog: Catalog, text: str) -> None:
+    assert catalog.held(text) is None
+    assert await catalog.get(text) is None
+    assert not await catalog.delete(text)
+    with pytest.raises(ValueError, match="is no media id"):
+        await catalog.commit(new_media(blobs, name=text))
+
+
+async def test_a_manifest_of_a_later_version_is_read(blobs: Blobs, catalog: Catalog) -> None:
+    manifest = b'{"id": "x", "title": "t", "inventedLater": {"a": 1}}'
+    await blobs.put(f"media/{ID}/media.json", manifest, content_type="application/json")
+    media = await catalog.get(ID)
+    assert media is not None
+    assert (media.id, media.title) == (ID, "t")
+
+
+async def test_a_broken_manifest_is_named(blobs: Blobs, catalog: Catalog) -> None:
+    await blobs.put(f"media/{ID}/media.json", b"{", content_type="application/json")
+    with pytest.raises(Failure, match=f"media/{ID}/media.json cannot be read"):
+        await catalog.get(ID)
+    assert await catalog.list(after="", limit=10) == []
+
+
+async def test_a_deleted_media_leaves_only_what_is_under_way(
+    blobs: Blobs, catalog: Catalog
+) -> None:
+    for attempt in (1, 2):
+        key = f"media/{ID}/{attempt}.mp4"
+        await blobs.upload(key, io.BytesIO(b"x"), content_type="video/mp4", size_bytes=1)
+    committed = await catalog.commit(new_media(blobs, 1))
+    with pytest.raises(Failure) as raised:
+        await catalog.delete(ID, etag="0" * 32)
+    assert raised.value.reason == reason_pb2.REASON_ETAG_MISMATCH
+    assert await catalog.get(ID) == committed
+    assert await catalog.delete(ID, etag=committed.etag)
+    assert await catalog.get(ID) is None
+    assert not await catalog.delete(ID)
+    assert await blobs.stat(f"media/{ID}/media.json") is None
+    assert await blobs.stat(f"media/{ID}/1.mp4") is None
+    assert await blobs.stat(f"media/{ID}/2.mp4") is not None
+
+
+async def test_a_manifest_cannot_have_another_media_s_files_deleted(
+    blobs: Blobs, catalog: Catalog
+) -> None:
+    theirs = f"media/{media_id('two')}/1.mp4"
+    await blobs.put(theirs, b"x", content_type="video/mp4")
+    media = new_media(blobs)
+    media.blob.url = blobs.url(theirs)
+    await catalog.commit(media)
+    assert await catalog.delete(ID)
+    assert await blobs.stat(theirs) is not None

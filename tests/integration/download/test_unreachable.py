@@ -1,0 +1,146 @@
+"""Sources that are slow, silent, or not to be reached, and connections that are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import SettingError, Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.pipeline.follower import Abandoned
+from ingot_server.pipeline.scratch import Scratch
+from tests.integration.download.desk import CLIP, Desk
+from tests.origin import Origin, Page, running_origin
+from tests.receiving import SECOND
+from tests.tls import server_context
+
+
+async def test_a_source_that_never_answers_has_stalled(origin: Origin, desk: Desk) -> None:
+    begin = time.monotonic()
+    failure = await desk.failure(origin.serve("/clip.mp4", Page(CLIP, silent_after=-1)))
+    assert failure.reason == reason_pb2.REASON_STALLED
+    assert 0.4 < time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "page", [Page(CLIP, silent_after=0), Page(CLIP, silent_after=300_000), Page(CLIP, rate=20)]
+)
+async def test_a_source_below_the_rate_has_stalled(origin: Origin, desk: Desk, page: Page) -> None:
+    failure = await desk.failure(origin.serve("/clip.mp4", page))
+    assert failure.reason == reason_pb2.REASON_STALLED
+    await origin.idle()
+    assert len(origin.log) == 1
+
+
+async def test_a_slow_source_above_the_rate_is_waited_for(origin: Origin, desk: Desk) -> None:
+    content = CLIP[:5000]
+    await desk.take(origin.serve("/clip.mp4", Page(content, rate=5000)), content)
+
+
+async def test_a_download_ends_at_its_time_limit(origin: Origin, desk: Desk) -> None:
+    desk.settings = desk.settings.replace(download_timeout=SECOND / 4)
+    failure = await desk.failure(origin.serve("/clip.mp4", Page(CLIP, rate=50_000)))
+    assert failure.reason == reason_pb2.REASON_STAGE_TIMEOUT
+    assert failure.metadata == {"stage": "DOWNLOADING"}
+
+
+async def test_a_closed_port_is_unreachable(desk: Desk) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        failure = await desk.failure(f"http://127.0.0.1:{port}/clip.mp4")
+        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+        failure = await desk.failure(f"https://127.0.0.1:{port}/clip.mp4")
+        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+
+
+async def test_what_is_no_http_or_no_tls_is_told_as_such(origin: Origin, desk: Desk) -> None:
+    url = origin.serve("/clip.mp4", Page(raw=b"SSH-2.0-OpenSSH_9.2\r\n\r\n"))
+    failure = await desk.failure(url)
+    assert failure.reason in {
+        reason_pb2.REASON_SOURCE_UNREACHABLE,
+        reason_pb2.REASON_SOURCE_FAILED,
+    }
+    failure = await desk.failure(url.replace("http:", "https:"))
+    assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+
+
+async def test_an_unknown_host_is_not_found(settings: Settings) -> None:
+    async def resolve(host: str) -> list[IPv4Address]:
+        raise OSError(f"{host} is unknown")
+
+    scratch, proxy = Scratch(settings), EgressProxy(settings, resolve=resolve)
+    await scratch.start()
+    await proxy.start()
+    desk = Desk(settings, scratch, proxy)
+    for scheme in ("http", "https"):
+        failure = await desk.failure(f"{scheme}://clip.invalid/clip.mp4")
+        assert failure.reason == reason_pb2.REASON_HOST_NOT_FOUND
+    await proxy.close()
+    await scratch.close()
+
+
+async def test_a_cancelled_download_closes_its_connection_at_once(
+    origin: Origin, desk: Desk
+) -> None:
+    url = origin.serve("/clip.mp4", Page(CLIP, rate=100_000))
+    async with desk.file() as file:
+        downloading = asyncio.create_task(desk.into(file, url))
+        await desk.moving.wait()
+        begin = time.monotonic()
+        downloading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await downloading
+        await origin.idle()
+        assert time.monotonic() - begin < 4  # of the seven that the rest would take
+        with file.follow() as follower, pytest.raises(Abandoned):
+            follower.read(1)
+    assert not file.path.exists()
+
+
+async def test_a_certificate_of_the_given_authority_is_trusted_and_no_other(
+    desk: Desk, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    async with running_origin(context) as origin:
+        url = origin.serve("/clip.mp4", Page(CLIP, breaks=[300_000]))
+        failure = await desk.failure(url)
+        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+        assert "INGOT_EGRESS_CA_FILE" in failure.message
+        assert origin.log == []
+        desk.settings = desk.settings.replace(egress_ca_file=str(authority))
+        await desk.take(url)
+        assert [asked.headers.get("Range") for asked in origin.log] == [None, "bytes=300000-"]
+
+
+async def test_an_authority_that_cannot_be_read_is_named(desk: Desk, tmp_path: Path) -> None:
+    desk.settings = desk.settings.replace(egress_ca_file=str(tmp_path / "none.pem"))
+    async with desk.file() as file:
+        with pytest.raises(SettingError, match="INGOT_EGRESS_CA_FILE"):
+            await desk.into(file, "https://127.0.0.1/clip.mp4")
+
+
+async def test_over_tls_a_cancelled_or_stalled_download_closes_its_connection_at_once(
+    desk: Desk, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    desk.settings = desk.settings.replace(egress_ca_file=str(authority))
+    async with running_origin(context) as origin:
+        silent = origin.serve("/silent.mp4", Page(CLIP, silent_after=-1))
+        assert (await desk.failure(silent)).reason == reason_pb2.REASON_STALLED
+        url = origin.serve("/clip.mp4", Page(CLIP, rate=100_000))
+        async with desk.file() as file:
+            downloading = asyncio.create_task(desk.into(file, url))
+            await origin.arrived(2)
+            begin = time.monotonic()
+            downloading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await downloading
+            await origin.idle()
+            assert time.monotonic() - begin < 4  # of the seven that the rest would take

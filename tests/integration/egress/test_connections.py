@@ -1,0 +1,138 @@
+"""How many connections there are, and that every one of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from ingot_server.egress.proxy import EgressProxy
+from tests.integration.egress.guard import Names, Origin, guarding, raw_client, tunnel, unused_port
+
+
+async def test_connections_to_one_host_take_turns(names: Names, origin: Origin) -> None:
+    names.set("other.test", ["127.0.0.1"])
+    names.set("origin.test.", ["127.0.0.1"])
+    async with guarding(names, connections_per_host=1) as proxy, AsyncExitStack() as open_ends:
+        await open_ends.enter_async_context(tunnel(proxy, f"origin.test:{origin.port}"))
+        asked = len(names.asked)
+        # However the host is written, and whatever the port.
+        async with raw_client(proxy, f"CONNECT Origin.test:{unused_port()} HTTP/1.1"):
+            request = f"CONNECT origin.test.:{origin.port} HTTP/1.1"
+            async with raw_client(proxy, request) as (reader, _):
+                async with tunnel(proxy, f"other.test:{origin.port}"):
+                    """Another host does not wait."""
+                assert names.asked[asked:] == ["other.test"]
+                await open_ends.aclose()
+                # The one in front has its turn first, fails, and lets this one pass.
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+                assert head.startswith(b"HTTP/1.1 200 ")
+                assert names.asked[asked + 1 :] == ["origin.test", "origin.test."]
+
+
+async def test_who_stops_waiting_leaves_the_queue(names: Names, origin: Origin) -> None:
+    authority = f"origin.test:{origin.port}"
+    async with guarding(names, connections_per_host=1) as proxy:
+        async with tunnel(proxy, authority):
+            for _ in range(3):
+                async with raw_client(proxy, f"CONNECT {authority} HTTP/1.1"):
+                    """Gone before its turn."""
+            revoked = proxy.issue("job")
+            async with raw_client(proxy, f"CONNECT {authority} HTTP/1.1", revoked) as (reader, _):
+                async with tunnel(proxy, f"127.0.0.1:{origin.port}"):
+                    """By now the guard has read the request before."""
+                revoked.revoke()
+                with suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(reader.read(), 5) == b""
+        async with tunnel(proxy, authority):
+            assert names.asked == ["origin.test"] * 2
+
+
+@pytest.mark.parametrize("how", ["tunnel", "request"])
+async def test_revoking_closes_at_once(proxy: EgressProxy, origin: Origin, how: str) -> None:
+    revoked, other = proxy.issue("job"), proxy.issue("job")
+    request = f"GET http://origin.test:{origin.port}/endless HTTP/1.1"
+    async with tunnel(proxy, f"origin.test:{origin.port}", other) as (_, other_writer):
+        if how == "tunnel":
+            client = tunnel(proxy, f"origin.test:{origin.port}", revoked)
+        else:
+            client = raw_client(proxy, request, revoked)
+        async with client as (reader, writer):
+            if how == "tunnel":
+                writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.wait_for(origin.opened.wait(), 5)
+            started = asyncio.get_running_loop().time()
+            revoked.revoke()
+            revoked.revoke()
+            await asyncio.wait_for(origin.left.wait(), 1)
+            assert asyncio.get_running_loop().time() - started < 0.2
+            with suppress(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 1)
+        async with raw_client(proxy, request, revoked) as (reader, _):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 407 ")
+        other_writer.write(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with tunnel(proxy, f"origin.test:{origin.port}", other):
+            """The other pass still holds."""
+
+
+async def test_client_that_leaves_ends_the_download(
+    proxy: EgressProxy, origin: Origin, session: ClientSession
+) -> None:
+    response = await session.get(origin.url("/endless"), proxy=proxy.issue("job").proxy_url)
+    await origin.opened.wait()
+    response.close()
+    await asyncio.wait_for(origin.left.wait(), 1)
+
+
+async def test_half_closed_tunnel_leaves_nothing_open(proxy: EgressProxy, origin: Origin) -> None:
+    async with tunnel(proxy, f"origin.test:{origin.port}") as (reader, writer):
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        await origin.opened.wait()
+        writer.write_eof()
+        await asyncio.wait_for(origin.left.wait(), 1)
+        with suppress(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 1)
+
+
+async def test_connection_in_which_nothing_moves_is_ended(names: Names, origin: Origin) -> None:
+    async with (
+        guarding(names, stall_timeout=timedelta(milliseconds=20)) as proxy,
+        tunnel(proxy, f"origin.test:{origin.port}") as (reader, _),
+    ):
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 1)
+
+
+async def test_client_that_asks_for_nothing_is_turned_away(names: Names) -> None:
+    async with guarding(names, connect_timeout=timedelta(milliseconds=20)) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        assert (await asyncio.wait_for(reader.readline(), 1)).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_oversized_head_is_refused(proxy: EgressProxy) -> None:
+    request = f"GET http://origin.test/{'x' * 70_000} HTTP/1.1"
+    async with raw_client(proxy, request) as (reader, _):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_close_leaves_nothing_behind(names: Names, origin: Origin) -> None:
+    descriptors, tasks = len([*Path("/dev/fd").iterdir()]), asyncio.all_tasks()
+    async with guarding(names, connections_per_host=2) as proxy, AsyncExitStack() as clients:
+        for authority in [f"origin.test:{origin.port}"] * 4 + ["slow.test:80"]:
+            request = f"CONNECT {authority} HTTP/1.1"
+            await clients.enter_async_context(raw_client(proxy, request))
+        await clients.enter_async_context(tunnel(proxy, f"127.0.0.1:{origin.port}"))
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        clients.callback(writer.close)
+        await proxy.close()
+        left = {task for task in asyncio.all_tasks() - tasks if "egress" in task.get_name()}
+        assert not left
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+    assert len([*Path("/dev/fd").iterdir()]) == descriptors

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ingot_server.config import Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.extractor_update import Wanted, update
+from ingot_server.extractors import Versions
+from ingot_server.pipeline.extractor import Extractor
+from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk
+from tests.origin import Origin, Page
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What one test downloaded the others find."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UV_CACHE_DIR", str(tmp_path_factory.mktemp("uv")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def downloaded(cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which OTHER is installed, and in use."""
+    directory = tmp_path_factory.mktemp("extractors")
+    settings = Settings(extractors_dir=str(directory))
+    asyncio.run(update(Versions(settings), Wanted(OTHER), settings, SOURCE_SETTINGS, print))
+    return directory
+
+
+@pytest.fixture
+def local(tmp_path: Path, origin: Origin, clip: bytes) -> Settings:
+    """Settings for what needs no store, with a canary that works."""
+    return Settings(
+        egress_allow_loopback=True,
+        data_dir=tmp_path / "data",
+        extractor_canaries=origin.serve("/canary.mp4", Page(clip)),
+    )
+
+
+@pytest.fixture
+def installed(local: Settings, downloaded: Path) -> Versions:
+    """OTHER is in use, the released version is the previous one."""
+    shutil.copytree(downloaded, local.data_dir / "extractors")
+    versions = Versions(local)
+    assert versions.version == OTHER
+    return versions
+
+
+@pytest.fixture
+async def desk(local: Settings) -> AsyncIterator[Desk]:
+    extractor = Extractor(local, installed=Versions(local).place)
+    proxy = EgressProxy(local)
+    await proxy.start()
+    await extractor.start()
+    try:
+        yield Desk(extractor, proxy)
+    finally:
+        await extractor.close()
+        await proxy.close()

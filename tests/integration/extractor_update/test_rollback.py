@@ -1,0 +1,112 @@
+"""A version that fails at what the one before does, or does not start, is used no more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.extractor_update import check_now, use
+from ingot_server.extractors import ExtractorError, Versions
+from ingot_server.pipeline import canary
+from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk, Told, page
+from tests.origin import Origin, Page
+
+# Every trial starts yt-dlp several times, a second of processor time each.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.sites]
+
+
+def breaks(versions: Versions, version: str) -> None:
+    """Has every page fail with an installed version."""
+    module = versions.directory / version / "yt_dlp" / "extractor" / "generic.py"
+    source = module.read_text()
+    first_line = "def _real_extract(self, url):\n"
+    module.write_text(source.replace(first_line, f"{first_line}        {{}}[url]\n"))
+    assert module.read_text() != source
+
+
+async def test_a_version_that_fails_later_is_rolled_back(
+    local: Settings, installed: Versions
+) -> None:
+    told = Told()
+    await check_now(installed, local, SOURCE_SETTINGS, told)
+    assert told.lines == [f"works with {OTHER}: {local.extractor_canaries}"]
+    breaks(installed, OTHER)
+
+    await check_now(installed, local, SOURCE_SETTINGS, told)
+
+    assert told.lines[-1].startswith(f"yt-dlp {installed.released} brings in what {OTHER} does not")
+    assert installed.place() is None
+
+
+async def test_a_canary_that_fails_everywhere_rolls_nothing_back(
+    local: Settings, installed: Versions, origin: Origin
+) -> None:
+    settings = local.replace(extractor_canaries=origin.serve("/gone.mp4", Page(status=404)))
+    with pytest.raises(ExtractorError, match="it is the site, or this address"):
+        await check_now(installed, settings, SOURCE_SETTINGS, Told())
+    assert installed.version == OTHER
+
+
+async def test_a_worker_rolls_back_by_itself(local: Settings, installed: Versions) -> None:
+    breaks(installed, OTHER)
+    settings = local.replace(extractor_check_interval=timedelta(milliseconds=200))
+    rolled_back = asyncio.Event()
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "in use again" in record.getMessage():
+                rolled_back.set()
+
+    watch, log = Watch(), logging.getLogger(canary.__name__)
+    log.addHandler(watch)
+    checking = asyncio.create_task(canary.keep_checking(installed, settings, SOURCE_SETTINGS))
+    try:
+        await rolled_back.wait()
+        assert installed.place() is None
+        assert not checking.done()
+    finally:
+        log.removeHandler(watch)
+        checking.cancel()
+        await asyncio.wait([checking])
+
+
+async def test_a_version_that_does_not_start_is_not_used(
+    local: Settings, installed: Versions
+) -> None:
+    installed.rollback()
+    damage(installed.directory / OTHER)
+    with pytest.raises(Failure, match=f"yt-dlp {OTHER} does not start"):
+        await use(installed, OTHER, local, Told())
+    assert installed.place() is None
+
+
+def remove_all(place: Path) -> None:
+    shutil.rmtree(place)
+
+
+def damage(place: Path) -> None:
+    (place / "yt_dlp" / "__init__.py").write_text("raise ImportError('cut off')")
+
+
+@pytest.mark.parametrize("harm", [remove_all, damage])
+async def test_a_version_that_is_broken_gives_way_to_the_released_one(
+    installed: Versions,
+    desk: Desk,
+    origin: Origin,
+    clip: bytes,
+    harm: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    harm(installed.directory / OTHER)
+    url = page(origin, clip)
+    await desk.version(url)  # its process may have started before
+    assert await desk.version(url) == installed.released
+    assert [record for record in caplog.records if OTHER in record.getMessage()]

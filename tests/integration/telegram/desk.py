@@ -1,0 +1,72 @@
+"""What receiving from Telegram takes, and all that a person could see of it."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from ingot_server.config import Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.errors import Failure
+from ingot_server.pipeline.scratch import Scratch
+from ingot_server.pipeline.telegram import Received, receive
+from ingot_server.sources import pick
+from tests.receiving import scratch_and_guard
+from tests.telegram import FILE_ID
+
+CLIP = random.Random(11).randbytes(700_001)
+FILE_URL = f"telegram://video/{FILE_ID}"
+
+
+@dataclass
+class Desk:
+    """All that receiving takes, and everything a person could see of it."""
+
+    settings: Settings
+    scratch: Scratch
+    egress: EgressProxy
+    seen: list[tuple[int, int | None]] = field(default_factory=list)
+
+    async def take(self, url: str = FILE_URL) -> tuple[Received, bytes]:
+        async with self.scratch.open("job", 1) as file:
+            received = await receive(
+                pick(url)[1],
+                file,
+                egress=self.egress,
+                holder="job",
+                settings=self.settings,
+                progress=lambda done, total: self.seen.append((done, total)),
+            )
+            return received, file.path.read_bytes()
+
+    async def failure(self, url: str = FILE_URL) -> Failure:
+        with pytest.raises(Failure) as caught:
+            await self.take(url)
+        return caught.value
+
+
+@asynccontextmanager
+async def desk_for(settings: Settings) -> AsyncIterator[Desk]:
+    async with scratch_and_guard(settings) as (scratch, egress):
+        yield Desk(settings, scratch, egress)
+
+
+def shown(failure: Failure) -> str:
+    """Everything that is told of a failure: to callers, in the job, and in logs."""
+    chain: list[BaseException] = []
+    following: BaseException | None = failure
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    return "\n".join(
+        [
+            *(f"{item!r} {item} {vars(item)}" for item in chain),
+            str(failure.status()),
+            *traceback.format_exception(failure),
+        ]
+    )

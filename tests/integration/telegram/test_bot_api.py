@@ -1,0 +1,242 @@
+"""Telegram's files through a stand-in for the Bot API (tests/telegram.py), a real web server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from ingot.v1 import reason_pb2
+from ingot.v1.reason_pb2 import Reason
+from ingot_server.config import Secret, Settings
+from ingot_server.errors import Failure
+from ingot_server.pipeline.download import Downloaded, download
+from ingot_server.pipeline.telegram import Received, trusted_server
+from tests.integration.telegram.desk import CLIP, FILE_URL, Desk, desk_for, shown
+from tests.telegram import FILE_ID, TOKEN, BotApi, company_proxy, found, refused, serving
+from tests.tls import server_context
+
+pytestmark = pytest.mark.sites
+
+
+async def test_a_bots_file_arrives_whole(desk: Desk, api: BotApi) -> None:
+    received, content = await desk.take()
+    assert content == CLIP
+    assert received == Received(
+        Downloaded(
+            final_url=FILE_URL,
+            filename="file_12.mp4",
+            content_type="application/octet-stream",
+            size_bytes=len(CLIP),
+            sha256=hashlib.sha256(CLIP).hexdigest(),
+            http_etag="",
+            http_last_modified="",
+        )
+    )
+    assert [path for _, path in api.asked] == [
+        f"/bot{TOKEN}/getFile?file_id={FILE_ID}",
+        f"/file/bot{TOKEN}/videos/file_12.mp4",
+    ]
+    assert desk.seen[0] == (0, len(CLIP))
+    assert desk.seen[-1] == (len(CLIP), len(CLIP))
+
+
+async def test_the_public_api_is_asked_through_the_guard_and_the_companys_proxy(
+    settings: Settings, api: BotApi, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    async with (
+        serving(api, context) as address,
+        company_proxy({"api.telegram.org:443": address}) as proxy,
+        desk_for(settings.replace(egress_proxy=proxy, egress_ca_file=str(authority))) as desk,
+    ):
+        _, content = await desk.take()
+    assert content == CLIP
+    assert {host for host, _ in api.asked} == {"api.telegram.org"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "metadata", "hint"),
+    [
+        (
+            refused(400, "Bad Request: file is too big"),
+            reason_pb2.REASON_FILE_TOO_LARGE,
+            {"limit_bytes": "20971520"},
+            "INGOT_TELEGRAM_API_URL",
+        ),
+        (
+            refused(400, "Bad Request: wrong file_id or the file is temporarily unavailable"),
+            reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+            {},
+            "one bot only",
+        ),
+        (
+            refused(400, "Bad Request: invalid file_id"),
+            reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+            {},
+            "",
+        ),
+        (
+            refused(401, "Unauthorized"),
+            reason_pb2.REASON_SOURCE_NOT_CONFIGURED,
+            {"setting": "INGOT_TELEGRAM_BOT_TOKEN"},
+            "@BotFather",
+        ),
+        (
+            refused(404, "Not Found"),
+            reason_pb2.REASON_SOURCE_NOT_CONFIGURED,
+            {"setting": "INGOT_TELEGRAM_BOT_TOKEN"},
+            "@BotFather",
+        ),
+        (
+            refused(400, "Logged out"),
+            reason_pb2.REASON_SOURCE_NOT_CONFIGURED,
+            {"setting": "INGOT_TELEGRAM_BOT_TOKEN"},
+            "INGOT_TELEGRAM_API_URL",
+        ),
+        (refused(403, "Forbidden: bot was kicked"), reason_pb2.REASON_PRIVATE, {}, ""),
+        (
+            refused(500, f"Internal Server Error at /bot{TOKEN}/getFile"),
+            reason_pb2.REASON_SOURCE_FAILED,
+            {"http_status": "500"},
+            "/bot***/getFile",
+        ),
+        (
+            web.Response(status=502, text=f"<html>no /bot{TOKEN}</html>", content_type="text/html"),
+            reason_pb2.REASON_SOURCE_FAILED,
+            {"http_status": "502"},
+            "the status 502",
+        ),
+        (web.Response(text="[]"), reason_pb2.REASON_SOURCE_FAILED, {"http_status": "200"}, ""),
+        (web.Response(body=b"x" * 100_000), reason_pb2.REASON_SOURCE_FAILED, {}, "more than"),
+        (found(None), reason_pb2.REASON_SOURCE_FAILED, {}, "no path"),
+        (found("../secret"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
+        (found("videos//a.mp4"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
+        (found("/etc/passwd"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
+        (found(f"/d/{TOKEN}/../x"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
+        (found("videos/file_12.mp4", 7), reason_pb2.REASON_TRUNCATED, {}, "7 bytes"),
+    ],
+)
+async def test_what_the_bot_api_says_has_its_reason(
+    desk: Desk,
+    api: BotApi,
+    answer: web.Response,
+    reason: Reason.ValueType,
+    metadata: dict[str, str],
+    hint: str,
+) -> None:
+    api.answers = [answer]
+    failure = await desk.failure()
+    assert failure.reason == reason
+    assert failure.metadata == metadata
+    assert hint in failure.message
+    assert TOKEN not in shown(failure)
+
+
+async def test_flood_wait_is_honoured(desk: Desk, api: BotApi) -> None:
+    api.answers = [refused(429, "Too Many Requests: retry after 37", {"retry_after": 37})]
+    failure = await desk.failure()
+    assert failure.reason == reason_pb2.REASON_RATE_LIMITED
+    assert failure.retry_after == timedelta(seconds=37)
+    assert failure.transient
+    assert len(api.asked) == 1
+
+
+async def test_a_silent_bot_api_is_given_up(desk: Desk, api: BotApi) -> None:
+    api.answers = [asyncio.Event()]
+    failure = await desk.failure()
+    assert failure.reason == reason_pb2.REASON_STALLED
+    assert TOKEN not in shown(failure)
+
+
+@pytest.mark.parametrize(
+    ("token", "hint"),
+    [("", "@BotFather"), (f"bot{TOKEN}", "no token"), ("1:a/../../x", "no token")],
+)
+async def test_without_a_token_it_says_what_to_set(desk: Desk, token: str, hint: str) -> None:
+    desk.settings = desk.settings.replace(telegram_bot_token=Secret(token))
+    failure = await desk.failure()
+    assert failure.reason == reason_pb2.REASON_SOURCE_NOT_CONFIGURED
+    assert failure.metadata == {"setting": "INGOT_TELEGRAM_BOT_TOKEN"}
+    assert hint in failure.message
+    assert token == "" or token not in shown(failure)
+
+
+@pytest.mark.parametrize("url", ["", "10.0.0.1:8081", "ftp://bots/", "http://bots/?a=b"])
+async def test_a_base_url_that_is_none_is_named(desk: Desk, url: str) -> None:
+    desk.settings = desk.settings.replace(telegram_api_url=url)
+    failure = await desk.failure()
+    assert failure.reason == reason_pb2.REASON_SOURCE_NOT_CONFIGURED
+    assert failure.metadata == {"setting": "INGOT_TELEGRAM_API_URL"}
+
+
+async def test_a_file_of_a_local_server_is_fetched_from_the_web_server_before_it(
+    desk: Desk, api: BotApi
+) -> None:
+    big = CLIP * 9
+    api.files = {"videos/a b.mp4": big}
+    api.answers = [found(f"/var/lib/telegram-bot-api/{TOKEN}/videos/a b.mp4", len(big))]
+    received, content = await desk.take()
+    assert content == big
+    assert received.downloaded.filename == "a b.mp4"
+    api.files = {}
+    failure = await desk.failure()
+    assert failure.reason == reason_pb2.REASON_SOURCE_NOT_CONFIGURED
+    assert "--local" in failure.message
+    assert TOKEN not in shown(failure)
+
+
+async def test_only_passes_of_this_source_reach_the_server_of_ones_own(
+    desk: Desk, api: BotApi
+) -> None:
+    """Callers' URLs stay guarded: same address, same port, same file."""
+    url = f"{desk.settings.telegram_api_url}file/bot{TOKEN}/videos/file_12.mp4"
+    trusted = trusted_server(desk.settings)
+    assert trusted is not None
+    for pass_trusts, asked_trusts in ((None, None), (None, trusted), (trusted, None)):
+        egress_pass = desk.egress.issue("job", trusted=pass_trusts)
+        async with desk.scratch.open("job", 1) as file:
+            with pytest.raises(Failure) as caught:
+                await download(
+                    url,
+                    file,
+                    proxy_url=egress_pass.proxy_url,
+                    settings=desk.settings,
+                    trusted=asked_trusts,
+                )
+        egress_pass.revoke()
+        assert caught.value.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
+    assert api.asked == []
+
+
+async def test_a_server_of_ones_own_cannot_send_elsewhere_inside(desk: Desk, api: BotApi) -> None:
+    async with serving(BotApi([found("x")])) as other:
+        api.redirect = f"http://{other}/bot{TOKEN}/getFile?file_id=1"
+        failure = await desk.failure()
+    assert failure.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
+    assert TOKEN not in shown(failure)
+
+
+@pytest.mark.parametrize("broken", ["gone", "cut", "closed", "forbidden"])
+async def test_the_token_is_nowhere_to_be_seen(
+    desk: Desk, api: BotApi, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    if broken == "gone":
+        api.files = {}
+    elif broken == "cut":
+        api.files = {"videos/file_12.mp4": CLIP[:1000]}
+    elif broken == "closed":
+        desk.settings = desk.settings.replace(telegram_api_url="http://127.0.0.1:1")
+    else:
+        desk.settings = desk.settings.replace(telegram_api_url="https://127.0.0.1:1")
+    failure = await desk.failure()
+    received = Received(Downloaded("", "", "", 0, "", "", ""))
+    seen = [shown(failure), repr(desk.settings), repr(received), caplog.text]
+    seen += [repr(record.__dict__) for record in caplog.records]
+    assert not [text for text in seen if TOKEN in text or TOKEN.partition(":")[2] in text]
