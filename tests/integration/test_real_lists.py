@@ -59,7 +59,7 @@ async def served(ingot: Installation, **changes: object) -> AsyncIterator[Client
 
 
 async def end_of(job: IngestJob) -> Job:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         async for _ in job:
             pass
     return job.latest

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from ingot.v1.job_pb2 import JOB_KIND_INGEST, Job
 from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure, reason_name
@@ -13,6 +14,8 @@ from ingot_server.library.recipes import (
     canonical_recipes,
     check_applicable,
     derived_id,
+    derived_media,
+    making_slot,
     recipe_text,
     sample_rates,
     workflow_id,
@@ -140,6 +143,17 @@ def test_a_list_is_canonical_in_its_order_and_has_each_once() -> None:
     assert [recipe.format for recipe in recipes] == [WAV, MP3]
     ids = {workflow_id("a" * 52, recipes, kind=kind) for kind in ("ingest", "convert")}
     assert len({*ids, derived_id("a" * 52, recipes[0])}) == 3
+
+
+def test_only_who_leaves_the_making_to_others_has_a_slot_besides_the_media() -> None:
+    source = Media(id="a" * 52)
+    mp3 = canonical_recipe(Recipe(format=MP3))
+    parts = Job(kind=JOB_KIND_INGEST, media=source, recipes=[mp3])
+    listed = Job(media=source, recipes=[mp3], kind=JOB_KIND_INGEST, list_title="A list")
+    assert making_slot(parts) == making_slot(listed) != ""
+    assert making_slot(parts) not in {source.id, derived_id(source.id, mp3)}
+    assert not making_slot(Job(kind=JOB_KIND_INGEST, media=source))
+    assert not making_slot(Job(media=derived_media(source, mp3), recipes=[mp3]))
 
 
 @pytest.mark.parametrize(

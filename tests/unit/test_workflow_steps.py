@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
@@ -91,6 +91,7 @@ def test_progress_never_goes_back() -> None:
         (Job(kind=job_pb2.JOB_KIND_INGEST), False, False),
         (workflow(), False, True),
         (workflow(job_pb2.JOB_KIND_CONVERT), False, True),
+        (Job(recipes=RECIPES, options=IngestOptions(playlist=True)), False, False),
         (Job(kind=job_pb2.JOB_KIND_CONVERT, recipes=RECIPES[:1], media=MADE[0]), True, False),
     ],
 )

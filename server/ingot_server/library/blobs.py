@@ -34,6 +34,7 @@ from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
 __all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject"]
 
 _ABANDON_SECONDS: Final = 5
+_PARTS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +179,12 @@ class Blobs(Bucket):
         `content.read(n)` may block until n bytes have come, and may raise: the upload is aborted
         and the same exception raised. After any exception nothing is left in the bucket, unless it
         could no longer be told. `size_bytes` is what was announced, None when nothing was; Failure
-        TRUNCATED for another size. Holds one part, 5 MiB, in memory.
+        TRUNCATED for another size. Holds a part, 5 MiB, in memory; two when a size was announced.
         """
         part_bytes = part_size(size_bytes or self._max_size)
-        upload = Outgoing(self._s3, key, content, content_type, part_bytes)
+        # What still grows comes slower than one part after the other goes.
+        at_once = 1 if size_bytes is None else _PARTS_AT_ONCE
+        upload = Outgoing(self._s3, key, content, content_type, part_bytes, at_once)
         running = self._s3.uploads.submit(
             partial(upload.run, announced=size_bytes, etag_is_md5=self._etag_is_md5)
         )

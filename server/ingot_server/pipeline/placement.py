@@ -1,4 +1,4 @@
-"""Whole files on their way into the bucket: what an extraction left, one object each."""
+"""Whole files on their way into the bucket: what was extracted or converted, one object each."""
 
 from __future__ import annotations
 
