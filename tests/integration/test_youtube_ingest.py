@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingot.v1 import job_pb2
-from ingot.v1.media_pb2 import Selection
+from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.media_pb2 import Selection, SideFile
 from ingot_server.config import Settings
 from tests.house import open_house, why
 from tests.videos import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video
@@ -102,6 +103,18 @@ async def test_cookies_are_sent_when_the_site_wants_some_and_not_before(
     assert with_some
     assert min(with_some) == second
     assert (tmp_path / "cookies.txt").read_text() == operators
+
+
+async def test_a_thumbnail_that_is_asked_for_later_comes_with_cookies_too(
+    settings: Settings, site: YouTube, clip: bytes, tmp_path: Path
+) -> None:
+    site.videos[ID] = Video(clip, playability=PRIVATE, opens_for=COOKIE)
+    async with open_house(with_cookies(site.settings(settings), tmp_path)) as house:
+        assert not (await house.ingest(f"youtu.be/{ID}")).media.side_files
+        job = await house.ingest(f"youtu.be/{ID}", options=IngestOptions(thumbnail=True))
+
+    assert [file.kind for file in job.media.side_files] == [SideFile.KIND_THUMBNAIL]
+    assert len(site.asked("/videoplayback")) == 1
 
 
 @pytest.mark.parametrize("name", ["geo blocked", "removed", "live", "rate limit"])

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.jobs.care import COOKIES_MAY_HELP
 from ingot_server.library.catalog import files_of
 from ingot_server.library.side_files import sought
 from ingot_server.pipeline.beside import put_side_files
-from ingot_server.pipeline.extract import better_identity
+from ingot_server.pipeline.extract import better_identity, cookie_jar
 from ingot_server.pipeline.extraction import Resolved
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.work import Work
@@ -24,15 +25,26 @@ logger = logging.getLogger(__name__)
 
 
 async def complete(pipeline: Pipeline, work: Work, stored: Media, options: IngestOptions) -> Media:
-    """`stored` with the side files of `options`; as it is where the source gives none now."""
+    """`stored` with the side files of `options`; as it is where the source gives none now.
+
+    The source's cookies are sent only when it says that it wants some.
+    """
+    cookies = pipeline.care.cookies_for(work.source.name)
     try:
-        return await _complete(pipeline, work, stored, options)
+        try:
+            return await _complete(pipeline, work, stored, options, "")
+        except Failure as failure:
+            if not cookies or failure.reason not in COOKIES_MAY_HELP:
+                raise
+        return await _complete(pipeline, work, stored, options, cookies)
     except Failure as failure:
         logger.warning("side files of %s: %s", stored.id, failure.message)
         return stored
 
 
-async def _complete(pipeline: Pipeline, work: Work, stored: Media, options: IngestOptions) -> Media:
+async def _complete(
+    pipeline: Pipeline, work: Work, stored: Media, options: IngestOptions, cookies: str
+) -> Media:
     job = work.job
     egress = pipeline.egress.issue(job.id, upstream=pipeline.care.proxy_for(work.source.name))
     try:
@@ -45,6 +57,7 @@ async def _complete(pipeline: Pipeline, work: Work, stored: Media, options: Inge
                 selection=job.selection,
                 options=options,
                 proxy_url=egress.proxy_url,
+                cookies_file=await cookie_jar(folder, cookies),
                 manifest=work.source.name == WEB,
             ) as session:
                 found = await session.resolve()

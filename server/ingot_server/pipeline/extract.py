@@ -73,33 +73,38 @@ async def _extract(pipeline: Pipeline, work: Work, cookies: str, manifest: bool)
         options.ClearField("record_duration")
     egress = pipeline.egress.issue(job.id, upstream=pipeline.care.proxy_for(work.source.name))
     try:
-        async with pipeline.scratch.folder(job.id, job.attempt) as folder:
-            jar = folder / "cookies"
-            if cookies:
-                # yt-dlp writes to it, and the operator's file is his.
-                await asyncio.to_thread(shutil.copyfile, cookies, jar)
-            async with pipeline.extractor.session(
+        async with (
+            pipeline.scratch.folder(job.id, job.attempt) as folder,
+            pipeline.extractor.session(
                 work.identity.url,
                 selection=job.selection,
                 options=options,
                 proxy_url=egress.proxy_url,
-                cookies_file=str(jar) if cookies else "",
+                cookies_file=await cookie_jar(folder, cookies),
                 manifest=manifest or work.source.name == WEB,
-            ) as session:
-                found = await session.resolve()
-                if isinstance(found, Resolved):
-                    if work.lists_only:
-                        return OneMedia()
-                    if work.records and not found.is_live:
-                        return await begin_without_recording(work)
-                    await work.lease.update(_extraction(found))
-                    identity = better_identity(work.identity, found)
-                    known = await adopt(pipeline, work, identity)
-                    return known or await _bring(pipeline, work, identity, found, session, folder)
+            ) as session,
+        ):
+            found = await session.resolve()
+            if isinstance(found, Resolved):
+                if work.lists_only:
+                    return OneMedia()
+                if work.records and not found.is_live:
+                    return await begin_without_recording(work)
+                await work.lease.update(_extraction(found))
+                identity = better_identity(work.identity, found)
+                known = await adopt(pipeline, work, identity)
+                return known or await _bring(pipeline, work, identity, found, session, folder)
     finally:
         egress.revoke()
     await _hand_out(pipeline, work, found)
     return None
+
+
+async def cookie_jar(folder: Path, cookies: str) -> str:
+    """A copy of the file `cookies` that yt-dlp may write to; the operator's is his. Empty: none."""
+    if not cookies:
+        return ""
+    return str(await asyncio.to_thread(shutil.copyfile, cookies, folder / "cookies"))
 
 
 async def _hand_out(pipeline: Pipeline, work: Work, entries: Entries) -> None:

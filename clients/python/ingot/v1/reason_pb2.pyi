@@ -85,7 +85,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     the source tells it (RFC 3339).
     """
     REASON_FILE_TOO_LARGE: _Reason.ValueType  # 39
-    """The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`."""
+    """The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`
+    where the limit is known.
+    """
     REASON_EXTRACTION_FAILED: _Reason.ValueType  # 40
     """The extractor could not make sense of the source's answer; an update of it may. Transient.
     Metadata: `extractor_version`.
@@ -201,7 +203,9 @@ REASON_UPCOMING: Reason.ValueType  # 38
 the source tells it (RFC 3339).
 """
 REASON_FILE_TOO_LARGE: Reason.ValueType  # 39
-"""The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`."""
+"""The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`
+where the limit is known.
+"""
 REASON_EXTRACTION_FAILED: Reason.ValueType  # 40
 """The extractor could not make sense of the source's answer; an update of it may. Transient.
 Metadata: `extractor_version`.
