@@ -20,6 +20,8 @@ from tests.converting import MP3, OPUS, Calls, calls, ffmpegs, long_sound, no_ff
 from tests.installation import Installation, descendants, installation, kill_tree
 from tests.origin import Origin, Page
 
+pytestmark = pytest.mark.timeout(300)
+
 # Some seconds of work.
 PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
 HEALTHY = {"workers": "1", "stall_timeout": "20s"}

@@ -27,6 +27,8 @@ from tests.installation import Installation, installation
 from tests.media import media
 from tests.origin import Origin, Page
 
+pytestmark = pytest.mark.timeout(300)
+
 CALLERS = 100
 CHANNELS = 5
 

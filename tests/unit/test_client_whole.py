@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ingot import Job, JobStage, JobState, Media
+from ingot import Job, JobStage, JobState, Media, Recipe, text
 from ingot.v1.job_pb2 import JobProgress
-from ingot.whole import Whole
+from ingot.whole import Whole, converts
 
 QUEUED, RUNNING, SUCCEEDED = (
     JobState.JOB_STATE_QUEUED,
@@ -75,3 +75,16 @@ def test_each_stage_of_a_conversion_goes_further() -> None:
 
     assert seen == sorted(seen)
     assert seen[1] > 0.9
+
+
+@pytest.mark.parametrize(("playlist", "shown"), [(True, "1 of 3 stored"), (False, "")])
+def test_a_list_counts_its_entries_and_a_conversion_is_one_thing(
+    playlist: bool, shown: str
+) -> None:
+    several = job(RUNNING, 0.5)
+    several.recipes.add(format=Recipe.FORMAT_MP3)
+    several.options.playlist = playlist
+    several.children.total, several.children.succeeded = 3, 1
+
+    assert converts(several) is not playlist
+    assert text.entries(several) == shown

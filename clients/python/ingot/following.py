@@ -16,7 +16,7 @@ from ingot.errors import IngotError, ServiceUnavailable, from_status
 from ingot.job import IngestJob
 from ingot.output import write_json, write_text
 from ingot.v1.job_pb2 import Job, JobState
-from ingot.whole import Whole
+from ingot.whole import Whole, converts
 
 if TYPE_CHECKING:
     from ingot.progress import Drawing
@@ -120,7 +120,7 @@ async def _draw(
     client: Client, handle: IngestJob, drawing: Drawing, whole: Whole | None = None
 ) -> None:
     parts: asyncio.Task[None] | None = None
-    if whole is None and handle.latest.recipes:
+    if whole is None and converts(handle.latest):
         whole = Whole(fetched=False)
     try:
         async with aclosing(aiter(handle)) as updates:
@@ -161,7 +161,7 @@ async def _say_end(client: Client, handle: IngestJob, options: Namespace) -> boo
         report.failed(error, server=options.server, as_json=options.json, about=job.url)
         return False
     if not options.json:
-        is_list = job.child_job_ids and not job.recipes
+        is_list = job.child_job_ids and not converts(job)
         write_text(text.job_table(job) if is_list else text.media_table(job.media))
         for made in job.conversions:
             write_text("\n" + text.media_table(made))
@@ -170,12 +170,12 @@ async def _say_end(client: Client, handle: IngestJob, options: Namespace) -> boo
 
 async def _say_failed_children(client: Client, job: Job, options: Namespace) -> None:
     # Of several recipes the job's own error is that of the first that failed.
-    if options.json or job.children.failed <= (1 if job.recipes else 0):
+    if options.json or job.children.failed <= (1 if converts(job) else 0):
         return
     for child in await children(client, job):
         if child.state == JobState.JOB_STATE_FAILED:
             error = from_status(child.error)
             reason = f" [{error.reason}]" if error.reason else ""
-            what = text.recipe(child.recipes[0]) if child.recipes else child.url
+            what = text.recipe(child.recipes[0]) if converts(job) and child.recipes else child.url
             sys.stderr.write(text.printable(f"{what}: {error.message}{reason}") + "\n")
     sys.stderr.flush()

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ingot import text
 from ingot.v1.job_pb2 import Job, JobState
-from ingot.whole import Whole
+from ingot.whole import Whole, converts
 
 LONGEST_NAME: Final = 40
 
@@ -175,7 +175,7 @@ class _Bar:
 def _step(job: Job, *, named: bool = False) -> Step:
     doing = text.state(job)
     of = _shortened(text.printable(job.url)) if named else ""
-    if job.HasField("children") and not job.recipes:
+    if job.HasField("children") and not converts(job):
         return Step(
             doing,
             bytes_done=job.progress.bytes_done,
@@ -196,6 +196,7 @@ def _step(job: Job, *, named: bool = False) -> Step:
         left_seconds=progress.eta.ToTimedelta().total_seconds()
         if progress.HasField("eta")
         else None,
+        fraction=progress.fraction if converts(job) else None,
         of=of,
         speed=progress.speed,
     )

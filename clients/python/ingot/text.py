@@ -17,6 +17,7 @@ from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
+from ingot.whole import converts
 
 JOB_COLUMNS: Final = ("id", "state", "done", "created", "url")
 MEDIA_COLUMNS: Final = ("id", "length", "size", "type", "title")
@@ -168,7 +169,7 @@ def recipe(recipe: Recipe) -> str:
 
 def entries(job: Job) -> str:
     """How the entries of a playlist stand, such as `57 of 60 stored, 3 failed`; else empty."""
-    if not job.HasField("children") or job.recipes:
+    if not job.HasField("children") or converts(job):
         return ""
     children = job.children
     cached = f" ({children.cached} before)" if children.cached else ""
@@ -181,7 +182,7 @@ def _progress(job: Job) -> str:
     if job.state != JobState.JOB_STATE_RUNNING or not job.HasField("progress"):
         return ""
     progress = job.progress
-    if job.recipes:
+    if converts(job):
         return f"{progress.fraction:.0%}"
     total = f" of {size(progress.bytes_total)}" if progress.HasField("bytes_total") else ""
     return f"{size(progress.bytes_done)}{total}, {size(progress.bytes_per_second)}/s"

@@ -18,6 +18,11 @@ _STAGES: Final[Mapping[JobStage.ValueType, tuple[float, float]]] = {
 }
 
 
+def converts(job: Job) -> bool:
+    """Whether a job is shown as one thing, with what it is made of: not a list of such jobs."""
+    return bool(job.recipes) and not job.options.playlist
+
+
 class Whole:
     """A job that makes something of a media, and with `fetched` the download of that.
 
