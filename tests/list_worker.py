@@ -36,9 +36,6 @@ class ListPipeline:
         self._pipeline = pipeline
         self._playlists = playlists
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._pipeline, name)
-
     async def run(self, job: Job, lease: Lease) -> tuple[Media, bool] | None:
         if not job.url.endswith(".list"):
             return await self._pipeline.run(job, lease)

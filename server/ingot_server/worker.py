@@ -52,6 +52,7 @@ from ingot_server.pipeline.following import Following
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.probe import Prober
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import Scratch
 from ingot_server.pipeline.slots import Slots
 from ingot_server.source_settings import read_source_settings
@@ -94,19 +95,21 @@ class Worker:
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
         places = min(settings.conversions, settings.worker_slots // _SLOTS_A_PLACE)
         self._pipeline = Pipeline(
-            catalog=self._catalog,
-            blobs=self._blobs,
-            egress=self._egress,
-            scratch=self._scratch,
-            prober=self._prober,
-            extractor=self._extractor,
-            care=SourceCare(self._redis, self._sources, settings),
-            playlists=self._playlists,
-            following=Following(self._records, self._feed, self.run),
-            ffmpeg=ffmpeg,
-            slots=slots,
-            ahead=Ahead(ffmpeg, self._prober, slots, self._scratch, places=places),
-            settings=settings,
+            Resources(
+                catalog=self._catalog,
+                blobs=self._blobs,
+                egress=self._egress,
+                scratch=self._scratch,
+                prober=self._prober,
+                extractor=self._extractor,
+                care=SourceCare(self._redis, self._sources, settings),
+                playlists=self._playlists,
+                following=Following(self._records, self._feed, self.run),
+                ffmpeg=ffmpeg,
+                slots=slots,
+                ahead=Ahead(ffmpeg, self._prober, slots, self._scratch, places=places),
+                settings=settings,
+            )
         )
         self._running: set[asyncio.Task[None]] = set()
 

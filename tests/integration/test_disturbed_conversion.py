@@ -114,7 +114,7 @@ async def under_way(house: House, job: Job) -> asyncio.Task[Job]:
 
 @pytest.mark.sites
 async def test_a_disk_that_fills_in_the_middle(house: House, source: Media) -> None:
-    scratch = house.worker._pipeline.scratch
+    scratch = house.worker._pipeline._resources.scratch
     job = await convert(house, source)
     running = await under_way(house, job)
     scratch._reserve = 1 << 60

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ingot.v1.media_pb2 import SideFile
 from ingot_server.pipeline.describe import extension
 from ingot_server.pipeline.extraction import FetchedSideFile
 from ingot_server.pipeline.placement import Placement
-
-if TYPE_CHECKING:
-    from ingot_server.pipeline.ingest import Pipeline
+from ingot_server.pipeline.resources import Resources
 
 
 async def put_side_files(
-    pipeline: Pipeline, placement: Placement, stem: str, files: Sequence[FetchedSideFile]
+    resources: Resources, placement: Placement, stem: str, files: Sequence[FetchedSideFile]
 ) -> list[SideFile]:
     """Puts side files into the bucket, under keys that begin with `stem`."""
     stored = []
@@ -30,7 +27,7 @@ async def put_side_files(
         stored.append(
             SideFile(
                 kind=side.kind,
-                url=pipeline.blobs.url(placed.key),
+                url=resources.blobs.url(placed.key),
                 content_type=kind,
                 size_bytes=placed.size_bytes,
                 language=side.language,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -17,10 +17,8 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import files_of
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.progress import Meter
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.upload import Upload
-
-if TYPE_CHECKING:
-    from ingot_server.pipeline.ingest import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ async def reporting(lease: Lease, meter: Meter) -> AsyncIterator[None]:
 
 
 async def commit(
-    pipeline: Pipeline,
+    resources: Resources,
     media: Media,
     stored: Media | None,
     upload: Upload | Placement,
@@ -73,20 +71,20 @@ async def commit(
         media.create_time.CopyFrom(stored.create_time)
         replacing = stored.etag
     upload.keep()
-    committing = asyncio.create_task(pipeline.catalog.commit(media, replacing=replacing))
+    committing = asyncio.create_task(resources.catalog.commit(media, replacing=replacing))
     try:
         winner = await asyncio.shield(committing)
     except (asyncio.CancelledError, Failure):
         # The manifest may be there all the same: only the bucket tells whose blob it names.
         await asyncio.wait([committing])
-        standing = await pipeline.catalog.get(media.id)
+        standing = await resources.catalog.get(media.id)
         if standing is None or standing.blob.url != media.blob.url:
             await upload.discard()
         raise
     if winner.blob.url != media.blob.url:
         await upload.discard()
     elif superseding or stored is not None:
-        await _remove_superseded(pipeline.blobs, winner)
+        await _remove_superseded(resources.blobs, winner)
     return winner
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
@@ -15,44 +14,44 @@ from ingot_server.pipeline.beside import put_side_files
 from ingot_server.pipeline.extract import better_identity, cookie_jar
 from ingot_server.pipeline.extraction import Resolved
 from ingot_server.pipeline.placement import Placement
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.work import Work
 from ingot_server.sources.web import NAME as WEB
-
-if TYPE_CHECKING:
-    from ingot_server.pipeline.ingest import Pipeline
 
 logger = logging.getLogger(__name__)
 
 
-async def complete(pipeline: Pipeline, work: Work, stored: Media, options: IngestOptions) -> Media:
+async def complete(
+    resources: Resources, work: Work, stored: Media, options: IngestOptions
+) -> Media:
     """`stored` with the side files of `options`; as it is where the source gives none now.
 
     The source's cookies are sent only when it says that it wants some.
     """
-    cookies = pipeline.care.cookies_for(work.source.name)
+    cookies = resources.care.cookies_for(work.source.name)
     try:
         try:
-            return await _complete(pipeline, work, stored, options, "")
+            return await _complete(resources, work, stored, options, "")
         except Failure as failure:
             if not cookies or failure.reason not in COOKIES_MAY_HELP:
                 raise
-        return await _complete(pipeline, work, stored, options, cookies)
+        return await _complete(resources, work, stored, options, cookies)
     except Failure as failure:
         logger.warning("side files of %s: %s", stored.id, failure.message)
         return stored
 
 
 async def _complete(
-    pipeline: Pipeline, work: Work, stored: Media, options: IngestOptions, cookies: str
+    resources: Resources, work: Work, stored: Media, options: IngestOptions, cookies: str
 ) -> Media:
     job = work.job
-    egress = pipeline.egress.issue(job.id, upstream=pipeline.care.proxy_for(work.source.name))
+    egress = resources.egress.issue(job.id, upstream=resources.care.proxy_for(work.source.name))
     try:
         async with (
-            pipeline.scratch.folder(job.id, job.attempt) as folder,
-            Placement(pipeline.blobs) as placement,
+            resources.scratch.folder(job.id, job.attempt) as folder,
+            Placement(resources.blobs) as placement,
         ):
-            async with pipeline.extractor.session(
+            async with resources.extractor.session(
                 work.identity.url,
                 selection=job.selection,
                 options=options,
@@ -74,10 +73,10 @@ async def _complete(
             new = [
                 side for side in files if (side.kind, side.language, side.automatic) not in known
             ]
-            media.side_files.extend(await put_side_files(pipeline, placement, stem, new))
+            media.side_files.extend(await put_side_files(resources, placement, stem, new))
             # A manifest that names them may stand however the commit is answered.
             placement.keep()
-            winner = await pipeline.catalog.commit(media, replacing=stored.etag)
+            winner = await resources.catalog.commit(media, replacing=stored.etag)
             if not files_of(media) <= files_of(winner):
                 await placement.discard()
             return winner

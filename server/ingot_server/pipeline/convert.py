@@ -25,42 +25,42 @@ from ingot_server.pipeline.commit import commit, entering
 from ingot_server.pipeline.cover import LARGEST_COVER
 from ingot_server.pipeline.making import Made, make
 from ingot_server.pipeline.placement import Placed, Placement, Placing
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.source_file import source_file
 from ingot_server.pipeline.work import Ingested
 
 if TYPE_CHECKING:
     from ingot_server.jobs.lease import Lease
-    from ingot_server.pipeline.ingest import Pipeline
 
 # x264 uses every processor there is; all else runs on one.
 _ALL: Final = 1 << 16
 
 
-async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
+async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
     """Makes what `job.recipes` says of `job.media.derived_from`; answers as Pipeline.ingest does.
 
     Raises Failure with the reason why not. Safe to repeat.
     """
     recipe = job.recipes[0]
-    parent = await pipeline.catalog.get(job.media.derived_from)
+    parent = await resources.catalog.get(job.media.derived_from)
     if parent is None:
         raise Failure(
             reason_pb2.REASON_MEDIA_NOT_FOUND,
             f"The media {job.media.derived_from} is no longer stored. Ingest it again.",
         )
-    stored = await pipeline.catalog.get(job.media.id)
+    stored = await resources.catalog.get(job.media.id)
     if stored is not None and is_current(stored, parent):
         return stored, True
     check_applicable(recipe, parent)
     progress = _progress(lease)
     await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
-    encoded = await pipeline.ahead.encoded(parent.blob.sha256, recipe, progress)
+    encoded = await resources.ahead.encoded(parent.blob.sha256, recipe, progress)
     stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
     async with (
-        pipeline.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
-        pipeline.scratch.folder(job.id, job.attempt) as folder,
-        source_file(pipeline, parent, job, folder, progress) as (source, meanwhile),
-        Placement(pipeline.blobs) as placement,
+        resources.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
+        resources.scratch.folder(job.id, job.attempt) as folder,
+        source_file(resources, parent, job, folder, progress) as (source, meanwhile),
+        Placement(resources.blobs) as placement,
         Placing(placement, stem, content_type=CONTENT_TYPES[recipe.format]) as placing,
     ):
         made = await make(
@@ -68,32 +68,32 @@ async def convert(pipeline: Pipeline, job: Job, lease: Lease) -> Ingested:
             parent,
             source,
             folder,
-            ffmpeg=pipeline.ffmpeg,
-            prober=pipeline.prober,
+            ffmpeg=resources.ffmpeg,
+            prober=resources.prober,
             progress=progress,
-            check=pipeline.scratch.check,
-            cover=await _cover(pipeline, parent, folder),
+            check=resources.scratch.check,
+            cover=await _cover(resources, parent, folder),
             album=job.list_title,
             encoded=encoded or meanwhile,
             ready=placing.begin,
         )
         await lease.update(entering(job_pb2.JOB_STAGE_STORING))
         placed = await placing.finish()
-        media = _described(made, placed, parent, job, pipeline.blobs.url(placed.key))
+        media = _described(made, placed, parent, job, resources.blobs.url(placed.key))
         await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
         superseding = job.attempt > 1
-        return await commit(pipeline, media, stored, placement, superseding=superseding), False
+        return await commit(resources, media, stored, placement, superseding=superseding), False
 
 
-async def _cover(pipeline: Pipeline, parent: Media, folder: Path) -> Path | None:
+async def _cover(resources: Resources, parent: Media, folder: Path) -> Path | None:
     """The stored thumbnail, on the disk; None when there is none that can be a cover."""
     for file in parent.side_files:
         if file.kind == SideFile.KIND_THUMBNAIL and file.size_bytes < LARGEST_COVER:
             path = folder / "thumbnail"
             content = [
                 data
-                async for data in pipeline.blobs.read(
-                    pipeline.blobs.key(file.url), offset=0, limit=file.size_bytes
+                async for data in resources.blobs.read(
+                    resources.blobs.key(file.url), offset=0, limit=file.size_bytes
                 )
             ]
             await asyncio.to_thread(path.write_bytes, b"".join(content))

@@ -13,7 +13,6 @@ import mimetypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
@@ -40,42 +39,40 @@ from ingot_server.pipeline.extraction import Entries, Resolved
 from ingot_server.pipeline.extraction_session import Session
 from ingot_server.pipeline.placement import Placed, Placement
 from ingot_server.pipeline.progress import Meter
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.work import Elsewhere, Ingested, OneMedia, Outcome, Renamed, Work
 from ingot_server.sources import pick
 from ingot_server.sources.source import Identity
 from ingot_server.sources.web import NAME as WEB
 from ingot_server.sources.web import extracted
 
-if TYPE_CHECKING:
-    from ingot_server.pipeline.ingest import Pipeline
 
-
-async def extract(pipeline: Pipeline, work: Work, *, manifest: bool = False) -> Outcome:
+async def extract(resources: Resources, work: Work, *, manifest: bool = False) -> Outcome:
     """Brings in what yt-dlp finds; None: a list, whose entries do it while the job waits.
 
     `manifest` says that the URL is known to be one of HLS or DASH. The source's cookies are sent
     only when it says that it wants some.
     """
-    cookies = pipeline.care.cookies_for(work.source.name)
+    cookies = resources.care.cookies_for(work.source.name)
     try:
-        return await _extract(pipeline, work, "", manifest)
+        return await _extract(resources, work, "", manifest)
     except Failure as failure:
         if not cookies or failure.reason not in COOKIES_MAY_HELP:
             raise
-    return await _extract(pipeline, work, cookies, manifest)
+    return await _extract(resources, work, cookies, manifest)
 
 
-async def _extract(pipeline: Pipeline, work: Work, cookies: str, manifest: bool) -> Outcome:
+async def _extract(resources: Resources, work: Work, cookies: str, manifest: bool) -> Outcome:
     job = work.job
     options = IngestOptions()
     options.CopyFrom(job.options)
     if not work.records:
         options.ClearField("record_duration")
-    egress = pipeline.egress.issue(job.id, upstream=pipeline.care.proxy_for(work.source.name))
+    egress = resources.egress.issue(job.id, upstream=resources.care.proxy_for(work.source.name))
     try:
         async with (
-            pipeline.scratch.folder(job.id, job.attempt) as folder,
-            pipeline.extractor.session(
+            resources.scratch.folder(job.id, job.attempt) as folder,
+            resources.extractor.session(
                 work.identity.url,
                 selection=job.selection,
                 options=options,
@@ -92,11 +89,11 @@ async def _extract(pipeline: Pipeline, work: Work, cookies: str, manifest: bool)
                     return await begin_without_recording(work)
                 await work.lease.update(_extraction(found))
                 identity = better_identity(work.identity, found)
-                known = await adopt(pipeline, work, identity)
-                return known or await _bring(pipeline, work, identity, found, session, folder)
+                known = await adopt(resources, work, identity)
+                return known or await _bring(resources, work, identity, found, session, folder)
     finally:
         egress.revoke()
-    await _hand_out(pipeline, work, found)
+    await _hand_out(resources, work, found)
     return None
 
 
@@ -107,9 +104,9 @@ async def cookie_jar(folder: Path, cookies: str) -> str:
     return str(await asyncio.to_thread(shutil.copyfile, cookies, folder / "cookies"))
 
 
-async def _hand_out(pipeline: Pipeline, work: Work, entries: Entries) -> None:
+async def _hand_out(resources: Resources, work: Work, entries: Entries) -> None:
     """Makes a job for each entry of a list."""
-    await pipeline.playlists.ingest_entries(
+    await resources.playlists.ingest_entries(
         entries.urls, work.job, work.lease, total=entries.total, title=entries.title
     )
 
@@ -138,7 +135,9 @@ async def begin_without_recording(work: Work) -> Elsewhere | Renamed:
     return Elsewhere(active) if active else Renamed()
 
 
-async def adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested | Elsewhere | None:
+async def adopt(
+    resources: Resources, work: Work, identity: Identity
+) -> Ingested | Elsewhere | None:
     """Moves the job to the identity that was found, and makes the URL an alias of it.
 
     None: go on with it. A media that is replaced keeps the identity it has.
@@ -147,7 +146,7 @@ async def adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested 
     if target == work.job.media.id or work.stored is not None:
         return None
     active = ""
-    stored = await pipeline.catalog.get(target)
+    stored = await resources.catalog.get(target)
     if stored is None:
         moved = work.job.media.id != work.asked_id
         active = await work.lease.adopt(_move(target, identity))
@@ -157,18 +156,18 @@ async def adopt(pipeline: Pipeline, work: Work, identity: Identity) -> Ingested 
                 reason_pb2.REASON_SOURCE_FAILED,
                 "The page names another media than before. It is extracted anew.",
             )
-        stored = await pipeline.catalog.get(target)
+        stored = await resources.catalog.get(target)
     if target == work.asked_id:
-        await pipeline.catalog.remove_alias(work.asked_id)
+        await resources.catalog.remove_alias(work.asked_id)
     else:
-        await pipeline.catalog.put_alias(work.asked_id, target, source_key=identity.key)
+        await resources.catalog.put_alias(work.asked_id, target, source_key=identity.key)
     if stored is not None:
         return stored, True
     return Elsewhere(active) if active else None
 
 
 async def _bring(
-    pipeline: Pipeline,
+    resources: Resources,
     work: Work,
     identity: Identity,
     found: Resolved,
@@ -177,20 +176,20 @@ async def _bring(
 ) -> Ingested:
     """Fetches, probes, stores and commits what was resolved."""
     job, lease = work.job, work.lease
-    check_announced(found, pipeline.settings)
+    check_announced(found, resources.settings)
     meter = Meter()
-    async with reporting(lease, meter), Placement(pipeline.blobs) as placement:
+    async with reporting(lease, meter), Placement(resources.blobs) as placement:
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
         if found.size_bytes:
-            pipeline.scratch.expect(folder, found.size_bytes)
+            resources.scratch.expect(folder, found.size_bytes)
         files = folder / "files"
         files.mkdir()
-        fetched = await session.fetch(files, _progress(pipeline, meter))
+        fetched = await session.fetch(files, _progress(resources, meter))
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
         stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
         storing = asyncio.create_task(_put(placement, fetched.path, stem))
         try:
-            media = await pipeline.prober.probe(fetched.path)
+            media = await resources.prober.probe(fetched.path)
             check_selection(media, job.selection)
             if not found.is_live:
                 check_duration(media, found.duration_seconds)
@@ -198,15 +197,15 @@ async def _bring(
             placed = await storing
         finally:
             await end(storing)
-        _describe(pipeline, work, identity, media, placed)
-        side_files = await put_side_files(pipeline, placement, stem, fetched.side_files)
+        _describe(resources, work, identity, media, placed)
+        side_files = await put_side_files(resources, placement, stem, fetched.side_files)
         media.side_files.extend(side_files)
         media.sought.extend(sought(job.options))
         describe_extracted(media, found)
         if not work.mutable:
             media.ClearField("freshness")
         await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
-        winner = await commit(pipeline, media, work.stored, placement, superseding=job.attempt > 1)
+        winner = await commit(resources, media, work.stored, placement, superseding=job.attempt > 1)
         return winner, False
 
 
@@ -218,7 +217,7 @@ async def _put(placement: Placement, path: Path, stem: str) -> Placed:
 
 
 def _describe(
-    pipeline: Pipeline, work: Work, identity: Identity, media: Media, placed: Placed
+    resources: Resources, work: Work, identity: Identity, media: Media, placed: Placed
 ) -> None:
     """Fills a probed media with its identity, its origin and its blob, which is whole."""
     downloaded = Downloaded(
@@ -231,7 +230,7 @@ def _describe(
         http_last_modified="",
     )
     check_stored(StoredBlob(placed.size_bytes, ""), downloaded)
-    describe(media, work.job, identity, downloaded, blob_url=pipeline.blobs.url(placed.key))
+    describe(media, work.job, identity, downloaded, blob_url=resources.blobs.url(placed.key))
 
 
 def _extraction(found: Resolved) -> Callable[[Job], None]:
@@ -252,9 +251,9 @@ def _move(target: str, identity: Identity) -> Callable[[Job], None]:
     return mutate
 
 
-def _progress(pipeline: Pipeline, meter: Meter) -> Callable[[int, int | None], None]:
+def _progress(resources: Resources, meter: Meter) -> Callable[[int, int | None], None]:
     def advance(done: int, total: int | None) -> None:
         meter.advance(done, total)
-        pipeline.scratch.check()
+        resources.scratch.check()
 
     return advance

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,18 +25,12 @@ from urllib.parse import urlsplit
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
-from ingot_server.config import Settings
-from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
-from ingot_server.library.blobs import Blobs
-from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.library.side_files import lacking
 from ingot_server.pipeline import telegram
-from ingot_server.pipeline.ahead import Ahead
 from ingot_server.pipeline.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.complete import complete
@@ -45,15 +38,10 @@ from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.extract import begin_without_recording, extract
-from ingot_server.pipeline.extractor import Extractor
-from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.following import Following
 from ingot_server.pipeline.object import ingest_object
-from ingot_server.pipeline.playlist import Playlists
-from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.scratch import Scratch, ScratchFile
-from ingot_server.pipeline.slots import Slots
+from ingot_server.pipeline.resources import Resources
+from ingot_server.pipeline.scratch import ScratchFile
 from ingot_server.pipeline.telegram_post import bring_post
 from ingot_server.pipeline.upload import Upload
 from ingot_server.pipeline.work import Elsewhere, Ingested, OneMedia, Outcome, Renamed, Work
@@ -64,33 +52,21 @@ from ingot_server.sources.source import Way
 _NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REASON_NOT_MEDIA})
 
 
-@dataclass(slots=True)
 class Pipeline:
-    """What an ingest works with; one for all jobs of a worker."""
+    """Does the jobs of a worker."""
 
-    catalog: Catalog
-    blobs: Blobs
-    egress: EgressProxy
-    scratch: Scratch
-    prober: Prober
-    extractor: Extractor
-    care: SourceCare
-    playlists: Playlists
-    following: Following
-    ffmpeg: Ffmpeg
-    slots: Slots
-    ahead: Ahead
-    settings: Settings
-    _hosts: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._hosts: dict[str, asyncio.Semaphore] = {}
 
     async def run(self, job: Job, lease: Lease) -> Ingested | None:
         """Does a job, whichever kind it is; answers as `ingest` does."""
         if is_conversion(job):
-            return await convert(self, job, lease)
+            return await convert(self._resources, job, lease)
         if not job.recipes:
             return await self.ingest(job, lease)
         if is_workflow(job) or not await self._hand_out(job, lease):
-            await run_workflow(self, lease.job, lease)
+            await run_workflow(self._resources, lease.job, lease)
         return None
 
     async def _hand_out(self, job: Job, lease: Lease) -> bool:
@@ -106,7 +82,7 @@ class Pipeline:
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 if not failure.deferred:
-                    await self.catalog.remember_absence(lease.job.media.id, failure)
+                    await self._resources.catalog.remember_absence(lease.job.media.id, failure)
                 raise
             outcome = OneMedia()  # a file, or nothing: whoever ingests it says what
         if outcome is None:
@@ -121,9 +97,9 @@ class Pipeline:
     async def _expand(self, work: Work) -> Outcome:
         match work.source.way:
             case Way.EXTRACT | Way.FETCH:
-                return await extract(self, work)
+                return await extract(self._resources, work)
             case Way.TELEGRAM_POST if pick(work.job.url)[1].key != work.identity.key:
-                return await bring_post(self, work, self._receive)
+                return await bring_post(self._resources, work, self._receive)
             case _:
                 return OneMedia()
 
@@ -135,10 +111,12 @@ class Pipeline:
         """
         source, identity = pick(job.url, playlist=job.options.playlist)
         if source.way is Way.OBJECT:
-            return await ingest_object(self, job, lease)
+            return await ingest_object(self._resources, job, lease)
         await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
         while True:
-            work = Work(lease, source, identity, await self.catalog.get(lease.job.media.id))
+            work = Work(
+                lease, source, identity, await self._resources.catalog.get(lease.job.media.id)
+            )
             if work.stored is not None and not (work.mutable and _older(work.stored, job)):
                 return await self._with_side_files(work, work.stored), True
             try:
@@ -146,7 +124,7 @@ class Pipeline:
                     outcome = await self._bring(work)
             except Failure as failure:
                 if not failure.deferred:
-                    await self.catalog.remember_absence(lease.job.media.id, failure)
+                    await self._resources.catalog.remember_absence(lease.job.media.id, failure)
                 raise
             if isinstance(outcome, Renamed):
                 continue
@@ -154,12 +132,12 @@ class Pipeline:
             if not isinstance(outcome, Elsewhere):
                 break
             # Outside of the turn: the job that is followed may wait for it.
-            media = await self.following.result(outcome.job_id)
+            media = await self._resources.following.result(outcome.job_id)
             if media is not None:
                 return await self._with_side_files(work, media), True
         if outcome is None:
             return None
-        await self.catalog.forget_absence(lease.job.media.id)
+        await self._resources.catalog.forget_absence(lease.job.media.id)
         return await self._with_side_files(work, outcome[0]), outcome[1]
 
     async def _with_side_files(self, work: Work, media: Media) -> Media:
@@ -168,7 +146,7 @@ class Pipeline:
         if left is None or work.source.way not in {Way.EXTRACT, Way.FETCH}:
             return media
         async with self._turn(work):
-            return await complete(self, work, media, left)
+            return await complete(self._resources, work, media, left)
 
     @contextlib.asynccontextmanager
     async def _turn(self, work: Work) -> AsyncIterator[None]:
@@ -177,21 +155,23 @@ class Pipeline:
         The open web is no one source: a site that refuses us says nothing about the others.
         """
         if not work.source.mutable:
-            async with self.care.turn(work.source.name, work.job.id):
+            async with self._resources.care.turn(work.source.name, work.job.id):
                 yield
             return
         host = urlsplit(work.identity.url).hostname or ""
-        async with self._hosts.setdefault(host, asyncio.Semaphore(self.settings.jobs_per_host)):
+        async with self._hosts.setdefault(
+            host, asyncio.Semaphore(self._resources.settings.jobs_per_host)
+        ):
             yield
 
     async def _bring(self, work: Work) -> Outcome:
         match work.source.way:
             case Way.EXTRACT:
-                return await extract(self, work)
+                return await extract(self._resources, work)
             case Way.FETCH if work.records:
                 return await self._record(work)
             case Way.TELEGRAM_POST:
-                return await bring_post(self, work, self._receive)
+                return await bring_post(self._resources, work, self._receive)
             case Way.TELEGRAM_FILE:
                 return await self._receive(work)
             case _:
@@ -203,7 +183,7 @@ class Pipeline:
     async def _record(self, work: Work) -> Outcome:
         """Only an extraction tells whether something is live."""
         try:
-            return await extract(self, work)
+            return await extract(self._resources, work)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 raise
@@ -211,7 +191,7 @@ class Pipeline:
 
     async def _read_page(self, work: Work, page: PageAnswer) -> Outcome:
         try:
-            return await extract(self, work, manifest=isinstance(page, ManifestAnswer))
+            return await extract(self._resources, work, manifest=isinstance(page, ManifestAnswer))
         except Failure as failure:
             # The manifest is there: what it names and nobody has is no media that was removed.
             is_hollow = (
@@ -235,12 +215,12 @@ class Pipeline:
         meter = Meter()
         key = _key(work.job, extension(work.identity.url))
         async with (
-            self.scratch.open(work.job.id, work.job.attempt) as file,
+            self._resources.scratch.open(work.job.id, work.job.attempt) as file,
             reporting(work.lease, meter),
-            Upload(self.blobs, key, file) as upload,
+            Upload(self._resources.blobs, key, file) as upload,
         ):
             await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
-            self.ahead.follow(work.job.media.id, file)
+            self._resources.ahead.follow(work.job.media.id, file)
             downloaded = await upload.alongside(self._download(work, file, meter))
             if downloaded is None:
                 return await self._confirm(work)
@@ -251,20 +231,20 @@ class Pipeline:
         """Telegram has the file."""
         meter = Meter()
         async with (
-            self.scratch.open(work.job.id, work.job.attempt) as file,
+            self._resources.scratch.open(work.job.id, work.job.attempt) as file,
             reporting(work.lease, meter),
-            Upload(self.blobs, _key(work.job, ""), file) as upload,
+            Upload(self._resources.blobs, _key(work.job, ""), file) as upload,
         ):
             await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
-            self.ahead.follow(work.job.media.id, file)
+            self._resources.ahead.follow(work.job.media.id, file)
             received = await upload.alongside(
                 telegram.receive(
                     work.identity,
                     file,
-                    egress=self.egress,
+                    egress=self._resources.egress,
                     holder=work.job.id,
-                    upstream=self.care.proxy_for(work.source.name),
-                    settings=self.settings,
+                    upstream=self._resources.care.proxy_for(work.source.name),
+                    settings=self._resources.settings,
                     progress=meter.advance,
                 )
             )
@@ -274,13 +254,15 @@ class Pipeline:
             return await self._commit(work, media, upload)
 
     async def _download(self, work: Work, file: ScratchFile, meter: Meter) -> Downloaded | None:
-        egress = self.egress.issue(work.job.id, upstream=self.care.proxy_for(work.source.name))
+        egress = self._resources.egress.issue(
+            work.job.id, upstream=self._resources.care.proxy_for(work.source.name)
+        )
         try:
             return await download(
                 work.identity.url,
                 file,
                 proxy_url=egress.proxy_url,
-                settings=self.settings,
+                settings=self._resources.settings,
                 freshness=work.stored.freshness if work.stored is not None else None,
                 progress=meter.advance,
             )
@@ -292,18 +274,20 @@ class Pipeline:
     ) -> Media:
         """Looks into the file while the last parts go up; answers with the media, complete."""
         await work.lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-        media = await upload.alongside(self.prober.probe(file.path))
+        media = await upload.alongside(self._resources.prober.probe(file.path))
         check_selection(media, work.job.selection)
         await work.lease.update(entering(job_pb2.JOB_STAGE_STORING))
         check_stored(await upload.finish(), downloaded)
-        blob_url = self.blobs.url(upload.key)
+        blob_url = self._resources.blobs.url(upload.key)
         describe(media, work.job, work.identity, downloaded, blob_url=blob_url)
         return media
 
     async def _commit(self, work: Work, media: Media, upload: Upload) -> Ingested:
         await work.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
         superseding = work.job.attempt > 1
-        return await commit(self, media, work.stored, upload, superseding=superseding), False
+        return await commit(
+            self._resources, media, work.stored, upload, superseding=superseding
+        ), False
 
     async def _confirm(self, work: Work) -> Ingested:
         """Writes down that the source still has what is stored."""
@@ -312,7 +296,7 @@ class Pipeline:
         confirmed.CopyFrom(work.stored)
         confirmed.freshness.validate_time.FromDatetime(datetime.now(UTC))
         await work.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
-        media = await self.catalog.commit(confirmed, replacing=work.stored.etag)
+        media = await self._resources.catalog.commit(confirmed, replacing=work.stored.etag)
         return media, media.blob.url == work.stored.blob.url
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import UploadHeader
@@ -28,34 +28,32 @@ from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded
 from ingot_server.pipeline.progress import Meter
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import ScratchFile
 from ingot_server.pipeline.upload import Upload
 from ingot_server.sources.internal import parse
 from ingot_server.sources.source import Identity
 from ingot_server.sources.upload import SCHEME, content_key
 
-if TYPE_CHECKING:
-    from ingot_server.pipeline.ingest import Pipeline
-
 logger = logging.getLogger(__name__)
 
 
-async def ingest_object(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Media, bool]:
+async def ingest_object(resources: Resources, job: Job, lease: Lease) -> tuple[Media, bool]:
     """Takes in what `job.url` names; answers with the media and whether it was there before.
 
     Raises Failure with the reason why not. Safe to repeat.
     """
     if job.url.startswith(SCHEME):
-        return await _ingest_upload(pipeline, job, lease)
-    return await _adopt(pipeline, job, lease)
+        return await _ingest_upload(resources, job, lease)
+    return await _adopt(resources, job, lease)
 
 
-async def _ingest_upload(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Media, bool]:
+async def _ingest_upload(resources: Resources, job: Job, lease: Lease) -> tuple[Media, bool]:
     upload_id = job.url.removeprefix(SCHEME)
-    uploads = Uploads(pipeline.blobs, pipeline.settings)
+    uploads = Uploads(resources.blobs, resources.settings)
     await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
     try:
-        media, cached = await _take_in(pipeline, uploads, upload_id, job, lease)
+        media, cached = await _take_in(resources, uploads, upload_id, job, lease)
     except Failure as failure:
         if not failure.transient:
             # No other attempt, and no other call, can make a media of these bytes.
@@ -66,25 +64,25 @@ async def _ingest_upload(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Me
 
 
 async def _take_in(
-    pipeline: Pipeline, uploads: Uploads, upload_id: str, job: Job, lease: Lease
+    resources: Resources, uploads: Uploads, upload_id: str, job: Job, lease: Lease
 ) -> tuple[Media, bool]:
     standing = await uploads.standing(upload_id)
     if standing is None:
         # A worker that died after its commit may have removed it.
-        stored = await pipeline.catalog.get(job.media.id)
+        stored = await resources.catalog.get(job.media.id)
         if stored is not None:
             return stored, True
         raise not_found(upload_id)
     header = standing.header
     if header.sha256:
-        stored = await pipeline.catalog.get(_media_id(_identity(header.sha256), job))
+        stored = await resources.catalog.get(_media_id(_identity(header.sha256), job))
         if stored is not None:
             return stored, True
     meter = Meter()
-    async with pipeline.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
+    async with resources.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
         await _read(
-            uploads.read(upload_id, standing), standing.committed_size, file, meter, pipeline
+            uploads.read(upload_id, standing), standing.committed_size, file, meter, resources
         )
         _check_content(header, file)
         identity = _identity(file.sha256)
@@ -94,34 +92,34 @@ async def _take_in(
             header.sha256 = file.sha256
             await uploads.announce(upload_id, header)
         await _move(job, identity, lease)
-        stored = await pipeline.catalog.get(job.media.id)
+        stored = await resources.catalog.get(job.media.id)
         if stored is not None:
             return stored, True
         key = f"media/{job.media.id}/{job.id}-{job.attempt}{extension(header.filename)}"
-        async with Upload(pipeline.blobs, key, file) as upload:
+        async with Upload(resources.blobs, key, file) as upload:
             await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-            media = await upload.alongside(pipeline.prober.probe(file.path))
+            media = await upload.alongside(resources.prober.probe(file.path))
             await lease.update(entering(job_pb2.JOB_STAGE_STORING))
             taken = _taken(file, header.filename, header.content_type)
             check_stored(await upload.finish(), taken)
-            describe(media, job, identity, taken, blob_url=pipeline.blobs.url(key))
+            describe(media, job, identity, taken, blob_url=resources.blobs.url(key))
             media.ClearField("freshness")
             await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
-            winner = await commit(pipeline, media, None, upload, superseding=job.attempt > 1)
+            winner = await commit(resources, media, None, upload, superseding=job.attempt > 1)
             return winner, winner.blob.url != media.blob.url
 
 
-async def _adopt(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Media, bool]:
+async def _adopt(resources: Resources, job: Job, lease: Lease) -> tuple[Media, bool]:
     address = parse(job.url)
     assert address is not None
-    bucket = pipeline.blobs.named(address.scheme, address.bucket)
+    bucket = resources.blobs.named(address.scheme, address.bucket)
     if bucket is None:
         raise address.forbidden()
-    is_own = bucket is pipeline.blobs
+    is_own = bucket is resources.blobs
     if is_own:
         address.check_key()
     await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
-    stored = await pipeline.catalog.get(job.media.id)
+    stored = await resources.catalog.get(job.media.id)
     found = await bucket.stat(address.key)
     if found is None or (is_own and address.media_id is not None):
         raise Failure(
@@ -131,14 +129,14 @@ async def _adopt(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Media, boo
     tag = entity_tag(found.etag)
     if stored is not None and stored.freshness.http_etag == tag:
         return stored, True
-    _check_limit(found.size_bytes, pipeline)
+    _check_limit(found.size_bytes, resources)
     meter = Meter()
-    async with pipeline.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
+    async with resources.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
         chunks = bucket.read(address.key, offset=0, limit=0)
-        await _read(chunks, found.size_bytes, file, meter, pipeline)
+        await _read(chunks, found.size_bytes, file, meter, resources)
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-        media = await pipeline.prober.probe(file.path)
+        media = await resources.prober.probe(file.path)
         check_selection(media, job.selection)
         if await bucket.stat(address.key) != found:
             raise Failure(
@@ -151,16 +149,16 @@ async def _adopt(pipeline: Pipeline, job: Job, lease: Lease) -> tuple[Media, boo
         if stored is not None:
             media.create_time.CopyFrom(stored.create_time)
         replacing = stored.etag if stored is not None else ""
-        return await pipeline.catalog.commit(media, replacing=replacing), False
+        return await resources.catalog.commit(media, replacing=replacing), False
 
 
 async def _read(
-    chunks: AsyncIterator[bytes], size: int, file: ScratchFile, meter: Meter, pipeline: Pipeline
+    chunks: AsyncIterator[bytes], size: int, file: ScratchFile, meter: Meter, resources: Resources
 ) -> None:
     """Brings `size` bytes into the scratch file. Raises Failure for any other number of them."""
     if not size:
         raise Failure(reason_pb2.REASON_NOT_MEDIA, "The file is empty.")
-    _check_limit(size, pipeline)
+    _check_limit(size, resources)
     file.expect(size)
     received = 0
     async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
@@ -202,8 +200,8 @@ def _check_content(header: UploadHeader, file: ScratchFile) -> None:
     raise Failure(reason_pb2.REASON_CHECKSUM_MISMATCH, f"{problem}. Upload the file anew.")
 
 
-def _check_limit(size: int, pipeline: Pipeline) -> None:
-    limit = pipeline.settings.max_media_size
+def _check_limit(size: int, resources: Resources) -> None:
+    limit = resources.settings.max_media_size
     if size > limit:
         raise Failure(
             reason_pb2.REASON_TOO_LARGE,

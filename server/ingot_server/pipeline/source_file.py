@@ -14,7 +14,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -22,29 +21,27 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.pipeline.making import Advance, Encoded, can_begin_early, encode
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import ScratchFile
-
-if TYPE_CHECKING:
-    from ingot_server.pipeline.ingest import Pipeline
 
 logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def source_file(
-    pipeline: Pipeline, parent: Media, job: Job, folder: Path, progress: Advance
+    resources: Resources, parent: Media, job: Job, folder: Path, progress: Advance
 ) -> AsyncIterator[tuple[Path, Encoded | None]]:
     """The blob of `parent`, whole, and what was made meanwhile, in `folder`, of the job's recipe.
 
     Raises Failure CHECKSUM_MISMATCH when the blob is not what its manifest says, and what reading
     it and ffmpeg raise.
     """
-    if (here := pipeline.ahead.source(parent.blob.sha256)) is not None:
+    if (here := resources.ahead.source(parent.blob.sha256)) is not None:
         yield here, None
         return
-    async with pipeline.scratch.open(job.id, job.attempt) as file:
-        fetching = asyncio.create_task(_fetch(pipeline, parent, file))
-        encoding = asyncio.create_task(_encode(pipeline, parent, job, file, folder, progress))
+    async with resources.scratch.open(job.id, job.attempt) as file:
+        fetching = asyncio.create_task(_fetch(resources, parent, file))
+        encoding = asyncio.create_task(_encode(resources, parent, job, file, folder, progress))
         try:
             await asyncio.wait([fetching, encoding], return_when=asyncio.FIRST_EXCEPTION)
             if fetching.done():
@@ -56,11 +53,11 @@ async def source_file(
         yield file.path, encoded
 
 
-async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:
+async def _fetch(resources: Resources, parent: Media, file: ScratchFile) -> None:
     blob = parent.blob
     try:
         file.expect(blob.size_bytes)
-        bucket, key = pipeline.blobs.behind(blob.url)
+        bucket, key = resources.blobs.behind(blob.url)
         async for data in bucket.read(key, offset=0, limit=blob.size_bytes):
             await file.write(data)
         await file.complete()
@@ -76,7 +73,12 @@ async def _fetch(pipeline: Pipeline, parent: Media, file: ScratchFile) -> None:
 
 
 async def _encode(
-    pipeline: Pipeline, parent: Media, job: Job, file: ScratchFile, folder: Path, progress: Advance
+    resources: Resources,
+    parent: Media,
+    job: Job,
+    file: ScratchFile,
+    folder: Path,
+    progress: Advance,
 ) -> Encoded | None:
     """What can be made of the file as it comes; None when nothing can."""
     recipe = job.recipes[0]
@@ -90,9 +92,9 @@ async def _encode(
             parent,
             file.follow(),
             early,
-            ffmpeg=pipeline.ffmpeg,
+            ffmpeg=resources.ffmpeg,
             progress=progress,
-            check=pipeline.scratch.check,
+            check=resources.scratch.check,
         )
     except Failure as failure:
         if failure.reason != reason_pb2.REASON_CONVERSION_FAILED:

@@ -18,7 +18,7 @@ import html
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import aiohttp
 
@@ -28,11 +28,9 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline import mtproto
 from ingot_server.pipeline.extract import adopt, extract
 from ingot_server.pipeline.fetch import Fetcher, stalled
+from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.work import Ingested, OneMedia, Outcome, Work
 from ingot_server.sources import pick
-
-if TYPE_CHECKING:
-    from ingot_server.pipeline.ingest import Pipeline
 
 _HOST: Final = "t.me"
 _PAGE_BYTES: Final = 1 << 20
@@ -112,7 +110,7 @@ class PostPage:
 
 
 async def bring_post(
-    pipeline: Pipeline, work: Work, receive: Callable[[Work], Awaitable[Ingested]]
+    resources: Resources, work: Work, receive: Callable[[Work], Awaitable[Ingested]]
 ) -> Outcome:
     """Brings in the post that `work` names; None: an album, whose posts do it while the job waits.
 
@@ -120,28 +118,28 @@ async def bring_post(
     """
     post = pick(work.identity.url)[1]
     if post.key != work.identity.key:
-        page = await _page(pipeline, work)
+        page = await _page(resources, work)
         if len(page.videos) > 1:
-            await pipeline.playlists.ingest_entries(
+            await resources.playlists.ingest_entries(
                 page.videos, work.job, work.lease, title=page.title
             )
             return None
         # An album of one is that one.
         if work.lists_only:
             return OneMedia()
-        known = await adopt(pipeline, work, post)
+        known = await adopt(resources, work, post)
         if known is not None:
             return known
         work = replace(work, identity=post)
     try:
-        return await extract(pipeline, work)
+        return await extract(resources, work)
     except Failure as failure:
         if failure.reason not in _NOTHING_FOUND:
             raise
-        finding = (await _page(pipeline, work)).finding()
+        finding = (await _page(resources, work)).finding()
         if finding is None:
             raise
-        if not finding.withheld or not mtproto.configured(pipeline.settings):
+        if not finding.withheld or not mtproto.configured(resources.settings):
             raise finding.failure from failure
     return await receive(work)
 
@@ -172,13 +170,13 @@ def _words(markup: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
-async def _page(pipeline: Pipeline, work: Work) -> PostPage:
-    upstream = pipeline.care.proxy_for(work.source.name)
-    egress_pass = pipeline.egress.issue(work.job.id, upstream=upstream)
+async def _page(resources: Resources, work: Work) -> PostPage:
+    upstream = resources.care.proxy_for(work.source.name)
+    egress_pass = resources.egress.issue(work.job.id, upstream=upstream)
     url = work.identity.url
     try:
         return PostPage(
-            url, await _read(f"{url}?embed=1", egress_pass.proxy_url, pipeline.settings)
+            url, await _read(f"{url}?embed=1", egress_pass.proxy_url, resources.settings)
         )
     finally:
         egress_pass.revoke()
