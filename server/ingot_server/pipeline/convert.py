@@ -12,13 +12,14 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
+from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
 from ingot_server.pipeline.commands import CONTENT_TYPES
 from ingot_server.pipeline.commit import commit, entering
@@ -28,9 +29,6 @@ from ingot_server.pipeline.placement import Placed, Placement, Placing
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.source_file import source_file
 from ingot_server.pipeline.work import Ingested
-
-if TYPE_CHECKING:
-    from ingot_server.jobs.lease import Lease
 
 # x264 uses every processor there is; all else runs on one.
 _ALL: Final = 1 << 16

@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
+from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import check_applicable, derived_media
 from ingot_server.library.side_files import is_thumbnail_sought
+from ingot_server.pipeline.ahead import Wish
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.tags import WITH_COVER
-
-if TYPE_CHECKING:
-    from ingot_server.jobs.lease import Lease
-    from ingot_server.library.catalog import Catalog
-    from ingot_server.pipeline.ahead import Wish
 
 # Which part of an ingest each stage is about.
 _SHARES: Final = {
