@@ -22,6 +22,8 @@ from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.slots import Slots
 
+pytestmark = pytest.mark.any_stores
+
 MP3 = canonical_recipe(Recipe(format=Recipe.FORMAT_MP3))
 MEDIA_ID = "media"
 
@@ -63,7 +65,7 @@ class Desk:
     async def make(self, path: Path, folder: Path, early: bool) -> Made:
         media = await self.prober.probe(path)
         digest = await asyncio.to_thread(_sha256, path)
-        encoded = await self.ahead.encoded(digest, MP3, lambda *_: None) if early else None
+        encoded = await self.ahead.encoded(digest, MP3, folder, lambda *_: None) if early else None
         assert (encoded is not None) == early
         return await make(
             MP3, media, path, folder, ffmpeg=self.ffmpeg, prober=self.prober, encoded=encoded
@@ -111,35 +113,49 @@ async def test_what_was_begun_early_is_what_would_be_made_later(
 
 
 async def test_the_source_outlives_its_ingest_and_goes_with_its_workflow(
-    desk: Desk, sound: bytes
+    desk: Desk, sound: bytes, tmp_path: Path
 ) -> None:
     async with desk.wish() as (wish, file):
         desk.ahead.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         file.path.unlink()
-        source = desk.ahead.source(file.sha256)
-        assert source is not None
-        assert source.read_bytes() == sound
-    assert not source.exists()
-    assert desk.ahead.source(file.sha256) is None
+        assert desk.ahead.link_source(file.sha256, tmp_path / "source")
     assert not wish.folder.exists()
+    assert not desk.ahead.link_source(file.sha256, tmp_path / "late")
+    # Who took it, perhaps for another media with the same bytes, has it still.
+    assert (tmp_path / "source").read_bytes() == sound
+
+
+async def test_what_was_taken_outlives_its_workflow(
+    desk: Desk, sound: bytes, tmp_path: Path
+) -> None:
+    async with desk.wish() as (wish, file):
+        desk.ahead.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        encoded = await desk.ahead.encoded(file.sha256, MP3, tmp_path, lambda *_: None)
+    assert not wish.folder.exists()
+    assert encoded is not None
+    assert encoded.path.stat().st_size
 
 
 async def test_other_bytes_take_nothing_that_was_begun(desk: Desk, sound: bytes) -> None:
-    async with desk.wish() as (_, file):
+    async with desk.wish() as (wish, file):
         desk.ahead.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        assert await desk.ahead.encoded("0" * 64, MP3, lambda *_: None) is None
+        assert await desk.ahead.encoded("0" * 64, MP3, wish.folder, lambda *_: None) is None
 
 
 async def test_what_was_begun_early_is_given_away_once(desk: Desk, sound: bytes) -> None:
-    async with desk.wish() as (_, file):
+    async with desk.wish() as (wish, file):
         desk.ahead.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        calls = (desk.ahead.encoded(file.sha256, MP3, lambda *_: None) for _ in range(3))
+        calls = (
+            desk.ahead.encoded(file.sha256, MP3, wish.folder, lambda *_: None) for _ in range(3)
+        )
         taken = [each for each in await asyncio.gather(*calls) if each is not None]
         assert len(taken) == 1
 
@@ -155,15 +171,15 @@ async def test_a_file_that_begins_anew_takes_its_conversion_with_it(
         await file.restart()
         await file.write(sound)
         await file.complete()
-        assert await desk.ahead.encoded(file.sha256, MP3, lambda *_: None) is None
+        assert await desk.ahead.encoded(file.sha256, MP3, wish.folder, lambda *_: None) is None
 
 
 async def test_nothing_is_begun_while_the_processor_is_taken(desk: Desk, sound: bytes) -> None:
-    async with desk.slots.take(1), desk.wish() as (_, file):
+    async with desk.slots.take(1), desk.wish() as (wish, file):
         desk.ahead.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        assert await desk.ahead.encoded(file.sha256, MP3, lambda *_: None) is None
+        assert await desk.ahead.encoded(file.sha256, MP3, wish.folder, lambda *_: None) is None
 
 
 async def test_who_gives_up_leaves_no_process_and_no_file(desk: Desk, sound: bytes) -> None:

@@ -18,6 +18,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,15 +144,22 @@ class Ahead:
                 for text, recipe in wish.early.items():
                     wish.begin(text, self._encode(wish, text, recipe, file))
 
-    def source(self, sha256: str) -> Path | None:
-        """A file with that checksum, which stays while its workflow lasts; None: there is none."""
-        wish = self._wish(sha256)
-        return wish.source if wish is not None else None
+    def link_source(self, sha256: str, target: Path) -> bool:
+        """Whether a workflow keeps a file with that checksum: then `target` is another name of it.
 
-    async def encoded(self, sha256: str, recipe: Recipe, progress: Advance) -> Encoded | None:
+        Many media may have these bytes, and the workflow that keeps them may end at any time.
+        """
+        wish = self._wish(sha256)
+        if wish is not None:
+            os.link(wish.source, target)
+        return wish is not None
+
+    async def encoded(
+        self, sha256: str, recipe: Recipe, folder: Path, progress: Advance
+    ) -> Encoded | None:
         """What was begun early for that source, once it is done; None: nothing that is of use.
 
-        It is the caller's then, and found here no more.
+        It is moved into `folder` and found here no more.
         """
         wish = self._wish(sha256)
         text = recipe_text(recipe)
@@ -163,7 +171,12 @@ class Ahead:
         if wish.tasks.get(text) is not task:  # another has taken it, or the file began anew
             return None
         del wish.tasks[text]
-        return task.result()
+        encoded = task.result()
+        if encoded is None:
+            return None
+        path = folder / "encoded"
+        encoded.path.replace(path)
+        return replace(encoded, path=path)
 
     def _give_back(self, wish: Wish) -> None:
         self._places += wish.places

@@ -52,35 +52,35 @@ async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
     check_applicable(recipe, parent)
     progress = _progress(lease)
     await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
-    encoded = await resources.ahead.encoded(parent.blob.sha256, recipe, progress)
     stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
-    async with (
-        resources.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
-        resources.scratch.folder(job.id, job.attempt) as folder,
-        source_file(resources, parent, job, folder, progress) as (source, meanwhile),
-        Placement(resources.blobs) as placement,
-        Placing(placement, stem, content_type=CONTENT_TYPES[recipe.format]) as placing,
-    ):
-        made = await make(
-            recipe,
-            parent,
-            source,
-            folder,
-            ffmpeg=resources.ffmpeg,
-            prober=resources.prober,
-            progress=progress,
-            check=resources.scratch.check,
-            cover=await _cover(resources, parent, folder),
-            album=job.list_title,
-            encoded=encoded or meanwhile,
-            ready=placing.begin,
-        )
-        await lease.update(entering(job_pb2.JOB_STAGE_STORING))
-        placed = await placing.finish()
-        media = _described(made, placed, parent, job, resources.blobs.url(placed.key))
-        await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
-        superseding = job.attempt > 1
-        return await commit(resources, media, stored, placement, superseding=superseding), False
+    async with resources.scratch.folder(job.id, job.attempt) as folder:
+        encoded = await resources.ahead.encoded(parent.blob.sha256, recipe, folder, progress)
+        async with (
+            resources.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
+            source_file(resources, parent, job, folder, progress) as (source, meanwhile),
+            Placement(resources.blobs) as placement,
+            Placing(placement, stem, content_type=CONTENT_TYPES[recipe.format]) as placing,
+        ):
+            made = await make(
+                recipe,
+                parent,
+                source,
+                folder,
+                ffmpeg=resources.ffmpeg,
+                prober=resources.prober,
+                progress=progress,
+                check=resources.scratch.check,
+                cover=await _cover(resources, parent, folder),
+                album=job.list_title,
+                encoded=encoded or meanwhile,
+                ready=placing.begin,
+            )
+            await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+            placed = await placing.finish()
+            media = _described(made, placed, parent, job, resources.blobs.url(placed.key))
+            await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+            superseding = job.attempt > 1
+            return await commit(resources, media, stored, placement, superseding=superseding), False
 
 
 async def _cover(resources: Resources, parent: Media, folder: Path) -> Path | None:

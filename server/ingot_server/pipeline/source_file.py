@@ -36,7 +36,8 @@ async def source_file(
     Raises Failure CHECKSUM_MISMATCH when the blob is not what its manifest says, and what reading
     it and ffmpeg raise.
     """
-    if (here := resources.ahead.source(parent.blob.sha256)) is not None:
+    here = folder / "source"
+    if resources.ahead.link_source(parent.blob.sha256, here):
         yield here, None
         return
     async with resources.scratch.open(job.id, job.attempt) as file:
