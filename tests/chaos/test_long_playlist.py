@@ -13,7 +13,7 @@ from tests.lists import Installation, ingot, reason_of, worker
 __all__ = ["ingot", "settings", "stack"]
 
 
-@pytest.mark.sites
+@pytest.mark.any_stores
 @pytest.mark.timeout(400)
 async def test_five_hundred_entries_of_which_three_are_bad(ingot: Installation) -> None:
     good = ingot.entries(497)

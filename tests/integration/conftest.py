@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     repeated = [
         item
         for item in items
-        if item.get_closest_marker("sites")
+        if item.get_closest_marker("any_stores")
         and isinstance(item, pytest.Function)
         and hasattr(item, "callspec")
         and item.callspec.params.get("stack", STACKS[0]) != STACKS[0]

@@ -21,7 +21,7 @@ from tests.integration.test_sources_api import listed
 from tests.videos import Video
 from tests.youtube import YouTube
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 WATCH = "https://www.youtube.com/watch?v="
 IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")

@@ -16,6 +16,8 @@ from tests.media import media
 from tests.origin import Origin, Page, running_origin
 from tests.workshop import running_workshop
 
+pytestmark = pytest.mark.any_stores
+
 MP3 = Recipe(format=Recipe.FORMAT_MP3)
 WAV = Recipe(format=Recipe.FORMAT_WAV, sample_rate_hz=16000, channels=1)
 

@@ -28,6 +28,8 @@ from tests.peer import JOB_ID, MEDIA_ID, Peer, running_peer
 from tests.peer import URL as PEER_URL
 from tests.workshop import running_workshop
 
+pytestmark = pytest.mark.any_stores
+
 COMMAND = Path(sys.executable).with_name("ingot")
 
 

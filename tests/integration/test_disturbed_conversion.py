@@ -112,7 +112,7 @@ async def under_way(house: House, job: Job) -> asyncio.Task[Job]:
     return running
 
 
-@pytest.mark.sites
+@pytest.mark.any_stores
 async def test_a_disk_that_fills_in_the_middle(house: House, source: Media) -> None:
     scratch = house.worker._pipeline._resources.scratch
     job = await convert(house, source)
@@ -129,7 +129,7 @@ async def test_a_disk_that_fills_in_the_middle(house: House, source: Media) -> N
     house.assert_idle()
 
 
-@pytest.mark.sites
+@pytest.mark.any_stores
 async def test_an_s3_that_goes_in_the_middle(house: House, relay: Relay, source: Media) -> None:
     job = await convert(house, source)
     running = await under_way(house, job)
@@ -146,7 +146,7 @@ async def test_an_s3_that_goes_in_the_middle(house: House, relay: Relay, source:
     house.assert_idle()
 
 
-@pytest.mark.sites
+@pytest.mark.any_stores
 async def test_a_cancel_in_the_middle(house: House, source: Media) -> None:
     job = await convert(house, source)
     running = await under_way(house, job)

@@ -22,7 +22,7 @@ from tests.house import House, open_house
 from tests.videos import Video
 from tests.youtube import YouTube
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 ID = "dQw4-9Wg_cQ"
 LINK = f"https://youtu.be/{ID}"

@@ -26,7 +26,7 @@ from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 
 class House:

@@ -25,7 +25,7 @@ from tests.manifests import packed, serve_manifest
 from tests.origin import Origin, Page
 from tests.waiting import PATIENCE_SECONDS, until
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 HLS = "application/vnd.apple.mpegurl"
 

@@ -31,7 +31,7 @@ from tests.installation import descendants
 from tests.media import media
 from tests.origin import Origin, Page
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 BEST = Selection(mode=Selection.MODE_BEST)
 

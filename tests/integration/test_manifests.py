@@ -10,7 +10,7 @@ from tests.house import House, why
 from tests.manifests import HEIGHTS, PACKINGS, serve_manifest
 from tests.origin import Origin, Page
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(max_height=60)

@@ -124,7 +124,7 @@ async def _answer(
     return "made"
 
 
-@pytest.mark.sites
+@pytest.mark.any_stores
 @pytest.mark.timeout(300)
 async def test_jobs_of_damaged_media_end_and_leave_nothing(house: House, origin: Origin) -> None:
     jobs = []

@@ -25,7 +25,7 @@ from ingot_server.errors import Failure
 from tests.lists import Installation, ingot, reason_of, worker
 from tests.origin import Page
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 __all__ = ["ingot"]
 

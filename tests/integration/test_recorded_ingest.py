@@ -19,7 +19,7 @@ from tests.house import House, refusal, why
 from tests.media import media
 from tests.origin import Origin, Page
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 BEST = Selection(mode=Selection.MODE_BEST)
 

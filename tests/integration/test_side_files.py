@@ -23,7 +23,7 @@ from tests.house import House, open_house, refusal, why
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 VTT = b"WEBVTT\n\n00:00.000 --> 00:01.000\nDing.\n"
 SRT = b"1\r\n00:00:00,000 --> 00:00:01,000\r\nDing.\r\n"

@@ -37,7 +37,7 @@ from tests.telegram import (
 )
 from tests.tls import server_context
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 MEDIA_HOST = "cdn4.telesco.pe"
 ALBUM = IngestOptions(playlist=True)

@@ -21,7 +21,7 @@ from ingot_server.sources import pick
 from tests.telegram import Pages, Video, company_proxy, serving
 from tests.tls import server_context
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 MEDIA_HOST = "cdn4.telesco.pe"
 BEST = Selection(mode=Selection.MODE_BEST)

@@ -23,7 +23,7 @@ from tests.lectures import serve_lecture, serve_page
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 # Every object that an ingest may make, and every name in scratch.
 KEY = re.compile(

@@ -23,7 +23,7 @@ from ingot_server.library.identity import media_id
 from tests.videos import PRIVATE, Video
 from tests.youtube import YouTube
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 ID = "dQw4-9Wg_cQ"
 OTHER = "abcdefghij_"

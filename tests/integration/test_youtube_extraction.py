@@ -24,7 +24,7 @@ from ingot_server.sources import pick
 from tests.videos import REFUSALS, Video
 from tests.youtube import YouTube
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 ID = "dQw4-9Wg_cQ"
 

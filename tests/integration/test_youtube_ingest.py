@@ -17,7 +17,7 @@ from tests.house import open_house, why
 from tests.videos import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video
 from tests.youtube import YouTube
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 ID = "dQw4-9Wg_cQ"
 KEY = f"youtube:{ID}"

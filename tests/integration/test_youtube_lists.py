@@ -20,7 +20,7 @@ from tests.house import House, open_house, refusal, why
 from tests.videos import Video
 from tests.youtube import YouTube
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")
 LIST = "PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"

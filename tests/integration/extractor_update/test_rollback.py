@@ -20,7 +20,7 @@ from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk
 from tests.origin import Origin, Page
 
 # Every trial starts yt-dlp several times, a second of processor time each.
-pytestmark = [pytest.mark.timeout(600), pytest.mark.sites]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.any_stores]
 
 
 def breaks(versions: Versions, version: str) -> None:

@@ -25,7 +25,7 @@ from ingot_server.pipeline.mtproto_failures import translated
 from ingot_server.pipeline.telegram import Received
 from tests.integration.telegram.desk import desk_for
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 PRIVATE_URL = "https://t.me/c/1234567890/42"
 
 

@@ -21,7 +21,7 @@ from tests.integration.telegram.desk import CLIP, FILE_URL, Desk, desk_for, show
 from tests.telegram import FILE_ID, TOKEN, BotApi, company_proxy, found, refused, serving
 from tests.tls import server_context
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 
 async def test_a_bots_file_arrives_whole(desk: Desk, api: BotApi) -> None:
