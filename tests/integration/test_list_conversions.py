@@ -26,7 +26,7 @@ from tests.lists import Installation, ingot, reason_of, worker
 from tests.media import media
 from tests.origin import Page
 
-pytestmark = pytest.mark.sites
+pytestmark = pytest.mark.any_stores
 
 __all__ = ["ingot"]
 
@@ -66,6 +66,7 @@ async def test_every_entry_is_converted_and_tagged_with_the_title_of_its_list(
         asked = len(ingot.origin.log)
         again = await end_of(await client.ingest_video(feed, options=ALL, recipes=[MP3, WAV]))
         alone = await end_of(await client.convert(children[0].media.id, MP3))
+        assert [child.state for child in children[:3]] == [SUCCEEDED] * 3, children
         albums = [
             await album(client, child.conversions[0], tmp_path / child.id) for child in children[:3]
         ]
