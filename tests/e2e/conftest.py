@@ -9,9 +9,7 @@ from tests.installation import Installation, installation
 @pytest.fixture(scope="session")
 def ingot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One Ingot for all tests that leave it whole."""
-    directory = tmp_path_factory.mktemp("ingot")
-    # What is busy with a thousand callers is slow, and neither stalled nor lost.
-    with installation(directory, max_media_size="64MiB", stall_timeout="2m", lease="1m") as running:
+    with installation(tmp_path_factory.mktemp("ingot"), max_media_size="64MiB") as running:
         yield running
 
 
