@@ -36,6 +36,7 @@ class Page:
     redirect: str = ""
     endless: bool = False
     gate: asyncio.Event | None = None  # body waits for it
+    doors: list[asyncio.Event] = field(default_factory=list)  # each lets one answer begin
     raw: bytes = b""  # the whole answer, as it is
 
 
@@ -123,6 +124,8 @@ class Origin:
             return web.Response(status=404)
         if page.silent_after == -1:
             await self._stopping.wait()
+        if page.doors:
+            await page.doors.pop(0).wait()
         transport = request.transport
         assert transport is not None
         if page.raw:

@@ -175,6 +175,11 @@ _NOISE: Final = re.compile(
 )
 
 
+def crashed(what: str) -> Failure:
+    """The process ended, or spoke, as it should not; `what` says how."""
+    return Failure(reason_pb2.REASON_EXTRACTOR_CRASHED, f"The extractor's process failed: {what}.")
+
+
 def failure_of_report(report: Report) -> Failure:
     """The failure that `report` stands for. Never None: what nobody knows is EXTRACTION_FAILED."""
     refused = _refused_by_the_guard(report)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import SideFile
@@ -24,13 +24,11 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, ending
 from ingot_server.pipeline.extraction import Entries, Fetched, FetchedSideFile, Resolved, resolved
-from ingot_server.pipeline.extraction_failures import Report, failure_of_report
+from ingot_server.pipeline.extraction_failures import Report, crashed, failure_of_report
 from ingot_server.pipeline.extraction_request import Request
-from ingot_server.pipeline.group_memory import resident_bytes
+from ingot_server.pipeline.extraction_watch import MemoryWatch, StallWatch
 
 logger = logging.getLogger(__name__)
-
-_LOOKS: Final = 8
 
 
 class Session:
@@ -41,7 +39,7 @@ class Session:
         self._request = request
         self._settings = settings
         self._version = version
-        self._memory = _MemoryWatch(child.pid, int(settings.extractor_memory))
+        self._memory = MemoryWatch(child.pid, int(settings.extractor_memory))
 
     async def resolve(self) -> Resolved | Entries:
         """What is behind the URL, without a byte of media. Safe to cancel. Raises Failure."""
@@ -75,7 +73,7 @@ class Session:
         side file that cannot be had is left out.
         """
         limit = self._settings.download_timeout + timedelta(seconds=self._request.record_seconds)
-        watch = _StallWatch(directory, self._settings)
+        watch = StallWatch(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self._child.send({"directory": os.fspath(directory), "media": True})
@@ -102,7 +100,7 @@ class Session:
     async def fetch_side_files(self, directory: Path) -> tuple[FetchedSideFile, ...]:
         """Receives what was asked for besides into `directory`, and nothing of the media."""
         limit = self._settings.download_timeout
-        watch = _StallWatch(directory, self._settings)
+        watch = StallWatch(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self._child.send({"directory": os.fspath(directory), "media": False})
@@ -110,7 +108,7 @@ class Session:
         except TimeoutError as error:
             raise _overdue("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
 
-    async def _side_files(self, directory: Path, watch: _StallWatch) -> tuple[FetchedSideFile, ...]:
+    async def _side_files(self, directory: Path, watch: StallWatch) -> tuple[FetchedSideFile, ...]:
         found: list[FetchedSideFile] = []
         try:
             while (answer := await self._next(watch, self._memory))["kind"] != "done":
@@ -121,7 +119,7 @@ class Session:
             logger.warning("side files: %s", failure.message)
         return tuple(found)
 
-    async def _next(self, *watches: _StallWatch | _MemoryWatch) -> dict[str, Any]:
+    async def _next(self, *watches: StallWatch | MemoryWatch) -> dict[str, Any]:
         reading = asyncio.create_task(_receive(self._child))
         try:
             while not reading.done():
@@ -164,58 +162,6 @@ async def _receive(child: Child) -> dict[str, Any]:
     return answer
 
 
-class _MemoryWatch:
-    """Whether the child and what it started hold no more memory than one job may."""
-
-    interval: Final = 1.0
-
-    def __init__(self, pid: int, limit: int) -> None:
-        self._pid = pid
-        self._limit = limit
-        self._clock = asyncio.get_running_loop().time
-        self._next = 0.0
-
-    def look(self) -> None:
-        """Raises Failure EXTRACTOR_CRASHED when they do."""
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + self.interval
-        if resident_bytes(self._pid) > self._limit:
-            raise crashed("it outgrew INGOT_EXTRACTOR_MEMORY")
-
-
-class _StallWatch:
-    """Whether bytes move: those received, and those on the disk while ffmpeg writes."""
-
-    def __init__(self, directory: Path, settings: Settings) -> None:
-        self.done = 0
-        self._directory = directory
-        self._timeout = settings.stall_timeout.total_seconds()
-        self._due = max(1, int(settings.stall_rate * self._timeout))
-        self._clock = asyncio.get_running_loop().time
-        self.interval = self._timeout / _LOOKS
-        self._next = 0.0
-        self._mark, self._since = 0, self._clock()
-
-    def look(self) -> None:
-        """Raises Failure STALLED when too little moved for stall_timeout."""
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + self.interval
-        moved = self.done + sum(
-            entry.stat().st_size for entry in os.scandir(self._directory) if entry.is_file()
-        )
-        if abs(moved - self._mark) >= self._due:
-            self._mark, self._since = moved, now
-        elif now - self._since >= self._timeout:
-            raise Failure(
-                reason_pb2.REASON_STALLED,
-                f"The source sent nothing, or nearly nothing, for {self._timeout:g} s.",
-            )
-
-
 def _side_file(directory: Path, answer: dict[str, Any]) -> FetchedSideFile:
     return FetchedSideFile(
         path=_inside(directory, answer["path"]),
@@ -232,11 +178,6 @@ def _inside(directory: Path, answer: str) -> Path:
     if path.is_symlink() or not path.is_file():
         raise crashed("it named a file that is not there")
     return path
-
-
-def crashed(what: str) -> Failure:
-    """The process ended, or spoke, as it should not; `what` says how."""
-    return Failure(reason_pb2.REASON_EXTRACTOR_CRASHED, f"The extractor's process failed: {what}.")
 
 
 def _overdue(stage: str, limit: timedelta, setting: str) -> Failure:

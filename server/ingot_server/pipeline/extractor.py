@@ -32,8 +32,9 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, Limits
+from ingot_server.pipeline.extraction_failures import crashed
 from ingot_server.pipeline.extraction_request import Request
-from ingot_server.pipeline.extraction_session import Session, crashed, running_version
+from ingot_server.pipeline.extraction_session import Session, running_version
 from ingot_server.pipeline.spare import Spare
 
 _PROGRAM: Final = str(Path(__file__).with_name("extractor_child.py"))

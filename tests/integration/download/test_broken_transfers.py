@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -13,6 +14,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from tests.integration.download.desk import CLIP, Desk
 from tests.origin import Origin, Page
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -101,9 +103,12 @@ async def test_a_file_that_changes_under_way_is_begun_anew_unless_it_was_read(
     if change is not _replace_and_say_so:
         page.etag = ""
     url = origin.serve("/clip.mp4", page)
+    desk.settings = desk.settings.replace(stall_timeout=timedelta(seconds=PATIENCE_SECONDS))
     async with desk.file() as file:
         downloading = asyncio.create_task(desk.into(file, url))
         await origin.arrived()
+        second = asyncio.Event()
+        page.doors.append(second)
         with file.follow() as follower:
             taking = 1000 if followed else 1 << 30
             reading = asyncio.create_task(asyncio.to_thread(follower.read, taking))
@@ -111,11 +116,13 @@ async def test_a_file_that_changes_under_way_is_begun_anew_unless_it_was_read(
             await origin.log[0].ended.wait()
             change(page)
             if followed:
+                assert await reading == CLIP[:1000]
+            second.set()
+            if followed:
                 with pytest.raises(Failure) as caught:
                     await downloading
                 assert caught.value.reason == reason_pb2.REASON_SOURCE_FAILED
                 assert caught.value.transient
-                assert await reading == CLIP[:1000]
             else:
                 downloaded = await downloading
                 assert downloaded is not None
