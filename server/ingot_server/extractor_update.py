@@ -32,7 +32,7 @@ from packaging.requirements import Requirement
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.extractors import ExtractorError, InUse, Versions, order
-from ingot_server.pipeline.canary import Sources, canaries, check, describe, try_version
+from ingot_server.pipeline.extraction.canary import Sources, canaries, check, describe, try_version
 
 logger = logging.getLogger(__name__)
 

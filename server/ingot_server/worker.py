@@ -44,8 +44,8 @@ from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
-from ingot_server.pipeline.ahead import Ahead
-from ingot_server.pipeline.canary import keep_checking
+from ingot_server.pipeline.conversion.ahead import Ahead
+from ingot_server.pipeline.extraction.canary import keep_checking
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.following import Following

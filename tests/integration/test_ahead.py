@@ -15,9 +15,9 @@ import pytest
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
-from ingot_server.pipeline.ahead import LOOK_BYTES, Ahead, Wish
+from ingot_server.pipeline.conversion.ahead import LOOK_BYTES, Ahead, Wish
+from ingot_server.pipeline.conversion.making import Made, make
 from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.making import Made, make
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.slots import Slots

@@ -23,8 +23,8 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import ByteSize, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.pipeline.extraction import Entries, Fetched, Resolved
-from ingot_server.pipeline.extraction_session import Session
+from ingot_server.pipeline.extraction.result import Entries, Fetched, Resolved
+from ingot_server.pipeline.extraction.session import Session
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.probe import Prober
 from tests.installation import descendants

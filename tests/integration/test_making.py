@@ -26,8 +26,8 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipes import canonical_recipe, check_applicable
+from ingot_server.pipeline.conversion.making import Made, make
 from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.making import Made, make
 from ingot_server.pipeline.probe import Prober
 from tests.installation import descendants
 from tests.media import media

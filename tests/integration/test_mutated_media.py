@@ -17,8 +17,8 @@ from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.recipes import canonical_recipe, check_applicable
+from ingot_server.pipeline.conversion.making import make
 from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.making import make
 from ingot_server.pipeline.probe import Prober
 from tests.house import House, open_house, why
 from tests.installation import descendants

@@ -325,7 +325,7 @@ async def test_no_damage_makes_the_child_raise_or_crash(tmp_path: Path) -> None:
         (tmp_path / f"{seed}.mp4").write_bytes(damaged(seed))
     code = (
         "import pathlib, sys\n"
-        "from ingot_server.pipeline.probe_child import Journal, Refused, probe\n"
+        "from ingot_server.pipeline.probing.probe_child import Journal, Refused, probe\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try: assert probe(str(path), Journal(), whole=True)['duration'] > 0\n"
         "    except Refused as refused: assert refused.reason in ('NOT_MEDIA', 'TRUNCATED')\n"
@@ -404,7 +404,7 @@ async def test_closing_leaves_no_child() -> None:
 
 def test_the_child_loads_nothing_of_the_server() -> None:
     code = (
-        "import sys, ingot_server.pipeline.probe_child\n"
+        "import sys, ingot_server.pipeline.probing.probe_child\n"
         "roots = {name.split('.')[0] for name in sys.modules}\n"
         "print(*roots & {'grpc', 'google', 'ingot', 'asyncio'})"
     )

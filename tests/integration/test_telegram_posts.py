@@ -14,8 +14,8 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.pipeline.extraction import Entries, Resolved
-from ingot_server.pipeline.extraction_session import Session
+from ingot_server.pipeline.extraction.result import Entries, Resolved
+from ingot_server.pipeline.extraction.session import Session
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.sources import pick
 from tests.telegram import Pages, Video, company_proxy, serving

@@ -9,8 +9,8 @@ import pytest
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.library.side_files import lacking, sought
-from ingot_server.pipeline.extraction_request import Request
-from ingot_server.pipeline.side_files import subtitles
+from ingot_server.pipeline.extraction.request import Request
+from ingot_server.pipeline.extraction.side_files import subtitles
 
 
 def request(languages: list[str], *, automatic: bool) -> Request:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ingot.v1.media_pb2 import SideFile
 from ingot_server.pipeline.describe import extension
-from ingot_server.pipeline.extraction import FetchedSideFile
+from ingot_server.pipeline.extraction.result import FetchedSideFile
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.resources import Resources
 

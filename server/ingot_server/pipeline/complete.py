@@ -12,7 +12,7 @@ from ingot_server.library.catalog import files_of
 from ingot_server.library.side_files import sought
 from ingot_server.pipeline.beside import put_side_files
 from ingot_server.pipeline.extract import better_identity, cookie_jar
-from ingot_server.pipeline.extraction import Resolved
+from ingot_server.pipeline.extraction.result import Resolved
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.work import Work

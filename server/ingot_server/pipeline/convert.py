@@ -21,10 +21,10 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
-from ingot_server.pipeline.commands import CONTENT_TYPES
 from ingot_server.pipeline.commit import commit, entering
-from ingot_server.pipeline.cover import LARGEST_COVER
-from ingot_server.pipeline.making import Made, make
+from ingot_server.pipeline.conversion.commands import CONTENT_TYPES
+from ingot_server.pipeline.conversion.cover import LARGEST_COVER
+from ingot_server.pipeline.conversion.making import Made, make
 from ingot_server.pipeline.placement import Placed, Placement, Placing
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.source_file import source_file

@@ -16,7 +16,7 @@ from ingot_server.errors import Failure
 from ingot_server.library.outgoing import StoredBlob
 from ingot_server.library.playable import is_web_playable
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extraction import Resolved
+from ingot_server.pipeline.extraction.result import Resolved
 from ingot_server.sources.source import Identity
 
 # How much shorter than its source announced a file may be, and how much longer.

@@ -22,7 +22,8 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Freshness
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline.answer import (
+from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.transfer.answer import (
     PageAnswer,
     Version,
     check_content,
@@ -33,9 +34,8 @@ from ingot_server.pipeline.answer import (
     media_type,
     refusal,
 )
-from ingot_server.pipeline.body import Body, Changed
-from ingot_server.pipeline.fetch import Fetcher
-from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.transfer.body import Body, Changed
+from ingot_server.pipeline.transfer.fetch import Fetcher
 
 # A broken transfer is taken up this often before this much more of it came.
 RESUMPTIONS: Final = 6

@@ -35,8 +35,8 @@ from ingot_server.pipeline.describe import (
     extension,
 )
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extraction import Entries, Resolved
-from ingot_server.pipeline.extraction_session import Session
+from ingot_server.pipeline.extraction.result import Entries, Resolved
+from ingot_server.pipeline.extraction.session import Session
 from ingot_server.pipeline.placement import Placed, Placement
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.resources import Resources

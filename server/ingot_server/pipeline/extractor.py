@@ -3,7 +3,7 @@
     spare child --session--> resolve: Resolved or Entries --> fetch: Fetched --> killed, always
 
 yt-dlp is imported by `extractor_child.py` alone, so nothing that it or a site does reaches the
-worker but lines of JSON: see `extraction_session.py`.
+worker but lines of JSON: see `extraction/session.py`.
 
 While the extractor is started one process that has its imports done waits (0.7 s saved), and serves
 one job like every other (spare.py). Its cache directory is its worker's and goes with it.
@@ -32,12 +32,12 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, Limits
-from ingot_server.pipeline.extraction_failures import crashed
-from ingot_server.pipeline.extraction_request import Request
-from ingot_server.pipeline.extraction_session import Session, running_version
+from ingot_server.pipeline.extraction.failures import crashed
+from ingot_server.pipeline.extraction.request import Request
+from ingot_server.pipeline.extraction.session import Session, running_version
 from ingot_server.pipeline.spare import Spare
 
-_PROGRAM: Final = str(Path(__file__).with_name("extractor_child.py"))
+_PROGRAM: Final = str(Path(__file__).with_name("extraction") / "extractor_child.py")
 # Deno's V8 reserves tens of GiB of address space; the child limits itself by extractor_memory.
 _RESERVED_BYTES: Final = 1 << 38
 

@@ -80,7 +80,7 @@ def _unheard(_moment: Moment) -> None: ...
 
 
 class Ffmpeg:
-    """Runs ffmpeg with what `commands.py` writes. Holds nothing between two runs."""
+    """Runs ffmpeg with what `conversion/commands.py` writes. Holds nothing between two runs."""
 
     def __init__(self, settings: Settings, *, program: str = "") -> None:
         self._settings = settings

@@ -4,8 +4,8 @@
 
     FETCH           the URL is the file; a page or a manifest goes the way EXTRACT
     EXTRACT         yt-dlp finds the files (extract.py); a list becomes jobs (playlist.py)
-    TELEGRAM_POST   yt-dlp finds the file, and Telegram's page says why not (telegram_post.py)
-    TELEGRAM_FILE   Telegram says where the file is (telegram.py)
+    TELEGRAM_POST   yt-dlp finds the file, and Telegram's page says why not (telegram/posts.py)
+    TELEGRAM_FILE   Telegram says where the file is (telegram/files.py)
     OBJECT          the file lies in the bucket already (object.py)
 
 A file that is fetched goes up to S3 part by part while it still comes down. Until the commit
@@ -30,8 +30,6 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.library.freshness import age
 from ingot_server.library.side_files import lacking
-from ingot_server.pipeline import telegram
-from ingot_server.pipeline.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.complete import complete
 from ingot_server.pipeline.convert import convert
@@ -42,7 +40,9 @@ from ingot_server.pipeline.object import ingest_object
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import ScratchFile
-from ingot_server.pipeline.telegram_post import bring_post
+from ingot_server.pipeline.telegram import files as telegram_files
+from ingot_server.pipeline.telegram.posts import bring_post
+from ingot_server.pipeline.transfer.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.upload import Upload
 from ingot_server.pipeline.work import Elsewhere, Ingested, OneMedia, Outcome, Renamed, Work
 from ingot_server.pipeline.workflow import run_workflow
@@ -238,7 +238,7 @@ class Pipeline:
             await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
             self._resources.ahead.follow(work.job.media.id, file)
             received = await upload.alongside(
-                telegram.receive(
+                telegram_files.receive(
                     work.identity,
                     file,
                     egress=self._resources.egress,

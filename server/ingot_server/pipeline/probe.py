@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 MEMORY_BYTES: Final = 1 << 30
 MAX_AT_ONCE: Final = 4
 
-_PROGRAM: Final = str(Path(__file__).with_name("probe_child.py"))
+_PROGRAM: Final = str(Path(__file__).with_name("probing") / "probe_child.py")
 _MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 # FFmpeg's format to the media type with video and the one without: IANA's, or what browsers use.
 _CONTENT_TYPES: Final = {

@@ -9,7 +9,7 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.jobs.care import SourceCare
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from ingot_server.pipeline.ahead import Ahead
+from ingot_server.pipeline.conversion.ahead import Ahead
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.following import Following

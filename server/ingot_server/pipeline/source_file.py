@@ -4,7 +4,7 @@
     in the bucket:   blob into scratch, and ffmpeg fed with what has come of it so far
 
 Not every file can be read in one go from its beginning. What ffmpeg refuses then, or the gate does
-later (`making.py`), is made again from the whole file.
+later (`conversion/making.py`), is made again from the whole file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.connections import end
 from ingot_server.errors import Failure
-from ingot_server.pipeline.making import Advance, Encoded, can_begin_early, encode
+from ingot_server.pipeline.conversion.making import Advance, Encoded, can_begin_early, encode
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import ScratchFile
 

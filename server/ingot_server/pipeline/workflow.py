@@ -23,9 +23,9 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import check_applicable, derived_media
 from ingot_server.library.side_files import is_thumbnail_sought
-from ingot_server.pipeline.ahead import Wish
+from ingot_server.pipeline.conversion.ahead import Wish
+from ingot_server.pipeline.conversion.tags import WITH_COVER
 from ingot_server.pipeline.resources import Resources
-from ingot_server.pipeline.tags import WITH_COVER
 
 # Which part of an ingest each stage is about.
 _SHARES: Final = {

@@ -15,7 +15,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.extractor_update import check_now, use
 from ingot_server.extractors import ExtractorError, Versions
-from ingot_server.pipeline import canary
+from ingot_server.pipeline.extraction import canary
 from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk, Told, page
 from tests.origin import Origin, Page
 

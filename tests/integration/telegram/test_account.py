@@ -21,8 +21,8 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Secret, Settings
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.mtproto_failures import translated
-from ingot_server.pipeline.telegram import Received
+from ingot_server.pipeline.telegram.files import Received
+from ingot_server.pipeline.telegram.mtproto_failures import translated
 from tests.integration.telegram.desk import desk_for
 
 pytestmark = pytest.mark.any_stores

@@ -16,7 +16,7 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Secret, Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.download import Downloaded, download
-from ingot_server.pipeline.telegram import Received, trusted_server
+from ingot_server.pipeline.telegram.files import Received, trusted_server
 from tests.integration.telegram.desk import CLIP, FILE_URL, Desk, desk_for, shown
 from tests.telegram import FILE_ID, TOKEN, BotApi, company_proxy, found, refused, serving
 from tests.tls import server_context

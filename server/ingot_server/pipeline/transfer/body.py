@@ -13,9 +13,9 @@ from aiohttp.http import HttpProcessingError
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline.answer import check_start
-from ingot_server.pipeline.fetch import stalled
 from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.transfer.answer import check_start
+from ingot_server.pipeline.transfer.fetch import stalled
 
 _PROGRESS_SECONDS: Final = 0.1
 

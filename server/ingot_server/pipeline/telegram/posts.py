@@ -25,10 +25,10 @@ import aiohttp
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline import mtproto
 from ingot_server.pipeline.extract import adopt, extract
-from ingot_server.pipeline.fetch import Fetcher, stalled
 from ingot_server.pipeline.resources import Resources
+from ingot_server.pipeline.telegram import mtproto
+from ingot_server.pipeline.transfer.fetch import Fetcher, stalled
 from ingot_server.pipeline.work import Ingested, OneMedia, Outcome, Work
 from ingot_server.sources import pick
 

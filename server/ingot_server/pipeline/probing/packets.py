@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from ingot_server.pipeline.frames import frame_bytes
+from ingot_server.pipeline.probing.frames import frame_bytes
 
 # Their frames follow each other with nothing around them that could announce an end.
 HEADERLESS: Final = frozenset(

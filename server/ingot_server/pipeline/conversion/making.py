@@ -20,7 +20,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.library.playable import is_web_playable
-from ingot_server.pipeline.commands import (
+from ingot_server.pipeline.conversion.commands import (
     CONTENT_TYPES,
     EXTENSIONS,
     Loudness,
@@ -30,25 +30,25 @@ from ingot_server.pipeline.commands import (
     waveform_arguments,
     waveform_rate,
 )
-from ingot_server.pipeline.cover import read_cover
-from ingot_server.pipeline.ffmpeg import STANDARD_INPUT, Ffmpeg, Moment, Ran
-from ingot_server.pipeline.loudness import read_loudness
-from ingot_server.pipeline.probe import Prober
-from ingot_server.pipeline.tags import (
+from ingot_server.pipeline.conversion.cover import read_cover
+from ingot_server.pipeline.conversion.loudness import read_loudness
+from ingot_server.pipeline.conversion.tags import (
     WRITTEN_BY_FFMPEG,
     Tags,
     ffmetadata,
     tags_of,
     write_tags,
 )
-from ingot_server.pipeline.target import PICTURES, copies_audio, copies_video, span
-from ingot_server.pipeline.verify import (
+from ingot_server.pipeline.conversion.target import PICTURES, copies_audio, copies_video, span
+from ingot_server.pipeline.conversion.verify import (
     picture_size,
     verify_media,
     verify_picture,
     verify_waveform,
 )
-from ingot_server.pipeline.waveform import Waveform
+from ingot_server.pipeline.conversion.waveform import Waveform
+from ingot_server.pipeline.ffmpeg import STANDARD_INPUT, Ffmpeg, Moment, Ran
+from ingot_server.pipeline.probe import Prober
 
 logger = logging.getLogger(__name__)
 

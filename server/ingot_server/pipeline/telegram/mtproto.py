@@ -22,15 +22,15 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.fetch import stalled
-from ingot_server.pipeline.mtproto_failures import (
+from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.telegram.mtproto_failures import (
     foreign,
     not_configured,
     session_refused,
     translated,
     withheld,
 )
-from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.transfer.fetch import stalled
 
 _TELEGRAM: Final = "Telegram"
 _SETTINGS: Final = ("telegram_api_id", "telegram_api_hash", "telegram_session")

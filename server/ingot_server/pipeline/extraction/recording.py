@@ -25,8 +25,8 @@ from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from ingot_server.pipeline import formats
-from ingot_server.pipeline.media_playlist import Playlist, Segment, parse
+from ingot_server.pipeline.extraction import formats
+from ingot_server.pipeline.extraction.media_playlist import Playlist, Segment, parse
 
 _BEHIND: Final = 3
 _SHORTEST_WAIT: Final = 0.2

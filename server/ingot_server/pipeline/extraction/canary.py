@@ -30,7 +30,7 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractors import RELEASED, ExtractorError, Locked, Versions
 from ingot_server.jobs.care import COOKIES_MAY_HELP
-from ingot_server.pipeline.extraction import Resolved
+from ingot_server.pipeline.extraction.result import Resolved
 from ingot_server.pipeline.extractor import Extractor
 from ingot_server.pipeline.probe import Prober
 from ingot_server.source_settings import SourceSettings

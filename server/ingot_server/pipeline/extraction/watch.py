@@ -11,7 +11,7 @@ from typing import Final
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline.extraction_failures import crashed
+from ingot_server.pipeline.extraction.failures import crashed
 from ingot_server.pipeline.group_memory import resident_bytes
 
 _LOOKS: Final = 8

@@ -14,8 +14,7 @@ import ffmpeg
 
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.pipeline.ffmpeg import FORMATS, STANDARD_OUTPUT
-from ingot_server.pipeline.target import (
+from ingot_server.pipeline.conversion.target import (
     PICTURES,
     Sound,
     audio_stream,
@@ -27,6 +26,7 @@ from ingot_server.pipeline.target import (
     span,
     video_stream,
 )
+from ingot_server.pipeline.ffmpeg import FORMATS, STANDARD_OUTPUT
 
 EXTENSIONS: Final = {
     Recipe.FORMAT_MP3: ".mp3",

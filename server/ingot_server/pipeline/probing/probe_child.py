@@ -31,8 +31,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from ingot_server.pipeline import containers
-from ingot_server.pipeline.packets import HEADERLESS, Reading, Track, ratio, read
+from ingot_server.pipeline.probing import containers
+from ingot_server.pipeline.probing.packets import HEADERLESS, Reading, Track, ratio, read
 
 FORMATS: Final = (
     "3gp,aac,ac3,aea,aiff,amr,ape,asf,asf_o,au,avi,caf,dhav,dsf,dts,dtshd,dv,eac3,flac,flv,gxf,"

@@ -11,8 +11,8 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
-from ingot_server.pipeline.commands import waveform_rate
-from ingot_server.pipeline.target import (
+from ingot_server.pipeline.conversion.commands import waveform_rate
+from ingot_server.pipeline.conversion.target import (
     copies_audio,
     copies_video,
     encoded_size,

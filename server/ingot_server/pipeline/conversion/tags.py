@@ -29,7 +29,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Chapter, Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
-from ingot_server.pipeline.target import chapters
+from ingot_server.pipeline.conversion.target import chapters
 
 # In a file of metadata for ffmpeg, which has them all.
 WRITTEN_BY_FFMPEG: Final = frozenset({Recipe.FORMAT_MP4, Recipe.FORMAT_M4A})

@@ -12,7 +12,7 @@ from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.pipeline.commands import Loudness
+from ingot_server.pipeline.conversion.commands import Loudness
 
 # BS.1770 measures nothing below its absolute gate.
 _SILENCE_LUFS: Final = -70.0

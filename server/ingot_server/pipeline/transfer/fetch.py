@@ -19,7 +19,7 @@ from ingot_server.egress.addresses import check_host
 from ingot_server.egress.proxy import failure_of
 from ingot_server.egress.trust import tls_context
 from ingot_server.errors import Failure
-from ingot_server.pipeline.answer import REDIRECTS, location
+from ingot_server.pipeline.transfer.answer import REDIRECTS, location
 from ingot_server.sources.http import normalise
 
 USER_AGENT: Final = "Ingot/0.1"

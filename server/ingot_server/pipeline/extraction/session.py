@@ -2,7 +2,7 @@
 
 What follows from the ways in which that process can end:
 
-- it tells a failure: a reason from `extraction_failures.py`;
+- it tells a failure: a reason from `failures.py`;
 - it dies, or outgrows its memory alone or with what it started: EXTRACTOR_CRASHED;
 - it moves too few bytes for stall_timeout: STALLED; it takes too long in all: STAGE_TIMEOUT.
 """
@@ -23,10 +23,16 @@ from ingot.v1.media_pb2 import SideFile
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, ending
-from ingot_server.pipeline.extraction import Entries, Fetched, FetchedSideFile, Resolved, resolved
-from ingot_server.pipeline.extraction_failures import Report, crashed, failure_of_report
-from ingot_server.pipeline.extraction_request import Request
-from ingot_server.pipeline.extraction_watch import MemoryWatch, StallWatch
+from ingot_server.pipeline.extraction.failures import Report, crashed, failure_of_report
+from ingot_server.pipeline.extraction.request import Request
+from ingot_server.pipeline.extraction.result import (
+    Entries,
+    Fetched,
+    FetchedSideFile,
+    Resolved,
+    resolved,
+)
+from ingot_server.pipeline.extraction.watch import MemoryWatch, StallWatch
 
 logger = logging.getLogger(__name__)
 

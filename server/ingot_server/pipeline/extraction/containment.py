@@ -18,7 +18,7 @@ import yt_dlp.downloader.external
 import yt_dlp.networking.common
 import yt_dlp.utils
 
-from ingot_server.pipeline.extraction_request import Request
+from ingot_server.pipeline.extraction.request import Request
 
 # Containers alone: no playlist and no list of other files can be opened as one of these.
 _CONTAINERS: Final = (

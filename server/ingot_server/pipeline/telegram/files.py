@@ -26,11 +26,11 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.pipeline import mtproto
 from ingot_server.pipeline.download import Downloaded, download
-from ingot_server.pipeline.fetch import Fetcher, stalled
-from ingot_server.pipeline.mtproto_failures import not_configured
 from ingot_server.pipeline.scratch import ScratchFile
+from ingot_server.pipeline.telegram import mtproto
+from ingot_server.pipeline.telegram.mtproto_failures import not_configured
+from ingot_server.pipeline.transfer.fetch import Fetcher, stalled
 from ingot_server.sources.http import normalise
 from ingot_server.sources.source import Identity
 from ingot_server.sources.telegram import file_id_of, message_of

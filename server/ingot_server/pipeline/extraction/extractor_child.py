@@ -7,7 +7,7 @@
               {"kind": "fetched", "path": ...}; without "media" neither of these,
               {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
               {"kind": "done"}
-    or        {"kind": "failed", ...}, at any point: a `Report` of extraction_failures.py
+    or        {"kind": "failed", ...}, at any point: a `Report` of failures.py
 
 An empty request, {}, is answered with {"kind": "version", "version": ...}, and that is all.
 
@@ -44,14 +44,14 @@ import yt_dlp.globals
 import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from ingot_server.pipeline import containment, formats
-from ingot_server.pipeline.error_report import LastFailure, Refused, report_of
-from ingot_server.pipeline.extraction_answer import listed, resolved
-from ingot_server.pipeline.extraction_request import Request
-from ingot_server.pipeline.extractor_identity import identity
-from ingot_server.pipeline.recording import record, recordable
-from ingot_server.pipeline.running_version import VERSION
-from ingot_server.pipeline.side_files import side_files
+from ingot_server.pipeline.extraction import containment, formats
+from ingot_server.pipeline.extraction.answer import listed, resolved
+from ingot_server.pipeline.extraction.error_report import LastFailure, Refused, report_of
+from ingot_server.pipeline.extraction.identity import identity
+from ingot_server.pipeline.extraction.recording import record, recordable
+from ingot_server.pipeline.extraction.request import Request
+from ingot_server.pipeline.extraction.running_version import VERSION
+from ingot_server.pipeline.extraction.side_files import side_files
 
 _PROGRESS_SECONDS: Final = 0.1
 # What is read of a connection at first; yt-dlp adapts it to the speed it sees. With its own 1 KiB,

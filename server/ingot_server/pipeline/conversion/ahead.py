@@ -26,9 +26,9 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipes import recipe_text
+from ingot_server.pipeline.conversion.making import Advance, Encoded, can_begin_early, encode
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.follower import Abandoned
-from ingot_server.pipeline.making import Advance, Encoded, can_begin_early, encode
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.slots import Slots

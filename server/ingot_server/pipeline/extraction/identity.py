@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import yt_dlp
 
-from ingot_server.pipeline.extraction_answer import page_of
+from ingot_server.pipeline.extraction.answer import page_of
 
 _NOBODY: Final = "host.invalid"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from ingot_server.errors import Failure
+from ingot_server.pipeline.conversion.tags import is_cover
 from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.tags import is_cover
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import yt_dlp
 import yt_dlp.utils
 
-from ingot_server.pipeline.error_report import Refused
-from ingot_server.pipeline.extraction_request import Request
+from ingot_server.pipeline.extraction.error_report import Refused
+from ingot_server.pipeline.extraction.request import Request
 
 _BYTES: Final = 32 << 20
 _PICTURES: Final = 8

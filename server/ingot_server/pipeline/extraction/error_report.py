@@ -1,4 +1,4 @@
-"""Tells an exception of yt-dlp as plain values: a `Report` of extraction_failures.py."""
+"""Tells an exception of yt-dlp as plain values: a `Report` of failures.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from ingot_server.pipeline.running_version import VERSION
+from ingot_server.pipeline.extraction.running_version import VERSION
 
 _NO_TUNNEL: Final = re.compile(r"unnel.*\b(403|50\d)\b")
 

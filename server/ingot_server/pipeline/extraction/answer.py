@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ingot_server.pipeline import formats
-from ingot_server.pipeline.extraction_request import Request
+from ingot_server.pipeline.extraction import formats
+from ingot_server.pipeline.extraction.request import Request
 
 _MAX_TEXT: Final = 100_000
 _MAX_ITEMS: Final = 1000

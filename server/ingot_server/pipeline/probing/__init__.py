@@ -1,0 +1,1 @@
+"""What a file is, read packet by packet in a process of its own."""

@@ -1,0 +1,1 @@
+"""Files and posts that only Telegram's own interfaces give."""

@@ -1,0 +1,1 @@
+"""Files over HTTP: one request after another until a file is whole."""
