@@ -35,6 +35,19 @@ async def first_overdue(records: Records, after: timedelta = SHORT) -> str:
     return (await records.overdue(10))[0]
 
 
+async def bring_forward(redis: Redis, job: Job) -> None:
+    """Has the time come at which somebody has to look after the job."""
+    await redis.zadd("ingot:deadlines", {job.id: 0}, xx=True)
+
+
+async def time_left(redis: Redis, job: Job) -> timedelta:
+    """Until somebody has to look after the job."""
+    seconds, microseconds = await redis.time()
+    deadline = await redis.zscore("ingot:deadlines", job.id)
+    assert deadline is not None
+    return timedelta(milliseconds=deadline) - timedelta(seconds=seconds, microseconds=microseconds)
+
+
 async def test_a_thousand_callers_get_one_job(records: Records) -> None:
     answers = await asyncio.gather(*(records.create(a_job()) for _ in range(1000)))
     assert len({job.id for job, _ in answers}) == 1
@@ -135,62 +148,77 @@ async def test_only_the_holder_writes(hasty: Records) -> None:
         await hasty.write(job, token)
 
 
-async def test_a_renewed_lease_is_not_overdue(redis: Redis, settings: Settings) -> None:
-    records = Records(redis, settings.replace(lease=timedelta(milliseconds=300)))
+async def test_a_renewed_lease_is_not_overdue(
+    records: Records, redis: Redis, settings: Settings
+) -> None:
     job, token = await taken_job(records)
     for _ in range(5):
-        await asyncio.sleep(0.1)
+        await bring_forward(redis, job)
+        assert await records.overdue(10) == [job.id]
         await records.renew(job.id, token)
         assert not await records.overdue(10)
+        assert timedelta(0) < await time_left(redis, job) <= settings.lease
     assert await records.recover(job.id) is None
 
 
-async def test_a_job_that_kills_its_workers_fails(hasty: Records, settings: Settings) -> None:
-    job, _ = await hasty.create(a_job())
+async def test_a_job_that_kills_its_workers_fails(
+    records: Records, redis: Redis, settings: Settings
+) -> None:
+    job, _ = await records.create(a_job())
     for _ in range(settings.worker_losses - 1):
-        assert await hasty.claim(job.id) is not None
-        assert await first_overdue(hasty) == job.id
-        answers = await asyncio.gather(*(hasty.recover(job.id) for _ in range(5)))
+        assert await records.claim(job.id) is not None
+        await bring_forward(redis, job)
+        answers = await asyncio.gather(*(records.recover(job.id) for _ in range(5)))
         assert sum(answer is not None for answer in answers) == 1
-    assert await hasty.claim(job.id) is not None
-    await first_overdue(hasty)
-    assert await hasty.recover(job.id) is None
-    failed = await hasty.get(job.id)
+    assert await records.claim(job.id) is not None
+    await bring_forward(redis, job)
+    assert await records.recover(job.id) is None
+    failed = await records.get(job.id)
     assert failed is not None
     assert failed.state == job_pb2.JOB_STATE_FAILED
     assert reason_of(failed) == reason_pb2.REASON_WORKER_LOST
-    assert not await hasty.overdue(10)
-    assert (await hasty.create(a_job()))[1]
+    assert not await records.overdue(10)
+    assert (await records.create(a_job()))[1]
 
 
-async def test_a_lost_message_is_sent_again_ever_more_rarely(hasty: Records, redis: Redis) -> None:
-    job, _ = await hasty.create(a_job())
+async def test_a_lost_message_is_sent_again_ever_more_rarely(
+    records: Records, redis: Redis, settings: Settings
+) -> None:
+    job, _ = await records.create(a_job())
     waits = []
-    for sent in range(3):
-        await first_overdue(hasty, 2**sent * SHORT)
-        answers = await asyncio.gather(*(hasty.recover(job.id) for _ in range(5)))
+    for _ in range(3):
+        await bring_forward(redis, job)
+        answers = await asyncio.gather(*(records.recover(job.id) for _ in range(5)))
         assert sum(answer is not None for answer in answers) == 1
-        seconds, microseconds = await redis.time()
-        deadline = await redis.zscore("ingot:deadlines", job.id)
-        assert deadline is not None
-        waits.append(deadline - (seconds * 1000 + microseconds / 1000))
-    assert waits[0] < waits[1] < waits[2] <= 8 * SHORT.total_seconds() * 1000
-    stored = await hasty.get(job.id)
+        waits.append(await time_left(redis, job))
+    assert waits[0] < waits[1] < waits[2] <= 8 * settings.resend_interval
+    stored = await records.get(job.id)
     assert stored is not None
     assert stored.revision == 1
 
 
-async def test_a_released_job_waits_for_its_time(records: Records) -> None:
+async def released_job(records: Records, delay: timedelta) -> tuple[Job, Job]:
+    """A job when it was taken, and after it was put back."""
     job, token = await taken_job(records)
     failure = Failure(reason_pb2.REASON_STALLED, "It stalled.")
-    delay = timedelta(milliseconds=150)
     due = datetime.now(UTC) + delay
-    released = await records.release(job.id, token, retry_time=due, error=failure.status())
+    return job, await records.release(job.id, token, retry_time=due, error=failure.status())
+
+
+async def test_a_released_job_waits_for_its_time(records: Records, redis: Redis) -> None:
+    delay = timedelta(minutes=5)
+    job, released = await released_job(records, delay)
     assert released.state == job_pb2.JOB_STATE_QUEUED
     assert reason_of(released) == reason_pb2.REASON_STALLED
     assert not released.HasField("progress")
     assert await records.claim(job.id) is None
     assert not await records.overdue(10)
+    assert timedelta(0) < await time_left(redis, job) <= delay
+
+
+async def test_a_released_job_is_taken_when_its_time_has_come(records: Records) -> None:
+    delay = timedelta(milliseconds=150)
+    job, _ = await released_job(records, delay)
     assert await first_overdue(records, delay) == job.id
     recovered = await records.recover(job.id)
     assert recovered is not None
