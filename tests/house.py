@@ -36,7 +36,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.worker import Worker
-from tests.installation import descendants
+from tests.installation import descendants, files_below
 
 
 class House:
@@ -106,8 +106,8 @@ class House:
 
     def assert_idle(self) -> None:
         """No file of a job in scratch, and no process but the one that waits for the next job."""
-        files = [path for path in self.settings.scratch_dir.rglob("*") if path.is_file()]
-        assert {path.name for path in files} <= {"lock", "sweep.lock", "authorities.pem"}
+        files = {path.name for path in files_below(self.settings.scratch_dir)}
+        assert files <= {"lock", "sweep.lock", "authorities.pem"}
         commands = [_command_line(pid) for pid in descendants(os.getpid())]
         assert not [command for command in commands if b"ffmpeg" in command]
         assert sum(b"extractor_child.py" in command for command in commands) <= 1

@@ -175,6 +175,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def files_below(directory: Path) -> list[Path]:
+    """All files in it and in its folders, but for what is taken away at this moment."""
+    return [Path(folder, name) for folder, _, names in os.walk(directory) for name in names]
+
+
+def names_below(directory: Path) -> set[str]:
+    """Of all files and folders in it and in its folders; others may take some away meanwhile."""
+    return {name for _, folders, files in os.walk(directory) for name in (*folders, *files)}
+
+
 def _command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")

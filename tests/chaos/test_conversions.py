@@ -17,7 +17,13 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from tests.converting import MP3, OPUS, Calls, calls, ffmpegs, long_sound, no_ffmpeg, why
-from tests.installation import Installation, descendants, installation, kill_tree
+from tests.installation import (
+    Installation,
+    descendants,
+    files_below,
+    installation,
+    kill_tree,
+)
 from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.timeout(300)
@@ -71,7 +77,7 @@ async def check_nothing_left(up: Installation) -> None:
 
 
 def left_in_scratch(up: Installation) -> set[str]:
-    return {path.name for path in (up.data_dir / "scratch").rglob("*") if path.is_file()}
+    return {path.name for path in files_below(up.data_dir / "scratch")}
 
 
 async def test_a_killed_ffmpeg_is_said_and_tried_again(tmp_path: Path, origin: Origin) -> None:

@@ -19,6 +19,7 @@ from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOption
 from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
 from ingot_server.config import Settings
 from tests.house import House, open_house, refusal, why
+from tests.installation import names_below
 from tests.lectures import serve_lecture, serve_page
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
@@ -74,7 +75,7 @@ async def test_what_a_page_says_names_no_file(
     ending = asyncio.create_task(house.end(job))
     async with asyncio.timeout(60):
         await origin.asked_for("/lecture.mp4")
-    names = [path.name for path in house.settings.scratch_dir.rglob("*")]
+    names = names_below(house.settings.scratch_dir)
     gate.set()
     job = await ending
 
