@@ -13,6 +13,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 
 from ingot_server.egress.proxy import EgressProxy
 from tests.integration.egress.guard import Names, Origin, guarding
+from tests.waiting import PATIENCE_SECONDS
 
 _DIALLED: list[Any] = []
 _LISTENING = [False]
@@ -88,5 +89,5 @@ async def origin() -> AsyncIterator[Origin]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[ClientSession]:
-    async with ClientSession(timeout=ClientTimeout(total=10)) as session:
+    async with ClientSession(timeout=ClientTimeout(total=PATIENCE_SECONDS)) as session:
         yield session

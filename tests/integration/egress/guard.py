@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -17,6 +17,7 @@ from yarl import URL
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import Address
 from ingot_server.egress.proxy import EgressPass, EgressProxy, failure_of
+from tests.waiting import PATIENCE_SECONDS
 
 
 @dataclass
@@ -47,7 +48,7 @@ async def guarding(resolve: Names, **changes: object) -> AsyncIterator[EgressPro
     try:
         yield proxy
     finally:
-        await asyncio.wait_for(proxy.close(), 5)
+        await asyncio.wait_for(proxy.close(), PATIENCE_SECONDS)
 
 
 @dataclass
@@ -108,7 +109,7 @@ async def tunnel(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     request = f"CONNECT {authority} HTTP/1.1"
     async with raw_client(proxy, request, egress_pass) as (reader, writer):
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         assert head.startswith(b"HTTP/1.1 200 "), head
         yield reader, writer
 
@@ -125,6 +126,9 @@ async def reason_for(session: ClientSession, proxy: EgressProxy, url: str) -> in
     return failure.reason if failure else None
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections, and that nobody else gets meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield int(bound.getsockname()[1])

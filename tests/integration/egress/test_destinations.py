@@ -11,7 +11,7 @@ from aiohttp import ClientHttpProxyError, ClientSession
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.guard import Names, Origin, guarding, reason_for, unused_port
+from tests.integration.egress.guard import Names, Origin, closed_port, guarding, reason_for
 
 
 @pytest.mark.parametrize("credentials", ["", "job:wrong@", "nobody:TOKEN@", "job@"])
@@ -106,15 +106,24 @@ async def test_next_address_is_tried_when_one_does_not_answer(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_unreachable_source_has_its_reason(
-    names: Names, session: ClientSession, scheme: str
+    names: Names, proxy: EgressProxy, session: ClientSession, scheme: str
 ) -> None:
     names.set("empty.test", [])
-    async with guarding(names, connect_timeout=timedelta(milliseconds=100)) as proxy:
-        for host in ("missing.test", "slow.test", "empty.test", "a" * 64 + ".test"):
-            reason = await reason_for(session, proxy, f"{scheme}://{host}/")
-            assert reason == reason_pb2.REASON_HOST_NOT_FOUND
-        url = f"{scheme}://origin.test:{unused_port()}/"
+    for host in ("missing.test", "empty.test", "a" * 64 + ".test"):
+        reason = await reason_for(session, proxy, f"{scheme}://{host}/")
+        assert reason == reason_pb2.REASON_HOST_NOT_FOUND
+    with closed_port() as port:
+        url = f"{scheme}://origin.test:{port}/"
         assert await reason_for(session, proxy, url) == reason_pb2.REASON_SOURCE_UNREACHABLE
+
+
+async def test_name_that_takes_too_long_to_look_up_is_not_found(
+    names: Names, session: ClientSession
+) -> None:
+    # The request has to come within that time, too.
+    async with guarding(names, connect_timeout=timedelta(seconds=2)) as proxy:
+        reason = await reason_for(session, proxy, "http://slow.test/")
+        assert reason == reason_pb2.REASON_HOST_NOT_FOUND
 
 
 async def test_systems_resolver_is_used_when_none_is_handed_in(
