@@ -18,6 +18,7 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.follower import Abandoned
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
+from tests.receiving import SECOND
 
 CLIP = random.Random(7).randbytes(700_001)
 
@@ -36,6 +37,10 @@ class Desk:
     async def file(self) -> AsyncIterator[ScratchFile]:
         async with self.scratch.open("job", 1) as file:
             yield file
+
+    def hurry(self) -> None:
+        """From now on a source has stalled that sends too little for a second."""
+        self.settings = self.settings.replace(stall_timeout=SECOND)
 
     async def into(
         self, file: ScratchFile, url: str, freshness: Freshness | None = None

@@ -126,6 +126,7 @@ async def test_what_the_headers_rule_out_is_not_received(
     origin: Origin, desk: Desk, page: Page, reason: Reason.ValueType
 ) -> None:
     page = replace(page, gate=asyncio.Event())  # the body never comes
+    desk.hurry()
     failure = await desk.failure(origin.serve("/clip.mp4", page))
     assert failure.reason == reason
     assert len(origin.log) == 1

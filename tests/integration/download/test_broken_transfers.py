@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 
@@ -14,7 +13,6 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from tests.integration.download.desk import CLIP, Desk
 from tests.origin import Origin, Page
-from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -103,7 +101,6 @@ async def test_a_file_that_changes_under_way_is_begun_anew_unless_it_was_read(
     if change is not _replace_and_say_so:
         page.etag = ""
     url = origin.serve("/clip.mp4", page)
-    desk.settings = desk.settings.replace(stall_timeout=timedelta(seconds=PATIENCE_SECONDS))
     async with desk.file() as file:
         downloading = asyncio.create_task(desk.into(file, url))
         await origin.arrived()

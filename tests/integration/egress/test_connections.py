@@ -70,7 +70,7 @@ async def test_revoking_closes_at_once(proxy: EgressProxy, origin: Origin, how: 
             revoked.revoke()
             revoked.revoke()
             # Sooner than a connection is ended in which nothing moves.
-            await asyncio.wait_for(origin.left.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(origin.left.wait(), PATIENCE_SECONDS / 2)
             with suppress(ConnectionResetError):
                 await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
         async with raw_client(proxy, request, revoked) as (reader, _):
