@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+import logging
+import subprocess
+import zlib
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import av
+import imageio_ffmpeg
 import mutagen.mp4
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -21,7 +25,9 @@ from ingot.v1.media_pb2 import Chapter
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
+from ingot_server.pipeline.conversion.cover import LARGEST_EMBEDDED
 from ingot_server.pipeline.conversion.making import make
+from ingot_server.pipeline.conversion.verify import picture_size
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.probe import Prober
 from tests.media import media
@@ -127,7 +133,7 @@ async def test_an_mp3_has_id3_of_version_2_4(tools: tuple[Ffmpeg, Prober], tmp_p
     assert b"TAG" not in path.read_bytes()[-128:-125]
 
 
-@pytest.mark.parametrize("picture", ["picture.jpg", "picture.png", "picture.webp"])
+@pytest.mark.parametrize("picture", ["picture.jpg", "picture.png", "picture.webp", "picture.avif"])
 async def test_covers_are_there_as_players_take_them(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path, picture: str
 ) -> None:
@@ -150,17 +156,91 @@ async def test_covers_are_there_as_players_take_them(
             assert [len(list(container.decode(video=0)))] == [1]
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "missing", "broken"])
-async def test_a_cover_of_no_use_is_left_out(
-    tools: tuple[Ffmpeg, Prober], tmp_path: Path, kind: str
+def _half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _huge(png: bytes) -> bytes:
+    """With 65535 pixels in each direction, and a check sum that says so too."""
+    header = b"IHDR" + b"\0\0\xff\xff" * 2 + png[24:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
+
+
+def _drawn(cover: Path, scene: str) -> Path:
+    ffmpeg = (imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi")
+    subprocess.run([*ffmpeg, "-i", scene, "-frames:v", "1", str(cover)], check=True)
+    return cover
+
+
+_OF_NO_USE: Final[dict[str, tuple[str, Callable[[bytes], bytes]]]] = {
+    "text": ("jpg", lambda _: b"<html>"),
+    "empty": ("jpg", lambda _: b""),
+    "half a JPEG": ("jpg", _half),
+    "a JPEG without its end": ("jpg", lambda jpeg: jpeg[:-20]),
+    "the head of a JPEG": ("jpg", lambda jpeg: jpeg[:30]),
+    "what begins as a JPEG": ("jpg", lambda jpeg: jpeg[:12] + bytes(range(256))),
+    "half a PNG": ("png", _half),
+    "a PNG without its end": ("png", lambda png: png[:-20]),
+    "a PNG that is torn": ("png", lambda png: _half(png)[:-40] + bytes(40) + png[len(png) // 2 :]),
+    "a PNG that claims to be huge": ("png", _huge),
+    "what begins as a WebP": ("webp", lambda webp: webp[:20] + bytes(200)),
+    "half a WebP": ("webp", _half),
+    "half an AVIF": ("avif", _half),
+}
+
+
+@pytest.mark.parametrize("kind", ["missing", *_OF_NO_USE])
+async def test_a_cover_of_no_use_is_left_out_with_a_word_and_the_song_is_made(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     cover = tmp_path / "cover"
-    webp = media("picture.webp").read_bytes()
-    contents = {"text": b"<html>", "empty": b"", "broken": webp[:20] + bytes(200)}
-    if kind in contents:
-        cover.write_bytes(contents[kind])
-    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    if kind != "missing":
+        picture, spoiled = _OF_NO_USE[kind]
+        cover.write_bytes(spoiled(media(f"picture.{picture}").read_bytes()))
+    with caplog.at_level(logging.INFO, "ingot_server.pipeline.conversion.cover"):
+        path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
     assert not ID3(path).getall("APIC")
+    assert read(path)[0]["title"] == TITLE
+    [record] = caplog.records
+    assert record.message.startswith("the cover is left out: ")
+
+
+@pytest.mark.parametrize("picture", ["picture.jpg", "picture.png"])
+async def test_a_cover_is_carried_over_without_what_lies_behind_its_end(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path, picture: str
+) -> None:
+    cover = tmp_path / "cover"
+    cover.write_bytes(media(picture).read_bytes() + bytes(1000))
+    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    [frame] = ID3(path).getall("APIC")
+    assert frame.mime == "image/jpeg"
+    assert frame.data.endswith(b"\xff\xd9")
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"), [("3840x2160", (1920, 1080)), ("1000x3000", (640, 1920))]
+)
+async def test_a_cover_that_is_too_large_is_scaled_down_in_its_shape(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path, size: str, fitted: tuple[int, int]
+) -> None:
+    cover = _drawn(tmp_path / "cover.png", f"color=s={size}")
+    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    [frame] = ID3(path).getall("APIC")
+    embedded = tmp_path / "embedded.jpg"
+    embedded.write_bytes(frame.data)
+    assert picture_size(embedded, Recipe.FORMAT_JPEG) == fitted
+
+
+async def test_a_cover_of_many_bytes_is_made_smaller(
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path
+) -> None:
+    noise = "color=s=1600x900,format=rgb24,noise=alls=100:allf=t"
+    cover = _drawn(tmp_path / "cover.png", noise)
+    assert cover.stat().st_size > LARGEST_EMBEDDED
+    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    [frame] = ID3(path).getall("APIC")
+    assert frame.mime == "image/jpeg"
+    assert len(frame.data) <= LARGEST_EMBEDDED
 
 
 async def test_chapters_follow_the_part(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:

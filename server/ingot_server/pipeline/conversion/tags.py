@@ -126,7 +126,9 @@ def _id3(tags: Tags) -> ID3:
     if tags.comment:
         id3.add(COMM(encoding=_UTF8, lang="und", desc="", text=[tags.comment]))
     if tags.cover:
-        id3.add(APIC(encoding=_UTF8, mime=_mime(tags.cover), type=_FRONT_COVER, data=tags.cover))
+        id3.add(
+            APIC(encoding=_UTF8, mime=cover_type(tags.cover), type=_FRONT_COVER, data=tags.cover)
+        )
     names = [f"chp{number}" for number in range(len(tags.chapters))]
     for name, chapter in zip(names, tags.chapters, strict=True):
         id3.add(
@@ -159,7 +161,7 @@ def _write_mp4(path: Path, tags: Tags) -> None:
     }
     file.tags.update({name: [text] for name, text in names.items() if text})
     if tags.cover:
-        png = _mime(tags.cover) == "image/png"
+        png = cover_type(tags.cover) == "image/png"
         kind = MP4Cover.FORMAT_PNG if png else MP4Cover.FORMAT_JPEG
         file.tags["covr"] = [MP4Cover(tags.cover, imageformat=kind)]
     file.save()
@@ -184,7 +186,7 @@ def _write_opus(path: Path, tags: Tags) -> None:
 
 def _picture(cover: bytes) -> Picture:
     picture = Picture()
-    picture.type, picture.mime, picture.data = _FRONT_COVER, _mime(cover), cover
+    picture.type, picture.mime, picture.data = _FRONT_COVER, cover_type(cover), cover
     return picture
 
 
@@ -206,12 +208,8 @@ def _comments(tags: Tags) -> dict[str, str]:
     return comments
 
 
-def is_cover(data: bytes) -> bool:
-    """Whether these are a JPEG or PNG, as players take them."""
-    return bool(_mime(data))
-
-
-def _mime(data: bytes) -> str:
+def cover_type(data: bytes) -> str:
+    """The media type of a JPEG or PNG, by how it begins; empty for all that players do not take."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     return "image/jpeg" if data.startswith(b"\xff\xd8\xff") else ""
