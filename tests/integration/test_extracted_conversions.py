@@ -19,6 +19,7 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from tests.house import House, open_house
+from tests.media import media
 from tests.videos import Video
 from tests.youtube import YouTube
 
@@ -34,7 +35,7 @@ SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 @pytest.fixture
 async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[YouTube]:
     async with YouTube().running(tmp_path) as site:
-        site.videos[ID] = Video(clip)
+        site.videos[ID] = Video(clip, thumbnail=media("picture.jpg").read_bytes())
         yield site
 
 
@@ -51,12 +52,12 @@ async def convert(house: House, recipe: Recipe, **fields: object) -> Job:
     return job
 
 
-async def parent_of(house: House, media: Media) -> Media:
-    return await house.get(media_id=media.derived_from)
+async def parent_of(house: House, made: Media) -> Media:
+    return await house.get(media_id=made.derived_from)
 
 
-async def covers(house: House, media: Media) -> list[bytes]:
-    content = await house.download(media_id=media.id)
+async def covers(house: House, of: Media) -> list[bytes]:
+    content = await house.download(media_id=of.id)
     return [frame.data for frame in ID3(io.BytesIO(content)).getall("APIC")]
 
 
@@ -67,8 +68,19 @@ async def test_an_mp3_takes_the_sound_alone_and_brings_its_cover(
 
     source = await parent_of(house, made)
     assert (source.selection, list(source.video)) == (SOUND, [])
-    assert len(await covers(house, made)) == 1
+    assert await covers(house, made) == [media("picture.jpg").read_bytes()]
     assert len(site.asked("/videoplayback")) == 1
+
+
+async def test_an_mp3_is_made_without_the_cover_that_is_no_whole_picture(
+    house: House, site: YouTube
+) -> None:
+    site.videos[ID].thumbnail = site.videos[ID].thumbnail[:-200]
+
+    made = (await convert(house, MP3)).media
+
+    assert len((await parent_of(house, made)).side_files) == 1
+    assert await covers(house, made) == []
 
 
 async def test_sound_without_a_cover_leaves_the_thumbnail(house: House, site: YouTube) -> None:
