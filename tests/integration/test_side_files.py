@@ -20,6 +20,7 @@ from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
 from ingot_server.config import Settings
 from tests.house import House, open_house, refusal, why
+from tests.manifests import TYPES, serve_manifest
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 
@@ -85,6 +86,7 @@ def subtitles(stored: Media) -> list[tuple[str, str]]:
         (["pt-PT"], ["pt-BR"], []),
         (["en", "en-GB"], ["en-GB", "en"], ["en-GB", "en"]),
         (["../../en", "en\n"], ["en"], []),
+        (["Deutsch", "English (CC)", "fra"], ["en", "fr"], ["en", "fr"]),
     ],
 )
 async def test_subtitles_come_by_language(
@@ -96,6 +98,31 @@ async def test_subtitles_come_by_language(
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert subtitles(job.media) == [(language, "text/vtt") for language in got]
+
+
+async def test_subtitles_of_a_manifest_are_known_by_language_and_else_by_name(
+    house: House, origin: Origin
+) -> None:
+    media_url = serve_manifest(origin, "hls", at="/stream.m3u8")
+    renditions = []
+    for number, (name, language) in enumerate([("Deutsch", ""), ("English", ""), ("A", "fr")]):
+        origin.serve(f"/said-{number}.vtt", Page(VTT, content_type="text/vtt"))
+        said = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nsaid-{number}.vtt\n#EXT-X-ENDLIST\n"
+        origin.serve(f"/said-{number}.m3u8", Page(said.encode(), content_type=TYPES[".m3u8"]))
+        known = f',LANGUAGE="{language}"' if language else ""
+        renditions.append(
+            f'#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="said",NAME="{name}"{known},'
+            f'URI="said-{number}.m3u8"'
+        )
+    stream = f'#EXT-X-STREAM-INF:BANDWIDTH=300000,SUBTITLES="said"\n{media_url}\n'
+    text = "\n".join(["#EXTM3U", *renditions, stream])
+    url = origin.serve("/all.m3u8", Page(text.encode(), content_type=TYPES[".m3u8"]))
+
+    options = IngestOptions(subtitle_languages=["en", "fr", "es"])
+    job = await house.ingest(url, options=options)
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert subtitles(job.media) == [("en", "text/vtt"), ("fr", "text/vtt")]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.library.side_files import lacking, sought
+from ingot_server.pipeline.extraction.languages import language_tag
 from ingot_server.pipeline.extraction.request import Request
 from ingot_server.pipeline.extraction.side_files import subtitles
 
@@ -34,6 +35,14 @@ def forms(*languages: str) -> dict[str, list[dict[str, Any]]]:
         ("", "en-orig", ["en"], True, [("en-orig", True)]),
         ("en", "de", ["de", "en", "en-GB"], True, [("de", True), ("en", False)]),
         ("zh-Hans", "", ["zh-Hans-CN"], False, [("zh-Hans", False)]),
+        ("eng deu", "", ["en", "de"], False, [("en", False), ("de", False)]),
+        ("en-US", "", ["eng"], False, [("en-US", False)]),
+        ("por_BR", "", ["pt-BR"], False, [("pt-BR", False)]),
+        ("English Deutsch", "", ["de", "en"], False, [("de", False), ("en", False)]),
+        ("English en", "", ["en"], False, [("en", False)]),
+        ("Universal", "", ["en"], False, []),
+        ("Klingon", "", ["kl"], False, []),
+        ("und", "", ["en"], False, []),
     ],
 )
 def test_subtitles_that_people_made_go_before_automatic_ones(
@@ -45,6 +54,33 @@ def test_subtitles_that_people_made_go_before_automatic_ones(
     }
     found = subtitles(info, request(asked, automatic=automatic))
     assert [(language, is_automatic) for language, is_automatic, _ in found] == taken
+
+
+@pytest.mark.parametrize(
+    ("label", "tag"),
+    [
+        ("English (CC)", "en"),
+        ("ENGLISH", "en"),
+        ("Fran\N{LATIN SMALL LETTER C WITH CEDILLA}ais", "fr"),
+        ("Portuguese (Brazil)", "pt"),
+        ("thai", "th"),
+        ("en_US", "en-US"),
+        ("ENG", "en"),
+        ("gsw", "gsw"),
+        ("Captions 1", ""),
+        ("../../en", ""),
+        ("en\n", ""),
+        ("", ""),
+    ],
+)
+def test_a_language_is_known_by_its_tag_its_code_and_its_name(label: str, tag: str) -> None:
+    assert language_tag(label) == tag
+
+
+def test_subtitles_called_by_a_tag_go_before_those_with_a_name() -> None:
+    named = {"English": [{"url": "http://a/named"}], "en": [{"url": "http://a/tagged"}]}
+    [(_, _, form)] = subtitles({"subtitles": named}, request(["en"], automatic=False))
+    assert form["url"] == "http://a/tagged"
 
 
 @pytest.mark.parametrize(

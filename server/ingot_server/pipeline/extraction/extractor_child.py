@@ -51,7 +51,7 @@ from ingot_server.pipeline.extraction.identity import identity
 from ingot_server.pipeline.extraction.recording import record, recordable
 from ingot_server.pipeline.extraction.request import Request
 from ingot_server.pipeline.extraction.running_version import VERSION
-from ingot_server.pipeline.extraction.side_files import side_files
+from ingot_server.pipeline.extraction.side_files import keep_names, side_files
 
 _PROGRESS_SECONDS: Final = 0.1
 # What is read of a connection at first; yt-dlp adapts it to the speed it sees. With its own 1 KiB,
@@ -300,6 +300,7 @@ def main() -> None:
     """Serves one job, then ends."""
     yt_dlp.globals.plugin_dirs.value = []
     containment.refuse_downloaders()
+    keep_names()
     _prepare()
     line = sys.stdin.buffer.readline()
     if not line:

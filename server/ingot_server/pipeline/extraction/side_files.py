@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import yt_dlp
+import yt_dlp.extractor.common
 import yt_dlp.utils
 
 from ingot_server.pipeline.extraction.error_report import Refused
+from ingot_server.pipeline.extraction.languages import language_tag
 from ingot_server.pipeline.extraction.request import Request
 
 _BYTES: Final = 32 << 20
 _PICTURES: Final = 8
 _START_BYTES: Final = 4096
-_LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SUBTITLE_TYPES: Final = {
     "vtt": "text/vtt",
     "srt": "application/x-subrip",
@@ -81,13 +82,31 @@ def subtitles(
         if request.automatic_subtitles:
             places.append((True, info.get("automatic_captions") or {}))
         for automatic, languages in places:
-            match = _language(wanted, languages)
-            if match and (match, automatic) not in taken:
-                taken.add((match, automatic))
-                form = _subtitle(languages[match])
-                yield match.replace("_", "-"), automatic, form
-            if match:
+            tag, key = _language(wanted, languages)
+            if tag and (key, automatic) not in taken:
+                taken.add((key, automatic))
+                yield tag, automatic, _subtitle(languages[key])
+            if tag:
                 break
+
+
+def keep_names() -> None:
+    """Has yt-dlp call subtitles of HLS by their NAME where the manifest gives them no LANGUAGE.
+
+    It knows all of those as one of unknown language.
+    """
+    common = yt_dlp.extractor.common
+    parse = getattr(common, "parse_m3u8_attributes", None)
+    if parse is None:
+        return
+
+    def parsed(attributes: str) -> dict[str, Any]:
+        found: dict[str, Any] = parse(attributes)
+        if found.get("TYPE") == "SUBTITLES" and found.get("NAME"):
+            found.setdefault("LANGUAGE", found["NAME"])
+        return found
+
+    common.parse_m3u8_attributes = parsed
 
 
 def _side_file(
@@ -102,26 +121,31 @@ def _side_file(
     }
 
 
-def _language(wanted: str, languages: Mapping[str, Any]) -> str:
-    """The key of the language asked for, else of a variant of it, else of what it is one of.
+def _language(wanted: str, languages: Mapping[str, Any]) -> tuple[str, str]:
+    """The language asked for, else a variant of it, else what it is one of: its tag and its key.
 
-    So `pt` takes `pt-BR`, and `pt-BR` takes `pt` (RFC 4647, section 3.4), but not `pt-PT`. Empty:
-    there is none.
+    So `pt` takes `pt-BR`, and `pt-BR` takes `pt` (RFC 4647, section 3.4), but not `pt-PT`. Both are
+    empty: there is none.
     """
-    known = {
-        str(key).lower().replace("_", "-"): str(key)
-        for key in languages
-        if _LANGUAGE.fullmatch(str(key))
-    }
-    lower = wanted.lower()
-    variants = [key for name, key in known.items() if name.startswith(f"{lower}-")]
+    known: dict[str, tuple[str, str]] = {}
+    # What is called by its tag goes before what only means the same.
+    tagged = [(language_tag(str(key)), str(key)) for key in languages]
+    for tag, key in sorted(tagged, key=lambda each: each[0].lower() != _plain(each[1])):
+        if tag:
+            known.setdefault(tag.lower(), (tag, key))
+    lower = language_tag(wanted).lower()
+    variants = [name for name in known if name.startswith(f"{lower}-")]
     while lower:
         if lower in known:
             return known[lower]
         if variants:
-            return variants[0]
+            return known[variants[0]]
         lower = lower.rpartition("-")[0]
-    return ""
+    return "", ""
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("_", "-")
 
 
 def _subtitle(forms: list[dict[str, Any]]) -> dict[str, Any]:
