@@ -95,15 +95,31 @@ async def test_every_entry_is_converted_and_tagged_with_the_title_of_its_list(
     assert (alone.cached, alone.media) == (True, children[0].conversions[0])
 
 
-async def test_an_entry_that_turns_out_to_be_a_list_is_not_followed(ingot: Installation) -> None:
-    inner = serve_page(ingot, "inner", ingot.entries(2))
-    outer = serve_feed(ingot, "outer.xml", [inner])
+async def test_an_entry_that_turns_out_to_be_a_list_has_all_of_its_own_converted(
+    ingot: Installation,
+) -> None:
+    urls = ingot.entries(4)
+    inner = serve_page(ingot, "inner", urls[:2])
+    deepest = serve_page(ingot, "deepest", urls[2:])
+    deep = serve_feed(ingot, "deep.xml", [deepest, urls[0]])
+    outer = serve_feed(ingot, "outer.xml", [inner, deep, urls[1]])
     async with served(ingot) as client:
         parent = await end_of(await client.ingest_video(outer, options=ALL, recipes=[MP3]))
-        [child] = await children_of(client, parent)
+        lists = await children_of(client, parent)
+        entries = await children_of(client, lists[0])
+        deep_entries = await children_of(client, lists[1])
+        jobs = [job async for job in client.jobs()]
 
-    assert parent.state == job_pb2.JOB_STATE_FAILED
-    assert reason_of(child) == reason_pb2.REASON_INVALID_REQUEST
+    assert (parent.state, parent.children.succeeded, parent.children.total) == (SUCCEEDED, 3, 3)
+    assert (lists[0].children.succeeded, lists[0].children.total) == (2, 2)
+    assert [entry.url for entry in entries] == urls[:2]
+    for entry in [*entries, lists[2]]:
+        assert [made.blob.content_type for made in entry.conversions] == ["audio/mpeg"], entry
+    # A list in a list in a list is as far as it goes without recipes, too.
+    assert (lists[1].children.succeeded, lists[1].children.failed) == (1, 1)
+    assert reason_of(deep_entries[0]) == reason_pb2.REASON_TOO_MANY_ENTRIES
+    assert not ingot.origin.gets("/entry-3.mp4")
+    assert all(job.end_time.seconds for job in jobs)
 
 
 async def test_a_page_of_one_video_is_converted_though_a_list_was_asked_for(

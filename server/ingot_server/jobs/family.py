@@ -85,6 +85,17 @@ class Family:
             version="",
         )
 
+    async def disown(self, parent_id: str, token: str) -> None:
+        """Forgets the children of a parent, which have ended; others may be added to it.
+
+        `token` is that of the parent's lease. Raises Orphaned when that is lost. Safe to repeat.
+        """
+        outcome, *_ = await self._transition.run(
+            "disown", parent_id, token=token, ttl=milliseconds(self._settings.job_ttl)
+        )
+        if outcome == b"lost":
+            raise Orphaned(f"job {parent_id} is no longer held")
+
     async def next(self, parent_id: str) -> list[str]:
         """The children that a worker is to be told of now; the sweep tells of them again."""
         children = await self._transition.run(

@@ -112,6 +112,13 @@ class Lease:
         except Orphaned as orphaned:
             raise await self._explained(LeaseLost(str(orphaned))) from orphaned
 
+    async def disown(self) -> None:
+        """Forgets the job's children, see `Family.disown`. Raises LeaseLost."""
+        try:
+            await self._records.family.disown(self.job.id, self._token)
+        except Orphaned as orphaned:
+            raise await self._explained(LeaseLost(str(orphaned))) from orphaned
+
     async def wait(self, child_ids: Sequence[str]) -> None:
         """Leaves the job to its children: nothing is written afterwards. Raises LeaseLost."""
         async with self._writing:

@@ -56,6 +56,7 @@
 --   next     window deadline -> the children of a waiting job that a worker is to be told of now
 --   settle   -> done: the children of a cancelled job are cancelled
 --            with media_id the job also leaves its slot for that media's -> taken, job id: another has it
+--   disown   token ttl -> done, lost: the job goes on as one that never had children
 -- A change that comes a second time, because the answer to the first was lost, is answered alike.
 
 local JOB, TRAIL, ACTIVE = 'ingot:job:', 'ingot:trail:', 'ingot:active:'
@@ -427,6 +428,23 @@ local operations = {
   resend = resend,
   overdue = function()
     return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)
+local function disown()
+  if field(id, 'token') ~= arg.token then
+    return { 'lost' }
+  end
+  for _, child in ipairs(redis.call('HVALS', ENTRIES .. id)) do
+    local parents = field(child, 'parents')
+    if parents then
+      redis.call('HSET', JOB .. child, 'parents', (string.gsub(parents, id .. ' ', '')))
+      if field(child, 'ended') == '1' and not has_living_parent(child) then
+        expire(child, tonumber(arg.ttl))
+      end
+    end
+  end
+  redis.call('DEL', ENTRIES .. id, FAMILY .. id, MOVING .. id, UNSENT .. id)
+  return { 'done' }
+end
+
   end,
   tally = function()
     return {
@@ -449,6 +467,7 @@ local operations = {
     return { 'done' }
   end,
   forget = function()
+  disown = disown,
     if redis.call('EXISTS', JOB .. id) == 0 then
       forget(id)
     end

@@ -37,6 +37,7 @@ from ingot_server.pipeline.describe import check_selection, check_stored, descri
 from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.extract import begin_without_recording, extract
 from ingot_server.pipeline.object import ingest_object
+from ingot_server.pipeline.playlist import names_list
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import ScratchFile
@@ -65,9 +66,28 @@ class Pipeline:
             return await convert(self._resources, job, lease)
         if not job.recipes:
             return await self.ingest(job, lease)
-        if is_workflow(job) or not await self._hand_out(job, lease):
+        if is_workflow(job) and not await self._names_list(job, lease):
+            return None
+        if not await self._hand_out(job, lease):
             await run_workflow(self._resources, lease.job, lease)
         return None
+
+    async def _names_list(self, job: Job, lease: Lease) -> bool:
+        """Runs a workflow; True: it is a list in a list, and the job is to hand that out."""
+        try:
+            await run_workflow(self._resources, job, lease)
+        except Failure as failure:
+            if not (job.parent_job_id and names_list(failure)):
+                raise
+        else:
+            return False
+
+        def mutate(job: Job) -> None:
+            job.options.playlist = True
+
+        await lease.disown()
+        await lease.update(mutate)
+        return True
 
     async def _hand_out(self, job: Job, lease: Lease) -> bool:
         """Leaves the job to the entries of its list; False when its URL names one media after all.

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 ENTRIES_AT_ONCE: Final = 16
 LONGEST_TITLE: Final = 1000
+_ENTRIES: Final = "entries"
 
 
 class Playlists:
@@ -112,13 +113,7 @@ class Playlists:
         parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
         is_entry = bool(job.parent_job_id) and not (parent is not None and is_workflow(parent))
         if not (job.options.playlist or is_entry):
-            raise Failure(
-                reason_pb2.REASON_INVALID_REQUEST,
-                f"The URL names a list of {total} media, not one. Set options.playlist to take all "
-                "of them, or use the URL of one.",
-                metadata={"entries": str(total)},
-                violations={"options.playlist": "must be set for the URL of a list"},
-            )
+            raise _unasked(total)
         limit = self._settings.max_playlist_entries
         if job.options.HasField("max_entries"):
             limit = min(limit, job.options.max_entries)
@@ -127,7 +122,7 @@ class Playlists:
                 reason_pb2.REASON_TOO_MANY_ENTRIES,
                 f"The list has {total} entries or more, and {limit} are allowed. Ingest its "
                 "entries by themselves, or raise max_entries or INGOT_MAX_PLAYLIST_ENTRIES.",
-                metadata={"entries": str(total), "limit": str(limit)},
+                metadata={_ENTRIES: str(total), "limit": str(limit)},
             )
         if parent is not None and parent.parent_job_id:
             raise Failure(
@@ -205,6 +200,21 @@ def _named(child: Job) -> tuple[Source, Identity]:
     try:
         return pick(child.url)
     except Failure as failure:
+def names_list(failure: Failure) -> bool:
+    """Whether a job failed only because its URL names a list that was not asked for."""
+    return failure.reason == reason_pb2.REASON_INVALID_REQUEST and _ENTRIES in failure.metadata
+
+
+def _unasked(total: int) -> Failure:
+    return Failure(
+        reason_pb2.REASON_INVALID_REQUEST,
+        f"The URL names a list of {total} media, not one. Set options.playlist to take all of "
+        "them, or use the URL of one.",
+        metadata={_ENTRIES: str(total)},
+        violations={"options.playlist": "must be set for the URL of a list"},
+    )
+
+
         try:
             named = pick(child.url, playlist=True)
         except Failure:
