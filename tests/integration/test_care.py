@@ -23,7 +23,8 @@ from ingot_server.worker import Worker
 
 BOT_CHECK = reason_pb2.REASON_BOT_CHECK
 RATE_LIMITED = reason_pb2.REASON_RATE_LIMITED
-MOMENT = timedelta(milliseconds=150)
+# Longer than a test lasts: `pass_the_block` has it over.
+MOMENT = timedelta(minutes=1)
 BREAKING = SourceSettings(block=MOMENT, longest_block=4 * MOMENT)
 
 
@@ -56,15 +57,20 @@ async def refused(care: SourceCare, job_id: str) -> Failure:
     return failure
 
 
+async def pass_the_block(redis: Redis) -> None:
+    """As if the time had come at which the source may be tried again."""
+    assert not await redis.hset("ingot:source:youtube", "until", "0")
+
+
 async def test_a_burst_goes_at_once_and_the_rest_in_line(redis: Redis, settings: Settings) -> None:
-    source = SourceSettings(rate=10, rate_period=timedelta(seconds=2), burst=3)
+    source = SourceSettings(rate=10, rate_period=timedelta(seconds=20), burst=3)
     care, elsewhere = (caring(redis, settings, source) for _ in range(2))
     assert [await turn(care, f"a{number}") for number in range(3)] == [None] * 3
     waits = [await refused(elsewhere, f"b{number}") for number in range(3)]
     assert {failure.reason for failure in waits} == {RATE_LIMITED}
     seconds = [failure.retry_after.total_seconds() for failure in waits]
     # Each has a place of its own, one interval after the one before.
-    assert seconds[0] <= 0.2 < seconds[1] <= 0.4 < seconds[2] <= 0.6
+    assert seconds[0] <= 2 < seconds[1] <= 4 < seconds[2] <= 6
     await asyncio.sleep(seconds[0])
     # Who came first is served first, whoever asks meanwhile.
     assert await turn(care, "b0") is None
@@ -90,15 +96,15 @@ async def test_no_more_than_so_many_jobs_run_at_once(redis: Redis, settings: Set
 async def test_turns_are_kept_while_held_and_freed_when_their_worker_dies(
     redis: Redis, settings: Settings
 ) -> None:
-    hasty = settings.replace(lease=timedelta(milliseconds=200))
+    hasty = settings.replace(lease=timedelta(seconds=2))
     care = caring(redis, hasty, SourceSettings(concurrency=1))
     async with care.turn("youtube", "a"):
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.5)
         await refused(care, "b")
     # A worker that was killed: its turn was taken, and nothing comes of it any more.
     await care._take("youtube", "c", "turn of the dead")
     await refused(care, "b")
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(2.05)
     assert await turn(care, "b") is None
 
 
@@ -131,7 +137,7 @@ async def test_a_bot_check_blocks_for_ever_longer_until_a_trial_gets_through(
         blocked = (await care.blocked(["youtube"]))["youtube"]
         assert blocked.reason == BOT_CHECK
         lengths.append(round(blocked.retry_after / MOMENT))
-        await asyncio.sleep(blocked.retry_after.total_seconds() + 0.005)
+        await pass_the_block(redis)
     assert lengths == [1, 2, 4, 4]
     async with care.turn("youtube", "trial"):
         await refused(care, "other")
@@ -149,7 +155,7 @@ async def test_only_the_trial_decides(redis: Redis, settings: Settings) -> None:
         await turn(care, "a", BOT_CHECK)
     await care.note("youtube", None)
     assert "youtube" in await care.blocked(["youtube"])
-    await asyncio.sleep(MOMENT.total_seconds() + 0.005)
+    await pass_the_block(redis)
     # A trial that failed for a reason of our own decides nothing, and another may try.
     await turn(care, "b", reason_pb2.REASON_STORAGE_UNAVAILABLE)
     assert "youtube" in await care.blocked(["youtube"])
