@@ -20,8 +20,10 @@ from ingot.job import IngestJob
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary, IngestOptions, Job
 from ingot.v1.reason_pb2 import Reason
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
 from ingot_server.errors import Failure
+from ingot_server.pipeline.transfer.fetch import USER_AGENT
 from tests.lists import Installation, ingot, reason_of, worker
 from tests.origin import Page
 
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.any_stores
 __all__ = ["ingot"]
 
 ALL = IngestOptions(playlist=True)
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
 ITEM = "<item><title>{0}</title><link>{1}</link><enclosure url='{1}' type='video/mp4'/></item>"
 CANCELLED = job_pb2.JOB_STATE_CANCELLED
 
@@ -115,6 +118,36 @@ async def test_a_page_of_videos_is_a_list_only_when_one_was_asked_for(ingot: Ins
     assert "options.playlist" in refused.error.message
     assert refused.attempt == 1
     assert taken.children == ChildSummary(total=3, succeeded=3)
+
+
+@pytest.mark.parametrize("recipes", [[], [MP3]], ids=["as they are", "converted"])
+@pytest.mark.parametrize("first", [True, False], ids=["the list first", "the media first"])
+async def test_who_asks_for_a_list_and_who_asks_for_a_media_get_what_they_asked_for(
+    ingot: Installation, first: bool, recipes: list[Recipe]
+) -> None:
+    urls = ingot.entries(2)
+    page, clip = serve_page(ingot, "page", urls), urls[0]
+    async with running(ingot.settings) as addresses, Client(addresses.grpc) as client:
+        jobs: dict[tuple[str, bool], IngestJob] = {}
+        for playlist in (first, not first):
+            for url in (page, clip):
+                options = IngestOptions(playlist=playlist)
+                job = await client.ingest_video(url, options=options, recipes=recipes)
+                again = await client.ingest_video(url, options=options, recipes=recipes)
+                assert again.id == job.id
+                jobs[url, playlist] = job
+        with worker(ingot), worker(ingot, "--convert"):
+            ended = {asked: await end_of(job) for asked, job in jobs.items()}
+
+    assert len({job.id for job in jobs.values()}) == 4
+    assert reason_of(ended[page, False]) == reason_pb2.REASON_INVALID_REQUEST
+    entries = ended[page, True].children
+    assert (entries.total, entries.succeeded) == (2, 2)
+    assert ended[clip, True].media == ended[clip, False].media
+    assert ended[clip, True].media.blob.sha256
+    # One media, one download, whoever asked for it and in which way.
+    gets = ingot.origin.gets("/entry-0.mp4")
+    assert len([asked for asked in gets if asked.headers["User-Agent"] == USER_AGENT]) == 1
 
 
 @pytest.mark.parametrize(

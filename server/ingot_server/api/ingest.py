@@ -30,7 +30,7 @@ from ingot_server.api.caller import Caller, Service
 from ingot_server.api.convert import Converting
 from ingot_server.api.existence import Existence
 from ingot_server.api.internal import check_adoptable, named_media
-from ingot_server.api.naming import Named, resolve
+from ingot_server.api.naming import Named, may_be_list, resolve
 from ingot_server.api.status import invalid
 from ingot_server.api.upload import Uploading
 from ingot_server.config import Settings
@@ -129,6 +129,9 @@ class IngestService(Service):
                 allow_loopback=self._settings.egress_allow_loopback,
             )
         job = _job(request, named, recipes)
+        if options.playlist and not may_be_list(named, request.url):
+            # It is one media for everybody, so one job.
+            job.options.playlist = False
         if request.validate_only:
             if isinstance(request, ConvertRequest):
                 job.media.CopyFrom(derived_media(job.media, recipes[0]))

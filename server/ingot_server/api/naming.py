@@ -7,8 +7,10 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ingot.v1.media_pb2 import Selection
+from ingot_server.errors import Failure
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.sources import Identity, Source, pick
+from ingot_server.sources.source import may_name_either
 
 # Normalising and hashing cost more than the rest of GetMedia. Long URLs are rare, and left out so
 # that the cache stays below some ten megabytes.
@@ -40,6 +42,16 @@ def resolve(
     """
     wanted = url, selection.mode, selection.max_height, playlist, record_duration
     return _remembered(*wanted) if len(url) <= _REMEMBERED_LENGTH else _resolve(*wanted)
+
+
+def may_be_list(named: Named, url: str) -> bool:
+    """Whether `url`, in which `named` was found with `playlist`, can be that of a list. No I/O."""
+    if may_name_either(named.source):
+        return True
+    try:
+        return pick(url)[1].key != named.identity.key
+    except Failure:
+        return True
 
 
 def _resolve(

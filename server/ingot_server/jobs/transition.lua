@@ -55,8 +55,8 @@
 --   rest     deadline pulse version -> done: a waiting job whose sums have not changed
 --   next     window deadline -> the children of a waiting job that a worker is to be told of now
 --   settle   -> done: the children of a cancelled job are cancelled
---            with media_id the job also leaves its slot for that media's -> taken, job id: another has it
 --   disown   token ttl -> done, lost: the job goes on as one that never had children
+--            with media_id the job also leaves its slot for that media's -> taken, job id: another has it
 -- A change that comes a second time, because the answer to the first was lost, is answered alike.
 
 local JOB, TRAIL, ACTIVE = 'ingot:job:', 'ingot:trail:', 'ingot:active:'
@@ -421,13 +421,6 @@ local function next_children()
   return children
 end
 
-local operations = {
-  create = create,
-  change = change,
-  renew = renew,
-  resend = resend,
-  overdue = function()
-    return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)
 local function disown()
   if field(id, 'token') ~= arg.token then
     return { 'lost' }
@@ -445,6 +438,13 @@ local function disown()
   return { 'done' }
 end
 
+local operations = {
+  create = create,
+  change = change,
+  renew = renew,
+  resend = resend,
+  overdue = function()
+    return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)
   end,
   tally = function()
     return {
@@ -460,6 +460,7 @@ end
     return { 'done' }
   end,
   next = next_children,
+  disown = disown,
   settle = function()
     if field(id, 'ended') ~= '0' then
       redis.call('ZREM', DEADLINES, id)
@@ -467,7 +468,6 @@ end
     return { 'done' }
   end,
   forget = function()
-  disown = disown,
     if redis.call('EXISTS', JOB .. id) == 0 then
       forget(id)
     end

@@ -150,10 +150,14 @@ def workflow_id(parent_id: str, recipes: Sequence[Recipe], *, kind: str) -> str:
 
 
 def making_slot(job: Job) -> str:
-    """What single flight knows a job by that has others make its media; empty for any other."""
-    if not job.recipes or job.media.derived_from:
+    """What single flight knows a job by that has others make its media; empty for any other.
+
+    One that asks for a list is another than one that does not, though the URL names the same.
+    """
+    if job.media.derived_from or not (job.recipes or job.options.playlist):
         return ""
-    return workflow_id(job.media.id, job.recipes, kind=job_pb2.JobKind.Name(job.kind))
+    kind = job_pb2.JobKind.Name(job.kind) + ("_LIST" if job.options.playlist else "")
+    return workflow_id(job.media.id, job.recipes, kind=kind)
 
 
 def needs_video(recipe: Recipe) -> bool:

@@ -2,7 +2,7 @@
 
 resolve -> a list? its entries become jobs
         -> a better identity? stored already, or being made: that -> else the job moves to it
-        -> to be recorded, and not live? the job makes the media itself
+        -> no list, or not live, though it was asked for as such? the job makes the media itself
 -> fetch into a scratch folder -> probe -> the file and its side files to S3 -> commit
 """
 
@@ -85,8 +85,8 @@ async def _extract(resources: Resources, work: Work, cookies: str, manifest: boo
             if isinstance(found, Resolved):
                 if work.lists_only:
                     return OneMedia()
-                if work.records and not found.is_live:
-                    return await begin_without_recording(work)
+                if work.seeks_list or (work.records and not found.is_live):
+                    return await begin_as_media(work, is_live=found.is_live)
                 await work.lease.update(_extraction(found))
                 identity = better_identity(work.identity, found)
                 known = await adopt(resources, work, identity)
@@ -128,10 +128,17 @@ def better_identity(asked: Identity, found: Resolved) -> Identity:
     return named if source.mutable else identity
 
 
-async def begin_without_recording(work: Work) -> Elsewhere | Renamed:
-    """Has the job make the media itself: what it should record is not live."""
-    target = media_id(work.identity.key, work.job.selection)
-    active = await work.lease.adopt(_move(target, work.identity))
+async def begin_as_media(work: Work, *, is_live: bool = False) -> Elsewhere | Renamed:
+    """Has the job make one media itself, as no list; recorded only where it `is_live`."""
+    is_recorded = work.records and is_live
+    target = work.job.media.id if is_recorded else media_id(work.identity.key, work.job.selection)
+    move = _move(target, work.identity)
+
+    def mutate(job: Job) -> None:
+        move(job)
+        job.options.playlist = False
+
+    active = await work.lease.adopt(mutate)
     return Elsewhere(active) if active else Renamed()
 
 

@@ -35,7 +35,7 @@ from ingot_server.pipeline.complete import complete
 from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.download import Downloaded, download
-from ingot_server.pipeline.extract import begin_without_recording, extract
+from ingot_server.pipeline.extract import begin_as_media, extract
 from ingot_server.pipeline.object import ingest_object
 from ingot_server.pipeline.playlist import names_list
 from ingot_server.pipeline.progress import Meter
@@ -188,8 +188,8 @@ class Pipeline:
         match work.source.way:
             case Way.EXTRACT:
                 return await extract(self._resources, work)
-            case Way.FETCH if work.records:
-                return await self._record(work)
+            case Way.FETCH if work.seeks_list or work.records:
+                return await self._look(work)
             case Way.TELEGRAM_POST:
                 return await bring_post(self._resources, work, self._receive)
             case Way.TELEGRAM_FILE:
@@ -200,14 +200,14 @@ class Pipeline:
                 except PageAnswer as page:
                     return await self._read_page(work, page)
 
-    async def _record(self, work: Work) -> Outcome:
-        """Only an extraction tells whether something is live."""
+    async def _look(self, work: Work) -> Outcome:
+        """Only an extraction tells whether something is a list, or live."""
         try:
             return await extract(self._resources, work)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 raise
-        return await begin_without_recording(work)
+        return await begin_as_media(work)
 
     async def _read_page(self, work: Work, page: PageAnswer) -> Outcome:
         try:

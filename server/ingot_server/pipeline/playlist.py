@@ -11,7 +11,7 @@ was lost, finds the children that are there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -63,12 +63,15 @@ class Playlists:
         INVALID_REQUEST for one that nobody asked for, TOO_MANY_ENTRIES; LeaseLost. Safe to repeat.
         """
         title = title[:LONGEST_TITLE]
-        await self._check(job, max(total, len(urls)))
+        parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
+        self._check(job, parent, max(total, len(urls)))
+        around = {each.media.id for each in (job, parent) if each is not None}
         child_ids: list[str] = []
         for first in range(0, len(urls), ENTRIES_AT_ONCE):
             entries = urls[first : first + ENTRIES_AT_ONCE]
             child_ids += await together(
-                self._child(url, first + at, job, lease, title) for at, url in enumerate(entries)
+                self._child(url, first + at, job, lease, title, around)
+                for at, url in enumerate(entries)
             )
 
         def mutate(parent: Job) -> None:
@@ -107,10 +110,9 @@ class Playlists:
         for parent_id in parents:
             await self.advance(parent_id)
 
-    async def _check(self, job: Job, total: int) -> None:
+    def _check(self, job: Job, parent: Job | None, total: int) -> None:
         if not total:
             raise Failure(reason_pb2.REASON_NOT_MEDIA, "The list has no entries.")
-        parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
         is_entry = bool(job.parent_job_id) and not (parent is not None and is_workflow(parent))
         if not (job.options.playlist or is_entry):
             raise _unasked(total)
@@ -130,8 +132,10 @@ class Playlists:
                 "A list in a list in a list is not followed. Ingest it by itself.",
             )
 
-    async def _child(self, url: str, order: int, parent: Job, lease: Lease, title: str) -> str:
-        """The id of the entry's job; empty when the entry leads back to the list."""
+    async def _child(
+        self, url: str, order: int, parent: Job, lease: Lease, title: str, around: Container[str]
+    ) -> str:
+        """The id of the entry's job; empty when the entry leads back to a list `around` it."""
         child = Job(
             kind=job_pb2.JOB_KIND_INGEST,
             url=url,
@@ -149,6 +153,8 @@ class Playlists:
         except Failure as failure:
             child.state = job_pb2.JOB_STATE_FAILED
             child.error.CopyFrom(failure.status())
+        if child.media.id in around:
+            return ""
         made = await lease.add_child(
             child, entry=child.media.id or url, order=order, slot=making_slot(child)
         )
@@ -156,8 +162,7 @@ class Playlists:
 
     async def _identify(self, child: Job) -> None:
         """Fills in which media the entry is, and the media itself where it is stored."""
-        parts = urlsplit(child.url)
-        if parts.scheme not in {"http", "https"}:
+        if child.url.partition(":")[0].lower() not in {"http", "https"}:
             # What a stranger's list names may not lead to files of this installation.
             raise Failure(
                 reason_pb2.REASON_UNSUPPORTED_URL, "An entry of a list is an http or https URL."
@@ -195,11 +200,6 @@ class Playlists:
             raise absence[0]
 
 
-def _named(child: Job) -> tuple[Source, Identity]:
-    """What an entry names: a media, or else a list of them, which the child is then to take."""
-    try:
-        return pick(child.url)
-    except Failure as failure:
 def names_list(failure: Failure) -> bool:
     """Whether a job failed only because its URL names a list that was not asked for."""
     return failure.reason == reason_pb2.REASON_INVALID_REQUEST and _ENTRIES in failure.metadata
@@ -215,6 +215,11 @@ def _unasked(total: int) -> Failure:
     )
 
 
+def _named(child: Job) -> tuple[Source, Identity]:
+    """What an entry names: a media, or else a list of them, which the child is then to take."""
+    try:
+        return pick(child.url)
+    except Failure as failure:
         try:
             named = pick(child.url, playlist=True)
         except Failure:

@@ -9,7 +9,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.identity import media_id
-from ingot_server.sources.source import Identity, Source
+from ingot_server.sources.source import Identity, Source, may_name_either
 
 Ingested = tuple[Media, bool]
 """A media, and whether it was there before."""
@@ -54,6 +54,11 @@ class Work:
     def lists_only(self) -> bool:
         """Whether the job hands out the entries of a list, and makes no media itself."""
         return bool(self.job.recipes)
+
+    @property
+    def seeks_list(self) -> bool:
+        """Whether the job asks for a list where only the answer tells whether the URL names one."""
+        return self.job.options.playlist and not self.lists_only and may_name_either(self.source)
 
     @property
     def asked_id(self) -> str:

@@ -83,3 +83,11 @@ class CheckedSource(Protocol):
 
     def existence_url(self, identity: Identity) -> str | None:
         """What answers HEAD with 404 where a stranger finds no such media; None: nothing does."""
+
+
+def may_name_either(source: Source) -> bool:
+    """Whether one URL of `source` may be that of a media, or that of a list of them.
+
+    So it is on the open web; elsewhere the URL tells.
+    """
+    return source.mutable and source.way in {Way.FETCH, Way.EXTRACT}
