@@ -53,6 +53,8 @@ class Channel:
     title: str
     name: str = ""
     posts: dict[int, bytes] = field(default_factory=dict)  # videos by their posts' numbers
+    albums: dict[int, int] = field(default_factory=dict)  # posts that are of one, and of which
+    pictures: set[int] = field(default_factory=set)  # posts that are no videos
 
     def shown(self) -> Any:
         return types.Channel(
@@ -164,7 +166,7 @@ def _message(channel: Channel, post: int) -> Any:
         access_hash=5,
         file_reference=b"reference",
         date=POSTED,
-        mime_type="video/mp4",
+        mime_type="image/png" if post in channel.pictures else "video/mp4",
         size=len(channel.posts[post]),
         dc_id=DC,
         attributes=[
@@ -178,6 +180,7 @@ def _message(channel: Channel, post: int) -> Any:
         date=POSTED,
         message="A lake at dawn\nand a second line",
         post=True,
+        grouped_id=channel.albums.get(post),
         media=types.MessageMediaDocument(document=document),
     )
 

@@ -271,6 +271,38 @@ async def test_a_private_post_is_received_by_an_account_that_is_a_member(
     assert (why(absent), why(foreign)) == ("MEDIA_DOES_NOT_EXIST", "PRIVATE")
 
 
+async def test_an_album_of_private_posts_becomes_a_job_for_each_of_its_videos(
+    telegram: Telegram, clip: bytes, other_clip: bytes
+) -> None:
+    posts = {41: clip, 42: other_clip, 43: clip, 44: clip}
+    private = Channel(PRIVATE_NUMBER, "Members", "", posts, {41: 5, 42: 5, 43: 5, 44: 6}, {43})
+    telegram.data_centre.channels = [private]
+    place = f"https://t.me/c/{PRIVATE_NUMBER}"
+    async with telegram.house(**ACCOUNT) as house:
+        alone = await house.ingest(f"{place}/42")
+        parent = await house.ingest(f"{place}/43", options=ALBUM)
+        children = [await house.record(child_id) for child_id in parent.child_job_ids]
+        one = await house.ingest(f"{place}/44", options=ALBUM)
+        absent = await house.ingest(f"{place}/60", options=ALBUM)
+        again = await house.ask(f"{place}/42?single", options=ALBUM)
+        converted = await house.ingest(f"{place}/41", options=ALBUM, recipes=[MP3])
+        songs = [await house.record(child_id) for child_id in converted.child_job_ids]
+
+    assert parent.state == job_pb2.JOB_STATE_SUCCEEDED, parent
+    assert parent.media.title == "Members 43"
+    assert [child.media.source.key for child in children] == [
+        *(f"telegram:c/{PRIVATE_NUMBER}/41", f"telegram:c/{PRIVATE_NUMBER}/42"),
+    ]
+    assert [child.media.blob.sha256 for child in children] == [sha256(clip), sha256(other_clip)]
+    assert [child.cached for child in children] == [False, True]
+    assert children[1].media.id == alone.media.id == again.media.id
+    # An album of one is that one.
+    assert not one.child_job_ids
+    assert one.media.source.key == f"telegram:c/{PRIVATE_NUMBER}/44"
+    assert why(absent) == "MEDIA_DOES_NOT_EXIST"
+    assert [len(song.conversions) for song in songs] == [1, 1]
+
+
 async def test_an_account_waits_as_long_as_telegram_says_and_goes_on(
     telegram: Telegram, clip: bytes
 ) -> None:

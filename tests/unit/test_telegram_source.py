@@ -173,18 +173,27 @@ def test_two_channels_and_two_spellings_of_a_file_id_stay_apart() -> None:
     assert len({pick(url)[1].key for url in urls}) == len(urls)
 
 
-@pytest.mark.parametrize("url", [POST, "t.me/s/Durov_Channel/613?comment=5"])
-def test_an_album_has_a_key_of_its_own_and_is_found_by_any_of_its_posts_links(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "key", "post"),
+    [
+        (POST, "durov_channel/613", POST),
+        ("t.me/s/Durov_Channel/613?comment=5", "durov_channel/613", POST),
+        (f"{PRIVATE}?thread=7", PRIVATE.partition("t.me/")[2], PRIVATE),
+    ],
+)
+def test_an_album_has_a_key_of_its_own_and_is_found_by_any_of_its_posts_links(
+    url: str, key: str, post: str
+) -> None:
     source, identity = pick(url, playlist=True)
-    assert (source.way, identity.url) == (Way.TELEGRAM_POST, POST)
-    assert identity.key == "telegram:durov_channel/613/album"
+    assert (source, identity.url) == (pick(post)[0], post)
+    assert identity.key == f"telegram:{key}/album"
 
 
+@pytest.mark.parametrize("post", [POST, PRIVATE])
 @pytest.mark.parametrize("parameter", ["single", "single=True", "comment=5&single", "Single#top"])
-def test_a_single_post_of_an_album_stays_one(parameter: str) -> None:
-    assert pick(f"{POST}?{parameter}", playlist=True) == pick(POST)
+def test_a_single_post_of_an_album_stays_one(post: str, parameter: str) -> None:
+    assert pick(f"{post}?{parameter}", playlist=True) == pick(post)
 
 
-@pytest.mark.parametrize("url", [FILE, PRIVATE])
-def test_a_file_and_a_private_post_have_no_album(url: str) -> None:
-    assert pick(url, playlist=True) == pick(url)
+def test_a_bots_file_is_of_no_album() -> None:
+    assert pick(FILE, playlist=True) == pick(FILE)

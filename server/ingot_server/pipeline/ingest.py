@@ -42,6 +42,7 @@ from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import ScratchFile
 from ingot_server.pipeline.telegram import files as telegram_files
+from ingot_server.pipeline.telegram.albums import bring_file
 from ingot_server.pipeline.telegram.posts import bring_post
 from ingot_server.pipeline.transfer.answer import ManifestAnswer, PageAnswer
 from ingot_server.pipeline.upload import Upload
@@ -118,10 +119,10 @@ class Pipeline:
         match work.source.way:
             case Way.EXTRACT | Way.FETCH:
                 return await extract(self._resources, work)
-            case Way.TELEGRAM_POST if pick(work.job.url)[1].key != work.identity.key:
-                return await bring_post(self._resources, work, self._receive)
-            case _:
+            case _ if pick(work.job.url)[1].key == work.identity.key:
                 return OneMedia()
+            case _:
+                return await self._bring(work)
 
     async def ingest(self, job: Job, lease: Lease) -> Ingested | None:
         """Brings `job.url` into the store; answers with the media and whether it was there before.
@@ -193,7 +194,7 @@ class Pipeline:
             case Way.TELEGRAM_POST:
                 return await bring_post(self._resources, work, self._receive)
             case Way.TELEGRAM_FILE:
-                return await self._receive(work)
+                return await bring_file(self._resources, work, self._receive)
             case _:
                 try:
                     return await self._fetch(work)

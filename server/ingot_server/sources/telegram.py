@@ -1,8 +1,8 @@
 """Telegram: posts of channels and groups, and files that a bot was given.
 
     https://t.me/<channel>/<id>         telegram:<channel>/<id>        a public post, by yt-dlp
-                                        telegram:<channel>/<id>/album  all media posted with it
     https://t.me/c/<channel id>/<id>    telegram:c/<channel id>/<id>   a private one, by MTProto
+    either, as a list                   telegram:.../<id>/album        all media posted with it
     telegram://video/<file_id>          telegram:<file_id>             a file, by the Bot API
 
 A message's number is its own in the whole channel, so a topic before it and a comment after it say
@@ -77,14 +77,8 @@ class TelegramSource:
         return Identity(NAME, f"{NAME}:{post}", link, link)
 
     def identify_list(self, url: str) -> Identity | None:
-        """The album that a post is part of; only the post when its link says `single`.
-
-        Without asking Telegram any post may be one of an album.
-        """
-        identity = self.identify(url)
-        if identity is None or _SINGLE.search(url):
-            return identity
-        return replace(identity, key=f"{identity.key}/album")
+        """The album that a post is part of; only the post when its link says `single`."""
+        return _album(self.identify(url), url)
 
 
 class TelegramFileSource:
@@ -111,6 +105,13 @@ class TelegramFileSource:
         link = f"https://t.me/{post}"
         return Identity(NAME, f"{NAME}:{post}", link, link)
 
+    def identify_list(self, url: str) -> Identity | None:
+        """The album that a private post is part of; a bot's file is of none."""
+        identity = self.identify(url)
+        if identity is None or file_id_of(identity) is not None:
+            return identity
+        return _album(identity, url)
+
 
 def file_id_of(identity: Identity) -> str | None:
     """The bot's file that `identity` names; None when it is a message."""
@@ -122,6 +123,13 @@ def message_of(identity: Identity) -> tuple[int | str, int]:
     channel, _, message = identity.key.partition(":")[2].rpartition("/")
     number = channel.removeprefix("c/")
     return channel if number == channel else int(number), int(message)
+
+
+def _album(post: Identity | None, url: str) -> Identity | None:
+    """Without asking Telegram any post may be one of an album."""
+    if post is None or _SINGLE.search(url):
+        return post
+    return replace(post, key=f"{post.key}/album")
 
 
 def _path(text: str) -> list[str] | None:

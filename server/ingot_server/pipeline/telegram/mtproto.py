@@ -1,6 +1,7 @@
 """Posts of channels and groups, received as an account: of private ones if it is a member.
 
     connect -> the channel's entity -> the message -> its file, half a MiB a request
+                                    -> the messages around it -> those of its album
 
 Telegram's own protocol, MTProto, by telethon: the extra `ingot-server[telegram]`, imported only
 when such a post is asked for. It is plain TCP to an address that the session holds, and goes
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -38,6 +39,9 @@ _REQUEST_BYTES: Final = 512 << 10
 # An account may have many chats to look through.
 _PATIENCE: Final = 3
 _FAREWELL: Final = timedelta(seconds=0.5)
+# The most before and behind one message of an album of ten, which are numbered in a row.
+_ALBUM_MESSAGES: Final = 9
+_LAST_MESSAGE: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,34 @@ async def receive(
     Raises Failure: SOURCE_NOT_CONFIGURED without a session that works, PRIVATE, NOT_MEDIA,
     MEDIA_DOES_NOT_EXIST, RATE_LIMITED with Telegram's own wait, and what a transfer can fail with.
     """
+    async with _account(proxy_url, settings) as (telethon, client):
+        return await _receive(telethon, client, channel, message, file, settings, progress)
+
+
+async def posted_together(
+    channel: int | str, message: int, *, proxy_url: str, settings: Settings
+) -> tuple[str, list[int]]:
+    """The channel's title, and the messages with media among those posted as one with `message`.
+
+    Only `message` itself where it is of no album. Raises Failure as `receive` does.
+    """
+    first, last = max(1, message - _ALBUM_MESSAGES), min(message + _ALBUM_MESSAGES, _LAST_MESSAGE)
+    async with _account(proxy_url, settings) as (telethon, client):
+        found = await _messages(telethon, client, channel, range(first, last + 1), settings)
+        asked = next((each for each in found if each.id == message), None)
+        if asked is None:
+            raise _no_message()
+        album = [
+            each
+            for each in found
+            if each is asked or (asked.grouped_id and each.grouped_id == asked.grouped_id)
+        ]
+        return await _title(asked), [each.id for each in album if _media(each) is not None]
+
+
+@contextlib.asynccontextmanager
+async def _account(proxy_url: str, settings: Settings) -> AsyncIterator[tuple[Any, Any]]:
+    """telethon, and a client of it that has logged in; what it raises becomes Failure."""
     check_configured(settings)
     # Telegram's types are a thousand classes: about a second, once.
     telethon = await asyncio.to_thread(_telethon)
@@ -74,7 +106,7 @@ async def receive(
         async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
             try:
                 await _connect(client, settings)
-                return await _receive(telethon, client, channel, message, file, settings, progress)
+                yield telethon, client
             except foreign(telethon) as exc:
                 if limit.expired():
                     raise TimeoutError from exc
@@ -178,23 +210,16 @@ async def _receive(
     settings: Settings,
     progress: Callable[[int, int | None], None],
 ) -> Message:
-    seconds = _PATIENCE * settings.stall_timeout.total_seconds()
-    try:
-        async with asyncio.timeout(seconds):
-            entity = await _entity(telethon, client, channel)
-            message = await client.get_messages(entity, ids=number)
-    except TimeoutError as exc:
-        raise stalled(_TELEGRAM, seconds) from exc
+    [message] = await _messages(telethon, client, channel, [number], settings) or [None]
     if message is None:
-        raise Failure(
-            reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "The channel has no message of this number."
-        )
-    found = message.file if message.document is not None else None
-    if found is None or not (found.mime_type or "").startswith(("video/", "audio/")):
+        raise _no_message()
+    found = _media(message)
+    if found is None:
+        kind = message.file.mime_type if message.document is not None else None
         raise Failure(
             reason_pb2.REASON_NOT_MEDIA,
             "The message has no video or audio.",
-            metadata={"content_type": (found and found.mime_type) or ""},
+            metadata={"content_type": kind or ""},
         )
     _check_size(found.size, settings)
     file.expect(found.size)
@@ -219,9 +244,39 @@ async def _receive(
         http_etag="",
         http_last_modified="",
     )
-    chat = await message.get_chat()
-    title = getattr(chat, "title", "") or ""
-    return Message(downloaded, message.message or "", title, message.date)
+    return Message(downloaded, message.message or "", await _title(message), message.date)
+
+
+async def _messages(
+    telethon: Any, client: Any, channel: int | str, numbers: Sequence[int], settings: Settings
+) -> list[Any]:
+    """Those of the messages that are there."""
+    seconds = _PATIENCE * settings.stall_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            entity = await _entity(telethon, client, channel)
+            found = await client.get_messages(entity, ids=list(numbers))
+    except TimeoutError as exc:
+        raise stalled(_TELEGRAM, seconds) from exc
+    return [message for message in found if message is not None]
+
+
+def _media(message: Any) -> Any:
+    """The file of a message, if that is a video or a sound; else None."""
+    found = message.file if message.document is not None else None
+    is_media = found is not None and (found.mime_type or "").startswith(("video/", "audio/"))
+    return found if is_media else None
+
+
+async def _title(message: Any) -> str:
+    """Of the channel or group that it was posted in."""
+    return getattr(await message.get_chat(), "title", "") or ""
+
+
+def _no_message() -> Failure:
+    return Failure(
+        reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "The channel has no message of this number."
+    )
 
 
 async def _entity(telethon: Any, client: Any, channel: int | str) -> Any:

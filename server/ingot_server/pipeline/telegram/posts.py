@@ -1,6 +1,6 @@
 """The way of a public post of Telegram: by yt-dlp, and by its own page where yt-dlp finds nothing.
 
-    an album? its page -> several videos: their posts become jobs -> one: the post itself
+    an album? its page -> albums.py
     extract -> nothing found? its page -> withheld, and an account is configured: by MTProto
                                        -> the reason
 
@@ -17,7 +17,7 @@ import asyncio
 import html
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -25,11 +25,12 @@ import aiohttp
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline.extract import adopt, extract
+from ingot_server.pipeline.extract import extract
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.telegram import mtproto
+from ingot_server.pipeline.telegram.albums import Album, bring_album
 from ingot_server.pipeline.transfer.fetch import Fetcher, stalled
-from ingot_server.pipeline.work import Ingested, OneMedia, Outcome, Work
+from ingot_server.pipeline.work import Ingested, Outcome, Work
 from ingot_server.sources import pick
 
 _HOST: Final = "t.me"
@@ -116,21 +117,19 @@ async def bring_post(
 
     `receive` does it by MTProto. Raises Failure with the reason why not.
     """
-    post = pick(work.identity.url)[1]
-    if post.key != work.identity.key:
-        page = await _page(resources, work)
-        if len(page.videos) > 1:
-            await resources.playlists.ingest_entries(
-                page.videos, work.job, work.lease, title=page.title
-            )
-            return None
-        # An album of one is that one.
-        if work.lists_only:
-            return OneMedia()
-        known = await adopt(resources, work, post)
-        if known is not None:
-            return known
-        work = replace(work, identity=post)
+
+    async def bring(work: Work) -> Outcome:
+        return await _bring(resources, work, receive)
+
+    if pick(work.identity.url)[1].key == work.identity.key:
+        return await bring(work)
+    page = await _page(resources, work)
+    return await bring_album(resources, work, Album(page.videos, page.title), bring)
+
+
+async def _bring(
+    resources: Resources, work: Work, receive: Callable[[Work], Awaitable[Ingested]]
+) -> Outcome:
     try:
         return await extract(resources, work)
     except Failure as failure:
