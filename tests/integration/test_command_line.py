@@ -151,8 +151,13 @@ async def test_the_command_knows_a_server_that_is_not_there(peer: Peer) -> None:
         ["ingest", URL, "--no-wait", "--validate-only"],
         ["jobs", "--state", "gone"],
         ["--server", "nonsense", "jobs"],
+        ["ingest", "http://origin.test/\udcff.mp4"],
+        ["watch", "\udcff"],
+        ["upload", "clip.mp4", "--label", "a=\udcff"],
+        ["download", URL, "-o", "-"],
+        ["mp3", URL, "-o", ""],
     ],
-    ids=" ".join,
+    ids=ascii,
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -221,6 +226,49 @@ async def test_output_that_nobody_reads_ends_the_command_quietly(peer: Peer) -> 
     _, stderr = await process.communicate()
 
     assert (process.returncode, stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("closed", "environment"),
+    [(">&-", {}), ("2>&-", {}), (">&- 2>&-", {}), ("", {"PYTHONIOENCODING": "ascii"})],
+    ids=["no stdout", "no stderr", "neither", "ascii"],
+)
+async def test_no_output_is_needed(peer: Peer, closed: str, environment: dict[str, str]) -> None:
+    peer.updates[-1].media.title = "Füße \N{SNOWMAN}"
+    process = await asyncio.create_subprocess_shell(
+        f'"{COMMAND}" watch {JOB_ID} {closed}',
+        stdout=-1,
+        stderr=-1,
+        env={**os.environ, "INGOT_SERVER": peer.target, **environment},
+    )
+    stdout, stderr = await process.communicate()
+
+    assert process.returncode == 0
+    assert b"Traceback" not in stderr
+    assert not environment or b"F??e ?" in stdout
+
+
+async def test_options_are_named_where_fields_are_wrong(peer: Peer) -> None:
+    violations = {
+        "selection.max_height": "must be at most 16384",
+        "labels['k'] (the value)": "must be short",
+    }
+    peer.fates = [Failure(reason_pb2.REASON_INVALID_REQUEST, "Not valid.", violations=violations)]
+    code, _, stderr = await ingot_command(peer, "ingest", URL, "--max-height", "99999")
+    assert code == 2
+    assert stderr.splitlines() == [
+        "ingot: Not valid. [INVALID_REQUEST]",
+        "Correct --max-height: it must be at most 16384; --label: it must be short.",
+    ]
+
+    peer.fates = [
+        Failure(
+            reason_pb2.REASON_UNSUPPORTED_URL, "No source.", violations={"url": "has no scheme"}
+        )
+    ]
+    code, _, stderr = await ingot_command(peer, "ingest", URL)
+    assert code == 1
+    assert stderr.splitlines()[1] == "Correct url: it has no scheme."
 
 
 async def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(peer: Peer) -> None:

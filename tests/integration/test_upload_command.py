@@ -137,6 +137,31 @@ async def test_one_file_that_cannot_be_taken_is_an_error(house: House, tmp_path:
     assert (code, json.loads(stdout)["state"]) == (0, "JOB_STATE_QUEUED")
 
 
+@pytest.mark.parametrize("size_bytes", [0, PART_BYTES // 2, PART_BYTES * 2])
+async def test_a_file_that_changes_while_it_is_sent_is_named(
+    house: House, tmp_path: Path, size_bytes: int
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(bytes(PART_BYTES))
+
+    def change(done: int, total: int) -> None:
+        os.truncate(path, size_bytes)
+
+    async with Client(house.targets[0]) as client:
+        with pytest.raises(OSError, match="The file changed while it was sent") as refused:
+            await client.upload_media(path, progress=change)
+    assert refused.value.filename == str(path)
+
+
+async def test_a_name_that_is_not_utf_8_is_no_hindrance(working: House, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
+    path.write_bytes(clip(seed=3))
+
+    code, stdout, _ = await upload(working.targets[0], path)
+
+    assert (code, "title   \N{REPLACEMENT CHARACTER}" in stdout) == (0, True)
+
+
 async def test_the_same_command_again_goes_on_where_it_was_interrupted(
     working: House, tmp_path: Path
 ) -> None:

@@ -14,6 +14,17 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
 
+_OPTIONS: Final = {
+    "labels": "--label",
+    "lifetime": "--lifetime",
+    "max_age": "--max-age",
+    "options.max_entries": "--max-entries",
+    "options.playlist": "--playlist",
+    "options.record_duration": "--record",
+    "options.subtitle_languages": "--subtitles",
+    "selection.max_height": "--max-height",
+}
+
 AUDIO_ONLY: Final = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
 
@@ -65,19 +76,29 @@ def recipe(options: Namespace) -> Recipe:
 
 
 def name_options(error: InvalidRequest, options: Namespace) -> bool:
-    """Has `error` speak of options where it names fields of a recipe; whether these are at fault.
+    """Has `error` speak of options where it names fields; whether these are at fault.
 
     `error.status` stays as the server sent it.
     """
-    names = {field: _option(field, options) for field in error.violations}
-    if not names or not all(names.values()):
-        return False
+    recipe = {field: _recipe_option(field, options) for field in error.violations}
+    if recipe and all(recipe.values()):
+        error.violations = {recipe[field]: rule for field, rule in error.violations.items()}
+        error.message = "; ".join(f"{name} {rule}" for name, rule in error.violations.items()) + "."
+        return all("--" in name for name in error.violations)
+    names = {field: _option(field) for field in error.violations}
+    for field, name in names.items():
+        error.message = error.message.replace(field, name)
     error.violations = {names[field]: rule for field, rule in error.violations.items()}
-    error.message = "; ".join(f"{name} {rule}" for name, rule in error.violations.items()) + "."
-    return all("--" in name for name in error.violations)
+    return bool(names) and all(name.startswith("--") for name in error.violations)
 
 
-def _option(path: str, options: Namespace) -> str:
+def _option(path: str) -> str:
+    """The option for a field such as `selection.max_height`; the path itself where none is."""
+    field = re.match(r"[\w.]+", path)
+    return _OPTIONS.get(field[0], path) if field else path
+
+
+def _recipe_option(path: str, options: Namespace) -> str:
     """What the command line calls a field such as `recipe.end`; empty when it has no name."""
     where = re.fullmatch(r"recipe(?:s\[(\d+)\])?\.(\w+)", path)
     if where is None or where[2] not in OPTIONS:

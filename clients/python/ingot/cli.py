@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
+import io
 import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from ingot.recipe_options import add_recipe, add_sound, length, number, short_recipe
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not re.fullmatch(r"unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):\d{1,5}", options.server):
         parser.error(f"the server is HOST:PORT, such as {DEFAULT_SERVER}, not {options.server!r}")
 
+    _prepare_output()
     # gRPC's own log would stand between the lines of a command whose server restarts.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ingot import commands  # gRPC takes its time to load, and `--help` needs none of it
@@ -44,6 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is still buffered goes nowhere, and Python has nothing to complain of at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _prepare_output() -> None:
+    """Lets nothing that is printed fail for what it says, or for there being no output."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started the program
+            nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - until the program ends
+            setattr(sys, name, nowhere)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A title has characters that not every terminal can show.
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[everywhere], help=does, description=does)
 
     ingest = command("ingest", "Store the media behind URLs and watch them come in.")
-    ingest.add_argument("urls", metavar="URL", nargs="+")
+    ingest.add_argument("urls", type=_text, metavar="URL", nargs="+")
     _add_selection(ingest)
     _add_source(ingest)
     _add_options(ingest)
@@ -93,18 +107,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_no_wait(upload)
 
     convert = command("convert", "Make another media of one; a URL is stored first.")
-    convert.add_argument("name", metavar="URL_OR_ID")
+    convert.add_argument("name", type=_text, metavar="URL_OR_ID")
     add_recipe(convert)
     convert.add_argument("--audio-only", action="store_true", help="of the best audio alone")
     _add_source(convert)
     ending = convert.add_mutually_exclusive_group()
     _add_no_wait(ending)
     ending.add_argument(
-        "-o", "--output", metavar="FILE", help="bring it here; into a directory by its title"
+        "-o",
+        "--output",
+        type=_output,
+        metavar="FILE",
+        help="bring it here; into a directory by its title",
     )
 
     mp3 = command("mp3", "The sound of a media as a file here: stored, converted, downloaded.")
-    mp3.add_argument("name", metavar="URL_OR_ID")
+    mp3.add_argument("name", type=_text, metavar="URL_OR_ID")
     mp3.set_defaults(format="mp3", no_wait=False)
     add_sound(mp3)
     mp3.add_argument("--audio-only", action="store_true", help="of the best audio alone")
@@ -112,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     mp3.add_argument(
         "-o",
         "--output",
+        type=_output,
         metavar="FILE",
         default=os.curdir,
         help="or a directory, where it is named after the title; default: here",
@@ -123,17 +142,25 @@ def _parser() -> argparse.ArgumentParser:
         ("url", "Make a link to the file of a stored media that any HTTP client can follow."),
     ):
         reads = command(name, does)
-        reads.add_argument("name", metavar="URL_OR_ID")
+        reads.add_argument("name", type=_text, metavar="URL_OR_ID")
         _add_selection(reads)
         if name == "download":
-            reads.add_argument("-o", "--output", metavar="FILE", required=True)
+            reads.add_argument(
+                "-o",
+                "--output",
+                type=_output,
+                metavar="FILE",
+                required=True,
+                help="or a directory, where it is named after the title",
+            )
         if name == "url":
             reads.add_argument(
                 "--lifetime", type=length, metavar="TIME", help="how long it works; default 1h"
             )
 
     command("list", "List the stored media.")
-    command("rm", "Delete a stored media.").add_argument("media_id", metavar="ID")
+    remove = command("rm", "Delete a stored media.")
+    remove.add_argument("media_id", type=_text, metavar="ID")
     command("sources", "List where media can come from, and how each source does.")
 
     jobs = command("jobs", "List the jobs, latest first.")
@@ -147,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         ("watch", "Watch a job to its end."),
         ("cancel", "Stop a job, for all who wait for it."),
     ):
-        command(name, does).add_argument("job_id", metavar="ID")
+        command(name, does).add_argument("job_id", type=_text, metavar="ID")
     return parser
 
 
@@ -191,6 +218,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--subtitles",
         action="append",
         default=[],
+        type=_text,
         metavar="LANGUAGE",
         help="store subtitles in this language, such as en",
     )
@@ -206,8 +234,25 @@ def _add_labels(parser: argparse.ArgumentParser, does: str) -> None:
     )
 
 
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes that Python could not read
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from None
+    return text
+
+
+def _output(text: str) -> str:
+    if text in ("", "-"):
+        # Nobody could resume it, and what is wrong with it would be known when it is all written.
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no file; `curl "$(ingot url URL_OR_ID)"` writes to a pipe'
+        )
+    return text
+
+
 def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
+    key, equals, value = _text(text).partition("=")
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value

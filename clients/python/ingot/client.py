@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import Final, Self
 import grpc
 
 from ingot.connection import Connection
-from ingot.download import Progress, download
+from ingot.download import Progress, destination, download, named_file
 from ingot.errors import Conflict
 from ingot.job import IngestJob
 from ingot.request import duration, ingest_request, is_media_id, named
@@ -248,18 +249,24 @@ class Client:
     ) -> Media:
         """Brings the file of a media, by id or URL, to `path`; answers with the media.
 
-        A lost connection is taken up again. Whatever else stops it leaves `<path>.part`, and the
-        next download to the same path goes on from there. The checksum is verified before the file
-        gets its name. `progress` is called with the bytes that are there and the bytes in all.
-        Raises OSError when the file cannot be written.
+        The URL of one of its side files brings that. `path` is replaced if it is a file. A lost
+        connection is taken up again. Whatever else stops it leaves `<path>.part`, and the next
+        download to the same path goes on from there. The checksum is verified before the file gets
+        its name. `progress` is called with the bytes that are there and the bytes in all.
+        Raises OSError when the file cannot be written, or another download writes to it.
         """
+        place = Path(path)
+        await asyncio.to_thread(destination, place)
         media = await self.media(name, selection=selection)
+        blob, wanted = named_file(media, name)
         try:
-            await download(self._connection, media, Path(path), progress)
+            await download(self._connection, blob, wanted, place, progress)
         except Conflict:
+            if wanted.url:
+                raise
             # Replaced by a newer version since it was looked up.
             media = await self.media(media.id)
-            await download(self._connection, media, Path(path), progress)
+            await download(self._connection, *named_file(media, name), place, progress)
         return media
 
     async def download_url(

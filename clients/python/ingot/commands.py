@@ -8,11 +8,14 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from ingot import asked, converting, report, text
 from ingot.client import Client
+from ingot.download import named_file
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
+from ingot.filename import check_output, place
 from ingot.following import children, follow
 from ingot.job import IngestJob
 from ingot.output import write, write_json, write_text
@@ -204,10 +207,27 @@ async def _url(client: Client, options: Namespace) -> int:
 
 
 async def _download(client: Client, options: Namespace) -> int:
+    check_output(options.output)
+    selection = asked.selection(options)
+    media = await client.media(options.name, selection=selection)
+    file, _ = named_file(media, options.name)
+    path, there = await asyncio.to_thread(place, options.output, media, file)
+    if not there:
+        await _fetch(client, path, options)
+    if not options.json:
+        write_text(text.printable(f"{path}: {text.size(file.size_bytes)}, checksum verified"))
+    else:
+        write_json(media)
+        if path != Path(options.output):
+            sys.stderr.write(f"{text.printable(str(path))}\n")
+    return DONE
+
+
+async def _fetch(client: Client, path: Path, options: Namespace) -> None:
     selection = asked.selection(options)
     if options.json:
-        write_json(await client.download(options.name, options.output, selection=selection))
-        return DONE
+        await client.download(options.name, path, selection=selection)
+        return
 
     from ingot.progress import Drawing, Rate
 
@@ -218,17 +238,12 @@ async def _download(client: Client, options: Namespace) -> int:
             def show(done: int, total: int) -> None:
                 drawing.step(rate.step("downloading", done, total))
 
-            media = await client.download(
-                options.name, options.output, selection=selection, progress=show
-            )
+            await client.download(options.name, path, selection=selection, progress=show)
     except asyncio.CancelledError:
         sys.stderr.write(
-            f"\nWhat has arrived is kept in {options.output}.part; the same command goes on from"
-            " there.\n"
+            f"\nWhat has arrived is kept in {path}.part; the same command goes on from there.\n"
         )
         raise
-    write_text(f"{options.output}: {text.size(media.blob.size_bytes)}, checksum verified")
-    return DONE
 
 
 _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = {

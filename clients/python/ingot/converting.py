@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING
 from ingot import asked, text
 from ingot.client import Client
 from ingot.download import Progress
-from ingot.filename import free_path
+from ingot.filename import check_output, place
 from ingot.following import follow, leaving, showing, watch
 from ingot.job import IngestJob
 from ingot.output import write, write_text
-from ingot.v1.media_pb2 import Media
 from ingot.whole import Whole
 
 if TYPE_CHECKING:
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 async def convert(client: Client, options: Namespace) -> bool:
     """Has another media made, and brings its file here where one is named; whether it was made."""
     if options.output is not None:
-        _check_directory(Path(options.output))
+        check_output(options.output)
     handle = await client.convert(
         options.name,
         asked.recipe(options),
@@ -55,7 +52,7 @@ async def _fetch(client: Client, handle: IngestJob, options: Namespace) -> None:
         with leaving([handle]), showing(options) as drawing:
             await watch(client, [handle], drawing, whole)
             media = await handle
-            path, there = await asyncio.to_thread(_place, path, media)
+            path, there = await asyncio.to_thread(place, options.output, media, media.blob)
             begun = True
             show = None if drawing is None else _showing(drawing, whole, handle.id)
             if not there:
@@ -85,20 +82,3 @@ def _showing(drawing: Drawing, whole: Whole, key: str) -> Progress:
         drawing.step(replace(rate.step("saving", done, total), fraction=fraction), key)
 
     return show
-
-
-def _place(output: Path, media: Media) -> tuple[Path, bool]:
-    """The path that was named, or a free one in the directory that was; whether it is there."""
-    if not output.is_dir():
-        return output, False
-    path = free_path(output, media)
-    return path, path.exists()
-
-
-def _check_directory(path: Path) -> None:
-    """Raises OSError when no file can be put there: before an hour of work is, not after."""
-    directory = path if path.is_dir() else path.parent
-    if not directory.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))

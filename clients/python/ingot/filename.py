@@ -1,8 +1,13 @@
-"""Names for files whose user gave none: a media's title, as far as it makes a safe name."""
+"""Names for files whose user gave none: a media's title, as far as it makes a safe name.
+
+And the path that an option named, as far as that can be told before there is a media.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import mimetypes
 import os
 import re
 import unicodedata
@@ -10,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
-from ingot.v1.media_pb2 import Media
+from ingot.download import destination
+from ingot.v1.media_pb2 import Blob, Media
 
 # Common file systems take 255 bytes; what is left is for ` (2)`, an extension and `.part`.
 LONGEST_BYTES: Final = 200
@@ -19,8 +25,34 @@ _FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')
 _DEVICE: Final = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
-def file_name(media: Media) -> str:
+def check_output(output: str) -> None:
+    """Raises OSError when no file can be put there: before an hour of work is, not after."""
+    path = Path(output)
+    directory = path if path.is_dir() or output.endswith(os.sep) else path.parent
+    if not directory.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+    if path != directory:
+        directory = destination(path).parent
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+
+
+def place(output: str, media: Media, blob: Blob) -> tuple[Path, bool]:
+    """Where `blob`, a file of `media`, is put; whether it is there already.
+
+    That is the path that was named, or a free one in the directory that was.
+    """
+    path = Path(output)
+    if not path.is_dir():
+        return path, False
+    path = free_path(path, media, blob)
+    return path, path.exists()
+
+
+def file_name(media: Media, blob: Blob | None = None) -> str:
     """The title as the name of a file in some directory; the media's id where none is left of it.
+
+    `blob` is which of the files of `media`, if not its own.
 
     No title can lead out of the directory, hide the file, or be taken for an option of a program.
     """
@@ -30,25 +62,28 @@ def file_name(media: Media) -> str:
     title = title.encode()[:LONGEST_BYTES].decode(errors="ignore").rstrip(". ")
     if not title or _DEVICE.match(title):
         title = f"{title}_{media.id}".lstrip("_")
-    return title + PurePosixPath(urlsplit(media.blob.url).path).suffix
+    if blob is None or blob.url == media.blob.url:
+        return title + PurePosixPath(urlsplit(media.blob.url).path).suffix
+    return title + (mimetypes.guess_extension(blob.content_type) or "")
 
 
-def free_path(directory: Path, media: Media) -> Path:
-    """Where the file of `media` may be put in `directory`; it is there already if that exists.
+def free_path(directory: Path, media: Media, blob: Blob | None = None) -> Path:
+    """Where a file of `media` may be put in `directory`; it is there already if that exists.
 
     Raises OSError when what is there cannot be looked at.
     """
-    name = Path(file_name(media))
+    blob = blob or media.blob
+    name = Path(file_name(media, blob))
     path, number = directory / name, 1
-    while os.path.lexists(path) and not _is_same(path, media):
+    while os.path.lexists(path) and not _is_same(path, blob):
         number += 1
         path = directory / f"{name.stem} ({number}){name.suffix}"
     return path
 
 
-def _is_same(path: Path, media: Media) -> bool:
-    """Whether a file is that of `media`."""
-    if not path.is_file() or path.stat().st_size != media.blob.size_bytes:
+def _is_same(path: Path, blob: Blob) -> bool:
+    """Whether a file is `blob`."""
+    if not path.is_file() or path.stat().st_size != blob.size_bytes:
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == media.blob.sha256
+        return hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256

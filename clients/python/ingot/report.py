@@ -63,6 +63,10 @@ _WHAT_TO_DO: Final[Mapping[type[BaseException], str]] = {
 }
 # What a class says of most of its reasons would be wrong of these.
 _WHAT_TO_DO_BY_REASON: Final[Mapping[str, str]] = {
+    "BUCKET_FORBIDDEN": (
+        "Name an object of a bucket that the server reads; its operator can add others."
+    ),
+    "RATE_LIMITED": "Try again later: the source wants fewer requests.",
     "CONVERSION_FAILED": (
         "Another try gives the same answer: try another format; `ingot media` shows what the media"
         " holds."
@@ -105,8 +109,10 @@ def _what_to_do(error: IngotError | OSError) -> str:
         return notes[0]
     if isinstance(error, InvalidRequest) and error.violations:
         fields = error.violations.items()
-        rules = "; ".join(f"{field} {rule}" for field, rule in fields if rule not in error.message)
-        return text.printable(f"Correct {rules or ', '.join(error.violations)}.")
+        rules = "; ".join(
+            field if rule in error.message else f"{field}: it {rule}" for field, rule in fields
+        )
+        return text.printable(f"Correct {rules}.")
     if isinstance(error, ServiceUnavailable) and not error.reason:
         return "Start one with `ingot-server up`, or name another with --server or INGOT_SERVER."
     if isinstance(error, IngotError) and error.reason in _WHAT_TO_DO_BY_REASON:

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingot.v1.job_pb2 import Job, JobStage, JobState
-from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
+from ingot.v1.media_pb2 import AudioStream, Media, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
@@ -130,6 +130,7 @@ def media_table(media: Media) -> str:
         ("recipe", recipe(media.recipe) if media.HasField("recipe") else ""),
         ("made of", media.derived_from),
         ("chapters", str(len(media.chapters) or "")),
+        *((_side_kind(side), _side_file(side)) for side in media.side_files),
         ("labels", _labels(media.labels.items())),
         ("sha256", media.blob.sha256),
         ("stored", _time(media.create_time)),
@@ -197,6 +198,16 @@ def _video(stream: VideoStream) -> str:
 def _audio(stream: AudioStream) -> str:
     channels = "1 channel" if stream.channels == 1 else f"{stream.channels} channels"
     return f"{stream.codec}, {stream.sample_rate_hz / 1000:g} kHz, {channels}"
+
+
+def _side_kind(side: SideFile) -> str:
+    return SideFile.Kind.Name(side.kind).removeprefix("KIND_").lower()
+
+
+def _side_file(side: SideFile) -> str:
+    language = f"{side.language}, " if side.language else ""
+    made = "made by machine, " if side.automatic else ""
+    return f"{language}{made}{side.content_type}, {side.url}"
 
 
 def _labels(labels: Iterable[tuple[str, str]]) -> str:

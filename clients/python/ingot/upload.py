@@ -27,6 +27,8 @@ from ingot.v1.job_pb2 import Job
 
 _CHUNK_BYTES: Final = 256 << 10
 _HASHED_BYTES: Final = 4 << 20
+# How a server says that other bytes came than were announced.
+_OTHER_BYTES: Final = ("CHECKSUM_MISMATCH", "TRUNCATED")
 
 
 async def upload(
@@ -38,12 +40,13 @@ async def upload(
     """Sends the file at `path`; answers with the job that stores it.
 
     A lost connection is taken up again until it has been gone for as long as it may. Raises OSError
-    when the file cannot be read.
+    when the file cannot be read, or is another one than when it began.
     """
     with await asyncio.to_thread(_opened, path) as file:
+        began = os.fstat(file.fileno())
         size, sha256 = await asyncio.to_thread(_measured, file)
         header = UploadHeader(
-            filename=path.name[:255],
+            filename=os.fsencode(path.name).decode(errors="replace")[:255],
             size_bytes=size,
             sha256=sha256,
             # By content, so that another try, by another process too, goes on with this one.
@@ -57,6 +60,9 @@ async def upload(
             try:
                 return await sending.attempt()
             except IngotError as error:
+                if error.reason in _OTHER_BYTES and _changed(file, began, size):
+                    what = "The file changed while it was sent"
+                    raise OSError(errno.EBUSY, what, os.fspath(path)) from error
                 if error.reason == "UPLOAD_OFFSET_MISMATCH":
                     sending.offset = int(error.metadata.get("committed_size", 0))
                 elif error.reason == "TRUNCATED" and "committed_size" in error.metadata:
@@ -135,6 +141,12 @@ def _opened(path: Path) -> BinaryIO:
     if not path.is_dir() and path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
     return path.open("rb")
+
+
+def _changed(file: BinaryIO, before: os.stat_result, size: int) -> bool:
+    """Whether a file that had `size` bytes was written to since, or only looks like a file."""
+    now = os.fstat(file.fileno())
+    return now.st_size != size or now.st_mtime_ns != before.st_mtime_ns
 
 
 def _measured(file: BinaryIO) -> tuple[int, str]:
