@@ -29,7 +29,7 @@ TASK_NAME: Final = "ingot.run_job"
 QUEUE_NAME: Final = "ingot"
 CONVERT_QUEUE_NAME: Final = "ingot-convert"
 KEY_PREFIX: Final = "ingot:queue:"
-SEND_SECONDS: Final = 2.0
+SEND_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 3.0
 SENDERS: Final = 8
@@ -95,6 +95,7 @@ class Queue:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        _load(app)
         self._lowest_first = not _is_amqp(app.conf.broker_url)
         # apply_async blocks, for as long as the broker does: never the event loop, nor its threads.
         self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="queue")
@@ -140,6 +141,14 @@ class Queue:
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
         )
+
+
+def _load(app: Celery) -> None:
+    """Imports now what a message takes: the time that the first one has is the broker's."""
+    app.finalize(auto=True)
+    _ = app.amqp, app.events.Dispatcher, app.backend
+    with app.connection_for_write() as connection:
+        connection.get_transport_cls()
 
 
 def _is_amqp(address: str) -> bool:
