@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -58,11 +57,7 @@ async def desk(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterator[
         serving(pages, context) as address,
         company_proxy({"t.me:443": address, f"{MEDIA_HOST}:443": address}) as proxy,
     ):
-        settings = Settings(
-            egress_proxy=proxy,
-            egress_ca_file=str(authority),
-            stall_timeout=timedelta(seconds=5),
-        )
+        settings = Settings(egress_proxy=proxy, egress_ca_file=str(authority))
         extractor, egress = Extractor(settings), EgressProxy(settings)
         await egress.start()
         await extractor.start()

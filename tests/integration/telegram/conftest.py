@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,15 @@ from ingot_server.config import Secret, Settings
 from tests.integration.telegram.desk import CLIP, Desk, desk_for
 from tests.receiving import impatient_settings
 from tests.telegram import TOKEN, BotApi, found, serving
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return impatient_settings(tmp_path).replace(telegram_bot_token=Secret(TOKEN))
+    patience = timedelta(seconds=PATIENCE_SECONDS)
+    return impatient_settings(tmp_path).replace(
+        telegram_bot_token=Secret(TOKEN), connect_timeout=patience, stall_timeout=patience
+    )
 
 
 @pytest.fixture

@@ -43,6 +43,9 @@ def private_settings(settings: Settings) -> Settings:
         telegram_api_id=12345,
         telegram_api_hash=Secret("0123456789abcdef0123456789abcdef"),
         telegram_session=session(),
+        # Whoever hangs up at once is called for as long as both together.
+        connect_timeout=timedelta(seconds=3),
+        stall_timeout=timedelta(milliseconds=500),
     )
 
 
@@ -84,19 +87,16 @@ async def test_telethon_goes_through_the_guard_only(private_settings: Settings) 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     guarded = private_settings.replace(telegram_session=session("127.0.0.1", port))
-    async with server, desk_for(guarded) as desk:
-        failure = await desk.failure(PRIVATE_URL)
-        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
-        assert not dialled.is_set()
     opened = guarded.replace(egress_allow_loopback=True)
-    server = await asyncio.start_server(accept, "127.0.0.1", port)
-    async with server, desk_for(opened) as desk:
-        failure = await desk.failure(PRIVATE_URL)
-        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
-        assert dialled.is_set()
+    async with server:
+        for allowing in (guarded, opened):
+            async with desk_for(allowing) as desk:
+                failure = await desk.failure(PRIVATE_URL)
+                assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+                assert dialled.is_set() == allowing.egress_allow_loopback
 
 
-async def test_cancelling_a_connection_to_telegram_takes_less_than_a_second(
+async def test_cancelling_a_connection_to_telegram_does_not_wait_for_it(
     private_settings: Settings,
 ) -> None:
     dialled = asyncio.Event()
@@ -109,13 +109,16 @@ async def test_cancelling_a_connection_to_telegram_takes_less_than_a_second(
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     opened = private_settings.replace(
-        telegram_session=session("127.0.0.1", port), egress_allow_loopback=True
+        telegram_session=session("127.0.0.1", port),
+        egress_allow_loopback=True,
+        connect_timeout=timedelta(minutes=5),
     )
     async with server, desk_for(opened) as desk:
         taking = asyncio.create_task(desk.take(PRIVATE_URL))
         await dialled.wait()
         taking.cancel()
-        async with asyncio.timeout(1):
+        # Less than a second on a machine that has the time.
+        async with asyncio.timeout(10):
             await asyncio.wait([taking])
         assert taking.cancelled()
 

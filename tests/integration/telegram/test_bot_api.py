@@ -148,6 +148,7 @@ async def test_flood_wait_is_honoured(desk: Desk, api: BotApi) -> None:
 
 
 async def test_a_silent_bot_api_is_given_up(desk: Desk, api: BotApi) -> None:
+    desk.settings = desk.settings.replace(stall_timeout=timedelta(milliseconds=500))
     api.answers = [asyncio.Event()]
     failure = await desk.failure()
     assert failure.reason == reason_pb2.REASON_STALLED
