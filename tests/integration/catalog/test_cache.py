@@ -14,9 +14,9 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.library import cache as cache_module
 from ingot_server.library import invalidation
 from ingot_server.library.blobs import Blobs
+from ingot_server.library.cache import MARK_SECONDS
 from ingot_server.library.catalog import Catalog
 from tests.integration.catalog.shelf import GONE, ID, holding, new_media, opened
 from tests.waiting import until
@@ -145,18 +145,12 @@ async def test_a_change_during_which_redis_is_wiped_leaves_nothing_stale(
     assert await other.get(ID) == second
 
 
-async def test_a_mark_without_its_writer_ends(
-    blobs: Blobs,
-    catalog: Catalog,
-    redis: Redis,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cache_module, "MARK_SECONDS", 1)
+async def test_a_mark_without_its_writer_ends(blobs: Blobs, catalog: Catalog, redis: Redis) -> None:
     committed = await catalog.commit(new_media(blobs))
     await catalog._cache.mark(ID)
     assert await catalog.get(ID) == committed
     assert catalog.held(ID) is None
-    assert 0 < await redis.pttl(f"ingot:media:{ID}") <= 1000
+    assert 0 < await redis.pttl(f"ingot:media:{ID}") <= MARK_SECONDS * 1000
 
 
 async def test_callers_at_once_share_a_read_that_begins_after_them(
@@ -233,7 +227,7 @@ async def test_a_silent_redis_is_noticed(
     blobs: Blobs, catalog: Catalog, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invalidation, "PING_SECONDS", 60.0)
-    monkeypatch.setattr(invalidation, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(invalidation, "SILENCE_SECONDS", 1.0)
     await catalog.commit(new_media(blobs))
     await holding(catalog)
     for client in await redis.client_list(_type="pubsub"):
