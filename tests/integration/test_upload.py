@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -429,11 +429,13 @@ async def test_a_worker_refuses_what_is_not_as_announced(
 async def test_abandoned_uploads_expire(house: House) -> None:
     content = clip()
     await house.refused(content[:100], upload_id="old", size_bytes=len(content))
+    between = datetime.now(UTC) + timedelta(seconds=1)
     keeping = Uploads(house.blobs, house.settings)
     assert await keeping.sweep() == 0
-    await asyncio.sleep(1.1)  # listings tell times in seconds
+    await asyncio.sleep(4)  # listings tell times in seconds
     await house.refused(content[:100], upload_id="new", size_bytes=len(content))
-    sweeping = Uploads(house.blobs, house.settings.replace(upload_ttl=timedelta(seconds=1)))
+    age = datetime.now(UTC) - between
+    sweeping = Uploads(house.blobs, house.settings.replace(upload_ttl=age))
     assert await sweeping.sweep() == 1
     assert await keeping.standing("old") is None
     assert await keeping.standing("new") is not None
