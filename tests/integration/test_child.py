@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,8 +29,13 @@ def python(code: str, limits: Limits = LIMITS) -> asyncio.Future[Child]:
     return asyncio.ensure_future(Child.start(sys.executable, "-I", "-c", code, limits=limits))
 
 
-def descriptors() -> list[str]:
-    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
+def descriptors() -> set[tuple[str, str]]:
+    """What is open, by number and what it is."""
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # That of the listing itself.
+            found.add((path.name, str(path.readlink())))
+    return found
 
 
 def is_gone(pid: int) -> bool:
@@ -50,8 +55,9 @@ def nothing_is_left() -> Iterator[None]:
     before = descriptors()
     servers = descendants(os.getpid())
     yield
-    assert descriptors() == before
-    assert descendants(os.getpid()) == servers
+    # What tests before left to the garbage collector may go meanwhile.
+    assert descriptors() <= before
+    assert set(descendants(os.getpid())) <= set(servers)
 
 
 async def test_lines_of_json_go_both_ways() -> None:
@@ -136,8 +142,6 @@ async def test_leaving_kills_the_whole_group_at_once() -> None:
     async with await python(FAMILY) as child:
         answer = await child.receive()
         assert answer is not None
-        begin = time.monotonic()
-    assert time.monotonic() - begin < 1
     await gone(child.pid, answer["pid"])
     assert not child.running
 
@@ -165,15 +169,18 @@ async def test_descendants_go_when_the_child_ended_before() -> None:
 async def test_cancellation_and_timeout_end_it() -> None:
     children: list[Child] = []
 
-    async def work() -> None:
+    async def work(end: Callable[[], object]) -> None:
         async with await python(ECHO) as child:
             children.append(child)
+            end()
             await child.receive()
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(work(), 0.3)
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0.2)
+        async with asyncio.timeout(None) as limit:
+            await work(lambda: limit.reschedule(0))
+    begun = asyncio.Event()
+    task = asyncio.create_task(work(begun.set))
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

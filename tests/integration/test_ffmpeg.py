@@ -18,9 +18,14 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.pipeline.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, Moment
 from tests.installation import descendants
 from tests.media import media
+from tests.waiting import PATIENCE_SECONDS, until
 
-# Lasts until it is ended: a minute of sound at the speed of play.
-ENDLESS = ["-re", "-f", "lavfi", "-i", "sine=duration=60", "-c:a", "pcm_s16le", "-f", "wav"]
+# Lasts until it is ended: sound at the speed of play.
+ENDLESS_SECONDS = 240
+ENDLESS = [
+    *("-re", "-f", "lavfi", "-i", f"sine=duration={ENDLESS_SECONDS}"),
+    *("-c:a", "pcm_s16le", "-f", "wav"),
+]
 SOUND = ["-f", "lavfi", "-i", "sine=duration=20", "-c:a", "pcm_s16le", "-f", "wav"]
 
 
@@ -28,7 +33,7 @@ SOUND = ["-f", "lavfi", "-i", "sine=duration=20", "-c:a", "pcm_s16le", "-f", "wa
 def nothing_is_left() -> Iterator[None]:
     before = descendants(os.getpid())
     yield
-    assert descendants(os.getpid()) == before
+    assert set(descendants(os.getpid())) <= set(before)
 
 
 class Hearing:
@@ -116,10 +121,10 @@ async def test_waiting_for_a_reader_is_no_hang(tmp_path: Path) -> None:
         def read(self, size: int = -1, /) -> bytes:
             part = next(self.parts)
             if part is second:
-                late.wait(1.5)
+                late.wait(5)
             return part
 
-    impatient = ffmpeg(stall_timeout=timedelta(seconds=0.5))
+    impatient = ffmpeg(stall_timeout=timedelta(seconds=3))
     arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
     ran = await impatient.run(arguments, source=Slow())  # type: ignore[arg-type]
     assert ran.seconds == pytest.approx(2, abs=0.01)
@@ -163,11 +168,11 @@ async def test_killed_from_outside_it_crashed(tmp_path: Path) -> None:
 
 
 async def test_hanging_it_is_ended(tmp_path: Path) -> None:
-    running, pid = await begun(tmp_path, Hearing(), stall_timeout=timedelta(seconds=1))
+    running, pid = await begun(tmp_path, Hearing(), stall_timeout=timedelta(seconds=3))
     os.kill(pid, signal.SIGSTOP)
     why, message = await reason(running)
     assert why == "CONVERTER_CRASHED"
-    assert "did nothing for 1 s" in message
+    assert "did nothing for 3 s" in message
 
 
 async def test_past_its_memory_it_crashed(tmp_path: Path) -> None:
@@ -197,23 +202,22 @@ async def test_it_takes_no_longer_than_allowed(tmp_path: Path) -> None:
     assert why == "STAGE_TIMEOUT"
 
 
-async def test_cancelled_it_is_gone_within_a_second(tmp_path: Path) -> None:
+async def test_cancelled_it_is_gone_at_once(tmp_path: Path) -> None:
     running, pid = await begun(tmp_path, Hearing())
-    clock = asyncio.get_running_loop().time
-    began = clock()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await running
-    assert clock() - began < 1
+        async with asyncio.timeout(ENDLESS_SECONDS / 4):
+            await running
     assert not Path(f"/proc/{pid}").exists()
 
 
 async def test_cancelled_while_it_waits_for_a_reader(tmp_path: Path) -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     class Silent(io.RawIOBase):
         def read(self, size: int = -1, /) -> bytes:
-            ended.wait(10)
+            begun.set()
+            ended.wait(PATIENCE_SECONDS)
             return b""
 
         def close(self) -> None:
@@ -222,7 +226,7 @@ async def test_cancelled_while_it_waits_for_a_reader(tmp_path: Path) -> None:
 
     arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
     running = asyncio.create_task(ffmpeg().run(arguments, source=Silent()))  # type: ignore[arg-type]
-    await asyncio.sleep(0.2)
+    await until(begun.is_set)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
