@@ -60,6 +60,18 @@ async def test_a_server_that_starts_again_goes_on_with_an_upload(
     assert not await house.left()
 
 
+async def test_nothing_arrives_after_an_upload_was_thrown_away(house: House) -> None:
+    announced = 2 * PART_BYTES
+    for number in range(4):
+        refused = await house.refused(
+            bytes(announced + 1), chunk=2 << 20, size_bytes=announced, upload_id=f"upload-{number}"
+        )
+        assert refused.reason == "CHECKSUM_MISMATCH"
+    await asyncio.sleep(1)  # a part that was on its way would be there by then
+
+    assert not await house.left()
+
+
 async def test_a_call_repeated_while_its_job_runs_gets_that_job(house: House) -> None:
     content = clip(2 * PART_BYTES)
     job = await house.send(content, upload_id="twice")

@@ -134,9 +134,10 @@ class Uploading:
                 if chunk.offset != writer.offset:
                     await writer.flush()
                     raise mismatch(upload_id, writer.offset)
-                if writer.offset + len(chunk.data) > limit:
+                if (size := writer.offset + len(chunk.data)) > limit:
+                    await writer.drop()
                     await self._uploads.remove(upload_id)
-                    self._check_size(writer.offset + len(chunk.data))
+                    self._check_size(size)
                     raise Failure(
                         reason_pb2.REASON_CHECKSUM_MISMATCH,
                         f"{announced} bytes were announced and more came. Begin another upload.",

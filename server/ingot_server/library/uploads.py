@@ -181,6 +181,12 @@ class Writer:
             await self._send()
         await self._arrived()
 
+    async def drop(self) -> None:
+        """Forgets what is held; returns when no part is on its way, to arrive after a removal."""
+        self._pieces, self._held = [], 0
+        if self._sending is not None:
+            await asyncio.wait({self._sending})
+
     async def _send(self) -> None:
         await self._arrived()
         data, offset = b"".join(self._pieces), self._sent
