@@ -20,7 +20,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.connections import end
 from ingot_server.errors import Failure
-from ingot_server.pipeline.conversion.making import Advance, Encoded, can_begin_early, encode
+from ingot_server.pipeline.conversion.encoding import Advance, Encoded, can_begin_early, encode
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.scratch import ScratchFile
 

@@ -26,7 +26,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipes import recipe_text
-from ingot_server.pipeline.conversion.making import Advance, Encoded, can_begin_early, encode
+from ingot_server.pipeline.conversion.encoding import Advance, Encoded, can_begin_early, encode
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.follower import Abandoned
 from ingot_server.pipeline.probe import Prober
