@@ -39,6 +39,25 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
             _ = task.cancelled() or task.exception()  # looked at, or asyncio complains
 
 
+async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Does `work` to its end, however often its caller is cancelled meanwhile; then it is.
+
+    For what clears up: a job that is cancelled together with the one that runs it is told twice.
+    """
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    failed = None if task.cancelled() else task.exception()
+    if cancelled is not None:
+        raise cancelled
+    if failed is not None:
+        raise failed
+
+
 async def together(work: Iterable[Coroutine[Any, Any, _Answer]]) -> list[_Answer]:
     """The answers of coroutines that run at the same time, in their order.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-from ingot_server.connections import end
+from ingot_server.connections import end, undisturbed
 from ingot_server.library.blobs import Blobs
 
 
@@ -37,7 +37,7 @@ class Placement:
 
     async def __aexit__(self, *_: object) -> None:
         if not self._kept:
-            await self.discard()
+            await undisturbed(self.discard())
 
     async def put(self, path: Path, key: str, *, content_type: str) -> Placed:
         """Uploads the file at `path`, which no longer changes, under a key that is new.

@@ -7,6 +7,7 @@ import mimetypes
 from collections.abc import Coroutine
 from typing import Any, BinaryIO, Self, TypeVar
 
+from ingot_server.connections import undisturbed
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.outgoing import StoredBlob
 from ingot_server.pipeline.scratch import Abandoned, ScratchFile
@@ -37,11 +38,7 @@ class Upload:
         self._ended = True
         if self._follower is not None:
             self._follower.close()  # it ends the thread that reads from it
-        await asyncio.wait([self._task])
-        if self._kept:
-            return
-        if self._task.cancelled() or self._task.exception() is None:
-            await self._blobs.remove(self.key)
+        await undisturbed(self._clear_up())
 
     async def alongside(self, work: Coroutine[Any, Any, T]) -> T:
         """Does `work` while the upload goes on; ends it at once when the upload fails."""
@@ -67,6 +64,12 @@ class Upload:
     async def discard(self) -> None:
         """Removes the object: no manifest names it, nor will."""
         await self._blobs.remove(self.key)
+
+    async def _clear_up(self) -> None:
+        await asyncio.wait([self._task])
+        is_whole = self._task.cancelled() or self._task.exception() is None
+        if is_whole and not self._kept:
+            await self._blobs.remove(self.key)
 
     async def _run(self) -> StoredBlob:
         content_type = mimetypes.guess_type(self.key)[0] or "application/octet-stream"
