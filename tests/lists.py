@@ -31,6 +31,7 @@ from ingot_server.pipeline.playlist import Playlists
 from ingot_server.sources import pick
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
+from tests.waiting import PATIENCE_SECONDS
 
 QUICK = timedelta(seconds=2)
 
@@ -80,7 +81,7 @@ class Installation:
         assert job is not None
         return job
 
-    async def ended(self, job_id: str, *, seconds: float = 60) -> list[Job]:
+    async def ended(self, job_id: str, *, seconds: float = 2 * PATIENCE_SECONDS) -> list[Job]:
         """Waits for the job's end; all that a watcher sees of it."""
         async with asyncio.timeout(seconds), aclosing(self.feed.watch(job_id)) as updates:
             return [update async for update in updates]
@@ -96,7 +97,7 @@ async def ingot(settings: Settings) -> AsyncIterator[Installation]:
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
         ingot = Installation(
-            settings.replace(lease=QUICK, resend_interval=QUICK, playlist_jobs=12), origin, redis
+            settings.replace(resend_interval=QUICK, playlist_jobs=12), origin, redis
         )
         await Blobs(settings).prepare()
         await ingot.catalog.start()
