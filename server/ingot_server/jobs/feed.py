@@ -23,6 +23,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 from redis import exceptions
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -43,6 +44,7 @@ RECHECK_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 0.2
 RECONNECT_SECONDS: Final = 0.2
 START_SECONDS: Final = 5.0
+SILENCE_SECONDS: Final = 5.0
 # How far back new jobs are looked for; more than clocks of two machines differ.
 MARGIN_SECONDS: Final = 60.0
 PAGE: Final = 200
@@ -208,21 +210,20 @@ class Feed:
                 async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(CHANNEL)
                     while True:
-                        # Without a timeout, or redis-py's own of five seconds ends the read.
-                        message = await pubsub.get_message(timeout=None)
-                        if message is None:
-                            continue
-                        if message["type"] == "subscribe":
-                            # Also after redis-py has connected again by itself.
-                            self._subscribed.set()
-                            self._recheck_now.set()
-                        elif message["type"] == "message":
-                            self._hear(Job.FromString(message["data"]))
+                        self._take(await _next_message(pubsub))
             except (exceptions.RedisError, OSError) as error:
                 logger.warning("the subscription to %s broke: %s", CHANNEL, error)
             except DecodeError:
                 logger.warning("somebody published on %s what is no job", CHANNEL)
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            # Also after redis-py has connected again by itself.
+            self._subscribed.set()
+            self._recheck_now.set()
+        elif message["type"] == "message":
+            self._hear(Job.FromString(message["data"]))
 
     async def _recheck_again_and_again(self) -> None:
         checked = time.time()
@@ -292,6 +293,20 @@ class Feed:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _next_message(pubsub: PubSub) -> dict[str, Any]:
+    """The next message; raises redis-py's TimeoutError when the connection shows no sign of life.
+
+    A Redis that is gone without a word, with its machine or the way to it, looks like silence.
+    """
+    message: dict[str, Any] | None = await pubsub.get_message(timeout=SILENCE_SECONDS)
+    if message is None:
+        await pubsub.ping()
+        message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+    if message is None:
+        raise exceptions.TimeoutError(f"no answer for {SILENCE_SECONDS:g} s")
+    return message
 
 
 def _chunks(job_ids: Iterable[str]) -> Iterable[list[str]]:

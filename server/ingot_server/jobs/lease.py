@@ -105,17 +105,25 @@ class Lease:
 
     async def add_child(self, child: Job, *, entry: str, order: int, slot: str = "") -> Job | None:
         """A child of the job for one of its entries, see `Family.add`. Raises LeaseLost."""
+        add = partial(
+            self._records.family.add,
+            child,
+            parent_id=self.job.id,
+            token=self._token,
+            entry=entry,
+            order=order,
+            slot=slot,
+        )
         try:
-            return await self._records.family.add(
-                child, parent_id=self.job.id, token=self._token, entry=entry, order=order, slot=slot
-            )
+            return await self._persistently(add, renews=False)
         except Orphaned as orphaned:
             raise await self._explained(LeaseLost(str(orphaned))) from orphaned
 
     async def disown(self) -> None:
         """Forgets the job's children, see `Family.disown`. Raises LeaseLost."""
         try:
-            await self._records.family.disown(self.job.id, self._token)
+            disown = partial(self._records.family.disown, self.job.id, self._token)
+            await self._persistently(disown, renews=False)
         except Orphaned as orphaned:
             raise await self._explained(LeaseLost(str(orphaned))) from orphaned
 
@@ -123,7 +131,8 @@ class Lease:
         """Leaves the job to its children: nothing is written afterwards. Raises LeaseLost."""
         async with self._writing:
             self._done = True
-            if await self._records.family.wait(self.job, self._token, child_ids) is None:
+            wait = partial(self._records.family.wait, self.job, self._token, child_ids)
+            if await self._persistently(wait) is None:
                 raise await self._explained(LeaseLost(f"job {self.job.id}: the lease is lost"))
 
     async def release(
@@ -132,9 +141,15 @@ class Lease:
         """Gives the job back, see `Records.release`; nothing is written afterwards."""
         async with self._writing:
             self._done = True
-            return await self._records.release(
-                self.job.id, self._token, retry_time=retry_time, error=error, deferred=deferred
+            release = partial(
+                self._records.release,
+                self.job.id,
+                self._token,
+                retry_time=retry_time,
+                error=error,
+                deferred=deferred,
             )
+            return await self._persistently(release)
 
     def begin(self, feed: Feed) -> None:
         """Begins to look after the lease."""
@@ -177,8 +192,10 @@ class Lease:
             if not self._done:
                 await self._persistently(lambda: self._records.renew(self.job.id, self._token))
 
-    async def _persistently(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Makes a call that renews the lease, again while Redis is away and the lease lasts."""
+    async def _persistently(
+        self, call: Callable[[], Awaitable[_Answer]], *, renews: bool = True
+    ) -> _Answer:
+        """Makes a call that `renews` the lease, again while Redis is away and the lease lasts."""
         while True:
             began = _now()
             try:
@@ -196,7 +213,8 @@ class Lease:
                     raise LeaseLost(f"job {self.job.id}: the lease was not renewed") from error
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                self._ends_at = began + self._length
+                if renews:
+                    self._ends_at = began + self._length
                 return answer
 
     async def _explained(self, lost: LeaseLost) -> LeaseLost:

@@ -9,6 +9,8 @@ Every method raises Failure with CACHE_UNAVAILABLE when Redis cannot be used, an
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -167,14 +169,20 @@ class Records:
         """
         token = secrets.token_hex(16)
 
-        job = await self._transition.change(
-            job_id,
-            lifecycle.claimed,
-            due=1,
-            token="",
-            next_token=token,
-            deadline=milliseconds(self.settings.lease),
-        )
+        try:
+            job = await self._transition.change(
+                job_id,
+                lifecycle.claimed,
+                due=1,
+                token="",
+                next_token=token,
+                deadline=milliseconds(self.settings.lease),
+            )
+        except asyncio.CancelledError:
+            # It may be taken all the same, and nobody would know of the token.
+            with contextlib.suppress(LeaseLost, Failure):
+                await self.release(job_id, token, retry_time=None, error=None)
+            raise
         return (job, token) if job is not None else None
 
     async def renew(self, job_id: str, token: str) -> None:
@@ -242,9 +250,12 @@ class Records:
     async def fail_unqueued(self, job_id: str, failure: Failure) -> Job | None:
         """Ends a job, just created, whose message could not be sent. None when its record is gone.
 
-        A job that a worker has taken all the same is answered as it stands.
+        Its request ids are free again: who repeats the call gets another job. A job that a worker
+        has taken all the same is answered as it stands.
         """
-        job = await self._transition.change(job_id, lambda job: lifecycle.unqueued(job, failure))
+        job = await self._transition.change(
+            job_id, lambda job: lifecycle.unqueued(job, failure), unasked=1
+        )
         return job or await self.get(job_id)
 
     async def cancel(self, job_id: str) -> Job | None:

@@ -45,8 +45,10 @@
 --            -> created, record | existing, record | reused, job id | orphaned | circular
 --   change   change record revision ended ttl deadline next_token milestone outcome cached bytes
 --            measure; conditions, each left out when not asked for: expected (revision), token,
---            overdue, due, unshared; also losses, delay, waits, pulse, version
+--            overdue, due, unshared; also losses, delay, waits, pulse, version, unasked (request ids
+--            that led to the job are free again)
 --            -> done, record | gone | lost | early | stale
+--            with media_id the job also leaves its slot for that media's -> taken, job id: another has it
 --   renew    token deadline -> done | gone | lost
 --   resend   interval limit -> done, record | gone | early
 --   overdue  limit -> the job ids past their deadline, longest past first
@@ -56,7 +58,6 @@
 --   next     window deadline -> the children of a waiting job that a worker is to be told of now
 --   settle   -> done: the children of a cancelled job are cancelled
 --   disown   token ttl -> done, lost: the job goes on as one that never had children
---            with media_id the job also leaves its slot for that media's -> taken, job id: another has it
 -- A change that comes a second time, because the answer to the first was lost, is answered alike.
 
 local JOB, TRAIL, ACTIVE = 'ingot:job:', 'ingot:trail:', 'ingot:active:'
@@ -360,6 +361,12 @@ local function change()
     redis.call('HSET', JOB .. id, 'losses', arg.losses)
   end
   redis.call('HSET', JOB .. id, 'waits', arg.ended == '0' and arg.waits or 0)
+  if arg.unasked then
+    for _, request in ipairs(redis.call('SMEMBERS', REQUESTS .. id)) do
+      redis.call('DEL', REQUEST .. request)
+    end
+    redis.call('DEL', REQUESTS .. id)
+  end
   tell_parents()
   if arg.ended == '1' then
     finish(media_id)

@@ -29,6 +29,17 @@ _OUTCOMES: Final = {
     job_pb2.JOB_STATE_FAILED: "failed",
     job_pb2.JOB_STATE_CANCELLED: "cancelled",
 }
+# Answers of a Redis that fails over, is full, cannot write to its disk, or has no replicas left;
+# for those in _STATE_CODES redis-py has no exception.
+_STATES: Final = (
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.NoPermissionError,
+)
+_STATE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
 Argument = str | int | bytes
 
 
@@ -156,15 +167,17 @@ def unavailable() -> Iterator[None]:
     """Turns what redis-py raises when Redis cannot be used into Failure with CACHE_UNAVAILABLE."""
     try:
         yield
-    except (
-        exceptions.ConnectionError,
-        exceptions.TimeoutError,
-        exceptions.ReadOnlyError,
-        exceptions.OutOfMemoryError,
-    ) as error:
+    except exceptions.RedisError as error:
+        if isinstance(error, exceptions.ResponseError) and not _is_for_now(error):
+            raise
         raise Failure(
             reason_pb2.REASON_CACHE_UNAVAILABLE, f"Redis cannot be used now: {error}"
         ) from error
+
+
+def _is_for_now(error: exceptions.ResponseError) -> bool:
+    """Whether Redis refuses because of the state that it is in, and not because of what it got."""
+    return isinstance(error, _STATES) or str(error).startswith(_STATE_CODES)
 
 
 def milliseconds(duration: timedelta) -> int:
