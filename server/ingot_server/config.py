@@ -77,7 +77,9 @@ class Settings:
     )
     egress_proxy: str = _setting("", "upstream proxy for all outgoing traffic, http://HOST:PORT")
     egress_ca_file: str = _setting("", "PEM file of authorities trusted besides the system's")
-    connections_per_host: int = _setting(16, "connections that a worker opens to one host at once")
+    connections_per_host: int = _setting(
+        16, "connections that a worker opens to one host at once; 0 is no limit"
+    )
 
     telegram_api_url: str = _setting(
         "https://api.telegram.org",
@@ -95,7 +97,9 @@ class Settings:
     max_media_size: ByteSize = _setting(ByteSize(20 << 30), "largest file taken")
     max_duration: timedelta = _setting(timedelta(hours=12), "longest media taken")
     max_redirects: int = _setting(10, "redirects that are followed")
-    jobs_per_host: int = _setting(8, "jobs that a worker runs at once against one host")
+    jobs_per_host: int = _setting(
+        8, "jobs that a worker runs at once against one host; 0 is no limit"
+    )
     max_playlist_entries: int = _setting(
         1000, "entries of a playlist, channel or album; more is refused"
     )

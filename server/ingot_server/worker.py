@@ -112,6 +112,7 @@ class Worker:
             )
         )
         self._running: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def start(self) -> None:
         """Connects, and begins to sweep. Raises Failure when a store cannot be used."""
@@ -131,6 +132,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Gives running jobs back to the queue and closes everything."""
+        self._stopping = True
         ending = {self._sweeper, self._upload_sweeper, self._checker, *self._running}
         while ending:
             for task in ending:
@@ -148,7 +150,12 @@ class Worker:
         await self._redis.aclose()
 
     async def run(self, job_id: str) -> None:
-        """Runs a job to its end, or to its next attempt, if it is free to be taken."""
+        """Runs a job to its end, or to its next attempt, if it is free to be taken.
+
+        Once the worker stops it is left to the others.
+        """
+        if self._stopping:
+            return
         task = asyncio.create_task(self._run(job_id))
         self._running.add(task)
         try:
@@ -218,15 +225,24 @@ class Worker:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 for job_id in await self._records.overdue(SWEEP_BATCH):
-                    job = await self._records.recover(job_id)
-                    if job is None:
-                        continue
-                    if job.state == job_pb2.JOB_STATE_RUNNING:
-                        await self._playlists.advance(job.id)
-                    else:
-                        await self._queue.send(job.id, conversion=is_conversion(job))
+                    await self._look_after(job_id)
             except Failure as failure:
                 logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
+
+    async def _look_after(self, job_id: str) -> None:
+        try:
+            job = await self._records.recover(job_id)
+            if job is None:
+                return
+            if job.state == job_pb2.JOB_STATE_RUNNING:
+                await self._playlists.advance(job.id)
+            else:
+                await self._queue.send(job.id, conversion=is_conversion(job))
+        except Failure:
+            raise
+        except Exception:
+            # One record that cannot be read must not leave all other jobs without care.
+            logger.exception("job %s", job_id)
 
     async def _sweep_uploads(self) -> None:
         """Removes abandoned uploads: one worker looks, a few times within their time to live."""

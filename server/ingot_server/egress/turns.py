@@ -1,4 +1,4 @@
-"""Taking turns: how many connections to one host are open at once."""
+"""Taking turns at a host: how many connections to it are open, or jobs at it run, at once."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ blob and the unfinished upload away again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
+from ingot_server.egress.turns import Turns
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
@@ -59,7 +59,7 @@ class Pipeline:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._hosts: dict[str, asyncio.Semaphore] = {}
+        self._hosts = Turns(resources.settings.jobs_per_host)
 
     async def run(self, job: Job, lease: Lease) -> Ingested | None:
         """Does a job, whichever kind it is; answers as `ingest` does."""
@@ -180,9 +180,7 @@ class Pipeline:
                 yield
             return
         host = urlsplit(work.identity.url).hostname or ""
-        async with self._hosts.setdefault(
-            host, asyncio.Semaphore(self._resources.settings.jobs_per_host)
-        ):
+        async with self._hosts.turn(host):
             yield
 
     async def _bring(self, work: Work) -> Outcome:

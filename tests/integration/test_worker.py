@@ -1,0 +1,67 @@
+"""A worker among others: what it leaves to them, and what may not keep it from its work."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from ingot.v1 import job_pb2
+from ingot_server.config import Settings
+from ingot_server.jobs.records import Records
+from ingot_server.worker import Worker
+from tests.house import open_house
+from tests.media import media
+from tests.origin import Page, running_origin
+from tests.records import queued_job, taken_job
+from tests.waiting import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.any_stores
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["stopping", "stopped"])
+async def test_a_worker_that_stops_takes_no_job(
+    settings: Settings, records: Records, stopped: bool
+) -> None:
+    worker = Worker(settings)
+    await worker.start()
+    job = await queued_job(records)
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.wait([stopping], timeout=None if stopped else 0)
+    await worker.run(job.id)
+    await stopping
+    assert await records.get(job.id) == job
+
+
+async def test_a_record_that_cannot_be_read_keeps_no_other_job_waiting(
+    settings: Settings, redis: Redis
+) -> None:
+    records = Records(redis, settings.replace(lease=timedelta(milliseconds=100)))
+    for field, value in (("record", b"\xff\xff"), ("losses", b"0"), ("token", b"")):
+        await redis.hset("ingot:job:unreadable", field, value)
+    await redis.zadd("ingot:deadlines", {"unreadable": 0})
+    job, _ = await taken_job(records)
+    worker = Worker(settings)
+    await worker.start()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while job.state != job_pb2.JOB_STATE_QUEUED:
+                await asyncio.sleep(0.05)
+                [found] = await records.read([job.id])
+                assert found is not None
+                job = found
+    finally:
+        await worker.stop()
+
+
+async def test_zero_jobs_per_host_is_no_limit(settings: Settings) -> None:
+    async with (
+        open_house(settings.replace(attempts=1, jobs_per_host=0)) as house,
+        running_origin() as origin,
+    ):
+        url = origin.serve("/tiny.mp4", Page(media("tiny.mp4").read_bytes()))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            job = await house.ingest(url)
+        assert job.state == job_pb2.JOB_STATE_SUCCEEDED
