@@ -95,6 +95,8 @@ NONSENSE: list[tuple[Recipe, set[str]]] = [
     (Recipe(format=MP3, start=ONE, end=ONE), {"end"}),
     (Recipe(format=MP3, start=Duration(seconds=-1)), {"start"}),
     (Recipe(format=MP3, end=Duration(nanos=-1)), {"end"}),
+    (Recipe(format=MP3, end=Duration(seconds=315_576_000_001)), {"end"}),
+    (Recipe(format=PNG, start=Duration(seconds=1 << 62)), {"start"}),
     (Recipe(format=PNG, end=ONE), {"end"}),
     (Recipe(format=PNG, sample_rate_hz=8000), {"sample_rate_hz"}),
     (Recipe(format=JPEG, normalize_loudness=True), {"normalize_loudness"}),

@@ -56,11 +56,22 @@ class Method:
         """Begins a call whose caller streams; each request is checked when it is taken."""
         return self.function(_checked(requests), Caller(peer))
 
+    def invoke_streaming_serialized(self, requests: AsyncIterable[Serialized], peer: str) -> Any:
+        """Begins the call as `invoke_streaming` does; each request is read as `read` does it."""
+        return self.function(_read(requests, self.read), Caller(peer))
+
 
 async def _checked(requests: AsyncIterable[Message]) -> AsyncIterator[Message]:
     async for request in requests:
         check(request)
         yield request
+
+
+async def _read(
+    requests: AsyncIterable[Serialized], read: Callable[[Serialized], Message]
+) -> AsyncIterator[Message]:
+    async for request in requests:
+        yield read(request)
 
 
 def methods(service: Service) -> Iterator[Method]:

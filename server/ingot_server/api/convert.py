@@ -13,7 +13,6 @@ from ingot_server.api.admission import Admission, Request
 from ingot_server.api.naming import resolve
 from ingot_server.errors import Failure
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.identity import is_media_id
 from ingot_server.library.recipes import check_applicable, derived_media, needs_video
 from ingot_server.sources.source import Way
 
@@ -34,7 +33,7 @@ class Converting:
             return _job(Media(id=parent_id), recipe, request)
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
-        stored = await self._catalog.get(parent_id) if is_media_id(parent_id) else None
+        _, stored = await self._catalog.find(parent_id)
         if stored is None:
             raise Failure(
                 reason_pb2.REASON_MEDIA_NOT_FOUND,
@@ -45,16 +44,22 @@ class Converting:
     async def selection(self, request: ConvertRequest, recipe: Recipe) -> Selection:
         """Which form of the media behind `request.url` is converted.
 
-        Where the caller does not say, and the source gives the sound by itself, that will do for a
-        recipe of sound. The whole is taken too if it is what is stored, or what the recipe was made
-        of before.
+        Where the caller does not say, and the recipe is one of sound: the form that the recipe was
+        made of before, else one that is stored, the sound alone first. Else the sound alone, if the
+        source is known to give it by itself.
         """
         asked = request.selection
         named = resolve(request.url, asked)
-        if asked.ByteSize() or needs_video(recipe) or named.source.way is not Way.EXTRACT:
+        # What has but one form is no matter of choice.
+        if (
+            asked.ByteSize()
+            or needs_video(recipe)
+            or named.source.way not in {Way.EXTRACT, Way.FETCH}
+        ):
             return asked
+        unstored = _FORMS_OF_SOUND[0] if named.source.way is Way.EXTRACT else asked
         if request.validate_only:
-            return _FORMS_OF_SOUND[0]
+            return unstored
         stored = []
         for selection in _FORMS_OF_SOUND:
             _, media = await self._catalog.find(resolve(request.url, selection).media_id)
@@ -62,7 +67,7 @@ class Converting:
                 if await self._catalog.conversion(media, recipe) is not None:
                     return selection
                 stored.append(selection)
-        return (*stored, *_FORMS_OF_SOUND)[0]
+        return (*stored, unstored)[0]
 
     async def follow_up(
         self, job: Job, stored: Media, recipes: Sequence[Recipe], request: Request

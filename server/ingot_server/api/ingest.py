@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
-from typing import Final
 from urllib.parse import urlsplit
+
+from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1 import ingest_service_pb2, job_pb2
 from ingot.v1.ingest_service_pb2 import (
@@ -31,7 +32,7 @@ from ingot_server.api.convert import Converting
 from ingot_server.api.existence import Existence
 from ingot_server.api.internal import check_adoptable, named_media
 from ingot_server.api.naming import Named, may_be_list, resolve
-from ingot_server.api.status import invalid
+from ingot_server.api.status import check_labels, invalid
 from ingot_server.api.upload import Uploading
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
@@ -40,13 +41,15 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
-from ingot_server.library.recipes import canonical_recipe, canonical_recipes, derived_media
+from ingot_server.library.recipes import (
+    LONGEST_SECONDS,
+    canonical_recipe,
+    canonical_recipes,
+    derived_media,
+)
 from ingot_server.library.side_files import lacking
 from ingot_server.library.uploads import Uploads
 from ingot_server.sources.source import Way
-
-# The largest google.protobuf.Duration.
-_LONGEST_SECONDS: Final = 315_576_000_000
 
 
 class IngestService(Service):
@@ -87,6 +90,7 @@ class IngestService(Service):
         return IngestResponse(job=await self._ingest(request, request.selection, recipes))
 
     async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
+        check_labels(request.labels)
         recipe = canonical_recipe(request.recipe)
         if request.WhichOneof("source") == "media_id":
             return ConvertResponse(job=await self._converting.convert(request, recipe))
@@ -204,11 +208,18 @@ def _job(request: Request, named: Named, recipes: Sequence[Recipe]) -> Job:
     job.media.source.key = identity.key
     job.media.source.page_url = identity.page_url
     job.media.selection.CopyFrom(named.selection)
+    if options.HasField("record_duration"):
+        _check_duration("options.record_duration", options.record_duration)
     if request.HasField("max_age"):
-        if request.max_age.seconds > _LONGEST_SECONDS or not 0 <= request.max_age.nanos < 10**9:
-            raise invalid({"max_age": "must be a Duration that its definition allows"})
+        _check_duration("max_age", request.max_age)
         job.max_age.CopyFrom(request.max_age)
     return job
+
+
+def _check_duration(field: str, duration: Duration) -> None:
+    """Raises Failure INVALID_REQUEST for one that could not be written as JSON."""
+    if duration.seconds > LONGEST_SECONDS or not 0 <= duration.nanos < 10**9:
+        raise invalid({field: "must be a Duration that its definition allows"})
 
 
 def _options(request: Request) -> IngestOptions:

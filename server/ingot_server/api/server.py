@@ -136,9 +136,7 @@ class _Handlers:
     def _handler(self, method: Method) -> grpc.RpcMethodHandler[Message, Message | Serialized]:
         if method.descriptor.client_streaming:
             return grpc.stream_unary_rpc_method_handler(
-                self._collecting(method),
-                request_deserializer=method.request_class.FromString,
-                response_serializer=_serialized,
+                self._collecting(method), response_serializer=_serialized
             )
         if method.descriptor.server_streaming:
             return grpc.unary_stream_rpc_method_handler(
@@ -160,11 +158,12 @@ class _Handlers:
 
     def _collecting(
         self, method: Method
-    ) -> Callable[[AsyncIterable[Message], Context], Awaitable[Any]]:
-        async def call(requests: AsyncIterable[Message], context: Context) -> Any:
+    ) -> Callable[[AsyncIterable[Serialized], Context], Awaitable[Any]]:
+        async def call(requests: AsyncIterable[Serialized], context: Context) -> Any:
             with self._calls:
                 try:
-                    return await method.invoke_streaming(_whole(requests, context), context.peer())
+                    whole = _whole(requests, context)
+                    return await method.invoke_streaming_serialized(whole, context.peer())
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -186,7 +185,9 @@ class _Handlers:
         return call
 
 
-async def _whole(requests: AsyncIterable[Message], context: Context) -> AsyncIterator[Message]:
+async def _whole(
+    requests: AsyncIterable[Serialized], context: Context
+) -> AsyncIterator[Serialized]:
     """The requests to the caller's last one; raises CancelledError for a stream that was cut.
 
     gRPC ends the iteration for both, and only later cancels the call of a caller that is gone.

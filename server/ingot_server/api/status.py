@@ -18,6 +18,7 @@ from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
+from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot_server.errors import Failure, Treatment
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,12 @@ def check(request: Message) -> None:
     if found:
         violations = dict(_in_words(violation.proto) for violation in found)
         raise invalid(violations)
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raises Failure with INVALID_REQUEST for labels that Ingest would not take either."""
+    if labels:
+        check(IngestRequest(url="any:", labels=labels))
 
 
 def invalid(violations: Mapping[str, str]) -> Failure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -28,7 +28,7 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Selection
 from ingot_server.api.admission import Admission
-from ingot_server.api.status import check, invalid
+from ingot_server.api.status import check_labels, invalid
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.catalog import Catalog
@@ -55,7 +55,7 @@ class Uploading:
         if first is None or not first.HasField("header"):
             raise invalid({"header": "must be the first message of an upload"})
         header = first.header
-        _check_labels(header.labels)
+        check_labels(header.labels)
         self._check_size(header.size_bytes)
         if (cached := await self._cached(header)) is not None:
             return UploadResponse(job=cached)
@@ -98,7 +98,7 @@ class Uploading:
         return response
 
     async def complete_upload(self, request: CompleteUploadRequest) -> CompleteUploadResponse:
-        _check_labels(request.labels)
+        check_labels(request.labels)
         standing = await self._standing(request.upload_id)
         size = standing.committed_size
         if not size:
@@ -212,11 +212,6 @@ def _job(header: UploadHeader) -> Job:
 
 def _media_id(key: str) -> str:
     return media_id(key, canonical_selection(Selection()))
-
-
-def _check_labels(labels: Mapping[str, str]) -> None:
-    """Raises Failure INVALID_REQUEST for labels that Ingest would not take either."""
-    check(IngestRequest(url="upload:", labels=labels))
 
 
 def _empty() -> Failure:

@@ -33,6 +33,9 @@ _MP3_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 4800
 _AAC_RATES: Final = (*_MP3_RATES, 64000, 88200, 96000)
 _OPUS_RATES: Final = (8000, 12000, 16000, 24000, 48000)
 
+LONGEST_SECONDS: Final = 315_576_000_000
+"""Of a google.protobuf.Duration; a longer one cannot be written as JSON, so in no manifest."""
+
 SOURCE: Final = "convert"
 """Media.source.name of what was converted."""
 
@@ -258,7 +261,7 @@ def _shown(allowed: range | tuple[int, ...]) -> str:
 
 
 def _is_time(duration: Duration) -> bool:
-    return duration.seconds >= 0 and 0 <= duration.nanos < 10**9
+    return 0 <= duration.seconds <= LONGEST_SECONDS and 0 <= duration.nanos < 10**9
 
 
 def _nanoseconds(duration: Duration) -> int:

@@ -11,8 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
+from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
@@ -25,10 +26,13 @@ from ingot.v1.media_service_pb2 import (
     GetMediaRequest,
     ListMediaRequest,
 )
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from tests.integration.api.served import URL, Api, media_key, serving
 from tests.refusals import refused
+
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
 
 BAD_INPUT: list[tuple[str, Message, str, str]] = [
     ("Ingest", IngestRequest(), "INVALID_REQUEST", "url"),
@@ -45,6 +49,26 @@ BAD_INPUT: list[tuple[str, Message, str, str]] = [
         IngestRequest(url=URL, max_age=Duration(seconds=1 << 60)),
         "INVALID_REQUEST",
         "max_age",
+    ),
+    (
+        "Ingest",
+        IngestRequest(
+            url=URL, options=IngestOptions(record_duration=Duration(seconds=5, nanos=1 << 30))
+        ),
+        "INVALID_REQUEST",
+        "options.record_duration",
+    ),
+    (
+        "Convert",
+        ConvertRequest(url=URL, recipe=MP3, labels={"A b": ""}),
+        "INVALID_REQUEST",
+        "labels['A b']",
+    ),
+    (
+        "Convert",
+        ConvertRequest(media_id="a", recipe=MP3, labels={"a": "b" * 256}),
+        "INVALID_REQUEST",
+        "labels['a']",
     ),
     ("GetMedia", GetMediaRequest(), "INVALID_REQUEST", "name"),
     ("GetMedia", GetMediaRequest(url="file:///etc/passwd"), "UNSUPPORTED_URL", "url"),
@@ -80,6 +104,9 @@ async def test_what_is_no_request_is_refused_every_time(api: Api) -> None:
             assert found.reason == "INVALID_REQUEST", path
         watch: Any = api.channel.unary_stream("/ingot.v1.JobService/WatchJob")
         found = await refused(watch(b"\xff"))
+        assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+        upload: Any = api.channel.stream_unary("/ingot.v1.IngestService/Upload")
+        found = await refused(upload(iter([b"\xff"])))
         assert found.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -219,3 +246,26 @@ async def test_a_job_that_cannot_be_queued_is_reported_and_not_left_behind(
             jobs = await api.records.list(limit=10)
             assert {job.state for job in jobs} <= {job_pb2.JOB_STATE_FAILED}
             assert not await api.records.overdue(10)
+
+
+async def test_a_request_id_whose_job_could_not_be_queued_makes_another(
+    settings: Settings,
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        broker = f"redis://127.0.0.1:{unused.getsockname()[1]}/0"
+        async with serving(settings.replace(broker_url=broker)) as api:
+            request = IngestRequest(url=URL, request_id="r-3")
+            assert (await refused(api.ingest.Ingest(request))).reason == "QUEUE_UNAVAILABLE"
+    async with serving(settings) as api:
+        job = await api.submit(request_id="r-3")
+        assert job.state == job_pb2.JOB_STATE_QUEUED
+        assert (await api.submit(request_id="r-3")).id == job.id
+
+
+async def test_a_media_is_converted_by_any_id_that_reads_it(api: Api) -> None:
+    stored = await api.store()
+    await api.catalog.put_alias("a" * 52, stored.id, source_key="http:another")
+    for media_id in (stored.id, "a" * 52):
+        found = await refused(api.ingest.Convert(ConvertRequest(media_id=media_id, recipe=MP3)))
+        assert found.fields == {"recipe.format"}, "it is there, and has no sound"
