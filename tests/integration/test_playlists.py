@@ -90,6 +90,16 @@ async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: Installati
         assert await ingot.redis.pttl(f"ingot:job:{child.id}") > parent_lives > 0
 
 
+async def test_an_entry_that_is_no_url_fails_alone(ingot: Installation) -> None:
+    [good] = ingot.entries(1)
+    parent = await ingot.make(ingot.serve_list("some.list", []), send=False)
+    await ingot.expand(parent, [good, "http://[/clip.mp4"])
+    fine, broken = await ingot.children(await ingot.read(parent.id))
+    assert fine.state == job_pb2.JOB_STATE_QUEUED
+    assert broken.state == job_pb2.JOB_STATE_FAILED
+    assert reason_of(broken) == reason_pb2.REASON_INVALID_REQUEST
+
+
 async def test_a_worker_killed_while_it_makes_the_children_costs_none(ingot: Installation) -> None:
     urls = ingot.entries(40)
     parent = await ingot.make(ingot.serve_list("all.deadly.list", urls))

@@ -10,6 +10,7 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline.transfer.answer import (
     LONGEST_WAIT,
     Span,
+    Version,
     check_content,
     content_range,
     file_name,
@@ -69,17 +70,29 @@ def test_a_content_range_is_read(field: str, span: Span | None) -> None:
     assert content_range({"Content-Range": field}) == span
 
 
+# No date there is, and no number that a computer counts in.
+_FAR_OFF = (
+    "Mon, 01 Jan 99999999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2030 00:00:00 +99999999999999999999",
+)
+
+
 def test_a_source_says_when_to_ask_again() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     waits = {
         field: refusal(429, {"Retry-After": field}, "host").retry_after
-        for field in ("", "5", "0", "999999999", "-1", "soon", past, soon)
+        for field in ("", "5", "0", "999999999", "-1", "soon", past, soon, *_FAR_OFF)
     }
     assert timedelta(seconds=80) < waits.pop(soon) <= timedelta(seconds=90)
     assert waits.pop("5") == timedelta(seconds=5)
     assert waits.pop("999999999") == LONGEST_WAIT
     assert set(waits.values()) == {timedelta(seconds=1)}
+
+
+def test_a_version_that_could_not_be_asked_for_again_is_none() -> None:
+    assert Version.of({"ETag": '"\udce9"', "Last-Modified": "\udce9"}) == Version("", "")
+    assert Version.of({"ETag": '"é"'}).etag == '"é"'
 
 
 def test_a_refusal_names_the_host_and_the_status() -> None:

@@ -6,7 +6,7 @@ import mimetypes
 from collections.abc import Sequence
 
 from ingot.v1.media_pb2 import SideFile
-from ingot_server.pipeline.describe import extension
+from ingot_server.pipeline.describe import name_extension
 from ingot_server.pipeline.extraction.result import FetchedSideFile
 from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.resources import Resources
@@ -21,7 +21,7 @@ async def put_side_files(
         kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
         placed = await placement.put(
             side.path,
-            f"{stem}.{number}{extension(side.path.name)}",
+            f"{stem}.{number}{name_extension(side.path.name)}",
             content_type=kind or "application/octet-stream",
         )
         stored.append(

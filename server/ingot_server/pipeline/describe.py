@@ -28,8 +28,13 @@ _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,8}")
 
 
 def extension(url: str) -> str:
-    """The file extension of a URL's path with its dot, in lower case; empty when it has none."""
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    """The file extension of a URL's path, as `name_extension` has it."""
+    return name_extension(urlsplit(url).path)
+
+
+def name_extension(name: str) -> str:
+    """The extension of a file's name with its dot, in lower case; empty when it has none."""
+    suffix = PurePosixPath(name).suffix.lower()
     return suffix if _EXTENSION.fullmatch(suffix) else ""
 
 

@@ -32,7 +32,7 @@ from ingot_server.pipeline.describe import (
     check_stored,
     describe,
     describe_extracted,
-    extension,
+    name_extension,
 )
 from ingot_server.pipeline.download import Downloaded
 from ingot_server.pipeline.extraction.result import Entries, Resolved
@@ -218,7 +218,7 @@ async def _bring(
 
 async def _put(placement: Placement, path: Path, stem: str) -> Placed:
     """The file on its way into the bucket while it is probed."""
-    suffix = extension(path.name)
+    suffix = name_extension(path.name)
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return await placement.put(path, stem + suffix, content_type=kind)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Final, NoReturn
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
@@ -140,7 +140,8 @@ def _path(text: str) -> list[str] | None:
     link = _LINK.fullmatch(text)
     if link is None or (link["port"] or "") not in _DEFAULT_PORTS:
         return None
-    segments = [unquote(one) for one in urlsplit(link["rest"]).path.split("/") if one]
+    path = re.split(r"[?#]", link["rest"], maxsplit=1)[0]
+    segments = [unquote(one) for one in path.split("/") if one]
     segments[:1] = [one.lower() for one in segments[:1]]
     if link["channel"] and link["channel"].lower() != "www":
         return [link["channel"].lower(), *segments]

@@ -73,7 +73,7 @@ class Version:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Version:
-        return cls(headers.get("ETag", ""), headers.get("Last-Modified", ""))
+        return cls(_sendable(headers.get("ETag", "")), _sendable(headers.get("Last-Modified", "")))
 
     @property
     def validator(self) -> str:
@@ -213,6 +213,11 @@ def _shown(name: str) -> str:
     return stem + ending
 
 
+def _sendable(field: str) -> str:
+    """A field that is to be sent back one day; empty where its bytes are no UTF-8."""
+    return "" if re.search(r"[\udc80-\udcff]", field) else field
+
+
 def _retry_after(text: str) -> timedelta:
     """RFC 9110, section 10.2.3: seconds or a date; a second when there is none."""
     wait = timedelta(seconds=1)
@@ -221,7 +226,7 @@ def _retry_after(text: str) -> timedelta:
     elif text:
         try:
             when = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return wait
         if when.tzinfo is None:
             when = when.replace(tzinfo=UTC)
