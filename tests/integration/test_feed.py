@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
 
 import pytest
 from redis.asyncio import Redis
@@ -17,6 +18,7 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import standing
 from ingot_server.jobs.records import Records
 from tests.records import queued_job
+from tests.waiting import PATIENCE_SECONDS
 
 STAGES = (
     job_pb2.JOB_STAGE_RESOLVING,
@@ -25,8 +27,6 @@ STAGES = (
     job_pb2.JOB_STAGE_STORING,
     job_pb2.JOB_STAGE_COMMITTING,
 )
-
-SOON_SECONDS = 10.0
 
 
 async def run(records: Records, job: Job, writes_a_stage: int = 40) -> Job:
@@ -48,6 +48,33 @@ async def all_of(feed: Feed, job_id: str, after_revision: int = 0) -> list[Job]:
         return [job async for job in changes]
 
 
+async def begun(*watches: AsyncGenerator[Job, None]) -> list[asyncio.Task[list[Job]]]:
+    """Reads watches of jobs that have not ended, once each was told how its job stands."""
+    reading = [asyncio.create_task(_begin(watch)) for watch in watches]
+    first = await asyncio.gather(*reading)
+    return [
+        asyncio.create_task(_rest(watch, job)) for watch, job in zip(watches, first, strict=True)
+    ]
+
+
+async def _begin(watch: AsyncGenerator[Job, None]) -> Job:
+    return await anext(watch)
+
+
+async def _rest(watch: AsyncGenerator[Job, None], first: Job) -> list[Job]:
+    async with contextlib.aclosing(watch):
+        return [first, *[job async for job in watch]]
+
+
+async def until_ended(feed: Feed, job_id: str) -> AsyncGenerator[Job, None]:
+    """What a watch of all jobs tells of one."""
+    async with contextlib.aclosing(feed.watch_all(lambda job: job.id == job_id)) as changes:
+        async for job in changes:
+            yield job
+            if job.HasField("end_time"):
+                return
+
+
 def check(seen: list[Job], stages: bool = True) -> None:
     revisions = [job.revision for job in seen]
     assert revisions == sorted(set(revisions))
@@ -65,10 +92,9 @@ def check(seen: list[Job], stages: bool = True) -> None:
 
 async def test_every_revision_arrives_in_order(feed: Feed, records: Records) -> None:
     job = await queued_job(records)
-    watcher = asyncio.create_task(all_of(feed, job.id))
-    await asyncio.sleep(0.01)
+    [watcher] = await begun(feed.watch(job.id))
     ended = await run(records, job)
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         seen = await watcher
     check(seen)
     assert [each.revision for each in seen] == list(range(1, ended.revision + 1))
@@ -89,10 +115,9 @@ async def test_a_slow_reader_misses_no_stage(feed: Feed, records: Records) -> No
 
 async def test_a_thousand_watchers_of_one_job(feed: Feed, records: Records) -> None:
     job = await queued_job(records)
-    watchers = [asyncio.create_task(all_of(feed, job.id)) for _ in range(1000)]
-    await asyncio.sleep(0.05)
+    watchers = await begun(*(feed.watch(job.id) for _ in range(1000)))
     ended = await run(records, job, writes_a_stage=1)
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         seen = await asyncio.gather(*watchers)
     assert all(each[-1] == ended for each in seen)
     check(seen[0])
@@ -124,9 +149,9 @@ async def test_a_broken_subscription_loses_nothing(
     feed: Feed, records: Records, redis: Redis
 ) -> None:
     job = await queued_job(records)
-    watchers = [asyncio.create_task(all_of(feed, job.id)) for _ in range(3)]
-    everything = asyncio.create_task(until_ended(feed, job.id))
-    await asyncio.sleep(0.05)
+    *watchers, everything = await begun(
+        *(feed.watch(job.id) for _ in range(3)), until_ended(feed, job.id)
+    )
 
     async def break_again_and_again() -> None:
         while True:
@@ -136,20 +161,10 @@ async def test_a_broken_subscription_loses_nothing(
     breaker = asyncio.create_task(break_again_and_again())
     await run(records, job, writes_a_stage=60)
     breaker.cancel()
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for seen in await asyncio.gather(*watchers):
             check(seen)
         check(await everything, stages=False)
-
-
-async def until_ended(feed: Feed, job_id: str) -> list[Job]:
-    seen = []
-    async with contextlib.aclosing(feed.watch_all(lambda job: job.id == job_id)) as changes:
-        async for job in changes:
-            seen.append(job)
-            if job.HasField("end_time"):
-                return seen
-    raise AssertionError
 
 
 async def test_a_lost_message_is_noticed(
@@ -158,24 +173,21 @@ async def test_a_lost_message_is_noticed(
     monkeypatch.setattr(feed, "_hear", lambda _: None)
     monkeypatch.setattr(feed_module, "RECHECK_SECONDS", 0.1)
     job = await queued_job(records)
-    watcher = asyncio.create_task(all_of(feed, job.id))
-    everything = asyncio.create_task(until_ended(feed, job.id))
-    await asyncio.sleep(0.05)
+    watcher, everything = await begun(feed.watch(job.id), until_ended(feed, job.id))
     feed._recheck_now.set()
     await run(records, job, writes_a_stage=2)
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         check(await watcher)
         check(await everything, stages=False)
 
 
 async def test_a_wiped_redis_ends_the_watch(feed: Feed, records: Records, redis: Redis) -> None:
     job = await queued_job(records)
-    watcher = asyncio.create_task(all_of(feed, job.id))
-    await asyncio.sleep(0.05)
+    [watcher] = await begun(feed.watch(job.id))
     await redis.flushall()
     feed._recheck_now.set()
     with pytest.raises(Failure) as caught:
-        async with asyncio.timeout(SOON_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await watcher
     assert caught.value.reason == reason_pb2.REASON_JOB_NOT_FOUND
 
@@ -184,11 +196,7 @@ async def test_closing_ends_every_watch(redis: Redis, records: Records, settings
     feed = Feed(redis, records, settings)
     await feed.start()
     job = await queued_job(records)
-    watchers = [
-        asyncio.create_task(all_of(feed, job.id)),
-        asyncio.create_task(until_ended(feed, job.id)),
-    ]
-    await asyncio.sleep(0.05)
+    watchers = await begun(feed.watch(job.id), until_ended(feed, job.id))
     await feed.close()
     for watcher in (*watchers, all_of(feed, job.id)):
         with pytest.raises(Failure) as caught:
@@ -205,7 +213,7 @@ async def test_all_jobs_that_match(feed: Feed, records: Records) -> None:
         return job.labels["team"] == "news"
 
     async with (
-        asyncio.timeout(SOON_SECONDS),
+        asyncio.timeout(PATIENCE_SECONDS),
         contextlib.aclosing(feed.watch_all(accepts)) as changes,
     ):
         assert [await anext(changes), await anext(changes)] == [queued, ended]
@@ -221,7 +229,7 @@ async def test_a_job_that_no_longer_matches_comes_once_more(feed: Feed, records:
         return job.state == job_pb2.JOB_STATE_QUEUED
 
     async with (
-        asyncio.timeout(SOON_SECONDS),
+        asyncio.timeout(PATIENCE_SECONDS),
         contextlib.aclosing(feed.watch_all(accepts)) as changes,
     ):
         assert [await anext(changes), await anext(changes)] == [second, first]
