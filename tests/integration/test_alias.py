@@ -24,6 +24,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from ingot_server.pipeline.following import Following
+from tests.waiting import PATIENCE_SECONDS
 
 ASKED = media_id("http:http://127.0.0.1/page", Selection())
 TARGET = media_id("vimeo:76979871", Selection())
@@ -143,7 +144,7 @@ async def test_who_follows_a_queued_job_lends_it_the_slot(records: Records, feed
             taken[0].state = job_pb2.JOB_STATE_SUCCEEDED
             await records.write(*taken)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         media = await Following(records, feed, run).result(job.id)
 
     assert ran == [job.id]
