@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from ingot_server.config import ByteSize, Settings
 from tests.converting import long_sound
 from tests.house import House, open_house, why
 from tests.origin import Page, running_origin
+from tests.waiting import PATIENCE_SECONDS, until
 
 # Some seconds of work.
 PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
@@ -32,11 +34,16 @@ class Relay:
         self._port = int(port)
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self.port = 0
+        # Keeps the port while nobody listens there.
+        self._bound = socket.socket()
+        self._bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._bound.bind(("127.0.0.1", 0))
+        self.port = int(self._bound.getsockname()[1])
 
     async def begin(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, reuse_port=True
+        )
 
     async def shut(self) -> None:
         """Connections under way end at once, and no new one is taken."""
@@ -44,16 +51,21 @@ class Relay:
             self._server.close()
         for writer in list(self._open):
             writer.transport.abort()
-        while self._open:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: not self._open)
+
+    def close(self) -> None:
+        self._bound.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection(self._host, self._port)
-        ends = {writer, there[1]}
-        self._open |= ends
+        self._open.add(writer)
+        ends = {writer}
         try:
             with contextlib.suppress(OSError):
-                await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+                there = await asyncio.open_connection(self._host, self._port)
+                ends.add(there[1])
+                self._open.add(there[1])
+                if not writer.is_closing():
+                    await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
         finally:
             for end in ends:
                 end.transport.abort()
@@ -73,6 +85,7 @@ async def relay(settings: Settings) -> AsyncIterator[Relay]:
     await running.begin()
     yield running
     await running.shut()
+    running.close()
 
 
 @pytest.fixture
@@ -151,7 +164,7 @@ async def test_a_cancel_in_the_middle(house: House, source: Media) -> None:
     job = await convert(house, source)
     running = await under_way(house, job)
     await house.cancel(job)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await running
 
     assert await house.keys(f"media/{job.media.id}/") == []
