@@ -19,7 +19,7 @@ from ingot_server.place import Ports
 from ingot_server.stores import HOST, SeaweedFS, redis_server, valkey_executable
 from ingot_server.supervisor import Program
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 MINIO_BUILT = Path(__file__).parents[1] / ".cache" / "bin" / "minio"
 
 

@@ -21,6 +21,7 @@ from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.probe import Prober
 from ingot_server.pipeline.scratch import Scratch, ScratchFile
 from ingot_server.pipeline.slots import Slots
+from tests.waiting import until
 
 pytestmark = pytest.mark.any_stores
 
@@ -88,9 +89,7 @@ async def desk(settings: Settings) -> AsyncIterator[Desk]:
 
 async def begun(wish: Wish) -> None:
     """Until ffmpeg writes, which it does not before it was fed."""
-    async with asyncio.timeout(30):
-        while not any(path.stat().st_size for path in wish.folder.glob("early-*/*")):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: any(path.stat().st_size for path in wish.folder.glob("early-*/*")))
 
 
 async def test_what_was_begun_early_is_what_would_be_made_later(

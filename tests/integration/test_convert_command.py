@@ -108,7 +108,8 @@ async def test_a_url_becomes_an_mp3_here_on_a_pipe(
     assert_mp3(path)
     assert stdout.startswith(f"{path}: ")
     assert "checksum verified" in stdout
-    assert stderr.split()[0] == "queued"
+    # A worker may have it before it is looked at.
+    assert stderr.split()[0] in {"queued", "running"}, stderr
     assert stderr.split()[-2:] == ["succeeded", "saving"]
     assert [found.name for found in tmp_path.glob("song*")] == ["song.mp3"]
     # All of it is stored now.

@@ -40,7 +40,6 @@ BEST = Selection(mode=Selection.MODE_BEST)
 def settings() -> Settings:
     return Settings(
         egress_allow_loopback=True,
-        stall_timeout=timedelta(seconds=3),
         stall_rate=ByteSize(100),
         max_media_size=ByteSize(64 << 20),
     )
@@ -97,7 +96,7 @@ async def running_desk(settings: Settings, directory: Path) -> AsyncIterator[Des
     finally:
         await extractor.close()
         await proxy.close()
-        assert descendants(os.getpid()) == servers
+        assert set(descendants(os.getpid())) <= set(servers)
 
 
 @pytest.fixture
@@ -272,9 +271,11 @@ async def test_a_killed_child_is_a_crash(origin: Origin, desk: Desk) -> None:
 
 
 async def test_a_child_that_moves_nothing_is_stalled(
-    origin: Origin, desk: Desk, clip: bytes
+    origin: Origin, settings: Settings, tmp_path: Path, clip: bytes
 ) -> None:
-    async with desk.session(origin.serve("/a.mp4", Page(clip))) as session:
+    impatient = settings.replace(stall_timeout=timedelta(seconds=3))
+    url = origin.serve("/a.mp4", Page(clip))
+    async with running_desk(impatient, tmp_path) as desk, desk.session(url) as session:
         await session.resolve()
         os.kill(session._child.pid, signal.SIGSTOP)
         with pytest.raises(Failure) as caught:

@@ -18,6 +18,7 @@ from ingot_server.library.identity import media_id
 from tests.house import House, open_house, refusal, why
 from tests.lectures import LECTURE, lecture_path, serve_lecture, serve_page
 from tests.origin import Origin, Page, running_origin
+from tests.waiting import PATIENCE_SECONDS
 
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
@@ -58,7 +59,7 @@ async def test_asked_at_once_they_are_one_download(
     assert jobs[0].id != jobs[1].id
 
     running = asyncio.gather(*map(house.end, jobs))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await origin.asked_for("/lecture.mp4")
     gate = origin.pages["/lecture.mp4"].gate
     assert gate is not None
