@@ -221,7 +221,8 @@ class ConvertRequest(_message.Message):
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
         """Which form of the media behind `url` is converted. Unset means the best; for a recipe of sound
-        alone and a source that gives the sound by itself, MODE_AUDIO_ONLY, unless the whole is stored.
+        alone the form that is stored, the sound before the whole, and where none is MODE_AUDIO_ONLY for
+        a source that is known to give the sound by itself.
         """
 
     @_builtins.property
