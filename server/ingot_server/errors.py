@@ -106,7 +106,7 @@ class Failure(Exception):
     goes into google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo when transient.
 
     Two words to the worker, which nobody else sees: `deferred`, the job has not begun and waits for
-    its turn, so this was no attempt; `final`, the job has waited long enough and fails now.
+    its turn, so this was no attempt; `final`, no other try can help, or has the time.
     """
 
     def __init__(

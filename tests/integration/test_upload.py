@@ -413,6 +413,7 @@ async def test_what_is_wrong_is_said(house: House) -> None:
     ("content", "header", "reason"),
     [
         (b"just text, and no media" * 100, {}, "NOT_MEDIA"),
+        (clip()[:-7], {}, "TRUNCATED"),
         (None, {"sha256": SHA}, "CHECKSUM_MISMATCH"),
     ],
 )

@@ -50,8 +50,8 @@ _WHAT_TO_DO: Final[Mapping[type[BaseException], str]] = {
     SourceRefused: "Make the media public, or take it from another source.",
     SourceUnavailable: "Check that the URL works from the server's network, then try again.",
     MediaRefused: (
-        "Another try gives the same answer: the URL must lead to audio or video that the server's"
-        " limits allow."
+        "Another try gives the same answer: it has to be audio or video that the server's limits"
+        " allow."
     ),
     ServiceUnavailable: "Try again in a moment; the server's log says more.",
     ServiceFailed: "The server's log says more; name the job when you report it.",
@@ -66,6 +66,7 @@ _WHAT_TO_DO_BY_REASON: Final[Mapping[str, str]] = {
     "BUCKET_FORBIDDEN": (
         "Name an object of a bucket that the server reads; its operator can add others."
     ),
+    "TRUNCATED": "Check that the file is whole where it comes from, then try again.",
     "RATE_LIMITED": "Try again later: the source wants fewer requests.",
     "CONVERSION_FAILED": (
         "Another try gives the same answer: try another format; `ingot media` shows what the media"

@@ -26,7 +26,7 @@ ACCEPTS: Final[Mapping[str, Sequence[str]]] = {
     "telegram": ("https://t.me/<channel>/<id>",),
     "telegram_file": ("telegram://video/<file_id>",),
     "internal": ("s3://<bucket>/<key>", "gs://<bucket>/<key>"),
-    "upload": ("upload://<sha256>",),
+    "upload": ("upload:<sha256>",),
     "web": ("https://<host>/<path>.m3u8", "https://<host>/<path>.mpd"),
     "http": ("https://<host>/<path>", "http://<host>/<path>"),
 }

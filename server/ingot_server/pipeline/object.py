@@ -55,7 +55,7 @@ async def _ingest_upload(resources: Resources, job: Job, lease: Lease) -> tuple[
     try:
         media, cached = await _take_in(resources, uploads, upload_id, job, lease)
     except Failure as failure:
-        if not failure.transient:
+        if failure.final or not failure.transient:
             # No other attempt, and no other call, can make a media of these bytes.
             await _remove(uploads, upload_id)
         raise
@@ -98,7 +98,7 @@ async def _take_in(
         key = f"media/{job.media.id}/{job.id}-{job.attempt}{extension(header.filename)}"
         async with Upload(resources.blobs, key, file) as upload:
             await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-            media = await upload.alongside(resources.prober.probe(file.path))
+            media = await upload.alongside(_probe(resources, file))
             await lease.update(entering(job_pb2.JOB_STAGE_STORING))
             taken = _taken(file, header.filename, header.content_type)
             check_stored(await upload.finish(), taken)
@@ -150,6 +150,16 @@ async def _adopt(resources: Resources, job: Job, lease: Lease) -> tuple[Media, b
             media.create_time.CopyFrom(stored.create_time)
         replacing = stored.etag if stored is not None else ""
         return await resources.catalog.commit(media, replacing=replacing), False
+
+
+async def _probe(resources: Resources, file: ScratchFile) -> Media:
+    """Probes a file of which every byte is there."""
+    try:
+        return await resources.prober.probe(file.path)
+    except Failure as failure:
+        # Nobody could send what is missing in it.
+        failure.final = failure.reason == reason_pb2.REASON_TRUNCATED
+        raise
 
 
 async def _read(
