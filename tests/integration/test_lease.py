@@ -17,10 +17,10 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import PROGRESS_SECONDS, JobCancelled, hold
 from ingot_server.jobs.records import LeaseLost, Records
 from tests.records import taken_job
+from tests.waiting import PATIENCE_SECONDS
 
-LEASE = timedelta(milliseconds=400)
-# Far below what a body here would go on for, and above what a busy machine takes.
-SOON_SECONDS = 10.0
+# A busy machine may keep a renewal waiting for most of it.
+LEASE = timedelta(seconds=1.5)
 
 
 @pytest.fixture
@@ -47,8 +47,18 @@ async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None
     assert ended.HasField("end_time")
 
 
-async def test_progress_is_written_a_few_times_a_second(records: Records, feed: Feed) -> None:
+@pytest.mark.parametrize("seconds_a_write", [0, 0.03])
+async def test_progress_is_written_a_few_times_a_second(
+    records: Records, feed: Feed, monkeypatch: pytest.MonkeyPatch, seconds_a_write: float
+) -> None:
     job, token = await taken_job(records)
+    write = records.write
+
+    async def slow_write(job: Job, token: str) -> Job:
+        await asyncio.sleep(seconds_a_write)
+        return await write(job, token)
+
+    monkeypatch.setattr(records, "write", slow_write)
     async with hold(records, feed, job, token) as lease:
         entered = await lease.update(entering)
         revision = entered.revision
@@ -81,7 +91,7 @@ async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed)
     async with (
         hold(records, feed, job, token) as lease,
         contextlib.aclosing(feed.watch(job.id)) as changes,
-        asyncio.timeout(SOON_SECONDS),
+        asyncio.timeout(PATIENCE_SECONDS),
     ):
         await anext(changes)
         lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
@@ -125,7 +135,7 @@ async def test_a_cancelled_job_stops_its_body(
     await entered.wait()
     await asyncio.sleep(0.02)
     await records.cancel(job.id)
-    async with asyncio.timeout(SOON_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(JobCancelled):
             await worker
     assert worker.cancelling() == 0
@@ -135,18 +145,17 @@ async def test_a_recovered_job_stops_its_old_body(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
     job, token = await taken_job(records)
-    began = time.monotonic()
 
     async def work() -> None:
         async with hold(records, feed, job, token):
             await redis.zadd("ingot:deadlines", {job.id: 1})
             assert await records.recover(job.id) is not None
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost) as caught:
-        await work()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await work()
     assert not isinstance(caught.value, JobCancelled)
-    assert time.monotonic() - began < SOON_SECONDS
 
 
 async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: Feed) -> None:
@@ -163,23 +172,22 @@ async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: F
 
 async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: Redis) -> None:
     job, token = await taken_job(records)
-    began = time.monotonic()
 
     async def work() -> None:
         async with hold(records, feed, job, token):
             await redis.flushall()
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost):
-        await work()
-    assert time.monotonic() - began < SOON_SECONDS
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await work()
 
 
 async def test_a_short_outage_is_survived(records: Records, feed: Feed, redis: Redis) -> None:
     job, token = await taken_job(records)
     async with hold(records, feed, job, token) as lease:
         outage = asyncio.ensure_future(
-            redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 0.6))
+            redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 0.4))
         )
         await lease.update(entering)
         await outage
@@ -192,16 +200,18 @@ async def test_a_long_outage_ends_the_body_in_time(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
     job, token = await taken_job(records)
-    began = time.monotonic()
+    began, outage = time.monotonic(), 4 * LEASE.total_seconds()
 
     async def work() -> None:
         async with hold(records, feed, job, token):
-            await redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 10))
-            await asyncio.sleep(30)
+            await redis.client_pause(timeout=int(outage * 1000))
+            await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost):
         await work()
-    assert time.monotonic() - began < 8 * LEASE.total_seconds()
+    left = began + outage - time.monotonic()
+    assert left > 0
+    await asyncio.sleep(left)
 
 
 async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Feed) -> None:
@@ -211,7 +221,7 @@ async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Fee
     async def work() -> None:
         async with hold(records, feed, job, token):
             entered.set()
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
     worker = asyncio.create_task(work())
     await entered.wait()

@@ -167,15 +167,17 @@ class Lease:
             await asyncio.wait(self._tasks)
 
     async def _flush(self) -> None:
-        await asyncio.sleep(self._written_at + PROGRESS_SECONDS - _now())
         try:
-            await self._write()
+            # What is noted during a write that takes long waits its time, too.
+            while not self._done and self.job != self._written:
+                await asyncio.sleep(self._written_at + PROGRESS_SECONDS - _now())
+                await self._write()
         except LeaseLost as lost:
             self._lose(lost)
 
     async def _write(self) -> None:
         async with self._writing:
-            while not self._done and self.job != self._written:
+            if not self._done and self.job != self._written:
                 job = copy_of(self.job)
                 self._written_at = _now()
                 written = await self._persistently(partial(self._records.write, job, self._token))
