@@ -1,5 +1,6 @@
 import signal
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -20,6 +21,14 @@ def clip() -> bytes:
 def other_clip() -> bytes:
     """Another MP4 of two seconds."""
     return media("faststart.mp4").read_bytes()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of 127.0.0.1 where nobody listens, and that nobody else is given meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ class YouTube:
         self.log: list[str] = []
         self.cookies_of: list[str] = []  # the cookies of each request in `log`
         self.silent = False  # the proxy takes connections and says nothing
+        self.connections = 0  # that the proxy took
         self.proxy_url = ""
         self.ca_file = ""
         self._tls_port = 0
@@ -242,6 +243,7 @@ class YouTube:
 
     async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """CONNECT to any host leads to the one TLS server."""
+        self.connections += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             try:
                 head = await reader.readuntil(b"\r\n\r\n")

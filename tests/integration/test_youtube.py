@@ -21,6 +21,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from tests.videos import PRIVATE, Video
+from tests.waiting import PATIENCE_SECONDS
 from tests.youtube import YouTube
 
 pytestmark = pytest.mark.any_stores
@@ -36,6 +37,12 @@ THUMBNAIL = f"HEAD i.ytimg.com/vi/{ID}/mqdefault.jpg"
 async def site(tmp_path: Path) -> AsyncIterator[YouTube]:
     async with YouTube().running(tmp_path) as site:
         yield site
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """By which the site has the time that a busy machine takes."""
+    return settings.replace(existence_timeout=timedelta(seconds=PATIENCE_SECONDS))
 
 
 @asynccontextmanager
@@ -129,19 +136,17 @@ async def test_a_silent_source_costs_its_deadline_once(settings: Settings, site:
         begin = time.monotonic()
         first = await client.ingest_video(WATCH)
         waited = time.monotonic() - begin
-        begin = time.monotonic()
         second = await client.ingest_video(f"https://youtu.be/{OTHER}")
-        after = time.monotonic() - begin
 
     assert {first.latest.state, second.latest.state} == {job_pb2.JOB_STATE_QUEUED}
-    assert 0.3 <= waited < 1.5
-    assert after < 0.2
+    assert waited >= 0.3
+    assert site.connections == 1
 
 
 async def test_a_source_without_an_answer_stops_nobody(
-    settings: Settings, site: YouTube, unused_tcp_port: int
+    settings: Settings, site: YouTube, closed_port: int
 ) -> None:
-    closed = f"http://127.0.0.1:{unused_tcp_port}"
+    closed = f"http://127.0.0.1:{closed_port}"
     for changes in ({"egress_proxy": closed}, {"egress_ca_file": ""}):
         async with api(site.settings(settings).replace(**changes)) as client:
             job = await client.ingest_video(WATCH)
@@ -158,12 +163,12 @@ async def test_the_check_can_be_switched_off(settings: Settings, site: YouTube) 
 
 
 async def test_the_check_goes_through_the_sources_own_proxy(
-    settings: Settings, site: YouTube, unused_tcp_port: int, tmp_path: Path
+    settings: Settings, site: YouTube, closed_port: int, tmp_path: Path
 ) -> None:
     sources = tmp_path / "sources.toml"
     sources.write_text(f'[youtube]\nproxy = "{site.proxy_url}"\n')
     own = site.settings(settings).replace(
-        egress_proxy=f"http://127.0.0.1:{unused_tcp_port}", sources_file=str(sources)
+        egress_proxy=f"http://127.0.0.1:{closed_port}", sources_file=str(sources)
     )
     async with api(own) as client:
         with pytest.raises(MediaDoesNotExist):
