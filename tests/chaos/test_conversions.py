@@ -25,12 +25,13 @@ from tests.installation import (
     kill_tree,
 )
 from tests.origin import Origin, Page
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.timeout(300)
 
 # Some seconds of work.
 PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
-HEALTHY = {"workers": "1", "stall_timeout": "20s"}
+HEALTHY = {"workers": "1"}
 
 
 @asynccontextmanager
@@ -70,8 +71,8 @@ async def check_nothing_left(up: Installation) -> None:
 
     Raises TimeoutError.
     """
-    await no_ffmpeg(up.process.pid, seconds=15)
-    async with asyncio.timeout(15):
+    await no_ffmpeg(up.process.pid, seconds=PATIENCE_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while left_in_scratch(up) - {"lock", "sweep.lock", "authorities.pem"}:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -130,9 +131,7 @@ async def test_a_worker_alone_is_killed_and_its_ffmpeg_goes_with_it(
         job = await converting(up, api, source, PART)
         (ffmpeg,) = ffmpegs(up.process.pid)
         os.kill(up.children("worker --convert")[0], signal.SIGKILL)
-        async with asyncio.timeout(10):
-            while Path(f"/proc/{ffmpeg}").exists():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await until(lambda: not Path(f"/proc/{ffmpeg}").exists())
         job = await api.end(job)
 
         assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)

@@ -15,6 +15,7 @@ from ingot import Client, IngotError
 from ingot.v1 import job_pb2
 from tests.installation import installation, kill_tree
 from tests.origin import Origin, Page
+from tests.waiting import until
 
 PATH = "/clip.mp4"
 
@@ -46,7 +47,7 @@ async def test_a_killed_worker_s_job_runs_again_and_succeeds_once(
             again = time.monotonic() - begin
             media = await job
 
-            assert again < 20
+            assert again < 60, "five seconds on a machine that has the time"
             assert media.blob.size_bytes == len(clip)
             assert job.latest.attempt == 2
             assert len(running.bucket_keys("media/")) == 2
@@ -56,7 +57,7 @@ async def test_a_job_that_loses_every_worker_fails_and_does_not_loop(
     tmp_path: Path, origin: Origin, clip: bytes
 ) -> None:
     url = origin.serve(PATH, Page(clip, rate=len(clip) / 60))
-    with installation(tmp_path, workers="1", worker_losses="2", lease="1s") as running:
+    with installation(tmp_path, workers="1", worker_losses="2", stall_timeout="5m") as running:
         async with Client(running.grpc_address) as client:
             job = await client.ingest_video(url)
             killed = 0
@@ -111,9 +112,10 @@ async def test_a_wiped_redis_loses_no_media_and_tears_no_job(
 
             media = await (await client.ingest_video(url))
             assert media.blob.size_bytes == len(clip)
+            # Longer than a lease: who lost it has taken back what it stored.
             await asyncio.sleep(4)
             assert (await client.media(url)).blob.url == media.blob.url
-            assert len(running.bucket_keys("media/")) == 4
+            await until(lambda: len(running.bucket_keys("media/")) == 4)
 
 
 async def test_everything_killed_at_once_loses_nothing_that_was_stored(

@@ -9,7 +9,8 @@ from tests.installation import Installation, installation
 @pytest.fixture(scope="session")
 def ingot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One Ingot for all tests that leave it whole."""
-    with installation(tmp_path_factory.mktemp("ingot"), max_media_size="64MiB") as running:
+    settings = {"max_media_size": "64MiB", "lease": "1m"}
+    with installation(tmp_path_factory.mktemp("ingot"), **settings) as running:
         yield running
 
 

@@ -45,9 +45,8 @@ def smithy(
     """An Ingot of few slots, so that a test can fill them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMAGEIO_FFMPEG_EXE", str(ffmpeg.program))
-        with installation(
-            tmp_path_factory.mktemp("smithy"), workers="1", worker_slots="4", conversions="2"
-        ) as running:
+        slots = {"workers": "1", "worker_slots": "4", "conversions": "2"}
+        with installation(tmp_path_factory.mktemp("smithy"), lease="1m", **slots) as running:
             yield running
 
 
