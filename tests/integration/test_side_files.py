@@ -34,8 +34,7 @@ HTML = b"<html><title>Please sign in</title></html>"
 
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[House]:
-    quick = settings.replace(attempts=1, stall_timeout=timedelta(seconds=3))
-    async with open_house(quick) as running:
+    async with open_house(settings.replace(attempts=1)) as running:
         yield running
 
 
@@ -182,7 +181,6 @@ async def test_the_thumbnail_is_stored_as_what_it_is(
         Page(status=500),
         Page(redirect="http://10.0.0.1/picture"),
         Page(redirect="file:///etc/passwd"),
-        Page(silent_after=-1),
     ],
 )
 async def test_without_a_thumbnail_the_media_is_stored_all_the_same(
@@ -196,6 +194,20 @@ async def test_without_a_thumbnail_the_media_is_stored_all_the_same(
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert not job.media.side_files
     house.assert_idle()
+
+
+async def test_a_thumbnail_that_does_not_come_is_given_up(
+    settings: Settings, origin: Origin
+) -> None:
+    origin.serve("/picture", Page(silent_after=-1))
+    url = serve_player(origin, image="/picture")
+    hasty = settings.replace(attempts=1, stall_timeout=timedelta(seconds=5))
+    async with open_house(hasty) as house:
+        job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+
+        assert job.state == JOB_STATE_SUCCEEDED, job.error
+        assert not job.media.side_files
+        house.assert_idle()
 
 
 async def test_side_files_come_only_when_they_are_asked_for(house: House, origin: Origin) -> None:
