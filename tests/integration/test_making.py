@@ -29,7 +29,7 @@ from ingot_server.library.recipes import canonical_recipe, check_applicable
 from ingot_server.pipeline.conversion.making import Made, make
 from ingot_server.pipeline.ffmpeg import Ffmpeg
 from ingot_server.pipeline.probe import Prober
-from tests.installation import descendants
+from tests.converting import ffmpegs
 from tests.media import media
 
 MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG, WAVEFORM = map(Recipe.Format.ValueType, range(1, 10))
@@ -390,7 +390,6 @@ async def test_a_wrong_result_is_refused(desk: Desk) -> None:
 
 
 async def test_killed_midway_it_crashed_and_leaves_no_process(desk: Desk) -> None:
-    before = set(descendants(os.getpid()))
     long = asyncio.Event()
 
     def advance(done: float, total: float, speed: float, /) -> None:
@@ -418,11 +417,7 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(desk: Desk) -> Non
         )
     )
     await long.wait()
-    (pid,) = {
-        pid
-        for pid in set(descendants(os.getpid())) - before
-        if b"ffmpeg" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
-    }
+    (pid,) = ffmpegs(os.getpid())
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(Failure) as caught:
         await making

@@ -114,7 +114,7 @@ PLAYLISTS = {
 
 @pytest.fixture
 async def prober() -> AsyncIterator[Prober]:
-    prober = Prober(Settings(probe_timeout=timedelta(seconds=20)))
+    prober = Prober(Settings())
     await prober.start()
     yield prober
     await prober.close()
@@ -393,13 +393,13 @@ async def test_cancelling_ends_the_child(prober: Prober) -> None:
 
 
 async def test_closing_leaves_no_child() -> None:
-    servers = descendants(os.getpid())
+    servers = set(descendants(os.getpid()))
     prober = Prober(Settings())
     await prober.start()
     for _ in range(3):
         await prober.probe(media("tiny.mp4"))
     await prober.close()
-    assert descendants(os.getpid()) == servers
+    assert set(descendants(os.getpid())) <= servers
 
 
 def test_the_child_loads_nothing_of_the_server() -> None:
