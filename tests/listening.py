@@ -17,8 +17,14 @@ async def listening(serve: Serve) -> AsyncIterator[str]:
     """
     tasks: set[asyncio.Task[None]] = set()
 
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(serve(reader, writer))
+        task = asyncio.create_task(answer(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
