@@ -26,6 +26,7 @@ from ingot_server.errors import Failure
 from ingot_server.pipeline.transfer.fetch import USER_AGENT
 from tests.lists import Installation, ingot, reason_of, worker
 from tests.origin import Page
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -209,7 +210,7 @@ async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installat
         began = clock()
         cancelled = await parent.cancel()
         stopped = [ingot.origin.gets(f"/entry-{number}.mp4")[0].ended for number in (0, 2)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(*(each.wait() for each in stopped))
         took = clock() - began
         children = await children_of(client, (await client.job(parent.id)).latest)
@@ -217,7 +218,7 @@ async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installat
         kept = await end_of(shared)
 
     assert cancelled.state == CANCELLED
-    assert took < 5, "a second where the machine is idle"
+    assert took < 10, "a second on a machine that has the time"
     assert [child.state for child in children if child.id != shared.id] == [
         *[CANCELLED] * 4,
         job_pb2.JOB_STATE_SUCCEEDED,
@@ -233,7 +234,7 @@ async def test_the_command_line_prints_a_list_with_its_entries(ingot: Installati
     async with running(ingot.settings) as addresses:
         with worker(ingot):
             code, _ = await command(addresses.grpc, "ingest", feed)
-            assert code == 1
+            assert code == 2, "--playlist is missing"
             code, shown = await command(addresses.grpc, "ingest", "--playlist", feed)
         parent = json.loads(shown.splitlines()[-1])
         _, lines = await command(addresses.grpc, "job", parent["id"])

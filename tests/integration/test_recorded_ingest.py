@@ -101,5 +101,5 @@ async def test_a_cancelled_recording_ends_at_once_and_leaves_nothing(
     await running
 
     assert (await house.record(job.id)).state == job_pb2.JOB_STATE_CANCELLED
-    assert time.monotonic() - began < 5  # a second, on a machine that has nothing else to do
+    assert time.monotonic() - began < 10, "a second on a machine that has the time"
     await house.assert_nothing_is_left()
