@@ -160,7 +160,7 @@ def test_hostile_sizes_end(head: bytes, pattern: bytes, monkeypatch: pytest.Monk
 def test_any_bytes_are_answered_quickly() -> None:
     dice = random.Random(7)
     samples = [data for _, data in WHOLE.values()] + list(CUT.values())
-    begin = time.monotonic()
+    begin = time.process_time()
     for _ in range(2000):
         data = bytearray(dice.choice(samples))
         for _ in range(dice.randrange(1, 9)):
@@ -168,7 +168,7 @@ def test_any_bytes_are_answered_quickly() -> None:
                 data[dice.randrange(len(data))] = dice.choice((0, 1, 0xFF, dice.randrange(256)))
         examine(io.BytesIO(bytes(data)))
         resemblance(bytes(data))
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_a_tail_of_zeros_is_seen() -> None:

@@ -31,6 +31,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from tests.integration.api.served import URL, Api, media_key, serving
 from tests.refusals import refused
+from tests.waiting import PATIENCE_SECONDS
 
 MP3 = Recipe(format=Recipe.FORMAT_MP3)
 
@@ -238,7 +239,9 @@ async def test_a_job_that_cannot_be_queued_is_reported_and_not_left_behind(
         broker = f"redis://127.0.0.1:{unused.getsockname()[1]}/0"
         async with serving(settings.replace(broker_url=broker)) as api:
             for _ in range(2):
-                found = await refused(api.ingest.Ingest(IngestRequest(url=URL), timeout=10))
+                found = await refused(
+                    api.ingest.Ingest(IngestRequest(url=URL), timeout=PATIENCE_SECONDS)
+                )
                 assert (found.code, found.reason) == (
                     grpc.StatusCode.UNAVAILABLE,
                     "QUEUE_UNAVAILABLE",
