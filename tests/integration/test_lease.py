@@ -32,6 +32,10 @@ def entering(job: Job) -> None:
     job.stage = job_pb2.JOB_STAGE_DOWNLOADING
 
 
+def committing(job: Job) -> None:
+    job.stage = job_pb2.JOB_STAGE_COMMITTING
+
+
 def succeeded(job: Job) -> None:
     job.state = job_pb2.JOB_STATE_SUCCEEDED
 
@@ -165,6 +169,23 @@ async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: F
         async with hold(records, feed, job, token) as lease:
             await records.cancel(job.id)
             await lease.update(entering)
+
+    with pytest.raises(JobCancelled):
+        await work()
+
+
+async def test_a_body_that_missed_its_cancellation_does_not_begin_its_commit(
+    records: Records, feed: Feed
+) -> None:
+    job, token = await taken_job(records)
+
+    async def work() -> None:
+        async with hold(records, feed, job, token) as lease:
+            await records.cancel(job.id)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(30)
+            with pytest.raises(LeaseLost):
+                await lease.update(committing)
 
     with pytest.raises(JobCancelled):
         await work()

@@ -177,6 +177,9 @@ class Lease:
 
     async def _write(self) -> None:
         async with self._writing:
+            if self.lost is not None:
+                # Before Python 3.12 the body's cancellation may be lost, see Worker.stop.
+                raise self.lost
             if not self._done and self.job != self._written:
                 job = copy_of(self.job)
                 self._written_at = _now()
