@@ -166,13 +166,22 @@ class Failure(Exception):
     @classmethod
     def from_status(cls, status: Status) -> Failure:
         """The failure that `status` was made from; INTERNAL when it is none of ours."""
+        info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()
         for detail in status.details:
-            info = ErrorInfo()
-            if detail.Unpack(info) and info.domain == DOMAIN:
-                name = PREFIX + info.reason
-                if name in Reason.keys():
-                    return cls(Reason.Value(name), status.message, metadata=info.metadata)
-        return cls(reason_pb2.REASON_INTERNAL, status.message or "The cause was not recorded.")
+            for kind in (info, request, retry):
+                detail.Unpack(kind)
+        name = PREFIX + info.reason
+        if info.domain != DOMAIN or name not in Reason.keys():
+            return cls(reason_pb2.REASON_INTERNAL, status.message or "The cause was not recorded.")
+        failure = cls(
+            Reason.Value(name),
+            status.message,
+            metadata=info.metadata,
+            violations={each.field: each.description for each in request.field_violations},
+        )
+        if retry.HasField("retry_delay"):
+            failure.retry_after = retry.retry_delay.ToTimedelta()
+        return failure
 
 
 def reason_name(reason: Reason.ValueType) -> str:

@@ -271,6 +271,25 @@ async def test_options_are_named_where_fields_are_wrong(peer: Peer) -> None:
     assert stderr.splitlines()[1] == "Correct url: it has no scheme."
 
 
+async def test_a_list_that_is_converted_is_taken_by_an_ingest(peer: Peer) -> None:
+    failure = Failure(
+        reason_pb2.REASON_INVALID_REQUEST, "A list.", violations={"options.playlist": "must be set"}
+    )
+    for command, advice in (
+        (["ingest", URL], "Correct --playlist: it must be set."),
+        (["mp3", URL], "`ingot ingest URL --playlist --recipe FORMAT` makes it of all of them."),
+    ):
+        peer.fates = [failure]
+        _, _, stderr = await ingot_command(peer, *command)
+        assert stderr.splitlines() == ["ingot: A list. [INVALID_REQUEST]", advice]
+
+
+async def test_a_job_that_was_only_checked_has_no_state(peer: Peer) -> None:
+    peer.updates = [Job(url=URL, media=a_media())]
+    _, stdout, _ = await ingot_command(peer, "ingest", URL, "--validate-only")
+    assert stdout.split() == ["url", URL, "media", MEDIA_ID]
+
+
 async def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(peer: Peer) -> None:
     peer.until = 3
     retry = peer.updates[3]

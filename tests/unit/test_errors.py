@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
@@ -43,6 +45,19 @@ def test_violations_name_their_fields() -> None:
     bad_request = BadRequest()
     detail.Unpack(bad_request)
     assert [(v.field, v.description) for v in bad_request.field_violations] == [("url", "is empty")]
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=reason_name)
+def test_nothing_is_lost_on_the_way_through_a_status(reason: Reason.ValueType) -> None:
+    status = Failure(
+        reason,
+        "What happened.",
+        metadata={"a": "b"},
+        violations={"url": "is empty"},
+        retry_after=timedelta(seconds=90),
+    ).status()
+
+    assert Failure.from_status(status).status() == status
 
 
 def test_a_reason_is_cached_only_when_trying_again_cannot_help() -> None:

@@ -96,3 +96,10 @@ def test_a_job_with_children_ends_with_the_last_of_them(
     assert job.children.total == 3
     assert job.progress.bytes_done == 100
     assert lifecycle.summed(job, tally) is None or not lifecycle.has_ended(job)
+
+
+def test_a_list_of_nothing_says_so() -> None:
+    tally = lifecycle.Tally(0, 0, 0, 0, 0, 0, 0, 0)
+    job = lifecycle.summed(Job(state=job_pb2.JOB_STATE_RUNNING), tally)
+    assert job is not None
+    assert job.error.message == "The list has no entries but itself."

@@ -9,6 +9,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobRequest
 from ingot.v1.media_pb2 import Blob, Media, Selection
 from ingot.v1.media_service_pb2 import (
@@ -49,6 +50,11 @@ def violations(failure: Failure) -> dict[str, str]:
             IngestRequest(url=URL, selection=Selection(max_height=0)),
             "selection.max_height",
             "greater than or equal to 1",
+        ),
+        (
+            IngestRequest(url=URL, options=IngestOptions(subtitle_languages=["all of them"])),
+            "options.subtitle_languages[0]",
+            "such as `en`",
         ),
         (GetMediaRequest(), "name", "exactly one of media_id and url"),
         (GetMediaRequest(media_id=""), "media_id", "must not be empty"),

@@ -84,7 +84,13 @@ def name_options(error: InvalidRequest, options: Namespace) -> bool:
     if recipe and all(recipe.values()):
         error.violations = {recipe[field]: rule for field, rule in error.violations.items()}
         error.message = "; ".join(f"{name} {rule}" for name, rule in error.violations.items()) + "."
-        return all("--" in name for name in error.violations)
+        if all("--" in name for name in error.violations):
+            return True
+        error.add_note("`ingot media` shows what the media holds.")
+        return False
+    if options.command in ("convert", "mp3") and "options.playlist" in error.violations:
+        error.add_note("`ingot ingest URL --playlist --recipe FORMAT` makes it of all of them.")
+        return False
     names = {field: _option(field) for field in error.violations}
     for field, name in names.items():
         error.message = error.message.replace(field, name)

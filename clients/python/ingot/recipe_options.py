@@ -73,6 +73,8 @@ def short_recipe(text: str) -> argparse.Namespace:
     parser = _Strict(add_help=False, allow_abbrev=False)
     add_recipe(parser)
     kind, *options = text.split(",")
+    if not all(options):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FORMAT[,OPTION=VALUE...]")
     recipe = parser.parse_args([f"--format={kind}", *(f"--{option}" for option in options)])
     recipe.text = text
     return recipe

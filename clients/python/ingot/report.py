@@ -66,6 +66,12 @@ _WHAT_TO_DO_BY_REASON: Final[Mapping[str, str]] = {
     "BUCKET_FORBIDDEN": (
         "Name an object of a bucket that the server reads; its operator can add others."
     ),
+    "ENTRIES_FAILED": "`ingot job ID` shows the jobs of the entries, and why each failed.",
+    "SELECTION_UNAVAILABLE": (
+        "Take what there is, without --audio-only or --max-height; `ingot convert` makes other"
+        " forms of it."
+    ),
+    "TOO_MANY_ENTRIES": "Allow more with --max-entries, or ingest the entries that you want.",
     "TRUNCATED": "Check that the file is whole where it comes from, then try again.",
     "RATE_LIMITED": "Try again later: the source wants fewer requests.",
     "CONVERSION_FAILED": (

@@ -52,6 +52,8 @@ def length(seconds: float) -> str:
 
 def state(job: Job) -> str:
     """What the job is doing, and which try it is when it is not the first."""
+    if not job.state:
+        return ""  # of a job that was only checked
     name = JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
     if job.state == JobState.JOB_STATE_RUNNING and job.stage:
         name = JobStage.Name(job.stage).removeprefix("JOB_STAGE_").lower()
@@ -67,7 +69,9 @@ def job_row(job: Job) -> tuple[str, ...]:
         progress = job.progress
         share = f"{progress.fraction:.0%}" if progress.HasField("fraction") else ""
         done = share or size(progress.bytes_done)
-    return (job.id, state(job), done, _time(job.create_time), job.url)
+    forms = ", ".join(recipe(each) for each in job.recipes)
+    url = f"{job.url} ({forms})" if forms else job.url
+    return (job.id, state(job), done, _time(job.create_time), url)
 
 
 def media_row(media: Media) -> tuple[str, ...]:
@@ -145,6 +149,7 @@ def job_table(job: Job) -> str:
         ("state", state(job)),
         ("url", job.url),
         ("media", job.media.id),
+        *(("recipe", recipe(each)) for each in job.recipes),
         ("entries", entries(job)),
         ("progress", _progress(job)),
         ("error", job.error.message),

@@ -39,6 +39,7 @@ _PATTERNS: Final = {
     "and `/` between them",
     "request_id": "may hold letters, digits, `.`, `_` and `-` only",
     "sha256": "must be a SHA-256 in lower-case hexadecimal, 64 digits",
+    "subtitle_languages": "must be the tag of a language, such as `en` or `pt-BR`",
 }
 _RULES: Final = {
     "required": "must be set",

@@ -195,7 +195,9 @@ def summed(job: Job, tally: Tally, parts: Sequence[Job] = ()) -> Job | None:
         return job
     failure = Failure(
         reason_pb2.REASON_ENTRIES_FAILED,
-        f"None of the {tally.total} entries could be ingested; the child jobs say why.",
+        f"None of the {tally.total} entries could be ingested; the child jobs say why."
+        if tally.total
+        else "The list has no entries but itself.",
         metadata={"failed": str(tally.failed), "cancelled": str(tally.cancelled)},
     )
     return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
