@@ -25,7 +25,7 @@ from ingot.v1.media_pb2 import Chapter
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
-from ingot_server.pipeline.conversion.cover import LARGEST_EMBEDDED
+from ingot_server.pipeline.conversion.cover import LARGEST_EMBEDDED, read_cover
 from ingot_server.pipeline.conversion.making import make
 from ingot_server.pipeline.conversion.verify import picture_size
 from ingot_server.pipeline.ffmpeg import Ffmpeg
@@ -85,7 +85,7 @@ async def tagged(
         directory,
         ffmpeg=ffmpeg,
         prober=prober,
-        cover=cover,
+        cover=await read_cover(cover, directory, ffmpeg) if cover is not None else b"",
         album="" if own else TAGS["album"],
     )
     return made.path

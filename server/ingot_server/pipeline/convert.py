@@ -9,7 +9,8 @@ it is found again without work, and whatever ends the sequence early leaves noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,13 +19,15 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
 from ingot_server.pipeline.commit import commit, entering
 from ingot_server.pipeline.conversion.commands import CONTENT_TYPES
-from ingot_server.pipeline.conversion.cover import LARGEST_COVER
+from ingot_server.pipeline.conversion.cover import LARGEST_COVER, read_cover
 from ingot_server.pipeline.conversion.making import Made, make
+from ingot_server.pipeline.conversion.tags import WITH_COVER
 from ingot_server.pipeline.placement import Placed, Placement, Placing
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.source_file import source_file
@@ -53,7 +56,10 @@ async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
     progress = _progress(lease)
     await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
     stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
-    async with resources.scratch.folder(job.id, job.attempt) as folder:
+    async with (
+        resources.scratch.folder(job.id, job.attempt) as folder,
+        _cover(resources, parent, recipe, folder) as cover,
+    ):
         encoded = await resources.ahead.encoded(parent.blob.sha256, recipe, folder, progress)
         async with (
             resources.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
@@ -70,7 +76,7 @@ async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
                 prober=resources.prober,
                 progress=progress,
                 check=resources.scratch.check,
-                cover=await _cover(resources, parent, folder),
+                cover=await cover,
                 album=job.list_title,
                 encoded=encoded or meanwhile,
                 ready=placing.begin,
@@ -83,8 +89,24 @@ async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
             return await commit(resources, media, stored, placement, superseding=superseding), False
 
 
-async def _cover(resources: Resources, parent: Media, folder: Path) -> Path | None:
-    """The stored thumbnail, on the disk; None when there is none that can be a cover."""
+@asynccontextmanager
+async def _cover(
+    resources: Resources, parent: Media, recipe: Recipe, folder: Path
+) -> AsyncIterator[asyncio.Task[bytes]]:
+    """The stored thumbnail, made ready while the sound is encoded; empty when there is none.
+
+    It takes no slot: a picture is decoded in no time.
+    """
+    reading = asyncio.create_task(_read_cover(resources, parent, recipe, folder))
+    try:
+        yield reading
+    finally:
+        await end(reading)
+
+
+async def _read_cover(resources: Resources, parent: Media, recipe: Recipe, folder: Path) -> bytes:
+    if recipe.format not in WITH_COVER:
+        return b""
     for file in parent.side_files:
         if file.kind == SideFile.KIND_THUMBNAIL and file.size_bytes < LARGEST_COVER:
             path = folder / "thumbnail"
@@ -95,8 +117,8 @@ async def _cover(resources: Resources, parent: Media, folder: Path) -> Path | No
                 )
             ]
             await asyncio.to_thread(path.write_bytes, b"".join(content))
-            return path
-    return None
+            return await read_cover(path, folder, resources.ffmpeg)
+    return b""
 
 
 def _described(made: Made, placed: Placed, parent: Media, job: Job, blob_url: str) -> Media:

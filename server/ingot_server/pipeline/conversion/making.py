@@ -28,7 +28,6 @@ from ingot_server.pipeline.conversion.commands import (
     waveform_arguments,
     waveform_rate,
 )
-from ingot_server.pipeline.conversion.cover import read_cover
 from ingot_server.pipeline.conversion.encoding import Advance, Encoded, Encoding, unheard
 from ingot_server.pipeline.conversion.loudness import read_loudness
 from ingot_server.pipeline.conversion.tags import (
@@ -75,7 +74,7 @@ async def make(
     prober: Prober,
     progress: Advance = unheard,
     check: Callable[[], None] = lambda: None,
-    cover: Path | None = None,
+    cover: bytes = b"",
     album: str = "",
     encoded: Encoded | None = None,
     ready: Callable[[Path], None] = lambda _: None,
@@ -84,10 +83,10 @@ async def make(
 
     `media` has what a probe says, for a file that comes by a reader too: that one is read once,
     from its beginning to its end, so `takes_reader` must hold. `check` is called while it works and
-    may raise. `cover` is a picture, left out when it cannot be used; `album` the name of what the
-    media is one of. What was `encoded` of the same bytes by the same command is not made again,
-    unless it is not right. `ready` is told of a file that is about to go through the gate, and of
-    another when that one was refused. Safe to repeat in another directory, and to cancel. Raises
+    may raise. `cover` is what `read_cover` answers; `album` the name of what the media is one of.
+    What was `encoded` of the same bytes by the same command is not made again, unless it is not
+    right. `ready` is told of a file that is about to go through the gate, and of another when that
+    one was refused. Safe to repeat in another directory, and to cancel. Raises
     Failure CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what
     the reader raises.
     """
@@ -97,8 +96,7 @@ async def make(
         return await making.picture()
     if recipe.format == Recipe.FORMAT_WAVEFORM:
         return await making.waveform()
-    picture = await read_cover(cover, directory, ffmpeg) if cover is not None else b""
-    tags = tags_of(recipe, media, album=album, cover=picture)
+    tags = tags_of(recipe, media, album=album, cover=cover)
     return await making.convert(tags, prober, encoded, _metadata(recipe, tags, directory))
 
 
