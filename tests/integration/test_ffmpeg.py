@@ -183,6 +183,25 @@ async def test_past_its_memory_it_crashed(tmp_path: Path) -> None:
     assert why == "CONVERTER_CRASHED", message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[h264 @ 0x1] get_buffer() failed: Cannot allocate memory",
+        "[swscaler @ 0x1] Failed initializing scaling graph (Resource temporarily unavailable): x",
+    ],
+)
+async def test_what_leaves_something_out_for_want_of_memory_crashed(
+    tmp_path: Path, words: str
+) -> None:
+    # The real one does it by chance only.
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\necho "{words}" >&2\n')
+    program.chmod(0o700)
+    starved = Ffmpeg(Settings(), program=str(program))
+    why, message = await reason(asyncio.ensure_future(starved.run([str(tmp_path / "out.png")])))
+    assert (why, "INGOT_CONVERSION_MEMORY" in message) == ("CONVERTER_CRASHED", True)
+
+
 async def test_past_the_largest_media_it_is_too_large(tmp_path: Path) -> None:
     small = ffmpeg(max_media_size=ByteSize(100_000))
     why, _ = await reason(asyncio.ensure_future(small.run([*SOUND, str(tmp_path / "out.wav")])))

@@ -30,6 +30,7 @@ import imageio_ffmpeg
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, Limits, ending
 
@@ -52,6 +53,11 @@ _MESSAGE_CHARACTERS: Final = 300
 _PREFIX: Final = re.compile(r"^(\[[^\]]*\] )+")
 _EMPTY_WORDS: Final = ("Conversion failed", "Terminating thread", "Nothing was written")
 _FULL: Final = ("No space left on device", "Disk quota exceeded")
+# It leaves out the pictures that it says this of, and ends as if all were well.
+_LEFT_OUT: Final = (
+    "Cannot allocate memory",
+    "Failed initializing scaling graph (Resource temporarily unavailable)",
+)
 _MEMORY: Final = (
     *("Cannot allocate memory", "Out of memory", "bad_alloc", "malloc", "pthread_create"),
     *("Resource temporarily unavailable", "insufficient memory"),
@@ -122,12 +128,15 @@ class Ffmpeg:
                 except ChildError as error:
                     raise _crashed(str(error)) from error
                 async with child:
-                    return await self._attend(child, output, source, moments, take, check)
+                    ran = await self._attend(child, output, source, moments, take, check)
         except TimeoutError as error:
             raise self._overdue() from error
         finally:
             if source is not None:
                 source.close()
+        if level == "error" and any(words in ran.log for words in _LEFT_OUT):
+            raise _starved()
+        return ran
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -165,9 +174,7 @@ class Ffmpeg:
         finally:
             if source is not None:
                 source.close()
-            for task in (hearing, feeding):
-                task.cancel()
-            await asyncio.wait([hearing, feeding])
+            await end(hearing, feeding)
         log = await child.last_words()
         if code:
             raise self._failure(code, log)
@@ -192,7 +199,7 @@ class Ffmpeg:
                 "The worker's scratch space has no room for what is made.",
             )
         if any(words in log for words in _MEMORY) or all(words in log for words in _UNOPENED):
-            return _crashed("it needs more than INGOT_CONVERSION_MEMORY allows")
+            return _starved()
         return Failure(
             reason_pb2.REASON_CONVERSION_FAILED, f"ffmpeg cannot make this: {_last_words(log)}."
         )
@@ -314,6 +321,10 @@ def _last_words(log: str) -> str:
     ]
     told = list(dict.fromkeys([*lines[:1], *lines[-1:]]))
     return "; ".join(told)[:_MESSAGE_CHARACTERS] or "it does not say why"
+
+
+def _starved() -> Failure:
+    return _crashed("it needs more than INGOT_CONVERSION_MEMORY allows")
 
 
 def _crashed(what: str) -> Failure:
