@@ -11,6 +11,7 @@ from typing import Final
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
@@ -50,8 +51,7 @@ async def reporting(lease: Lease, meter: Meter) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        reporter.cancel()
-        await asyncio.wait([reporter])
+        await end(reporter)
 
 
 async def commit(

@@ -21,6 +21,7 @@ from typing import Any
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import SideFile
 from ingot_server.config import Settings
+from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.pipeline.child import Child, ChildError, ending
 from ingot_server.pipeline.extraction.failures import Report, crashed, failure_of_report
@@ -134,8 +135,7 @@ class Session:
                     watch.look()
             return await reading
         finally:
-            reading.cancel()
-            await asyncio.wait([reading])
+            await end(reading)
 
 
 async def running_version(child: Child, settings: Settings) -> str:
