@@ -66,6 +66,11 @@ _WHAT_TO_DO_BY_REASON: Final[Mapping[str, str]] = {
     "BUCKET_FORBIDDEN": (
         "Name an object of a bucket that the server reads; its operator can add others."
     ),
+    "EXTRACTION_FAILED": (
+        "Check that the URL works from the server's network; a newer yt-dlp may know more:"
+        " `ingot-server extractor update`."
+    ),
+    "EXTRACTOR_CRASHED": "Try again; the server's log says more.",
     "ENTRIES_FAILED": "`ingot job ID` shows the jobs of the entries, and why each failed.",
     "SELECTION_UNAVAILABLE": (
         "Take what there is, without --audio-only or --max-height; `ingot convert` makes other"
