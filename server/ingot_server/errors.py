@@ -122,8 +122,8 @@ class Failure(Exception):
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
-        self.metadata = dict(metadata or {})
+        self.message = _text(message)
+        self.metadata = {name: _text(value) for name, value in (metadata or {}).items()}
         self.violations = dict(violations or {})
         self.retry_after = retry_after
         self.deferred = deferred
@@ -187,6 +187,11 @@ class Failure(Exception):
 def reason_name(reason: Reason.ValueType) -> str:
     """The reason as ErrorInfo carries it: without the enum's prefix."""
     return Reason.Name(reason).removeprefix(PREFIX)
+
+
+def _text(foreign: str) -> str:
+    """What a source said may hold bytes that are no UTF-8; a status may not."""
+    return foreign.encode(errors="replace").decode()
 
 
 def _pack(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:

@@ -66,3 +66,15 @@ def test_a_reason_is_cached_only_when_trying_again_cannot_help() -> None:
         for reason, treatment in TREATMENTS.items()
         if treatment.transient and treatment.cached_for
     ]
+
+
+def test_what_is_no_utf_8_in_the_words_of_a_source_is_told_all_the_same() -> None:
+    failure = Failure(
+        reason_pb2.REASON_NOT_MEDIA,
+        "It sends text/\udce9.",
+        metadata={"content_type": "text/\udce9"},
+    )
+
+    back = Failure.from_status(failure.status())
+
+    assert (back.message, back.metadata) == ("It sends text/?.", {"content_type": "text/?"})

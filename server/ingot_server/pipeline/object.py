@@ -25,7 +25,7 @@ from ingot_server.library.freshness import entity_tag
 from ingot_server.library.identity import media_id
 from ingot_server.library.uploads import Uploads, not_found
 from ingot_server.pipeline.commit import commit, entering, reporting
-from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
+from ingot_server.pipeline.describe import check_selection, check_stored, describe, name_extension
 from ingot_server.pipeline.download import Downloaded
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.resources import Resources
@@ -95,7 +95,7 @@ async def _take_in(
         stored = await resources.catalog.get(job.media.id)
         if stored is not None:
             return stored, True
-        key = f"media/{job.media.id}/{job.id}-{job.attempt}{extension(header.filename)}"
+        key = f"media/{job.media.id}/{job.id}-{job.attempt}{name_extension(header.filename)}"
         async with Upload(resources.blobs, key, file) as upload:
             await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
             media = await upload.alongside(_probe(resources, file))
