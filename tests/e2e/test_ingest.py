@@ -161,7 +161,7 @@ async def test_what_cannot_be_ingested_fails_with_its_reason_and_stores_nothing(
 
 
 async def test_what_does_not_come_is_given_up(tmp_path: Path, origin: Origin) -> None:
-    with installation(tmp_path, stall_timeout="2s") as hasty:
+    with installation(tmp_path, stall_timeout="2s", connect_timeout="2s", attempts="2") as hasty:
         async with Client(hasty.grpc_address) as client:
             for path, page in {
                 "/silent.mp4": Page(silent_after=-1),
