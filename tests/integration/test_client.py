@@ -276,6 +276,17 @@ async def test_a_media_replaced_in_between_is_downloaded_anew(
     assert len(peer.asked(GetMediaRequest)) == 2
 
 
+async def test_a_download_that_never_began_leaves_nothing(
+    peer: Peer, client: Client, tmp_path: Path
+) -> None:
+    peer.fates = ["answer", Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, "Deleted meanwhile.")]
+
+    with pytest.raises(ingot.MediaNotFound):
+        await client.download(URL, tmp_path / "clip.mp4")
+
+    assert not list(tmp_path.iterdir())
+
+
 async def test_a_cancelled_download_keeps_what_it_has(
     peer: Peer, client: Client, tmp_path: Path
 ) -> None:

@@ -248,6 +248,31 @@ async def test_no_other_scheme_is_taken(desk: Desk, url: str) -> None:
     await desk.fails(url, reason_pb2.REASON_UNSUPPORTED_URL)
 
 
+async def test_a_list_of_nothing_but_itself_has_no_media(origin: Origin, desk: Desk) -> None:
+    page = Page(b"", content_type="application/rss+xml")
+    url = origin.serve("/feed", page)
+    item = f"<item><title>It</title><link>{url}</link><enclosure url='{url}'/></item>"
+    page.content = f"<rss version='2.0'><channel><title>A</title>{item}</channel></rss>".encode()
+
+    await desk.fails(url, reason_pb2.REASON_UNSUPPORTED_URL)
+
+
+async def test_a_list_of_one_list_is_that_list(origin: Origin, desk: Desk, clip: bytes) -> None:
+    text = "".join(f'<video src="/{name}.mp4"></video>' for name in "abc")
+    page = origin.serve("/page", Page(text.encode(), content_type="text/html"))
+    for name in "abc":
+        origin.serve(f"/{name}.mp4", Page(clip))
+    item = f"<item><title>It</title><link>{page}</link></item>"
+    feed = f"<rss version='2.0'><channel><title>A</title>{item}</channel></rss>".encode()
+    url = origin.serve("/feed", Page(feed, content_type="application/rss+xml"))
+
+    async with desk.session(url) as session:
+        found = await session.resolve()
+
+    assert isinstance(found, Entries)
+    assert found.urls == tuple(origin.url(f"/{name}.mp4") for name in "abc")
+
+
 async def test_several_media_on_a_page_are_entries(origin: Origin, desk: Desk, clip: bytes) -> None:
     text = "".join(f'<video src="/{name}.mp4"></video>' for name in "abcd")
     url = origin.serve("/page", Page(text.encode(), content_type="text/html"))

@@ -185,6 +185,8 @@ class _PartialFile:
         self._path.replace(path)
 
     def close(self) -> None:
+        if not self.size:  # nothing that could be gone on from
+            self._path.unlink(missing_ok=True)
         self._file.close()
 
 

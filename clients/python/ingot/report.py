@@ -95,7 +95,7 @@ def failed(error: IngotError | OSError, *, server: str, as_json: bool, about: st
     """
     if as_json:
         status = error.status if isinstance(error, IngotError) else Status(code=2)
-        status.message = status.message or str(error)
+        status.message = status.message or _what_happened(error, server)
         sys.stderr.write(MessageToJson(status, indent=None) + "\n")
     else:
         what = f"{text.printable(about)}: " if about else ""

@@ -57,6 +57,8 @@ _PROGRESS_SECONDS: Final = 0.1
 # What is read of a connection at first; yt-dlp adapts it to the speed it sees. With its own 1 KiB,
 # half of the time of a fragment of 500 KB goes into growing it.
 _READ_BYTES: Final = 128 << 10
+# How many lists may be in one another, each with one entry, before there is a media.
+_LISTS: Final = 3
 
 
 class LiveStream(Exception):
@@ -202,14 +204,20 @@ class Job:
         found = self.ydl.extract_info(self._request.url, download=False)
         if found is None:
             raise yt_dlp.utils.UnsupportedError(self._request.url)
-        if found.get("_type") in ("playlist", "multi_video"):
+        lists, asked = 0, self._request.url
+        while found.get("_type") in ("playlist", "multi_video"):
             entries = [entry for entry in found.get("entries") or () if entry]
             if len(entries) != 1 or self._request.playlist:
-                return listed(found, entries, self._request.url)
-            self.ydl.params["extract_flat"] = False
+                return listed(found, entries, asked)
+            asked = entries[0].get("url") or asked
+            # An entry that is no list is resolved all the same, for it is asked for by itself.
             found = self.ydl.process_ie_result(
                 entries[0], download=False, extra_info={"extractor": found.get("extractor")}
             )
+            lists += 1
+            if found is None or lists > _LISTS:
+                # It leads back to a list that it is in.
+                raise yt_dlp.utils.UnsupportedError(self._request.url)
         self._info = found
         status = found.get("live_status")
         if status == "is_upcoming":
