@@ -13,12 +13,12 @@ import sys
 import urllib.request
 
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
 from ingot_server import worker
 from ingot_server.config import Settings
 from ingot_server.jobs.lease import Lease
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
+from ingot_server.pipeline.work import Ingested
 
 LIVES_FOR = 20
 
@@ -26,19 +26,19 @@ LIVES_FOR = 20
 class ListWorker(worker.Worker):
     def __init__(self, settings: Settings, *, converts: bool = False) -> None:
         super().__init__(settings, converts=converts)
-        self._pipeline = ListPipeline(self._pipeline, self._playlists)  # type: ignore[assignment]
+        self._pipeline = ListPipeline(self._pipeline, self._playlists)
 
 
-class ListPipeline:
+class ListPipeline(Pipeline):
     """The pipeline, but for lists."""
 
     def __init__(self, pipeline: Pipeline, playlists: Playlists) -> None:
-        self._pipeline = pipeline
+        super().__init__(pipeline._resources)
         self._playlists = playlists
 
-    async def run(self, job: Job, lease: Lease) -> tuple[Media, bool] | None:
+    async def run(self, job: Job, lease: Lease) -> Ingested | None:
         if not job.url.endswith(".list"):
-            return await self._pipeline.run(job, lease)
+            return await super().run(job, lease)
         if job.url.endswith(".deadly.list") and job.attempt == 1:
             _kill_later(lease)
         urls = await asyncio.to_thread(_lines, job.url)
@@ -57,7 +57,7 @@ def _kill_later(lease: Lease) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return await add_child(child, entry=entry, order=order, slot=slot)
 
-    lease.add_child = add  # type: ignore[method-assign]
+    lease.add_child = add  # type: ignore[method-assign] # of this one lease alone
 
 
 def _lines(url: str) -> list[str]:
@@ -67,5 +67,5 @@ def _lines(url: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    worker.Worker = ListWorker  # type: ignore[misc]
+    worker.Worker = ListWorker  # type: ignore[misc] # `main` makes what has that name
     worker.main(Settings.from_environment(os.environ), converts="--convert" in sys.argv)
