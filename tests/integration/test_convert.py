@@ -27,6 +27,7 @@ from ingot_server.library.recipes import derived_id
 from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
+from tests.waiting import PATIENCE_SECONDS
 
 CALLER = Caller("unix:")
 MP3 = Recipe(format=Recipe.FORMAT_MP3)
@@ -75,8 +76,11 @@ class Foundry:
 
 @pytest.fixture
 async def foundry(settings: Settings) -> AsyncIterator[Foundry]:
+    # A hundred callers keep this process so busy that it is slow to notice a connection.
+    redis_url = f"{settings.redis_url}?socket_connect_timeout={PATIENCE_SECONDS:g}"
+    patient = settings.replace(redis_url=redis_url, broker_url=settings.redis_url)
     async with AsyncExitStack() as stack:
-        made = Foundry(settings.replace(attempts=1))
+        made = Foundry(patient.replace(attempts=1))
         stack.push_async_callback(made.redis.aclose)
         stack.push_async_callback(made.blobs.close)
         stack.push_async_callback(made.queue.close)
