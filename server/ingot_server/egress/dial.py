@@ -126,9 +126,12 @@ async def _race(addresses: Sequence[Address], port: int) -> socket.socket:
     finally:
         for task in trying:
             task.cancel()
-        for result in await asyncio.gather(*trying, return_exceptions=True):
-            if isinstance(result, socket.socket):
-                result.close()
+            task.add_done_callback(_close)
+
+
+def _close(trial: asyncio.Task[socket.socket]) -> None:
+    if not trial.cancelled() and trial.exception() is None:
+        trial.result().close()
 
 
 async def _try(address: Address, port: int) -> socket.socket:
