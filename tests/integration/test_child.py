@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -127,6 +128,19 @@ async def test_an_answer_that_is_none_is_an_error(code: str) -> None:
     async with await python(code) as child:
         with pytest.raises(ChildError):
             await child.receive()
+
+
+@pytest.mark.parametrize("spare", range(6))
+async def test_a_start_for_which_descriptors_are_lacking_is_an_error(spare: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_unused = os.dup(0)
+    os.close(first_unused)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_unused + spare, hard))
+    try:
+        with pytest.raises(ChildError, match="could not be started"):
+            await python("")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_the_end_of_its_standard_error_is_kept() -> None:

@@ -96,6 +96,19 @@ class Child:
         environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Starts `program`, an absolute path. Raises ChildError when no process can be had."""
+        try:
+            return await cls._start(program, *arguments, limits=limits, environment=environment)
+        except OSError as error:
+            raise ChildError(f"it could not be started: {error.strerror}") from error
+
+    @classmethod
+    async def _start(
+        cls,
+        program: str,
+        *arguments: str,
+        limits: Limits,
+        environment: Mapping[str, str] | None,
+    ) -> Self:
         with contextlib.ExitStack() as inherited, contextlib.ExitStack() as kept:
             ours, theirs = socket.socketpair()
             kept.callback(ours.close)
@@ -107,18 +120,15 @@ class Child:
             kept.callback(writer.close)
             stderr = await asyncio.open_connection(sock=errors)
             kept.callback(stderr[1].close)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", _LAUNCHER),
-                    *(str(os.getpid()), limits.dumps(), program, *arguments),
-                    stdin=theirs.fileno(),
-                    stdout=theirs.fileno(),
-                    stderr=their_errors.fileno(),
-                    env={**_ENVIRONMENT, **(environment or {})},
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise ChildError(f"it could not be started: {error.strerror}") from error
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", _LAUNCHER),
+                *(str(os.getpid()), limits.dumps(), program, *arguments),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=their_errors.fileno(),
+                env={**_ENVIRONMENT, **(environment or {})},
+                start_new_session=True,
+            )
             kept.pop_all()
         return cls(process, reader, writer, stderr)
 
