@@ -7,9 +7,7 @@ import pytest
 
 from ingot import Client, IngotError
 from ingot.v1.job_pb2 import JobState
-from tests.integration.test_upload import House, clip, house
-
-__all__ = ["house"]
+from tests.integration.uploads.house import House, clip
 
 
 async def test_an_object_of_others_is_adopted_where_it_lies(house: House) -> None:

@@ -22,10 +22,9 @@ from ingot_server.config import ByteSize, Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.uploads import PART_BYTES, Uploads
 from ingot_server.worker import UPLOAD_SWEEP_KEY, Worker
-from tests.integration.test_upload import Cutting, House, clip, house, house_of
+from tests.integration.uploads.cutting import Cutting
+from tests.integration.uploads.house import House, clip, house_of
 from tests.refusals import refusal
-
-__all__ = ["house"]
 
 
 async def test_a_server_that_starts_again_goes_on_with_an_upload(

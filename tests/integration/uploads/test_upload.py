@@ -8,7 +8,6 @@ import hashlib
 import random
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,204 +17,14 @@ import pytest
 
 import ingot
 from ingot import Client
-from ingot.v1.ingest_service_pb2 import (
-    QueryUploadRequest,
-    UploadChunk,
-    UploadHeader,
-    UploadRequest,
-)
+from ingot.v1.ingest_service_pb2 import QueryUploadRequest, UploadChunk, UploadRequest
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_pb2 import Job, JobState
-from ingot.v1.media_pb2 import Media
 from ingot_server.app import running
-from ingot_server.config import ByteSize, Settings
-from ingot_server.library.blobs import Blobs
 from ingot_server.library.uploads import PART_BYTES, Uploads
-from ingot_server.worker import Worker
-from tests.media import media
-from tests.refusals import Refusal, refusal
-
-SHA = "0" * 64
-
-
-@dataclass
-class House:
-    """Two API servers and a worker on one bucket."""
-
-    settings: Settings
-    targets: list[str]
-    worker: Worker
-    blobs: Blobs
-    stubs: list[Any] = field(default_factory=list)
-
-    async def ended(self, job: Job) -> Job:
-        """What the worker makes of a job."""
-        await self.worker.run(job.id)
-        async with Client(self.targets[0]) as client:
-            return (await client.job(job.id)).latest
-
-    async def send(self, content: bytes, *, server: int = 0, offset: int = 0, **header: Any) -> Job:
-        response = await self.stubs[server].Upload(requests(content, offset=offset, **header))
-        job: Job = response.job
-        return job
-
-    async def refused(self, content: bytes, **header: Any) -> Refusal:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await self.send(content, **header)
-        return refusal(caught.value)
-
-    async def committed(self, upload_id: str) -> int:
-        answer = await self.stubs[1].QueryUpload(QueryUploadRequest(upload_id=upload_id))
-        return int(answer.committed_size)
-
-    async def has(self, upload_id: str, size: int) -> None:
-        """Returns when so many bytes of an upload have arrived for good."""
-        uploads = Uploads(self.blobs, self.settings)
-        async with asyncio.timeout(120):
-            while True:
-                standing = await uploads.standing(upload_id)
-                if standing is not None and standing.committed_size >= size:
-                    return
-                await asyncio.sleep(0.02)  # S3 tells nobody
-
-    async def content(self, stored: Media) -> bytes:
-        key = self.blobs.key(stored.blob.url)
-        return b"".join([chunk async for chunk in self.blobs.read(key, offset=0, limit=0)])
-
-    async def left(self) -> list[str]:
-        return [item.key for item in await self.blobs.objects("uploads/")]
-
-
-async def requests(
-    content: bytes, *, offset: int = 0, chunk: int = 256 << 10, **header: Any
-) -> AsyncIterator[UploadRequest]:
-    yield UploadRequest(header=UploadHeader(**header))
-    for at in range(offset, len(content), chunk):
-        yield UploadRequest(chunk=UploadChunk(offset=at, data=content[at : at + chunk]))
-
-
-@contextlib.asynccontextmanager
-async def house_of(settings: Settings) -> AsyncIterator[House]:
-    """A house with these settings."""
-    async with contextlib.AsyncExitStack() as stack:
-        targets = [(await stack.enter_async_context(running(settings))).grpc for _ in range(2)]
-        worker = Worker(settings)
-        await worker.start()
-        stack.push_async_callback(worker.stop)
-        blobs = Blobs(settings)
-        stack.push_async_callback(blobs.close)
-        house = House(settings, targets, worker, blobs)
-        for target in targets:
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
-            house.stubs.append(IngestServiceStub(channel))
-        yield house
-
-
-@pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    async with house_of(
-        settings.replace(max_media_size=ByteSize(64 << 20), http_address="")
-    ) as house:
-        yield house
-
-
-def clip(size: int = 0, seed: int = 1) -> bytes:
-    """A real MP4, made larger and its own by a box that players skip."""
-    content = media("faststart.mp4").read_bytes()
-    padding = random.Random(seed).randbytes(max(16, size - len(content) - 8))
-    return content + (len(padding) + 8).to_bytes(4, "big") + b"free" + padding
-
-
-class Cutting:
-    """A proxy that forwards connections to servers in turn and cuts some after so many bytes.
-
-    After `holds_after` bytes it lets nothing more through to the servers.
-    """
-
-    def __init__(self, targets: list[str], cuts: list[int], *, holds_after: int = 1 << 40) -> None:
-        self._targets = targets
-        self.cuts = cuts
-        self.connections = 0
-        self.bytes_up = 0
-        self.holding = asyncio.Event()
-        self._holds_after = holds_after
-        self._serving: set[asyncio.Task[None]] = set()
-        self._refusing = False
-        self._open: set[asyncio.StreamWriter] = set()
-
-    async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._serving:
-            task.cancel()
-        if self._serving:
-            await asyncio.wait(self._serving)
-
-    def refuse(self) -> None:
-        """Ends all connections and takes no more that live, until `accept`."""
-        self._refusing = True
-        self.cut(reset=True)
-
-    def accept(self) -> None:
-        self._refusing = False
-
-    def cut(self, *, reset: bool) -> None:
-        """Ends the connections there are, on their way to the servers."""
-        for downstream in self._open:
-            downstream.transport.abort() if reset else downstream.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        try:
-            if not self._refusing:
-                await self._forward(reader, writer)
-        except asyncio.CancelledError:
-            pass  # asyncio would complain of it
-        finally:
-            writer.transport.abort()
-            self._serving.discard(task)
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, _, port = self._targets[self.connections % len(self._targets)].rpartition(":")
-        self.connections += 1
-        budget = self.cuts.pop(0) if self.cuts else 1 << 40
-        try:
-            upstream, downstream = await asyncio.open_connection(host, int(port))
-        except OSError:
-            return  # the server is not there
-        self._open.add(downstream)
-
-        async def forward(
-            source: asyncio.StreamReader, sink: asyncio.StreamWriter, budget: int
-        ) -> None:
-            with contextlib.suppress(OSError):
-                while budget > 0 and (data := await source.read(min(1 << 16, budget))):
-                    if sink is downstream:
-                        self.bytes_up += len(data)
-                        if self.bytes_up > self._holds_after:
-                            self.holding.set()
-                            await asyncio.Event().wait()
-                    sink.write(data)
-                    await sink.drain()
-                    budget -= len(data)
-
-        ways = [
-            asyncio.create_task(forward(reader, downstream, budget)),
-            asyncio.create_task(forward(upstream, writer, 1 << 40)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.wait(ways)
-            downstream.transport.abort()
-            self._open.discard(downstream)
+from tests.integration.uploads.cutting import Cutting
+from tests.integration.uploads.house import SHA, House, clip, requests
+from tests.refusals import refusal
 
 
 async def test_an_upload_broken_ten_times_is_the_same_file(house: House, tmp_path: Path) -> None:

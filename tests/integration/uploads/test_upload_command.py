@@ -18,9 +18,8 @@ from google.rpc.status_pb2 import Status
 
 from ingot import Client, Job, JobState
 from ingot_server.library.uploads import PART_BYTES
-from tests.integration.test_upload import Cutting, House, clip, house
-
-__all__ = ["house"]
+from tests.integration.uploads.cutting import Cutting
+from tests.integration.uploads.house import House, clip
 
 COMMAND = Path(sys.executable).with_name("ingot")
 

@@ -21,7 +21,7 @@ from ingot import Client, IngotError
 from ingot.v1.job_pb2 import JobState
 from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
-from tests.integration.test_upload import House, clip, house_of
+from tests.integration.uploads.house import House, clip, house_of
 from tests.servers import seaweedfs
 
 

@@ -30,10 +30,8 @@ from ingot.v1.job_pb2 import JobState
 from ingot_server.app import running
 from ingot_server.config import ByteSize, Settings
 from ingot_server.library.uploads import PART_BYTES
-from tests.integration.test_upload import SHA, House, clip, house, house_of, requests
+from tests.integration.uploads.house import SHA, House, clip, house_of, requests
 from tests.refusals import Refusal, refusal
-
-__all__ = ["house"]
 
 CONNECT = {"Content-Type": "application/connect+proto", "Connect-Protocol-Version": "1"}
 PAGE = "https://page.example"

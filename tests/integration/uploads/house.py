@@ -1,0 +1,108 @@
+"""Two API servers and a worker on one bucket, and files to upload to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+
+from ingot import Client
+from ingot.v1.ingest_service_pb2 import QueryUploadRequest, UploadChunk, UploadHeader, UploadRequest
+from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.app import running
+from ingot_server.config import Settings
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.uploads import Uploads
+from ingot_server.worker import Worker
+from tests.media import media
+from tests.refusals import Refusal, refusal
+
+SHA = "0" * 64
+
+
+@dataclass
+class House:
+    """Two API servers and a worker on one bucket."""
+
+    settings: Settings
+    targets: list[str]
+    worker: Worker
+    blobs: Blobs
+    stubs: list[Any] = field(default_factory=list)
+
+    async def ended(self, job: Job) -> Job:
+        """What the worker makes of a job."""
+        await self.worker.run(job.id)
+        async with Client(self.targets[0]) as client:
+            return (await client.job(job.id)).latest
+
+    async def send(self, content: bytes, *, server: int = 0, offset: int = 0, **header: Any) -> Job:
+        response = await self.stubs[server].Upload(requests(content, offset=offset, **header))
+        job: Job = response.job
+        return job
+
+    async def refused(self, content: bytes, **header: Any) -> Refusal:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.send(content, **header)
+        return refusal(caught.value)
+
+    async def committed(self, upload_id: str) -> int:
+        answer = await self.stubs[1].QueryUpload(QueryUploadRequest(upload_id=upload_id))
+        return int(answer.committed_size)
+
+    async def has(self, upload_id: str, size: int) -> None:
+        """Returns when so many bytes of an upload have arrived for good."""
+        uploads = Uploads(self.blobs, self.settings)
+        async with asyncio.timeout(120):
+            while True:
+                standing = await uploads.standing(upload_id)
+                if standing is not None and standing.committed_size >= size:
+                    return
+                await asyncio.sleep(0.02)  # S3 tells nobody
+
+    async def content(self, stored: Media) -> bytes:
+        key = self.blobs.key(stored.blob.url)
+        return b"".join([chunk async for chunk in self.blobs.read(key, offset=0, limit=0)])
+
+    async def left(self) -> list[str]:
+        return [item.key for item in await self.blobs.objects("uploads/")]
+
+
+async def requests(
+    content: bytes, *, offset: int = 0, chunk: int = 256 << 10, **header: Any
+) -> AsyncIterator[UploadRequest]:
+    yield UploadRequest(header=UploadHeader(**header))
+    for at in range(offset, len(content), chunk):
+        yield UploadRequest(chunk=UploadChunk(offset=at, data=content[at : at + chunk]))
+
+
+@contextlib.asynccontextmanager
+async def house_of(settings: Settings) -> AsyncIterator[House]:
+    """A house with these settings."""
+    async with contextlib.AsyncExitStack() as stack:
+        targets = [(await stack.enter_async_context(running(settings))).grpc for _ in range(2)]
+        worker = Worker(settings)
+        await worker.start()
+        stack.push_async_callback(worker.stop)
+        blobs = Blobs(settings)
+        stack.push_async_callback(blobs.close)
+        house = House(settings, targets, worker, blobs)
+        for target in targets:
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
+            house.stubs.append(IngestServiceStub(channel))
+        yield house
+
+
+def clip(size: int = 0, seed: int = 1) -> bytes:
+    """A real MP4, made larger and its own by a box that players skip."""
+    content = media("faststart.mp4").read_bytes()
+    padding = random.Random(seed).randbytes(max(16, size - len(content) - 8))
+    return content + (len(padding) + 8).to_bytes(4, "big") + b"free" + padding
