@@ -61,7 +61,7 @@ class Installation:
     async def make(self, url: str, *, send: bool = True, **fields: Any) -> Job:
         job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)
         job.selection.CopyFrom(canonical_selection(job.selection))
-        job.options.playlist = url.endswith(".list")
+        job.options.playlist = url.endswith((".list", ".xml"))
         job.media.id = identity(url)
         job, created = await self.records.create(job)
         if created and send:
