@@ -9,7 +9,6 @@ what leaves this module, failures and their causes included, does not have it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -18,8 +17,6 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
-
-import aiohttp
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
@@ -30,7 +27,7 @@ from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.scratch import ScratchFile
 from ingot_server.pipeline.telegram import mtproto
 from ingot_server.pipeline.telegram.mtproto_failures import not_configured
-from ingot_server.pipeline.transfer.fetch import Fetcher, stalled
+from ingot_server.pipeline.transfer.fetch import Fetcher
 from ingot_server.sources.http import normalise
 from ingot_server.sources.source import Identity
 from ingot_server.sources.telegram import file_id_of, message_of
@@ -197,25 +194,13 @@ async def _download(
 
 async def _ask(url: str, proxy_url: str, settings: Settings) -> tuple[int, dict[str, Any]]:
     """The status and the JSON of an answer; an empty object when it is none."""
-    host = urlsplit(url).hostname or ""
-    stall_timeout = settings.stall_timeout.total_seconds()
-    body = bytearray()
     async with (
         Fetcher(settings, proxy_url, trusted=trusted_server(settings)) as fetcher,
         fetcher.get(url, {"Accept": "application/json"}) as (_, response),
     ):
-        try:
-            async with asyncio.timeout(stall_timeout):
-                while data := await response.content.readany():
-                    body += data
-                    if len(body) > _ANSWER_BYTES:
-                        raise _unusable(settings, "answered with more than an answer has")
-        except TimeoutError as exc:
-            raise stalled(host, stall_timeout) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise Failure(
-                reason_pb2.REASON_SOURCE_UNREACHABLE, f"{host} broke its answer off."
-            ) from exc
+        body = await fetcher.read(response, at_most=_ANSWER_BYTES + 1)
+        if len(body) > _ANSWER_BYTES:
+            raise _unusable(settings, "answered with more than an answer has")
         status = response.status
     try:
         answer = json.loads(body)

@@ -13,14 +13,11 @@ programs that read such pages.
 
 from __future__ import annotations
 
-import asyncio
 import html
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
-
-import aiohttp
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
@@ -29,7 +26,7 @@ from ingot_server.pipeline.extract import extract
 from ingot_server.pipeline.resources import Resources
 from ingot_server.pipeline.telegram import mtproto
 from ingot_server.pipeline.telegram.albums import Album, bring_album
-from ingot_server.pipeline.transfer.fetch import Fetcher, stalled
+from ingot_server.pipeline.transfer.fetch import Fetcher
 from ingot_server.pipeline.work import Ingested, Outcome, Work
 from ingot_server.sources import pick
 
@@ -182,8 +179,6 @@ async def _page(resources: Resources, work: Work) -> PostPage:
 
 
 async def _read(url: str, proxy_url: str, settings: Settings) -> str:
-    stall_timeout = settings.stall_timeout.total_seconds()
-    body = bytearray()
     async with (
         Fetcher(settings, proxy_url) as fetcher,
         fetcher.get(url, {"Accept": "text/html"}) as (_, response),
@@ -195,14 +190,5 @@ async def _read(url: str, proxy_url: str, settings: Settings) -> str:
                 f"{_HOST} answered with the status {response.status}.",
                 metadata={"http_status": str(response.status)},
             )
-        try:
-            async with asyncio.timeout(stall_timeout):
-                while len(body) < _PAGE_BYTES and (data := await response.content.readany()):
-                    body += data
-        except TimeoutError as exc:
-            raise stalled(_HOST, stall_timeout) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise Failure(
-                reason_pb2.REASON_SOURCE_UNREACHABLE, f"{_HOST} broke its answer off."
-            ) from exc
+        body = await fetcher.read(response, at_most=_PAGE_BYTES)
     return body.decode(errors="replace")

@@ -84,6 +84,24 @@ class Fetcher:
             "times. Use the URL it should lead to.",
         )
 
+    async def read(self, response: aiohttp.ClientResponse, *, at_most: int) -> bytes:
+        """The first `at_most` bytes of what `get` answered with, fewer at its end.
+
+        Raises Failure STALLED when they take longer than stall_timeout, and SOURCE_UNREACHABLE.
+        """
+        host = _host(str(response.url))
+        stall_timeout = self._settings.stall_timeout.total_seconds()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(stall_timeout):
+                while len(body) < at_most and (data := await response.content.readany()):
+                    body += data
+        except TimeoutError as exc:
+            raise stalled(host, stall_timeout) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise _unreachable(f"{host} broke its answer off.") from exc
+        return bytes(body[:at_most])
+
     async def _answer(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         host = _host(url)
         if _authority(url) != self._trusted:
