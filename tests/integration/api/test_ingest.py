@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Any
 
 import grpc
@@ -232,34 +231,30 @@ async def test_a_source_that_refused_leaves_the_media_merely_not_found(api: Api)
 
 
 async def test_a_job_that_cannot_be_queued_is_reported_and_not_left_behind(
-    settings: Settings,
+    settings: Settings, closed_port: int
 ) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        broker = f"redis://127.0.0.1:{unused.getsockname()[1]}/0"
-        async with serving(settings.replace(broker_url=broker)) as api:
-            for _ in range(2):
-                found = await refused(
-                    api.ingest.Ingest(IngestRequest(url=URL), timeout=PATIENCE_SECONDS)
-                )
-                assert (found.code, found.reason) == (
-                    grpc.StatusCode.UNAVAILABLE,
-                    "QUEUE_UNAVAILABLE",
-                )
-            jobs = await api.records.list(limit=10)
-            assert {job.state for job in jobs} <= {job_pb2.JOB_STATE_FAILED}
-            assert not await api.records.overdue(10)
+    broker = f"redis://127.0.0.1:{closed_port}/0"
+    async with serving(settings.replace(broker_url=broker)) as api:
+        for _ in range(2):
+            found = await refused(
+                api.ingest.Ingest(IngestRequest(url=URL), timeout=PATIENCE_SECONDS)
+            )
+            assert (found.code, found.reason) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "QUEUE_UNAVAILABLE",
+            )
+        jobs = await api.records.list(limit=10)
+        assert {job.state for job in jobs} <= {job_pb2.JOB_STATE_FAILED}
+        assert not await api.records.overdue(10)
 
 
 async def test_a_request_id_whose_job_could_not_be_queued_makes_another(
-    settings: Settings,
+    settings: Settings, closed_port: int
 ) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        broker = f"redis://127.0.0.1:{unused.getsockname()[1]}/0"
-        async with serving(settings.replace(broker_url=broker)) as api:
-            request = IngestRequest(url=URL, request_id="r-3")
-            assert (await refused(api.ingest.Ingest(request))).reason == "QUEUE_UNAVAILABLE"
+    broker = f"redis://127.0.0.1:{closed_port}/0"
+    async with serving(settings.replace(broker_url=broker)) as api:
+        request = IngestRequest(url=URL, request_id="r-3")
+        assert (await refused(api.ingest.Ingest(request))).reason == "QUEUE_UNAVAILABLE"
     async with serving(settings) as api:
         job = await api.submit(request_id="r-3")
         assert job.state == job_pb2.JOB_STATE_QUEUED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -57,14 +56,11 @@ async def test_a_download_ends_at_its_time_limit(origin: Origin, desk: Desk) -> 
     assert failure.metadata == {"stage": "DOWNLOADING"}
 
 
-async def test_a_closed_port_is_unreachable(desk: Desk) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        failure = await desk.failure(f"http://127.0.0.1:{port}/clip.mp4")
-        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
-        failure = await desk.failure(f"https://127.0.0.1:{port}/clip.mp4")
-        assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+async def test_a_closed_port_is_unreachable(desk: Desk, closed_port: int) -> None:
+    failure = await desk.failure(f"http://127.0.0.1:{closed_port}/clip.mp4")
+    assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
+    failure = await desk.failure(f"https://127.0.0.1:{closed_port}/clip.mp4")
+    assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
 
 
 async def test_what_is_no_http_or_no_tls_is_told_as_such(origin: Origin, desk: Desk) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -124,11 +124,3 @@ async def reason_for(session: ClientSession, proxy: EgressProxy, url: str) -> in
         headers = error.headers or CIMultiDict()
     failure = failure_of(headers.get("Proxy-Status", ""), "the.host")
     return failure.reason if failure else None
-
-
-@contextmanager
-def closed_port() -> Iterator[int]:
-    """A port that refuses connections, and that nobody else gets meanwhile."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield int(bound.getsockname()[1])

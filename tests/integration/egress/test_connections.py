@@ -11,29 +11,30 @@ import pytest
 from aiohttp import ClientSession
 
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.guard import Names, Origin, closed_port, guarding, raw_client, tunnel
+from tests.integration.egress.guard import Names, Origin, guarding, raw_client, tunnel
 from tests.waiting import PATIENCE_SECONDS, until
 
 
-async def test_connections_to_one_host_take_turns(names: Names, origin: Origin) -> None:
+async def test_connections_to_one_host_take_turns(
+    names: Names, origin: Origin, closed_port: int
+) -> None:
     names.set("other.test", ["127.0.0.1"])
     names.set("origin.test.", ["127.0.0.1"])
     async with guarding(names, connections_per_host=1) as proxy, AsyncExitStack() as open_ends:
         await open_ends.enter_async_context(tunnel(proxy, f"origin.test:{origin.port}"))
         asked = len(names.asked)
         # However the host is written, and whatever the port.
-        with closed_port() as port:
-            async with raw_client(proxy, f"CONNECT Origin.test:{port} HTTP/1.1"):
-                request = f"CONNECT origin.test.:{origin.port} HTTP/1.1"
-                async with raw_client(proxy, request) as (reader, _):
-                    async with tunnel(proxy, f"other.test:{origin.port}"):
-                        """Another host does not wait."""
-                    assert names.asked[asked:] == ["other.test"]
-                    await open_ends.aclose()
-                    # The one in front has its turn first, fails, and lets this one pass.
-                    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
-                    assert head.startswith(b"HTTP/1.1 200 ")
-                    assert names.asked[asked + 1 :] == ["origin.test", "origin.test."]
+        async with raw_client(proxy, f"CONNECT Origin.test:{closed_port} HTTP/1.1"):
+            request = f"CONNECT origin.test.:{origin.port} HTTP/1.1"
+            async with raw_client(proxy, request) as (reader, _):
+                async with tunnel(proxy, f"other.test:{origin.port}"):
+                    """Another host does not wait."""
+                assert names.asked[asked:] == ["other.test"]
+                await open_ends.aclose()
+                # The one in front has its turn first, fails, and lets this one pass.
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+                assert head.startswith(b"HTTP/1.1 200 ")
+                assert names.asked[asked + 1 :] == ["origin.test", "origin.test."]
 
 
 async def test_who_stops_waiting_leaves_the_queue(names: Names, origin: Origin) -> None:

@@ -11,7 +11,7 @@ from aiohttp import ClientHttpProxyError, ClientSession
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.guard import Names, Origin, closed_port, guarding, reason_for
+from tests.integration.egress.guard import Names, Origin, guarding, reason_for
 
 
 @pytest.mark.parametrize("credentials", ["", "job:wrong@", "nobody:TOKEN@", "job@"])
@@ -106,15 +106,14 @@ async def test_next_address_is_tried_when_one_does_not_answer(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_unreachable_source_has_its_reason(
-    names: Names, proxy: EgressProxy, session: ClientSession, scheme: str
+    names: Names, proxy: EgressProxy, session: ClientSession, closed_port: int, scheme: str
 ) -> None:
     names.set("empty.test", [])
     for host in ("missing.test", "empty.test", "a" * 64 + ".test"):
         reason = await reason_for(session, proxy, f"{scheme}://{host}/")
         assert reason == reason_pb2.REASON_HOST_NOT_FOUND
-    with closed_port() as port:
-        url = f"{scheme}://origin.test:{port}/"
-        assert await reason_for(session, proxy, url) == reason_pb2.REASON_SOURCE_UNREACHABLE
+    url = f"{scheme}://origin.test:{closed_port}/"
+    assert await reason_for(session, proxy, url) == reason_pb2.REASON_SOURCE_UNREACHABLE
 
 
 async def test_name_that_takes_too_long_to_look_up_is_not_found(

@@ -13,7 +13,6 @@ from ingot_server.egress.proxy import EgressProxy, failure_of
 from tests.integration.egress.guard import (
     Names,
     Origin,
-    closed_port,
     guarding,
     raw_client,
     reason_for,
@@ -23,7 +22,7 @@ from tests.integration.egress.guard import (
 
 
 async def test_upstream_resolves_names_and_local_ones_are_refused_here(
-    names: Names, origin: Origin, session: ClientSession
+    names: Names, origin: Origin, session: ClientSession, closed_port: int
 ) -> None:
     there = Names()
     there.set("far.test", ["127.0.0.1"])
@@ -38,14 +37,13 @@ async def test_upstream_resolves_names_and_local_ones_are_refused_here(
             assert names.asked == []
             assert there.asked == ["far.test"] * 2
             assert origin.requests == ["/echo"] * 2
-            with closed_port() as port:
-                for scheme in ("http", "https"):
-                    for host, reason in {
-                        "private.test": reason_pb2.REASON_ADDRESS_FORBIDDEN,
-                        "missing.test": reason_pb2.REASON_HOST_NOT_FOUND,
-                        f"far.test:{port}": reason_pb2.REASON_SOURCE_UNREACHABLE,
-                    }.items():
-                        assert await reason_for(session, proxy, f"{scheme}://{host}/") == reason
+            for scheme in ("http", "https"):
+                for host, reason in {
+                    "private.test": reason_pb2.REASON_ADDRESS_FORBIDDEN,
+                    "missing.test": reason_pb2.REASON_HOST_NOT_FOUND,
+                    f"far.test:{closed_port}": reason_pb2.REASON_SOURCE_UNREACHABLE,
+                }.items():
+                    assert await reason_for(session, proxy, f"{scheme}://{host}/") == reason
             passed_on = used.bytes_sent, len(there.asked)
             for host in ("10.0.0.1", "printer", "db.internal", "[::ffff:a00:1]"):
                 refused = await reason_for(session, proxy, f"http://{host}/")
@@ -80,19 +78,18 @@ async def test_a_pass_with_an_upstream_of_its_own_goes_through_that_one_alone(
 
 @pytest.mark.parametrize("fault", ["credentials", "port", "silence"])
 async def test_upstream_that_cannot_be_used_is_named(
-    names: Names, proxy: EgressProxy, session: ClientSession, fault: str
+    names: Names, proxy: EgressProxy, session: ClientSession, closed_port: int, fault: str
 ) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
 
-    with closed_port() as refusing_port:
-        async with serving(hang_up) as silent_port:
-            ports = {"credentials": proxy.port, "port": refusing_port, "silence": silent_port}
-            setting = f"http://x:y@127.0.0.1:{ports[fault]}"
-            async with guarding(names, egress_proxy=setting) as chained:
-                url = chained.issue("job").proxy_url
-                async with session.get("http://far.test/", proxy=url) as response:
-                    failure = failure_of(response.headers["Proxy-Status"], "far.test")
+    async with serving(hang_up) as silent_port:
+        ports = {"credentials": proxy.port, "port": closed_port, "silence": silent_port}
+        setting = f"http://x:y@127.0.0.1:{ports[fault]}"
+        async with guarding(names, egress_proxy=setting) as chained:
+            url = chained.issue("job").proxy_url
+            async with session.get("http://far.test/", proxy=url) as response:
+                failure = failure_of(response.headers["Proxy-Status"], "far.test")
     assert failure is not None
     assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
     assert "INGOT_EGRESS_PROXY" in failure.message
