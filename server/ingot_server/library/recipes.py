@@ -110,7 +110,7 @@ def canonical_recipe(recipe: Recipe, *, at: str = "recipe") -> Recipe:
     canonical = Recipe()
     canonical.CopyFrom(recipe)
     for name, value in FORMS[recipe.format].defaults.items():
-        if not canonical.HasField(name):  # type: ignore[arg-type]
+        if not canonical.HasField(name):  # type: ignore[arg-type] # a name of FORMS
             setattr(canonical, name, value)
     if recipe.format == Recipe.FORMAT_MP3 and recipe.WhichOneof("rate") is None:
         canonical.bitrate_kbps = min(192, _mp3_bitrates(recipe)[-1])

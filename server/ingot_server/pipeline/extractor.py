@@ -144,12 +144,14 @@ class Extractor:
             automatic_subtitles=options.automatic_subtitles,
             thumbnail=options.thumbnail,
             proxy=proxy_url,
-            ca_file=os.path.abspath(settings.egress_ca_file) if settings.egress_ca_file else "",  # noqa: PTH100
+            ca_file=str(Path(settings.egress_ca_file).absolute())
+            if settings.egress_ca_file
+            else "",
             cookies_file=cookies_file,
             plugins=settings.extractor_plugins,
             cache=self._cache,
             ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
-            deno=os.path.join(sysconfig.get_path("scripts"), "deno"),  # noqa: PTH118
+            deno=str(Path(sysconfig.get_path("scripts")) / "deno"),
             fragments=max(1, settings.fragments_at_once),
             timeout=settings.stall_timeout.total_seconds(),
             max_bytes=int(settings.max_media_size),
