@@ -20,7 +20,7 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.pipeline.extractor import Extractor
+from ingot_server.extractor.pool import Extractor
 from tests.installation import installation
 
 RUNS = 50

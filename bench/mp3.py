@@ -25,7 +25,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
-from ingot_server.pipeline.conversion.commands import convert_arguments
+from ingot_server.transcode.commands import convert_arguments
 from tests.installation import installation
 
 MINUTES = 20

@@ -22,12 +22,11 @@ from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import DeleteMediaRequest, DownloadRequest, GetMediaRequest
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
-from ingot_server.api.ingest import IngestService
-from ingot_server.api.job import JobService
-from ingot_server.api.media import MediaService
-from ingot_server.api.server import ApiServer
+from ingot_server.api.grpc_server import ApiServer
+from ingot_server.api.ingest_service import IngestService
+from ingot_server.api.job_service import JobService
+from ingot_server.api.media_service import MediaService
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import has_ended
@@ -35,6 +34,7 @@ from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.installation import descendants, files_below
 
@@ -110,7 +110,7 @@ class House:
         assert files <= {"lock", "sweep.lock", "authorities.pem"}
         commands = [_command_line(pid) for pid in descendants(os.getpid())]
         assert not [command for command in commands if b"ffmpeg" in command]
-        assert sum(b"extractor_child.py" in command for command in commands) <= 1
+        assert sum(b"child_main.py" in command for command in commands) <= 1
 
     def _unfinished(self) -> list[str]:
         listed = self.blobs._client._list_multipart_uploads(self.blobs.bucket)

@@ -16,9 +16,9 @@ from ingot.v1.job_pb2 import Job
 from ingot_server import worker
 from ingot_server.config import Settings
 from ingot_server.jobs.lease import Lease
+from ingot_server.pipeline.attempt import Ingested
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
-from ingot_server.pipeline.work import Ingested
 
 LIVES_FOR = 20
 
@@ -33,7 +33,7 @@ class ListPipeline(Pipeline):
     """The pipeline, but for lists."""
 
     def __init__(self, pipeline: Pipeline, playlists: Playlists) -> None:
-        super().__init__(pipeline._resources)
+        super().__init__(pipeline._context)
         self._playlists = playlists
 
     async def run(self, job: Job, lease: Lease) -> Ingested | None:

@@ -18,7 +18,6 @@ from redis.asyncio import Redis
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
@@ -28,6 +27,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.pipeline.playlist import Playlists
+from ingot_server.redis import connect
 from ingot_server.sources import pick
 from tests.media import media
 from tests.origin import Origin, Page, running_origin

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ingot_server.config import ByteSize, Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.pipeline.scratch import Scratch
+from ingot_server.transfer.scratch import Scratch
 
 SECOND = timedelta(seconds=1)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ingot_server.connections import end
+from ingot_server.asyncio_tasks import cancel_and_wait
 
 
 class Relay:
@@ -86,4 +86,4 @@ async def relaying(server: str, path: Path) -> AsyncIterator[Relay]:
         yield relay
     finally:
         listener.close()
-        await end(*relay.tasks)
+        await cancel_and_wait(*relay.tasks)

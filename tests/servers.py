@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingot_server.place import Ports
-from ingot_server.stores import HOST, SeaweedFS, redis_server, valkey_executable
-from ingot_server.supervisor import Program
+from ingot_server.local.local_servers import HOST, SeaweedFS, redis_server, valkey_executable
+from ingot_server.local.ports import Ports
+from ingot_server.process.supervisor import Program
 
 START_SECONDS = 60.0
 MINIO_BUILT = Path(__file__).parents[1] / ".cache" / "bin" / "minio"

@@ -9,21 +9,21 @@ import signal
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from ingot_server.api.existence import Existence
 from ingot_server.api.gateway import Gateway
-from ingot_server.api.ingest import IngestService
-from ingot_server.api.job import JobService
-from ingot_server.api.media import MediaService
-from ingot_server.api.server import ApiServer
-from ingot_server.api.source import SourceService
+from ingot_server.api.grpc_server import ApiServer
+from ingot_server.api.ingest_service import IngestService
+from ingot_server.api.job_service import JobService
+from ingot_server.api.media_service import MediaService
+from ingot_server.api.preflight import Preflight
+from ingot_server.api.source_service import SourceService
 from ingot_server.config import Settings
-from ingot_server.connections import connect
-from ingot_server.jobs.care import SourceCare
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.redis import connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 
@@ -60,7 +60,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(feed.close)
         queue = Queue(celery_app(settings))
         stack.push_async_callback(queue.close)
-        existence = Existence(catalog, connections, sources, settings)
+        existence = Preflight(catalog, connections, sources, settings)
         stack.push_async_callback(existence.close)
         ingest = IngestService(catalog, records, queue, blobs, settings, existence=existence)
         stack.push_async_callback(ingest.close)
@@ -68,7 +68,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             ingest,
             MediaService(catalog, blobs),
             JobService(records, feed, settings),
-            SourceService(SourceCare(connections, sources, settings), sources, settings),
+            SourceService(SourceThrottle(connections, sources, settings), sources, settings),
         )
         server = ApiServer(services, feed, settings, reuse_port=reuse_port)
         gateway = Gateway(services, settings, reuse_port=reuse_port)

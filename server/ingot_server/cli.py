@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ingot_server.config import PREFIX, SettingError, Settings
 from ingot_server.errors import Failure, reason_name
-from ingot_server.extractors import ExtractorError
+from ingot_server.extractor.versions import ExtractorError
 
 logger = logging.getLogger(__name__)
 
@@ -133,13 +133,14 @@ def _flags(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _up(settings: Settings, given: Collection[str]) -> None:
-    from ingot_server import embedded
+    from ingot_server.local import embedded
 
     asyncio.run(embedded.up(settings, given))
 
 
 def _serve(settings: Settings, *, reuse_port: bool) -> None:
-    from ingot_server import app, replicas
+    from ingot_server import app
+    from ingot_server.local import replicas
 
     if settings.processes > 1:
         asyncio.run(replicas.serve(settings))
@@ -154,8 +155,8 @@ def _worker(settings: Settings, *, converts: bool) -> None:
 
 
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:
-    from ingot_server import extractor_update
-    from ingot_server.extractors import Versions
+    from ingot_server.extractor import update as extractor_update
+    from ingot_server.extractor.versions import Versions
     from ingot_server.source_settings import read_source_settings
     from ingot_server.sources import SOURCES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -159,7 +160,7 @@ class Settings:
     existence_timeout: timedelta = _setting(
         timedelta(seconds=2), "for that answer; without one the job is made"
     )
-    existence_ttl: timedelta = _setting(
+    preflight_ttl: timedelta = _setting(
         timedelta(hours=1), "how long it is remembered that a media exists"
     )
     lease: timedelta = _setting(
@@ -178,7 +179,7 @@ class Settings:
     sources_file: str = _setting(
         "", "TOML file with cookies, proxy and limits of single sources, see sources.md"
     )
-    source_patience: timedelta = _setting(
+    source_wait_timeout: timedelta = _setting(
         timedelta(hours=1), "a job fails when its source has refused us for this long"
     )
     shutdown_timeout: timedelta = _setting(
@@ -281,3 +282,16 @@ def _format(value: object) -> str:
     if isinstance(value, ByteSize):
         return str(int(value))
     return str(value)
+
+
+def read_setting_file(variable: str, path: Path) -> dict[str, object]:
+    """Return the content of the TOML file that the setting `variable` names.
+
+    Raises SettingError if the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError(f"{variable}: {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{variable}: {path} is not valid TOML: {error}.") from error

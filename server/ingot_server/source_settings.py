@@ -25,8 +25,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ingot_server.config import SettingError, Settings, parse_length
-from ingot_server.setting_file import read_setting_file
+from ingot_server.config import SettingError, Settings, parse_length, read_setting_file
 
 VARIABLE: Final = "INGOT_SOURCES_FILE"
 

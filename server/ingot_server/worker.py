@@ -22,13 +22,12 @@ from celery.exceptions import SecurityWarning
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
-from ingot_server.allocator import give_large_buffers_back
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.extractors import Versions
-from ingot_server.jobs.care import SourceCare
+from ingot_server.extractor.canary import keep_checking
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.versions import Versions
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.lifecycle import is_conversion
@@ -40,23 +39,24 @@ from ingot_server.jobs.queue import (
     celery_app,
 )
 from ingot_server.jobs.records import LeaseLost, Records
+from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
-from ingot_server.pipeline.conversion.ahead import Ahead
-from ingot_server.pipeline.extraction.canary import keep_checking
-from ingot_server.pipeline.extractor import Extractor
-from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.following import Following
+from ingot_server.pipeline.await_job import JobWaiter
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
-from ingot_server.pipeline.probe import Prober
-from ingot_server.pipeline.resources import Resources
-from ingot_server.pipeline.scratch import Scratch
-from ingot_server.pipeline.slots import Slots
+from ingot_server.pipeline.worker_context import WorkerContext
+from ingot_server.probe.prober import Prober
+from ingot_server.process.allocator import give_large_buffers_back
+from ingot_server.redis import connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
+from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.slots import Slots
+from ingot_server.transcode.speculative import SpeculativeTranscoder
+from ingot_server.transfer.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
@@ -95,19 +95,21 @@ class Worker:
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
         places = min(settings.conversions, settings.worker_slots // _SLOTS_A_PLACE)
         self._pipeline = Pipeline(
-            Resources(
+            WorkerContext(
                 catalog=self._catalog,
                 blobs=self._blobs,
                 egress=self._egress,
                 scratch=self._scratch,
                 prober=self._prober,
                 extractor=self._extractor,
-                care=SourceCare(self._redis, self._sources, settings),
+                throttle=SourceThrottle(self._redis, self._sources, settings),
                 playlists=self._playlists,
-                following=Following(self._records, self._feed, self.run),
+                job_waiter=JobWaiter(self._records, self._feed, self.run),
                 ffmpeg=ffmpeg,
                 slots=slots,
-                ahead=Ahead(ffmpeg, self._prober, slots, self._scratch, places=places),
+                speculative=SpeculativeTranscoder(
+                    ffmpeg, self._prober, slots, self._scratch, places=places
+                ),
                 settings=settings,
             )
         )

@@ -49,7 +49,7 @@ def address_of(process: subprocess.Popen[str]) -> str:
     lines = []
     for line in process.stderr:
         lines.append(line)
-        if "ingot_server.replicas: serving gRPC on" in line:
+        if "ingot_server.local.replicas: serving gRPC on" in line:
             return line.split()[-1]
     raise AssertionError("".join(lines))
 

@@ -14,10 +14,10 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from ingot_server.config import Secret, Settings
-from ingot_server.connections import connect
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
+from ingot_server.redis import connect
 from tests.broadcast import Broadcast, broadcasting, encoded
 from tests.house import House, open_house
 from tests.servers import STACKS, ServerMissing, Stores, stores

@@ -23,7 +23,7 @@ from ingot_server.jobs.transition import SlotTaken
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
-from ingot_server.pipeline.following import Following
+from ingot_server.pipeline.await_job import JobWaiter
 from tests.waiting import PATIENCE_SECONDS
 
 ASKED = media_id("http:http://127.0.0.1/page", Selection())
@@ -145,7 +145,7 @@ async def test_who_follows_a_queued_job_lends_it_the_slot(records: Records, feed
             await records.write(*taken)
 
     async with asyncio.timeout(PATIENCE_SECONDS):
-        media = await Following(records, feed, run).result(job.id)
+        media = await JobWaiter(records, feed, run).result(job.id)
 
     assert ran == [job.id]
     assert media is not None
@@ -159,4 +159,4 @@ async def test_following_a_cancelled_job_gives_nothing(records: Records, feed: F
     async def run(_: str) -> None:
         raise AssertionError
 
-    assert await Following(records, feed, run).result(job.id) is None
+    assert await JobWaiter(records, feed, run).result(job.id) is None

@@ -13,8 +13,8 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
-from ingot_server.library.outgoing import SMALLEST_PART as PART
-from ingot_server.library.outgoing import part_size
+from ingot_server.library.multipart import SMALLEST_PART as PART
+from ingot_server.library.multipart import part_size
 from tests.s3 import TYPE, Proxy, read, serving
 from tests.waiting import PATIENCE_SECONDS
 

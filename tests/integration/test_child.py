@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.pipeline.child import Child, ChildError, Limits, ending
+from ingot_server.process.child import Child, ChildError, Limits, ending
 from tests.installation import descendants
 from tests.waiting import until
 
@@ -231,7 +231,7 @@ async def test_close_may_be_called_again() -> None:
 async def test_it_dies_with_its_parent() -> None:
     code = (
         "import asyncio, sys, datetime\n"
-        "from ingot_server.pipeline.child import Child, Limits\n"
+        "from ingot_server.process.child import Child, Limits\n"
         "async def main():\n"
         "    limits = Limits(memory_bytes=1 << 30, cpu=datetime.timedelta(seconds=9))\n"
         f"    child = await Child.start(sys.executable, '-c', {FAMILY!r}, limits=limits)\n"

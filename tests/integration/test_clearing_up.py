@@ -9,9 +9,9 @@ import pytest
 
 from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
-from ingot_server.pipeline.placement import Placement
-from ingot_server.pipeline.scratch import Scratch, ScratchFile
-from ingot_server.pipeline.upload import Upload
+from ingot_server.transfer.scratch import Scratch, ScratchFile
+from ingot_server.transfer.staged import StagedUploads
+from ingot_server.transfer.streaming_upload import Upload
 from tests.s3 import TYPE
 
 KEY = "media/one/two.mp4"
@@ -38,7 +38,7 @@ async def uploaded(blobs: Blobs, file: ScratchFile, there: asyncio.Event) -> Non
 
 
 async def placed(blobs: Blobs, file: ScratchFile, there: asyncio.Event) -> None:
-    async with Placement(blobs) as placement:
+    async with StagedUploads(blobs) as placement:
         await placement.put(file.path, KEY, content_type=TYPE)
         there.set()
         await asyncio.Event().wait()

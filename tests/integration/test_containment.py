@@ -15,8 +15,8 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import ByteSize, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.pipeline.extraction.result import Resolved
-from ingot_server.pipeline.extractor import Extractor
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.protocol import Resolved
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 

@@ -10,9 +10,9 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipes import canonical_recipe
-from ingot_server.pipeline.conversion.making import make
-from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.probe import Prober
+from ingot_server.probe.prober import Prober
+from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.transcoder import make
 from tests.media import media
 
 # From where it can't start to where it has most of what it takes: threads, decoders, encoders.

@@ -14,9 +14,8 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.caller import Caller
-from ingot_server.api.ingest import IngestService
+from ingot_server.api.ingest_service import IngestService
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.queue import Queue, celery_app
@@ -24,6 +23,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import derived_id
+from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page, running_origin

@@ -127,7 +127,7 @@ async def under_way(house: House, job: Job) -> asyncio.Task[Job]:
 
 @pytest.mark.any_stores
 async def test_a_disk_that_fills_in_the_middle(house: House, source: Media) -> None:
-    scratch = house.worker._pipeline._resources.scratch
+    scratch = house.worker._pipeline._context.scratch
     job = await convert(house, source)
     running = await under_way(house, job)
     scratch._reserve = 1 << 60

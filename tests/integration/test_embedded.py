@@ -23,9 +23,10 @@ import redis.asyncio
 from minio import Minio
 
 from ingot_server.config import SettingError
-from ingot_server.place import Ports, locked, socket_path
-from ingot_server.stores import SeaweedFS, redis_server, valkey_executable
-from ingot_server.supervisor import Child, Program, ProgramFailed
+from ingot_server.local.datadir_lock import locked
+from ingot_server.local.local_servers import SeaweedFS, redis_server, valkey_executable
+from ingot_server.local.ports import Ports, socket_path
+from ingot_server.process.supervisor import Child, Program, ProgramFailed
 from tests.servers import process
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -128,7 +129,7 @@ async def test_a_line_without_end_is_no_hindrance() -> None:
 def test_no_child_outlives_a_supervisor_that_was_killed() -> None:
     code = f"""
         import asyncio, re, sys
-        from ingot_server.supervisor import Child, Program
+        from ingot_server.process.supervisor import Child, Program
 
         async def main():
             child = Child(

@@ -17,10 +17,10 @@ import pytest
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure
 from ingot_server.jobs.records import Records
 from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.redis import connect
 from ingot_server.sources import pick
 from ingot_server.worker import Worker
 from tests.media import media

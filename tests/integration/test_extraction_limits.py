@@ -49,7 +49,7 @@ def command_line(pid: int) -> bytes:
 
 
 def signal_extractors(number: signal.Signals) -> None:
-    for pid in running(b"extractor_child.py"):
+    for pid in running(b"child_main.py"):
         with contextlib.suppress(ProcessLookupError):  # One may be just ending.
             os.kill(pid, number)
 
@@ -174,7 +174,7 @@ async def test_a_hanging_extractor_is_stalled(
         ending = asyncio.create_task(house.end(job))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await origin.asked_for("/lecture.mp4")
-        hanging = running(b"extractor_child.py")
+        hanging = running(b"child_main.py")
         signal_extractors(signal.SIGSTOP)
         gate.set()
         job = await ending

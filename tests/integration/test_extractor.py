@@ -23,10 +23,10 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import ByteSize, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.pipeline.extraction.result import Entries, Fetched, Resolved
-from ingot_server.pipeline.extraction.session import Session
-from ingot_server.pipeline.extractor import Extractor
-from ingot_server.pipeline.probe import Prober
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.protocol import Entries, Fetched, Resolved
+from ingot_server.extractor.session import Session
+from ingot_server.probe.prober import Prober
 from tests.installation import descendants
 from tests.media import media
 from tests.origin import Origin, Page
@@ -144,7 +144,7 @@ def publish(origin: Origin, folder: Path) -> None:
 
 def test_importing_it_loads_neither_grpc_nor_yt_dlp() -> None:
     code = (
-        "import sys, ingot_server.pipeline.extractor\n"
+        "import sys, ingot_server.extractor.pool\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('grpc', 'yt_dlp')])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -15,7 +15,7 @@ import pytest
 
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
-from ingot_server.pipeline.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, Moment
+from ingot_server.transcode.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, Moment
 from tests.installation import descendants
 from tests.media import media
 from tests.waiting import PATIENCE_SECONDS, until

@@ -17,9 +17,9 @@ from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.recipes import canonical_recipe, check_applicable
-from ingot_server.pipeline.conversion.making import make
-from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.probe import Prober
+from ingot_server.probe.prober import Prober
+from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.transcoder import make
 from tests.house import House, open_house, why
 from tests.installation import descendants
 from tests.media import media

@@ -79,12 +79,12 @@ async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: Installati
 
     revisions = [update.revision for update in updates]
     assert revisions == sorted(set(revisions))
-    summed = [update for update in updates if update.HasField("children")]
-    ends = [update.children.succeeded + update.children.failed for update in summed]
+    rolled_up = [update for update in updates if update.HasField("children")]
+    ends = [update.children.succeeded + update.children.failed for update in rolled_up]
     assert ends == sorted(ends)
-    assert len({update.progress.fraction for update in summed}) > 2
+    assert len({update.progress.fraction for update in rolled_up}) > 2
     length = (parent.end_time.ToDatetime() - parent.start_time.ToDatetime()).total_seconds()
-    assert len(summed) <= 5 * length + 3
+    assert len(rolled_up) <= 5 * length + 3
 
     parent_lives = await ingot.redis.pttl(f"ingot:job:{parent.id}")
     for child in children:
@@ -174,7 +174,7 @@ async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installat
         raise ConnectionError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingot.records.family, "cancel_children", break_off)
+        patch.setattr(ingot.records.children, "cancel_children", break_off)
         with pytest.raises(ConnectionError):
             await ingot.records.cancel(parent.id)
 
@@ -269,13 +269,13 @@ async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
     await ingot.expand(parent, urls)
     job_ids = (await ingot.read(parent.id)).child_job_ids
 
-    assert await ingot.records.family.next(parent.id) == []
+    assert await ingot.records.children.next(parent.id) == []
     await asyncio.sleep(QUICK.total_seconds() + 0.1)
     assert set(await ingot.records.overdue(100)) == set(job_ids[:12])
 
     for child_id in job_ids[:2]:
         await ingot.records.cancel(child_id)
-    assert await ingot.records.family.next(parent.id) == list(job_ids[12:14])
+    assert await ingot.records.children.next(parent.id) == list(job_ids[12:14])
 
 
 async def test_the_command_line_shows_a_list_and_its_entries(ingot: Installation) -> None:

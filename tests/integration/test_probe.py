@@ -16,8 +16,8 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
-from ingot_server.pipeline.child import Child, Limits
-from ingot_server.pipeline.probe import MEMORY_BYTES, Prober
+from ingot_server.probe.prober import MEMORY_BYTES, Prober
+from ingot_server.process.child import Child, Limits
 from tests.installation import descendants
 from tests.media import SECONDS, media
 
@@ -325,7 +325,7 @@ async def test_no_damage_makes_the_child_raise_or_crash(tmp_path: Path) -> None:
         (tmp_path / f"{seed}.mp4").write_bytes(damaged(seed))
     code = (
         "import pathlib, sys\n"
-        "from ingot_server.pipeline.probing.probe_child import Journal, Refused, probe\n"
+        "from ingot_server.probe.probe_main import Journal, Refused, probe\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try: assert probe(str(path), Journal(), whole=True)['duration'] > 0\n"
         "    except Refused as refused: assert refused.reason in ('NOT_MEDIA', 'TRUNCATED')\n"
@@ -404,7 +404,7 @@ async def test_closing_leaves_no_child() -> None:
 
 def test_the_child_loads_nothing_of_the_server() -> None:
     code = (
-        "import sys, ingot_server.pipeline.probing.probe_child\n"
+        "import sys, ingot_server.probe.probe_main\n"
         "roots = {name.split('.')[0] for name in sys.modules}\n"
         "print(*roots & {'grpc', 'google', 'ingot', 'asyncio'})"
     )

@@ -23,7 +23,7 @@ from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
 from ingot_server.errors import Failure
-from ingot_server.pipeline.transfer.fetch import USER_AGENT
+from ingot_server.transfer.fetch import USER_AGENT
 from tests.lists import Installation, ingot, reason_of, worker
 from tests.origin import Page
 from tests.waiting import PATIENCE_SECONDS

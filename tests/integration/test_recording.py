@@ -16,10 +16,10 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.pipeline.extraction.result import Fetched, Resolved
-from ingot_server.pipeline.extraction.session import Session
-from ingot_server.pipeline.extractor import Extractor
-from ingot_server.pipeline.probe import Prober
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.protocol import Fetched, Resolved
+from ingot_server.extractor.session import Session
+from ingot_server.probe.prober import Prober
 from tests.broadcast import Broadcast, broadcasting, encoded
 
 BEST = Selection(mode=Selection.MODE_BEST)

@@ -14,12 +14,12 @@ from redis.asyncio import Redis
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure
 from ingot_server.jobs import feed as feed_module
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.records import Records
+from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.records import a_job, queued_job, taken_job
 from tests.relay import Relay, relaying

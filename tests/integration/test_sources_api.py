@@ -16,12 +16,12 @@ import pytest
 from ingot.client import Client
 from ingot.v1 import reason_pb2
 from ingot.v1.source_service_pb2 import SourceStatus
-from ingot_server.api.source import ACCEPTS
+from ingot_server.api.source_service import ACCEPTS
 from ingot_server.app import running
 from ingot_server.config import Secret, SettingError, Settings
-from ingot_server.connections import connect
 from ingot_server.errors import Failure
-from ingot_server.jobs.care import SourceCare
+from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.redis import connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 
@@ -36,8 +36,8 @@ async def listed(settings: Settings) -> dict[str, SourceStatus]:
 async def refuse(settings: Settings) -> None:
     """Has YouTube ask a job for a proof that no bot asks."""
     async with connect(settings) as redis:
-        care = SourceCare(redis, read_source_settings(settings, ["youtube"]), settings)
-        await care.note("youtube", Failure(reason_pb2.REASON_BOT_CHECK, "Sign in to confirm"))
+        throttle = SourceThrottle(redis, read_source_settings(settings, ["youtube"]), settings)
+        await throttle.note("youtube", Failure(reason_pb2.REASON_BOT_CHECK, "Sign in to confirm"))
 
 
 async def test_every_source_is_listed_in_order_with_what_it_accepts(settings: Settings) -> None:

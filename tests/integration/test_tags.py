@@ -25,11 +25,11 @@ from ingot.v1.media_pb2 import Chapter
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
-from ingot_server.pipeline.conversion.cover import LARGEST_EMBEDDED, read_cover
-from ingot_server.pipeline.conversion.making import make
-from ingot_server.pipeline.conversion.verify import picture_size
-from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.probe import Prober
+from ingot_server.probe.prober import Prober
+from ingot_server.transcode.cover import LARGEST_EMBEDDED, read_cover
+from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.transcoder import make
+from ingot_server.transcode.verify import picture_size
 from tests.media import media
 
 MP3, M4A, OPUS, FLAC_, MP4 = (
@@ -197,7 +197,7 @@ async def test_a_cover_of_no_use_is_left_out_with_a_word_and_the_song_is_made(
     if kind != "missing":
         picture, spoiled = _OF_NO_USE[kind]
         cover.write_bytes(spoiled(media(f"picture.{picture}").read_bytes()))
-    with caplog.at_level(logging.INFO, "ingot_server.pipeline.conversion.cover"):
+    with caplog.at_level(logging.INFO, "ingot_server.transcode.cover"):
         path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
     assert not ID3(path).getall("APIC")
     assert read(path)[0]["title"] == TITLE

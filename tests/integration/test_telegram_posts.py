@@ -13,9 +13,9 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.pipeline.extraction.result import Entries, Resolved
-from ingot_server.pipeline.extraction.session import Session
-from ingot_server.pipeline.extractor import Extractor
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.protocol import Entries, Resolved
+from ingot_server.extractor.session import Session
 from ingot_server.sources import pick
 from tests.telegram import Pages, Video, company_proxy, serving
 from tests.tls import server_context
@@ -34,17 +34,17 @@ class Desk:
 
     @asynccontextmanager
     async def session(self, url: str, *, playlist: bool = False) -> AsyncIterator[Session]:
-        egress_pass = self.egress.issue("job")
+        egress_grant = self.egress.issue("job")
         try:
             async with self.extractor.session(
                 pick(url, playlist=playlist)[1].url,
                 selection=BEST,
                 options=IngestOptions(playlist=playlist),
-                proxy_url=egress_pass.proxy_url,
+                proxy_url=egress_grant.proxy_url,
             ) as session:
                 yield session
         finally:
-            egress_pass.revoke()
+            egress_grant.revoke()
 
 
 @pytest.fixture

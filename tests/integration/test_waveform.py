@@ -13,10 +13,10 @@ from google.protobuf.duration_pb2 import Duration
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
-from ingot_server.pipeline.conversion.making import make
-from ingot_server.pipeline.conversion.waveform import Waveform
-from ingot_server.pipeline.ffmpeg import Ffmpeg
-from ingot_server.pipeline.probe import Prober
+from ingot_server.probe.prober import Prober
+from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.transcoder import make
+from ingot_server.transcode.waveform import Waveform
 from tests.media import media
 
 

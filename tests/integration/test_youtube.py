@@ -16,10 +16,10 @@ from ingot.v1 import job_pb2
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.app import running
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
+from ingot_server.redis import connect
 from tests.videos import PRIVATE, Video
 from tests.waiting import PATIENCE_SECONDS
 from tests.youtube import YouTube
@@ -102,7 +102,7 @@ async def test_both_answers_are_forgotten_in_their_own_time(
 ) -> None:
     site.videos[ID] = Video()
     short = timedelta(milliseconds=50)
-    changed = site.settings(settings).replace(existence_ttl=short, negative_ttl=short)
+    changed = site.settings(settings).replace(preflight_ttl=short, negative_ttl=short)
 
     async with api(changed) as client:
         for url in (WATCH, f"https://youtu.be/{OTHER}"):

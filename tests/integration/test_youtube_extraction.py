@@ -17,9 +17,9 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.pipeline.extraction.result import Resolved
-from ingot_server.pipeline.extraction.session import Session
-from ingot_server.pipeline.extractor import Extractor
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.protocol import Resolved
+from ingot_server.extractor.session import Session
 from ingot_server.sources import pick
 from tests.videos import REFUSALS, Video
 from tests.youtube import YouTube

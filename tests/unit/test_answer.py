@@ -7,7 +7,7 @@ import pytest
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.pipeline.transfer.answer import (
+from ingot_server.transfer.headers import (
     LONGEST_WAIT,
     Span,
     Version,

@@ -51,7 +51,7 @@ def test_another_server_is_never_shown_the_installations_keys(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("nonsense", "is no TOML"),
+        ("nonsense", "is not valid TOML"),
         ("[http.x]", "[s3.NAME] or [gs.NAME]"),
         ("s3 = 1", "[s3.NAME] or [gs.NAME]"),
         ("[s3]\nx = 1", "[s3.x] is no table"),

@@ -8,14 +8,14 @@ from google.protobuf.duration_pb2 import Duration
 from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.library.recipes import canonical_recipe
-from ingot_server.pipeline.conversion.commands import (
+from ingot_server.transcode.commands import (
     Loudness,
     convert_arguments,
     measure_arguments,
     waveform_arguments,
     waveform_rate,
 )
-from ingot_server.pipeline.conversion.target import (
+from ingot_server.transcode.plan import (
     audio_stream,
     chapters,
     copies_audio,

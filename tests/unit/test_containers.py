@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from ingot_server.pipeline.probing.containers import (
+from ingot_server.probe.containers import (
     ends_in_zeros,
     examine,
     is_webm,
     resemblance,
 )
-from ingot_server.pipeline.probing.frames import frame_bytes
+from ingot_server.probe.frames import frame_bytes
 
 
 def box(kind: bytes, body: bytes = b"", size: int | None = None) -> bytes:
@@ -151,7 +151,7 @@ class Endless(io.BytesIO):
     ],
 )
 def test_hostile_sizes_end(head: bytes, pattern: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingot_server.pipeline.probing.containers._MAX_PIECES", 1000)
+    monkeypatch.setattr("ingot_server.probe.containers._MAX_PIECES", 1000)
     file = Endless(head, pattern)
     examine(file)
     assert file.reads < 1100

@@ -4,7 +4,7 @@ import pytest
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError
-from ingot_server.egress.head import parse_request, parse_response
+from ingot_server.egress.http_head import parse_request, parse_response
 from ingot_server.egress.proxy import failure_of
 from ingot_server.egress.refusal import Refusal
 from ingot_server.egress.upstream import parse_upstream

@@ -7,7 +7,7 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline.extraction.watch import StallWatch
+from ingot_server.extractor.watchdog import StallWatch
 
 LIMITS = Settings(stall_timeout=timedelta(milliseconds=1), stall_rate=ByteSize(1))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ingot_server.config import Settings
-from ingot_server.extractors import RELEASED, ExtractorError, InUse, Versions, order
+from ingot_server.extractor.versions import RELEASED, ExtractorError, InUse, Versions, order
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_one_at_a_time_changes_anything(versions: Versions, tmp_path: Path) -> N
     code = (
         "import sys, pathlib\n"
         "from ingot_server.config import Settings\n"
-        "from ingot_server.extractors import Versions, ExtractorError\n"
+        "from ingot_server.extractor.versions import Versions, ExtractorError\n"
         "try:\n"
         "    with Versions(Settings(data_dir=pathlib.Path(sys.argv[1]))).locked(): pass\n"
         "except ExtractorError as error: print(error)\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yt_dlp
 
-from ingot_server.pipeline.extraction import formats
+from ingot_server.extractor import formats
 
 ON_OFFER = [
     {"format_id": "140", "ext": "m4a", "vcodec": "none", "acodec": "mp4a.40.2", "abr": 128},

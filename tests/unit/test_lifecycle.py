@@ -89,17 +89,17 @@ def test_a_job_with_children_ends_with_the_last_of_them(
     state: job_pb2.JobState.ValueType,
     was_stored: bool,
 ) -> None:
-    tally = lifecycle.Tally(3, succeeded, failed, cancelled, cached, 100, 10, 0.5)
-    job = lifecycle.summed(Job(state=job_pb2.JOB_STATE_RUNNING), tally)
+    counts = lifecycle.ChildCounts(3, succeeded, failed, cancelled, cached, 100, 10, 0.5)
+    job = lifecycle.rolled_up(Job(state=job_pb2.JOB_STATE_RUNNING), counts)
     assert job is not None
     assert (job.state, job.cached) == (state, was_stored)
     assert job.children.total == 3
     assert job.progress.bytes_done == 100
-    assert lifecycle.summed(job, tally) is None or not lifecycle.has_ended(job)
+    assert lifecycle.rolled_up(job, counts) is None or not lifecycle.has_ended(job)
 
 
 def test_a_list_of_nothing_says_so() -> None:
-    tally = lifecycle.Tally(0, 0, 0, 0, 0, 0, 0, 0)
-    job = lifecycle.summed(Job(state=job_pb2.JOB_STATE_RUNNING), tally)
+    counts = lifecycle.ChildCounts(0, 0, 0, 0, 0, 0, 0, 0)
+    job = lifecycle.rolled_up(Job(state=job_pb2.JOB_STATE_RUNNING), counts)
     assert job is not None
     assert job.error.message == "The list has no entries but itself."

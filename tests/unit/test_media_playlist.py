@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ingot_server.pipeline.extraction.media_playlist import parse
+from ingot_server.extractor.hls_playlist import parse
 
 URL = "http://live.example/a/list.m3u8?token=1"
 TEXT = """#EXTM3U

@@ -15,9 +15,9 @@ from ingot_server.library.recipes import (
     check_applicable,
     derived_id,
     derived_media,
-    making_slot,
     recipe_text,
     sample_rates,
+    single_flight_key,
     workflow_id,
 )
 
@@ -152,10 +152,10 @@ def test_only_who_leaves_the_making_to_others_has_a_slot_besides_the_media() -> 
     mp3 = canonical_recipe(Recipe(format=MP3))
     parts = Job(kind=JOB_KIND_INGEST, media=source, recipes=[mp3])
     listed = Job(media=source, recipes=[mp3], kind=JOB_KIND_INGEST, list_title="A list")
-    assert making_slot(parts) == making_slot(listed) != ""
-    assert making_slot(parts) not in {source.id, derived_id(source.id, mp3)}
-    assert not making_slot(Job(kind=JOB_KIND_INGEST, media=source))
-    assert not making_slot(Job(media=derived_media(source, mp3), recipes=[mp3]))
+    assert single_flight_key(parts) == single_flight_key(listed) != ""
+    assert single_flight_key(parts) not in {source.id, derived_id(source.id, mp3)}
+    assert not single_flight_key(Job(kind=JOB_KIND_INGEST, media=source))
+    assert not single_flight_key(Job(media=derived_media(source, mp3), recipes=[mp3]))
 
 
 @pytest.mark.parametrize(

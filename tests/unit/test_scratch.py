@@ -14,7 +14,7 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot_server.config import ByteSize, SettingError, Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline.scratch import BATCH_BYTES, Abandoned, Scratch, ScratchFile
+from ingot_server.transfer.scratch import BATCH_BYTES, Abandoned, Scratch, ScratchFile
 
 CONTENT = random.Random(1).randbytes(3 * BATCH_BYTES + 12345)
 
@@ -75,7 +75,7 @@ async def test_a_follower_reads_exactly_what_it_asks_for_while_the_file_grows(
     file: ScratchFile,
 ) -> None:
     def read() -> list[bytes]:
-        with file.follow() as follower:
+        with file.tail() as follower:
             parts = []
             while part := follower.read(1_000_000):
                 parts.append(part)
@@ -95,14 +95,14 @@ async def test_a_follower_reads_exactly_what_it_asks_for_while_the_file_grows(
 async def test_a_follower_reads_a_complete_file_to_its_end(file: ScratchFile) -> None:
     await _write(file, CONTENT)
     await file.complete()
-    with file.follow() as follower:
+    with file.tail() as follower:
         assert await asyncio.to_thread(follower.read) == CONTENT
         assert follower.tell() == len(CONTENT)
         assert follower.read(1) == b""
 
 
 async def test_a_follower_fails_with_the_writers_failure(file: ScratchFile) -> None:
-    with file.follow() as follower:
+    with file.tail() as follower:
         reading = asyncio.create_task(asyncio.to_thread(follower.read, 1))
         await asyncio.sleep(0.01)
         file.fail(Failure(reason_pb2.REASON_STALLED, "Nothing came."))
@@ -111,7 +111,7 @@ async def test_a_follower_fails_with_the_writers_failure(file: ScratchFile) -> N
 
 
 async def test_a_follower_fails_when_the_writer_was_cancelled(file: ScratchFile) -> None:
-    with file.follow() as follower:
+    with file.tail() as follower:
         file.fail(asyncio.CancelledError())
         with pytest.raises(Abandoned):
             follower.read(1)
@@ -120,7 +120,7 @@ async def test_a_follower_fails_when_the_writer_was_cancelled(file: ScratchFile)
 async def test_a_follower_fails_when_the_file_is_left_unfinished(scratch: Scratch) -> None:
     async with scratch.open("job", 1) as file:
         await file.write(b"abc")
-        follower = file.follow()
+        follower = file.tail()
         reading = asyncio.create_task(asyncio.to_thread(follower.read, 10))
         await asyncio.sleep(0.01)
     with pytest.raises(Abandoned):
@@ -129,7 +129,7 @@ async def test_a_follower_fails_when_the_file_is_left_unfinished(scratch: Scratc
 
 
 async def test_a_follower_closed_from_outside_stops_waiting(file: ScratchFile) -> None:
-    follower = file.follow()
+    follower = file.tail()
     reading = asyncio.create_task(asyncio.to_thread(follower.read, 10))
     await asyncio.sleep(0.01)
     follower.close()
@@ -142,14 +142,14 @@ async def test_a_failure_after_the_end_changes_nothing(file: ScratchFile) -> Non
     await file.write(b"abc")
     await file.complete()
     file.fail(Failure(reason_pb2.REASON_STALLED, "late"))
-    with file.follow() as follower:
+    with file.tail() as follower:
         assert follower.read() == b"abc"
 
 
 async def test_a_restart_empties_the_file_and_fails_who_had_read(file: ScratchFile) -> None:
     await file.write(b"old")
     await file.flush()
-    with file.follow() as reader, file.follow() as waiting:
+    with file.tail() as reader, file.tail() as waiting:
         assert reader.read(2) == b"ol"
         assert file.followed
         await file.restart()
@@ -160,14 +160,14 @@ async def test_a_restart_empties_the_file_and_fails_who_had_read(file: ScratchFi
             reader.read(1)
         with pytest.raises(Abandoned):
             waiting.read(1)
-    with file.follow() as follower:
+    with file.tail() as follower:
         assert follower.read() == b"newer"
     assert file.sha256 == hashlib.sha256(b"newer").hexdigest()
 
 
 async def test_a_restart_before_anybody_read_is_not_noticed(file: ScratchFile) -> None:
     await file.write(b"old")
-    with file.follow() as follower:
+    with file.tail() as follower:
         await file.restart()
         await file.write(b"newer")
         await file.complete()
@@ -216,7 +216,7 @@ OWNER = """
 import asyncio, sys
 from pathlib import Path
 from ingot_server.config import Settings
-from ingot_server.pipeline.scratch import Scratch
+from ingot_server.transfer.scratch import Scratch
 
 async def main():
     scratch = Scratch(Settings(scratch_dir=Path(sys.argv[1])))

@@ -8,10 +8,10 @@ import pytest
 
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
-from ingot_server.library.side_files import lacking, sought
-from ingot_server.pipeline.extraction.languages import language_tag
-from ingot_server.pipeline.extraction.request import Request
-from ingot_server.pipeline.extraction.side_files import subtitles
+from ingot_server.extractor.languages import language_tag
+from ingot_server.extractor.request import Request
+from ingot_server.extractor.subtitles import subtitles
+from ingot_server.library.side_file_requests import lacking, sought
 
 
 def request(languages: list[str], *, automatic: bool) -> Request:

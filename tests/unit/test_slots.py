@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ingot_server.pipeline.slots import Slots
+from ingot_server.transcode.slots import Slots
 
 
 async def test_no_more_than_there_are_at_once() -> None:

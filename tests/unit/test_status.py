@@ -18,9 +18,9 @@ from ingot.v1.media_service_pb2 import (
     GetMediaRequest,
     ListMediaRequest,
 )
-from ingot_server.api import page
+from ingot_server.api import pagination as page
 from ingot_server.api.caller import Caller
-from ingot_server.api.media import filename
+from ingot_server.api.media_service import filename
 from ingot_server.api.status import OutOfRange, answer, check, unexpected
 from ingot_server.errors import TREATMENTS, Failure, reason_name
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ingot_server.sources import pick
-from ingot_server.sources.source import Way
+from ingot_server.sources.source import FetchMethod
 from ingot_server.sources.telegram import file_id_of, message_of
 from tests.links import assert_refused_with_what_to_do
 
@@ -121,7 +121,7 @@ ELSEWHERE = (
 @pytest.mark.parametrize("url", POST_FORMS)
 def test_every_link_to_a_post_gives_one_key(url: str) -> None:
     source, identity = pick(url)
-    assert (source.way, source.mutable) == (Way.TELEGRAM_POST, False)
+    assert (source.fetch_method, source.mutable) == (FetchMethod.TELEGRAM_POST, False)
     assert identity.source == "telegram"
     assert identity.key == "telegram:durov_channel/613"
     assert identity.url == identity.page_url == POST
@@ -131,7 +131,7 @@ def test_every_link_to_a_post_gives_one_key(url: str) -> None:
 @pytest.mark.parametrize("url", PRIVATE_FORMS)
 def test_every_link_to_a_private_post_gives_one_key(url: str) -> None:
     source, identity = pick(url)
-    assert (source.way, source.mutable) == (Way.TELEGRAM_FILE, False)
+    assert (source.fetch_method, source.mutable) == (FetchMethod.TELEGRAM_FILE, False)
     assert (identity.source, identity.key) == ("telegram", "telegram:c/1234567890/42")
     assert identity.url == identity.page_url == PRIVATE
     assert file_id_of(identity) is None
@@ -141,7 +141,7 @@ def test_every_link_to_a_private_post_gives_one_key(url: str) -> None:
 @pytest.mark.parametrize("url", FILE_FORMS)
 def test_every_way_of_writing_a_bots_file_gives_one_key(url: str) -> None:
     source, identity = pick(url)
-    assert (source.way, source.mutable) == (Way.TELEGRAM_FILE, False)
+    assert (source.fetch_method, source.mutable) == (FetchMethod.TELEGRAM_FILE, False)
     assert (identity.source, identity.key) == ("telegram", f"telegram:{FILE_ID}")
     assert identity.url == identity.page_url == FILE
     assert file_id_of(identity) == FILE_ID

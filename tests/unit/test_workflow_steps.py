@@ -10,7 +10,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
-from ingot_server.jobs.lifecycle import Tally
+from ingot_server.jobs.lifecycle import ChildCounts
 
 RECIPES = [Recipe(format=Recipe.FORMAT_MP3), Recipe(format=Recipe.FORMAT_WAV)]
 SOURCE = Media(id="source")
@@ -23,8 +23,10 @@ def workflow(kind: job_pb2.JobKind.ValueType = job_pb2.JOB_KIND_INGEST) -> Job:
     return Job(kind=kind, state=job_pb2.JOB_STATE_RUNNING, recipes=recipes)
 
 
-def tally(*, total: int = 3, succeeded: int, failed: int = 0, fractions: float = 0.0) -> Tally:
-    return Tally(
+def counts(
+    *, total: int = 3, succeeded: int, failed: int = 0, fractions: float = 0.0
+) -> ChildCounts:
+    return ChildCounts(
         total=total,
         succeeded=succeeded,
         failed=failed,
@@ -41,7 +43,7 @@ def parts(*media: Media) -> list[Job]:
 
 
 def test_it_ends_with_all_that_was_made_in_the_order_of_the_recipes() -> None:
-    ended = lifecycle.summed(workflow(), tally(succeeded=3), parts(SOURCE, *MADE))
+    ended = lifecycle.rolled_up(workflow(), counts(succeeded=3), parts(SOURCE, *MADE))
     assert ended is not None
     assert ended.state == job_pb2.JOB_STATE_SUCCEEDED
     assert (ended.media.id, [each.id for each in ended.conversions]) == ("source", ["mp3", "wav"])
@@ -50,7 +52,7 @@ def test_it_ends_with_all_that_was_made_in_the_order_of_the_recipes() -> None:
 
 def test_a_conversion_of_a_url_ends_with_the_media_that_was_asked_for() -> None:
     asked = workflow(job_pb2.JOB_KIND_CONVERT)
-    ended = lifecycle.summed(asked, tally(total=2, succeeded=2), parts(SOURCE, MADE[0]))
+    ended = lifecycle.rolled_up(asked, counts(total=2, succeeded=2), parts(SOURCE, MADE[0]))
     assert ended is not None
     assert (ended.media.id, ended.media.derived_from) == ("mp3", "source")
     assert not ended.conversions
@@ -58,8 +60,8 @@ def test_a_conversion_of_a_url_ends_with_the_media_that_was_asked_for() -> None:
 
 def test_one_part_that_fails_fails_it_with_that_reason() -> None:
     failed = Job(state=job_pb2.JOB_STATE_FAILED, error=BROKEN)
-    ended = lifecycle.summed(
-        workflow(), tally(succeeded=2, failed=1), [*parts(SOURCE, MADE[0]), failed]
+    ended = lifecycle.rolled_up(
+        workflow(), counts(succeeded=2, failed=1), [*parts(SOURCE, MADE[0]), failed]
     )
     assert ended is not None
     assert ended.state == job_pb2.JOB_STATE_FAILED
@@ -70,7 +72,7 @@ def test_it_is_cached_when_nothing_had_to_be_made() -> None:
     cached = parts(SOURCE, *MADE)
     for part in cached:
         part.cached = True
-    ended = lifecycle.summed(workflow(), tally(succeeded=3), cached)
+    ended = lifecycle.rolled_up(workflow(), counts(succeeded=3), cached)
     assert ended is not None
     assert ended.cached
 
@@ -78,7 +80,7 @@ def test_it_is_cached_when_nothing_had_to_be_made() -> None:
 def test_progress_never_goes_back() -> None:
     job = workflow()
     job.progress.fraction = 0.5
-    later = lifecycle.summed(job, tally(succeeded=1, fractions=0.1))
+    later = lifecycle.rolled_up(job, counts(succeeded=1, fractions=0.1))
     assert later is not None
     assert later.progress.fraction == 0.5
     released = lifecycle.released(later, retry_time=None, error=None)

@@ -345,5 +345,5 @@ def test_a_thumbnail_shows_that_a_video_exists() -> None:
     video = pick(CANONICAL)[1]
     playlist = pick(f"https://www.youtube.com/playlist?list={LIST}", playlist=True)[1]
 
-    assert source.existence_url(video) == f"https://i.ytimg.com/vi/{ID}/mqdefault.jpg"
-    assert source.existence_url(playlist) is None
+    assert source.preflight_url(video) == f"https://i.ytimg.com/vi/{ID}/mqdefault.jpg"
+    assert source.preflight_url(playlist) is None

@@ -14,7 +14,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import is_conversion
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
-from ingot_server.library.recipes import making_slot
+from ingot_server.library.recipes import single_flight_key
 
 Request: TypeAlias = IngestRequest | ConvertRequest
 """Either has labels, a priority, a request_id, and a URL to ingest."""
@@ -66,7 +66,7 @@ class Admission:
             job,
             request_id=request.request_id,
             fingerprint=_fingerprint(request) if request.request_id else "",
-            slot=making_slot(job),
+            slot=single_flight_key(job),
         )
 
     async def _enqueue(self, job: Job, request: Request) -> Job:

@@ -19,7 +19,7 @@ import uvicorn
 from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Service
 from ingot_server.api.calls import Calls
-from ingot_server.api.connect import ConnectServices
+from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure

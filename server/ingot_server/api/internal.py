@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
-from ingot_server.api.naming import Named
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.freshness import entity_tag
 from ingot_server.library.identity import media_id
+from ingot_server.resolve import ResolvedUrl
 from ingot_server.sources.internal import InternalSource, parse
 
 
-def named_media(named: Named, blobs: Blobs) -> Named:
+def named_media(named: ResolvedUrl, blobs: Blobs) -> ResolvedUrl:
     """`named` as the installation has it: under one URL, with the media's id where a file is named.
 
     Any other than an internal URL is answered as it is. Raises Failure BUCKET_FORBIDDEN for a
@@ -34,7 +34,7 @@ def named_media(named: Named, blobs: Blobs) -> Named:
     return named._replace(media_id=media_id(identity.key, named.selection), identity=identity)
 
 
-async def check_adoptable(named: Named, stored: Media | None, blobs: Blobs) -> bool:
+async def check_adoptable(named: ResolvedUrl, stored: Media | None, blobs: Blobs) -> bool:
     """Whether `stored` is what lies behind an internal URL or an `upload:` one, or was made of it.
 
     False when a job has to take the object in, as it is new or has changed. Raises Failure when

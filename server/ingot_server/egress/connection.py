@@ -19,11 +19,11 @@ from typing import Final
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host, literal_address
 from ingot_server.egress.dial import Resolve, addresses_of, connect, permitted_addresses
-from ingot_server.egress.head import RequestHead, parse_request, parse_response
-from ingot_server.egress.passes import EgressPass, Passes
+from ingot_server.egress.grants import EgressGrant, EgressGrants
+from ingot_server.egress.host_limits import HostLimits
+from ingot_server.egress.http_head import RequestHead, parse_request, parse_response
 from ingot_server.egress.refusal import NAME, Refusal
 from ingot_server.egress.stream import HeadTooLarge, Stream
-from ingot_server.egress.turns import Turns
 from ingot_server.egress.upstream import Upstream, check_answer
 from ingot_server.errors import Failure
 
@@ -41,8 +41,8 @@ class Guard:
     """What all connections share."""
 
     settings: Settings
-    passes: Passes
-    turns: Turns
+    passes: EgressGrants
+    turns: HostLimits
     resolve: Resolve
     upstream: Upstream | None
 
@@ -61,7 +61,7 @@ class Connection:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._origin: Stream | None = None
-        self._pass: EgressPass | None = None
+        self._pass: EgressGrant | None = None
         self._authority = "an unknown host"
         self._task: asyncio.Task[None] | None = None
         self._idle_check: asyncio.TimerHandle | None = None

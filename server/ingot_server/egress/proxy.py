@@ -18,13 +18,13 @@ from functools import partial
 from ingot_server.config import Settings
 from ingot_server.egress.connection import Connection, Guard
 from ingot_server.egress.dial import Resolve, Resolver
-from ingot_server.egress.passes import EgressPass, Passes
+from ingot_server.egress.grants import EgressGrant, EgressGrants
+from ingot_server.egress.host_limits import HostLimits
 from ingot_server.egress.refusal import failure_of
 from ingot_server.egress.stream import Stream
-from ingot_server.egress.turns import Turns
 from ingot_server.egress.upstream import parse_upstream
 
-__all__ = ["EgressPass", "EgressProxy", "failure_of"]
+__all__ = ["EgressGrant", "EgressProxy", "failure_of"]
 
 
 class EgressProxy:
@@ -37,11 +37,11 @@ class EgressProxy:
         """
         self.port = 0
         self._resolver = Resolver()
-        self._passes = Passes()
+        self._passes = EgressGrants()
         self._guard = Guard(
             settings,
             self._passes,
-            Turns(settings.connections_per_host),
+            HostLimits(settings.connections_per_host),
             resolve or self._resolver,
             parse_upstream(settings.egress_proxy),
         )
@@ -71,7 +71,7 @@ class EgressProxy:
 
     def issue(
         self, holder: str, upstream: str = "", *, trusted: tuple[str, int] | None = None
-    ) -> EgressPass:
+    ) -> EgressGrant:
         """A pass for `holder`, a job's id (no colons); valid until revoked. `start` comes first.
 
         What is asked for with it goes through the proxy `upstream`, in the place of `egress_proxy`,

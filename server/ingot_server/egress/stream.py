@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
 
-from ingot_server.egress.head import END
+from ingot_server.egress.http_head import END
 
 HEAD_LIMIT: Final = 64 << 10
 

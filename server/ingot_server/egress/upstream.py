@@ -8,7 +8,7 @@ from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 from ingot_server.config import SettingError
-from ingot_server.egress.head import ResponseHead
+from ingot_server.egress.http_head import ResponseHead
 from ingot_server.egress.refusal import Refusal, error_of
 
 

@@ -6,7 +6,7 @@ r"""The feed of changes: one subscription a process, fanned out in memory.
 What is published is a hint, the record is the truth. A gap between two revisions, a new connection
 and, every few seconds, the clock make the feed read the records again; `Records.changes` then tells
 what happened in between. What always holds: a watcher is registered before anything is read for it,
-and a topic's watchers have been told all there is to tell up to the revision of `Topic.latest`.
+and a topic's watchers have been told all there is to tell up to the revision of `JobWatch.latest`.
 
 Jobs handed out are shared between all watchers and must not be changed.
 """
@@ -27,14 +27,14 @@ from redis.asyncio.client import PubSub
 
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
-from ingot_server.connections import end
 from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import has_ended
-from ingot_server.jobs.pending import Pending
+from ingot_server.jobs.mailbox import Mailbox
 from ingot_server.jobs.records import Records
-from ingot_server.jobs.topics import Everything, Topic
 from ingot_server.jobs.transition import unavailable
+from ingot_server.jobs.watches import AllJobsWatch, JobWatch
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class Feed:
         self._redis = redis
         self._records = records
         self._settings = settings
-        self._topics: dict[str, Topic] = {}
-        self._everything: set[Everything] = set()
+        self._topics: dict[str, JobWatch] = {}
+        self._everything: set[AllJobsWatch] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
         self._recheck_now = asyncio.Event()
@@ -88,7 +88,7 @@ class Feed:
         for everything in self._everything:
             everything.pending.fail(shutting_down)
         while self._tasks:  # one that ends may have begun another
-            await end(*self._tasks)
+            await cancel_and_wait(*self._tasks)
 
     async def watch(self, job_id: str, *, after_revision: int = 0) -> AsyncGenerator[Job, None]:
         """The job as it stands, then every later revision in order; ends after the last one.
@@ -99,7 +99,7 @@ class Feed:
         """
         if self._closed:
             raise _shutting_down()
-        pending = Pending()
+        pending = Mailbox()
         topic = self._join(job_id, pending)
         try:
             seen = after_revision
@@ -131,7 +131,7 @@ class Feed:
         """
         if self._closed:
             raise _shutting_down()
-        everything = Everything(accepts, self._settings.job_ttl)
+        everything = AllJobsWatch(accepts, self._settings.job_ttl)
         self._everything.add(everything)
         try:
             before = ""
@@ -149,8 +149,8 @@ class Feed:
         finally:
             self._everything.discard(everything)
 
-    def _join(self, job_id: str, pending: Pending) -> Topic:
-        topic = self._topics.setdefault(job_id, Topic())
+    def _join(self, job_id: str, pending: Mailbox) -> JobWatch:
+        topic = self._topics.setdefault(job_id, JobWatch())
         topic.watchers.add(pending)
         if topic.latest is not None:
             pending.push(topic.latest)
@@ -165,7 +165,7 @@ class Feed:
         for everything in self._everything:
             everything.tell(job)
 
-    def _pass_on(self, topic: Topic, job: Job) -> None:
+    def _pass_on(self, topic: JobWatch, job: Job) -> None:
         if topic.held is not None:
             topic.held.append(job)
         elif topic.latest is not None and job.revision > topic.latest.revision + 1:
@@ -174,11 +174,11 @@ class Feed:
         else:
             topic.tell(job)
 
-    def _catch_up(self, job_id: str, topic: Topic) -> None:
+    def _catch_up(self, job_id: str, topic: JobWatch) -> None:
         topic.held = []
         self._spawn(self._read_topic(job_id, topic))
 
-    async def _read_topic(self, job_id: str, topic: Topic) -> None:
+    async def _read_topic(self, job_id: str, topic: JobWatch) -> None:
         """Tells a topic what its record says, then what was held meanwhile."""
         try:
             if topic.latest is not None:
@@ -198,7 +198,7 @@ class Feed:
         for job in held:
             self._pass_on(topic, job)
 
-    def _fail(self, job_id: str, topic: Topic, failure: Failure) -> None:
+    def _fail(self, job_id: str, topic: JobWatch, failure: Failure) -> None:
         for watcher in topic.watchers:
             watcher.fail(failure)
         if self._topics.get(job_id) is topic:

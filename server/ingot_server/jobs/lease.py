@@ -23,7 +23,7 @@ from google.rpc.status_pb2 import Status
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
-from ingot_server.jobs.family import Orphaned
+from ingot_server.jobs.children import Orphaned
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of, has_ended, is_workflow
 from ingot_server.jobs.records import LeaseLost, Records
@@ -104,9 +104,9 @@ class Lease:
         return ""
 
     async def add_child(self, child: Job, *, entry: str, order: int, slot: str = "") -> Job | None:
-        """A child of the job for one of its entries, see `Family.add`. Raises LeaseLost."""
+        """A child of the job for one of its entries, see `Children.add`. Raises LeaseLost."""
         add = partial(
-            self._records.family.add,
+            self._records.children.add,
             child,
             parent_id=self.job.id,
             token=self._token,
@@ -119,11 +119,13 @@ class Lease:
         except Orphaned as orphaned:
             raise await self._explained(LeaseLost(str(orphaned))) from orphaned
 
-    async def disown(self) -> None:
-        """Forgets the job's children, see `Family.disown`. Raises LeaseLost."""
+    async def detach_children(self) -> None:
+        """Forgets the job's children, see `Children.detach_children`. Raises LeaseLost."""
         try:
-            disown = partial(self._records.family.disown, self.job.id, self._token)
-            await self._persistently(disown, renews=False)
+            detach_children = partial(
+                self._records.children.detach_children, self.job.id, self._token
+            )
+            await self._persistently(detach_children, renews=False)
         except Orphaned as orphaned:
             raise await self._explained(LeaseLost(str(orphaned))) from orphaned
 
@@ -131,7 +133,7 @@ class Lease:
         """Leaves the job to its children: nothing is written afterwards. Raises LeaseLost."""
         async with self._writing:
             self._done = True
-            wait = partial(self._records.family.wait, self.job, self._token, child_ids)
+            wait = partial(self._records.children.wait, self.job, self._token, child_ids)
             if await self._persistently(wait) is None:
                 raise await self._explained(LeaseLost(f"job {self.job.id}: the lease is lost"))
 

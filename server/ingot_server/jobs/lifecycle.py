@@ -5,7 +5,7 @@
        +-release, lost---+        cancel: QUEUED | RUNNING --> CANCELLED
 
 A job with children is RUNNING until the last of them has ended, most of that time without a worker
-(`summed`).
+(`rolled_up`).
 
 Each step answers with a new Job and leaves the one it is given alone; None says that the step is
 not open to that job. Revisions and times of end are set where the step is written.
@@ -33,7 +33,7 @@ ENDED: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ChildCounts:
     """How the children of a job stand."""
 
     total: int
@@ -170,7 +170,7 @@ def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
     return job
 
 
-def summed(job: Job, tally: Tally, parts: Sequence[Job] = ()) -> Job | None:
+def rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job] = ()) -> Job | None:
     """It says how its children stand; with the last of them it ends.
 
     Of a list one that succeeded is enough to succeed, of a workflow all have to: its children, the
@@ -180,25 +180,25 @@ def summed(job: Job, tally: Tally, parts: Sequence[Job] = ()) -> Job | None:
         return None
     job = copy_of(job)
     for name in ("total", "succeeded", "failed", "cancelled", "cached"):
-        setattr(job.children, name, getattr(tally, name))
-    job.progress.bytes_done = tally.bytes_done
-    job.progress.bytes_per_second = tally.bytes_per_second
-    fraction = min(1.0, (tally.ended + tally.fractions) / max(1, tally.total))
+        setattr(job.children, name, getattr(counts, name))
+    job.progress.bytes_done = counts.bytes_done
+    job.progress.bytes_per_second = counts.bytes_per_second
+    fraction = min(1.0, (counts.ended + counts.fractions) / max(1, counts.total))
     job.progress.fraction = max(job.progress.fraction, fraction)
-    if tally.ended < tally.total:
+    if counts.ended < counts.total:
         return job
     if is_workflow(job):
         return _concluded(job, parts)
-    if tally.succeeded:
+    if counts.succeeded:
         job.state = job_pb2.JOB_STATE_SUCCEEDED
-        job.cached = tally.cached == tally.total
+        job.cached = counts.cached == counts.total
         return job
     failure = Failure(
         reason_pb2.REASON_ENTRIES_FAILED,
-        f"None of the {tally.total} entries could be ingested; the child jobs say why."
-        if tally.total
+        f"None of the {counts.total} entries could be ingested; the child jobs say why."
+        if counts.total
         else "The list has no entries but itself.",
-        metadata={"failed": str(tally.failed), "cancelled": str(tally.cancelled)},
+        metadata={"failed": str(counts.failed), "cancelled": str(counts.cancelled)},
     )
     return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
 

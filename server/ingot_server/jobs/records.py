@@ -24,7 +24,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
-from ingot_server.jobs.family import Family
+from ingot_server.jobs.children import Children
 from ingot_server.jobs.lifecycle import copy_of, has_ended, new_job_id
 from ingot_server.jobs.transition import (
     JOB_KEY,
@@ -61,7 +61,7 @@ class Records:
         self._redis = redis
         self.settings = settings
         self._transition = Transition(redis, settings)
-        self.family = Family(self._transition, settings)
+        self.children = Children(self._transition, settings)
 
     async def create(
         self, job: Job, *, request_id: str = "", fingerprint: str = "", slot: str = ""
@@ -267,7 +267,7 @@ class Records:
         """
         job = await self._transition.change(job_id, lifecycle.cancelled)
         if job is not None:
-            await self.family.cancel_children(job)
+            await self.children.cancel_children(job)
         return job or await self.get(job_id)
 
     async def overdue(self, limit: int) -> Sequence[str]:
@@ -301,7 +301,7 @@ class Records:
             )
             return Job.FromString(content[0]) if outcome == b"done" else None
         if has_ended(record.job):
-            await self.family.cancel_children(record.job)
+            await self.children.cancel_children(record.job)
             return None
         if not record.token and record.job.HasField("children"):
             return record.job

@@ -28,7 +28,7 @@ from ingot_server.errors import Failure
 from ingot_server.library.bucket import CHUNK_BYTES, Bucket, release
 from ingot_server.library.bucket_settings import read_bucket_settings
 from ingot_server.library.conditional import prove, put
-from ingot_server.library.outgoing import Outgoing, StoredBlob, part_size
+from ingot_server.library.multipart import Outgoing, StoredBlob, part_size
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
 
 __all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject"]

@@ -14,7 +14,7 @@ from urllib3.response import BaseHTTPResponse
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.library.outgoing import StoredBlob, stat
+from ingot_server.library.multipart import StoredBlob, stat
 from ingot_server.library.s3 import ABSENT, S3
 
 CHUNK_BYTES: Final = 256 << 10

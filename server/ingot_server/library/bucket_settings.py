@@ -21,9 +21,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from ingot_server.config import Secret, SettingError, Settings
+from ingot_server.config import Secret, SettingError, Settings, read_setting_file
 from ingot_server.library.s3 import is_bucket_name
-from ingot_server.setting_file import read_setting_file
 
 VARIABLE: Final = "INGOT_BUCKETS_FILE"
 

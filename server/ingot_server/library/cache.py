@@ -34,8 +34,8 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.library.held import Held
 from ingot_server.library.invalidation import Invalidation
+from ingot_server.library.memory_cache import LruCache
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Cache:
         self._redis = redis
         self._lifetime = max(timedelta(milliseconds=1), settings.manifest_ttl)
         self._negative_lifetime = settings.negative_ttl
-        self._held = Held(HELD_ENTRIES, HELD_BYTES)
+        self._held = LruCache(HELD_ENTRIES, HELD_BYTES)
         self._invalidation = Invalidation(redis, _MEDIA, self._changed, self._restarted)
         self._asking = asyncio.Semaphore(_CONNECTIONS)
         self._failing = False
@@ -154,7 +154,7 @@ class Cache:
     async def forget_alias(self, asked_id: str) -> None:
         await self._ask(lambda: self._redis.delete(_ALIAS + asked_id))
 
-    async def remember_absence(self, media_id: str, failure: Failure) -> None:
+    async def put_negative(self, media_id: str, failure: Failure) -> None:
         """Keeps a failure for as long as its reason holds, which for many is not at all."""
         lifetime = min(failure.treatment.cached_for, self._negative_lifetime)
         if lifetime < timedelta(milliseconds=1):
@@ -181,7 +181,7 @@ class Cache:
         age = max(timedelta(0), datetime.now(UTC) - time.ToDatetime(UTC))
         return Failure.from_status(status), age
 
-    async def forget_absence(self, media_id: str) -> None:
+    async def remove_negative(self, media_id: str) -> None:
         await self._ask(lambda: self._redis.delete(_ABSENT + media_id))
 
     async def _ask(self, command: Callable[[], Awaitable[T]]) -> T | None:

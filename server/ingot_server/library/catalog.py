@@ -189,7 +189,7 @@ class Catalog:
             await self._cache.settle(committed, mark)
         else:
             await self._cache.fill(committed, begun)
-        await self._cache.forget_absence(media.id)
+        await self._cache.remove_negative(media.id)
         return committed
 
     async def delete(self, media_id: str, *, etag: str = "") -> bool:
@@ -262,17 +262,17 @@ class Catalog:
         found = await self._blobs.get(_key(media_id))
         return _parsed(media_id, *found) if found is not None else None
 
-    async def remember_absence(self, media_id: str, failure: Failure) -> None:
+    async def put_negative(self, media_id: str, failure: Failure) -> None:
         """Keeps for a while why the source does not give this media, if the reason holds at all."""
-        await self._cache.remember_absence(media_id, failure)
+        await self._cache.put_negative(media_id, failure)
 
     async def absence(self, media_id: str) -> tuple[Failure, timedelta] | None:
         """What the source lately said instead of giving this media, and how long ago."""
         return await self._cache.absence(media_id)
 
-    async def forget_absence(self, media_id: str) -> None:
+    async def remove_negative(self, media_id: str) -> None:
         """Has the source asked again."""
-        await self._cache.forget_absence(media_id)
+        await self._cache.remove_negative(media_id)
 
 
 def _key(media_id: str) -> str:

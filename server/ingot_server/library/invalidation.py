@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from ingot_server.connections import end
+from ingot_server.asyncio_tasks import cancel_and_wait
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Invalidation:
 
     async def close(self) -> None:
         if self._task is not None:
-            await end(self._task)
+            await cancel_and_wait(self._task)
             self._task = None
 
     async def _run(self) -> None:
@@ -128,7 +128,7 @@ class Invalidation:
                 for key in message[2]:
                     self._changed(key.decode())
         finally:
-            await end(pinging)
+            await cancel_and_wait(pinging)
 
 
 async def _ask(connection: AbstractConnection, *command: str) -> Any:

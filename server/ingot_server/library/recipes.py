@@ -152,7 +152,7 @@ def workflow_id(parent_id: str, recipes: Sequence[Recipe], *, kind: str) -> str:
     return b32encode(hashlib.sha256(text.encode()).digest()).decode("ascii").rstrip("=").lower()
 
 
-def making_slot(job: Job) -> str:
+def single_flight_key(job: Job) -> str:
     """What single flight knows a job by that has others make its media; empty for any other.
 
     One that asks for a list is another than one that does not, though the URL names the same.

@@ -35,7 +35,7 @@ _CONTENT_TYPE: Final = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class UploadStatus:
     """How an upload stands."""
 
     header: UploadHeader
@@ -54,7 +54,7 @@ class Uploads:
         self._blobs = blobs
         self._ttl = settings.upload_ttl
 
-    async def begin(self, upload_id: str, header: UploadHeader) -> Standing:
+    async def begin(self, upload_id: str, header: UploadHeader) -> UploadStatus:
         """Begins an upload, or takes up the one there is, whose first header then stands.
 
         Raises Failure INVALID_REQUEST when that one announced another size or SHA-256.
@@ -62,7 +62,7 @@ class Uploads:
         standing = await self.standing(upload_id)
         if standing is None:
             if await self._put_header(upload_id, header, if_none_match=True):
-                return Standing(header, 0, (), datetime.now(UTC) + self._ttl)
+                return UploadStatus(header, 0, (), datetime.now(UTC) + self._ttl)
             # Another call with this id was faster.
             standing = await self.standing(upload_id)
             if standing is None:
@@ -82,7 +82,7 @@ class Uploads:
         """Replaces the header."""
         await self._put_header(upload_id, header, if_none_match=False)
 
-    async def standing(self, upload_id: str) -> Standing | None:
+    async def standing(self, upload_id: str) -> UploadStatus | None:
         """How the upload stands; None when there is none."""
         folder = _folder(upload_id)
         found = await self._blobs.get(folder + _HEADER)
@@ -96,7 +96,7 @@ class Uploads:
             if name.isdecimal() and int(name) == committed and item.size_bytes:
                 offsets.append(committed)
                 committed += item.size_bytes
-        return Standing(header, committed, tuple(offsets), latest + self._ttl)
+        return UploadStatus(header, committed, tuple(offsets), latest + self._ttl)
 
     async def put(self, upload_id: str, offset: int, data: bytes) -> bool:
         """Writes a part where the one before it ends; False when there is another already."""
@@ -107,7 +107,7 @@ class Uploads:
         found = await self._blobs.get(key)
         return found is not None and found[0] == data
 
-    async def read(self, upload_id: str, standing: Standing) -> AsyncIterator[bytes]:
+    async def read(self, upload_id: str, standing: UploadStatus) -> AsyncIterator[bytes]:
         """All bytes in order, in chunks of 256 KiB at most."""
         for offset in standing.offsets:
             async for chunk in self._blobs.read(_part(upload_id, offset), offset=0, limit=0):

@@ -11,15 +11,15 @@ from typing import Final
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
-from ingot_server.connections import end
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import files_of
-from ingot_server.pipeline.placement import Placement
 from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.resources import Resources
-from ingot_server.pipeline.upload import Upload
+from ingot_server.pipeline.worker_context import WorkerContext
+from ingot_server.transfer.staged import StagedUploads
+from ingot_server.transfer.streaming_upload import Upload
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ async def reporting(lease: Lease, meter: Meter) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await end(reporter)
+        await cancel_and_wait(reporter)
 
 
 async def commit(
-    resources: Resources,
+    context: WorkerContext,
     media: Media,
     stored: Media | None,
-    upload: Upload | Placement,
+    upload: Upload | StagedUploads,
     *,
     superseding: bool,
 ) -> Media:
@@ -71,20 +71,20 @@ async def commit(
         media.create_time.CopyFrom(stored.create_time)
         replacing = stored.etag
     upload.keep()
-    committing = asyncio.create_task(resources.catalog.commit(media, replacing=replacing))
+    committing = asyncio.create_task(context.catalog.commit(media, replacing=replacing))
     try:
         winner = await asyncio.shield(committing)
     except (asyncio.CancelledError, Failure):
         # The manifest may be there all the same: only the bucket tells whose blob it names.
         await asyncio.wait([committing])
-        standing = await resources.catalog.get(media.id)
+        standing = await context.catalog.get(media.id)
         if standing is None or standing.blob.url != media.blob.url:
             await upload.discard()
         raise
     if winner.blob.url != media.blob.url:
         await upload.discard()
     elif superseding or stored is not None:
-        await _remove_superseded(resources.blobs, winner)
+        await _remove_superseded(context.blobs, winner)
     return winner
 
 

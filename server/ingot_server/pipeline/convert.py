@@ -19,37 +19,37 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.connections import end
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
+from ingot_server.pipeline.attempt import Ingested
 from ingot_server.pipeline.commit import commit, entering
-from ingot_server.pipeline.conversion.commands import CONTENT_TYPES
-from ingot_server.pipeline.conversion.cover import LARGEST_COVER, read_cover
-from ingot_server.pipeline.conversion.making import Made, make
-from ingot_server.pipeline.conversion.tags import WITH_COVER
-from ingot_server.pipeline.placement import Placed, Placement, Placing
-from ingot_server.pipeline.resources import Resources
-from ingot_server.pipeline.source_file import source_file
-from ingot_server.pipeline.work import Ingested
+from ingot_server.pipeline.conversion_input import source_file
+from ingot_server.pipeline.worker_context import WorkerContext
+from ingot_server.transcode.commands import CONTENT_TYPES
+from ingot_server.transcode.cover import LARGEST_COVER, read_cover
+from ingot_server.transcode.tags import WITH_COVER
+from ingot_server.transcode.transcoder import Transcoded, make
+from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUploads
 
 # x264 uses every processor there is; all else runs on one.
 _ALL: Final = 1 << 16
 
 
-async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
+async def convert(context: WorkerContext, job: Job, lease: Lease) -> Ingested:
     """Makes what `job.recipes` says of `job.media.derived_from`; answers as Pipeline.ingest does.
 
     Raises Failure with the reason why not. Safe to repeat.
     """
     recipe = job.recipes[0]
-    parent = await resources.catalog.get(job.media.derived_from)
+    parent = await context.catalog.get(job.media.derived_from)
     if parent is None:
         raise Failure(
             reason_pb2.REASON_MEDIA_NOT_FOUND,
             f"The media {job.media.derived_from} is no longer stored. Ingest it again.",
         )
-    stored = await resources.catalog.get(job.media.id)
+    stored = await context.catalog.get(job.media.id)
     if stored is not None and is_current(stored, parent):
         return stored, True
     check_applicable(recipe, parent)
@@ -57,25 +57,25 @@ async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
     await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
     stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
     async with (
-        resources.scratch.folder(job.id, job.attempt) as folder,
-        _cover(resources, parent, recipe, folder) as cover,
+        context.scratch.folder(job.id, job.attempt) as folder,
+        _cover(context, parent, recipe, folder) as cover,
     ):
-        encoded = await resources.ahead.encoded(parent.blob.sha256, recipe, folder, progress)
+        encoded = await context.speculative.encoded(parent.blob.sha256, recipe, folder, progress)
         async with (
-            resources.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
-            source_file(resources, parent, job, folder, progress) as (source, meanwhile),
-            Placement(resources.blobs) as placement,
-            Placing(placement, stem, content_type=CONTENT_TYPES[recipe.format]) as placing,
+            context.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
+            source_file(context, parent, job, folder, progress) as (source, meanwhile),
+            StagedUploads(context.blobs) as placement,
+            PendingUpload(placement, stem, content_type=CONTENT_TYPES[recipe.format]) as placing,
         ):
             made = await make(
                 recipe,
                 parent,
                 source,
                 folder,
-                ffmpeg=resources.ffmpeg,
-                prober=resources.prober,
+                ffmpeg=context.ffmpeg,
+                prober=context.prober,
                 progress=progress,
-                check=resources.scratch.check,
+                check=context.scratch.check,
                 cover=await cover,
                 album=job.list_title,
                 encoded=encoded or meanwhile,
@@ -83,28 +83,28 @@ async def convert(resources: Resources, job: Job, lease: Lease) -> Ingested:
             )
             await lease.update(entering(job_pb2.JOB_STAGE_STORING))
             placed = await placing.finish()
-            media = _described(made, placed, parent, job, resources.blobs.url(placed.key))
+            media = _described(made, placed, parent, job, context.blobs.url(placed.key))
             await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
             superseding = job.attempt > 1
-            return await commit(resources, media, stored, placement, superseding=superseding), False
+            return await commit(context, media, stored, placement, superseding=superseding), False
 
 
 @asynccontextmanager
 async def _cover(
-    resources: Resources, parent: Media, recipe: Recipe, folder: Path
+    context: WorkerContext, parent: Media, recipe: Recipe, folder: Path
 ) -> AsyncIterator[asyncio.Task[bytes]]:
     """The stored thumbnail, made ready while the sound is encoded; empty when there is none.
 
     It takes no slot: a picture is decoded in no time.
     """
-    reading = asyncio.create_task(_read_cover(resources, parent, recipe, folder))
+    reading = asyncio.create_task(_read_cover(context, parent, recipe, folder))
     try:
         yield reading
     finally:
-        await end(reading)
+        await cancel_and_wait(reading)
 
 
-async def _read_cover(resources: Resources, parent: Media, recipe: Recipe, folder: Path) -> bytes:
+async def _read_cover(context: WorkerContext, parent: Media, recipe: Recipe, folder: Path) -> bytes:
     if recipe.format not in WITH_COVER:
         return b""
     for file in parent.side_files:
@@ -112,16 +112,18 @@ async def _read_cover(resources: Resources, parent: Media, recipe: Recipe, folde
             path = folder / "thumbnail"
             content = [
                 data
-                async for data in resources.blobs.read(
-                    resources.blobs.key(file.url), offset=0, limit=file.size_bytes
+                async for data in context.blobs.read(
+                    context.blobs.key(file.url), offset=0, limit=file.size_bytes
                 )
             ]
             await asyncio.to_thread(path.write_bytes, b"".join(content))
-            return await read_cover(path, folder, resources.ffmpeg)
+            return await read_cover(path, folder, context.ffmpeg)
     return b""
 
 
-def _described(made: Made, placed: Placed, parent: Media, job: Job, blob_url: str) -> Media:
+def _described(
+    made: Transcoded, placed: StagedFile, parent: Media, job: Job, blob_url: str
+) -> Media:
     """The whole of the new media: its own measures, and what is said of its parent."""
     media = derived_media(parent, job.recipes[0])
     media.MergeFrom(made.media)

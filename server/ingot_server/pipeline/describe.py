@@ -13,11 +13,11 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.library.outgoing import StoredBlob
+from ingot_server.extractor.protocol import Resolved
+from ingot_server.library.multipart import StoredBlob
 from ingot_server.library.playable import is_web_playable
-from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extraction.result import Resolved
 from ingot_server.sources.source import Identity
+from ingot_server.transfer.download import Downloaded
 
 # How much shorter than its source announced a file may be, and how much longer.
 _TOLERANCE_SECONDS: Final = 2.0

@@ -17,13 +17,22 @@ from pathlib import Path
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media
-from ingot_server.connections import end
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
-from ingot_server.jobs.care import COOKIES_MAY_HELP
+from ingot_server.extractor.protocol import Entries, Resolved
+from ingot_server.extractor.session import Session
+from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.library.identity import media_id
-from ingot_server.library.outgoing import StoredBlob
-from ingot_server.library.side_files import sought
-from ingot_server.pipeline.beside import put_side_files
+from ingot_server.library.multipart import StoredBlob
+from ingot_server.library.side_file_requests import sought
+from ingot_server.pipeline.attempt import (
+    Attempt,
+    AttemptResult,
+    FollowJob,
+    Ingested,
+    NotAList,
+    Retry,
+)
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import (
     check_announced,
@@ -34,80 +43,82 @@ from ingot_server.pipeline.describe import (
     describe_extracted,
     name_extension,
 )
-from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.extraction.result import Entries, Resolved
-from ingot_server.pipeline.extraction.session import Session
-from ingot_server.pipeline.placement import Placed, Placement
 from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.resources import Resources
-from ingot_server.pipeline.work import Elsewhere, Ingested, OneMedia, Outcome, Renamed, Work
+from ingot_server.pipeline.side_files import put_side_files
+from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.sources import pick
 from ingot_server.sources.source import Identity
 from ingot_server.sources.web import NAME as WEB
 from ingot_server.sources.web import extracted
+from ingot_server.transfer.download import Downloaded
+from ingot_server.transfer.staged import StagedFile, StagedUploads
 
 
-async def extract(resources: Resources, work: Work, *, manifest: bool = False) -> Outcome:
+async def extract(
+    context: WorkerContext, attempt: Attempt, *, manifest: bool = False
+) -> AttemptResult:
     """Brings in what yt-dlp finds; None: a list, whose entries do it while the job waits.
 
     `manifest` says that the URL is known to be one of HLS or DASH. The source's cookies are sent
     only when it says that it wants some.
     """
-    cookies = resources.care.cookies_for(work.source.name)
+    cookies = context.throttle.cookies_for(attempt.source.name)
     try:
-        return await _extract(resources, work, "", manifest)
+        return await _extract(context, attempt, "", manifest)
     except Failure as failure:
         if not cookies or failure.reason not in COOKIES_MAY_HELP:
             raise
-    return await _extract(resources, work, cookies, manifest)
+    return await _extract(context, attempt, cookies, manifest)
 
 
-async def _extract(resources: Resources, work: Work, cookies: str, manifest: bool) -> Outcome:
-    job = work.job
+async def _extract(
+    context: WorkerContext, attempt: Attempt, cookies: str, manifest: bool
+) -> AttemptResult:
+    job = attempt.job
     options = IngestOptions()
     options.CopyFrom(job.options)
-    if not work.records:
+    if not attempt.records:
         options.ClearField("record_duration")
-    egress = resources.egress.issue(job.id, upstream=resources.care.proxy_for(work.source.name))
+    egress = context.egress.issue(job.id, upstream=context.throttle.proxy_for(attempt.source.name))
     try:
         async with (
-            resources.scratch.folder(job.id, job.attempt) as folder,
-            resources.extractor.session(
-                work.identity.url,
+            context.scratch.folder(job.id, job.attempt) as folder,
+            context.extractor.session(
+                attempt.identity.url,
                 selection=job.selection,
                 options=options,
                 proxy_url=egress.proxy_url,
-                cookies_file=await cookie_jar(folder, cookies),
-                manifest=manifest or work.source.name == WEB,
+                cookies_file=await copy_cookies(folder, cookies),
+                manifest=manifest or attempt.source.name == WEB,
             ) as session,
         ):
             found = await session.resolve()
             if isinstance(found, Resolved):
-                if work.lists_only:
-                    return OneMedia()
-                if work.seeks_list or (work.records and not found.is_live):
-                    return await begin_as_media(work, is_live=found.is_live)
-                await work.lease.update(_extraction(found))
-                identity = better_identity(work.identity, found)
-                known = await adopt(resources, work, identity)
-                return known or await _bring(resources, work, identity, found, session, folder)
+                if attempt.lists_only:
+                    return NotAList()
+                if attempt.seeks_list or (attempt.records and not found.is_live):
+                    return await begin_as_media(attempt, is_live=found.is_live)
+                await attempt.lease.update(_extraction(found))
+                identity = better_identity(attempt.identity, found)
+                known = await adopt(context, attempt, identity)
+                return known or await _bring(context, attempt, identity, found, session, folder)
     finally:
         egress.revoke()
-    await _hand_out(resources, work, found)
+    await _hand_out(context, attempt, found)
     return None
 
 
-async def cookie_jar(folder: Path, cookies: str) -> str:
+async def copy_cookies(folder: Path, cookies: str) -> str:
     """A copy of the file `cookies` that yt-dlp may write to; the operator's is his. Empty: none."""
     if not cookies:
         return ""
     return str(await asyncio.to_thread(shutil.copyfile, cookies, folder / "cookies"))
 
 
-async def _hand_out(resources: Resources, work: Work, entries: Entries) -> None:
+async def _hand_out(context: WorkerContext, attempt: Attempt, entries: Entries) -> None:
     """Makes a job for each entry of a list."""
-    await resources.playlists.ingest_entries(
-        entries.urls, work.job, work.lease, total=entries.total, title=entries.title
+    await context.playlists.ingest_entries(
+        entries.urls, attempt.job, attempt.lease, total=entries.total, title=entries.title
     )
 
 
@@ -128,95 +139,101 @@ def better_identity(asked: Identity, found: Resolved) -> Identity:
     return named if source.mutable else identity
 
 
-async def begin_as_media(work: Work, *, is_live: bool = False) -> Elsewhere | Renamed:
+async def begin_as_media(attempt: Attempt, *, is_live: bool = False) -> FollowJob | Retry:
     """Has the job make one media itself, as no list; recorded only where it `is_live`."""
-    is_recorded = work.records and is_live
-    target = work.job.media.id if is_recorded else media_id(work.identity.key, work.job.selection)
-    move = _move(target, work.identity)
+    is_recorded = attempt.records and is_live
+    target = (
+        attempt.job.media.id
+        if is_recorded
+        else media_id(attempt.identity.key, attempt.job.selection)
+    )
+    move = _move(target, attempt.identity)
 
     def mutate(job: Job) -> None:
         move(job)
         job.options.playlist = False
 
-    active = await work.lease.adopt(mutate)
-    return Elsewhere(active) if active else Renamed()
+    active = await attempt.lease.adopt(mutate)
+    return FollowJob(active) if active else Retry()
 
 
 async def adopt(
-    resources: Resources, work: Work, identity: Identity
-) -> Ingested | Elsewhere | None:
+    context: WorkerContext, attempt: Attempt, identity: Identity
+) -> Ingested | FollowJob | None:
     """Moves the job to the identity that was found, and makes the URL an alias of it.
 
     None: go on with it. A media that is replaced keeps the identity it has.
     """
-    target = work.name(identity)
-    if target == work.job.media.id or work.stored is not None:
+    target = attempt.name(identity)
+    if target == attempt.job.media.id or attempt.stored is not None:
         return None
     active = ""
-    stored = await resources.catalog.get(target)
+    stored = await context.catalog.get(target)
     if stored is None:
-        moved = work.job.media.id != work.asked_id
-        active = await work.lease.adopt(_move(target, identity))
+        moved = attempt.job.media.id != attempt.asked_id
+        active = await attempt.lease.adopt(_move(target, identity))
         if active and moved:
             # Whom others follow follows nobody, or jobs could follow each other in a circle.
             raise Failure(
                 reason_pb2.REASON_SOURCE_FAILED,
                 "The page names another media than before. It is extracted anew.",
             )
-        stored = await resources.catalog.get(target)
-    if target == work.asked_id:
-        await resources.catalog.remove_alias(work.asked_id)
+        stored = await context.catalog.get(target)
+    if target == attempt.asked_id:
+        await context.catalog.remove_alias(attempt.asked_id)
     else:
-        await resources.catalog.put_alias(work.asked_id, target, source_key=identity.key)
+        await context.catalog.put_alias(attempt.asked_id, target, source_key=identity.key)
     if stored is not None:
         return stored, True
-    return Elsewhere(active) if active else None
+    return FollowJob(active) if active else None
 
 
 async def _bring(
-    resources: Resources,
-    work: Work,
+    context: WorkerContext,
+    attempt: Attempt,
     identity: Identity,
     found: Resolved,
     session: Session,
     folder: Path,
 ) -> Ingested:
     """Fetches, probes, stores and commits what was resolved."""
-    job, lease = work.job, work.lease
-    check_announced(found, resources.settings)
+    job, lease = attempt.job, attempt.lease
+    check_announced(found, context.settings)
     meter = Meter()
-    async with reporting(lease, meter), Placement(resources.blobs) as placement:
+    async with reporting(lease, meter), StagedUploads(context.blobs) as placement:
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
         if found.size_bytes:
-            resources.scratch.expect(folder, found.size_bytes)
+            context.scratch.expect(folder, found.size_bytes)
         files = folder / "files"
         files.mkdir()
-        fetched = await session.fetch(files, _progress(resources, meter))
+        fetched = await session.fetch(files, _progress(context, meter))
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
         stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
         storing = asyncio.create_task(_put(placement, fetched.path, stem))
         try:
-            media = await resources.prober.probe(fetched.path)
+            media = await context.prober.probe(fetched.path)
             check_selection(media, job.selection)
             if not found.is_live:
                 check_duration(media, found.duration_seconds)
             await lease.update(entering(job_pb2.JOB_STAGE_STORING))
             placed = await storing
         finally:
-            await end(storing)
-        _describe(resources, work, identity, media, placed)
-        side_files = await put_side_files(resources, placement, stem, fetched.side_files)
+            await cancel_and_wait(storing)
+        _describe(context, attempt, identity, media, placed)
+        side_files = await put_side_files(context, placement, stem, fetched.side_files)
         media.side_files.extend(side_files)
         media.sought.extend(sought(job.options))
         describe_extracted(media, found)
-        if not work.mutable:
+        if not attempt.mutable:
             media.ClearField("freshness")
         await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
-        winner = await commit(resources, media, work.stored, placement, superseding=job.attempt > 1)
+        winner = await commit(
+            context, media, attempt.stored, placement, superseding=job.attempt > 1
+        )
         return winner, False
 
 
-async def _put(placement: Placement, path: Path, stem: str) -> Placed:
+async def _put(placement: StagedUploads, path: Path, stem: str) -> StagedFile:
     """The file on its way into the bucket while it is probed."""
     suffix = name_extension(path.name)
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
@@ -224,7 +241,7 @@ async def _put(placement: Placement, path: Path, stem: str) -> Placed:
 
 
 def _describe(
-    resources: Resources, work: Work, identity: Identity, media: Media, placed: Placed
+    context: WorkerContext, attempt: Attempt, identity: Identity, media: Media, placed: StagedFile
 ) -> None:
     """Fills a probed media with its identity, its origin and its blob, which is whole."""
     downloaded = Downloaded(
@@ -237,7 +254,7 @@ def _describe(
         http_last_modified="",
     )
     check_stored(StoredBlob(placed.size_bytes, ""), downloaded)
-    describe(media, work.job, identity, downloaded, blob_url=resources.blobs.url(placed.key))
+    describe(media, attempt.job, identity, downloaded, blob_url=context.blobs.url(placed.key))
 
 
 def _extraction(found: Resolved) -> Callable[[Job], None]:
@@ -258,9 +275,9 @@ def _move(target: str, identity: Identity) -> Callable[[Job], None]:
     return mutate
 
 
-def _progress(resources: Resources, meter: Meter) -> Callable[[int, int | None], None]:
+def _progress(context: WorkerContext, meter: Meter) -> Callable[[int, int | None], None]:
     def advance(done: int, total: int | None) -> None:
         meter.advance(done, total)
-        resources.scratch.check()
+        context.scratch.check()
 
     return advance

@@ -24,32 +24,39 @@ from urllib.parse import urlsplit
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
-from ingot_server.egress.turns import Turns
+from ingot_server.egress.host_limits import HostLimits
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.library.freshness import age
-from ingot_server.library.side_files import lacking
+from ingot_server.library.side_file_requests import lacking
+from ingot_server.pipeline.adopt import ingest_object
+from ingot_server.pipeline.albums import bring_file
+from ingot_server.pipeline.attempt import (
+    Attempt,
+    AttemptResult,
+    FollowJob,
+    Ingested,
+    NotAList,
+    Retry,
+)
+from ingot_server.pipeline.backfill import complete
 from ingot_server.pipeline.commit import commit, entering, reporting
-from ingot_server.pipeline.complete import complete
 from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
-from ingot_server.pipeline.download import Downloaded, download
 from ingot_server.pipeline.extract import begin_as_media, extract
-from ingot_server.pipeline.object import ingest_object
 from ingot_server.pipeline.playlist import names_list
 from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.resources import Resources
-from ingot_server.pipeline.scratch import ScratchFile
-from ingot_server.pipeline.telegram import files as telegram_files
-from ingot_server.pipeline.telegram.albums import bring_file
-from ingot_server.pipeline.telegram.posts import bring_post
-from ingot_server.pipeline.transfer.answer import ManifestAnswer, PageAnswer
-from ingot_server.pipeline.upload import Upload
-from ingot_server.pipeline.work import Elsewhere, Ingested, OneMedia, Outcome, Renamed, Work
+from ingot_server.pipeline.telegram_posts import bring_post
+from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.pipeline.workflow import run_workflow
 from ingot_server.sources import pick
-from ingot_server.sources.source import Way
+from ingot_server.sources.source import FetchMethod
+from ingot_server.telegram import bot_files as telegram_files
+from ingot_server.transfer.download import Downloaded, download
+from ingot_server.transfer.headers import ManifestAnswer, PageAnswer
+from ingot_server.transfer.scratch import ScratchFile
+from ingot_server.transfer.streaming_upload import Upload
 
 _NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REASON_NOT_MEDIA})
 
@@ -57,26 +64,26 @@ _NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REAS
 class Pipeline:
     """Does the jobs of a worker."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-        self._hosts = Turns(resources.settings.jobs_per_host)
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._hosts = HostLimits(context.settings.jobs_per_host)
 
     async def run(self, job: Job, lease: Lease) -> Ingested | None:
         """Does a job, whichever kind it is; answers as `ingest` does."""
         if is_conversion(job):
-            return await convert(self._resources, job, lease)
+            return await convert(self._context, job, lease)
         if not job.recipes:
             return await self.ingest(job, lease)
         if is_workflow(job) and not await self._names_list(job, lease):
             return None
         if not await self._hand_out(job, lease):
-            await run_workflow(self._resources, lease.job, lease)
+            await run_workflow(self._context, lease.job, lease)
         return None
 
     async def _names_list(self, job: Job, lease: Lease) -> bool:
         """Runs a workflow; True: it is a list in a list, and the job is to hand that out."""
         try:
-            await run_workflow(self._resources, job, lease)
+            await run_workflow(self._context, job, lease)
         except Failure as failure:
             if not (job.parent_job_id and names_list(failure)):
                 raise
@@ -86,7 +93,7 @@ class Pipeline:
         def mutate(job: Job) -> None:
             job.options.playlist = True
 
-        await lease.disown()
+        await lease.detach_children()
         await lease.update(mutate)
         return True
 
@@ -96,16 +103,16 @@ class Pipeline:
         The job is no list then. Raises Failure as `ingest` does.
         """
         await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
-        work = Work(lease, *pick(job.url, playlist=True), None)
+        attempt = Attempt(lease, *pick(job.url, playlist=True), None)
         try:
-            async with self._turn(work):
-                outcome = await self._expand(work)
+            async with self._turn(attempt):
+                outcome = await self._expand(attempt)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 if not failure.deferred:
-                    await self._resources.catalog.remember_absence(lease.job.media.id, failure)
+                    await self._context.catalog.put_negative(lease.job.media.id, failure)
                 raise
-            outcome = OneMedia()  # a file, or nothing: whoever ingests it says what
+            outcome = NotAList()  # a file, or nothing: whoever ingests it says what
         if outcome is None:
             return True
 
@@ -115,14 +122,14 @@ class Pipeline:
         await lease.update(mutate)
         return False
 
-    async def _expand(self, work: Work) -> Outcome:
-        match work.source.way:
-            case Way.EXTRACT | Way.FETCH:
-                return await extract(self._resources, work)
-            case _ if pick(work.job.url)[1].key == work.identity.key:
-                return OneMedia()
+    async def _expand(self, attempt: Attempt) -> AttemptResult:
+        match attempt.source.fetch_method:
+            case FetchMethod.EXTRACTOR | FetchMethod.HTTP:
+                return await extract(self._context, attempt)
+            case _ if pick(attempt.job.url)[1].key == attempt.identity.key:
+                return NotAList()
             case _:
-                return await self._bring(work)
+                return await self._bring(attempt)
 
     async def ingest(self, job: Job, lease: Lease) -> Ingested | None:
         """Brings `job.url` into the store; answers with the media and whether it was there before.
@@ -131,86 +138,89 @@ class Pipeline:
         Raises Failure with the reason why not. Safe to repeat: the media's name is always the same.
         """
         source, identity = pick(job.url, playlist=job.options.playlist)
-        if source.way is Way.OBJECT:
-            return await ingest_object(self._resources, job, lease)
+        if source.fetch_method is FetchMethod.OBJECT:
+            return await ingest_object(self._context, job, lease)
         await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
         while True:
-            work = Work(
-                lease, source, identity, await self._resources.catalog.get(lease.job.media.id)
+            attempt = Attempt(
+                lease, source, identity, await self._context.catalog.get(lease.job.media.id)
             )
-            if work.stored is not None and not (work.mutable and _older(work.stored, job)):
-                return await self._with_side_files(work, work.stored), True
+            if attempt.stored is not None and not (attempt.mutable and _older(attempt.stored, job)):
+                return await self._with_side_files(attempt, attempt.stored), True
             try:
-                async with self._turn(work):
-                    outcome = await self._bring(work)
+                async with self._turn(attempt):
+                    outcome = await self._bring(attempt)
             except Failure as failure:
                 if not failure.deferred:
-                    await self._resources.catalog.remember_absence(lease.job.media.id, failure)
+                    await self._context.catalog.put_negative(lease.job.media.id, failure)
                 raise
-            if isinstance(outcome, Renamed):
+            if isinstance(outcome, Retry):
                 continue
-            assert not isinstance(outcome, OneMedia)
-            if not isinstance(outcome, Elsewhere):
+            assert not isinstance(outcome, NotAList)
+            if not isinstance(outcome, FollowJob):
                 break
             # Outside of the turn: the job that is followed may wait for it.
-            media = await self._resources.following.result(outcome.job_id)
+            media = await self._context.job_waiter.result(outcome.job_id)
             if media is not None:
-                return await self._with_side_files(work, media), True
+                return await self._with_side_files(attempt, media), True
         if outcome is None:
             return None
-        await self._resources.catalog.forget_absence(lease.job.media.id)
-        return await self._with_side_files(work, outcome[0]), outcome[1]
+        await self._context.catalog.remove_negative(lease.job.media.id)
+        return await self._with_side_files(attempt, outcome[0]), outcome[1]
 
-    async def _with_side_files(self, work: Work, media: Media) -> Media:
+    async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
         """`media` with what the job asks for besides, where its source was not asked before."""
-        left = lacking(media, work.job.options)
-        if left is None or work.source.way not in {Way.EXTRACT, Way.FETCH}:
+        left = lacking(media, attempt.job.options)
+        if left is None or attempt.source.fetch_method not in {
+            FetchMethod.EXTRACTOR,
+            FetchMethod.HTTP,
+        }:
             return media
-        async with self._turn(work):
-            return await complete(self._resources, work, media, left)
+        async with self._turn(attempt):
+            return await complete(self._context, attempt, media, left)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, work: Work) -> AsyncIterator[None]:
+    async def _turn(self, attempt: Attempt) -> AsyncIterator[None]:
         """Waits until the source, or a host of the open web, bears one more job.
 
         The open web is no one source: a site that refuses us says nothing about the others.
         """
-        if not work.source.mutable:
-            async with self._resources.care.turn(work.source.name, work.job.id):
+        if not attempt.source.mutable:
+            async with self._context.throttle.turn(attempt.source.name, attempt.job.id):
                 yield
             return
-        host = urlsplit(work.identity.url).hostname or ""
+        host = urlsplit(attempt.identity.url).hostname or ""
         async with self._hosts.turn(host):
             yield
 
-    async def _bring(self, work: Work) -> Outcome:
-        match work.source.way:
-            case Way.EXTRACT:
-                return await extract(self._resources, work)
-            case Way.FETCH if work.seeks_list or work.records:
-                return await self._look(work)
-            case Way.TELEGRAM_POST:
-                return await bring_post(self._resources, work, self._receive)
-            case Way.TELEGRAM_FILE:
-                return await bring_file(self._resources, work, self._receive)
+    async def _bring(self, attempt: Attempt) -> AttemptResult:
+        match attempt.source.fetch_method:
+            case FetchMethod.EXTRACTOR:
+                return await extract(self._context, attempt)
+            case FetchMethod.HTTP if attempt.seeks_list or attempt.records:
+                return await self._look(attempt)
+            case FetchMethod.TELEGRAM_POST:
+                return await bring_post(self._context, attempt, self._receive)
+            case FetchMethod.TELEGRAM_FILE:
+                return await bring_file(self._context, attempt, self._receive)
             case _:
                 try:
-                    return await self._fetch(work)
+                    return await self._fetch(attempt)
                 except PageAnswer as page:
-                    return await self._read_page(work, page)
+                    return await self._read_page(attempt, page)
 
-    async def _look(self, work: Work) -> Outcome:
+    async def _look(self, attempt: Attempt) -> AttemptResult:
         """Only an extraction tells whether something is a list, or live."""
         try:
-            return await extract(self._resources, work)
+            return await extract(self._context, attempt)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 raise
-        return await begin_as_media(work)
+        return await begin_as_media(attempt)
 
-    async def _read_page(self, work: Work, page: PageAnswer) -> Outcome:
+    async def _read_page(self, attempt: Attempt, page: PageAnswer) -> AttemptResult:
         try:
-            return await extract(self._resources, work, manifest=isinstance(page, ManifestAnswer))
+            return await extract(self._context, attempt, manifest=isinstance(page, ManifestAnswer))
         except Failure as failure:
             # The manifest is there: what it names and nobody has is no media that was removed.
             is_hollow = (
@@ -221,7 +231,7 @@ class Pipeline:
                 raise
             if page.reason != reason_pb2.REASON_NOT_MEDIA:
                 raise page from failure
-            host = urlsplit(work.identity.url).hostname or ""
+            host = urlsplit(attempt.identity.url).hostname or ""
             raise Failure(
                 reason_pb2.REASON_NOT_MEDIA,
                 f"{host} sends a page, and no audio or video was found in it. "
@@ -229,94 +239,96 @@ class Pipeline:
                 metadata=page.metadata,
             ) from failure
 
-    async def _fetch(self, work: Work) -> Ingested:
+    async def _fetch(self, attempt: Attempt) -> Ingested:
         """The URL is the file."""
         meter = Meter()
-        key = _key(work.job, extension(work.identity.url))
+        key = _key(attempt.job, extension(attempt.identity.url))
         async with (
-            self._resources.scratch.open(work.job.id, work.job.attempt) as file,
-            reporting(work.lease, meter),
-            Upload(self._resources.blobs, key, file) as upload,
+            self._context.scratch.open(attempt.job.id, attempt.job.attempt) as file,
+            reporting(attempt.lease, meter),
+            Upload(self._context.blobs, key, file) as upload,
         ):
-            await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
-            self._resources.ahead.follow(work.job.media.id, file)
-            downloaded = await upload.alongside(self._download(work, file, meter))
+            await attempt.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            self._context.speculative.follow(attempt.job.media.id, file)
+            downloaded = await upload.alongside(self._download(attempt, file, meter))
             if downloaded is None:
-                return await self._confirm(work)
-            media = await self._probe(work, file, upload, downloaded)
-            return await self._commit(work, media, upload)
+                return await self._confirm(attempt)
+            media = await self._probe(attempt, file, upload, downloaded)
+            return await self._commit(attempt, media, upload)
 
-    async def _receive(self, work: Work) -> Ingested:
+    async def _receive(self, attempt: Attempt) -> Ingested:
         """Telegram has the file."""
         meter = Meter()
         async with (
-            self._resources.scratch.open(work.job.id, work.job.attempt) as file,
-            reporting(work.lease, meter),
-            Upload(self._resources.blobs, _key(work.job, ""), file) as upload,
+            self._context.scratch.open(attempt.job.id, attempt.job.attempt) as file,
+            reporting(attempt.lease, meter),
+            Upload(self._context.blobs, _key(attempt.job, ""), file) as upload,
         ):
-            await work.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
-            self._resources.ahead.follow(work.job.media.id, file)
+            await attempt.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            self._context.speculative.follow(attempt.job.media.id, file)
             received = await upload.alongside(
                 telegram_files.receive(
-                    work.identity,
+                    attempt.identity,
                     file,
-                    egress=self._resources.egress,
-                    holder=work.job.id,
-                    upstream=self._resources.care.proxy_for(work.source.name),
-                    settings=self._resources.settings,
+                    egress=self._context.egress,
+                    holder=attempt.job.id,
+                    upstream=self._context.throttle.proxy_for(attempt.source.name),
+                    settings=self._context.settings,
                     progress=meter.advance,
                 )
             )
-            media = await self._probe(work, file, upload, received.downloaded)
+            media = await self._probe(attempt, file, upload, received.downloaded)
             received.describe(media)
             media.ClearField("freshness")
-            return await self._commit(work, media, upload)
+            return await self._commit(attempt, media, upload)
 
-    async def _download(self, work: Work, file: ScratchFile, meter: Meter) -> Downloaded | None:
-        egress = self._resources.egress.issue(
-            work.job.id, upstream=self._resources.care.proxy_for(work.source.name)
+    async def _download(
+        self, attempt: Attempt, file: ScratchFile, meter: Meter
+    ) -> Downloaded | None:
+        egress = self._context.egress.issue(
+            attempt.job.id, upstream=self._context.throttle.proxy_for(attempt.source.name)
         )
         try:
             return await download(
-                work.identity.url,
+                attempt.identity.url,
                 file,
                 proxy_url=egress.proxy_url,
-                settings=self._resources.settings,
-                freshness=work.stored.freshness if work.stored is not None else None,
+                settings=self._context.settings,
+                freshness=attempt.stored.freshness if attempt.stored is not None else None,
                 progress=meter.advance,
             )
         finally:
             egress.revoke()
 
     async def _probe(
-        self, work: Work, file: ScratchFile, upload: Upload, downloaded: Downloaded
+        self, attempt: Attempt, file: ScratchFile, upload: Upload, downloaded: Downloaded
     ) -> Media:
         """Looks into the file while the last parts go up; answers with the media, complete."""
-        await work.lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-        media = await upload.alongside(self._resources.prober.probe(file.path))
-        check_selection(media, work.job.selection)
-        await work.lease.update(entering(job_pb2.JOB_STAGE_STORING))
+        await attempt.lease.update(entering(job_pb2.JOB_STAGE_PROBING))
+        media = await upload.alongside(self._context.prober.probe(file.path))
+        check_selection(media, attempt.job.selection)
+        await attempt.lease.update(entering(job_pb2.JOB_STAGE_STORING))
         check_stored(await upload.finish(), downloaded)
-        blob_url = self._resources.blobs.url(upload.key)
-        describe(media, work.job, work.identity, downloaded, blob_url=blob_url)
+        blob_url = self._context.blobs.url(upload.key)
+        describe(media, attempt.job, attempt.identity, downloaded, blob_url=blob_url)
         return media
 
-    async def _commit(self, work: Work, media: Media, upload: Upload) -> Ingested:
-        await work.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
-        superseding = work.job.attempt > 1
+    async def _commit(self, attempt: Attempt, media: Media, upload: Upload) -> Ingested:
+        await attempt.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        superseding = attempt.job.attempt > 1
         return await commit(
-            self._resources, media, work.stored, upload, superseding=superseding
+            self._context, media, attempt.stored, upload, superseding=superseding
         ), False
 
-    async def _confirm(self, work: Work) -> Ingested:
+    async def _confirm(self, attempt: Attempt) -> Ingested:
         """Writes down that the source still has what is stored."""
-        assert work.stored is not None
+        assert attempt.stored is not None
         confirmed = Media()
-        confirmed.CopyFrom(work.stored)
+        confirmed.CopyFrom(attempt.stored)
         confirmed.freshness.validate_time.FromDatetime(datetime.now(UTC))
-        await work.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
-        media = await self._resources.catalog.commit(confirmed, replacing=work.stored.etag)
-        return media, media.blob.url == work.stored.blob.url
+        await attempt.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        media = await self._context.catalog.commit(confirmed, replacing=attempt.stored.etag)
+        return media, media.blob.url == attempt.stored.blob.url
 
 
 def _key(job: Job, suffix: str) -> str:

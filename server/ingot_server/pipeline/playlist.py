@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import Job
+from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
-from ingot_server.connections import together
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
@@ -29,9 +29,9 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.freshness import age
 from ingot_server.library.identity import media_id
-from ingot_server.library.recipes import making_slot
-from ingot_server.library.side_files import lacking
-from ingot_server.pipeline.work import record_duration
+from ingot_server.library.recipes import single_flight_key
+from ingot_server.library.side_file_requests import lacking
+from ingot_server.pipeline.attempt import record_duration
 from ingot_server.sources import Source, pick
 from ingot_server.sources.source import Identity
 
@@ -69,7 +69,7 @@ class Playlists:
         child_ids: list[str] = []
         for first in range(0, len(urls), ENTRIES_AT_ONCE):
             entries = urls[first : first + ENTRIES_AT_ONCE]
-            child_ids += await together(
+            child_ids += await gather_or_cancel(
                 self._child(url, first + at, job, lease, title, around)
                 for at, url in enumerate(entries)
             )
@@ -85,14 +85,14 @@ class Playlists:
     async def advance(self, parent_id: str) -> None:
         """Hands the next children of a waiting job to the workers, and writes how all stand."""
         try:
-            for child in await self._records.read(await self._records.family.next(parent_id)):
+            for child in await self._records.read(await self._records.children.next(parent_id)):
                 if child is None:
                     continue
                 if is_conversion(child):
                     await self._queue.send(child.id, conversion=True)
                 else:
                     await self._queue.send(child.id, IngestRequest.PRIORITY_LOW)
-            parent = await self._records.family.summarise(parent_id)
+            parent = await self._records.children.summarise(parent_id)
         except Failure as failure:
             # The sweep comes back to it.
             logger.warning("children of job %s: %s", parent_id, failure.message)
@@ -103,7 +103,7 @@ class Playlists:
     async def ended(self, job_id: str) -> None:
         """Goes on with the lists that a job is a part of, after it has ended."""
         try:
-            parents = await self._records.family.parents(job_id)
+            parents = await self._records.children.parents(job_id)
         except Failure as failure:
             logger.warning("parents of job %s: %s", job_id, failure.message)
             return
@@ -156,7 +156,7 @@ class Playlists:
         if child.media.id in around:
             return ""
         made = await lease.add_child(
-            child, entry=child.media.id or url, order=order, slot=making_slot(child)
+            child, entry=child.media.id or url, order=order, slot=single_flight_key(child)
         )
         return made.id if made is not None else ""
 

@@ -22,10 +22,10 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import check_applicable, derived_media
-from ingot_server.library.side_files import is_thumbnail_sought
-from ingot_server.pipeline.conversion.ahead import Wish
-from ingot_server.pipeline.conversion.tags import WITH_COVER
-from ingot_server.pipeline.resources import Resources
+from ingot_server.library.side_file_requests import is_thumbnail_sought
+from ingot_server.pipeline.worker_context import WorkerContext
+from ingot_server.transcode.speculative import Speculation
+from ingot_server.transcode.tags import WITH_COVER
 
 # Which part of an ingest each stage is about.
 _SHARES: Final = {
@@ -37,36 +37,38 @@ _SHARES: Final = {
 }
 
 
-async def run_workflow(resources: Resources, job: Job, lease: Lease) -> None:
+async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
     """Has the media ingested, and leaves the job to its conversions: the lease is given up.
 
     Raises Failure: what the ingest failed with. Safe to repeat.
     """
-    ingest = await lease.add_child(await _ingest(resources, job), entry="ingest", order=0)
+    ingest = await lease.add_child(await _ingest(context, job), entry="ingest", order=0)
     assert ingest is not None  # only a list can lead back to its parent
     async with (
-        resources.scratch.folder(job.id, job.attempt) as folder,
-        resources.ahead.wished(job.media.id, job.recipes, folder) as wish,
+        context.scratch.folder(job.id, job.attempt) as folder,
+        context.speculative.speculate(job.media.id, job.recipes, folder) as speculation,
     ):
-        media = await _ingested(resources, ingest, lease)
-        conversions = await _add_conversions(resources, media, lease)
+        media = await _ingested(context, ingest, lease)
+        conversions = await _add_conversions(context, media, lease)
         here = [
-            each for each in conversions if wish.holds(media.blob.sha256) and not has_ended(each)
+            each
+            for each in conversions
+            if speculation.holds(media.blob.sha256) and not has_ended(each)
         ]
-        here = here[: resources.ahead.take_places(wish, len(here))]
+        here = here[: context.speculative.take_places(speculation, len(here))]
         # Taken up here before the workers of conversions hear of them.
-        running = [asyncio.create_task(_convert_here(resources, each, wish)) for each in here]
+        running = [asyncio.create_task(_convert_here(context, each, speculation)) for each in here]
         try:
             await lease.wait([ingest.id, *(each.id for each in conversions)])
-            await resources.playlists.advance(job.id)
+            await context.playlists.advance(job.id)
         finally:
             await _finish(running)
 
 
-async def _ingested(resources: Resources, ingest: Job, lease: Lease) -> Media:
+async def _ingested(context: WorkerContext, ingest: Job, lease: Lease) -> Media:
     try:
         mirror = _mirroring(lease, len(lease.job.recipes))
-        media = await resources.following.result(ingest.id, mirror)
+        media = await context.job_waiter.result(ingest.id, mirror)
     except Failure as failure:
         failure.final = True  # the ingest has had its own tries
         raise
@@ -77,21 +79,21 @@ async def _ingested(resources: Resources, ingest: Job, lease: Lease) -> Media:
     return media
 
 
-async def _add_conversions(resources: Resources, media: Media, lease: Lease) -> list[Job]:
+async def _add_conversions(context: WorkerContext, media: Media, lease: Lease) -> list[Job]:
     children = []
     for order, recipe in enumerate(lease.job.recipes, 1):
-        conversion = await conversion_job(resources.catalog, media, recipe, lease.job)
+        conversion = await conversion_job(context.catalog, media, recipe, lease.job)
         child = await lease.add_child(conversion, entry=conversion.media.id, order=order)
         assert child is not None
         children.append(child)
     return children
 
 
-async def _convert_here(resources: Resources, conversion: Job, wish: Wish) -> None:
+async def _convert_here(context: WorkerContext, conversion: Job, speculation: Speculation) -> None:
     try:
-        await resources.following.run(conversion.id)
+        await context.job_waiter.run(conversion.id)
     finally:
-        wish.abandon(conversion.recipes[0])
+        speculation.abandon(conversion.recipes[0])
 
 
 async def _finish(running: Sequence[asyncio.Task[None]]) -> None:
@@ -133,7 +135,7 @@ async def conversion_job(catalog: Catalog, media: Media, recipe: Recipe, parent:
     return job
 
 
-async def _ingest(resources: Resources, job: Job) -> Job:
+async def _ingest(context: WorkerContext, job: Job) -> Job:
     """The job for the media itself, with its thumbnail where that is to be a cover.
 
     For what is stored the source is not asked again: that one stays without.
@@ -148,7 +150,7 @@ async def _ingest(resources: Resources, job: Job) -> Job:
         list_title=job.list_title,
     )
     if any(recipe.format in WITH_COVER for recipe in job.recipes):
-        _, stored = await resources.catalog.find(job.media.id)
+        _, stored = await context.catalog.find(job.media.id)
         if stored is None or is_thumbnail_sought(stored):
             ingest.options.thumbnail = True
     if job.HasField("max_age"):

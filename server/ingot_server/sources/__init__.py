@@ -8,13 +8,13 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.sources.http import HttpSource
 from ingot_server.sources.internal import InternalSource
-from ingot_server.sources.source import CheckedSource, Identity, ListSource, Source
+from ingot_server.sources.source import Identity, ListSource, PreflightSource, Source
 from ingot_server.sources.telegram import TelegramFileSource, TelegramSource
 from ingot_server.sources.upload import UploadSource
 from ingot_server.sources.web import WebSource
 from ingot_server.sources.youtube import YouTubeSource
 
-__all__ = ["SOURCES", "CheckedSource", "Identity", "ListSource", "Source", "pick"]
+__all__ = ["SOURCES", "Identity", "ListSource", "PreflightSource", "Source", "pick"]
 
 SOURCES: Final[tuple[Source, ...]] = (
     YouTubeSource(),

@@ -16,7 +16,7 @@ import idna
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.sources.source import Identity, Way
+from ingot_server.sources.source import FetchMethod, Identity
 
 MAX_URL_BYTES: Final = 8192
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -38,7 +38,7 @@ class HttpSource:
 
     name: Final = "http"
     mutable: Final = True
-    way: Final = Way.FETCH
+    fetch_method: Final = FetchMethod.HTTP
 
     def identify(self, url: str) -> Identity | None:
         normalised = normalise(url)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.sources.source import Identity, Way
+from ingot_server.sources.source import FetchMethod, Identity
 
 _URL: Final = re.compile(
     r"(?P<scheme>s3|gs)://(?P<bucket>[^/]*)/?(?P<key>.*)", re.DOTALL | re.IGNORECASE
@@ -30,7 +30,7 @@ class InternalSource:
 
     name: Final = "internal"
     mutable: Final = True
-    way: Final = Way.OBJECT
+    fetch_method: Final = FetchMethod.OBJECT
 
     def identify(self, url: str) -> Identity | None:
         address = parse(url)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 
-class Way(enum.Enum):
+class FetchMethod(enum.Enum):
     """How a source's media is fetched; the pipeline has one function for each."""
 
-    FETCH = "fetch"
+    HTTP = "http"
     """The canonical URL is the file itself."""
-    EXTRACT = "extract"
+    EXTRACTOR = "extractor"
     """yt-dlp finds the files behind the canonical URL."""
     TELEGRAM_POST = "telegram_post"
     """yt-dlp finds the file, and Telegram's page says why where it does not."""
@@ -24,7 +24,7 @@ class Way(enum.Enum):
     @property
     def may_be_live(self) -> bool:
         """Whether what it leads to can be a live stream, which is recorded."""
-        return self in {Way.FETCH, Way.EXTRACT}
+        return self in {FetchMethod.HTTP, FetchMethod.EXTRACTOR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Source(Protocol):
         """Whether what is behind one URL may change, so that stored copies are revalidated."""
 
     @property
-    def way(self) -> Way:
+    def fetch_method(self) -> FetchMethod:
         """How its media is fetched."""
 
     def identify(self, url: str) -> Identity | None:
@@ -78,10 +78,10 @@ class ListSource(Protocol):
 
 
 @runtime_checkable
-class CheckedSource(Protocol):
+class PreflightSource(Protocol):
     """A source where one small request tells whether a media exists. As pure as a Source."""
 
-    def existence_url(self, identity: Identity) -> str | None:
+    def preflight_url(self, identity: Identity) -> str | None:
         """What answers HEAD with 404 where a stranger finds no such media; None: nothing does."""
 
 
@@ -90,4 +90,4 @@ def may_name_either(source: Source) -> bool:
 
     So it is on the open web; elsewhere the URL tells.
     """
-    return source.mutable and source.way in {Way.FETCH, Way.EXTRACT}
+    return source.mutable and source.fetch_method in {FetchMethod.HTTP, FetchMethod.EXTRACTOR}

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.sources.source import Identity, Way
+from ingot_server.sources.source import FetchMethod, Identity
 
 NAME: Final = "telegram"
 
@@ -61,7 +61,7 @@ class TelegramSource:
 
     name: Final = NAME
     mutable: Final = False
-    way: Final = Way.TELEGRAM_POST
+    fetch_method: Final = FetchMethod.TELEGRAM_POST
 
     def identify(self, url: str) -> Identity | None:
         path = _path(url.strip())
@@ -86,7 +86,7 @@ class TelegramFileSource:
 
     name: Final = "telegram_file"
     mutable: Final = False
-    way: Final = Way.TELEGRAM_FILE
+    fetch_method: Final = FetchMethod.TELEGRAM_FILE
 
     def identify(self, url: str) -> Identity | None:
         text = url.strip()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ingot_server.sources.source import Identity, Way
+from ingot_server.sources.source import FetchMethod, Identity
 
 SCHEME: Final = "upload:"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -21,7 +21,7 @@ class UploadSource:
 
     name: Final = "upload"
     mutable: Final = False
-    way: Final = Way.OBJECT
+    fetch_method: Final = FetchMethod.OBJECT
 
     def identify(self, url: str) -> Identity | None:
         name = url.strip().removeprefix(SCHEME)

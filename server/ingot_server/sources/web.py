@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ingot_server.sources.http import normalise
-from ingot_server.sources.source import Identity, Way
+from ingot_server.sources.source import FetchMethod, Identity
 
 NAME: Final = "web"
 _MANIFEST: Final = re.compile(r".*\.(?:m3u8|mpd)", re.IGNORECASE | re.DOTALL)
@@ -28,7 +28,7 @@ class WebSource:
 
     name: Final = NAME
     mutable: Final = True
-    way: Final = Way.EXTRACT
+    fetch_method: Final = FetchMethod.EXTRACTOR
 
     def identify(self, url: str) -> Identity | None:
         normalised = normalise(url)

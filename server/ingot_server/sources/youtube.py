@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.sources.http import normalise
-from ingot_server.sources.source import Identity, Way
+from ingot_server.sources.source import FetchMethod, Identity
 
 HOME: Final = "https://www.youtube.com"
 
@@ -61,7 +61,7 @@ class YouTubeSource:
 
     name: Final = "youtube"
     mutable: Final = False
-    way: Final = Way.EXTRACT
+    fetch_method: Final = FetchMethod.EXTRACTOR
 
     def identify(self, url: str) -> Identity | None:
         link = _Link.of(url)
@@ -71,7 +71,7 @@ class YouTubeSource:
         link = _Link.of(url)
         return None if link is None else link.named_list() or link.video()
 
-    def existence_url(self, identity: Identity) -> str | None:
+    def preflight_url(self, identity: Identity) -> str | None:
         """The thumbnail: every video has one but those that are private, and no other id does."""
         kind, _, video_id = identity.key.partition(":")
         if kind != self.name:

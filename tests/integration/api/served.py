@@ -19,10 +19,10 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
-from ingot_server.api.ingest import IngestService
-from ingot_server.api.job import JobService
-from ingot_server.api.media import MediaService
-from ingot_server.api.server import ApiServer
+from ingot_server.api.grpc_server import ApiServer
+from ingot_server.api.ingest_service import IngestService
+from ingot_server.api.job_service import JobService
+from ingot_server.api.media_service import MediaService
 from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.queue import Queue, celery_app

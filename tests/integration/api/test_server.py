@@ -27,8 +27,8 @@ from ingot.v1.media_service_pb2 import (
     GetMediaResponse,
 )
 from ingot_server.api.caller import Caller
-from ingot_server.api.media import MediaService
-from ingot_server.api.server import ApiServer
+from ingot_server.api.grpc_server import ApiServer
+from ingot_server.api.media_service import MediaService
 from ingot_server.config import SettingError, Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.records import Records

@@ -16,7 +16,7 @@ async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
     blobs: Blobs, catalog: Catalog, other: Catalog, redis: Redis
 ) -> None:
     assert await catalog.absence(ID) is None
-    await catalog.remember_absence(ID, GONE)
+    await catalog.put_negative(ID, GONE)
     remembered = await other.absence(ID)
     assert remembered is not None
     failure, age = remembered
@@ -27,9 +27,9 @@ async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
     )
     assert timedelta(0) <= age < timedelta(minutes=1)
     assert 0 < await redis.ttl(f"ingot:absent:{ID}") <= 600
-    await catalog.forget_absence(ID)
+    await catalog.remove_negative(ID)
     assert await other.absence(ID) is None
-    await catalog.remember_absence(ID, GONE)
+    await catalog.put_negative(ID, GONE)
     await catalog.commit(new_media(blobs))
     assert await other.absence(ID) is None
 
@@ -37,8 +37,8 @@ async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
 async def test_what_may_change_at_once_is_not_remembered(
     blobs: Blobs, catalog: Catalog, settings: Settings
 ) -> None:
-    await catalog.remember_absence(ID, Failure(reason_pb2.REASON_STALLED, "too slow"))
+    await catalog.put_negative(ID, Failure(reason_pb2.REASON_STALLED, "too slow"))
     assert await catalog.absence(ID) is None
     async with opened(blobs, settings.replace(negative_ttl=timedelta(0))) as forgetful:
-        await forgetful.remember_absence(ID, GONE)
+        await forgetful.put_negative(ID, GONE)
         assert await forgetful.absence(ID) is None

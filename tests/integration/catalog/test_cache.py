@@ -199,7 +199,7 @@ async def test_without_redis_the_bucket_answers(
         assert await catalog.get(ID) == committed
         assert catalog.held(ID) is None
         assert await catalog.list(after="", limit=10) == [committed]
-        await catalog.remember_absence(ID, GONE)
+        await catalog.put_negative(ID, GONE)
         assert await catalog.absence(ID) is None
         # Who holds the media could not be told.
         for change in (catalog.delete(ID), catalog.commit(committed, replacing=committed.etag)):

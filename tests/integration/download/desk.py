@@ -15,9 +15,9 @@ from ingot.v1.media_pb2 import Freshness
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.pipeline.download import Downloaded, download
-from ingot_server.pipeline.follower import Abandoned
-from ingot_server.pipeline.scratch import Scratch, ScratchFile
+from ingot_server.transfer.download import Downloaded, download
+from ingot_server.transfer.growing_file import Abandoned
+from ingot_server.transfer.scratch import Scratch, ScratchFile
 from tests.receiving import SECOND
 
 CLIP = random.Random(7).randbytes(700_001)
@@ -76,6 +76,6 @@ class Desk:
         async with self.file() as file:
             with pytest.raises(Failure) as caught:
                 await self.into(file, url)
-            with file.follow() as follower, pytest.raises((Failure, Abandoned)):
+            with file.tail() as follower, pytest.raises((Failure, Abandoned)):
                 follower.read()
             return caught.value

@@ -14,7 +14,7 @@ from ingot.v1.media_pb2 import Freshness
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import ByteSize
 from ingot_server.errors import reason_name
-from ingot_server.pipeline.download import Downloaded
+from ingot_server.transfer.download import Downloaded
 from tests.integration.download.desk import CLIP, Desk
 from tests.origin import Origin, Page
 

@@ -45,7 +45,7 @@ async def test_a_follower_does_not_notice_a_break(origin: Origin, desk: Desk) ->
     page = Page(CLIP, ranges=False, breaks=[300_000, 500_000])
     url = origin.serve("/clip.mp4", page)
     async with desk.file() as file:
-        with file.follow() as follower:
+        with file.tail() as follower:
             reading = asyncio.create_task(asyncio.to_thread(follower.read))
             await desk.into(file, url)
             assert await reading == CLIP
@@ -106,7 +106,7 @@ async def test_a_file_that_changes_under_way_is_begun_anew_unless_it_was_read(
         await origin.arrived()
         second = asyncio.Event()
         page.doors.append(second)
-        with file.follow() as follower:
+        with file.tail() as follower:
             taking = 1000 if followed else 1 << 30
             reading = asyncio.create_task(asyncio.to_thread(follower.read, taking))
             gate.set()

@@ -12,8 +12,8 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError, Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.pipeline.follower import Abandoned
-from ingot_server.pipeline.scratch import Scratch
+from ingot_server.transfer.growing_file import Abandoned
+from ingot_server.transfer.scratch import Scratch
 from tests.integration.download.desk import CLIP, Desk
 from tests.origin import Origin, Page, running_origin
 from tests.receiving import SECOND
@@ -101,7 +101,7 @@ async def test_a_cancelled_download_closes_its_connection_at_once(
             await downloading
         async with asyncio.timeout(PATIENCE_SECONDS):
             await origin.idle()
-        with file.follow() as follower, pytest.raises(Abandoned):
+        with file.tail() as follower, pytest.raises(Abandoned):
             follower.read(1)
     assert not file.path.exists()
 

@@ -16,7 +16,7 @@ from yarl import URL
 
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import Address
-from ingot_server.egress.proxy import EgressPass, EgressProxy, failure_of
+from ingot_server.egress.proxy import EgressGrant, EgressProxy, failure_of
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -88,12 +88,12 @@ async def serving(handler: Handler) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def raw_client(
-    proxy: EgressProxy, request: str, egress_pass: EgressPass | None = None
+    proxy: EgressProxy, request: str, egress_grant: EgressGrant | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to the guard after `request` (lines joined by CRLF) was sent on it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     try:
-        url = URL((egress_pass or proxy.issue("job")).proxy_url)
+        url = URL((egress_grant or proxy.issue("job")).proxy_url)
         credentials = b64encode(f"{url.user}:{url.password}".encode()).decode()
         writer.write(f"{request}\r\nProxy-Authorization: Basic {credentials}\r\n\r\n".encode())
         yield reader, writer
@@ -105,10 +105,10 @@ async def raw_client(
 
 @asynccontextmanager
 async def tunnel(
-    proxy: EgressProxy, authority: str, egress_pass: EgressPass | None = None
+    proxy: EgressProxy, authority: str, egress_grant: EgressGrant | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     request = f"CONNECT {authority} HTTP/1.1"
-    async with raw_client(proxy, request, egress_pass) as (reader, writer):
+    async with raw_client(proxy, request, egress_grant) as (reader, writer):
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
         assert head.startswith(b"HTTP/1.1 200 "), head
         yield reader, writer

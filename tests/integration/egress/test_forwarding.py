@@ -22,9 +22,9 @@ BLOCK = bytes(range(256)) * 256
 async def test_request_arrives_in_origin_form_without_proxy_headers(
     proxy: EgressProxy, origin: Origin, session: ClientSession
 ) -> None:
-    egress_pass = proxy.issue("job/1 @")
+    egress_grant = proxy.issue("job/1 @")
     async with session.post(
-        origin.url("/echo?a=%26b"), data=b"hello", proxy=egress_pass.proxy_url
+        origin.url("/echo?a=%26b"), data=b"hello", proxy=egress_grant.proxy_url
     ) as response:
         seen = await response.json()
         assert response.headers["Connection"] == "close"
@@ -41,24 +41,24 @@ async def test_tunnel_carries_bytes_both_ways_and_counts_them(proxy: EgressProxy
         writer.write((await reader.readexactly(5)).upper() * 2)
         await writer.drain()
 
-    egress_pass = proxy.issue("job")
+    egress_grant = proxy.issue("job")
     async with (
         serving(shout) as port,
-        tunnel(proxy, f"127.0.0.1:{port}", egress_pass) as (reader, writer),
+        tunnel(proxy, f"127.0.0.1:{port}", egress_grant) as (reader, writer),
     ):
         writer.write(b"hello")
         assert await reader.read() == b"HELLOHELLO"
-    assert (egress_pass.bytes_sent, egress_pass.bytes_received) == (5, 10)
+    assert (egress_grant.bytes_sent, egress_grant.bytes_received) == (5, 10)
 
 
 async def test_bytes_are_counted_while_they_flow(
     proxy: EgressProxy, origin: Origin, session: ClientSession
 ) -> None:
-    egress_pass, other = proxy.issue("job"), proxy.issue("job")
-    async with session.get(origin.url("/endless"), proxy=egress_pass.proxy_url) as response:
+    egress_grant, other = proxy.issue("job"), proxy.issue("job")
+    async with session.get(origin.url("/endless"), proxy=egress_grant.proxy_url) as response:
         await response.content.readexactly(1)
-        assert egress_pass.bytes_received > 1
-        assert egress_pass.bytes_sent > 1
+        assert egress_grant.bytes_received > 1
+        assert egress_grant.bytes_sent > 1
     assert (other.bytes_received, other.bytes_sent) == (0, 0)
 
 
@@ -134,12 +134,12 @@ async def test_bytes_arrive_unchanged_through_a_slow_reader(proxy: EgressProxy) 
             await writer.drain()
         sent.set()
 
-    egress_pass = proxy.issue("job")
+    egress_grant = proxy.issue("job")
     async with (
         serving(send) as port,
-        tunnel(proxy, f"127.0.0.1:{port}", egress_pass) as (reader, _),
+        tunnel(proxy, f"127.0.0.1:{port}", egress_grant) as (reader, _),
     ):
-        await _settled(lambda: egress_pass.bytes_received)
+        await _settled(lambda: egress_grant.bytes_received)
         assert not sent.is_set(), "nothing held the origin back"
         while data := await reader.read(1 << 20):
             digest.update(data)
@@ -160,13 +160,13 @@ async def test_upload_arrives_unchanged_at_a_slow_origin(proxy: EgressProxy) -> 
             digest.update(await reader.readexactly(len(BLOCK)))
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
-    egress_pass = proxy.issue("job")
+    egress_grant = proxy.issue("job")
     async with serving(take) as port:
         request = f"POST http://127.0.0.1:{port}/ HTTP/1.1\r\nContent-Length: {blocks * len(BLOCK)}"
-        async with raw_client(proxy, request, egress_pass) as (reader, writer):
+        async with raw_client(proxy, request, egress_grant) as (reader, writer):
             writer.writelines([BLOCK] * blocks)
-            await _settled(lambda: egress_pass.bytes_sent)
-            assert egress_pass.bytes_sent < blocks * len(BLOCK), "nothing held the client back"
+            await _settled(lambda: egress_grant.bytes_sent)
+            assert egress_grant.bytes_sent < blocks * len(BLOCK), "nothing held the client back"
             go_on.set()
             assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
     assert digest.digest() == hashlib.sha256(BLOCK * blocks).digest()

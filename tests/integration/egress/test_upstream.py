@@ -64,9 +64,9 @@ async def test_a_pass_with_an_upstream_of_its_own_goes_through_that_one_alone(
     ):
         chained = proxy.issue("chained", upstream.issue("the source").proxy_url)
         other = proxy.issue("other")
-        for egress_pass in (chained, other, chained):
+        for egress_grant in (chained, other, chained):
             url = origin.url("/echo", "far.test")
-            async with session.get(url, proxy=egress_pass.proxy_url) as response:
+            async with session.get(url, proxy=egress_grant.proxy_url) as response:
                 assert response.status == 200
         assert (len(there.asked), len(elsewhere.asked), names.asked) == (2, 1, [])
         async with session.get("http://10.0.0.1/", proxy=chained.proxy_url) as response:

@@ -9,9 +9,9 @@ import pytest
 
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.extractor_update import Wanted, update
-from ingot_server.extractors import Versions
-from ingot_server.pipeline.extractor import Extractor
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.update import Wanted, update
+from ingot_server.extractor.versions import Versions
 from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk
 from tests.origin import Origin, Page
 

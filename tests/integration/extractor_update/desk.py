@@ -14,8 +14,8 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.pipeline.extraction.result import Resolved
-from ingot_server.pipeline.extractor import Extractor
+from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.protocol import Resolved
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 from tests.origin import Origin, Page

@@ -13,9 +13,9 @@ import pytest
 
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.extractor_update import check_now, use
-from ingot_server.extractors import ExtractorError, Versions
-from ingot_server.pipeline.extraction import canary
+from ingot_server.extractor import canary
+from ingot_server.extractor.update import check_now, use
+from ingot_server.extractor.versions import ExtractorError, Versions
 from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk, Told, page
 from tests.origin import Origin, Page
 

@@ -15,14 +15,14 @@ import pytest
 from ingot.v1 import job_pb2
 from ingot.v1.source_service_pb2 import ListSourcesRequest
 from ingot_server.api.caller import Caller
-from ingot_server.api.source import SourceService
+from ingot_server.api.source_service import SourceService
 from ingot_server.config import Settings
-from ingot_server.connections import connect
-from ingot_server.extractor_update import Wanted, update, use
-from ingot_server.extractors import ExtractorError, Versions
-from ingot_server.jobs.care import SourceCare
+from ingot_server.extractor.update import Wanted, update, use
+from ingot_server.extractor.versions import ExtractorError, Versions
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.redis import connect
 from ingot_server.sources import pick
 from ingot_server.worker import Worker
 from tests.integration.extractor_update.desk import (
@@ -180,7 +180,7 @@ async def test_jobs_and_sources_name_the_version_in_use(
         await worker.run(job.id)
         ended = await records.get(job.id)
         service = SourceService(
-            SourceCare(redis, SOURCE_SETTINGS, settings), SOURCE_SETTINGS, settings
+            SourceThrottle(redis, SOURCE_SETTINGS, settings), SOURCE_SETTINGS, settings
         )
         listed = await service.list_sources(ListSourcesRequest(), Caller("unix:"))
     finally:

@@ -22,8 +22,8 @@ from ingot_server.api.caller import Caller, Service
 from ingot_server.api.gateway import Gateway
 from ingot_server.app import Addresses, running
 from ingot_server.config import Settings
-from ingot_server.connections import connect
 from ingot_server.jobs.records import Records
+from ingot_server.redis import connect
 
 URL = "http://127.0.0.1/clip.mp4"
 PAGE = "https://page.example"

@@ -13,9 +13,9 @@ import pytest
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.pipeline.scratch import Scratch
-from ingot_server.pipeline.telegram.files import Received, receive
 from ingot_server.sources import pick
+from ingot_server.telegram.bot_files import Received, receive
+from ingot_server.transfer.scratch import Scratch
 from tests.receiving import scratch_and_guard
 from tests.telegram import FILE_ID
 

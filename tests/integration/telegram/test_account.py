@@ -20,9 +20,9 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Secret, Settings
-from ingot_server.pipeline.download import Downloaded
-from ingot_server.pipeline.telegram.files import Received
-from ingot_server.pipeline.telegram.mtproto_failures import translated
+from ingot_server.telegram.bot_files import Received
+from ingot_server.telegram.mtproto_failures import translated
+from ingot_server.transfer.download import Downloaded
 from tests.integration.telegram.desk import desk_for
 
 pytestmark = pytest.mark.any_stores
@@ -123,7 +123,7 @@ async def test_cancelling_a_connection_to_telegram_does_not_wait_for_it(
         assert taking.cancelled()
 
 
-Made = Callable[[], Exception]
+Transcoded = Callable[[], Exception]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ Made = Callable[[], Exception]
     ],
 )
 def test_what_telethon_raises_has_its_reason(
-    make: Made, reason: Reason.ValueType, metadata: dict[str, str]
+    make: Transcoded, reason: Reason.ValueType, metadata: dict[str, str]
 ) -> None:
     failure = translated(make(), telethon.errors)
     assert (failure.reason, failure.metadata) == (reason, metadata)

@@ -15,8 +15,8 @@ from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Secret, Settings
 from ingot_server.errors import Failure
-from ingot_server.pipeline.download import Downloaded, download
-from ingot_server.pipeline.telegram.files import Received, trusted_server
+from ingot_server.telegram.bot_files import Received, trusted_server
+from ingot_server.transfer.download import Downloaded, download
 from tests.integration.telegram.desk import CLIP, FILE_URL, Desk, desk_for, shown
 from tests.telegram import FILE_ID, TOKEN, BotApi, company_proxy, found, refused, serving
 from tests.tls import server_context
@@ -200,17 +200,17 @@ async def test_only_passes_of_this_source_reach_the_server_of_ones_own(
     trusted = trusted_server(desk.settings)
     assert trusted is not None
     for pass_trusts, asked_trusts in ((None, None), (None, trusted), (trusted, None)):
-        egress_pass = desk.egress.issue("job", trusted=pass_trusts)
+        egress_grant = desk.egress.issue("job", trusted=pass_trusts)
         async with desk.scratch.open("job", 1) as file:
             with pytest.raises(Failure) as caught:
                 await download(
                     url,
                     file,
-                    proxy_url=egress_pass.proxy_url,
+                    proxy_url=egress_grant.proxy_url,
                     settings=desk.settings,
                     trusted=asked_trusts,
                 )
-        egress_pass.revoke()
+        egress_grant.revoke()
         assert caught.value.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
     assert api.asked == []
 

@@ -1,0 +1,161 @@
+"""JobService: follows and stops jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+
+from ingot.v1 import job_pb2, job_service_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.job_service_pb2 import (
+    CancelJobRequest,
+    CancelJobResponse,
+    GetJobRequest,
+    GetJobResponse,
+    ListJobsRequest,
+    ListJobsResponse,
+    WatchJobRequest,
+    WatchJobResponse,
+    WatchJobsRequest,
+)
+from ingot_server.api import pagination as page
+from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.records import Records
+
+
+class JobService(Service):
+    """Reads records, and watches through the one feed of this process.
+
+    The feed gives one Job to all its watchers, one after the other: `_packed` is the last one, and
+    the answer with it, so that a thousand watchers cost one serialization.
+    """
+
+    descriptor = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
+
+    def __init__(self, records: Records, feed: Feed, settings: Settings) -> None:
+        self._records = records
+        self._feed = feed
+        self._settings = settings
+        self._watches: Counter[str] = Counter()
+        self._packed: tuple[Job | None, Serialized] = (None, b"")
+
+    async def get_job(self, request: GetJobRequest, _: Caller) -> GetJobResponse:
+        job = await self._records.get(request.job_id)
+        if job is None:
+            raise _unknown(request.job_id)
+        return GetJobResponse(job=job)
+
+    async def list_jobs(self, request: ListJobsRequest, _: Caller) -> ListJobsResponse:
+        limit = page.size(request)
+        found = await self._records.list(
+            limit=limit + 1, before=page.start(request), accepts=_filter(request)
+        )
+        jobs, more = page.fitting(found, limit)
+        return ListJobsResponse(
+            jobs=jobs, next_page_token=page.token(request, jobs[-1].id) if more else ""
+        )
+
+    async def cancel_job(self, request: CancelJobRequest, _: Caller) -> CancelJobResponse:
+        job = await self._cancel(request.job_id)
+        if not has_ended(job):
+            job = await self._cancel_or_wait(job)
+        return CancelJobResponse(job=job)
+
+    async def _cancel(self, job_id: str) -> Job:
+        job = await self._records.cancel(job_id)
+        if job is None:
+            raise _unknown(job_id)
+        return job
+
+    async def _cancel_or_wait(self, job: Job) -> Job:
+        """Waits for a job that is committing: it ends, or its worker is lost and it can be stopped.
+
+        Twice the lease is enough for either.
+        """
+        patience = 2 * self._settings.lease
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience.total_seconds()):
+                updates = self._feed.watch(job.id, after_revision=job.revision)
+                async with aclosing(updates):
+                    async for update in updates:
+                        job = update
+                        if not has_ended(job) and job.stage != job_pb2.JOB_STAGE_COMMITTING:
+                            job = await self._cancel(job.id)
+                        if has_ended(job):
+                            return job
+        raise Failure(
+            reason_pb2.REASON_STAGE_TIMEOUT,
+            f"The job is writing its result and did not end within {patience.total_seconds():g} s. "
+            "Cancel it again, or watch it: it ends soon.",
+            metadata={"stage": "COMMITTING"},
+        )
+
+    async def watch_job(
+        self, request: WatchJobRequest, caller: Caller
+    ) -> AsyncGenerator[Serialized, None]:
+        with self._counted(caller):
+            jobs = self._feed.watch(request.job_id, after_revision=request.after_revision)
+            async with aclosing(jobs):
+                async for job in jobs:
+                    yield self._pack(job)
+
+    async def watch_jobs(
+        self, request: WatchJobsRequest, caller: Caller
+    ) -> AsyncGenerator[Serialized, None]:
+        with self._counted(caller):
+            jobs = self._feed.watch_all(_filter(request))
+            async with aclosing(jobs):
+                async for job in jobs:
+                    yield self._pack(job)
+
+    def _pack(self, job: Job) -> Serialized:
+        """A WatchJobResponse or WatchJobsResponse: both hold the job alone, and in field 1."""
+        if self._packed[0] is not job:
+            self._packed = job, WatchJobResponse(job=job).SerializeToString()
+        return self._packed[1]
+
+    @contextlib.contextmanager
+    def _counted(self, caller: Caller) -> Iterator[None]:
+        """Counts a watch of this caller; raises Failure with TOO_MANY_WATCHES past the limit."""
+        limit = self._settings.watches_per_caller
+        address = caller.address
+        if self._watches[address] >= limit:
+            raise Failure(
+                reason_pb2.REASON_TOO_MANY_WATCHES,
+                f"This address has {limit} open watches, as many as are allowed. Close one; "
+                "one WatchJobs stream can follow all jobs.",
+            )
+        self._watches[address] += 1
+        try:
+            yield
+        finally:
+            self._watches[address] -= 1
+            if not self._watches[address]:
+                del self._watches[address]
+
+
+def _filter(request: ListJobsRequest | WatchJobsRequest) -> Callable[[Job], bool]:
+    states = frozenset(request.states)
+    labels = dict(request.labels)
+
+    def accepts(job: Job) -> bool:
+        if states and job.state not in states:
+            return False
+        return all(job.labels.get(name) == value for name, value in labels.items())
+
+    return accepts
+
+
+def _unknown(job_id: str) -> Failure:
+    return Failure(
+        reason_pb2.REASON_JOB_NOT_FOUND,
+        f"There is no job {job_id}. Records of ended jobs are dropped after a while; "
+        "GetMedia tells what is stored.",
+    )

@@ -1,0 +1,81 @@
+"""SourceService: where media can come from, and how each source does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from ingot.v1 import reason_pb2, source_service_pb2
+from ingot.v1.source_service_pb2 import ListSourcesRequest, ListSourcesResponse, SourceStatus
+from ingot_server.api.caller import Caller, Service
+from ingot_server.config import Settings
+from ingot_server.extractor.versions import Versions
+from ingot_server.jobs.throttle import Blocked, SourceThrottle
+from ingot_server.source_settings import SourceSettings
+from ingot_server.sources import SOURCES, Source
+from ingot_server.sources.source import FetchMethod
+
+ACCEPTS: Final[Mapping[str, Sequence[str]]] = {
+    "youtube": (
+        "https://www.youtube.com/watch?v=<id>",
+        "https://youtu.be/<id>",
+        "https://www.youtube.com/shorts/<id>",
+        "https://www.youtube.com/playlist?list=<id>",
+    ),
+    "telegram": ("https://t.me/<channel>/<id>",),
+    "telegram_file": ("telegram://video/<file_id>",),
+    "internal": ("s3://<bucket>/<key>", "gs://<bucket>/<key>"),
+    "upload": ("upload:<sha256>",),
+    "web": ("https://<host>/<path>.m3u8", "https://<host>/<path>.mpd"),
+    "http": ("https://<host>/<path>", "http://<host>/<path>"),
+}
+"""What each source takes, for people."""
+
+# Settings without which a source can do nothing.
+_EXTRACTING: Final = frozenset({FetchMethod.EXTRACTOR, FetchMethod.TELEGRAM_POST})
+_NEEDS: Final[Mapping[str, str]] = {"telegram_file": "telegram_bot_token"}
+
+
+class SourceService(Service):
+    """Answers from the settings and from the breakers in Redis; asks no source."""
+
+    descriptor = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
+
+    def __init__(
+        self, throttle: SourceThrottle, sources: Mapping[str, SourceSettings], settings: Settings
+    ) -> None:
+        self._throttle = throttle
+        self._sources = sources
+        self._settings = settings
+        self._versions = Versions(settings)
+
+    async def list_sources(self, _: ListSourcesRequest, __: Caller) -> ListSourcesResponse:
+        blocked = await self._throttle.blocked([source.name for source in SOURCES])
+        return ListSourcesResponse(
+            sources=[self._status(source, blocked.get(source.name)) for source in SOURCES]
+        )
+
+    def _status(self, source: Source, blocked: Blocked | None) -> SourceStatus:
+        own = self._sources[source.name]
+        status = SourceStatus(
+            name=source.name,
+            accepts=ACCEPTS.get(source.name, ()),
+            health=SourceStatus.HEALTH_HEALTHY,
+            max_concurrency=own.concurrency,
+            rate=own.rate,
+            extractor_version=self._versions.version if source.fetch_method in _EXTRACTING else "",
+            has_cookies=own.cookies is not None,
+            has_proxy=bool(own.proxy),
+        )
+        if own.rate:
+            status.rate_period.FromTimedelta(own.rate_period)
+        needed = _NEEDS.get(source.name)
+        if needed is not None and not getattr(self._settings, needed):
+            status.health = SourceStatus.HEALTH_NOT_CONFIGURED
+            status.reason = reason_pb2.REASON_SOURCE_NOT_CONFIGURED
+        elif blocked is not None:
+            status.health = SourceStatus.HEALTH_BLOCKED
+            status.reason = blocked.reason
+            status.retry_time.FromDatetime(datetime.now(UTC) + blocked.retry_after)
+        return status

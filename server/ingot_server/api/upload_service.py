@@ -1,0 +1,218 @@
+"""The uploads of IngestService: bytes into the bucket as they come, then a job that takes them.
+
+An API server keeps nothing of an upload but the parts that are on their way; any server can go on
+with it. See library/uploads.py for where the bytes are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    CompleteUploadResponse,
+    CreateUploadUrlRequest,
+    CreateUploadUrlResponse,
+    IngestRequest,
+    QueryUploadRequest,
+    QueryUploadResponse,
+    UploadHeader,
+    UploadRequest,
+    UploadResponse,
+)
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Selection
+from ingot_server.api.admission import Admission
+from ingot_server.api.status import check_labels, invalid
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.library.uploads import Uploads, UploadStatus, Writer, mismatch, not_found
+from ingot_server.sources.upload import content_key, upload_key, upload_url
+
+DEFAULT_LIFETIME: Final = timedelta(hours=1)
+
+
+class Uploading:
+    """What IngestService does about uploads."""
+
+    def __init__(
+        self, catalog: Catalog, uploads: Uploads, admission: Admission, settings: Settings
+    ) -> None:
+        self._catalog = catalog
+        self._uploads = uploads
+        self._admission = admission
+        self._settings = settings
+
+    async def upload(self, requests: AsyncIterator[UploadRequest]) -> UploadResponse:
+        first = await anext(requests, None)
+        if first is None or not first.HasField("header"):
+            raise invalid({"header": "must be the first message of an upload"})
+        header = first.header
+        check_labels(header.labels)
+        self._check_size(header.size_bytes)
+        if (cached := await self._cached(header)) is not None:
+            return UploadResponse(job=cached)
+        header.upload_id = header.upload_id or secrets.token_hex(16)
+        standing = await self._uploads.begin(header.upload_id, header)
+        announced = header.size_bytes or standing.header.size_bytes
+        size = await self._receive(requests, header.upload_id, standing, announced)
+        if not size:
+            await self._uploads.remove(header.upload_id)
+            raise _empty()
+        if size < announced:
+            raise Failure(
+                reason_pb2.REASON_TRUNCATED,
+                f"{size} of the {announced} bytes announced have come. Continue the upload "
+                f"{header.upload_id} at {size}.",
+                metadata={"committed_size": str(size)},
+            )
+        header.sha256 = header.sha256 or standing.header.sha256
+        return UploadResponse(job=await self._begin(header))
+
+    async def query_upload(self, request: QueryUploadRequest) -> QueryUploadResponse:
+        standing = await self._standing(request.upload_id)
+        response = QueryUploadResponse(committed_size=standing.committed_size)
+        response.expire_time.FromDatetime(standing.expire_time)
+        return response
+
+    async def create_upload_url(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
+        lifetime = (
+            request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
+        )
+        # No longer than the upload itself waits for the file.
+        lifetime = min(lifetime, self._settings.upload_ttl)
+        upload_id = secrets.token_hex(16)
+        await self._uploads.begin(
+            upload_id, UploadHeader(upload_id=upload_id, filename=request.filename)
+        )
+        response = CreateUploadUrlResponse(upload_id=upload_id)
+        response.url = await self._uploads.put_url(upload_id, lifetime)
+        response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
+        return response
+
+    async def complete_upload(self, request: CompleteUploadRequest) -> CompleteUploadResponse:
+        check_labels(request.labels)
+        standing = await self._standing(request.upload_id)
+        size = standing.committed_size
+        if not size:
+            raise _empty()
+        header = standing.header
+        if size < header.size_bytes:
+            raise mismatch(request.upload_id, size)
+        try:
+            self._check_size(size)
+        except Failure:
+            await self._uploads.remove(request.upload_id)
+            raise
+        header.sha256 = request.sha256 or header.sha256
+        header.labels.update(request.labels)
+        await self._uploads.announce(request.upload_id, header)
+        return CompleteUploadResponse(job=await self._begin(header))
+
+    async def _receive(
+        self,
+        requests: AsyncIterator[UploadRequest],
+        upload_id: str,
+        standing: UploadStatus,
+        announced: int,
+    ) -> int:
+        """Takes the chunks to the end of the stream; answers with how many bytes are there then."""
+        writer = Writer(self._uploads, upload_id, standing.committed_size)
+        limit = announced or self._settings.max_media_size
+        try:
+            async for request in requests:
+                if not request.HasField("chunk"):
+                    raise invalid({"header": "must be the first message only"})
+                chunk = request.chunk
+                if chunk.offset != writer.offset:
+                    await writer.flush()
+                    raise mismatch(upload_id, writer.offset)
+                if (size := writer.offset + len(chunk.data)) > limit:
+                    await writer.drop()
+                    await self._uploads.remove(upload_id)
+                    self._check_size(size)
+                    raise Failure(
+                        reason_pb2.REASON_CHECKSUM_MISMATCH,
+                        f"{announced} bytes were announced and more came. Begin another upload.",
+                    )
+                if chunk.data:
+                    await writer.write(chunk.data)
+        except asyncio.CancelledError:
+            # What has come before the connection broke need not be sent again.
+            self._finishing(writer)
+            raise
+        except Failure as failure:
+            if failure.reason == reason_pb2.REASON_TRUNCATED:
+                self._finishing(writer)
+            raise
+        await writer.flush()
+        return writer.offset
+
+    def _finishing(self, writer: Writer) -> None:
+        task = asyncio.create_task(writer.flush())
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    async def _standing(self, upload_id: str) -> UploadStatus:
+        standing = await self._uploads.standing(upload_id)
+        if standing is None:
+            raise not_found(upload_id)
+        return standing
+
+    async def _cached(self, header: UploadHeader) -> Job | None:
+        """The ended job of content that is stored already, as far as the caller named it."""
+        if not header.sha256:
+            return None
+        stored = await self._catalog.get(_media_id(content_key(header.sha256)))
+        if stored is None:
+            return None
+        return await self._admission.end_cached(_job(header), stored, IngestRequest())
+
+    async def _begin(self, header: UploadHeader) -> Job:
+        return await self._admission.admit(_job(header), IngestRequest())
+
+    def _check_size(self, size: int) -> None:
+        limit = self._settings.max_media_size
+        if size > limit:
+            raise Failure(
+                reason_pb2.REASON_TOO_LARGE,
+                f"The file has {size} bytes or more; at most {limit} are taken.",
+                metadata={"limit_bytes": str(int(limit))},
+            )
+
+
+_running: Final[set[asyncio.Task[None]]] = set()
+
+
+def _job(header: UploadHeader) -> Job:
+    """The job of an upload. Without a SHA-256 its media has no name yet but the upload's own."""
+    selection = canonical_selection(Selection())
+    key = content_key(header.sha256) if header.sha256 else upload_key(header.upload_id)
+    job = Job(
+        kind=job_pb2.JOB_KIND_INGEST,
+        url=upload_url(header.upload_id),
+        labels=header.labels,
+        selection=selection,
+    )
+    job.media.id = _media_id(key)
+    job.media.source.name = "upload"
+    if header.sha256:
+        job.media.url = job.media.source.page_url = job.media.source.key = key
+    job.media.selection.CopyFrom(selection)
+    return job
+
+
+def _media_id(key: str) -> str:
+    return media_id(key, canonical_selection(Selection()))
+
+
+def _empty() -> Failure:
+    return Failure(reason_pb2.REASON_NOT_MEDIA, "The upload is empty. Send the file's bytes.")

@@ -1,0 +1,350 @@
+"""The program that runs yt-dlp: one process for each job (see `extractor.py`), exec'd.
+
+    request   {"url": ..., "proxy": ..., ...}: `Request` has all fields
+    answer    {"kind": "resolved", ...} or {"kind": "entries", ...}
+    request   {"directory": ..., "media": true}
+    answer    {"kind": "progress", "done": ..., "total": ...} any number of times,
+              {"kind": "fetched", "path": ...}; without "media" neither of these,
+              {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
+              {"kind": "done"}
+    or        {"kind": "failed", ...}, at any point: a `Report` of failures.py
+
+An empty request, {}, is answered with {"kind": "version", "version": ...}, and that is all.
+
+What a caller or a site says is a value in a dictionary, never an option, a command or a file name.
+yt-dlp's own downloaders are the only ones; ffmpeg gets files that are there already, opens no other
+one and no network; nothing but ffmpeg and deno can be started, and a socket leads to the guard or
+nowhere: see containment.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+_ARGUMENTS: Final = sys.argv[1:]
+if _ARGUMENTS:
+    sys.path.insert(0, _ARGUMENTS[0])  # an updated yt-dlp, see extractors.py
+    try:
+        import yt_dlp
+    except Exception as error:
+        # Whatever is wrong with its files, the one released with Ingot serves the job.
+        sys.stderr.write(f"{_ARGUMENTS[0]} is damaged: {error!r}\n")
+        os.execv(sys.executable, [sys.executable, "-I", __file__])  # noqa: S606 - this program
+
+import yt_dlp
+import yt_dlp.extractor
+import yt_dlp.globals
+import yt_dlp.utils
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
+
+from ingot_server.extractor import formats
+from ingot_server.extractor import sandbox as containment
+from ingot_server.extractor.error_report import LastFailure, Refused, report_of
+from ingot_server.extractor.extracted_identity import identity
+from ingot_server.extractor.info import listed, resolved
+from ingot_server.extractor.recording import record, recordable
+from ingot_server.extractor.request import Request
+from ingot_server.extractor.running_version import VERSION
+from ingot_server.extractor.subtitles import keep_names, side_files
+
+_PROGRESS_SECONDS: Final = 0.1
+# What is read of a connection at first; yt-dlp adapts it to the speed it sees. With its own 1 KiB,
+# half of the time of a fragment of 500 KB goes into growing it.
+_READ_BYTES: Final = 128 << 10
+# How many lists may be in one another, each with one entry, before there is a media.
+_LISTS: Final = 3
+
+
+class LiveStream(Exception):
+    """The media is live now."""
+
+
+class Upcoming(Exception):
+    """The media is announced."""
+
+
+class TooLarge(Exception):
+    """More bytes than are taken."""
+
+
+def _note(message: str) -> None:
+    """For the worker's log, when this process fails."""
+    sys.stderr.write(f"{message}\n")
+
+
+class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
+    """yt-dlp, remembering the last request that failed."""
+
+    failure: LastFailure | None = None
+    fetching = False
+    """What the guard forbids is not asked for again, as a fragment would be."""
+    looks_inside = False
+    """An answer's type that says audio or video is not believed."""
+
+    def urlopen(self, req: Any) -> Any:
+        try:
+            response = super().urlopen(req)
+        except yt_dlp.networking.exceptions.RequestError as error:
+            self.failure = LastFailure.of(error, req if isinstance(req, str) else req.url)
+            if self.fetching and self.failure.refused:
+                raise Refused(str(error)) from error
+            raise
+        kind = response.headers.get("Content-Type", "").lower()
+        if self.looks_inside and kind.startswith(("audio/", "video/")) and "mpegurl" not in kind:
+            response.headers.replace_header("Content-Type", "text/plain")
+        return response
+
+
+class Quiet:
+    """Takes yt-dlp's log: errors come as exceptions, the rest is for nobody."""
+
+    def debug(self, _message: str) -> None: ...
+    def info(self, _message: str) -> None: ...
+    def warning(self, message: str) -> None:
+        _note(message[:500])
+
+    def error(self, message: str) -> None:
+        _note(message[:500])
+
+
+class Progress:
+    """All formats' bytes as one number that only grows."""
+
+    def __init__(self, info: Mapping[str, Any], max_bytes: int) -> None:
+        self._max = max_bytes
+        self._known = {
+            str(part.get("format_id")): part.get("filesize") or part.get("filesize_approx")
+            for part in formats.taken(info)
+        }
+        self._done: dict[str, int] = {}
+        self._shown = 0
+        self._next = 0.0
+
+    def __call__(self, status: Mapping[str, Any]) -> None:
+        part = str(status.get("info_dict", {}).get("format_id"))
+        done = int(status.get("downloaded_bytes") or 0)
+        self._done[part] = max(done, self._done.get(part, 0))
+        total = status.get("total_bytes") or status.get("total_bytes_estimate")
+        if status.get("status") == "finished":
+            total = total or done
+        if total:
+            self._known[part] = total
+        received = sum(self._done.values())
+        if max(received, status.get("total_bytes") or 0) > self._max:
+            raise TooLarge(f"The media is longer than {self._max} bytes")
+        now = time.monotonic()
+        if now < self._next and status.get("status") != "finished":
+            return
+        self._next = now + _PROGRESS_SECONDS
+        self._shown = max(self._shown, received)
+        sizes = list(self._known.values())
+        whole = max(int(sum(size or 0 for size in sizes)), self._shown) if all(sizes) else None
+        _tell(kind="progress", done=self._shown, total=whole)
+
+
+class Job:
+    """One URL: resolved, then fetched."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        choice = formats.choose(
+            audio_only=request.audio_only,
+            max_height=request.max_height,
+            live=bool(request.record_seconds),
+        )
+        self._info: dict[str, Any] = {}
+        if request.plugins:
+            yt_dlp.globals.plugin_dirs.value = [request.plugins]
+            yt_dlp.globals.all_plugins_loaded.value = False
+        self.ydl = Downloader(
+            {
+                "format": choice.selector,
+                "format_sort": list(choice.sort),
+                "merge_output_format": formats.MERGED_INTO,
+                "proxy": request.proxy,
+                "compat_opts": {"no-certifi"},
+                "cookiefile": request.cookies_file or None,
+                "cachedir": request.cache,
+                "ffmpeg_location": request.ffmpeg,
+                "js_runtimes": {"deno": {"path": request.deno}},
+                "external_downloader": {"default": "native"},
+                "hls_prefer_native": True,
+                "concurrent_fragment_downloads": request.fragments,
+                "buffersize": _READ_BYTES,
+                "skip_unavailable_fragments": False,
+                "retries": 3,
+                "fragment_retries": 5,
+                "extractor_retries": 2,
+                "socket_timeout": request.timeout,
+                "noplaylist": not request.playlist,
+                "extract_flat": "in_playlist",
+                "playlistend": request.max_entries + 1,
+                "nopart": True,
+                "continuedl": False,
+                "overwrites": True,
+                "updatetime": False,
+                "usenetrc": False,
+                "enable_file_urls": False,
+                "logger": Quiet(),
+                "noprogress": True,
+                "color": "never",
+            },
+            auto_init=False,
+        )
+        self.ydl.add_default_info_extractors()
+
+    def resolve(self) -> dict[str, Any]:
+        self.ydl.looks_inside = self._request.manifest
+        found = self.ydl.extract_info(self._request.url, download=False)
+        if found is None:
+            raise yt_dlp.utils.UnsupportedError(self._request.url)
+        lists, asked = 0, self._request.url
+        while found.get("_type") in ("playlist", "multi_video"):
+            entries = [entry for entry in found.get("entries") or () if entry]
+            if len(entries) != 1 or self._request.playlist:
+                return listed(found, entries, asked)
+            asked = entries[0].get("url") or asked
+            # An entry that is no list is resolved all the same, for it is asked for by itself.
+            found = self.ydl.process_ie_result(
+                entries[0], download=False, extra_info={"extractor": found.get("extractor")}
+            )
+            lists += 1
+            if found is None or lists > _LISTS:
+                # It leads back to a list that it is in.
+                raise yt_dlp.utils.UnsupportedError(self._request.url)
+        self._info = found
+        status = found.get("live_status")
+        if status == "is_upcoming":
+            raise Upcoming("The media is announced and not there yet")
+        if status == "is_live" or found.get("is_live"):
+            found["is_live"] = True
+            self._check_live()
+        return resolved(found, identity(self.ydl, found), self._request)
+
+    def _check_live(self) -> None:
+        if not self._request.record_seconds:
+            raise LiveStream(
+                "The media is live now. Ingest it with a record_duration, or when it has ended."
+            )
+        if not recordable(self._info):
+            raise LiveStream(
+                "The media is live now, and of live streams only HLS can be recorded. "
+                "Ingest it when it has ended."
+            )
+
+    def fetch(self, directory: str) -> dict[str, Any]:
+        info = self._info
+        self.ydl.looks_inside, self.ydl.fetching = False, True
+        self.ydl.params["outtmpl"] = {"default": str(Path(directory, "media.%(ext)s"))}
+        progress = Progress(info, self._request.max_bytes)
+        if info.get("is_live"):
+            path = record(
+                self.ydl,
+                info,
+                directory,
+                seconds=self._request.record_seconds,
+                timeout=self._request.timeout,
+                progress=progress,
+            )
+        else:
+            self.ydl.add_progress_hook(progress)
+            info = dict(info)
+            self.ydl.process_info(info)
+            path = info.get("filepath") or info.get("_filename") or ""
+        if not Path(path).is_file():
+            raise TooLarge("larger than max-filesize")
+        if self._request.audio_only and formats.holds_video(self._info):
+            path = self._sound(path, directory)
+        return {"kind": "fetched", "path": path}
+
+    def side_files(self, directory: str) -> Iterator[dict[str, Any]]:
+        self.ydl.looks_inside = False
+        for found in side_files(self.ydl, self._info, self._request, directory):
+            yield {**found, "kind": "side_file"}
+
+    def _sound(self, path: str, directory: str) -> str:
+        """Takes the sound out as it is: into M4A, or Matroska where that cannot hold it."""
+        for extension in ("m4a", "mka"):
+            target = str(Path(directory, f"sound.{extension}"))
+            try:
+                FFmpegPostProcessor(self.ydl).run_ffmpeg(
+                    path, target, ["-map", "0:a:0", "-vn", "-c", "copy"]
+                )
+            except yt_dlp.utils.PostProcessingError:
+                Path(target).unlink(missing_ok=True)
+                continue
+            Path(path).unlink()
+            return target
+        raise yt_dlp.utils.ExtractorError("The media has no audio of its own", expected=True)
+
+    def report(self, error: BaseException) -> dict[str, Any]:
+        """What `Report` holds of `error`, and of the request that failed before it."""
+        report = report_of(error, self.ydl.failure, self._request.proxy)
+        moment = self._info.get("release_timestamp")
+        if moment:
+            report["start_time"] = datetime.fromtimestamp(moment, UTC).isoformat()
+        return report
+
+
+def _tell(**message: object) -> None:
+    os.write(_OUTPUT, json.dumps(message).encode() + b"\n")
+
+
+def _prepare() -> None:
+    """Does now what yt-dlp puts off: imports, and 0.3 s of compiling what URLs look like."""
+    with yt_dlp.YoutubeDL({"quiet": True, "logger": Quiet()}) as ydl:
+        ydl.get_info_extractor("Generic")
+    for extractor in yt_dlp.extractor.gen_extractor_classes():
+        extractor.suitable("http://host.invalid/")
+
+
+def main() -> None:
+    """Serves one job, then ends."""
+    yt_dlp.globals.plugin_dirs.value = []
+    containment.refuse_downloaders()
+    keep_names()
+    _prepare()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    asked = json.loads(line)
+    if not asked:
+        _tell(kind="version", version=VERSION)
+        return
+    request = Request(**asked)
+    os.chdir(request.cache)
+    os.environ.update(HOME=request.cache, TMPDIR=request.cache, DENO_DIR=request.cache)
+    job: Job | None = None
+    try:
+        containment.trust(request)
+        job = Job(request)
+        containment.contain(request)
+        containment.lock(request)
+        _tell(version=VERSION, **job.resolve())
+        line = sys.stdin.buffer.readline()
+        if line:
+            wanted = json.loads(line)
+            if wanted["media"]:
+                _tell(**job.fetch(wanted["directory"]))
+            for found in job.side_files(wanted["directory"]):
+                _tell(**found)
+            _tell(kind="done")
+    except MemoryError:
+        os._exit(70)
+    except Exception as error:
+        _tell(**(job.report(error) if job else report_of(error)))
+
+
+if __name__ == "__main__":
+    # Standard output is the answer: what else prints goes to standard error.
+    _OUTPUT: Final = os.dup(1)
+    os.dup2(2, 1)
+    main()
+    os._exit(0)

@@ -1,0 +1,103 @@
+"""What yt-dlp found, as the values that the extraction child answers with.
+
+A site's words are cut to a length, and its addresses are http and https ones or empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ingot_server.extractor import formats
+from ingot_server.extractor.request import Request
+
+_MAX_TEXT: Final = 100_000
+_MAX_ITEMS: Final = 1000
+
+
+def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[str, Any]:
+    """The answer for one media, which `identity` names among those of its extractor."""
+    parts = formats.taken(info)
+    return {
+        "kind": "resolved",
+        "extractor": _text(info.get("extractor_key") or info.get("extractor")),
+        "extractor_id": _text(info.get("id")),
+        "identity": _text(identity),
+        "title": _text(info.get("title")),
+        "description": _text(info.get("description")),
+        "tags": [_text(tag) for tag in (info.get("tags") or [])[:_MAX_ITEMS]],
+        "uploader": _text(info.get("uploader") or info.get("channel") or info.get("creator")),
+        "publish_time": _published(info),
+        "duration": _number(info.get("duration")),
+        "thumbnail_url": _web(info.get("thumbnail")),
+        "page_url": page_of(info),
+        "chapters": [
+            {
+                "title": _text(chapter.get("title")),
+                "start": _number(chapter.get("start_time")) or 0.0,
+                "end": _number(chapter.get("end_time")) or 0.0,
+            }
+            for chapter in (info.get("chapters") or [])[:_MAX_ITEMS]
+        ],
+        "is_live": bool(info.get("is_live")),
+        "size_bytes": formats.size_bytes(info),
+        "format_id": "+".join(_text(part.get("format_id")) for part in parts)[:500],
+        "format_reason": formats.reason(
+            info, audio_only=request.audio_only, max_height=request.max_height
+        ),
+    }
+
+
+def listed(found: Mapping[str, Any], entries: list[Any], asked: str) -> dict[str, Any]:
+    """The answer for a list: the URLs of its entries, but not `asked` itself again."""
+    urls = []
+    for entry in entries:
+        flat = str(entry.get("_type", "video")).startswith("url")
+        choices = [entry.get("url" if flat else "webpage_url"), entry.get("url")]
+        choices += [part.get("url") for part in entry.get("formats") or ()][-1:]
+        url = next((one for one in map(_web, choices) if one and one != asked), "")
+        if url and url not in urls:
+            urls.append(url)
+    return {
+        "kind": "entries",
+        "title": _text(found.get("title")),
+        "extractor": _text(found.get("extractor_key") or found.get("extractor")),
+        "extractor_id": _text(found.get("id")),
+        "urls": urls,
+        "total": max(int(found.get("playlist_count") or 0), len(urls)),
+    }
+
+
+def page_of(info: Mapping[str, Any]) -> str:
+    """The page that a media is on; empty when none is told."""
+    return _web(info.get("webpage_url"))
+
+
+def _published(info: Mapping[str, Any]) -> float | None:
+    moment = _number(info.get("timestamp")) or _number(info.get("release_timestamp"))
+    day = str(info.get("upload_date") or "")
+    if moment is None and re.fullmatch(r"\d{8}", day):
+        try:
+            moment = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return None
+    return moment
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, (int, float)) and 0 <= value < 1e11:
+        return float(value)
+    return None
+
+
+def _text(value: object) -> str:
+    text = "" if value is None else str(value)
+    return text.encode(errors="replace").decode()[:_MAX_TEXT].replace("\0", "")
+
+
+def _web(value: object) -> str:
+    """An address that may be asked; empty for any other scheme."""
+    text = _text(value).partition("#__youtubedl_smuggle")[0]  # notes of one extractor to another
+    return text if re.match(r"https?://", text, re.IGNORECASE) else ""

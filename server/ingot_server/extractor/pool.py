@@ -1,0 +1,187 @@
+"""Has yt-dlp find out what a page's media is, and fetch it: one process for each job.
+
+    spare child --session--> resolve: Resolved or Entries --> fetch: Fetched --> killed, always
+
+yt-dlp is imported by `child_main.py` alone, so nothing that it or a site does reaches the
+worker but lines of JSON: see `extraction/session.py`.
+
+While the extractor is started one process that has its imports done waits (0.7 s saved), and serves
+one job like every other (spare.py). Its cache directory is its worker's and goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urldefrag, urlsplit
+
+import imageio_ffmpeg
+
+from ingot.v1 import reason_pb2
+from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.media_pb2 import Selection
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.extractor.failures import crashed
+from ingot_server.extractor.request import Request
+from ingot_server.extractor.session import Session, running_version
+from ingot_server.process.child import Child, ChildError, Limits
+from ingot_server.process.prewarmed import PrewarmedProcess
+
+_PROGRAM: Final = str(Path(__file__).with_name("child_main.py"))
+# Deno's V8 reserves tens of GiB of address space; the child limits itself by extractor_memory.
+_RESERVED_BYTES: Final = 1 << 38
+
+
+class Extractor:
+    """Gives each job a process; `start` and `close` frame its life."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        installed: Callable[[], Path | None] = lambda: None,
+        spare: bool = True,
+    ) -> None:
+        """`installed` names the directory of the yt-dlp in use; None: the one released with Ingot.
+
+        It is asked before each job. `spare` is whether one process is kept ready.
+        """
+        self._settings = settings
+        self._installed = installed
+        self._keeps_spare = spare
+        self._cache = ""
+        self._started = False
+        self._spare = PrewarmedProcess(self._launch, purpose="extraction", version=installed)
+
+    @property
+    def version(self) -> str:
+        """Of the yt-dlp that the next session gets."""
+        place = self._installed()
+        if place is None:
+            return importlib.metadata.version("yt-dlp")
+        for found in importlib.metadata.distributions(name="yt-dlp", path=[str(place)]):
+            return found.version
+        return ""
+
+    async def start(self, cache: Path | None = None) -> None:
+        """Makes one process ready. Raises nothing when that cannot be done now.
+
+        `cache` is a directory that yt-dlp and Deno may fill; None: a temporary one until `close`.
+        """
+        if cache is None:
+            cache = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
+        self._cache = os.fspath(cache)
+        self._started = True
+        if self._keeps_spare:
+            await self._spare.start()
+
+    async def close(self) -> None:
+        """Ends what is kept ready. Sessions under way end with their own tasks."""
+        self._started = False
+        await self._spare.close()
+        await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
+
+    async def check(self) -> str:
+        """The version that a process really runs, after its start. Raises Failure."""
+        async with await self._child() as child:
+            return await running_version(child, self._settings)
+
+    @asynccontextmanager
+    async def session(
+        self,
+        url: str,
+        *,
+        selection: Selection,
+        options: IngestOptions,
+        proxy_url: str,
+        cookies_file: str = "",
+        manifest: bool = False,
+    ) -> AsyncIterator[Session]:
+        """A process for `url`, through the guard at `proxy_url`; its group is gone afterwards.
+
+        `cookies_file` is the installation's, in Netscape's format; `manifest` says that the URL is
+        one of HLS or DASH. Raises Failure UNSUPPORTED_URL for anything but http and https.
+        """
+        if not self._started:
+            raise RuntimeError("Extractor is not started.")
+        request = self._request(
+            _checked(url), selection, options, proxy_url, cookies_file, manifest
+        )
+        version = self.version
+        async with await self._child() as child:
+            self._spare.refill()
+            yield Session(child, request, self._settings, version)
+
+    def _request(
+        self,
+        url: str,
+        selection: Selection,
+        options: IngestOptions,
+        proxy_url: str,
+        cookies_file: str,
+        manifest: bool,
+    ) -> Request:
+        settings = self._settings
+        return Request(
+            url=url,
+            manifest=manifest,
+            audio_only=selection.mode == Selection.MODE_AUDIO_ONLY,
+            max_height=selection.max_height if selection.HasField("max_height") else None,
+            playlist=options.playlist,
+            max_entries=options.max_entries or settings.max_playlist_entries,
+            record_seconds=options.record_duration.ToTimedelta().total_seconds(),
+            subtitle_languages=list(options.subtitle_languages),
+            automatic_subtitles=options.automatic_subtitles,
+            thumbnail=options.thumbnail,
+            proxy=proxy_url,
+            ca_file=str(Path(settings.egress_ca_file).absolute())
+            if settings.egress_ca_file
+            else "",
+            cookies_file=cookies_file,
+            plugins=settings.extractor_plugins,
+            cache=self._cache,
+            ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
+            deno=str(Path(sysconfig.get_path("scripts")) / "deno"),
+            fragments=max(1, settings.fragments_at_once),
+            timeout=settings.stall_timeout.total_seconds(),
+            max_bytes=int(settings.max_media_size),
+            memory_bytes=int(settings.extractor_memory),
+        )
+
+    async def _child(self) -> Child:
+        try:
+            return await self._spare.take()
+        except ChildError as error:
+            raise crashed(str(error)) from error
+
+    async def _launch(self) -> Child:
+        settings, place = self._settings, self._installed()
+        limits = Limits(
+            memory_bytes=_RESERVED_BYTES,
+            cpu=settings.extraction_timeout + settings.download_timeout,
+            file_bytes=2 * int(settings.max_media_size),
+            open_files=256,
+        )
+        arguments = [] if place is None else [str(place)]
+        return await Child.start(sys.executable, "-I", _PROGRAM, *arguments, limits=limits)
+
+
+def _checked(url: str) -> str:
+    """`url` without its fragment where yt-dlp would take orders from it."""
+    if urlsplit(url).scheme.lower() not in {"http", "https"}:
+        raise Failure(
+            reason_pb2.REASON_UNSUPPORTED_URL,
+            "Only http and https URLs are extracted.",
+            violations={"url": "Its scheme is neither http nor https."},
+        )
+    return urldefrag(url).url if "__youtubedl_smuggle" in url else url

@@ -1,0 +1,196 @@
+"""Records a live HLS stream up to a length, from about three target durations before its end.
+
+yt-dlp leaves live streams to ffmpeg, which gets no network here. This reads the media playlist
+again and again as RFC 8216, 6.3 has it and gives each new segment to yt-dlp's own fragment
+downloader, which decrypts and retries.
+
+A recording ends when it is long enough, with the stream, at a new initialization segment, or when
+no segment came for three quarters of the stall timeout: what was recorded until then is the media.
+A segment that cannot be had is left out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, Final
+
+import yt_dlp
+import yt_dlp.utils
+from yt_dlp.downloader.fragment import FragmentFD
+from yt_dlp.downloader.hls import HlsFD
+from yt_dlp.networking.exceptions import RequestError
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
+
+from ingot_server.extractor import formats
+from ingot_server.extractor.hls_playlist import Playlist, Segment, parse
+
+_BEHIND: Final = 3
+_SHORTEST_WAIT: Final = 0.2
+
+
+class Stalled(Exception):
+    """Nothing was sent that could be recorded."""
+
+
+def recordable(info: Mapping[str, Any]) -> bool:
+    """Whether all formats taken for `info` come by HLS."""
+    return all(str(part.get("protocol")).startswith("m3u8") for part in formats.taken(info))
+
+
+def record(
+    ydl: yt_dlp.YoutubeDL,
+    info: Mapping[str, Any],
+    directory: str,
+    *,
+    seconds: float,
+    timeout: float,
+    progress: Callable[[Mapping[str, Any]], None],
+) -> str:
+    """At most `seconds` of the formats taken for `info`, as one file in `directory`; its path.
+
+    `timeout` is the stall timeout in seconds, `progress` a hook of yt-dlp. Raises Stalled.
+    """
+    stop = threading.Event()
+    paths, recordings = [], []
+    parts = formats.taken(info)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        try:
+            for number, part in enumerate(parts):
+                recorder = _Recorder(ydl, seconds=seconds, timeout=timeout, stop=stop)
+                recorder.add_progress_hook(progress)
+                paths.append(str(Path(directory, f"live-{number}")))
+                recordings.append(pool.submit(recorder.download, paths[-1], {**info, **part}))
+            wait(recordings, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+        for recording in recordings:
+            recording.result()
+    return _joined(ydl, paths, directory, seconds, video=formats.holds_video(info))
+
+
+class _Recorder(FragmentFD):  # type: ignore[misc] # it has no types
+    """One format; its fragments are asked for one by one, as they appear."""
+
+    FD_NAME = "recording"
+
+    def __init__(
+        self, ydl: yt_dlp.YoutubeDL, *, seconds: float, timeout: float, stop: threading.Event
+    ) -> None:
+        super().__init__(
+            ydl,
+            {
+                **ydl.params,
+                "concurrent_fragment_downloads": 1,
+                "fragment_retries": 2,
+                "skip_unavailable_fragments": True,
+            },
+        )
+        self._limit = seconds
+        self._patience = 0.75 * timeout
+        self._stop = stop
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def real_download(self, filename: str, info_dict: dict[str, Any]) -> bool:
+        context: dict[str, Any] = {"filename": filename, "live": True, "total_frags": 0}
+        self._prepare_and_start_frag_download(context, info_dict)
+        done = self.download_and_append_fragments(
+            context, self._fragments(context, info_dict), info_dict
+        )
+        return bool(done)
+
+    def _fragments(
+        self, context: Mapping[str, Any], info: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        file = context["dest_stream"]
+        index, latest = 0, -1
+        initialization: Mapping[str, Any] | None = None
+        begun = moved = time.monotonic()
+        while not self._stop.is_set():
+            asked = time.monotonic()
+            playlist = self._load(info)
+            segments = _unseen(playlist, latest) if playlist else []
+            for segment in segments:
+                if segment.initialization != initialization:
+                    if self._seconds:
+                        return
+                    initialization = segment.initialization
+                    if initialization:
+                        index += 1
+                        yield {**initialization, "frag_index": index}
+                before, index, latest = file.tell(), index + 1, segment.sequence
+                yield {**segment.fragment, "frag_index": index}
+                if file.tell() > before:
+                    self._seconds += segment.seconds
+                    self._bytes = file.tell()
+                    moved = time.monotonic()
+                if self._seconds >= self._limit or self._stop.is_set():
+                    return
+            if (playlist and playlist.ended) or self._over(begun, moved):
+                return
+            pause = playlist.target_seconds * (1 if segments else 0.5) if playlist else 0
+            pause = min(max(pause, _SHORTEST_WAIT), self._patience / 4)
+            self._stop.wait(max(0.0, asked + pause - time.monotonic()))
+
+    def _over(self, begun: float, moved: float) -> bool:
+        """Whether no more is waited for. Raises Stalled when nothing came at all."""
+        now = time.monotonic()
+        silent = now - moved > self._patience
+        if silent and not self._seconds:
+            raise Stalled("The live stream sends nothing")
+        return silent or now - begun > 2 * self._limit + self._patience
+
+    def _load(self, info: Mapping[str, Any]) -> Playlist | None:
+        """The playlist as it is now; None: it cannot be had this time."""
+        try:
+            with self.ydl.urlopen(self._prepare_url(info, info["url"])) as answer:
+                text, url = answer.read().decode("utf-8", "ignore"), answer.url
+        except RequestError:
+            if not self._seconds:
+                raise
+            return None
+        if not HlsFD.can_download(text, {}):
+            raise yt_dlp.utils.ExtractorError("The stream is protected by DRM", expected=True)
+        return parse(text, url)
+
+    def _hook_progress(self, status: dict[str, Any], info_dict: Mapping[str, Any]) -> None:
+        if self._seconds and status.get("status") == "downloading":
+            share = min(1.0, self._seconds / self._limit)
+            status["total_bytes_estimate"] = int(self._bytes / share)
+        super()._hook_progress(status, info_dict)
+
+
+def _unseen(playlist: Playlist, latest: int) -> list[Segment]:
+    """The segments after `latest`; of the first playlist only those near its end."""
+    if latest >= 0 or playlist.ended:
+        return [segment for segment in playlist.segments if segment.sequence > latest]
+    behind, taken = 0.0, 0
+    while taken < len(playlist.segments) and behind < _BEHIND * playlist.target_seconds:
+        taken += 1
+        behind += playlist.segments[-taken].seconds
+    return playlist.segments[len(playlist.segments) - taken :]
+
+
+def _joined(
+    ydl: yt_dlp.YoutubeDL, paths: list[str], directory: str, seconds: float, *, video: bool
+) -> str:
+    """All of `paths` in one container, cut to `seconds`; nothing is encoded anew."""
+    # Renditions of one stream share a clock but need not begin at the same moment.
+    inputs = [(path, ["-isync", "0"] if number else []) for number, path in enumerate(paths)]
+    maps = ["-map", "0:v:0?", "-map", "0:a:0?"] if len(paths) == 1 else ["-map", "0", "-map", "1"]
+    for extension in ("mp4", "mkv") if video else ("m4a", "mka"):
+        target = str(Path(directory, f"media.{extension}"))
+        options = [*maps, "-dn", "-ignore_unknown", "-c", "copy", "-t", f"{seconds:g}"]
+        try:
+            FFmpegPostProcessor(ydl).real_run_ffmpeg(inputs, [(target, options)])
+        except yt_dlp.utils.PostProcessingError:
+            Path(target).unlink(missing_ok=True)
+            continue
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
+        return target
+    raise yt_dlp.utils.ExtractorError("The recording fits into no container", expected=True)

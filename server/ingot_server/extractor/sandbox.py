@@ -1,0 +1,105 @@
+"""What the extraction child is kept from: starting other programs, reaching past the guard.
+
+`lock` enforces it with an audit hook, which no later code can take out; the rest sees to it that
+yt-dlp has no reason to try.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import ssl
+import sys
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import yt_dlp.downloader.external
+import yt_dlp.networking.common
+import yt_dlp.utils
+
+from ingot_server.extractor.request import Request
+
+# Containers alone: no playlist and no list of other files can be opened as one of these.
+_CONTAINERS: Final = (
+    "aac,ac3,avi,eac3,flac,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
+    "mp3,mpeg,mpegts,ogg,wav"
+)
+_FILES_ONLY: Final = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _CONTAINERS)
+
+
+def refuse_downloaders() -> None:
+    """yt-dlp's own downloaders are the only ones."""
+    yt_dlp.downloader.external.ExternalFD.real_download = _refuse_network
+    yt_dlp.downloader.external.FFmpegFD.real_download = _refuse_network
+
+
+def contain(request: Request) -> None:
+    """Sends every request to the guard, limits memory, has ffmpeg open nothing but containers.
+
+    An extractor cannot name another proxy, nor none; that binds libcurl too, which the audit hook
+    of `lock` does not see. Deno's address space is not limited, as V8 reserves far more than it
+    uses: the worker watches what is resident.
+    """
+    # Without an empty "no", curl would read NO_PROXY from the environment.
+    ways = {"all": request.proxy, "no": ""}
+    yt_dlp.networking.common.RequestHandler._get_proxies = lambda *_: ways.copy()  # noqa: SLF001
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, hard))
+    begin = yt_dlp.utils.Popen.__init__
+
+    def start(self: Any, args: Any, *rest: Any, **named: Any) -> None:
+        if args and args[0] == request.deno:
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        if args and args[0] == request.ffmpeg:
+            args = [
+                part for one in args for part in ((*_FILES_ONLY, one) if one == "-i" else (one,))
+            ]
+        try:
+            begin(self, args, *rest, **named)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, hard))
+
+    yt_dlp.utils.Popen.__init__ = start
+
+
+def lock(request: Request) -> None:
+    """Nothing but ffmpeg and deno is started, and nothing but the guard is dialled."""
+    guard = urlsplit(request.proxy)
+    programs = {request.ffmpeg, request.deno}
+
+    def watch(event: str, values: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen":
+            program, arguments = values[0], list(map(str, values[1]))
+            reads = "-i" in arguments
+            if program not in programs or (reads and "-format_whitelist" not in arguments):
+                raise PermissionError(f"{os.fsdecode(program)} is not run like this")
+        elif event in {"os.system", "os.exec", "os.posix_spawn", "os.fork", "pty.spawn"}:
+            raise PermissionError(f"{event} is not allowed")
+        elif event == "socket.connect":
+            address = values[1]
+            if isinstance(address, tuple) and address[:2] == (guard.hostname, guard.port):
+                return
+            local = isinstance(address, tuple) and address[0] in {"127.0.0.1", "::1"}
+            if not (request.plugins and local):  # A provider may have a server of its own here.
+                raise PermissionError("Nothing is reached but through the egress guard")
+
+    sys.addaudithook(watch)
+
+
+def _refuse_network(*_arguments: Any, **_named: Any) -> bool:
+    raise yt_dlp.utils.DownloadError("This format needs a downloader that is not allowed")
+
+
+def trust(request: Request) -> None:
+    """The system's authorities and the installation's, in one file that OpenSSL and curl read."""
+    if not request.ca_file:
+        return
+    system = ssl.get_default_verify_paths().cafile
+    texts = [Path(file).read_text() for file in (system, request.ca_file) if file]
+    target = Path(request.cache, "authorities.pem")
+    written = target.with_name(f"authorities-{os.getpid()}.pem")
+    written.write_text("\n".join(texts))
+    written.replace(target)  # one for all jobs of a worker, and others may read it now
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        os.environ[name] = str(target)

@@ -1,0 +1,1 @@
+"""Embedded mode: the servers, the data directory and the ports of one machine."""

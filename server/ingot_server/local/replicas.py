@@ -1,0 +1,67 @@
+"""Several API server processes on one address: one process answers on one processor only.
+
+The kernel deals new connections out among them (SO_REUSEPORT, socket(7)). A caller's single
+connection stays with one of them; callers who want more open more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+import sys
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.local.ports import Ports
+from ingot_server.process.supervisor import Child, Program, ProgramFailed
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Runs `settings.processes` API servers until SIGTERM or SIGINT; one that dies is replaced.
+
+    Raises SettingError when an address is taken, and Failure when a server does not start.
+    """
+    with Ports() as ports:
+        # Found out here: with SO_REUSEPORT a server would join whoever listens already.
+        addresses = {
+            name: ports.address(f"INGOT_{name.upper()}", address)
+            for name in ("grpc_address", "http_address")
+            if (address := getattr(settings, name))
+        }
+        await _run(settings.replace(**addresses))
+
+
+async def _run(settings: Settings) -> None:
+    environment = settings.replace(processes=1).environment()
+    arguments = (sys.executable, "-m", "ingot_server.cli", "serve", "--reuse-port")
+    children = [
+        Child(
+            Program(
+                name=f"serve {number}",
+                arguments=arguments,
+                environment=environment,
+                ready=re.compile("serving gRPC on"),
+            ),
+            log=sys.stderr,
+        )
+        for number in range(1, settings.processes + 1)
+    ]
+    stopped = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
+    try:
+        for child in children:
+            child.start()
+        await asyncio.gather(*(child.ready() for child in children))
+        logger.info("serving gRPC on %s", settings.grpc_address)
+        await stopped.wait()
+    except ProgramFailed as failed:
+        raise Failure(reason_pb2.REASON_INTERNAL, str(failed)) from failed
+    finally:
+        patience = settings.shutdown_timeout.total_seconds() + 1
+        await asyncio.gather(*(child.stop(patience) for child in children))

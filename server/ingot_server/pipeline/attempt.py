@@ -1,0 +1,89 @@
+"""What a way of fetching is given, and what it answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
+from ingot_server.jobs.lease import Lease
+from ingot_server.library.identity import media_id
+from ingot_server.sources.source import Identity, Source, may_name_either
+
+Ingested = tuple[Media, bool]
+"""A media, and whether it was there before."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowJob:
+    """The media is being made by another job."""
+
+    job_id: str
+
+
+class Retry:
+    """The job makes another media than before, and begins anew."""
+
+
+class NotAList:
+    """What was to be a list is none, and the job leaves media to others."""
+
+
+AttemptResult = Ingested | FollowJob | Retry | NotAList | None
+"""How a try ends; None: a list, whose entries have jobs now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to bring in what a job asks for."""
+
+    lease: Lease
+    source: Source
+    identity: Identity
+    """What the job's URL names."""
+    stored: Media | None
+    """What is to be replaced: a copy of a mutable URL that is too old."""
+
+    @property
+    def job(self) -> Job:
+        """As it stands; its media's id changes when a better identity is found."""
+        return self.lease.job
+
+    @property
+    def lists_only(self) -> bool:
+        """Whether the job hands out the entries of a list, and makes no media itself."""
+        return bool(self.job.recipes)
+
+    @property
+    def seeks_list(self) -> bool:
+        """Whether the job asks for a list where only the answer tells whether the URL names one."""
+        return self.job.options.playlist and not self.lists_only and may_name_either(self.source)
+
+    @property
+    def asked_id(self) -> str:
+        """The media id of the URL, which may turn out to be an alias."""
+        return self.name(self.identity)
+
+    @property
+    def records(self) -> bool:
+        """Whether what the job makes is a recording of a live stream, as far as is known."""
+        recorded = record_duration(self.source, self.job) is not None
+        return recorded and self.job.media.id != media_id(self.identity.key, self.job.selection)
+
+    @property
+    def mutable(self) -> bool:
+        """Whether what is stored under the job's media id may be replaced one day."""
+        return self.records or (self.source.mutable and self.job.media.id == self.asked_id)
+
+    def name(self, identity: Identity) -> str:
+        """The media id of `identity` as the job wants it."""
+        recorded = record_duration(self.source, self.job) if self.records else None
+        return media_id(identity.key, self.job.selection, recorded)
+
+
+def record_duration(source: Source, job: Job) -> timedelta | None:
+    """How much `job` wants recorded of what may be live; None: it wants the media itself."""
+    if not (source.fetch_method.may_be_live and job.options.HasField("record_duration")):
+        return None
+    return job.options.record_duration.ToTimedelta()

@@ -1,1 +1,0 @@
-"""What a file is, read packet by packet in a process of its own."""

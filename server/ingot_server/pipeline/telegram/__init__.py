@@ -1,1 +1,0 @@
-"""Files and posts that only Telegram's own interfaces give."""

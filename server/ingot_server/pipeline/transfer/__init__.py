@@ -1,1 +1,0 @@
-"""Files over HTTP: one request after another until a file is whole."""

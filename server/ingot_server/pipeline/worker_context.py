@@ -1,0 +1,38 @@
+"""What the jobs of a worker work with, all of them with the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingot_server.config import Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.extractor.pool import Extractor
+from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.pipeline.await_job import JobWaiter
+from ingot_server.pipeline.playlist import Playlists
+from ingot_server.probe.prober import Prober
+from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.slots import Slots
+from ingot_server.transcode.speculative import SpeculativeTranscoder
+from ingot_server.transfer.scratch import Scratch
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """One of each for a worker, which starts and closes them."""
+
+    catalog: Catalog
+    blobs: Blobs
+    egress: EgressProxy
+    scratch: Scratch
+    prober: Prober
+    extractor: Extractor
+    throttle: SourceThrottle
+    playlists: Playlists
+    job_waiter: JobWaiter
+    ffmpeg: Ffmpeg
+    slots: Slots
+    speculative: SpeculativeTranscoder
+    settings: Settings

@@ -1,0 +1,1 @@
+"""Child processes: started with limits, watched, and ended with everything below them."""

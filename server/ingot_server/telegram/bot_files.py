@@ -1,0 +1,318 @@
+"""Files that need an account at Telegram: a bot's by the Bot API, private posts by MTProto.
+
+    file_id -> getFile -> URL of the file -> download      (core.telegram.org/bots/api#getfile)
+    private post -> mtproto.py
+
+That URL has the bot's token in its path. It lives in `Located` and in the requests made with it:
+what leaves this module, failures and their causes included, does not have it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from ingot.v1 import reason_pb2
+from ingot.v1.media_pb2 import Media
+from ingot_server.config import Settings
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.errors import Failure
+from ingot_server.sources.http import normalise
+from ingot_server.sources.source import Identity
+from ingot_server.sources.telegram import file_id_of, message_of
+from ingot_server.telegram import mtproto
+from ingot_server.telegram.mtproto_failures import not_configured
+from ingot_server.transfer.download import Downloaded, download
+from ingot_server.transfer.fetch import Fetcher
+from ingot_server.transfer.scratch import ScratchFile
+
+PUBLIC_API: Final = "https://api.telegram.org"
+PUBLIC_LIMIT: Final = 20 << 20
+"""Largest file that getFile gives, unless the server is one's own and runs with `--local`."""
+
+_ANSWER_BYTES: Final = 1 << 16
+_TOKEN: Final = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,255}")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a bot's file is for the next hour."""
+
+    url: str = field(repr=False)
+    """Has the token in it: to be fetched, and never logged, stored or shown."""
+    size_bytes: int | None
+    filename: str
+    local: bool
+    """The server runs with `--local` and leaves serving the file to a web server before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A file that is completely in scratch, and what Telegram says about it; empty: nothing."""
+
+    downloaded: Downloaded
+    text: str = ""
+    channel: str = ""
+    publish_time: datetime | None = None
+
+    def describe(self, media: Media) -> None:
+        """Fills in what the message says."""
+        if self.text:
+            media.title = self.text.strip().splitlines()[0][:255]
+            media.description = self.text
+        if self.channel:
+            media.uploader = self.channel
+        if self.publish_time is not None:
+            media.publish_time.FromDatetime(self.publish_time)
+
+
+async def receive(
+    identity: Identity,
+    file: ScratchFile,
+    *,
+    egress: EgressProxy,
+    holder: str,
+    upstream: str = "",
+    settings: Settings,
+    progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> Received:
+    """Receives the bot's file or the message that `identity` names into `file`, and completes it.
+
+    `holder` is the job's id, `upstream` the source's own proxy; `progress` as in `download`. A
+    failure or a cancellation also fails the file. Safe to repeat.
+    """
+    trusted = trusted_server(settings)
+    egress_grant = egress.issue(holder, upstream, trusted=trusted)
+    try:
+        file_id = file_id_of(identity)
+        if file_id is None:
+            message = await mtproto.receive(
+                *message_of(identity),
+                file,
+                proxy_url=egress_grant.proxy_url,
+                settings=settings,
+                progress=progress,
+            )
+            downloaded = replace(message.downloaded, final_url=identity.url)
+            return Received(downloaded, message.text, message.channel, message.publish_time)
+        located = await locate(file_id, proxy_url=egress_grant.proxy_url, settings=settings)
+        return Received(
+            await _download(located, file, identity.url, egress_grant.proxy_url, settings, progress)
+        )
+    except BaseException as exc:
+        file.fail(exc)
+        raise
+    finally:
+        egress_grant.revoke()
+
+
+async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located:
+    """Asks the Bot API where the file is.
+
+    `proxy_url` is of a pass issued for `trusted_server(settings)`. Raises Failure:
+    SOURCE_NOT_CONFIGURED, MEDIA_DOES_NOT_EXIST, FILE_TOO_LARGE, RATE_LIMITED, and what a request
+    can fail with. A retry is safe.
+    """
+    base, token = _base(settings), _token(settings)
+    try:
+        status, answer = await _ask(
+            f"{base}/bot{token}/getFile?file_id={quote(file_id, safe='')}", proxy_url, settings
+        )
+        result = answer.get("result")
+        if status != 200 or answer.get("ok") is not True or not isinstance(result, dict):
+            raise _refusal(status, answer, settings)
+        path, size = result.get("file_path"), result.get("file_size")
+        if not isinstance(path, str) or not path:
+            raise _unusable(settings, "names no path for the file")
+        served = _served(path, token, settings)
+        return Located(
+            url=f"{base}/file/bot{token}/{quote(served, safe='/')}",
+            size_bytes=size if isinstance(size, int) and size > 0 else None,
+            filename=PurePosixPath(served).name,
+            local=served != path,
+        )
+    except Failure as failure:
+        _forget_causes(failure)
+        raise
+
+
+def trusted_server(settings: Settings) -> tuple[str, int] | None:
+    """The Bot API server of one's own, for EgressProxy.issue; None: Telegram's public one.
+
+    The settings name it, as they name Redis and S3, so it may have a private address. Only passes
+    of jobs that call it are issued with it, and a job of this source fetches no other URL.
+    """
+    base = _base(settings)
+    if base == PUBLIC_API:
+        return None
+    parts = urlsplit(base)
+    return parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+async def _download(
+    located: Located,
+    file: ScratchFile,
+    shown_url: str,
+    proxy_url: str,
+    settings: Settings,
+    progress: Callable[[int, int | None], None],
+) -> Downloaded:
+    try:
+        downloaded = await download(
+            located.url,
+            file,
+            proxy_url=proxy_url,
+            settings=settings,
+            trusted=trusted_server(settings),
+            progress=progress,
+        )
+    except Failure as failure:
+        if located.local and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
+            raise not_configured(
+                "telegram_api_url",
+                "The Bot API server runs with --local and found the file, but nothing serves it "
+                "under /file/bot<token>/. docs/sources.md says how to.",
+            ) from None
+        _forget_causes(failure)
+        raise
+    assert downloaded is not None  # nothing conditional was asked
+    if located.size_bytes not in (None, downloaded.size_bytes):
+        raise Failure(
+            reason_pb2.REASON_TRUNCATED,
+            f"Telegram announced {located.size_bytes} bytes and {downloaded.size_bytes} came.",
+        )
+    # The Bot API's own type is always application/octet-stream, and its entity tag is of the copy.
+    return replace(downloaded, final_url=shown_url, http_etag="", http_last_modified="")
+
+
+async def _ask(url: str, proxy_url: str, settings: Settings) -> tuple[int, dict[str, Any]]:
+    """The status and the JSON of an answer; an empty object when it is none."""
+    async with (
+        Fetcher(settings, proxy_url, trusted=trusted_server(settings)) as fetcher,
+        fetcher.get(url, {"Accept": "application/json"}) as (_, response),
+    ):
+        body = await fetcher.read(response, at_most=_ANSWER_BYTES + 1)
+        if len(body) > _ANSWER_BYTES:
+            raise _unusable(settings, "answered with more than an answer has")
+        status = response.status
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    return status, answer if isinstance(answer, dict) else {}
+
+
+def _refusal(status: int, answer: dict[str, Any], settings: Settings) -> Failure:
+    """The failure that the Bot API's answer stands for (core.telegram.org/bots/api, errors)."""
+    said = str(answer.get("description", ""))
+    lower = said.lower()
+    code = answer.get("error_code", status)
+    if code == 429:
+        wait = timedelta(seconds=_retry_after(answer))
+        return Failure(
+            reason_pb2.REASON_RATE_LIMITED,
+            f"Telegram wants the bot to wait for {wait.total_seconds():g} s.",
+            metadata={"http_status": "429"},
+            retry_after=wait,
+        )
+    if code in {401, 404} or "logged out" in lower:
+        return not_configured(
+            "telegram_bot_token",
+            "The Bot API does not know the bot. Set INGOT_TELEGRAM_BOT_TOKEN to the token that "
+            "@BotFather gave, for the server that INGOT_TELEGRAM_API_URL names.",
+        )
+    if code == 400 and "too big" in lower:
+        return Failure(
+            reason_pb2.REASON_FILE_TOO_LARGE,
+            f"The Bot API gives no file of more than {PUBLIC_LIMIT} bytes. Run a Bot API server of "
+            "your own with --local and name it in INGOT_TELEGRAM_API_URL, or ingest the post "
+            "itself by its link.",
+            metadata={"limit_bytes": str(PUBLIC_LIMIT)},
+        )
+    if code == 400 and ("file_id" in lower or "file identifier" in lower):
+        return Failure(
+            reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+            "Telegram knows no such file for this bot; a file_id is of one bot only.",
+        )
+    if code == 403:
+        return Failure(
+            reason_pb2.REASON_PRIVATE, "Telegram does not let the bot have the file any more."
+        )
+    shown = _redacted(said, settings)[:200] or f"the status {status}"
+    return Failure(
+        reason_pb2.REASON_SOURCE_FAILED,
+        f"The Bot API answered with {shown}.",
+        metadata={"http_status": str(status)},
+    )
+
+
+def _retry_after(answer: dict[str, Any]) -> int:
+    parameters = answer.get("parameters")
+    wait = parameters.get("retry_after") if isinstance(parameters, dict) else None
+    return min(max(wait, 1), 86400) if isinstance(wait, int) else 1
+
+
+def _served(path: str, token: str, settings: Settings) -> str:
+    """The file's path below /file/bot<token>/; a path of this machine is never opened.
+
+    A server that runs with `--local` answers `<its directory>/<token>/<path>`.
+    """
+    served = path
+    if path.startswith("/"):
+        _, _, served = path.partition(f"/{token}/")
+    if not served or any(one in {"", ".", ".."} for one in served.split("/")):
+        raise _unusable(settings, "names a path that it cannot serve the file under")
+    return served
+
+
+def _base(settings: Settings) -> str:
+    """`telegram_api_url` in its one form, without a slash at the end."""
+    try:
+        base = normalise(settings.telegram_api_url)
+    except Failure:
+        base = None
+    if base is None or "?" in base:
+        raise not_configured(
+            "telegram_api_url",
+            "INGOT_TELEGRAM_API_URL is no URL of a Bot API server. Write it as "
+            "http://HOST:PORT or leave it out.",
+        )
+    return base.rstrip("/")
+
+
+def _token(settings: Settings) -> str:
+    token = settings.telegram_bot_token
+    if not token:
+        raise not_configured(
+            "telegram_bot_token",
+            "Files of a Telegram bot need its token. Set INGOT_TELEGRAM_BOT_TOKEN to the one that "
+            "@BotFather gave.",
+        )
+    if not _TOKEN.fullmatch(token):
+        raise not_configured(
+            "telegram_bot_token",
+            "INGOT_TELEGRAM_BOT_TOKEN is no token. It looks like 123456:ABC-DEF, without `bot`.",
+        )
+    return str(token)
+
+
+def _redacted(text: str, settings: Settings) -> str:
+    """`text`, which a server wrote, without the token."""
+    return text.replace(settings.telegram_bot_token, "***")
+
+
+def _unusable(settings: Settings, what: str) -> Failure:
+    host = urlsplit(_base(settings)).hostname or ""
+    return Failure(reason_pb2.REASON_SOURCE_FAILED, f"The Bot API at {host} {what}.")
+
+
+def _forget_causes(failure: Failure) -> None:
+    """Takes from `failure` what it came from: exceptions of aiohttp name the whole URL."""
+    failure.__cause__ = failure.__context__ = None

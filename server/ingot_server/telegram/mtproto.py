@@ -1,0 +1,332 @@
+"""Posts of channels and groups, received as an account: of private ones if it is a member.
+
+    connect -> the channel's entity -> the message -> its file, half a MiB a request
+                                    -> the messages around it -> those of its album
+
+Telegram's own protocol, MTProto, by telethon: the extra `ingot-server[telegram]`, imported only
+when such a post is asked for. It is plain TCP to an address that the session holds, and goes
+through the egress guard as a CONNECT tunnel, which python-socks makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.telegram.mtproto_failures import (
+    foreign,
+    not_configured,
+    session_refused,
+    translated,
+    withheld,
+)
+from ingot_server.transfer.download import Downloaded
+from ingot_server.transfer.fetch import stalled
+from ingot_server.transfer.scratch import ScratchFile
+
+_TELEGRAM: Final = "Telegram"
+_SETTINGS: Final = ("telegram_api_id", "telegram_api_hash", "telegram_session")
+_REQUEST_BYTES: Final = 512 << 10
+# An account may have many chats to look through.
+_PATIENCE: Final = 3
+_FAREWELL: Final = timedelta(seconds=0.5)
+# The most before and behind one message of an album of ten, which are numbered in a row.
+_ALBUM_MESSAGES: Final = 9
+_LAST_MESSAGE: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message whose file is completely in scratch."""
+
+    downloaded: Downloaded
+    text: str
+    channel: str
+    """Title of the channel or group."""
+    publish_time: datetime | None
+
+
+async def receive(
+    channel: int | str,
+    message: int,
+    file: ScratchFile,
+    *,
+    proxy_url: str,
+    settings: Settings,
+    progress: Callable[[int, int | None], None],
+) -> Message:
+    """Receives the file of a message into `file` and completes it.
+
+    `channel` is the number of a private channel, or the name of a public one.
+    Raises Failure: SOURCE_NOT_CONFIGURED without a session that works, PRIVATE, NOT_MEDIA,
+    MEDIA_DOES_NOT_EXIST, RATE_LIMITED with Telegram's own wait, and what a transfer can fail with.
+    """
+    async with _account(proxy_url, settings) as (telethon, client):
+        return await _receive(telethon, client, channel, message, file, settings, progress)
+
+
+async def posted_together(
+    channel: int | str, message: int, *, proxy_url: str, settings: Settings
+) -> tuple[str, list[int]]:
+    """The channel's title, and the messages with media among those posted as one with `message`.
+
+    Only `message` itself where it is of no album. Raises Failure as `receive` does.
+    """
+    first, last = max(1, message - _ALBUM_MESSAGES), min(message + _ALBUM_MESSAGES, _LAST_MESSAGE)
+    async with _account(proxy_url, settings) as (telethon, client):
+        found = await _messages(telethon, client, channel, range(first, last + 1), settings)
+        asked = next((each for each in found if each.id == message), None)
+        if asked is None:
+            raise _no_message()
+        album = [
+            each
+            for each in found
+            if each is asked or (asked.grouped_id and each.grouped_id == asked.grouped_id)
+        ]
+        return await _title(asked), [each.id for each in album if _media(each) is not None]
+
+
+@contextlib.asynccontextmanager
+async def _account(proxy_url: str, settings: Settings) -> AsyncIterator[tuple[Any, Any]]:
+    """telethon, and a client of it that has logged in; what it raises becomes Failure."""
+    check_configured(settings)
+    # Telegram's types are a thousand classes: about a second, once.
+    telethon = await asyncio.to_thread(_telethon)
+    client = _client(telethon, proxy_url, settings)
+    try:
+        async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
+            try:
+                await _connect(client, settings)
+                yield telethon, client
+            except foreign(telethon) as exc:
+                if limit.expired():
+                    raise TimeoutError from exc
+                raise translated(exc, telethon.errors) from exc
+    except TimeoutError as exc:
+        raise Failure(
+            reason_pb2.REASON_STAGE_TIMEOUT,
+            f"Receiving the file took longer than {settings.download_timeout}. "
+            "INGOT_DOWNLOAD_TIMEOUT sets the limit.",
+            metadata={"stage": "DOWNLOADING"},
+        ) from exc
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL.total_seconds()):
+                await client.disconnect()
+
+
+def configured(settings: Settings) -> bool:
+    """Whether there is an account."""
+    return all(getattr(settings, setting) for setting in _SETTINGS)
+
+
+def check_configured(settings: Settings) -> None:
+    """Raises Failure with SOURCE_NOT_CONFIGURED that says what is missing for private posts."""
+    for setting in _SETTINGS:
+        if not getattr(settings, setting):
+            raise not_configured(
+                setting,
+                "Posts of private Telegram channels need an account that is a member. Set "
+                "INGOT_TELEGRAM_API_ID, INGOT_TELEGRAM_API_HASH and INGOT_TELEGRAM_SESSION; "
+                "docs/sources.md says how to get them.",
+            )
+
+
+def _telethon() -> Any:
+    try:
+        importlib.import_module("python_socks.async_.asyncio")
+        return importlib.import_module("telethon")
+    except ImportError as exc:
+        raise not_configured(
+            "telegram_session",
+            "Posts of private Telegram channels need telethon. Install `ingot-server[telegram]`.",
+        ) from exc
+
+
+def _client(telethon: Any, proxy_url: str, settings: Settings) -> Any:
+    """A client that is not connected and keeps nothing on the disk."""
+    try:
+        session = telethon.sessions.StringSession(str(settings.telegram_session))
+    except Exception as exc:  # struct.error, binascii.Error, ValueError: it promises none
+        raise not_configured(
+            "telegram_session",
+            "INGOT_TELEGRAM_SESSION is no session. It is the text that telethon's "
+            "StringSession.save() gives.",
+        ) from exc
+    guard = urlsplit(proxy_url)
+    return telethon.TelegramClient(
+        session,
+        settings.telegram_api_id,
+        str(settings.telegram_api_hash),
+        proxy={
+            "proxy_type": "http",
+            "addr": guard.hostname,
+            "port": guard.port,
+            "username": unquote(guard.username or ""),
+            "password": unquote(guard.password or ""),
+        },
+        timeout=max(1, int(settings.connect_timeout.total_seconds())),
+        request_retries=2,
+        connection_retries=2,
+        # A short wait is sat out, as it comes in the midst of files; a long one is the job's.
+        flood_sleep_threshold=int(settings.stall_timeout.total_seconds() / 2),
+        receive_updates=False,
+        device_model="Ingot",
+        app_version="0.1",
+    )
+
+
+async def _connect(client: Any, settings: Settings) -> None:
+    """Logs in. Without this limit a server that hangs up at once would be called for ever."""
+    seconds = (settings.connect_timeout + settings.stall_timeout).total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            await client.connect()
+            authorized = await client.is_user_authorized()
+    except TimeoutError as exc:
+        raise Failure(
+            reason_pb2.REASON_SOURCE_UNREACHABLE,
+            f"Telegram's servers did not answer in {seconds:g} s.",
+        ) from exc
+    if not authorized:
+        raise session_refused()
+
+
+async def _receive(
+    telethon: Any,
+    client: Any,
+    channel: int | str,
+    number: int,
+    file: ScratchFile,
+    settings: Settings,
+    progress: Callable[[int, int | None], None],
+) -> Message:
+    [message] = await _messages(telethon, client, channel, [number], settings) or [None]
+    if message is None:
+        raise _no_message()
+    found = _media(message)
+    if found is None:
+        kind = message.file.mime_type if message.document is not None else None
+        raise Failure(
+            reason_pb2.REASON_NOT_MEDIA,
+            "The message has no video or audio.",
+            metadata={"content_type": kind or ""},
+        )
+    _check_size(found.size, settings)
+    file.expect(found.size)
+    progress(0, found.size)
+    received = 0
+    async for part in _parts(client, message.document, settings):
+        await file.write(part)
+        received += len(part)
+        progress(received, found.size)
+    if received != found.size:
+        raise Failure(
+            reason_pb2.REASON_TRUNCATED,
+            f"Telegram announced {found.size} bytes and {received} came.",
+        )
+    await file.complete()
+    downloaded = Downloaded(
+        final_url="",
+        filename=found.name or "",
+        content_type=found.mime_type,
+        size_bytes=received,
+        sha256=file.sha256,
+        http_etag="",
+        http_last_modified="",
+    )
+    return Message(downloaded, message.message or "", await _title(message), message.date)
+
+
+async def _messages(
+    telethon: Any, client: Any, channel: int | str, numbers: Sequence[int], settings: Settings
+) -> list[Any]:
+    """Those of the messages that are there."""
+    seconds = _PATIENCE * settings.stall_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            entity = await _entity(telethon, client, channel)
+            found = await client.get_messages(entity, ids=list(numbers))
+    except TimeoutError as exc:
+        raise stalled(_TELEGRAM, seconds) from exc
+    return [message for message in found if message is not None]
+
+
+def _media(message: Any) -> Any:
+    """The file of a message, if that is a video or a sound; else None."""
+    found = message.file if message.document is not None else None
+    is_media = found is not None and (found.mime_type or "").startswith(("video/", "audio/"))
+    return found if is_media else None
+
+
+async def _title(message: Any) -> str:
+    """Of the channel or group that it was posted in."""
+    return getattr(await message.get_chat(), "title", "") or ""
+
+
+def _no_message() -> Failure:
+    return Failure(
+        reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "The channel has no message of this number."
+    )
+
+
+async def _entity(telethon: Any, client: Any, channel: int | str) -> Any:
+    """The channel as requests name it: with a hash, which a private one's members have.
+
+    The hash of a public one is asked for by its name.
+    """
+    if isinstance(channel, str):
+        try:
+            found = await client.get_input_entity(channel)
+        except ValueError:
+            found = None
+        # Whoever else has the name: messages of this number are the account's own.
+        if not isinstance(found, telethon.types.InputPeerChannel):
+            raise Failure(
+                reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, f"Telegram has no channel @{channel}."
+            )
+        return found
+    peer = telethon.types.PeerChannel(channel)
+    try:
+        return await client.get_input_entity(peer)
+    except ValueError:
+        if await client.is_bot():  # has no list of chats
+            raise withheld() from None
+    async for dialog in client.iter_dialogs():
+        if dialog.is_channel and dialog.entity.id == channel:
+            return dialog.input_entity
+    raise withheld()
+
+
+async def _parts(client: Any, document: Any, settings: Settings) -> AsyncIterator[bytes]:
+    seconds = settings.stall_timeout.total_seconds()
+    parts = client.iter_download(document, request_size=_REQUEST_BYTES)
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                part = await anext(parts, b"")
+        except TimeoutError as exc:
+            raise stalled(_TELEGRAM, seconds) from exc
+        if not part:
+            return
+        yield bytes(part)
+
+
+def _check_size(size: int, settings: Settings) -> None:
+    limit = int(settings.max_media_size)
+    if size > limit:
+        raise Failure(
+            reason_pb2.REASON_TOO_LARGE,
+            f"The file is {size} bytes long; at most {limit} bytes are taken. "
+            "INGOT_MAX_MEDIA_SIZE sets this.",
+            metadata={"limit_bytes": str(limit)},
+        )

@@ -1,0 +1,1 @@
+"""From a recipe and a stored media item to a checked result, made by ffmpeg."""

@@ -1,0 +1,147 @@
+"""Takes the bodies of HTTP answers into scratch, one after another until the file is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.transfer.fetch import stalled
+from ingot_server.transfer.headers import check_start
+from ingot_server.transfer.scratch import ScratchFile
+
+_PROGRESS_SECONDS: Final = 0.1
+
+
+class Changed(Exception):
+    """The source sends another content than before."""
+
+
+class Body:
+    """One file on its way: `received` bytes of it, of `total` when that is known, are in scratch.
+
+    `progress` gets both at most ten times a second. `host` is who sends, for messages.
+    """
+
+    def __init__(
+        self,
+        scratch_file: ScratchFile,
+        settings: Settings,
+        host: str,
+        progress: Callable[[int, int | None], None],
+    ) -> None:
+        self.received = 0
+        self.total: int | None = None
+        self._file = scratch_file
+        self._settings = settings
+        self._host = host
+        self._progress = progress
+        self._to_compare = 0
+        self._compared = hashlib.sha256()
+        self._next_progress = 0.0
+        self._deadline = 0.0
+        self._still_due = 0
+
+    def announce(self, total: int | None) -> None:
+        """Notes how long the whole file is, if that is known. Raises Failure with TOO_LARGE."""
+        if total is None:
+            return
+        if total > self._settings.max_media_size:
+            raise self._too_large(f"is {total} bytes long")
+        self.total = total
+        self._file.expect(total - self.received)
+
+    def contradicts(self, total: int | None) -> bool:
+        """Whether `total` is surely another length than the one that was announced."""
+        return None not in (self.total, total) and self.total != total
+
+    async def restart(self) -> None:
+        """Begins anew. Raises Failure with SOURCE_FAILED when the file is being followed."""
+        if self._file.followed:
+            raise Failure(
+                reason_pb2.REASON_SOURCE_FAILED,
+                f"{self._host} changed the file while it was received. It is fetched anew.",
+            )
+        await self._file.restart()
+        self.received = 0
+
+    async def take(self, response: aiohttp.ClientResponse, *, known: int = 0) -> Exception | None:
+        """Takes bytes until the answer ends; what broke it, or None when nothing did.
+
+        The first `known` bytes are in scratch already and only compared. Raises Changed when they
+        differ, and Failure: STALLED, TOO_LARGE, TRUNCATED, NOT_MEDIA for a manifest, and those of
+        scratch.
+        """
+        self._to_compare, self._compared = known, hashlib.sha256()
+        self._renew_deadline()
+        while True:
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    data = await response.content.readany()
+            except TimeoutError as exc:
+                seconds = self._settings.stall_timeout.total_seconds()
+                raise stalled(self._host, seconds) from exc
+            except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
+                return exc
+            if not data:
+                break
+            await self._take(data)
+        missing = self.total is not None and self.received < self.total
+        return EOFError("The answer ended early.") if missing or self._to_compare else None
+
+    async def _take(self, data: bytes) -> None:
+        self._still_due -= len(data)
+        if self._still_due <= 0:
+            self._renew_deadline()
+        if self._to_compare:
+            data = self._compare(data)
+            if not data:
+                return
+        if not self.received:
+            check_start(data, self._host)
+        self.received += len(data)
+        if self.received > self._settings.max_media_size:
+            raise self._too_large("is longer")
+        if self.total is not None and self.received > self.total:
+            raise Failure(
+                reason_pb2.REASON_TRUNCATED,
+                f"{self._host} announced {self.total} bytes and sent more.",
+            )
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        await self._file.write(data)
+        after = loop.time()
+        self._deadline += after - before  # time of the disk, not of the source
+        if after >= self._next_progress:
+            self._next_progress = after + _PROGRESS_SECONDS
+            self._progress(self.received, self.total)
+
+    def _compare(self, data: bytes) -> bytes:
+        """Holds `data` against what scratch has; what goes beyond that is left."""
+        known, rest = data[: self._to_compare], data[self._to_compare :]
+        self._compared.update(known)
+        self._to_compare -= len(known)
+        if not self._to_compare and self._compared.hexdigest() != self._file.sha256:
+            raise Changed
+        return rest
+
+    def _renew_deadline(self) -> None:
+        """The next bytes that stall_rate makes of stall_timeout are due within stall_timeout."""
+        seconds = self._settings.stall_timeout.total_seconds()
+        self._still_due = max(1, int(self._settings.stall_rate * seconds))
+        self._deadline = asyncio.get_running_loop().time() + seconds
+
+    def _too_large(self, what: str) -> Failure:
+        limit = int(self._settings.max_media_size)
+        return Failure(
+            reason_pb2.REASON_TOO_LARGE,
+            f"The file {what}; at most {limit} bytes are taken. INGOT_MAX_MEDIA_SIZE sets this.",
+            metadata={"limit_bytes": str(limit)},
+        )

@@ -1,0 +1,261 @@
+"""Receives one file over HTTP into scratch, whole or not at all.
+
+    ask -> look at the headers -> receive -> broken? ask for the rest, from the byte that is next
+                                          -> all of it: complete
+
+A source that ignores ranges sends everything again: what is there already is compared with it by
+its hash and not written twice, so an upload that follows the file goes on undisturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from ingot.v1 import reason_pb2
+from ingot.v1.media_pb2 import Freshness
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.transfer.body import Body, Changed
+from ingot_server.transfer.fetch import Fetcher
+from ingot_server.transfer.headers import (
+    PageAnswer,
+    Version,
+    check_content,
+    check_start,
+    content_range,
+    file_name,
+    is_feed,
+    media_type,
+    refusal,
+)
+from ingot_server.transfer.scratch import ScratchFile
+
+# A broken transfer is taken up this often before this much more of it came.
+RESUMPTIONS: Final = 6
+WORTHWHILE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file that is completely in scratch, and what its source said about it."""
+
+    final_url: str
+    """Where it came from after redirects."""
+    filename: str
+    """For people; may be empty."""
+    content_type: str
+    """As announced, without parameters, in lower case; may be empty."""
+    size_bytes: int
+    sha256: str
+    http_etag: str
+    http_last_modified: str
+
+
+async def download(
+    url: str,
+    scratch_file: ScratchFile,
+    *,
+    proxy_url: str,
+    settings: Settings,
+    trusted: tuple[str, int] | None = None,
+    freshness: Freshness | None = None,
+    progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> Downloaded | None:
+    """Receives `url` into `scratch_file` and completes it; None: `freshness` is still current.
+
+    `trusted` is what the pass in `proxy_url` was issued for. `progress` gets the bytes received
+    and, when known, the bytes in all: once when the headers are accepted, then at most ten times a
+    second, and at the end. A failure or a cancellation also fails the file, so that its followers
+    end, and closes the connection at once.
+    """
+    transfer = _Transfer(url, scratch_file, settings, progress)
+    try:
+        async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
+            async with Fetcher(settings, proxy_url, trusted=trusted) as fetcher:
+                return await transfer.run(fetcher, freshness or Freshness())
+    except TimeoutError as exc:
+        if not limit.expired():
+            scratch_file.fail(exc)
+            raise
+        failure = Failure(
+            reason_pb2.REASON_STAGE_TIMEOUT,
+            f"Receiving the file took longer than {settings.download_timeout}. "
+            "INGOT_DOWNLOAD_TIMEOUT sets the limit.",
+            metadata={"stage": "DOWNLOADING"},
+        )
+        scratch_file.fail(failure)
+        raise failure from exc
+    except BaseException as exc:
+        scratch_file.fail(exc)
+        raise
+
+
+class _Transfer:
+    """The asking for one file, again where its answers break."""
+
+    def __init__(
+        self,
+        url: str,
+        scratch_file: ScratchFile,
+        settings: Settings,
+        progress: Callable[[int, int | None], None],
+    ) -> None:
+        self._url = url
+        self._file = scratch_file
+        self._settings = settings
+        self._progress = progress
+        self._host = urlsplit(url).hostname or ""
+        self._body = Body(scratch_file, settings, self._host, progress)
+        self._final_url = url
+        self._filename = ""
+        self._content_type = ""
+        self._version = Version("", "")
+
+    async def run(self, fetcher: Fetcher, freshness: Freshness) -> Downloaded | None:
+        conditions = {
+            "If-None-Match": freshness.http_etag,
+            "If-Modified-Since": freshness.http_last_modified,
+        }
+        headers = {name: value for name, value in conditions.items() if value}
+        async with fetcher.get(self._url, headers) as (final_url, response):
+            if response.status == 304 and headers:
+                return None
+            broken = await self._begin(final_url, response)
+        spent, mark = 0, 0
+        while broken is not None:
+            if self._body.received - mark >= WORTHWHILE_BYTES:
+                spent, mark = 0, self._body.received
+            if spent >= RESUMPTIONS:
+                raise self._given_up(broken) from broken
+            await asyncio.sleep(0.05 * 2**spent)
+            before = self._body.received
+            # A redirect may lead elsewhere the next time, or its target's signature run out.
+            address = self._url if spent % 2 else self._final_url
+            answered, broken = await self._resume(fetcher, address)
+            # Two answers without one new byte: there is no more to be had.
+            spent += RESUMPTIONS // 2 if answered and self._body.received == before else 1
+        return await self._complete()
+
+    async def _complete(self) -> Downloaded:
+        if not self._body.received:
+            raise self._empty()
+        await self._file.complete()
+        self._progress(self._body.received, self._body.received)
+        return Downloaded(
+            final_url=self._final_url,
+            filename=self._filename,
+            content_type=self._content_type,
+            size_bytes=self._body.received,
+            sha256=self._file.sha256,
+            http_etag=self._version.etag,
+            http_last_modified=self._version.last_modified,
+        )
+
+    async def _begin(self, final_url: str, response: aiohttp.ClientResponse) -> Exception | None:
+        """Takes an answer that holds the whole file."""
+        host = urlsplit(final_url).hostname or ""
+        if response.status in {204, 205}:
+            raise self._empty()
+        if response.status not in {200, 203}:
+            raise refusal(response.status, response.headers, host)
+        await self._check_content(response, host)
+        self._final_url = final_url
+        self._filename = file_name(response.headers, final_url)
+        self._content_type = media_type(response.headers)
+        self._version = Version.of(response.headers)
+        self._body.total = None
+        self._body.announce(response.content_length)
+        if self._body.total == 0:
+            raise self._empty()
+        self._progress(0, self._body.total)
+        return await self._body.take(response)
+
+    async def _check_content(self, response: aiohttp.ClientResponse, host: str) -> None:
+        """Raises Failure for what is no file; PageAnswer for what the extractor may read."""
+        try:
+            check_content(response.headers, host)
+        except PageAnswer:
+            raise
+        except Failure as failure:
+            # Manifests are sent as plain text too, and feeds as some XML.
+            if failure.reason == reason_pb2.REASON_NOT_MEDIA:
+                with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                    async with asyncio.timeout(self._settings.stall_timeout.total_seconds()):
+                        start = await response.content.readany()
+                        check_start(start, host)
+                        if is_feed(start):
+                            raise PageAnswer(
+                                failure.reason, failure.message, metadata=failure.metadata
+                            ) from failure
+            raise
+
+    async def _resume(self, fetcher: Fetcher, address: str) -> tuple[bool, Exception | None]:
+        """Asks for what is missing: whether an answer came, and what broke it."""
+        await self._file.flush()
+        headers = {}
+        if self._body.received:
+            headers["Range"] = f"bytes={self._body.received}-"
+            if self._version.validator:
+                headers["If-Range"] = self._version.validator
+        answered = False
+        try:
+            async with fetcher.get(address, headers) as (final_url, response):
+                answered = True
+                return True, await self._continue(final_url, response)
+        except Changed as exc:
+            await self._body.restart()
+            return True, exc
+        except Failure as exc:
+            if answered or not exc.transient or exc.reason == reason_pb2.REASON_STALLED:
+                raise
+            return False, exc
+
+    async def _continue(self, final_url: str, response: aiohttp.ClientResponse) -> Exception | None:
+        if not self._body.received:
+            return await self._begin(final_url, response)
+        changed = self._version.differs(Version.of(response.headers))
+        if response.status == 206:
+            span = content_range(response.headers)
+            if span is None or span.first != self._body.received or changed:
+                raise Changed
+            if self._body.contradicts(span.total):
+                raise Changed
+            self._body.announce(span.total)
+            return await self._body.take(response)
+        if response.status == 416:
+            return Changed()
+        if response.status not in {200, 203}:
+            failure = refusal(response.status, response.headers, urlsplit(final_url).hostname or "")
+            # Another way to the file may still be open.
+            if final_url == self._final_url != self._url:
+                return failure
+            raise failure
+        if changed or self._body.contradicts(response.content_length):
+            await self._body.restart()
+            return await self._begin(final_url, response)
+        return await self._body.take(response, known=self._body.received)
+
+    def _given_up(self, broken: Exception) -> Failure:
+        if isinstance(broken, Failure):
+            return broken
+        if self._body.total is not None:
+            return Failure(
+                reason_pb2.REASON_TRUNCATED,
+                f"{self._host} announced {self._body.total} bytes, and after "
+                f"{self._body.received} no more came.",
+            )
+        return Failure(
+            reason_pb2.REASON_SOURCE_UNREACHABLE,
+            f"{self._host} broke the transfer after {self._body.received} bytes, and it could not "
+            "be taken up again.",
+        )
+
+    def _empty(self) -> Failure:
+        return Failure(reason_pb2.REASON_NOT_MEDIA, f"{self._host} sent an empty file.")

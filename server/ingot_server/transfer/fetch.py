@@ -1,0 +1,216 @@
+"""One GET through the egress guard: redirects by hand, every failure translated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Final, Self
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from ingot.v1 import reason_pb2
+from ingot_server.config import Settings
+from ingot_server.egress.addresses import check_host
+from ingot_server.egress.proxy import failure_of
+from ingot_server.egress.tls import tls_context
+from ingot_server.errors import Failure
+from ingot_server.sources.http import normalise
+from ingot_server.transfer.headers import REDIRECTS, location
+
+USER_AGENT: Final = "Ingot/0.1"
+_READ_BYTES: Final = 1 << 17
+_HEADER_BYTES: Final = 1 << 15
+
+
+class Fetcher:
+    """GET requests for one job, all through the guard at `proxy_url`; `async with` closes them.
+
+    `trusted` is what the pass in `proxy_url` was issued for, see EgressProxy.issue.
+    """
+
+    def __init__(
+        self, settings: Settings, proxy_url: str, *, trusted: tuple[str, int] | None = None
+    ) -> None:
+        self._settings = settings
+        self._trusted = trusted
+        self._proxy = URL(proxy_url)
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_headers_sent)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=tls_context(settings.egress_ca_file), force_close=True
+            ),
+            headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
+            trace_configs=[trace],
+            auto_decompress=False,
+            read_bufsize=_READ_BYTES,
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def get(
+        self, url: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[str, aiohttp.ClientResponse]]:
+        """The answer of `url` after redirects, with the URL it came from; closed at exit.
+
+        Its status may be any but a redirect. Raises Failure when there is none.
+        """
+        for _ in range(self._settings.max_redirects + 1):
+            response = await self._answer(url, headers)
+            try:
+                if response.status not in REDIRECTS:
+                    yield url, response
+                    return
+                url = self._target(url, response.headers.get("Location", ""))
+            finally:
+                # Without this the rest of an unread body would be waited for.
+                response.close()
+        raise Failure(
+            reason_pb2.REASON_TOO_MANY_REDIRECTS,
+            f"{_host(url)} redirects in a circle, or more than {self._settings.max_redirects} "
+            "times. Use the URL it should lead to.",
+        )
+
+    async def read(self, response: aiohttp.ClientResponse, *, at_most: int) -> bytes:
+        """The first `at_most` bytes of what `get` answered with, fewer at its end.
+
+        Raises Failure STALLED when they take longer than stall_timeout, and SOURCE_UNREACHABLE.
+        """
+        host = _host(str(response.url))
+        stall_timeout = self._settings.stall_timeout.total_seconds()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(stall_timeout):
+                while len(body) < at_most and (data := await response.content.readany()):
+                    body += data
+        except TimeoutError as exc:
+            raise stalled(host, stall_timeout) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise _unreachable(f"{host} broke its answer off.") from exc
+        return bytes(body[:at_most])
+
+    async def _answer(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        host = _host(url)
+        if _authority(url) != self._trusted:
+            check_host(host, allow_loopback=self._settings.egress_allow_loopback)
+        connect_timeout = self._settings.connect_timeout.total_seconds()
+        stall_timeout = self._settings.stall_timeout.total_seconds()
+        try:
+            async with asyncio.timeout(connect_timeout) as limit:
+                wait = _Wait(limit, stall_timeout)
+                response = await self._session.get(
+                    URL(url, encoded=True),
+                    headers=headers,
+                    proxy=self._proxy,
+                    allow_redirects=False,
+                    trace_request_ctx=wait,
+                )
+        except TimeoutError as exc:
+            if wait.sent:
+                raise stalled(host, stall_timeout) from exc
+            raise _unreachable(f"{host} could not be reached in {connect_timeout:g} s.") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise _translated(exc, host) from exc
+        # In a tunnel the field would be the source's own word.
+        if url.startswith("http:"):
+            fields = response.headers.getall("Proxy-Status", [])
+            failure = failure_of(", ".join(fields), host)
+            if failure is not None:
+                response.close()
+                raise failure
+        return response
+
+    def _target(self, url: str, field: str) -> str:
+        host = _host(url)
+        if not field:
+            raise Failure(
+                reason_pb2.REASON_SOURCE_FAILED, f"{host} redirects without saying where to."
+            )
+        try:
+            target = normalise(urljoin(url, location(field)))
+        except (Failure, ValueError) as exc:
+            raise Failure(
+                reason_pb2.REASON_UNSUPPORTED_URL,
+                f"{host} redirects to what is no URL that Ingot takes: {exc}",
+            ) from exc
+        if target is None:
+            scheme = field.partition(":")[0][:20].lower()
+            raise Failure(
+                reason_pb2.REASON_UNSUPPORTED_URL,
+                f"{host} redirects to a `{scheme}:` URL; only http and https are followed.",
+            )
+        return target
+
+
+@dataclass(slots=True)
+class _Wait:
+    """Time for the connection first, then, once the request is sent, for the answer to it."""
+
+    limit: asyncio.Timeout
+    for_answer: float
+    sent: bool = False
+
+
+async def _headers_sent(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _params: aiohttp.TraceRequestHeadersSentParams,
+) -> None:
+    wait: _Wait = context.trace_request_ctx
+    wait.sent = True
+    wait.limit.reschedule(asyncio.get_running_loop().time() + wait.for_answer)
+
+
+def stalled(host: str, seconds: float) -> Failure:
+    """The failure of a source that sends nothing, or nearly so."""
+    return Failure(
+        reason_pb2.REASON_STALLED, f"{host} sent nothing, or nearly nothing, for {seconds:g} s."
+    )
+
+
+def _translated(exc: aiohttp.ClientError | OSError, host: str) -> Failure:
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        fields = exc.headers.getall("Proxy-Status", []) if exc.headers else []
+        failure = failure_of(", ".join(fields), host)
+        return failure or _unreachable(f"{host} could not be reached: the way to it is closed.")
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        return _unreachable(f"{host} could not be reached: Ingot's egress guard does not answer.")
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return _unreachable(
+            f"{host} shows a certificate that is not trusted: {exc.certificate_error}. "
+            "INGOT_EGRESS_CA_FILE adds authorities."
+        )
+    if isinstance(exc, aiohttp.ClientSSLError):
+        return _unreachable(f"{host} does not speak TLS as it should: {exc}.")
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return Failure(
+            reason_pb2.REASON_SOURCE_FAILED,
+            f"{host} answered with what is no HTTP: {exc.message[:200]}",
+        )
+    return _unreachable(f"{host} closed the connection without an answer.")
+
+
+def _unreachable(message: str) -> Failure:
+    return Failure(reason_pb2.REASON_SOURCE_UNREACHABLE, message)
+
+
+def _authority(url: str) -> tuple[str, int | None]:
+    parts = URL(url, encoded=True)
+    return parts.raw_host or "", parts.port
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""

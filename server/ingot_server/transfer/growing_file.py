@@ -1,0 +1,169 @@
+"""Reads a scratch file from a thread while it grows."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingot_server.errors import Failure
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class Abandoned(Exception):
+    """The file was closed, or began anew after bytes of it were read: what was read is no file."""
+
+
+class Progress:
+    """How far one file is: shared by the thread that writes it and those that read it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._complete = False
+        self._restarts = 0
+        self.size = 0
+        self.taken = False
+
+    def advance(self, count: int) -> None:
+        with self._changed:
+            self.size += count
+            self._changed.notify_all()
+
+    def complete(self) -> None:
+        with self._changed:
+            self._complete = True
+            self._changed.notify_all()
+
+    def fail(self, exc: BaseException) -> None:
+        with self._changed:
+            if not self._complete and self._failure is None:
+                self._failure = exc
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Ends readers that have not reached the end, of a complete file too."""
+        with self._changed:
+            self._failure = self._failure or Abandoned("The file was closed.")
+            self._changed.notify_all()
+
+    def restart(self) -> None:
+        with self._changed:
+            self.size = 0
+            self._restarts += 1 if self.taken else 0
+            self.taken = False
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Lets readers look again whether they are closed."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def take(
+        self,
+        position: int,
+        limit: int,
+        restarts: int,
+        closed: Callable[[], bool],
+        *,
+        outlives: bool = False,
+    ) -> int:
+        """How many bytes at `position` can be read, waiting for `limit` or for the end."""
+        with self._changed:
+            while True:
+                if closed():
+                    raise Abandoned("The reader was closed.")
+                if self._failure is not None and not (outlives and self._complete):
+                    if isinstance(self._failure, Failure | Abandoned):
+                        raise self._failure
+                    raise Abandoned("The file was given up by its writer.") from self._failure
+                if restarts != self._restarts:
+                    raise Abandoned("The file began anew.")
+                if self._complete or self.size - position >= limit:
+                    self.taken = self.taken or position < self.size
+                    return min(limit, self.size - position)
+                self._changed.wait()
+
+    @property
+    def restarts(self) -> int:
+        with self._changed:
+            return self._restarts
+
+
+class TailReader(io.RawIOBase):
+    """A blocking reader of a growing file.
+
+    `read(n)` returns exactly n bytes, fewer only at the end of the complete file. It raises the
+    writer's Failure, or Abandoned when the file began anew or either side was closed, from any
+    thread: then nothing that was read may be kept. One that `outlives` the file is only ended by
+    the writer's close while the file is not complete.
+    """
+
+    def __init__(self, path: Path, progress: Progress, *, outlives: bool = False) -> None:
+        super().__init__()
+        self._outlives = outlives
+        self._file = path.open("rb", buffering=0)
+        self._progress = progress
+        self._restarts = progress.restarts
+        self._position = 0
+        self._ended = False
+        self._reading = threading.Lock()
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1, /) -> bytes:
+        wanted = self._available(size if size >= 0 else 1 << 62)
+        with self._reading:
+            self._check_open()
+            data = self._file.read(wanted) or b""
+        self._position += len(data)
+        if len(data) == wanted:
+            return data
+        # The system returns less for more than 2 GiB at once, or when the file was emptied.
+        rest = memoryview(bytearray(wanted - len(data)))
+        self._fill(rest)
+        return data + rest
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        wanted = self._available(len(view))
+        self._fill(view[:wanted])
+        return wanted
+
+    def close(self) -> None:
+        self._ended = True
+        self._progress.wake()
+        # A descriptor that is closed under a read may be another file's by then.
+        with self._reading:
+            self._file.close()
+        super().close()
+
+    def _available(self, limit: int) -> int:
+        return self._progress.take(
+            self._position, limit, self._restarts, lambda: self._ended, outlives=self._outlives
+        )
+
+    def _fill(self, view: memoryview) -> None:
+        while view:
+            with self._reading:
+                self._check_open()
+                count = self._file.readinto(view)
+            if not count:
+                raise Abandoned("The file began anew.")
+            self._position += count
+            view = view[count:]
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise Abandoned("The reader was closed.")

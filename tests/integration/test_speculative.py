@@ -1,0 +1,206 @@
+"""Conversions that begin while their file still comes down: taken when right, else thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import Settings
+from ingot_server.library.recipes import canonical_recipe
+from ingot_server.probe.prober import Prober
+from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.slots import Slots
+from ingot_server.transcode.speculative import LOOK_BYTES, Speculation, SpeculativeTranscoder
+from ingot_server.transcode.transcoder import Transcoded, make
+from ingot_server.transfer.scratch import Scratch, ScratchFile
+from tests.waiting import until
+
+pytestmark = pytest.mark.any_stores
+
+MP3 = canonical_recipe(Recipe(format=Recipe.FORMAT_MP3))
+MEDIA_ID = "media"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Twice as much as is looked at before a conversion begins, its index first."""
+    path = tmp_path_factory.mktemp("sound") / "noise.m4a"
+    subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"),
+            *("-f", "lavfi", "-i", "anoisesrc=duration=150:sample_rate=44100:seed=5"),
+            *("-c:a", "aac", "-b:a", "320k", "-movflags", "+faststart", str(path)),
+        ],
+        check=True,
+    )
+    content = path.read_bytes()
+    assert len(content) > 2 * LOOK_BYTES
+    return content
+
+
+class Desk:
+    def __init__(self, settings: Settings) -> None:
+        self.scratch = Scratch(settings)
+        self.prober = Prober(settings)
+        self.ffmpeg = Ffmpeg(settings)
+        self.slots = Slots(1)
+        self.speculative = SpeculativeTranscoder(
+            self.ffmpeg, self.prober, self.slots, self.scratch, places=1
+        )
+
+    @asynccontextmanager
+    async def speculation(self) -> AsyncIterator[tuple[Speculation, ScratchFile]]:
+        async with (
+            self.scratch.folder("workflow", 1) as folder,
+            self.speculative.speculate(MEDIA_ID, [MP3], folder) as speculation,
+            self.scratch.open("ingest", 1) as file,
+        ):
+            yield speculation, file
+
+    async def make(self, path: Path, folder: Path, early: bool) -> Transcoded:
+        media = await self.prober.probe(path)
+        digest = await asyncio.to_thread(_sha256, path)
+        encoded = (
+            await self.speculative.encoded(digest, MP3, folder, lambda *_: None) if early else None
+        )
+        assert (encoded is not None) == early
+        return await make(
+            MP3, media, path, folder, ffmpeg=self.ffmpeg, prober=self.prober, encoded=encoded
+        )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+async def desk(settings: Settings) -> AsyncIterator[Desk]:
+    desk = Desk(settings)
+    await desk.scratch.start()
+    await desk.prober.start()
+    yield desk
+    await desk.prober.close()
+    await desk.scratch.close()
+
+
+async def begun(speculation: Speculation) -> None:
+    """Until ffmpeg writes, which it does not before it was fed."""
+    await until(lambda: any(path.stat().st_size for path in speculation.folder.glob("early-*/*")))
+
+
+async def test_what_was_begun_early_is_what_would_be_made_later(
+    desk: Desk, sound: bytes, tmp_path: Path
+) -> None:
+    for name in ("early", "late"):
+        (tmp_path / name).mkdir()
+    async with desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound[: LOOK_BYTES + LOOK_BYTES // 2])
+        await file.flush()
+        await begun(speculation)
+        assert not speculation.tasks[next(iter(speculation.tasks))].done()
+        await file.write(sound[LOOK_BYTES + LOOK_BYTES // 2 :])
+        await file.complete()
+        early = await desk.make(speculation.source, tmp_path / "early", early=True)
+        late = await desk.make(speculation.source, tmp_path / "late", early=False)
+    assert early.path.read_bytes() == late.path.read_bytes()
+    assert early.media == late.media
+
+
+async def test_the_source_outlives_its_ingest_and_goes_with_its_workflow(
+    desk: Desk, sound: bytes, tmp_path: Path
+) -> None:
+    async with desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        file.path.unlink()
+        assert desk.speculative.link_source(file.sha256, tmp_path / "source")
+    assert not speculation.folder.exists()
+    assert not desk.speculative.link_source(file.sha256, tmp_path / "late")
+    # Who took it, perhaps for another media with the same bytes, has it still.
+    assert (tmp_path / "source").read_bytes() == sound
+
+
+async def test_what_was_taken_outlives_its_workflow(
+    desk: Desk, sound: bytes, tmp_path: Path
+) -> None:
+    async with desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        encoded = await desk.speculative.encoded(file.sha256, MP3, tmp_path, lambda *_: None)
+    assert not speculation.folder.exists()
+    assert encoded is not None
+    assert encoded.path.stat().st_size
+
+
+async def test_other_bytes_take_nothing_that_was_begun(desk: Desk, sound: bytes) -> None:
+    async with desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        assert (
+            await desk.speculative.encoded("0" * 64, MP3, speculation.folder, lambda *_: None)
+            is None
+        )
+
+
+async def test_what_was_begun_early_is_given_away_once(desk: Desk, sound: bytes) -> None:
+    async with desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        calls = (
+            desk.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
+            for _ in range(3)
+        )
+        taken = [each for each in await asyncio.gather(*calls) if each is not None]
+        assert len(taken) == 1
+
+
+async def test_a_file_that_begins_anew_takes_its_conversion_with_it(
+    desk: Desk, sound: bytes
+) -> None:
+    async with desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound[:LOOK_BYTES])
+        await file.flush()
+        await begun(speculation)
+        await file.restart()
+        await file.write(sound)
+        await file.complete()
+        assert (
+            await desk.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
+            is None
+        )
+
+
+async def test_nothing_is_begun_while_the_processor_is_taken(desk: Desk, sound: bytes) -> None:
+    async with desk.slots.take(1), desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound)
+        await file.complete()
+        assert (
+            await desk.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
+            is None
+        )
+
+
+async def test_who_gives_up_leaves_no_process_and_no_file(desk: Desk, sound: bytes) -> None:
+    async with desk.speculation() as (speculation, file):
+        desk.speculative.follow(MEDIA_ID, file)
+        await file.write(sound[:LOOK_BYTES])
+        await file.flush()
+        await begun(speculation)
+    assert all(task.done() for task in speculation.tasks.values())
+    assert not speculation.folder.exists()
+    assert desk.slots.free == 1
