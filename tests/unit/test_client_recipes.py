@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from google.protobuf.text_format import Parse
 
-from ingot import Recipe, asked, text
+from ingot import Recipe, args_to_request, render
 from ingot.cli import _parser
 from ingot.recipe_options import FORMATS, OPTIONS, add_recipe, moment, short_recipe
 
 
 def convert(*arguments: str) -> Recipe:
-    return asked.recipe(_parser().parse_args(["convert", "URL", *arguments]))
+    return args_to_request.recipe(_parser().parse_args(["convert", "URL", *arguments]))
 
 
 def test_every_field_and_format_of_the_contract_has_an_option() -> None:
@@ -67,7 +67,7 @@ def test_options_come_to_a_recipe_in_the_long_and_in_the_short_form(
             short[-1] += f"={word}"
 
     assert convert(*arguments.split()) == expected
-    assert asked.recipe(short_recipe(",".join(short))) == expected
+    assert args_to_request.recipe(short_recipe(",".join(short))) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_a_recipe_is_shown_on_one_line() -> None:
         *["--format", "wav", "--start", "1:30", "--channels", "1", "--normalize-loudness"]
     )
 
-    assert text.recipe(recipe) == "wav, start 1:30, channels 1, normalize loudness"
+    assert render.recipe(recipe) == "wav, start 1:30, channels 1, normalize loudness"

@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ingot import asked, converting, report, text
+from ingot import args_to_request, convert_command, error_text, render
 from ingot.client import Client
 from ingot.download import named_file
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
 from ingot.filename import check_output, place
-from ingot.following import children, follow
 from ingot.job import IngestJob
 from ingot.output import write, write_json, write_text
 from ingot.v1.job_pb2 import Job, JobState
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
+from ingot.watch_command import children, follow
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -40,18 +40,18 @@ async def run(options: Namespace) -> int:
 
 def _report(error: IngotError | OSError, options: Namespace, *, about: str = "") -> int:
     """Says what failed; answers with the exit code that it makes."""
-    refused = isinstance(error, InvalidRequest) and asked.name_options(error, options)
-    report.failed(error, server=options.server, as_json=options.json, about=about)
+    refused = isinstance(error, InvalidRequest) and args_to_request.name_options(error, options)
+    error_text.failed(error, server=options.server, as_json=options.json, about=about)
     return WRONG_USAGE if refused else FAILED
 
 
 async def _ingest(client: Client, options: Namespace) -> int:
-    wanted = asked.ingest(options)
+    wanted = args_to_request.ingest(options)
 
     async def begin(url: str) -> Job | IngestJob:
         if options.validate_only:
             return await client.validate(url, **wanted)
-        return await client.ingest_video(url, priority=asked.priority(options), **wanted)
+        return await client.ingest_video(url, priority=args_to_request.priority(options), **wanted)
 
     return await _each(client, options, options.urls, begin)
 
@@ -87,9 +87,9 @@ async def _each(
             code = FAILED
             continue
         if isinstance(begun, Job):
-            write(options, begun, text.job_table)
+            write(options, begun, render.job_table)
         elif options.no_wait:
-            write(options, begun.latest, text.job_table)
+            write(options, begun.latest, render.job_table)
         else:
             handles.append(begun)
     if handles and not await follow(client, handles, options):
@@ -109,13 +109,13 @@ async def _send(client: Client, path: str, options: Namespace, *, named: bool) -
 
         def show(done: int, total: int) -> None:
             step = rate.step("uploading", done, total)
-            drawing.step(replace(step, of=text.printable(path)) if named else step, path)
+            drawing.step(replace(step, of=render.printable(path)) if named else step, path)
 
         return await client.upload_media(path, labels=labels, progress=show)
 
 
 async def _convert(client: Client, options: Namespace) -> int:
-    return DONE if await converting.convert(client, options) else FAILED
+    return DONE if await convert_command.convert(client, options) else FAILED
 
 
 async def _watch(client: Client, options: Namespace) -> int:
@@ -128,7 +128,7 @@ async def _follow(client: Client, handle: IngestJob, options: Namespace) -> int:
 
 async def _job(client: Client, options: Namespace) -> int:
     job = (await client.job(options.job_id)).latest
-    write(options, job, text.job_table)
+    write(options, job, render.job_table)
     if not job.child_job_ids:
         return DONE
     entries = await children(client, job)
@@ -136,49 +136,49 @@ async def _job(client: Client, options: Namespace) -> int:
         for entry in entries:
             write_json(entry)
     else:
-        write_text(text.table([text.JOB_COLUMNS, *map(text.job_row, entries)]))
+        write_text(render.table([render.JOB_COLUMNS, *map(render.job_row, entries)]))
     return DONE
 
 
 async def _cancel(client: Client, options: Namespace) -> int:
     job = await client.cancel(options.job_id)
-    write(options, job, text.job_table)
+    write(options, job, render.job_table)
     return DONE if job.state == JobState.JOB_STATE_CANCELLED else FAILED
 
 
 async def _jobs(client: Client, options: Namespace) -> int:
     states = [JobState.Value(f"JOB_STATE_{name.upper()}") for name in options.state]
     select = client.watch_jobs if options.watch else client.jobs
-    rows: list[tuple[str, ...]] = [text.JOB_COLUMNS]
+    rows: list[tuple[str, ...]] = [render.JOB_COLUMNS]
     async with aclosing(select(states=states, labels=dict(options.label))) as jobs:
         async for job in jobs:
             if options.json:
                 write_json(job)
             elif options.watch:
-                write_text(text.table([text.job_row(job)]))
+                write_text(render.table([render.job_row(job)]))
             else:
-                rows.append(text.job_row(job))
+                rows.append(render.job_row(job))
     if not options.json:
-        write_text(text.table(rows))
+        write_text(render.table(rows))
     return DONE
 
 
 async def _media(client: Client, options: Namespace) -> int:
-    media = await client.media(options.name, selection=asked.selection(options))
-    write(options, media, text.media_table)
+    media = await client.media(options.name, selection=args_to_request.selection(options))
+    write(options, media, render.media_table)
     return DONE
 
 
 async def _list(client: Client, options: Namespace) -> int:
-    rows: list[tuple[str, ...]] = [text.MEDIA_COLUMNS]
+    rows: list[tuple[str, ...]] = [render.MEDIA_COLUMNS]
     async with aclosing(client.list_media()) as page:
         async for media in page:
             if options.json:
                 write_json(media)
             else:
-                rows.append(text.media_row(media))
+                rows.append(render.media_row(media))
     if not options.json:
-        write_text(text.table(rows))
+        write_text(render.table(rows))
     return DONE
 
 
@@ -188,7 +188,7 @@ async def _sources(client: Client, options: Namespace) -> int:
         for source in sources:
             write_json(source)
     else:
-        write_text(text.table([text.SOURCE_COLUMNS, *map(text.source_row, sources)]))
+        write_text(render.table([render.SOURCE_COLUMNS, *map(render.source_row, sources)]))
     return DONE
 
 
@@ -200,7 +200,7 @@ async def _remove(client: Client, options: Namespace) -> int:
 
 async def _url(client: Client, options: Namespace) -> int:
     link = await client.download_url(
-        options.name, selection=asked.selection(options), lifetime=options.lifetime
+        options.name, selection=args_to_request.selection(options), lifetime=options.lifetime
     )
     write(options, link, lambda link: link.url)
     return DONE
@@ -208,23 +208,23 @@ async def _url(client: Client, options: Namespace) -> int:
 
 async def _download(client: Client, options: Namespace) -> int:
     check_output(options.output)
-    selection = asked.selection(options)
+    selection = args_to_request.selection(options)
     media = await client.media(options.name, selection=selection)
     file, _ = named_file(media, options.name)
     path, there = await asyncio.to_thread(place, options.output, media, file)
     if not there:
         await _fetch(client, path, options)
     if not options.json:
-        write_text(text.printable(f"{path}: {text.size(file.size_bytes)}, checksum verified"))
+        write_text(render.printable(f"{path}: {render.size(file.size_bytes)}, checksum verified"))
     else:
         write_json(media)
         if path != Path(options.output):
-            sys.stderr.write(f"{text.printable(str(path))}\n")
+            sys.stderr.write(f"{render.printable(str(path))}\n")
     return DONE
 
 
 async def _fetch(client: Client, path: Path, options: Namespace) -> None:
-    selection = asked.selection(options)
+    selection = args_to_request.selection(options)
     if options.json:
         await client.download(options.name, path, selection=selection)
         return

@@ -13,9 +13,9 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from ingot import text
+from ingot import render
+from ingot.overall_progress import OverallProgress, converts
 from ingot.v1.job_pb2 import Job, JobState
-from ingot.whole import Whole, converts
 
 LONGEST_NAME: Final = 40
 
@@ -60,13 +60,13 @@ class Drawing(AbstractContextManager["Drawing"]):
         if self._bar is not None:
             self._bar.close()
 
-    def job(self, job: Job, whole: Whole | None = None) -> None:
+    def job(self, job: Job, whole: OverallProgress | None = None) -> None:
         """Shows a state of a job that is watched, with `whole` as far as that is."""
         known = self._failed_attempts.get(job.id, 0)
         if job.state == JobState.JOB_STATE_QUEUED and job.attempt > known:
             self._failed_attempts[job.id] = job.attempt
             if job.HasField("error"):
-                about = f"{text.printable(job.url)}: " if self._several else ""
+                about = f"{render.printable(job.url)}: " if self._several else ""
                 self.say(about + _failed_attempt(job))
         step = _step(job, named=self._several)
         if whole is not None:
@@ -137,14 +137,14 @@ class _Bar:
     def show(self, step: Step, key: str) -> None:
         measures = [] if step.fraction is None else [f"{step.fraction:.0%}"]
         if step.bytes_done:
-            of = "" if step.bytes_total is None else f" of {text.size(step.bytes_total)}"
-            measures.append(f"{text.size(step.bytes_done)}{of}")
+            of = "" if step.bytes_total is None else f" of {render.size(step.bytes_total)}"
+            measures.append(f"{render.size(step.bytes_done)}{of}")
         if step.speed:
             measures.append(f"{step.speed:.3g}x")
         if step.bytes_per_second:
-            measures.append(f"{text.size(step.bytes_per_second)}/s")
+            measures.append(f"{render.size(step.bytes_per_second)}/s")
         if step.left_seconds is not None:
-            measures.append(f"{text.length(step.left_seconds)} left")
+            measures.append(f"{render.length(step.left_seconds)} left")
         if step.of:
             measures.append(step.of)
         if key not in self._tasks:
@@ -173,15 +173,15 @@ class _Bar:
 
 
 def _step(job: Job, *, named: bool = False) -> Step:
-    doing = text.state(job)
-    of = _shortened(text.printable(job.url)) if named else ""
+    doing = render.state(job)
+    of = _shortened(render.printable(job.url)) if named else ""
     if job.HasField("children") and not converts(job):
         return Step(
             doing,
             bytes_done=job.progress.bytes_done,
             bytes_per_second=job.progress.bytes_per_second,
             fraction=job.progress.fraction,
-            of=", ".join(filter(None, [text.entries(job), of])) if job.children.total else of,
+            of=", ".join(filter(None, [render.entries(job), of])) if job.children.total else of,
         )
     if job.state == JobState.JOB_STATE_SUCCEEDED:
         return Step(doing, job.media.blob.size_bytes, job.media.blob.size_bytes, of=of)
@@ -207,8 +207,8 @@ def _shortened(url: str) -> str:
 
 
 def _failed_attempt(job: Job) -> str:
-    line = f"Try {job.attempt} failed: {text.printable(job.error.message)}"
+    line = f"Try {job.attempt} failed: {render.printable(job.error.message)}"
     if not job.HasField("retry_time"):
         return line
     wait = (job.retry_time.ToDatetime(UTC) - datetime.now(UTC)).total_seconds()
-    return f"{line} Next try in {text.length(max(wait, 0))}."
+    return f"{line} Next try in {render.length(max(wait, 0))}."

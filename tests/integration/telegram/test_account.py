@@ -1,6 +1,6 @@
 """What comes before and after MTProto, with nobody at the other end who speaks it.
 
-Whole ingests by MTProto are in tests/integration/test_telegram_ingest.py.
+OverallProgress ingests by MTProto are in tests/integration/test_telegram_ingest.py.
 """
 
 from __future__ import annotations

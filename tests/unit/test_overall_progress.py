@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ingot import Job, JobStage, JobState, Media, Recipe, text
+from ingot import Job, JobStage, JobState, Media, Recipe, render
+from ingot.overall_progress import OverallProgress, converts
 from ingot.v1.job_pb2 import JobProgress
-from ingot.whole import Whole, converts
 
 QUEUED, RUNNING, SUCCEEDED = (
     JobState.JOB_STATE_QUEUED,
@@ -26,7 +26,7 @@ def job(state: JobState.ValueType, fraction: float = 0, derived_from: str = "") 
 
 
 def test_the_download_takes_what_the_job_has_left() -> None:
-    whole = Whole(fetched=True)
+    whole = OverallProgress(fetched=True)
 
     seen = [whole.job(each) for each in (job(QUEUED), job(RUNNING, 0.5), job(SUCCEEDED))]
     seen += [whole.download(done, 10) for done in (0, 5, 10)]
@@ -35,19 +35,19 @@ def test_the_download_takes_what_the_job_has_left() -> None:
 
 
 def test_the_download_is_all_where_nothing_had_to_be_made() -> None:
-    whole = Whole(fetched=True)
+    whole = OverallProgress(fetched=True)
 
     assert whole.job(job(SUCCEEDED)) == 0
     assert [whole.download(done, 4) for done in (1, 2, 4)] == [0.25, 0.5, 1]
 
 
 def test_it_ends_at_one_without_a_download() -> None:
-    assert Whole(fetched=False).job(job(SUCCEEDED)) == 1
+    assert OverallProgress(fetched=False).job(job(SUCCEEDED)) == 1
 
 
 @pytest.mark.parametrize("parent", ["", "parent"], ids=["with its ingest", "by itself"])
 def test_it_never_goes_back(parent: str) -> None:
-    whole = Whole(fetched=True)
+    whole = OverallProgress(fetched=True)
     states = [
         job(RUNNING, 0.2, parent),
         job(RUNNING, 0.8, parent),
@@ -65,7 +65,7 @@ def test_it_never_goes_back(parent: str) -> None:
 
 
 def test_each_stage_of_a_conversion_goes_further() -> None:
-    whole = Whole(fetched=False)
+    whole = OverallProgress(fetched=False)
     seen = []
     for stage in (CONVERTING, JobStage.JOB_STAGE_STORING, JobStage.JOB_STAGE_COMMITTING):
         for fraction in (0, 1):
@@ -87,4 +87,4 @@ def test_a_list_counts_its_entries_and_a_conversion_is_one_thing(
     several.children.total, several.children.succeeded = 3, 1
 
     assert converts(several) is not playlist
-    assert text.entries(several) == shown
+    assert render.entries(several) == shown

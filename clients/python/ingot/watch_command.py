@@ -10,13 +10,13 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from ingot import report, text
+from ingot import error_text, render
 from ingot.client import Client
 from ingot.errors import IngotError, ServiceUnavailable, from_status
 from ingot.job import IngestJob
 from ingot.output import write_json, write_text
+from ingot.overall_progress import OverallProgress, converts
 from ingot.v1.job_pb2 import Job, JobState
-from ingot.whole import Whole, converts
 
 if TYPE_CHECKING:
     from ingot.progress import Drawing
@@ -70,7 +70,7 @@ async def watch(
     client: Client,
     handles: Sequence[IngestJob],
     drawing: Drawing | None,
-    whole: Whole | None = None,
+    whole: OverallProgress | None = None,
 ) -> None:
     """Shows jobs until they end, without a `drawing` as JSON, a line for each change.
 
@@ -117,11 +117,11 @@ async def _print_updates(handle: IngestJob) -> None:
 
 
 async def _draw(
-    client: Client, handle: IngestJob, drawing: Drawing, whole: Whole | None = None
+    client: Client, handle: IngestJob, drawing: Drawing, whole: OverallProgress | None = None
 ) -> None:
     parts: asyncio.Task[None] | None = None
     if whole is None and converts(handle.latest):
-        whole = Whole(fetched=False)
+        whole = OverallProgress(fetched=False)
     try:
         async with aclosing(aiter(handle)) as updates:
             async for job in updates:
@@ -158,13 +158,13 @@ async def _say_end(client: Client, handle: IngestJob, options: Namespace) -> boo
     job = handle.latest
     await _say_failed_children(client, job, options)
     if (error := handle.error()) is not None:
-        report.failed(error, server=options.server, as_json=options.json, about=job.url)
+        error_text.failed(error, server=options.server, as_json=options.json, about=job.url)
         return False
     if not options.json:
         is_list = job.child_job_ids and not converts(job)
-        write_text(text.job_table(job) if is_list else text.media_table(job.media))
+        write_text(render.job_table(job) if is_list else render.media_table(job.media))
         for made in job.conversions:
-            write_text("\n" + text.media_table(made))
+            write_text("\n" + render.media_table(made))
     return True
 
 
@@ -176,6 +176,6 @@ async def _say_failed_children(client: Client, job: Job, options: Namespace) -> 
         if child.state == JobState.JOB_STATE_FAILED:
             error = from_status(child.error)
             reason = f" [{error.reason}]" if error.reason else ""
-            what = text.recipe(child.recipes[0]) if converts(job) and child.recipes else child.url
-            sys.stderr.write(text.printable(f"{what}: {error.message}{reason}") + "\n")
+            what = render.recipe(child.recipes[0]) if converts(job) and child.recipes else child.url
+            sys.stderr.write(render.printable(f"{what}: {error.message}{reason}") + "\n")
     sys.stderr.flush()

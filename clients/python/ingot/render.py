@@ -12,12 +12,12 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ingot.overall_progress import converts
 from ingot.v1.job_pb2 import Job, JobStage, JobState
 from ingot.v1.media_pb2 import AudioStream, Media, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
-from ingot.whole import converts
 
 JOB_COLUMNS: Final = ("id", "state", "done", "created", "url")
 MEDIA_COLUMNS: Final = ("id", "length", "size", "type", "title")

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingot import asked, text
+from ingot import args_to_request, render
 from ingot.client import Client
 from ingot.download import Progress
 from ingot.filename import check_output, place
-from ingot.following import follow, leaving, showing, watch
 from ingot.job import IngestJob
 from ingot.output import write, write_text
-from ingot.whole import Whole
+from ingot.overall_progress import OverallProgress
+from ingot.watch_command import follow, leaving, showing, watch
 
 if TYPE_CHECKING:
     from ingot.progress import Drawing
@@ -28,14 +28,14 @@ async def convert(client: Client, options: Namespace) -> bool:
         check_output(options.output)
     handle = await client.convert(
         options.name,
-        asked.recipe(options),
-        selection=asked.AUDIO_ONLY if options.audio_only else None,
+        args_to_request.recipe(options),
+        selection=args_to_request.AUDIO_ONLY if options.audio_only else None,
         max_age=options.max_age,
-        priority=asked.priority(options),
+        priority=args_to_request.priority(options),
         labels=dict(options.label),
     )
     if options.no_wait:
-        write(options, handle.latest, text.job_table)
+        write(options, handle.latest, render.job_table)
         return True
     if options.output is None:
         return await follow(client, [handle], options)
@@ -45,7 +45,7 @@ async def convert(client: Client, options: Namespace) -> bool:
 
 async def _fetch(client: Client, handle: IngestJob, options: Namespace) -> None:
     """Follows a job, and brings here what it made, in one progress."""
-    whole = Whole(fetched=True)
+    whole = OverallProgress(fetched=True)
     begun = False
     path = Path(options.output)
     try:
@@ -66,12 +66,14 @@ async def _fetch(client: Client, handle: IngestJob, options: Namespace) -> None:
             )
         raise
     if not options.json:
-        write_text(text.printable(f"{path}: {text.size(media.blob.size_bytes)}, checksum verified"))
+        write_text(
+            render.printable(f"{path}: {render.size(media.blob.size_bytes)}, checksum verified")
+        )
     elif path != Path(options.output):
         sys.stderr.write(f"{path}\n")
 
 
-def _showing(drawing: Drawing, whole: Whole, key: str) -> Progress:
+def _showing(drawing: Drawing, whole: OverallProgress, key: str) -> Progress:
     """Shows a download as the end of the whole."""
     from ingot.progress import Rate
 

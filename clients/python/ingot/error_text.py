@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf.json_format import MessageToJson
 from google.rpc.status_pb2 import Status
 
-from ingot import text
+from ingot import render
 from ingot.errors import (
     AddressForbidden,
     ChecksumMismatch,
@@ -98,7 +98,7 @@ def failed(error: IngotError | OSError, *, server: str, as_json: bool, about: st
         status.message = status.message or _what_happened(error, server)
         sys.stderr.write(MessageToJson(status, indent=None) + "\n")
     else:
-        what = f"{text.printable(about)}: " if about else ""
+        what = f"{render.printable(about)}: " if about else ""
         sys.stderr.write(f"ingot: {what}{_what_happened(error, server)}\n{_what_to_do(error)}\n")
     sys.stderr.flush()
 
@@ -107,12 +107,12 @@ def _what_happened(error: IngotError | OSError, server: str) -> str:
     if isinstance(error, ServiceUnavailable) and not error.reason:
         # gRPC puts the cause last: `...; last error: UNKNOWN: ...: Connection refused (111)`.
         cause = error.message.rpartition(": ")[2]
-        return text.printable(f"No Ingot server answers at {server}: {cause}")
+        return render.printable(f"No Ingot server answers at {server}: {cause}")
     if isinstance(error, IngotError) and error.reason:
-        return f"{text.printable(error.message)} [{error.reason}]"
+        return f"{render.printable(error.message)} [{error.reason}]"
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return text.printable(f"{error.filename}: {error.strerror}")
-    return text.printable(str(error))
+        return render.printable(f"{error.filename}: {error.strerror}")
+    return render.printable(str(error))
 
 
 def _what_to_do(error: IngotError | OSError) -> str:
@@ -124,7 +124,7 @@ def _what_to_do(error: IngotError | OSError) -> str:
         rules = "; ".join(
             field if rule in error.message else f"{field}: it {rule}" for field, rule in fields
         )
-        return text.printable(f"Correct {rules}.")
+        return render.printable(f"Correct {rules}.")
     if isinstance(error, ServiceUnavailable) and not error.reason:
         return "Start one with `ingot-server up`, or name another with --server or INGOT_SERVER."
     if isinstance(error, IngotError) and error.reason in _WHAT_TO_DO_BY_REASON:

@@ -23,7 +23,7 @@ def converts(job: Job) -> bool:
     return bool(job.recipes) and not job.options.playlist
 
 
-class Whole:
+class OverallProgress:
     """A job that makes something of a media, and with `fetched` the download of that.
 
     The download takes what the job has left of the whole: all of it where nothing had to be made.
