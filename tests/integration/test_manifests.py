@@ -1,4 +1,4 @@
-"""OverallProgress ingests of HLS and DASH from a real web server, their media packed by ffmpeg."""
+"""Whole ingests of HLS and DASH from a real web server, their media packed by ffmpeg."""
 
 from __future__ import annotations
 

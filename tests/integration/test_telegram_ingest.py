@@ -1,4 +1,4 @@
-"""OverallProgress ingests from Telegram by each of its three ways, by a real worker.
+"""Whole ingests from Telegram by each of its three ways, by a real worker.
 
 Telegram is played by stand-ins: its pages and its Bot API (tests/telegram.py), and a data centre
 that speaks MTProto (tests/mtproto.py). yt-dlp, telethon and all between them are real.

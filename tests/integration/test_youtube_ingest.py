@@ -1,4 +1,4 @@
-"""Ingests from YouTube by a real worker, from URL to media. The site is a stand-in (tests/youtube.py)."""
+"""Whole ingests from YouTube by a real worker. The site is a stand-in (tests/youtube.py)."""
 
 from __future__ import annotations
 
