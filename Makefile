@@ -1,13 +1,17 @@
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test check format generate lock release bench
+.PHONY: help install install-dev up demo test test-all test-versions test-lowest test-highest
+.PHONY: check check-lint check-format check-types check-imports check-contract check-generated
+.PHONY: check-dockerfile format generate lock release bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
+# The platform's certificate store, so that uv trusts a company's own authority as other programs do.
+export UV_SYSTEM_CERTS ?= true
 
-help: ## What can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 20
 
-install: ## Put everything into .venv, start nothing
+install: ## Put Ingot into .venv, start nothing
 	./install.sh
 
 up: install ## Run Ingot with its embedded Redis and S3, workers, gRPC on 50051, HTTP on 8080
@@ -16,25 +20,60 @@ up: install ## Run Ingot with its embedded Redis and S3, workers, gRPC on 50051,
 demo: install ## Make a clip, ingest it, watch it, download it
 	$(VENV)/python docs/demo.py
 
-.PHONY: install-dev
-install-dev:
+install-dev: ## Also put into .venv what the tests and the checks need
 	./install.sh dev
 
 test: install-dev ## Run the tests
 	$(VENV)/pytest
 
-check: install-dev ## Lint, types, import rules, contract, generated code
+test-all: install-dev ## Run every test
+	$(VENV)/pytest
+
+test-versions: test-lowest test-highest ## Run the unit tests on the oldest and the newest allowed dependencies
+
+test-lowest: install-dev ## Run the unit tests on the oldest allowed dependencies
+	$(call test_with_resolution,lowest-direct)
+
+test-highest: install-dev ## Run the unit tests on the newest allowed dependencies, locked or not
+	$(call test_with_resolution,highest)
+
+# Each run makes its environment again; only uv's cache of packages is kept.
+define test_with_resolution
+	uv --quiet venv --clear --python $(VENV)/python .cache/versions/$(1)
+	uv --quiet pip install --python .cache/versions/$(1) --resolution $(1) -r requirements/build.in \
+		-r clients/python/pyproject.toml -r server/pyproject.toml --extra telegram --group dev
+	uv --quiet pip install --python .cache/versions/$(1) --no-deps --no-build-isolation \
+		--editable clients/python --editable server
+	PATH=$(CURDIR)/.cache/versions/$(1)/bin:$$PATH pytest tests/unit
+endef
+
+# The pre-commit hooks call the same targets.
+check: check-lint check-format check-types check-imports check-contract check-generated check-dockerfile ## Run every check
+
+check-lint: install-dev ## Lint the Python code
 	ruff check
+
+check-format: install-dev ## Check that Python and protobuf files are formatted
 	ruff format --check
-	mypy
-	lint-imports
-	buf lint
 	buf format --diff --exit-code
-	hadolint Dockerfile
+
+check-types: install-dev ## Check the types
+	mypy
+
+check-imports: install-dev ## Check that imports run from the upper layers to the lower ones
+	lint-imports
+
+check-contract: install-dev ## Lint the contract, and compare it with the released one
+	buf lint
 	buf breaking --against proto/released.binpb
+
+check-generated: install-dev ## Check that the generated code is what proto/ generates
 	generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && clients/generate.sh "$$generated" && \
 		diff -r -x __pycache__ "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
 		diff -r -x __pycache__ "$$generated/clients/python/buf" clients/python/buf
+
+check-dockerfile: install-dev ## Lint the Dockerfile
+	hadolint Dockerfile
 
 format: install-dev ## Format all code
 	ruff check --fix
@@ -44,13 +83,13 @@ format: install-dev ## Format all code
 generate: install-dev ## Generate the stubs from proto/
 	clients/generate.sh
 
-lock: install-dev ## Resolve the dependencies anew
+lock: install-dev ## Resolve the dependencies again and pin them by their hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client -c requirements/uv.txt server/pyproject.toml requirements/build.in -o requirements/server.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client --no-emit-package ingot-server -c requirements/server.txt --group dev -o requirements/dev.txt
 
-release: install-dev ## Fix the contract: what is in proto/ now can no longer be broken
+release: install-dev ## Record proto/ as released: from now on it may only grow
 	buf build --exclude-source-info --path proto/ingot --output proto/released.binpb
 
-bench: install-dev ## Measure; prints ratios
+bench: install-dev ## Run the benchmarks, print their ratios
 	$(VENV)/python -m bench
