@@ -1,6 +1,6 @@
-"""A source that takes us for a robot: what becomes of its jobs, by whole ingests.
+"""A source that takes us for a robot, and what happens to its jobs, with whole ingests.
 
-YouTube is a stand-in, tests/youtube.py; yt-dlp's own extractor asks it.
+YouTube is a stand-in, tests/youtube.py, which yt-dlp's own extractor uses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.any_stores
 
 WATCH = "https://www.youtube.com/watch?v="
 IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")
-# Longer than a test lasts: `pass_the_block` has it over.
+# Longer than a test lasts: `end_the_block` ends it.
 BLOCK = "1h"
 
 
@@ -42,29 +42,29 @@ def guarded(settings: Settings, site: YouTube, path: Path) -> Settings:
     return site.settings(settings).replace(sources_file=str(sources))
 
 
-async def tried(house: House, video_id: str) -> Job:
-    """The job of a video after a worker took it once."""
+async def attempted(house: House, video_id: str) -> Job:
+    """Return the job of a video after a worker ran it once."""
     job = await house.ask(WATCH + video_id)
     await house.worker.run(job.id)
     return await house.record(job.id)
 
 
-async def pass_the_block(house: House, *jobs: Job) -> None:
-    """As if the time had come at which the jobs may try the source again."""
-    await house.redis.hset("ingot:source:youtube", "until", "0")
+async def end_the_block(house: House, *jobs: Job) -> None:
+    """Make the time come at which the jobs may try the source again."""
+    await house.redis.hset("ingot:source:youtube", "retry_at", "0")
     for job in jobs:
         await house.redis.hset(f"ingot:job:{job.id}", "due", "0")
         job.ClearField("retry_time")
 
 
-async def test_a_bot_check_stops_all_jobs_until_one_gets_through(
+async def test_a_bot_check_stops_all_jobs_until_one_succeeds(
     settings: Settings, site: YouTube, tmp_path: Path
 ) -> None:
     async with open_house(guarded(settings, site, tmp_path)) as house:
-        first = await tried(house, IDS[0])
-        asked = len(site.log)
-        second = await tried(house, IDS[1])
-        assert len(site.log) == asked, "the source is left alone"
+        first = await attempted(house, IDS[0])
+        requests = len(site.log)
+        second = await attempted(house, IDS[1])
+        assert len(site.log) == requests, "the source gets no request"
         for job, attempts in ((first, 1), (second, 0)):
             assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, attempts)
             assert why(job) == "BOT_CHECK"
@@ -74,28 +74,28 @@ async def test_a_bot_check_stops_all_jobs_until_one_gets_through(
         assert status.reason == reason_pb2.REASON_BOT_CHECK
         for video in site.videos.values():
             video.playability = {"status": "OK"}
-        await pass_the_block(house, first, second)
+        await end_the_block(house, first, second)
         ended = [await house.end(job) for job in (second, first)]
         assert [job.state for job in ended] == [job_pb2.JOB_STATE_SUCCEEDED] * 2
         assert (await listed(house.settings))["youtube"].health == SourceStatus.HEALTH_HEALTHY
 
 
-async def test_a_block_outlives_its_workers_but_not_redis(
+async def test_a_block_outlives_the_workers_but_not_redis(
     settings: Settings, site: YouTube, tmp_path: Path
 ) -> None:
     long = guarded(settings, site, tmp_path)
     async with open_house(long) as house:
-        first = await tried(house, IDS[0])
+        first = await attempted(house, IDS[0])
     async with open_house(long) as house:
-        asked = len(site.log)
-        assert why(await tried(house, IDS[1])) == "BOT_CHECK"
-        assert len(site.log) == asked
+        requests = len(site.log)
+        assert why(await attempted(house, IDS[1])) == "BOT_CHECK"
+        assert len(site.log) == requests
         await house.redis.flushall()
         assert await house.records.get(first.id) is None
         assert (await listed(long))["youtube"].health == SourceStatus.HEALTH_HEALTHY
-        # Nobody remembers: the next job finds out, and the one after it waits again.
-        assert (await tried(house, IDS[1])).attempt == 1
-        assert len(site.log) > asked
-        asked = len(site.log)
-        assert (await tried(house, IDS[2])).attempt == 0
-        assert len(site.log) == asked
+        # The block is forgotten: the next job finds out, and the one after it waits again.
+        assert (await attempted(house, IDS[1])).attempt == 1
+        assert len(site.log) > requests
+        requests = len(site.log)
+        assert (await attempted(house, IDS[2])).attempt == 0
+        assert len(site.log) == requests

@@ -37,7 +37,9 @@ async def refuse(settings: Settings) -> None:
     """Has YouTube ask a job for a proof that no bot asks."""
     async with connect(settings) as redis:
         throttle = SourceThrottle(redis, read_source_settings(settings, ["youtube"]), settings)
-        await throttle.note("youtube", Failure(reason_pb2.REASON_BOT_CHECK, "Sign in to confirm"))
+        await throttle.record_outcome(
+            "youtube", Failure(reason_pb2.REASON_BOT_CHECK, "Sign in to confirm")
+        )
 
 
 async def test_every_source_is_listed_in_order_with_what_it_accepts(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Care for sources on a real Redis: rate, jobs at once, breaker, and what is an attempt."""
+"""The throttle on a real Redis: rate limit, concurrency limit, breaker, and what is an attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.jobs import throttle as care_module
+from ingot_server.jobs import throttle as throttle_module
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.source_settings import SourceSettings
@@ -23,97 +23,99 @@ from ingot_server.worker import Worker
 
 BOT_CHECK = reason_pb2.REASON_BOT_CHECK
 RATE_LIMITED = reason_pb2.REASON_RATE_LIMITED
-# Longer than a test lasts: `pass_the_block` has it over.
-MOMENT = timedelta(minutes=1)
-BREAKING = SourceSettings(block=MOMENT, longest_block=4 * MOMENT)
+# Longer than a test lasts: `end_the_block` ends it.
+BLOCK = timedelta(minutes=1)
+BREAKING = SourceSettings(block=BLOCK, longest_block=4 * BLOCK)
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(care_module, "ACQUIRE_TIMEOUT", timedelta(milliseconds=50))
+def short_acquire_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle_module, "ACQUIRE_TIMEOUT", timedelta(milliseconds=50))
 
 
 def throttling(redis: Redis, settings: Settings, source: SourceSettings) -> SourceThrottle:
     return SourceThrottle(redis, {"youtube": source}, settings)
 
 
-async def turn(
+async def use(
     throttle: SourceThrottle, job_id: str, reason: Reason.ValueType | None = None
 ) -> Failure | None:
-    """One job's turn, in which the source answers with `reason`; the Failure, if it had none."""
+    """Use the source once, with a failure if there is a `reason`; return the Failure raised."""
     try:
-        async with throttle.turn("youtube", job_id):
+        async with throttle.permit("youtube", job_id):
             if reason is not None:
-                raise Failure(reason, "said the source")
+                raise Failure(reason, "The source said so.")
     except Failure as failure:
         return failure
     return None
 
 
-async def refused(throttle: SourceThrottle, job_id: str) -> Failure:
-    failure = await turn(throttle, job_id)
+async def deferred(throttle: SourceThrottle, job_id: str) -> Failure:
+    failure = await use(throttle, job_id)
     assert failure is not None
     assert failure.deferred
     return failure
 
 
-async def pass_the_block(redis: Redis) -> None:
-    """As if the time had come at which the source may be tried again."""
-    assert not await redis.hset("ingot:source:youtube", "until", "0")
+async def end_the_block(redis: Redis) -> None:
+    """Make the time come at which the source may be tried again."""
+    assert not await redis.hset("ingot:source:youtube", "retry_at", "0")
 
 
-async def test_a_burst_goes_at_once_and_the_rest_in_line(redis: Redis, settings: Settings) -> None:
-    source = SourceSettings(rate=10, rate_period=timedelta(seconds=20), burst=3)
-    throttle, elsewhere = (throttling(redis, settings, source) for _ in range(2))
-    assert [await turn(throttle, f"a{number}") for number in range(3)] == [None] * 3
-    waits = [await refused(elsewhere, f"b{number}") for number in range(3)]
-    assert {failure.reason for failure in waits} == {RATE_LIMITED}
-    seconds = [failure.retry_after.total_seconds() for failure in waits]
-    # Each has a place of its own, one interval after the one before.
-    assert seconds[0] <= 2 < seconds[1] <= 4 < seconds[2] <= 6
-    await asyncio.sleep(seconds[0])
-    # Who came first is served first, whoever asks meanwhile.
-    assert await turn(throttle, "b0") is None
-    assert (await refused(throttle, "c0")).retry_after > waits[2].retry_after / 2
-
-
-async def test_a_short_wait_is_waited_for(
-    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(care_module, "ACQUIRE_TIMEOUT", timedelta(seconds=2))
-    source = SourceSettings(rate=10, rate_period=timedelta(seconds=1))
-    throttle = throttling(redis, settings, source)
-    assert [await turn(throttle, f"a{number}") for number in range(4)] == [None] * 4
-
-
-async def test_no_more_than_so_many_jobs_run_at_once(redis: Redis, settings: Settings) -> None:
-    throttle = throttling(redis, settings, SourceSettings(concurrency=2))
-    async with throttle.turn("youtube", "a"), throttle.turn("youtube", "b"):
-        assert (await refused(throttle, "c")).reason == RATE_LIMITED
-    assert await turn(throttle, "c") is None
-
-
-async def test_turns_are_kept_while_held_and_freed_when_their_worker_dies(
+async def test_a_burst_starts_at_once_and_the_rest_wait_in_order(
     redis: Redis, settings: Settings
 ) -> None:
-    hasty = settings.replace(lease=timedelta(seconds=2))
-    throttle = throttling(redis, hasty, SourceSettings(concurrency=1))
-    async with throttle.turn("youtube", "a"):
+    source = SourceSettings(rate=10, rate_period=timedelta(seconds=20), burst=3)
+    throttle, elsewhere = (throttling(redis, settings, source) for _ in range(2))
+    assert [await use(throttle, f"a{number}") for number in range(3)] == [None] * 3
+    waits = [await deferred(elsewhere, f"b{number}") for number in range(3)]
+    assert {failure.reason for failure in waits} == {RATE_LIMITED}
+    seconds = [failure.retry_after.total_seconds() for failure in waits]
+    # Each has its own place in the waiting queue, one interval after the one before.
+    assert seconds[0] <= 2 < seconds[1] <= 4 < seconds[2] <= 6
+    await asyncio.sleep(seconds[0])
+    # First come, first served, even if another job tries meanwhile.
+    assert await use(throttle, "b0") is None
+    assert (await deferred(throttle, "c0")).retry_after > waits[2].retry_after / 2
+
+
+async def test_a_short_wait_happens_in_the_worker(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle_module, "ACQUIRE_TIMEOUT", timedelta(seconds=2))
+    source = SourceSettings(rate=10, rate_period=timedelta(seconds=1))
+    throttle = throttling(redis, settings, source)
+    assert [await use(throttle, f"a{number}") for number in range(4)] == [None] * 4
+
+
+async def test_the_concurrency_limit_applies(redis: Redis, settings: Settings) -> None:
+    throttle = throttling(redis, settings, SourceSettings(concurrency=2))
+    async with throttle.permit("youtube", "a"), throttle.permit("youtube", "b"):
+        assert (await deferred(throttle, "c")).reason == RATE_LIMITED
+    assert await use(throttle, "c") is None
+
+
+async def test_a_permit_is_renewed_while_held_and_expires_when_its_worker_dies(
+    redis: Redis, settings: Settings
+) -> None:
+    short_lease = settings.replace(lease=timedelta(seconds=2))
+    throttle = throttling(redis, short_lease, SourceSettings(concurrency=1))
+    async with throttle.permit("youtube", "a"):
         await asyncio.sleep(2.5)
-        await refused(throttle, "b")
-    # A worker that was killed: its turn was taken, and nothing comes of it any more.
-    await throttle._take("youtube", "c", "turn of the dead")
-    await refused(throttle, "b")
+        await deferred(throttle, "b")
+    # A worker that was killed: it acquired a permit and never renews it.
+    await throttle._acquire("youtube", "c", "permit of a dead worker")
+    await deferred(throttle, "b")
     await asyncio.sleep(2.05)
-    assert await turn(throttle, "b") is None
+    assert await use(throttle, "b") is None
 
 
-async def test_a_cancelled_job_gives_its_turn_back(redis: Redis, settings: Settings) -> None:
+async def test_a_cancelled_job_releases_its_permit(redis: Redis, settings: Settings) -> None:
     throttle = throttling(redis, settings, SourceSettings(concurrency=1))
     began = asyncio.Event()
 
     async def run() -> None:
-        async with throttle.turn("youtube", "a"):
+        async with throttle.permit("youtube", "a"):
             began.set()
             await asyncio.Event().wait()
 
@@ -122,73 +124,73 @@ async def test_a_cancelled_job_gives_its_turn_back(redis: Redis, settings: Setti
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    assert await turn(throttle, "b") is None
+    assert await use(throttle, "b") is None
 
 
-async def test_a_bot_check_blocks_for_ever_longer_until_a_trial_gets_through(
+async def test_a_bot_check_opens_the_breaker_for_longer_each_time_until_a_trial_succeeds(
     redis: Redis, settings: Settings
 ) -> None:
     throttle = throttling(redis, settings, BREAKING)
     lengths = []
     for number in range(4):
-        assert (await turn(throttle, f"try{number}", BOT_CHECK)) is not None
-        failure = await refused(throttle, "other")
+        assert (await use(throttle, f"try{number}", BOT_CHECK)) is not None
+        failure = await deferred(throttle, "other")
         assert failure.reason == BOT_CHECK
-        blocked = (await throttle.blocked(["youtube"]))["youtube"]
-        assert blocked.reason == BOT_CHECK
-        lengths.append(round(blocked.retry_after / MOMENT))
-        await pass_the_block(redis)
+        breaker = (await throttle.open_breakers(["youtube"]))["youtube"]
+        assert breaker.reason == BOT_CHECK
+        lengths.append(round(breaker.retry_after / BLOCK))
+        await end_the_block(redis)
     assert lengths == [1, 2, 4, 4]
-    async with throttle.turn("youtube", "trial"):
-        await refused(throttle, "other")
-        assert "youtube" in await throttle.blocked(["youtube"])
-    assert await throttle.blocked(["youtube"]) == {}
-    assert await turn(throttle, "other") is None
-    # Closed means forgotten: the next block is the first again.
-    await turn(throttle, "last", BOT_CHECK)
-    assert (await throttle.blocked(["youtube"]))["youtube"].retry_after <= MOMENT
+    async with throttle.permit("youtube", "trial"):
+        await deferred(throttle, "other")
+        assert "youtube" in await throttle.open_breakers(["youtube"])
+    assert await throttle.open_breakers(["youtube"]) == {}
+    assert await use(throttle, "other") is None
+    # A closed breaker forgets: the next block is as short as the first.
+    await use(throttle, "last", BOT_CHECK)
+    assert (await throttle.open_breakers(["youtube"]))["youtube"].retry_after <= BLOCK
 
 
-async def test_only_the_trial_decides(redis: Redis, settings: Settings) -> None:
+async def test_only_the_trial_closes_the_breaker(redis: Redis, settings: Settings) -> None:
     throttle = throttling(redis, settings, BREAKING)
-    async with throttle.turn("youtube", "begun before"):
-        await turn(throttle, "a", BOT_CHECK)
-    await throttle.note("youtube", None)
-    assert "youtube" in await throttle.blocked(["youtube"])
-    await pass_the_block(redis)
-    # A trial that failed for a reason of our own decides nothing, and another may try.
-    await turn(throttle, "b", reason_pb2.REASON_STORAGE_UNAVAILABLE)
-    assert "youtube" in await throttle.blocked(["youtube"])
-    # The source answers again, if only to say that there is no such video.
-    await turn(throttle, "c", reason_pb2.REASON_MEDIA_DOES_NOT_EXIST)
-    assert await throttle.blocked(["youtube"]) == {}
+    async with throttle.permit("youtube", "started before"):
+        await use(throttle, "a", BOT_CHECK)
+    await throttle.record_outcome("youtube", None)
+    assert "youtube" in await throttle.open_breakers(["youtube"])
+    await end_the_block(redis)
+    # A trial that failed for a reason of our own changes nothing, and another job may try.
+    await use(throttle, "b", reason_pb2.REASON_STORAGE_UNAVAILABLE)
+    assert "youtube" in await throttle.open_breakers(["youtube"])
+    # The source serves requests again, if only to say that there is no such video.
+    await use(throttle, "c", reason_pb2.REASON_MEDIA_DOES_NOT_EXIST)
+    assert await throttle.open_breakers(["youtube"]) == {}
 
 
-async def test_a_run_of_rate_limits_blocks_and_single_ones_do_not(
+async def test_rate_limits_in_a_row_open_the_breaker_and_single_ones_do_not(
     redis: Redis, settings: Settings
 ) -> None:
     throttle = throttling(redis, settings, BREAKING)
     for reason in (RATE_LIMITED, RATE_LIMITED, None, RATE_LIMITED, RATE_LIMITED):
-        await turn(throttle, "a", reason)
-    assert await throttle.blocked(["youtube"]) == {}
-    await turn(throttle, "a", RATE_LIMITED)
-    assert (await throttle.blocked(["youtube"]))["youtube"].reason == RATE_LIMITED
+        await use(throttle, "a", reason)
+    assert await throttle.open_breakers(["youtube"]) == {}
+    await use(throttle, "a", RATE_LIMITED)
+    assert (await throttle.open_breakers(["youtube"]))["youtube"].reason == RATE_LIMITED
 
 
-async def test_patience_with_a_source_that_refuses_ends(redis: Redis, settings: Settings) -> None:
-    impatient = settings.replace(source_wait_timeout=timedelta(milliseconds=100))
-    throttle = throttling(redis, impatient, SourceSettings(block=timedelta(minutes=1)))
-    await turn(throttle, "a", BOT_CHECK)
-    assert (await refused(throttle, "b")).retry_after <= impatient.source_wait_timeout
+async def test_a_job_waits_only_so_long_for_the_breaker(redis: Redis, settings: Settings) -> None:
+    short_timeout = settings.replace(source_wait_timeout=timedelta(milliseconds=100))
+    throttle = throttling(redis, short_timeout, SourceSettings(block=timedelta(minutes=1)))
+    await use(throttle, "a", BOT_CHECK)
+    assert (await deferred(throttle, "b")).retry_after <= short_timeout.source_wait_timeout
     await asyncio.sleep(0.12)
-    failure = await turn(throttle, "b")
+    failure = await use(throttle, "b")
     assert failure is not None
     assert (failure.reason, failure.deferred, failure.final) == (BOT_CHECK, False, True)
-    # Another job has a patience of its own.
-    await refused(throttle, "c")
+    # Another job has its own time to wait.
+    await deferred(throttle, "c")
 
 
-async def test_waiting_for_a_turn_is_no_attempt(redis: Redis, settings: Settings) -> None:
+async def test_waiting_for_a_permit_is_not_an_attempt(redis: Redis, settings: Settings) -> None:
     records = Records(redis, settings)
     job, _ = await records.create(Job(kind=job_pb2.JOB_KIND_INGEST, media=Media(id="media")))
     for _ in range(5):
@@ -202,17 +204,17 @@ async def test_waiting_for_a_turn_is_no_attempt(redis: Redis, settings: Settings
         assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
 
 
-async def test_a_worker_puts_a_job_back_and_fails_it_when_patience_is_over(
+async def test_a_worker_defers_a_blocked_job_and_fails_it_after_the_wait_timeout(
     redis: Redis, settings: Settings
 ) -> None:
     throttle = throttling(redis, settings, SourceSettings())
-    await throttle.note("youtube", Failure(BOT_CHECK, "said the source"))
-    patient = settings.replace(source_wait_timeout=timedelta(seconds=1))
-    records = Records(redis, patient)
+    await throttle.record_outcome("youtube", Failure(BOT_CHECK, "The source said so."))
+    short_timeout = settings.replace(source_wait_timeout=timedelta(seconds=1))
+    records = Records(redis, short_timeout)
     url = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
     new = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, media=Media(id="a" * 52))
     job, _ = await records.create(new)
-    worker = Worker(patient)
+    worker = Worker(short_timeout)
     await worker.start()
     try:
         await worker.run(job.id)

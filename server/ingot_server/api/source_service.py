@@ -11,7 +11,7 @@ from ingot.v1.source_service_pb2 import ListSourcesRequest, ListSourcesResponse,
 from ingot_server.api.caller import Caller, Service
 from ingot_server.config import Settings
 from ingot_server.extractor.versions import Versions
-from ingot_server.jobs.throttle import Blocked, SourceThrottle
+from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import SOURCES, Source
 from ingot_server.sources.source import FetchMethod
@@ -51,12 +51,12 @@ class SourceService(Service):
         self._versions = Versions(settings)
 
     async def list_sources(self, _: ListSourcesRequest, __: Caller) -> ListSourcesResponse:
-        blocked = await self._throttle.blocked([source.name for source in SOURCES])
+        open_breakers = await self._throttle.open_breakers([source.name for source in SOURCES])
         return ListSourcesResponse(
-            sources=[self._status(source, blocked.get(source.name)) for source in SOURCES]
+            sources=[self._status(source, open_breakers.get(source.name)) for source in SOURCES]
         )
 
-    def _status(self, source: Source, blocked: Blocked | None) -> SourceStatus:
+    def _status(self, source: Source, breaker: OpenBreaker | None) -> SourceStatus:
         own = self._sources[source.name]
         status = SourceStatus(
             name=source.name,
@@ -74,8 +74,8 @@ class SourceService(Service):
         if needed is not None and not getattr(self._settings, needed):
             status.health = SourceStatus.HEALTH_NOT_CONFIGURED
             status.reason = reason_pb2.REASON_SOURCE_NOT_CONFIGURED
-        elif blocked is not None:
+        elif breaker is not None:
             status.health = SourceStatus.HEALTH_BLOCKED
-            status.reason = blocked.reason
-            status.retry_time.FromDatetime(datetime.now(UTC) + blocked.retry_after)
+            status.reason = breaker.reason
+            status.retry_time.FromDatetime(datetime.now(UTC) + breaker.retry_after)
         return status

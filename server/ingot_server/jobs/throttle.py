@@ -1,13 +1,13 @@
-"""Care for sources: no more jobs at one than it bears, on all workers together.
+"""The throttle of a source: a rate limit, a concurrency limit and a circuit breaker.
 
-    async with care.turn("youtube", job.id):
-        ...                                  # turn to the source; a Failure tells how it took it
+    async with throttle.permit("youtube", job.id):
+        ...                                  # use the source; a Failure says how it responded
 
-Each source has a rate, a number of jobs at once, and a breaker that opens when the source asks for
-a proof that no bot is asking, or says several times in a row that it is asked too often. While it
-is open, jobs wait; one of them tries when the time has come, and what becomes of it closes the
-breaker or opens it for twice as long. `throttle.lua` documents the keys; all of it is in Redis:
-a turn whose worker died is free again after `settings.lease`.
+The limits apply to all workers together, so all state is in Redis; `throttle.lua` documents the
+keys. The breaker opens when the source asks for proof that we are not a bot, or reports a rate
+limit several times in a row. While it is open, jobs wait. After a while one job tries the source:
+its outcome closes the breaker, or opens it for twice as long. The permit of a worker that died
+expires after `settings.lease`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
-from typing import Any, Final, cast
+from typing import Any, Final, assert_never, cast
 
 from redis.asyncio import Redis
 
@@ -33,12 +33,12 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.transition import Argument, milliseconds, unavailable
 from ingot_server.source_settings import SourceSettings
 
-# How long a worker's slot is spent on waiting, before the job goes back to the queue.
+# How long a job waits for a permit in its worker's slot, before it goes back to the queue.
 ACQUIRE_TIMEOUT: Final = timedelta(seconds=3)
-# Rate limits in a row that count as being refused.
-RUN_OF_RATE_LIMITS: Final = 3
+# As many rate limit errors in a row open the breaker.
+RATE_LIMIT_THRESHOLD: Final = 3
 
-# What a source may give after all when it is asked with cookies.
+# Failures that may not occur when the source gets cookies.
 COOKIES_MAY_HELP: Final = frozenset(
     {
         reason_pb2.REASON_PRIVATE,
@@ -47,8 +47,8 @@ COOKIES_MAY_HELP: Final = frozenset(
         reason_pb2.REASON_BOT_CHECK,
     }
 )
-# Failures with which the source did answer: it bears us, whatever it said about the media.
-_ANSWERS: Final = frozenset(
+# Failures that show that the source serves our requests, whatever it says about the media item.
+_AVAILABLE: Final = frozenset(
     {
         reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
         reason_pb2.REASON_PRIVATE,
@@ -66,171 +66,229 @@ _ANSWERS: Final = frozenset(
 )
 _OUTCOMES: Final[Mapping[Reason.ValueType, str]] = {
     reason_pb2.REASON_BOT_CHECK: "refused",
-    reason_pb2.REASON_RATE_LIMITED: "limited",
-    **dict.fromkeys(_ANSWERS, "answered"),
+    reason_pb2.REASON_RATE_LIMITED: "rate_limited",
+    **dict.fromkeys(_AVAILABLE, "available"),
 }
-_FULL_SECONDS: Final = 0.25
-_RETRY_FULL_SECONDS: Final = (2.0, 5.0)
-_RETRY_TRIAL: Final = timedelta(seconds=1)
-_NO_TURN: Final = "none"
+_POLL_SECONDS: Final = 0.25
+_DEFERRED_SECONDS: Final = (2.0, 5.0)
+_TRIAL_LENGTH: Final = timedelta(seconds=1)
+_SHORTEST_WAIT: Final = timedelta(milliseconds=10)
+_NO_PERMIT: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
-    """A source whose breaker is open."""
+class OpenBreaker:
+    """Why the breaker of a source is open."""
 
     reason: Reason.ValueType
     retry_after: timedelta
-    """Until one job tries it; zero while one may or does."""
+    """Until one job may try the source; zero if one may now, or does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Acquired:
+    """The job has its permit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RateLimited:
+    """The rate limit lets the job start later."""
+
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _ConcurrencyLimited:
+    """All permits are in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """The breaker is open, and the job has waited for it."""
+
+    breaker: OpenBreaker
+    waited: timedelta
+
+
+_Acquisition = _Acquired | _RateLimited | _ConcurrencyLimited | _Blocked
 
 
 class SourceThrottle:
-    """One for each process. `redis` answers with bytes (`decode_responses` off)."""
+    """The throttles of all sources; one object for each process.
+
+    `redis` returns bytes (`decode_responses` is off).
+    """
 
     def __init__(
         self, redis: Redis, sources: Mapping[str, SourceSettings], settings: Settings
     ) -> None:
         self._sources = sources
         self._lease = settings.lease
-        self._patience = settings.source_wait_timeout
-        source = resources.files(__package__).joinpath("throttle.lua").read_bytes()
-        self._script = redis.register_script(source)
+        self._wait_timeout = settings.source_wait_timeout
+        script = resources.files(__package__).joinpath("throttle.lua").read_bytes()
+        self._script = redis.register_script(script)
 
     def cookies_for(self, source: str) -> str:
-        """Path of the cookies for a source, empty if there are none.
+        """Return the path of the source's cookies, or an empty string if it has none.
 
-        To be sent only after a try without them failed with one of COOKIES_MAY_HELP. The file is
-        the operator's: who hands it to a program that writes to it hands it a copy.
+        Send them only after an attempt without them failed with one of COOKIES_MAY_HELP. The file
+        is the operator's: a program that writes to its cookies must get a copy.
         """
         return str(self._settings(source).cookies or "")
 
     def proxy_for(self, source: str) -> str:
-        """The upstream proxy of a source, for `EgressProxy.issue`; empty: that of all traffic."""
+        """Return the source's own upstream proxy, or an empty string if it uses the common one."""
         return self._settings(source).proxy
 
     @asynccontextmanager
-    async def turn(self, source: str, job_id: str) -> AsyncIterator[None]:
-        """Has the body run when the source may be turned to; what it raises is noted.
+    async def permit(self, source: str, job_id: str) -> AsyncIterator[None]:
+        """Hold a permit for the source while the body runs, and record the body's outcome.
 
-        Waits at most ACQUIRE_TIMEOUT. Raises Failure, deferred, before the body began: RATE_LIMITED
-        when the job's turn comes later, then from `retry_after` on; the breaker's reason while that
-        is open. A job that waited `settings.source_wait_timeout` for the breaker gets that Failure
-        as its final one. CACHE_UNAVAILABLE when Redis cannot be used.
+        Waits at most ACQUIRE_TIMEOUT. Raises a deferred Failure if the body did not start:
+        RATE_LIMITED if the job may start later (after `retry_after`), or the breaker's reason if
+        the breaker is open. A job that has waited `settings.source_wait_timeout` for the breaker
+        gets that Failure as its final one. Raises CACHE_UNAVAILABLE if Redis cannot be used.
         """
-        turn = secrets.token_hex(8)
-        await self._take(source, job_id, turn)
-        renewing = asyncio.create_task(self._renew(source, turn))
+        permit = secrets.token_hex(8)
+        await self._acquire(source, job_id, permit)
+        renewing = asyncio.create_task(self._keep_renewing(source, permit))
         try:
             yield
         except Failure as failure:
-            await self._note(source, failure, turn)
+            await self._record(source, failure, permit)
             raise
         else:
-            await self._note(source, None, turn)
+            await self._record(source, None, permit)
         finally:
             await cancel_and_wait(renewing)
-            # A turn that cannot be given back ends by itself.
-            with contextlib.suppress(Failure):
-                await self._run("leave", source, turn=turn)
+            await self._release(source, permit)
 
-    async def note(self, source: str, failure: Failure | None) -> None:
-        """Tells the breaker how a source took what was asked without a turn; None: it answered.
+    async def record_outcome(self, source: str, failure: Failure | None) -> None:
+        """Tell the breaker the outcome of a request without a permit; None means success.
 
-        While the breaker is open this changes nothing: only a trial does.
+        While the breaker is open this changes nothing: only the trial does.
         """
-        await self._note(source, failure, _NO_TURN)
+        await self._record(source, failure, _NO_PERMIT)
 
-    async def blocked(self, sources: Collection[str]) -> Mapping[str, Blocked]:
-        """Those of the sources whose breaker is open."""
+    async def open_breakers(self, sources: Collection[str]) -> Mapping[str, OpenBreaker]:
+        """Return the open breakers of these sources, by source."""
         found = {}
         for source in sources:
             state, *content = await self._run("state", source)
-            if state == b"blocked":
+            if state == b"open":
                 reason, wait = content
-                found[source] = Blocked(_reason(reason), timedelta(milliseconds=int(wait)))
+                found[source] = OpenBreaker(_reason(reason), _duration(wait))
         return found
 
-    async def _take(self, source: str, job_id: str, turn: str) -> None:
-        """Waits for a turn. It is given back when the answer is lost on its way to a cancel."""
+    async def _acquire(self, source: str, job_id: str, permit: str) -> None:
         settings = self._settings(source)
         loop = asyncio.get_running_loop()
-        until = loop.time() + ACQUIRE_TIMEOUT.total_seconds()
-        arguments: dict[str, Argument] = {
-            "job": job_id,
-            "turn": turn,
-            "lease": milliseconds(self._lease),
-            "interval": _interval(settings),
-            "burst": settings.burst,
-            "concurrency": settings.concurrency,
-        }
+        deadline = loop.time() + ACQUIRE_TIMEOUT.total_seconds()
         while True:
-            try:
-                state, *content = await self._run("take", source, **arguments)
-            except asyncio.CancelledError:
-                with contextlib.suppress(Failure):
-                    await self._run("leave", source, turn=turn)
-                raise
-            if state == b"taken":
-                return
-            if state == b"blocked":
-                raise await self._refusal(source, job_id, *content)
-            # Who waits for the end of another's turn cannot know when that is.
-            wait = int(content[0]) / 1000 if content else random.uniform(0.5, 1.5) * _FULL_SECONDS  # noqa: S311 - jitter
-            if loop.time() + wait >= until:
-                raise _waits(source, settings, int(content[0]) if content else None)
+            acquisition = await self._try_acquire(source, job_id, permit)
+            match acquisition:
+                case _Acquired():
+                    return
+                case _Blocked(breaker, waited):
+                    raise await self._blocked(source, job_id, breaker, waited)
+                case _RateLimited(duration):
+                    wait = duration.total_seconds()
+                    failure = _over_rate_limit(source, settings, duration)
+                case _ConcurrencyLimited():
+                    # No one knows when another job will release its permit.
+                    wait = random.uniform(0.5, 1.5) * _POLL_SECONDS  # noqa: S311 - jitter
+                    failure = _over_concurrency_limit(source, settings)
+                case _:
+                    assert_never(acquisition)
+            if loop.time() + wait >= deadline:
+                raise failure
             await asyncio.sleep(wait)
 
-    async def _refusal(
-        self, source: str, job_id: str, reason: bytes, wait: bytes, waited: bytes
+    async def _try_acquire(self, source: str, job_id: str, permit: str) -> _Acquisition:
+        settings = self._settings(source)
+        try:
+            state, *content = await self._run(
+                "acquire",
+                source,
+                job=job_id,
+                permit=permit,
+                permit_ms=milliseconds(self._lease),
+                interval_ms=_interval_ms(settings),
+                burst=settings.burst,
+                concurrency=settings.concurrency,
+            )
+        except asyncio.CancelledError:
+            # The permit may have been acquired although its response was lost.
+            await self._release(source, permit)
+            raise
+        match state:
+            case b"acquired":
+                return _Acquired()
+            case b"rate_limited":
+                return _RateLimited(_duration(content[0]))
+            case b"concurrency_limited":
+                return _ConcurrencyLimited()
+            case _:
+                reason, wait, waited = content
+                return _Blocked(OpenBreaker(_reason(reason), _duration(wait)), _duration(waited))
+
+    async def _release(self, source: str, permit: str) -> None:
+        # A permit that cannot be released expires.
+        with contextlib.suppress(Failure):
+            await self._run("release", source, permit=permit)
+
+    async def _blocked(
+        self, source: str, job_id: str, breaker: OpenBreaker, waited: timedelta
     ) -> Failure:
-        """The failure of a job that finds the breaker open."""
-        left = self._patience - timedelta(milliseconds=int(waited))
-        tried_in = timedelta(milliseconds=int(wait))
-        final = left <= timedelta(0)
-        if final:
-            await self._run("leave_line", source, job=job_id)
+        """Return the failure of a job that finds the breaker open."""
+        time_left = self._wait_timeout - waited
+        is_final = time_left <= timedelta(0)
+        if is_final:
+            await self._run("leave", source, job=job_id)
             message = (
                 f"The source {source} has refused this server's requests for longer than "
-                "source_wait_timeout. Give it cookies or its own proxy, see INGOT_SOURCES_FILE."
+                "INGOT_SOURCE_WAIT_TIMEOUT. Give it cookies or its own proxy in the file that "
+                "INGOT_SOURCES_FILE names."
             )
         else:
-            message = f"The source {source} refuses this server's requests; it is tried again soon."
+            message = (
+                f"The source {source} refuses this server's requests. "
+                "The job waits and is tried again later."
+            )
+        # All waiting jobs are due when the trial ends, so they are spread a little.
+        after_trial = breaker.retry_after + _TRIAL_LENGTH * random.random()  # noqa: S311 - jitter
         return Failure(
-            _reason(reason),
+            breaker.reason,
             message,
             metadata={"source": source},
-            # Not before a trial was made, and spread a little: many wait for the same moment.
-            retry_after=max(
-                min(tried_in + _RETRY_TRIAL * random.random(), left),  # noqa: S311 - jitter
-                timedelta(milliseconds=10),
-            ),
-            deferred=not final,
-            final=final,
+            retry_after=max(min(after_trial, time_left), _SHORTEST_WAIT),
+            deferred=not is_final,
+            final=is_final,
         )
 
-    async def _renew(self, source: str, turn: str) -> None:
+    async def _keep_renewing(self, source: str, permit: str) -> None:
         while True:
             await asyncio.sleep(self._lease.total_seconds() / 4)
-            # Redis may be away for a while; the next renewal takes the turn up again.
+            # If Redis is unavailable for a while, the next renewal restores the permit.
             with contextlib.suppress(Failure):
-                await self._run("renew", source, turn=turn, lease=milliseconds(self._lease))
+                await self._run("renew", source, permit=permit, permit_ms=milliseconds(self._lease))
 
-    async def _note(self, source: str, failure: Failure | None, turn: str) -> None:
-        outcome = "answered" if failure is None else _OUTCOMES.get(failure.reason, "")
+    async def _record(self, source: str, failure: Failure | None, permit: str) -> None:
+        outcome = "available" if failure is None else _OUTCOMES.get(failure.reason, "")
         if not outcome:
             return
         settings = self._settings(source)
-        # How the job went counts for more than what is remembered of it.
+        # The outcome of the job matters more than a record of it that cannot be written.
         with contextlib.suppress(Failure):
             await self._run(
-                "note",
+                "record",
                 source,
-                turn=turn,
+                permit=permit,
                 outcome=outcome,
                 reason=Reason.Name(failure.reason) if failure is not None else "",
-                block=milliseconds(settings.block),
-                longest=milliseconds(settings.longest_block),
-                run=RUN_OF_RATE_LIMITS,
+                open_ms=milliseconds(settings.block),
+                longest_open_ms=milliseconds(settings.longest_block),
+                rate_limit_threshold=RATE_LIMIT_THRESHOLD,
             )
 
     async def _run(self, operation: str, source: str, **arguments: Argument) -> list[Any]:
@@ -244,8 +302,8 @@ class SourceThrottle:
         return self._sources.get(source) or SourceSettings()
 
 
-def _interval(settings: SourceSettings) -> int:
-    """Milliseconds from one turn to the next at an even rate; zero without a rate."""
+def _interval_ms(settings: SourceSettings) -> int:
+    """Return the time between two starts at an even rate; zero without a rate limit."""
     return max(1, milliseconds(settings.rate_period) // settings.rate) if settings.rate else 0
 
 
@@ -253,17 +311,25 @@ def _reason(name: bytes) -> Reason.ValueType:
     return Reason.Value(name.decode())
 
 
-def _waits(source: str, settings: SourceSettings, wait: int | None) -> Failure:
-    if wait is not None:
-        period = settings.rate_period
-        limit = f"{settings.rate} jobs in {period} are begun there"
-        retry_after = timedelta(milliseconds=wait)
-    else:
-        limit = f"{settings.concurrency} jobs at once are run there"
-        retry_after = timedelta(seconds=random.uniform(*_RETRY_FULL_SECONDS))  # noqa: S311 - jitter
+def _duration(text: bytes) -> timedelta:
+    return timedelta(milliseconds=int(text))
+
+
+def _over_rate_limit(source: str, settings: SourceSettings, wait: timedelta) -> Failure:
+    return _deferred(
+        source, f"{settings.rate} jobs may start there in {settings.rate_period}", wait
+    )
+
+
+def _over_concurrency_limit(source: str, settings: SourceSettings) -> Failure:
+    wait = timedelta(seconds=random.uniform(*_DEFERRED_SECONDS))  # noqa: S311 - jitter
+    return _deferred(source, f"{settings.concurrency} jobs may run there at the same time", wait)
+
+
+def _deferred(source: str, limit: str, retry_after: timedelta) -> Failure:
     return Failure(
         reason_pb2.REASON_RATE_LIMITED,
-        f"The job waits for its turn at the source {source}: at most {limit}.",
+        f"The job waits for the source {source}: at most {limit}.",
         metadata={"source": source},
         retry_after=retry_after,
         deferred=True,

@@ -186,7 +186,7 @@ class Pipeline:
         The open web is no one source: a site that refuses us says nothing about the others.
         """
         if not attempt.source.mutable:
-            async with self._context.throttle.turn(attempt.source.name, attempt.job.id):
+            async with self._context.throttle.permit(attempt.source.name, attempt.job.id):
                 yield
             return
         host = urlsplit(attempt.identity.url).hostname or ""
