@@ -7,7 +7,7 @@ RUN python -m venv /opt/ingot \
     && VIRTUAL_ENV=/opt/ingot /opt/ingot/bin/uv pip install --no-cache --require-hashes -r requirements/server.txt
 COPY clients/python clients/python
 COPY server server
-RUN VIRTUAL_ENV=/opt/ingot /opt/ingot/bin/uv pip install --no-cache --no-deps --no-build-isolation clients/python server
+RUN VIRTUAL_ENV=/opt/ingot /opt/ingot/bin/uv pip install --no-cache --no-deps --no-build-isolation ./clients/python ./server
 
 FROM python:3.13-slim-trixie
 RUN useradd --system --uid 10001 --home-dir /var/lib/ingot --create-home ingot
