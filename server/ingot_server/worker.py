@@ -49,7 +49,7 @@ from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.probe.prober import Prober
-from ingot_server.process.allocator import give_large_buffers_back
+from ingot_server.process.allocator import return_large_buffers
 from ingot_server.redis import connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
@@ -287,7 +287,7 @@ def main(settings: Settings, *, converts: bool = False) -> None:
 
     Raises Failure when Redis or S3 cannot be used at start-up.
     """
-    give_large_buffers_back()
+    return_large_buffers()
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="event loop", daemon=True).start()
 

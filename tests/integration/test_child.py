@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.process.child import Child, ChildError, Limits, ending
+from ingot_server.process.child import ChildError, ChildProcess, describe_exit
+from ingot_server.process.limits import Limits
 from tests.installation import descendants
 from tests.waiting import until
 
@@ -26,8 +27,10 @@ time.sleep(600)
 """
 
 
-def python(code: str, limits: Limits = LIMITS) -> asyncio.Future[Child]:
-    return asyncio.ensure_future(Child.start(sys.executable, "-I", "-c", code, limits=limits))
+def python(code: str, limits: Limits = LIMITS) -> asyncio.Future[ChildProcess]:
+    return asyncio.ensure_future(
+        ChildProcess.start(sys.executable, "-I", "-c", code, limits=limits)
+    )
 
 
 def descriptors() -> set[tuple[str, str]]:
@@ -64,15 +67,15 @@ def nothing_is_left() -> Iterator[None]:
 async def test_lines_of_json_go_both_ways() -> None:
     async with await python(ECHO) as child:
         for number in range(3):
-            await child.send({"number": number})
-            assert await child.receive() == {"number": number}
+            await child.send_message({"number": number})
+            assert await child.receive_message() == {"number": number}
         assert child.running
 
 
 async def test_it_ends_by_itself() -> None:
     async with await python("print('{}')") as child:
-        assert await child.receive() == {}
-        assert await child.receive() is None
+        assert await child.receive_message() == {}
+        assert await child.receive_message() is None
         assert await child.wait() == 0
 
 
@@ -87,10 +90,10 @@ async def test_it_sees_no_environment_and_no_files_of_ours(
         "print(json.dumps({'environment': dict(os.environ), 'files': real,"
         " 'leader': os.getsid(0) == os.getpid() == os.getpgid(0)}))"
     )
-    async with await Child.start(
+    async with await ChildProcess.start(
         sys.executable, "-I", "-c", code, limits=LIMITS, environment={"A": "b"}
     ) as child:
-        answer = await child.receive()
+        answer = await child.receive_message()
     assert answer is not None
     assert answer["environment"].pop("LC_CTYPE", "C.UTF-8") == "C.UTF-8"
     assert answer == {"environment": {"LANG": "C.UTF-8", "A": "b"}, "files": [], "leader": True}
@@ -110,8 +113,8 @@ async def test_its_end_is_named(code: str, how: str) -> None:
     limits = Limits(memory_bytes=1 << 30, cpu=timedelta(seconds=1))
     try:
         async with await python(code, limits) as child:
-            assert await child.receive() is None
-            assert ending(await child.wait()) == how
+            assert await child.receive_message() is None
+            assert describe_exit(await child.wait()) == how
     finally:
         Path("/dev/shm/ingot-child-test").unlink(missing_ok=True)
 
@@ -119,15 +122,15 @@ async def test_its_end_is_named(code: str, how: str) -> None:
 async def test_a_message_to_a_dead_child_is_no_error() -> None:
     async with await python("") as child:
         await child.wait()
-        await child.send({"much": "x" * 1_000_000})
-        assert await child.receive() is None
+        await child.send_message({"much": "x" * 1_000_000})
+        assert await child.receive_message() is None
 
 
 @pytest.mark.parametrize("code", ["print('hello')", "print('[]')", "print('x' * (5 << 20))"])
 async def test_an_answer_that_is_none_is_an_error(code: str) -> None:
     async with await python(code) as child:
         with pytest.raises(ChildError):
-            await child.receive()
+            await child.receive_message()
 
 
 @pytest.mark.parametrize("spare", range(6))
@@ -146,7 +149,7 @@ async def test_a_start_for_which_descriptors_are_lacking_is_an_error(spare: int)
 async def test_the_end_of_its_standard_error_is_kept() -> None:
     code = "import sys; sys.stderr.write('x' * 1_000_000 + 'the end'); print('{}')"
     async with await python(code) as child:
-        assert await child.receive() == {}
+        assert await child.receive_message() == {}
         await child.wait()
         await until(lambda: child.stderr.endswith("the end"))
         assert len(child.stderr) <= 64 << 10
@@ -154,7 +157,7 @@ async def test_the_end_of_its_standard_error_is_kept() -> None:
 
 async def test_leaving_kills_the_whole_group_at_once() -> None:
     async with await python(FAMILY) as child:
-        answer = await child.receive()
+        answer = await child.receive_message()
         assert answer is not None
     await gone(child.pid, answer["pid"])
     assert not child.running
@@ -167,27 +170,27 @@ async def test_what_ignores_signals_dies_too() -> None:
         "print('{}', flush=True)\ntime.sleep(600)"
     )
     async with await python(code) as child:
-        await child.receive()
+        await child.receive_message()
     assert is_gone(child.pid)
 
 
 async def test_descendants_go_when_the_child_ended_before() -> None:
     code = FAMILY.replace("time.sleep(600)\n", "")
     async with await python(code) as child:
-        answer = await child.receive()
+        answer = await child.receive_message()
         assert answer is not None
         assert await child.wait() == 0
     await gone(answer["pid"])
 
 
 async def test_cancellation_and_timeout_end_it() -> None:
-    children: list[Child] = []
+    children: list[ChildProcess] = []
 
     async def work(end: Callable[[], object]) -> None:
         async with await python(ECHO) as child:
             children.append(child)
             end()
-            await child.receive()
+            await child.receive_message()
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(None) as limit:
@@ -204,7 +207,7 @@ async def test_cancellation_and_timeout_end_it() -> None:
 
 @pytest.mark.parametrize("delay", [0, 0.001, 0.003, 0.01])
 async def test_cancellation_of_the_start_leaves_nothing(delay: float) -> None:
-    task = asyncio.create_task(Child.start(sys.executable, "-c", ECHO, limits=LIMITS))
+    task = asyncio.create_task(ChildProcess.start(sys.executable, "-c", ECHO, limits=LIMITS))
     await asyncio.sleep(delay)
     task.cancel()
     try:
@@ -215,8 +218,8 @@ async def test_cancellation_of_the_start_leaves_nothing(delay: float) -> None:
 
 
 async def test_a_program_that_is_not_there_ends_with_an_error() -> None:
-    async with await Child.start("/nowhere", limits=LIMITS) as child:
-        assert await child.receive() is None
+    async with await ChildProcess.start("/nowhere", limits=LIMITS) as child:
+        assert await child.receive_message() is None
         assert await child.wait() == 1
         await until(lambda: "FileNotFoundError" in child.stderr)
 
@@ -231,11 +234,12 @@ async def test_close_may_be_called_again() -> None:
 async def test_it_dies_with_its_parent() -> None:
     code = (
         "import asyncio, sys, datetime\n"
-        "from ingot_server.process.child import Child, Limits\n"
+        "from ingot_server.process.child import ChildProcess\n"
+        "from ingot_server.process.limits import Limits\n"
         "async def main():\n"
         "    limits = Limits(memory_bytes=1 << 30, cpu=datetime.timedelta(seconds=9))\n"
-        f"    child = await Child.start(sys.executable, '-c', {FAMILY!r}, limits=limits)\n"
-        "    print(child.pid, (await child.receive())['pid'], flush=True)\n"
+        f"    child = await ChildProcess.start(sys.executable, '-c', {FAMILY!r}, limits=limits)\n"
+        "    print(child.pid, (await child.receive_message())['pid'], flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )

@@ -26,7 +26,7 @@ from ingot_server.config import SettingError
 from ingot_server.local.datadir_lock import locked
 from ingot_server.local.local_servers import SeaweedFS, redis_server, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
-from ingot_server.process.supervisor import Child, Program, ProgramFailed
+from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 from tests.servers import process
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -55,11 +55,11 @@ STUBBORN = """
 
 
 @contextlib.asynccontextmanager
-async def running(program: Program, log: io.StringIO) -> AsyncIterator[Child]:
-    child = Child(program, log=log)
+async def running(program: Program, log: io.StringIO) -> AsyncIterator[SupervisedProgram]:
+    child = SupervisedProgram(program, log=log)
     child.start()
     try:
-        await child.ready()
+        await child.wait_until_ready()
         yield child
     finally:
         child.kill()
@@ -88,7 +88,7 @@ async def test_a_child_that_dies_is_named_and_started_again() -> None:
 
 
 async def test_a_child_that_cannot_start_says_why() -> None:
-    child = Child(
+    child = SupervisedProgram(
         Program(
             name="part",
             arguments=(sys.executable, "-c", "import sys; print('no room'); sys.exit(3)"),
@@ -99,7 +99,7 @@ async def test_a_child_that_cannot_start_says_why() -> None:
     )
     child.start()
     with pytest.raises(ProgramFailed, match=r"part ended with 3 before it was ready.\n  no room"):
-        await child.ready()
+        await child.wait_until_ready()
     await child.stop(1)
 
 
@@ -129,10 +129,10 @@ async def test_a_line_without_end_is_no_hindrance() -> None:
 def test_no_child_outlives_a_supervisor_that_was_killed() -> None:
     code = f"""
         import asyncio, re, sys
-        from ingot_server.process.supervisor import Child, Program
+        from ingot_server.process.supervisor import SupervisedProgram, Program
 
         async def main():
-            child = Child(
+            child = SupervisedProgram(
                 Program(
                     name="part",
                     arguments=(sys.executable, "-c", {textwrap.dedent(STEADY)!r}),
@@ -175,9 +175,9 @@ async def test_a_directory_is_used_by_one_only(tmp_path: Path) -> None:
 
 async def test_a_directory_is_in_use_as_long_as_a_child_is(tmp_path: Path) -> None:
     async with locked(tmp_path) as lock:
-        child = Child(python(STEADY), kept_open=(lock,), log=io.StringIO())
+        child = SupervisedProgram(python(STEADY), inherited_fds=(lock,), log=io.StringIO())
         child.start()
-        await child.ready()
+        await child.wait_until_ready()
     with pytest.raises(SettingError, match="another"):
         async with locked(tmp_path):
             pass

@@ -17,7 +17,8 @@ from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.probe.prober import MEMORY_BYTES, Prober
-from ingot_server.process.child import Child, Limits
+from ingot_server.process.child import ChildProcess
+from ingot_server.process.limits import Limits
 from tests.installation import descendants
 from tests.media import SECONDS, media
 
@@ -333,7 +334,7 @@ async def test_no_damage_makes_the_child_raise_or_crash(tmp_path: Path) -> None:
     )
     limits = Limits(memory_bytes=MEMORY_BYTES, cpu=timedelta(seconds=60))
     arguments = ("-I", "-c", code, str(tmp_path))
-    async with await Child.start(sys.executable, *arguments, limits=limits) as child:
+    async with await ChildProcess.start(sys.executable, *arguments, limits=limits) as child:
         assert (await child.wait(), child.stderr) == (0, "")
 
 
@@ -357,39 +358,39 @@ async def test_a_file_that_is_gone_is_our_own_mistake(prober: Prober, tmp_path: 
     assert (await refusal(prober, tmp_path / "missing.mp4"))[0] == "INTERNAL"
 
 
-def waiting(prober: Prober) -> Child:
-    assert prober._spare._waiting is not None
-    return prober._spare._waiting[1]
+def waiting(prober: Prober) -> ChildProcess:
+    assert prober._prewarmed._ready is not None
+    return prober._prewarmed._ready[1]
 
 
 async def test_a_child_that_dies_waiting_is_replaced(prober: Prober) -> None:
-    spare = waiting(prober)
-    os.kill(spare.pid, signal.SIGKILL)
-    await spare.wait()
+    child = waiting(prober)
+    os.kill(child.pid, signal.SIGKILL)
+    await child.wait()
     assert (await prober.probe(media("plain.mp4"))).video
 
 
 async def test_a_child_that_dies_reading_is_an_answer(prober: Prober) -> None:
-    spare = waiting(prober)
-    os.kill(spare.pid, signal.SIGSTOP)
+    child = waiting(prober)
+    os.kill(child.pid, signal.SIGSTOP)
     probing = asyncio.create_task(prober.probe(media("plain.mp4")))
     await asyncio.sleep(0.05)
-    os.kill(spare.pid, signal.SIGSEGV)
-    os.kill(spare.pid, signal.SIGCONT)
+    os.kill(child.pid, signal.SIGSEGV)
+    os.kill(child.pid, signal.SIGCONT)
     with pytest.raises(Failure, match="SIGSEGV") as caught:
         await probing
     assert caught.value.reason == reason_pb2.REASON_NOT_MEDIA
 
 
 async def test_cancelling_ends_the_child(prober: Prober) -> None:
-    spare = waiting(prober)
-    os.kill(spare.pid, signal.SIGSTOP)
+    child = waiting(prober)
+    os.kill(child.pid, signal.SIGSTOP)
     probing = asyncio.create_task(prober.probe(media("plain.mp4")))
     await asyncio.sleep(0.05)
     probing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probing
-    assert not spare.running
+    assert not child.running
 
 
 async def test_closing_leaves_no_child() -> None:

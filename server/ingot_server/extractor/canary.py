@@ -212,7 +212,7 @@ class _Trial:
 @asynccontextmanager
 async def _trial(place: Path | None, settings: Settings) -> AsyncIterator[_Trial]:
     egress = EgressProxy(settings)
-    extractor = Extractor(settings, installed=lambda: place, spare=False)
+    extractor = Extractor(settings, installed=lambda: place, prewarm=False)
     with tempfile.TemporaryDirectory(prefix="ingot-canary-") as folder:
         await egress.start()
         try:

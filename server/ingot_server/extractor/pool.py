@@ -1,12 +1,12 @@
 """Has yt-dlp find out what a page's media is, and fetch it: one process for each job.
 
-    spare child --session--> resolve: Resolved or Entries --> fetch: Fetched --> killed, always
+    prewarmed child --session--> resolve: Resolved or Entries --> fetch: Fetched --> killed, always
 
 yt-dlp is imported by `child_main.py` alone, so nothing that it or a site does reaches the
 worker but lines of JSON: see `extraction/session.py`.
 
 While the extractor is started one process that has its imports done waits (0.7 s saved), and serves
-one job like every other (spare.py). Its cache directory is its worker's and goes with it.
+one job like every other (prewarmed.py). Its cache directory is its worker's and goes with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from ingot_server.errors import Failure
 from ingot_server.extractor.failures import crashed
 from ingot_server.extractor.request import Request
 from ingot_server.extractor.session import Session, running_version
-from ingot_server.process.child import Child, ChildError, Limits
+from ingot_server.process.child import ChildError, ChildProcess
+from ingot_server.process.limits import Limits
 from ingot_server.process.prewarmed import PrewarmedProcess
 
 _PROGRAM: Final = str(Path(__file__).with_name("child_main.py"))
@@ -50,18 +51,18 @@ class Extractor:
         settings: Settings,
         *,
         installed: Callable[[], Path | None] = lambda: None,
-        spare: bool = True,
+        prewarm: bool = True,
     ) -> None:
         """`installed` names the directory of the yt-dlp in use; None: the one released with Ingot.
 
-        It is asked before each job. `spare` is whether one process is kept ready.
+        It is asked before each job. `prewarm` is whether one process is kept ready.
         """
         self._settings = settings
         self._installed = installed
-        self._keeps_spare = spare
+        self._keeps_prewarmed = prewarm
         self._cache = ""
         self._started = False
-        self._spare = PrewarmedProcess(self._launch, purpose="extraction", version=installed)
+        self._prewarmed = PrewarmedProcess(self._launch, purpose="extraction", version=installed)
 
     @property
     def version(self) -> str:
@@ -82,13 +83,13 @@ class Extractor:
             cache = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
         self._cache = os.fspath(cache)
         self._started = True
-        if self._keeps_spare:
-            await self._spare.start()
+        if self._keeps_prewarmed:
+            await self._prewarmed.start()
 
     async def close(self) -> None:
         """Ends what is kept ready. Sessions under way end with their own tasks."""
         self._started = False
-        await self._spare.close()
+        await self._prewarmed.close()
         await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
 
     async def check(self) -> str:
@@ -119,7 +120,7 @@ class Extractor:
         )
         version = self.version
         async with await self._child() as child:
-            self._spare.refill()
+            self._prewarmed.prewarm_next()
             yield Session(child, request, self._settings, version)
 
     def _request(
@@ -158,13 +159,13 @@ class Extractor:
             memory_bytes=int(settings.extractor_memory),
         )
 
-    async def _child(self) -> Child:
+    async def _child(self) -> ChildProcess:
         try:
-            return await self._spare.take()
+            return await self._prewarmed.take_process()
         except ChildError as error:
             raise crashed(str(error)) from error
 
-    async def _launch(self) -> Child:
+    async def _launch(self) -> ChildProcess:
         settings, place = self._settings, self._installed()
         limits = Limits(
             memory_bytes=_RESERVED_BYTES,
@@ -173,7 +174,7 @@ class Extractor:
             open_files=256,
         )
         arguments = [] if place is None else [str(place)]
-        return await Child.start(sys.executable, "-I", _PROGRAM, *arguments, limits=limits)
+        return await ChildProcess.start(sys.executable, "-I", _PROGRAM, *arguments, limits=limits)
 
 
 def _checked(url: str) -> str:

@@ -33,7 +33,7 @@ from ingot_server.extractor.protocol import (
 )
 from ingot_server.extractor.request import Request
 from ingot_server.extractor.watchdog import MemoryWatch, StallWatch
-from ingot_server.process.child import Child, ChildError, ending
+from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ logger = logging.getLogger(__name__)
 class Session:
     """One job's process: `resolve`, then `fetch`. Not to be used again after a failure."""
 
-    def __init__(self, child: Child, request: Request, settings: Settings, version: str) -> None:
+    def __init__(
+        self, child: ChildProcess, request: Request, settings: Settings, version: str
+    ) -> None:
         self._child = child
         self._request = request
         self._settings = settings
@@ -53,7 +55,7 @@ class Session:
         limit = self._settings.extraction_timeout
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                await self._child.send(asdict(self._request))
+                await self._child.send_message(asdict(self._request))
                 answer = await self._next(self._memory)
         except TimeoutError as error:
             raise _overdue("RESOLVING", limit, "INGOT_EXTRACTION_TIMEOUT") from error
@@ -83,7 +85,7 @@ class Session:
         watch = StallWatch(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                await self._child.send({"directory": os.fspath(directory), "media": True})
+                await self._child.send_message({"directory": os.fspath(directory), "media": True})
                 while True:
                     answer = await self._next(watch, self._memory)
                     if answer["kind"] != "progress":
@@ -110,7 +112,7 @@ class Session:
         watch = StallWatch(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                await self._child.send({"directory": os.fspath(directory), "media": False})
+                await self._child.send_message({"directory": os.fspath(directory), "media": False})
                 return await self._side_files(directory, watch)
         except TimeoutError as error:
             raise _overdue("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
@@ -138,27 +140,27 @@ class Session:
             await cancel_and_wait(reading)
 
 
-async def running_version(child: Child, settings: Settings) -> str:
+async def running_version(child: ChildProcess, settings: Settings) -> str:
     """Which yt-dlp a child runs that has not been asked anything, nor will be. Raises Failure."""
     limit = settings.extraction_timeout
     try:
         async with asyncio.timeout(limit.total_seconds()):
-            await child.send({})
+            await child.send_message({})
             return str((await _receive(child))["version"])
     except TimeoutError as error:
         raise _overdue("RESOLVING", limit, "INGOT_EXTRACTION_TIMEOUT") from error
 
 
-async def _receive(child: Child) -> dict[str, Any]:
+async def _receive(child: ChildProcess) -> dict[str, Any]:
     try:
-        answer = await child.receive()
+        answer = await child.receive_message()
     except ChildError as error:
         raise crashed(str(error)) from error
     if answer is None:
         code = await child.wait()
-        logger.warning("extraction %s: %s", ending(code), child.stderr[-2000:])
+        logger.warning("extraction %s: %s", describe_exit(code), child.stderr[-2000:])
         raise crashed(
-            "it outgrew INGOT_EXTRACTOR_MEMORY" if code == 70 else f"it was {ending(code)}"
+            "it outgrew INGOT_EXTRACTOR_MEMORY" if code == 70 else f"it was {describe_exit(code)}"
         )
     if answer["kind"] == "failed":
         told = {key: value for key, value in answer.items() if key != "kind"}

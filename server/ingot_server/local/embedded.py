@@ -32,7 +32,7 @@ from ingot_server.errors import Failure
 from ingot_server.local.datadir_lock import locked
 from ingot_server.local.local_servers import SeaweedFS, redis_server, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
-from ingot_server.process.supervisor import Child, Program, ProgramFailed
+from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 
 # One Ctrl-C stops all within five seconds: the server and the workers first, then the stores.
 _DRAIN: Final = timedelta(seconds=3)
@@ -93,8 +93,8 @@ class Installation:
         self._given = given
         self._lock = lock
         self._ports = ports
-        self._stores: list[Child] = []
-        self._parts: list[Child] = []
+        self._stores: list[SupervisedProgram] = []
+        self._parts: list[SupervisedProgram] = []
         self._seaweedfs: SeaweedFS | None = None
 
     async def run(self) -> None:
@@ -144,7 +144,7 @@ class Installation:
         await _ready(child)
         self._settings = self._settings.replace(redis_url=f"unix://{path}")
 
-    def _start_s3(self) -> Child:
+    def _start_s3(self) -> SupervisedProgram:
         self._seaweedfs = seaweedfs = SeaweedFS.open(self._settings.data_dir, self._ports)
         self._settings = self._settings.replace(
             s3_endpoint=seaweedfs.endpoint,
@@ -154,7 +154,9 @@ class Installation:
         )
         return self._start(seaweedfs.program(), self._stores)
 
-    def _start_part(self, name: str, command: str, ready: re.Pattern[str] | None) -> Child:
+    def _start_part(
+        self, name: str, command: str, ready: re.Pattern[str] | None
+    ) -> SupervisedProgram:
         program = Program(
             name=name,
             arguments=(sys.executable, "-m", "ingot_server.cli", *command.split()),
@@ -163,8 +165,8 @@ class Installation:
         )
         return self._start(program, self._parts)
 
-    def _start(self, program: Program, children: list[Child]) -> Child:
-        child = Child(program, kept_open=(self._lock,), log=sys.stderr)
+    def _start(self, program: Program, children: list[SupervisedProgram]) -> SupervisedProgram:
+        child = SupervisedProgram(program, inherited_fds=(self._lock,), log=sys.stderr)
         children.append(child)
         child.start()
         return child
@@ -188,9 +190,9 @@ _REASONS: Final = {
 }
 
 
-async def _ready(child: Child) -> None:
+async def _ready(child: SupervisedProgram) -> None:
     try:
-        await child.ready()
+        await child.wait_until_ready()
     except ProgramFailed as failed:
         reason: Reason.ValueType = _REASONS.get(child.program.name, reason_pb2.REASON_INTERNAL)
         raise Failure(reason, str(failed)) from failed

@@ -16,7 +16,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.local.ports import Ports
-from ingot_server.process.supervisor import Child, Program, ProgramFailed
+from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ async def _run(settings: Settings) -> None:
     environment = settings.replace(processes=1).environment()
     arguments = (sys.executable, "-m", "ingot_server.cli", "serve", "--reuse-port")
     children = [
-        Child(
+        SupervisedProgram(
             Program(
                 name=f"serve {number}",
                 arguments=arguments,
@@ -57,7 +57,7 @@ async def _run(settings: Settings) -> None:
     try:
         for child in children:
             child.start()
-        await asyncio.gather(*(child.ready() for child in children))
+        await asyncio.gather(*(child.wait_until_ready() for child in children))
         logger.info("serving gRPC on %s", settings.grpc_address)
         await stopped.wait()
     except ProgramFailed as failed:

@@ -9,7 +9,7 @@ strangers wrote. What follows from the ways in which that process can end:
 - it takes longer than `probe_timeout`, or more CPU time: STAGE_TIMEOUT.
 
 One process that has its imports done and waits for a file is kept ready while the prober is started
-(33 MB). It hides the 90 ms that starting one takes (spare.py).
+(33 MB). It hides the 90 ms that starting one takes (prewarmed.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import PREFIX, Failure
-from ingot_server.process.child import Child, ChildError, Limits, ending
+from ingot_server.process.child import ChildError, ChildProcess, describe_exit
+from ingot_server.process.limits import Limits
 from ingot_server.process.prewarmed import PrewarmedProcess
 
 logger = logging.getLogger(__name__)
@@ -71,15 +72,15 @@ class Prober:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._slots = asyncio.Semaphore(min(os.cpu_count() or 1, MAX_AT_ONCE))
-        self._spare = PrewarmedProcess(self._launch, purpose="probing")
+        self._prewarmed = PrewarmedProcess(self._launch, purpose="probing")
 
     async def start(self) -> None:
         """Makes one process ready. Raises nothing when that cannot be done now."""
-        await self._spare.start()
+        await self._prewarmed.start()
 
     async def close(self) -> None:
         """Ends what is kept ready. Probes under way end with their own tasks."""
-        await self._spare.close()
+        await self._prewarmed.close()
 
     async def probe(self, path: Path) -> Media:
         """What the file at `path` is: everything a Media has that stands in the file itself.
@@ -105,7 +106,7 @@ class Prober:
             except TimeoutError as error:
                 raise self._overdue() from error
             finally:
-                self._spare.refill()
+                self._prewarmed.prewarm_next()
         if "reason" in answer:
             raise Failure(Reason.Value(PREFIX + answer["reason"]), answer["message"])
         media = _media(answer)
@@ -119,10 +120,10 @@ class Prober:
         return media
 
     async def _ask(self, path: Path, *, whole: bool) -> dict[str, Any]:
-        async with await self._spare.take() as child:
-            await child.send({"path": os.fspath(path), "whole": whole})
+        async with await self._prewarmed.take_process() as child:
+            await child.send_message({"path": os.fspath(path), "whole": whole})
             try:
-                answer = await child.receive()
+                answer = await child.receive_message()
             except ChildError as error:
                 raise _unreadable(str(error)) from error
             if answer is not None:
@@ -130,15 +131,17 @@ class Prober:
             code = await child.wait()
             if code == -signal.SIGXCPU:
                 raise self._overdue()
-            logger.warning("probe of %s %s: %s", path.name, ending(code), child.stderr[-2000:])
-            raise _unreadable(f"the process that read it was {ending(code)}")
+            logger.warning(
+                "probe of %s %s: %s", path.name, describe_exit(code), child.stderr[-2000:]
+            )
+            raise _unreadable(f"the process that read it was {describe_exit(code)}")
 
-    async def _launch(self) -> Child:
+    async def _launch(self) -> ChildProcess:
         limits = Limits(
             memory_bytes=MEMORY_BYTES,
             cpu=self._settings.probe_timeout + timedelta(seconds=1),
         )
-        return await Child.start(sys.executable, "-I", _PROGRAM, limits=limits)
+        return await ChildProcess.start(sys.executable, "-I", _PROGRAM, limits=limits)
 
     def _overdue(self) -> Failure:
         limit = self._settings.probe_timeout

@@ -1,1 +1,1 @@
-"""Child processes: started with limits, watched, and ended with everything below them."""
+"""Child processes: start them with limits, watch them, and end them with all their descendants."""

@@ -1,4 +1,4 @@
-"""Keeps glibc's allocator from holding on to the large buffers of a worker's many threads."""
+"""Settings of glibc's allocator for a process with many threads and large buffers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LARGE_BYTES: Final = 1 << 20
 _ARENAS: Final = 2
 
 
-def give_large_buffers_back() -> None:
-    """Has what is freed of parts and chunks leave the process at once.
+def return_large_buffers() -> None:
+    """Make the process return large buffers to the system as soon as they are freed.
 
     By default glibc gives each thread an arena, and keeps blocks of up to 32 MiB in it once one of
-    that size was freed. With 16 jobs at once that took half as much memory again. Does nothing
-    where the C library has no such parameters.
+    that size was freed. With 16 jobs at once that took half as much memory again. The call does
+    nothing if the C library does not have these parameters.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -1,14 +1,14 @@
-"""Runs another program below a worker: bounded, watched, and gone when its user is done with it.
+"""A program that runs as a child of a worker: limited, watched, and ended with its user.
 
 What holds for every child:
 
-- It is started with exec through `launch.py`, in a session and process group of its own, without a
-  shell, with no environment but what is passed in and no file but its three standard streams.
-- Its memory, CPU time and file sizes are limited by the kernel, and it dies with its worker.
-- `close` kills the whole group with SIGKILL, which nothing can ignore, and leaves no zombie and no
-  open pipe. It runs at the end of `async with`, so also on cancellation and timeout.
+- `launch.py` starts it with exec, in a session and process group of its own, without a shell. Its
+  environment is only what is passed in, and its only files are its three standard streams.
+- The kernel limits its memory, CPU time and file sizes, and kills it when its worker dies.
+- `close` kills the whole group with SIGKILL, which no process can ignore, and leaves no zombie and
+  no open pipe. The end of `async with` calls it, so also cancellation and timeouts do.
 
-Standard input and output are the two directions of one socket pair: typed arguments go in and
+Standard input and output are the two directions of one socket pair: typed arguments go in, and
 progress comes out as lines of JSON. Of standard error the last 64 KiB are kept.
 """
 
@@ -20,55 +20,28 @@ import json
 import os
 import signal
 import socket
-import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, Self
 
-_LAUNCHER: Final = str(Path(__file__).with_name("launch.py"))
+from ingot_server.process.launch import launch_command
+from ingot_server.process.limits import Limits
+
 _ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
 _LINE_BYTES: Final = 4 << 20
 _STDERR_BYTES: Final = 64 << 10
-_LAST_WORDS_SECONDS: Final = 1.0
+_STDERR_SECONDS: Final = 1.0
 
 
 class ChildError(Exception):
-    """A child ended before it answered, or what it wrote is no answer."""
+    """A child could not be started, or what it wrote is not a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one child may use.
+class ChildProcess:
+    """A running program; `start` makes it, `close` or the end of `async with` ends it.
 
-    Past `cpu` it is killed by SIGXCPU; past `memory_bytes` its allocations fail (address space is
-    what counts, so leave room above what is resident), past `file_bytes` its writes.
-    """
-
-    memory_bytes: int
-    cpu: timedelta
-    file_bytes: int = 0
-    open_files: int = 64
-
-    def dumps(self) -> str:
-        return json.dumps(
-            {
-                "RLIMIT_AS": self.memory_bytes,
-                "RLIMIT_CPU": max(1, round(self.cpu.total_seconds())),
-                "RLIMIT_FSIZE": self.file_bytes,
-                "RLIMIT_NOFILE": self.open_files,
-                "RLIMIT_CORE": 0,
-            }
-        )
-
-
-class Child:
-    """A running program; made by `start`, ended by `close` or the end of `async with`.
-
-    It belongs to the event loop it was started on, and dies with that loop's thread (Linux sends
-    the parent-death signal when the thread that started a child ends).
+    It belongs to the event loop that started it, and dies with that loop's thread: Linux sends the
+    parent-death signal when the thread that started a child ends.
     """
 
     def __init__(
@@ -85,7 +58,7 @@ class Child:
         self._stderr_writer = stderr[1]
         self._stderr = bytearray()
         self._killed = False
-        self._draining = asyncio.create_task(self._drain(stderr[0]))
+        self._draining = asyncio.create_task(self._drain_stderr(stderr[0]))
 
     @classmethod
     async def start(
@@ -95,7 +68,7 @@ class Child:
         limits: Limits,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
-        """Starts `program`, an absolute path. Raises ChildError when no process can be had."""
+        """Start `program`, an absolute path. Raises ChildError if the system refuses."""
         try:
             return await cls._start(program, *arguments, limits=limits, environment=environment)
         except OSError as error:
@@ -121,8 +94,7 @@ class Child:
             stderr = await asyncio.open_connection(sock=errors)
             kept.callback(stderr[1].close)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", _LAUNCHER),
-                *(str(os.getpid()), limits.dumps(), program, *arguments),
+                *launch_command(program, *arguments, rlimits=limits.rlimits()),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=their_errors.fileno(),
@@ -144,19 +116,19 @@ class Child:
 
     @property
     def stderr(self) -> str:
-        """The end of what it wrote to standard error so far."""
+        """The last 64 KiB that it has written to standard error so far."""
         return self._stderr.decode(errors="replace")
 
-    async def send(self, message: Mapping[str, object]) -> None:
-        """Writes one line of JSON. What a dead child does not read is not an error here."""
+    async def send_message(self, message: Mapping[str, object]) -> None:
+        """Write `message` as one line of JSON. If the child is dead, the message is dropped."""
         self._writer.write(json.dumps(message).encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
-    async def receive(self) -> dict[str, Any] | None:
-        """Its next line, a JSON object; None once it has closed its output.
+    async def receive_message(self) -> dict[str, Any] | None:
+        """Return its next line, a JSON object; None once it has closed its output.
 
-        Raises ChildError for a line that is none, or is longer than 4 MiB.
+        Raises ChildError for a line that is not a JSON object, or is longer than 4 MiB.
         """
         line = await self.read_line()
         if not line:
@@ -164,13 +136,16 @@ class Child:
         try:
             message = json.loads(line)
         except ValueError as error:
-            raise ChildError("it wrote a line that is no JSON") from error
+            raise ChildError("it wrote a line that is not JSON") from error
         if not isinstance(message, dict):
-            raise ChildError("it wrote a line that is no JSON object")
+            raise ChildError("it wrote a line that is not a JSON object")
         return message
 
     async def read_line(self) -> bytes:
-        """Its next line, end included; empty once it has closed its output."""
+        """Return its next line with the line feed; empty once it has closed its output.
+
+        Raises ChildError for a line that is longer than 4 MiB.
+        """
         try:
             return await self._reader.readline()
         except ConnectionError:
@@ -178,15 +153,18 @@ class Child:
         except ValueError as error:
             raise ChildError("it wrote a line of more than 4 MiB") from error
 
-    async def read(self, limit: int) -> bytes:
-        """What it wrote, at most `limit` bytes as soon as there are any; empty at the end."""
+    async def read_output(self, limit: int) -> bytes:
+        """Return 1 to `limit` bytes of its output, when there are any; empty at the end."""
         try:
             return await self._reader.read(limit)
         except ConnectionError:
             return b""
 
-    async def write(self, data: bytes) -> bool:
-        """Hands it `data`, waiting while it is slower; False once it takes no more."""
+    async def write_input(self, data: bytes) -> bool:
+        """Write `data` to its standard input, waiting until most of it was read.
+
+        Returns False once the child does not read any more.
+        """
         self._writer.write(data)
         try:
             await self._writer.drain()
@@ -194,24 +172,27 @@ class Child:
             return False
         return not self._writer.is_closing()
 
-    def end_input(self) -> None:
-        """Lets it find the end of its standard input."""
+    def close_input(self) -> None:
+        """Send the end of its standard input."""
         with contextlib.suppress(OSError):
             self._writer.write_eof()
 
-    async def last_words(self) -> str:
-        """The end of its standard error, complete once it has ended with all of its own."""
-        await asyncio.wait([self._draining], timeout=_LAST_WORDS_SECONDS)
+    async def final_stderr(self) -> str:
+        """Return the end of its standard error, once it and its descendants have ended.
+
+        If a descendant goes on, returns after a second what there is by then.
+        """
+        await asyncio.wait([self._draining], timeout=_STDERR_SECONDS)
         return self.stderr
 
     async def wait(self) -> int:
-        """Waits for its end by itself; the exit code, or minus the signal that killed it."""
+        """Wait until it ends; return its exit code, or minus the signal that killed it."""
         return await self._process.wait()
 
     async def close(self) -> None:
-        """Kills its group, reaps it and closes its pipes. Safe to call again, and to cancel."""
+        """Kill its group, reap it and close its pipes. Safe to repeat and to cancel."""
         if not self._killed:
-            self._killed = True  # Later the number may be another group's.
+            self._killed = True  # Later the number may belong to another group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
         self._writer.close()
@@ -220,13 +201,13 @@ class Child:
         await asyncio.wait([self._draining])
         await self._process.wait()
 
-    async def _drain(self, reader: asyncio.StreamReader) -> None:
+    async def _drain_stderr(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(_STDERR_BYTES):
                 self._stderr += data
                 del self._stderr[:-_STDERR_BYTES]
 
 
-def ending(code: int) -> str:
-    """What `Child.wait` answered, in words."""
+def describe_exit(code: int) -> str:
+    """Return in words how a process ended whose `ChildProcess.wait` returned `code`."""
     return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

@@ -1,11 +1,12 @@
-"""Becomes another program, bounded: the first thing that runs in every child process.
+"""The launcher: the first thing that runs in every child process; it then becomes the program.
 
     python -I -S launch.py PARENT_PID LIMITS PROGRAM ARGUMENT...
 
-LIMITS is a JSON object of resource names (`RLIMIT_AS`) and numbers. They are set here, in the new
-process, because code between fork and exec (`preexec_fn`) can deadlock in a parent with threads.
-The process also asks to be killed when its parent dies, which outlives the exec (prctl(2)).
-Imports nothing but the standard library, so that it costs 12 ms.
+LIMITS is a JSON object of resource names (`RLIMIT_AS`) and numbers, perhaps an empty one. The
+launcher sets them in the new process, because code between fork and exec (`preexec_fn`) can
+deadlock in a parent with threads. On Linux it also asks the kernel to kill the process when its
+parent dies, which stays in force after the exec (prctl(2)). It imports only the standard library,
+so it costs 12 ms.
 """
 
 from __future__ import annotations
@@ -16,24 +17,39 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_UNLIMITED: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+def launch_command(
+    program: str, *arguments: str, rlimits: Mapping[str, int] = _UNLIMITED
+) -> tuple[str, ...]:
+    """Return the command line that runs `program`, an absolute path, as a child of this process.
+
+    Without `rlimits` the child has the limits of this process.
+    """
+    limits = json.dumps(dict(rlimits))
+    return (sys.executable, "-I", "-S", __file__, str(os.getpid()), limits, program, *arguments)
 
 
 def main(parent: str, limits: str, program: str, *arguments: str) -> None:
-    """Never returns: the process is `program` afterwards, or has ended with an error."""
+    """Become `program`, or end the process with an error. Never returns."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != int(parent):
-            os._exit(1)  # It died before the request was heard.
+            os._exit(1)  # The parent died before the call of prctl.
     for restored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(restored, signal.SIG_DFL)  # Python ignores them, and exec keeps that.
     for name, value in json.loads(limits).items():
         kind = getattr(resource, name)
         inherited = resource.getrlimit(kind)[1]
         soft = value if inherited == resource.RLIM_INFINITY else min(value, inherited)
-        # Past the soft limit of CPU time comes SIGXCPU, which tells why; past the hard one SIGKILL.
+        # Past the soft limit of CPU time the kernel sends SIGXCPU, which names the cause; past the
+        # hard limit it sends SIGKILL.
         hard = soft + 1 if kind == resource.RLIMIT_CPU and soft != inherited else soft
         resource.setrlimit(kind, (soft, hard))
     os.execv(program, [program, *arguments])  # noqa: S606 - typed arguments, no shell

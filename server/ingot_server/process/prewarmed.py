@@ -1,7 +1,7 @@
-"""A child process that is started, with its imports done, before somebody needs it.
+"""A child process that is started, with its imports done, before a job needs it.
 
-It serves once, like every other; what its start takes is paid while nobody waits. Until `start`,
-and after `close`, each taker gets a process that is started for it.
+Each process serves one job. Its start-up time is spent before the job arrives. Before `start` and
+after `close`, every job gets a process that is started for it.
 """
 
 from __future__ import annotations
@@ -10,71 +10,75 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from ingot_server.process.child import Child, ChildError
+from ingot_server.process.child import ChildError, ChildProcess
 
 logger = logging.getLogger(__name__)
 
 
 class PrewarmedProcess:
-    """Keeps one process ready; `start` and `close` frame its life."""
+    """One process that is kept ready between `start` and `close`."""
 
     def __init__(
         self,
-        launch: Callable[[], Awaitable[Child]],
+        launch: Callable[[], Awaitable[ChildProcess]],
         *,
         purpose: str,
         version: Callable[[], object] = lambda: None,
     ) -> None:
-        """`launch` starts a process, of the program that `version` names at that moment.
+        """Keep a process ready that `launch` starts.
 
-        One that waits is not used when that has changed. `purpose` is for the log.
+        `version` names the program that `launch` would start now. A ready process of another
+        version is not used. `purpose` is for the log.
         """
         self._launch = launch
         self._purpose = purpose
         self._version = version
         self._started = False
-        self._waiting: tuple[object, Child] | None = None
-        self._refilling: asyncio.Task[None] | None = None
+        self._ready: tuple[object, ChildProcess] | None = None
+        self._prewarming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Makes a process ready. Raises nothing when that cannot be done now."""
+        """Start a process; if that is impossible now, log it and return."""
         self._started = True
-        await self._refill()
+        await self._prewarm()
 
     async def close(self) -> None:
-        """Ends what waits. Those that were taken belong to their takers."""
+        """End the process that is ready. Processes that were taken belong to their takers."""
         self._started = False
-        if self._refilling is not None:
-            self._refilling.cancel()
-            await asyncio.wait([self._refilling])
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            await waiting[1].close()
+        if self._prewarming is not None:
+            self._prewarming.cancel()
+            await asyncio.wait([self._prewarming])
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            await ready[1].close()
 
-    async def take(self) -> Child:
-        """The process that waits, else a new one. Raises ChildError when none can be had."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            version, child = waiting
+    async def take_process(self) -> ChildProcess:
+        """Return the process that is ready, else a new one.
+
+        Raises ChildError when no process can be started.
+        """
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            version, child = ready
             if child.running and version == self._version():
                 return child
             await child.close()
         return await self._launch()
 
-    def refill(self) -> None:
-        """Has the next process made ready in the background, unless one is."""
-        idle = self._refilling is None or self._refilling.done()
-        if self._started and self._waiting is None and idle:
-            self._refilling = asyncio.create_task(self._refill())
+    def prewarm_next(self) -> None:
+        """Start the next process in the background, unless one is ready or being started."""
+        idle = self._prewarming is None or self._prewarming.done()
+        if self._started and self._ready is None and idle:
+            self._prewarming = asyncio.create_task(self._prewarm())
 
-    async def _refill(self) -> None:
+    async def _prewarm(self) -> None:
         version = self._version()
         try:
             child = await self._launch()
         except ChildError as error:
-            logger.warning("no process could be made ready for %s: %s", self._purpose, error)
+            logger.warning("no process could be started in advance: %s: %s", self._purpose, error)
             return
-        if self._started and self._waiting is None:
-            self._waiting = version, child
+        if self._started and self._ready is None:
+            self._ready = version, child
         else:
             await child.close()

@@ -1,7 +1,7 @@
-"""How much memory a process and all below it hold, where the kernel tells (Linux's /proc).
+"""The resident memory of a process and its descendants, read from Linux's /proc.
 
-RLIMIT_AS bounds each process by itself and counts address space, of which Deno's V8 reserves tens
-of GiB; this counts what is resident. Pages that processes share count for each of them.
+RLIMIT_AS limits each process by itself and counts address space, of which Deno's V8 reserves tens
+of GiB. This module counts what is resident. Pages that processes share count once for each process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes(pid: int) -> int:
-    """Of the living processes at and below `pid`; 0 where nobody tells, or they are gone."""
-    total, waiting = 0, [pid]
-    while waiting:
-        place = Path("/proc", str(waiting.pop()))
+    """Return the resident memory of the process `pid` and all its living descendants.
+
+    Returns 0 if these processes have ended, or if the system does not have /proc.
+    """
+    total, pids = 0, [pid]
+    while pids:
+        entry = Path("/proc", str(pids.pop()))
         try:
-            total += int((place / "statm").read_bytes().split()[1]) * _PAGE_BYTES
-            for children in place.glob("task/*/children"):
-                waiting += map(int, children.read_bytes().split())
+            total += int((entry / "statm").read_bytes().split()[1]) * _PAGE_BYTES
+            for children in entry.glob("task/*/children"):
+                pids += map(int, children.read_bytes().split())
         except (OSError, IndexError):
-            continue  # It has ended since its parent named it.
+            continue  # The process has ended since its parent's entry was read.
     return total

@@ -32,7 +32,8 @@ from ingot.v1 import reason_pb2
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.process.child import Child, ChildError, Limits, ending
+from ingot_server.process.child import ChildError, ChildProcess, describe_exit
+from ingot_server.process.limits import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Ffmpeg:
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 try:
-                    child = await Child.start(
+                    child = await ChildProcess.start(
                         self._program, *options, *arguments, limits=self._limits()
                     )
                 except ChildError as error:
@@ -148,7 +149,7 @@ class Ffmpeg:
 
     async def _attend(
         self,
-        child: Child,
+        child: ChildProcess,
         output: Path | None,
         source: BinaryIO | None,
         moments: Callable[[Moment], None],
@@ -175,13 +176,13 @@ class Ffmpeg:
             if source is not None:
                 source.close()
             await cancel_and_wait(hearing, feeding)
-        log = await child.last_words()
+        log = await child.final_stderr()
         if code:
             raise self._failure(code, log)
         return Ran(seconds, log)
 
     def _failure(self, code: int, log: str) -> Failure:
-        logger.info("ffmpeg %s: %s", ending(code), log[-2000:])
+        logger.info("ffmpeg %s: %s", describe_exit(code), log[-2000:])
         if code == -signal.SIGXCPU:
             return self._overdue()
         if code == -signal.SIGXFSZ or "File too large" in log:
@@ -192,7 +193,7 @@ class Ffmpeg:
                 metadata={"limit_bytes": str(limit)},
             )
         if code < 0:
-            return _crashed(f"it was {ending(code)}")
+            return _crashed(f"it was {describe_exit(code)}")
         if any(words in log for words in _FULL):
             return Failure(
                 reason_pb2.REASON_SCRATCH_FULL,
@@ -217,7 +218,7 @@ class Ffmpeg:
 class _Feed:
     """Hands a reader's bytes to a child; `waiting` while the reader has none yet."""
 
-    def __init__(self, child: Child, source: BinaryIO | None) -> None:
+    def __init__(self, child: ChildProcess, source: BinaryIO | None) -> None:
         self._child = child
         self._source = source
         self.done = 0
@@ -231,9 +232,9 @@ class _Feed:
             data = await asyncio.to_thread(self._source.read, _READ_BYTES)
             self.waiting = False
             if not data:
-                self._child.end_input()
+                self._child.close_input()
                 return
-            if not await self._child.write(data):
+            if not await self._child.write_input(data):
                 return  # It has all it wants, or has ended; its exit code tells.
             self.done += len(data)
 
@@ -271,7 +272,7 @@ class _Watch:
         return (found.st_size, found.st_mtime_ns) if found is not None else (0, 0)
 
 
-async def _hear(child: Child, watch: _Watch, moments: Callable[[Moment], None]) -> float:
+async def _hear(child: ChildProcess, watch: _Watch, moments: Callable[[Moment], None]) -> float:
     """Reads `-progress` reports to the end; the seconds that the last one names."""
     seconds, report = 0.0, dict[str, str]()
     while line := await _line(child):
@@ -287,16 +288,16 @@ async def _hear(child: Child, watch: _Watch, moments: Callable[[Moment], None]) 
     return seconds
 
 
-async def _take(child: Child, watch: _Watch, take: Callable[[bytes], None]) -> float:
+async def _take(child: ChildProcess, watch: _Watch, take: Callable[[bytes], None]) -> float:
     size = 0
-    while data := await child.read(_READ_BYTES):
+    while data := await child.read_output(_READ_BYTES):
         size += len(data)
         watch.reported = size
         take(data)
     return 0.0
 
 
-async def _line(child: Child) -> bytes:
+async def _line(child: ChildProcess) -> bytes:
     try:
         return await child.read_line()
     except ChildError as error:

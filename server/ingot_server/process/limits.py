@@ -1,0 +1,31 @@
+"""The limits that the kernel enforces on one child process (setrlimit(2))."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of each resource one child process may use.
+
+    Past `cpu` the process is killed by SIGXCPU, past `memory_bytes` its allocations fail, and past
+    `file_bytes` its writes fail. The memory limit counts address space, so leave room above the
+    resident size.
+    """
+
+    memory_bytes: int
+    cpu: timedelta
+    file_bytes: int = 0
+    open_files: int = 64
+
+    def rlimits(self) -> dict[str, int]:
+        """Return the limits by the names of their resources in the module `resource`."""
+        return {
+            "RLIMIT_AS": self.memory_bytes,
+            "RLIMIT_CPU": max(1, round(self.cpu.total_seconds())),
+            "RLIMIT_FSIZE": self.file_bytes,
+            "RLIMIT_NOFILE": self.open_files,
+            "RLIMIT_CORE": 0,
+        }
