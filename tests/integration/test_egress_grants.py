@@ -1,0 +1,138 @@
+"""What a job may reach the internet with ends with the job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_RUNNING, JOB_STATE_SUCCEEDED, IngestOptions
+from ingot_server.egress.grants import EgressGrant
+from ingot_server.egress.proxy import EgressProxy
+from tests.house import House
+from tests.lectures import serve_lecture
+from tests.origin import Origin, Page
+
+pytestmark = pytest.mark.any_stores
+
+SECONDS = 30.0
+
+
+@pytest.fixture
+def grants(monkeypatch: pytest.MonkeyPatch) -> list[EgressGrant]:
+    """What the egress proxy has let jobs use so far."""
+    issued: list[EgressGrant] = []
+    issue = EgressProxy.issue
+
+    def noted(proxy: EgressProxy, *arguments: Any, **options: Any) -> EgressGrant:
+        issued.append(issue(proxy, *arguments, **options))
+        return issued[-1]
+
+    monkeypatch.setattr(EgressProxy, "issue", noted)
+    return issued
+
+
+async def status_through(grant: EgressGrant, url: str) -> int:
+    """How the egress proxy, or the origin behind it, answers a request made with `grant`."""
+    async with aiohttp.ClientSession() as session, session.get(url, proxy=grant.proxy_url) as found:
+        return found.status
+
+
+async def assert_none_can_be_used(grants: list[EgressGrant], origin: Origin) -> None:
+    url = origin.serve("/probe", Page(b"probe"))
+    assert grants
+    assert {await status_through(grant, url) for grant in grants} == {407}
+    assert not origin.gets("/probe")
+
+
+def a_file(origin: Origin, content: bytes) -> str:
+    return origin.serve("/clip.mp4", Page(content))
+
+
+def a_page(origin: Origin, content: bytes) -> str:
+    return serve_lecture(origin, content)
+
+
+SOURCES = pytest.mark.parametrize("serve", [a_file, a_page])
+
+
+async def test_a_grant_can_be_used_until_it_is_revoked(
+    house: House, origin: Origin, clip: bytes, grants: list[EgressGrant]
+) -> None:
+    url = a_file(origin, clip)
+    gate = origin.pages["/clip.mp4"].gate = asyncio.Event()
+    probe = origin.serve("/probe", Page(b"probe"))
+    async with asyncio.timeout(SECONDS):
+        ending = asyncio.create_task(house.ingest(url))
+        await origin.asked_for("/clip.mp4")
+        assert [await status_through(grant, probe) for grant in grants] == [200]
+        gate.set()
+        await ending
+
+
+@SOURCES
+async def test_no_grant_is_left_of_a_job_that_has_succeeded(
+    house: House,
+    origin: Origin,
+    clip: bytes,
+    grants: list[EgressGrant],
+    serve: Callable[[Origin, bytes], str],
+) -> None:
+    async with asyncio.timeout(SECONDS):
+        job = await house.ingest(serve(origin, clip))
+
+    assert job.state == JOB_STATE_SUCCEEDED
+    await assert_none_can_be_used(grants, origin)
+
+
+async def test_no_grant_is_left_of_a_job_that_brought_side_files_alone(
+    house: House, origin: Origin, clip: bytes, grants: list[EgressGrant]
+) -> None:
+    url = serve_lecture(origin, clip)
+    async with asyncio.timeout(SECONDS):
+        await house.ingest(url)
+        before = len(grants)
+        job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+
+    assert job.state == JOB_STATE_SUCCEEDED
+    assert len(grants) > before
+    await assert_none_can_be_used(grants, origin)
+
+
+@SOURCES
+async def test_no_grant_is_left_of_a_job_that_has_failed(
+    house: House,
+    origin: Origin,
+    grants: list[EgressGrant],
+    serve: Callable[[Origin, bytes], str],
+) -> None:
+    async with asyncio.timeout(SECONDS):
+        job = await house.ingest(serve(origin, b"neither audio nor video" * 100))
+
+    assert job.state == JOB_STATE_FAILED
+    await assert_none_can_be_used(grants, origin)
+
+
+@SOURCES
+async def test_no_grant_is_left_of_a_job_that_was_cancelled(
+    house: House,
+    origin: Origin,
+    clip: bytes,
+    grants: list[EgressGrant],
+    serve: Callable[[Origin, bytes], str],
+) -> None:
+    url = serve(origin, clip)
+    path = "/clip.mp4" if serve is a_file else "/lecture.mp4"
+    origin.pages[path].gate = asyncio.Event()
+    async with asyncio.timeout(SECONDS):
+        job = await house.ask(url)
+        ending = asyncio.create_task(house.end(job))
+        await origin.asked_for(path)
+        assert (await house.record(job.id)).state == JOB_STATE_RUNNING
+        await house.cancel(job)
+        await ending
+
+    await assert_none_can_be_used(grants, origin)

@@ -1,0 +1,213 @@
+"""What a job leaves in the bucket when its commit fails, is lost on the way, or comes second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, BinaryIO, cast
+
+import pytest
+
+from ingot.v1.ingest_service_pb2 import UploadChunk, UploadHeader, UploadRequest
+from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, Job
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import Settings
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.multipart import StoredBlob
+from ingot_server.redis import connect
+from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
+from tests.house import House, open_house, why
+from tests.lectures import serve_lecture
+from tests.origin import Origin, Page
+
+pytestmark = pytest.mark.any_stores
+
+SECONDS = 30.0
+
+
+@pytest.fixture
+async def bucket(settings: Settings) -> AsyncIterator[tuple[BucketProxy, Settings]]:
+    async with bucket_behind_proxy(settings) as found:
+        yield found
+
+
+@pytest.fixture
+def proxy(bucket: tuple[BucketProxy, Settings]) -> BucketProxy:
+    return bucket[0]
+
+
+@pytest.fixture
+async def house(bucket: tuple[BucketProxy, Settings]) -> AsyncIterator[House]:
+    """An Ingot that reaches its bucket through `proxy` and tries a job once."""
+    async with open_house(bucket[1].replace(attempts=1)) as running:
+        yield running
+
+
+def a_file(origin: Origin, clip: bytes) -> str:
+    return origin.serve("/clip.mp4", Page(clip))
+
+
+def a_page(origin: Origin, clip: bytes) -> str:
+    return serve_lecture(origin, clip)
+
+
+async def upload(house: House, content: bytes) -> Job:
+    """The job of a file that is sent without its SHA-256."""
+    answer = await house.api.Upload(
+        [
+            UploadRequest(header=UploadHeader(filename="clip.mp4")),
+            UploadRequest(chunk=UploadChunk(data=content)),
+        ]
+    )
+    job: Job = answer.job
+    return job
+
+
+SOURCES = pytest.mark.parametrize("serve", [a_file, a_page])
+
+
+@SOURCES
+async def test_a_commit_that_fails_leaves_nothing(
+    house: House,
+    proxy: BucketProxy,
+    origin: Origin,
+    clip: bytes,
+    serve: Callable[[Origin, bytes], str],
+) -> None:
+    proxy.refuses = is_manifest_put
+
+    async with asyncio.timeout(SECONDS):
+        job = await house.ingest(serve(origin, clip))
+
+    assert (job.state, why(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    await house.assert_nothing_is_left()
+
+
+async def test_a_conversion_whose_commit_fails_leaves_its_parent_alone(
+    house: House, proxy: BucketProxy, origin: Origin, clip: bytes
+) -> None:
+    parent = await house.ingest(a_file(origin, clip))
+    before = await house.keys("media/")
+    proxy.refuses = is_manifest_put
+
+    async with asyncio.timeout(SECONDS):
+        job = await house.ingest(parent.url, recipes=[Recipe(format=Recipe.FORMAT_WAV)])
+
+    assert job.state == JOB_STATE_FAILED
+    assert await house.keys("media/") == before
+    assert await house.download(media_id=parent.media.id) == clip
+    house.assert_idle()
+
+
+async def test_an_upload_whose_commit_fails_keeps_its_bytes_for_another_try(
+    house: House, proxy: BucketProxy, clip: bytes
+) -> None:
+    proxy.refuses = is_manifest_put
+    async with asyncio.timeout(SECONDS):
+        job = await house.end(await upload(house, clip))
+    assert (job.state, why(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    await house.assert_nothing_is_left()
+    assert await house.keys("uploads/")
+
+
+@SOURCES
+async def test_a_commit_whose_answer_is_lost_keeps_the_file_that_its_manifest_names(
+    house: House,
+    proxy: BucketProxy,
+    origin: Origin,
+    clip: bytes,
+    serve: Callable[[Origin, bytes], str],
+) -> None:
+    proxy.denies_answer = is_manifest_put
+
+    async with asyncio.timeout(SECONDS):
+        job = await house.ingest(serve(origin, clip))
+
+    assert job.state == JOB_STATE_FAILED
+    assert await house.download(media_id=job.media.id) == clip
+
+
+@SOURCES
+async def test_a_job_that_commits_second_returns_the_first_and_removes_its_own_file(
+    house: House,
+    origin: Origin,
+    clip: bytes,
+    other_clip: bytes,
+    serve: Callable[[Origin, bytes], str],
+) -> None:
+    url = serve(origin, clip)
+    gate = origin.pages[f"/{'clip' if serve is a_file else 'lecture'}.mp4"].gate = asyncio.Event()
+    job = await house.ask(url)
+    async with asyncio.timeout(SECONDS):
+        ending = asyncio.create_task(house.end(job))
+        await origin.asked_for("/clip.mp4" if serve is a_file else "/lecture.mp4")
+        # As a worker does that began the same before Redis was lost.
+        media_id = (await house.record(job.id)).media.id
+        first = await commit(house, media_id, other_clip)
+        gate.set()
+        job = await ending
+
+    assert job.state == JOB_STATE_SUCCEEDED
+    assert job.media.blob.url == first.blob.url
+    assert await house.keys("media/") == [
+        f"media/{media_id}/first.mp4",
+        f"media/{media_id}/media.json",
+    ]
+    assert await house.download(media_id=media_id) == other_clip
+
+
+async def commit(house: House, media_id: str, content: bytes) -> Media:
+    """Stores a media as another worker does."""
+    key = f"media/{media_id}/first.mp4"
+    await house.blobs.put(key, content, content_type="video/mp4")
+    media = Media(id=media_id)
+    media.blob.url = house.blobs.url(key)
+    media.blob.size_bytes = len(content)
+    media.blob.content_type = "video/mp4"
+    async with connect(house.settings) as redis:
+        return await Catalog(house.blobs, redis, house.settings).commit(media)
+
+
+class OneByteLess:
+    """Content whose last byte is lost on its way into the bucket."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        self._content = content
+        self._kept = b""
+
+    def read(self, size: int) -> bytes:
+        kept = self._kept or self._content.read(1)
+        data = kept + self._content.read(size)
+        self._kept = data[-1:]
+        return data[:-1]
+
+    def close(self) -> None:
+        self._content.close()
+
+
+@pytest.mark.parametrize("arrives_as", ["a file", "a page", "an upload"])
+async def test_what_the_bucket_has_less_of_than_came_is_never_committed(
+    house: House, origin: Origin, clip: bytes, monkeypatch: pytest.MonkeyPatch, arrives_as: str
+) -> None:
+    whole_upload = Blobs.upload
+
+    async def upload_less(
+        blobs: Blobs, key: str, content: BinaryIO, *, size_bytes: int | None, **fields: Any
+    ) -> StoredBlob:
+        less = cast("BinaryIO", OneByteLess(content))
+        size_bytes = None if size_bytes is None else size_bytes - 1
+        return await whole_upload(blobs, key, less, size_bytes=size_bytes, **fields)
+
+    monkeypatch.setattr(Blobs, "upload", upload_less)
+    async with asyncio.timeout(SECONDS):
+        if arrives_as == "an upload":
+            job = await upload(house, clip)
+        else:
+            serve = a_file if arrives_as == "a file" else a_page
+            job = await house.ask(serve(origin, clip))
+        job = await house.end(job)
+
+    assert (job.state, why(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    await house.assert_nothing_is_left()
