@@ -1,0 +1,50 @@
+"""yt-dlp signs in nowhere by itself: it does not read the accounts in files on the machine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
+from ingot_server.config import Settings
+from tests.house import open_house
+from tests.installation import files_below
+from tests.videos import Video
+from tests.youtube import YouTube
+
+pytestmark = pytest.mark.any_stores
+
+SECONDS = 30.0
+ID = "dQw4-9Wg_cQ"
+# yt-dlp fails with an account of this kind as soon as it uses it.
+NETRC = "machine youtube login oauth password secret\n"
+
+
+async def test_an_account_in_netrc_is_not_used(
+    settings: Settings, tmp_path: Path, clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_netrc(tmp_path)
+    async with (
+        YouTube().running(tmp_path) as site,
+        open_house(site.settings(settings).replace(attempts=1)) as house,
+    ):
+        site.videos[ID] = Video(clip)
+        # What the extractor has for its home directory is in scratch.
+        for directory in {path.parent for path in files_below(settings.scratch_dir)}:
+            write_netrc(directory)
+        write_netrc(*settings.scratch_dir.rglob("extractor"))
+        async with asyncio.timeout(SECONDS):
+            job = await house.ingest(f"https://www.youtube.com/watch?v={ID}")
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert "secret" not in str(job)
+
+
+def write_netrc(*directories: Path) -> None:
+    for directory in directories:
+        path = directory / ".netrc"
+        path.write_text(NETRC)
+        path.chmod(0o600)

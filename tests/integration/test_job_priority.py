@@ -1,0 +1,92 @@
+"""The priority of a request decides which of the waiting jobs a worker process takes first."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import pytest
+
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, Job
+from ingot.v1.job_service_pb2 import WatchJobRequest
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import Settings
+from tests.house import House
+from tests.origin import Origin, Page
+
+pytestmark = pytest.mark.any_stores
+
+SECONDS = 60.0
+PRIORITIES = {
+    "low": IngestRequest.PRIORITY_LOW,
+    "unset": IngestRequest.PRIORITY_UNSPECIFIED,
+    "high": IngestRequest.PRIORITY_HIGH,
+}
+"""In the order in which the jobs are asked for."""
+
+
+@asynccontextmanager
+async def worker_process(settings: Settings, *arguments: str) -> AsyncIterator[None]:
+    """A worker that does one job at a time."""
+    one_at_a_time = settings.replace(worker_slots=1, conversions=1)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ingot_server.cli", "worker", *arguments),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **one_at_a_time.environment()},
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def started(house: House, job: Job) -> datetime:
+    """When a job began that has succeeded by now."""
+    call = house.jobs.WatchJob(WatchJobRequest(job_id=job.id))
+    async for answer in call:
+        job = answer.job
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    return job.start_time.ToDatetime()
+
+
+async def order_of(house: House, jobs: dict[str, Job], *arguments: str) -> list[str]:
+    """The names of jobs that wait, in the order in which a worker process does them."""
+    async with asyncio.timeout(SECONDS), worker_process(house.settings, *arguments):
+        times = {name: await started(house, job) for name, job in jobs.items()}
+    return sorted(times, key=lambda name: times[name])
+
+
+async def test_ingests_begin_by_the_priority_of_their_requests(
+    house: House, origin: Origin, clip: bytes
+) -> None:
+    jobs = {
+        name: await house.ask(origin.serve(f"/{name}.mp4", Page(clip)), priority=priority)
+        for name, priority in PRIORITIES.items()
+    }
+
+    assert await order_of(house, jobs) == ["high", "unset", "low"]
+
+
+async def test_conversions_begin_by_the_priority_of_their_requests(
+    house: House, origin: Origin, clip: bytes
+) -> None:
+    parents = {
+        name: await house.ingest(origin.serve(f"/{name}.mp4", Page(clip))) for name in PRIORITIES
+    }
+    jobs = {}
+    for name, priority in PRIORITIES.items():
+        request = ConvertRequest(
+            media_id=parents[name].media.id,
+            recipe=Recipe(format=Recipe.FORMAT_WAV),
+            priority=priority,
+        )
+        jobs[name] = (await house.api.Convert(request)).job
+
+    assert await order_of(house, jobs, "--convert") == ["high", "unset", "low"]
