@@ -10,7 +10,6 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.errors import Failure
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.sources import Identity, Source, pick
-from ingot_server.sources.source import may_name_either
 
 # Normalising and hashing cost more than the rest of GetMedia. Long URLs are rare, and left out so
 # that the cache stays below some ten megabytes.
@@ -46,7 +45,7 @@ def resolve(
 
 def may_be_list(named: ResolvedUrl, url: str) -> bool:
     """Whether `url`, in which `named` was found with `playlist`, can be that of a list. No I/O."""
-    if may_name_either(named.source):
+    if named.source.may_be_list:
         return True
     try:
         return pick(url)[1].key != named.identity.key
@@ -63,7 +62,7 @@ def _resolve(
 ) -> ResolvedUrl:
     source, identity = pick(url, playlist=playlist)
     selection = canonical_selection(Selection(mode=mode, max_height=max_height or None))
-    recorded = record_duration if source.fetch_method.may_be_live else None
+    recorded = record_duration if source.may_be_live else None
     return ResolvedUrl(media_id(identity.key, selection, recorded), source, identity, selection)
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ingot.v1 import reason_pb2
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.sources import SOURCES, pick
 from ingot_server.sources.http import normalise
@@ -211,3 +214,8 @@ def test_a_host_of_the_largest_size_is_taken() -> None:
 
 def test_sources_have_names_of_their_own() -> None:
     assert len({source.name for source in SOURCES}) == len(SOURCES)
+
+
+def test_what_a_source_requires_is_a_setting() -> None:
+    required = {source.required_setting for source in SOURCES} - {None}
+    assert required <= {field.name for field in dataclasses.fields(Settings)}

@@ -14,7 +14,6 @@ from ingot_server.errors import Failure
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import check_applicable, derived_media, needs_video
 from ingot_server.resolve import resolve
-from ingot_server.sources.source import FetchMethod
 
 _FORMS_OF_SOUND = (Selection(mode=Selection.MODE_AUDIO_ONLY), Selection(mode=Selection.MODE_BEST))
 
@@ -51,15 +50,9 @@ class Converting:
         asked = request.selection
         named = resolve(request.url, asked)
         # What has but one form is no matter of choice.
-        if (
-            asked.ByteSize()
-            or needs_video(recipe)
-            or named.source.fetch_method not in {FetchMethod.EXTRACTOR, FetchMethod.HTTP}
-        ):
+        if asked.ByteSize() or needs_video(recipe) or not named.source.has_selections:
             return asked
-        unstored = (
-            _FORMS_OF_SOUND[0] if named.source.fetch_method is FetchMethod.EXTRACTOR else asked
-        )
+        unstored = _FORMS_OF_SOUND[0] if named.source.offers_audio_only else asked
         if request.validate_only:
             return unstored
         stored = []

@@ -49,7 +49,6 @@ from ingot_server.library.recipes import (
 from ingot_server.library.side_file_requests import lacking
 from ingot_server.library.uploads import Uploads
 from ingot_server.resolve import ResolvedUrl, may_be_list, resolve
-from ingot_server.sources.source import FetchMethod
 
 
 class IngestService(Service):
@@ -127,10 +126,7 @@ class IngestService(Service):
             ),
             self._blobs,
         )
-        if named.source.fetch_method in {
-            FetchMethod.HTTP,
-            FetchMethod.EXTRACTOR,
-        }:  # only there the URL names a host
+        if named.source.has_public_host:
             check_host(
                 urlsplit(named.identity.url).hostname or "",
                 allow_loopback=self._settings.egress_allow_loopback,
@@ -153,7 +149,7 @@ class IngestService(Service):
             ready = await self._converting.follow_up(job, stored, recipes, request)
             if ready is not None:
                 return ready
-        elif named.source.fetch_method is not FetchMethod.OBJECT:
+        elif not named.source.in_bucket:
             await self._refuse_absent(named, request)
         return await self._admission.admit(job, request)
 
@@ -163,13 +159,13 @@ class IngestService(Service):
         None also when that is older than the caller takes. Raises Failure as `check_adoptable`.
         """
         options = _options(request)
-        recorded = named.source.fetch_method.may_be_live and _record_duration(options) is not None
+        recorded = named.source.may_be_live and _record_duration(options) is not None
         mutable = named.source.mutable or recorded
         media_id, stored = await self._catalog.find(named.media_id)
         if media_id != named.media_id:
             # An extraction found a better identity: that one is stored, made and waited for.
             named, mutable = named._replace(media_id=media_id), recorded
-        if named.source.fetch_method is FetchMethod.OBJECT:
+        if named.source.in_bucket:
             is_fresh = await check_adoptable(named, stored, self._blobs)
         else:
             is_fresh = stored is not None and not (

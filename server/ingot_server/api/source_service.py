@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
 
 from ingot.v1 import reason_pb2, source_service_pb2
 from ingot.v1.source_service_pb2 import ListSourcesRequest, ListSourcesResponse, SourceStatus
@@ -14,27 +13,6 @@ from ingot_server.extractor.versions import Versions
 from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import SOURCES, Source
-from ingot_server.sources.source import FetchMethod
-
-ACCEPTS: Final[Mapping[str, Sequence[str]]] = {
-    "youtube": (
-        "https://www.youtube.com/watch?v=<id>",
-        "https://youtu.be/<id>",
-        "https://www.youtube.com/shorts/<id>",
-        "https://www.youtube.com/playlist?list=<id>",
-    ),
-    "telegram": ("https://t.me/<channel>/<id>",),
-    "telegram_file": ("telegram://video/<file_id>",),
-    "internal": ("s3://<bucket>/<key>", "gs://<bucket>/<key>"),
-    "upload": ("upload:<sha256>",),
-    "web": ("https://<host>/<path>.m3u8", "https://<host>/<path>.mpd"),
-    "http": ("https://<host>/<path>", "http://<host>/<path>"),
-}
-"""What each source takes, for people."""
-
-# Settings without which a source can do nothing.
-_EXTRACTING: Final = frozenset({FetchMethod.EXTRACTOR, FetchMethod.TELEGRAM_POST})
-_NEEDS: Final[Mapping[str, str]] = {"telegram_file": "telegram_bot_token"}
 
 
 class SourceService(Service):
@@ -60,17 +38,17 @@ class SourceService(Service):
         own = self._sources[source.name]
         status = SourceStatus(
             name=source.name,
-            accepts=ACCEPTS.get(source.name, ()),
+            accepts=source.accepts,
             health=SourceStatus.HEALTH_HEALTHY,
             max_concurrency=own.concurrency,
             rate=own.rate,
-            extractor_version=self._versions.version if source.fetch_method in _EXTRACTING else "",
+            extractor_version=self._versions.version if source.uses_extractor else "",
             has_cookies=own.cookies is not None,
             has_proxy=bool(own.proxy),
         )
         if own.rate:
             status.rate_period.FromTimedelta(own.rate_period)
-        needed = _NEEDS.get(source.name)
+        needed = source.required_setting
         if needed is not None and not getattr(self._settings, needed):
             status.health = SourceStatus.HEALTH_NOT_CONFIGURED
             status.reason = reason_pb2.REASON_SOURCE_NOT_CONFIGURED

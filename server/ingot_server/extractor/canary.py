@@ -35,8 +35,7 @@ from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.probe.prober import Prober
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import pick
-from ingot_server.sources.source import Identity
-from ingot_server.sources.web import NAME as WEB
+from ingot_server.sources.source import Identity, Source
 
 logger = logging.getLogger(__name__)
 
@@ -167,16 +166,18 @@ class _Trial:
             source, identity = pick(url)
             own = sources[source.name]
             try:
-                await self._bring(identity, own.proxy, None)
+                await self._bring(source, identity, own.proxy, None)
             except Failure as failure:
                 if own.cookies is None or failure.reason not in COOKIES_MAY_HELP:
                     raise
-                await self._bring(identity, own.proxy, own.cookies)
+                await self._bring(source, identity, own.proxy, own.cookies)
         except Failure as failure:
             return failure
         return None
 
-    async def _bring(self, identity: Identity, proxy: str, cookies: Path | None) -> None:
+    async def _bring(
+        self, source: Source, identity: Identity, proxy: str, cookies: Path | None
+    ) -> None:
         egress = self._egress.issue("canary", upstream=proxy)
         files, jar = await asyncio.to_thread(self._prepare, cookies)
         try:
@@ -186,7 +187,7 @@ class _Trial:
                 options=IngestOptions(),
                 proxy_url=egress.proxy_url,
                 cookies_file=jar,
-                manifest=identity.source == WEB,
+                manifest=source.is_manifest,
             ) as session:
                 found = await session.resolve()
                 if isinstance(found, Resolved):

@@ -24,6 +24,7 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.library.freshness import entity_tag
 from ingot_server.library.identity import media_id
 from ingot_server.library.uploads import Uploads, not_found
+from ingot_server.pipeline.attempt import Attempt, Ingested, NotAList
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, name_extension
 from ingot_server.pipeline.progress import Meter
@@ -38,17 +39,14 @@ from ingot_server.transfer.streaming_upload import Upload
 logger = logging.getLogger(__name__)
 
 
-async def ingest_object(context: WorkerContext, job: Job, lease: Lease) -> tuple[Media, bool]:
-    """Takes in what `job.url` names; answers with the media and whether it was there before.
+async def ingest_upload(context: WorkerContext, attempt: Attempt) -> Ingested | NotAList:
+    """Takes in the upload that the job's URL names.
 
     Raises Failure with the reason why not. Safe to repeat.
     """
-    if job.url.startswith(SCHEME):
-        return await _ingest_upload(context, job, lease)
-    return await _adopt(context, job, lease)
-
-
-async def _ingest_upload(context: WorkerContext, job: Job, lease: Lease) -> tuple[Media, bool]:
+    if attempt.lists_only:
+        return NotAList()
+    job, lease = attempt.job, attempt.lease
     upload_id = job.url.removeprefix(SCHEME)
     uploads = Uploads(context.blobs, context.settings)
     await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
@@ -109,7 +107,14 @@ async def _take_in(
             return winner, winner.blob.url != media.blob.url
 
 
-async def _adopt(context: WorkerContext, job: Job, lease: Lease) -> tuple[Media, bool]:
+async def ingest_object(context: WorkerContext, attempt: Attempt) -> Ingested | NotAList:
+    """Adopts the object that the job's URL names.
+
+    Raises Failure with the reason why not. Safe to repeat.
+    """
+    if attempt.lists_only:
+        return NotAList()
+    job, lease = attempt.job, attempt.lease
     address = parse(job.url)
     assert address is not None
     bucket = context.blobs.named(address.scheme, address.bucket)

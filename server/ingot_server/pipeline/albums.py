@@ -58,7 +58,7 @@ async def bring_file(
     """
     post = pick(attempt.identity.url)[1]
     if post.key == attempt.identity.key:
-        return await receive(attempt)
+        return NotAList() if attempt.lists_only else await receive(attempt)
     return await bring_album(context, attempt, await _private(context, attempt, post), receive)
 
 

@@ -9,7 +9,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.identity import media_id
-from ingot_server.sources.source import Identity, Source, may_name_either
+from ingot_server.sources.source import Identity, Source
 
 Ingested = tuple[Media, bool]
 """A media, and whether it was there before."""
@@ -58,7 +58,7 @@ class Attempt:
     @property
     def seeks_list(self) -> bool:
         """Whether the job asks for a list where only the answer tells whether the URL names one."""
-        return self.job.options.playlist and not self.lists_only and may_name_either(self.source)
+        return self.job.options.playlist and not self.lists_only and self.source.may_be_list
 
     @property
     def asked_id(self) -> str:
@@ -84,6 +84,6 @@ class Attempt:
 
 def record_duration(source: Source, job: Job) -> timedelta | None:
     """How much `job` wants recorded of what may be live; None: it wants the media itself."""
-    if not (source.fetch_method.may_be_live and job.options.HasField("record_duration")):
+    if not (source.may_be_live and job.options.HasField("record_duration")):
         return None
     return job.options.record_duration.ToTimedelta()

@@ -15,7 +15,6 @@ from ingot_server.pipeline.attempt import Attempt
 from ingot_server.pipeline.extract import better_identity, copy_cookies
 from ingot_server.pipeline.side_files import put_side_files
 from ingot_server.pipeline.worker_context import WorkerContext
-from ingot_server.sources.web import NAME as WEB
 from ingot_server.transfer.staged import StagedUploads
 
 logger = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ async def _complete(
                 options=options,
                 proxy_url=egress.proxy_url,
                 cookies_file=await copy_cookies(folder, cookies),
-                manifest=attempt.source.name == WEB,
+                manifest=attempt.source.is_manifest,
             ) as session:
                 found = await session.resolve()
                 if not isinstance(found, Resolved):

@@ -48,7 +48,6 @@ from ingot_server.pipeline.side_files import put_side_files
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.sources import pick
 from ingot_server.sources.source import Identity
-from ingot_server.sources.web import NAME as WEB
 from ingot_server.sources.web import extracted
 from ingot_server.transfer.download import Downloaded
 from ingot_server.transfer.staged import StagedFile, StagedUploads
@@ -89,7 +88,7 @@ async def _extract(
                 options=options,
                 proxy_url=egress.proxy_url,
                 cookies_file=await copy_cookies(folder, cookies),
-                manifest=manifest or attempt.source.name == WEB,
+                manifest=manifest or attempt.source.is_manifest,
             ) as session,
         ):
             found = await session.resolve()
@@ -130,13 +129,13 @@ def better_identity(asked: Identity, found: Resolved) -> Identity:
     named = extracted(found.extractor, found.identity, found.page_url)
     if named is None:
         return asked
-    if (source := pick(asked.url)[0]) and not source.mutable:
+    if pick(asked.url)[0].has_own_ids:
         return asked
     try:
         source, identity = pick(found.page_url)
     except Failure:
         return named
-    return named if source.mutable else identity
+    return identity if source.has_own_ids else named
 
 
 async def begin_as_media(attempt: Attempt, *, is_live: bool = False) -> FollowJob | Retry:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, assert_never
 from urllib.parse import urlsplit
 
 from ingot.v1 import job_pb2, reason_pb2
@@ -30,7 +30,7 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.library.freshness import age
 from ingot_server.library.side_file_requests import lacking
-from ingot_server.pipeline.adopt import ingest_object
+from ingot_server.pipeline.adopt import ingest_object, ingest_upload
 from ingot_server.pipeline.albums import bring_file
 from ingot_server.pipeline.attempt import (
     Attempt,
@@ -106,7 +106,7 @@ class Pipeline:
         attempt = Attempt(lease, *pick(job.url, playlist=True), None)
         try:
             async with self._turn(attempt):
-                outcome = await self._expand(attempt)
+                outcome = await self._fetch(attempt)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 if not failure.deferred:
@@ -122,15 +122,6 @@ class Pipeline:
         await lease.update(mutate)
         return False
 
-    async def _expand(self, attempt: Attempt) -> AttemptResult:
-        match attempt.source.fetch_method:
-            case FetchMethod.EXTRACTOR | FetchMethod.HTTP:
-                return await extract(self._context, attempt)
-            case _ if pick(attempt.job.url)[1].key == attempt.identity.key:
-                return NotAList()
-            case _:
-                return await self._bring(attempt)
-
     async def ingest(self, job: Job, lease: Lease) -> Ingested | None:
         """Brings `job.url` into the store; answers with the media and whether it was there before.
 
@@ -138,8 +129,10 @@ class Pipeline:
         Raises Failure with the reason why not. Safe to repeat: the media's name is always the same.
         """
         source, identity = pick(job.url, playlist=job.options.playlist)
-        if source.fetch_method is FetchMethod.OBJECT:
-            return await ingest_object(self._context, job, lease)
+        if source.in_bucket:
+            outcome = await self._fetch(Attempt(lease, source, identity, None))
+            assert isinstance(outcome, tuple)
+            return outcome
         await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
         while True:
             attempt = Attempt(
@@ -149,7 +142,7 @@ class Pipeline:
                 return await self._with_side_files(attempt, attempt.stored), True
             try:
                 async with self._turn(attempt):
-                    outcome = await self._bring(attempt)
+                    outcome = await self._fetch(attempt)
             except Failure as failure:
                 if not failure.deferred:
                     await self._context.catalog.put_negative(lease.job.media.id, failure)
@@ -171,10 +164,7 @@ class Pipeline:
     async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
         """`media` with what the job asks for besides, where its source was not asked before."""
         left = lacking(media, attempt.job.options)
-        if left is None or attempt.source.fetch_method not in {
-            FetchMethod.EXTRACTOR,
-            FetchMethod.HTTP,
-        }:
+        if left is None or not attempt.source.has_side_files:
             return media
         async with self._turn(attempt):
             return await complete(self._context, attempt, media, left)
@@ -185,7 +175,7 @@ class Pipeline:
 
         The open web is no one source: a site that refuses us says nothing about the others.
         """
-        if not attempt.source.mutable:
+        if not attempt.source.throttled_by_host:
             async with self._context.throttle.permit(attempt.source.name, attempt.job.id):
                 yield
             return
@@ -193,21 +183,34 @@ class Pipeline:
         async with self._hosts.turn(host):
             yield
 
-    async def _bring(self, attempt: Attempt) -> AttemptResult:
+    async def _fetch(self, attempt: Attempt) -> AttemptResult:
+        """Fetch what the attempt names by the method of its source."""
         match attempt.source.fetch_method:
+            case FetchMethod.HTTP:
+                return await self._fetch_http(attempt)
             case FetchMethod.EXTRACTOR:
                 return await extract(self._context, attempt)
-            case FetchMethod.HTTP if attempt.seeks_list or attempt.records:
-                return await self._look(attempt)
             case FetchMethod.TELEGRAM_POST:
                 return await bring_post(self._context, attempt, self._receive)
             case FetchMethod.TELEGRAM_FILE:
                 return await bring_file(self._context, attempt, self._receive)
-            case _:
-                try:
-                    return await self._fetch(attempt)
-                except PageAnswer as page:
-                    return await self._read_page(attempt, page)
+            case FetchMethod.OBJECT:
+                return await ingest_object(self._context, attempt)
+            case FetchMethod.UPLOAD:
+                return await ingest_upload(self._context, attempt)
+            case method:
+                assert_never(method)
+
+    async def _fetch_http(self, attempt: Attempt) -> AttemptResult:
+        """Fetch the file behind a URL; extract if the URL is that of a page or a manifest."""
+        if attempt.lists_only:
+            return await extract(self._context, attempt)
+        if attempt.seeks_list or attempt.records:
+            return await self._look(attempt)
+        try:
+            return await self._fetch_file(attempt)
+        except PageAnswer as page:
+            return await self._read_page(attempt, page)
 
     async def _look(self, attempt: Attempt) -> AttemptResult:
         """Only an extraction tells whether something is a list, or live."""
@@ -239,7 +242,7 @@ class Pipeline:
                 metadata=page.metadata,
             ) from failure
 
-    async def _fetch(self, attempt: Attempt) -> Ingested:
+    async def _fetch_file(self, attempt: Attempt) -> Ingested:
         """The URL is the file."""
         meter = Meter()
         key = _key(attempt.job, extension(attempt.identity.url))

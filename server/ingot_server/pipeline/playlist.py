@@ -177,10 +177,11 @@ class Playlists:
         media.source.key = identity.key
         media.source.page_url = identity.page_url
         media.selection.CopyFrom(child.selection)
-        check_host(
-            urlsplit(identity.url).hostname or "",
-            allow_loopback=self._settings.egress_allow_loopback,
-        )
+        if source.has_public_host:
+            check_host(
+                urlsplit(identity.url).hostname or "",
+                allow_loopback=self._settings.egress_allow_loopback,
+            )
         oldest = child.max_age.ToTimedelta() if child.HasField("max_age") else None
         asked_id = media.id
         media.id, stored = await self._catalog.find(asked_id)

@@ -23,7 +23,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.albums import Album, bring_album
-from ingot_server.pipeline.attempt import Attempt, AttemptResult, Ingested
+from ingot_server.pipeline.attempt import Attempt, AttemptResult, Ingested, NotAList
 from ingot_server.pipeline.extract import extract
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.sources import pick
@@ -119,7 +119,7 @@ async def bring_post(
         return await _bring(context, attempt, receive)
 
     if pick(attempt.identity.url)[1].key == attempt.identity.key:
-        return await bring(attempt)
+        return NotAList() if attempt.lists_only else await bring(attempt)
     page = await _page(context, attempt)
     return await bring_album(context, attempt, Album(page.videos, page.title), bring)
 

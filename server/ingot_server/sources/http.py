@@ -37,8 +37,21 @@ class HttpSource:
     """Takes every `http` and `https` URL; what is behind one may change."""
 
     name: Final = "http"
-    mutable: Final = True
     fetch_method: Final = FetchMethod.HTTP
+    accepts: Final = ("https://<host>/<path>", "http://<host>/<path>")
+    required_setting: Final = None
+    mutable: Final = True
+    has_own_ids: Final = False
+    in_bucket: Final = False
+    has_public_host: Final = True
+    throttled_by_host: Final = True
+    uses_extractor: Final = False
+    is_manifest: Final = False
+    may_be_list: Final = True
+    may_be_live: Final = True
+    has_selections: Final = True
+    offers_audio_only: Final = False
+    has_side_files: Final = True
 
     def identify(self, url: str) -> Identity | None:
         normalised = normalise(url)

@@ -29,8 +29,21 @@ class InternalSource:
     """Takes `s3://` and `gs://` URLs; an object may be replaced by who put it there."""
 
     name: Final = "internal"
-    mutable: Final = True
     fetch_method: Final = FetchMethod.OBJECT
+    accepts: Final = ("s3://<bucket>/<key>", "gs://<bucket>/<key>")
+    required_setting: Final = None
+    mutable: Final = True
+    has_own_ids: Final = False
+    in_bucket: Final = True
+    has_public_host: Final = False
+    throttled_by_host: Final = False
+    uses_extractor: Final = False
+    is_manifest: Final = False
+    may_be_list: Final = False
+    may_be_live: Final = False
+    has_selections: Final = False
+    offers_audio_only: Final = False
+    has_side_files: Final = False
 
     def identify(self, url: str) -> Identity | None:
         address = parse(url)

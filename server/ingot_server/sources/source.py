@@ -1,30 +1,28 @@
-"""What a source is: something that knows its own URLs."""
+"""The protocol of a source, and the identity that a source gives to a URL."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 
 class FetchMethod(enum.Enum):
-    """How a source's media is fetched; the pipeline has one function for each."""
+    """How the media of a source is fetched. `pipeline/ingest.py` maps each method to its code."""
 
     HTTP = "http"
-    """The canonical URL is the file itself."""
+    """The canonical URL is the file, or a page or manifest for yt-dlp."""
     EXTRACTOR = "extractor"
     """yt-dlp finds the files behind the canonical URL."""
     TELEGRAM_POST = "telegram_post"
-    """yt-dlp finds the file, and Telegram's page says why where it does not."""
+    """yt-dlp finds the file; if it does not, Telegram's page says why."""
     TELEGRAM_FILE = "telegram_file"
-    """Telegram's Bot API says where the file is."""
+    """Telegram's Bot API or MTProto sends the file."""
     OBJECT = "object"
-    """The file lies in a bucket already."""
-
-    @property
-    def may_be_live(self) -> bool:
-        """Whether what it leads to can be a live stream, which is recorded."""
-        return self in {FetchMethod.HTTP, FetchMethod.EXTRACTOR}
+    """The file is an object in a bucket, and stays there."""
+    UPLOAD = "upload"
+    """The file is in the bucket as the parts of an upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +32,18 @@ class Identity:
     source: str
     """Name of the source."""
     key: str
-    """Identity, `<source>:<id>`; every way of writing one media gives the same."""
+    """Source key, `<source>:<id>`. All URLs of one media item have the same key."""
     url: str
     """Canonical URL: the one that is fetched and shown."""
     page_url: str
-    """Page for a person; equal to `url` when there is no other."""
+    """Page for a person; equal to `url` if there is no other."""
 
 
 class Source(Protocol):
-    """One place that media come from.
+    """One place that media comes from.
 
-    Implementations are pure: they look at the URL and at nothing else.
+    A source is pure: `identify` reads the URL and nothing else. Each implementation sets every
+    property as a plain attribute, so nothing has to be inferred from its name or fetch method.
     """
 
     @property
@@ -52,42 +51,98 @@ class Source(Protocol):
         """Short and lower-case, the same in keys, settings and logs."""
 
     @property
-    def mutable(self) -> bool:
-        """Whether what is behind one URL may change, so that stored copies are revalidated."""
-
-    @property
     def fetch_method(self) -> FetchMethod:
         """How its media is fetched."""
 
-    def identify(self, url: str) -> Identity | None:
-        """What `url` names here; None when it is not this source's.
+    @property
+    def accepts(self) -> Sequence[str]:
+        """Examples of the URLs that it accepts, for ListSources."""
 
-        Raises Failure with INVALID_REQUEST, `url` among its violations, for a URL that is broken.
+    @property
+    def required_setting(self) -> str | None:
+        """Name of the setting without which it cannot fetch anything; None if it needs none."""
+
+    @property
+    def mutable(self) -> bool:
+        """Whether the content behind one URL may change, so that stored copies are revalidated."""
+
+    @property
+    def has_own_ids(self) -> bool:
+        """Whether its keys contain the id that the source itself gives to a media item.
+
+        Otherwise a key contains a URL, and an extraction may find a better identity.
+        """
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether its media is in a bucket already, so that no other host is contacted."""
+
+    @property
+    def has_public_host(self) -> bool:
+        """Whether the canonical URL names a host, which must then pass `check_host`."""
+
+    @property
+    def throttled_by_host(self) -> bool:
+        """Whether the limit is per host of the open web instead of one for the source.
+
+        A site that refuses requests says nothing about other sites.
+        """
+
+    @property
+    def uses_extractor(self) -> bool:
+        """Whether every fetch begins with yt-dlp, so that the version of yt-dlp matters."""
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether each canonical URL is known to be that of an HLS or DASH manifest."""
+
+    @property
+    def may_be_list(self) -> bool:
+        """Whether one URL may name a media item or a list, which only the response tells.
+
+        False if the URL itself tells.
+        """
+
+    @property
+    def may_be_live(self) -> bool:
+        """Whether its media may be a live stream, which is recorded."""
+
+    @property
+    def has_selections(self) -> bool:
+        """Whether a caller can choose between several formats of its media."""
+
+    @property
+    def offers_audio_only(self) -> bool:
+        """Whether it is known to offer the audio of a video by itself."""
+
+    @property
+    def has_side_files(self) -> bool:
+        """Whether its media may have side files, such as subtitles and thumbnails."""
+
+    def identify(self, url: str) -> Identity | None:
+        """Return what `url` names at this source, or None if the URL belongs to another source.
+
+        Raises Failure INVALID_REQUEST, with `url` among its violations, if the URL is malformed.
         """
 
 
 @runtime_checkable
 class ListSource(Protocol):
-    """A source that has lists of media too: playlists, channels, albums. As pure as a Source."""
+    """A source that also has lists: playlists, channels, albums. As pure as a Source."""
 
     def identify_list(self, url: str) -> Identity | None:
-        """The list that `url` names or is inside of, else what `identify` answers.
+        """Return the list that `url` names or is part of, or else the result of `identify`.
 
-        Raises Failure with INVALID_REQUEST as `identify` does.
+        Raises Failure INVALID_REQUEST as `identify` does.
         """
 
 
 @runtime_checkable
 class PreflightSource(Protocol):
-    """A source where one small request tells whether a media exists. As pure as a Source."""
+    """A source that can say in one small request whether a media item exists. Also pure."""
 
     def preflight_url(self, identity: Identity) -> str | None:
-        """What answers HEAD with 404 where a stranger finds no such media; None: nothing does."""
+        """Return a URL whose HEAD gives 404 if the media item does not exist or is private.
 
-
-def may_name_either(source: Source) -> bool:
-    """Whether one URL of `source` may be that of a media, or that of a list of them.
-
-    So it is on the open web; elsewhere the URL tells.
-    """
-    return source.mutable and source.fetch_method in {FetchMethod.HTTP, FetchMethod.EXTRACTOR}
+        None if the source has no such URL for this identity.
+        """

@@ -60,8 +60,21 @@ class TelegramSource:
     """Takes links to posts of public channels and groups; a post's media does not change."""
 
     name: Final = NAME
-    mutable: Final = False
     fetch_method: Final = FetchMethod.TELEGRAM_POST
+    accepts: Final = ("https://t.me/<channel>/<id>",)
+    required_setting: Final = None
+    mutable: Final = False
+    has_own_ids: Final = True
+    in_bucket: Final = False
+    has_public_host: Final = True
+    throttled_by_host: Final = False
+    uses_extractor: Final = True
+    is_manifest: Final = False
+    may_be_list: Final = False
+    may_be_live: Final = False
+    has_selections: Final = False
+    offers_audio_only: Final = False
+    has_side_files: Final = False
 
     def identify(self, url: str) -> Identity | None:
         path = _path(url.strip())
@@ -85,8 +98,21 @@ class TelegramFileSource:
     """Takes what needs an account: a bot's files, and posts of private channels and groups."""
 
     name: Final = "telegram_file"
-    mutable: Final = False
     fetch_method: Final = FetchMethod.TELEGRAM_FILE
+    accepts: Final = ("telegram://video/<file_id>",)
+    required_setting: Final = "telegram_bot_token"
+    mutable: Final = False
+    has_own_ids: Final = True
+    in_bucket: Final = False
+    has_public_host: Final = False
+    throttled_by_host: Final = False
+    uses_extractor: Final = False
+    is_manifest: Final = False
+    may_be_list: Final = False
+    may_be_live: Final = False
+    has_selections: Final = False
+    offers_audio_only: Final = False
+    has_side_files: Final = False
 
     def identify(self, url: str) -> Identity | None:
         text = url.strip()

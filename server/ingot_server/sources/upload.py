@@ -20,8 +20,21 @@ class UploadSource:
     """Takes `upload:` URLs; the content behind one never changes."""
 
     name: Final = "upload"
+    fetch_method: Final = FetchMethod.UPLOAD
+    accepts: Final = ("upload:<sha256>",)
+    required_setting: Final = None
     mutable: Final = False
-    fetch_method: Final = FetchMethod.OBJECT
+    has_own_ids: Final = True
+    in_bucket: Final = True
+    has_public_host: Final = False
+    throttled_by_host: Final = False
+    uses_extractor: Final = False
+    is_manifest: Final = False
+    may_be_list: Final = False
+    may_be_live: Final = False
+    has_selections: Final = False
+    offers_audio_only: Final = False
+    has_side_files: Final = False
 
     def identify(self, url: str) -> Identity | None:
         name = url.strip().removeprefix(SCHEME)

@@ -27,8 +27,21 @@ class WebSource:
     """Takes manifests of HLS and DASH by their URL; what is behind one may change."""
 
     name: Final = NAME
-    mutable: Final = True
     fetch_method: Final = FetchMethod.EXTRACTOR
+    accepts: Final = ("https://<host>/<path>.m3u8", "https://<host>/<path>.mpd")
+    required_setting: Final = None
+    mutable: Final = True
+    has_own_ids: Final = False
+    in_bucket: Final = False
+    has_public_host: Final = True
+    throttled_by_host: Final = True
+    uses_extractor: Final = True
+    is_manifest: Final = True
+    may_be_list: Final = True
+    may_be_live: Final = True
+    has_selections: Final = True
+    offers_audio_only: Final = True
+    has_side_files: Final = True
 
     def identify(self, url: str) -> Identity | None:
         normalised = normalise(url)

@@ -60,8 +60,26 @@ class YouTubeSource:
     """Takes everything on YouTube's hosts: what is no video there is refused, not passed on."""
 
     name: Final = "youtube"
-    mutable: Final = False
     fetch_method: Final = FetchMethod.EXTRACTOR
+    accepts: Final = (
+        "https://www.youtube.com/watch?v=<id>",
+        "https://youtu.be/<id>",
+        "https://www.youtube.com/shorts/<id>",
+        "https://www.youtube.com/playlist?list=<id>",
+    )
+    required_setting: Final = None
+    mutable: Final = False
+    has_own_ids: Final = True
+    in_bucket: Final = False
+    has_public_host: Final = True
+    throttled_by_host: Final = False
+    uses_extractor: Final = True
+    is_manifest: Final = False
+    may_be_list: Final = False
+    may_be_live: Final = True
+    has_selections: Final = True
+    offers_audio_only: Final = True
+    has_side_files: Final = True
 
     def identify(self, url: str) -> Identity | None:
         link = _Link.of(url)
