@@ -28,22 +28,30 @@ from ingot.v1.media_service_pb2 import (
     ListMediaRequest,
 )
 from ingot_server.errors import Failure
-from tests.peer import JOB_ID, MEDIA_ID, URL, Peer, a_job, a_media, running_peer
+from tests.scripted_server import (
+    JOB_ID,
+    MEDIA_ID,
+    URL,
+    ScriptedServer,
+    make_media,
+    make_revisions,
+    running_scripted_server,
+)
 
 
 @pytest.fixture
-async def peer() -> AsyncGenerator[Peer, None]:
-    async with running_peer() as peer:
-        yield peer
+async def server() -> AsyncGenerator[ScriptedServer, None]:
+    async with running_scripted_server() as server:
+        yield server
 
 
 @pytest.fixture
-async def client(peer: Peer) -> AsyncGenerator[Client, None]:
-    async with Client(peer.target, reconnect_timeout=timedelta(seconds=20)) as client:
+async def client(server: ScriptedServer) -> AsyncGenerator[Client, None]:
+    async with Client(server.target, reconnect_timeout=timedelta(seconds=20)) as client:
         yield client
 
 
-async def test_an_ingest_is_watched_to_its_media(peer: Peer, client: Client) -> None:
+async def test_an_ingest_is_watched_to_its_media(server: ScriptedServer, client: Client) -> None:
     job = await client.ingest_video(
         URL,
         selection=ingot.Selection(mode=ingot.Selection.MODE_AUDIO_ONLY, max_height=720),
@@ -54,67 +62,71 @@ async def test_an_ingest_is_watched_to_its_media(peer: Peer, client: Client) -> 
     revisions = [update.revision async for update in job]
 
     assert revisions == [1, 2, 3, 4, 5, 6]
-    assert await job == a_media()
+    assert await job == make_media()
     assert job.done
-    request = peer.asked(IngestRequest)[0]
+    request = server.received(IngestRequest)[0]
     assert (request.url, request.max_age.seconds) == (URL, 90)
     assert request.labels == {"team": "news"}
     assert (request.priority, request.selection.max_height) == (IngestRequest.PRIORITY_HIGH, 720)
     assert len(request.request_id) == 36
 
 
-async def test_an_ended_job_is_answered_without_a_call(peer: Peer, client: Client) -> None:
-    peer.updates = peer.updates[-1:]
+async def test_an_ended_job_is_answered_without_a_call(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.updates = server.updates[-1:]
 
     job = await client.ingest_video(URL)
 
-    assert await job == a_media()
+    assert await job == make_media()
     assert [update.state async for update in job] == [JobState.JOB_STATE_SUCCEEDED]
-    assert not peer.asked(WatchJobRequest)
+    assert not server.received(WatchJobRequest)
 
 
-async def test_a_watch_outlives_a_restart_of_the_server(peer: Peer, client: Client) -> None:
-    peer.until = 3
+async def test_a_watch_outlives_a_restart_of_the_server(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.last_revision = 3
     revisions = []
 
     async for update in await client.ingest_video(URL):
         revisions.append(update.revision)
         if update.revision in {3, 4}:
-            await peer.stop()
-            peer.until += 1 if update.revision == 3 else 2
-            await peer.start()
+            await server.stop()
+            server.last_revision += 1 if update.revision == 3 else 2
+            await server.start()
 
     assert revisions == [1, 2, 3, 4, 5, 6]
-    assert [request.after_revision for request in peer.asked(WatchJobRequest)][:1] == [1]
-    assert {3, 4} <= {request.after_revision for request in peer.asked(WatchJobRequest)}
+    assert [request.after_revision for request in server.received(WatchJobRequest)][:1] == [1]
+    assert {3, 4} <= {request.after_revision for request in server.received(WatchJobRequest)}
 
 
 async def test_all_jobs_are_watched_over_a_restart_without_repeats(
-    peer: Peer, client: Client
+    server: ScriptedServer, client: Client
 ) -> None:
-    peer.until = 3
+    server.last_revision = 3
     revisions = []
 
     async for update in client.watch_jobs(labels={"team": "news"}):
         revisions.append(update.revision)
         if update.revision == 3:
-            await peer.stop()
-            peer.until = 6
-            await peer.start()
+            await server.stop()
+            server.last_revision = 6
+            await server.start()
         if update.revision == 6:
             break
 
     assert revisions == [1, 2, 3, 4, 5, 6]
-    assert peer.asked(WatchJobsRequest)[-1].labels == {"team": "news"}
+    assert server.received(WatchJobsRequest)[-1].labels == {"team": "news"}
 
 
-async def test_a_server_that_stays_away_is_given_up(peer: Peer) -> None:
-    peer.until = 3
-    async with Client(peer.target, reconnect_timeout=timedelta(seconds=0.3)) as client:
+async def test_a_server_that_stays_away_is_given_up(server: ScriptedServer) -> None:
+    server.last_revision = 3
+    async with Client(server.target, reconnect_timeout=timedelta(seconds=0.3)) as client:
         job = await client.ingest_video(URL)
         updates = aiter(job)
         assert [(await anext(updates)).revision for _ in range(3)] == [1, 2, 3]
-        await peer.stop()
+        await server.stop()
         with pytest.raises(ingot.ServiceUnavailable):
             await anext(updates)
 
@@ -132,86 +144,93 @@ async def test_a_server_that_stays_away_is_given_up(peer: Peer) -> None:
     ],
 )
 async def test_awaiting_a_job_raises_what_ended_it(
-    peer: Peer,
+    server: ScriptedServer,
     client: Client,
     state: JobState.ValueType,
     reason: reason_pb2.Reason.ValueType,
     kind: type[ingot.IngotError],
 ) -> None:
     failure = Failure(reason, "What happened.")
-    peer.updates = a_job(state, failure.status())
+    server.updates = make_revisions(state, failure.status())
 
     with pytest.raises(kind, match="What happened"):
         await (await client.ingest_video(URL))
 
 
 async def test_a_lost_ingest_is_repeated_with_the_same_request_id(
-    peer: Peer, client: Client
+    server: ScriptedServer, client: Client
 ) -> None:
-    peer.fates = [Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down.")] * 2
+    server.outcomes = [Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down.")] * 2
 
     await client.ingest_video(URL)
 
-    assert len(peer.asked(IngestRequest)) == 3
-    assert len({request.request_id for request in peer.asked(IngestRequest)}) == 1
+    assert len(server.received(IngestRequest)) == 3
+    assert len({request.request_id for request in server.received(IngestRequest)}) == 1
 
 
-async def test_reads_are_repeated_and_deletions_are_not(peer: Peer, client: Client) -> None:
+async def test_reads_are_repeated_and_deletions_are_not(
+    server: ScriptedServer, client: Client
+) -> None:
     unavailable = Failure(reason_pb2.REASON_CACHE_UNAVAILABLE, "No Redis.")
 
-    peer.fates = [unavailable]
-    assert await client.media(URL) == a_media()
-    peer.fates = [unavailable]
+    server.outcomes = [unavailable]
+    assert await client.media(URL) == make_media()
+    server.outcomes = [unavailable]
     with pytest.raises(ingot.ServiceUnavailable):
         await client.delete_media(MEDIA_ID, etag="1")
 
-    assert len(peer.asked(GetMediaRequest)) == 2
-    assert [request.etag for request in peer.asked(DeleteMediaRequest)] == ["1"]
+    assert len(server.received(GetMediaRequest)) == 2
+    assert [request.etag for request in server.received(DeleteMediaRequest)] == ["1"]
 
 
-async def test_a_call_ends_at_the_timeout(peer: Peer) -> None:
-    peer.fates = ["hang"]
-    async with Client(peer.target, timeout=timedelta(seconds=0.1)) as client:
+async def test_a_call_ends_at_the_timeout(server: ScriptedServer) -> None:
+    server.outcomes = ["hang"]
+    async with Client(server.target, timeout=timedelta(seconds=0.1)) as client:
         with pytest.raises(ingot.DeadlineExceeded):
             await client.media(URL)
 
 
-async def test_a_media_goes_by_its_id_or_its_url(peer: Peer, client: Client) -> None:
+async def test_a_media_goes_by_its_id_or_its_url(server: ScriptedServer, client: Client) -> None:
     await client.media(MEDIA_ID)
     await client.media(URL)
     link = await client.download_url("s3://ingot/media/x", lifetime=timedelta(minutes=1))
 
-    assert [(r.media_id, r.url) for r in peer.asked(GetMediaRequest)] == [(MEDIA_ID, ""), ("", URL)]
-    assert peer.asked(CreateDownloadUrlRequest)[0].url == "s3://ingot/media/x"
+    assert [(r.media_id, r.url) for r in server.received(GetMediaRequest)] == [
+        (MEDIA_ID, ""),
+        ("", URL),
+    ]
+    assert server.received(CreateDownloadUrlRequest)[0].url == "s3://ingot/media/x"
     assert link.url == "http://store.test/signed"
-    peer.media = []
+    server.media = []
     with pytest.raises(ingot.MediaNotFound):
         await client.media(URL)
 
 
-async def test_lists_run_over_all_pages(peer: Peer, client: Client) -> None:
-    peer.media = [a_media(media_id=f"{number:052}") for number in range(450)]
+async def test_lists_run_over_all_pages(server: ScriptedServer, client: Client) -> None:
+    server.media = [make_media(media_id=f"{number:052}") for number in range(450)]
 
-    assert [media.id async for media in client.list_media()] == [m.id for m in peer.media]
-    assert len(peer.asked(ListMediaRequest)) == 3
+    assert [media.id async for media in client.list_media()] == [m.id for m in server.media]
+    assert len(server.received(ListMediaRequest)) == 3
     states = [JobState.JOB_STATE_FAILED]
     assert [job.id async for job in client.jobs(states=states)] == [JOB_ID]
-    assert peer.asked(ListJobsRequest)[0].states == states
+    assert server.received(ListJobsRequest)[0].states == states
 
 
-async def test_a_job_is_found_validated_and_cancelled(peer: Peer, client: Client) -> None:
+async def test_a_job_is_found_validated_and_cancelled(
+    server: ScriptedServer, client: Client
+) -> None:
     assert (await client.validate(URL)).url == URL
-    assert peer.asked(IngestRequest)[0].validate_only
+    assert server.received(IngestRequest)[0].validate_only
     job = await client.job(JOB_ID)
     assert (await client.cancel(JOB_ID)).revision == 6
     assert (await job.cancel()).revision == job.latest.revision == 6
-    assert len(peer.asked(CancelJobRequest)) == 2
+    assert len(server.received(CancelJobRequest)) == 2
     with pytest.raises(ingot.JobNotFound):
         await client.job("another")
 
 
-async def test_the_client_is_used_within_async_with(peer: Peer) -> None:
-    client = Client(peer.target, metadata={"authorization": "Bearer secret"})
+async def test_the_client_is_used_within_async_with(server: ScriptedServer) -> None:
+    client = Client(server.target, metadata={"authorization": "Bearer secret"})
 
     with pytest.raises(RuntimeError, match="async with"):
         await client.media(URL)
@@ -219,32 +238,32 @@ async def test_the_client_is_used_within_async_with(peer: Peer) -> None:
 
 
 async def test_a_download_goes_on_at_any_offset_and_after_every_cut(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
-    content = peer.store(3_000_001)
+    content = server.store(3_000_001)
     there = random.randrange(1, len(content))
     path = tmp_path / "clip.mp4"
     path.with_name("clip.mp4.part").write_bytes(content[:there])
-    peer.cuts = [0, 100_000, 400_000]
+    server.cut_after_bytes = [0, 100_000, 400_000]
     seen: list[int] = []
 
     media = await client.download(URL, path, progress=lambda done, total: seen.append(done))
 
-    assert media == peer.media[0]
+    assert media == server.media[0]
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == (there, len(content))
-    asked = peer.asked(DownloadRequest)
+    asked = server.received(DownloadRequest)
     assert asked[0].offset == asked[1].offset == there
     assert {request.sha256 for request in asked} == {media.blob.sha256}
 
 
 @pytest.mark.parametrize("there", [1000, 300_000, 300_001])
 async def test_a_part_of_another_file_is_thrown_away(
-    peer: Peer, client: Client, tmp_path: Path, there: int
+    server: ScriptedServer, client: Client, tmp_path: Path, there: int
 ) -> None:
-    content = peer.store(300_000)
+    content = server.store(300_000)
     (tmp_path / "clip.mp4.part").write_bytes(b"x" * there)
 
     await client.download(URL, tmp_path / "clip.mp4")
@@ -253,9 +272,9 @@ async def test_a_part_of_another_file_is_thrown_away(
 
 
 async def test_a_damaged_file_never_gets_its_name(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
-    peer.content = b"CONTENT"
+    server.content = b"CONTENT"
 
     with pytest.raises(ingot.ChecksumMismatch):
         await client.download(URL, tmp_path / "clip.mp4")
@@ -264,22 +283,22 @@ async def test_a_damaged_file_never_gets_its_name(
 
 
 async def test_a_media_replaced_in_between_is_downloaded_anew(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
-    content = peer.store(1000)
+    content = server.store(1000)
     (tmp_path / "clip.mp4.part").write_bytes(b"the old content")
-    peer.fates = ["answer", Failure(reason_pb2.REASON_ETAG_MISMATCH, "Another content.")]
+    server.outcomes = ["respond", Failure(reason_pb2.REASON_ETAG_MISMATCH, "Another content.")]
 
     await client.download(URL, tmp_path / "clip.mp4")
 
     assert (tmp_path / "clip.mp4").read_bytes() == content
-    assert len(peer.asked(GetMediaRequest)) == 2
+    assert len(server.received(GetMediaRequest)) == 2
 
 
 async def test_a_download_that_never_began_leaves_nothing(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
-    peer.fates = ["answer", Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, "Deleted meanwhile.")]
+    server.outcomes = ["respond", Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, "Deleted meanwhile.")]
 
     with pytest.raises(ingot.MediaNotFound):
         await client.download(URL, tmp_path / "clip.mp4")
@@ -288,10 +307,10 @@ async def test_a_download_that_never_began_leaves_nothing(
 
 
 async def test_a_cancelled_download_keeps_what_it_has(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
-    content = peer.store(3_000_000)
-    peer.cuts = [1_500_000, *[0] * 1000]
+    content = server.store(3_000_000)
+    server.cut_after_bytes = [1_500_000, *[0] * 1000]
     enough = asyncio.Event()
 
     def progress(done: int, total: int) -> None:

@@ -24,29 +24,38 @@ from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import CancelJobRequest
 from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.errors import Failure
-from tests.peer import JOB_ID, MEDIA_ID, URL, Peer, Request, a_job, a_media, running_peer
+from tests.scripted_server import (
+    JOB_ID,
+    MEDIA_ID,
+    URL,
+    Request,
+    ScriptedServer,
+    make_media,
+    make_revisions,
+    running_scripted_server,
+)
 
 COMMAND = Path(sys.executable).with_name("ingot")
 
 
 @pytest.fixture
-async def peer() -> AsyncGenerator[Peer, None]:
-    async with running_peer() as peer:
-        yield peer
+async def server() -> AsyncGenerator[ScriptedServer, None]:
+    async with running_scripted_server() as server:
+        yield server
 
 
-async def ingot_command(peer: Peer, *arguments: str) -> tuple[int, str, str]:
+async def ingot_command(server: ScriptedServer, *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the command."""
-    process = await start(peer, *arguments)
+    process = await start(server, *arguments)
     stdout, stderr = await process.communicate()
     assert process.returncode is not None
     return process.returncode, stdout.decode(), stderr.decode()
 
 
 async def start(
-    peer: Peer, *arguments: str, stdout: int = -1, stderr: int = -1
+    server: ScriptedServer, *arguments: str, stdout: int = -1, stderr: int = -1
 ) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "INGOT_SERVER": peer.target, "COLUMNS": "120"}
+    environment = {**os.environ, "INGOT_SERVER": server.target, "COLUMNS": "120"}
     return await asyncio.create_subprocess_exec(
         COMMAND, *arguments, stdout=stdout, stderr=stderr, env=environment
     )
@@ -56,28 +65,28 @@ def lines(output: str, kind: type[Request]) -> list[Request]:
     return [Parse(line, kind()) for line in output.splitlines()]
 
 
-async def test_the_command_ingests_and_shows_the_media(peer: Peer) -> None:
+async def test_the_command_ingests_and_shows_the_media(server: ScriptedServer) -> None:
     code, stdout, stderr = await ingot_command(
-        peer, "ingest", URL, "--max-age", "1h", "--label", "a=b", "--audio-only"
+        server, "ingest", URL, "--max-age", "1h", "--label", "a=b", "--audio-only"
     )
 
     assert code == 0
     assert MEDIA_ID in stdout
     assert stderr.split() == ["queued", "resolving", "downloading", "committing", "succeeded"]
-    request = peer.asked(IngestRequest)[0]
+    request = server.received(IngestRequest)[0]
     assert request.max_age.seconds == 3600
     assert request.labels == {"a": "b"}
     assert request.selection.mode == ingot.Selection.MODE_AUDIO_ONLY
 
 
-async def test_the_command_prints_json_a_message_a_line(peer: Peer) -> None:
-    code, stdout, stderr = await ingot_command(peer, "--json", "ingest", URL)
+async def test_the_command_prints_json_a_message_a_line(server: ScriptedServer) -> None:
+    code, stdout, stderr = await ingot_command(server, "--json", "ingest", URL)
     assert (code, stderr) == (0, "")
-    assert lines(stdout, Job) == peer.updates
+    assert lines(stdout, Job) == server.updates
     assert json.loads(stdout.splitlines()[2])["progress"]["bytesDone"] == "1000000"
 
-    code, stdout, stderr = await ingot_command(peer, "media", MEDIA_ID, "--json")
-    assert (code, lines(stdout, Media)) == (0, [a_media()])
+    code, stdout, stderr = await ingot_command(server, "media", MEDIA_ID, "--json")
+    assert (code, lines(stdout, Media)) == (0, [make_media()])
 
 
 @pytest.mark.parametrize(
@@ -95,27 +104,27 @@ async def test_the_command_prints_json_a_message_a_line(peer: Peer) -> None:
     ids=lambda value: value[0] if value[0].islower() else None,
 )
 async def test_a_command_prints_what_it_is_asked_for(
-    peer: Peer, arguments: list[str], expected: list[str]
+    server: ScriptedServer, arguments: list[str], expected: list[str]
 ) -> None:
-    code, stdout, _ = await ingot_command(peer, *arguments)
+    code, stdout, _ = await ingot_command(server, *arguments)
 
     assert code == 0
     assert not [text for text in expected if text not in stdout]
 
 
-async def test_cancelling_a_job_that_had_ended_fails_and_shows_it(peer: Peer) -> None:
-    code, stdout, _ = await ingot_command(peer, "cancel", JOB_ID)
+async def test_cancelling_a_job_that_had_ended_fails_and_shows_it(server: ScriptedServer) -> None:
+    code, stdout, _ = await ingot_command(server, "cancel", JOB_ID)
     assert code == 1
     assert "succeeded" in stdout
 
-    peer.updates[-1].state = JobState.JOB_STATE_CANCELLED
-    assert (await ingot_command(peer, "cancel", JOB_ID))[0] == 0
+    server.updates[-1].state = JobState.JOB_STATE_CANCELLED
+    assert (await ingot_command(server, "cancel", JOB_ID))[0] == 0
 
 
-async def test_the_command_says_what_failed_and_what_to_do(peer: Peer) -> None:
-    peer.media = []
+async def test_the_command_says_what_failed_and_what_to_do(server: ScriptedServer) -> None:
+    server.media = []
 
-    code, stdout, stderr = await ingot_command(peer, "media", URL)
+    code, stdout, stderr = await ingot_command(server, "media", URL)
     assert (code, stdout) == (1, "")
     assert stderr.splitlines() == [
         "ingot: Not stored. [MEDIA_NOT_FOUND]",
@@ -123,20 +132,20 @@ async def test_the_command_says_what_failed_and_what_to_do(peer: Peer) -> None:
     ]
 
     failure = Failure(reason_pb2.REASON_NOT_MEDIA, "A page.")
-    peer.updates = a_job(JobState.JOB_STATE_FAILED, failure.status())
-    code, stdout, stderr = await ingot_command(peer, "--json", "watch", JOB_ID)
+    server.updates = make_revisions(JobState.JOB_STATE_FAILED, failure.status())
+    code, stdout, stderr = await ingot_command(server, "--json", "watch", JOB_ID)
     assert code == 1
-    assert lines(stdout, Job) == peer.updates
+    assert lines(stdout, Job) == server.updates
     assert lines(stderr, Status) == [failure.status()]
 
 
-async def test_the_command_knows_a_server_that_is_not_there(peer: Peer) -> None:
-    await peer.stop()
+async def test_the_command_knows_a_server_that_is_not_there(server: ScriptedServer) -> None:
+    await server.stop()
 
-    code, _, stderr = await ingot_command(peer, "jobs")
+    code, _, stderr = await ingot_command(server, "jobs")
 
     assert code == 1
-    assert stderr.startswith(f"ingot: No Ingot server answers at {peer.target}")
+    assert stderr.startswith(f"ingot: No Ingot server answers at {server.target}")
     assert "ingot-server up" in stderr.splitlines()[1]
 
 
@@ -186,23 +195,23 @@ def test_every_command_and_option_is_documented() -> None:
     assert not [option for option in options if option not in documentation]
 
 
-async def test_the_command_downloads(peer: Peer, tmp_path: Path) -> None:
-    content = peer.store(500_000)
+async def test_the_command_downloads(server: ScriptedServer, tmp_path: Path) -> None:
+    content = server.store(500_000)
     (tmp_path / "clip.mp4.part").write_bytes(content[:123_456])
 
-    code, stdout, _ = await ingot_command(peer, "download", URL, "-o", str(tmp_path / "clip.mp4"))
+    code, stdout, _ = await ingot_command(server, "download", URL, "-o", str(tmp_path / "clip.mp4"))
     assert (code, (tmp_path / "clip.mp4").read_bytes()) == (0, content)
     assert "checksum verified" in stdout
-    assert peer.asked(DownloadRequest)[0].offset == 123_456
+    assert server.received(DownloadRequest)[0].offset == 123_456
 
-    code, _, stderr = await ingot_command(peer, "download", URL, "-o", str(tmp_path / "no" / "x"))
+    code, _, stderr = await ingot_command(server, "download", URL, "-o", str(tmp_path / "no" / "x"))
     assert code == 1
     assert "No such file or directory" in stderr
 
 
-async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(peer: Peer) -> None:
-    peer.until = 3
-    process = await start(peer, "ingest", URL)
+async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(server: ScriptedServer) -> None:
+    server.last_revision = 3
+    process = await start(server, "ingest", URL)
     assert process.stderr is not None
     async for line in process.stderr:
         if line == b"downloading\n":
@@ -213,13 +222,13 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(peer: Peer) -> None:
     assert process.returncode == 130
     assert f"ingot watch {JOB_ID}" in stderr.decode()
     assert f"ingot cancel {JOB_ID}" in stderr.decode()
-    assert not peer.asked(CancelJobRequest)
+    assert not server.received(CancelJobRequest)
 
 
-async def test_output_that_nobody_reads_ends_the_command_quietly(peer: Peer) -> None:
-    peer.media = [a_media(media_id=f"{number:052}") for number in range(1000)]
+async def test_output_that_nobody_reads_ends_the_command_quietly(server: ScriptedServer) -> None:
+    server.media = [make_media(media_id=f"{number:052}") for number in range(1000)]
     reading, writing = os.pipe()
-    process = await start(peer, "--json", "list", stdout=writing)
+    process = await start(server, "--json", "list", stdout=writing)
     os.close(writing)
     await asyncio.to_thread(os.read, reading, 1)
     os.close(reading)
@@ -233,13 +242,15 @@ async def test_output_that_nobody_reads_ends_the_command_quietly(peer: Peer) -> 
     [(">&-", {}), ("2>&-", {}), (">&- 2>&-", {}), ("", {"PYTHONIOENCODING": "ascii"})],
     ids=["no stdout", "no stderr", "neither", "ascii"],
 )
-async def test_no_output_is_needed(peer: Peer, closed: str, environment: dict[str, str]) -> None:
-    peer.updates[-1].media.title = "Füße \N{SNOWMAN}"
+async def test_no_output_is_needed(
+    server: ScriptedServer, closed: str, environment: dict[str, str]
+) -> None:
+    server.updates[-1].media.title = "Füße \N{SNOWMAN}"
     process = await asyncio.create_subprocess_shell(
         f'"{COMMAND}" watch {JOB_ID} {closed}',
         stdout=-1,
         stderr=-1,
-        env={**os.environ, "INGOT_SERVER": peer.target, **environment},
+        env={**os.environ, "INGOT_SERVER": server.target, **environment},
     )
     stdout, stderr = await process.communicate()
 
@@ -248,30 +259,32 @@ async def test_no_output_is_needed(peer: Peer, closed: str, environment: dict[st
     assert not environment or b"F??e ?" in stdout
 
 
-async def test_options_are_named_where_fields_are_wrong(peer: Peer) -> None:
+async def test_options_are_named_where_fields_are_wrong(server: ScriptedServer) -> None:
     violations = {
         "selection.max_height": "must be at most 16384",
         "labels['k'] (the value)": "must be short",
     }
-    peer.fates = [Failure(reason_pb2.REASON_INVALID_REQUEST, "Not valid.", violations=violations)]
-    code, _, stderr = await ingot_command(peer, "ingest", URL, "--max-height", "99999")
+    server.outcomes = [
+        Failure(reason_pb2.REASON_INVALID_REQUEST, "Not valid.", violations=violations)
+    ]
+    code, _, stderr = await ingot_command(server, "ingest", URL, "--max-height", "99999")
     assert code == 2
     assert stderr.splitlines() == [
         "ingot: Not valid. [INVALID_REQUEST]",
         "Correct --max-height: it must be at most 16384; --label: it must be short.",
     ]
 
-    peer.fates = [
+    server.outcomes = [
         Failure(
             reason_pb2.REASON_UNSUPPORTED_URL, "No source.", violations={"url": "has no scheme"}
         )
     ]
-    code, _, stderr = await ingot_command(peer, "ingest", URL)
+    code, _, stderr = await ingot_command(server, "ingest", URL)
     assert code == 1
     assert stderr.splitlines()[1] == "Correct url: it has no scheme."
 
 
-async def test_a_list_that_is_converted_is_taken_by_an_ingest(peer: Peer) -> None:
+async def test_a_list_that_is_converted_is_taken_by_an_ingest(server: ScriptedServer) -> None:
     failure = Failure(
         reason_pb2.REASON_INVALID_REQUEST, "A list.", violations={"options.playlist": "must be set"}
     )
@@ -279,30 +292,30 @@ async def test_a_list_that_is_converted_is_taken_by_an_ingest(peer: Peer) -> Non
         (["ingest", URL], "Correct --playlist: it must be set."),
         (["mp3", URL], "`ingot ingest URL --playlist --recipe FORMAT` makes it of all of them."),
     ):
-        peer.fates = [failure]
-        _, _, stderr = await ingot_command(peer, *command)
+        server.outcomes = [failure]
+        _, _, stderr = await ingot_command(server, *command)
         assert stderr.splitlines() == ["ingot: A list. [INVALID_REQUEST]", advice]
 
 
-async def test_a_job_that_was_only_checked_has_no_state(peer: Peer) -> None:
-    peer.updates = [Job(url=URL, media=a_media())]
-    _, stdout, _ = await ingot_command(peer, "ingest", URL, "--validate-only")
+async def test_a_job_that_was_only_checked_has_no_state(server: ScriptedServer) -> None:
+    server.updates = [Job(url=URL, media=make_media())]
+    _, stdout, _ = await ingot_command(server, "ingest", URL, "--validate-only")
     assert stdout.split() == ["url", URL, "media", MEDIA_ID]
 
 
-async def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(peer: Peer) -> None:
-    peer.until = 3
-    retry = peer.updates[3]
+async def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(server: ScriptedServer) -> None:
+    server.last_revision = 3
+    retry = server.updates[3]
     retry.state = JobState.JOB_STATE_QUEUED
     retry.error.CopyFrom(Failure(reason_pb2.REASON_STALLED, "Too \x1b[31mslow.").status())
     retry.retry_time.GetCurrentTime()
     terminal, tty = pty.openpty()
-    process = await start(peer, "ingest", URL, stderr=tty)
+    process = await start(server, "ingest", URL, stderr=tty)
     os.close(tty)
     drawn = await read_until(terminal, "1 MB of 5 MB, 750 kB/s, 4.0 s left")
-    await peer.stop()
-    peer.until = 6
-    await peer.start()
+    await server.stop()
+    server.last_revision = 6
+    await server.start()
     drawn += await read_until(terminal, "succeeded")
     await process.communicate()
     os.close(terminal)

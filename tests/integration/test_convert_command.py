@@ -24,8 +24,8 @@ from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.config import Settings
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
-from tests.peer import JOB_ID, MEDIA_ID, Peer, running_peer
-from tests.peer import URL as PEER_URL
+from tests.scripted_server import JOB_ID, MEDIA_ID, ScriptedServer, running_scripted_server
+from tests.scripted_server import URL as SCRIPTED_URL
 from tests.workshop import running_workshop
 
 pytestmark = pytest.mark.any_stores
@@ -52,9 +52,9 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with running_peer() as peer:
-        yield peer
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with running_scripted_server() as server:
+        yield server
 
 
 def serve(origin: Origin, name: str = "plain.mp4") -> str:
@@ -267,34 +267,36 @@ async def test_nonsense_in_the_recipe_of_an_ingest_and_of_an_mp3(
     assert "ingot: MP3 needs audio, and the media has none. [INVALID_REQUEST]" in stderr
 
 
-async def test_where_nothing_can_be_written_nothing_is_begun(peer: Peer, tmp_path: Path) -> None:
+async def test_where_nothing_can_be_written_nothing_is_begun(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
     path = tmp_path / "no" / "song.mp3"
 
     for arguments in (["mp3"], ["convert", "--format", "mp3"]):
-        code, _, stderr = await ingot(peer.target, *arguments, PEER_URL, "-o", path)
+        code, _, stderr = await ingot(server.target, *arguments, SCRIPTED_URL, "-o", path)
         assert code == 1
         assert stderr.startswith(f"ingot: {path.parent}: No such file or directory")
-    assert not peer.requests
+    assert not server.requests
 
 
 async def test_the_form_that_is_converted_is_left_to_the_server_or_said(
-    peer: Peer, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "song.mp3"
 
-    assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path))[0] == 0
-    assert (await ingot(peer.target, "mp3", PEER_URL, "-o", path, "--audio-only"))[0] == 0
+    assert (await ingot(server.target, "mp3", SCRIPTED_URL, "-o", path))[0] == 0
+    assert (await ingot(server.target, "mp3", SCRIPTED_URL, "-o", path, "--audio-only"))[0] == 0
 
-    asked = peer.asked(ConvertRequest)
+    asked = server.received(ConvertRequest)
     assert [request.HasField("selection") for request in asked] == [False, True]
     assert asked[1].selection.mode == Selection.MODE_AUDIO_ONLY
     assert {request.recipe.format for request in asked} == {Recipe.FORMAT_MP3}
 
 
-async def test_ctrl_c_says_how_to_go_on(peer: Peer, tmp_path: Path) -> None:
+async def test_ctrl_c_says_how_to_go_on(server: ScriptedServer, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
-    peer.until = 3
-    process = await start(peer.target, "convert", MEDIA_ID, "--format", "mp3", "-o", path)
+    server.last_revision = 3
+    process = await start(server.target, "convert", MEDIA_ID, "--format", "mp3", "-o", path)
     assert process.stderr is not None
     await process.stderr.readuntil(b"downloading\n")
     process.send_signal(signal.SIGINT)
@@ -302,9 +304,9 @@ async def test_ctrl_c_says_how_to_go_on(peer: Peer, tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert f"ingot watch {JOB_ID}" in stderr.decode()
-    assert peer.asked(ConvertRequest)[0].media_id == MEDIA_ID
-    assert not peer.asked(CancelJobRequest)
-    assert not peer.asked(DownloadRequest)
+    assert server.received(ConvertRequest)[0].media_id == MEDIA_ID
+    assert not server.received(CancelJobRequest)
+    assert not server.received(DownloadRequest)
     assert not list(tmp_path.glob("song*"))
 
 

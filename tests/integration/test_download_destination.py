@@ -16,29 +16,29 @@ from ingot import Client
 from ingot.v1.media_pb2 import SideFile
 from ingot.v1.media_service_pb2 import DownloadRequest
 from tests.integration.test_command_line import ingot_command
-from tests.peer import MEDIA_ID, URL, Peer, running_peer
+from tests.scripted_server import MEDIA_ID, URL, ScriptedServer, running_scripted_server
 
 SIDE_URL = f"s3://ingot/media/{MEDIA_ID}/job-1.1.vtt"
 
 
 @pytest.fixture
-async def peer() -> AsyncGenerator[Peer, None]:
-    async with running_peer() as peer:
-        yield peer
+async def server() -> AsyncGenerator[ScriptedServer, None]:
+    async with running_scripted_server() as server:
+        yield server
 
 
 @pytest.fixture
-async def client(peer: Peer) -> AsyncGenerator[Client, None]:
-    async with Client(peer.target) as client:
+async def client(server: ScriptedServer) -> AsyncGenerator[Client, None]:
+    async with Client(server.target) as client:
         yield client
 
 
 async def test_two_downloads_never_mix_in_one_file(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
-    content = peer.store(3_000_000)
+    content = server.store(3_000_000)
     path = tmp_path / "clip.mp4"
-    peer.cuts = [1_500_000, *[0] * 1000]
+    server.cut_after_bytes = [1_500_000, *[0] * 1000]
     half = asyncio.Event()
 
     def progress(done: int, total: int) -> None:
@@ -50,7 +50,7 @@ async def test_two_downloads_never_mix_in_one_file(
     with pytest.raises(OSError, match="Another download writes to it") as refused:
         await client.download(URL, path)
     assert refused.value.errno == errno.EBUSY
-    peer.cuts.clear()
+    server.cut_after_bytes.clear()
     await first
 
     assert path.read_bytes() == content
@@ -60,7 +60,7 @@ async def test_two_downloads_never_mix_in_one_file(
 
 
 async def test_what_is_no_file_is_never_replaced(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
     pipe, link, directory = tmp_path / "pipe", tmp_path / "link", tmp_path / "directory"
     os.mkfifo(pipe)
@@ -76,16 +76,16 @@ async def test_what_is_no_file_is_never_replaced(
         with pytest.raises(OSError, match=said):
             await client.download(URL, path)
     for command in (["download", URL], ["mp3", URL], ["convert", URL, "--format", "wav"]):
-        code, _, stderr = await ingot_command(peer, *command, "-o", str(pipe))
+        code, _, stderr = await ingot_command(server, *command, "-o", str(pipe))
         assert (code, stderr.splitlines()[0]) == (1, f"ingot: {pipe}: Not a regular file")
 
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "directory"}
-    assert not peer.requests
+    assert not server.requests
 
 
-async def test_a_link_is_followed(peer: Peer, client: Client, tmp_path: Path) -> None:
-    content = peer.store(1000)
+async def test_a_link_is_followed(server: ScriptedServer, client: Client, tmp_path: Path) -> None:
+    content = server.store(1000)
     (tmp_path / "link").symlink_to("there.mp4")
 
     await client.download(URL, tmp_path / "link")
@@ -94,20 +94,22 @@ async def test_a_link_is_followed(peer: Peer, client: Client, tmp_path: Path) ->
     assert (tmp_path / "there.mp4").read_bytes() == content
 
 
-async def test_a_directory_gets_a_file_named_after_the_title(peer: Peer, tmp_path: Path) -> None:
-    content = peer.store(1000)
+async def test_a_directory_gets_a_file_named_after_the_title(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    content = server.store(1000)
     (tmp_path / "Clip.mp4").write_bytes(b"mine")
-    peer.media[0].blob.url = f"s3://ingot/media/{MEDIA_ID}/job-1.mp4"
+    server.media[0].blob.url = f"s3://ingot/media/{MEDIA_ID}/job-1.mp4"
 
     for _ in range(2):
-        code, stdout, _ = await ingot_command(peer, "download", URL, "-o", str(tmp_path))
+        code, stdout, _ = await ingot_command(server, "download", URL, "-o", str(tmp_path))
         assert (code, stdout.split(":")[0]) == (0, f"{tmp_path}/Clip (2).mp4")
 
     assert {path.name for path in tmp_path.iterdir()} == {"Clip.mp4", "Clip (2).mp4"}
     assert (tmp_path / "Clip.mp4").read_bytes() == b"mine"
     assert (tmp_path / "Clip (2).mp4").read_bytes() == content
     absent = f"{tmp_path}/absent/"
-    code, _, stderr = await ingot_command(peer, "download", URL, "-o", absent)
+    code, _, stderr = await ingot_command(server, "download", URL, "-o", absent)
     assert (code, stderr.splitlines()[0]) == (
         1,
         f"ingot: {tmp_path}/absent: No such file or directory",
@@ -115,19 +117,19 @@ async def test_a_directory_gets_a_file_named_after_the_title(peer: Peer, tmp_pat
 
 
 async def test_a_side_file_is_downloaded_by_its_address(
-    peer: Peer, client: Client, tmp_path: Path
+    server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
-    side = peer.media[0].side_files.add(
+    side = server.media[0].side_files.add(
         kind=SideFile.KIND_SUBTITLES, url=SIDE_URL, content_type="text/vtt", size_bytes=6
     )
-    peer.content = b"WEBVTT"
-    side.sha256 = hashlib.sha256(peer.content).hexdigest()
+    server.content = b"WEBVTT"
+    side.sha256 = hashlib.sha256(server.content).hexdigest()
 
     await client.download(SIDE_URL, tmp_path / "clip.vtt")
 
     assert (tmp_path / "clip.vtt").read_bytes() == b"WEBVTT"
-    assert peer.asked(DownloadRequest)[0].url == SIDE_URL
+    assert server.received(DownloadRequest)[0].url == SIDE_URL
     command = ("download", SIDE_URL.replace("s3:", "GS:"), "-o", str(tmp_path))
-    code, stdout, _ = await ingot_command(peer, *command)
+    code, stdout, _ = await ingot_command(server, *command)
     assert (code, stdout.strip()) == (0, f"{tmp_path}/Clip.vtt: 6 B, checksum verified")
-    assert SIDE_URL in (await ingot_command(peer, "media", URL))[1]
+    assert SIDE_URL in (await ingot_command(server, "media", URL))[1]

@@ -1,8 +1,8 @@
 # ruff: noqa: N802 - gRPC names the methods
-"""A real gRPC server on a Unix socket that plays one scripted job and holds a few media.
+"""A real gRPC server on a Unix socket that plays one scripted job and serves a few media items.
 
-It can be cut off and brought back at any point, which a server with real workers behind it would
-do at points of its own choosing.
+A test can stop and restart it at any point of the job. With a real worker behind it, that point
+would be left to chance.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 
-def a_media(content: bytes = b"content", media_id: str = MEDIA_ID) -> Media:
+def make_media(content: bytes = b"content", media_id: str = MEDIA_ID) -> Media:
     media = Media(id=media_id, url=URL, title="Clip")
     media.blob.content_type = "video/mp4"
     media.blob.size_bytes = len(content)
@@ -75,10 +75,10 @@ def a_media(content: bytes = b"content", media_id: str = MEDIA_ID) -> Media:
     return media
 
 
-def a_job(
+def make_revisions(
     state: JobState.ValueType = JobState.JOB_STATE_SUCCEEDED, error: Status | None = None
 ) -> list[Job]:
-    """The revisions of a job that ends in `state`."""
+    """Make the revisions of a job that ends in `state`."""
     updates = [
         Job(id=JOB_ID, revision=revision, url=URL, state=state, stage=stage, attempt=1)
         for revision, (state, stage) in enumerate(
@@ -98,32 +98,32 @@ def a_job(
         update.progress.bytes_total = 5_000_000
         update.progress.bytes_per_second = 750_000
         update.progress.eta.FromSeconds(4)
-    end = Job(id=JOB_ID, revision=6, url=URL, state=state, error=error, media=a_media())
+    end = Job(id=JOB_ID, revision=6, url=URL, state=state, error=error, media=make_media())
     return [*updates, end]
 
 
-class Peer(
+class ScriptedServer(
     ingest_service_pb2_grpc.IngestServiceServicer,
     job_service_pb2_grpc.JobServiceServicer,
     media_service_pb2_grpc.MediaServiceServicer,
 ):
-    """Plays one job, revision by revision, and holds media that all have one content."""
+    """A server that plays one job, revision by revision; all its media have the same content."""
 
     def __init__(self, directory: str) -> None:
         self.target = f"unix:{directory}/grpc"
-        self.updates = a_job()
-        # The last revision that a watch sends; then it is silent.
-        self.until = 6
+        self.updates = make_revisions()
+        # The last revision that a watch sends. After it the stream stays open and idle.
+        self.last_revision = 6
         self.content = b"content"
-        self.media = [a_media()]
-        # What becomes of the next calls; of those after them, an answer.
-        self.fates: list[Failure | Literal["answer", "hang"]] = []
-        # How many bytes the next downloads send before they are cut.
-        self.cuts: list[int] = []
+        self.media = [make_media()]
+        # What the next calls do. The calls after them get a response.
+        self.outcomes: list[Failure | Literal["respond", "hang"]] = []
+        # How many bytes the next downloads send before they are cut off.
+        self.cut_after_bytes: list[int] = []
         self.requests: list[Message] = []
         self._server: grpc.aio.Server | None = None
 
-    # Uploads are tried against the server itself, in test_upload.py.
+    # The tests in tests/integration/uploads run uploads against a complete server.
     def Upload(self, *_: object) -> NoReturn:
         raise NotImplementedError
 
@@ -145,36 +145,37 @@ class Peer(
         await self._server.start()
 
     async def stop(self) -> None:
-        """Cuts every connection."""
+        """Cut off every connection."""
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
     def store(self, size_bytes: int) -> bytes:
-        """Holds one media with random content."""
+        """Store one media item with random content, and return the content."""
         self.content = random.randbytes(size_bytes)
-        self.media = [a_media(self.content)]
+        self.media = [make_media(self.content)]
         return self.content
 
-    def asked(self, kind: type[Request]) -> list[Request]:
+    def received(self, kind: type[Request]) -> list[Request]:
+        """Return the requests of one type, in the order in which they came."""
         return [request for request in self.requests if isinstance(request, kind)]
 
     async def Ingest(
         self, request: IngestRequest, context: ServicerContext[IngestRequest, IngestResponse]
     ) -> IngestResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         return IngestResponse(job=self.updates[0])
 
     async def Convert(
         self, request: ConvertRequest, context: ServicerContext[ConvertRequest, ConvertResponse]
     ) -> ConvertResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         return ConvertResponse(job=self.updates[0])
 
     async def GetJob(
         self, request: GetJobRequest, context: ServicerContext[GetJobRequest, GetJobResponse]
     ) -> GetJobResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         if request.job_id != JOB_ID:
             await abort(context, Failure(reason_pb2.REASON_JOB_NOT_FOUND, "No such job."))
         return GetJobResponse(job=self.updates[0])
@@ -182,7 +183,7 @@ class Peer(
     async def ListJobs(
         self, request: ListJobsRequest, context: ServicerContext[ListJobsRequest, ListJobsResponse]
     ) -> ListJobsResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         return ListJobsResponse(jobs=self.updates[-1:])
 
     async def CancelJob(
@@ -190,17 +191,17 @@ class Peer(
         request: CancelJobRequest,
         context: ServicerContext[CancelJobRequest, CancelJobResponse],
     ) -> CancelJobResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         return CancelJobResponse(job=self.updates[-1])
 
     async def WatchJob(
         self, request: WatchJobRequest, context: ServicerContext[WatchJobRequest, WatchJobResponse]
     ) -> AsyncGenerator[WatchJobResponse, None]:
-        await self._take(request, context)
+        await self._receive(request, context)
         for job in self.updates:
-            if request.after_revision < job.revision <= self.until:
+            if request.after_revision < job.revision <= self.last_revision:
                 yield WatchJobResponse(job=job)
-        if self.until < 6:
+        if self.last_revision < 6:
             await asyncio.Event().wait()
 
     async def WatchJobs(
@@ -208,16 +209,16 @@ class Peer(
         request: WatchJobsRequest,
         context: ServicerContext[WatchJobsRequest, WatchJobsResponse],
     ) -> AsyncGenerator[WatchJobsResponse, None]:
-        await self._take(request, context)
+        await self._receive(request, context)
         for job in self.updates:
-            if job.revision <= self.until:
+            if job.revision <= self.last_revision:
                 yield WatchJobsResponse(job=job)
         await asyncio.Event().wait()
 
     async def GetMedia(
         self, request: GetMediaRequest, context: ServicerContext[GetMediaRequest, GetMediaResponse]
     ) -> GetMediaResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         if not self.media:
             await abort(context, Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, "Not stored."))
         return GetMediaResponse(media=self.media[0])
@@ -227,7 +228,7 @@ class Peer(
         request: ListMediaRequest,
         context: ServicerContext[ListMediaRequest, ListMediaResponse],
     ) -> ListMediaResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         start = int(request.page_token or 0)
         end = start + request.page_size
         return ListMediaResponse(
@@ -240,7 +241,7 @@ class Peer(
         request: DeleteMediaRequest,
         context: ServicerContext[DeleteMediaRequest, DeleteMediaResponse],
     ) -> DeleteMediaResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         return DeleteMediaResponse()
 
     async def CreateDownloadUrl(
@@ -248,27 +249,30 @@ class Peer(
         request: CreateDownloadUrlRequest,
         context: ServicerContext[CreateDownloadUrlRequest, CreateDownloadUrlResponse],
     ) -> CreateDownloadUrlResponse:
-        await self._take(request, context)
+        await self._receive(request, context)
         return CreateDownloadUrlResponse(url="http://store.test/signed")
 
     async def Download(
         self, request: DownloadRequest, context: ServicerContext[DownloadRequest, DownloadResponse]
     ) -> AsyncGenerator[DownloadResponse, None]:
-        await self._take(request, context)
-        end = request.offset + (self.cuts.pop(0) if self.cuts else len(self.content))
+        await self._receive(request, context)
+        end = request.offset + (
+            self.cut_after_bytes.pop(0) if self.cut_after_bytes else len(self.content)
+        )
         for offset in range(request.offset, min(end, len(self.content)), 1 << 18):
             data = self.content[offset : min(offset + (1 << 18), end)]
             yield DownloadResponse(offset=offset, data=data)
         if end < len(self.content):
             await abort(context, Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down."))
 
-    async def _take(self, request: Request, context: ServicerContext[Request, Response]) -> None:
+    async def _receive(self, request: Request, context: ServicerContext[Request, Response]) -> None:
+        """Record a request, then do what the test set for this call."""
         self.requests.append(request)
-        fate = self.fates.pop(0) if self.fates else "answer"
-        if fate == "hang":
+        outcome = self.outcomes.pop(0) if self.outcomes else "respond"
+        if outcome == "hang":
             await asyncio.Event().wait()
-        elif fate != "answer":
-            await abort(context, fate)
+        elif outcome != "respond":
+            await abort(context, outcome)
 
 
 async def abort(context: ServicerContext[Request, Response], failure: Failure) -> Never:
@@ -279,12 +283,12 @@ async def abort(context: ServicerContext[Request, Response], failure: Failure) -
 
 
 @asynccontextmanager
-async def running_peer() -> AsyncGenerator[Peer, None]:
+async def running_scripted_server() -> AsyncGenerator[ScriptedServer, None]:
     # Not pytest's tmp_path: the path of a socket has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ingot-") as directory:
-        peer = Peer(directory)
-        await peer.start()
+        server = ScriptedServer(directory)
+        await server.start()
         try:
-            yield peer
+            yield server
         finally:
-            await peer.stop()
+            await server.stop()
