@@ -61,7 +61,7 @@ async def extract(url: str, folder: Path) -> float:
             url,
             selection=Selection(mode=Selection.MODE_BEST),
             options=IngestOptions(),
-            proxy_url=proxy.issue("job").proxy_url,
+            proxy_url=proxy.grant("job").proxy_url,
             manifest=True,
         ) as session:
             await asyncio.sleep(IMPORT_SECONDS)

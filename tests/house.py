@@ -96,7 +96,7 @@ class House:
 
     async def keys(self, prefix: str = "") -> list[str]:
         """What the bucket holds."""
-        return [found.key for found in await self.blobs.objects(prefix)]
+        return [found.key for found in await self.blobs.list_objects(prefix)]
 
     async def assert_nothing_is_left(self) -> None:
         """No object and no unfinished upload in the bucket, no file in scratch, no ffmpeg."""

@@ -18,7 +18,7 @@ TYPE = "video/mp4"
 
 async def read(blobs: Blobs, key: str, offset: int = 0, limit: int = 0) -> bytes:
     async with aclosing(
-        cast("AsyncGenerator[bytes]", blobs.read(key, offset=offset, limit=limit))
+        cast("AsyncGenerator[bytes]", blobs.read_object(key, offset=offset, limit=limit))
     ) as chunks:
         return b"".join([chunk async for chunk in chunks])
 

@@ -59,7 +59,7 @@ async def test_an_alias_leads_to_its_media_and_outlives_redis(
     assert name == TARGET
     assert media is not None
     assert media.title == "A Bell"
-    assert other.held_alias(ASKED) == TARGET
+    assert other.alias_from_memory(ASKED) == TARGET
     assert await redis.get(f"ingot:alias:{ASKED}") == TARGET.encode()
     await other.close()
 

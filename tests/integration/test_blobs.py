@@ -64,7 +64,7 @@ async def test_nothing_is_replaced_where_nothing_is(blobs: Blobs) -> None:
 async def test_any_range_is_read(blobs: Blobs, offset: int, limit: int) -> None:
     content = os.urandom(2_500_000)
     await blobs.put("a", content, content_type=TYPE)
-    sizes = [len(chunk) async for chunk in blobs.read("a", offset=offset, limit=limit)]
+    sizes = [len(chunk) async for chunk in blobs.read_object("a", offset=offset, limit=limit)]
     assert max(sizes, default=0) <= 256 << 10
     expected = content[offset : offset + limit if limit else None]
     assert await read(blobs, "a", offset, limit) == expected
@@ -74,7 +74,7 @@ async def test_a_reader_that_stops_early_gives_its_connection_back(blobs: Blobs)
     await blobs.put("a", bytes(20 << 20), content_type=TYPE)
     for _ in range(40):
         async with aclosing(
-            cast("AsyncGenerator[bytes]", blobs.read("a", offset=0, limit=0))
+            cast("AsyncGenerator[bytes]", blobs.read_object("a", offset=0, limit=0))
         ) as chunks:
             assert await anext(chunks)
     assert await blobs.stat("a") is not None
@@ -144,12 +144,12 @@ async def test_folders_are_listed_page_by_page(blobs: Blobs) -> None:
         await blobs.put(f"m/{name}/media.json", b"1", content_type=TYPE)
         await blobs.put(f"m/{name}/x/1.mp4", b"1", content_type=TYPE)
     await blobs.put("m/file", b"1", content_type=TYPE)
-    assert await blobs.children("m/", after="", limit=100) == names
+    assert await blobs.list_folders("m/", after="", limit=100) == names
     found: list[str] = []
-    while page := await blobs.children("m/", after=found[-1] if found else "", limit=2):
+    while page := await blobs.list_folders("m/", after=found[-1] if found else "", limit=2):
         found += page
     assert found == names
-    assert await blobs.children("n/", after="", limit=2) == []
+    assert await blobs.list_folders("n/", after="", limit=2) == []
 
 
 async def test_a_tree_is_removed_but_for_what_is_kept(blobs: Blobs) -> None:

@@ -11,7 +11,7 @@ from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.transfer.scratch import Scratch, ScratchFile
 from ingot_server.transfer.staged import StagedUploads
-from ingot_server.transfer.streaming_upload import Upload
+from ingot_server.transfer.streaming_upload import StreamingUpload
 from tests.s3 import TYPE
 
 KEY = "media/one/two.mp4"
@@ -31,20 +31,20 @@ async def file(settings: Settings) -> AsyncIterator[ScratchFile]:
 
 
 async def uploaded(blobs: Blobs, file: ScratchFile, there: asyncio.Event) -> None:
-    async with Upload(blobs, KEY, file) as upload:
+    async with StreamingUpload(blobs, KEY, file) as upload:
         await upload.finish()
         there.set()
         await asyncio.Event().wait()
 
 
-async def placed(blobs: Blobs, file: ScratchFile, there: asyncio.Event) -> None:
-    async with StagedUploads(blobs) as placement:
-        await placement.put(file.path, KEY, content_type=TYPE)
+async def staged_file(blobs: Blobs, file: ScratchFile, there: asyncio.Event) -> None:
+    async with StagedUploads(blobs) as staged_uploads:
+        await staged_uploads.stage(file.path, KEY, content_type=TYPE)
         there.set()
         await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("put", [uploaded, placed])
+@pytest.mark.parametrize("put", [uploaded, staged_file])
 async def test_an_object_goes_also_when_its_job_is_cancelled_twice(
     blobs: Blobs,
     file: ScratchFile,
@@ -53,7 +53,7 @@ async def test_an_object_goes_also_when_its_job_is_cancelled_twice(
     there = asyncio.Event()
     putting = asyncio.ensure_future(put(blobs, file, there))
     await there.wait()
-    assert await blobs.objects("media/")
+    assert await blobs.list_objects("media/")
 
     for _ in range(2):
         putting.cancel()
@@ -61,4 +61,4 @@ async def test_an_object_goes_also_when_its_job_is_cancelled_twice(
     await asyncio.wait([putting])
 
     assert putting.cancelled()
-    assert not await blobs.objects("media/")
+    assert not await blobs.list_objects("media/")

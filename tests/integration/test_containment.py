@@ -50,7 +50,7 @@ async def resolved(settings: Settings, directory: Path, body: str, url: str) -> 
     (place / "trial.py").write_text(PLUGIN.format(body=body))
     settings = settings.replace(extractor_plugins=str(directory / "plugins"))
     async with _running(settings) as (extractor, proxy):
-        egress = proxy.issue("job")
+        egress = proxy.grant("job")
         async with extractor.session(
             url,
             selection=Selection(mode=Selection.MODE_BEST),

@@ -136,7 +136,7 @@ async def test_one_file_is_left_whether_or_not_the_index_comes_first(
 
     made = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media
 
-    left = {each.key for each in await foundry.blobs.objects(f"media/{made.id}/")}
+    left = {each.key for each in await foundry.blobs.list_objects(f"media/{made.id}/")}
     assert left == {f"media/{made.id}/media.json", foundry.blobs.key(made.blob.url)}
 
 
@@ -150,7 +150,7 @@ async def test_a_blob_that_was_changed_is_not_converted(foundry: Foundry, origin
     job = await foundry.finish(await foundry.convert(MP3, media_id=source.id))
 
     assert reason(job) == reason_pb2.REASON_CHECKSUM_MISMATCH
-    assert not await foundry.blobs.objects(f"media/{job.media.id}/")
+    assert not await foundry.blobs.list_objects(f"media/{job.media.id}/")
 
 
 async def test_what_was_made_is_found_again_without_work(foundry: Foundry, origin: Origin) -> None:

@@ -25,7 +25,7 @@ SECONDS = 30.0
 def grants(monkeypatch: pytest.MonkeyPatch) -> list[EgressGrant]:
     """What the egress proxy has let jobs use so far."""
     issued: list[EgressGrant] = []
-    issue = EgressProxy.issue
+    issue = EgressProxy.grant
 
     def noted(proxy: EgressProxy, *arguments: Any, **options: Any) -> EgressGrant:
         issued.append(issue(proxy, *arguments, **options))

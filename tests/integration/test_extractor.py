@@ -57,7 +57,7 @@ class Desk:
     async def session(
         self, url: str, selection: Selection = BEST, options: IngestOptions | None = None
     ) -> AsyncIterator[Session]:
-        egress = self.proxy.issue("job")
+        egress = self.proxy.grant("job")
         try:
             async with self.extractor.session(
                 url,

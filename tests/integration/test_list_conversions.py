@@ -161,4 +161,4 @@ async def test_cancelling_the_list_ends_all_that_was_begun_for_it(ingot: Install
         jobs = [await end_of(await client.job(job.id)) async for job in client.jobs()]
 
     assert {job.state for job in jobs} == {CANCELLED}
-    assert not await Blobs(ingot.settings).objects("media/")
+    assert not await Blobs(ingot.settings).list_objects("media/")

@@ -94,16 +94,18 @@ async def test_each_reason_answers_for_its_time_and_gives_way_to_a_fresh_look(
             name = reason_name(reason)
             holds = HOLDS.get(reason, timedelta(0))
             assert treatment.cached_for == holds, name
-            await api.catalog.put_negative(MEDIA_ID, Failure(reason, "said the source"))
+            await api.catalog.remember_failure(MEDIA_ID, Failure(reason, "said the source"))
             left = timedelta(milliseconds=max(0, await api.redis.pttl(f"ingot:absent:{MEDIA_ID}")))
             assert holds - timedelta(seconds=30) < left <= holds or left == holds, name
-            assert reason_of(await api.catalog.absence(MEDIA_ID)) == (reason if holds else None)
+            assert reason_of(await api.catalog.remembered_failure(MEDIA_ID)) == (
+                reason if holds else None
+            )
             assert await answer(api) == (name if holds else ""), name
             assert await answer(api, max_age=timedelta(hours=1)) == (name if holds else ""), name
             assert await answer(api, max_age=timedelta(0)) == "", name
             gone = reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
             assert await media(api) == (name if gone else "MEDIA_NOT_FOUND"), name
-            await api.catalog.remove_negative(MEDIA_ID)
+            await api.catalog.forget_failure(MEDIA_ID)
             assert await answer(api) == "", name
 
 
@@ -112,11 +114,11 @@ async def test_the_setting_shortens_what_is_remembered_and_turns_it_off(
 ) -> None:
     failure = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "gone")
     async with serving(settings.replace(negative_ttl=timedelta(seconds=50))) as api:
-        await api.catalog.put_negative(MEDIA_ID, failure)
+        await api.catalog.remember_failure(MEDIA_ID, failure)
         assert 0 < await api.redis.pttl(f"ingot:absent:{MEDIA_ID}") <= 50_000
-        await api.catalog.remove_negative(MEDIA_ID)
+        await api.catalog.forget_failure(MEDIA_ID)
     async with serving(settings.replace(negative_ttl=timedelta(0))) as api:
-        await api.catalog.put_negative(MEDIA_ID, failure)
+        await api.catalog.remember_failure(MEDIA_ID, failure)
         assert await answer(api) == ""
 
 
@@ -127,7 +129,7 @@ async def test_what_is_gone_under_its_better_identity_is_gone_under_its_aliases(
     async with serving(settings) as api:
         await api.catalog.put_alias(MEDIA_ID, target, source_key="vimeo:76979871")
         gone = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "said the source")
-        await api.catalog.put_negative(target, gone)
+        await api.catalog.remember_failure(target, gone)
         assert await answer(api) == "MEDIA_DOES_NOT_EXIST"
         assert await media(api) == "MEDIA_DOES_NOT_EXIST"
         assert await answer(api, max_age=timedelta(0)) == ""

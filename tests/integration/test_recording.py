@@ -48,7 +48,7 @@ class Studio:
         options = IngestOptions()
         if seconds:
             options.record_duration.FromSeconds(seconds)
-        egress = self.proxy.issue("job")
+        egress = self.proxy.grant("job")
         try:
             async with self.extractor.session(
                 url, selection=selection, options=options, proxy_url=egress.proxy_url

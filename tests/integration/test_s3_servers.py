@@ -18,7 +18,7 @@ from tests.waiting import PATIENCE_SECONDS
 async def test_many_processes_prepare_at_once(settings: Settings) -> None:
     many = [Blobs(settings) for _ in range(4)]
     await asyncio.gather(*(each.prepare() for each in many))
-    assert await many[0].children("", after="", limit=10) in ([], ["probe"])
+    assert await many[0].list_folders("", after="", limit=10) in ([], ["probe"])
     for each in many:
         await each.close()
 
@@ -40,7 +40,7 @@ async def test_a_server_that_comes_late_is_waited_for(settings: Settings) -> Non
     proxy = Proxy(settings.s3_endpoint, down=6)
     async with serving(proxy) as endpoint:
         blobs = Blobs(settings.replace(s3_endpoint=endpoint))
-        await blobs.prepare(patience=timedelta(seconds=PATIENCE_SECONDS))
+        await blobs.prepare(wait_at_most=timedelta(seconds=PATIENCE_SECONDS))
         assert await blobs.put("a", b"1", content_type=TYPE)
         await blobs.close()
 
@@ -48,7 +48,7 @@ async def test_a_server_that_comes_late_is_waited_for(settings: Settings) -> Non
 async def test_a_server_that_is_not_there_is_named(settings: Settings) -> None:
     blobs = Blobs(settings.replace(s3_endpoint="127.0.0.1:1"))
     with pytest.raises(Failure) as raised:
-        await blobs.prepare(patience=timedelta(0))
+        await blobs.prepare(wait_at_most=timedelta(0))
     assert raised.value.reason == reason_pb2.REASON_STORAGE_UNAVAILABLE
     assert "127.0.0.1:1 cannot be reached" in raised.value.message
     assert "Connection refused" in raised.value.message
@@ -62,7 +62,7 @@ async def test_wrong_keys_are_told_at_once(settings: Settings) -> None:
     blobs = Blobs(settings.replace(s3_secret_key=Secret("wrong-wrong-wrong")))
     with pytest.raises(Failure, match=r"INGOT_S3_SECRET_KEY|Let these keys"):
         # Who waited would wait until the test is over.
-        await blobs.prepare(patience=timedelta(hours=1))
+        await blobs.prepare(wait_at_most=timedelta(hours=1))
     await blobs.close()
 
 

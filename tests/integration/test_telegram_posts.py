@@ -34,7 +34,7 @@ class Desk:
 
     @asynccontextmanager
     async def session(self, url: str, *, playlist: bool = False) -> AsyncIterator[Session]:
-        egress_grant = self.egress.issue("job")
+        egress_grant = self.egress.grant("job")
         try:
             async with self.extractor.session(
                 pick(url, playlist=playlist)[1].url,

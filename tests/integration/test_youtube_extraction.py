@@ -52,7 +52,7 @@ async def extracting(settings: Settings, link: str) -> AsyncIterator[Session]:
             pick(link)[1].url,
             selection=Selection(mode=Selection.MODE_BEST),
             options=IngestOptions(),
-            proxy_url=guard.issue("job").proxy_url,
+            proxy_url=guard.grant("job").proxy_url,
         ) as session:
             yield session
     finally:

@@ -5,7 +5,7 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError
 from ingot_server.egress.http_head import parse_request, parse_response
-from ingot_server.egress.proxy import failure_of
+from ingot_server.egress.proxy import failure_from_proxy_status
 from ingot_server.egress.refusal import Refusal
 from ingot_server.egress.upstream import parse_upstream
 
@@ -132,7 +132,7 @@ def test_what_is_no_response_is_refused(first: str) -> None:
     ],
 )
 def test_proxy_status_becomes_a_failure(proxy_status: str, reason: int) -> None:
-    failure = failure_of(proxy_status, "a.test")
+    failure = failure_from_proxy_status(proxy_status, "a.test")
     assert failure is not None
     assert failure.reason == reason
     assert failure.metadata == {"host": "a.test"}
@@ -151,7 +151,7 @@ def test_proxy_status_becomes_a_failure(proxy_status: str, reason: int) -> None:
     ],
 )
 def test_other_proxy_status_is_no_failure(proxy_status: str) -> None:
-    assert failure_of(proxy_status, "a.test") is None
+    assert failure_from_proxy_status(proxy_status, "a.test") is None
 
 
 def test_upstream_setting_is_read() -> None:

@@ -75,9 +75,9 @@ async def test_a_follower_reads_exactly_what_it_asks_for_while_the_file_grows(
     file: ScratchFile,
 ) -> None:
     def read() -> list[bytes]:
-        with file.tail() as follower:
+        with file.tail() as tail_reader:
             parts = []
-            while part := follower.read(1_000_000):
+            while part := tail_reader.read(1_000_000):
                 parts.append(part)
             return parts
 
@@ -95,15 +95,15 @@ async def test_a_follower_reads_exactly_what_it_asks_for_while_the_file_grows(
 async def test_a_follower_reads_a_complete_file_to_its_end(file: ScratchFile) -> None:
     await _write(file, CONTENT)
     await file.complete()
-    with file.tail() as follower:
-        assert await asyncio.to_thread(follower.read) == CONTENT
-        assert follower.tell() == len(CONTENT)
-        assert follower.read(1) == b""
+    with file.tail() as tail_reader:
+        assert await asyncio.to_thread(tail_reader.read) == CONTENT
+        assert tail_reader.tell() == len(CONTENT)
+        assert tail_reader.read(1) == b""
 
 
 async def test_a_follower_fails_with_the_writers_failure(file: ScratchFile) -> None:
-    with file.tail() as follower:
-        reading = asyncio.create_task(asyncio.to_thread(follower.read, 1))
+    with file.tail() as tail_reader:
+        reading = asyncio.create_task(asyncio.to_thread(tail_reader.read, 1))
         await asyncio.sleep(0.01)
         file.fail(Failure(reason_pb2.REASON_STALLED, "Nothing came."))
         with pytest.raises(Failure, match="Nothing came"):
@@ -111,39 +111,39 @@ async def test_a_follower_fails_with_the_writers_failure(file: ScratchFile) -> N
 
 
 async def test_a_follower_fails_when_the_writer_was_cancelled(file: ScratchFile) -> None:
-    with file.tail() as follower:
+    with file.tail() as tail_reader:
         file.fail(asyncio.CancelledError())
         with pytest.raises(Abandoned):
-            follower.read(1)
+            tail_reader.read(1)
 
 
 async def test_a_follower_fails_when_the_file_is_left_unfinished(scratch: Scratch) -> None:
     async with scratch.open("job", 1) as file:
         await file.write(b"abc")
-        follower = file.tail()
-        reading = asyncio.create_task(asyncio.to_thread(follower.read, 10))
+        tail_reader = file.tail()
+        reading = asyncio.create_task(asyncio.to_thread(tail_reader.read, 10))
         await asyncio.sleep(0.01)
     with pytest.raises(Abandoned):
         await reading
-    follower.close()
+    tail_reader.close()
 
 
 async def test_a_follower_closed_from_outside_stops_waiting(file: ScratchFile) -> None:
-    follower = file.tail()
-    reading = asyncio.create_task(asyncio.to_thread(follower.read, 10))
+    tail_reader = file.tail()
+    reading = asyncio.create_task(asyncio.to_thread(tail_reader.read, 10))
     await asyncio.sleep(0.01)
-    follower.close()
+    tail_reader.close()
     with pytest.raises(Abandoned):
         await reading
-    follower.close()
+    tail_reader.close()
 
 
 async def test_a_failure_after_the_end_changes_nothing(file: ScratchFile) -> None:
     await file.write(b"abc")
     await file.complete()
     file.fail(Failure(reason_pb2.REASON_STALLED, "late"))
-    with file.tail() as follower:
-        assert follower.read() == b"abc"
+    with file.tail() as tail_reader:
+        assert tail_reader.read() == b"abc"
 
 
 async def test_a_restart_empties_the_file_and_fails_who_had_read(file: ScratchFile) -> None:
@@ -160,18 +160,18 @@ async def test_a_restart_empties_the_file_and_fails_who_had_read(file: ScratchFi
             reader.read(1)
         with pytest.raises(Abandoned):
             waiting.read(1)
-    with file.tail() as follower:
-        assert follower.read() == b"newer"
+    with file.tail() as tail_reader:
+        assert tail_reader.read() == b"newer"
     assert file.sha256 == hashlib.sha256(b"newer").hexdigest()
 
 
 async def test_a_restart_before_anybody_read_is_not_noticed(file: ScratchFile) -> None:
     await file.write(b"old")
-    with file.tail() as follower:
+    with file.tail() as tail_reader:
         await file.restart()
         await file.write(b"newer")
         await file.complete()
-        assert follower.read() == b"newer"
+        assert tail_reader.read() == b"newer"
 
 
 async def test_what_is_announced_must_fit_beside_the_reserve(settings: Settings) -> None:
@@ -180,13 +180,13 @@ async def test_what_is_announced_must_fit_beside_the_reserve(settings: Settings)
     await scratch.start()
     async with scratch.open("first", 1) as first, scratch.open("second", 1) as second:
         with pytest.raises(Failure) as caught:
-            first.expect(free * 3 // 4)
+            first.reserve(free * 3 // 4)
         assert caught.value.reason == reason_pb2.REASON_SCRATCH_FULL
-        first.expect(free * 3 // 8)
+        first.reserve(free * 3 // 8)
         with pytest.raises(Failure):
-            second.expect(free * 3 // 8)
+            second.reserve(free * 3 // 8)
     async with scratch.open("third", 1) as third:
-        third.expect(free * 3 // 8)
+        third.reserve(free * 3 // 8)
     await scratch.close()
 
 

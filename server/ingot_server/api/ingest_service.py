@@ -178,9 +178,9 @@ class IngestService(Service):
 
         Else the one that it gives now, where that is soon known.
         """
-        absence = await self._catalog.absence(named.media_id)
-        if absence is not None:
-            failure, known_for = absence
+        remembered = await self._catalog.remembered_failure(named.media_id)
+        if remembered is not None:
+            failure, known_for = remembered
             if not _older(known_for, request):
                 raise failure
         if self._existence is not None:

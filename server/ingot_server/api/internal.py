@@ -22,7 +22,7 @@ def named_media(named: ResolvedUrl, blobs: Blobs) -> ResolvedUrl:
         return named
     address = parse(named.identity.url)
     assert address is not None
-    bucket = blobs.named(address.scheme, address.bucket)
+    bucket = blobs.bucket_named(address.scheme, address.bucket)
     if bucket is None:
         raise address.forbidden()
     if bucket is not blobs:
@@ -41,7 +41,7 @@ async def check_adoptable(named: ResolvedUrl, stored: Media | None, blobs: Blobs
     there is nothing to take in: MEDIA_NOT_FOUND, MEDIA_DOES_NOT_EXIST.
     """
     address = parse(named.identity.url)
-    bucket = blobs.named(address.scheme, address.bucket) if address is not None else None
+    bucket = blobs.bucket_named(address.scheme, address.bucket) if address is not None else None
     if address is None or bucket is None or (bucket is blobs and address.media_id is not None):
         if stored is None:
             raise Failure(

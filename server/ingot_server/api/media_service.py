@@ -82,9 +82,9 @@ class MediaService(Service):
 
     async def get_media(self, request: GetMediaRequest, _: Caller) -> GetMediaResponse | Serialized:
         media_id = request.media_id or self._resolve(request)
-        held = self._catalog.held(media_id)
-        if held is None and (alias := self._catalog.held_alias(media_id)) is not None:
-            held = self._catalog.held(alias)
+        held = self._catalog.get_from_memory(media_id)
+        if held is None and (alias := self._catalog.alias_from_memory(media_id)) is not None:
+            held = self._catalog.get_from_memory(alias)
         if held is None:
             return GetMediaResponse(media=await self._get(request, media_id))
         packed = self._packed.get(media_id)
@@ -133,8 +133,8 @@ class MediaService(Service):
         if not left:
             return
         end = offset + left
-        bucket, key = self._blobs.behind(blob.url)
-        chunks = bucket.read(key, offset=offset, limit=left)
+        bucket, key = self._blobs.locate(blob.url)
+        chunks = bucket.read_object(key, offset=offset, limit=left)
         # It is a generator; closed at once, it gives its connection back at once.
         async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
             async for data in chunks:
@@ -159,7 +159,7 @@ class MediaService(Service):
         )
         response = CreateDownloadUrlResponse()
         response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
-        bucket, key = self._blobs.behind(file.url)
+        bucket, key = self._blobs.locate(file.url)
         response.url = await bucket.download_url(
             key,
             lifetime=lifetime,
@@ -172,7 +172,7 @@ class MediaService(Service):
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> Media:
         media_id = request.media_id or self._resolve(request)
-        return self._catalog.held(media_id) or await self._get(request, media_id)
+        return self._catalog.get_from_memory(media_id) or await self._get(request, media_id)
 
     def _resolve(
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
@@ -190,9 +190,10 @@ class MediaService(Service):
         if media is not None:
             return media
         if request.url and media_id:
-            absence = await self._catalog.absence(media_id)
-            if absence is not None and absence[0].reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
-                raise absence[0]
+            remembered = await self._catalog.remembered_failure(media_id)
+            failure = remembered[0] if remembered is not None else None
+            if failure and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
+                raise failure
         raise _not_stored(request.media_id, request.url)
 
 

@@ -101,7 +101,7 @@ class Preflight:
             metadata={"source": source.name},
         )
         if not remembered:
-            await self._catalog.put_negative(named.media_id, failure)
+            await self._catalog.remember_failure(named.media_id, failure)
         raise failure
 
     async def _asked(self, key: str, url: str, proxy: str) -> bool | None:
@@ -139,7 +139,7 @@ class Preflight:
                 connector = aiohttp.TCPConnector(ssl=self._tls, limit=_CONNECTIONS)
                 self._session = aiohttp.ClientSession(connector=connector)
         if proxy not in self._passes:
-            self._passes[proxy] = self._proxy.issue("existence", proxy)
+            self._passes[proxy] = self._proxy.grant("existence", proxy)
         async with self._session.head(
             URL(url, encoded=True),
             proxy=URL(self._passes[proxy].proxy_url),

@@ -33,7 +33,13 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
-from ingot_server.library.uploads import Uploads, UploadStatus, Writer, mismatch, not_found
+from ingot_server.library.uploads import (
+    Uploads,
+    UploadStatus,
+    UploadWriter,
+    offset_mismatch,
+    upload_not_found,
+)
 from ingot_server.sources.upload import content_key, upload_key, upload_url
 
 DEFAULT_LIFETIME: Final = timedelta(hours=1)
@@ -60,9 +66,9 @@ class Uploading:
         if (cached := await self._cached(header)) is not None:
             return UploadResponse(job=cached)
         header.upload_id = header.upload_id or secrets.token_hex(16)
-        standing = await self._uploads.begin(header.upload_id, header)
-        announced = header.size_bytes or standing.header.size_bytes
-        size = await self._receive(requests, header.upload_id, standing, announced)
+        status = await self._uploads.begin(header.upload_id, header)
+        announced = header.size_bytes or status.header.size_bytes
+        size = await self._receive(requests, header.upload_id, status, announced)
         if not size:
             await self._uploads.remove(header.upload_id)
             raise _empty()
@@ -73,13 +79,13 @@ class Uploading:
                 f"{header.upload_id} at {size}.",
                 metadata={"committed_size": str(size)},
             )
-        header.sha256 = header.sha256 or standing.header.sha256
+        header.sha256 = header.sha256 or status.header.sha256
         return UploadResponse(job=await self._begin(header))
 
     async def query_upload(self, request: QueryUploadRequest) -> QueryUploadResponse:
-        standing = await self._standing(request.upload_id)
-        response = QueryUploadResponse(committed_size=standing.committed_size)
-        response.expire_time.FromDatetime(standing.expire_time)
+        status = await self._status(request.upload_id)
+        response = QueryUploadResponse(committed_size=status.committed_size)
+        response.expire_time.FromDatetime(status.expire_time)
         return response
 
     async def create_upload_url(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
@@ -93,19 +99,19 @@ class Uploading:
             upload_id, UploadHeader(upload_id=upload_id, filename=request.filename)
         )
         response = CreateUploadUrlResponse(upload_id=upload_id)
-        response.url = await self._uploads.put_url(upload_id, lifetime)
+        response.url = await self._uploads.signed_put_url(upload_id, lifetime)
         response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
         return response
 
     async def complete_upload(self, request: CompleteUploadRequest) -> CompleteUploadResponse:
         check_labels(request.labels)
-        standing = await self._standing(request.upload_id)
-        size = standing.committed_size
+        status = await self._status(request.upload_id)
+        size = status.committed_size
         if not size:
             raise _empty()
-        header = standing.header
+        header = status.header
         if size < header.size_bytes:
-            raise mismatch(request.upload_id, size)
+            raise offset_mismatch(request.upload_id, size)
         try:
             self._check_size(size)
         except Failure:
@@ -113,18 +119,18 @@ class Uploading:
             raise
         header.sha256 = request.sha256 or header.sha256
         header.labels.update(request.labels)
-        await self._uploads.announce(request.upload_id, header)
+        await self._uploads.replace_header(request.upload_id, header)
         return CompleteUploadResponse(job=await self._begin(header))
 
     async def _receive(
         self,
         requests: AsyncIterator[UploadRequest],
         upload_id: str,
-        standing: UploadStatus,
+        status: UploadStatus,
         announced: int,
     ) -> int:
         """Takes the chunks to the end of the stream; answers with how many bytes are there then."""
-        writer = Writer(self._uploads, upload_id, standing.committed_size)
+        writer = UploadWriter(self._uploads, upload_id, status.committed_size)
         limit = announced or self._settings.max_media_size
         try:
             async for request in requests:
@@ -133,7 +139,7 @@ class Uploading:
                 chunk = request.chunk
                 if chunk.offset != writer.offset:
                     await writer.flush()
-                    raise mismatch(upload_id, writer.offset)
+                    raise offset_mismatch(upload_id, writer.offset)
                 if (size := writer.offset + len(chunk.data)) > limit:
                     await writer.drop()
                     await self._uploads.remove(upload_id)
@@ -155,17 +161,17 @@ class Uploading:
         await writer.flush()
         return writer.offset
 
-    def _finishing(self, writer: Writer) -> None:
+    def _finishing(self, writer: UploadWriter) -> None:
         task = asyncio.create_task(writer.flush())
         _running.add(task)
         task.add_done_callback(_running.discard)
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    async def _standing(self, upload_id: str) -> UploadStatus:
-        standing = await self._uploads.standing(upload_id)
-        if standing is None:
-            raise not_found(upload_id)
-        return standing
+    async def _status(self, upload_id: str) -> UploadStatus:
+        status = await self._uploads.status(upload_id)
+        if status is None:
+            raise upload_not_found(upload_id)
+        return status
 
     async def _cached(self, header: UploadHeader) -> Job | None:
         """The ended job of content that is stored already, as far as the caller named it."""

@@ -167,12 +167,12 @@ def check_host(host: str, *, allow_loopback: bool) -> None:
     if address is not None:
         why = objection(address, allow_loopback=allow_loopback)
         if why:
-            raise forbidden(host, f"the address is {why}")
+            raise address_forbidden(host, f"the address is {why}")
     elif why := _objection_to_name(host, allow_loopback=allow_loopback):
-        raise forbidden(host, why)
+        raise address_forbidden(host, why)
 
 
-def forbidden(host: str, why: str) -> Failure:
+def address_forbidden(host: str, why: str) -> Failure:
     """The failure of a host that must not be dialled, with what to do about it."""
     return Failure(
         reason_pb2.REASON_ADDRESS_FORBIDDEN,

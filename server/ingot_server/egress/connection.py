@@ -132,7 +132,7 @@ class Connection:
                 check_host(request.host, allow_loopback=self._guard.settings.egress_allow_loopback)
             except Failure as failure:
                 raise Refusal("destination_ip_prohibited", failure.message) from failure
-        async with self._guard.turns.turn(request.host.rstrip(".")):
+        async with self._guard.turns.acquire(request.host.rstrip(".")):
             await self._dial(request, trusted=trusted)
             await self._relay(request)
 

@@ -93,7 +93,7 @@ class EgressGrants:
     def __init__(self) -> None:
         self._valid: dict[str, set[EgressGrant]] = {}
 
-    def issue(
+    def grant(
         self,
         holder: str,
         port: int,

@@ -25,7 +25,7 @@ class HostLimits:
         self._gates: dict[str, _Gate] = {}
 
     @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[None]:
+    async def acquire(self, host: str) -> AsyncIterator[None]:
         """Holds a turn for the body; who is cancelled while waiting leaves the queue."""
         if not self._limit:
             yield

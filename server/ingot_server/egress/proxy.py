@@ -2,8 +2,9 @@
 
 It takes CONNECT and `http://` requests from whoever holds a pass, resolves the name itself, and
 dials only addresses it has checked, so neither a redirect nor a name that changes its answer
-between check and use (DNS rebinding) leads anywhere else. What it refuses it answers with
-`Proxy-Status: ingot-egress; error=...` (RFC 9209), which `failure_of` turns into a Failure.
+between check and use (DNS rebinding) leads anywhere else. A refusal is a response with
+`Proxy-Status: ingot-egress; error=...` (RFC 9209), which `failure_from_proxy_status` turns into a
+Failure.
 
 State: the valid passes (passes.py), the connections, each with one task (connection.py), and the
 turns at hosts (turns.py). All of it belongs to the event loop that `start` ran in; nothing of it
@@ -20,11 +21,11 @@ from ingot_server.egress.connection import Connection, Guard
 from ingot_server.egress.dial import Resolve, Resolver
 from ingot_server.egress.grants import EgressGrant, EgressGrants
 from ingot_server.egress.host_limits import HostLimits
-from ingot_server.egress.refusal import failure_of
+from ingot_server.egress.refusal import failure_from_proxy_status
 from ingot_server.egress.stream import Stream
 from ingot_server.egress.upstream import parse_upstream
 
-__all__ = ["EgressGrant", "EgressProxy", "failure_of"]
+__all__ = ["EgressGrant", "EgressProxy", "failure_from_proxy_status"]
 
 
 class EgressProxy:
@@ -69,7 +70,7 @@ class EgressProxy:
             self._server = None
         self._resolver.close()
 
-    def issue(
+    def grant(
         self, holder: str, upstream: str = "", *, trusted: tuple[str, int] | None = None
     ) -> EgressGrant:
         """A pass for `holder`, a job's id (no colons); valid until revoked. `start` comes first.
@@ -81,7 +82,7 @@ class EgressProxy:
         address is: a server that the settings name, never one that a caller does.
         """
         chained = parse_upstream(upstream, "The proxy of a source")
-        return self._passes.issue(holder, self.port, upstream=chained, trusted=trusted)
+        return self._passes.grant(holder, self.port, upstream=chained, trusted=trusted)
 
     def _accept(self) -> Stream:
         connection = Connection(self._guard)

@@ -10,7 +10,7 @@ from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.egress.addresses import forbidden
+from ingot_server.egress.addresses import address_forbidden
 from ingot_server.errors import Failure
 
 NAME: Final = "ingot-egress"
@@ -130,7 +130,7 @@ class Refusal(Exception):
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def failure_of(proxy_status: str, host: str) -> Failure | None:
+def failure_from_proxy_status(proxy_status: str, host: str) -> Failure | None:
     """The Failure that this guard's `Proxy-Status` stands for; None: it names none of ours.
 
     `host` is the one that was asked for; it goes into the message and into metadata `host`.
@@ -140,7 +140,7 @@ def failure_of(proxy_status: str, host: str) -> Failure | None:
     if meaning is None:
         return None
     if meaning.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN:
-        return forbidden(host, meaning.message)
+        return address_forbidden(host, meaning.message)
     message = meaning.message.format(host=host[:255])
     return Failure(meaning.reason, message, metadata={"host": host})
 

@@ -178,7 +178,7 @@ class _Trial:
     async def _bring(
         self, source: Source, identity: Identity, proxy: str, cookies: Path | None
     ) -> None:
-        egress = self._egress.issue("canary", upstream=proxy)
+        egress = self._egress.grant("canary", upstream=proxy)
         files, jar = await asyncio.to_thread(self._prepare, cookies)
         try:
             async with self.extractor.session(

@@ -15,8 +15,8 @@ from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.egress.addresses import forbidden
-from ingot_server.egress.refusal import failure_of
+from ingot_server.egress.addresses import address_forbidden
+from ingot_server.egress.refusal import failure_from_proxy_status
 from ingot_server.errors import Failure
 
 _LONGEST_WAIT: Final = 3600
@@ -203,12 +203,12 @@ def failure_of_report(report: Report) -> Failure:
 
 def _refused_by_the_guard(report: Report) -> Failure | None:
     if report.proxy_status:
-        failure = failure_of(report.proxy_status, report.host)
+        failure = failure_from_proxy_status(report.proxy_status, report.host)
         if failure is not None:
             return failure
     tunnel = _TUNNEL.search(report.message)
     if tunnel is not None and tunnel[1] == "403":
-        return forbidden(report.host or "The host", "the egress guard refuses it")
+        return address_forbidden(report.host or "The host", "the egress guard refuses it")
     return None
 
 

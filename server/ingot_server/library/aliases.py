@@ -37,7 +37,7 @@ class Aliases:
         # asked id -> media id, and when it is asked for again; the oldest first
         self._held: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
-    def held(self, asked_id: str) -> str | None:
+    def get_from_memory(self, asked_id: str) -> str | None:
         """The media id if this process holds it; no I/O. None says nothing."""
         found = self._held.get(asked_id)
         if found is None or found[1] < asyncio.get_running_loop().time():
@@ -49,7 +49,7 @@ class Aliases:
 
         Without `late` it is not taken from what this process holds.
         """
-        held = self.held(asked_id) if late else None
+        held = self.get_from_memory(asked_id) if late else None
         if held is not None:
             return held
         media_id = await self._cache.alias(asked_id)

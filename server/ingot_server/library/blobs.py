@@ -62,13 +62,13 @@ class Blobs(Bucket):
             for address, each in read_bucket_settings(settings).items()
         }
 
-    async def prepare(self, *, patience: timedelta = timedelta(seconds=30)) -> None:
+    async def prepare(self, *, wait_at_most: timedelta = timedelta(seconds=30)) -> None:
         """Makes the bucket if it is missing, and proves that it honours conditional writes.
 
         Waits up to `patience` for a server that is not there yet. Safe in many processes at once.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience.total_seconds()
+        deadline = loop.time() + wait_at_most.total_seconds()
         while True:
             try:
                 return await self._s3.call(self._prepare)
@@ -92,7 +92,7 @@ class Blobs(Bucket):
     async def close(self) -> None:
         await asyncio.gather(super().close(), *(each.close() for each in self._others.values()))
 
-    def named(self, scheme: str, name: str) -> Bucket | None:
+    def bucket_named(self, scheme: str, name: str) -> Bucket | None:
         """The bucket behind `scheme://name/`, `s3` or `gs`; None for one that is not configured.
 
         Both schemes name the installation's bucket, except where another has the name at Google's.
@@ -100,14 +100,14 @@ class Blobs(Bucket):
         other = self._others.get(f"{scheme}://{name}")
         return other or (self if name == self.bucket else None)
 
-    def behind(self, url: str) -> tuple[Bucket, str]:
+    def locate(self, url: str) -> tuple[Bucket, str]:
         """The bucket and the key of a stored file, by the internal address in its manifest.
 
         Raises Failure BUCKET_FORBIDDEN when its bucket is not configured any more.
         """
         scheme, _, rest = url.partition("://")
         name, _, key = rest.partition("/")
-        bucket = self.named(scheme, name)
+        bucket = self.bucket_named(scheme, name)
         if bucket is None:
             raise Failure(
                 reason_pb2.REASON_BUCKET_FORBIDDEN,
@@ -240,7 +240,7 @@ class Blobs(Bucket):
                 if not page.is_truncated or not marker:
                     break
 
-    async def children(self, prefix: str, *, after: str, limit: int) -> list[str]:
+    async def list_folders(self, prefix: str, *, after: str, limit: int) -> list[str]:
         """Names of at most `limit` folders right under `prefix`, by name, from behind `after` on.
 
         `prefix` ends with a slash, the names do not. SeaweedFS names folders for a while from which
@@ -257,7 +257,7 @@ class Blobs(Bucket):
         )
         return list(islice((name for name in folders if name > after), limit))
 
-    async def objects(self, prefix: str) -> list[StoredObject]:
+    async def list_objects(self, prefix: str) -> list[StoredObject]:
         """All objects whose keys begin with `prefix`, by key."""
         return await self._s3.call(partial(self._objects, prefix))
 

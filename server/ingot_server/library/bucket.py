@@ -41,7 +41,7 @@ class Bucket:
         """Size and ETag of an object; None when there is none."""
         return await self._s3.call(partial(stat, self._s3, key))
 
-    async def read(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
+    async def read_object(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
         """The bytes from `offset` on, `limit` of them or, when it is 0, all; in chunks of 256 KiB.
 
         Fewer at the end of the object. Raises Failure MEDIA_NOT_FOUND when there is none.

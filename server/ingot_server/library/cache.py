@@ -84,7 +84,7 @@ class Cache:
     async def close(self) -> None:
         await self._invalidation.close()
 
-    def held(self, media_id: str) -> Media | None:
+    def get_from_memory(self, media_id: str) -> Media | None:
         return self._held.get(media_id)
 
     async def get(self, media_id: str) -> Media | None:
@@ -154,7 +154,7 @@ class Cache:
     async def forget_alias(self, asked_id: str) -> None:
         await self._ask(lambda: self._redis.delete(_ALIAS + asked_id))
 
-    async def put_negative(self, media_id: str, failure: Failure) -> None:
+    async def remember_failure(self, media_id: str, failure: Failure) -> None:
         """Keeps a failure for as long as its reason holds, which for many is not at all."""
         lifetime = min(failure.treatment.cached_for, self._negative_lifetime)
         if lifetime < timedelta(milliseconds=1):
@@ -166,7 +166,7 @@ class Cache:
         value = status.SerializeToString()
         await self._ask(lambda: self._redis.set(_ABSENT + media_id, value, px=lifetime))
 
-    async def absence(self, media_id: str) -> tuple[Failure, timedelta] | None:
+    async def remembered_failure(self, media_id: str) -> tuple[Failure, timedelta] | None:
         """The failure that is remembered, and its age."""
         value = await self._ask(lambda: self._redis.get(_ABSENT + media_id))
         if value is None:
@@ -181,7 +181,7 @@ class Cache:
         age = max(timedelta(0), datetime.now(UTC) - time.ToDatetime(UTC))
         return Failure.from_status(status), age
 
-    async def remove_negative(self, media_id: str) -> None:
+    async def forget_failure(self, media_id: str) -> None:
         await self._ask(lambda: self._redis.delete(_ABSENT + media_id))
 
     async def _ask(self, command: Callable[[], Awaitable[T]]) -> T | None:

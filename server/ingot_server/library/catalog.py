@@ -66,9 +66,9 @@ class Catalog:
             await asyncio.wait(reading)
         await self._cache.close()
 
-    def held(self, media_id: str) -> Media | None:
+    def get_from_memory(self, media_id: str) -> Media | None:
         """The media if this process holds it; no I/O. None says nothing."""
-        return self._cache.held(media_id)
+        return self._cache.get_from_memory(media_id)
 
     async def get(self, media_id: str) -> Media | None:
         """The media as it is now, or was at some moment since the call; None when there is none.
@@ -77,7 +77,7 @@ class Catalog:
         """
         if not is_media_id(media_id):
             return None
-        held = self._cache.held(media_id)
+        held = self._cache.get_from_memory(media_id)
         if held is not None:
             return held
         reading = self._waiting.get(media_id)
@@ -94,7 +94,7 @@ class Catalog:
         """
         if not is_media_id(media_id):
             return media_id, None
-        held = self._aliases.held(media_id)
+        held = self._aliases.get_from_memory(media_id)
         if held is not None and (media := await self.get(held)) is not None:
             return held, media
         media = await self.get(media_id)
@@ -111,9 +111,9 @@ class Catalog:
         made = await self.get(derived_id(parent.id, recipe))
         return made if made is not None and is_current(made, parent) else None
 
-    def held_alias(self, media_id: str) -> str | None:
+    def alias_from_memory(self, media_id: str) -> str | None:
         """What `alias_of` answers if this process knows it; no I/O. None says nothing."""
-        return self._aliases.held(media_id)
+        return self._aliases.get_from_memory(media_id)
 
     async def alias_of(self, media_id: str) -> str | None:
         """The id of the media that this id is an alias of; None when it is none."""
@@ -189,7 +189,7 @@ class Catalog:
             await self._cache.settle(committed, mark)
         else:
             await self._cache.fill(committed, begun)
-        await self._cache.remove_negative(media.id)
+        await self._cache.forget_failure(media.id)
         return committed
 
     async def delete(self, media_id: str, *, etag: str = "") -> bool:
@@ -231,7 +231,7 @@ class Catalog:
         found: list[Media] = []
         batch = limit
         while len(found) < limit:
-            names = await self._blobs.children(FOLDER, after=after, limit=batch)
+            names = await self._blobs.list_folders(FOLDER, after=after, limit=batch)
             found += await self._many([name for name in names if is_media_id(name)])
             if len(names) < batch:
                 break
@@ -262,17 +262,17 @@ class Catalog:
         found = await self._blobs.get(_key(media_id))
         return _parsed(media_id, *found) if found is not None else None
 
-    async def put_negative(self, media_id: str, failure: Failure) -> None:
+    async def remember_failure(self, media_id: str, failure: Failure) -> None:
         """Keeps for a while why the source does not give this media, if the reason holds at all."""
-        await self._cache.put_negative(media_id, failure)
+        await self._cache.remember_failure(media_id, failure)
 
-    async def absence(self, media_id: str) -> tuple[Failure, timedelta] | None:
+    async def remembered_failure(self, media_id: str) -> tuple[Failure, timedelta] | None:
         """What the source lately said instead of giving this media, and how long ago."""
-        return await self._cache.absence(media_id)
+        return await self._cache.remembered_failure(media_id)
 
-    async def remove_negative(self, media_id: str) -> None:
+    async def forget_failure(self, media_id: str) -> None:
         """Has the source asked again."""
-        await self._cache.remove_negative(media_id)
+        await self._cache.forget_failure(media_id)
 
 
 def _key(media_id: str) -> str:

@@ -59,16 +59,16 @@ class Uploads:
 
         Raises Failure INVALID_REQUEST when that one announced another size or SHA-256.
         """
-        standing = await self.standing(upload_id)
-        if standing is None:
+        status = await self.status(upload_id)
+        if status is None:
             if await self._put_header(upload_id, header, if_none_match=True):
                 return UploadStatus(header, 0, (), datetime.now(UTC) + self._ttl)
             # Another call with this id was faster.
-            standing = await self.standing(upload_id)
-            if standing is None:
-                raise not_found(upload_id)
+            status = await self.status(upload_id)
+            if status is None:
+                raise upload_not_found(upload_id)
         for field in ("size_bytes", "sha256"):
-            first, now = getattr(standing.header, field), getattr(header, field)
+            first, now = getattr(status.header, field), getattr(header, field)
             if first and now and first != now:
                 raise Failure(
                     reason_pb2.REASON_INVALID_REQUEST,
@@ -76,13 +76,13 @@ class Uploads:
                     "Give each file an upload_id of its own.",
                     violations={f"header.{field}": f"was {first} when the upload began"},
                 )
-        return standing
+        return status
 
-    async def announce(self, upload_id: str, header: UploadHeader) -> None:
+    async def replace_header(self, upload_id: str, header: UploadHeader) -> None:
         """Replaces the header."""
         await self._put_header(upload_id, header, if_none_match=False)
 
-    async def standing(self, upload_id: str) -> UploadStatus | None:
+    async def status(self, upload_id: str) -> UploadStatus | None:
         """How the upload stands; None when there is none."""
         folder = _folder(upload_id)
         found = await self._blobs.get(folder + _HEADER)
@@ -90,7 +90,7 @@ class Uploads:
             return None
         header = json_format.Parse(found[0].decode(), UploadHeader(), ignore_unknown_fields=True)
         committed, offsets, latest = 0, [], datetime.fromtimestamp(0, UTC)
-        for item in await self._blobs.objects(folder):
+        for item in await self._blobs.list_objects(folder):
             latest = max(latest, item.modify_time)
             name = item.key.removeprefix(folder)
             if name.isdecimal() and int(name) == committed and item.size_bytes:
@@ -98,7 +98,7 @@ class Uploads:
                 committed += item.size_bytes
         return UploadStatus(header, committed, tuple(offsets), latest + self._ttl)
 
-    async def put(self, upload_id: str, offset: int, data: bytes) -> bool:
+    async def put_part(self, upload_id: str, offset: int, data: bytes) -> bool:
         """Writes a part where the one before it ends; False when there is another already."""
         key = _part(upload_id, offset)
         if await self._blobs.put(key, data, content_type=_CONTENT_TYPE, if_none_match=True):
@@ -107,24 +107,24 @@ class Uploads:
         found = await self._blobs.get(key)
         return found is not None and found[0] == data
 
-    async def read(self, upload_id: str, standing: UploadStatus) -> AsyncIterator[bytes]:
+    async def read_content(self, upload_id: str, status: UploadStatus) -> AsyncIterator[bytes]:
         """All bytes in order, in chunks of 256 KiB at most."""
-        for offset in standing.offsets:
-            async for chunk in self._blobs.read(_part(upload_id, offset), offset=0, limit=0):
+        for offset in status.offsets:
+            async for chunk in self._blobs.read_object(_part(upload_id, offset), offset=0, limit=0):
                 yield chunk
 
     async def remove(self, upload_id: str) -> None:
         """Removes an upload with all its bytes."""
         await self._blobs.remove_tree(_folder(upload_id))
 
-    async def put_url(self, upload_id: str, lifetime: timedelta) -> str:
+    async def signed_put_url(self, upload_id: str, lifetime: timedelta) -> str:
         """A signed link that takes the whole file by one PUT."""
         return await self._blobs.upload_url(_part(upload_id, 0), lifetime=lifetime)
 
     async def sweep(self) -> int:
         """Removes the uploads that nothing came for within `upload_ttl`; tells how many."""
         latest: dict[str, datetime] = defaultdict(lambda: datetime.fromtimestamp(0, UTC))
-        for item in await self._blobs.objects(FOLDER):
+        for item in await self._blobs.list_objects(FOLDER):
             folder = item.key[: item.key.find("/", len(FOLDER)) + 1]
             latest[folder] = max(latest[folder], item.modify_time)
         now = datetime.now(UTC)
@@ -148,7 +148,7 @@ class Uploads:
         return etag is not None
 
 
-class Writer:
+class UploadWriter:
     """Appends to one upload from `offset` on: one part is on its way while the next one comes in.
 
     Raises Failure UPLOAD_OFFSET_MISMATCH when another writer was faster. Holds two parts, 16 MiB,
@@ -192,7 +192,7 @@ class Writer:
         data, offset = b"".join(self._pieces), self._sent
         self._pieces, self._held = [], 0
         self._sent += len(data)
-        self._sending = asyncio.create_task(self._uploads.put(self._upload_id, offset, data))
+        self._sending = asyncio.create_task(self._uploads.put_part(self._upload_id, offset, data))
         # Looked at, or asyncio complains when the caller hangs up meanwhile.
         self._sending.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
 
@@ -202,13 +202,13 @@ class Writer:
         arrived = await asyncio.shield(self._sending)
         self._sending = None
         if not arrived:
-            standing = await self._uploads.standing(self._upload_id)
-            if standing is None:
-                raise not_found(self._upload_id)
-            raise mismatch(self._upload_id, standing.committed_size)
+            status = await self._uploads.status(self._upload_id)
+            if status is None:
+                raise upload_not_found(self._upload_id)
+            raise offset_mismatch(self._upload_id, status.committed_size)
 
 
-def mismatch(upload_id: str, committed_size: int) -> Failure:
+def offset_mismatch(upload_id: str, committed_size: int) -> Failure:
     """The failure of bytes that do not continue an upload."""
     return Failure(
         reason_pb2.REASON_UPLOAD_OFFSET_MISMATCH,
@@ -217,7 +217,7 @@ def mismatch(upload_id: str, committed_size: int) -> Failure:
     )
 
 
-def not_found(upload_id: str) -> Failure:
+def upload_not_found(upload_id: str) -> Failure:
     """The failure of an upload that is not there."""
     return Failure(
         reason_pb2.REASON_UPLOAD_NOT_FOUND,

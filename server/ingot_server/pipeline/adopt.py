@@ -23,7 +23,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.freshness import entity_tag
 from ingot_server.library.identity import media_id
-from ingot_server.library.uploads import Uploads, not_found
+from ingot_server.library.uploads import Uploads, upload_not_found
 from ingot_server.pipeline.attempt import Attempt, Ingested, NotAList
 from ingot_server.pipeline.commit import commit, entering, reporting
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, name_extension
@@ -34,7 +34,7 @@ from ingot_server.sources.source import Identity
 from ingot_server.sources.upload import SCHEME, content_key
 from ingot_server.transfer.download import Downloaded
 from ingot_server.transfer.scratch import ScratchFile
-from ingot_server.transfer.streaming_upload import Upload
+from ingot_server.transfer.streaming_upload import StreamingUpload
 
 logger = logging.getLogger(__name__)
 
@@ -64,14 +64,14 @@ async def ingest_upload(context: WorkerContext, attempt: Attempt) -> Ingested | 
 async def _take_in(
     context: WorkerContext, uploads: Uploads, upload_id: str, job: Job, lease: Lease
 ) -> tuple[Media, bool]:
-    standing = await uploads.standing(upload_id)
-    if standing is None:
+    status = await uploads.status(upload_id)
+    if status is None:
         # A worker that died after its commit may have removed it.
         stored = await context.catalog.get(job.media.id)
         if stored is not None:
             return stored, True
-        raise not_found(upload_id)
-    header = standing.header
+        raise upload_not_found(upload_id)
+    header = status.header
     if header.sha256:
         stored = await context.catalog.get(_media_id(_identity(header.sha256), job))
         if stored is not None:
@@ -80,7 +80,7 @@ async def _take_in(
     async with context.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
         await _read(
-            uploads.read(upload_id, standing), standing.committed_size, file, meter, context
+            uploads.read_content(upload_id, status), status.committed_size, file, meter, context
         )
         _check_content(header, file)
         identity = _identity(file.sha256)
@@ -88,15 +88,15 @@ async def _take_in(
             # Whoever repeats the call from here on asks for the media and joins this job, which
             # leaves the upload's own name with the next step.
             header.sha256 = file.sha256
-            await uploads.announce(upload_id, header)
+            await uploads.replace_header(upload_id, header)
         await _move(job, identity, lease)
         stored = await context.catalog.get(job.media.id)
         if stored is not None:
             return stored, True
         key = f"media/{job.media.id}/{job.id}-{job.attempt}{name_extension(header.filename)}"
-        async with Upload(context.blobs, key, file) as upload:
+        async with StreamingUpload(context.blobs, key, file) as upload:
             await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-            media = await upload.alongside(_probe(context, file))
+            media = await upload.run_alongside(_probe(context, file))
             await lease.update(entering(job_pb2.JOB_STAGE_STORING))
             taken = _taken(file, header.filename, header.content_type)
             check_stored(await upload.finish(), taken)
@@ -117,7 +117,7 @@ async def ingest_object(context: WorkerContext, attempt: Attempt) -> Ingested | 
     job, lease = attempt.job, attempt.lease
     address = parse(job.url)
     assert address is not None
-    bucket = context.blobs.named(address.scheme, address.bucket)
+    bucket = context.blobs.bucket_named(address.scheme, address.bucket)
     if bucket is None:
         raise address.forbidden()
     is_own = bucket is context.blobs
@@ -138,7 +138,7 @@ async def ingest_object(context: WorkerContext, attempt: Attempt) -> Ingested | 
     meter = Meter()
     async with context.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
-        chunks = bucket.read(address.key, offset=0, limit=0)
+        chunks = bucket.read_object(address.key, offset=0, limit=0)
         await _read(chunks, found.size_bytes, file, meter, context)
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
         media = await context.prober.probe(file.path)
@@ -174,7 +174,7 @@ async def _read(
     if not size:
         raise Failure(reason_pb2.REASON_NOT_MEDIA, "The file is empty.")
     _check_limit(size, context)
-    file.expect(size)
+    file.reserve(size)
     received = 0
     async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
         async for chunk in chunks:
@@ -212,7 +212,7 @@ def _check_content(header: UploadHeader, file: ScratchFile) -> None:
         problem = f"what has come has the SHA-256 {file.sha256}, not {header.sha256}"
     else:
         return
-    raise Failure(reason_pb2.REASON_CHECKSUM_MISMATCH, f"{problem}. Upload the file anew.")
+    raise Failure(reason_pb2.REASON_CHECKSUM_MISMATCH, f"{problem}. StreamingUpload the file anew.")
 
 
 def _check_limit(size: int, context: WorkerContext) -> None:

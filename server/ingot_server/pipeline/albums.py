@@ -64,7 +64,7 @@ async def bring_file(
 
 async def _private(context: WorkerContext, attempt: Attempt, post: Identity) -> Album:
     upstream = context.throttle.proxy_for(attempt.source.name)
-    egress_grant = context.egress.issue(attempt.job.id, upstream=upstream)
+    egress_grant = context.egress.grant(attempt.job.id, upstream=upstream)
     channel, number = message_of(post)
     try:
         title, numbers = await mtproto.posted_together(

@@ -44,11 +44,11 @@ async def _complete(
     context: WorkerContext, attempt: Attempt, stored: Media, options: IngestOptions, cookies: str
 ) -> Media:
     job = attempt.job
-    egress = context.egress.issue(job.id, upstream=context.throttle.proxy_for(attempt.source.name))
+    egress = context.egress.grant(job.id, upstream=context.throttle.proxy_for(attempt.source.name))
     try:
         async with (
             context.scratch.folder(job.id, job.attempt) as folder,
-            StagedUploads(context.blobs) as placement,
+            StagedUploads(context.blobs) as staged_uploads,
         ):
             async with context.extractor.session(
                 attempt.identity.url,
@@ -72,12 +72,12 @@ async def _complete(
             new = [
                 side for side in files if (side.kind, side.language, side.automatic) not in known
             ]
-            media.side_files.extend(await put_side_files(context, placement, stem, new))
+            media.side_files.extend(await put_side_files(context, staged_uploads, stem, new))
             # A manifest that names them may stand however the commit is answered.
-            placement.keep()
+            staged_uploads.keep()
             winner = await context.catalog.commit(media, replacing=stored.etag)
             if not files_of(media) <= files_of(winner):
-                await placement.discard()
+                await staged_uploads.discard()
             return winner
     finally:
         egress.revoke()

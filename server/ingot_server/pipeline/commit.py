@@ -19,7 +19,7 @@ from ingot_server.library.catalog import files_of
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transfer.staged import StagedUploads
-from ingot_server.transfer.streaming_upload import Upload
+from ingot_server.transfer.streaming_upload import StreamingUpload
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ async def commit(
     context: WorkerContext,
     media: Media,
     stored: Media | None,
-    upload: Upload | StagedUploads,
+    upload: StreamingUpload | StagedUploads,
     *,
     superseding: bool,
 ) -> Media:

@@ -57,9 +57,9 @@ async def source_file(
 async def _fetch(context: WorkerContext, parent: Media, file: ScratchFile) -> None:
     blob = parent.blob
     try:
-        file.expect(blob.size_bytes)
-        bucket, key = context.blobs.behind(blob.url)
-        async for data in bucket.read(key, offset=0, limit=blob.size_bytes):
+        file.reserve(blob.size_bytes)
+        bucket, key = context.blobs.locate(blob.url)
+        async for data in bucket.read_object(key, offset=0, limit=blob.size_bytes):
             await file.write(data)
         await file.complete()
     except BaseException as exc:

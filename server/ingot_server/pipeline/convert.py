@@ -64,8 +64,10 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Ingested:
         async with (
             context.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
             source_file(context, parent, job, folder, progress) as (source, meanwhile),
-            StagedUploads(context.blobs) as placement,
-            PendingUpload(placement, stem, content_type=CONTENT_TYPES[recipe.format]) as placing,
+            StagedUploads(context.blobs) as staged_uploads,
+            PendingUpload(
+                staged_uploads, stem, content_type=CONTENT_TYPES[recipe.format]
+            ) as pending,
         ):
             made = await make(
                 recipe,
@@ -79,14 +81,16 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Ingested:
                 cover=await cover,
                 album=job.list_title,
                 encoded=encoded or meanwhile,
-                ready=placing.begin,
+                ready=pending.start,
             )
             await lease.update(entering(job_pb2.JOB_STAGE_STORING))
-            placed = await placing.finish()
-            media = _described(made, placed, parent, job, context.blobs.url(placed.key))
+            staged_file = await pending.finish()
+            media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
             await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
             superseding = job.attempt > 1
-            return await commit(context, media, stored, placement, superseding=superseding), False
+            return await commit(
+                context, media, stored, staged_uploads, superseding=superseding
+            ), False
 
 
 @asynccontextmanager
@@ -112,7 +116,7 @@ async def _read_cover(context: WorkerContext, parent: Media, recipe: Recipe, fol
             path = folder / "thumbnail"
             content = [
                 data
-                async for data in context.blobs.read(
+                async for data in context.blobs.read_object(
                     context.blobs.key(file.url), offset=0, limit=file.size_bytes
                 )
             ]
@@ -122,7 +126,7 @@ async def _read_cover(context: WorkerContext, parent: Media, recipe: Recipe, fol
 
 
 def _described(
-    made: Transcoded, placed: StagedFile, parent: Media, job: Job, blob_url: str
+    made: Transcoded, staged_file: StagedFile, parent: Media, job: Job, blob_url: str
 ) -> Media:
     """The whole of the new media: its own measures, and what is said of its parent."""
     media = derived_media(parent, job.recipes[0])
@@ -136,8 +140,8 @@ def _described(
         media.publish_time.CopyFrom(parent.publish_time)
     media.thumbnail_url = parent.thumbnail_url
     media.blob.url = blob_url
-    media.blob.size_bytes = placed.file_bytes
-    media.blob.sha256 = placed.sha256
+    media.blob.size_bytes = staged_file.file_bytes
+    media.blob.sha256 = staged_file.sha256
     for video in media.video:
         video.url = blob_url
     for audio in media.audio:

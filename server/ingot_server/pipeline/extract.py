@@ -78,7 +78,7 @@ async def _extract(
     options.CopyFrom(job.options)
     if not attempt.records:
         options.ClearField("record_duration")
-    egress = context.egress.issue(job.id, upstream=context.throttle.proxy_for(attempt.source.name))
+    egress = context.egress.grant(job.id, upstream=context.throttle.proxy_for(attempt.source.name))
     try:
         async with (
             context.scratch.folder(job.id, job.attempt) as folder,
@@ -199,27 +199,27 @@ async def _bring(
     job, lease = attempt.job, attempt.lease
     check_announced(found, context.settings)
     meter = Meter()
-    async with reporting(lease, meter), StagedUploads(context.blobs) as placement:
+    async with reporting(lease, meter), StagedUploads(context.blobs) as staged_uploads:
         await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
         if found.size_bytes:
-            context.scratch.expect(folder, found.size_bytes)
+            context.scratch.reserve(folder, found.size_bytes)
         files = folder / "files"
         files.mkdir()
         fetched = await session.fetch(files, _progress(context, meter))
         await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
         stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
-        storing = asyncio.create_task(_put(placement, fetched.path, stem))
+        storing = asyncio.create_task(_put(staged_uploads, fetched.path, stem))
         try:
             media = await context.prober.probe(fetched.path)
             check_selection(media, job.selection)
             if not found.is_live:
                 check_duration(media, found.duration_seconds)
             await lease.update(entering(job_pb2.JOB_STAGE_STORING))
-            placed = await storing
+            staged_file = await storing
         finally:
             await cancel_and_wait(storing)
-        _describe(context, attempt, identity, media, placed)
-        side_files = await put_side_files(context, placement, stem, fetched.side_files)
+        _describe(context, attempt, identity, media, staged_file)
+        side_files = await put_side_files(context, staged_uploads, stem, fetched.side_files)
         media.side_files.extend(side_files)
         media.sought.extend(sought(job.options))
         describe_extracted(media, found)
@@ -227,33 +227,37 @@ async def _bring(
             media.ClearField("freshness")
         await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
         winner = await commit(
-            context, media, attempt.stored, placement, superseding=job.attempt > 1
+            context, media, attempt.stored, staged_uploads, superseding=job.attempt > 1
         )
         return winner, False
 
 
-async def _put(placement: StagedUploads, path: Path, stem: str) -> StagedFile:
+async def _put(staged_uploads: StagedUploads, path: Path, stem: str) -> StagedFile:
     """The file on its way into the bucket while it is probed."""
     suffix = name_extension(path.name)
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return await placement.put(path, stem + suffix, content_type=kind)
+    return await staged_uploads.stage(path, stem + suffix, content_type=kind)
 
 
 def _describe(
-    context: WorkerContext, attempt: Attempt, identity: Identity, media: Media, placed: StagedFile
+    context: WorkerContext,
+    attempt: Attempt,
+    identity: Identity,
+    media: Media,
+    staged_file: StagedFile,
 ) -> None:
     """Fills a probed media with its identity, its origin and its blob, which is whole."""
     downloaded = Downloaded(
         final_url=identity.url,
         filename="",
         content_type=media.blob.content_type,
-        size_bytes=placed.file_bytes,
-        sha256=placed.sha256,
+        size_bytes=staged_file.file_bytes,
+        sha256=staged_file.sha256,
         http_etag="",
         http_last_modified="",
     )
-    check_stored(StoredBlob(placed.size_bytes, ""), downloaded)
-    describe(media, attempt.job, identity, downloaded, blob_url=context.blobs.url(placed.key))
+    check_stored(StoredBlob(staged_file.size_bytes, ""), downloaded)
+    describe(media, attempt.job, identity, downloaded, blob_url=context.blobs.url(staged_file.key))
 
 
 def _extraction(found: Resolved) -> Callable[[Job], None]:

@@ -54,9 +54,9 @@ from ingot_server.sources import pick
 from ingot_server.sources.source import FetchMethod
 from ingot_server.telegram import bot_files as telegram_files
 from ingot_server.transfer.download import Downloaded, download
-from ingot_server.transfer.headers import ManifestAnswer, PageAnswer
+from ingot_server.transfer.headers import ManifestResponse, PageResponse
 from ingot_server.transfer.scratch import ScratchFile
-from ingot_server.transfer.streaming_upload import Upload
+from ingot_server.transfer.streaming_upload import StreamingUpload
 
 _NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REASON_NOT_MEDIA})
 
@@ -110,7 +110,7 @@ class Pipeline:
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 if not failure.deferred:
-                    await self._context.catalog.put_negative(lease.job.media.id, failure)
+                    await self._context.catalog.remember_failure(lease.job.media.id, failure)
                 raise
             outcome = NotAList()  # a file, or nothing: whoever ingests it says what
         if outcome is None:
@@ -145,7 +145,7 @@ class Pipeline:
                     outcome = await self._fetch(attempt)
             except Failure as failure:
                 if not failure.deferred:
-                    await self._context.catalog.put_negative(lease.job.media.id, failure)
+                    await self._context.catalog.remember_failure(lease.job.media.id, failure)
                 raise
             if isinstance(outcome, Retry):
                 continue
@@ -158,7 +158,7 @@ class Pipeline:
                 return await self._with_side_files(attempt, media), True
         if outcome is None:
             return None
-        await self._context.catalog.remove_negative(lease.job.media.id)
+        await self._context.catalog.forget_failure(lease.job.media.id)
         return await self._with_side_files(attempt, outcome[0]), outcome[1]
 
     async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
@@ -180,7 +180,7 @@ class Pipeline:
                 yield
             return
         host = urlsplit(attempt.identity.url).hostname or ""
-        async with self._hosts.turn(host):
+        async with self._hosts.acquire(host):
             yield
 
     async def _fetch(self, attempt: Attempt) -> AttemptResult:
@@ -209,7 +209,7 @@ class Pipeline:
             return await self._look(attempt)
         try:
             return await self._fetch_file(attempt)
-        except PageAnswer as page:
+        except PageResponse as page:
             return await self._read_page(attempt, page)
 
     async def _look(self, attempt: Attempt) -> AttemptResult:
@@ -221,13 +221,15 @@ class Pipeline:
                 raise
         return await begin_as_media(attempt)
 
-    async def _read_page(self, attempt: Attempt, page: PageAnswer) -> AttemptResult:
+    async def _read_page(self, attempt: Attempt, page: PageResponse) -> AttemptResult:
         try:
-            return await extract(self._context, attempt, manifest=isinstance(page, ManifestAnswer))
+            return await extract(
+                self._context, attempt, manifest=isinstance(page, ManifestResponse)
+            )
         except Failure as failure:
             # The manifest is there: what it names and nobody has is no media that was removed.
             is_hollow = (
-                isinstance(page, ManifestAnswer)
+                isinstance(page, ManifestResponse)
                 and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
             )
             if failure.reason not in _NO_MEDIA and not is_hollow:
@@ -249,11 +251,11 @@ class Pipeline:
         async with (
             self._context.scratch.open(attempt.job.id, attempt.job.attempt) as file,
             reporting(attempt.lease, meter),
-            Upload(self._context.blobs, key, file) as upload,
+            StreamingUpload(self._context.blobs, key, file) as upload,
         ):
             await attempt.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
             self._context.speculative.follow(attempt.job.media.id, file)
-            downloaded = await upload.alongside(self._download(attempt, file, meter))
+            downloaded = await upload.run_alongside(self._download(attempt, file, meter))
             if downloaded is None:
                 return await self._confirm(attempt)
             media = await self._probe(attempt, file, upload, downloaded)
@@ -265,11 +267,11 @@ class Pipeline:
         async with (
             self._context.scratch.open(attempt.job.id, attempt.job.attempt) as file,
             reporting(attempt.lease, meter),
-            Upload(self._context.blobs, _key(attempt.job, ""), file) as upload,
+            StreamingUpload(self._context.blobs, _key(attempt.job, ""), file) as upload,
         ):
             await attempt.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
             self._context.speculative.follow(attempt.job.media.id, file)
-            received = await upload.alongside(
+            received = await upload.run_alongside(
                 telegram_files.receive(
                     attempt.identity,
                     file,
@@ -288,7 +290,7 @@ class Pipeline:
     async def _download(
         self, attempt: Attempt, file: ScratchFile, meter: Meter
     ) -> Downloaded | None:
-        egress = self._context.egress.issue(
+        egress = self._context.egress.grant(
             attempt.job.id, upstream=self._context.throttle.proxy_for(attempt.source.name)
         )
         try:
@@ -304,11 +306,11 @@ class Pipeline:
             egress.revoke()
 
     async def _probe(
-        self, attempt: Attempt, file: ScratchFile, upload: Upload, downloaded: Downloaded
+        self, attempt: Attempt, file: ScratchFile, upload: StreamingUpload, downloaded: Downloaded
     ) -> Media:
         """Looks into the file while the last parts go up; answers with the media, complete."""
         await attempt.lease.update(entering(job_pb2.JOB_STAGE_PROBING))
-        media = await upload.alongside(self._context.prober.probe(file.path))
+        media = await upload.run_alongside(self._context.prober.probe(file.path))
         check_selection(media, attempt.job.selection)
         await attempt.lease.update(entering(job_pb2.JOB_STAGE_STORING))
         check_stored(await upload.finish(), downloaded)
@@ -316,7 +318,7 @@ class Pipeline:
         describe(media, attempt.job, attempt.identity, downloaded, blob_url=blob_url)
         return media
 
-    async def _commit(self, attempt: Attempt, media: Media, upload: Upload) -> Ingested:
+    async def _commit(self, attempt: Attempt, media: Media, upload: StreamingUpload) -> Ingested:
         await attempt.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
         superseding = attempt.job.attempt > 1
         return await commit(

@@ -196,9 +196,9 @@ class Playlists:
             child.cached = True
             media.CopyFrom(stored)
             return
-        absence = await self._catalog.absence(media.id)
-        if absence is not None and (oldest is None or absence[1] <= oldest):
-            raise absence[0]
+        remembered = await self._catalog.remembered_failure(media.id)
+        if remembered is not None and (oldest is None or remembered[1] <= oldest):
+            raise remembered[0]
 
 
 def names_list(failure: Failure) -> bool:

@@ -13,13 +13,16 @@ from ingot_server.transfer.staged import StagedUploads
 
 
 async def put_side_files(
-    context: WorkerContext, placement: StagedUploads, stem: str, files: Sequence[FetchedSideFile]
+    context: WorkerContext,
+    staged_uploads: StagedUploads,
+    stem: str,
+    files: Sequence[FetchedSideFile],
 ) -> list[SideFile]:
     """Puts side files into the bucket, under keys that begin with `stem`."""
     stored = []
     for number, side in enumerate(files, 1):
         kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
-        placed = await placement.put(
+        staged_file = await staged_uploads.stage(
             side.path,
             f"{stem}.{number}{name_extension(side.path.name)}",
             content_type=kind or "application/octet-stream",
@@ -27,12 +30,12 @@ async def put_side_files(
         stored.append(
             SideFile(
                 kind=side.kind,
-                url=context.blobs.url(placed.key),
+                url=context.blobs.url(staged_file.key),
                 content_type=kind,
-                size_bytes=placed.size_bytes,
+                size_bytes=staged_file.size_bytes,
                 language=side.language,
                 automatic=side.automatic,
-                sha256=placed.sha256,
+                sha256=staged_file.sha256,
             )
         )
     return stored

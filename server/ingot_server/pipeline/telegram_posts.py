@@ -168,7 +168,7 @@ def _words(markup: str) -> str:
 
 async def _page(context: WorkerContext, attempt: Attempt) -> PostPage:
     upstream = context.throttle.proxy_for(attempt.source.name)
-    egress_grant = context.egress.issue(attempt.job.id, upstream=upstream)
+    egress_grant = context.egress.grant(attempt.job.id, upstream=upstream)
     url = attempt.identity.url
     try:
         return PostPage(
@@ -190,5 +190,5 @@ async def _read(url: str, proxy_url: str, settings: Settings) -> str:
                 f"{_HOST} answered with the status {response.status}.",
                 metadata={"http_status": str(response.status)},
             )
-        body = await fetcher.read(response, at_most=_PAGE_BYTES)
+        body = await fetcher.read_body(response, at_most=_PAGE_BYTES)
     return body.decode(errors="replace")

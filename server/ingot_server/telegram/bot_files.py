@@ -89,7 +89,7 @@ async def receive(
     failure or a cancellation also fails the file. Safe to repeat.
     """
     trusted = trusted_server(settings)
-    egress_grant = egress.issue(holder, upstream, trusted=trusted)
+    egress_grant = egress.grant(holder, upstream, trusted=trusted)
     try:
         file_id = file_id_of(identity)
         if file_id is None:
@@ -144,7 +144,7 @@ async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located
 
 
 def trusted_server(settings: Settings) -> tuple[str, int] | None:
-    """The Bot API server of one's own, for EgressProxy.issue; None: Telegram's public one.
+    """The Bot API server of one's own, for EgressProxy.grant; None: Telegram's public one.
 
     The settings name it, as they name Redis and S3, so it may have a private address. Only passes
     of jobs that call it are issued with it, and a job of this source fetches no other URL.
@@ -198,7 +198,7 @@ async def _ask(url: str, proxy_url: str, settings: Settings) -> tuple[int, dict[
         Fetcher(settings, proxy_url, trusted=trusted_server(settings)) as fetcher,
         fetcher.get(url, {"Accept": "application/json"}) as (_, response),
     ):
-        body = await fetcher.read(response, at_most=_ANSWER_BYTES + 1)
+        body = await fetcher.read_body(response, at_most=_ANSWER_BYTES + 1)
         if len(body) > _ANSWER_BYTES:
             raise _unusable(settings, "answered with more than an answer has")
         status = response.status

@@ -222,7 +222,7 @@ async def _receive(
             metadata={"content_type": kind or ""},
         )
     _check_size(found.size, settings)
-    file.expect(found.size)
+    file.reserve(found.size)
     progress(0, found.size)
     received = 0
     async for part in _parts(client, message.document, settings):

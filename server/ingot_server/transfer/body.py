@@ -56,7 +56,7 @@ class Body:
         if total > self._settings.max_media_size:
             raise self._too_large(f"is {total} bytes long")
         self.total = total
-        self._file.expect(total - self.received)
+        self._file.reserve(total - self.received)
 
     def contradicts(self, total: int | None) -> bool:
         """Whether `total` is surely another length than the one that was announced."""

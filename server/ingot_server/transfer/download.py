@@ -25,7 +25,7 @@ from ingot_server.errors import Failure
 from ingot_server.transfer.body import Body, Changed
 from ingot_server.transfer.fetch import Fetcher
 from ingot_server.transfer.headers import (
-    PageAnswer,
+    PageResponse,
     Version,
     check_content,
     check_start,
@@ -178,10 +178,10 @@ class _Transfer:
         return await self._body.take(response)
 
     async def _check_content(self, response: aiohttp.ClientResponse, host: str) -> None:
-        """Raises Failure for what is no file; PageAnswer for what the extractor may read."""
+        """Raises Failure for what is no file; PageResponse for what the extractor may read."""
         try:
             check_content(response.headers, host)
-        except PageAnswer:
+        except PageResponse:
             raise
         except Failure as failure:
             # Manifests are sent as plain text too, and feeds as some XML.
@@ -191,7 +191,7 @@ class _Transfer:
                         start = await response.content.readany()
                         check_start(start, host)
                         if is_feed(start):
-                            raise PageAnswer(
+                            raise PageResponse(
                                 failure.reason, failure.message, metadata=failure.metadata
                             ) from failure
             raise

@@ -16,7 +16,7 @@ from yarl import URL
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
-from ingot_server.egress.proxy import failure_of
+from ingot_server.egress.proxy import failure_from_proxy_status
 from ingot_server.egress.tls import tls_context
 from ingot_server.errors import Failure
 from ingot_server.sources.http import normalise
@@ -30,7 +30,7 @@ _HEADER_BYTES: Final = 1 << 15
 class Fetcher:
     """GET requests for one job, all through the guard at `proxy_url`; `async with` closes them.
 
-    `trusted` is what the pass in `proxy_url` was issued for, see EgressProxy.issue.
+    `trusted` is what the pass in `proxy_url` was issued for, see EgressProxy.grant.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Fetcher:
             "times. Use the URL it should lead to.",
         )
 
-    async def read(self, response: aiohttp.ClientResponse, *, at_most: int) -> bytes:
+    async def read_body(self, response: aiohttp.ClientResponse, *, at_most: int) -> bytes:
         """The first `at_most` bytes of what `get` answered with, fewer at its end.
 
         Raises Failure STALLED when they take longer than stall_timeout, and SOURCE_UNREACHABLE.
@@ -127,7 +127,7 @@ class Fetcher:
         # In a tunnel the field would be the source's own word.
         if url.startswith("http:"):
             fields = response.headers.getall("Proxy-Status", [])
-            failure = failure_of(", ".join(fields), host)
+            failure = failure_from_proxy_status(", ".join(fields), host)
             if failure is not None:
                 response.close()
                 raise failure
@@ -184,7 +184,7 @@ def stalled(host: str, seconds: float) -> Failure:
 def _translated(exc: aiohttp.ClientError | OSError, host: str) -> Failure:
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         fields = exc.headers.getall("Proxy-Status", []) if exc.headers else []
-        failure = failure_of(", ".join(fields), host)
+        failure = failure_from_proxy_status(", ".join(fields), host)
         return failure or _unreachable(f"{host} could not be reached: the way to it is closed.")
     if isinstance(exc, aiohttp.ClientProxyConnectionError):
         return _unreachable(f"{host} could not be reached: Ingot's egress guard does not answer.")

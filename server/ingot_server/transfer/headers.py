@@ -47,11 +47,11 @@ _ENCODED_NAME: Final = re.compile(
 _PLAIN_NAME: Final = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]+))', re.IGNORECASE)
 
 
-class PageAnswer(Failure):
+class PageResponse(Failure):
     """The answer is no file: it is a page, or a manifest, which the extractor may read."""
 
 
-class ManifestAnswer(PageAnswer):
+class ManifestResponse(PageResponse):
     """The answer is a manifest of HLS or DASH."""
 
 
@@ -97,7 +97,7 @@ def refusal(status: int, headers: Mapping[str, str], host: str) -> Failure:
     )
     # Some sites refuse whoever is no browser; the extractor looks like one.
     refused = status in {403, 406, 412} and media_type(headers) in _PAGES
-    return (PageAnswer if refused else Failure)(
+    return (PageResponse if refused else Failure)(
         reason,
         f"{host} {what}.",
         metadata={"http_status": str(status)},
@@ -109,8 +109,8 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
     """Raises Failure with NOT_MEDIA or SOURCE_FAILED for a body that is not worth its bytes."""
     content_type = media_type(headers)
     if _NEVER_MEDIA.fullmatch(content_type):
-        kind: type[Failure] = PageAnswer if content_type in _PAGES else Failure
-        raise (ManifestAnswer if content_type in _MANIFESTS else kind)(
+        kind: type[Failure] = PageResponse if content_type in _PAGES else Failure
+        raise (ManifestResponse if content_type in _MANIFESTS else kind)(
             reason_pb2.REASON_NOT_MEDIA,
             f"{host} sends {content_type}, which is no audio or video. "
             "Use the URL of the media file itself.",
@@ -126,9 +126,9 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
 
 
 def check_start(start: bytes, host: str) -> None:
-    """Raises ManifestAnswer for a body that begins as a manifest does, whatever its type says."""
+    """Raises ManifestResponse for a body that begins as a manifest does, whatever its type says."""
     if is_manifest(start):
-        raise ManifestAnswer(
+        raise ManifestResponse(
             reason_pb2.REASON_NOT_MEDIA, f"{host} sends a manifest, which is no media."
         )
 

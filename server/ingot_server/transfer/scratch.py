@@ -101,7 +101,7 @@ class Scratch:
         path.mkdir(mode=0o700)
         return path
 
-    def expect(self, path: Path, size: int) -> None:
+    def reserve(self, path: Path, size: int) -> None:
         """Promises `size` more bytes to the file at `path`.
 
         Raises Failure with SCRATCH_FULL when they would not fit beside the reserve and what the
@@ -200,12 +200,12 @@ class ScratchFile:
 
     @property
     def followed(self) -> bool:
-        """Whether a follower has taken bytes, so that `restart` would break it."""
+        """Whether a tail_reader has taken bytes, so that `restart` would break it."""
         return self._progress.taken
 
-    def expect(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Promises `size` more bytes. Raises Failure with SCRATCH_FULL when there is no room."""
-        self._scratch.expect(self.path, size)
+        self._scratch.reserve(self.path, size)
 
     async def write(self, data: bytes) -> None:
         """Appends `data`; returns at once unless the disk is slower than the caller.
@@ -225,7 +225,7 @@ class ScratchFile:
         await self._written()
 
     async def restart(self) -> None:
-        """Empties the file. A follower that took bytes of it fails with Abandoned."""
+        """Empties the file. A tail_reader that took bytes of it fails with Abandoned."""
         self._batch, self._batch_bytes = [], 0
         await self._written()
         os.ftruncate(self._descriptor, 0)

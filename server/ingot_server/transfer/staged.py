@@ -39,7 +39,7 @@ class StagedUploads:
         if not self._kept:
             await run_uncancelled(self.discard())
 
-    async def put(self, path: Path, key: str, *, content_type: str) -> StagedFile:
+    async def stage(self, path: Path, key: str, *, content_type: str) -> StagedFile:
         """Uploads the file at `path`, which no longer changes, under a key that is new.
 
         Raises Failure STORAGE_UNAVAILABLE.
@@ -65,11 +65,11 @@ class StagedUploads:
 class PendingUpload:
     """One file on its way while it is still being checked; of several the last counts.
 
-    Its key is `stem` with the file's suffix. The placement is for nothing else until `finish`.
+    Its key is `stem` with the file's suffix. The staged_uploads is for nothing else until `finish`.
     """
 
-    def __init__(self, placement: StagedUploads, stem: str, *, content_type: str) -> None:
-        self._placement = placement
+    def __init__(self, staged_uploads: StagedUploads, stem: str, *, content_type: str) -> None:
+        self._staged_uploads = staged_uploads
         self._stem = stem
         self._content_type = content_type
         self._begun = 0
@@ -82,8 +82,8 @@ class PendingUpload:
         if self._task is not None:
             await cancel_and_wait(self._task)
 
-    def begin(self, path: Path) -> None:
-        """Begins what `StagedUploads.put` does, and takes away what was begun before."""
+    def start(self, path: Path) -> None:
+        """Begins what `StagedUploads.stage` does, and takes away what was begun before."""
         # Another key for another file: what is given up may be removed late.
         number = f"-{self._begun}" if self._begun else ""
         self._begun += 1
@@ -91,7 +91,7 @@ class PendingUpload:
         self._task = asyncio.create_task(self._put(path, key, self._task))
 
     async def finish(self) -> StagedFile:
-        """Waits for what was begun. Raises what `StagedUploads.put` does."""
+        """Waits for what was begun. Raises what `StagedUploads.stage` does."""
         assert self._task is not None
         return await self._task
 
@@ -100,8 +100,8 @@ class PendingUpload:
     ) -> StagedFile:
         if former is not None:
             await cancel_and_wait(former)
-            await self._placement.discard()
-        return await self._placement.put(path, key, content_type=self._content_type)
+            await self._staged_uploads.discard()
+        return await self._staged_uploads.stage(path, key, content_type=self._content_type)
 
 
 class _Hashed:

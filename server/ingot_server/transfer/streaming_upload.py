@@ -15,7 +15,7 @@ from ingot_server.transfer.scratch import Abandoned, ScratchFile
 T = TypeVar("T")
 
 
-class Upload:
+class StreamingUpload:
     """Uploads what is written to `file` under `key` for as long as its context is open.
 
     Leaving the context before `keep` was called removes every trace: the unfinished multipart
@@ -28,7 +28,7 @@ class Upload:
         self._file = file
         self._kept = False
         self._ended = False
-        self._follower: BinaryIO | None = None
+        self._tail_reader: BinaryIO | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -36,11 +36,11 @@ class Upload:
 
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
-        if self._follower is not None:
-            self._follower.close()  # it ends the thread that reads from it
+        if self._tail_reader is not None:
+            self._tail_reader.close()  # it ends the thread that reads from it
         await run_uncancelled(self._clear_up())
 
-    async def alongside(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_alongside(self, work: Coroutine[Any, Any, T]) -> T:
         """Does `work` while the upload goes on; ends it at once when the upload fails."""
         task = asyncio.create_task(work)
         try:
@@ -74,9 +74,9 @@ class Upload:
     async def _run(self) -> StoredBlob:
         content_type = mimetypes.guess_type(self.key)[0] or "application/octet-stream"
         while True:
-            self._follower = self._file.tail()
+            self._tail_reader = self._file.tail()
             try:
-                with self._follower as content:
+                with self._tail_reader as content:
                     return await self._blobs.upload(
                         self.key, content, content_type=content_type, size_bytes=None
                     )

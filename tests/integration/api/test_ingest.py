@@ -183,7 +183,7 @@ async def test_what_is_stored_answers_until_it_is_too_old(api: Api) -> None:
 
 
 async def test_what_does_not_exist_is_remembered_within_max_age(api: Api) -> None:
-    await api.catalog.put_negative(
+    await api.catalog.remember_failure(
         media_key(), Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "The source says 404.")
     )
     for call in (
@@ -215,13 +215,13 @@ async def test_a_request_id_answers_with_its_job_though_the_media_is_known_not_t
 ) -> None:
     first = await api.submit(request_id="r-2")
     failure = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "The source says 404.")
-    await api.catalog.put_negative(media_key(), failure)
+    await api.catalog.remember_failure(media_key(), failure)
 
     assert (await api.submit(request_id="r-2")).id == first.id
 
 
 async def test_a_source_that_refused_leaves_the_media_merely_not_found(api: Api) -> None:
-    await api.catalog.put_negative(
+    await api.catalog.remember_failure(
         media_key(), Failure(reason_pb2.REASON_PRIVATE, "The source says 403.")
     )
 

@@ -51,7 +51,7 @@ async def opened(blobs: Blobs, settings: Settings) -> AsyncIterator[Catalog]:
 async def holding(catalog: Catalog, name: str = ID) -> Media:
     """Reads until the process holds the media."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (held := catalog.held(name)) is None:
+        while (held := catalog.get_from_memory(name)) is None:
             await catalog.get(name)
             await asyncio.sleep(0.002)
     return held

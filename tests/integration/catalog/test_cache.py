@@ -43,7 +43,7 @@ async def test_wiping_redis_loses_nothing(blobs: Blobs, catalog: Catalog, redis:
     committed = await catalog.commit(new_media(blobs))
     await holding(catalog)
     await redis.flushall()
-    await until(lambda: catalog.held(ID) is None)
+    await until(lambda: catalog.get_from_memory(ID) is None)
     assert await catalog.get(ID) == committed
     assert await redis.get(f"ingot:media:{ID}")
 
@@ -71,8 +71,8 @@ async def test_another_process_hears_of_a_change(
     else:
         expected = None
         await catalog.delete(ID)
-    assert catalog.held(ID) is None
-    await until(lambda: other.held(ID) is None)
+    assert catalog.get_from_memory(ID) is None
+    await until(lambda: other.get_from_memory(ID) is None)
     assert await catalog.get(ID) == await other.get(ID) == expected
 
 
@@ -96,7 +96,7 @@ async def test_what_changed_while_it_was_read_is_not_held(
     await heard.wait()
     gate.opened.set()
     assert await reading == first
-    assert other.held(ID) is None
+    assert other.get_from_memory(ID) is None
     assert await other.get(ID) == second
 
 
@@ -111,7 +111,7 @@ async def test_what_changed_while_it_was_read_is_not_put_into_redis(
 ) -> None:
     first = await catalog.commit(new_media(blobs))
     await redis.flushall()
-    await until(lambda: catalog.held(ID) is None)
+    await until(lambda: catalog.get_from_memory(ID) is None)
     gate = Gate()
     monkeypatch.setattr(other, "_load", gate.behind(other._load))
     reading = asyncio.create_task(other.get(ID))
@@ -149,7 +149,7 @@ async def test_a_mark_without_its_writer_ends(blobs: Blobs, catalog: Catalog, re
     committed = await catalog.commit(new_media(blobs))
     await catalog._cache.mark(ID)
     assert await catalog.get(ID) == committed
-    assert catalog.held(ID) is None
+    assert catalog.get_from_memory(ID) is None
     assert 0 < await redis.pttl(f"ingot:media:{ID}") <= MARK_SECONDS * 1000
 
 
@@ -197,10 +197,10 @@ async def test_without_redis_the_bucket_answers(
     async with opened(blobs, away) as catalog:
         committed = await catalog.commit(new_media(blobs))
         assert await catalog.get(ID) == committed
-        assert catalog.held(ID) is None
+        assert catalog.get_from_memory(ID) is None
         assert await catalog.list(after="", limit=10) == [committed]
-        await catalog.put_negative(ID, GONE)
-        assert await catalog.absence(ID) is None
+        await catalog.remember_failure(ID, GONE)
+        assert await catalog.remembered_failure(ID) is None
         # Who holds the media could not be told.
         for change in (catalog.delete(ID), catalog.commit(committed, replacing=committed.etag)):
             with pytest.raises(Failure) as raised:
@@ -218,7 +218,7 @@ async def test_nothing_is_held_while_changes_are_not_heard(
     await holding(catalog)
     for client in await redis.client_list(_type="pubsub"):
         await redis.client_kill_filter(_id=client["id"])
-    await until(lambda: catalog.held(ID) is None)
+    await until(lambda: catalog.get_from_memory(ID) is None)
     # It comes back by itself.
     await holding(catalog)
 
@@ -233,4 +233,4 @@ async def test_a_silent_redis_is_noticed(
     for client in await redis.client_list(_type="pubsub"):
         await redis.client_kill_filter(_id=client["id"])
     await holding(catalog)
-    await until(lambda: catalog.held(ID) is None)
+    await until(lambda: catalog.get_from_memory(ID) is None)

@@ -102,7 +102,7 @@ async def test_replacing_what_was_deleted_meanwhile_makes_it_new(
 
 @pytest.mark.parametrize("text", ["", "../x", ID[:-1], ID.upper(), ID + "/x"])
 async def test_what_is_no_id_is_no_key(blobs: Blobs, catalog: Catalog, text: str) -> None:
-    assert catalog.held(text) is None
+    assert catalog.get_from_memory(text) is None
     assert await catalog.get(text) is None
     assert not await catalog.delete(text)
     with pytest.raises(ValueError, match="is no media id"):

@@ -46,7 +46,7 @@ class Desk:
         self, file: ScratchFile, url: str, freshness: Freshness | None = None
     ) -> Downloaded | None:
         self.seen.clear()
-        egress = self.proxy.issue("job")
+        egress = self.proxy.grant("job")
         try:
             return await download(
                 url,
@@ -76,6 +76,6 @@ class Desk:
         async with self.file() as file:
             with pytest.raises(Failure) as caught:
                 await self.into(file, url)
-            with file.tail() as follower, pytest.raises((Failure, Abandoned)):
-                follower.read()
+            with file.tail() as tail_reader, pytest.raises((Failure, Abandoned)):
+                tail_reader.read()
             return caught.value

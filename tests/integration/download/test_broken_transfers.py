@@ -45,8 +45,8 @@ async def test_a_follower_does_not_notice_a_break(origin: Origin, desk: Desk) ->
     page = Page(CLIP, ranges=False, breaks=[300_000, 500_000])
     url = origin.serve("/clip.mp4", page)
     async with desk.file() as file:
-        with file.tail() as follower:
-            reading = asyncio.create_task(asyncio.to_thread(follower.read))
+        with file.tail() as tail_reader:
+            reading = asyncio.create_task(asyncio.to_thread(tail_reader.read))
             await desk.into(file, url)
             assert await reading == CLIP
 
@@ -106,9 +106,9 @@ async def test_a_file_that_changes_under_way_is_begun_anew_unless_it_was_read(
         await origin.arrived()
         second = asyncio.Event()
         page.doors.append(second)
-        with file.tail() as follower:
+        with file.tail() as tail_reader:
             taking = 1000 if followed else 1 << 30
-            reading = asyncio.create_task(asyncio.to_thread(follower.read, taking))
+            reading = asyncio.create_task(asyncio.to_thread(tail_reader.read, taking))
             gate.set()
             await origin.log[0].ended.wait()
             change(page)

@@ -101,8 +101,8 @@ async def test_a_cancelled_download_closes_its_connection_at_once(
             await downloading
         async with asyncio.timeout(PATIENCE_SECONDS):
             await origin.idle()
-        with file.tail() as follower, pytest.raises(Abandoned):
-            follower.read(1)
+        with file.tail() as tail_reader, pytest.raises(Abandoned):
+            tail_reader.read(1)
     assert not file.path.exists()
 
 

@@ -16,7 +16,7 @@ from yarl import URL
 
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import Address
-from ingot_server.egress.proxy import EgressGrant, EgressProxy, failure_of
+from ingot_server.egress.proxy import EgressGrant, EgressProxy, failure_from_proxy_status
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -93,7 +93,7 @@ async def raw_client(
     """A connection to the guard after `request` (lines joined by CRLF) was sent on it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     try:
-        url = URL((egress_grant or proxy.issue("job")).proxy_url)
+        url = URL((egress_grant or proxy.grant("job")).proxy_url)
         credentials = b64encode(f"{url.user}:{url.password}".encode()).decode()
         writer.write(f"{request}\r\nProxy-Authorization: Basic {credentials}\r\n\r\n".encode())
         yield reader, writer
@@ -116,11 +116,11 @@ async def tunnel(
 
 async def reason_for(session: ClientSession, proxy: EgressProxy, url: str) -> int | None:
     """The reason the guard gives for refusing `url`; None: it lets it pass."""
-    proxy_url = proxy.issue("job").proxy_url
+    proxy_url = proxy.grant("job").proxy_url
     try:
         async with session.get(url, proxy=proxy_url) as response:
             headers: Mapping[str, str] = response.headers
     except ClientHttpProxyError as error:
         headers = error.headers or CIMultiDict()
-    failure = failure_of(headers.get("Proxy-Status", ""), "the.host")
+    failure = failure_from_proxy_status(headers.get("Proxy-Status", ""), "the.host")
     return failure.reason if failure else None

@@ -44,7 +44,7 @@ async def test_who_stops_waiting_leaves_the_queue(names: Names, origin: Origin) 
             for _ in range(3):
                 async with raw_client(proxy, f"CONNECT {authority} HTTP/1.1"):
                     """Gone before its turn."""
-            revoked = proxy.issue("job")
+            revoked = proxy.grant("job")
             async with raw_client(proxy, f"CONNECT {authority} HTTP/1.1", revoked) as (reader, _):
                 async with tunnel(proxy, f"127.0.0.1:{origin.port}"):
                     """By now the guard has read the request before."""
@@ -57,7 +57,7 @@ async def test_who_stops_waiting_leaves_the_queue(names: Names, origin: Origin) 
 
 @pytest.mark.parametrize("how", ["tunnel", "request"])
 async def test_revoking_closes_at_once(proxy: EgressProxy, origin: Origin, how: str) -> None:
-    revoked, other = proxy.issue("job"), proxy.issue("job")
+    revoked, other = proxy.grant("job"), proxy.grant("job")
     request = f"GET http://origin.test:{origin.port}/endless HTTP/1.1"
     async with tunnel(proxy, f"origin.test:{origin.port}", other) as (_, other_writer):
         if how == "tunnel":
@@ -84,7 +84,7 @@ async def test_revoking_closes_at_once(proxy: EgressProxy, origin: Origin, how: 
 async def test_client_that_leaves_ends_the_download(
     proxy: EgressProxy, origin: Origin, session: ClientSession
 ) -> None:
-    response = await session.get(origin.url("/endless"), proxy=proxy.issue("job").proxy_url)
+    response = await session.get(origin.url("/endless"), proxy=proxy.grant("job").proxy_url)
     await origin.opened.wait()
     response.close()
     await asyncio.wait_for(origin.left.wait(), PATIENCE_SECONDS)

@@ -18,7 +18,7 @@ from tests.integration.egress.guard import Names, Origin, guarding, reason_for
 async def test_no_pass_no_way(
     proxy: EgressProxy, origin: Origin, session: ClientSession, credentials: str
 ) -> None:
-    token = proxy.issue("job").proxy_url.partition("@")[0].rpartition(":")[2]
+    token = proxy.grant("job").proxy_url.partition("@")[0].rpartition(":")[2]
     url = f"http://{credentials.replace('TOKEN', token)}127.0.0.1:{proxy.port}"
     async with session.get(origin.url("/echo"), proxy=url) as response:
         assert response.status == 407

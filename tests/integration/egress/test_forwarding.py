@@ -22,7 +22,7 @@ BLOCK = bytes(range(256)) * 256
 async def test_request_arrives_in_origin_form_without_proxy_headers(
     proxy: EgressProxy, origin: Origin, session: ClientSession
 ) -> None:
-    egress_grant = proxy.issue("job/1 @")
+    egress_grant = proxy.grant("job/1 @")
     async with session.post(
         origin.url("/echo?a=%26b"), data=b"hello", proxy=egress_grant.proxy_url
     ) as response:
@@ -41,7 +41,7 @@ async def test_tunnel_carries_bytes_both_ways_and_counts_them(proxy: EgressProxy
         writer.write((await reader.readexactly(5)).upper() * 2)
         await writer.drain()
 
-    egress_grant = proxy.issue("job")
+    egress_grant = proxy.grant("job")
     async with (
         serving(shout) as port,
         tunnel(proxy, f"127.0.0.1:{port}", egress_grant) as (reader, writer),
@@ -54,7 +54,7 @@ async def test_tunnel_carries_bytes_both_ways_and_counts_them(proxy: EgressProxy
 async def test_bytes_are_counted_while_they_flow(
     proxy: EgressProxy, origin: Origin, session: ClientSession
 ) -> None:
-    egress_grant, other = proxy.issue("job"), proxy.issue("job")
+    egress_grant, other = proxy.grant("job"), proxy.grant("job")
     async with session.get(origin.url("/endless"), proxy=egress_grant.proxy_url) as response:
         await response.content.readexactly(1)
         assert egress_grant.bytes_received > 1
@@ -134,7 +134,7 @@ async def test_bytes_arrive_unchanged_through_a_slow_reader(proxy: EgressProxy) 
             await writer.drain()
         sent.set()
 
-    egress_grant = proxy.issue("job")
+    egress_grant = proxy.grant("job")
     async with (
         serving(send) as port,
         tunnel(proxy, f"127.0.0.1:{port}", egress_grant) as (reader, _),
@@ -160,7 +160,7 @@ async def test_upload_arrives_unchanged_at_a_slow_origin(proxy: EgressProxy) -> 
             digest.update(await reader.readexactly(len(BLOCK)))
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
-    egress_grant = proxy.issue("job")
+    egress_grant = proxy.grant("job")
     async with serving(take) as port:
         request = f"POST http://127.0.0.1:{port}/ HTTP/1.1\r\nContent-Length: {blocks * len(BLOCK)}"
         async with raw_client(proxy, request, egress_grant) as (reader, writer):

@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError
-from ingot_server.egress.proxy import EgressProxy, failure_of
+from ingot_server.egress.proxy import EgressProxy, failure_from_proxy_status
 from tests.integration.egress.guard import (
     Names,
     Origin,
@@ -28,7 +28,7 @@ async def test_upstream_resolves_names_and_local_ones_are_refused_here(
     there.set("far.test", ["127.0.0.1"])
     there.set("private.test", ["10.0.0.1"])
     async with guarding(there) as upstream:
-        used = upstream.issue("the worker")
+        used = upstream.grant("the worker")
         async with guarding(names, egress_proxy=used.proxy_url) as proxy:
             assert await reason_for(session, proxy, origin.url("/echo", "far.test")) is None
             async with tunnel(proxy, f"far.test:{origin.port}") as (reader, writer):
@@ -60,10 +60,10 @@ async def test_a_pass_with_an_upstream_of_its_own_goes_through_that_one_alone(
     async with (
         guarding(there) as upstream,
         guarding(elsewhere) as general,
-        guarding(names, egress_proxy=general.issue("the worker").proxy_url) as proxy,
+        guarding(names, egress_proxy=general.grant("the worker").proxy_url) as proxy,
     ):
-        chained = proxy.issue("chained", upstream.issue("the source").proxy_url)
-        other = proxy.issue("other")
+        chained = proxy.grant("chained", upstream.grant("the source").proxy_url)
+        other = proxy.grant("other")
         for egress_grant in (chained, other, chained):
             url = origin.url("/echo", "far.test")
             async with session.get(url, proxy=egress_grant.proxy_url) as response:
@@ -72,7 +72,7 @@ async def test_a_pass_with_an_upstream_of_its_own_goes_through_that_one_alone(
         async with session.get("http://10.0.0.1/", proxy=chained.proxy_url) as response:
             assert "destination_ip_prohibited" in response.headers["Proxy-Status"]
         with pytest.raises(SettingError, match="proxy of a source") as raised:
-            proxy.issue("wrong", "socks5://name:password@127.0.0.1:1")
+            proxy.grant("wrong", "socks5://name:password@127.0.0.1:1")
         assert "password" not in str(raised.value)
 
 
@@ -87,9 +87,9 @@ async def test_upstream_that_cannot_be_used_is_named(
         ports = {"credentials": proxy.port, "port": closed_port, "silence": silent_port}
         setting = f"http://x:y@127.0.0.1:{ports[fault]}"
         async with guarding(names, egress_proxy=setting) as chained:
-            url = chained.issue("job").proxy_url
+            url = chained.grant("job").proxy_url
             async with session.get("http://far.test/", proxy=url) as response:
-                failure = failure_of(response.headers["Proxy-Status"], "far.test")
+                failure = failure_from_proxy_status(response.headers["Proxy-Status"], "far.test")
     assert failure is not None
     assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
     assert "INGOT_EGRESS_PROXY" in failure.message

@@ -35,7 +35,7 @@ class Desk:
 
     async def version(self, url: str) -> str:
         """What a job's extraction says was used."""
-        egress = self.proxy.issue("job")
+        egress = self.proxy.grant("job")
         try:
             async with self.extractor.session(
                 url, selection=BEST, options=IngestOptions(), proxy_url=egress.proxy_url

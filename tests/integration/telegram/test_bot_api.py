@@ -200,7 +200,7 @@ async def test_only_passes_of_this_source_reach_the_server_of_ones_own(
     trusted = trusted_server(desk.settings)
     assert trusted is not None
     for pass_trusts, asked_trusts in ((None, None), (None, trusted), (trusted, None)):
-        egress_grant = desk.egress.issue("job", trusted=pass_trusts)
+        egress_grant = desk.egress.grant("job", trusted=pass_trusts)
         async with desk.scratch.open("job", 1) as file:
             with pytest.raises(Failure) as caught:
                 await download(

@@ -63,17 +63,17 @@ class House:
         uploads = Uploads(self.blobs, self.settings)
         async with asyncio.timeout(120):
             while True:
-                standing = await uploads.standing(upload_id)
-                if standing is not None and standing.committed_size >= size:
+                status = await uploads.status(upload_id)
+                if status is not None and status.committed_size >= size:
                     return
                 await asyncio.sleep(0.02)  # S3 tells nobody
 
     async def content(self, stored: Media) -> bytes:
         key = self.blobs.key(stored.blob.url)
-        return b"".join([chunk async for chunk in self.blobs.read(key, offset=0, limit=0)])
+        return b"".join([chunk async for chunk in self.blobs.read_object(key, offset=0, limit=0)])
 
     async def left(self) -> list[str]:
-        return [item.key for item in await self.blobs.objects("uploads/")]
+        return [item.key for item in await self.blobs.list_objects("uploads/")]
 
 
 async def requests(

@@ -117,7 +117,7 @@ async def test_an_object_of_a_further_bucket_is_adopted_where_it_lies(
 
         # Only the manifest is Ingot's, and it lies in Ingot's bucket.
         files = [f"media/{stored.id}/media.json"]
-        assert [item.key for item in await house.blobs.objects("")] == files
+        assert [item.key for item in await house.blobs.list_objects("")] == files
         shelves[shelf].put(key, clip(seed=2))
         again = await client.ingest_video(url)
         await house.ended(again.latest)
@@ -125,7 +125,7 @@ async def test_an_object_of_a_further_bucket_is_adopted_where_it_lies(
         await client.delete_media(stored.id)
     assert shelves[shelf].keys() == [key]
     assert shelves[shelf].get(key) == clip(seed=2)
-    assert not await house.blobs.objects("")
+    assert not await house.blobs.list_objects("")
 
 
 async def test_only_buckets_that_are_configured_are_read(
@@ -191,11 +191,11 @@ async def test_a_refusal_names_the_bucket_and_where_it_is_configured(
         'access_key = "unheard-of"\nsecret_key = "hush"\n'
     )
     blobs = Blobs(settings.replace(buckets_file=str(path)))
-    bucket = blobs.named("gs", name)
+    bucket = blobs.bucket_named("gs", name)
     assert bucket is not None
     try:
         with pytest.raises(Exception, match=rf"gs://{name} in INGOT_BUCKETS_FILE") as caught:
-            async for _ in bucket.read("clip.mp4", offset=0, limit=0):
+            async for _ in bucket.read_object("clip.mp4", offset=0, limit=0):
                 pass
     finally:
         await blobs.close()

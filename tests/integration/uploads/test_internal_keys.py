@@ -20,7 +20,7 @@ async def test_an_object_of_others_is_adopted_where_it_lies(house: House) -> Non
         assert ended.state == JobState.JOB_STATE_SUCCEEDED
         stored = await job
         assert (stored.blob.url, stored.title, stored.source.name) == (url, "my clip", "internal")
-        assert [item.key for item in await house.blobs.objects("media/")] == [
+        assert [item.key for item in await house.blobs.list_objects("media/")] == [
             f"media/{stored.id}/media.json"
         ]
         for form in (url, url.replace("s3://", "gs://"), f" {url.replace('s3', 'S3', 1)} "):
@@ -39,7 +39,7 @@ async def test_an_object_of_others_is_adopted_where_it_lies(house: House) -> Non
 
         await client.delete_media(newer.id)
         assert await house.blobs.stat("incoming/my clip.mp4") is not None
-        assert not await house.blobs.objects("media/")
+        assert not await house.blobs.list_objects("media/")
 
 
 async def test_a_stored_file_names_its_media(house: House) -> None:
@@ -82,4 +82,4 @@ async def test_an_object_that_is_no_media_is_not_adopted(house: House) -> None:
         job = await client.ingest_video(house.blobs.url("notes.txt"))
         ended = await house.ended(job.latest)
     assert ended.state == JobState.JOB_STATE_FAILED
-    assert not await house.blobs.objects("media/")
+    assert not await house.blobs.list_objects("media/")

@@ -75,7 +75,7 @@ async def test_the_same_content_is_one_media_though_nobody_said_so(house: House)
     assert {JobState.Name(job.state) for job in ended} == {"JOB_STATE_SUCCEEDED"}
     assert len({job.media.id for job in ended}) == 1
     assert len({job.media.blob.url for job in ended}) == 1
-    files = await house.blobs.objects("media/")
+    files = await house.blobs.list_objects("media/")
     assert len(files) == 2
     assert not await house.left()
 
@@ -233,7 +233,7 @@ async def test_a_worker_refuses_what_is_not_as_announced(
     assert job.state == JobState.JOB_STATE_FAILED
     assert ingot.errors.from_status(job.error).reason == reason
     assert not await house.left()
-    assert not await house.blobs.objects("media/")
+    assert not await house.blobs.list_objects("media/")
 
 
 async def test_abandoned_uploads_expire(house: House) -> None:
@@ -247,5 +247,5 @@ async def test_abandoned_uploads_expire(house: House) -> None:
     age = datetime.now(UTC) - between
     sweeping = Uploads(house.blobs, house.settings.replace(upload_ttl=age))
     assert await sweeping.sweep() == 1
-    assert await keeping.standing("old") is None
-    assert await keeping.standing("new") is not None
+    assert await keeping.status("old") is None
+    assert await keeping.status("new") is not None

@@ -267,5 +267,5 @@ async def test_however_the_same_content_comes_it_is_one_media(house: House) -> N
         assert adopted.media.id != uploaded[0].media.id
         assert adopted.media.blob.sha256 == uploaded[0].media.blob.sha256
         assert len([media async for media in client.list_media()]) == 2
-    assert len(await house.blobs.objects("media/")) == 3
+    assert len(await house.blobs.list_objects("media/")) == 3
     assert not await house.left()

@@ -145,7 +145,7 @@ async def test_a_bucket_that_goes_down_and_comes_back_loses_nothing(
             store.accept()
             ended = await house.ended((await uploading).latest)
         assert await house.content(ended.media) == content
-        assert len(await house.blobs.objects("media/")) == 2
+        assert len(await house.blobs.list_objects("media/")) == 2
         assert not await house.left()
 
 
@@ -157,7 +157,7 @@ async def test_a_full_scratch_is_said_and_the_upload_kept(settings: Settings) ->
         job = await house.ended(await house.send(content, upload_id="kept"))
         assert job.state == JobState.JOB_STATE_FAILED
         assert ingot.errors.from_status(job.error).reason == "SCRATCH_FULL"
-        assert not await house.blobs.objects("media/")
+        assert not await house.blobs.list_objects("media/")
         files = [each.name for each in settings.scratch_dir.rglob("*") if each.is_file()]
         assert not [name for name in files if "lock" not in name]
     async with house_of(settings) as house:
@@ -182,9 +182,9 @@ async def test_workers_sweep_abandoned_uploads_one_at_a_time(
     idle: tuple[Settings, Uploads, Blobs],
 ) -> None:
     settings, uploads, blobs = idle
-    await uploads.put("abandoned", 0, b"some bytes")
+    await uploads.put_part("abandoned", 0, b"some bytes")
     # Also what a link was used for after its upload was gone: a part without a header.
-    assert await blobs.objects("uploads/")
+    assert await blobs.list_objects("uploads/")
     connection = redis.asyncio.Redis.from_url(settings.redis_url)
     workers = [Worker(settings), Worker(settings)]
     try:
@@ -193,10 +193,10 @@ async def test_workers_sweep_abandoned_uploads_one_at_a_time(
         for worker in workers:
             await worker.start()
         await asyncio.sleep(2.5)  # longer than the time to live and some turns
-        assert await blobs.objects("uploads/")
+        assert await blobs.list_objects("uploads/")
         await connection.delete(UPLOAD_SWEEP_KEY)
         async with asyncio.timeout(30):
-            while await blobs.objects("uploads/"):  # noqa: ASYNC110 - S3 tells nobody
+            while await blobs.list_objects("uploads/"):  # noqa: ASYNC110 - S3 tells nobody
                 await asyncio.sleep(0.05)
     finally:
         await asyncio.gather(*(worker.stop() for worker in workers))

@@ -15,9 +15,9 @@ from tests.integration.catalog.shelf import GONE, ID, new_media, opened
 async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
     blobs: Blobs, catalog: Catalog, other: Catalog, redis: Redis
 ) -> None:
-    assert await catalog.absence(ID) is None
-    await catalog.put_negative(ID, GONE)
-    remembered = await other.absence(ID)
+    assert await catalog.remembered_failure(ID) is None
+    await catalog.remember_failure(ID, GONE)
+    remembered = await other.remembered_failure(ID)
     assert remembered is not None
     failure, age = remembered
     assert (failure.reason, failure.message, failure.metadata) == (
@@ -27,18 +27,18 @@ async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
     )
     assert timedelta(0) <= age < timedelta(minutes=1)
     assert 0 < await redis.ttl(f"ingot:absent:{ID}") <= 600
-    await catalog.remove_negative(ID)
-    assert await other.absence(ID) is None
-    await catalog.put_negative(ID, GONE)
+    await catalog.forget_failure(ID)
+    assert await other.remembered_failure(ID) is None
+    await catalog.remember_failure(ID, GONE)
     await catalog.commit(new_media(blobs))
-    assert await other.absence(ID) is None
+    assert await other.remembered_failure(ID) is None
 
 
 async def test_what_may_change_at_once_is_not_remembered(
     blobs: Blobs, catalog: Catalog, settings: Settings
 ) -> None:
-    await catalog.put_negative(ID, Failure(reason_pb2.REASON_STALLED, "too slow"))
-    assert await catalog.absence(ID) is None
+    await catalog.remember_failure(ID, Failure(reason_pb2.REASON_STALLED, "too slow"))
+    assert await catalog.remembered_failure(ID) is None
     async with opened(blobs, settings.replace(negative_ttl=timedelta(0))) as forgetful:
-        await forgetful.put_negative(ID, GONE)
-        assert await forgetful.absence(ID) is None
+        await forgetful.remember_failure(ID, GONE)
+        assert await forgetful.remembered_failure(ID) is None
