@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev up demo test test-all test-versions test-lowest test-highest
+.PHONY: help install install-dev up demo test test-all chaos test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
 .PHONY: check-dockerfile format generate lock release bench
 
@@ -23,11 +23,20 @@ demo: install ## Make a clip, ingest it, watch it, download it
 install-dev: ## Also put into .venv what the tests and the checks need
 	./install.sh dev
 
-test: install-dev ## Run the tests
-	$(VENV)/pytest
+# Most tests wait for other processes, so one more than there are processors keeps these busy.
+TEST_PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST := $(VENV)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal
 
-test-all: install-dev ## Run every test
-	$(VENV)/pytest
+test: install-dev ## Run the tests in some minutes: unit, contract, integration, and one whole `up`
+	$(PYTEST) -m "not live and not slow and not other_stores" tests/unit tests/integration tests/e2e/test_http.py
+	@echo "Passed. To run the rest too (slow tests, Redis and MinIO, end to end, chaos): make test-all"
+	@echo "To run one part: $(VENV)/pytest tests/unit"
+
+test-all: install-dev ## Run every test: also the slow ones, on Redis and MinIO, end to end, and chaos
+	$(PYTEST)
+
+chaos: install-dev ## Run the tests that kill processes, fill the disk and break the network
+	$(PYTEST) tests/chaos
 
 test-versions: test-lowest test-highest ## Run the unit tests on the oldest and the newest allowed dependencies
 

@@ -1,5 +1,6 @@
 import signal
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -7,8 +8,18 @@ import pytest
 from tests.media import media
 from tests.origin import Origin, running_origin
 
-# Whoever runs the tests in the background may ignore Ctrl-C, and programs started here would too.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# A run in the background may ignore Ctrl-C, and the programs that it starts would too. SIGTERM ends
+# a run as Ctrl-C does, so that fixtures are closed.
+for _number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(_number, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line for each reason that tests were skipped for."""
+    skipped = terminalreporter.getreports("skipped")
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +36,7 @@ def other_clip() -> bytes:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port of 127.0.0.1 where nobody listens, and that nobody else is given meanwhile."""
+    """A port of 127.0.0.1 on which no process listens, and that no other process gets meanwhile."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]

@@ -17,6 +17,7 @@ from pathlib import Path
 from minio import Minio
 
 from ingot_server.config import Secret, Settings
+from ingot_server.process.launch import launch_command
 
 STOP_SECONDS = 60.0
 
@@ -40,10 +41,10 @@ class Installation:
         self._ended = False
         self._lines = threading.Condition()
         self.process = subprocess.Popen(
-            [
+            launch_command(
                 *(sys.executable, "-m", "ingot_server.cli", "up"),
                 *("--data-dir", str(data_dir), "--grpc-address", "127.0.0.1:0"),
-            ],
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -27,6 +27,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.pipeline.playlist import Playlists
+from ingot_server.process.launch import launch_command
 from ingot_server.redis import connect
 from ingot_server.sources import pick
 from tests.media import media
@@ -115,7 +116,7 @@ def worker(
     settings = ingot.settings.replace(**changes)
     environment = {name: text for name, text in os.environ.items() if name[:6] != "INGOT_"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.list_worker", *arguments],
+        launch_command(sys.executable, "-m", "tests.list_worker", *arguments),
         env=environment | settings.environment(),
     )
     try:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ingot_server.local.local_servers import HOST, SeaweedFS, redis_server, valkey_executable
 from ingot_server.local.ports import Ports
+from ingot_server.process.launch import launch_command
 from ingot_server.process.supervisor import Program
 
 START_SECONDS = 60.0
@@ -97,7 +98,7 @@ def minio(directory: Path) -> Iterator[dict[str, str]]:
 def process(program: Program) -> Iterator[subprocess.Popen[str]]:
     """Runs `program` from when it says that it is ready until the context is left."""
     child = subprocess.Popen(
-        program.arguments,
+        launch_command(*program.arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -13,6 +13,7 @@ from dataclasses import asdict
 import pytest
 
 from ingot import Client
+from ingot_server.process.launch import launch_command
 from tests.installation import descendants
 from tests.servers import Stores, stores
 from tests.waiting import PATIENCE_SECONDS
@@ -27,7 +28,9 @@ def running_stores() -> Iterator[Stores]:
 @contextmanager
 def serve(running: Stores, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "ingot_server.cli", "serve", "--http-address", "", *arguments],
+        launch_command(
+            *(sys.executable, "-m", "ingot_server.cli", "serve", "--http-address", "", *arguments)
+        ),
         stderr=subprocess.PIPE,
         text=True,
         env={

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ingot_server.process.launch import launch_command
 from tests.installation import Installation, descendants, installation
 from tests.servers import stores
 from tests.waiting import PATIENCE_SECONDS
@@ -23,11 +24,11 @@ ROLES = ("valkey-server", "weed", "serve", "worker")
 
 def up(data_dir: Path, grpc_address: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [
+        launch_command(
             *(sys.executable, "-m", "ingot_server.cli", "up"),
             *("--data-dir", str(data_dir), "--grpc-address", grpc_address),
             *("--http-address", "127.0.0.1:0"),
-        ],
+        ),
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

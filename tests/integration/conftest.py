@@ -39,7 +39,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if id(item) not in kept]
 
 
-@pytest.fixture(scope="session", params=STACKS)
+_EMBEDDED, *_OTHERS = STACKS
+
+
+@pytest.fixture(
+    scope="session",
+    params=[_EMBEDDED, *(pytest.param(name, marks=pytest.mark.other_stores) for name in _OTHERS)],
+)
 def stack(request: pytest.FixtureRequest) -> Iterator[Stores]:
     """A running Redis and S3, shared by all tests."""
     with contextlib.ExitStack() as running:

@@ -18,6 +18,7 @@ from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.queue import SEND_SECONDS, Queue, celery_app
+from ingot_server.process.launch import launch_command
 from tests.waiting import PATIENCE_SECONDS
 
 WORKER = """
@@ -53,8 +54,7 @@ async def test_a_worker_receives_job_ids_by_priority(
     ):
         await queue.send(IngestRequest.Priority.Name(priority), priority)
     worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-c", WORKER),
+        *launch_command(sys.executable, "-c", WORKER),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, **settings.environment()},
