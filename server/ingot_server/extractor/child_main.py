@@ -21,12 +21,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+# CPython keeps a .pyc file that a file size limit has cut short, and fails on it from then on.
+_BYTECODE_BYTES: Final = 16 << 20
+sys.dont_write_bytecode = 0 <= resource.getrlimit(resource.RLIMIT_FSIZE)[0] < _BYTECODE_BYTES
 
 _ARGUMENTS: Final = sys.argv[1:]
 if _ARGUMENTS:
