@@ -50,12 +50,12 @@ def _kill_later(lease: Lease) -> None:
     add_child = lease.add_child
     added = 0
 
-    async def add(child: Job, *, entry: str, order: int, slot: str = "") -> Job | None:
+    async def add(child: Job, *, entry: str, order: int, single_flight_key: str = "") -> Job:
         nonlocal added
         added += 1
         if added == LIVES_FOR:
             os.kill(os.getpid(), signal.SIGKILL)
-        return await add_child(child, entry=entry, order=order, slot=slot)
+        return await add_child(child, entry=entry, order=order, single_flight_key=single_flight_key)
 
     lease.add_child = add  # type: ignore[method-assign] # of this one lease alone
 

@@ -64,18 +64,17 @@ class Installation:
         job.selection.CopyFrom(canonical_selection(job.selection))
         job.options.playlist = url.endswith((".list", ".xml"))
         job.media.id = identity(url)
-        job, created = await self.records.create(job)
-        if created and send:
-            await self.queue.send(job.id)
-        return job
+        creation = await self.records.create(job)
+        if creation.is_new and send:
+            await self.queue.send(creation.job.id)
+        return creation.job
 
     async def expand(self, parent: Job, urls: Sequence[str]) -> None:
         """What a worker does to the list `parent`."""
-        claimed = await self.records.claim(parent.id)
-        assert claimed is not None
-        job, token = claimed
-        async with hold(self.records, self.feed, job, token) as lease:
-            await self.playlists.ingest_entries(urls, job, lease)
+        claim = await self.records.claim(parent.id)
+        assert claim is not None
+        async with hold(self.records, self.feed, claim.job, claim.token) as lease:
+            await self.playlists.ingest_entries(urls, claim.job, lease)
 
     async def read(self, job_id: str) -> Job:
         job = await self.records.get(job_id)

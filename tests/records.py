@@ -1,4 +1,4 @@
-"""Job records as tests begin with them."""
+"""Job records that tests start with."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ def a_job(
 
 
 async def queued_job(records: Records, media_id: str = "media", **labels: str) -> Job:
-    """A job that has been made."""
-    job, _ = await records.create(a_job(media_id, labels=labels))
-    return job
+    """Create a job."""
+    return (await records.create(a_job(media_id, labels=labels))).job
 
 
-async def taken_job(records: Records, media_id: str = "media") -> tuple[Job, str]:
-    """A job that has been made and claimed, and its lease's token."""
+async def claimed_job(records: Records, media_id: str = "media") -> tuple[Job, str]:
+    """Create and claim a job; return it with its lease's token."""
     job = await queued_job(records, media_id)
-    claimed = await records.claim(job.id)
-    assert claimed is not None
-    return claimed
+    claim = await records.claim(job.id)
+    assert claim is not None
+    return claim.job, claim.token

@@ -1,4 +1,4 @@
-"""How asyncio tasks are cancelled, shielded and gathered here."""
+"""Cancelling, shielding and gathering asyncio tasks."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
-_CANCEL_AGAIN_SECONDS: Final = 0.5
+CANCEL_AGAIN_SECONDS: Final = 0.5
 
 _Result = TypeVar("_Result")
 
 
-async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(
+    *tasks: asyncio.Task[Any], again_after_seconds: float = CANCEL_AGAIN_SECONDS
+) -> None:
     """Cancel tasks and wait until they have ended, whatever they end with.
 
-    A cancellation that arrives while a connection is being opened or released can be lost. The task
-    then continues, so it is cancelled again.
+    Before Python 3.12, a cancellation that arrives while a connection is being opened or released
+    can be lost. The task then continues, so it is cancelled again.
     """
     waiting = set(tasks)
     while waiting:
         for task in waiting:
             task.cancel()
-        ended, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_SECONDS)
+        ended, waiting = await asyncio.wait(waiting, timeout=again_after_seconds)
         for task in ended:
             _ = task.cancelled() or task.exception()  # retrieved, or asyncio logs it
 
 
-async def run_uncancelled(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end, even if the caller is cancelled meanwhile; then raise that.
+async def run_uncancelled(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, even if the caller is cancelled; then raise the cancellation.
 
     This is for cleanup: a job that is cancelled together with its worker is cancelled twice.
     """
-    task = asyncio.create_task(work)
+    task = asyncio.create_task(coroutine)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -45,13 +47,15 @@ async def run_uncancelled(work: Coroutine[Any, Any, None]) -> None:
         raise failed
 
 
-async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+async def gather_or_cancel(
+    coroutines: Iterable[Coroutine[Any, Any, _Result]],
+) -> list[_Result]:
     """Run coroutines at the same time and return their results in order.
 
-    Raises what the first one to fail raises, after the others have ended. asyncio.gather would
-    leave them running, and they would still be connecting while the caller closes the connections.
+    If one fails, cancels the others, waits for them, and raises the exception. asyncio.gather would
+    leave them running, so they would use connections that the caller closes.
     """
-    tasks = [asyncio.create_task(each) for each in work]
+    tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         return await asyncio.gather(*tasks)
     finally:

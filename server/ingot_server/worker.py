@@ -1,8 +1,8 @@
-"""A worker: takes job ids from the queue, runs jobs, and sends again what was lost.
+"""A worker process: receives job ids from the queue, runs the jobs, and recovers lost ones.
 
-One asyncio loop runs in a thread of its own; Celery's threads only wait for it, so every store and
-every connection exists once in the process. The Celery message is a hint and the record the truth:
-a message for a job that is leased, ended or gone is dropped.
+One asyncio loop runs in its own thread, and Celery's threads only wait for it. So every store and
+every connection exists once in the process. The Celery message is a hint, the record is the truth:
+a message for a job that is leased, has ended or is gone is dropped.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, assert_never
 
-from celery import signals
+from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
@@ -29,8 +31,9 @@ from ingot_server.extractor.canary import keep_checking
 from ingot_server.extractor.pool import Extractor
 from ingot_server.extractor.versions import Versions
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lease import hold
+from ingot_server.jobs.lease import Lease, hold
 from ingot_server.jobs.lifecycle import is_conversion
+from ingot_server.jobs.outcomes import ChildrenChanged, LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.queue import (
     CONVERT_QUEUE_NAME,
     QUEUE_NAME,
@@ -38,7 +41,7 @@ from ingot_server.jobs.queue import (
     Queue,
     celery_app,
 )
-from ingot_server.jobs.records import LeaseLost, Records
+from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
@@ -63,17 +66,17 @@ logger = logging.getLogger(__name__)
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 100
 CANCEL_AGAIN_SECONDS: Final = 1.0
-# Each conversion that runs with its workflow holds one slot of those that ingests have.
-_SLOTS_A_PLACE: Final = 4
+# One in so many slots for ingests may be used by a conversion that runs with its workflow.
+_SLOTS_PER_CONVERSION: Final = 4
 UPLOAD_SWEEP_SECONDS: Final = 300.0
-# A string that expires: a worker has looked for abandoned uploads lately.
+# A string that expires: while it exists, a worker has swept the uploads recently.
 UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
 
 
 class Worker:
-    """Runs jobs on one event loop. `start`, `run` and `stop` belong to that loop.
+    """What a worker process is made of. `start`, `run` and `stop` belong to its event loop.
 
-    One that `converts` takes conversions and nothing else.
+    If `converts`, it runs conversions only, and needs neither the egress proxy nor the extractor.
     """
 
     def __init__(self, settings: Settings, *, converts: bool = False) -> None:
@@ -93,7 +96,7 @@ class Worker:
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
-        places = min(settings.conversions, settings.worker_slots // _SLOTS_A_PLACE)
+        places = min(settings.conversions, settings.worker_slots // _SLOTS_PER_CONVERSION)
         self._pipeline = Pipeline(
             WorkerContext(
                 catalog=self._catalog,
@@ -117,7 +120,7 @@ class Worker:
         self._stopping = False
 
     async def start(self) -> None:
-        """Connects, and begins to sweep. Raises Failure when a store cannot be used."""
+        """Connect, and start the sweeps. Raises Failure if a store cannot be used."""
         await self._blobs.prepare()
         await self._catalog.start()
         await self._feed.start()
@@ -126,21 +129,18 @@ class Worker:
         if not self._converts:
             await self._egress.start()
             await self._extractor.start(self._scratch.keep("extractor"))
-        self._sweeper = asyncio.create_task(self._sweep())
-        self._upload_sweeper = asyncio.create_task(self._sweep_uploads())
-        self._checker = asyncio.create_task(
-            keep_checking(self._versions, self._settings, self._sources)
-        )
+        self._background = [
+            asyncio.create_task(self._sweep_jobs()),
+            asyncio.create_task(self._sweep_uploads()),
+            asyncio.create_task(keep_checking(self._versions, self._settings, self._sources)),
+        ]
 
     async def stop(self) -> None:
-        """Gives running jobs back to the queue and closes everything."""
+        """Release the running jobs to the queue, and close everything."""
         self._stopping = True
-        ending = {self._sweeper, self._upload_sweeper, self._checker, *self._running}
-        while ending:
-            for task in ending:
-                task.cancel()
-            # Before Python 3.12 asyncio.wait_for, which redis-py uses, may lose a cancellation.
-            _, ending = await asyncio.wait(ending, timeout=CANCEL_AGAIN_SECONDS)
+        await cancel_and_wait(
+            *self._background, *self._running, again_after_seconds=CANCEL_AGAIN_SECONDS
+        )
         await self._extractor.close()
         await self._prober.close()
         await self._egress.close()
@@ -152,182 +152,195 @@ class Worker:
         await self._redis.aclose()
 
     async def run(self, job_id: str) -> None:
-        """Runs a job to its end, or to its next attempt, if it is free to be taken.
+        """Run one attempt of a job, if the job can be claimed.
 
-        Once the worker stops it is left to the others.
+        A worker that is stopping leaves the job to the others.
         """
         if self._stopping:
             return
-        task = asyncio.create_task(self._run(job_id))
+        task = asyncio.create_task(self._run_job(job_id))
         self._running.add(task)
         try:
             await task
         finally:
             self._running.discard(task)
 
-    async def _run(self, job_id: str) -> None:
-        await self._attempt(job_id)
+    async def _run_job(self, job_id: str) -> None:
+        await self._run_attempt(job_id)
         await self._playlists.ended(job_id)
 
-    async def _attempt(self, job_id: str) -> None:
-        claimed = await self._records.claim(job_id)
-        if claimed is None:
+    async def _run_attempt(self, job_id: str) -> None:
+        claim = await self._records.claim(job_id)
+        if claim is None:
             return
-        job, token = claimed
         try:
-            async with hold(self._records, self._feed, job, token) as lease:
-                try:
-                    ingested = await self._pipeline.run(job, lease)
-                except Failure as failed:
-                    failure = failed
-                except Exception:
-                    # A job ends with an error even where Ingot itself is at fault.
-                    logger.exception("job %s", job_id)
-                    failure = Failure(
-                        reason_pb2.REASON_INTERNAL,
-                        f"Ingot has a defect; report it with the job's id {job_id}.",
-                    )
-                else:
-                    # None: its children make it, and it waits for them without this worker.
-                    if ingested is not None:
-                        await lease.update(_succeeded(*ingested))
-                        logger.info("job %s stored %s", job_id, lease.job.media.id)
-                    return
-                name = reason_name(failure.reason)
-                logger.info("job %s, attempt %d: %s", job_id, job.attempt, name)
-                if failure.deferred:
-                    await lease.release(
-                        retry_time=datetime.now(UTC) + failure.retry_after,
-                        error=failure.status(),
-                        deferred=True,
-                    )
-                elif (
-                    failure.transient
-                    and not failure.final
-                    and job.attempt < self._settings.attempts
-                ):
-                    retry_time = datetime.now(UTC) + self._backoff(job.attempt, failure)
-                    await lease.release(retry_time=retry_time, error=failure.status())
-                else:
-                    await lease.update(_failed(failure))
+            async with hold(self._records, self._feed, claim.job, claim.token) as lease:
+                await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
-            logger.info("job %s left: %s", job_id, lost)
+            logger.info("job %s is abandoned: %s", job_id, lost)
         except asyncio.CancelledError:
             with contextlib.suppress(LeaseLost):
-                await self._records.release(job_id, token, retry_time=None, error=None)
+                await self._records.release(job_id, claim.token, retry_time=None, error=None)
             raise
 
-    def _backoff(self, attempt: int, failure: Failure) -> timedelta:
-        backoff: timedelta = self._settings.retry_backoff * 2 ** (attempt - 1)
-        return max(backoff, failure.retry_after)
+    async def _run_leased(self, job: Job, lease: Lease) -> None:
+        try:
+            ingested = await self._pipeline.run(job, lease)
+        except Failure as failure:
+            await self._end_attempt(job, lease, failure)
+        except Exception:
+            # The job must end with an error even if Ingot itself is at fault.
+            logger.exception("job %s", job.id)
+            await self._end_attempt(job, lease, _internal_error(job.id))
+        else:
+            # None: the job's children make the media item, and it waits without this worker.
+            if ingested is not None:
+                media, cached = ingested
+                await lease.update(partial(_succeed, media=media, cached=cached))
+                logger.info("job %s stored %s", job.id, lease.job.media.id)
 
-    async def _sweep(self) -> None:
-        """Sends again, for good, what no worker has: lost messages, lost workers, due retries."""
+    async def _end_attempt(self, job: Job, lease: Lease, failure: Failure) -> None:
+        """Release a job for its next attempt, or end it with the failure."""
+        logger.info("job %s, attempt %d: %s", job.id, job.attempt, reason_name(failure.reason))
+        if failure.deferred:
+            await lease.release(
+                retry_time=datetime.now(UTC) + failure.retry_after,
+                error=failure.status(),
+                deferred=True,
+            )
+        elif failure.transient and not failure.final and job.attempt < self._settings.attempts:
+            backoff: timedelta = self._settings.retry_backoff * 2 ** (job.attempt - 1)
+            delay = max(backoff, failure.retry_after)
+            await lease.release(retry_time=datetime.now(UTC) + delay, error=failure.status())
+        else:
+            await lease.update(partial(_fail, failure=failure))
+
+    async def _sweep_jobs(self) -> None:
+        """Recover overdue jobs, for ever: lost messages, lost workers, due retries."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 for job_id in await self._records.overdue(SWEEP_BATCH):
-                    await self._look_after(job_id)
+                    await self._recover(job_id)
             except Failure as failure:
                 logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
 
-    async def _look_after(self, job_id: str) -> None:
+    async def _recover(self, job_id: str) -> None:
         try:
-            job = await self._records.recover(job_id)
-            if job is None:
-                return
-            if job.state == job_pb2.JOB_STATE_RUNNING:
-                await self._playlists.advance(job.id)
-            else:
-                await self._queue.send(job.id, conversion=is_conversion(job))
+            recovery = await self._records.recover(job_id)
+            match recovery:
+                case SendAgain(job):
+                    await self._queue.send(job.id, conversion=is_conversion(job))
+                case ChildrenChanged(job):
+                    await self._playlists.advance(job.id)
+                case NothingToDo():
+                    pass
+                case _:
+                    assert_never(recovery)
         except Failure:
             raise
         except Exception:
-            # One record that cannot be read must not leave all other jobs without care.
+            # A record that cannot be read must not stop the recovery of all other jobs.
             logger.exception("job %s", job_id)
 
     async def _sweep_uploads(self) -> None:
-        """Removes abandoned uploads: one worker looks, a few times within their time to live."""
+        """Remove abandoned uploads, in one worker at a time, several times per `upload_ttl`."""
         interval = min(UPLOAD_SWEEP_SECONDS, self._settings.upload_ttl.total_seconds() / 2)
         while True:
             try:
                 with unavailable():
-                    is_turn = await self._redis.set(
+                    is_due = await self._redis.set(
                         UPLOAD_SWEEP_KEY, b"", nx=True, px=max(1, int(interval * 900))
                     )
-                if is_turn:
+                if is_due:
                     await Uploads(self._blobs, self._settings).sweep()
             except Failure as failure:
                 logger.warning("uploads: %s: %s", reason_name(failure.reason), failure.message)
             await asyncio.sleep(interval)
 
 
-def _succeeded(media: Media, cached: bool) -> Callable[[Job], None]:
-    def mutate(job: Job) -> None:
-        job.state = job_pb2.JOB_STATE_SUCCEEDED
-        job.cached = cached
-        job.media.CopyFrom(media)
-        job.ClearField("error")
-
-    return mutate
+def _succeed(job: Job, media: Media, cached: bool) -> None:
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+    job.cached = cached
+    job.media.CopyFrom(media)
+    job.ClearField("error")
 
 
-def _failed(failure: Failure) -> Callable[[Job], None]:
-    def mutate(job: Job) -> None:
-        job.state = job_pb2.JOB_STATE_FAILED
-        job.error.CopyFrom(failure.status())
+def _fail(job: Job, failure: Failure) -> None:
+    job.state = job_pb2.JOB_STATE_FAILED
+    job.error.CopyFrom(failure.status())
 
-    return mutate
+
+def _internal_error(job_id: str) -> Failure:
+    return Failure(
+        reason_pb2.REASON_INTERNAL,
+        f"Ingot has a defect. Report it with the job's id {job_id} and the worker's log.",
+    )
+
+
+class WorkerProcess:
+    """A worker's event loop in its own thread, and what Celery calls from its threads."""
+
+    def __init__(self, settings: Settings, *, converts: bool) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._worker = Worker(settings, converts=converts)
+        self._kind = "conversions" if converts else "jobs"
+        self._slots = settings.conversions if converts else settings.worker_slots
+        self._queue_name = CONVERT_QUEUE_NAME if converts else QUEUE_NAME
+
+    def start(self) -> None:
+        """Start the loop and the worker. Raises Failure if a store cannot be used."""
+        threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
+        self._wait_for(self._worker.start())
+
+    def run_celery(self, app: Celery) -> None:
+        """Run Celery until SIGTERM or SIGINT."""
+        app.task(name=TASK_NAME, typing=False)(self._run_job)
+        signals.setup_logging.connect(_keep_logging)
+        signals.worker_ready.connect(self._log_ready)
+        signals.worker_shutting_down.connect(self._stop)
+        # Celery warns root about messages that contain code; ours are job ids in JSON.
+        warnings.simplefilter("ignore", SecurityWarning)
+        app.worker_main(
+            [
+                "--quiet",
+                "worker",
+                "--pool=threads",
+                f"--concurrency={self._slots}",
+                f"--queues={self._queue_name}",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
+
+    def _run_job(self, job_id: str) -> None:
+        self._wait_for(self._worker.run(job_id))
+
+    def _log_ready(self, **_: object) -> None:
+        logger.info("ready for %s, %d at the same time", self._kind, self._slots)
+
+    def _stop(self, **_: object) -> None:
+        # Celery waits for its running tasks before it ends; this makes them end.
+        asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _keep_logging(**_: object) -> None:
+    # While this is connected, Celery does not set the level of the root logger.
+    logging.getLogger("celery").setLevel(logging.WARNING)
 
 
 def main(settings: Settings, *, converts: bool = False) -> None:
-    """Runs a worker until SIGTERM or SIGINT; its running jobs then go back to the queue.
+    """Run a worker until SIGTERM or SIGINT; then its running jobs go back to the queue.
 
-    One that `converts` takes conversions and nothing else; any other takes all but those.
+    If `converts`, it runs conversions only; otherwise it runs all other jobs.
 
-    Raises Failure when Redis or S3 cannot be used at start-up.
+    Raises Failure if Redis or S3 cannot be used at start-up.
     """
     return_large_buffers()
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="event loop", daemon=True).start()
-
-    def on_loop(work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, loop).result()
-
-    worker = Worker(settings, converts=converts)
-    slots = settings.conversions if converts else settings.worker_slots
-    on_loop(worker.start())
-    app = celery_app(settings)
-
-    @app.task(name=TASK_NAME)
-    def run_job(job_id: str) -> None:
-        on_loop(worker.run(job_id))
-
-    # Celery waits for its running tasks before it ends; this is what makes them end.
-    def stop(**_: object) -> None:
-        asyncio.run_coroutine_threadsafe(worker.stop(), loop)
-
-    def ready(**_: object) -> None:
-        logger.info("taking %s, %d at once", "conversions" if converts else "jobs", slots)
-
-    def leave_logging(**_: object) -> None:
-        # Connected, this keeps Celery from setting the level of everybody's log.
-        logging.getLogger("celery").setLevel(logging.WARNING)
-
-    signals.setup_logging.connect(leave_logging)
-    signals.worker_ready.connect(ready)
-    signals.worker_shutting_down.connect(stop)
-    # Celery warns root of messages that are code; ours are job ids in JSON.
-    warnings.simplefilter("ignore", SecurityWarning)
-    app.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=threads",
-            f"--concurrency={slots}",
-            f"--queues={CONVERT_QUEUE_NAME if converts else QUEUE_NAME}",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
+    process = WorkerProcess(settings, converts=converts)
+    process.start()
+    process.run_celery(celery_app(settings))

@@ -18,8 +18,8 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
+from ingot_server.jobs.outcomes import SingleFlightTaken
 from ingot_server.jobs.records import Records
-from ingot_server.jobs.transition import SlotTaken
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
@@ -96,11 +96,11 @@ def to_target(job: Job) -> None:
 
 
 async def claimed(records: Records, name: str) -> tuple[Job, str]:
-    job, created = await records.create(a_job(name))
-    assert created
-    taken = await records.claim(job.id)
-    assert taken is not None
-    return taken
+    creation = await records.create(a_job(name))
+    assert creation.is_new
+    claim = await records.claim(creation.job.id)
+    assert claim is not None
+    return claim.job, claim.token
 
 
 async def test_a_job_moves_to_the_better_identity(records: Records, feed: Feed) -> None:
@@ -109,23 +109,24 @@ async def test_a_job_moves_to_the_better_identity(records: Records, feed: Feed) 
     async with hold(records, feed, job, token) as lease:
         assert await lease.adopt(to_target) == ""
 
-        moved, is_new = await records.create(a_job(TARGET))
-        assert (moved.id, is_new) == (job.id, False)
+        creation = await records.create(a_job(TARGET))
+        moved = creation.job
+        assert (moved.id, creation.is_new) == (job.id, False)
         assert moved.media.id == TARGET
         assert moved.revision == job.revision + 1
-        assert (await records.create(a_job(ASKED)))[1]
+        assert (await records.create(a_job(ASKED))).is_new
         await lease.update(lambda job: setattr(job, "state", job_pb2.JOB_STATE_SUCCEEDED))
 
-    assert (await records.create(a_job(TARGET)))[1]
+    assert (await records.create(a_job(TARGET))).is_new
 
 
-async def test_a_slot_that_another_job_has_is_not_taken(records: Records) -> None:
+async def test_a_single_flight_key_that_another_job_holds_is_not_taken(records: Records) -> None:
     first, _ = await claimed(records, TARGET)
     second, token = await claimed(records, ASKED)
     second.media.id = TARGET
 
-    with pytest.raises(SlotTaken) as taken:
-        await records.adopt(second, token)
+    with pytest.raises(SingleFlightTaken) as taken:
+        await records.change_identity(second, token)
 
     assert taken.value.job_id == first.id
     standing = await records.get(second.id)
@@ -134,15 +135,15 @@ async def test_a_slot_that_another_job_has_is_not_taken(records: Records) -> Non
 
 
 async def test_who_follows_a_queued_job_lends_it_the_slot(records: Records, feed: Feed) -> None:
-    job, _ = await records.create(a_job(TARGET))
+    job = (await records.create(a_job(TARGET))).job
     ran = []
 
     async def run(job_id: str) -> None:
-        taken = await records.claim(job_id)
-        if taken is not None:
+        claim = await records.claim(job_id)
+        if claim is not None:
             ran.append(job_id)
-            taken[0].state = job_pb2.JOB_STATE_SUCCEEDED
-            await records.write(*taken)
+            claim.job.state = job_pb2.JOB_STATE_SUCCEEDED
+            await records.write(claim.job, claim.token)
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         media = await JobWaiter(records, feed, run).result(job.id)

@@ -53,7 +53,7 @@ async def end_the_block(house: House, *jobs: Job) -> None:
     """Make the time come at which the jobs may try the source again."""
     await house.redis.hset("ingot:source:youtube", "retry_at", "0")
     for job in jobs:
-        await house.redis.hset(f"ingot:job:{job.id}", "due", "0")
+        await house.redis.hset(f"ingot:job:{job.id}", "not_before", "0")
         job.ClearField("retry_time")
 
 

@@ -34,9 +34,9 @@ class Worker:
         self._catalog = catalog
 
     async def take(self, job_id: str) -> tuple[Job, str]:
-        claimed = await self._records.claim(job_id)
-        assert claimed is not None
-        return claimed
+        claim = await self._records.claim(job_id)
+        assert claim is not None
+        return claim.job, claim.token
 
     async def move(self, job: Job, token: str, stage: JobStage.ValueType) -> Job:
         job.stage = stage

@@ -42,7 +42,7 @@ class House:
         job = Job(kind=job_pb2.JOB_KIND_INGEST, url=identity.url)
         job.selection.CopyFrom(canonical_selection(job.selection))
         job.media.id = media_id(identity.key, job.selection)
-        return (await self.records.create(job))[0]
+        return (await self.records.create(job)).job
 
     async def run(self, url: str) -> Job:
         job = await self.create(url)

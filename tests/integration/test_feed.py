@@ -15,7 +15,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import feed as feed_module
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lifecycle import standing
+from ingot_server.jobs.lifecycle import milestone
 from ingot_server.jobs.records import Records
 from tests.records import queued_job
 from tests.waiting import PATIENCE_SECONDS
@@ -30,10 +30,10 @@ STAGES = (
 
 
 async def run(records: Records, job: Job, writes_a_stage: int = 40) -> Job:
-    """Takes a job through all its stages as fast as Redis does."""
-    claimed = await records.claim(job.id)
-    assert claimed is not None
-    job, token = claimed
+    """Take a job through all its stages as fast as Redis allows."""
+    claim = await records.claim(job.id)
+    assert claim is not None
+    job, token = claim.job, claim.token
     for stage in STAGES:
         job.stage = stage
         for done in range(writes_a_stage):
@@ -48,16 +48,16 @@ async def all_of(feed: Feed, job_id: str, after_revision: int = 0) -> list[Job]:
         return [job async for job in changes]
 
 
-async def begun(*watches: AsyncGenerator[Job, None]) -> list[asyncio.Task[list[Job]]]:
-    """Reads watches of jobs that have not ended, once each was told how its job stands."""
-    reading = [asyncio.create_task(_begin(watch)) for watch in watches]
+async def started(*watches: AsyncGenerator[Job, None]) -> list[asyncio.Task[list[Job]]]:
+    """Read watches of jobs that have not ended, after each has received the current revision."""
+    reading = [asyncio.create_task(_first(watch)) for watch in watches]
     first = await asyncio.gather(*reading)
     return [
         asyncio.create_task(_rest(watch, job)) for watch, job in zip(watches, first, strict=True)
     ]
 
 
-async def _begin(watch: AsyncGenerator[Job, None]) -> Job:
+async def _first(watch: AsyncGenerator[Job, None]) -> Job:
     return await anext(watch)
 
 
@@ -67,7 +67,7 @@ async def _rest(watch: AsyncGenerator[Job, None], first: Job) -> list[Job]:
 
 
 async def until_ended(feed: Feed, job_id: str) -> AsyncGenerator[Job, None]:
-    """What a watch of all jobs tells of one."""
+    """Yield what a watch of all jobs yields for one of them."""
     async with contextlib.aclosing(feed.watch_all(lambda job: job.id == job_id)) as changes:
         async for job in changes:
             yield job
@@ -80,9 +80,9 @@ def check(seen: list[Job], stages: bool = True) -> None:
     assert revisions == sorted(set(revisions))
     assert seen[-1].state == job_pb2.JOB_STATE_SUCCEEDED
     if stages:
-        standings = list(dict.fromkeys(standing(job) for job in seen))
+        milestones = list(dict.fromkeys(milestone(job) for job in seen))
         running, done = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
-        assert standings == [
+        assert milestones == [
             (job_pb2.JOB_STATE_QUEUED, 0, 0),
             (running, 0, 1),
             *((running, stage, 1) for stage in STAGES),
@@ -92,7 +92,7 @@ def check(seen: list[Job], stages: bool = True) -> None:
 
 async def test_every_revision_arrives_in_order(feed: Feed, records: Records) -> None:
     job = await queued_job(records)
-    [watcher] = await begun(feed.watch(job.id))
+    [watcher] = await started(feed.watch(job.id))
     ended = await run(records, job)
     async with asyncio.timeout(PATIENCE_SECONDS):
         seen = await watcher
@@ -115,7 +115,7 @@ async def test_a_slow_reader_misses_no_stage(feed: Feed, records: Records) -> No
 
 async def test_a_thousand_watchers_of_one_job(feed: Feed, records: Records) -> None:
     job = await queued_job(records)
-    watchers = await begun(*(feed.watch(job.id) for _ in range(1000)))
+    watchers = await started(*(feed.watch(job.id) for _ in range(1000)))
     ended = await run(records, job, writes_a_stage=1)
     async with asyncio.timeout(PATIENCE_SECONDS):
         seen = await asyncio.gather(*watchers)
@@ -131,7 +131,7 @@ async def test_an_ended_job(feed: Feed, records: Records) -> None:
     assert await all_of(feed, ended.id, ended.revision + 7) == []
 
 
-async def test_a_resumed_watch_is_told_what_it_missed(feed: Feed, records: Records) -> None:
+async def test_a_resumed_watch_receives_what_it_missed(feed: Feed, records: Records) -> None:
     job = await queued_job(records)
     await run(records, job, writes_a_stage=3)
     seen = [job, *await all_of(feed, job.id, job.revision)]
@@ -149,7 +149,7 @@ async def test_a_broken_subscription_loses_nothing(
     feed: Feed, records: Records, redis: Redis
 ) -> None:
     job = await queued_job(records)
-    *watchers, everything = await begun(
+    *watchers, all_jobs = await started(
         *(feed.watch(job.id) for _ in range(3)), until_ended(feed, job.id)
     )
 
@@ -164,26 +164,26 @@ async def test_a_broken_subscription_loses_nothing(
     async with asyncio.timeout(PATIENCE_SECONDS):
         for seen in await asyncio.gather(*watchers):
             check(seen)
-        check(await everything, stages=False)
+        check(await all_jobs, stages=False)
 
 
 async def test_a_lost_message_is_noticed(
     feed: Feed, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "_hear", lambda _: None)
+    monkeypatch.setattr(feed, "_deliver", lambda _: None)
     monkeypatch.setattr(feed_module, "RECHECK_SECONDS", 0.1)
     job = await queued_job(records)
-    watcher, everything = await begun(feed.watch(job.id), until_ended(feed, job.id))
+    watcher, all_jobs = await started(feed.watch(job.id), until_ended(feed, job.id))
     feed._recheck_now.set()
     await run(records, job, writes_a_stage=2)
     async with asyncio.timeout(PATIENCE_SECONDS):
         check(await watcher)
-        check(await everything, stages=False)
+        check(await all_jobs, stages=False)
 
 
 async def test_a_wiped_redis_ends_the_watch(feed: Feed, records: Records, redis: Redis) -> None:
     job = await queued_job(records)
-    [watcher] = await begun(feed.watch(job.id))
+    [watcher] = await started(feed.watch(job.id))
     await redis.flushall()
     feed._recheck_now.set()
     with pytest.raises(Failure) as caught:
@@ -196,7 +196,7 @@ async def test_closing_ends_every_watch(redis: Redis, records: Records, settings
     feed = Feed(redis, records, settings)
     await feed.start()
     job = await queued_job(records)
-    watchers = await begun(feed.watch(job.id), until_ended(feed, job.id))
+    watchers = await started(feed.watch(job.id), until_ended(feed, job.id))
     await feed.close()
     for watcher in (*watchers, all_of(feed, job.id)):
         with pytest.raises(Failure) as caught:
@@ -222,7 +222,7 @@ async def test_all_jobs_that_match(feed: Feed, records: Records) -> None:
         assert await anext(changes) == later
 
 
-async def test_a_job_that_no_longer_matches_comes_once_more(feed: Feed, records: Records) -> None:
+async def test_a_job_that_no_longer_matches_is_sent_once_more(feed: Feed, records: Records) -> None:
     first, second = await queued_job(records, "one"), await queued_job(records, "two")
 
     def accepts(job: Job) -> bool:
@@ -235,13 +235,13 @@ async def test_a_job_that_no_longer_matches_comes_once_more(feed: Feed, records:
         assert [await anext(changes), await anext(changes)] == [second, first]
         ended = await run(records, first, writes_a_stage=1)
         cancelled = await records.cancel(second.id)
-        told = [await anext(changes), await anext(changes)]
-    assert [(job.id, job.state) for job in told] == [
+        received = [await anext(changes), await anext(changes)]
+    assert [(job.id, job.state) for job in received] == [
         (first.id, job_pb2.JOB_STATE_RUNNING),
         (second.id, job_pb2.JOB_STATE_CANCELLED),
     ]
-    assert cancelled == told[1]
-    assert ended.revision > told[0].revision
+    assert cancelled == received[1]
+    assert ended.revision > received[0].revision
 
 
 async def test_nothing_is_kept_of_a_watch_that_ended(feed: Feed, records: Records) -> None:
@@ -250,5 +250,5 @@ async def test_nothing_is_kept_of_a_watch_that_ended(feed: Feed, records: Record
         assert await anext(changes) == job
     async with contextlib.aclosing(feed.watch_all(lambda _: True)) as changes:
         assert await anext(changes) == job
-    assert not feed._topics
-    assert not feed._everything
+    assert not feed._job_watches
+    assert not feed._all_jobs_watches

@@ -1,4 +1,4 @@
-"""Leases on a real Redis: who holds one keeps it, who lost it stops at once."""
+"""Leases on a real Redis: a holder keeps its lease, and stops at once when it is lost."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lease import PROGRESS_SECONDS, JobCancelled, hold
-from ingot_server.jobs.records import LeaseLost, Records
-from tests.records import taken_job
+from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
+from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, SendAgain
+from ingot_server.jobs.records import Records
+from tests.records import claimed_job
 from tests.waiting import PATIENCE_SECONDS
 
-# A busy machine may keep a renewal waiting for most of it.
+# A busy machine may delay a renewal by most of it.
 LEASE = timedelta(seconds=1.5)
 
 
@@ -28,7 +29,7 @@ def settings(settings: Settings) -> Settings:
     return settings.replace(lease=LEASE)
 
 
-def entering(job: Job) -> None:
+def downloading(job: Job) -> None:
     job.stage = job_pb2.JOB_STAGE_DOWNLOADING
 
 
@@ -41,7 +42,7 @@ def succeeded(job: Job) -> None:
 
 
 async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         for _ in range(8):
             await asyncio.sleep(LEASE.total_seconds() / 4)
@@ -55,7 +56,7 @@ async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None
 async def test_progress_is_written_a_few_times_a_second(
     records: Records, feed: Feed, monkeypatch: pytest.MonkeyPatch, seconds_a_write: float
 ) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     write = records.write
 
     async def slow_write(job: Job, token: str) -> Job:
@@ -64,7 +65,7 @@ async def test_progress_is_written_a_few_times_a_second(
 
     monkeypatch.setattr(records, "write", slow_write)
     async with hold(records, feed, job, token) as lease:
-        entered = await lease.update(entering)
+        entered = await lease.update(downloading)
         revision = entered.revision
         begin = time.monotonic()
         for done in range(1, 101):
@@ -83,15 +84,15 @@ async def test_progress_is_written_a_few_times_a_second(
     assert [change.stage for change in changes][-2:] == [job_pb2.JOB_STAGE_DOWNLOADING] * 2
 
 
-async def test_a_new_stage_begins_without_progress(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+async def test_a_new_stage_starts_without_progress(records: Records, feed: Feed) -> None:
+    job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
-        assert not (await lease.update(entering)).HasField("progress")
+        assert not (await lease.update(downloading)).HasField("progress")
 
 
 async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     async with (
         hold(records, feed, job, token) as lease,
         contextlib.aclosing(feed.watch(job.id)) as changes,
@@ -102,8 +103,8 @@ async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed)
         assert (await anext(changes)).progress.bytes_done == 7
 
 
-async def test_writers_take_turns(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+async def test_writers_do_not_overtake_each_other(records: Records, feed: Feed) -> None:
+    job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
 
         def count(job: Job) -> None:
@@ -123,11 +124,11 @@ async def test_a_cancelled_job_stops_its_body(
     monkeypatch: pytest.MonkeyPatch,
     subscribed: bool,
 ) -> None:
-    # The heartbeat tells it too, but that of a long lease not soon.
+    # The heartbeat notices it, too, but with a long lease not soon.
     records = Records(redis, settings.replace(lease=timedelta(minutes=5) if subscribed else LEASE))
     if not subscribed:
-        monkeypatch.setattr(feed, "_hear", lambda _: None)
-    job, token = await taken_job(records)
+        monkeypatch.setattr(feed, "_deliver", lambda _: None)
+    job, token = await claimed_job(records)
     entered = asyncio.Event()
 
     async def work() -> None:
@@ -148,12 +149,12 @@ async def test_a_cancelled_job_stops_its_body(
 async def test_a_recovered_job_stops_its_old_body(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
 
     async def work() -> None:
         async with hold(records, feed, job, token):
             await redis.zadd("ingot:deadlines", {job.id: 1})
-            assert await records.recover(job.id) is not None
+            assert isinstance(await records.recover(job.id), SendAgain)
             await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost) as caught:
@@ -163,21 +164,21 @@ async def test_a_recovered_job_stops_its_old_body(
 
 
 async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
 
     async def work() -> None:
         async with hold(records, feed, job, token) as lease:
             await records.cancel(job.id)
-            await lease.update(entering)
+            await lease.update(downloading)
 
     with pytest.raises(JobCancelled):
         await work()
 
 
-async def test_a_body_that_missed_its_cancellation_does_not_begin_its_commit(
+async def test_a_body_that_missed_its_cancellation_does_not_start_its_commit(
     records: Records, feed: Feed
 ) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
 
     async def work() -> None:
         async with hold(records, feed, job, token) as lease:
@@ -192,7 +193,7 @@ async def test_a_body_that_missed_its_cancellation_does_not_begin_its_commit(
 
 
 async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: Redis) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
 
     async def work() -> None:
         async with hold(records, feed, job, token):
@@ -204,13 +205,13 @@ async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: 
             await work()
 
 
-async def test_a_short_outage_is_survived(records: Records, feed: Feed, redis: Redis) -> None:
-    job, token = await taken_job(records)
+async def test_a_lease_survives_a_short_outage(records: Records, feed: Feed, redis: Redis) -> None:
+    job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         outage = asyncio.ensure_future(
             redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 0.4))
         )
-        await lease.update(entering)
+        await lease.update(downloading)
         await outage
         await asyncio.sleep(LEASE.total_seconds())
         assert not await records.overdue(10)
@@ -220,7 +221,7 @@ async def test_a_short_outage_is_survived(records: Records, feed: Feed, redis: R
 async def test_a_long_outage_ends_the_body_in_time(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     began, outage = time.monotonic(), 4 * LEASE.total_seconds()
 
     async def work() -> None:
@@ -236,7 +237,7 @@ async def test_a_long_outage_ends_the_body_in_time(
 
 
 async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     entered = asyncio.Event()
 
     async def work() -> None:
@@ -254,18 +255,18 @@ async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Fee
 
 
 async def test_an_error_of_the_body_comes_through(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     with pytest.raises(ZeroDivisionError):
         async with hold(records, feed, job, token):
             raise ZeroDivisionError
     await records.renew(job.id, token)
 
 
-async def test_a_job_given_back_is_no_loss(records: Records, feed: Feed) -> None:
-    job, token = await taken_job(records)
+async def test_releasing_a_job_is_not_a_loss(records: Records, feed: Feed) -> None:
+    job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         released = await lease.release(retry_time=None, error=None)
         await asyncio.sleep(LEASE.total_seconds())
         assert lease.lost is None
-        await lease.update(entering)
+        await lease.update(downloading)
     assert await records.get(job.id) == released

@@ -22,8 +22,8 @@ from ingot.v1.job_pb2 import ChildSummary, Job
 from ingot_server.app import running
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.jobs.lease import JobCancelled, hold
-from ingot_server.jobs.records import LeaseLost
+from ingot_server.jobs.lease import hold
+from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, NothingToDo
 from tests.lists import QUICK, Installation, ingot, reason_of, worker
 from tests.origin import Page
 
@@ -179,7 +179,7 @@ async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installat
             await ingot.records.cancel(parent.id)
 
     assert parent.id in await ingot.records.overdue(10)
-    assert await ingot.records.recover(parent.id) is None
+    assert await ingot.records.recover(parent.id) == NothingToDo()
 
     children = await ingot.children(await ingot.read(parent.id))
     assert {child.state for child in children} == {job_pb2.JOB_STATE_CANCELLED}
@@ -189,13 +189,13 @@ async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installat
 async def test_a_cancelled_list_gets_no_more_children(ingot: Installation) -> None:
     urls = ingot.entries(3)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
-    claimed = await ingot.records.claim(parent.id)
-    assert claimed is not None
+    claim = await ingot.records.claim(parent.id)
+    assert claim is not None
 
     async def expand() -> None:
-        async with hold(ingot.records, ingot.feed, *claimed) as lease:
+        async with hold(ingot.records, ingot.feed, claim.job, claim.token) as lease:
             await ingot.records.cancel(parent.id)
-            await ingot.playlists.ingest_entries(urls, claimed[0], lease)
+            await ingot.playlists.ingest_entries(urls, claim.job, lease)
 
     with pytest.raises(JobCancelled):
         await expand()
@@ -219,12 +219,12 @@ async def test_a_list_has_a_limit(
     parent = await ingot.make(
         ingot.serve_list("long.list", urls), send=False, options={"max_entries": most}
     )
-    claimed = await ingot.records.claim(parent.id)
-    assert claimed is not None
+    claim = await ingot.records.claim(parent.id)
+    assert claim is not None
     found = None
-    async with hold(ingot.records, ingot.feed, *claimed) as lease:
+    async with hold(ingot.records, ingot.feed, claim.job, claim.token) as lease:
         try:
-            await ingot.playlists.ingest_entries(urls, claimed[0], lease, total=total)
+            await ingot.playlists.ingest_entries(urls, claim.job, lease, total=total)
         except Failure as failure:
             found = failure.reason
 
@@ -269,13 +269,13 @@ async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
     await ingot.expand(parent, urls)
     job_ids = (await ingot.read(parent.id)).child_job_ids
 
-    assert await ingot.records.children.next(parent.id) == []
+    assert await ingot.records.children.dispatch(parent.id) == []
     await asyncio.sleep(QUICK.total_seconds() + 0.1)
     assert set(await ingot.records.overdue(100)) == set(job_ids[:12])
 
     for child_id in job_ids[:2]:
         await ingot.records.cancel(child_id)
-    assert await ingot.records.children.next(parent.id) == list(job_ids[12:14])
+    assert await ingot.records.children.dispatch(parent.id) == list(job_ids[12:14])
 
 
 async def test_the_command_line_shows_a_list_and_its_entries(ingot: Installation) -> None:
@@ -335,14 +335,14 @@ def _read_all(terminal: int) -> str:
 async def test_a_stale_worker_adds_no_children(ingot: Installation) -> None:
     urls = ingot.entries(2)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
-    claimed = await ingot.records.claim(parent.id)
-    assert claimed is not None
-    await ingot.records.release(parent.id, claimed[1], retry_time=None, error=None)
+    claim = await ingot.records.claim(parent.id)
+    assert claim is not None
+    await ingot.records.release(parent.id, claim.token, retry_time=None, error=None)
     again = await ingot.records.claim(parent.id)
     assert again is not None
 
     with pytest.raises(LeaseLost):
-        async with hold(ingot.records, ingot.feed, *claimed) as lease:
-            await ingot.playlists.ingest_entries(urls, claimed[0], lease)
+        async with hold(ingot.records, ingot.feed, claim.job, claim.token) as lease:
+            await ingot.playlists.ingest_entries(urls, claim.job, lease)
 
     assert len(await ingot.records.list(limit=10)) == 1

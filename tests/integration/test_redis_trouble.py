@@ -1,4 +1,4 @@
-"""A Redis that refuses for now, that falls silent, or whose answers are lost."""
+"""A Redis that refuses for now, that stops responding, or whose responses are lost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ingot_server.jobs.lease import hold
 from ingot_server.jobs.records import Records
 from ingot_server.redis import connect
 from ingot_server.worker import Worker
-from tests.records import a_job, queued_job, taken_job
+from tests.records import a_job, claimed_job, queued_job
 from tests.relay import Relay, relaying
 from tests.waiting import PATIENCE_SECONDS, until
 
 
 @asynccontextmanager
 async def refusing_writes(redis: Redis) -> AsyncIterator[None]:
-    """As a primary does that has lost its replicas, in a failover for example."""
+    """Make Redis refuse writes like a primary that has lost its replicas, as in a failover."""
     await redis.config_set("min-replicas-to-write", 1)
     try:
         yield
@@ -45,14 +45,14 @@ async def relay(settings: Settings, tmp_path: Path) -> AsyncIterator[Relay]:
 
 @pytest.fixture
 async def relayed(relay: Relay, settings: Settings, tmp_path: Path) -> AsyncIterator[Redis]:
-    """A connection that leads through the relay."""
+    """A connection through the relay."""
     async with connect(settings.replace(redis_url=f"unix://{tmp_path}/relay")) as connection:
         yield connection
 
 
 async def becomes(records: Records, job: Job, state: job_pb2.JobState.ValueType) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (found := await records.get(job.id)) is None or found.state != state:  # noqa: ASYNC110 - nothing tells of it
+        while (found := await records.get(job.id)) is None or found.state != state:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.05)
 
 
@@ -61,17 +61,17 @@ async def test_a_redis_that_refuses_for_now_is_unavailable(records: Records, red
         with pytest.raises(Failure) as caught:
             await records.create(a_job())
     assert caught.value.reason == reason_pb2.REASON_CACHE_UNAVAILABLE
-    assert (await records.create(a_job()))[1]
+    assert (await records.create(a_job())).is_new
 
 
-async def test_lost_jobs_are_looked_after_again_when_redis_takes_writes(
+async def test_lost_jobs_are_recovered_when_redis_accepts_writes_again(
     settings: Settings, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     records = Records(redis, settings.replace(lease=timedelta(milliseconds=100)))
     worker = Worker(settings)
     await worker.start()
     try:
-        job, _ = await taken_job(records)
+        job, _ = await claimed_job(records)
         async with refusing_writes(redis):
             await until(lambda: "sweep: CACHE_UNAVAILABLE" in caplog.text)
         await becomes(records, job, job_pb2.JOB_STATE_QUEUED)
@@ -79,10 +79,10 @@ async def test_lost_jobs_are_looked_after_again_when_redis_takes_writes(
         await worker.stop()
 
 
-async def test_a_job_is_given_back_when_redis_takes_writes(
+async def test_a_job_is_released_when_redis_accepts_writes_again(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         async with refusing_writes(redis):
             releasing = asyncio.create_task(lease.release(retry_time=None, error=None))
@@ -93,21 +93,20 @@ async def test_a_job_is_given_back_when_redis_takes_writes(
     assert await records.get(job.id) == released
 
 
-async def test_children_are_made_when_redis_takes_writes(
+async def test_children_are_added_when_redis_accepts_writes_again(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
-    job, token = await taken_job(records)
+    job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         async with refusing_writes(redis):
             adding = asyncio.create_task(lease.add_child(a_job("entry"), entry="entry", order=0))
             await asyncio.sleep(0.3)
             assert not adding.done()
         child = await adding
-    assert child is not None
     assert await records.get(child.id) == child
 
 
-async def test_a_claim_whose_answer_is_lost_to_a_cancel_is_taken_back(
+async def test_a_claim_whose_response_is_lost_to_a_cancel_is_released(
     records: Records, relay: Relay, relayed: Redis, settings: Settings
 ) -> None:
     job = await queued_job(records)
@@ -122,20 +121,20 @@ async def test_a_claim_whose_answer_is_lost_to_a_cancel_is_taken_back(
     assert (await _read(records, job)).state == job_pb2.JOB_STATE_QUEUED
 
 
-async def test_a_subscription_that_fell_silent_is_begun_anew(
+async def test_a_dead_subscription_is_replaced(
     redis: Redis,
     relay: Relay,
     relayed: Redis,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(feed_module, "IDLE_SECONDS", 0.3)
     feed = Feed(relayed, Records(relayed, settings), settings)
     await feed.start()
     [before] = await _subscribers(redis)
     relay.silence()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await _subscribers(redis) - {before} == set():  # noqa: ASYNC110 - nothing tells of it
+        while await _subscribers(redis) - {before} == set():  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.05)
     await feed.close()
 

@@ -192,14 +192,15 @@ async def test_a_job_waits_only_so_long_for_the_breaker(redis: Redis, settings: 
 
 async def test_waiting_for_a_permit_is_not_an_attempt(redis: Redis, settings: Settings) -> None:
     records = Records(redis, settings)
-    job, _ = await records.create(Job(kind=job_pb2.JOB_KIND_INGEST, media=Media(id="media")))
+    new = Job(kind=job_pb2.JOB_KIND_INGEST, media=Media(id="media"))
+    job = (await records.create(new)).job
     for _ in range(5):
-        claimed = await records.claim(job.id)
-        assert claimed is not None
-        assert claimed[0].attempt == 1
+        claim = await records.claim(job.id)
+        assert claim is not None
+        assert claim.job.attempt == 1
         failure = Failure(RATE_LIMITED, "waits", deferred=True)
         job = await records.release(
-            job.id, claimed[1], retry_time=None, error=failure.status(), deferred=True
+            job.id, claim.token, retry_time=None, error=failure.status(), deferred=True
         )
         assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
 
@@ -213,7 +214,7 @@ async def test_a_worker_defers_a_blocked_job_and_fails_it_after_the_wait_timeout
     records = Records(redis, short_timeout)
     url = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
     new = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, media=Media(id="a" * 52))
-    job, _ = await records.create(new)
+    job = (await records.create(new)).job
     worker = Worker(short_timeout)
     await worker.start()
     try:

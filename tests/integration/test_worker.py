@@ -1,4 +1,4 @@
-"""A worker among others: what it leaves to them, and what may not keep it from its work."""
+"""A worker among others: what it leaves to them, and what must not stop it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ingot_server.worker import Worker
 from tests.house import open_house
 from tests.media import media
 from tests.origin import Page, running_origin
-from tests.records import queued_job, taken_job
+from tests.records import claimed_job, queued_job
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["stopping", "stopped"])
-async def test_a_worker_that_stops_takes_no_job(
+async def test_a_stopping_worker_claims_no_job(
     settings: Settings, records: Records, stopped: bool
 ) -> None:
     worker = Worker(settings)
@@ -35,28 +35,28 @@ async def test_a_worker_that_stops_takes_no_job(
     assert await records.get(job.id) == job
 
 
-async def test_a_record_that_cannot_be_read_keeps_no_other_job_waiting(
+async def test_an_unreadable_record_does_not_delay_other_jobs(
     settings: Settings, redis: Redis
 ) -> None:
     records = Records(redis, settings.replace(lease=timedelta(milliseconds=100)))
     for field, value in (("record", b"\xff\xff"), ("losses", b"0"), ("token", b"")):
         await redis.hset("ingot:job:unreadable", field, value)
     await redis.zadd("ingot:deadlines", {"unreadable": 0})
-    job, _ = await taken_job(records)
+    job, _ = await claimed_job(records)
     worker = Worker(settings)
     await worker.start()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while job.state != job_pb2.JOB_STATE_QUEUED:
                 await asyncio.sleep(0.05)
-                [found] = await records.read([job.id])
+                [found] = await records.get_many([job.id])
                 assert found is not None
                 job = found
     finally:
         await worker.stop()
 
 
-async def test_zero_jobs_per_host_is_no_limit(settings: Settings) -> None:
+async def test_zero_jobs_per_host_means_no_limit(settings: Settings) -> None:
     async with (
         open_house(settings.replace(attempts=1, jobs_per_host=0)) as house,
         running_origin() as origin,

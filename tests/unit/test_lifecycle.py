@@ -1,4 +1,4 @@
-"""What may become of a job."""
+"""The transitions of a job."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unqueued(job: Job) -> Job | None:
 
 
 @pytest.mark.parametrize(
-    ("step", "job", "state"),
+    ("transition", "job", "state"),
     [
         (lifecycle.claimed, QUEUED, job_pb2.JOB_STATE_RUNNING),
         (lifecycle.cancelled, QUEUED, job_pb2.JOB_STATE_CANCELLED),
@@ -43,16 +43,16 @@ def unqueued(job: Job) -> Job | None:
         (unqueued, QUEUED, job_pb2.JOB_STATE_FAILED),
     ],
 )
-def test_steps(step: Callable[[Job], Job | None], job: Job, state: int) -> None:
+def test_transitions(transition: Callable[[Job], Job | None], job: Job, state: int) -> None:
     before = lifecycle.copy_of(job)
-    after = step(job)
+    after = transition(job)
     assert after is not None
     assert after.state == state
     assert job == before
 
 
 @pytest.mark.parametrize(
-    ("step", "jobs"),
+    ("transition", "jobs"),
     [
         (lifecycle.claimed, (RUNNING, *ENDED)),
         (lifecycle.cancelled, (COMMITTING, *ENDED)),
@@ -60,8 +60,10 @@ def test_steps(step: Callable[[Job], Job | None], job: Job, state: int) -> None:
         (unqueued, (RUNNING, *ENDED)),
     ],
 )
-def test_closed_steps(step: Callable[[Job], Job | None], jobs: tuple[Job, ...]) -> None:
-    assert [step(job) for job in jobs] == [None] * len(jobs)
+def test_transitions_that_a_state_does_not_allow(
+    transition: Callable[[Job], Job | None], jobs: tuple[Job, ...]
+) -> None:
+    assert [transition(job) for job in jobs] == [None] * len(jobs)
 
 
 def test_job_ids_sort_by_age() -> None:
@@ -98,8 +100,8 @@ def test_a_job_with_children_ends_with_the_last_of_them(
     assert lifecycle.rolled_up(job, counts) is None or not lifecycle.has_ended(job)
 
 
-def test_a_list_of_nothing_says_so() -> None:
+def test_an_empty_list_says_so() -> None:
     counts = lifecycle.ChildCounts(0, 0, 0, 0, 0, 0, 0, 0)
     job = lifecycle.rolled_up(Job(state=job_pb2.JOB_STATE_RUNNING), counts)
     assert job is not None
-    assert job.error.message == "The list has no entries but itself."
+    assert job.error.message == "The list has no entries except itself."

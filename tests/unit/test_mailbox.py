@@ -1,4 +1,4 @@
-"""What a watcher has still to be told, when it reads slowly."""
+"""The mailbox of a watcher that reads slowly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
-from ingot_server.jobs.mailbox import KEPT, KEPT_OF_ALL, Mailbox, collapse
+from ingot_server.jobs.mailbox import ALL_JOBS_LIMIT, LIMIT, Mailbox, collapse
 
 
 def running(revision: int, stage: int = 1, job_id: str = "a") -> Job:
@@ -22,61 +22,61 @@ def running(revision: int, stage: int = 1, job_id: str = "a") -> Job:
     )
 
 
-def drained(pending: Mailbox) -> list[Job]:
+def drained(mailbox: Mailbox) -> list[Job]:
     jobs = []
-    while (job := pending.take()) is not None:
+    while (job := mailbox.next_job_nowait()) is not None:
         jobs.append(job)
     return jobs
 
 
 def test_a_reader_that_keeps_up_gets_everything() -> None:
-    pending = Mailbox()
-    jobs = [running(revision) for revision in range(KEPT)]
+    mailbox = Mailbox()
+    jobs = [running(revision) for revision in range(LIMIT)]
     for job in jobs:
-        pending.push(job)
-    assert drained(pending) == jobs
+        mailbox.put_job(job)
+    assert drained(mailbox) == jobs
 
 
 def test_a_slow_reader_gets_the_last_of_every_stage() -> None:
-    pending = Mailbox()
+    mailbox = Mailbox()
     for revision in range(6000):
-        pending.push(running(revision, stage=revision // 1000 + 1))
-    jobs = drained(pending)
-    assert len(jobs) <= KEPT
+        mailbox.put_job(running(revision, stage=revision // 1000 + 1))
+    jobs = drained(mailbox)
+    assert len(jobs) <= LIMIT
     assert [job.revision for job in jobs] == sorted(job.revision for job in jobs)
     assert {999, 1999, 2999, 3999, 4999, 5999} <= {job.revision for job in jobs}
 
 
-def test_jobs_are_collapsed_each_for_itself() -> None:
+def test_the_revisions_of_each_job_are_collapsed_separately() -> None:
     jobs = [running(1), running(1, job_id="b"), running(2), running(3, 2), running(2, job_id="b")]
     kept = collapse(jobs, lambda job, later: job.stage == later.stage)
     assert [(job.id, job.revision) for job in kept] == [("a", 2), ("b", 2), ("a", 3)]
 
 
-def test_a_watcher_of_all_jobs_keeps_only_those_whose_record_can_live() -> None:
-    pending = Mailbox(timedelta(hours=1))
-    for number in range(KEPT_OF_ALL):
+def test_a_watcher_of_all_jobs_keeps_only_jobs_whose_record_may_exist() -> None:
+    mailbox = Mailbox(timedelta(hours=1))
+    for number in range(ALL_JOBS_LIMIT):
         old = Job(id=f"old-{number}", revision=3, state=job_pb2.JOB_STATE_FAILED)
         old.end_time.FromDatetime(datetime.now(UTC) - timedelta(hours=2))
-        pending.push(old)
+        mailbox.put_job(old)
     for stage in range(1, 7):
-        for revision in range(KEPT_OF_ALL):
-            pending.push(running(stage * KEPT_OF_ALL + revision, stage, "new"))
-            pending.push(running(stage, stage, f"other-{revision}"))
-    assert len(drained(pending)) <= 3 * KEPT_OF_ALL
+        for revision in range(ALL_JOBS_LIMIT):
+            mailbox.put_job(running(stage * ALL_JOBS_LIMIT + revision, stage, "new"))
+            mailbox.put_job(running(stage, stage, f"other-{revision}"))
+    assert len(drained(mailbox)) <= 3 * ALL_JOBS_LIMIT
 
 
 async def test_the_reader_waits() -> None:
-    pending = Mailbox()
-    reader = asyncio.create_task(pending.next())
+    mailbox = Mailbox()
+    reader = asyncio.create_task(mailbox.next_job())
     await asyncio.sleep(0)
-    pending.push(running(1))
+    mailbox.put_job(running(1))
     assert (await reader).revision == 1
 
 
 async def test_a_failure_ends_the_watch() -> None:
-    pending = Mailbox()
-    pending.push(running(1))
-    pending.fail(Failure(reason_pb2.REASON_SHUTTING_DOWN, "Watch again."))
+    mailbox = Mailbox()
+    mailbox.put_job(running(1))
+    mailbox.fail(Failure(reason_pb2.REASON_SHUTTING_DOWN, "Watch again."))
     with pytest.raises(Failure, match=r"Watch again\."):
-        await pending.next()
+        await mailbox.next_job()

@@ -12,6 +12,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import is_conversion
+from ingot_server.jobs.outcomes import Creation
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.recipes import single_flight_key
@@ -59,19 +60,20 @@ class Admission:
         job.state = job_pb2.JOB_STATE_SUCCEEDED
         job.cached = True
         job.media.CopyFrom(stored)
-        return (await self._create(job, request))[0]
+        return (await self._create(job, request)).job
 
-    async def _create(self, job: Job, request: Request) -> tuple[Job, bool]:
+    async def _create(self, job: Job, request: Request) -> Creation:
         return await self._records.create(
             job,
             request_id=request.request_id,
             fingerprint=_fingerprint(request) if request.request_id else "",
-            slot=single_flight_key(job),
+            single_flight_key=single_flight_key(job),
         )
 
     async def _enqueue(self, job: Job, request: Request) -> Job:
-        job, created = await self._create(job, request)
-        if created:
+        creation = await self._create(job, request)
+        job = creation.job
+        if creation.is_new:
             try:
                 await self._queue.send(job.id, request.priority, conversion=is_conversion(job))
             except Failure as failure:

@@ -1,22 +1,23 @@
-"""Parents and children: the job of a list of media, and one job for each of its entries.
+"""Parents and children: a list of media and its entries, or a workflow and its parts.
 
-    add, add, ... -> wait -> next, summarise, next, summarise, ... -> the parent ends
+    add, add, ... -> wait -> dispatch, roll_up, dispatch, roll_up, ... -> the parent ends
 
-A parent that waits is RUNNING and no worker has it. Every change of a child is counted for its
-parents within the write of that change (`transition.lua`), which also makes them due; whoever comes
-by, the worker that ended the child or the sweep, writes the sums. So a lost event costs a
-second, and the children of one job cost it a few bytes each.
+A waiting parent is RUNNING and no worker holds it. The write that changes a child also updates the
+counts of its parents (`transition.lua`) and makes the parents overdue. The worker that ended the
+child, or the sweep, then writes the counts into the parent's record. So a lost event delays a
+parent by a second at most, and each child costs its parent a few bytes.
 
-What always holds: one entry of one parent has one child, however often it is added; only the holder
-of the parent's lease adds; a parent's records end after, or with, none of its children's.
+Invariants: an entry of a parent has one child, however often it is added; only the holder of the
+parent's lease adds children; a parent's record never outlives those of its children.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from ingot.v1.job_pb2 import Job
@@ -24,170 +25,186 @@ from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import ChildCounts, has_ended, is_workflow
-from ingot_server.jobs.transition import Transition, milliseconds
+from ingot_server.jobs.outcomes import Orphaned
+from ingot_server.jobs.transition import Argument, Transition, milliseconds
 
-# Between two writes of a parent's sums.
-PULSE: Final = timedelta(milliseconds=200)
-# A waiting parent is due when its children change; this is for what nobody thought of.
-LOOK_AFTER: Final = timedelta(minutes=1)
+# Between two writes of a parent's counts.
+ROLLUP_INTERVAL: Final = timedelta(milliseconds=200)
+# A waiting parent is overdue when its children change; this is a safety net.
+WAITING_DEADLINE: Final = timedelta(minutes=1)
+# A child is not overdue before it was dispatched.
+UNDISPATCHED_DEADLINE: Final = timedelta(days=1)
 CANCELLED_AT_ONCE: Final = 16
 
 
-class Orphaned(Exception):
-    """The parent has ended, or is somebody else's by now: it takes no more children."""
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What the script knows of the children of a job."""
+
+    counts: ChildCounts
+    version: int
+    """Grows with every change of the counts."""
+    child_ids: Sequence[str]
 
 
 class Children:
-    """The bonds between jobs. Every method raises Failure with CACHE_UNAVAILABLE."""
+    """The relations between jobs. Every method raises Failure with CACHE_UNAVAILABLE."""
 
     def __init__(self, transition: Transition, settings: Settings) -> None:
         self._transition = transition
         self._settings = settings
 
     async def add(
-        self, child: Job, *, parent_id: str, token: str, entry: str, order: int, slot: str = ""
-    ) -> Job | None:
-        """The child job for one `entry` of a parent: the one it has, the one under way, or `child`.
+        self,
+        child: Job,
+        *,
+        parent_id: str,
+        token: str,
+        entry: str,
+        order: int,
+        single_flight_key: str = "",
+    ) -> Job:
+        """Add a child for one `entry` of a parent; return the job for that entry.
 
-        A new one, unless it has ended already, waits until `next` names it. `token` is that of the
-        parent's lease, `slot` as `Records.create` has it. None when the entry is the parent itself,
-        or a list that the parent is in. Raises Orphaned.
+        That is the child that the entry has, the active job for the same media item, or `child`. A
+        new child, unless it has ended already, waits until `dispatch` returns it; children are
+        dispatched by `order`. `token` is that of the parent's lease, `single_flight_key` is as in
+        `Records.create`. Raises Orphaned, or CircularEntry if the entry is the parent itself or a
+        list that contains it.
         """
-        new = lifecycle.created(child)
+        new = lifecycle.copy_of(child)
         new.parent_job_id = parent_id
-        outcome, *content = await self._transition.run(
-            "create",
-            new.id,
-            **self._transition.content(new),
-            change=secrets.token_hex(8),
-            deadline=milliseconds(timedelta(days=1)),
-            media_id=slot or new.media.id,
-            request_id="",
-            fingerprint="",
-            parent=parent_id,
-            parent_token=token,
-            entry=entry,
-            order=order,
-        )
-        if outcome == b"orphaned":
-            raise Orphaned(f"job {parent_id} takes no more children")
-        return Job.FromString(content[0]) if content else None
+        arguments: dict[str, Argument] = {
+            "deadline": milliseconds(UNDISPATCHED_DEADLINE),
+            "request_id": "",
+            "fingerprint": "",
+            "parent": parent_id,
+            "parent_token": token,
+            "entry": entry,
+            "order": order,
+        }
+        return (await self._transition.create(new, single_flight_key, arguments)).job
 
     async def wait(self, parent: Job, token: str, child_ids: Sequence[str]) -> Job | None:
-        """Leaves a parent to its children: RUNNING, nobody's. None when the lease is lost."""
+        """Leave a parent to its children: RUNNING without a lease. None if the lease is lost."""
+        waiting = lifecycle.awaiting(parent, child_ids)
         return await self._transition.change(
             parent.id,
-            lambda _: lifecycle.awaiting(parent, child_ids),
+            partial(lifecycle.replaced, by=waiting),
             token=token,
             next_token="",
-            waits=1,
-            pulse=0,
-            version="",
+            waits_for_children=1,
+            rollup_interval=0,
+            counts_version="",
         )
 
     async def detach_children(self, parent_id: str, token: str) -> None:
-        """Forgets the children of a parent, which have ended; others may be added to it.
+        """Remove the children of a parent, which have ended, so that others can be added.
 
-        `token` is that of the parent's lease. Raises Orphaned when that is lost. Safe to repeat.
+        `token` is that of the parent's lease. Raises Orphaned if that is lost. Safe to repeat.
         """
-        outcome, *_ = await self._transition.run(
-            "disown", parent_id, token=token, ttl=milliseconds(self._settings.job_ttl)
+        outcome, *_ = await self._transition.call(
+            "detach", parent_id, token=token, ttl=milliseconds(self._settings.job_ttl)
         )
         if outcome == b"lost":
-            raise Orphaned(f"job {parent_id} is no longer held")
+            raise Orphaned
 
-    async def next(self, parent_id: str) -> list[str]:
-        """The children that a worker is to be told of now; the sweep tells of them again."""
-        children = await self._transition.run(
-            "next",
+    async def dispatch(self, parent_id: str) -> list[str]:
+        """Return the children that the caller must send to the workers now.
+
+        If their messages are lost, the sweep sends them again.
+        """
+        children = await self._transition.call(
+            "dispatch",
             parent_id,
-            window=self._settings.playlist_jobs,
+            limit=self._settings.playlist_jobs,
             deadline=milliseconds(self._settings.resend_interval),
         )
         return [child.decode() for child in children]
 
     async def parents(self, job_id: str) -> list[str]:
-        """The ids of the jobs that this one is a part of."""
+        """Return the ids of the jobs that this job is a child of."""
         return await self._transition.parents(job_id)
 
-    async def summarise(self, parent_id: str) -> Job | None:
-        """Writes how the children of a waiting parent stand, and its end after the last one.
+    async def roll_up(self, parent_id: str) -> Job | None:
+        """Write the counts of its children into a waiting parent, which ends with the last child.
 
-        Answers with the parent if it was written: its sums are, five times a second at most.
+        Returns the parent if it was written, which happens at most every ROLLUP_INTERVAL.
         """
-        counts, moving, _ = await self._transition.run("tally", parent_id)
-        counts, version = _tally(counts, moving)
-        record = await self._transition.read(parent_id)
-        if record is None or record.token or not record.job.HasField("children"):
+        snapshot = await self._snapshot(parent_id)
+        record = await self._transition.read_record(parent_id)
+        if record is None or record.token:
             return None
-        parts = await self._parts(record.job, counts)
-        new = lifecycle.rolled_up(record.job, counts, parts)
+        parts = await self._ended_parts(record.job, snapshot.counts)
+        roll_up = partial(_rolled_up, counts=snapshot.counts, parts=parts)
+        new = roll_up(record.job)
         if new is None:
             return None
+        schedule: dict[str, Argument] = {
+            "deadline": milliseconds(WAITING_DEADLINE),
+            "rollup_interval": milliseconds(ROLLUP_INTERVAL),
+            "counts_version": snapshot.version,
+        }
         if new == record.job:
-            await self._transition.run(
-                "rest",
-                parent_id,
-                deadline=milliseconds(LOOK_AFTER),
-                pulse=milliseconds(PULSE),
-                version=version,
-            )
+            await self._transition.call("rest", parent_id, **schedule)
             return None
-        conditions = {} if has_ended(new) else {"overdue": 1}
+        conditions: dict[str, Argument] = {} if has_ended(new) else {"overdue": 1}
         return await self._transition.change(
-            parent_id,
-            lambda job: (
-                lifecycle.rolled_up(job, counts, parts) if job.HasField("children") else None
-            ),
-            **conditions,
-            token="",
-            waits=1,
-            deadline=milliseconds(LOOK_AFTER),
-            pulse=milliseconds(PULSE),
-            version=version,
+            parent_id, roll_up, **conditions, **schedule, token="", waits_for_children=1
         )
 
-    async def _parts(self, parent: Job, counts: ChildCounts) -> list[Job]:
-        """The children of a workflow, once all have ended: what it ends with."""
-        if not is_workflow(parent) or counts.ended < counts.total:
-            return []
-        records = [await self._transition.read(child_id) for child_id in parent.child_job_ids]
-        return [record.job for record in records if record is not None]
-
     async def cancel_children(self, parent: Job) -> None:
-        """Cancels those that were made for a cancelled parent and that nobody else asked for."""
-        _, _, children = await self._transition.run("tally", parent.id)
-        turns = asyncio.Semaphore(CANCELLED_AT_ONCE)
+        """Cancel the children of a cancelled parent that were made for it and not shared since."""
+        snapshot = await self._snapshot(parent.id)
+        semaphore = asyncio.Semaphore(CANCELLED_AT_ONCE)
 
         async def cancel(child_id: str) -> None:
-            async with turns:
+            async with semaphore:
                 await self._cancel(child_id, parent.id)
 
-        await gather_or_cancel(cancel(child.decode()) for child in set(children))
-        await self._transition.run("settle", parent.id)
+        await gather_or_cancel(cancel(child_id) for child_id in set(snapshot.child_ids))
+        await self._transition.call("settle", parent.id)
 
     async def _cancel(self, child_id: str, parent_id: str) -> None:
         child = await self._transition.change(
-            child_id,
-            lambda job: lifecycle.cancelled(job) if job.parent_job_id == parent_id else None,
-            unshared=1,
+            child_id, partial(_cancelled_with, parent_id=parent_id), unshared=1
         )
         if child is not None and (child.HasField("children") or is_workflow(child)):
             await self.cancel_children(child)
 
+    async def _ended_parts(self, parent: Job, counts: ChildCounts) -> list[Job]:
+        """Return the children of a workflow if all have ended, else an empty list."""
+        if not is_workflow(parent) or counts.ended < counts.total:
+            return []
+        records = [await self._transition.read_record(each) for each in parent.child_job_ids]
+        return [record.job for record in records if record is not None]
 
-def _tally(ended: list[bytes], moving: list[bytes]) -> tuple[ChildCounts, int]:
-    """What `transition.lua` counts, and the version of it."""
-    found = {name.decode(): int(value) for name, value in zip(ended[::2], ended[1::2], strict=True)}
-    measures = [tuple(map(float, each.split())) for each in moving]
-    counts = ChildCounts(
-        total=found.get("total", 0),
-        succeeded=found.get("succeeded", 0),
-        failed=found.get("failed", 0),
-        cancelled=found.get("cancelled", 0),
-        cached=found.get("cached", 0),
-        bytes_done=found.get("bytes", 0) + int(sum(done for done, _, _ in measures)),
-        bytes_per_second=sum(rate for _, rate, _ in measures),
-        fractions=sum(fraction for _, _, fraction in measures),
-    )
-    return counts, found.get("version", 0)
+    async def _snapshot(self, parent_id: str) -> _Snapshot:
+        counts, progress, children = await self._transition.call("children", parent_id)
+        found = {
+            name.decode(): int(value) for name, value in zip(counts[::2], counts[1::2], strict=True)
+        }
+        running = [tuple(map(float, each.split())) for each in progress]
+        return _Snapshot(
+            ChildCounts(
+                total=found.get("total", 0),
+                succeeded=found.get("succeeded", 0),
+                failed=found.get("failed", 0),
+                cancelled=found.get("cancelled", 0),
+                cached=found.get("cached", 0),
+                bytes_done=found.get("bytes", 0) + int(sum(done for done, _, _ in running)),
+                bytes_per_second=sum(rate for _, rate, _ in running),
+                fractions=sum(fraction for _, _, fraction in running),
+            ),
+            version=found.get("version", 0),
+            child_ids=[child.decode() for child in children],
+        )
+
+
+def _rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job]) -> Job | None:
+    return lifecycle.rolled_up(job, counts, parts) if job.HasField("children") else None
+
+
+def _cancelled_with(job: Job, parent_id: str) -> Job | None:
+    """Return the job as cancelled if it was made for that parent."""
+    return lifecycle.cancelled(job) if job.parent_job_id == parent_id else None

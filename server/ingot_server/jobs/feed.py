@@ -1,14 +1,14 @@
-r"""The feed of changes: one subscription a process, fanned out in memory.
+r"""The feed of job changes: one Redis subscription per process, fanned out in memory.
 
-    ingot:jobs --> Feed --> Topic of one job --> Pending of each watcher of that job
-                        \-> Everything ------> Pending of one watcher of all jobs
+    ingot:jobs --> Feed --> JobWatch of one job --> Mailbox of each watcher of that job
+                        \-> AllJobsWatch ---------> Mailbox of one watcher of all jobs
 
-What is published is a hint, the record is the truth. A gap between two revisions, a new connection
-and, every few seconds, the clock make the feed read the records again; `Records.changes` then tells
-what happened in between. What always holds: a watcher is registered before anything is read for it,
-and a topic's watchers have been told all there is to tell up to the revision of `JobWatch.latest`.
+A published message is a hint; the record is the truth. The feed reads the records again after a gap
+between two revisions, after a new connection, and every few seconds; `Records.changes` returns what
+happened since. Invariants: a mailbox is registered before anything is read for it; the mailboxes of
+a JobWatch have received everything up to the revision of `JobWatch.latest`.
 
-Jobs handed out are shared between all watchers and must not be changed.
+All watchers share the same Job objects, which must not be changed.
 """
 
 from __future__ import annotations
@@ -40,67 +40,67 @@ logger = logging.getLogger(__name__)
 
 CHANNEL: Final = "ingot:jobs"
 RECHECK_SECONDS: Final = 5.0
-# How long a message may be on its way before the record is believed in its place.
-GRACE_SECONDS: Final = 0.2
+# How long a message may be late before the record is used instead.
+MESSAGE_DELAY_SECONDS: Final = 0.2
 RECONNECT_SECONDS: Final = 0.2
 START_SECONDS: Final = 5.0
-SILENCE_SECONDS: Final = 5.0
-# How far back new jobs are looked for; more than clocks of two machines differ.
-MARGIN_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 5.0
+# New jobs are looked for this far back, because the clocks of two machines differ.
+CLOCK_SKEW_SECONDS: Final = 60.0
 PAGE: Final = 200
 
 
 class Feed:
-    """All watches of one process. Belongs to the event loop it was started on."""
+    """All watches of one process. Belongs to the event loop that started it."""
 
     def __init__(self, redis: Redis, records: Records, settings: Settings) -> None:
         self._redis = redis
         self._records = records
         self._settings = settings
-        self._topics: dict[str, JobWatch] = {}
-        self._everything: set[AllJobsWatch] = set()
+        self._job_watches: dict[str, JobWatch] = {}
+        self._all_jobs_watches: set[AllJobsWatch] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
         self._recheck_now = asyncio.Event()
         self._closed = False
 
     async def start(self) -> None:
-        """Subscribes. Raises Failure with CACHE_UNAVAILABLE when Redis cannot be reached."""
+        """Subscribe. Raises Failure with CACHE_UNAVAILABLE if Redis cannot be reached."""
         with unavailable():
             await self._redis.ping()
-        self._spawn(self._listen())
-        self._spawn(self._recheck_again_and_again())
+        self._spawn(self._receive_messages())
+        self._spawn(self._keep_rechecking())
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._subscribed.wait()
         except TimeoutError as error:
             raise Failure(
-                reason_pb2.REASON_CACHE_UNAVAILABLE, f"Redis took no subscription to {CHANNEL}."
+                reason_pb2.REASON_CACHE_UNAVAILABLE,
+                f"Redis did not confirm the subscription to {CHANNEL} within {START_SECONDS:g} s.",
             ) from error
 
     async def close(self) -> None:
-        """Ends every watch with Failure SHUTTING_DOWN, and the subscription."""
+        """End every watch with Failure SHUTTING_DOWN, and the subscription."""
         self._closed = True
         shutting_down = _shutting_down()
-        for topic in self._topics.values():
-            for watcher in topic.watchers:
-                watcher.fail(shutting_down)
-        for everything in self._everything:
-            everything.pending.fail(shutting_down)
-        while self._tasks:  # one that ends may have begun another
+        for watch in self._job_watches.values():
+            watch.fail(shutting_down)
+        for all_jobs in self._all_jobs_watches:
+            all_jobs.mailbox.fail(shutting_down)
+        while self._tasks:  # a task that ends may have started another
             await cancel_and_wait(*self._tasks)
 
     async def watch(self, job_id: str, *, after_revision: int = 0) -> AsyncGenerator[Job, None]:
-        """The job as it stands, then every later revision in order; ends after the last one.
+        """Yield the current revision of a job, then every later one in order, up to its end.
 
-        With `after_revision` instead of the job as it stands what happened since: of every state
-        and stage at least the last revision. Close it with `contextlib.aclosing`. Raises Failure:
-        JOB_NOT_FOUND when the record is gone, CACHE_UNAVAILABLE, SHUTTING_DOWN.
+        With `after_revision`, yield what happened since then instead of the current revision: at
+        least the last revision of every state and stage. Close it with `contextlib.aclosing`.
+        Raises Failure: JOB_NOT_FOUND if the record is gone, CACHE_UNAVAILABLE, SHUTTING_DOWN.
         """
         if self._closed:
             raise _shutting_down()
-        pending = Mailbox()
-        topic = self._join(job_id, pending)
+        mailbox = Mailbox()
+        watch = self._join(job_id, mailbox)
         try:
             seen = after_revision
             if after_revision:
@@ -113,173 +113,172 @@ class Feed:
                     if has_ended(job):
                         return
             while True:
-                job = await pending.next()
+                job = await mailbox.next_job()
                 if job.revision > seen:
                     yield job
                 if has_ended(job):
                     return
         finally:
-            topic.watchers.discard(pending)
-            if not topic.watchers and self._topics.get(job_id) is topic:
-                del self._topics[job_id]
+            watch.mailboxes.discard(mailbox)
+            if not watch.mailboxes and self._job_watches.get(job_id) is watch:
+                del self._job_watches[job_id]
 
     async def watch_all(self, accepts: Callable[[Job], bool]) -> AsyncGenerator[Job, None]:
-        """All jobs that match, latest first, then every change of one; endless.
+        """Yield all jobs that match, newest first, then every change of one, without end.
 
-        A job that matched and no longer does comes once more. Close it with `contextlib.aclosing`.
+        A job that no longer matches is yielded once more. Close it with `contextlib.aclosing`.
         Raises Failure: CACHE_UNAVAILABLE, SHUTTING_DOWN.
         """
         if self._closed:
             raise _shutting_down()
-        everything = AllJobsWatch(accepts, self._settings.job_ttl)
-        self._everything.add(everything)
+        watch = AllJobsWatch(accepts, self._settings.job_ttl)
+        self._all_jobs_watches.add(watch)
         try:
             before = ""
             while True:
                 page = await self._records.list(limit=PAGE, before=before)
                 for job in page:
-                    everything.tell(job)
-                while (told := everything.pending.take()) is not None:
-                    yield told
+                    watch.notify(job)
+                while (next_job := watch.mailbox.next_job_nowait()) is not None:
+                    yield next_job
                 if len(page) < PAGE:
                     break
                 before = page[-1].id
             while True:
-                yield await everything.pending.next()
+                yield await watch.mailbox.next_job()
         finally:
-            self._everything.discard(everything)
+            self._all_jobs_watches.discard(watch)
 
-    def _join(self, job_id: str, pending: Mailbox) -> JobWatch:
-        topic = self._topics.setdefault(job_id, JobWatch())
-        topic.watchers.add(pending)
-        if topic.latest is not None:
-            pending.push(topic.latest)
-        elif topic.held is None:
-            self._catch_up(job_id, topic)
-        return topic
+    def _join(self, job_id: str, mailbox: Mailbox) -> JobWatch:
+        watch = self._job_watches.setdefault(job_id, JobWatch())
+        watch.mailboxes.add(mailbox)
+        if watch.latest is not None:
+            mailbox.put_job(watch.latest)
+        elif watch.buffered is None:
+            self._catch_up(job_id, watch)
+        return watch
 
-    def _hear(self, job: Job) -> None:
-        topic = self._topics.get(job.id)
-        if topic is not None:
-            self._pass_on(topic, job)
-        for everything in self._everything:
-            everything.tell(job)
+    def _deliver(self, job: Job) -> None:
+        watch = self._job_watches.get(job.id)
+        if watch is not None:
+            self._notify(watch, job)
+        for all_jobs in self._all_jobs_watches:
+            all_jobs.notify(job)
 
-    def _pass_on(self, topic: JobWatch, job: Job) -> None:
-        if topic.held is not None:
-            topic.held.append(job)
-        elif topic.latest is not None and job.revision > topic.latest.revision + 1:
-            self._catch_up(job.id, topic)
-            self._pass_on(topic, job)
+    def _notify(self, watch: JobWatch, job: Job) -> None:
+        if watch.buffered is not None:
+            watch.buffered.append(job)
+        elif watch.latest is not None and job.revision > watch.latest.revision + 1:
+            self._catch_up(job.id, watch)
+            self._notify(watch, job)
         else:
-            topic.tell(job)
+            watch.notify(job)
 
-    def _catch_up(self, job_id: str, topic: JobWatch) -> None:
-        topic.held = []
-        self._spawn(self._read_topic(job_id, topic))
+    def _catch_up(self, job_id: str, watch: JobWatch) -> None:
+        watch.buffered = []
+        self._spawn(self._read_changes(job_id, watch))
 
-    async def _read_topic(self, job_id: str, topic: JobWatch) -> None:
-        """Tells a topic what its record says, then what was held meanwhile."""
+    async def _read_changes(self, job_id: str, watch: JobWatch) -> None:
+        """Notify a watch of what the record says, then of what was buffered meanwhile."""
         try:
-            if topic.latest is not None:
-                changes = await self._records.changes(job_id, topic.latest.revision)
+            if watch.latest is not None:
+                changes = await self._records.changes(job_id, watch.latest.revision)
             else:
                 job = await self._records.get(job_id)
                 changes = [job] if job is not None else None
         except Failure as failure:
-            self._fail(job_id, topic, failure)
+            self._fail(job_id, watch, failure)
             return
         if changes is None:
-            self._fail(job_id, topic, _not_found(job_id))
+            self._fail(job_id, watch, _not_found(job_id))
             return
-        held, topic.held = topic.held or [], None
+        buffered, watch.buffered = watch.buffered or [], None
         for job in changes:
-            topic.tell(job)
-        for job in held:
-            self._pass_on(topic, job)
+            watch.notify(job)
+        for job in buffered:
+            self._notify(watch, job)
 
-    def _fail(self, job_id: str, topic: JobWatch, failure: Failure) -> None:
-        for watcher in topic.watchers:
-            watcher.fail(failure)
-        if self._topics.get(job_id) is topic:
-            del self._topics[job_id]
+    def _fail(self, job_id: str, watch: JobWatch, failure: Failure) -> None:
+        watch.fail(failure)
+        if self._job_watches.get(job_id) is watch:
+            del self._job_watches[job_id]
 
-    async def _listen(self) -> None:
+    async def _receive_messages(self) -> None:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(CHANNEL)
                     while True:
-                        self._take(await _next_message(pubsub))
+                        self._handle_message(await _next_message(pubsub))
             except (exceptions.RedisError, OSError) as error:
                 logger.warning("the subscription to %s broke: %s", CHANNEL, error)
             except DecodeError:
-                logger.warning("somebody published on %s what is no job", CHANNEL)
+                logger.warning("a message on %s is not a job", CHANNEL)
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _handle_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
-            # Also after redis-py has connected again by itself.
+            # This also arrives after redis-py has reconnected by itself.
             self._subscribed.set()
             self._recheck_now.set()
         elif message["type"] == "message":
-            self._hear(Job.FromString(message["data"]))
+            self._deliver(Job.FromString(message["data"]))
 
-    async def _recheck_again_and_again(self) -> None:
-        checked = time.time()
+    async def _keep_rechecking(self) -> None:
+        checked_at = time.time()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECHECK_SECONDS):
                     await self._recheck_now.wait()
             self._recheck_now.clear()
-            began = time.time()
+            started_at = time.time()
             try:
-                await self._recheck(since=checked - MARGIN_SECONDS)
+                await self._recheck(since=checked_at - CLOCK_SKEW_SECONDS)
             except Failure as failure:
-                logger.warning("the records were not read again: %s", failure.message)
+                logger.warning("the job records could not be read again: %s", failure.message)
             else:
-                checked = began
+                checked_at = started_at
 
     async def _recheck(self, since: float) -> None:
-        """Finds out what no message told: of known jobs, and of those created after `since`."""
-        known = {job_id for job_id, topic in self._topics.items() if not topic.is_settled()}
-        for everything in self._everything:
-            known.update(everything.revisions.keys() - everything.ended.keys())
-        gone, found = await self._read_all(known)
-        if self._everything:
-            found += await self._created(since)
-        await asyncio.sleep(GRACE_SECONDS)
+        """Find changes without a message: of watched jobs, and jobs created after `since`."""
+        watched = {job_id for job_id, each in self._job_watches.items() if not each.has_ended()}
+        for all_jobs in self._all_jobs_watches:
+            watched.update(all_jobs.revisions.keys() - all_jobs.ended.keys())
+        gone, found = await self._read_records(watched)
+        if self._all_jobs_watches:
+            found += await self._created_since(since)
+        await asyncio.sleep(MESSAGE_DELAY_SECONDS)
         for job_id in gone:
-            self._miss(job_id)
+            self._handle_gone(job_id)
         for job in found:
-            topic = self._topics.get(job.id)
-            if topic is not None and topic.held is None and topic.is_behind(job):
-                self._catch_up(job.id, topic)
-            for everything in self._everything:
-                everything.tell(job)
-        for everything in self._everything:
-            everything.forget_ended(time.monotonic() - 2 * MARGIN_SECONDS)
+            watch = self._job_watches.get(job.id)
+            if watch is not None and watch.buffered is None and watch.is_behind(job):
+                self._catch_up(job.id, watch)
+            for all_jobs in self._all_jobs_watches:
+                all_jobs.notify(job)
+        for all_jobs in self._all_jobs_watches:
+            all_jobs.forget_ended(time.monotonic() - 2 * CLOCK_SKEW_SECONDS)
 
-    async def _read_all(self, job_ids: Iterable[str]) -> tuple[set[str], list[Job]]:
-        """The ids whose records are gone, and the other jobs."""
+    async def _read_records(self, job_ids: Iterable[str]) -> tuple[set[str], list[Job]]:
+        """Return the ids of jobs whose records are gone, and all other jobs."""
         gone: set[str] = set()
         found: list[Job] = []
         for chunk in _chunks(job_ids):
-            for job_id, job in zip(chunk, await self._records.read(chunk), strict=True):
+            for job_id, job in zip(chunk, await self._records.get_many(chunk), strict=True):
                 if job is None:
                     gone.add(job_id)
                 else:
                     found.append(job)
         return gone, found
 
-    def _miss(self, job_id: str) -> None:
-        topic = self._topics.get(job_id)
-        if topic is not None and topic.held is None and not topic.is_settled():
-            self._fail(job_id, topic, _not_found(job_id))
-        for everything in self._everything:
-            everything.forget(job_id)
+    def _handle_gone(self, job_id: str) -> None:
+        watch = self._job_watches.get(job_id)
+        if watch is not None and watch.buffered is None and not watch.has_ended():
+            self._fail(job_id, watch, _not_found(job_id))
+        for all_jobs in self._all_jobs_watches:
+            all_jobs.forget(job_id)
 
-    async def _created(self, since: float) -> list[Job]:
+    async def _created_since(self, since: float) -> list[Job]:
         found: list[Job] = []
         before = ""
         while True:
@@ -289,23 +288,23 @@ class Feed:
                 return found
             before = page[-1].id
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
 async def _next_message(pubsub: PubSub) -> dict[str, Any]:
-    """The next message; raises redis-py's TimeoutError when the connection shows no sign of life.
+    """Return the next message; raise redis-py's TimeoutError if the connection is dead.
 
-    A Redis that is gone without a word, with its machine or the way to it, looks like silence.
+    A Redis whose machine or network is gone sends nothing, like an idle one, so it is pinged.
     """
-    message: dict[str, Any] | None = await pubsub.get_message(timeout=SILENCE_SECONDS)
+    message: dict[str, Any] | None = await pubsub.get_message(timeout=IDLE_SECONDS)
     if message is None:
         await pubsub.ping()
-        message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+        message = await pubsub.get_message(timeout=IDLE_SECONDS)
     if message is None:
-        raise exceptions.TimeoutError(f"no answer for {SILENCE_SECONDS:g} s")
+        raise exceptions.TimeoutError(f"no response within {IDLE_SECONDS:g} s")
     return message
 
 
@@ -317,11 +316,11 @@ def _chunks(job_ids: Iterable[str]) -> Iterable[list[str]]:
 def _not_found(job_id: str) -> Failure:
     return Failure(
         reason_pb2.REASON_JOB_NOT_FOUND,
-        f"There is no job {job_id}; records of ended jobs are dropped after a while.",
+        f"There is no job {job_id}. The record of a job is deleted some time after its end.",
     )
 
 
 def _shutting_down() -> Failure:
     return Failure(
-        reason_pb2.REASON_SHUTTING_DOWN, "The server is shutting down; watch again in a moment."
+        reason_pb2.REASON_SHUTTING_DOWN, "The server is shutting down. Watch again in a moment."
     )

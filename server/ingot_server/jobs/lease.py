@@ -1,12 +1,12 @@
-"""Holding a job while it is worked on.
+"""The lease of a job: the right to run and change it.
 
     async with hold(records, feed, job, token) as lease:
-        await lease.update(...)      # in the task that does the job, or in tasks it waits for
+        await lease.update(...)      # in the task that runs the job, or in tasks that it waits for
 
-The lease is renewed four times in its length. Redis may be away for less than that: what is to be
-written waits. Once the lease is lost, by silence, by a cancel or because the record is gone, the
-body is cancelled at once and `hold` raises LeaseLost, or JobCancelled, in the place of
-CancelledError. A cancellation from outside stays one.
+A heartbeat renews the lease four times within its length. If Redis is unavailable for less than
+that, writes wait. When the lease is lost (it expired, a caller cancelled the job, or the record is
+gone), the body is cancelled at once, and `hold` raises LeaseLost or JobCancelled instead of
+CancelledError. A cancellation from outside stays a CancelledError.
 """
 
 from __future__ import annotations
@@ -23,27 +23,22 @@ from google.rpc.status_pb2 import Status
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
-from ingot_server.jobs.children import Orphaned
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of, has_ended, is_workflow
-from ingot_server.jobs.records import LeaseLost, Records
-from ingot_server.jobs.transition import SlotTaken
+from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, Orphaned, SingleFlightTaken
+from ingot_server.jobs.records import Records
 
 PROGRESS_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.1
 
-_Answer = TypeVar("_Answer")
-
-
-class JobCancelled(LeaseLost):
-    """The lease is lost because a caller cancelled the job."""
+_Result = TypeVar("_Result")
 
 
 class Lease:
-    """The right to change one job. Made by `hold`.
+    """The right to change one job, made by `hold`.
 
-    `job` is what the holder has made of it, written or not; `lost` is why the body is being
-    cancelled, None while all is well.
+    `job` is the job with all of the holder's changes, written or not. `lost` is why the body is
+    cancelled, or None while the lease is held.
     """
 
     def __init__(self, records: Records, job: Job, token: str, body: asyncio.Task[Any]) -> None:
@@ -54,57 +49,64 @@ class Lease:
         self._body = body
         self._written = copy_of(job)
         self._written_at = 0.0
-        # Counted from before the call that renewed it: it never ends later here than in Redis.
+        # Counted from before the call that renewed the lease, so it never ends later than in Redis.
         self._length = records.settings.lease.total_seconds()
         self._ends_at = _now() + self._length
-        # Held during every use of the token, so that the end of the job is no loss of the lease.
+        # Held during every use of the token, so that the end of the job does not look like a loss.
         self._writing = asyncio.Lock()
         self._done = False
         self._flusher: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def update(self, mutate: Callable[[Job], None]) -> Job:
-        """Changes the job; answers with it.
+    async def update(self, change: Callable[[Job], None]) -> Job:
+        """Change the job and return it.
 
-        A change of progress alone is written soon, five times a second at most; any other is
-        written, with the progress made so far, before this returns. A new stage begins without
-        progress. After the job has ended nothing is written any more. Raises LeaseLost.
+        A change of progress alone is written soon, at most five times a second. Any other change
+        is written, together with the progress so far, before this returns. A new stage starts
+        without progress. After the job has ended nothing is written. Raises LeaseLost.
         """
-        self.note(mutate)
+        self.note(change)
         if not _is_progress(self._written, self.job):
             await self._write()
         return self.job
 
-    def note(self, mutate: Callable[[Job], None]) -> None:
-        """Like `update`, for code that cannot wait: the change is written soon."""
+    def note(self, change: Callable[[Job], None]) -> None:
+        """Change the job without waiting; the change is written soon."""
         before = copy_of(self.job)
-        mutate(self.job)
+        change(self.job)
         entered = self.job.stage != before.stage and self.job.progress == before.progress
         if entered and not is_workflow(self.job):
             self.job.ClearField("progress")
         if self._flusher is None or self._flusher.done():
             self._flusher = self._spawn(self._flush())
 
-    async def adopt(self, mutate: Callable[[Job], None]) -> str:
-        """Moves the job to the media that `mutate` gives it, and with it the right to make it.
+    async def adopt(self, change: Callable[[Job], None]) -> str:
+        """Change the identity of the job's media item, and move its single flight there.
 
-        Answers with the id of the job that makes that media already, and then changes nothing;
-        empty when the job has moved. Raises LeaseLost.
+        Returns an empty string, or the id of the job that already makes that media item; then
+        nothing has changed. Raises LeaseLost.
         """
         async with self._writing:
             job = copy_of(self.job)
-            mutate(job)
+            change(job)
             try:
-                written = await self._persistently(lambda: self._records.adopt(job, self._token))
-            except SlotTaken as taken:
+                written = await self._retry(
+                    partial(self._records.change_identity, job, self._token)
+                )
+            except SingleFlightTaken as taken:
                 return taken.job_id
-            mutate(self.job)
+            change(self.job)
             self.job.revision = written.revision
             self._written = written
         return ""
 
-    async def add_child(self, child: Job, *, entry: str, order: int, slot: str = "") -> Job | None:
-        """A child of the job for one of its entries, see `Children.add`. Raises LeaseLost."""
+    async def add_child(
+        self, child: Job, *, entry: str, order: int, single_flight_key: str = ""
+    ) -> Job:
+        """Add a child for one entry of the job and return it, see `Children.add`.
+
+        Raises CircularEntry, LeaseLost.
+        """
         add = partial(
             self._records.children.add,
             child,
@@ -112,35 +114,33 @@ class Lease:
             token=self._token,
             entry=entry,
             order=order,
-            slot=slot,
+            single_flight_key=single_flight_key,
         )
         try:
-            return await self._persistently(add, renews=False)
+            return await self._retry(add, renews=False)
         except Orphaned as orphaned:
-            raise await self._explained(LeaseLost(str(orphaned))) from orphaned
+            raise await self._explain(self._expired()) from orphaned
 
     async def detach_children(self) -> None:
-        """Forgets the job's children, see `Children.detach_children`. Raises LeaseLost."""
+        """Remove the job's children, see `Children.detach_children`. Raises LeaseLost."""
+        detach = partial(self._records.children.detach_children, self.job.id, self._token)
         try:
-            detach_children = partial(
-                self._records.children.detach_children, self.job.id, self._token
-            )
-            await self._persistently(detach_children, renews=False)
+            await self._retry(detach, renews=False)
         except Orphaned as orphaned:
-            raise await self._explained(LeaseLost(str(orphaned))) from orphaned
+            raise await self._explain(self._expired()) from orphaned
 
     async def wait(self, child_ids: Sequence[str]) -> None:
-        """Leaves the job to its children: nothing is written afterwards. Raises LeaseLost."""
+        """Leave the job to its children; nothing is written afterwards. Raises LeaseLost."""
         async with self._writing:
             self._done = True
             wait = partial(self._records.children.wait, self.job, self._token, child_ids)
-            if await self._persistently(wait) is None:
-                raise await self._explained(LeaseLost(f"job {self.job.id}: the lease is lost"))
+            if await self._retry(wait) is None:
+                raise await self._explain(self._expired())
 
     async def release(
         self, *, retry_time: datetime | None, error: Status | None, deferred: bool = False
     ) -> Job:
-        """Gives the job back, see `Records.release`; nothing is written afterwards."""
+        """Release the job, see `Records.release`; nothing is written afterwards."""
         async with self._writing:
             self._done = True
             release = partial(
@@ -151,26 +151,27 @@ class Lease:
                 error=error,
                 deferred=deferred,
             )
-            return await self._persistently(release)
+            return await self._retry(release)
 
-    def begin(self, feed: Feed) -> None:
-        """Begins to look after the lease."""
-        self._spawn(self._keep())
-        self._spawn(self._follow(feed))
+    def start(self, feed: Feed) -> None:
+        """Start the heartbeat, and watch for the loss of the lease."""
+        self._spawn(self._send_heartbeats())
+        self._spawn(self._watch(feed))
 
     def stop(self) -> None:
-        """From here on nothing is written and the body is not cancelled."""
+        """Stop the heartbeat: nothing is written any more, and the body is not cancelled."""
         self._done = True
         for task in self._tasks:
             task.cancel()
 
-    async def stopped(self) -> None:
+    async def wait_stopped(self) -> None:
+        """Wait until the tasks that `stop` cancels have ended."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def _flush(self) -> None:
         try:
-            # What is noted during a write that takes long waits its time, too.
+            # Progress that is noted during a slow write waits like any other.
             while not self._done and self.job != self._written:
                 await asyncio.sleep(self._written_at + PROGRESS_SECONDS - _now())
                 await self._write()
@@ -180,36 +181,39 @@ class Lease:
     async def _write(self) -> None:
         async with self._writing:
             if self.lost is not None:
-                # Before Python 3.12 the body's cancellation may be lost, see Worker.stop.
+                # Before Python 3.12 the cancellation of the body may be lost, see Worker.stop.
                 raise self.lost
             if not self._done and self.job != self._written:
                 job = copy_of(self.job)
                 self._written_at = _now()
-                written = await self._persistently(partial(self._records.write, job, self._token))
+                written = await self._retry(partial(self._records.write, job, self._token))
                 self._done = has_ended(written)
                 if self.job == job:
                     self.job.CopyFrom(written)
                 else:
-                    # More was noted meanwhile.
+                    # More was noted during the write.
                     self.job.revision = written.revision
                 self._written = written
 
     async def _renew(self) -> None:
         async with self._writing:
             if not self._done:
-                await self._persistently(lambda: self._records.renew(self.job.id, self._token))
+                await self._retry(partial(self._records.renew, self.job.id, self._token))
 
-    async def _persistently(
-        self, call: Callable[[], Awaitable[_Answer]], *, renews: bool = True
-    ) -> _Answer:
-        """Makes a call that `renews` the lease, again while Redis is away and the lease lasts."""
+    async def _retry(
+        self, call: Callable[[], Awaitable[_Result]], *, renews: bool = True
+    ) -> _Result:
+        """Make a call, and repeat it while Redis is unavailable and the lease lasts.
+
+        `renews` says whether the call renews the lease.
+        """
         while True:
-            began = _now()
+            started = _now()
             try:
                 async with asyncio.timeout_at(self._ends_at):
-                    answer = await call()
+                    result = await call()
             except LeaseLost as lost:
-                raise await self._explained(lost) from lost
+                raise await self._explain(lost) from lost
             except (Failure, TimeoutError) as error:
                 if (
                     isinstance(error, Failure)
@@ -221,15 +225,19 @@ class Lease:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 if renews:
-                    self._ends_at = began + self._length
-                return answer
+                    self._ends_at = started + self._length
+                return result
 
-    async def _explained(self, lost: LeaseLost) -> LeaseLost:
+    async def _explain(self, lost: LeaseLost) -> LeaseLost:
+        """Return JobCancelled if a caller cancelled the job, else `lost`."""
         with contextlib.suppress(Failure):
             job = await self._records.get(self.job.id)
             if job is not None and job.state == job_pb2.JOB_STATE_CANCELLED:
                 return self._cancelled()
         return lost
+
+    def _expired(self) -> LeaseLost:
+        return LeaseLost(f"job {self.job.id}: the lease is lost")
 
     def _cancelled(self) -> JobCancelled:
         return JobCancelled(f"job {self.job.id}: a caller cancelled it")
@@ -240,7 +248,7 @@ class Lease:
             self._done = True
             self._body.cancel()
 
-    async def _keep(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while not self._done:
             await asyncio.sleep(self._length / 4)
             await self._renew_or_lose()
@@ -251,19 +259,13 @@ class Lease:
         except LeaseLost as lost:
             self._lose(lost)
 
-    async def _follow(self, feed: Feed) -> None:
-        """Learns from the feed, sooner than by the next renewal, that the lease is lost."""
+    async def _watch(self, feed: Feed) -> None:
+        """Watch the job, to notice the loss of the lease before the next heartbeat does."""
         while not self._done:
             try:
                 async with contextlib.aclosing(feed.watch(self.job.id)) as changes:
                     async for job in changes:
-                        if job.state == job_pb2.JOB_STATE_CANCELLED:
-                            self._lose(self._cancelled())
-                        elif (job.state, job.attempt) != (
-                            job_pb2.JOB_STATE_RUNNING,
-                            self.job.attempt,
-                        ):
-                            await self._renew_or_lose()
+                        await self._check(job)
                         if self._done:
                             return
             except Failure as failure:
@@ -273,8 +275,15 @@ class Lease:
                     await self._renew_or_lose()
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    async def _check(self, job: Job) -> None:
+        is_ours = job.state == job_pb2.JOB_STATE_RUNNING and job.attempt == self.job.attempt
+        if job.state == job_pb2.JOB_STATE_CANCELLED:
+            self._lose(self._cancelled())
+        elif not is_ours:
+            await self._renew_or_lose()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -282,23 +291,23 @@ class Lease:
 
 @contextlib.asynccontextmanager
 async def hold(records: Records, feed: Feed, job: Job, token: str) -> AsyncIterator[Lease]:
-    """Keeps the lease of a claimed job while the body runs, in the task that runs it.
+    """Hold the lease of a claimed job while the body runs in the calling task.
 
-    Raises LeaseLost or JobCancelled in place of whatever the body ends with once the lease is lost,
-    but not in place of a cancellation from outside.
+    If the lease is lost, raises LeaseLost or JobCancelled instead of whatever the body raises, but
+    not instead of a cancellation from outside.
     """
     body = asyncio.current_task()
     assert body is not None
     cancelling = body.cancelling()
     lease = Lease(records, job, token, body)
-    lease.begin(feed)
+    lease.start(feed)
     try:
         try:
             yield lease
         finally:
             lease.stop()
     except (asyncio.CancelledError, Exception) as error:
-        # As asyncio.timeout does: only a cancellation of our own may be turned into something else.
+        # Like asyncio.timeout: only our own cancellation may be replaced by another exception.
         if lease.lost is not None and (
             body.uncancel() <= cancelling or not isinstance(error, asyncio.CancelledError)
         ):
@@ -309,11 +318,11 @@ async def hold(records: Records, feed: Feed, job: Job, token: str) -> AsyncItera
             body.uncancel()
             raise lease.lost
     finally:
-        await lease.stopped()
+        await lease.wait_stopped()
 
 
 def _is_progress(job: Job, other: Job) -> bool:
-    """Whether two versions of a job differ in nothing but their progress."""
+    """Tell whether two versions of a job differ in their progress at most."""
     job, other = copy_of(job), copy_of(other)
     for each in job, other:
         each.ClearField("progress")

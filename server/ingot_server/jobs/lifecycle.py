@@ -1,4 +1,4 @@
-"""What may become of a job: its states, and every step between them as a pure function.
+"""The states of a job, and every transition between them as a pure function.
 
     QUEUED --claim--> RUNNING --write--> SUCCEEDED | FAILED
        ^                 |
@@ -7,8 +7,8 @@
 A job with children is RUNNING until the last of them has ended, most of that time without a worker
 (`rolled_up`).
 
-Each step answers with a new Job and leaves the one it is given alone; None says that the step is
-not open to that job. Revisions and times of end are set where the step is written.
+Each transition returns a new Job and does not change its argument. It returns None if the job is
+in a state that does not allow it. The code that writes the Job sets its revision and end time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENDED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ChildCounts:
-    """How the children of a job stand."""
+    """The numbers of a job's children by outcome, and their progress."""
 
     total: int
     succeeded: int
@@ -44,7 +44,7 @@ class ChildCounts:
     bytes_done: int
     bytes_per_second: float
     fractions: float
-    """The sum of the fractions of those that run."""
+    """The sum of `progress.fraction` over the running children."""
 
     @property
     def ended(self) -> int:
@@ -52,39 +52,39 @@ class ChildCounts:
 
 
 def new_job_id() -> str:
-    """26 characters of lower-case base32hex (RFC 4648, section 7); later ids sort after earlier.
+    """Return 26 characters of lower-case base32hex (RFC 4648, section 7) that sort by time.
 
-    Microseconds since 1970 in 7 bytes, then 9 random ones.
+    They encode 7 bytes of microseconds since 1970 and 9 random bytes.
     """
     content = (time.time_ns() // 1000).to_bytes(7, "big") + secrets.token_bytes(9)
     return base64.b32hexencode(content).decode().rstrip("=").lower()
 
 
 def has_ended(job: Job) -> bool:
-    """Whether nothing about the job will ever change again."""
+    """Tell whether the job has reached a state that it never leaves."""
     return job.state in ENDED
 
 
 def is_conversion(job: Job) -> bool:
-    """Whether the job makes a media from a stored one, by ffmpeg."""
+    """Tell whether the job converts a stored media item with ffmpeg."""
     return job.kind == job_pb2.JOB_KIND_CONVERT and bool(job.media.derived_from)
 
 
 def is_workflow(job: Job) -> bool:
-    """Whether the job is the parent of an ingest and of the conversions that follow it.
+    """Tell whether the job is the parent of an ingest and of the conversions that follow it.
 
-    Not what is asked for as a list: there each entry has such a job.
+    The job of a list is not: each of its entries has such a parent.
     """
     return bool(job.recipes) and not is_conversion(job) and not job.options.playlist
 
 
-def standing(job: Job) -> tuple[int, int, int]:
-    """What a watcher never misses a change of: state, stage and attempt."""
+def milestone(job: Job) -> tuple[int, int, int]:
+    """Return the state, stage and attempt; every watcher sees each change of these."""
     return job.state, job.stage, job.attempt
 
 
 def created(job: Job) -> Job:
-    """The first revision of `job`; id, create_time and the state QUEUED where it has none."""
+    """Return the first revision of a job, with an id, a create_time and a state."""
     job = copy_of(job)
     job.id = job.id or new_job_id()
     job.state = job.state or job_pb2.JOB_STATE_QUEUED
@@ -95,7 +95,7 @@ def created(job: Job) -> Job:
 
 
 def claimed(job: Job) -> Job | None:
-    """A worker takes it."""
+    """Return the job as a worker claims it: RUNNING, with one more attempt."""
     if job.state != job_pb2.JOB_STATE_QUEUED:
         return None
     job = copy_of(job)
@@ -110,9 +110,10 @@ def claimed(job: Job) -> Job | None:
 def released(
     job: Job, *, retry_time: datetime | None, error: Status | None, deferred: bool = False
 ) -> Job:
-    """Its worker gives it back; without an `error` the last one stands.
+    """Return the job as its worker releases it: QUEUED again.
 
-    A `deferred` one had not begun: that was no attempt.
+    Without an `error` the last one stays. A `deferred` job had not started, so the attempt does
+    not count.
     """
     job = copy_of(job)
     if deferred:
@@ -129,12 +130,15 @@ def released(
 
 
 def lost(job: Job, *, losses: int, allowed: int) -> Job | None:
-    """Its worker is gone, the `losses`th one: it waits for another, or fails with WORKER_LOST."""
+    """Return the job after it lost a worker: QUEUED, or FAILED with WORKER_LOST.
+
+    `losses` is how many workers it has lost now, `allowed` the number at which it fails.
+    """
     if job.state != job_pb2.JOB_STATE_RUNNING:
         return None
     failure = Failure(
         reason_pb2.REASON_WORKER_LOST,
-        f"The worker that ran the job was lost ({losses} of {allowed} times allowed).",
+        f"The worker that ran the job was lost. This is loss {losses} of at most {allowed}.",
         metadata={"losses": str(losses)},
     )
     if losses >= allowed:
@@ -143,14 +147,14 @@ def lost(job: Job, *, losses: int, allowed: int) -> Job | None:
 
 
 def unqueued(job: Job, failure: Failure) -> Job | None:
-    """Its first message could not be sent."""
+    """Return the job as FAILED because its first message could not be sent."""
     if job.state != job_pb2.JOB_STATE_QUEUED:
         return None
     return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
 
 
 def cancelled(job: Job) -> Job | None:
-    """A caller stops it. Not while it writes its manifest: that can't be taken back."""
+    """Return the job as a caller cancels it; None during the commit, which cannot be undone."""
     committing = (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STAGE_COMMITTING)
     if has_ended(job) or (job.state, job.stage) == committing:
         return None
@@ -159,7 +163,7 @@ def cancelled(job: Job) -> Job | None:
 
 
 def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
-    """Its worker has made its children, and leaves it to them."""
+    """Return the job as its worker leaves it to its children, which exist now."""
     job = copy_of(job)
     conversions = is_workflow(job)
     job.stage = job_pb2.JOB_STAGE_CONVERTING if conversions else job_pb2.JOB_STAGE_DOWNLOADING
@@ -171,10 +175,10 @@ def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
 
 
 def rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job] = ()) -> Job | None:
-    """It says how its children stand; with the last of them it ends.
+    """Return the job with its children's counts and progress; it ends when the last child ends.
 
-    Of a list one that succeeded is enough to succeed, of a workflow all have to: its children, the
-    ingest first, are its `parts` then.
+    A list succeeds if one child did, a workflow if all did. `parts` are the children of a workflow
+    that have all ended, the ingest first.
     """
     if job.state != job_pb2.JOB_STATE_RUNNING:
         return None
@@ -195,16 +199,16 @@ def rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job] = ()) -> Job |
         return job
     failure = Failure(
         reason_pb2.REASON_ENTRIES_FAILED,
-        f"None of the {counts.total} entries could be ingested; the child jobs say why."
+        f"None of the {counts.total} entries could be ingested; each child job says why."
         if counts.total
-        else "The list has no entries but itself.",
+        else "The list has no entries except itself.",
         metadata={"failed": str(counts.failed), "cancelled": str(counts.cancelled)},
     )
     return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
 
 
 def _concluded(job: Job, parts: Sequence[Job]) -> Job:
-    """A workflow ends as the first of its parts that failed, or with what they made."""
+    """End a workflow like the first part that failed, or with the results of all parts."""
     for part in parts:
         if part.state != job_pb2.JOB_STATE_SUCCEEDED:
             job.state = job_pb2.JOB_STATE_FAILED
@@ -221,8 +225,13 @@ def _concluded(job: Job, parts: Sequence[Job]) -> Job:
     return job
 
 
+def replaced(_: Job, by: Job) -> Job:
+    """Return a copy of `by` in place of the stored job."""
+    return copy_of(by)
+
+
 def same_result(job: Job, other: Job) -> bool:
-    """Whether two jobs are equal but for what a write fills in."""
+    """Tell whether two jobs are equal, apart from the fields that a write fills in."""
     job, other = copy_of(job), copy_of(other)
     for each in job, other:
         each.ClearField("revision")
@@ -232,7 +241,7 @@ def same_result(job: Job, other: Job) -> bool:
 
 
 def copy_of(job: Job) -> Job:
-    """A Job of its own, free to be changed."""
+    """Return a copy that can be changed."""
     copy = Job()
     copy.CopyFrom(job)
     return copy

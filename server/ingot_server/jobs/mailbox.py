@@ -1,8 +1,8 @@
-"""What one watcher has still to be told.
+"""The mailbox of one watcher: the jobs that it has not received yet.
 
-Every revision is kept as long as the reader keeps up. A slow reader costs it revisions in between,
-never the last one of a state or stage; so what waits is bounded by what happened, not by how often
-it was measured.
+A reader that keeps up receives every revision. A slow reader misses revisions, but never the last
+one of a state or stage. So the size of a mailbox depends on what happened, not on how often
+progress was measured.
 """
 
 from __future__ import annotations
@@ -15,55 +15,55 @@ from typing import Final
 
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
-from ingot_server.jobs.lifecycle import has_ended, standing
+from ingot_server.jobs.lifecycle import has_ended, milestone
 
-KEPT: Final = 32
-KEPT_OF_ALL: Final = 1024
+LIMIT: Final = 32
+ALL_JOBS_LIMIT: Final = 1024
 
 
 class Mailbox:
     """A queue for one reader. Its jobs are shared with other readers and must not be changed.
 
-    With `record_lifetime`, the queue of a watcher of all jobs: when it has become very long, only
-    the latest revision of each job whose record can still live is kept.
+    With `record_lifetime` it is the queue of a watcher of all jobs. When that has grown very long,
+    it keeps only the latest revision of each job whose record may still exist.
     """
 
     def __init__(self, record_lifetime: timedelta | None = None) -> None:
         self._record_lifetime = record_lifetime
         self._jobs: deque[Job] = deque()
-        self._limit = KEPT
+        self._limit = LIMIT
         self._failure: Failure | None = None
         self._ready = asyncio.Event()
 
-    def push(self, job: Job) -> None:
+    def put_job(self, job: Job) -> None:
         self._jobs.append(job)
         self._ready.set()
         if len(self._jobs) > self._limit:
             self._shorten()
 
     def fail(self, failure: Failure) -> None:
-        """Ends the watch: drops what waits and makes `next` raise."""
+        """End the watch: drop the jobs, and raise `failure` in the reader."""
         self._jobs.clear()
         self._failure = failure
         self._ready.set()
 
-    def take(self) -> Job | None:
-        """The next job if there is one now. Raises Failure after `fail`."""
+    def next_job_nowait(self) -> Job | None:
+        """Return the next job, or None if there is none yet. Raises Failure after `fail`."""
         if self._failure is not None:
-            # One of its own for each reader: a raised exception collects its readers' frames.
+            # Each reader gets its own: a raised exception collects the frames of its readers.
             raise Failure(self._failure.reason, self._failure.message)
         return self._jobs.popleft() if self._jobs else None
 
-    async def next(self) -> Job:
-        """The next job, waiting for it. Raises Failure after `fail`."""
-        while (job := self.take()) is None:
+    async def next_job(self) -> Job:
+        """Wait for the next job and return it. Raises Failure after `fail`."""
+        while (job := self.next_job_nowait()) is None:
             self._ready.clear()
             await self._ready.wait()
         return job
 
     def _shorten(self) -> None:
-        jobs = collapse(self._jobs, lambda job, later: standing(job) == standing(later))
-        if self._record_lifetime is not None and len(jobs) > KEPT_OF_ALL:
+        jobs = collapse(self._jobs, lambda job, later: milestone(job) == milestone(later))
+        if self._record_lifetime is not None and len(jobs) > ALL_JOBS_LIMIT:
             oldest = datetime.now(UTC) - self._record_lifetime
             jobs = [
                 job
@@ -71,19 +71,19 @@ class Mailbox:
                 if not has_ended(job) or job.end_time.ToDatetime(UTC) > oldest
             ]
         self._jobs = deque(jobs)
-        # What cannot be shortened is not looked at again before it has doubled.
-        self._limit = max(KEPT, 2 * len(jobs))
+        # Jobs that could not be dropped are not examined again until the mailbox has doubled.
+        self._limit = max(LIMIT, 2 * len(jobs))
 
 
-def collapse(jobs: Iterable[Job], alike: Callable[[Job, Job], bool]) -> list[Job]:
-    """Puts a job's later revision in the place of the one before it wherever the two are alike."""
+def collapse(jobs: Iterable[Job], is_alike: Callable[[Job, Job], bool]) -> list[Job]:
+    """Replace each revision of a job by the next one if the two are alike."""
     kept: list[Job] = []
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for job in jobs:
-        place = places.get(job.id)
-        if place is not None and alike(kept[place], job):
-            kept[place] = job
+        position = positions.get(job.id)
+        if position is not None and is_alike(kept[position], job):
+            kept[position] = job
         else:
-            places[job.id] = len(kept)
+            positions[job.id] = len(kept)
             kept.append(job)
     return kept

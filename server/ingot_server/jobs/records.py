@@ -1,10 +1,11 @@
-"""Job records: what is true of every job, kept in Redis. `transition.lua` documents the keys.
+"""Job records in Redis, the truth about every job. `transition.lua` documents the keys.
 
-What always holds: a revision only grows; a media has at most one job that has not ended; a RUNNING
-job has exactly one fencing token, and only who has it can go on with the job; a job that has not
-ended stands among the deadlines. The Redis behind it must not evict (`noeviction`).
+Invariants: a revision only grows; a media item has at most one job that has not ended; a RUNNING
+job has exactly one fencing token, or waits for its children; only the holder of the token can
+change a RUNNING job; a job that has not ended is in the sorted set of deadlines. Redis must not
+evict keys (`noeviction`).
 
-Every method raises Failure with CACHE_UNAVAILABLE when Redis cannot be used, and can be repeated.
+Every method raises Failure with CACHE_UNAVAILABLE if Redis cannot be used, and can be repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, cast
 
 from google.rpc.status_pb2 import Status
@@ -25,7 +27,17 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.children import Children
-from ingot_server.jobs.lifecycle import copy_of, has_ended, new_job_id
+from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.outcomes import (
+    ChildrenChanged,
+    Claim,
+    Creation,
+    LeaseLost,
+    NothingToDo,
+    Recovery,
+    RequestIdReused,
+    SendAgain,
+)
 from ingot_server.jobs.transition import (
     JOB_KEY,
     Argument,
@@ -34,28 +46,19 @@ from ingot_server.jobs.transition import (
     unavailable,
 )
 
-__all__ = ["RESEND_LIMIT", "LeaseLost", "Records", "new_job_id"]
-
 RESEND_LIMIT: Final = timedelta(minutes=10)
 
 _TRAIL_KEY: Final = "ingot:trail:"
 _REQUEST_KEY: Final = "ingot:request:"
 _JOBS_KEY: Final = "ingot:jobs"
-_READ_AT_ONCE: Final = 200
+_PAGE: Final = 200
 
 # Inside Records, `list` is a method.
 Jobs = list[Job]
 
 
-class LeaseLost(Exception):
-    """The writer's fencing token is no longer the record's, or the record is gone.
-
-    Whatever the writer still does to the job is refused: it must stop and leave nothing behind.
-    """
-
-
 class Records:
-    """The records of all jobs in one Redis. `redis` answers with bytes (`decode_responses` off)."""
+    """The records of all jobs in one Redis. `redis` returns bytes (`decode_responses` is off)."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
@@ -64,35 +67,35 @@ class Records:
         self.children = Children(self._transition, settings)
 
     async def create(
-        self, job: Job, *, request_id: str = "", fingerprint: str = "", slot: str = ""
-    ) -> tuple[Job, bool]:
-        """The job that makes `job.media.id`: the one under way (False), else `job` itself (True).
+        self,
+        job: Job,
+        *,
+        request_id: str = "",
+        fingerprint: str = "",
+        single_flight_key: str = "",
+    ) -> Creation:
+        """Create a job, or return the active job for the same media item.
 
-        A `slot` stands in the media id's place for a job that leaves the making to its children.
-
-        Fills in id, create_time and, where it has none, the state QUEUED. A job that has ended
-        already is only written down. A `request_id` that was used gives the job it was used for;
-        with another `fingerprint` it raises Failure with REQUEST_ID_REUSED.
+        Fills in the id, create_time and, if it is unset, the state QUEUED. A job that has ended
+        already is only stored. Without a `single_flight_key` the media id is used; a job whose
+        children make the media item needs its own key. A `request_id` that was used before returns
+        the job that it was used for, or raises Failure with REQUEST_ID_REUSED if the `fingerprint`
+        of that request was different.
         """
-        new = lifecycle.created(job)
-        outcome, content = await self._transition.run(
-            "create",
-            new.id,
-            **self._transition.content(new),
-            change=secrets.token_hex(8),
-            deadline=milliseconds(self.settings.resend_interval),
-            media_id=slot or new.media.id,
-            request_id=request_id,
-            fingerprint=fingerprint,
-        )
-        if outcome == b"reused":
-            raise _reused(request_id)
-        return Job.FromString(content), outcome == b"created"
+        arguments: dict[str, Argument] = {
+            "deadline": milliseconds(self.settings.resend_interval),
+            "request_id": request_id,
+            "fingerprint": fingerprint,
+        }
+        try:
+            return await self._transition.create(job, single_flight_key, arguments)
+        except RequestIdReused:
+            raise _reused(request_id) from None
 
     async def requested(self, request_id: str, fingerprint: str) -> Job | None:
-        """The job that `request_id` was used for; None when it was not, or the record is gone.
+        """Return the job that `request_id` was used for; None if there is none any more.
 
-        Raises Failure with REQUEST_ID_REUSED when it was used with another `fingerprint`.
+        Raises Failure with REQUEST_ID_REUSED if the `fingerprint` of that request was different.
         """
         with unavailable():
             job_id, used_for = await cast(
@@ -105,12 +108,12 @@ class Records:
         return job
 
     async def get(self, job_id: str) -> Job | None:
-        """The job as it stands; None when its record is gone or never was."""
-        record = await self._transition.read(job_id)
+        """Return a job; None if it has no record."""
+        record = await self._transition.read_record(job_id)
         return record.job if record is not None else None
 
-    async def read(self, job_ids: Sequence[str]) -> Sequence[Job | None]:
-        """Many jobs as they stand, in the order asked; None for records that are gone."""
+    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job | None]:
+        """Return jobs in the order of their ids; None for each one without a record."""
         with unavailable():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for job_id in job_ids:
@@ -119,10 +122,10 @@ class Records:
         return [Job.FromString(content) if content else None for content in contents]
 
     async def changes(self, job_id: str, after_revision: int) -> Jobs | None:
-        """What happened to a job after a revision, oldest first, ending with the job as it stands.
+        """Return the later revisions of a job, oldest first; None if it has no record.
 
-        Of each state and stage at least the last revision. Empty when nothing happened, None when
-        the record is gone.
+        The list has at least the last revision of each state and stage, and ends with the current
+        one. It is empty if there is no later revision.
         """
         with unavailable():
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -141,83 +144,90 @@ class Records:
         before: str = "",
         accepts: Callable[[Job], bool] = lambda _: True,
     ) -> Jobs:
-        """At most `limit` jobs whose records live, latest first; `before` is the last id seen.
+        """Return at most `limit` jobs that have a record, newest first.
 
-        Fewer than `limit` means that there are no more.
+        `before` is the last id of the previous page. A page with fewer than `limit` is the last.
         """
         found: Jobs = []
         while len(found) < limit:
             with unavailable():
                 members = await self._redis.zrevrangebylex(
-                    _JOBS_KEY, f"({before}" if before else "+", "-", start=0, num=_READ_AT_ONCE
+                    _JOBS_KEY, f"({before}" if before else "+", "-", start=0, num=_PAGE
                 )
             job_ids = [cast("bytes", member).decode() for member in members]
             if not job_ids:
                 break
-            for job_id, job in zip(job_ids, await self.read(job_ids), strict=True):
+            for job_id, job in zip(job_ids, await self.get_many(job_ids), strict=True):
                 if job is None:
-                    await self._transition.run("forget", job_id)
+                    await self._transition.call("forget", job_id)
                 elif accepts(job):
                     found.append(job)
             before = job_ids[-1]
         return found[:limit]
 
-    async def claim(self, job_id: str) -> tuple[Job, str] | None:
-        """Takes a queued job: RUNNING, one attempt more, leased. Answers with its fencing token.
+    async def claim(self, job_id: str) -> Claim | None:
+        """Claim a queued job: it is RUNNING, leased, and has one more attempt.
 
-        None when there is nothing to do: leased by another, ended, gone, or not due yet.
+        Returns None if the job cannot be claimed: another worker holds it, it has ended, it has no
+        record, or its retry is not due yet.
         """
         token = secrets.token_hex(16)
-
         try:
             job = await self._transition.change(
                 job_id,
                 lifecycle.claimed,
-                due=1,
+                claimable=1,
                 token="",
                 next_token=token,
                 deadline=milliseconds(self.settings.lease),
             )
         except asyncio.CancelledError:
-            # It may be taken all the same, and nobody would know of the token.
+            # The job may be claimed although the response with its token was lost.
             with contextlib.suppress(LeaseLost, Failure):
                 await self.release(job_id, token, retry_time=None, error=None)
             raise
-        return (job, token) if job is not None else None
+        return Claim(job, token) if job is not None else None
 
     async def renew(self, job_id: str, token: str) -> None:
-        """Keeps the lease for another `settings.lease`. Raises LeaseLost."""
-        outcome, *_ = await self._transition.run(
+        """Renew a lease for `settings.lease`. Raises LeaseLost."""
+        outcome, *_ = await self._transition.call(
             "renew", job_id, token=token, deadline=milliseconds(self.settings.lease)
         )
         if outcome != b"done":
             raise LeaseLost(f"job {job_id}: the lease is {outcome.decode()}")
 
     async def write(self, job: Job, token: str) -> Job:
-        """Writes the lease holder's `job` and renews the lease; answers with its new revision.
+        """Write the lease holder's `job` and renew the lease; return the new revision.
 
-        A job that has ended gets its end_time, frees its slot and lives on for `settings.job_ttl`.
-        Raises LeaseLost.
+        A job that has ended gets its end_time, frees its single-flight key, and expires after
+        `settings.job_ttl`. Raises LeaseLost.
         """
         try:
-            return await self._held(
-                job.id, token, lambda _: copy_of(job), next_token="" if has_ended(job) else token
+            return await self._change_held(
+                job.id,
+                token,
+                partial(lifecycle.replaced, by=job),
+                next_token="" if has_ended(job) else token,
             )
         except LeaseLost:
-            # The end voids the token: a repeated call finds its own work.
+            # The end of a job voids its token, so a repeated call looks for its own result.
             written = await self.get(job.id) if has_ended(job) else None
             if written is None or not lifecycle.same_result(written, job):
                 raise
             return written
 
-    async def adopt(self, job: Job, token: str) -> Job:
-        """Like `write`, and moves the job's single flight to `job.media.id`.
+    async def change_identity(self, job: Job, token: str) -> Job:
+        """Write `job` like `write`, and move its single flight to `job.media.id`.
 
-        Raises SlotTaken when another job makes that media; then nothing has changed. Raises
-        LeaseLost.
+        Raises SingleFlightTaken if another job makes that media item; then nothing has changed.
+        Raises LeaseLost.
         """
-        return await self._held(
-            job.id, token, lambda _: copy_of(job), next_token=token, media_id=job.media.id
+        return await self._change_held(
+            job.id,
+            token,
+            partial(lifecycle.replaced, by=job),
+            next_token=token,
+            single_flight_key=job.media.id,
         )
 
     async def release(
@@ -229,41 +239,38 @@ class Records:
         error: Status | None,
         deferred: bool = False,
     ) -> Job:
-        """Puts a leased job back: QUEUED, for anybody from `retry_time` on, None meaning at once.
+        """Release a leased job: it is QUEUED, and any worker may claim it from `retry_time` on.
 
-        `error` says why the attempt failed; None keeps what was there. A `deferred` job had not
-        begun, so its attempt does not count. The sweep sends it again.
-        Raises LeaseLost.
+        Without a `retry_time` that is at once. `error` says why the attempt failed; None keeps the
+        last error. A `deferred` job had not started, so the attempt does not count. The sweep sends
+        its message. Raises LeaseLost.
         """
         delay = max(retry_time - datetime.now(UTC), timedelta(0)) if retry_time else timedelta(0)
-
-        return await self._held(
+        return await self._change_held(
             job_id,
             token,
-            lambda job: lifecycle.released(
-                job, retry_time=retry_time, error=error, deferred=deferred
-            ),
+            partial(lifecycle.released, retry_time=retry_time, error=error, deferred=deferred),
             delay=milliseconds(delay),
             deadline=milliseconds(delay),
         )
 
     async def fail_unqueued(self, job_id: str, failure: Failure) -> Job | None:
-        """Ends a job, just created, whose message could not be sent. None when its record is gone.
+        """End a new job whose message could not be sent; return it, or None if it has no record.
 
-        Its request ids are free again: who repeats the call gets another job. A job that a worker
-        has taken all the same is answered as it stands.
+        Its request ids can be used again: a repeated call makes another job. A job that a worker
+        has claimed anyway is returned unchanged.
         """
         job = await self._transition.change(
-            job_id, lambda job: lifecycle.unqueued(job, failure), unasked=1
+            job_id, partial(lifecycle.unqueued, failure=failure), forget_requests=1
         )
         return job or await self.get(job_id)
 
     async def cancel(self, job_id: str) -> Job | None:
-        """Ends a job as CANCELLED and voids its lease. None when its record is gone.
+        """End a job as CANCELLED and void its lease; return it, or None if it has no record.
 
-        A job that has ended, and one that writes its manifest at this moment, is answered as it
-        stands: the commit cannot be taken back, and is over soon. With a job go the children that
-        were made for it and that nobody else asked for.
+        A job that has ended, or is writing its manifest, is returned unchanged: the commit cannot
+        be undone, and ends soon. The children that were made for the job and that no other caller
+        wants are cancelled, too.
         """
         job = await self._transition.change(job_id, lifecycle.cancelled)
         if job is not None:
@@ -271,51 +278,52 @@ class Records:
         return job or await self.get(job_id)
 
     async def overdue(self, limit: int) -> Sequence[str]:
-        """The ids of at most `limit` jobs for `recover`, longest overdue first.
+        """Return the ids of at most `limit` jobs for `recover`, the most overdue first.
 
-        Those whose lease ran out, whose retry is due, whose message counts as lost, and whose
+        A job is overdue if its lease expired, its retry is due, its message counts as lost, or its
         children have changed.
         """
-        job_ids = await self._transition.run("overdue", "", limit=limit)
+        job_ids = await self._transition.call("overdue", "", limit=limit)
         return [job_id.decode() for job_id in job_ids]
 
-    async def recover(self, job_id: str) -> Job | None:
-        """Takes an overdue job up again; answers with it when its message must be sent.
+    async def recover(self, job_id: str) -> Recovery:
+        """Recover an overdue job, and return what the caller must do for it.
 
-        Or when it is a RUNNING one that waits for its children, which are to be looked after.
-
-        A RUNNING job has lost its worker: it is QUEUED again or, lost for the
-        `settings.worker_losses`th time, FAILED with WORKER_LOST. Of several who ask at the same
-        time one gets the job, the others None.
+        A RUNNING job has lost its worker. It is QUEUED again, or FAILED with WORKER_LOST if this is
+        loss number `settings.worker_losses`. If several processes recover a job at the same time,
+        one of them has something to do.
         """
-        record = await self._transition.read(job_id)
+        record = await self._transition.read_record(job_id)
         if record is None:
-            await self._transition.run("forget", job_id)
-            return None
+            await self._transition.call("forget", job_id)
+            return NothingToDo()
         if record.job.state == job_pb2.JOB_STATE_QUEUED:
-            outcome, *content = await self._transition.run(
-                "resend",
-                job_id,
-                interval=milliseconds(self.settings.resend_interval),
-                limit=milliseconds(RESEND_LIMIT),
-            )
-            return Job.FromString(content[0]) if outcome == b"done" else None
+            return await self._resend(job_id)
         if has_ended(record.job):
             await self.children.cancel_children(record.job)
-            return None
+            return NothingToDo()
         if not record.token and record.job.HasField("children"):
-            return record.job
+            return ChildrenChanged(record.job)
         losses, allowed = record.losses + 1, self.settings.worker_losses
         job = await self._transition.change(
             job_id,
-            lambda job: lifecycle.lost(job, losses=losses, allowed=allowed),
+            partial(lifecycle.lost, losses=losses, allowed=allowed),
             overdue=1,
             token=record.token,
             losses=losses,
         )
-        return job if job is not None and not has_ended(job) else None
+        return SendAgain(job) if job is not None and not has_ended(job) else NothingToDo()
 
-    async def _held(
+    async def _resend(self, job_id: str) -> Recovery:
+        outcome, *content = await self._transition.call(
+            "resend",
+            job_id,
+            interval=milliseconds(self.settings.resend_interval),
+            longest_interval=milliseconds(RESEND_LIMIT),
+        )
+        return SendAgain(Job.FromString(content[0])) if outcome == b"done" else NothingToDo()
+
+    async def _change_held(
         self,
         job_id: str,
         token: str,
@@ -332,5 +340,5 @@ class Records:
 def _reused(request_id: str) -> Failure:
     return Failure(
         reason_pb2.REASON_REQUEST_ID_REUSED,
-        f"The request_id {request_id} was used before for a different request; take a new one.",
+        f"The request id {request_id} was used for a different request. Use a new one.",
     )

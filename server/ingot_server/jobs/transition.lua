@@ -1,74 +1,78 @@
--- The one way in which anything about a job changes in Redis: one call of this script, all or nothing.
+-- The only way to change a job in Redis. One call of this script is one atomic operation.
 --
--- Keys (times are milliseconds of Redis' own clock)
---   ingot:job:<job id>       hash    record      the serialized Job
---                                    revision    Job.revision
---                                    ended       1 once the job has ended, else 0
---                                    media_id    the media whose slot the job took; empty if none
---                                    token       fencing token of the lease; empty when nobody has it
---                                    losses      how many workers the job has lost
---                                    sends       how often its message was sent again since it queued
---                                    due         when a worker may take it at the earliest
---                                    change      id of the last change
---                                    parents     ids of the jobs this one is a part of, each with a
---                                                blank behind it
---                                    shared      1 once somebody else asked for this child as well
---                                    waits       1 while it waits for its children: RUNNING, and
---                                                nobody has it
---                                    pulse       when its sums may be written next
---   ingot:trail:<job id>     list    serialized Jobs, oldest first: the last revision of every state
---                                    and stage the job has left
---   ingot:active:<media id>  string  id of the one job that is not ended and makes this media
---   ingot:deadlines          zset    ids of all jobs that are not ended, by the time at which somebody
---                                    has to look after them: a lease runs out, a message counts as lost
---   ingot:jobs               zset    ids of all jobs, all of score 0: ordered by id, so by age
---   ingot:expiring           zset    ids of ended jobs, by the time their record ends
---   ingot:request:<id>       hash    job_id, fingerprint: what a request_id was used for
---   ingot:requests:<job id>  set     the request ids that led to the job
---   ingot:entries:<job id>   hash    its children: entry -> job id
---   ingot:family:<job id>    hash    how they stand: total, succeeded, failed, cancelled, cached, bytes
---                                    (received by those that ended), version (of all this)
---   ingot:moving:<job id>    hash    child that runs -> bytes done, bytes a second, fraction
---   ingot:unsent:<job id>    zset    children no worker was told of yet, by the order of their entries
+-- Keys. All times are milliseconds of Redis' own clock.
+--   ingot:job:<job id>              hash    record      the serialized Job
+--                                           revision    Job.revision
+--                                           ended       1 if the job has ended, else 0
+--                                           single_flight_key  the key that the job holds; empty if none
+--                                           token       fencing token of the lease; empty without a lease
+--                                           losses      how many workers the job has lost
+--                                           resends     how often its message was sent again since the
+--                                                       last change
+--                                           not_before  when a worker may claim the job
+--                                           change_id   id of the last change
+--                                           parents     ids of the jobs it is a child of, each followed
+--                                                       by a space
+--                                           shared      1 if a caller of its own wants this child, too
+--                                           waits_for_children  1 if it is RUNNING without a worker
+--                                           rollup_at   when its counts may be written again
+--   ingot:trail:<job id>            list    serialized Jobs, oldest first: the last revision of each
+--                                           state and stage that the job has left
+--   ingot:active:<key>              string  id of the job that holds this single-flight key: the media
+--                                           id, or what stands for it (see `single_flight_key`)
+--   ingot:deadlines                 zset    ids of the jobs that have not ended, scored by when the
+--                                           sweep must check them: a lease expires, a message counts
+--                                           as lost, a retry is due, children have changed
+--   ingot:jobs                      zset    ids of all jobs, all with score 0: sorted by id, so by age
+--   ingot:expiring                  zset    ids of ended jobs, scored by when their records expire
+--   ingot:request:<request id>      hash    job_id, fingerprint: the job and the request it was used for
+--   ingot:requests:<job id>         set     the request ids that led to the job
+--   ingot:entries:<job id>          hash    its children: entry -> job id
+--   ingot:child-counts:<job id>     hash    total, succeeded, failed, cancelled, cached, bytes (received
+--                                           by ended children), version (grows with every change)
+--   ingot:child-progress:<job id>   hash    running child -> "bytes done, bytes per second, fraction",
+--                                           separated by spaces
+--   ingot:undispatched:<job id>     zset    children that were not dispatched yet, by order of entries
 -- Channel
---   ingot:jobs               every new record, serialized
+--   ingot:jobs                      every new record, serialized
 --
--- A child that has ended lives at least as long as its parents. A parent that was cancelled stands
--- among the deadlines until its children are cancelled too (`settle`).
+-- Lifetimes. Keys of a job that has not ended never expire. When it ends, all its keys get a time to
+-- live, and its members of the sorted sets are removed by a later end. An ended child lives at least
+-- as long as its parents. A cancelled parent stays in the deadlines until its children are cancelled
+-- (`settle`).
 --
--- Keys of jobs that have not ended never expire. The end sets the time to live of all a job has, but
--- its members of the sorted sets: each later end removes some that are past it.
---
--- ARGV: the operation, the job's id, then names and values:
---   create   change record revision ended ttl deadline media_id request_id fingerprint; of a child
---            also outcome cached bytes parent parent_token entry order
---            -> created, record | existing, record | reused, job id | orphaned | circular
---   change   change record revision ended ttl deadline next_token milestone outcome cached bytes
---            measure; conditions, each left out when not asked for: expected (revision), token,
---            overdue, due, unshared; also losses, delay, waits, pulse, version, unasked (request ids
---            that led to the job are free again)
---            -> done, record | gone | lost | early | stale
---            with media_id the job also leaves its slot for that media's -> taken, job id: another has it
+-- ARGV: the operation, the job's id, then pairs of an argument's name and value. Arguments in brackets
+-- are optional; durations are in milliseconds.
+--   create   change_id record revision ended ttl deadline single_flight_key request_id fingerprint
+--            [outcome cached bytes parent parent_token entry order: a child of `parent`]
+--            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
+--   change   change_id record revision ended ttl deadline next_token milestone
+--            [outcome cached bytes progress: for the parents' counts]
+--            [expected_revision token overdue claimable unshared: conditions]
+--            [losses delay waits_for_children rollup_interval counts_version: values to set]
+--            [forget_requests: the request ids of the job can be used again]
+--            [single_flight_key: the job moves to this key, unless another job holds it]
+--            -> done, record | gone | lost | early | stale | taken, id of the job that holds the key
 --   renew    token deadline -> done | gone | lost
---   resend   interval limit -> done, record | gone | early
---   overdue  limit -> the job ids past their deadline, longest past first
---   forget   -> done: a job without a record leaves the sorted sets
---   tally    -> names and values of family, list of the values of moving, list of the children
---   rest     deadline pulse version -> done: a waiting job whose sums have not changed
---   next     window deadline -> the children of a waiting job that a worker is to be told of now
+--   resend   interval longest_interval -> done, record | gone | early
+--   overdue  limit -> ids of jobs past their deadline, the most overdue first
+--   forget   -> done: removes a job without a record from the sorted sets
+--   children -> names and values of the counts, list of the progress, list of the children
+--   rest     deadline rollup_interval counts_version -> done: the counts of a waiting job are unchanged
+--   dispatch limit deadline -> the children of a waiting job that are to be dispatched now
 --   settle   -> done: the children of a cancelled job are cancelled
---   disown   token ttl -> done, lost: the job goes on as one that never had children
--- A change that comes a second time, because the answer to the first was lost, is answered alike.
+--   detach   token ttl -> done | lost: the job continues as if it never had children
+-- A change that is repeated because its response was lost gets the same response again.
 
 local JOB, TRAIL, ACTIVE = 'ingot:job:', 'ingot:trail:', 'ingot:active:'
 local DEADLINES, JOBS, EXPIRING = 'ingot:deadlines', 'ingot:jobs', 'ingot:expiring'
 local REQUEST, REQUESTS = 'ingot:request:', 'ingot:requests:'
-local ENTRIES, FAMILY = 'ingot:entries:', 'ingot:family:'
-local MOVING, UNSENT = 'ingot:moving:', 'ingot:unsent:'
+local ENTRIES, COUNTS = 'ingot:entries:', 'ingot:child-counts:'
+local PROGRESS, UNDISPATCHED = 'ingot:child-progress:', 'ingot:undispatched:'
 local CHANNEL = 'ingot:jobs'
-local TRAIL_LENGTH, SWEPT_AT_ONCE = 64, 16
+local TRAIL_LENGTH, EXPIRED_PER_END = 64, 16
 -- How much longer than its parent a child lives, in milliseconds.
-local OUTLIVES = 60000
+local CHILD_EXTRA_TTL = 60000
 
 local operation, id = ARGV[1], ARGV[2]
 local arg = {}
@@ -79,7 +83,7 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
--- Redis turns a Lua number into text by itself with 14 digits only, so times are formatted here.
+-- Redis converts a Lua number to text with 14 digits only, so times are formatted here.
 local function time(milliseconds)
   return string.format('%.0f', milliseconds)
 end
@@ -94,7 +98,7 @@ local function forget(job_id)
   redis.call('ZREM', EXPIRING, job_id)
 end
 
-local function look_after(milliseconds)
+local function set_deadline(milliseconds)
   redis.call('ZADD', DEADLINES, time(now + milliseconds), id)
 end
 
@@ -121,38 +125,38 @@ local function expire(job_id, ttl)
   redis.call('ZADD', EXPIRING, time(now + ttl), job_id)
   for _, child in ipairs(redis.call('HVALS', ENTRIES .. job_id)) do
     if field(child, 'ended') == '1' and not has_living_parent(child) then
-      expire(child, ttl + OUTLIVES)
+      expire(child, ttl + CHILD_EXTRA_TTL)
     end
   end
-  redis.call('PEXPIRE', ENTRIES .. job_id, ttl + OUTLIVES)
-  redis.call('PEXPIRE', FAMILY .. job_id, ttl)
+  redis.call('PEXPIRE', ENTRIES .. job_id, ttl + CHILD_EXTRA_TTL)
+  redis.call('PEXPIRE', COUNTS .. job_id, ttl)
 end
 
-local function finish(media_id)
+local function finish(key)
   redis.call('ZREM', DEADLINES, id)
-  if media_id ~= '' and redis.call('GET', ACTIVE .. media_id) == id then
-    redis.call('DEL', ACTIVE .. media_id)
+  if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
+    redis.call('DEL', ACTIVE .. key)
   end
-  local past = redis.call('ZRANGEBYSCORE', EXPIRING, '-inf', time(now), 'LIMIT', 0, SWEPT_AT_ONCE)
-  for _, expired in ipairs(past) do
-    forget(expired)
+  local expired = redis.call('ZRANGEBYSCORE', EXPIRING, '-inf', time(now), 'LIMIT', 0, EXPIRED_PER_END)
+  for _, job_id in ipairs(expired) do
+    forget(job_id)
   end
-  -- Children of a job that ended early go on alone: somebody must send them.
-  for _, child in ipairs(redis.call('ZRANGE', UNSENT .. id, 0, -1)) do
+  -- Children of a job that ended early continue alone, so the sweep must dispatch them.
+  for _, child in ipairs(redis.call('ZRANGE', UNDISPATCHED .. id, 0, -1)) do
     redis.call('ZADD', DEADLINES, time(now), child)
   end
-  redis.call('DEL', UNSENT .. id, MOVING .. id)
+  redis.call('DEL', UNDISPATCHED .. id, PROGRESS .. id)
   if arg.outcome == 'cancelled' and redis.call('EXISTS', ENTRIES .. id) == 1 then
-    look_after(0)
+    set_deadline(0)
   end
   if not has_living_parent(id) then
     expire(id, tonumber(arg.ttl))
   end
 end
 
--- Makes a waiting parent due, as soon as its sums may be written again.
+-- Makes a waiting parent overdue as soon as its counts may be written again.
 local function wake(parent)
-  local stored = redis.call('HMGET', JOB .. parent, 'waits', 'pulse')
+  local stored = redis.call('HMGET', JOB .. parent, 'waits_for_children', 'rollup_at')
   local deadline = redis.call('ZSCORE', DEADLINES, parent)
   if stored[1] == '1' and deadline then
     local wanted = math.max(now, tonumber(stored[2]))
@@ -162,27 +166,27 @@ local function wake(parent)
   end
 end
 
-local function tell(parent)
-  local family = FAMILY .. parent
+local function notify(parent)
+  local counts = COUNTS .. parent
   if arg.ended == '1' then
-    redis.call('HDEL', MOVING .. parent, id)
-    redis.call('ZREM', UNSENT .. parent, id)
-    redis.call('HINCRBY', family, arg.outcome, 1)
-    redis.call('HINCRBY', family, 'cached', arg.cached)
-    redis.call('HINCRBY', family, 'bytes', arg.bytes)
-  elseif arg.measure and arg.measure ~= '' then
-    redis.call('HSET', MOVING .. parent, id, arg.measure)
-  elseif redis.call('HDEL', MOVING .. parent, id) == 0 then
+    redis.call('HDEL', PROGRESS .. parent, id)
+    redis.call('ZREM', UNDISPATCHED .. parent, id)
+    redis.call('HINCRBY', counts, arg.outcome, 1)
+    redis.call('HINCRBY', counts, 'cached', arg.cached)
+    redis.call('HINCRBY', counts, 'bytes', arg.bytes)
+  elseif arg.progress and arg.progress ~= '' then
+    redis.call('HSET', PROGRESS .. parent, id, arg.progress)
+  elseif redis.call('HDEL', PROGRESS .. parent, id) == 0 then
     return
   end
-  redis.call('HINCRBY', family, 'version', 1)
+  redis.call('HINCRBY', counts, 'version', 1)
   wake(parent)
 end
 
-local function tell_parents()
+local function notify_parents()
   for parent in parents_of(id) do
     if field(parent, 'ended') == '0' then
-      tell(parent)
+      notify(parent)
     end
   end
 end
@@ -199,7 +203,7 @@ local function descends(job_id, ancestor)
   return false
 end
 
--- Whether the job became a child of arg.parent; it was one already if another entry led to it.
+-- Makes the job a child of arg.parent. Returns false if it was one already, for another entry.
 local function join(job_id)
   redis.call('HSET', ENTRIES .. arg.parent, arg.entry, job_id)
   local parents = field(job_id, 'parents') or ''
@@ -207,17 +211,17 @@ local function join(job_id)
     return false
   end
   redis.call('HSET', JOB .. job_id, 'parents', parents .. arg.parent .. ' ')
-  redis.call('HINCRBY', FAMILY .. arg.parent, 'total', 1)
-  redis.call('HINCRBY', FAMILY .. arg.parent, 'version', 1)
+  redis.call('HINCRBY', COUNTS .. arg.parent, 'total', 1)
+  redis.call('HINCRBY', COUNTS .. arg.parent, 'version', 1)
   return true
 end
 
--- Somebody else asks for a job: if it is a child that waits for its turn, its turn is now.
+-- Another caller wants the job: a child that was not dispatched yet is dispatched now.
 local function share(job_id)
   local waited = false
   for parent in parents_of(job_id) do
     redis.call('HSET', JOB .. job_id, 'shared', 1)
-    waited = redis.call('ZREM', UNSENT .. parent, job_id) == 1 or waited
+    waited = redis.call('ZREM', UNDISPATCHED .. parent, job_id) == 1 or waited
   end
   if waited then
     redis.call('ZADD', DEADLINES, time(now), job_id)
@@ -233,10 +237,8 @@ local function remember_request(job_id)
   end
 end
 
-local function create()
-  if field(id, 'change') == arg.change then
-    return { 'created', field(id, 'record') }
-  end
+-- The response for an entry of arg.parent or a request id that has its job already, else nil.
+local function find_existing()
   if arg.parent then
     if field(arg.parent, 'token') ~= arg.parent_token then
       return { 'orphaned' }
@@ -252,68 +254,91 @@ local function create()
     local record = used[1] and field(used[1], 'record')
     if record then
       if used[2] ~= arg.fingerprint then
-        return { 'reused', used[1] }
+        return { 'request_id_reused', used[1] }
       end
       return { 'existing', record }
     end
   end
-  local media_id = ''
+  return nil
+end
+
+-- The response if another job holds arg.single_flight_key, else nil.
+local function share_active()
+  local active = redis.call('GET', ACTIVE .. arg.single_flight_key)
+  if not active or field(active, 'ended') ~= '0' then
+    return nil
+  end
+  if arg.parent and descends(arg.parent, active) then
+    return { 'circular' }
+  end
+  if not arg.parent or join(active) then
+    share(active)
+  end
+  remember_request(active)
+  return { 'existing', field(active, 'record') }
+end
+
+local function create()
+  if field(id, 'change_id') == arg.change_id then
+    return { 'created', field(id, 'record') }
+  end
+  local found = find_existing()
+  if found then
+    return found
+  end
+  local key = ''
   if arg.ended == '0' then
-    media_id = arg.media_id
-    local active = redis.call('GET', ACTIVE .. media_id)
-    if active and field(active, 'ended') == '0' then
-      if arg.parent and descends(arg.parent, active) then
-        return { 'circular' }
-      end
-      if not arg.parent or join(active) then
-        share(active)
-      end
-      remember_request(active)
-      return { 'existing', field(active, 'record') }
+    local shared = share_active()
+    if shared then
+      return shared
     end
-    redis.call('SET', ACTIVE .. media_id, id)
+    key = arg.single_flight_key
+    redis.call('SET', ACTIVE .. key, id)
   end
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
-    'media_id', media_id, 'token', '', 'losses', 0, 'sends', 0, 'due', 0, 'change', arg.change)
+    'single_flight_key', key, 'token', '', 'losses', 0, 'resends', 0, 'not_before', 0,
+    'change_id', arg.change_id)
   redis.call('ZADD', JOBS, 0, id)
   remember_request(id)
   if arg.parent then
     join(id)
   end
   if arg.ended == '0' then
-    look_after(arg.deadline)
+    set_deadline(arg.deadline)
     if arg.parent then
-      redis.call('ZADD', UNSENT .. arg.parent, arg.order, id)
+      redis.call('ZADD', UNDISPATCHED .. arg.parent, arg.order, id)
     end
   else
-    tell_parents()
+    notify_parents()
     finish('')
   end
   redis.call('PUBLISH', CHANNEL, arg.record)
   return { 'created', arg.record }
 end
 
--- Looks after a waiting job when its sums change, which they may have done since they were read.
+-- A waiting job is checked again when its counts change, which they may have done since they were
+-- read.
 local function rest()
-  redis.call('HSET', JOB .. id, 'pulse', time(now + arg.pulse))
-  if redis.call('HGET', FAMILY .. id, 'version') == arg.version then
-    look_after(arg.deadline)
+  redis.call('HSET', JOB .. id, 'rollup_at', time(now + arg.rollup_interval))
+  if redis.call('HGET', COUNTS .. id, 'version') == arg.counts_version then
+    set_deadline(arg.deadline)
   else
-    look_after(arg.pulse)
+    set_deadline(arg.rollup_interval)
   end
 end
 
--- Moves the job to the slot of arg.media_id; the id of the job that is in it already, else nil.
-local function move(media_id)
-  local active = redis.call('GET', ACTIVE .. arg.media_id)
+-- Moves the job from one single-flight key to arg.single_flight_key. Returns the id of the job that
+-- holds that key, if there is one; nil if the job has moved.
+local function move_from(key)
+  local active = redis.call('GET', ACTIVE .. arg.single_flight_key)
   if active and active ~= id and field(active, 'ended') == '0' then
     return active
   end
-  if media_id ~= '' and redis.call('GET', ACTIVE .. media_id) == id then
-    redis.call('DEL', ACTIVE .. media_id)
+  if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
+    redis.call('DEL', ACTIVE .. key)
   end
-  redis.call('SET', ACTIVE .. arg.media_id, id)
-  redis.call('HSET', JOB .. id, 'media_id', arg.media_id)
+  redis.call('SET', ACTIVE .. arg.single_flight_key, id)
+  redis.call('HSET', JOB .. id, 'single_flight_key', arg.single_flight_key)
   return nil
 end
 
@@ -322,31 +347,38 @@ local function is_overdue()
   return deadline and tonumber(deadline) <= now
 end
 
+local function forget_requests()
+  for _, request in ipairs(redis.call('SMEMBERS', REQUESTS .. id)) do
+    redis.call('DEL', REQUEST .. request)
+  end
+  redis.call('DEL', REQUESTS .. id)
+end
+
 local function change()
   local stored = redis.call('HMGET', JOB .. id,
-    'record', 'revision', 'token', 'due', 'change', 'media_id')
-  local record, revision, token, due, last, media_id = unpack(stored)
+    'record', 'revision', 'token', 'not_before', 'change_id', 'single_flight_key')
+  local record, revision, token, not_before, change_id, key = unpack(stored)
   if not record then
     forget(id)
     return { 'gone' }
   end
-  if last == arg.change then
+  if change_id == arg.change_id then
     return { 'done', record }
   end
   if arg.token and arg.token ~= token then
     return { 'lost' }
   end
-  if (arg.overdue and not is_overdue()) or (arg.due and tonumber(due) > now) then
+  if (arg.overdue and not is_overdue()) or (arg.claimable and tonumber(not_before) > now) then
     return { 'early' }
   end
   if arg.unshared and field(id, 'shared') == '1' then
     return { 'lost' }
   end
-  if arg.expected and arg.expected ~= revision then
+  if arg.expected_revision and arg.expected_revision ~= revision then
     return { 'stale' }
   end
-  if arg.media_id then
-    local active = move(media_id)
+  if arg.single_flight_key then
+    local active = move_from(key)
     if active then
       return { 'taken', active }
     end
@@ -356,24 +388,22 @@ local function change()
     redis.call('LTRIM', TRAIL .. id, -TRAIL_LENGTH, -1)
   end
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
-    'token', arg.next_token, 'sends', 0, 'due', time(now + (arg.delay or 0)), 'change', arg.change)
+    'token', arg.next_token, 'resends', 0, 'not_before', time(now + (arg.delay or 0)),
+    'change_id', arg.change_id,
+    'waits_for_children', arg.ended == '0' and arg.waits_for_children or 0)
   if arg.losses then
     redis.call('HSET', JOB .. id, 'losses', arg.losses)
   end
-  redis.call('HSET', JOB .. id, 'waits', arg.ended == '0' and arg.waits or 0)
-  if arg.unasked then
-    for _, request in ipairs(redis.call('SMEMBERS', REQUESTS .. id)) do
-      redis.call('DEL', REQUEST .. request)
-    end
-    redis.call('DEL', REQUESTS .. id)
+  if arg.forget_requests then
+    forget_requests()
   end
-  tell_parents()
+  notify_parents()
   if arg.ended == '1' then
-    finish(media_id)
-  elseif arg.waits then
+    finish(key)
+  elseif arg.waits_for_children then
     rest()
   else
-    look_after(arg.deadline)
+    set_deadline(arg.deadline)
   end
   redis.call('PUBLISH', CHANNEL, arg.record)
   return { 'done', arg.record }
@@ -387,13 +417,13 @@ local function renew()
   if token ~= arg.token then
     return { 'lost' }
   end
-  look_after(arg.deadline)
+  set_deadline(arg.deadline)
   return { 'done' }
 end
 
 local function resend()
-  local stored = redis.call('HMGET', JOB .. id, 'record', 'token', 'ended', 'sends')
-  local record, token, ended, sends = unpack(stored)
+  local stored = redis.call('HMGET', JOB .. id, 'record', 'token', 'ended', 'resends')
+  local record, token, ended, resends = unpack(stored)
   if not record then
     forget(id)
     return { 'gone' }
@@ -401,34 +431,35 @@ local function resend()
   if token ~= '' or ended == '1' or not is_overdue() then
     return { 'early' }
   end
-  redis.call('HINCRBY', JOB .. id, 'sends', 1)
-  -- A job that waits in a long queue is sent again ever more rarely, or its messages were the queue.
-  look_after(math.min(arg.interval * 2 ^ math.min(tonumber(sends) + 1, 30), tonumber(arg.limit)))
+  redis.call('HINCRBY', JOB .. id, 'resends', 1)
+  -- The interval doubles: otherwise the messages of jobs in a long queue would fill that queue.
+  local interval = arg.interval * 2 ^ math.min(tonumber(resends) + 1, 30)
+  set_deadline(math.min(interval, tonumber(arg.longest_interval)))
   return { 'done', record }
 end
 
--- At most arg.window children are with the workers; the others wait here.
-local function next_children()
-  if field(id, 'waits') ~= '1' then
+-- At most arg.limit children are dispatched and not ended; the others wait here.
+local function dispatch()
+  if field(id, 'waits_for_children') ~= '1' then
     return {}
   end
-  local stood = redis.call('HMGET', FAMILY .. id, 'total', 'succeeded', 'failed', 'cancelled')
-  local under_way = (stood[1] or 0) - (stood[2] or 0) - (stood[3] or 0) - (stood[4] or 0)
-    - redis.call('ZCARD', UNSENT .. id)
-  local free = tonumber(arg.window) - under_way
+  local counts = redis.call('HMGET', COUNTS .. id, 'total', 'succeeded', 'failed', 'cancelled')
+  local dispatched = (counts[1] or 0) - (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
+    - redis.call('ZCARD', UNDISPATCHED .. id)
+  local free = tonumber(arg.limit) - dispatched
   if free <= 0 then
     return {}
   end
   local children = {}
-  for _, child in ipairs(redis.call('ZRANGE', UNSENT .. id, 0, free - 1)) do
-    redis.call('ZREM', UNSENT .. id, child)
+  for _, child in ipairs(redis.call('ZRANGE', UNDISPATCHED .. id, 0, free - 1)) do
+    redis.call('ZREM', UNDISPATCHED .. id, child)
     redis.call('ZADD', DEADLINES, time(now + arg.deadline), child)
     children[#children + 1] = child
   end
   return children
 end
 
-local function disown()
+local function detach()
   if field(id, 'token') ~= arg.token then
     return { 'lost' }
   end
@@ -441,7 +472,7 @@ local function disown()
       end
     end
   end
-  redis.call('DEL', ENTRIES .. id, FAMILY .. id, MOVING .. id, UNSENT .. id)
+  redis.call('DEL', ENTRIES .. id, COUNTS .. id, PROGRESS .. id, UNDISPATCHED .. id)
   return { 'done' }
 end
 
@@ -453,33 +484,33 @@ local operations = {
   overdue = function()
     return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)
   end,
-  tally = function()
-    return {
-      redis.call('HGETALL', FAMILY .. id),
-      redis.call('HVALS', MOVING .. id),
-      redis.call('HVALS', ENTRIES .. id),
-    }
-  end,
-  rest = function()
-    if field(id, 'waits') == '1' then
-      rest()
-    end
-    return { 'done' }
-  end,
-  next = next_children,
-  disown = disown,
-  settle = function()
-    if field(id, 'ended') ~= '0' then
-      redis.call('ZREM', DEADLINES, id)
-    end
-    return { 'done' }
-  end,
   forget = function()
     if redis.call('EXISTS', JOB .. id) == 0 then
       forget(id)
     end
     return { 'done' }
   end,
+  children = function()
+    return {
+      redis.call('HGETALL', COUNTS .. id),
+      redis.call('HVALS', PROGRESS .. id),
+      redis.call('HVALS', ENTRIES .. id),
+    }
+  end,
+  rest = function()
+    if field(id, 'waits_for_children') == '1' then
+      rest()
+    end
+    return { 'done' }
+  end,
+  dispatch = dispatch,
+  settle = function()
+    if field(id, 'ended') ~= '0' then
+      redis.call('ZREM', DEADLINES, id)
+    end
+    return { 'done' }
+  end,
+  detach = detach,
 }
 
 return operations[operation]()

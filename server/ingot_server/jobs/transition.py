@@ -1,13 +1,13 @@
-"""Calls `transition.lua`: works a change out on a copy of the record and hands it to the script.
+"""Calls of `transition.lua`, which makes every change of a job in Redis.
 
-The script gets the new record together with the revision it was made from; when somebody else was
-quicker, the change is worked out again on what is there now.
+A change is computed on a copy of the record. The script receives the new record with the revision
+that it was computed from. If another writer was faster, the change is computed again.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +21,15 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.jobs.lifecycle import has_ended, standing
+from ingot_server.jobs import lifecycle
+from ingot_server.jobs.lifecycle import has_ended, milestone
+from ingot_server.jobs.outcomes import (
+    CircularEntry,
+    Creation,
+    Orphaned,
+    RequestIdReused,
+    SingleFlightTaken,
+)
 
 JOB_KEY: Final = "ingot:job:"
 _OUTCOMES: Final = {
@@ -29,9 +37,9 @@ _OUTCOMES: Final = {
     job_pb2.JOB_STATE_FAILED: "failed",
     job_pb2.JOB_STATE_CANCELLED: "cancelled",
 }
-# Answers of a Redis that fails over, is full, cannot write to its disk, or has no replicas left;
-# for those in _STATE_CODES redis-py has no exception.
-_STATES: Final = (
+# Errors of a Redis that fails over, is full, cannot write to its disk, or has lost its replicas.
+# redis-py has no exception for those in _UNAVAILABLE_CODES.
+_UNAVAILABLE_ERRORS: Final = (
     exceptions.ReadOnlyError,
     exceptions.OutOfMemoryError,
     exceptions.MasterDownError,
@@ -39,29 +47,22 @@ _STATES: Final = (
     exceptions.TryAgainError,
     exceptions.NoPermissionError,
 )
-_STATE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
+_UNAVAILABLE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
 Argument = str | int | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A job with what only its worker and the sweep need to know."""
+    """A job, with what only its worker and the sweep need to know."""
 
     job: Job
     losses: int
     token: str
-
-
-class SlotTaken(Exception):
-    """Another job that has not ended makes the media; `job_id` is its id."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"job {job_id} makes it already")
-        self.job_id = job_id
+    """The fencing token; empty if no worker holds a lease."""
 
 
 class Transition:
-    """The script, loaded again by itself after Redis has forgotten it."""
+    """The script. redis-py loads it again if Redis has lost it."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
@@ -69,15 +70,16 @@ class Transition:
         source = resources.files(__package__).joinpath("transition.lua").read_bytes()
         self._script = redis.register_script(source)
 
-    async def run(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:
-        """One operation of the script, which documents arguments and answers."""
+    async def call(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:
+        """Call one operation of the script, which documents its arguments and results."""
         flat: list[Argument] = [operation, job_id]
         for name, value in arguments.items():
             flat += [name, value]
         with unavailable():
             return cast("list[Any]", await self._script(args=flat))
 
-    async def read(self, job_id: str) -> Record | None:
+    async def read_record(self, job_id: str) -> Record | None:
+        """Return the record of a job, or None if there is none."""
         with unavailable():
             values = await self._redis.hmget(JOB_KEY + job_id, ["record", "losses", "token"])
         content, losses, token = cast("list[bytes]", values)
@@ -86,12 +88,39 @@ class Transition:
         return Record(Job.FromString(content), int(losses), token.decode())
 
     async def parents(self, job_id: str) -> list[str]:
-        """The ids of the jobs that a job is a part of."""
+        """Return the ids of the jobs that this job is a child of."""
         with unavailable():
             parents = await cast(
                 "Awaitable[bytes | None]", self._redis.hget(JOB_KEY + job_id, "parents")
             )
         return parents.decode().split() if parents else []
+
+    async def create(
+        self, job: Job, single_flight_key: str, arguments: Mapping[str, Argument]
+    ) -> Creation:
+        """Make a job, or return the one that exists for its entry, request id or key.
+
+        `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned or
+        CircularEntry.
+        """
+        new = lifecycle.created(job)
+        outcome, *content = await self.call(
+            "create",
+            new.id,
+            **self._describe(new),
+            **arguments,
+            change_id=secrets.token_hex(8),
+            single_flight_key=single_flight_key or new.media.id,
+        )
+        match outcome:
+            case b"request_id_reused":
+                raise RequestIdReused
+            case b"orphaned":
+                raise Orphaned
+            case b"circular":
+                raise CircularEntry
+            case _:
+                return Creation(Job.FromString(content[0]), outcome == b"created")
 
     async def change(
         self,
@@ -99,17 +128,17 @@ class Transition:
         change: Callable[[Job], Job | None],
         **arguments: Argument,
     ) -> Job | None:
-        """Makes `change` on the job as it stands; None when it, or a condition, says no.
+        """Change a job; return its new record, or None if `change` or a condition refuses.
 
-        `change` is called once or more and must not touch the job it is given. Unless
-        `arguments` say otherwise the job is nobody's afterwards, and looked after in
-        `settings.resend_interval`. Raises SlotTaken when `arguments` move it to a slot that another
-        job is in.
+        `change` may be called several times and must not modify its argument. Unless `arguments`
+        say otherwise, no worker holds the job afterwards, and the sweep checks it after
+        `settings.resend_interval`. Raises SingleFlightTaken if `arguments` move the job to a key
+        that another job holds.
         """
-        # One id for all tries: a change whose answer was lost must not be made twice.
-        made = secrets.token_hex(8)
+        # All tries use one id: a change whose response was lost must not be made twice.
+        change_id = secrets.token_hex(8)
         while True:
-            record = await self.read(job_id)
+            record = await self.read_record(job_id)
             new = change(record.job) if record is not None else None
             if record is None or new is None:
                 return None
@@ -118,23 +147,26 @@ class Transition:
                 "deadline": milliseconds(self._settings.resend_interval),
                 "next_token": "",
             }
-            outcome, *content = await self.run(
+            outcome, *content = await self.call(
                 "change",
                 job_id,
-                **defaults | arguments | self.content(new),
-                change=made,
-                expected=record.job.revision,
-                milestone=int(standing(record.job) != standing(new)),
+                **defaults | arguments | self._describe(new),
+                change_id=change_id,
+                expected_revision=record.job.revision,
+                milestone=int(milestone(record.job) != milestone(new)),
             )
-            if outcome == b"done":
-                return Job.FromString(content[0])
-            if outcome == b"taken":
-                raise SlotTaken(content[0].decode())
-            if outcome != b"stale":
-                return None
+            match outcome:
+                case b"done":
+                    return Job.FromString(content[0])
+                case b"taken":
+                    raise SingleFlightTaken(content[0].decode())
+                case b"stale":
+                    continue
+                case _:
+                    return None
 
-    def content(self, job: Job) -> dict[str, Argument]:
-        """The arguments that describe a new record; completes a job that has ended."""
+    def _describe(self, job: Job) -> dict[str, Argument]:
+        """Return the arguments for a new record; complete a job that has ended."""
         if has_ended(job):
             job.ClearField("retry_time")
             if not job.HasField("end_time"):
@@ -144,19 +176,19 @@ class Transition:
             "revision": job.revision,
             "ended": int(has_ended(job)),
             "ttl": milliseconds(self._settings.job_ttl),
-            **_told(job),
+            **_for_parents(job),
         }
 
 
-def _told(job: Job) -> dict[str, Argument]:
-    """What the parents of a job are told of it."""
+def _for_parents(job: Job) -> dict[str, Argument]:
+    """Return what the counts of the job's parents are computed from."""
     progress = job.progress
     running = job.state == job_pb2.JOB_STATE_RUNNING and job.HasField("progress")
     return {
         "outcome": _OUTCOMES.get(job.state, ""),
         "cached": int(job.cached and job.state == job_pb2.JOB_STATE_SUCCEEDED),
         "bytes": 0 if job.cached else job.media.blob.size_bytes,
-        "measure": f"{progress.bytes_done} {progress.bytes_per_second:.0f} {progress.fraction:.4f}"
+        "progress": f"{progress.bytes_done} {progress.bytes_per_second:.0f} {progress.fraction:.4f}"
         if running
         else "",
     }
@@ -164,22 +196,22 @@ def _told(job: Job) -> dict[str, Argument]:
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Turns what redis-py raises when Redis cannot be used into Failure with CACHE_UNAVAILABLE."""
+    """Translate the errors of a Redis that cannot be used into Failure CACHE_UNAVAILABLE."""
     try:
         yield
     except exceptions.RedisError as error:
-        if isinstance(error, exceptions.ResponseError) and not _is_for_now(error):
+        if isinstance(error, exceptions.ResponseError) and not _is_temporary(error):
             raise
         raise Failure(
             reason_pb2.REASON_CACHE_UNAVAILABLE, f"Redis cannot be used now: {error}"
         ) from error
 
 
-def _is_for_now(error: exceptions.ResponseError) -> bool:
-    """Whether Redis refuses because of the state that it is in, and not because of what it got."""
-    return isinstance(error, _STATES) or str(error).startswith(_STATE_CODES)
+def _is_temporary(error: exceptions.ResponseError) -> bool:
+    """Tell whether Redis refused because of its own state, not because of the command."""
+    return isinstance(error, _UNAVAILABLE_ERRORS) or str(error).startswith(_UNAVAILABLE_CODES)
 
 
 def milliseconds(duration: timedelta) -> int:
-    """As Redis counts time."""
+    """Return a duration as Redis counts time."""
     return round(duration.total_seconds() * 1000)

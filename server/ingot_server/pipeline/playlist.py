@@ -24,6 +24,7 @@ from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended, is_conversion, is_workflow
+from ingot_server.jobs.outcomes import CircularEntry
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.catalog import Catalog
@@ -85,14 +86,16 @@ class Playlists:
     async def advance(self, parent_id: str) -> None:
         """Hands the next children of a waiting job to the workers, and writes how all stand."""
         try:
-            for child in await self._records.read(await self._records.children.next(parent_id)):
+            for child in await self._records.get_many(
+                await self._records.children.dispatch(parent_id)
+            ):
                 if child is None:
                     continue
                 if is_conversion(child):
                     await self._queue.send(child.id, conversion=True)
                 else:
                     await self._queue.send(child.id, IngestRequest.PRIORITY_LOW)
-            parent = await self._records.children.summarise(parent_id)
+            parent = await self._records.children.roll_up(parent_id)
         except Failure as failure:
             # The sweep comes back to it.
             logger.warning("children of job %s: %s", parent_id, failure.message)
@@ -155,10 +158,13 @@ class Playlists:
             child.error.CopyFrom(failure.status())
         if child.media.id in around:
             return ""
-        made = await lease.add_child(
-            child, entry=child.media.id or url, order=order, slot=single_flight_key(child)
-        )
-        return made.id if made is not None else ""
+        entry, key = child.media.id or url, single_flight_key(child)
+        try:
+            return (
+                await lease.add_child(child, entry=entry, order=order, single_flight_key=key)
+            ).id
+        except CircularEntry:
+            return ""
 
     async def _identify(self, child: Job) -> None:
         """Fills in which media the entry is, and the media itself where it is stored."""

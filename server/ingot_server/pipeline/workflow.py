@@ -43,7 +43,6 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
     Raises Failure: what the ingest failed with. Safe to repeat.
     """
     ingest = await lease.add_child(await _ingest(context, job), entry="ingest", order=0)
-    assert ingest is not None  # only a list can lead back to its parent
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
         context.speculative.speculate(job.media.id, job.recipes, folder) as speculation,
@@ -83,9 +82,7 @@ async def _add_conversions(context: WorkerContext, media: Media, lease: Lease) -
     children = []
     for order, recipe in enumerate(lease.job.recipes, 1):
         conversion = await conversion_job(context.catalog, media, recipe, lease.job)
-        child = await lease.add_child(conversion, entry=conversion.media.id, order=order)
-        assert child is not None
-        children.append(child)
+        children.append(await lease.add_child(conversion, entry=conversion.media.id, order=order))
     return children
 
 

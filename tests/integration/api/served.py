@@ -79,9 +79,9 @@ class Api:
 
     async def claim(self, job: Job, stage: job_pb2.JobStage.ValueType) -> tuple[Job, str]:
         """Takes the job as a worker does, up to a stage."""
-        claimed = await self.records.claim(job.id)
-        assert claimed is not None
-        running, token = claimed
+        claim = await self.records.claim(job.id)
+        assert claim is not None
+        running, token = claim.job, claim.token
         running.stage = stage
         return await self.records.write(running, token), token
 

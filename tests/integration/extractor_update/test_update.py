@@ -176,7 +176,7 @@ async def test_jobs_and_sources_name_the_version_in_use(
         job.selection.CopyFrom(canonical_selection(job.selection))
         job.media.id = media_id(identity.key, job.selection)
         records = Records(redis, settings)
-        job = (await records.create(job))[0]
+        job = (await records.create(job)).job
         await worker.run(job.id)
         ended = await records.get(job.id)
         service = SourceService(

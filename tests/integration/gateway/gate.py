@@ -56,9 +56,9 @@ class Api:
 
     async def run(self, job: Job) -> tuple[Job, str]:
         """Takes the job as a worker does."""
-        claimed = await self.records.claim(job.id)
-        assert claimed is not None
-        return claimed
+        claim = await self.records.claim(job.id)
+        assert claim is not None
+        return claim.job, claim.token
 
 
 @asynccontextmanager

@@ -1,0 +1,77 @@
+"""What the operations on job records return and raise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingot.v1.job_pb2 import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """The job that a request leads to."""
+
+    job: Job
+    is_new: bool
+    """Whether the job was made now; if not, it existed and is shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that was claimed, and the fencing token that proves it."""
+
+    job: Job
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """The overdue job is queued, and its message must be sent again."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenChanged:
+    """The overdue job waits for its children, whose counts must be written."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """The overdue job has ended, or another process recovers it."""
+
+
+Recovery = SendAgain | ChildrenChanged | NothingToDo
+
+
+class LeaseLost(Exception):
+    """The writer's fencing token is no longer valid, or the record is gone.
+
+    Every further write is refused: the writer must stop and leave nothing behind.
+    """
+
+
+class JobCancelled(LeaseLost):
+    """A caller cancelled the job, so its lease is lost."""
+
+
+class RequestIdReused(Exception):
+    """The request id was used for a different request."""
+
+
+class Orphaned(Exception):
+    """The parent has ended, or another worker holds its lease: it takes no more children."""
+
+
+class CircularEntry(Exception):
+    """The entry of a list is the list itself, or a list that contains it."""
+
+
+class SingleFlightTaken(Exception):
+    """Another job, `job_id`, holds the single-flight key."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} makes the same media item")
+        self.job_id = job_id
