@@ -1,1 +1,1 @@
-"""The guard all outgoing traffic goes through."""
+"""The guard that all outgoing traffic goes through."""

@@ -1,14 +1,14 @@
-"""Which addresses may be dialled: global unicast ones that hide no other address inside.
+"""Which addresses may be dialled: global unicast addresses that hide no other address inside.
 
 The tables follow IANA's special-purpose registries (RFC 6890; iana-ipv4-special-registry and
 iana-ipv6-special-registry at iana.org) and are kept here, because `ipaddress.is_global` differs
 between Python releases. They are stricter than the registries where a block is globally
-reachable but serves no media (all of 2001::/23, 192.0.0.0/24).
+reachable but does not serve media (all of 2001::/23, 192.0.0.0/24).
 
 IPv6 is open only inside 2000::/3, the one block IANA hands out as global unicast (RFC 4291, 2.4;
 iana ipv6-address-space), less what is special there. One exception: 64:ff9b::/96 is how a host
 without IPv4 reaches IPv4 (RFC 6052), so the IPv4 address in it decides. A translation prefix that
-a network chose for itself (RFC 6052, 2.2) looks like any other address and cannot be told.
+a network chose for itself (RFC 6052, 2.2) looks like any other address, so it is not recognized.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOOPBACK_IPV6: Final = IPv6Address("::1")
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
-# First match wins, so the narrower block comes first.
+# The first match counts, so a narrower block stands before a wider one.
 _SPECIAL_IPV4: Final = tuple(
     (IPv4Network(network), why)
     for network, why in (
@@ -65,13 +65,13 @@ _SPECIAL_IPV6: Final = tuple(
         ("100::/64", "discarded (RFC 6666)"),
         ("2001::/32", "an IPv4 address inside IPv6 (Teredo, RFC 4380)"),
         ("2001:2::/48", "for benchmarks (RFC 5180)"),
-        ("2001:10::/28", "an identifier, no address (ORCHID, RFC 4843)"),
-        ("2001:20::/28", "an identifier, no address (ORCHIDv2, RFC 7343)"),
+        ("2001:10::/28", "an identifier and not an address (ORCHID, RFC 4843)"),
+        ("2001:20::/28", "an identifier and not an address (ORCHIDv2, RFC 7343)"),
         ("2001::/23", "reserved for protocols (RFC 2928)"),
         ("2001:db8::/32", "for documentation (RFC 3849)"),
         ("2002::/16", "an IPv4 address inside IPv6 (6to4, RFC 3056)"),
         ("3fff::/20", "for documentation (RFC 9637)"),
-        ("5f00::/16", "a segment identifier, no address (SRv6, RFC 9602)"),
+        ("5f00::/16", "a segment identifier and not an address (SRv6, RFC 9602)"),
         ("fd00:ec2::254/128", "a cloud's metadata service"),
         ("fc00::/7", "private (RFC 4193)"),
         ("fe80::/10", "link-local (RFC 4291)"),
@@ -99,15 +99,15 @@ _LOCAL_ENDINGS: Final = {
 
 
 def is_forbidden(address: Address, *, allow_loopback: bool) -> bool:
-    """Whether `address` must never be dialled; `objection` says why."""
-    return objection(address, allow_loopback=allow_loopback) != ""
+    """Return whether `address` must never be dialled; `why_forbidden` gives the reason."""
+    return why_forbidden(address, allow_loopback=allow_loopback) != ""
 
 
-def objection(address: Address, *, allow_loopback: bool) -> str:
-    """Why `address` must not be dialled, as the end of "the address is ..."; empty: it may be.
+def why_forbidden(address: Address, *, allow_loopback: bool) -> str:
+    """Return why `address` must not be dialled, as the end of "the address is ..."; else empty.
 
     `allow_loopback` opens 127.0.0.0/8 and ::1 as such. Their forms hidden in other IPv6 addresses
-    stay forbidden: nobody writes them but to get around a rule.
+    stay forbidden: the only use of these forms is to get around a rule.
     """
     if isinstance(address, IPv4Address):
         if allow_loopback and address in _LOOPBACK_IPV4:
@@ -119,7 +119,7 @@ def objection(address: Address, *, allow_loopback: bool) -> str:
         return ""
     number = int(address)
     if address in _NAT64:
-        hidden = objection(IPv4Address(number & 0xFFFFFFFF), allow_loopback=False)
+        hidden = why_forbidden(IPv4Address(number & 0xFFFFFFFF), allow_loopback=False)
         return hidden and f"a translation (RFC 6052) to one that is {hidden}"
     if number >> 32 & 0xFFFFFFFF in _ISATAP:
         return "an IPv4 address inside IPv6 (ISATAP, RFC 5214)"
@@ -130,9 +130,9 @@ def objection(address: Address, *, allow_loopback: bool) -> str:
 
 
 def literal_address(host: str) -> Address | None:
-    """The address that `host` spells out; None: it is a name.
+    """Return the address that `host` spells out; None if `host` is a name.
 
-    Takes every spelling some program on the way may take: IPv6 with and without brackets, IPv4 as
+    Accepts every spelling that another program may accept: IPv6 with and without brackets, IPv4 as
     inet_aton(3) reads it (`127.1`, `0x7f.1`, `0177.0.0.1`, `2130706433`), with a dot at the end,
     and in Unicode's other digits and dots (UTS #46 maps them to these).
     """
@@ -157,23 +157,23 @@ def literal_address(host: str) -> Address | None:
 
 
 def check_host(host: str, *, allow_loopback: bool) -> None:
-    """Refuses what needs no lookup to be refused: a forbidden literal address, and local names.
+    """Refuse a host that is forbidden without a lookup: a forbidden address or a local name.
 
-    A name that passes may still lead to a forbidden address; who dials it checks again.
+    A name that passes may still lead to a forbidden address, which is checked before it is dialled.
 
     Raises: ADDRESS_FORBIDDEN (metadata `host`).
     """
     address = literal_address(host)
     if address is not None:
-        why = objection(address, allow_loopback=allow_loopback)
+        why = why_forbidden(address, allow_loopback=allow_loopback)
         if why:
             raise address_forbidden(host, f"the address is {why}")
-    elif why := _objection_to_name(host, allow_loopback=allow_loopback):
+    elif why := _why_name_forbidden(host, allow_loopback=allow_loopback):
         raise address_forbidden(host, why)
 
 
 def address_forbidden(host: str, why: str) -> Failure:
-    """The failure of a host that must not be dialled, with what to do about it."""
+    """Return the failure of a host that must not be dialled; `why` completes its message."""
     return Failure(
         reason_pb2.REASON_ADDRESS_FORBIDDEN,
         f"{host[:255]} is never contacted: {why}. Use a URL whose host has a public address; "
@@ -182,22 +182,22 @@ def address_forbidden(host: str, why: str) -> Failure:
     )
 
 
-def _objection_to_name(host: str, *, allow_loopback: bool) -> str:
-    """Why a host that is no literal address is refused without a lookup; empty: it is not."""
+def _why_name_forbidden(host: str, *, allow_loopback: bool) -> str:
+    """Return why a host name is refused without a lookup; empty if it is not."""
     name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
     if allow_loopback and (name in _LOOPBACK_NAMES or name.endswith(".localhost")):
         return ""
-    # No top-level domain is a number, so some other program may read an address where we do not.
+    # Top-level domains are not numbers, so another program may read this name as an address.
     if ":" in name or re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]):
         return "it is a malformed IP address"
-    for ending, where in _LOCAL_ENDINGS.items():
+    for ending, owner in _LOCAL_ENDINGS.items():
         if name == ending or name.endswith("." + ending):
-            return f"the name belongs to {where}"
+            return f"the name belongs to {owner}"
     return "" if "." in name else "a name without a dot belongs to the local network"
 
 
 def _aton_number(text: str) -> int | None:
-    """One part of an IPv4 address: decimal, octal after `0`, hexadecimal after `0x`."""
+    """Return one part of an IPv4 address: decimal, octal after `0`, hexadecimal after `0x`."""
     if len(text) > 64:
         return None
     if re.fullmatch(r"0[xX][0-9a-fA-F]*", text):

@@ -1,10 +1,10 @@
 r"""One client's connection to the guard, from its request's head to the last byte relayed.
 
-    head -> pass -> host -> turn -> addresses -> origin -> relay
-      \______\_______\________________\__________\___ Refusal, answered with Proxy-Status
+    head -> grant -> host -> host limit -> addresses -> origin -> relay
+      \_______\_______\_______________________\___________\___ Refusal, sent with Proxy-Status
 
-It carries one request. It ends when the origin has said all, when the client is gone (which
-cancels whatever stage it is in), when its pass is revoked, or when nothing moves for too long.
+It carries one request. It ends when the origin has sent everything, when the client closes (which
+cancels the current stage), when its grant is revoked, or when no byte moves for too long.
 """
 
 from __future__ import annotations
@@ -18,54 +18,54 @@ from typing import Final
 
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host, literal_address
-from ingot_server.egress.dial import Resolve, addresses_of, connect, permitted_addresses
+from ingot_server.egress.dial import Resolve, connect, permitted_addresses, resolve_host
 from ingot_server.egress.grants import EgressGrant, EgressGrants
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.egress.http_head import RequestHead, parse_request, parse_response
 from ingot_server.egress.refusal import NAME, Refusal
 from ingot_server.egress.stream import HeadTooLarge, Stream
-from ingot_server.egress.upstream import Upstream, check_answer
+from ingot_server.egress.upstream import Upstream, check_connect_response
 from ingot_server.errors import Failure
 
 _LOG: Final = logging.getLogger(__name__)
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_FAREWELL: Final = 1.0
-# What comes is large, what goes is small.
+_CLOSE_SECONDS: Final = 1.0
+# Responses are large, requests are small.
 _CLIENT_BUFFER: Final = 64 << 10
 _ORIGIN_BUFFER: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What all connections share."""
+    """What all connections of the guard share."""
 
     settings: Settings
-    passes: EgressGrants
-    turns: HostLimits
+    grants: EgressGrants
+    host_limits: HostLimits
     resolve: Resolve
     upstream: Upstream | None
 
     @property
     def idle_limit(self) -> float:
-        """Seconds without a byte, after which a connection is taken for forgotten.
+        """Seconds without a byte after which a connection is closed.
 
-        Longer than a stalled source is waited for, so that is found first, with its own reason.
+        It is longer than the wait for a stalled source, so a stall is reported with its own reason.
         """
         return 3 * self.settings.stall_timeout.total_seconds()
 
 
 class Connection:
-    """A client's connection, and the one to the origin made for it."""
+    """A client's connection, and the connection to the origin that serves it."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._origin: Stream | None = None
-        self._pass: EgressGrant | None = None
+        self._grant: EgressGrant | None = None
         self._authority = "an unknown host"
         self._task: asyncio.Task[None] | None = None
         self._idle_check: asyncio.TimerHandle | None = None
-        # From here on the task waits for nothing but the two ends.
+        # Once set, the task only waits for the two ends.
         self._settled = False
         self.client = Stream(_CLIENT_BUFFER)
         self.client.on_end = self.stop
@@ -79,12 +79,12 @@ class Connection:
         return self._origin.sent if self._origin else 0
 
     def start(self) -> asyncio.Task[None]:
-        """Begins to serve; the task ends when both ends are closed."""
-        self._task = asyncio.create_task(self._run(), name="egress-connection")
+        """Begin to serve; the task ends when both ends are closed."""
+        self._task = asyncio.create_task(self._serve_client(), name="egress-connection")
         return self._task
 
     def stop(self) -> None:
-        """Closes both ends now."""
+        """Close both ends now."""
         if self._origin is not None:
             self._origin.abort()
         if self.client.ended:
@@ -94,14 +94,14 @@ class Connection:
         if self._task is not None and not self._settled and not self._task.cancelling():
             self._task.cancel()
 
-    async def _run(self) -> None:
+    async def _serve_client(self) -> None:
         try:
-            await self._serve()
+            await self._serve_request()
         except Refusal as refusal:
-            self._report(refusal)
-            await self.client.farewell(refusal.answer(), patience=_FAREWELL)
+            self._log_refusal(refusal)
+            await self.client.send_final(refusal.response(), wait_seconds=_CLOSE_SECONDS)
         except asyncio.CancelledError:
-            # Only `stop` cancels, and closing the ends below is all there is left to do.
+            # Only `stop` cancels; all that is left to do is to close the ends below.
             pass
         finally:
             self._settled = True
@@ -111,38 +111,40 @@ class Connection:
             for end in ends:
                 end.abort()
             await asyncio.wait({end.lost for end in ends})
-            if self._pass is not None:
-                self._pass.leave(self)
+            if self._grant is not None:
+                self._grant.remove_tunnel(self)
 
-    async def _serve(self) -> None:
-        request = await self._request()
+    async def _serve_request(self) -> None:
+        request = await self._read_request()
         self._authority = request.authority
-        self._pass = self._guard.passes.find(request.credentials)
-        if self._pass is None:
+        self._grant = self._guard.grants.find(request.credentials)
+        if self._grant is None:
             raise Refusal(
                 "http_request_error",
-                "A valid pass is needed.",
+                "A valid grant is needed.",
                 status=HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
                 header=f'Proxy-Authenticate: Basic realm="{NAME}"',
             )
-        self._pass.enter(self)
-        trusted = self._pass.trusts(request.host, request.port)
+        self._grant.add_tunnel(self)
+        trusted = self._grant.trusts(request.host, request.port)
         if not trusted:
             try:
                 check_host(request.host, allow_loopback=self._guard.settings.egress_allow_loopback)
             except Failure as failure:
                 raise Refusal("destination_ip_prohibited", failure.message) from failure
-        async with self._guard.turns.acquire(request.host.rstrip(".")):
+        async with self._guard.host_limits.acquire(request.host.rstrip(".")):
             await self._dial(request, trusted=trusted)
             await self._relay(request)
 
-    async def _request(self) -> RequestHead:
+    async def _read_request(self) -> RequestHead:
         try:
             async with asyncio.timeout(self._guard.settings.connect_timeout.total_seconds()):
                 return parse_request(await self.client.read_head())
         except TimeoutError as error:
             status = HTTPStatus.REQUEST_TIMEOUT
-            raise Refusal("http_request_error", "No request came.", status=status) from error
+            raise Refusal(
+                "http_request_error", "The request did not arrive.", status=status
+            ) from error
         except HeadTooLarge as error:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise Refusal("http_request_error", "The head is too large.", status=status) from error
@@ -151,10 +153,10 @@ class Connection:
         settings = self._guard.settings
         deadline = asyncio.get_running_loop().time() + settings.connect_timeout.total_seconds()
         if trusted:
-            found = await addresses_of(request.host, self._guard.resolve, deadline=deadline)
-            await self._open(await connect(found, request.port, deadline=deadline))
+            found = await resolve_host(request.host, self._guard.resolve, deadline=deadline)
+            await self._open_origin(await connect(found, request.port, deadline=deadline))
             return
-        upstream = (self._pass.upstream if self._pass else None) or self._guard.upstream
+        upstream = (self._grant.upstream if self._grant else None) or self._guard.upstream
         if upstream is not None:
             await self._dial_upstream(upstream, request, deadline)
             return
@@ -164,35 +166,37 @@ class Connection:
             deadline=deadline,
             allow_loopback=settings.egress_allow_loopback,
         )
-        await self._open(await connect(addresses, request.port, deadline=deadline))
+        await self._open_origin(await connect(addresses, request.port, deadline=deadline))
 
     async def _dial_upstream(
         self, upstream: Upstream, request: RequestHead, deadline: float
     ) -> None:
         try:
-            addresses = await addresses_of(upstream.host, self._guard.resolve, deadline=deadline)
-            origin = await self._open(await connect(addresses, upstream.port, deadline=deadline))
+            addresses = await resolve_host(upstream.host, self._guard.resolve, deadline=deadline)
+            origin = await self._open_origin(
+                await connect(addresses, upstream.port, deadline=deadline)
+            )
         except Refusal as refusal:
             raise Refusal(
                 "proxy_configuration_error", "The upstream proxy cannot be reached."
             ) from refusal
-        # A literal goes out as we read it: `010.8.8.8` is another address to other programs.
+        # A literal is sent as it was read here: other programs read `010.8.8.8` as another address.
         host = str(literal_address(request.host) or request.host)
-        origin.write(upstream.request(host, request.port))
+        origin.write(upstream.connect_request(host, request.port))
         try:
             async with asyncio.timeout_at(deadline):
-                answer = parse_response(await origin.read_head())
+                response = parse_response(await origin.read_head())
         except TimeoutError as error:
             raise Refusal(
-                "connection_timeout", "The upstream proxy did not answer in time."
+                "connection_timeout", "The upstream proxy did not respond in time."
             ) from error
         except (ConnectionError, HeadTooLarge) as error:
             raise Refusal(
-                "proxy_configuration_error", "The upstream proxy gave no answer."
+                "proxy_configuration_error", "The upstream proxy did not send a response."
             ) from error
-        check_answer(answer, request.host)
+        check_connect_response(response, request.host)
 
-    async def _open(self, connected: socket.socket) -> Stream:
+    async def _open_origin(self, connected: socket.socket) -> Stream:
         try:
             _, origin = await asyncio.get_running_loop().create_connection(
                 lambda: Stream(_ORIGIN_BUFFER), sock=connected
@@ -209,19 +213,19 @@ class Connection:
         self._check_idle()
         if request.is_tunnel:
             self.client.write(_ESTABLISHED)
-            self.client.feed(origin)
+            self.client.relay_to(origin)
         else:
             origin.write(request.forwarded)
-            self.client.feed(origin, allowance=request.content_length)
-            await self._pass_response_head(origin)
+            self.client.relay_to(origin, allowance=request.content_length)
+            await self._relay_response_head(origin)
         self._settled = True
         origin.on_end = self._origin_ended
-        origin.feed(self.client)
+        origin.relay_to(self.client)
         if origin.ended:
             self._origin_ended()
         await asyncio.wait({self.client.lost, origin.lost})
 
-    async def _pass_response_head(self, origin: Stream) -> None:
+    async def _relay_response_head(self, origin: Stream) -> None:
         try:
             head = parse_response(await origin.read_head())
             while not head.is_final and head.status != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -230,21 +234,23 @@ class Connection:
         except ConnectionError as error:
             raise Refusal("connection_terminated", "The host closed the connection.") from error
         except HeadTooLarge as error:
-            raise Refusal("http_protocol_error", "The answer's head is too large.") from error
+            raise Refusal(
+                "http_protocol_error", "The head of the response is too large."
+            ) from error
         if not head.is_final:
-            raise Refusal("http_protocol_error", "The host switched protocols unasked.")
+            raise Refusal("http_protocol_error", "The host switched protocols without a request.")
         self.client.write(head.forwarded())
 
     def _origin_ended(self) -> None:
-        # An origin that broke off must not look to the client like one that was done.
+        # A response that broke off must not look complete to the client.
         assert self._origin is not None
         if self._origin.error is None:
-            self.client.finish()
+            self.client.close()
         else:
             self.client.reset()
 
     def _check_idle(self, moved_before: int = -1) -> None:
-        """Ends a connection in which nothing moves, whoever of the two has gone silent."""
+        """Stop the connection if no byte moved since the last check; check again later."""
         moved = self.bytes_received + self.bytes_sent + self.client.sent
         if moved == moved_before:
             self.stop()
@@ -253,8 +259,8 @@ class Connection:
             self._guard.idle_limit, self._check_idle, moved
         )
 
-    def _report(self, refusal: Refusal) -> None:
+    def _log_refusal(self, refusal: Refusal) -> None:
         level = logging.WARNING if refusal.error == "destination_ip_prohibited" else logging.INFO
-        holder = self._pass.holder if self._pass else "nobody known"
+        holder = self._grant.holder if self._grant else "an unknown client"
         why = refusal.note or refusal.explanation
         _LOG.log(level, "%s of %s: %s: %s", self._authority, holder, refusal.error, why)

@@ -1,4 +1,4 @@
-"""Getting a connection: names to addresses, addresses to a socket, each address checked first."""
+"""Dialling: from a name to addresses, from addresses to a socket; each address is checked first."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias
 
-from ingot_server.egress.addresses import Address, literal_address, objection
+from ingot_server.egress.addresses import Address, literal_address, why_forbidden
 from ingot_server.egress.refusal import Refusal
 
 Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[Address]]]
 
-# RFC 8305, 5: how long one address has before the next is tried beside it.
+# RFC 8305, 5: how long one address is tried alone before the next is tried as well.
 _STAGGER: Final = 0.25
 _MOST_ADDRESSES: Final = 8
 _RESOLVER_THREADS: Final = 8
@@ -26,15 +26,18 @@ _RESOLVER_THREADS: Final = 8
 class Resolver:
     """The system's resolver, in threads of its own.
 
-    Not in the loop's default executor: an upload that waits there for bytes of a download would
-    wait for ever if that download waited for a thread to look its host up.
+    It does not use the loop's default executor: an upload that waits there for bytes of a download
+    would wait for ever if that download waited for a thread to look up its host.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="egress-resolve")
 
     async def __call__(self, host: str) -> list[Address]:
-        """Addresses in the order of preference (RFC 6724). Raises OSError, UnicodeError."""
+        """Return the addresses of `host`, the preferred first (RFC 6724).
+
+        Raises OSError and UnicodeError.
+        """
         look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
         found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         return [ip_address(address[0]) for *_, address in found]
@@ -46,24 +49,24 @@ class Resolver:
 async def permitted_addresses(
     host: str, resolve: Resolve, *, deadline: float, allow_loopback: bool
 ) -> list[Address]:
-    """The addresses of `host` that may be dialled, at least one. Raises Refusal.
+    """Return the addresses of `host` that may be dialled, at least one. Raises Refusal.
 
-    These addresses are the answer: whoever asked the name again could get another one.
+    The caller dials these addresses and not the name, which could lead elsewhere the next time.
     """
-    found = await addresses_of(host, resolve, deadline=deadline)
-    objections = {item: objection(item, allow_loopback=allow_loopback) for item in found}
-    permitted = [item for item in found if not objections[item]]
+    found = await resolve_host(host, resolve, deadline=deadline)
+    reasons = {item: why_forbidden(item, allow_loopback=allow_loopback) for item in found}
+    permitted = [item for item in found if not reasons[item]]
     if not permitted:
         raise Refusal(
             "destination_ip_prohibited",
-            f"{host} leads to no address that may be dialled.",
-            note="; ".join(f"{item} is {why}" for item, why in objections.items()),
+            f"{host} does not lead to an address that may be dialled.",
+            note="; ".join(f"{item} is {why}" for item, why in reasons.items()),
         )
     return permitted
 
 
-async def addresses_of(host: str, resolve: Resolve, *, deadline: float) -> list[Address]:
-    """All addresses of `host`, at least one, each once. Raises Refusal."""
+async def resolve_host(host: str, resolve: Resolve, *, deadline: float) -> list[Address]:
+    """Return all addresses of `host`, at least one, each once. Raises Refusal."""
     literal = literal_address(host)
     if literal is not None:
         return [literal]
@@ -80,7 +83,9 @@ async def addresses_of(host: str, resolve: Resolve, *, deadline: float) -> list[
 
 
 async def connect(addresses: Sequence[Address], port: int, *, deadline: float) -> socket.socket:
-    """A connection to the first address that takes one, tried in order, soon side by side.
+    """Return a connection to the first address that accepts one.
+
+    The addresses are tried in order, the next one a quarter of a second after the one before it.
 
     The caller owns the socket. Raises Refusal.
     """
@@ -88,7 +93,7 @@ async def connect(addresses: Sequence[Address], port: int, *, deadline: float) -
         async with asyncio.timeout_at(deadline):
             return await _race(addresses[:_MOST_ADDRESSES], port)
     except TimeoutError as error:
-        raise Refusal("connection_timeout", "The host did not answer in time.") from error
+        raise Refusal("connection_timeout", "The host did not respond in time.") from error
     except ConnectionRefusedError as error:
         raise Refusal("connection_refused", "The host refused the connection.") from error
     except OSError as error:
@@ -98,20 +103,20 @@ async def connect(addresses: Sequence[Address], port: int, *, deadline: float) -
 
 
 async def _race(addresses: Sequence[Address], port: int) -> socket.socket:
-    waiting = deque(addresses)
+    untried = deque(addresses)
     trying: set[asyncio.Task[socket.socket]] = set()
     first_error: BaseException | None = None
     winner: socket.socket | None = None
     try:
-        while waiting or trying:
-            if waiting:
-                trying.add(asyncio.create_task(_try(waiting.popleft(), port)))
+        while untried or trying:
+            if untried:
+                trying.add(asyncio.create_task(_try(untried.popleft(), port)))
             done, trying = await asyncio.wait(
                 trying,
-                timeout=_STAGGER if waiting else None,
+                timeout=_STAGGER if untried else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            # At most one is taken; others that made it at the same moment go back to be closed.
+            # At most one is used; others that connected at the same moment are closed below.
             for task in done:
                 error = task.exception()
                 if error is not None:

@@ -1,4 +1,4 @@
-"""Passes: who may use the guard, what came through for them, and how that is ended."""
+"""Egress grants: who may use the guard, how many bytes passed for them, and how this is ended."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ingot_server.egress.upstream import Upstream
 
 
 class Tunnel(Protocol):
-    """One connection that a pass was shown for."""
+    """One connection through the guard that a grant pays for."""
 
     @property
     def bytes_received(self) -> int: ...
     @property
     def bytes_sent(self) -> int: ...
     def stop(self) -> None:
-        """Closes both of its ends now."""
+        """Close both of its ends now."""
 
 
 class EgressGrant:
-    """The right to use the guard, for one job. All of it belongs to the guard's event loop."""
+    """The right of one job to use the guard. It belongs to the guard's event loop."""
 
     def __init__(
         self,
         holder: str,
         port: int,
-        forget: Callable[[EgressGrant], None],
+        remove: Callable[[EgressGrant], None],
         upstream: Upstream | None,
         trusted: tuple[str, int] | None,
     ) -> None:
@@ -38,8 +38,8 @@ class EgressGrant:
         self._trusted = trusted
         self._token = secrets.token_urlsafe(24)
         self._port = port
-        self._forget = forget
-        self._passages: set[Tunnel] = set()
+        self._remove = remove
+        self._tunnels: set[Tunnel] = set()
         self._received_before = 0
         self._sent_before = 0
 
@@ -48,47 +48,50 @@ class EgressGrant:
 
     @property
     def proxy_url(self) -> str:
-        """What an HTTP client takes as its proxy: http://HOLDER:TOKEN@127.0.0.1:PORT. A secret."""
+        """The proxy for HTTP clients: http://HOLDER:TOKEN@127.0.0.1:PORT. It is a secret."""
         return f"http://{quote(self.holder, safe='')}:{self._token}@127.0.0.1:{self._port}"
 
     @property
     def bytes_received(self) -> int:
-        """Bytes that came from origins so far, heads and TLS included."""
-        return self._received_before + sum(item.bytes_received for item in self._passages)
+        """Bytes received from origins so far, including heads and TLS."""
+        return self._received_before + sum(tunnel.bytes_received for tunnel in self._tunnels)
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes that went to origins so far, heads and TLS included."""
-        return self._sent_before + sum(item.bytes_sent for item in self._passages)
+        """Bytes sent to origins so far, including heads and TLS."""
+        return self._sent_before + sum(tunnel.bytes_sent for tunnel in self._tunnels)
 
     def trusts(self, host: str, port: int) -> bool:
-        """Whether the pass may reach this host whatever its address is."""
+        """Return whether the grant covers this host whatever its address is."""
         return (host, port) == self._trusted
 
-    def admits(self, token: str) -> bool:
+    def has_token(self, token: str) -> bool:
+        """Return whether `token` is the token of this grant, in constant time."""
         return hmac.compare_digest(token.encode(), self._token.encode())
 
     def revoke(self) -> None:
-        """Ends the pass: its connections are closed at once and no new ones are made.
+        """End the grant: close its connections at once and accept no new ones.
 
-        Revoking again does nothing. Not from another thread than the event loop's.
+        Safe to repeat. Call it only from the thread of the event loop.
         """
-        self._forget(self)
-        for passage in tuple(self._passages):
-            passage.stop()
+        self._remove(self)
+        for tunnel in tuple(self._tunnels):
+            tunnel.stop()
 
-    def enter(self, passage: Tunnel) -> None:
-        self._passages.add(passage)
+    def add_tunnel(self, tunnel: Tunnel) -> None:
+        """Count the bytes of `tunnel`, and stop it when the grant is revoked."""
+        self._tunnels.add(tunnel)
 
-    def leave(self, passage: Tunnel) -> None:
-        if passage in self._passages:
-            self._passages.discard(passage)
-            self._received_before += passage.bytes_received
-            self._sent_before += passage.bytes_sent
+    def remove_tunnel(self, tunnel: Tunnel) -> None:
+        """Keep the byte counts of `tunnel`, which has ended."""
+        if tunnel in self._tunnels:
+            self._tunnels.discard(tunnel)
+            self._received_before += tunnel.bytes_received
+            self._sent_before += tunnel.bytes_sent
 
 
 class EgressGrants:
-    """The valid passes, by holder; one holder may have several, as a job's attempts do."""
+    """The valid grants, by holder; one holder may have several, as a job's attempts do."""
 
     def __init__(self) -> None:
         self._valid: dict[str, set[EgressGrant]] = {}
@@ -101,19 +104,20 @@ class EgressGrants:
         upstream: Upstream | None = None,
         trusted: tuple[str, int] | None = None,
     ) -> EgressGrant:
-        """A new pass; `upstream` is a proxy of its own that its traffic goes through."""
+        """Return a new grant; its traffic goes through `upstream` if that is given."""
         if ":" in holder:
-            raise ValueError("RFC 7617 has no way to write a user with a colon.")
-        made = EgressGrant(holder, port, self._forget, upstream, trusted)
+            raise ValueError("RFC 7617 does not allow a colon in the name of a user")
+        made = EgressGrant(holder, port, self._remove, upstream, trusted)
         self._valid.setdefault(holder, set()).add(made)
         return made
 
     def find(self, credentials: str) -> EgressGrant | None:
-        """The pass of `HOLDER:TOKEN`."""
+        """Return the grant of `HOLDER:TOKEN`; None if it is unknown or was revoked."""
         holder, _, token = credentials.rpartition(":")
-        return next((item for item in self._valid.get(holder, ()) if item.admits(token)), None)
+        valid = self._valid.get(holder, ())
+        return next((grant for grant in valid if grant.has_token(token)), None)
 
-    def _forget(self, ended: EgressGrant) -> None:
+    def _remove(self, ended: EgressGrant) -> None:
         valid = self._valid.get(ended.holder, set())
         valid.discard(ended)
         if not valid:

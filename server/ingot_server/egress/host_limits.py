@@ -1,4 +1,4 @@
-"""Taking turns at a host: how many connections to it are open, or jobs at it run, at once."""
+"""Host limits: how many connections to one host are open, or jobs at it run, at the same time."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class _Gate:
+class _Limit:
     semaphore: asyncio.Semaphore
     users: int = 0
 
 
 class HostLimits:
-    """At most `limit` turns at once for each host, first come first served; 0 means no limit.
+    """At most `limit` holders at a time for each host, first come, first served; 0 means no limit.
 
-    A gate exists while somebody holds or awaits a turn at its host, so hosts do not pile up.
+    A host has a semaphore only while one is held or awaited, so hosts do not accumulate.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._gates: dict[str, _Gate] = {}
+        self._hosts: dict[str, _Limit] = {}
 
     @asynccontextmanager
     async def acquire(self, host: str) -> AsyncIterator[None]:
-        """Holds a turn for the body; who is cancelled while waiting leaves the queue."""
+        """Hold one of the host's places while the body runs; waits for it if all are taken."""
         if not self._limit:
             yield
             return
-        gate = self._gates.setdefault(host, _Gate(asyncio.Semaphore(self._limit)))
-        gate.users += 1
+        entry = self._hosts.setdefault(host, _Limit(asyncio.Semaphore(self._limit)))
+        entry.users += 1
         try:
-            async with gate.semaphore:
+            async with entry.semaphore:
                 yield
         finally:
-            gate.users -= 1
-            if not gate.users:
-                del self._gates[host]
+            entry.users -= 1
+            if not entry.users:
+                del self._hosts[host]

@@ -1,7 +1,7 @@
 """HTTP/1.1 heads as a forward proxy reads and rewrites them (RFC 9112; RFC 9110, 7.6).
 
-Strict where leniency lets two programs read one head differently: a head that is not plainly
-right is refused, never repaired.
+It is strict, because leniency lets two programs read one head differently: a malformed head is
+refused, never repaired.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 END: Final = b"\r\n\r\n"
 
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (RFC 9110's word, no secret)
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (the word of RFC 9110, not a secret)
 _REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) ([^\x00-\x20\x7f]+) (HTTP/1\.[01])")
 _STATUS_LINE: Final = re.compile(r"(HTTP/1\.[01]) ([1-5][0-9]{2})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _HEADER: Final = re.compile(rf"({_TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _ABSOLUTE: Final = re.compile(r"http://([^/?#]*)([^#]*)", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]{1,254})(?::([0-9]{1,5}))?")
 
-# `Transfer-Encoding` stays in a response: its body is passed on as it comes.
+# `Transfer-Encoding` stays in a response: its body is relayed unchanged.
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"}
 )
@@ -36,7 +36,7 @@ _HOP_BY_HOP: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """One request to the proxy: where it leads, whose it is, and what is passed on."""
+    """One request to the proxy: its destination, its credentials, and the head to forward."""
 
     host: str  # lower case, without brackets
     port: int
@@ -64,22 +64,22 @@ class ResponseHead:
         return self.status >= 200
 
     def field(self, name: str) -> str:
-        """All lines of one header, joined; empty when there is none."""
+        """Return all lines of one header, joined; empty if there are none."""
         return ", ".join(value for key, value in self.headers if key.lower() == name)
 
     def forwarded(self) -> bytes:
-        """The head as the client gets it.
+        """Return the head that the client receives.
 
-        It says `Connection: close`, whatever the origin wants: a client that used the connection
-        again would send its next request, perhaps for another host, to this origin. And it has
-        no word of a proxy, as only this guard's own may count.
+        It always contains `Connection: close`: a client that used the connection again would send
+        its next request, perhaps for another host, to this origin. It contains no header of other
+        proxies, because a client takes such a header for this guard's own.
         """
         closing = [("Connection", "close")] if self.is_final else []
         return _joined(self.status_line, [*_end_to_end(self.headers), *closing])
 
 
 def parse_request(raw: bytes) -> RequestHead:
-    """Reads a request's head, `raw` up to and with the empty line. Raises Refusal."""
+    """Parse a request's head, which ends with the empty line. Raises Refusal."""
     first, headers = _split(raw)
     match = _REQUEST_LINE.fullmatch(first)
     if match is None:
@@ -95,7 +95,7 @@ def parse_request(raw: bytes) -> RequestHead:
     host, port = _authority(absolute[1], default_port=80)
     path = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     length = _content_length(headers)
-    # No Via: sources treat requests that came through a proxy differently.
+    # Via is not added: sources treat requests that came through a proxy differently.
     kept = [item for item in _end_to_end(headers) if item[0].lower() != "host"]
     forwarded = _joined(
         f"{method} {path} {version}", [("Host", absolute[1]), *kept, ("Connection", "close")]
@@ -104,7 +104,7 @@ def parse_request(raw: bytes) -> RequestHead:
 
 
 def parse_response(raw: bytes) -> ResponseHead:
-    """Reads a response's head, `raw` up to and with the empty line. Raises Refusal."""
+    """Parse a response's head, which ends with the empty line. Raises Refusal."""
     try:
         first, headers = _split(raw)
     except Refusal as refusal:
@@ -137,12 +137,12 @@ def _joined(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def _end_to_end(headers: Headers) -> Headers:
-    """`headers` without those for one hop: the known ones and those `Connection` names."""
+    """Return `headers` without those for one hop: the known ones and those `Connection` names."""
     dropped = set(_HOP_BY_HOP)
     for name, value in headers:
         if name.lower() == "connection":
             dropped.update(item.strip().lower() for item in value.split(","))
-    # Framing is not up to Connection: without it the body's end would be lost.
+    # These two stay whatever Connection names: without them the end of the body is unknown.
     dropped -= {"content-length", "transfer-encoding"}
     return tuple(
         (name, value)
@@ -152,7 +152,7 @@ def _end_to_end(headers: Headers) -> Headers:
 
 
 def _authority(text: str, *, default_port: int | None) -> tuple[str, int]:
-    """Host and port. Refuses user info, percent signs and everything a host name cannot have."""
+    """Return host and port. Refuses user info, percent signs and all else not in a host name."""
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         raise _malformed("the target's HOST:PORT is malformed")
@@ -166,9 +166,9 @@ def _authority(text: str, *, default_port: int | None) -> tuple[str, int]:
 
 
 def _content_length(headers: Headers) -> int:
-    """How long the request's body is; its end must be known before it is passed on."""
+    """Return the length of the request's body, which must be known before it is forwarded."""
     if any(name.lower() == "transfer-encoding" for name, _ in headers):
-        raise _malformed("its body has no length", HTTPStatus.LENGTH_REQUIRED)
+        raise _malformed("the length of its body is missing", HTTPStatus.LENGTH_REQUIRED)
     values = {value for name, value in headers if name.lower() == "content-length"}
     if not values:
         return 0

@@ -1,14 +1,14 @@
 """The guard: a forward proxy on loopback that all outgoing traffic of a worker goes through.
 
-It takes CONNECT and `http://` requests from whoever holds a pass, resolves the name itself, and
-dials only addresses it has checked, so neither a redirect nor a name that changes its answer
+It serves CONNECT and `http://` requests of clients that hold a grant, resolves the name itself, and
+dials only addresses it has checked, so neither a redirect nor a name that resolves differently
 between check and use (DNS rebinding) leads anywhere else. A refusal is a response with
 `Proxy-Status: ingot-egress; error=...` (RFC 9209), which `failure_from_proxy_status` turns into a
 Failure.
 
-State: the valid passes (passes.py), the connections, each with one task (connection.py), and the
-turns at hosts (turns.py). All of it belongs to the event loop that `start` ran in; nothing of it
-is left after `close`.
+State: the valid grants (grants.py), the connections, each with one task (connection.py), and the
+host limits (host_limits.py). It belongs to the event loop that `start` ran in; `close` leaves
+nothing of it.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ __all__ = ["EgressGrant", "EgressProxy", "failure_from_proxy_status"]
 
 
 class EgressProxy:
-    """The guard of one worker. Listens on 127.0.0.1, at a free port known after `start`."""
+    """The guard of one worker. It listens on 127.0.0.1, at a free port that `start` chooses."""
 
     def __init__(self, settings: Settings, *, resolve: Resolve | None = None) -> None:
-        """`resolve` gives the addresses of a name, OSError when it has none; None: the system's.
+        """Prepare the guard; `resolve` looks up names in place of the system's resolver.
 
-        Raises SettingError for an `egress_proxy` that cannot be used.
+        It returns the addresses of a name, and raises OSError if there are none. Raises
+        SettingError for an `egress_proxy` that cannot be used.
         """
         self.port = 0
         self._resolver = Resolver()
-        self._passes = EgressGrants()
+        self._grants = EgressGrants()
         self._guard = Guard(
             settings,
-            self._passes,
+            self._grants,
             HostLimits(settings.connections_per_host),
             resolve or self._resolver,
             parse_upstream(settings.egress_proxy),
@@ -51,13 +52,13 @@ class EgressProxy:
         self._connections: dict[asyncio.Task[None], Connection] = {}
 
     async def start(self) -> None:
-        """Begins to listen."""
+        """Begin to listen."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Stops listening, closes every connection at once, and waits until all are gone."""
+        """Stop listening, close every connection at once, and wait until all are gone."""
         self._closed = True
         if self._server is not None:
             self._server.close()
@@ -73,23 +74,23 @@ class EgressProxy:
     def grant(
         self, holder: str, upstream: str = "", *, trusted: tuple[str, int] | None = None
     ) -> EgressGrant:
-        """A pass for `holder`, a job's id (no colons); valid until revoked. `start` comes first.
+        """Return a grant for `holder`, a job's id without colons; it is valid until revoked.
 
-        What is asked for with it goes through the proxy `upstream`, in the place of `egress_proxy`,
-        unless that is empty. Raises SettingError for one that cannot be used.
+        Call it after `start`. The traffic of the grant goes through the proxy `upstream` instead of
+        `egress_proxy`, unless `upstream` is empty. Raises SettingError for an unusable `upstream`.
 
-        `trusted` is one host, in lower case, and port that the pass may reach directly whatever its
-        address is: a server that the settings name, never one that a caller does.
+        `trusted` is a host, in lower case, and a port that the grant may reach directly whatever
+        its address is: a server that the settings name, never one that a caller names.
         """
         chained = parse_upstream(upstream, "The proxy of a source")
-        return self._passes.grant(holder, self.port, upstream=chained, trusted=trusted)
+        return self._grants.grant(holder, self.port, upstream=chained, trusted=trusted)
 
     def _accept(self) -> Stream:
         connection = Connection(self._guard)
-        connection.client.on_made = partial(self._begin, connection)
+        connection.client.on_connected = partial(self._serve, connection)
         return connection.client
 
-    def _begin(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection) -> None:
         if self._closed:
             connection.client.abort()
             return

@@ -1,4 +1,4 @@
-"""How the guard says no: RFC 9209 `Proxy-Status`, and the Failure each error stands for."""
+"""The refusals of the guard: RFC 9209 `Proxy-Status`, and the Failure that each error means."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class _Meaning:
 _UNREACHABLE: Final = reason_pb2.REASON_SOURCE_UNREACHABLE
 _NOT_FOUND: Final = reason_pb2.REASON_HOST_NOT_FOUND
 
-# The proxy error types of RFC 9209, 2.3, that this guard uses. What the name leads to is left
-# out of the messages: callers shall not map a private network through them. The log has it.
+# The proxy error types of RFC 9209, 2.3, that this guard uses. Their messages do not name the
+# address of the host, so that callers cannot map a private network. The log names it.
 _MEANINGS: Final[Mapping[str, _Meaning]] = {
     "destination_ip_prohibited": _Meaning(
         HTTPStatus.FORBIDDEN,
@@ -62,17 +62,17 @@ _MEANINGS: Final[Mapping[str, _Meaning]] = {
     "connection_timeout": _Meaning(
         HTTPStatus.GATEWAY_TIMEOUT,
         _UNREACHABLE,
-        "{host} did not answer in time. Try again later.",
+        "{host} did not respond in time. Try again later.",
     ),
     "connection_terminated": _Meaning(
         HTTPStatus.BAD_GATEWAY,
         _UNREACHABLE,
-        "{host} closed the connection without an answer. Try again later.",
+        "{host} closed the connection without a response. Try again later.",
     ),
     "http_protocol_error": _Meaning(
         HTTPStatus.BAD_GATEWAY,
         _UNREACHABLE,
-        "{host} does not speak HTTP. Check the URL's scheme and port.",
+        "{host} does not use HTTP there. Check the URL's scheme and port.",
     ),
     "http_request_denied": _Meaning(
         HTTPStatus.FORBIDDEN,
@@ -88,16 +88,16 @@ _MEANINGS: Final[Mapping[str, _Meaning]] = {
     "http_request_error": _Meaning(
         HTTPStatus.BAD_REQUEST,
         reason_pb2.REASON_INTERNAL,
-        "Ingot's own request for {host} was turned down by its egress guard. This is a defect: "
+        "Ingot's egress guard refused Ingot's own request for {host}. This is a defect: "
         "report it with the job's id.",
     ),
 }
 
 
 class Refusal(Exception):
-    """A request that the guard answers itself. `error` is one of RFC 9209's error types.
+    """A request that the guard refuses. `error` is one of RFC 9209's error types.
 
-    `note` is for the log alone.
+    `note` is only for the log.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ class Refusal(Exception):
         self.header = header
         self.note = note
 
-    def answer(self) -> bytes:
-        """The whole HTTP response."""
+    def response(self) -> bytes:
+        """Return the whole HTTP response."""
         body = f"{self.explanation}\n".encode()
         lines = [
             f"HTTP/1.1 {self.status.value} {self.status.phrase}",
@@ -131,11 +131,11 @@ class Refusal(Exception):
 
 
 def failure_from_proxy_status(proxy_status: str, host: str) -> Failure | None:
-    """The Failure that this guard's `Proxy-Status` stands for; None: it names none of ours.
+    """Return the Failure that this guard's `Proxy-Status` means; None if it names none of ours.
 
-    `host` is the one that was asked for; it goes into the message and into metadata `host`.
+    `host` is the requested host, for the message and for metadata `host`.
     """
-    error = error_of(proxy_status, by=NAME)
+    error = proxy_error(proxy_status, by=NAME)
     meaning = _MEANINGS.get(error)
     if meaning is None:
         return None
@@ -145,10 +145,10 @@ def failure_from_proxy_status(proxy_status: str, host: str) -> Failure | None:
     return Failure(meaning.reason, message, metadata={"host": host})
 
 
-def error_of(proxy_status: str, *, by: str = "") -> str:
-    """The error type in a `Proxy-Status` field; empty: there is none this guard knows.
+def proxy_error(proxy_status: str, *, by: str = "") -> str:
+    """Return the error type in a `Proxy-Status` field; empty if this guard knows none of them.
 
-    `by` names the proxy whose word counts; empty: the one closest to us, which is the last.
+    `by` names the proxy whose error counts; if it is empty, the nearest proxy counts, the last one.
     """
     found = ""
     # Members are split at commas and parameters at semicolons, but not inside quoted strings.

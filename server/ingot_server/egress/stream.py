@@ -1,15 +1,16 @@
-"""One TCP connection of the guard: its head is read by hand, the rest flows into another one.
+"""One TCP connection of the guard: the head is parsed, the rest is relayed to another stream.
 
-Bytes go from `recv_into` straight to the other socket's `send`, from one buffer that is used again
-and again. What must hold for that:
+Bytes go from `recv_into` straight to the other socket's `send`, through one buffer that is used
+again and again. What must hold for that:
 
 - A transport may keep pointing into the buffer until all is sent (it does from Python 3.12 on), so
-  nobody reads into a buffer whose bytes are still being sent. Write limits of zero make the
+  a buffer whose bytes are still being sent is not read into. Write limits of zero make the
   transport call `pause_writing` before `write` returns whenever something is left, which stops
-  the source's reading; `resume_writing` comes when nothing is left. This is the backpressure, too.
-- `_view[:_held]` are bytes read but not passed on. Once there is a sink, nothing is held.
-- `on_made` is called once, when there is a socket; nothing else may be called before.
-- `on_end` is called once, at the first sign that the other side is done: its EOF, or an error.
+  the source's reading; it calls `resume_writing` when nothing is left. This is also the
+  backpressure.
+- `_view[:_buffered]` are bytes read but not relayed yet. Once there is a sink, none are buffered.
+- `on_connected` is called once, when there is a socket; call no method before that.
+- `on_end` is called once, at the first sign that the other side has ended: its EOF, or an error.
 """
 
 from __future__ import annotations
@@ -25,28 +26,28 @@ from ingot_server.egress.http_head import END
 
 HEAD_LIMIT: Final = 64 << 10
 
-# l_onoff, l_linger: close() then sends RST, so that what was cut off does not look complete.
+# l_onoff, l_linger: close() then sends RST, so that a cut-off response does not look complete.
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class HeadTooLarge(Exception):
-    """A head did not end within HEAD_LIMIT bytes."""
+    """A head is longer than HEAD_LIMIT bytes."""
 
 
 class Stream(asyncio.BufferedProtocol):
-    """A connection. `received` and `sent` count its bytes; `lost` is done when it is gone."""
+    """A connection. `received` and `sent` count its bytes; `lost` is done when it is closed."""
 
     def __init__(self, buffer_size: int) -> None:
         self._view = memoryview(bytearray(max(buffer_size, HEAD_LIMIT)))
-        self._held = 0
+        self._buffered = 0
         self._allowance: int | None = None
         self._transport: asyncio.Transport
         self._sink: Stream | None = None
         self._source: Stream | None = None
         self._writable = True
         self._discarding = False
-        self._news = asyncio.Event()
-        self.on_made: Callable[[], None] = _nothing
+        self._received_more = asyncio.Event()
+        self.on_connected: Callable[[], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
         self.ended = False
         self.error: Exception | None = None
@@ -55,26 +56,29 @@ class Stream(asyncio.BufferedProtocol):
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def read_head(self) -> bytes:
-        """Bytes up to and with the first empty line. Raises HeadTooLarge, ConnectionError."""
+        """Return the bytes up to and with the first empty line.
+
+        Raises HeadTooLarge and ConnectionError.
+        """
         searched = 0
         while True:
-            # No `find` on a view: a copy of what is new, and of an end cut in two.
+            # A view has no `find`: copy the new bytes, and those before them where END may begin.
             start = max(0, searched - len(END) + 1)
-            found = bytes(self._view[start : self._held]).find(END)
+            found = bytes(self._view[start : self._buffered]).find(END)
             if found >= 0:
                 break
-            searched = self._held
-            if self._held >= HEAD_LIMIT:
+            searched = self._buffered
+            if self._buffered >= HEAD_LIMIT:
                 raise HeadTooLarge
             if self.ended:
                 raise ConnectionResetError from self.error
-            self._news.clear()
-            await self._news.wait()
+            self._received_more.clear()
+            await self._received_more.wait()
         size = start + found + len(END)
         head = bytes(self._view[:size])
-        rest = bytes(self._view[size : self._held])
+        rest = bytes(self._view[size : self._buffered])
         self._view[: len(rest)] = rest
-        self._held = len(rest)
+        self._buffered = len(rest)
         self._transport.resume_reading()
         return head
 
@@ -82,10 +86,10 @@ class Stream(asyncio.BufferedProtocol):
         self.sent += len(data)
         self._transport.write(data)
 
-    def feed(self, sink: Stream, *, allowance: int | None = None) -> None:
-        """Passes on to `sink` what is held and all that comes, but at most `allowance` bytes.
+    def relay_to(self, sink: Stream, *, allowance: int | None = None) -> None:
+        """Send to `sink` what is buffered and all that arrives, but at most `allowance` bytes.
 
-        More than that ends both: it would be another request, meant for who knows whom.
+        More than that ends both streams: it would be another request, perhaps for another host.
         """
         self._sink = sink
         self._allowance = allowance
@@ -94,83 +98,83 @@ class Stream(asyncio.BufferedProtocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
-        if self._held:
-            held, self._held = self._held, 0
-            self._pass_on(sink, held)
+        if self._buffered:
+            size, self._buffered = self._buffered, 0
+            self._relay(sink, size)
 
-    def hold(self) -> None:
-        """Stops reading: the sink takes no more."""
+    def pause_reading(self) -> None:
+        """Stop reading: the sink cannot send more now."""
         self._transport.pause_reading()
 
-    def go_on(self) -> None:
-        """Reads again."""
+    def resume_reading(self) -> None:
+        """Read again."""
         self._transport.resume_reading()
 
-    def finish(self) -> None:
-        """Closes after what was written has gone out."""
+    def close(self) -> None:
+        """Close the connection once everything written was sent."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Closes now."""
+        """Close the connection now."""
         self._transport.abort()
 
     def reset(self) -> None:
-        """Closes now, so that the other side knows it for an error."""
+        """Close the connection now, with an error that the other side can see."""
         connection = cast(socket.socket, self._transport.get_extra_info("socket"))
         with suppress(OSError):  # it may be gone already
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
-    async def farewell(self, answer: bytes, *, patience: float) -> None:
-        """Writes `answer`, then waits until the other side has closed, for `patience` seconds.
+    async def send_final(self, response: bytes, *, wait_seconds: float) -> None:
+        """Send `response`, and wait up to `wait_seconds` until the other side has closed.
 
-        What still arrives is thrown away: closing with bytes unread would send RST, and the other
-        side might lose the answer.
+        What still arrives is discarded: closing with unread bytes would send RST, and the other
+        side might lose the response.
         """
         self.on_end = _nothing
         self._sink = None
-        self._held = 0
+        self._buffered = 0
         self._discarding = True
         if self._transport.is_closing():
             return
         self._transport.resume_reading()
-        self.write(answer)
+        self.write(response)
         self._transport.write_eof()
-        await asyncio.wait({self.lost}, timeout=patience)
+        await asyncio.wait({self.lost}, timeout=wait_seconds)
 
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)
-        self.on_made()
+        self.on_connected()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        return self._view[self._held :] if self._held else self._view
+        return self._view[self._buffered :] if self._buffered else self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         self.received += nbytes
         if self._sink is not None:
-            self._pass_on(self._sink, nbytes)
+            self._relay(self._sink, nbytes)
         elif not self._discarding:
-            self._held += nbytes
-            if self._held == len(self._view):
+            self._buffered += nbytes
+            if self._buffered == len(self._view):
                 self._transport.pause_reading()
-            self._news.set()
+            self._received_more.set()
 
     def pause_writing(self) -> None:
         self._writable = False
         if self._source is not None:
-            self._source.hold()
+            self._source.pause_reading()
 
     def resume_writing(self) -> None:
         self._writable = True
         if self._source is not None:
-            self._source.go_on()
+            self._source.resume_reading()
 
     def eof_received(self) -> None:
-        # Returning None closes the transport. HTTP and TLS have no use for half a connection:
-        # a client that closed has cancelled, an origin that closed has said all.
+        # Returning None closes the transport. HTTP and TLS do not need half-open connections: a
+        # client that closes has cancelled, an origin that closes has sent everything.
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -178,7 +182,7 @@ class Stream(asyncio.BufferedProtocol):
         if not self.lost.done():
             self.lost.set_result(None)
 
-    def _pass_on(self, sink: Stream, size: int) -> None:
+    def _relay(self, sink: Stream, size: int) -> None:
         if self._allowance is not None:
             self._allowance -= size
             if self._allowance < 0:
@@ -192,9 +196,9 @@ class Stream(asyncio.BufferedProtocol):
             return
         self.ended = True
         self.error = error
-        self._news.set()
+        self._received_more.set()
         self.on_end()
 
 
 def _nothing() -> None:
-    """Nobody has to be told."""
+    """Ignore the event."""

@@ -1,4 +1,4 @@
-"""Whom TLS is spoken with: the system's authorities, and the deployment's own."""
+"""The certificate authorities that TLS trusts: the system's and the deployment's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingot_server.config import SettingError
 
 @lru_cache(maxsize=8)
 def tls_context(ca_file: str) -> ssl.SSLContext:
-    """The system's authorities, and those in `ca_file` unless it is empty.
+    """Return a context that trusts the system's authorities and those in `ca_file`, if any.
 
     Raises SettingError when the file cannot be used.
     """

@@ -1,4 +1,4 @@
-"""The proxies that a deployment sends its traffic through: all of it, or that of one source."""
+"""Upstream proxies, through which a deployment sends all its traffic or that of one source."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from urllib.parse import unquote, urlsplit
 
 from ingot_server.config import SettingError
 from ingot_server.egress.http_head import ResponseHead
-from ingot_server.egress.refusal import Refusal, error_of
+from ingot_server.egress.refusal import Refusal, proxy_error
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where it listens, and the value of Proxy-Authorization; empty: it asks for none."""
+    """The address of a proxy, and the value of Proxy-Authorization, empty if it needs none."""
 
     host: str
     port: int
     authorization: str = field(repr=False)
 
-    def request(self, host: str, port: int) -> bytes:
-        """The head that asks for a tunnel to `host`, which the upstream resolves itself."""
+    def connect_request(self, host: str, port: int) -> bytes:
+        """Return the head that asks for a tunnel to `host`, which the upstream resolves itself."""
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
         if self.authorization:
@@ -30,9 +30,9 @@ class Upstream:
 
 
 def parse_upstream(setting: str, name: str = "INGOT_EGRESS_PROXY") -> Upstream | None:
-    """Reads `http://[USER:PASSWORD@]HOST:PORT`; None when it is empty.
+    """Parse `http://[USER:PASSWORD@]HOST:PORT`; None if `setting` is empty.
 
-    Raises SettingError with `name`, what the proxy is called there.
+    Raises SettingError, which calls the proxy `name`.
     """
     if not setting:
         return None
@@ -42,7 +42,7 @@ def parse_upstream(setting: str, name: str = "INGOT_EGRESS_PROXY") -> Upstream |
     except ValueError:
         host, port = None, None
     if not host or not port or parts.scheme != "http" or parts.path not in ("", "/"):
-        # Not quoted: it may hold a password.
+        # The value is not quoted, because it may contain a password.
         raise SettingError(f"{name} is not http://HOST:PORT.")
     authorization = ""
     if parts.username is not None:
@@ -51,18 +51,18 @@ def parse_upstream(setting: str, name: str = "INGOT_EGRESS_PROXY") -> Upstream |
     return Upstream(host, port, authorization)
 
 
-def check_answer(answer: ResponseHead, host: str) -> None:
-    """Raises the Refusal that an upstream's answer to CONNECT amounts to; 2xx passes."""
-    if 200 <= answer.status <= 299:
+def check_connect_response(response: ResponseHead, host: str) -> None:
+    """Raise the Refusal that an upstream's response to CONNECT means; 2xx is accepted."""
+    if 200 <= response.status <= 299:
         return
-    explanation = f"The upstream proxy answered {answer.status} for {host}."
-    error = error_of(answer.field("proxy-status"))
-    if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED or error == "http_request_error":
+    explanation = f"The upstream proxy returned {response.status} for {host}."
+    error = proxy_error(response.field("proxy-status"))
+    if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED or error == "http_request_error":
         error = "proxy_configuration_error"
     if not error:
         by_status: dict[int, str] = {
             HTTPStatus.FORBIDDEN: "http_request_denied",
             HTTPStatus.GATEWAY_TIMEOUT: "connection_timeout",
         }
-        error = by_status.get(answer.status, "destination_unavailable")
+        error = by_status.get(response.status, "destination_unavailable")
     raise Refusal(error, explanation)

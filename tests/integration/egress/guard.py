@@ -115,7 +115,7 @@ async def tunnel(
 
 
 async def reason_for(session: ClientSession, proxy: EgressProxy, url: str) -> int | None:
-    """The reason the guard gives for refusing `url`; None: it lets it pass."""
+    """The reason with which the guard refuses `url`; None if it does not."""
     proxy_url = proxy.grant("job").proxy_url
     try:
         async with session.get(url, proxy=proxy_url) as response:

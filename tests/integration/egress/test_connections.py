@@ -31,7 +31,7 @@ async def test_connections_to_one_host_take_turns(
                     """Another host does not wait."""
                 assert names.asked[asked:] == ["other.test"]
                 await open_ends.aclose()
-                # The one in front has its turn first, fails, and lets this one pass.
+                # The one in front is served first, fails, and makes room for this one.
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
                 assert head.startswith(b"HTTP/1.1 200 ")
                 assert names.asked[asked + 1 :] == ["origin.test", "origin.test."]
@@ -78,7 +78,7 @@ async def test_revoking_closes_at_once(proxy: EgressProxy, origin: Origin, how: 
             assert (await reader.readline()).startswith(b"HTTP/1.1 407 ")
         other_writer.write(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
         async with tunnel(proxy, f"origin.test:{origin.port}", other):
-            """The other pass still holds."""
+            """The other grant is still valid."""
 
 
 async def test_client_that_leaves_ends_the_download(
