@@ -128,7 +128,7 @@ class Worker:
         await self._prober.start()
         if not self._converts:
             await self._egress.start()
-            await self._extractor.start(self._scratch.keep("extractor"))
+            await self._extractor.start(self._scratch.make_folder("extractor"))
         self._background = [
             asyncio.create_task(self._sweep_jobs()),
             asyncio.create_task(self._sweep_uploads()),

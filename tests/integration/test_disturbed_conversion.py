@@ -130,13 +130,13 @@ async def test_a_disk_that_fills_in_the_middle(house: House, source: Media) -> N
     scratch = house.worker._pipeline._context.scratch
     job = await convert(house, source)
     running = await under_way(house, job)
-    scratch._reserve = 1 << 60
+    scratch._spare_bytes = 1 << 60
     job = await running
 
     assert (job.state, why(job), job.attempt) == (JOB_STATE_FAILED, "SCRATCH_FULL", 2)
     assert await house.keys(f"media/{job.media.id}/") == []
     house.assert_idle()
-    scratch._reserve = 0
+    scratch._spare_bytes = 0
     job = await house.end(await convert(house, source))
     assert job.state == JOB_STATE_SUCCEEDED
     house.assert_idle()

@@ -9,7 +9,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.transfer.headers import (
     LONGEST_WAIT,
-    Span,
+    ByteRange,
     Version,
     check_content,
     content_range,
@@ -17,7 +17,7 @@ from ingot_server.transfer.headers import (
     is_feed,
     location,
     media_type,
-    refusal,
+    status_failure,
 )
 
 URL = "http://example.com/dir/clip%20one.mp4?a=b/c.mkv"
@@ -58,15 +58,15 @@ def test_a_url_without_a_last_segment_names_nothing(url: str) -> None:
 @pytest.mark.parametrize(
     ("field", "span"),
     {
-        "bytes 5-9/10": Span(5, 9, 10),
-        "Bytes 0-0/*": Span(0, 0, None),
-        "bytes */10": Span(None, None, 10),
+        "bytes 5-9/10": ByteRange(5, 9, 10),
+        "Bytes 0-0/*": ByteRange(0, 0, None),
+        "bytes */10": ByteRange(None, None, 10),
         "bytes 5-9": None,
         "items 5-9/10": None,
         "": None,
     }.items(),
 )
-def test_a_content_range_is_read(field: str, span: Span | None) -> None:
+def test_a_content_range_is_read(field: str, span: ByteRange | None) -> None:
     assert content_range({"Content-Range": field}) == span
 
 
@@ -81,7 +81,7 @@ def test_a_source_says_when_to_ask_again() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     waits = {
-        field: refusal(429, {"Retry-After": field}, "host").retry_after
+        field: status_failure(429, {"Retry-After": field}, "host").retry_after
         for field in ("", "5", "0", "999999999", "-1", "soon", past, soon, *_FAR_OFF)
     }
     assert timedelta(seconds=80) < waits.pop(soon) <= timedelta(seconds=90)
@@ -96,7 +96,7 @@ def test_a_version_that_could_not_be_asked_for_again_is_none() -> None:
 
 
 def test_a_refusal_names_the_host_and_the_status() -> None:
-    failure = refusal(404, {}, "media.example")
+    failure = status_failure(404, {}, "media.example")
     assert failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
     assert failure.metadata == {"http_status": "404"}
     assert "media.example" in failure.message

@@ -89,7 +89,7 @@ async def test_a_follower_reads_exactly_what_it_asks_for_while_the_file_grows(
     parts = await reading
     assert b"".join(parts) == CONTENT
     assert {len(part) for part in parts[:-1]} == {1_000_000}
-    assert file.followed
+    assert file.was_read
 
 
 async def test_a_follower_reads_a_complete_file_to_its_end(file: ScratchFile) -> None:
@@ -151,9 +151,9 @@ async def test_a_restart_empties_the_file_and_fails_who_had_read(file: ScratchFi
     await file.flush()
     with file.tail() as reader, file.tail() as waiting:
         assert reader.read(2) == b"ol"
-        assert file.followed
+        assert file.was_read
         await file.restart()
-        assert (file.size, file.followed, file.path.read_bytes()) == (0, False, b"")
+        assert (file.size, file.was_read, file.path.read_bytes()) == (0, False, b"")
         await file.write(b"newer")
         await file.complete()
         with pytest.raises(Abandoned):
@@ -284,7 +284,7 @@ def _free(path: Path) -> int:
 async def test_what_a_dead_worker_kept_is_swept(tmp_path: Path) -> None:
     dead, next_one = (Scratch(Settings(scratch_dir=tmp_path)) for _ in range(2))
     await dead.start()
-    kept = dead.keep("extractor")
+    kept = dead.make_folder("extractor")
     (kept / "player.json").write_text("{}")
     os.close(dead._lock)  # as the kernel does when a process is killed
     await next_one.start()

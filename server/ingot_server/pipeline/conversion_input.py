@@ -95,7 +95,7 @@ async def _encode(
             early,
             ffmpeg=context.ffmpeg,
             progress=progress,
-            check=context.scratch.check,
+            check=context.scratch.check_space,
         )
     except Failure as failure:
         if failure.reason != reason_pb2.REASON_CONVERSION_FAILED:

@@ -77,7 +77,7 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Ingested:
                 ffmpeg=context.ffmpeg,
                 prober=context.prober,
                 progress=progress,
-                check=context.scratch.check,
+                check=context.scratch.check_space,
                 cover=await cover,
                 album=job.list_title,
                 encoded=encoded or meanwhile,

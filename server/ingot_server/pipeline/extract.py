@@ -281,6 +281,6 @@ def _move(target: str, identity: Identity) -> Callable[[Job], None]:
 def _progress(context: WorkerContext, meter: Meter) -> Callable[[int, int | None], None]:
     def advance(done: int, total: int | None) -> None:
         meter.advance(done, total)
-        context.scratch.check()
+        context.scratch.check_space()
 
     return advance

@@ -208,7 +208,7 @@ class SpeculativeTranscoder:
                     folder,
                     ffmpeg=self._ffmpeg,
                     progress=progress,
-                    check=self._scratch.check,
+                    check=self._scratch.check_space,
                 )
         except (Abandoned, Failure, OSError) as failure:
             # The file ends with its own error; and what needs the whole file gets it later.

@@ -1,1 +1,1 @@
-"""Bytes on their way: from a source into scratch, and from scratch into the bucket."""
+"""The transfer of bytes: from a source into scratch, and from scratch into the bucket."""

@@ -1,4 +1,4 @@
-"""Takes the bodies of HTTP answers into scratch, one after another until the file is whole."""
+"""Bodies of HTTP responses, which are written into scratch until the file is whole."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ingot_server.transfer.scratch import ScratchFile
 _PROGRESS_SECONDS: Final = 0.1
 
 
-class Changed(Exception):
-    """The source sends another content than before."""
+class ContentChanged(Exception):
+    """The source sends different content than before."""
 
 
 class Body:
-    """One file on its way: `received` bytes of it, of `total` when that is known, are in scratch.
+    """One file that is being received: `received` bytes, of `total` if known, are in scratch.
 
-    `progress` gets both at most ten times a second. `host` is who sends, for messages.
+    `progress` is called with both at most ten times a second. `host` is the sender, for messages.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Body:
         self._deadline = 0.0
         self._still_due = 0
 
-    def announce(self, total: int | None) -> None:
-        """Notes how long the whole file is, if that is known. Raises Failure with TOO_LARGE."""
+    def set_total(self, total: int | None) -> None:
+        """Set the size of the whole file, if it is known. Raises Failure TOO_LARGE."""
         if total is None:
             return
         if total > self._settings.max_media_size:
@@ -59,25 +59,27 @@ class Body:
         self._file.reserve(total - self.received)
 
     def contradicts(self, total: int | None) -> bool:
-        """Whether `total` is surely another length than the one that was announced."""
+        """Return whether `total` certainly differs from the size that was announced."""
         return None not in (self.total, total) and self.total != total
 
     async def restart(self) -> None:
-        """Begins anew. Raises Failure with SOURCE_FAILED when the file is being followed."""
-        if self._file.followed:
+        """Empty the file. Raises Failure SOURCE_FAILED if an upload has read bytes of it."""
+        if self._file.was_read:
             raise Failure(
                 reason_pb2.REASON_SOURCE_FAILED,
-                f"{self._host} changed the file while it was received. It is fetched anew.",
+                f"{self._host} changed the file during the download. It is fetched again.",
             )
         await self._file.restart()
         self.received = 0
 
-    async def take(self, response: aiohttp.ClientResponse, *, known: int = 0) -> Exception | None:
-        """Takes bytes until the answer ends; what broke it, or None when nothing did.
+    async def receive(
+        self, response: aiohttp.ClientResponse, *, known: int = 0
+    ) -> Exception | None:
+        """Write the response into scratch to its end; return what broke it, None if it is whole.
 
-        The first `known` bytes are in scratch already and only compared. Raises Changed when they
-        differ, and Failure: STALLED, TOO_LARGE, TRUNCATED, NOT_MEDIA for a manifest, and those of
-        scratch.
+        The first `known` bytes are in scratch already and are only compared. Raises ContentChanged
+        if they differ, and Failure: STALLED, TOO_LARGE, TRUNCATED, NOT_MEDIA for a manifest, and
+        the failures of scratch.
         """
         self._to_compare, self._compared = known, hashlib.sha256()
         self._renew_deadline()
@@ -92,11 +94,11 @@ class Body:
                 return exc
             if not data:
                 break
-            await self._take(data)
+            await self._append(data)
         missing = self.total is not None and self.received < self.total
-        return EOFError("The answer ended early.") if missing or self._to_compare else None
+        return EOFError("The response ended early.") if missing or self._to_compare else None
 
-    async def _take(self, data: bytes) -> None:
+    async def _append(self, data: bytes) -> None:
         self._still_due -= len(data)
         if self._still_due <= 0:
             self._renew_deadline()
@@ -108,32 +110,32 @@ class Body:
             check_start(data, self._host)
         self.received += len(data)
         if self.received > self._settings.max_media_size:
-            raise self._too_large("is longer")
+            raise self._too_large("is too long")
         if self.total is not None and self.received > self.total:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED,
-                f"{self._host} announced {self.total} bytes and sent more.",
+                f"{self._host} announced {self.total} bytes but sent more.",
             )
         loop = asyncio.get_running_loop()
         before = loop.time()
         await self._file.write(data)
         after = loop.time()
-        self._deadline += after - before  # time of the disk, not of the source
+        self._deadline += after - before  # the time that the disk took does not count as a stall
         if after >= self._next_progress:
             self._next_progress = after + _PROGRESS_SECONDS
             self._progress(self.received, self.total)
 
     def _compare(self, data: bytes) -> bytes:
-        """Holds `data` against what scratch has; what goes beyond that is left."""
+        """Compare `data` with what is in scratch; return the bytes beyond that."""
         known, rest = data[: self._to_compare], data[self._to_compare :]
         self._compared.update(known)
         self._to_compare -= len(known)
         if not self._to_compare and self._compared.hexdigest() != self._file.sha256:
-            raise Changed
+            raise ContentChanged
         return rest
 
     def _renew_deadline(self) -> None:
-        """The next bytes that stall_rate makes of stall_timeout are due within stall_timeout."""
+        """Require stall_rate * stall_timeout bytes within the next stall_timeout."""
         seconds = self._settings.stall_timeout.total_seconds()
         self._still_due = max(1, int(self._settings.stall_rate * seconds))
         self._deadline = asyncio.get_running_loop().time() + seconds
@@ -142,6 +144,6 @@ class Body:
         limit = int(self._settings.max_media_size)
         return Failure(
             reason_pb2.REASON_TOO_LARGE,
-            f"The file {what}; at most {limit} bytes are taken. INGOT_MAX_MEDIA_SIZE sets this.",
+            f"The file {what}; the limit is {limit} bytes. INGOT_MAX_MEDIA_SIZE sets it.",
             metadata={"limit_bytes": str(limit)},
         )

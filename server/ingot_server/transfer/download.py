@@ -1,10 +1,10 @@
-"""Receives one file over HTTP into scratch, whole or not at all.
+"""The download of one file over HTTP into scratch, whole or not at all.
 
-    ask -> look at the headers -> receive -> broken? ask for the rest, from the byte that is next
-                                          -> all of it: complete
+    request -> check the headers -> receive -> broken: request the rest, from the next byte on
+                                            -> all of it: complete
 
-A source that ignores ranges sends everything again: what is there already is compared with it by
-its hash and not written twice, so an upload that follows the file goes on undisturbed.
+A source that ignores ranges sends everything again. The bytes that scratch already has are then
+compared by their hash and not written twice, so an upload that reads the file continues.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Freshness
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.transfer.body import Body, Changed
+from ingot_server.transfer.body import Body, ContentChanged
 from ingot_server.transfer.fetch import Fetcher
 from ingot_server.transfer.headers import (
     PageResponse,
@@ -33,21 +33,21 @@ from ingot_server.transfer.headers import (
     file_name,
     is_feed,
     media_type,
-    refusal,
+    status_failure,
 )
 from ingot_server.transfer.scratch import ScratchFile
 
-# A broken transfer is taken up this often before this much more of it came.
+# A broken transfer is resumed this often, and again as often after this many more bytes.
 RESUMPTIONS: Final = 6
 WORTHWHILE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A file that is completely in scratch, and what its source said about it."""
+    """A file that is completely in scratch, and the facts that its source gave."""
 
     final_url: str
-    """Where it came from after redirects."""
+    """Where it was fetched from, after redirects."""
     filename: str
     """For people; may be empty."""
     content_type: str
@@ -68,25 +68,25 @@ async def download(
     freshness: Freshness | None = None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Downloaded | None:
-    """Receives `url` into `scratch_file` and completes it; None: `freshness` is still current.
+    """Download `url` into `scratch_file` and complete it; None if `freshness` is still current.
 
-    `trusted` is what the pass in `proxy_url` was issued for. `progress` gets the bytes received
-    and, when known, the bytes in all: once when the headers are accepted, then at most ten times a
-    second, and at the end. A failure or a cancellation also fails the file, so that its followers
-    end, and closes the connection at once.
+    `trusted` is the address that the grant in `proxy_url` covers. `progress` is called with the
+    received and, if known, the total bytes: once when the headers are accepted, then at most ten
+    times a second, and at the end. A failure or a cancellation also fails the file, which ends its
+    readers, and closes the connection at once.
     """
     transfer = _Transfer(url, scratch_file, settings, progress)
     try:
         async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
             async with Fetcher(settings, proxy_url, trusted=trusted) as fetcher:
-                return await transfer.run(fetcher, freshness or Freshness())
+                return await transfer.receive(fetcher, freshness or Freshness())
     except TimeoutError as exc:
         if not limit.expired():
             scratch_file.fail(exc)
             raise
         failure = Failure(
             reason_pb2.REASON_STAGE_TIMEOUT,
-            f"Receiving the file took longer than {settings.download_timeout}. "
+            f"The download took longer than {settings.download_timeout}. "
             "INGOT_DOWNLOAD_TIMEOUT sets the limit.",
             metadata={"stage": "DOWNLOADING"},
         )
@@ -98,7 +98,7 @@ async def download(
 
 
 class _Transfer:
-    """The asking for one file, again where its answers break."""
+    """The requests for one file, repeated after a response that breaks off."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Transfer:
         self._content_type = ""
         self._version = Version("", "")
 
-    async def run(self, fetcher: Fetcher, freshness: Freshness) -> Downloaded | None:
+    async def receive(self, fetcher: Fetcher, freshness: Freshness) -> Downloaded | None:
         conditions = {
             "If-None-Match": freshness.http_etag,
             "If-Modified-Since": freshness.http_last_modified,
@@ -138,9 +138,9 @@ class _Transfer:
             before = self._body.received
             # A redirect may lead elsewhere the next time, or its target's signature run out.
             address = self._url if spent % 2 else self._final_url
-            answered, broken = await self._resume(fetcher, address)
-            # Two answers without one new byte: there is no more to be had.
-            spent += RESUMPTIONS // 2 if answered and self._body.received == before else 1
+            responded, broken = await self._resume(fetcher, address)
+            # Two responses without a new byte: there is no more to receive.
+            spent += RESUMPTIONS // 2 if responded and self._body.received == before else 1
         return await self._complete()
 
     async def _complete(self) -> Downloaded:
@@ -159,26 +159,26 @@ class _Transfer:
         )
 
     async def _begin(self, final_url: str, response: aiohttp.ClientResponse) -> Exception | None:
-        """Takes an answer that holds the whole file."""
+        """Receive a response that has the whole file."""
         host = urlsplit(final_url).hostname or ""
         if response.status in {204, 205}:
             raise self._empty()
         if response.status not in {200, 203}:
-            raise refusal(response.status, response.headers, host)
+            raise status_failure(response.status, response.headers, host)
         await self._check_content(response, host)
         self._final_url = final_url
         self._filename = file_name(response.headers, final_url)
         self._content_type = media_type(response.headers)
         self._version = Version.of(response.headers)
         self._body.total = None
-        self._body.announce(response.content_length)
+        self._body.set_total(response.content_length)
         if self._body.total == 0:
             raise self._empty()
         self._progress(0, self._body.total)
-        return await self._body.take(response)
+        return await self._body.receive(response)
 
     async def _check_content(self, response: aiohttp.ClientResponse, host: str) -> None:
-        """Raises Failure for what is no file; PageResponse for what the extractor may read."""
+        """Raise Failure if this is not a file; PageResponse if the extractor may read it."""
         try:
             check_content(response.headers, host)
         except PageResponse:
@@ -197,23 +197,23 @@ class _Transfer:
             raise
 
     async def _resume(self, fetcher: Fetcher, address: str) -> tuple[bool, Exception | None]:
-        """Asks for what is missing: whether an answer came, and what broke it."""
+        """Request the missing bytes; return whether there was a response, and what broke it."""
         await self._file.flush()
         headers = {}
         if self._body.received:
             headers["Range"] = f"bytes={self._body.received}-"
             if self._version.validator:
                 headers["If-Range"] = self._version.validator
-        answered = False
+        responded = False
         try:
             async with fetcher.get(address, headers) as (final_url, response):
-                answered = True
+                responded = True
                 return True, await self._continue(final_url, response)
-        except Changed as exc:
+        except ContentChanged as exc:
             await self._body.restart()
             return True, exc
         except Failure as exc:
-            if answered or not exc.transient or exc.reason == reason_pb2.REASON_STALLED:
+            if responded or not exc.transient or exc.reason == reason_pb2.REASON_STALLED:
                 raise
             return False, exc
 
@@ -222,25 +222,27 @@ class _Transfer:
             return await self._begin(final_url, response)
         changed = self._version.differs(Version.of(response.headers))
         if response.status == 206:
-            span = content_range(response.headers)
-            if span is None or span.first != self._body.received or changed:
-                raise Changed
-            if self._body.contradicts(span.total):
-                raise Changed
-            self._body.announce(span.total)
-            return await self._body.take(response)
+            byte_range = content_range(response.headers)
+            if byte_range is None or byte_range.first != self._body.received or changed:
+                raise ContentChanged
+            if self._body.contradicts(byte_range.total):
+                raise ContentChanged
+            self._body.set_total(byte_range.total)
+            return await self._body.receive(response)
         if response.status == 416:
-            return Changed()
+            return ContentChanged()
         if response.status not in {200, 203}:
-            failure = refusal(response.status, response.headers, urlsplit(final_url).hostname or "")
-            # Another way to the file may still be open.
+            failure = status_failure(
+                response.status, response.headers, urlsplit(final_url).hostname or ""
+            )
+            # The requested URL may lead to another address of the file.
             if final_url == self._final_url != self._url:
                 return failure
             raise failure
         if changed or self._body.contradicts(response.content_length):
             await self._body.restart()
             return await self._begin(final_url, response)
-        return await self._body.take(response, known=self._body.received)
+        return await self._body.receive(response, known=self._body.received)
 
     def _given_up(self, broken: Exception) -> Failure:
         if isinstance(broken, Failure):
@@ -249,12 +251,12 @@ class _Transfer:
             return Failure(
                 reason_pb2.REASON_TRUNCATED,
                 f"{self._host} announced {self._body.total} bytes, and after "
-                f"{self._body.received} no more came.",
+                f"{self._body.received} bytes it sent no more.",
             )
         return Failure(
             reason_pb2.REASON_SOURCE_UNREACHABLE,
-            f"{self._host} broke the transfer after {self._body.received} bytes, and it could not "
-            "be taken up again.",
+            f"{self._host} broke off the transfer after {self._body.received} bytes, and it could "
+            "not be resumed. Try again later.",
         )
 
     def _empty(self) -> Failure:

@@ -1,4 +1,4 @@
-"""One GET through the egress guard: redirects by hand, every failure translated."""
+"""GET requests through the egress guard: redirects are followed here, failures are translated."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _HEADER_BYTES: Final = 1 << 15
 
 
 class Fetcher:
-    """GET requests for one job, all through the guard at `proxy_url`; `async with` closes them.
+    """An HTTP client for one job, through the guard at `proxy_url`; `async with` closes it.
 
-    `trusted` is what the pass in `proxy_url` was issued for, see EgressProxy.grant.
+    `trusted` is the address that the grant in `proxy_url` covers, see EgressProxy.grant.
     """
 
     def __init__(
@@ -64,30 +64,30 @@ class Fetcher:
     async def get(
         self, url: str, headers: Mapping[str, str]
     ) -> AsyncIterator[tuple[str, aiohttp.ClientResponse]]:
-        """The answer of `url` after redirects, with the URL it came from; closed at exit.
+        """Yield the response of `url` after redirects, with its final URL; closed at exit.
 
-        Its status may be any but a redirect. Raises Failure when there is none.
+        Its status is not a redirect, but any other. Raises Failure when there is no response.
         """
         for _ in range(self._settings.max_redirects + 1):
-            response = await self._answer(url, headers)
+            response = await self._request(url, headers)
             try:
                 if response.status not in REDIRECTS:
                     yield url, response
                     return
-                url = self._target(url, response.headers.get("Location", ""))
+                url = self._redirect_target(url, response.headers.get("Location", ""))
             finally:
-                # Without this the rest of an unread body would be waited for.
+                # Without this, leaving the context would wait for the rest of an unread body.
                 response.close()
         raise Failure(
             reason_pb2.REASON_TOO_MANY_REDIRECTS,
-            f"{_host(url)} redirects in a circle, or more than {self._settings.max_redirects} "
-            "times. Use the URL it should lead to.",
+            f"{_host(url)} redirects more than {self._settings.max_redirects} times, perhaps in a "
+            "circle. Use the final URL.",
         )
 
     async def read_body(self, response: aiohttp.ClientResponse, *, at_most: int) -> bytes:
-        """The first `at_most` bytes of what `get` answered with, fewer at its end.
+        """Return the first `at_most` bytes of a response of `get`, or all if it has fewer.
 
-        Raises Failure STALLED when they take longer than stall_timeout, and SOURCE_UNREACHABLE.
+        Raises Failure STALLED if they take longer than stall_timeout, and SOURCE_UNREACHABLE.
         """
         host = _host(str(response.url))
         stall_timeout = self._settings.stall_timeout.total_seconds()
@@ -99,10 +99,10 @@ class Fetcher:
         except TimeoutError as exc:
             raise stalled(host, stall_timeout) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise _unreachable(f"{host} broke its answer off.") from exc
+            raise _unreachable(f"{host} broke off its response.") from exc
         return bytes(body[:at_most])
 
-    async def _answer(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _request(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         host = _host(url)
         if _authority(url) != self._trusted:
             check_host(host, allow_loopback=self._settings.egress_allow_loopback)
@@ -124,7 +124,7 @@ class Fetcher:
             raise _unreachable(f"{host} could not be reached in {connect_timeout:g} s.") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise _translated(exc, host) from exc
-        # In a tunnel the field would be the source's own word.
+        # In a tunnel the source itself could have sent this field.
         if url.startswith("http:"):
             fields = response.headers.getall("Proxy-Status", [])
             failure = failure_from_proxy_status(", ".join(fields), host)
@@ -133,18 +133,16 @@ class Fetcher:
                 raise failure
         return response
 
-    def _target(self, url: str, field: str) -> str:
+    def _redirect_target(self, url: str, field: str) -> str:
         host = _host(url)
         if not field:
-            raise Failure(
-                reason_pb2.REASON_SOURCE_FAILED, f"{host} redirects without saying where to."
-            )
+            raise Failure(reason_pb2.REASON_SOURCE_FAILED, f"{host} redirects without an address.")
         try:
             target = normalise(urljoin(url, location(field)))
         except (Failure, ValueError) as exc:
             raise Failure(
                 reason_pb2.REASON_UNSUPPORTED_URL,
-                f"{host} redirects to what is no URL that Ingot takes: {exc}",
+                f"{host} redirects to a URL that Ingot does not accept: {exc}",
             ) from exc
         if target is None:
             scheme = field.partition(":")[0][:20].lower()
@@ -157,10 +155,10 @@ class Fetcher:
 
 @dataclass(slots=True)
 class _Wait:
-    """Time for the connection first, then, once the request is sent, for the answer to it."""
+    """The time limit of one request: first for the connection, then for the response."""
 
     limit: asyncio.Timeout
-    for_answer: float
+    response_seconds: float
     sent: bool = False
 
 
@@ -171,11 +169,11 @@ async def _headers_sent(
 ) -> None:
     wait: _Wait = context.trace_request_ctx
     wait.sent = True
-    wait.limit.reschedule(asyncio.get_running_loop().time() + wait.for_answer)
+    wait.limit.reschedule(asyncio.get_running_loop().time() + wait.response_seconds)
 
 
 def stalled(host: str, seconds: float) -> Failure:
-    """The failure of a source that sends nothing, or nearly so."""
+    """Return the failure of a source that sent nothing, or nearly nothing, for `seconds`."""
     return Failure(
         reason_pb2.REASON_STALLED, f"{host} sent nothing, or nearly nothing, for {seconds:g} s."
     )
@@ -185,22 +183,22 @@ def _translated(exc: aiohttp.ClientError | OSError, host: str) -> Failure:
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         fields = exc.headers.getall("Proxy-Status", []) if exc.headers else []
         failure = failure_from_proxy_status(", ".join(fields), host)
-        return failure or _unreachable(f"{host} could not be reached: the way to it is closed.")
+        return failure or _unreachable(f"{host} could not be reached through Ingot's egress guard.")
     if isinstance(exc, aiohttp.ClientProxyConnectionError):
-        return _unreachable(f"{host} could not be reached: Ingot's egress guard does not answer.")
+        return _unreachable(f"{host} could not be reached: Ingot's egress guard does not respond.")
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return _unreachable(
-            f"{host} shows a certificate that is not trusted: {exc.certificate_error}. "
-            "INGOT_EGRESS_CA_FILE adds authorities."
+            f"{host} has a certificate that is not trusted: {exc.certificate_error}. "
+            "INGOT_EGRESS_CA_FILE can name more authorities."
         )
     if isinstance(exc, aiohttp.ClientSSLError):
-        return _unreachable(f"{host} does not speak TLS as it should: {exc}.")
+        return _unreachable(f"{host} does not use TLS correctly: {exc}.")
     if isinstance(exc, aiohttp.ClientResponseError):
         return Failure(
             reason_pb2.REASON_SOURCE_FAILED,
-            f"{host} answered with what is no HTTP: {exc.message[:200]}",
+            f"{host} sent a response that is not HTTP: {exc.message[:200]}",
         )
-    return _unreachable(f"{host} closed the connection without an answer.")
+    return _unreachable(f"{host} closed the connection without a response.")
 
 
 def _unreachable(message: str) -> Failure:

@@ -1,4 +1,4 @@
-"""Reads a scratch file from a thread while it grows."""
+"""A scratch file that grows while another thread reads it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Abandoned(Exception):
-    """The file was closed, or began anew after bytes of it were read: what was read is no file."""
+    """The file was closed, or was emptied after bytes of it were read: discard these bytes."""
 
 
 class Progress:
-    """How far one file is: shared by the thread that writes it and those that read it."""
+    """The progress of one file, shared by the thread that writes it and those that read it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -27,7 +27,7 @@ class Progress:
         self._complete = False
         self._restarts = 0
         self.size = 0
-        self.taken = False
+        self.was_read = False
 
     def advance(self, count: int) -> None:
         with self._changed:
@@ -46,7 +46,7 @@ class Progress:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Ends readers that have not reached the end, of a complete file too."""
+        """End all readers that have not reached the end, also those of a complete file."""
         with self._changed:
             self._failure = self._failure or Abandoned("The file was closed.")
             self._changed.notify_all()
@@ -54,16 +54,16 @@ class Progress:
     def restart(self) -> None:
         with self._changed:
             self.size = 0
-            self._restarts += 1 if self.taken else 0
-            self.taken = False
+            self._restarts += 1 if self.was_read else 0
+            self.was_read = False
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Lets readers look again whether they are closed."""
+        """Make readers check again whether they are closed."""
         with self._changed:
             self._changed.notify_all()
 
-    def take(
+    def wait_for_bytes(
         self,
         position: int,
         limit: int,
@@ -72,7 +72,7 @@ class Progress:
         *,
         outlives: bool = False,
     ) -> int:
-        """How many bytes at `position` can be read, waiting for `limit` or for the end."""
+        """Return how many bytes can be read at `position`, once `limit` or the end is there."""
         with self._changed:
             while True:
                 if closed():
@@ -80,11 +80,11 @@ class Progress:
                 if self._failure is not None and not (outlives and self._complete):
                     if isinstance(self._failure, Failure | Abandoned):
                         raise self._failure
-                    raise Abandoned("The file was given up by its writer.") from self._failure
+                    raise Abandoned("The writer abandoned the file.") from self._failure
                 if restarts != self._restarts:
-                    raise Abandoned("The file began anew.")
+                    raise Abandoned("The file was emptied and begins again.")
                 if self._complete or self.size - position >= limit:
-                    self.taken = self.taken or position < self.size
+                    self.was_read = self.was_read or position < self.size
                     return min(limit, self.size - position)
                 self._changed.wait()
 
@@ -98,9 +98,9 @@ class TailReader(io.RawIOBase):
     """A blocking reader of a growing file.
 
     `read(n)` returns exactly n bytes, fewer only at the end of the complete file. It raises the
-    writer's Failure, or Abandoned when the file began anew or either side was closed, from any
-    thread: then nothing that was read may be kept. One that `outlives` the file is only ended by
-    the writer's close while the file is not complete.
+    writer's Failure, or Abandoned when the file was emptied or either side was closed, from any
+    thread; then discard all that was read. A reader that `outlives` the file goes on after the
+    writer's close if the file is complete.
     """
 
     def __init__(self, path: Path, progress: Progress, *, outlives: bool = False) -> None:
@@ -127,7 +127,7 @@ class TailReader(io.RawIOBase):
         self._position += len(data)
         if len(data) == wanted:
             return data
-        # The system returns less for more than 2 GiB at once, or when the file was emptied.
+        # The system returns less if more than 2 GiB are requested, or if the file was emptied.
         rest = memoryview(bytearray(wanted - len(data)))
         self._fill(rest)
         return data + rest
@@ -144,13 +144,13 @@ class TailReader(io.RawIOBase):
     def close(self) -> None:
         self._ended = True
         self._progress.wake()
-        # A descriptor that is closed under a read may be another file's by then.
+        # If it were closed during a read, its descriptor could be another file's by then.
         with self._reading:
             self._file.close()
         super().close()
 
     def _available(self, limit: int) -> int:
-        return self._progress.take(
+        return self._progress.wait_for_bytes(
             self._position, limit, self._restarts, lambda: self._ended, outlives=self._outlives
         )
 
@@ -160,7 +160,7 @@ class TailReader(io.RawIOBase):
                 self._check_open()
                 count = self._file.readinto(view)
             if not count:
-                raise Abandoned("The file began anew.")
+                raise Abandoned("The file was emptied and begins again.")
             self._position += count
             view = view[count:]
 

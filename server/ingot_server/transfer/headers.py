@@ -1,4 +1,4 @@
-"""What a source's HTTP answer says before its body. Pure."""
+"""The head of a source's HTTP response: status, file name, version, ranges. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 LONGEST_WAIT: Final = timedelta(hours=1)
 
 _REASONS: Final = {
-    401: (reason_pb2.REASON_PRIVATE, "asks for an account"),
+    401: (reason_pb2.REASON_PRIVATE, "requires an account"),
     403: (reason_pb2.REASON_PRIVATE, "refuses access"),
-    404: (reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "says that it has no such file"),
-    410: (reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "says that the file is gone for good"),
+    404: (reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "does not have this file"),
+    410: (reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "says that the file was removed for good"),
     429: (reason_pb2.REASON_RATE_LIMITED, "says that too many requests were made"),
     451: (reason_pb2.REASON_GEO_BLOCKED, "refuses access for legal reasons"),
 }
@@ -38,7 +38,7 @@ _MANIFESTS: Final = frozenset(
         *("audio/mpegurl", "audio/x-mpegurl", "application/dash+xml"),
     }
 )
-# Others that are seen (`none`, `utf-8`, `aws-chunked`) name no coding of the body.
+# Other values in use (`none`, `utf-8`, `aws-chunked`) do not name a coding of the body.
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 _CONTENT_RANGE: Final = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
 _ENCODED_NAME: Final = re.compile(
@@ -48,15 +48,15 @@ _PLAIN_NAME: Final = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]+
 
 
 class PageResponse(Failure):
-    """The answer is no file: it is a page, or a manifest, which the extractor may read."""
+    """The response is a page or a manifest, which the extractor may read, and not a file."""
 
 
 class ManifestResponse(PageResponse):
-    """The answer is a manifest of HLS or DASH."""
+    """The response is a manifest of HLS or DASH."""
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """A Content-Range field (RFC 9110, section 14.4)."""
 
     first: int | None
@@ -66,23 +66,24 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Which content an answer has, by its ETag and Last-Modified; either may be empty."""
+    """The version of a content, by its ETag and Last-Modified; either may be empty."""
 
     etag: str
     last_modified: str
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Version:
+        """Return the version that the headers of a response name."""
         return cls(_sendable(headers.get("ETag", "")), _sendable(headers.get("Last-Modified", "")))
 
     @property
     def validator(self) -> str:
-        """For If-Range: a strong entity tag, else the date (RFC 9110, section 13.1.5)."""
+        """The value for If-Range: a strong entity tag, else the date (RFC 9110, 13.1.5)."""
         strong = self.etag if self.etag.startswith('"') else ""
         return strong or self.last_modified
 
     def differs(self, other: Version) -> bool:
-        """Whether these are surely two versions; what only one of them has tells nothing."""
+        """Return whether these certainly differ; a field that one of them lacks does not count."""
         if self.etag and other.etag:
             return self.etag.removeprefix("W/") != other.etag.removeprefix("W/")
         return bool(self.last_modified and other.last_modified) and (
@@ -90,12 +91,12 @@ class Version:
         )
 
 
-def refusal(status: int, headers: Mapping[str, str], host: str) -> Failure:
-    """The failure that an answer with this status stands for."""
+def status_failure(status: int, headers: Mapping[str, str], host: str) -> Failure:
+    """Return the failure that a response with this status means."""
     reason, what = _REASONS.get(
-        status, (reason_pb2.REASON_SOURCE_FAILED, f"answered with the status {status}")
+        status, (reason_pb2.REASON_SOURCE_FAILED, f"returned the status {status}")
     )
-    # Some sites refuse whoever is no browser; the extractor looks like one.
+    # Some sites refuse every client that is not a browser; the extractor looks like one.
     refused = status in {403, 406, 412} and media_type(headers) in _PAGES
     return (PageResponse if refused else Failure)(
         reason,
@@ -106,13 +107,13 @@ def refusal(status: int, headers: Mapping[str, str], host: str) -> Failure:
 
 
 def check_content(headers: Mapping[str, str], host: str) -> None:
-    """Raises Failure with NOT_MEDIA or SOURCE_FAILED for a body that is not worth its bytes."""
+    """Raise Failure NOT_MEDIA or SOURCE_FAILED if the body is not worth receiving."""
     content_type = media_type(headers)
     if _NEVER_MEDIA.fullmatch(content_type):
         kind: type[Failure] = PageResponse if content_type in _PAGES else Failure
         raise (ManifestResponse if content_type in _MANIFESTS else kind)(
             reason_pb2.REASON_NOT_MEDIA,
-            f"{host} sends {content_type}, which is no audio or video. "
+            f"{host} sends {content_type}, which is not audio or video. "
             "Use the URL of the media file itself.",
             metadata={"content_type": content_type},
         )
@@ -120,21 +121,21 @@ def check_content(headers: Mapping[str, str], host: str) -> None:
     if coding in _CODINGS:
         raise Failure(
             reason_pb2.REASON_SOURCE_FAILED,
-            f"{host} sends the file compressed with {coding}, though it was asked not to.",
+            f"{host} compresses the file with {coding}, although the request excludes compression.",
             metadata={"content_encoding": coding},
         )
 
 
 def check_start(start: bytes, host: str) -> None:
-    """Raises ManifestResponse for a body that begins as a manifest does, whatever its type says."""
+    """Raise ManifestResponse if the body begins like a manifest, whatever its type."""
     if is_manifest(start):
         raise ManifestResponse(
-            reason_pb2.REASON_NOT_MEDIA, f"{host} sends a manifest, which is no media."
+            reason_pb2.REASON_NOT_MEDIA, f"{host} sends a manifest, which is not media."
         )
 
 
 def is_manifest(start: bytes) -> bool:
-    """Whether a body that begins like this is a manifest of HLS (RFC 8216, section 4) or DASH."""
+    """Return whether `start` begins a manifest of HLS (RFC 8216, section 4) or DASH."""
     start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
     return start.startswith((b"#EXTM3U", b"<MPD")) or (
         start.startswith(b"<?xml") and b"<MPD" in start
@@ -142,23 +143,23 @@ def is_manifest(start: bytes) -> bool:
 
 
 def is_feed(start: bytes) -> bool:
-    """Whether a body that begins like this is an RSS feed, as podcasts have."""
+    """Return whether `start` begins an RSS feed, as podcasts have."""
     start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
     return start.startswith((b"<?xml", b"<rss")) and b"<rss" in start
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """The answer's Content-Type without parameters, in lower case; empty when there is none."""
+    """Return the Content-Type without parameters, in lower case; empty if it is missing."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def content_range(headers: Mapping[str, str]) -> Span | None:
-    """The answer's Content-Range; None when it is missing or malformed."""
+def content_range(headers: Mapping[str, str]) -> ByteRange | None:
+    """Return the Content-Range; None if it is missing or malformed."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if match is None:
         return None
     first, last, total = match.groups()
-    return Span(
+    return ByteRange(
         int(first) if first else None,
         int(last) if last else None,
         int(total) if total != "*" else None,
@@ -166,15 +167,15 @@ def content_range(headers: Mapping[str, str]) -> Span | None:
 
 
 def location(field: str) -> str:
-    """A Location field as text: bytes that are no UTF-8 come percent-encoded."""
+    """Return a Location field as text, with bytes that are not UTF-8 percent-encoded."""
     return re.sub(r"[\udc80-\udcff]", lambda one: f"%{ord(one[0]) - 0xDC00:02X}", field.strip())
 
 
 def file_name(headers: Mapping[str, str], url: str) -> str:
-    """The file's name for people, at most 255 bytes; empty when nothing names it.
+    """Return the file's name for people, at most 255 bytes; empty if neither source names it.
 
-    From Content-Disposition (RFC 6266), else the last segment of the URL's path. Safe to show; not
-    meant as a path.
+    It is the name in Content-Disposition (RFC 6266), else the last segment of the URL's path. It is
+    safe to show, but not to use as a path.
     """
     disposition = headers.get("Content-Disposition", "")
     return _shown(_disposition_name(disposition)) or _shown(
@@ -188,7 +189,7 @@ def _disposition_name(disposition: str) -> str:
         try:
             return unquote_to_bytes(encoded[2]).decode(encoded[1])
         except (LookupError, UnicodeError):
-            pass  # RFC 6266, section 4.3: fall back to the plain one
+            pass  # RFC 6266, section 4.3: fall back to the plain name
     plain = _PLAIN_NAME.search(_ENCODED_NAME.sub("", disposition))
     if plain is None:
         return ""
@@ -202,7 +203,7 @@ def _disposition_name(disposition: str) -> str:
 
 def _shown(name: str) -> str:
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
-    # Category C also holds what turns the direction of text and so hides an extension.
+    # Category C includes characters that change the text direction, which can hide an extension.
     kept = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in name)
     name = " ".join(kept.split()).strip(" .")
     if len(name.encode()) <= 255:
@@ -214,12 +215,12 @@ def _shown(name: str) -> str:
 
 
 def _sendable(field: str) -> str:
-    """A field that is to be sent back one day; empty where its bytes are no UTF-8."""
+    """Return a field that can be sent back later; empty if its bytes are not UTF-8."""
     return "" if re.search(r"[\udc80-\udcff]", field) else field
 
 
 def _retry_after(text: str) -> timedelta:
-    """RFC 9110, section 10.2.3: seconds or a date; a second when there is none."""
+    """Parse Retry-After: seconds or a date (RFC 9110, 10.2.3); one second if it is missing."""
     wait = timedelta(seconds=1)
     if re.fullmatch(r"\d{1,9}", text.strip()):
         wait = timedelta(seconds=int(text))

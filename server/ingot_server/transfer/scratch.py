@@ -1,13 +1,14 @@
-"""Scratch: files while they are worked on, one directory for each living worker process.
+"""Scratch space: files while they are worked on, one directory for each living worker process.
 
     <scratch_dir>/sweep.lock               flock held while a directory is made or swept
     <scratch_dir>/<pid>-<start>/lock       flock held by the process that owns the directory
     <scratch_dir>/<pid>-<start>/<job id>-<attempt>       a file
     <scratch_dir>/<pid>-<start>/<job id>-<attempt>.d/    the files of an extraction
-    <scratch_dir>/<pid>-<start>/extractor/               what yt-dlp and Deno keep between jobs
+    <scratch_dir>/<pid>-<start>/extractor/               the caches of yt-dlp and Deno
 
-A directory whose lock can be had belongs to nobody that lives, so whoever starts next removes it.
-The kernel drops a lock with its process, however that ends. A file goes when its context is left.
+If the lock of a directory is free, its worker is dead, and the next worker that starts removes it.
+The kernel releases a lock when its process ends, however it ends. A file is removed when its
+context is left.
 """
 
 from __future__ import annotations
@@ -32,28 +33,28 @@ from ingot_server.transfer.growing_file import Abandoned, Progress, TailReader
 
 __all__ = ["Abandoned", "Scratch", "ScratchFile"]
 
-# What is hashed and written in one go, in a thread. Two of them are in memory for each file.
+# The bytes that a thread hashes and writes at a time. Each file has up to two batches in memory.
 BATCH_BYTES: Final = 1 << 20
-# How much is written between two looks at the free space.
+# How much is written between two checks of the free space.
 CHECK_BYTES: Final = 8 << 20
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Scratch:
-    """The directory of this process, and the space its files may still take."""
+    """The directory of this process, and the space that its files may still use."""
 
     def __init__(self, settings: Settings) -> None:
         self._root = settings.scratch_dir
-        self._reserve = int(settings.scratch_reserve)
+        self._spare_bytes = int(settings.scratch_reserve)
         self._directory: Path | None = None
         self._lock = -1
-        self._expected: dict[Path, int] = {}
+        self._reserved: dict[Path, int] = {}
         self.threads = ThreadPoolExecutor(
             max(4, os.cpu_count() or 1), thread_name_prefix="ingot-scratch"
         )
 
     async def start(self) -> None:
-        """Makes the directory and removes those of workers that are dead.
+        """Create the directory and remove those of dead workers.
 
         Raises SettingError when `scratch_dir` cannot be used.
         """
@@ -66,35 +67,35 @@ class Scratch:
             ) from exc
 
     async def close(self) -> None:
-        """Removes the directory with all in it."""
+        """Remove the directory with all its files."""
         await asyncio.to_thread(self._close)
 
     def open(self, job_id: str, attempt: int) -> ScratchFile:
-        """An empty file for one attempt of a job; `async with` makes it and removes it."""
+        """Return a file for one attempt of a job; `async with` creates and removes it."""
         if self._directory is None:
             raise RuntimeError("Scratch is not started.")
         return ScratchFile(self, self._directory / f"{job_id}-{attempt}")
 
     @asynccontextmanager
     async def folder(self, job_id: str, attempt: int) -> AsyncIterator[Path]:
-        """An empty directory for one attempt of a job, removed with all in it.
+        """Create a directory for one attempt of a job; remove it with its files at the end.
 
-        Raises Failure with SCRATCH_FULL, also when the body finds the disk full.
+        Raises Failure SCRATCH_FULL, also when the body finds the disk full.
         """
         if self._directory is None:
             raise RuntimeError("Scratch is not started.")
         path = self._directory / f"{job_id}-{attempt}.d"
-        with _full_told():
+        with _translating_full_disk():
             path.mkdir(mode=0o700)
         try:
-            with _full_told():
+            with _translating_full_disk():
                 yield path
         finally:
-            self.forget(path)
+            self.release(path)
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
-    def keep(self, name: str) -> Path:
-        """An empty directory of this process until `close`; it is swept as the rest is."""
+    def make_folder(self, name: str) -> Path:
+        """Create a directory that this process keeps until `close`; return its path."""
         if self._directory is None:
             raise RuntimeError("Scratch is not started.")
         path = self._directory / name
@@ -102,32 +103,32 @@ class Scratch:
         return path
 
     def reserve(self, path: Path, size: int) -> None:
-        """Promises `size` more bytes to the file at `path`.
+        """Reserve space for `size` more bytes of the file at `path`.
 
-        Raises Failure with SCRATCH_FULL when they would not fit beside the reserve and what the
-        other files of this process were promised.
+        Raises Failure SCRATCH_FULL if they do not fit in addition to the scratch reserve and to the
+        space that is reserved for the other files of this process.
         """
-        others = sum(count for other, count in self._expected.items() if other != path)
-        free = self._free()
-        if size > free - self._reserve - others:
-            raise _full(f"The file has {size} bytes to come; {max(0, free)} are free in all.")
-        self._expected[path] = size
+        others = sum(count for other, count in self._reserved.items() if other != path)
+        free = self._free_bytes()
+        if size > free - self._spare_bytes - others:
+            raise _full(f"The file needs {size} more bytes; {max(0, free)} are free in all.")
+        self._reserved[path] = size
 
-    def account(self, path: Path, written: int) -> None:
-        """Takes bytes that are on the disk now from what `path` was promised."""
-        if path in self._expected:
-            self._expected[path] = max(0, self._expected[path] - written)
+    def use_reserved(self, path: Path, written: int) -> None:
+        """Subtract bytes that are on the disk now from the space reserved for `path`."""
+        if path in self._reserved:
+            self._reserved[path] = max(0, self._reserved[path] - written)
 
-    def forget(self, path: Path) -> None:
-        """The file at `path` is gone."""
-        self._expected.pop(path, None)
+    def release(self, path: Path) -> None:
+        """Release the space reserved for `path`, a file that was removed."""
+        self._reserved.pop(path, None)
 
-    def check(self) -> None:
-        """Raises Failure with SCRATCH_FULL when the reserve is touched."""
-        if self._free() < self._reserve:
-            raise _full(f"Less than {self._reserve} bytes are free.")
+    def check_space(self) -> None:
+        """Raise Failure SCRATCH_FULL if less than the scratch reserve is free."""
+        if self._free_bytes() < self._spare_bytes:
+            raise _full(f"Less than {self._spare_bytes} bytes are free.")
 
-    def _free(self) -> int:
+    def _free_bytes(self) -> int:
         found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize
 
@@ -154,9 +155,9 @@ class Scratch:
 
 
 class ScratchFile:
-    """One file: written by one task, hashed on the way, followed by an upload while it grows.
+    """One growing file: one task writes and hashes it while an upload reads it.
 
-    Bytes count, in `size` and `sha256` and for followers, once they are on the disk.
+    `size`, `sha256` and readers include bytes once they are on the disk.
     """
 
     def __init__(self, scratch: Scratch, path: Path) -> None:
@@ -172,7 +173,7 @@ class ScratchFile:
 
     async def __aenter__(self) -> Self:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with _full_told():
+        with _translating_full_disk():
             self._descriptor = os.open(self.path, flags, 0o600)
         return self
 
@@ -180,86 +181,86 @@ class ScratchFile:
         self.fail(exc or Abandoned("The file was closed."))
         self._progress.close()
         self.path.unlink(missing_ok=True)
-        self._scratch.forget(self.path)
+        self._scratch.release(self.path)
         descriptor, self._descriptor = self._descriptor, -1
         if self._writing is None:
             os.close(descriptor)
         else:
-            # The thread that still writes must not find its descriptor given to another file.
+            # Close it after the write: the descriptor must not become another file's before that.
             self._writing.add_done_callback(lambda writing: _close_after(writing, descriptor))
 
     @property
     def size(self) -> int:
-        """Bytes on the disk."""
+        """The number of bytes on the disk."""
         return self._progress.size
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the bytes on the disk, in lower-case hexadecimal."""
+        """The SHA-256 of the bytes on the disk, in lower-case hexadecimal."""
         return self._hash.hexdigest()
 
     @property
-    def followed(self) -> bool:
-        """Whether a tail_reader has taken bytes, so that `restart` would break it."""
-        return self._progress.taken
+    def was_read(self) -> bool:
+        """Whether a tail reader has read bytes, so that `restart` would break it."""
+        return self._progress.was_read
 
     def reserve(self, size: int) -> None:
-        """Promises `size` more bytes. Raises Failure with SCRATCH_FULL when there is no room."""
+        """Reserve space for `size` more bytes. Raises Failure SCRATCH_FULL if it is lacking."""
         self._scratch.reserve(self.path, size)
 
     async def write(self, data: bytes) -> None:
-        """Appends `data`; returns at once unless the disk is slower than the caller.
+        """Append `data`; return at once unless the disk is slower than the caller.
 
-        Raises Failure with SCRATCH_FULL, perhaps for bytes of an earlier call. `data` must not be
-        changed afterwards.
+        Raises Failure SCRATCH_FULL, perhaps for bytes of an earlier call. Do not change `data`
+        afterwards.
         """
         self._batch.append(data)
         self._batch_bytes += len(data)
         if self._batch_bytes >= BATCH_BYTES:
-            await self._send()
+            await self._start_write()
 
     async def flush(self) -> None:
-        """Waits until all that was written is on the disk and counted."""
+        """Wait until everything written is on the disk and counted."""
         if self._batch:
-            await self._send()
-        await self._written()
+            await self._start_write()
+        await self._wait_for_write()
 
     async def restart(self) -> None:
-        """Empties the file. A tail_reader that took bytes of it fails with Abandoned."""
+        """Empty the file. A tail reader that has read bytes of it fails with Abandoned."""
         self._batch, self._batch_bytes = [], 0
-        await self._written()
+        await self._wait_for_write()
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
         self._progress.restart()
 
     async def complete(self) -> None:
-        """Writes what is left; followers then find the end."""
+        """Write the rest; tail readers then find the end."""
         await self.flush()
         self._progress.complete()
 
     def fail(self, exc: BaseException) -> None:
-        """Ends the file unless it is complete: followers fail with `exc`, or from it."""
+        """End the file unless it is complete: tail readers fail with `exc`, or from it."""
         self._progress.fail(exc)
 
     def tail(self, *, outlives: bool = False) -> BinaryIO:
-        """A blocking reader from the first byte on, for a thread; see Follower."""
+        """Return a blocking reader from the first byte on, for a thread; see TailReader."""
         return cast("BinaryIO", TailReader(self.path, self._progress, outlives=outlives))
 
-    async def _send(self) -> None:
-        await self._written()
+    async def _start_write(self) -> None:
+        await self._wait_for_write()
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         self._writing = asyncio.get_running_loop().run_in_executor(
-            self._scratch.threads, self._store, self._descriptor, batch
+            self._scratch.threads, self._write_batch, self._descriptor, batch
         )
 
-    async def _written(self) -> None:
+    async def _wait_for_write(self) -> None:
         if self._writing is not None:
-            # A cancelled caller leaves the thread at its work.
+            # If the caller is cancelled, the thread goes on.
             await asyncio.shield(self._writing)
             self._writing = None
 
-    def _store(self, descriptor: int, batch: Sequence[bytes]) -> None:
+    def _write_batch(self, descriptor: int, batch: Sequence[bytes]) -> None:
         try:
             for data in batch:
                 view = memoryview(data)
@@ -268,16 +269,16 @@ class ScratchFile:
                 self._hash.update(data)
         except OSError as exc:
             if exc.errno in _NO_SPACE:
-                raise _full(f"The system says: {exc.strerror}.") from exc
+                raise _full(f"The system reports: {exc.strerror}.") from exc
             raise Failure(
                 reason_pb2.REASON_INTERNAL, f"Scratch space cannot be written: {exc.strerror}."
             ) from exc
         count = sum(len(data) for data in batch)
-        self._scratch.account(self.path, count)
+        self._scratch.use_reserved(self.path, count)
         self._unchecked += count
         if self._unchecked >= CHECK_BYTES:
             self._unchecked = 0
-            self._scratch.check()
+            self._scratch.check_space()
         self._progress.advance(count)
 
 
@@ -294,7 +295,7 @@ def _locked(path: Path, operation: int) -> int:
 def _sweep(directory: Path) -> None:
     try:
         lock = _locked(directory / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # its owner lives, or it is another user's
+    except OSError:  # its owner is alive, or it belongs to another user
         return
     shutil.rmtree(directory, ignore_errors=True)
     os.close(lock)
@@ -302,22 +303,22 @@ def _sweep(directory: Path) -> None:
 
 def _close_after(writing: asyncio.Future[None], descriptor: int) -> None:
     if not writing.cancelled():
-        writing.exception()  # it reached whoever still wanted to know
+        writing.exception()  # marked as retrieved: no caller may be waiting
     os.close(descriptor)
 
 
 @contextmanager
-def _full_told() -> Iterator[None]:
+def _translating_full_disk() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
         if exc.errno in _NO_SPACE:
-            raise _full(f"The system says: {exc.strerror}.") from exc
+            raise _full(f"The system reports: {exc.strerror}.") from exc
         raise
 
 
 def _full(detail: str) -> Failure:
     return Failure(
         reason_pb2.REASON_SCRATCH_FULL,
-        f"The worker's scratch space has no room for this file now. {detail}",
+        f"The worker's scratch space does not have room for this file now. {detail}",
     )

@@ -1,4 +1,4 @@
-"""Whole files on their way into the bucket: what was extracted or converted, one object each."""
+"""Staged files: whole files, extracted or converted, that are uploaded as one object each."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ingot_server.library.blobs import Blobs
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file that the bucket has completely."""
+    """A file that is completely in the bucket."""
 
     key: str
     size_bytes: int
-    """As the bucket says."""
+    """The size that the bucket reports."""
     file_bytes: int
-    """As the file system said before."""
+    """The size in the file system before the upload."""
     sha256: str
 
 
 class StagedUploads:
-    """Puts files into the bucket. Leaving the context before `keep` was called removes them all."""
+    """Uploads of whole files. Unless `keep` was called, leaving the context removes them all."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -40,11 +40,11 @@ class StagedUploads:
             await run_uncancelled(self.discard())
 
     async def stage(self, path: Path, key: str, *, content_type: str) -> StagedFile:
-        """Uploads the file at `path`, which no longer changes, under a key that is new.
+        """Upload the file at `path`, which does not change any more, under a new key.
 
         Raises Failure STORAGE_UNAVAILABLE.
         """
-        content = _Hashed(path)
+        content = _HashingReader(path)
         self._keys.append(key)
         stored = await self._blobs.upload(
             key, cast("BinaryIO", content), content_type=content_type, size_bytes=content.size_bytes
@@ -52,27 +52,27 @@ class StagedUploads:
         return StagedFile(key, stored.size_bytes, content.size_bytes, content.sha256)
 
     def keep(self) -> None:
-        """Leaves the objects where they are from now on: a manifest may name them."""
+        """Keep the objects from now on, because a manifest may name them."""
         self._kept = True
 
     async def discard(self) -> None:
-        """Removes the objects: no manifest names them, nor will."""
+        """Remove the objects, which no manifest names or will name."""
         while self._keys:
             await self._blobs.remove(self._keys[-1])
             self._keys.pop()
 
 
 class PendingUpload:
-    """One file on its way while it is still being checked; of several the last counts.
+    """The upload of a file that is still being checked; of several files the last one counts.
 
-    Its key is `stem` with the file's suffix. The staged_uploads is for nothing else until `finish`.
+    Its key is `stem` with the file's suffix. Use `staged_uploads` for nothing else until `finish`.
     """
 
     def __init__(self, staged_uploads: StagedUploads, stem: str, *, content_type: str) -> None:
         self._staged_uploads = staged_uploads
         self._stem = stem
         self._content_type = content_type
-        self._begun = 0
+        self._started = 0
         self._task: asyncio.Task[StagedFile] | None = None
 
     async def __aenter__(self) -> Self:
@@ -83,19 +83,19 @@ class PendingUpload:
             await cancel_and_wait(self._task)
 
     def start(self, path: Path) -> None:
-        """Begins what `StagedUploads.stage` does, and takes away what was begun before."""
-        # Another key for another file: what is given up may be removed late.
-        number = f"-{self._begun}" if self._begun else ""
-        self._begun += 1
+        """Begin to stage the file at `path`, and remove the file that was staged before."""
+        # Each file has its own key, because the removal of the former one may be late.
+        number = f"-{self._started}" if self._started else ""
+        self._started += 1
         key = f"{self._stem}{number}{path.suffix}"
-        self._task = asyncio.create_task(self._put(path, key, self._task))
+        self._task = asyncio.create_task(self._replace(path, key, self._task))
 
     async def finish(self) -> StagedFile:
-        """Waits for what was begun. Raises what `StagedUploads.stage` does."""
+        """Wait for the upload that was started last. Raises what `StagedUploads.stage` raises."""
         assert self._task is not None
         return await self._task
 
-    async def _put(
+    async def _replace(
         self, path: Path, key: str, former: asyncio.Task[StagedFile] | None
     ) -> StagedFile:
         if former is not None:
@@ -104,8 +104,8 @@ class PendingUpload:
         return await self._staged_uploads.stage(path, key, content_type=self._content_type)
 
 
-class _Hashed:
-    """A file that is hashed as it is read, once and from its beginning."""
+class _HashingReader:
+    """A file that is hashed while it is read, once and from its beginning."""
 
     def __init__(self, path: Path) -> None:
         self.size_bytes = path.stat().st_size

@@ -1,4 +1,4 @@
-"""A blob's way into the bucket, part by part, while its scratch file still grows."""
+"""The streaming upload of a blob, part by part, while its scratch file grows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class StreamingUpload:
-    """Uploads what is written to `file` under `key` for as long as its context is open.
+    """The upload of the growing `file` under `key`, which runs while the context is open.
 
-    Leaving the context before `keep` was called removes every trace: the unfinished multipart
-    upload, or the object.
+    Unless `keep` was called, leaving the context removes the unfinished multipart upload or the
+    object.
     """
 
     def __init__(self, blobs: Blobs, key: str, file: ScratchFile) -> None:
@@ -31,17 +31,17 @@ class StreamingUpload:
         self._tail_reader: BinaryIO | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._upload())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
         if self._tail_reader is not None:
-            self._tail_reader.close()  # it ends the thread that reads from it
-        await run_uncancelled(self._clear_up())
+            self._tail_reader.close()  # this ends the thread that reads from it
+        await run_uncancelled(self._clean_up())
 
     async def run_alongside(self, work: Coroutine[Any, Any, T]) -> T:
-        """Does `work` while the upload goes on; ends it at once when the upload fails."""
+        """Return the result of `work`, which is cancelled at once if the upload fails."""
         task = asyncio.create_task(work)
         try:
             await asyncio.wait([task, self._task], return_when=asyncio.FIRST_COMPLETED)
@@ -54,24 +54,24 @@ class StreamingUpload:
                 await asyncio.wait([task])
 
     async def finish(self) -> StoredBlob:
-        """Waits for the last part; answers with what the bucket says it has."""
+        """Wait for the last part; return what the bucket reports of the object."""
         return await asyncio.shield(self._task)
 
     def keep(self) -> None:
-        """Leaves the object where it is from now on: a manifest may name it."""
+        """Keep the object from now on, because a manifest may name it."""
         self._kept = True
 
     async def discard(self) -> None:
-        """Removes the object: no manifest names it, nor will."""
+        """Remove the object, which no manifest names or will name."""
         await self._blobs.remove(self.key)
 
-    async def _clear_up(self) -> None:
+    async def _clean_up(self) -> None:
         await asyncio.wait([self._task])
         is_whole = self._task.cancelled() or self._task.exception() is None
         if is_whole and not self._kept:
             await self._blobs.remove(self.key)
 
-    async def _run(self) -> StoredBlob:
+    async def _upload(self) -> StoredBlob:
         content_type = mimetypes.guess_type(self.key)[0] or "application/octet-stream"
         while True:
             self._tail_reader = self._file.tail()
