@@ -20,7 +20,7 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.pool import ExtractorPool
 from tests.installation import installation
 
 RUNS = 50
@@ -50,7 +50,7 @@ async def main() -> None:
 async def extract(url: str, folder: Path) -> float:
     """Seconds that an extraction takes by itself, the mean of ALONE runs."""
     settings = Settings(egress_allow_loopback=True)
-    extractor, proxy = Extractor(settings), EgressProxy(settings)
+    extractor, proxy = ExtractorPool(settings), EgressProxy(settings)
     await proxy.start()
     await extractor.start()
     spent = 0.0

@@ -115,7 +115,7 @@ def _extractor_parser(parser: argparse.ArgumentParser) -> None:
                 metavar="PATH",
                 help="a wheel, or a directory of wheels, instead of the package index",
             )
-            action.add_argument("--untried", action="store_true", help="ask no canary")
+            action.add_argument("--untried", action="store_true", help="test no canary")
         elif name == "use":
             action.add_argument("version", metavar="VERSION", help="or `released`: Ingot's own")
         elif name == "remove":
@@ -167,7 +167,7 @@ def _extractor(settings: Settings, options: argparse.Namespace) -> None:
         case "list":
             extractor_update.show(versions, say)
         case "update":
-            wanted = extractor_update.Wanted(
+            wanted = extractor_update.UpdateRequest(
                 options.version, options.nightly, options.source, not options.untried
             )
             asyncio.run(extractor_update.update(versions, wanted, settings, sources, say))

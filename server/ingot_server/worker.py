@@ -28,7 +28,7 @@ from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.canary import keep_checking
-from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.versions import Versions
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
@@ -92,7 +92,7 @@ class Worker:
         self._scratch = Scratch(settings)
         self._prober = Prober(settings)
         self._versions = Versions(settings)
-        self._extractor = Extractor(settings, installed=self._versions.place)
+        self._extractor = ExtractorPool(settings, installed=self._versions.directory_in_use)
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)

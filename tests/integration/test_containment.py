@@ -15,8 +15,8 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import ByteSize, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.extractor.pool import Extractor
-from ingot_server.extractor.protocol import Resolved
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.result import Resolved
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 
@@ -63,8 +63,8 @@ async def resolved(settings: Settings, directory: Path, body: str, url: str) -> 
 
 
 @asynccontextmanager
-async def _running(settings: Settings) -> AsyncIterator[tuple[Extractor, EgressProxy]]:
-    extractor, proxy = Extractor(settings), EgressProxy(settings)
+async def _running(settings: Settings) -> AsyncIterator[tuple[ExtractorPool, EgressProxy]]:
+    extractor, proxy = ExtractorPool(settings), EgressProxy(settings)
     await proxy.start()
     await extractor.start()
     try:

@@ -23,8 +23,8 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import ByteSize, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.extractor.pool import Extractor
-from ingot_server.extractor.protocol import Entries, Fetched, Resolved
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.result import Entries, Fetched, Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.probe.prober import Prober
 from tests.installation import descendants
@@ -48,7 +48,7 @@ def settings() -> Settings:
 @dataclass
 class Desk:
     settings: Settings
-    extractor: Extractor
+    extractor: ExtractorPool
     proxy: EgressProxy
     directory: Path
     seen: list[tuple[int, int | None]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Desk:
 @asynccontextmanager
 async def running_desk(settings: Settings, directory: Path) -> AsyncIterator[Desk]:
     servers = descendants(os.getpid())
-    proxy, extractor = EgressProxy(settings), Extractor(settings)
+    proxy, extractor = EgressProxy(settings), ExtractorPool(settings)
     await proxy.start()
     await extractor.start()
     try:
@@ -157,7 +157,7 @@ async def test_a_plain_file_comes_unchanged(origin: Origin, desk: Desk, clip: by
     assert fetched.path.read_bytes() == clip
     assert (resolved.extractor, resolved.extractor_id) == ("Generic", "bell")
     assert resolved.extraction.extractor_version == desk.extractor.version
-    assert "the best there is" in resolved.extraction.format_reason
+    assert "the best available" in resolved.extraction.format_reason
     assert desk.seen[-1] == (len(clip), len(clip))
 
 
@@ -181,7 +181,7 @@ async def test_dash_is_merged_without_encoding(origin: Origin, desk: Desk, dash:
     assert found.duration.ToTimedelta().total_seconds() == pytest.approx(2, abs=0.1)
     assert (found.video[0].codec, found.audio[0].codec) == ("h264", "aac")
     assert "+" in resolved.extraction.format_id
-    assert "put into one file" in resolved.extraction.format_reason
+    assert "merged into one file" in resolved.extraction.format_reason
     assert [path.name for path in desk.directory.iterdir()] == [fetched.path.name]
 
 

@@ -16,8 +16,8 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.extractor.pool import Extractor
-from ingot_server.extractor.protocol import Fetched, Resolved
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.result import Fetched, Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.probe.prober import Prober
 from tests.broadcast import Broadcast, broadcasting, encoded
@@ -37,7 +37,7 @@ class Studio:
     def __init__(self, settings: Settings, directory: Path) -> None:
         self.settings = settings
         self.directory = directory
-        self.extractor = Extractor(settings)
+        self.extractor = ExtractorPool(settings)
         self.proxy = EgressProxy(settings)
         self.progress: list[tuple[int, int | None]] = []
 

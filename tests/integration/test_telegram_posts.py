@@ -13,8 +13,8 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.extractor.pool import Extractor
-from ingot_server.extractor.protocol import Entries, Resolved
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.sources import pick
 from tests.telegram import Pages, Video, company_proxy, serving
@@ -29,7 +29,7 @@ BEST = Selection(mode=Selection.MODE_BEST)
 @dataclass
 class Desk:
     pages: Pages
-    extractor: Extractor
+    extractor: ExtractorPool
     egress: EgressProxy
 
     @asynccontextmanager
@@ -58,7 +58,7 @@ async def desk(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterator[
         company_proxy({"t.me:443": address, f"{MEDIA_HOST}:443": address}) as proxy,
     ):
         settings = Settings(egress_proxy=proxy, egress_ca_file=str(authority))
-        extractor, egress = Extractor(settings), EgressProxy(settings)
+        extractor, egress = ExtractorPool(settings), EgressProxy(settings)
         await egress.start()
         await extractor.start()
         try:

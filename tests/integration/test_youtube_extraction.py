@@ -17,8 +17,8 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
-from ingot_server.extractor.pool import Extractor
-from ingot_server.extractor.protocol import Resolved
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.result import Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.sources import pick
 from tests.videos import REFUSALS, Video
@@ -44,7 +44,7 @@ def plain(tmp_path: Path) -> Settings:
 @asynccontextmanager
 async def extracting(settings: Settings, link: str) -> AsyncIterator[Session]:
     guard = EgressProxy(settings)
-    extractor = Extractor(settings)
+    extractor = ExtractorPool(settings)
     await guard.start()
     await extractor.start()
     try:

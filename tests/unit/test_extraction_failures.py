@@ -8,7 +8,8 @@ import yt_dlp.utils
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.errors import reason_name
 from ingot_server.extractor.error_report import describe
-from ingot_server.extractor.failures import Report, failure_of_report
+from ingot_server.extractor.failures import failure_of_report
+from ingot_server.extractor.protocol import Report
 
 YOUTUBE = "ERROR: [youtube] p9kdDet7G14: "
 

@@ -76,8 +76,8 @@ def test_formats_of_unknown_height_are_taken_when_nothing_else_is() -> None:
             False,
             720,
             (
-                "720p avc1 in mp4 with mp4a in m4a: the best that is at most 720 pixels high, "
-                "put into one file without encoding anything anew."
+                "720p avc1 in mp4 with mp4a in m4a: the best of at most 720 pixels in height, "
+                "merged into one file without re-encoding."
             ),
         ),
         (True, None, "opus in webm: the best audio."),

@@ -8,9 +8,8 @@ import pytest
 
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
-from ingot_server.extractor.languages import language_tag
-from ingot_server.extractor.request import Request
-from ingot_server.extractor.subtitles import subtitles
+from ingot_server.extractor.protocol import Request
+from ingot_server.extractor.subtitles import language_tag, subtitles
 from ingot_server.library.side_file_requests import lacking, sought
 
 

@@ -1,20 +1,19 @@
-"""The program that runs yt-dlp: one process for each job (see `extractor.py`), exec'd.
+"""The program that runs yt-dlp: one process per job, started by `pool.py`.
 
     request   {"url": ..., "proxy": ..., ...}: `Request` has all fields
-    answer    {"kind": "resolved", ...} or {"kind": "entries", ...}
+    response  {"kind": "resolved", ...} or {"kind": "entries", ...}
     request   {"directory": ..., "media": true}
-    answer    {"kind": "progress", "done": ..., "total": ...} any number of times,
+    response  {"kind": "progress", "done": ..., "total": ...} any number of times,
               {"kind": "fetched", "path": ...}; without "media" neither of these,
               {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
               {"kind": "done"}
-    or        {"kind": "failed", ...}, at any point: a `Report` of failures.py
+    or        {"kind": "failed", ...}, at any point: a `Report` of protocol.py
 
-An empty request, {}, is answered with {"kind": "version", "version": ...}, and that is all.
+The response to an empty request, {}, is {"kind": "version", "version": ...}, and the child ends.
 
-What a caller or a site says is a value in a dictionary, never an option, a command or a file name.
-yt-dlp's own downloaders are the only ones; ffmpeg gets files that are there already, opens no other
-one and no network; nothing but ffmpeg and deno can be started, and a socket leads to the guard or
-nowhere: see containment.py.
+What a caller or a site sends is a value in a dictionary, never an option, a command or a file name.
+Only yt-dlp's own downloaders are used. ffmpeg reads files that exist already, opens no others and
+has no network. Only ffmpeg and deno can be started, and sockets reach only the guard: sandbox.py.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ sys.dont_write_bytecode = 0 <= resource.getrlimit(resource.RLIMIT_FSIZE)[0] < _B
 
 _ARGUMENTS: Final = sys.argv[1:]
 if _ARGUMENTS:
-    sys.path.insert(0, _ARGUMENTS[0])  # an updated yt-dlp, see extractors.py
+    sys.path.insert(0, _ARGUMENTS[0])  # an updated yt-dlp, see versions.py
     try:
         import yt_dlp
     except Exception as error:
-        # Whatever is wrong with its files, the one released with Ingot serves the job.
+        # If its files are damaged, the yt-dlp released with Ingot runs the job.
         sys.stderr.write(f"{_ARGUMENTS[0]} is damaged: {error!r}\n")
         os.execv(sys.executable, [sys.executable, "-I", __file__])  # noqa: S606 - this program
 
@@ -49,49 +48,47 @@ import yt_dlp.globals
 import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from ingot_server.extractor import formats
-from ingot_server.extractor import sandbox as containment
-from ingot_server.extractor.error_report import LastFailure, Refused, report_of
+from ingot_server.extractor import formats, sandbox
+from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, report_of
 from ingot_server.extractor.extracted_identity import identity
 from ingot_server.extractor.info import listed, resolved
+from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
-from ingot_server.extractor.request import Request
-from ingot_server.extractor.running_version import VERSION
-from ingot_server.extractor.subtitles import keep_names, side_files
+from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
 
 _PROGRESS_SECONDS: Final = 0.1
-# What is read of a connection at first; yt-dlp adapts it to the speed it sees. With its own 1 KiB,
-# half of the time of a fragment of 500 KB goes into growing it.
+# The first read size, which yt-dlp adapts to the speed. From its default of 1 KiB, growing it takes
+# half of the time of a 500 KB fragment.
 _READ_BYTES: Final = 128 << 10
-# How many lists may be in one another, each with one entry, before there is a media.
-_LISTS: Final = 3
+# How deep lists of one entry may be nested.
+_MAX_NESTED_LISTS: Final = 3
 
 
 class LiveStream(Exception):
-    """The media is live now."""
+    """The media is a live stream now."""
 
 
 class Upcoming(Exception):
-    """The media is announced."""
+    """The media is announced and not available yet."""
 
 
 class TooLarge(Exception):
-    """More bytes than are taken."""
+    """The media has more bytes than are accepted."""
 
 
-def _note(message: str) -> None:
-    """For the worker's log, when this process fails."""
+def _log(message: str) -> None:
+    """Write a line that the worker logs if this process fails."""
     sys.stderr.write(f"{message}\n")
 
 
-class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
-    """yt-dlp, remembering the last request that failed."""
+class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
+    """A YoutubeDL that remembers the last request that failed."""
 
     failure: LastFailure | None = None
     fetching = False
-    """What the guard forbids is not asked for again, as a fragment would be."""
-    looks_inside = False
-    """An answer's type that says audio or video is not believed."""
+    """Whether media is being downloaded; then a request that the guard refused is not retried."""
+    ignores_media_types = False
+    """Whether a response is read as a manifest although its type says audio or video."""
 
     def urlopen(self, req: Any) -> Any:
         try:
@@ -102,25 +99,29 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # it has no types
                 raise Refused(str(error)) from error
             raise
         kind = response.headers.get("Content-Type", "").lower()
-        if self.looks_inside and kind.startswith(("audio/", "video/")) and "mpegurl" not in kind:
+        if (
+            self.ignores_media_types
+            and kind.startswith(("audio/", "video/"))
+            and "mpegurl" not in kind
+        ):
             response.headers.replace_header("Content-Type", "text/plain")
         return response
 
 
-class Quiet:
-    """Takes yt-dlp's log: errors come as exceptions, the rest is for nobody."""
+class StderrLogger:
+    """yt-dlp's logger: warnings and errors go to standard error, the rest is dropped."""
 
     def debug(self, _message: str) -> None: ...
     def info(self, _message: str) -> None: ...
     def warning(self, message: str) -> None:
-        _note(message[:500])
+        _log(message[:500])
 
     def error(self, message: str) -> None:
-        _note(message[:500])
+        _log(message[:500])
 
 
-class Progress:
-    """All formats' bytes as one number that only grows."""
+class ProgressHook:
+    """Reports the bytes of all formats together, as one number that only grows."""
 
     def __init__(self, info: Mapping[str, Any], max_bytes: int) -> None:
         self._max = max_bytes
@@ -143,7 +144,7 @@ class Progress:
             self._known[part] = total
         received = sum(self._done.values())
         if max(received, status.get("total_bytes") or 0) > self._max:
-            raise TooLarge(f"The media is longer than {self._max} bytes")
+            raise TooLarge(f"The media has more than {self._max} bytes")
         now = time.monotonic()
         if now < self._next and status.get("status") != "finished":
             return
@@ -151,11 +152,11 @@ class Progress:
         self._shown = max(self._shown, received)
         sizes = list(self._known.values())
         whole = max(int(sum(size or 0 for size in sizes)), self._shown) if all(sizes) else None
-        _tell(kind="progress", done=self._shown, total=whole)
+        _send(kind="progress", done=self._shown, total=whole)
 
 
-class Job:
-    """One URL: resolved, then fetched."""
+class Extraction:
+    """One URL: resolved, then downloaded."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -197,7 +198,7 @@ class Job:
                 "updatetime": False,
                 "usenetrc": False,
                 "enable_file_urls": False,
-                "logger": Quiet(),
+                "logger": StderrLogger(),
                 "noprogress": True,
                 "color": "never",
             },
@@ -206,7 +207,7 @@ class Job:
         self.ydl.add_default_info_extractors()
 
     def resolve(self) -> dict[str, Any]:
-        self.ydl.looks_inside = self._request.manifest
+        self.ydl.ignores_media_types = self._request.manifest
         found = self.ydl.extract_info(self._request.url, download=False)
         if found is None:
             raise yt_dlp.utils.UnsupportedError(self._request.url)
@@ -216,18 +217,18 @@ class Job:
             if len(entries) != 1 or self._request.playlist:
                 return listed(found, entries, asked)
             asked = entries[0].get("url") or asked
-            # An entry that is no list is resolved all the same, for it is asked for by itself.
+            # An entry that is not a list is resolved too, because it was requested by itself.
             found = self.ydl.process_ie_result(
                 entries[0], download=False, extra_info={"extractor": found.get("extractor")}
             )
             lists += 1
-            if found is None or lists > _LISTS:
-                # It leads back to a list that it is in.
+            if found is None or lists > _MAX_NESTED_LISTS:
+                # The entry leads back to a list that contains it.
                 raise yt_dlp.utils.UnsupportedError(self._request.url)
         self._info = found
         status = found.get("live_status")
         if status == "is_upcoming":
-            raise Upcoming("The media is announced and not there yet")
+            raise Upcoming("The media is announced and not available yet")
         if status == "is_live" or found.get("is_live"):
             found["is_live"] = True
             self._check_live()
@@ -236,19 +237,19 @@ class Job:
     def _check_live(self) -> None:
         if not self._request.record_seconds:
             raise LiveStream(
-                "The media is live now. Ingest it with a record_duration, or when it has ended."
+                "The media is a live stream. Set record_duration, or ingest it after it has ended."
             )
         if not recordable(self._info):
             raise LiveStream(
-                "The media is live now, and of live streams only HLS can be recorded. "
-                "Ingest it when it has ended."
+                "The media is a live stream, and only HLS streams can be recorded. "
+                "Ingest it after it has ended."
             )
 
     def fetch(self, directory: str) -> dict[str, Any]:
         info = self._info
-        self.ydl.looks_inside, self.ydl.fetching = False, True
+        self.ydl.ignores_media_types, self.ydl.fetching = False, True
         self.ydl.params["outtmpl"] = {"default": str(Path(directory, "media.%(ext)s"))}
-        progress = Progress(info, self._request.max_bytes)
+        progress = ProgressHook(info, self._request.max_bytes)
         if info.get("is_live"):
             path = record(
                 self.ydl,
@@ -266,18 +267,18 @@ class Job:
         if not Path(path).is_file():
             raise TooLarge("larger than max-filesize")
         if self._request.audio_only and formats.holds_video(self._info):
-            path = self._sound(path, directory)
+            path = self._extract_audio(path, directory)
         return {"kind": "fetched", "path": path}
 
     def side_files(self, directory: str) -> Iterator[dict[str, Any]]:
-        self.ydl.looks_inside = False
+        self.ydl.ignores_media_types = False
         for found in side_files(self.ydl, self._info, self._request, directory):
             yield {**found, "kind": "side_file"}
 
-    def _sound(self, path: str, directory: str) -> str:
-        """Takes the sound out as it is: into M4A, or Matroska where that cannot hold it."""
+    def _extract_audio(self, path: str, directory: str) -> str:
+        """Copy the audio into M4A, or into Matroska if M4A cannot hold it; return the path."""
         for extension in ("m4a", "mka"):
-            target = str(Path(directory, f"sound.{extension}"))
+            target = str(Path(directory, f"audio.{extension}"))
             try:
                 FFmpegPostProcessor(self.ydl).run_ffmpeg(
                     path, target, ["-map", "0:a:0", "-vn", "-c", "copy"]
@@ -290,7 +291,7 @@ class Job:
         raise yt_dlp.utils.ExtractorError("The media has no audio of its own", expected=True)
 
     def report(self, error: BaseException) -> dict[str, Any]:
-        """What `Report` holds of `error`, and of the request that failed before it."""
+        """Return the fields of a `Report` for `error` and the request that failed before it."""
         report = report_of(error, self.ydl.failure, self._request.proxy)
         moment = self._info.get("release_timestamp")
         if moment:
@@ -298,57 +299,57 @@ class Job:
         return report
 
 
-def _tell(**message: object) -> None:
+def _send(**message: object) -> None:
     os.write(_OUTPUT, json.dumps(message).encode() + b"\n")
 
 
 def _prepare() -> None:
-    """Does now what yt-dlp puts off: imports, and 0.3 s of compiling what URLs look like."""
-    with yt_dlp.YoutubeDL({"quiet": True, "logger": Quiet()}) as ydl:
+    """Do early what yt-dlp does late: imports, and 0.3 s of compiling URL patterns."""
+    with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         ydl.get_info_extractor("Generic")
     for extractor in yt_dlp.extractor.gen_extractor_classes():
         extractor.suitable("http://host.invalid/")
 
 
 def main() -> None:
-    """Serves one job, then ends."""
+    """Run one extraction, then end."""
     yt_dlp.globals.plugin_dirs.value = []
-    containment.refuse_downloaders()
-    keep_names()
+    sandbox.refuse_downloaders()
+    keep_subtitle_names()
     _prepare()
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    asked = json.loads(line)
-    if not asked:
-        _tell(kind="version", version=VERSION)
+    message = json.loads(line)
+    if not message:
+        _send(kind="version", version=VERSION)
         return
-    request = Request(**asked)
+    request = Request(**message)
     os.chdir(request.cache)
     os.environ.update(HOME=request.cache, TMPDIR=request.cache, DENO_DIR=request.cache)
-    job: Job | None = None
+    extraction: Extraction | None = None
     try:
-        containment.trust(request)
-        job = Job(request)
-        containment.contain(request)
-        containment.lock(request)
-        _tell(version=VERSION, **job.resolve())
+        sandbox.trust(request)
+        extraction = Extraction(request)
+        sandbox.contain(request)
+        sandbox.lock(request)
+        _send(version=VERSION, **extraction.resolve())
         line = sys.stdin.buffer.readline()
         if line:
-            wanted = json.loads(line)
-            if wanted["media"]:
-                _tell(**job.fetch(wanted["directory"]))
-            for found in job.side_files(wanted["directory"]):
-                _tell(**found)
-            _tell(kind="done")
+            fetch = json.loads(line)
+            if fetch["media"]:
+                _send(**extraction.fetch(fetch["directory"]))
+            for found in extraction.side_files(fetch["directory"]):
+                _send(**found)
+            _send(kind="done")
     except MemoryError:
         os._exit(70)
     except Exception as error:
-        _tell(**(job.report(error) if job else report_of(error)))
+        _send(**(extraction.report(error) if extraction else report_of(error)))
 
 
 if __name__ == "__main__":
-    # Standard output is the answer: what else prints goes to standard error.
+    # Standard output carries the responses; everything else that prints goes to standard error.
     _OUTPUT: Final = os.dup(1)
     os.dup2(2, 1)
     main()

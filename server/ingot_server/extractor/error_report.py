@@ -1,36 +1,49 @@
-"""Tells an exception of yt-dlp as plain values: a `Report` of failures.py."""
+"""Turns an exception of yt-dlp into the plain values of a `Report` (protocol.py)."""
 
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from ingot_server.extractor.running_version import VERSION
+import yt_dlp.version
 
 _NO_TUNNEL: Final = re.compile(r"unnel.*\b(403|50\d)\b")
 
 
+def _running_version() -> str:
+    directory = str(Path(yt_dlp.__file__).parents[1])
+    for distribution in importlib.metadata.distributions(name="yt-dlp", path=[directory]):
+        return distribution.version
+    return str(yt_dlp.version.__version__)
+
+
+VERSION: Final = _running_version()
+"""The yt-dlp that this process imported, as package registries write it: `2026.8.19`."""
+
+
 @dataclass(frozen=True, slots=True)
 class LastFailure:
-    """The last request that got no good answer."""
+    """The last request that failed."""
 
     url: str
     status: int
-    """0: there was no answer at all."""
+    """The HTTP status; 0 if there was no response."""
     fields: Mapping[str, str]
-    """Of the answer, their names in lower case."""
+    """The response's header fields, by lower-case name."""
     no_tunnel: bool
-    """Whether the status is a proxy's, which makes no tunnel for a TLS connection."""
+    """Whether the status is a proxy's that refused a tunnel for a TLS connection."""
 
     @classmethod
     def of(cls, error: BaseException, url: str) -> Self:
-        """What a RequestError tells of the request for `url`."""
+        """Return what a RequestError says about the request for `url`."""
         response = getattr(error, "response", None)
         fields = dict(response.headers) if response is not None else {}
         no_tunnel = _NO_TUNNEL.search(str(error))
@@ -43,27 +56,27 @@ class LastFailure:
 
     @property
     def refused(self) -> bool:
-        """Whether a proxy forbids it, so that asking again is of no use."""
+        """Whether a proxy forbids the request, so that a retry is useless."""
         by_proxy = self.no_tunnel or "proxy-status" in self.fields
         return self.status == HTTPStatus.FORBIDDEN and by_proxy
 
 
 class Refused(Exception):
-    """A proxy lets no request of this kind out."""
+    """The egress guard refused a request; a retry is useless."""
 
 
 def report_of(
     error: BaseException, failure: LastFailure | None = None, proxy: str = ""
 ) -> dict[str, Any]:
-    """What `Report` holds of `error`, and of the request that failed before it.
+    """Return the fields of a `Report` for `error` and the request that failed before it.
 
-    `proxy` is the guard's URL: it is asked again where yt-dlp did not keep what it said.
+    `proxy` is the guard's URL: it is asked again if yt-dlp dropped its explanation.
     """
     report = describe(error)
     failure = failure or LastFailure("", 0, {}, no_tunnel=False)
     report["host"] = urlsplit(failure.url).hostname or ""
     if "any player response" in report["message"] and failure.status:
-        # YouTube's extractor makes a warning of each request that fails, and then says only this.
+        # YouTube's extractor turns each failed request into a warning, and then says only this.
         report["http_status"] = failure.status
         report["message"] += f"\nHTTP Error {failure.status}"
     networked = re.search(r"HTTP Error|unable to download|Tunnel", report["message"], re.IGNORECASE)
@@ -79,7 +92,7 @@ def report_of(
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """The class names, messages and HTTP status of an exception and all that led to it."""
+    """Return the class names, messages and HTTP status of an exception and its causes."""
     kinds: list[str] = []
     messages: list[str] = []
     status = 0
@@ -121,7 +134,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _redirected(error: BaseException) -> str:
-    """The URL that was asked for at last, after redirects; empty: it is not told."""
+    """Return the URL of the last request, after redirects; empty if unknown."""
     for one in _chain(error):
         url = getattr(getattr(one, "request", None), "url", "")
         if url:
@@ -130,7 +143,7 @@ def _redirected(error: BaseException) -> str:
 
 
 def _ask_guard(proxy: str, host: str, port: int, status: str) -> str:
-    """Why the guard answers `status` for a tunnel: the libraries drop the fields that say so."""
+    """Ask the guard again why it refused a tunnel: the libraries drop the header that says so."""
     parts = urlsplit(proxy)
     if not re.fullmatch(r"[A-Za-z0-9.:_-]+", host):
         return ""
@@ -142,10 +155,10 @@ def _ask_guard(proxy: str, host: str, port: int, status: str) -> str:
         f"Proxy-Authorization: Basic {account}",
     )
     try:
-        with socket.create_connection((parts.hostname, parts.port or 80), timeout=15) as way:
-            way.sendall("\r\n".join((*lines, "", "")).encode())
-            answer = way.recv(65536).decode("latin-1")
+        with socket.create_connection((parts.hostname, parts.port or 80), timeout=15) as connection:
+            connection.sendall("\r\n".join((*lines, "", "")).encode())
+            response = connection.recv(65536).decode("latin-1")
     except OSError:
         return ""
-    found = re.search(r"(?im)^proxy-status:\s*(.+?)\r?$", answer)
-    return found[1] if found and answer.split(" ", 2)[1:2] == [status] else ""
+    found = re.search(r"(?im)^proxy-status:\s*(.+?)\r?$", response)
+    return found[1] if found and response.split(" ", 2)[1:2] == [status] else ""

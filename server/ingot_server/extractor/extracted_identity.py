@@ -1,10 +1,10 @@
-"""Which media an extraction found: what its extractor calls it, where that can be believed.
+"""Decides whether the id that an extractor gives a media item can be trusted as its identity.
 
-A page may name any extractor and id, and show what it likes. So an extractor's id counts only on
-pages that are the extractor's own; and one that takes pages of every host, as those of software
-that anybody can run, has ids that count on their host alone.
+A page can claim any extractor and any id. So an id counts only if the page is one that the
+extractor itself accepts. An extractor that accepts pages of every host (software that anyone can
+run) has ids that are unique only on their host.
 
-Imports yt-dlp: it runs in the extraction child.
+It imports yt-dlp, so it runs in the extraction child.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import yt_dlp
 
 from ingot_server.extractor.info import page_of
 
-_NOBODY: Final = "host.invalid"
+_UNKNOWN_HOST: Final = "host.invalid"
 
 
 def identity(ydl: yt_dlp.YoutubeDL, info: Mapping[str, Any]) -> str:
-    """The id of what was found, or `host/id`; empty when it has none that holds."""
+    """Return the trusted id, or `host/id`; empty if there is none."""
     page = page_of(info)
     try:
         extractor = ydl.get_info_extractor(str(info.get("extractor_key")))
@@ -31,6 +31,6 @@ def identity(ydl: yt_dlp.YoutubeDL, info: Mapping[str, Any]) -> str:
     if not found or not extractor.suitable(page):
         return ""
     parts = urlsplit(page)
-    if extractor.suitable(parts._replace(netloc=_NOBODY).geturl()):
+    if extractor.suitable(parts._replace(netloc=_UNKNOWN_HOST).geturl()):
         return f"{parts.netloc.lower()}/{found}"
     return found

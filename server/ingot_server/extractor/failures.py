@@ -9,7 +9,6 @@ those extractors of yt-dlp 2026.08.19 that were read, and in English: other word
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -18,28 +17,9 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.egress.addresses import address_forbidden
 from ingot_server.egress.refusal import failure_from_proxy_status
 from ingot_server.errors import Failure
+from ingot_server.extractor.protocol import Report
 
-_LONGEST_WAIT: Final = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One exception, as the extraction child tells it."""
-
-    message: str
-    """All messages of its chain, the outermost first, one a line."""
-    kinds: tuple[str, ...] = ()
-    """Class names of its chain, and of their bases."""
-    http_status: int = 0
-    proxy_status: str = ""
-    """The guard's Proxy-Status field, when it refused a request of this extraction."""
-    host: str = ""
-    """The host last asked; may be empty."""
-    retry_after: str = ""
-    start_time: str = ""
-    """RFC 3339; when an announced stream begins."""
-    version: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
+_MAX_RETRY_AFTER_SECONDS: Final = 3600
 
 
 _SENTENCES: Final[tuple[tuple[Reason.ValueType, str], ...]] = (
@@ -164,8 +144,8 @@ _KINDS: Final = {
 }
 _TUNNEL: Final = re.compile(r"(?:Tunnel connection failed: |CONNECT tunnel failed, response )(\d+)")
 _ADVICE: Final = {
-    reason_pb2.REASON_EXTRACTION_FAILED: "An update of the extractor may help.",
-    reason_pb2.REASON_SELECTION_UNAVAILABLE: "Ask for another selection.",
+    reason_pb2.REASON_EXTRACTION_FAILED: "A newer version of yt-dlp may work.",
+    reason_pb2.REASON_SELECTION_UNAVAILABLE: "Request another selection.",
 }
 _NOISE: Final = re.compile(
     r"; please report this issue on.*|\(caused by .*|[;.] ?Confirm you are on the latest version.*"
@@ -176,12 +156,12 @@ _NOISE: Final = re.compile(
 
 
 def crashed(what: str) -> Failure:
-    """The process ended, or spoke, as it should not; `what` says how."""
-    return Failure(reason_pb2.REASON_EXTRACTOR_CRASHED, f"The extractor's process failed: {what}.")
+    """Return the failure of a child that died or broke the protocol; `what` says how."""
+    return Failure(reason_pb2.REASON_EXTRACTOR_CRASHED, f"The extractor process failed: {what}.")
 
 
 def failure_of_report(report: Report) -> Failure:
-    """The failure that `report` stands for. Never None: what nobody knows is EXTRACTION_FAILED."""
+    """Return the failure that `report` describes; an unknown one is EXTRACTION_FAILED."""
     refused = _refused_by_the_guard(report)
     if refused is not None:
         return refused
@@ -195,7 +175,7 @@ def failure_of_report(report: Report) -> Failure:
         metadata["http_status"] = str(report.http_status)
     return Failure(
         reason,
-        " ".join(filter(None, (_said(report.message), _ADVICE.get(reason, "")))),
+        " ".join(filter(None, (_first_line(report.message), _ADVICE.get(reason, "")))),
         metadata=metadata,
         retry_after=_retry_after(report.retry_after),
     )
@@ -224,8 +204,8 @@ def _reason(report: Report) -> Reason.ValueType:
     return reason_pb2.REASON_EXTRACTION_FAILED
 
 
-def _said(message: str) -> str:
-    """The first line, without advice that is meant for people who run yt-dlp themselves."""
+def _first_line(message: str) -> str:
+    """Return the first line, without advice for people who run yt-dlp themselves."""
     line = _NOISE.sub("", message.strip().partition("\n")[0]).strip()
     line = _NOISE.sub("", line)[:500] or "The extractor gave no reason"
     return line if line.endswith((".", "!", "?")) else f"{line}."
@@ -233,4 +213,4 @@ def _said(message: str) -> str:
 
 def _retry_after(text: str) -> timedelta:
     seconds = int(text) if re.fullmatch(r"\d{1,9}", text.strip()) else 1
-    return timedelta(seconds=min(max(seconds, 1), _LONGEST_WAIT))
+    return timedelta(seconds=min(max(seconds, 1), _MAX_RETRY_AFTER_SECONDS))

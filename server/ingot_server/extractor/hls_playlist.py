@@ -1,4 +1,4 @@
-"""Reads an HLS media playlist (RFC 8216, 4.3): its segments as yt-dlp's downloader takes them."""
+"""Parses an HLS media playlist (RFC 8216, section 4.3) into segments for yt-dlp's downloader."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Segment:
     fragment: Mapping[str, Any]
     """`url`, `decrypt_info`, `byte_range`, `media_sequence`."""
     initialization: Mapping[str, Any] | None
-    """The same of its initialization section; None: it needs none."""
+    """The same for its initialization section; None if it needs none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Playlist:
-    """One state of a media playlist."""
+    """A media playlist as it was at one moment."""
 
     target_seconds: float
     segments: list[Segment]
     ended: bool
-    """Whether no segment will be added."""
+    """Whether the playlist is complete: no segment will be added."""
 
 
 def parse(text: str, url: str) -> Playlist:
-    """The playlist `text`, which came from `url`. Lines that are broken or unknown are left out."""
+    """Parse the playlist `text` of `url`. Broken and unknown lines are ignored."""
     target, sequence, seconds, ended = 10.0, 0, 0.0, False
     key: dict[str, Any] = {"METHOD": "NONE"}
     ranged: dict[str, int] = {}
@@ -93,7 +93,7 @@ def _range(value: str, offset: int) -> dict[str, int]:
 
 
 def _number(text: str) -> float:
-    """At least 0; what is no number is 0."""
+    """Return a number of at least 0; anything that is not a number is 0."""
     try:
         return min(max(0.0, float(text)), 1e15)
     except ValueError:

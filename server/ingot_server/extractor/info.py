@@ -1,6 +1,6 @@
-"""What yt-dlp found, as the values that the extraction child answers with.
+"""Turns yt-dlp's info dict into the messages that the extraction child sends.
 
-A site's words are cut to a length, and its addresses are http and https ones or empty.
+Texts from the site are cut to a maximum length. URLs are http or https, or empty.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ingot_server.extractor import formats
-from ingot_server.extractor.request import Request
+from ingot_server.extractor.protocol import Request
 
 _MAX_TEXT: Final = 100_000
 _MAX_ITEMS: Final = 1000
 
 
 def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[str, Any]:
-    """The answer for one media, which `identity` names among those of its extractor."""
+    """Return the message for one media item; `identity` is its id among those of its extractor."""
     parts = formats.taken(info)
     return {
         "kind": "resolved",
@@ -51,7 +51,7 @@ def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[s
 
 
 def listed(found: Mapping[str, Any], entries: list[Any], asked: str) -> dict[str, Any]:
-    """The answer for a list: the URLs of its entries, but not `asked` itself again."""
+    """Return the message for a list: its entries' URLs, without the list's own URL `asked`."""
     urls = []
     for entry in entries:
         flat = str(entry.get("_type", "video")).startswith("url")
@@ -71,7 +71,7 @@ def listed(found: Mapping[str, Any], entries: list[Any], asked: str) -> dict[str
 
 
 def page_of(info: Mapping[str, Any]) -> str:
-    """The page that a media is on; empty when none is told."""
+    """Return the URL of the page that shows the media; empty if the info dict has none."""
     return _web(info.get("webpage_url"))
 
 
@@ -98,6 +98,6 @@ def _text(value: object) -> str:
 
 
 def _web(value: object) -> str:
-    """An address that may be asked; empty for any other scheme."""
-    text = _text(value).partition("#__youtubedl_smuggle")[0]  # notes of one extractor to another
+    """Return an http or https URL; empty for any other scheme."""
+    text = _text(value).partition("#__youtubedl_smuggle")[0]  # data for another extractor
     return text if re.match(r"https?://", text, re.IGNORECASE) else ""

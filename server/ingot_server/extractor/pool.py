@@ -1,12 +1,12 @@
-"""Has yt-dlp find out what a page's media is, and fetch it: one process for each job.
+"""Runs yt-dlp for jobs: one child process per job, one of them prewarmed.
 
     prewarmed child --session--> resolve: Resolved or Entries --> fetch: Fetched --> killed, always
 
-yt-dlp is imported by `child_main.py` alone, so nothing that it or a site does reaches the
-worker but lines of JSON: see `extraction/session.py`.
+Only `child_main.py` imports yt-dlp. So whatever yt-dlp or a site does, the worker receives nothing
+but lines of JSON (`session.py`).
 
-While the extractor is started one process that has its imports done waits (0.7 s saved), and serves
-one job like every other (prewarmed.py). Its cache directory is its worker's and goes with it.
+While the pool is started, one child with its imports done waits for the next job, which saves 0.7 s
+(process/prewarmed.py). The cache directory belongs to the worker and is removed with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.extractor.failures import crashed
-from ingot_server.extractor.request import Request
+from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.session import Session, running_version
 from ingot_server.process.child import ChildError, ChildProcess
 from ingot_server.process.limits import Limits
@@ -43,8 +43,8 @@ _PROGRAM: Final = str(Path(__file__).with_name("child_main.py"))
 _RESERVED_BYTES: Final = 1 << 38
 
 
-class Extractor:
-    """Gives each job a process; `start` and `close` frame its life."""
+class ExtractorPool:
+    """Gives each job a child process, between `start` and `close`."""
 
     def __init__(
         self,
@@ -53,9 +53,10 @@ class Extractor:
         installed: Callable[[], Path | None] = lambda: None,
         prewarm: bool = True,
     ) -> None:
-        """`installed` names the directory of the yt-dlp in use; None: the one released with Ingot.
+        """Create a pool.
 
-        It is asked before each job. `prewarm` is whether one process is kept ready.
+        `installed` returns the directory of the yt-dlp in use, or None for the one released with
+        Ingot; it is called before each job. `prewarm` says whether one child is kept ready.
         """
         self._settings = settings
         self._installed = installed
@@ -66,7 +67,7 @@ class Extractor:
 
     @property
     def version(self) -> str:
-        """Of the yt-dlp that the next session gets."""
+        """The version of yt-dlp that the next session gets; empty if its directory has none."""
         place = self._installed()
         if place is None:
             return importlib.metadata.version("yt-dlp")
@@ -75,9 +76,10 @@ class Extractor:
         return ""
 
     async def start(self, cache: Path | None = None) -> None:
-        """Makes one process ready. Raises nothing when that cannot be done now.
+        """Prewarm a child; if that fails now, the first job starts its own.
 
-        `cache` is a directory that yt-dlp and Deno may fill; None: a temporary one until `close`.
+        `cache` is the directory that yt-dlp and Deno may fill; None means a temporary one that
+        `close` removes.
         """
         if cache is None:
             cache = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
@@ -87,13 +89,13 @@ class Extractor:
             await self._prewarmed.start()
 
     async def close(self) -> None:
-        """Ends what is kept ready. Sessions under way end with their own tasks."""
+        """End the prewarmed child. Sessions that are open end with their own tasks."""
         self._started = False
         await self._prewarmed.close()
         await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
 
     async def check(self) -> str:
-        """The version that a process really runs, after its start. Raises Failure."""
+        """Start a child and return the version of yt-dlp that it really runs. Raises Failure."""
         async with await self._child() as child:
             return await running_version(child, self._settings)
 
@@ -108,13 +110,14 @@ class Extractor:
         cookies_file: str = "",
         manifest: bool = False,
     ) -> AsyncIterator[Session]:
-        """A process for `url`, through the guard at `proxy_url`; its group is gone afterwards.
+        """Open a session for `url` in a child that reaches the network only through `proxy_url`.
 
-        `cookies_file` is the installation's, in Netscape's format; `manifest` says that the URL is
-        one of HLS or DASH. Raises Failure UNSUPPORTED_URL for anything but http and https.
+        Afterwards the child and everything it started have ended. `cookies_file` is in Netscape's
+        format; `manifest` says that the URL is known to be an HLS or DASH manifest. Raises Failure
+        UNSUPPORTED_URL for any scheme but http and https.
         """
         if not self._started:
-            raise RuntimeError("Extractor is not started.")
+            raise RuntimeError("The extractor pool is not started.")
         request = self._request(
             _checked(url), selection, options, proxy_url, cookies_file, manifest
         )
@@ -178,11 +181,11 @@ class Extractor:
 
 
 def _checked(url: str) -> str:
-    """`url` without its fragment where yt-dlp would take orders from it."""
+    """Return `url`, without its fragment if yt-dlp would read options from it."""
     if urlsplit(url).scheme.lower() not in {"http", "https"}:
         raise Failure(
             reason_pb2.REASON_UNSUPPORTED_URL,
-            "Only http and https URLs are extracted.",
-            violations={"url": "Its scheme is neither http nor https."},
+            "The URL must begin with http:// or https://.",
+            violations={"url": "must begin with http:// or https://"},
         )
     return urldefrag(url).url if "__youtubedl_smuggle" in url else url

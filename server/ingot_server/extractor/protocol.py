@@ -1,92 +1,57 @@
-"""What an extraction answers with: one media or a list, then the files of the media."""
+"""What the worker and its extraction child send each other as JSON: a request and a failure report.
+
+`child_main.py` documents the order of the messages. This module imports only the standard library,
+because both sides use it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
-
-from ingot.v1.media_pb2 import Chapter, Extraction, SideFile
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
-    """One media, before a byte of it came. Texts are empty and numbers None when unknown."""
+class Request:
+    """One extraction. Paths and the proxy come from the installation, the rest from the caller."""
 
-    extractor: str
-    extractor_id: str
-    identity: str
-    """What names it among all of this extractor; empty: nothing that holds."""
-    title: str
-    description: str
-    tags: tuple[str, ...]
-    uploader: str
-    publish_time: datetime | None
-    duration_seconds: float | None
-    thumbnail_url: str
-    page_url: str
-    chapters: tuple[Chapter, ...]
-    is_live: bool
-    size_bytes: int | None
-    extraction: Extraction
-
-
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """A playlist, channel or album: at most max_entries + 1 URLs, and how many it says it has."""
-
-    title: str
-    extractor: str
-    extractor_id: str
-    urls: tuple[str, ...]
-    total: int
+    url: str
+    manifest: bool
+    """Whether the URL is an HLS or DASH manifest, whatever its content type says."""
+    audio_only: bool
+    max_height: int | None
+    playlist: bool
+    max_entries: int
+    record_seconds: float
+    subtitle_languages: list[str]
+    automatic_subtitles: bool
+    thumbnail: bool
+    proxy: str
+    ca_file: str
+    cookies_file: str
+    plugins: str
+    cache: str
+    ffmpeg: str
+    deno: str
+    fragments: int
+    timeout: float
+    max_bytes: int
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class FetchedSideFile:
-    """A file beside the media, in the directory given to `fetch`."""
+class Report:
+    """One exception, as the extraction child reports it."""
 
-    path: Path
-    kind: SideFile.Kind.ValueType
-    language: str
-    automatic: bool
-    content_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """One whole file, merged, and what was asked for besides."""
-
-    path: Path
-    side_files: tuple[FetchedSideFile, ...]
-
-
-def resolved(answer: dict[str, Any], version: str) -> Resolved:
-    """What the child tells of one media; `version` is that of the yt-dlp it runs."""
-    chapters = []
-    for found in answer["chapters"]:
-        chapter = Chapter(title=found["title"])
-        chapter.start.FromTimedelta(timedelta(seconds=found["start"]))
-        chapter.end.FromTimedelta(timedelta(seconds=found["end"]))
-        chapters.append(chapter)
-    moment = answer["publish_time"]
-    return Resolved(
-        **{
-            name: answer[name]
-            for name in (
-                *("extractor", "extractor_id", "identity", "title", "description", "uploader"),
-                *("thumbnail_url", "page_url", "is_live", "size_bytes"),
-            )
-        },
-        tags=tuple(answer["tags"]),
-        publish_time=None if moment is None else datetime.fromtimestamp(moment, UTC),
-        duration_seconds=answer["duration"],
-        chapters=tuple(chapters),
-        extraction=Extraction(
-            extractor=answer["extractor"],
-            extractor_version=version,
-            format_id=answer["format_id"],
-            format_reason=answer["format_reason"],
-        ),
-    )
+    message: str
+    """The messages of the whole chain, the outermost first, one per line."""
+    kinds: tuple[str, ...] = ()
+    """The class names of the whole chain and of their base classes."""
+    http_status: int = 0
+    proxy_status: str = ""
+    """The guard's Proxy-Status field if it refused a request; otherwise empty."""
+    host: str = ""
+    """The host of the last request; may be empty."""
+    retry_after: str = ""
+    start_time: str = ""
+    """When an announced stream begins (RFC 3339); empty if unknown."""
+    version: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)

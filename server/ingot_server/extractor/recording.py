@@ -1,12 +1,12 @@
-"""Records a live HLS stream up to a length, from about three target durations before its end.
+"""Records a live HLS stream up to a length, starting about three target durations before its end.
 
-yt-dlp leaves live streams to ffmpeg, which gets no network here. This reads the media playlist
-again and again as RFC 8216, 6.3 has it and gives each new segment to yt-dlp's own fragment
-downloader, which decrypts and retries.
+yt-dlp gives live streams to ffmpeg, which has no network here. Instead, this module reloads the
+media playlist as RFC 8216, section 6.3 describes and gives each new segment to yt-dlp's own
+fragment downloader, which decrypts and retries.
 
-A recording ends when it is long enough, with the stream, at a new initialization segment, or when
-no segment came for three quarters of the stall timeout: what was recorded until then is the media.
-A segment that cannot be had is left out.
+A recording ends when it is long enough, when the stream ends, at a new initialization segment, or
+when no segment arrived for three quarters of the stall timeout. What was recorded until then is the
+media. A segment that fails is left out.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 from ingot_server.extractor import formats
 from ingot_server.extractor.hls_playlist import Playlist, Segment, parse
 
-_BEHIND: Final = 3
+_TARGETS_BEHIND_END: Final = 3
 _SHORTEST_WAIT: Final = 0.2
 
 
 class Stalled(Exception):
-    """Nothing was sent that could be recorded."""
+    """The stream sent nothing that could be recorded."""
 
 
 def recordable(info: Mapping[str, Any]) -> bool:
-    """Whether all formats taken for `info` come by HLS."""
+    """Return whether all selected formats use HLS."""
     return all(str(part.get("protocol")).startswith("m3u8") for part in formats.taken(info))
 
 
@@ -50,9 +50,9 @@ def record(
     timeout: float,
     progress: Callable[[Mapping[str, Any]], None],
 ) -> str:
-    """At most `seconds` of the formats taken for `info`, as one file in `directory`; its path.
+    """Record at most `seconds` of the selected formats into one file; return its path.
 
-    `timeout` is the stall timeout in seconds, `progress` a hook of yt-dlp. Raises Stalled.
+    `timeout` is the stall timeout in seconds, `progress` a progress hook of yt-dlp. Raises Stalled.
     """
     stop = threading.Event()
     paths, recordings = [], []
@@ -72,8 +72,8 @@ def record(
     return _joined(ydl, paths, directory, seconds, video=formats.holds_video(info))
 
 
-class _Recorder(FragmentFD):  # type: ignore[misc] # it has no types
-    """One format; its fragments are asked for one by one, as they appear."""
+class _Recorder(FragmentFD):  # type: ignore[misc] # untyped
+    """Records one format; requests its segments one by one as they appear."""
 
     FD_NAME = "recording"
 
@@ -90,7 +90,7 @@ class _Recorder(FragmentFD):  # type: ignore[misc] # it has no types
             },
         )
         self._limit = seconds
-        self._patience = 0.75 * timeout
+        self._silence_limit = 0.75 * timeout
         self._stop = stop
         self._seconds = 0.0
         self._bytes = 0
@@ -112,7 +112,7 @@ class _Recorder(FragmentFD):  # type: ignore[misc] # it has no types
         begun = moved = time.monotonic()
         while not self._stop.is_set():
             asked = time.monotonic()
-            playlist = self._load(info)
+            playlist = self._load_playlist(info)
             segments = _unseen(playlist, latest) if playlist else []
             for segment in segments:
                 if segment.initialization != initialization:
@@ -130,25 +130,25 @@ class _Recorder(FragmentFD):  # type: ignore[misc] # it has no types
                     moved = time.monotonic()
                 if self._seconds >= self._limit or self._stop.is_set():
                     return
-            if (playlist and playlist.ended) or self._over(begun, moved):
+            if (playlist and playlist.ended) or self._is_over(begun, moved):
                 return
             pause = playlist.target_seconds * (1 if segments else 0.5) if playlist else 0
-            pause = min(max(pause, _SHORTEST_WAIT), self._patience / 4)
+            pause = min(max(pause, _SHORTEST_WAIT), self._silence_limit / 4)
             self._stop.wait(max(0.0, asked + pause - time.monotonic()))
 
-    def _over(self, begun: float, moved: float) -> bool:
-        """Whether no more is waited for. Raises Stalled when nothing came at all."""
+    def _is_over(self, begun: float, moved: float) -> bool:
+        """Return whether the recording stops waiting. Raises Stalled if nothing arrived at all."""
         now = time.monotonic()
-        silent = now - moved > self._patience
+        silent = now - moved > self._silence_limit
         if silent and not self._seconds:
-            raise Stalled("The live stream sends nothing")
-        return silent or now - begun > 2 * self._limit + self._patience
+            raise Stalled("The live stream sends no data")
+        return silent or now - begun > 2 * self._limit + self._silence_limit
 
-    def _load(self, info: Mapping[str, Any]) -> Playlist | None:
-        """The playlist as it is now; None: it cannot be had this time."""
+    def _load_playlist(self, info: Mapping[str, Any]) -> Playlist | None:
+        """Load the current playlist; None if the request failed this time."""
         try:
-            with self.ydl.urlopen(self._prepare_url(info, info["url"])) as answer:
-                text, url = answer.read().decode("utf-8", "ignore"), answer.url
+            with self.ydl.urlopen(self._prepare_url(info, info["url"])) as response:
+                text, url = response.read().decode("utf-8", "ignore"), response.url
         except RequestError:
             if not self._seconds:
                 raise
@@ -165,11 +165,11 @@ class _Recorder(FragmentFD):  # type: ignore[misc] # it has no types
 
 
 def _unseen(playlist: Playlist, latest: int) -> list[Segment]:
-    """The segments after `latest`; of the first playlist only those near its end."""
+    """Return the segments after `latest`; of the first playlist only those near its end."""
     if latest >= 0 or playlist.ended:
         return [segment for segment in playlist.segments if segment.sequence > latest]
     behind, taken = 0.0, 0
-    while taken < len(playlist.segments) and behind < _BEHIND * playlist.target_seconds:
+    while taken < len(playlist.segments) and behind < _TARGETS_BEHIND_END * playlist.target_seconds:
         taken += 1
         behind += playlist.segments[-taken].seconds
     return playlist.segments[len(playlist.segments) - taken :]
@@ -178,7 +178,7 @@ def _unseen(playlist: Playlist, latest: int) -> list[Segment]:
 def _joined(
     ydl: yt_dlp.YoutubeDL, paths: list[str], directory: str, seconds: float, *, video: bool
 ) -> str:
-    """All of `paths` in one container, cut to `seconds`; nothing is encoded anew."""
+    """Merge `paths` into one container and cut it to `seconds`, without re-encoding."""
     # Renditions of one stream share a clock but need not begin at the same moment.
     inputs = [(path, ["-isync", "0"] if number else []) for number, path in enumerate(paths)]
     maps = ["-map", "0:v:0?", "-map", "0:a:0?"] if len(paths) == 1 else ["-map", "0", "-map", "1"]
@@ -193,4 +193,4 @@ def _joined(
         for path in paths:
             Path(path).unlink(missing_ok=True)
         return target
-    raise yt_dlp.utils.ExtractorError("The recording fits into no container", expected=True)
+    raise yt_dlp.utils.ExtractorError("No container can hold the recording", expected=True)

@@ -1,7 +1,7 @@
-"""What the extraction child is kept from: starting other programs, reaching past the guard.
+"""Keeps the extraction child from starting other programs and from bypassing the egress guard.
 
-`lock` enforces it with an audit hook, which no later code can take out; the rest sees to it that
-yt-dlp has no reason to try.
+`lock` enforces this with an audit hook, which later code cannot remove. The other functions make
+sure that yt-dlp has no reason to try.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import yt_dlp.downloader.external
 import yt_dlp.networking.common
 import yt_dlp.utils
 
-from ingot_server.extractor.request import Request
+from ingot_server.extractor.protocol import Request
 
-# Containers alone: no playlist and no list of other files can be opened as one of these.
+# Containers only: ffmpeg cannot open a playlist or a list of other files as one of these.
 _CONTAINERS: Final = (
     "aac,ac3,avi,eac3,flac,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp3,mpeg,mpegts,ogg,wav"
@@ -29,21 +29,21 @@ _FILES_ONLY: Final = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _
 
 
 def refuse_downloaders() -> None:
-    """yt-dlp's own downloaders are the only ones."""
+    """Disable every downloader but yt-dlp's own."""
     yt_dlp.downloader.external.ExternalFD.real_download = _refuse_network
     yt_dlp.downloader.external.FFmpegFD.real_download = _refuse_network
 
 
 def contain(request: Request) -> None:
-    """Sends every request to the guard, limits memory, has ffmpeg open nothing but containers.
+    """Send every request to the guard, limit memory, and let ffmpeg open only media containers.
 
-    An extractor cannot name another proxy, nor none; that binds libcurl too, which the audit hook
-    of `lock` does not see. Deno's address space is not limited, as V8 reserves far more than it
-    uses: the worker watches what is resident.
+    An extractor cannot choose another proxy or none. This also covers libcurl, which the audit
+    hook of `lock` does not see. Deno's address space is not limited, because V8 reserves far more
+    than it uses; the worker watches its resident memory.
     """
     # Without an empty "no", curl would read NO_PROXY from the environment.
-    ways = {"all": request.proxy, "no": ""}
-    yt_dlp.networking.common.RequestHandler._get_proxies = lambda *_: ways.copy()  # noqa: SLF001
+    proxies = {"all": request.proxy, "no": ""}
+    yt_dlp.networking.common.RequestHandler._get_proxies = lambda *_: proxies.copy()  # noqa: SLF001
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, hard))
     begin = yt_dlp.utils.Popen.__init__
@@ -64,7 +64,7 @@ def contain(request: Request) -> None:
 
 
 def lock(request: Request) -> None:
-    """Nothing but ffmpeg and deno is started, and nothing but the guard is dialled."""
+    """Allow only ffmpeg and deno to start, and connections only to the guard."""
     guard = urlsplit(request.proxy)
     programs = {request.ffmpeg, request.deno}
 
@@ -73,7 +73,7 @@ def lock(request: Request) -> None:
             program, arguments = values[0], list(map(str, values[1]))
             reads = "-i" in arguments
             if program not in programs or (reads and "-format_whitelist" not in arguments):
-                raise PermissionError(f"{os.fsdecode(program)} is not run like this")
+                raise PermissionError(f"{os.fsdecode(program)} must not be started like this")
         elif event in {"os.system", "os.exec", "os.posix_spawn", "os.fork", "pty.spawn"}:
             raise PermissionError(f"{event} is not allowed")
         elif event == "socket.connect":
@@ -81,8 +81,8 @@ def lock(request: Request) -> None:
             if isinstance(address, tuple) and address[:2] == (guard.hostname, guard.port):
                 return
             local = isinstance(address, tuple) and address[0] in {"127.0.0.1", "::1"}
-            if not (request.plugins and local):  # A provider may have a server of its own here.
-                raise PermissionError("Nothing is reached but through the egress guard")
+            if not (request.plugins and local):  # A PO-token provider may run a local server.
+                raise PermissionError("Connections are allowed only through the egress guard")
 
     sys.addaudithook(watch)
 
@@ -92,7 +92,7 @@ def _refuse_network(*_arguments: Any, **_named: Any) -> bool:
 
 
 def trust(request: Request) -> None:
-    """The system's authorities and the installation's, in one file that OpenSSL and curl read."""
+    """Write the system's and the installation's authorities to one file for OpenSSL and curl."""
     if not request.ca_file:
         return
     system = ssl.get_default_verify_paths().cafile
@@ -100,6 +100,6 @@ def trust(request: Request) -> None:
     target = Path(request.cache, "authorities.pem")
     written = target.with_name(f"authorities-{os.getpid()}.pem")
     written.write_text("\n".join(texts))
-    written.replace(target)  # one for all jobs of a worker, and others may read it now
+    written.replace(target)  # shared by all jobs of a worker, which may be reading it now
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
         os.environ[name] = str(target)

@@ -1,7 +1,8 @@
-"""Subtitles and the thumbnail: what the extraction child fetches beside the media."""
+"""Downloads side files in the extraction child: subtitles and the thumbnail."""
 
 from __future__ import annotations
 
+import locale
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,14 +12,19 @@ from typing import Any, Final
 import yt_dlp
 import yt_dlp.extractor.common
 import yt_dlp.utils
+from yt_dlp.utils import ISO639Utils
 
 from ingot_server.extractor.error_report import Refused
-from ingot_server.extractor.languages import language_tag
-from ingot_server.extractor.request import Request
+from ingot_server.extractor.protocol import Request
 
-_BYTES: Final = 32 << 20
-_PICTURES: Final = 8
+_MAX_THUMBNAIL_BYTES: Final = 32 << 20
+_MAX_THUMBNAILS: Final = 8
 _START_BYTES: Final = 4096
+_TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_WORD: Final = re.compile(r"[^\W\d_]+")
+# Shorter words are codes themselves.
+_NAME_LETTERS: Final = 4
+_NO_LANGUAGES: Final = frozenset({"cextend", "posix", "univ", "universal"})
 _SUBTITLE_TYPES: Final = {
     "vtt": "text/vtt",
     "srt": "application/x-subrip",
@@ -29,7 +35,7 @@ _SUBTITLE_TYPES: Final = {
 def side_files(
     ydl: yt_dlp.YoutubeDL, info: Mapping[str, Any], request: Request, directory: str
 ) -> Iterator[dict[str, Any]]:
-    """What was asked for besides; what cannot be had is left out."""
+    """Download the requested side files and yield a message for each; failed ones are left out."""
     failures = (yt_dlp.utils.YoutubeDLError, Refused, OSError, ValueError)
     for number, (language, automatic, found) in enumerate(subtitles(info, request)):
         path = Path(directory, f"subtitles-{number}.vtt")
@@ -42,39 +48,39 @@ def side_files(
             with path.open("rb") as file:
                 extension = subtitle_format(file.read(_START_BYTES))
         except failures as error:
-            _note(f"subtitles in {language}: {error}"[:500])
+            _log(f"subtitles in {language}: {error}"[:500])
             continue
         if extension:
             path = path.rename(path.with_suffix(f".{extension}"))
             yield _side_file(path, "SUBTITLES", _SUBTITLE_TYPES[extension], language, automatic)
-    for picture in _pictures(info) if request.thumbnail else ():
+    for url in _thumbnail_urls(info) if request.thumbnail else ():
         path = Path(directory, "thumbnail")
         try:
-            with ydl.urlopen(picture) as answer:
-                content = answer.read(_BYTES)
+            with ydl.urlopen(url) as response:
+                content = response.read(_MAX_THUMBNAIL_BYTES)
             path.write_bytes(content)
         except failures as error:
-            _note(f"thumbnail: {error}"[:500])
+            _log(f"thumbnail: {error}"[:500])
             continue
-        kind = _picture_type(content)
+        kind = _image_type(content)
         if kind:
             yield _side_file(path, "THUMBNAIL", kind, "", automatic=False)
             return
 
 
-def _pictures(info: Mapping[str, Any]) -> list[str]:
-    """URLs of thumbnails, the best first: YouTube's are guessed, and not every video has them."""
+def _thumbnail_urls(info: Mapping[str, Any]) -> list[str]:
+    """Return thumbnail URLs, the best first. YouTube's are guesses: not every video has them."""
     known = [info.get("thumbnail")]
     known += [each.get("url") for each in reversed(info.get("thumbnails") or ())]
-    return [str(url) for url in dict.fromkeys(known) if url][:_PICTURES]
+    return [str(url) for url in dict.fromkeys(known) if url][:_MAX_THUMBNAILS]
 
 
 def subtitles(
     info: Mapping[str, Any], request: Request
 ) -> Iterator[tuple[str, bool, dict[str, Any]]]:
-    """For each language asked for: the one that comes nearest, whether it is automatic, its file.
+    """Yield, for each requested language, the closest match, whether it is automatic, its file.
 
-    A language that the source has at all is taken as people made it, if they did.
+    Subtitles that people wrote are preferred to automatic ones.
     """
     taken = set()
     for wanted in request.subtitle_languages:
@@ -85,15 +91,33 @@ def subtitles(
             tag, key = _language(wanted, languages)
             if tag and (key, automatic) not in taken:
                 taken.add((key, automatic))
-                yield tag, automatic, _subtitle(languages[key])
+                yield tag, automatic, _best_format(languages[key])
             if tag:
                 break
 
 
-def keep_names() -> None:
-    """Has yt-dlp call subtitles of HLS by their NAME where the manifest gives them no LANGUAGE.
+def language_tag(label: str) -> str:
+    """Return the BCP 47 tag for a source's name of a language; empty if it is unknown.
 
-    It knows all of those as one of unknown language.
+    `pt_BR` is `pt-BR`. `eng` is `en`, by yt-dlp's table of ISO 639-2/T. A label may begin with a
+    name that Python's `locale` knows: `English`, `English (CC)`, `Deutsch`.
+    """
+    word = _WORD.match(label)
+    name = word[0].lower() if word else ""
+    if len(name) >= _NAME_LETTERS and name not in _NO_LANGUAGES:
+        alias = locale.locale_alias.get(name)
+        if alias is not None:
+            return alias.partition("_")[0]
+    if not _TAG.fullmatch(label):
+        return ""
+    first, *rest = label.replace("_", "-").split("-")
+    return "-".join([ISO639Utils.long2short(first.lower()) or first, *rest])
+
+
+def keep_subtitle_names() -> None:
+    """Make yt-dlp use the NAME of HLS subtitles that have no LANGUAGE.
+
+    Otherwise it merges all of them into one of unknown language.
     """
     common = yt_dlp.extractor.common
     parse = getattr(common, "parse_m3u8_attributes", None)
@@ -122,13 +146,13 @@ def _side_file(
 
 
 def _language(wanted: str, languages: Mapping[str, Any]) -> tuple[str, str]:
-    """The language asked for, else a variant of it, else what it is one of: its tag and its key.
+    """Return the tag and the key of the best match; both are empty if there is none.
 
-    So `pt` takes `pt-BR`, and `pt-BR` takes `pt` (RFC 4647, section 3.4), but not `pt-PT`. Both are
-    empty: there is none.
+    The language itself comes first, then a variant of it, then the language it is a variant of:
+    `pt` accepts `pt-BR`, and `pt-BR` accepts `pt`, but not `pt-PT` (RFC 4647, section 3.4).
     """
     known: dict[str, tuple[str, str]] = {}
-    # What is called by its tag goes before what only means the same.
+    # A key that equals its tag goes before one that only means the same.
     tagged = [(language_tag(str(key)), str(key)) for key in languages]
     for tag, key in sorted(tagged, key=lambda each: each[0].lower() != _plain(each[1])):
         if tag:
@@ -148,16 +172,16 @@ def _plain(key: str) -> str:
     return key.lower().replace("_", "-")
 
 
-def _subtitle(forms: list[dict[str, Any]]) -> dict[str, Any]:
+def _best_format(candidates: list[dict[str, Any]]) -> dict[str, Any]:
     for extension in _SUBTITLE_TYPES:
-        for form in forms:
-            if form.get("ext") == extension:
-                return form
-    return forms[-1]
+        for candidate in candidates:
+            if candidate.get("ext") == extension:
+                return candidate
+    return candidates[-1]
 
 
 def subtitle_format(start: bytes) -> str:
-    """The format of subtitles that begin like this; empty when they are none, such as a page."""
+    """Return the subtitle format of a file that begins with `start`; empty if it is not one."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"WEBVTT"):
         return "vtt"
@@ -168,7 +192,7 @@ def subtitle_format(start: bytes) -> str:
     return ""
 
 
-def _picture_type(content: bytes) -> str:
+def _image_type(content: bytes) -> str:
     if content.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if content.startswith(b"\x89PNG\r\n"):
@@ -180,6 +204,6 @@ def _picture_type(content: bytes) -> str:
     return ""
 
 
-def _note(message: str) -> None:
-    """For the worker's log, when this process fails."""
+def _log(message: str) -> None:
+    """Write a line that the worker logs if this process fails."""
     sys.stderr.write(f"{message}\n")

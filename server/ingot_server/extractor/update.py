@@ -1,14 +1,14 @@
-"""`ingot-server extractor`: installs versions of yt-dlp, tries them, and puts them to use.
+"""`ingot-server extractor`: installs versions of yt-dlp, tests them, and switches to them.
 
-    uv into .new-* -> the canaries, with that very directory -> renamed -> in use
+    uv installs into .new-* -> canaries run with that directory -> rename -> in use
 
-uv resolves and downloads, by the index that its own settings name. Only wheels are taken, so no
-code of a package runs before the trial. What is installed is yt-dlp, the yt-dlp-ejs that it pins,
-and what else it can use and Ingot has in no version that it accepts. It starts without any of
-these, so one that cannot be had is no failure: the canaries tell whether it matters.
+uv downloads from the index that its own settings name. It installs only wheels, so no code of a
+package runs before the test. It installs yt-dlp, the yt-dlp-ejs that this version pins, and those
+optional dependencies that Ingot does not have in an accepted version. yt-dlp starts without the
+optional ones, so a missing one is not a failure: the canaries show whether it matters.
 
-Every function says what it did, line by line, and raises ExtractorError when it could not, or
-Failure when it cannot even be tried.
+Every function prints what it did, line by line. It raises ExtractorError if that failed, or
+Failure if the version cannot be tested at all.
 """
 
 from __future__ import annotations
@@ -36,204 +36,218 @@ from ingot_server.extractor.versions import ExtractorError, InUse, Versions, ord
 
 logger = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 _INSTALL_SECONDS: Final = 600.0
 _EXTRAS: Final = ("", "default", "curl-cffi")
-# Pinned exactly, so it belongs to the version even where the one installed here would do today.
+# Pinned exactly, so it belongs to the version even if the one installed here would work today.
 _ALWAYS: Final = frozenset({"yt-dlp-ejs"})
 _PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy")
 _UNDO: Final = "`ingot-server extractor rollback` undoes it."
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class UpdateRequest:
     """What to install."""
 
     version: str = ""
-    """Empty: the newest."""
+    """Empty means the newest."""
     nightly: bool = False
     """Whether the newest may be one of yt-dlp's nightly builds, which registries call .dev0."""
     source: Path | None = None
-    """A wheel, or a directory of wheels, in the place of the index."""
-    tried: bool = True
+    """A wheel, or a directory of wheels, to install from instead of the index."""
+    tested: bool = True
     """Whether the canaries must work."""
 
 
 async def update(
-    versions: Versions, wanted: Wanted, settings: Settings, sources: Sources, say: Say
+    versions: Versions,
+    request: UpdateRequest,
+    settings: Settings,
+    sources: Sources,
+    print_line: PrintLine,
 ) -> None:
-    """Installs a version, tries it, and puts it to use. A failure leaves all as it was."""
+    """Install a version, test it, and use it. A failure changes nothing."""
     with versions.locked():
-        with versions.building() as place:
-            where = _source(wanted)
-            found = await _download(place, where, wanted, settings)
+        with versions.building() as directory:
+            where = _source(request)
+            found = await _download(directory, where, request, settings)
             version, running = found.version, versions.version
             if version == running:
-                say(f"yt-dlp {version} is in use already.")
+                print_line(f"yt-dlp {version} is already in use.")
                 return
-            if not (wanted.version or wanted.source) and not _is_progress(versions, version, say):
+            if not (request.version or request.source) and not _is_worth_switching(
+                versions, version, print_line
+            ):
                 return
-            say(f"yt-dlp {version} was downloaded; {running} is in use.")
-            await _complete(place, where, found, settings, say)
-            await _try(versions, version, place, wanted, settings, sources, say)
+            print_line(f"yt-dlp {version} was downloaded; {running} is in use.")
+            await _complete(directory, where, found, settings, print_line)
+            await _test(versions, version, directory, request, settings, sources, print_line)
             if version != versions.released:
-                versions.add(version, place)
-        _switched(versions, versions.switch(version), say)
+                versions.add(version, directory)
+        _switched(versions, versions.switch(version), print_line)
         versions.prune()
 
 
-async def use(versions: Versions, version: str, settings: Settings, say: Say) -> None:
-    """Puts an installed version to use, or `released`, if it starts; no canary is asked."""
+async def use(versions: Versions, version: str, settings: Settings, print_line: PrintLine) -> None:
+    """Use an installed version, or `released`, if it starts; no canary is tested."""
     with versions.locked():
         if version in {one.version for one in versions.all()}:
-            place = None if version == versions.released else versions.directory / version
-            await try_version(place, version, (), settings, {})
-        _switched(versions, versions.switch(version), say)
+            directory = None if version == versions.released else versions.directory / version
+            await try_version(directory, version, (), settings, {})
+        _switched(versions, versions.switch(version), print_line)
 
 
-def rollback(versions: Versions, say: Say) -> None:
-    """Puts the version to use that was before."""
+def rollback(versions: Versions, print_line: PrintLine) -> None:
+    """Use the previous version again."""
     with versions.locked():
-        _switched(versions, versions.rollback(), say)
+        _switched(versions, versions.rollback(), print_line)
 
 
-def remove(versions: Versions, version: str, say: Say) -> None:
-    """Removes a version that is not in use."""
+def remove(versions: Versions, version: str, print_line: PrintLine) -> None:
+    """Remove a version that is not in use."""
     with versions.locked():
         versions.remove(version)
-    say(f"yt-dlp {version} was removed.")
+    print_line(f"yt-dlp {version} was removed.")
 
 
-def show(versions: Versions, say: Say) -> None:
-    """One line for each version."""
-    say(f"{'VERSION':<26} {'INSTALLED':<18} STATE")
+def show(versions: Versions, print_line: PrintLine) -> None:
+    """Print one line for each version."""
+    print_line(f"{'VERSION':<26} {'INSTALLED':<18} STATE")
     for one in versions.all():
         installed = f"{one.install_time:%Y-%m-%d %H:%M}" if one.install_time else "with Ingot"
         state = "in use" if one.in_use else "previous" if one.previous else ""
-        say(f"{one.version:<26} {installed:<18} {state}".rstrip())
+        print_line(f"{one.version:<26} {installed:<18} {state}".rstrip())
 
 
-async def check_now(versions: Versions, settings: Settings, sources: Sources, say: Say) -> None:
-    """Tries the canaries with the version in use, and goes back where the previous is better."""
+async def check_now(
+    versions: Versions, settings: Settings, sources: Sources, print_line: PrintLine
+) -> None:
+    """Test the version in use with the canaries, and roll back if the previous one is better."""
     urls = canaries(settings)
     if not urls:
-        raise ExtractorError("INGOT_EXTRACTOR_CANARIES names no URL to try.")
+        raise ExtractorError(
+            "INGOT_EXTRACTOR_CANARIES is empty. Set it to URLs that are known to work."
+        )
     with versions.checking(timedelta(0)):
         checked = await check(versions, settings, sources)
-    _tell(checked.version, urls, checked.failures, say)
+    _print_results(checked.version, urls, checked.failures, print_line)
     if checked.back_to:
-        say(f"yt-dlp {checked.back_to} brings in what {checked.version} does not: it is in use.")
+        print_line(
+            f"yt-dlp {checked.back_to} works where {checked.version} fails, so it is in use again."
+        )
     elif checked.failures:
         state = versions.in_use()
         other = versions.number(state.previous)
         raise ExtractorError(
-            f"There is no version to go back to from {checked.version}."
+            f"There is no previous version to roll back to from {checked.version}."
             if state.previous == state.current
-            else f"{other} is no better: it is the site, or this address. Nothing was changed."
+            else f"{other} fails too: the site or this address is the cause. Nothing was changed."
         )
 
 
-def _is_progress(versions: Versions, version: str, say: Say) -> bool:
-    """Whether the newest version there is should be put to use, though nobody named it."""
+def _is_worth_switching(versions: Versions, version: str, print_line: PrintLine) -> bool:
+    """Return whether to switch to the newest version, which the caller did not name."""
     running = versions.version
     if order(version) < order(running):
-        say(f"yt-dlp {running} is in use; the newest one there is {version}.")
+        print_line(f"yt-dlp {running} is in use; the newest available one is {version}.")
     elif version == versions.number(versions.in_use().previous):
-        say(
-            f"yt-dlp {version} was left for {running}. "
-            f"`ingot-server extractor update {version}` puts it to use again."
+        print_line(
+            f"yt-dlp {version} was redirectoryd by {running}. "
+            f"`ingot-server extractor update {version}` uses it again."
         )
     else:
         return True
     return False
 
 
-async def _try(
+async def _test(
     versions: Versions,
     version: str,
-    place: Path,
-    wanted: Wanted,
+    directory: Path,
+    request: UpdateRequest,
     settings: Settings,
     sources: Sources,
-    say: Say,
+    print_line: PrintLine,
 ) -> None:
-    urls = canaries(settings) if wanted.tried else ()
-    trial = None if version == versions.released else place
+    urls = canaries(settings) if request.tested else ()
+    trial = None if version == versions.released else directory
     try:
         failures = await try_version(trial, version, urls, settings, sources)
     except Failure as failure:
         raise ExtractorError(f"{failure.message} {versions.version} stays in use.") from failure
-    _tell(version, urls, failures, say)
+    _print_results(version, urls, failures, print_line)
     if failures:
         with contextlib.suppress(Failure):
-            current = versions.place(), versions.version
+            current = versions.directory_in_use(), versions.version
             for url in await try_version(*current, list(failures), settings, sources):
-                say(f"fails with {versions.version} too: {url}")
+                print_line(f"fails with {versions.version} too: {url}")
         raise ExtractorError(
-            f"yt-dlp {version} is not put to use; {versions.version} stays. "
-            "`--untried` puts it to use all the same."
+            f"yt-dlp {version} is not used; {versions.version} stays in use. "
+            "`--untried` uses it anyway."
         )
     if not urls:
-        say(f"yt-dlp {version} starts; no canary was asked.")
+        print_line(f"yt-dlp {version} starts; no canary was tested.")
 
 
-def _tell(version: str, urls: Sequence[str], failures: Mapping[str, Failure], say: Say) -> None:
+def _print_results(
+    version: str, urls: Sequence[str], failures: Mapping[str, Failure], print_line: PrintLine
+) -> None:
     for url in urls:
         if url in failures:
-            say(f"fails with {version}: {describe({url: failures[url]})}")
+            print_line(f"fails with {version}: {describe({url: failures[url]})}")
         else:
-            say(f"works with {version}: {url}")
+            print_line(f"works with {version}: {url}")
 
 
-def _switched(versions: Versions, state: InUse, say: Say) -> None:
-    say(f"yt-dlp {versions.number(state.current)} is in use from the next job on.")
+def _switched(versions: Versions, state: InUse, print_line: PrintLine) -> None:
+    print_line(f"yt-dlp {versions.number(state.current)} is in use from the next job on.")
     if state.previous != state.current:
-        say(f"Before it was {versions.number(state.previous)}; {_UNDO}")
+        print_line(f"The previous version is {versions.number(state.previous)}; {_UNDO}")
 
 
-def _source(wanted: Wanted) -> Sequence[str]:
-    """Where uv looks, as its options."""
-    options = ("--prerelease", "allow") if wanted.nightly else ()
-    if wanted.source is None:
+def _source(request: UpdateRequest) -> Sequence[str]:
+    """Return uv's options that say where to install from."""
+    options = ("--prerelease", "allow") if request.nightly else ()
+    if request.source is None:
         return options
-    if not wanted.source.exists():
-        raise ExtractorError(f"{wanted.source} is not there.")
-    folder = wanted.source if wanted.source.is_dir() else wanted.source.parent
+    if not request.source.exists():
+        raise ExtractorError(f"{request.source} does not exist.")
+    folder = request.source if request.source.is_dir() else request.source.parent
     return (*options, "--no-index", "--find-links", str(folder.absolute()))
 
 
 async def _download(
-    place: Path, where: Sequence[str], wanted: Wanted, settings: Settings
+    directory: Path, where: Sequence[str], request: UpdateRequest, settings: Settings
 ) -> importlib.metadata.Distribution:
-    """Puts yt-dlp alone into `place`."""
-    package = f"yt-dlp=={wanted.version}" if wanted.version else "yt-dlp"
-    if wanted.source is not None and wanted.source.is_file():
-        package = str(wanted.source.absolute())
-    await _uv(place, (*where, package), settings)
+    """Install yt-dlp alone into `directory`."""
+    package = f"yt-dlp=={request.version}" if request.version else "yt-dlp"
+    if request.source is not None and request.source.is_file():
+        package = str(request.source.absolute())
+    await _uv(directory, (*where, package), settings)
     for unused in ("bin", "share"):
-        shutil.rmtree(place / unused, ignore_errors=True)
-    for found in importlib.metadata.distributions(name="yt-dlp", path=[str(place)]):
+        shutil.rmtree(directory / unused, ignore_errors=True)
+    for found in importlib.metadata.distributions(name="yt-dlp", path=[str(directory)]):
         return found
-    raise ExtractorError(f"{package} is no yt-dlp.")
+    raise ExtractorError(f"{package} does not contain yt-dlp.")
 
 
 async def _complete(
-    place: Path,
+    directory: Path,
     where: Sequence[str],
     found: importlib.metadata.Distribution,
     settings: Settings,
-    say: Say,
+    print_line: PrintLine,
 ) -> None:
-    """Puts beside it what it needs."""
+    """Install its missing dependencies next to it."""
     for requirement in filter(_is_missing, map(Requirement, found.requires or ())):
         requirement.marker = None
         try:
-            await _uv(place, (*where, str(requirement)), settings)
+            await _uv(directory, (*where, str(requirement)), settings)
         except ExtractorError as error:
             if requirement.name in _ALWAYS:
                 raise
-            say(f"It goes without {requirement}, which cannot be had.")
+            print_line(f"{requirement} could not be installed, so yt-dlp runs without it.")
             logger.info("%s", error)
 
 
@@ -249,10 +263,10 @@ def _is_missing(requirement: Requirement) -> bool:
     return True
 
 
-async def _uv(place: Path, arguments: Sequence[str], settings: Settings) -> None:
-    """Runs `uv pip install` into `place`. Raises ExtractorError with what it says."""
+async def _uv(directory: Path, arguments: Sequence[str], settings: Settings) -> None:
+    """Run `uv pip install` into `directory`. Raises ExtractorError with its output."""
     environment = _environment(settings)
-    # A user without a home has no cache, and hardly anything would be found in it.
+    # A user without a home directory has no cache, and it would hardly help.
     cache = () if "UV_CACHE_DIR" in environment else ("--no-cache",)
     process = await asyncio.create_subprocess_exec(
         *(_program(), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"),
@@ -262,7 +276,7 @@ async def _uv(place: Path, arguments: Sequence[str], settings: Settings) -> None
             "--python",
             sys.executable,
             "--target",
-            str(place),
+            str(directory),
             *arguments,
         ),
         stdin=asyncio.subprocess.DEVNULL,
@@ -274,26 +288,28 @@ async def _uv(place: Path, arguments: Sequence[str], settings: Settings) -> None
         async with asyncio.timeout(_INSTALL_SECONDS):
             output, _ = await process.communicate()
     except TimeoutError as error:
-        raise ExtractorError(f"uv has not ended after {_INSTALL_SECONDS:g} s.") from error
+        raise ExtractorError(
+            f"uv did not finish within {_INSTALL_SECONDS:g} s. Try again."
+        ) from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
-        said = output.decode(errors="replace").strip()
-        raise ExtractorError(f"uv could not install {arguments[-1]}:\n{said}")
+        message = output.decode(errors="redirectory").strip()
+        raise ExtractorError(f"uv could not install {arguments[-1]}:\n{message}")
 
 
 def _program() -> str:
-    """The uv that is installed with Ingot, or else one in the PATH."""
+    """Return the uv that is installed with Ingot, or else the one in PATH."""
     found = shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv")
     if found is None:
-        raise ExtractorError("The program `uv` is missing; install the package `uv` beside Ingot.")
+        raise ExtractorError("The program `uv` is missing. Install the package `uv` next to Ingot.")
     return found
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Ours, with the way out that the installation has unless another is set."""
+    """Return our environment, with the installation's egress proxy unless another proxy is set."""
     environment = {"UV_SYSTEM_CERTS": "true", **os.environ}
     if settings.egress_proxy and not any(name in environment for name in _PROXIES):
         environment |= {"HTTP_PROXY": settings.egress_proxy, "HTTPS_PROXY": settings.egress_proxy}

@@ -1,16 +1,16 @@
-"""The versions of yt-dlp beside the one released with Ingot, and which of them is in use.
+"""The versions of yt-dlp that are installed in addition to the released one, and which is in use.
 
     <extractors_dir>/
         in-use.json   {"current": "2026.9.1", "previous": "released", "released": "2026.8.19"}
-        lock          locked by who installs, switches or removes
-        checked       locked by who tries the canaries; its time is when that began last
-        2026.9.1/     yt_dlp, yt_dlp_ejs and what else this version needs
-        .new-*/       an installation under way, or one that was killed
+        lock          locked while a version is installed, switched to or removed
+        checked       locked while the canaries are tested; its mtime is when that last began
+        2026.9.1/     yt_dlp, yt_dlp_ejs and whatever else this version needs
+        .new-*/       an installation in progress, or one that was killed
 
-What always holds: a version's directory appears complete, by a rename; `in-use.json` is replaced
-whole. So whoever reads, without a lock and at any time, finds what was before a change or what is
-after it, and workers see a change at their next job. What cannot be used is no error to a job: it
-gets the released version, and the log says why. The directory may be one machine's or shared.
+Invariants: a version's directory appears complete, by a rename, and `in-use.json` is replaced as a
+whole. So a reader needs no lock and sees the state before or after a change. Workers use a change
+from their next job on. If a version cannot be used, the job runs the released one and the log says
+why. The directory may be local or shared between machines.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ingot_server.config import Settings
 logger = logging.getLogger(__name__)
 
 RELEASED: Final = "released"
-"""Stands for the version that came with Ingot, which is no directory."""
+"""The version that was released with Ingot; it has no directory."""
 
 _STATE: Final = "in-use.json"
 _NEW: Final = ".new-"
@@ -46,26 +46,26 @@ _VERSION: Final = re.compile(r"\d[\w.]{0,62}", re.ASCII)
 
 
 class ExtractorError(Exception):
-    """What was asked for cannot be done; says why, and what helps."""
+    """An operation on versions failed; the message says why, and what helps."""
 
 
 class Locked(ExtractorError):
-    """Another process, here or on another machine, is at it now."""
+    """Another process, on this or another machine, holds the lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class InUse:
-    """Each version is RELEASED or the name of a directory."""
+    """The content of `in-use.json`. Each version is RELEASED or the name of a directory."""
 
     current: str = RELEASED
     previous: str = RELEASED
     released: str = ""
-    """What RELEASED stood for at the switch; empty: there was none."""
+    """The number of the released version at the last switch; empty if there was none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """One version, by its number; `install_time` is None for the released one."""
+    """One installed version; `install_time` is None for the released one."""
 
     version: str
     install_time: datetime | None
@@ -74,45 +74,53 @@ class Installed:
 
 
 class Versions:
-    """The versions in one directory, which need not exist. Changes are made under `locked`."""
+    """The versions in one directory, which may not exist yet. Change them only inside `locked`."""
 
     def __init__(self, settings: Settings) -> None:
         self.directory = (
             Path(settings.extractors_dir or settings.data_dir / "extractors")
         ).absolute()
         self.released = importlib.metadata.version("yt-dlp")
-        self._said = ""
+        self._last_warning = ""
 
-    def place(self) -> Path | None:
-        """The directory of the version in use; None: the released one is."""
+    def directory_in_use(self) -> Path | None:
+        """Return the directory of the version in use; None if that is the released one."""
         version = self.in_use().current
         return None if version == RELEASED else self.directory / version
 
     @property
     def version(self) -> str:
-        """The number of the version in use."""
+        """The version number in use."""
         return self.number(self.in_use().current)
 
     def number(self, version: str) -> str:
-        """What RELEASED stands for; any other version is its number."""
+        """Return the number of a version; RELEASED stands for the released one's."""
         return self.released if version == RELEASED else version
 
     def in_use(self) -> InUse:
-        """What is run now: what was switched to, unless that is gone or Ingot came with a newer."""
+        """Return the versions in use.
+
+        The released one is used if the selected one is gone, or if a new release of Ingot came with
+        a newer one.
+        """
         state = self._read()
         current = state.current
         if current == RELEASED:
             return state
         if self.released != state.released and order(self.released) > order(current):
-            self._say(f"yt-dlp {self.released} of this release is newer than {current}, and used")
+            self._warn_once(
+                f"yt-dlp {self.released} of this release is newer than {current}, so it is used"
+            )
         elif not self._is_whole(current):
-            self._say(f"yt-dlp {current} is not in {self.directory}; {self.released} is used")
+            self._warn_once(
+                f"yt-dlp {current} is missing from {self.directory}; {self.released} is used"
+            )
         else:
             return state
         return InUse(RELEASED, RELEASED, self.released)
 
     def all(self) -> list[Installed]:
-        """Every version that can be used, newest first."""
+        """Return every usable version, newest first."""
         state = self.in_use()
         names = (
             (entry.name for entry in self.directory.iterdir()) if self.directory.is_dir() else ()
@@ -131,7 +139,7 @@ class Versions:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps others from changing anything. Raises Locked when another does."""
+        """Hold the lock for changes. Raises Locked if another process holds it."""
         with _flock(self._writable() / "lock") as lock:
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -139,9 +147,9 @@ class Versions:
 
     @contextlib.contextmanager
     def checking(self, interval: timedelta) -> Iterator[bool]:
-        """Whether it is our turn to check: no check has begun for `interval`, on any machine.
+        """Hold the lock for a check; yield whether one is due: none began within `interval`.
 
-        Raises Locked while another checks.
+        Raises Locked while another process checks.
         """
         with _flock(self._writable() / "checked") as lock:
             due = os.fstat(lock).st_mtime + interval.total_seconds() <= time.time()
@@ -152,9 +160,9 @@ class Versions:
             yield due
 
     def switch(self, version: str) -> InUse:
-        """Puts `version` to use, a number or RELEASED, and remembers the one before.
+        """Use `version`, a number or RELEASED, and remember the previous one.
 
-        Raises ExtractorError for one that is not there.
+        Raises ExtractorError if it is not installed.
         """
         target = RELEASED if version == self.released else version
         if target != RELEASED and not self._is_whole(target):
@@ -168,23 +176,27 @@ class Versions:
         return self.in_use()
 
     def rollback(self) -> InUse:
-        """Puts the previous version to use. Raises ExtractorError when there is none."""
+        """Use the previous version again. Raises ExtractorError if there is none."""
         state = self.in_use()
         if state.previous == state.current:
-            raise ExtractorError(f"There is nothing to go back to from {self.version}.")
+            raise ExtractorError(
+                f"There is no previous version to roll back to from {self.version}."
+            )
         return self.switch(state.previous)
 
     def remove(self, version: str) -> None:
-        """Removes one version. Raises ExtractorError where it is needed, or is not there."""
+        """Remove one version. Raises ExtractorError if it is needed or not installed."""
         state = self.in_use()
         if version in {self.released, RELEASED} or version in {state.current, state.previous}:
-            raise ExtractorError(f"{version} stays: it is in use, or is what a rollback leads to.")
+            raise ExtractorError(
+                f"{version} cannot be removed: it is in use, or it is the previous version."
+            )
         if not self._is_whole(version):
             raise ExtractorError(f"{version} is not installed.")
         self._delete(self.directory / version)
 
     def prune(self) -> None:
-        """Removes what killed installations left, and what has been of no use for a week."""
+        """Remove what killed installations left, and versions unused for a week."""
         for entry in self.directory.iterdir():
             if entry.name.startswith(_NEW):
                 self._delete(entry)
@@ -195,7 +207,7 @@ class Versions:
 
     @contextlib.contextmanager
     def building(self) -> Iterator[Path]:
-        """An empty directory to install into; what is not handed to `add` is removed."""
+        """Make an empty directory to install into; it is removed unless it is passed to `add`."""
         place = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._writable()))
         try:
             yield place
@@ -203,11 +215,11 @@ class Versions:
             shutil.rmtree(place, ignore_errors=True)
 
     def add(self, version: str, place: Path) -> None:
-        """Makes a finished installation the version that it is; it is on the disk afterwards."""
+        """Publish a finished installation under its version; it is on the disk afterwards."""
         if not _VERSION.fullmatch(version):
-            raise ExtractorError(f"What was installed calls itself {version!r}.")
+            raise ExtractorError(f"The installed package has an invalid version: {version!r}.")
         place.chmod(0o755)
-        os.sync()  # its two thousand files, before their name
+        os.sync()  # its files, before the name that makes them visible
         target = self.directory / version
         if target.exists():
             self._delete(target)
@@ -224,7 +236,7 @@ class Versions:
         return datetime.fromtimestamp((self.directory / version).stat().st_mtime, UTC)
 
     def _delete(self, place: Path) -> None:
-        # Out of the way first: half a version must not be taken for one.
+        # Renamed first, so that a partly deleted version is never used.
         gone = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.directory))
         place.rename(gone / place.name)
         shutil.rmtree(gone, ignore_errors=True)
@@ -236,7 +248,9 @@ class Versions:
         except FileNotFoundError:
             return InUse(released=self.released)
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            self._say(f"{self.directory / _STATE} cannot be used: {error}; {self.released} is used")
+            self._warn_once(
+                f"{self.directory / _STATE} is unreadable: {error}; {self.released} is used"
+            )
             return InUse(released=self.released)
 
     def _write(self, state: InUse) -> None:
@@ -257,9 +271,9 @@ class Versions:
             raise ExtractorError(f"{self.directory} (INGOT_EXTRACTORS_DIR) cannot be written to.")
         return self.directory
 
-    def _say(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
+    def _warn_once(self, message: str) -> None:
+        if message != self._last_warning:
+            self._last_warning = message
             logger.warning("%s", message)
 
 
@@ -285,7 +299,7 @@ def _unusable(path: Path, error: OSError) -> ExtractorError:
 
 
 def order(version: str) -> tuple[int, ...]:
-    """Sorts releases by their day; a nightly is later than the release of its day."""
+    """Return a sort key: releases by date; a nightly build is later than that day's release."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 

@@ -1,4 +1,4 @@
-"""Ends an extraction that holds too much memory or of which nothing moves."""
+"""Ends an extraction that uses too much memory or makes no progress."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ingot_server.errors import Failure
 from ingot_server.extractor.failures import crashed
 from ingot_server.process.rss import resident_bytes
 
-_LOOKS: Final = 8
+_CHECKS_PER_TIMEOUT: Final = 8
 
 
-class MemoryWatch:
-    """Whether the child and what it started hold no more memory than one job may."""
+class MemoryWatchdog:
+    """Limits the memory of the child and everything it started."""
 
     interval: Final = 1.0
 
@@ -28,18 +28,18 @@ class MemoryWatch:
         self._clock = asyncio.get_running_loop().time
         self._next = 0.0
 
-    def look(self) -> None:
-        """Raises Failure EXTRACTOR_CRASHED when they do."""
+    def check(self) -> None:
+        """Raise Failure EXTRACTOR_CRASHED if they use more than the limit."""
         now = self._clock()
         if now < self._next:
             return
         self._next = now + self.interval
         if resident_bytes(self._pid) > self._limit:
-            raise crashed("it outgrew INGOT_EXTRACTOR_MEMORY")
+            raise crashed("it needed more memory than INGOT_EXTRACTOR_MEMORY allows")
 
 
-class StallWatch:
-    """Whether bytes move: those received, and those on the disk while ffmpeg writes."""
+class StallWatchdog:
+    """Watches the bytes received, and those on the disk while ffmpeg writes."""
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         self.done = 0
@@ -47,12 +47,12 @@ class StallWatch:
         self._timeout = settings.stall_timeout.total_seconds()
         self._due = max(1, int(settings.stall_rate * self._timeout))
         self._clock = asyncio.get_running_loop().time
-        self.interval = self._timeout / _LOOKS
+        self.interval = self._timeout / _CHECKS_PER_TIMEOUT
         self._next = 0.0
         self._mark, self._since = 0, self._clock()
 
-    def look(self) -> None:
-        """Raises Failure STALLED when too little moved for stall_timeout."""
+    def check(self) -> None:
+        """Raise Failure STALLED if too few bytes moved during `stall_timeout`."""
         now = self._clock()
         if now < self._next:
             return
@@ -63,7 +63,7 @@ class StallWatch:
         elif now - self._since >= self._timeout:
             raise Failure(
                 reason_pb2.REASON_STALLED,
-                f"The source sent nothing, or nearly nothing, for {self._timeout:g} s.",
+                f"The source sent almost nothing for {self._timeout:g} s. Try again later.",
             )
 
 
@@ -71,7 +71,7 @@ def _bytes_of_files(directory: Path) -> int:
     total = 0
     with os.scandir(directory) as entries:
         for entry in entries:
-            # The child may take a file away between its name and its size.
+            # The child may remove a file after its name was read and before its size is.
             with suppress(FileNotFoundError):
                 total += entry.stat().st_size if entry.is_file() else 0
     return total

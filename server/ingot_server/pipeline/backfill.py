@@ -7,7 +7,7 @@ import logging
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
-from ingot_server.extractor.protocol import Resolved
+from ingot_server.extractor.result import Resolved
 from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.library.catalog import files_of
 from ingot_server.library.side_file_requests import sought

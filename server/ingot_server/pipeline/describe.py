@@ -13,7 +13,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.extractor.protocol import Resolved
+from ingot_server.extractor.result import Resolved
 from ingot_server.library.multipart import StoredBlob
 from ingot_server.library.playable import is_web_playable
 from ingot_server.sources.source import Identity

@@ -19,7 +19,7 @@ from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
-from ingot_server.extractor.protocol import Entries, Resolved
+from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.library.identity import media_id

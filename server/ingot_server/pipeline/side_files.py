@@ -6,7 +6,7 @@ import mimetypes
 from collections.abc import Sequence
 
 from ingot.v1.media_pb2 import SideFile
-from ingot_server.extractor.protocol import FetchedSideFile
+from ingot_server.extractor.result import FetchedSideFile
 from ingot_server.pipeline.describe import name_extension
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transfer.staged import StagedUploads

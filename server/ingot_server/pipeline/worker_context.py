@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.extractor.pool import Extractor
+from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -28,7 +28,7 @@ class WorkerContext:
     egress: EgressProxy
     scratch: Scratch
     prober: Prober
-    extractor: Extractor
+    extractor: ExtractorPool
     throttle: SourceThrottle
     playlists: Playlists
     job_waiter: JobWaiter

@@ -9,8 +9,8 @@ import pytest
 
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.extractor.pool import Extractor
-from ingot_server.extractor.update import Wanted, update
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.update import UpdateRequest, update
 from ingot_server.extractor.versions import Versions
 from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk
 from tests.origin import Origin, Page
@@ -29,7 +29,7 @@ def downloaded(cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which OTHER is installed, and in use."""
     directory = tmp_path_factory.mktemp("extractors")
     settings = Settings(extractors_dir=str(directory))
-    asyncio.run(update(Versions(settings), Wanted(OTHER), settings, SOURCE_SETTINGS, print))
+    asyncio.run(update(Versions(settings), UpdateRequest(OTHER), settings, SOURCE_SETTINGS, print))
     return directory
 
 
@@ -54,7 +54,7 @@ def installed(local: Settings, downloaded: Path) -> Versions:
 
 @pytest.fixture
 async def desk(local: Settings) -> AsyncIterator[Desk]:
-    extractor = Extractor(local, installed=Versions(local).place)
+    extractor = ExtractorPool(local, installed=Versions(local).directory_in_use)
     proxy = EgressProxy(local)
     await proxy.start()
     await extractor.start()

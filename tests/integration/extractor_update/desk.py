@@ -14,8 +14,8 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.extractor.pool import Extractor
-from ingot_server.extractor.protocol import Resolved
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.result import Resolved
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 from tests.origin import Origin, Page
@@ -30,7 +30,7 @@ COMMAND = Path(sys.executable).with_name("ingot-server")
 class Desk:
     """Jobs as a worker runs them, in one Extractor."""
 
-    extractor: Extractor
+    extractor: ExtractorPool
     proxy: EgressProxy
 
     async def version(self, url: str) -> str:

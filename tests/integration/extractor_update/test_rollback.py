@@ -42,8 +42,8 @@ async def test_a_version_that_fails_later_is_rolled_back(
 
     await check_now(installed, local, SOURCE_SETTINGS, told)
 
-    assert told.lines[-1].startswith(f"yt-dlp {installed.released} brings in what {OTHER} does not")
-    assert installed.place() is None
+    assert told.lines[-1].startswith(f"yt-dlp {installed.released} works where {OTHER} fails")
+    assert installed.directory_in_use() is None
 
 
 async def test_a_canary_that_fails_everywhere_rolls_nothing_back(
@@ -70,7 +70,7 @@ async def test_a_worker_rolls_back_by_itself(local: Settings, installed: Version
     checking = asyncio.create_task(canary.keep_checking(installed, settings, SOURCE_SETTINGS))
     try:
         await rolled_back.wait()
-        assert installed.place() is None
+        assert installed.directory_in_use() is None
         assert not checking.done()
     finally:
         log.removeHandler(watch)
@@ -85,7 +85,7 @@ async def test_a_version_that_does_not_start_is_not_used(
     damage(installed.directory / OTHER)
     with pytest.raises(Failure, match=f"yt-dlp {OTHER} does not start"):
         await use(installed, OTHER, local, Told())
-    assert installed.place() is None
+    assert installed.directory_in_use() is None
 
 
 def remove_all(place: Path) -> None:

@@ -17,7 +17,7 @@ from ingot.v1.source_service_pb2 import ListSourcesRequest
 from ingot_server.api.caller import Caller
 from ingot_server.api.source_service import SourceService
 from ingot_server.config import Settings
-from ingot_server.extractor.update import Wanted, update, use
+from ingot_server.extractor.update import UpdateRequest, update, use
 from ingot_server.extractor.versions import ExtractorError, Versions
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
@@ -45,12 +45,15 @@ async def test_an_update_serves_the_next_job_of_the_same_worker(
     versions, told, url = Versions(local), Told(), page(origin, clip)
     assert await desk.version(url) == versions.released
 
-    await update(versions, Wanted(OTHER), local, SOURCE_SETTINGS, told)
+    await update(versions, UpdateRequest(OTHER), local, SOURCE_SETTINGS, told)
 
     assert told.lines[-3:] == [
         f"works with {OTHER}: {local.extractor_canaries}",
         f"yt-dlp {OTHER} is in use from the next job on.",
-        f"Before it was {versions.released}; `ingot-server extractor rollback` undoes it.",
+        (
+            f"The previous version is {versions.released}; "
+            "`ingot-server extractor rollback` undoes it."
+        ),
     ]
     assert origin.bytes_sent("/canary.mp4") >= len(clip)
     assert await desk.version(url) == OTHER
@@ -68,8 +71,8 @@ async def test_a_canary_that_fails_leaves_the_version_in_use(
     settings = local.replace(extractor_canaries=f"{local.extractor_canaries}, {gone}")
     versions, told = Versions(settings), Told()
 
-    with pytest.raises(ExtractorError, match=f"{OTHER} is not put to use"):
-        await update(versions, Wanted(OTHER), settings, SOURCE_SETTINGS, told)
+    with pytest.raises(ExtractorError, match=f"{OTHER} is not used"):
+        await update(versions, UpdateRequest(OTHER), settings, SOURCE_SETTINGS, told)
 
     assert f"works with {OTHER}: {local.extractor_canaries}" in told.lines
     assert told.lines[-2].startswith(f"fails with {OTHER}: {gone}: MEDIA_DOES_NOT_EXIST")
@@ -93,17 +96,17 @@ async def test_an_update_that_was_killed_leaves_nothing_in_use(
     try:
         await origin.arrived()  # its canary is being tried, everything is installed
         with pytest.raises(ExtractorError, match=f"locked by process {updating.pid}"):
-            await update(versions, Wanted(OTHER), local, SOURCE_SETTINGS, told)
+            await update(versions, UpdateRequest(OTHER), local, SOURCE_SETTINGS, told)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(updating.pid, signal.SIGKILL)
         await updating.wait()
 
-    assert versions.place() is None
+    assert versions.directory_in_use() is None
     assert [one.version for one in versions.all()] == [versions.released]
     assert list(versions.directory.glob(".new-*"))
-    await update(versions, Wanted(OTHER, tried=False), local, SOURCE_SETTINGS, told)
-    assert f"yt-dlp {OTHER} starts; no canary was asked." in told.lines
+    await update(versions, UpdateRequest(OTHER, tested=False), local, SOURCE_SETTINGS, told)
+    assert f"yt-dlp {OTHER} starts; no canary was tested." in told.lines
     assert versions.version == OTHER
     assert not list(versions.directory.glob(".new-*"))
 
@@ -111,8 +114,8 @@ async def test_an_update_that_was_killed_leaves_nothing_in_use(
 async def test_a_version_that_there_is_not_says_so(local: Settings) -> None:
     versions = Versions(local)
     with pytest.raises(ExtractorError, match=r"yt-dlp==1999\.1\.1"):
-        await update(versions, Wanted("1999.1.1"), local, SOURCE_SETTINGS, Told())
-    assert versions.place() is None
+        await update(versions, UpdateRequest("1999.1.1"), local, SOURCE_SETTINGS, Told())
+    assert versions.directory_in_use() is None
 
 
 @pytest.fixture
@@ -136,7 +139,7 @@ async def test_an_update_from_wheels_needs_no_index(
     versions = Versions(local)
     source = wheels if named == "directory" else next(wheels.glob("yt_dlp-*"))
 
-    await update(versions, Wanted(source=source), local, SOURCE_SETTINGS, Told())
+    await update(versions, UpdateRequest(source=source), local, SOURCE_SETTINGS, Told())
 
     assert versions.version == OTHER
 
@@ -148,17 +151,17 @@ async def test_a_newest_version_that_was_left_is_put_to_use_by_its_name_alone(
     mine.write_text(f'[pip]\nno-index = true\nfind-links = ["{wheels}"]\n')
     monkeypatch.setenv("UV_CONFIG_FILE", str(mine))
     versions, told = Versions(local), Told()
-    await update(versions, Wanted(), local, SOURCE_SETTINGS, told)
+    await update(versions, UpdateRequest(), local, SOURCE_SETTINGS, told)
     assert told.lines == [f"yt-dlp {versions.released} is in use; the newest one there is {OTHER}."]
-    assert versions.place() is None
+    assert versions.directory_in_use() is None
 
     versions.released = "2026.1.1"  # as if Ingot had come with an older one
-    await update(versions, Wanted(), local, SOURCE_SETTINGS, told)
+    await update(versions, UpdateRequest(), local, SOURCE_SETTINGS, told)
     assert versions.version == OTHER
     versions.rollback()
-    await update(versions, Wanted(), local, SOURCE_SETTINGS, told)
-    assert told.lines[-1].startswith(f"yt-dlp {OTHER} was left for 2026.1.1.")
-    await update(versions, Wanted(OTHER), local, SOURCE_SETTINGS, told)
+    await update(versions, UpdateRequest(), local, SOURCE_SETTINGS, told)
+    assert told.lines[-1].startswith(f"yt-dlp {OTHER} was replaced by 2026.1.1.")
+    await update(versions, UpdateRequest(OTHER), local, SOURCE_SETTINGS, told)
     assert versions.version == OTHER
 
 

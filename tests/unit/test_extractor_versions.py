@@ -31,7 +31,7 @@ def install(versions: Versions, *names: str) -> None:
 
 
 def test_the_released_version_is_used_where_no_other_is(versions: Versions) -> None:
-    assert versions.place() is None
+    assert versions.directory_in_use() is None
     assert versions.version == versions.released
     assert [one.version for one in versions.all()] == [versions.released]
     assert not versions.directory.exists()
@@ -48,7 +48,7 @@ def test_a_switch_is_seen_by_others_and_can_be_undone(versions: Versions, tmp_pa
     install(versions, "2099.1.1", "2099.2.1")
 
     versions.switch("2099.1.1")
-    assert other.place() == versions.directory / "2099.1.1"
+    assert other.directory_in_use() == versions.directory / "2099.1.1"
     versions.switch("2099.2.1")
     assert other.version == "2099.2.1"
     versions.rollback()
@@ -56,13 +56,13 @@ def test_a_switch_is_seen_by_others_and_can_be_undone(versions: Versions, tmp_pa
     versions.rollback()
     assert other.version == "2099.2.1"
     versions.switch(RELEASED)
-    assert other.place() is None
+    assert other.directory_in_use() is None
     versions.switch(versions.released)
     assert versions.in_use() == InUse(RELEASED, "2099.2.1", versions.released)
 
 
-def test_nothing_to_go_back_to_is_said(versions: Versions) -> None:
-    with pytest.raises(ExtractorError, match="nothing to go back to"):
+def test_a_rollback_without_a_previous_version_says_so(versions: Versions) -> None:
+    with pytest.raises(ExtractorError, match="no previous version to roll back to"):
         versions.rollback()
 
 
@@ -70,7 +70,7 @@ def test_nothing_to_go_back_to_is_said(versions: Versions) -> None:
 def test_what_is_not_installed_cannot_be_used(versions: Versions, name: str) -> None:
     with pytest.raises(ExtractorError, match="not installed"):
         versions.switch(name)
-    assert versions.place() is None
+    assert versions.directory_in_use() is None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_pointer_that_cannot_be_used_leads_to_the_released_version(
     install(versions, "2099.1.1")
     (versions.directory / "in-use.json").write_text(content)
 
-    assert [versions.place(), versions.place()] == [None, None]
+    assert [versions.directory_in_use(), versions.directory_in_use()] == [None, None]
     assert len(caplog.records) == 1
     versions.switch("2099.1.1")
     assert versions.version == "2099.1.1"
@@ -96,9 +96,9 @@ def test_a_version_that_vanished_gives_way_to_the_released_one(
     (versions.directory / "2099.1.1" / "yt_dlp" / "version.py").unlink()
 
     with caplog.at_level(logging.WARNING):
-        assert [versions.place(), versions.place()] == [None, None]
+        assert [versions.directory_in_use(), versions.directory_in_use()] == [None, None]
     assert [record.getMessage() for record in caplog.records] == [
-        f"yt-dlp 2099.1.1 is not in {versions.directory}; {versions.released} is used"
+        f"yt-dlp 2099.1.1 is missing from {versions.directory}; {versions.released} is used"
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_newer_released_version_wins_and_an_older_one_does_not(versions: Versi
     assert versions.version == "2099.1.1"
     versions.released = "2099.3.1"
     assert versions.version == "2099.3.1"
-    assert versions.place() is None
+    assert versions.directory_in_use() is None
 
 
 def test_a_version_older_than_the_released_one_is_used_when_it_is_asked_for(
@@ -187,7 +187,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     versions = Versions(Settings(extractors_dir=str(tmp_path / "file" / "extractors")))
     with pytest.raises(ExtractorError, match="INGOT_EXTRACTORS_DIR"), versions.locked():
         pass
-    assert versions.place() is None
+    assert versions.directory_in_use() is None
 
 
 def test_the_pointer_says_what_is_in_use(versions: Versions) -> None:

@@ -7,7 +7,7 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure
-from ingot_server.extractor.watchdog import StallWatch
+from ingot_server.extractor.watchdog import StallWatchdog
 
 LIMITS = Settings(stall_timeout=timedelta(milliseconds=1), stall_rate=ByteSize(1))
 
@@ -27,22 +27,22 @@ async def test_files_may_go_while_they_are_counted(tmp_path: Path) -> None:
     writer.start()
     try:
         for done in range(0, 2_000_000, 1000):
-            watch = StallWatch(tmp_path, LIMITS)
+            watch = StallWatchdog(tmp_path, LIMITS)
             watch.done = done
-            watch.look()
+            watch.check()
     finally:
         over.set()
         writer.join()
 
 
 async def test_nothing_that_moves_is_a_stall(tmp_path: Path) -> None:
-    watch = StallWatch(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
+    watch = StallWatchdog(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
     with pytest.raises(Failure) as caught:
-        watch.look()
+        watch.check()
     assert caught.value.reason == reason_pb2.REASON_STALLED
 
 
 async def test_what_ffmpeg_writes_moves(tmp_path: Path) -> None:
-    watch = StallWatch(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
+    watch = StallWatchdog(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
     tmp_path.joinpath("media").write_bytes(bytes(1000))
-    watch.look()
+    watch.check()
