@@ -16,7 +16,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server import worker
 from ingot_server.config import Settings
 from ingot_server.jobs.lease import Lease
-from ingot_server.pipeline.attempt import Ingested
+from ingot_server.pipeline.attempt import Expanded, Stored
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 
@@ -36,14 +36,14 @@ class ListPipeline(Pipeline):
         super().__init__(pipeline._context)
         self._playlists = playlists
 
-    async def run(self, job: Job, lease: Lease) -> Ingested | None:
+    async def run(self, job: Job, lease: Lease) -> Stored | Expanded:
         if not job.url.endswith(".list"):
             return await super().run(job, lease)
         if job.url.endswith(".deadly.list") and job.attempt == 1:
             _kill_later(lease)
         urls = await asyncio.to_thread(_lines, job.url)
         await self._playlists.ingest_entries(urls, job, lease, title="A list")
-        return None
+        return Expanded()
 
 
 def _kill_later(lease: Lease) -> None:

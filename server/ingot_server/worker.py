@@ -14,15 +14,13 @@ import threading
 import warnings
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final, assert_never
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
-from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
@@ -30,6 +28,7 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.canary import keep_checking
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.versions import Versions
+from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
 from ingot_server.jobs.lifecycle import is_conversion
@@ -47,6 +46,7 @@ from ingot_server.jobs.transition import unavailable
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
+from ingot_server.pipeline.attempt import Expanded, Stored
 from ingot_server.pipeline.await_job import JobWaiter
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
@@ -185,7 +185,7 @@ class Worker:
 
     async def _run_leased(self, job: Job, lease: Lease) -> None:
         try:
-            ingested = await self._pipeline.run(job, lease)
+            result = await self._pipeline.run(job, lease)
         except Failure as failure:
             await self._end_attempt(job, lease, failure)
         except Exception:
@@ -193,11 +193,14 @@ class Worker:
             logger.exception("job %s", job.id)
             await self._end_attempt(job, lease, _internal_error(job.id))
         else:
-            # None: the job's children make the media item, and it waits without this worker.
-            if ingested is not None:
-                media, cached = ingested
-                await lease.update(partial(_succeed, media=media, cached=cached))
-                logger.info("job %s stored %s", job.id, lease.job.media.id)
+            match result:
+                case Stored(media, cached):
+                    await lease.update(succeeded(media, cached=cached))
+                    logger.info("job %s stored %s", job.id, lease.job.media.id)
+                case Expanded():
+                    pass  # its children make the media items; it waits without this worker
+                case _:
+                    assert_never(result)
 
     async def _end_attempt(self, job: Job, lease: Lease, failure: Failure) -> None:
         """Release a job for its next attempt, or end it with the failure."""
@@ -213,7 +216,7 @@ class Worker:
             delay = max(backoff, failure.retry_after)
             await lease.release(retry_time=datetime.now(UTC) + delay, error=failure.status())
         else:
-            await lease.update(partial(_fail, failure=failure))
+            await lease.update(failed(failure))
 
     async def _sweep_jobs(self) -> None:
         """Recover overdue jobs, for ever: lost messages, lost workers, due retries."""
@@ -257,18 +260,6 @@ class Worker:
             except Failure as failure:
                 logger.warning("uploads: %s: %s", reason_name(failure.reason), failure.message)
             await asyncio.sleep(interval)
-
-
-def _succeed(job: Job, media: Media, cached: bool) -> None:
-    job.state = job_pb2.JOB_STATE_SUCCEEDED
-    job.cached = cached
-    job.media.CopyFrom(media)
-    job.ClearField("error")
-
-
-def _fail(job: Job, failure: Failure) -> None:
-    job.state = job_pb2.JOB_STATE_FAILED
-    job.error.CopyFrom(failure.status())
 
 
 def _internal_error(job_id: str) -> Failure:

@@ -20,12 +20,14 @@ from ingot.v1.ingest_service_pb2 import UploadHeader
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.jobs.changes import entered, identified_as
 from ingot_server.jobs.lease import Lease
+from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.library.freshness import entity_tag
 from ingot_server.library.identity import media_id
 from ingot_server.library.uploads import Uploads, upload_not_found
-from ingot_server.pipeline.attempt import Attempt, Ingested, NotAList
-from ingot_server.pipeline.commit import commit, entering, reporting
+from ingot_server.pipeline.attempt import Attempt, NotAList, Stored
+from ingot_server.pipeline.commit import commit, reporting
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, name_extension
 from ingot_server.pipeline.progress import Meter
 from ingot_server.pipeline.worker_context import WorkerContext
@@ -39,7 +41,7 @@ from ingot_server.transfer.streaming_upload import StreamingUpload
 logger = logging.getLogger(__name__)
 
 
-async def ingest_upload(context: WorkerContext, attempt: Attempt) -> Ingested | NotAList:
+async def ingest_upload(context: WorkerContext, attempt: Attempt) -> Stored | NotAList:
     """Takes in the upload that the job's URL names.
 
     Raises Failure with the reason why not. Safe to repeat.
@@ -49,36 +51,36 @@ async def ingest_upload(context: WorkerContext, attempt: Attempt) -> Ingested | 
     job, lease = attempt.job, attempt.lease
     upload_id = job.url.removeprefix(SCHEME)
     uploads = Uploads(context.blobs, context.settings)
-    await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
+    await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
     try:
-        media, cached = await _take_in(context, uploads, upload_id, job, lease)
+        result = await _take_in(context, uploads, upload_id, copy_of(job), lease)
     except Failure as failure:
         if failure.final or not failure.transient:
             # No other attempt, and no other call, can make a media of these bytes.
             await _remove(uploads, upload_id)
         raise
     await _remove(uploads, upload_id)
-    return media, cached
+    return result
 
 
 async def _take_in(
     context: WorkerContext, uploads: Uploads, upload_id: str, job: Job, lease: Lease
-) -> tuple[Media, bool]:
+) -> Stored:
     status = await uploads.status(upload_id)
     if status is None:
         # A worker that died after its commit may have removed it.
         stored = await context.catalog.get(job.media.id)
         if stored is not None:
-            return stored, True
+            return Stored(stored, cached=True)
         raise upload_not_found(upload_id)
     header = status.header
     if header.sha256:
         stored = await context.catalog.get(_media_id(_identity(header.sha256), job))
         if stored is not None:
-            return stored, True
+            return Stored(stored, cached=True)
     meter = Meter()
     async with context.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
-        await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+        await lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
         await _read(
             uploads.read_content(upload_id, status), status.committed_size, file, meter, context
         )
@@ -92,22 +94,22 @@ async def _take_in(
         await _move(job, identity, lease)
         stored = await context.catalog.get(job.media.id)
         if stored is not None:
-            return stored, True
+            return Stored(stored, cached=True)
         key = f"media/{job.media.id}/{job.id}-{job.attempt}{name_extension(header.filename)}"
         async with StreamingUpload(context.blobs, key, file) as upload:
-            await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
+            await lease.update(entered(job_pb2.JOB_STAGE_PROBING))
             media = await upload.run_alongside(_probe(context, file))
-            await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+            await lease.update(entered(job_pb2.JOB_STAGE_STORING))
             taken = _taken(file, header.filename, header.content_type)
             check_stored(await upload.finish(), taken)
             describe(media, job, identity, taken, blob_url=context.blobs.url(key))
             media.ClearField("freshness")
-            await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+            await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
             winner = await commit(context, media, None, upload, superseding=job.attempt > 1)
-            return winner, winner.blob.url != media.blob.url
+            return Stored(winner, cached=winner.blob.url != media.blob.url)
 
 
-async def ingest_object(context: WorkerContext, attempt: Attempt) -> Ingested | NotAList:
+async def ingest_object(context: WorkerContext, attempt: Attempt) -> Stored | NotAList:
     """Adopts the object that the job's URL names.
 
     Raises Failure with the reason why not. Safe to repeat.
@@ -123,7 +125,7 @@ async def ingest_object(context: WorkerContext, attempt: Attempt) -> Ingested | 
     is_own = bucket is context.blobs
     if is_own:
         address.check_key()
-    await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
+    await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
     stored = await context.catalog.get(job.media.id)
     found = await bucket.stat(address.key)
     if found is None or (is_own and address.media_id is not None):
@@ -133,14 +135,14 @@ async def ingest_object(context: WorkerContext, attempt: Attempt) -> Ingested | 
         )
     tag = entity_tag(found.etag)
     if stored is not None and stored.freshness.http_etag == tag:
-        return stored, True
+        return Stored(stored, cached=True)
     _check_limit(found.size_bytes, context)
     meter = Meter()
     async with context.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
-        await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+        await lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
         chunks = bucket.read_object(address.key, offset=0, limit=0)
         await _read(chunks, found.size_bytes, file, meter, context)
-        await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
+        await lease.update(entered(job_pb2.JOB_STAGE_PROBING))
         media = await context.prober.probe(file.path)
         check_selection(media, job.selection)
         if await bucket.stat(address.key) != found:
@@ -150,11 +152,12 @@ async def ingest_object(context: WorkerContext, attempt: Attempt) -> Ingested | 
         identity = Identity(job.media.source.name, job.media.source.key, job.url, job.url)
         taken = _taken(file, address.key.rpartition("/")[2], "", tag)
         describe(media, job, identity, taken, blob_url=job.url)
-        await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         if stored is not None:
             media.create_time.CopyFrom(stored.create_time)
         replacing = stored.etag if stored is not None else ""
-        return await context.catalog.commit(media, replacing=replacing), False
+        committed = await context.catalog.commit(media, replacing=replacing)
+        return Stored(committed, cached=False)
 
 
 async def _probe(context: WorkerContext, file: ScratchFile) -> Media:
@@ -191,18 +194,11 @@ async def _read(
 async def _move(job: Job, identity: Identity, lease: Lease) -> None:
     """Gives the job the identity of its content, and with it that media's single flight."""
     name = _media_id(identity, job)
-
-    def mutate(job: Job) -> None:
-        job.media.id = name
-        job.media.url = identity.url
-        job.media.source.name = identity.source
-        job.media.source.key = identity.key
-        job.media.source.page_url = identity.page_url
-
+    change = identified_as(identity.media(name))
     if name != job.media.id:
-        # Where another job has it both go on, and the second commit finds the first one's manifest.
-        await lease.adopt(mutate)
-    mutate(job)
+        # If another job has it, both go on, and the second commit finds the first one's manifest.
+        await lease.adopt(change)
+    change(job)
 
 
 def _check_content(header: UploadHeader, file: ScratchFile) -> None:

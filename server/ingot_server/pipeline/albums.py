@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ingot_server.pipeline.attempt import Attempt, AttemptResult, Ingested, NotAList
+from ingot_server.pipeline.attempt import Attempt, AttemptResult, Expanded, NotAList, Stored
 from ingot_server.pipeline.extract import adopt
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.sources import pick
@@ -41,7 +41,7 @@ async def bring_album(
         await context.playlists.ingest_entries(
             album.links, attempt.job, attempt.lease, title=album.title
         )
-        return None
+        return Expanded()
     if attempt.lists_only:
         return NotAList()
     post = pick(attempt.identity.url)[1]
@@ -50,7 +50,7 @@ async def bring_album(
 
 
 async def bring_file(
-    context: WorkerContext, attempt: Attempt, receive: Callable[[Attempt], Awaitable[Ingested]]
+    context: WorkerContext, attempt: Attempt, receive: Callable[[Attempt], Awaitable[Stored]]
 ) -> AttemptResult:
     """Brings in a bot's file, a private post, or the posts of its album; then None.
 

@@ -1,9 +1,10 @@
-"""What a way of fetching is given, and what it answers with."""
+"""One attempt to ingest what a job asks for, and its results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
@@ -11,27 +12,39 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.library.identity import media_id
 from ingot_server.sources.source import Identity, Source
 
-Ingested = tuple[Media, bool]
-"""A media, and whether it was there before."""
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The media item is stored; `cached` if it was before this attempt."""
+
+    media: Media
+    cached: bool
 
 
 @dataclass(frozen=True, slots=True)
 class FollowJob:
-    """The media is being made by another job."""
+    """Another job makes the media item; its result is the result of this one."""
 
     job_id: str
 
 
+@dataclass(frozen=True, slots=True)
 class Retry:
-    """The job makes another media than before, and begins anew."""
+    """The job has another identity now and starts again."""
 
 
+@dataclass(frozen=True, slots=True)
 class NotAList:
-    """What was to be a list is none, and the job leaves media to others."""
+    """The URL of a job that only expands lists does not name a list."""
 
 
-AttemptResult = Ingested | FollowJob | Retry | NotAList | None
-"""How a try ends; None: a list, whose entries have jobs now."""
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """The job has children now, and waits for them without its lease."""
+
+
+AttemptResult: TypeAlias = Stored | FollowJob | Retry | NotAList | Expanded
+"""How an attempt ends, if it does not raise a Failure."""
 
 
 @dataclass(frozen=True, slots=True)

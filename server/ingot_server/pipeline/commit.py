@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
-from ingot.v1 import job_pb2
-from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
+from ingot_server.jobs.changes import progressed
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import files_of
@@ -26,26 +25,14 @@ logger = logging.getLogger(__name__)
 REPORT_SECONDS: Final = 0.25
 
 
-def entering(stage: job_pb2.JobStage.ValueType) -> Callable[[Job], None]:
-    """What has a job enter a stage, for Lease.update."""
-
-    def mutate(job: Job) -> None:
-        job.stage = stage
-
-    return mutate
-
-
 @contextlib.asynccontextmanager
 async def reporting(lease: Lease, meter: Meter) -> AsyncIterator[None]:
     """Writes the meter's progress into the job while the body runs."""
 
-    def mutate(job: Job) -> None:
-        job.progress.CopyFrom(meter.measure())
-
     async def report() -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            await lease.update(mutate)
+            await lease.update(progressed(meter.measure))
 
     reporter = asyncio.create_task(report())
     try:

@@ -21,10 +21,11 @@ from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
+from ingot_server.jobs.changes import entered
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipes import check_applicable, derived_media, is_current
-from ingot_server.pipeline.attempt import Ingested
-from ingot_server.pipeline.commit import commit, entering
+from ingot_server.pipeline.attempt import Stored
+from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.commands import CONTENT_TYPES
@@ -37,7 +38,7 @@ from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUpload
 _ALL: Final = 1 << 16
 
 
-async def convert(context: WorkerContext, job: Job, lease: Lease) -> Ingested:
+async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
     """Makes what `job.recipes` says of `job.media.derived_from`; answers as Pipeline.ingest does.
 
     Raises Failure with the reason why not. Safe to repeat.
@@ -51,10 +52,10 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Ingested:
         )
     stored = await context.catalog.get(job.media.id)
     if stored is not None and is_current(stored, parent):
-        return stored, True
+        return Stored(stored, cached=True)
     check_applicable(recipe, parent)
     progress = _progress(lease)
-    await lease.update(entering(job_pb2.JOB_STAGE_CONVERTING))
+    await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
     stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
@@ -83,14 +84,13 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Ingested:
                 encoded=encoded or meanwhile,
                 ready=pending.start,
             )
-            await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+            await lease.update(entered(job_pb2.JOB_STAGE_STORING))
             staged_file = await pending.finish()
             media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
-            await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+            await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
             superseding = job.attempt > 1
-            return await commit(
-                context, media, stored, staged_uploads, superseding=superseding
-            ), False
+            winner = await commit(context, media, stored, staged_uploads, superseding=superseding)
+            return Stored(winner, cached=False)
 
 
 @asynccontextmanager

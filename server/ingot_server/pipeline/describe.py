@@ -107,11 +107,7 @@ def describe(
 ) -> None:
     """Fills a probed media with its identity, its origin and its blob."""
     now = datetime.now(UTC)
-    media.id = job.media.id
-    media.url = identity.url
-    media.source.name = identity.source
-    media.source.key = identity.key
-    media.source.page_url = identity.page_url
+    media.MergeFrom(identity.media(job.media.id))
     media.selection.CopyFrom(job.selection)
     media.title = media.title or PurePosixPath(downloaded.filename).stem
     media.blob.url = blob_url

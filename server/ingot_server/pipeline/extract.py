@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import IngestOptions, Job
+from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
+from ingot_server.jobs.changes import entered, extracted_with, identified_as
 from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.library.identity import media_id
 from ingot_server.library.multipart import StoredBlob
@@ -28,12 +29,13 @@ from ingot_server.library.side_file_requests import sought
 from ingot_server.pipeline.attempt import (
     Attempt,
     AttemptResult,
+    Expanded,
     FollowJob,
-    Ingested,
     NotAList,
     Retry,
+    Stored,
 )
-from ingot_server.pipeline.commit import commit, entering, reporting
+from ingot_server.pipeline.commit import commit, reporting
 from ingot_server.pipeline.describe import (
     check_announced,
     check_duration,
@@ -97,14 +99,14 @@ async def _extract(
                     return NotAList()
                 if attempt.seeks_list or (attempt.records and not found.is_live):
                     return await begin_as_media(attempt, is_live=found.is_live)
-                await attempt.lease.update(_extraction(found))
+                await attempt.lease.update(extracted_with(found.extraction))
                 identity = better_identity(attempt.identity, found)
                 known = await adopt(context, attempt, identity)
                 return known or await _bring(context, attempt, identity, found, session, folder)
     finally:
         egress.revoke()
-    await _hand_out(context, attempt, found)
-    return None
+    await _add_entries(context, attempt, found)
+    return Expanded()
 
 
 async def copy_cookies(folder: Path, cookies: str) -> str:
@@ -114,7 +116,7 @@ async def copy_cookies(folder: Path, cookies: str) -> str:
     return str(await asyncio.to_thread(shutil.copyfile, cookies, folder / "cookies"))
 
 
-async def _hand_out(context: WorkerContext, attempt: Attempt, entries: Entries) -> None:
+async def _add_entries(context: WorkerContext, attempt: Attempt, entries: Entries) -> None:
     """Makes a job for each entry of a list."""
     await context.playlists.ingest_entries(
         entries.urls, attempt.job, attempt.lease, total=entries.total, title=entries.title
@@ -146,19 +148,14 @@ async def begin_as_media(attempt: Attempt, *, is_live: bool = False) -> FollowJo
         if is_recorded
         else media_id(attempt.identity.key, attempt.job.selection)
     )
-    move = _move(target, attempt.identity)
-
-    def mutate(job: Job) -> None:
-        move(job)
-        job.options.playlist = False
-
-    active = await attempt.lease.adopt(mutate)
+    change = identified_as(attempt.identity.media(target), playlist=False)
+    active = await attempt.lease.adopt(change)
     return FollowJob(active) if active else Retry()
 
 
 async def adopt(
     context: WorkerContext, attempt: Attempt, identity: Identity
-) -> Ingested | FollowJob | None:
+) -> Stored | FollowJob | None:
     """Moves the job to the identity that was found, and makes the URL an alias of it.
 
     None: go on with it. A media that is replaced keeps the identity it has.
@@ -170,7 +167,7 @@ async def adopt(
     stored = await context.catalog.get(target)
     if stored is None:
         moved = attempt.job.media.id != attempt.asked_id
-        active = await attempt.lease.adopt(_move(target, identity))
+        active = await attempt.lease.adopt(identified_as(identity.media(target)))
         if active and moved:
             # Whom others follow follows nobody, or jobs could follow each other in a circle.
             raise Failure(
@@ -183,7 +180,7 @@ async def adopt(
     else:
         await context.catalog.put_alias(attempt.asked_id, target, source_key=identity.key)
     if stored is not None:
-        return stored, True
+        return Stored(stored, cached=True)
     return FollowJob(active) if active else None
 
 
@@ -194,19 +191,19 @@ async def _bring(
     found: Resolved,
     session: Session,
     folder: Path,
-) -> Ingested:
+) -> Stored:
     """Fetches, probes, stores and commits what was resolved."""
     job, lease = attempt.job, attempt.lease
     check_announced(found, context.settings)
     meter = Meter()
     async with reporting(lease, meter), StagedUploads(context.blobs) as staged_uploads:
-        await lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+        await lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
         if found.size_bytes:
             context.scratch.reserve(folder, found.size_bytes)
         files = folder / "files"
         files.mkdir()
         fetched = await session.fetch(files, _progress(context, meter))
-        await lease.update(entering(job_pb2.JOB_STAGE_PROBING))
+        await lease.update(entered(job_pb2.JOB_STAGE_PROBING))
         stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
         storing = asyncio.create_task(_put(staged_uploads, fetched.path, stem))
         try:
@@ -214,7 +211,7 @@ async def _bring(
             check_selection(media, job.selection)
             if not found.is_live:
                 check_duration(media, found.duration_seconds)
-            await lease.update(entering(job_pb2.JOB_STAGE_STORING))
+            await lease.update(entered(job_pb2.JOB_STAGE_STORING))
             staged_file = await storing
         finally:
             await cancel_and_wait(storing)
@@ -225,11 +222,11 @@ async def _bring(
         describe_extracted(media, found)
         if not attempt.mutable:
             media.ClearField("freshness")
-        await lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         winner = await commit(
             context, media, attempt.stored, staged_uploads, superseding=job.attempt > 1
         )
-        return winner, False
+        return Stored(winner, cached=False)
 
 
 async def _put(staged_uploads: StagedUploads, path: Path, stem: str) -> StagedFile:
@@ -258,24 +255,6 @@ def _describe(
     )
     check_stored(StoredBlob(staged_file.size_bytes, ""), downloaded)
     describe(media, attempt.job, identity, downloaded, blob_url=context.blobs.url(staged_file.key))
-
-
-def _extraction(found: Resolved) -> Callable[[Job], None]:
-    def mutate(job: Job) -> None:
-        job.extraction.CopyFrom(found.extraction)
-
-    return mutate
-
-
-def _move(target: str, identity: Identity) -> Callable[[Job], None]:
-    def mutate(job: Job) -> None:
-        job.media.id = target
-        job.media.url = identity.url
-        job.media.source.name = identity.source
-        job.media.source.key = identity.key
-        job.media.source.page_url = identity.page_url
-
-    return mutate
 
 
 def _progress(context: WorkerContext, meter: Meter) -> Callable[[int, int | None], None]:

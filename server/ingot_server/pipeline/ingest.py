@@ -26,6 +26,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.errors import Failure
+from ingot_server.jobs.changes import entered, marked_as_list
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.library.freshness import age
@@ -35,13 +36,14 @@ from ingot_server.pipeline.albums import bring_file
 from ingot_server.pipeline.attempt import (
     Attempt,
     AttemptResult,
+    Expanded,
     FollowJob,
-    Ingested,
     NotAList,
     Retry,
+    Stored,
 )
 from ingot_server.pipeline.backfill import complete
-from ingot_server.pipeline.commit import commit, entering, reporting
+from ingot_server.pipeline.commit import commit, reporting
 from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
 from ingot_server.pipeline.extract import begin_as_media, extract
@@ -68,17 +70,20 @@ class Pipeline:
         self._context = context
         self._hosts = HostLimits(context.settings.jobs_per_host)
 
-    async def run(self, job: Job, lease: Lease) -> Ingested | None:
-        """Does a job, whichever kind it is; answers as `ingest` does."""
+    async def run(self, job: Job, lease: Lease) -> Stored | Expanded:
+        """Run a job of any kind.
+
+        Raises Failure with the reason why it failed, LeaseLost. Safe to repeat.
+        """
         if is_conversion(job):
             return await convert(self._context, job, lease)
         if not job.recipes:
             return await self.ingest(job, lease)
         if is_workflow(job) and not await self._names_list(job, lease):
-            return None
-        if not await self._hand_out(job, lease):
+            return Expanded()
+        if not await self._expand(job, lease):
             await run_workflow(self._context, lease.job, lease)
-        return None
+        return Expanded()
 
     async def _names_list(self, job: Job, lease: Lease) -> bool:
         """Runs a workflow; True: it is a list in a list, and the job is to hand that out."""
@@ -89,77 +94,81 @@ class Pipeline:
                 raise
         else:
             return False
-
-        def mutate(job: Job) -> None:
-            job.options.playlist = True
-
         await lease.detach_children()
-        await lease.update(mutate)
+        await lease.update(marked_as_list(True))
         return True
 
-    async def _hand_out(self, job: Job, lease: Lease) -> bool:
+    async def _expand(self, job: Job, lease: Lease) -> bool:
         """Leaves the job to the entries of its list; False when its URL names one media after all.
 
         The job is no list then. Raises Failure as `ingest` does.
         """
-        await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
+        await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
         attempt = Attempt(lease, *pick(job.url, playlist=True), None)
         try:
             async with self._turn(attempt):
-                outcome = await self._fetch(attempt)
+                result = await self._fetch(attempt)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 if not failure.deferred:
                     await self._context.catalog.remember_failure(lease.job.media.id, failure)
                 raise
-            outcome = NotAList()  # a file, or nothing: whoever ingests it says what
-        if outcome is None:
-            return True
+            result = NotAList()  # a file, or nothing: the ingest reports which
+        match result:
+            case Expanded():
+                return True
+            case NotAList():
+                await lease.update(marked_as_list(False))
+                return False
+            case Stored() | FollowJob() | Retry():
+                raise AssertionError(f"a job that only expands lists got {result}")
+            case _:
+                assert_never(result)
 
-        def mutate(job: Job) -> None:
-            job.options.playlist = False
+    async def ingest(self, job: Job, lease: Lease) -> Stored | Expanded:
+        """Store the media item that `job.url` names. The job has no recipes.
 
-        await lease.update(mutate)
-        return False
-
-    async def ingest(self, job: Job, lease: Lease) -> Ingested | None:
-        """Brings `job.url` into the store; answers with the media and whether it was there before.
-
-        None: the job has children now and waits for them without its lease. The job has no recipes.
-        Raises Failure with the reason why not. Safe to repeat: the media's name is always the same.
+        Raises Failure with the reason why not. Safe to repeat: the media id is always the same.
         """
         source, identity = pick(job.url, playlist=job.options.playlist)
         if source.in_bucket:
-            outcome = await self._fetch(Attempt(lease, source, identity, None))
-            assert isinstance(outcome, tuple)
-            return outcome
-        await lease.update(entering(job_pb2.JOB_STAGE_RESOLVING))
+            result = await self._fetch(Attempt(lease, source, identity, None))
+            assert isinstance(result, Stored)
+            return result
+        await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
         while True:
-            attempt = Attempt(
-                lease, source, identity, await self._context.catalog.get(lease.job.media.id)
-            )
-            if attempt.stored is not None and not (attempt.mutable and _older(attempt.stored, job)):
-                return await self._with_side_files(attempt, attempt.stored), True
-            try:
-                async with self._turn(attempt):
-                    outcome = await self._fetch(attempt)
-            except Failure as failure:
-                if not failure.deferred:
-                    await self._context.catalog.remember_failure(lease.job.media.id, failure)
-                raise
-            if isinstance(outcome, Retry):
-                continue
-            assert not isinstance(outcome, NotAList)
-            if not isinstance(outcome, FollowJob):
-                break
-            # Outside of the turn: the job that is followed may wait for it.
-            media = await self._context.job_waiter.result(outcome.job_id)
-            if media is not None:
-                return await self._with_side_files(attempt, media), True
-        if outcome is None:
-            return None
-        await self._context.catalog.forget_failure(lease.job.media.id)
-        return await self._with_side_files(attempt, outcome[0]), outcome[1]
+            stored = await self._context.catalog.get(lease.job.media.id)
+            attempt = Attempt(lease, source, identity, stored)
+            if stored is not None and not (attempt.mutable and _older(stored, job)):
+                return Stored(await self._with_side_files(attempt, stored), cached=True)
+            result = await self._fetch_permitted(attempt)
+            match result:
+                case Stored(media, cached):
+                    await self._context.catalog.forget_failure(lease.job.media.id)
+                    return Stored(await self._with_side_files(attempt, media), cached)
+                case Expanded():
+                    return result
+                case FollowJob(job_id):
+                    # Without a permit: the job that is followed may wait for one.
+                    followed = await self._context.job_waiter.result(job_id)
+                    if followed is not None:
+                        return Stored(await self._with_side_files(attempt, followed), cached=True)
+                case Retry():
+                    pass
+                case NotAList():
+                    raise AssertionError("only a job that expands lists can get this")
+                case _:
+                    assert_never(result)
+
+    async def _fetch_permitted(self, attempt: Attempt) -> AttemptResult:
+        """Fetch with a permit, and remember a failure in the negative cache."""
+        try:
+            async with self._turn(attempt):
+                return await self._fetch(attempt)
+        except Failure as failure:
+            if not failure.deferred:
+                await self._context.catalog.remember_failure(attempt.job.media.id, failure)
+            raise
 
     async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
         """`media` with what the job asks for besides, where its source was not asked before."""
@@ -244,7 +253,7 @@ class Pipeline:
                 metadata=page.metadata,
             ) from failure
 
-    async def _fetch_file(self, attempt: Attempt) -> Ingested:
+    async def _fetch_file(self, attempt: Attempt) -> Stored:
         """The URL is the file."""
         meter = Meter()
         key = _key(attempt.job, extension(attempt.identity.url))
@@ -253,7 +262,7 @@ class Pipeline:
             reporting(attempt.lease, meter),
             StreamingUpload(self._context.blobs, key, file) as upload,
         ):
-            await attempt.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
             self._context.speculative.follow(attempt.job.media.id, file)
             downloaded = await upload.run_alongside(self._download(attempt, file, meter))
             if downloaded is None:
@@ -261,7 +270,7 @@ class Pipeline:
             media = await self._probe(attempt, file, upload, downloaded)
             return await self._commit(attempt, media, upload)
 
-    async def _receive(self, attempt: Attempt) -> Ingested:
+    async def _receive(self, attempt: Attempt) -> Stored:
         """Telegram has the file."""
         meter = Meter()
         async with (
@@ -269,7 +278,7 @@ class Pipeline:
             reporting(attempt.lease, meter),
             StreamingUpload(self._context.blobs, _key(attempt.job, ""), file) as upload,
         ):
-            await attempt.lease.update(entering(job_pb2.JOB_STAGE_DOWNLOADING))
+            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
             self._context.speculative.follow(attempt.job.media.id, file)
             received = await upload.run_alongside(
                 telegram_files.receive(
@@ -309,31 +318,30 @@ class Pipeline:
         self, attempt: Attempt, file: ScratchFile, upload: StreamingUpload, downloaded: Downloaded
     ) -> Media:
         """Looks into the file while the last parts go up; answers with the media, complete."""
-        await attempt.lease.update(entering(job_pb2.JOB_STAGE_PROBING))
+        await attempt.lease.update(entered(job_pb2.JOB_STAGE_PROBING))
         media = await upload.run_alongside(self._context.prober.probe(file.path))
         check_selection(media, attempt.job.selection)
-        await attempt.lease.update(entering(job_pb2.JOB_STAGE_STORING))
+        await attempt.lease.update(entered(job_pb2.JOB_STAGE_STORING))
         check_stored(await upload.finish(), downloaded)
         blob_url = self._context.blobs.url(upload.key)
         describe(media, attempt.job, attempt.identity, downloaded, blob_url=blob_url)
         return media
 
-    async def _commit(self, attempt: Attempt, media: Media, upload: StreamingUpload) -> Ingested:
-        await attempt.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+    async def _commit(self, attempt: Attempt, media: Media, upload: StreamingUpload) -> Stored:
+        await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         superseding = attempt.job.attempt > 1
-        return await commit(
-            self._context, media, attempt.stored, upload, superseding=superseding
-        ), False
+        winner = await commit(self._context, media, attempt.stored, upload, superseding=superseding)
+        return Stored(winner, cached=False)
 
-    async def _confirm(self, attempt: Attempt) -> Ingested:
+    async def _confirm(self, attempt: Attempt) -> Stored:
         """Writes down that the source still has what is stored."""
         assert attempt.stored is not None
         confirmed = Media()
         confirmed.CopyFrom(attempt.stored)
         confirmed.freshness.validate_time.FromDatetime(datetime.now(UTC))
-        await attempt.lease.update(entering(job_pb2.JOB_STAGE_COMMITTING))
+        await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         media = await self._context.catalog.commit(confirmed, replacing=attempt.stored.etag)
-        return media, media.blob.url == attempt.stored.blob.url
+        return Stored(media, cached=media.blob.url == attempt.stored.blob.url)
 
 
 def _key(job: Job, suffix: str) -> str:

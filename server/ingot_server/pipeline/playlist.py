@@ -178,10 +178,7 @@ class Playlists:
         media = child.media
         recorded = record_duration(source, child)
         media.id = media_id(identity.key, child.selection, recorded)
-        media.url = identity.url
-        media.source.name = identity.source
-        media.source.key = identity.key
-        media.source.page_url = identity.page_url
+        media.MergeFrom(identity.media(media.id))
         media.selection.CopyFrom(child.selection)
         if source.has_public_host:
             check_host(

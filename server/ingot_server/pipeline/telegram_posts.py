@@ -23,7 +23,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.pipeline.albums import Album, bring_album
-from ingot_server.pipeline.attempt import Attempt, AttemptResult, Ingested, NotAList
+from ingot_server.pipeline.attempt import Attempt, AttemptResult, NotAList, Stored
 from ingot_server.pipeline.extract import extract
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.sources import pick
@@ -108,7 +108,7 @@ class PostPage:
 
 
 async def bring_post(
-    context: WorkerContext, attempt: Attempt, receive: Callable[[Attempt], Awaitable[Ingested]]
+    context: WorkerContext, attempt: Attempt, receive: Callable[[Attempt], Awaitable[Stored]]
 ) -> AttemptResult:
     """Brings in the post that `work` names; None: an album, whose posts do it while the job waits.
 
@@ -125,7 +125,7 @@ async def bring_post(
 
 
 async def _bring(
-    context: WorkerContext, attempt: Attempt, receive: Callable[[Attempt], Awaitable[Ingested]]
+    context: WorkerContext, attempt: Attempt, receive: Callable[[Attempt], Awaitable[Stored]]
 ) -> AttemptResult:
     try:
         return await extract(context, attempt)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ingot.v1 import media_pb2
+from ingot.v1.media_pb2 import Media
+
 
 class FetchMethod(enum.Enum):
     """How the media of a source is fetched. `pipeline/ingest.py` maps each method to its code."""
@@ -37,6 +40,11 @@ class Identity:
     """Canonical URL: the one that is fetched and shown."""
     page_url: str
     """Page for a person; equal to `url` if there is no other."""
+
+    def media(self, media_id: str) -> Media:
+        """Return a Media that has this identity, `media_id` and nothing else."""
+        source = media_pb2.Source(name=self.source, key=self.key, page_url=self.page_url)
+        return Media(id=media_id, url=self.url, source=source)
 
 
 class Source(Protocol):
