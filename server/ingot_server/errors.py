@@ -1,10 +1,13 @@
-"""Why things fail: one exception, and one table that says how each reason is treated.
+"""Why calls and jobs fail: one exception, and one table with a row for each reason.
 
     Exception
-    └── Failure        carries a Reason of the contract, a message for people, and metadata
+    └── Failure        a Reason of the contract, a message for people, and metadata
 
-Foreign exceptions become a Failure where their library is called; a Failure becomes a gRPC status
-in `api/status.py` and `Job.error` in the worker, both through `Failure.status`.
+The code that calls a library translates its exceptions into a Failure. `api/status.py` makes a gRPC
+status of a Failure, and the worker makes a `Job.error` of it, both with `Failure.status`.
+
+To add a reason, add it to `reason.proto`, to TREATMENTS, and to the table in docs/contract.md;
+tests check that the three agree.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 from google.protobuf.any_pb2 import Any
@@ -27,18 +31,48 @@ DOMAIN: Final = "ingot.v1"
 PREFIX: Final = "REASON_"
 
 
+class SourceOutcome(StrEnum):
+    """What a reason says about the source: the input of its circuit breaker."""
+
+    UNKNOWN = ""
+    """Nothing: the failure may be our own."""
+    AVAILABLE = "available"
+    """The source serves our requests, whatever it says about the media item."""
+    RATE_LIMITED = "rate_limited"
+    """The source says that it gets too many requests."""
+    REFUSED = "refused"
+    """The source refuses this server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """How one reason is treated: its google.rpc.Code, and whether and how long it holds."""
+    """How one reason is treated."""
 
     code: int
+    """A google.rpc.Code."""
     transient: bool = False
+    """Whether another attempt may succeed."""
     cached_for: timedelta = timedelta(0)
+    """How long the negative cache keeps it; zero means not at all."""
+    outcome: SourceOutcome = SourceOutcome.UNKNOWN
+    cookies_may_help: bool = False
+    """Whether the source may return the media item to a request with cookies."""
 
 
 _TRANSIENT: Final = Treatment(code_pb2.UNAVAILABLE, transient=True)
-_REFUSED: Final = Treatment(code_pb2.FAILED_PRECONDITION)
-_WITHHELD: Final = Treatment(code_pb2.PERMISSION_DENIED, cached_for=timedelta(minutes=1))
+_IMPOSSIBLE: Final = Treatment(code_pb2.FAILED_PRECONDITION)
+_IMPOSSIBLE_HERE: Final = Treatment(code_pb2.FAILED_PRECONDITION, outcome=SourceOutcome.AVAILABLE)
+_WITHHELD: Final = Treatment(
+    code_pb2.PERMISSION_DENIED,
+    cached_for=timedelta(minutes=1),
+    outcome=SourceOutcome.AVAILABLE,
+    cookies_may_help=True,
+)
+_NOT_NOW: Final = Treatment(
+    code_pb2.FAILED_PRECONDITION,
+    cached_for=timedelta(minutes=1),
+    outcome=SourceOutcome.AVAILABLE,
+)
 
 TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_INVALID_REQUEST: Treatment(code_pb2.INVALID_ARGUMENT),
@@ -51,41 +85,46 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_TOO_MANY_WATCHES: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
     reason_pb2.REASON_CANCELLED: Treatment(code_pb2.CANCELLED),
     reason_pb2.REASON_MEDIA_DOES_NOT_EXIST: Treatment(
-        code_pb2.NOT_FOUND, cached_for=timedelta(minutes=10)
+        code_pb2.NOT_FOUND,
+        cached_for=timedelta(minutes=10),
+        outcome=SourceOutcome.AVAILABLE,
     ),
     reason_pb2.REASON_PRIVATE: _WITHHELD,
-    reason_pb2.REASON_GEO_BLOCKED: Treatment(
-        code_pb2.FAILED_PRECONDITION, cached_for=timedelta(minutes=1)
+    reason_pb2.REASON_GEO_BLOCKED: _NOT_NOW,
+    reason_pb2.REASON_BOT_CHECK: Treatment(
+        code_pb2.UNAVAILABLE,
+        transient=True,
+        outcome=SourceOutcome.REFUSED,
+        cookies_may_help=True,
     ),
-    reason_pb2.REASON_BOT_CHECK: _TRANSIENT,
-    reason_pb2.REASON_RATE_LIMITED: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
+    reason_pb2.REASON_RATE_LIMITED: Treatment(
+        code_pb2.RESOURCE_EXHAUSTED, transient=True, outcome=SourceOutcome.RATE_LIMITED
+    ),
     reason_pb2.REASON_HOST_NOT_FOUND: _TRANSIENT,
     reason_pb2.REASON_SOURCE_UNREACHABLE: _TRANSIENT,
     reason_pb2.REASON_SOURCE_FAILED: _TRANSIENT,
-    reason_pb2.REASON_TOO_MANY_REDIRECTS: _REFUSED,
+    reason_pb2.REASON_TOO_MANY_REDIRECTS: _IMPOSSIBLE,
     reason_pb2.REASON_STALLED: _TRANSIENT,
     reason_pb2.REASON_TRUNCATED: Treatment(code_pb2.DATA_LOSS, transient=True),
-    reason_pb2.REASON_TOO_LARGE: _REFUSED,
-    reason_pb2.REASON_TOO_LONG: _REFUSED,
-    reason_pb2.REASON_NOT_MEDIA: _REFUSED,
-    reason_pb2.REASON_SELECTION_UNAVAILABLE: _REFUSED,
+    reason_pb2.REASON_TOO_LARGE: _IMPOSSIBLE_HERE,
+    reason_pb2.REASON_TOO_LONG: _IMPOSSIBLE_HERE,
+    reason_pb2.REASON_NOT_MEDIA: _IMPOSSIBLE_HERE,
+    reason_pb2.REASON_SELECTION_UNAVAILABLE: _IMPOSSIBLE_HERE,
     reason_pb2.REASON_MEMBERS_ONLY: _WITHHELD,
     reason_pb2.REASON_AGE_RESTRICTED: _WITHHELD,
-    reason_pb2.REASON_LIVE_STREAM: _REFUSED,
-    reason_pb2.REASON_UPCOMING: Treatment(
-        code_pb2.FAILED_PRECONDITION, cached_for=timedelta(minutes=1)
-    ),
-    reason_pb2.REASON_FILE_TOO_LARGE: _REFUSED,
+    reason_pb2.REASON_LIVE_STREAM: _IMPOSSIBLE_HERE,
+    reason_pb2.REASON_UPCOMING: _NOT_NOW,
+    reason_pb2.REASON_FILE_TOO_LARGE: _IMPOSSIBLE_HERE,
     reason_pb2.REASON_EXTRACTION_FAILED: _TRANSIENT,
     reason_pb2.REASON_EXTRACTOR_CRASHED: _TRANSIENT,
-    reason_pb2.REASON_SOURCE_NOT_CONFIGURED: _REFUSED,
-    reason_pb2.REASON_TOO_MANY_ENTRIES: _REFUSED,
-    reason_pb2.REASON_ENTRIES_FAILED: _REFUSED,
+    reason_pb2.REASON_SOURCE_NOT_CONFIGURED: _IMPOSSIBLE,
+    reason_pb2.REASON_TOO_MANY_ENTRIES: _IMPOSSIBLE,
+    reason_pb2.REASON_ENTRIES_FAILED: _IMPOSSIBLE,
     reason_pb2.REASON_BUCKET_FORBIDDEN: Treatment(code_pb2.PERMISSION_DENIED),
     reason_pb2.REASON_UPLOAD_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
     reason_pb2.REASON_UPLOAD_OFFSET_MISMATCH: Treatment(code_pb2.OUT_OF_RANGE),
     reason_pb2.REASON_CHECKSUM_MISMATCH: Treatment(code_pb2.DATA_LOSS),
-    reason_pb2.REASON_CONVERSION_FAILED: _REFUSED,
+    reason_pb2.REASON_CONVERSION_FAILED: _IMPOSSIBLE,
     reason_pb2.REASON_CONVERTER_CRASHED: _TRANSIENT,
     reason_pb2.REASON_STORAGE_UNAVAILABLE: _TRANSIENT,
     reason_pb2.REASON_CACHE_UNAVAILABLE: _TRANSIENT,
@@ -99,14 +138,15 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
 
 
 class Failure(Exception):
-    """A call or a job that failed for a reason of the contract.
+    """The failure of a call or a job, for a reason of the contract.
 
-    `message` tells a person what happened and what to do. `metadata` goes into
-    google.rpc.ErrorInfo; `violations` maps a request field's path to what is wrong with it and
-    goes into google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo when transient.
+    `message` says what happened and what to do. `metadata` goes into google.rpc.ErrorInfo.
+    `violations` maps the paths of request fields to what is wrong with them, and goes into
+    google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo if the reason is transient.
 
-    Two words to the worker, which nobody else sees: `deferred`, the job has not begun and waits for
-    its turn, so this was no attempt; `final`, no other try can help, or has the time.
+    Only the worker reads these two: `deferred` means that the job has not started and waits for a
+    permit, so this was not an attempt; `final` means that another attempt cannot help, even if the
+    reason is transient.
     """
 
     def __init__(
@@ -122,8 +162,8 @@ class Failure(Exception):
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = _text(message)
-        self.metadata = {name: _text(value) for name, value in (metadata or {}).items()}
+        self.message = _utf8(message)
+        self.metadata = {name: _utf8(value) for name, value in (metadata or {}).items()}
         self.violations = dict(violations or {})
         self.retry_after = retry_after
         self.deferred = deferred
@@ -141,7 +181,7 @@ class Failure(Exception):
         return self.treatment.transient
 
     def status(self) -> Status:
-        """The failure as google.rpc.Status with exactly one ErrorInfo (AIP-193)."""
+        """Return the failure as a google.rpc.Status with exactly one ErrorInfo (AIP-193)."""
         status = Status(code=self.treatment.code, message=self.message)
         _pack(
             status,
@@ -165,7 +205,7 @@ class Failure(Exception):
 
     @classmethod
     def from_status(cls, status: Status) -> Failure:
-        """The failure that `status` was made from; INTERNAL when it is none of ours."""
+        """Return the failure that a status was made from; INTERNAL if Ingot did not make it."""
         info, request, retry = ErrorInfo(), BadRequest(), RetryInfo()
         for detail in status.details:
             for kind in (info, request, retry):
@@ -185,13 +225,13 @@ class Failure(Exception):
 
 
 def reason_name(reason: Reason.ValueType) -> str:
-    """The reason as ErrorInfo carries it: without the enum's prefix."""
+    """Return the name of a reason as in ErrorInfo, without the enum's prefix."""
     return Reason.Name(reason).removeprefix(PREFIX)
 
 
-def _text(foreign: str) -> str:
-    """What a source said may hold bytes that are no UTF-8; a status may not."""
-    return foreign.encode(errors="replace").decode()
+def _utf8(text: str) -> str:
+    """Replace what is not UTF-8: a source's message may contain such bytes, a status may not."""
+    return text.encode(errors="replace").decode()
 
 
 def _pack(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:

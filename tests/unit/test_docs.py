@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from datetime import timedelta
 from pathlib import Path
 
 from google.rpc import code_pb2
@@ -35,6 +36,24 @@ def test_every_reason_is_documented_with_its_code_and_whether_it_is_tried_again(
             f"| {'yes' if treatment.transient else 'no'} |"
         )
         not in text
+    ]
+
+
+def test_every_cached_reason_is_documented_with_its_time() -> None:
+    text = (DOCS / "sources.md").read_text()
+    documented = {
+        reason.strip(): cells[2].strip()
+        for line in text.splitlines()
+        if len(cells := line.split("|")) == 4
+        for reason in cells[1].split(",")
+    }
+
+    assert not [
+        reason_name(reason)
+        for reason, treatment in TREATMENTS.items()
+        if (minutes := treatment.cached_for // timedelta(minutes=1))
+        and documented.get(reason_name(reason))
+        != (f"{minutes} minutes" if minutes > 1 else "1 minute")
     ]
 
 

@@ -5,7 +5,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.errors import TREATMENTS, Failure, reason_name
+from ingot_server.errors import TREATMENTS, Failure, SourceOutcome, reason_name
 
 REASONS = [value for value in Reason.values() if value != reason_pb2.REASON_UNSPECIFIED]
 
@@ -36,6 +36,16 @@ def test_a_status_has_exactly_one_error_info_and_a_delay_when_transient(
     assert len(delays) == TREATMENTS[reason].transient
 
 
+def test_every_treatment_is_for_a_reason_of_the_contract() -> None:
+    assert set(TREATMENTS) == set(REASONS)
+
+
+def test_only_failures_of_a_source_that_serves_us_are_cached() -> None:
+    assert {treatment.outcome for treatment in TREATMENTS.values() if treatment.cached_for} == {
+        SourceOutcome.AVAILABLE
+    }
+
+
 def test_violations_name_their_fields() -> None:
     failure = Failure(
         reason_pb2.REASON_INVALID_REQUEST, "The URL is empty.", violations={"url": "is empty"}
@@ -48,7 +58,7 @@ def test_violations_name_their_fields() -> None:
 
 
 @pytest.mark.parametrize("reason", REASONS, ids=reason_name)
-def test_nothing_is_lost_on_the_way_through_a_status(reason: Reason.ValueType) -> None:
+def test_a_status_preserves_a_failure(reason: Reason.ValueType) -> None:
     status = Failure(
         reason,
         "What happened.",
@@ -68,7 +78,7 @@ def test_a_reason_is_cached_only_when_trying_again_cannot_help() -> None:
     ]
 
 
-def test_what_is_no_utf_8_in_the_words_of_a_source_is_told_all_the_same() -> None:
+def test_a_message_of_a_source_that_is_not_utf_8_is_still_reported() -> None:
     failure = Failure(
         reason_pb2.REASON_NOT_MEDIA,
         "It sends text/\udce9.",

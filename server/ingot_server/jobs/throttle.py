@@ -29,7 +29,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import TREATMENTS, Failure, SourceOutcome
 from ingot_server.jobs.transition import Argument, milliseconds, unavailable
 from ingot_server.source_settings import SourceSettings
 
@@ -38,37 +38,9 @@ ACQUIRE_TIMEOUT: Final = timedelta(seconds=3)
 # As many rate limit errors in a row open the breaker.
 RATE_LIMIT_THRESHOLD: Final = 3
 
-# Failures that may not occur when the source gets cookies.
 COOKIES_MAY_HELP: Final = frozenset(
-    {
-        reason_pb2.REASON_PRIVATE,
-        reason_pb2.REASON_AGE_RESTRICTED,
-        reason_pb2.REASON_MEMBERS_ONLY,
-        reason_pb2.REASON_BOT_CHECK,
-    }
+    reason for reason, treatment in TREATMENTS.items() if treatment.cookies_may_help
 )
-# Failures that show that the source serves our requests, whatever it says about the media item.
-_AVAILABLE: Final = frozenset(
-    {
-        reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
-        reason_pb2.REASON_PRIVATE,
-        reason_pb2.REASON_GEO_BLOCKED,
-        reason_pb2.REASON_MEMBERS_ONLY,
-        reason_pb2.REASON_AGE_RESTRICTED,
-        reason_pb2.REASON_LIVE_STREAM,
-        reason_pb2.REASON_UPCOMING,
-        reason_pb2.REASON_SELECTION_UNAVAILABLE,
-        reason_pb2.REASON_TOO_LARGE,
-        reason_pb2.REASON_TOO_LONG,
-        reason_pb2.REASON_FILE_TOO_LARGE,
-        reason_pb2.REASON_NOT_MEDIA,
-    }
-)
-_OUTCOMES: Final[Mapping[Reason.ValueType, str]] = {
-    reason_pb2.REASON_BOT_CHECK: "refused",
-    reason_pb2.REASON_RATE_LIMITED: "rate_limited",
-    **dict.fromkeys(_AVAILABLE, "available"),
-}
 _POLL_SECONDS: Final = 0.25
 _DEFERRED_SECONDS: Final = (2.0, 5.0)
 _TRIAL_LENGTH: Final = timedelta(seconds=1)
@@ -274,8 +246,8 @@ class SourceThrottle:
                 await self._run("renew", source, permit=permit, permit_ms=milliseconds(self._lease))
 
     async def _record(self, source: str, failure: Failure | None, permit: str) -> None:
-        outcome = "available" if failure is None else _OUTCOMES.get(failure.reason, "")
-        if not outcome:
+        outcome = SourceOutcome.AVAILABLE if failure is None else failure.treatment.outcome
+        if outcome is SourceOutcome.UNKNOWN:
             return
         settings = self._settings(source)
         # The outcome of the job matters more than a record of it that cannot be written.
