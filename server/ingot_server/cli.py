@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command; exits with 1 when it failed and 2 when it was used wrongly."""
+    """Run the command; exit with 1 if it failed and with 2 if it was used wrongly."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        # The lines of `extractor` say what there is to say.
+        # The command `extractor` prints what it does.
         level=logging.WARNING if options.command == "extractor" else logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         environment = {**os.environ, **_flags(options)}
         settings = Settings.from_environment(environment)
         for name in Settings.unknown(environment):
-            logger.warning("%s is no setting of Ingot; docs/settings.md lists all", name)
+            logger.warning(
+                "%s is not a setting of Ingot; docs/settings.md lists all settings", name
+            )
         if options.command == "up":
             _up(settings, Settings.given(environment))
         elif options.command == "serve":
@@ -57,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ingot-server",
-        description="Ingot, the media ingest service.",
-        epilog="Every setting is an environment variable; docs/settings.md lists them.",
+        description="Run Ingot, the media ingest service.",
+        epilog="Each setting is an environment variable; docs/settings.md lists them all.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -66,64 +68,77 @@ def _parser() -> argparse.ArgumentParser:
     addresses.add_argument(
         "--grpc-address",
         metavar="HOST:PORT",
-        help="where to listen for gRPC; port 0 takes a free one",
+        help="address to listen on for gRPC; port 0 selects a free port",
     )
     addresses.add_argument(
         "--http-address",
         metavar="HOST:PORT",
-        help="where to listen for browsers and HTTP; port 0 takes a free one, '' is nowhere",
+        help="address to listen on for browsers and HTTP; port 0 selects a free port, "
+        "'' turns it off",
     )
 
     up = commands.add_parser(
-        "up", parents=[addresses], help="run everything on this machine: stores, workers, API"
+        "up",
+        parents=[addresses],
+        help="run everything on this machine: Redis, S3, workers and the API",
     )
-    up.add_argument("--data-dir", type=Path, metavar="DIR", help="where the stores keep their data")
-    up.add_argument("--workers", type=int, metavar="N", help="worker processes")
+    up.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="directory for the data of Redis and S3"
+    )
+    up.add_argument("--workers", type=int, metavar="N", help="number of worker processes")
 
     serve = commands.add_parser("serve", parents=[addresses], help="run the API server")
-    serve.add_argument("--processes", type=int, metavar="N", help="processes that share the port")
+    serve.add_argument(
+        "--processes", type=int, metavar="N", help="number of processes that share the port"
+    )
     serve.add_argument("--reuse-port", action="store_true", help=argparse.SUPPRESS)
 
-    worker = commands.add_parser("worker", help="run a worker: it takes all jobs but conversions")
-    worker.add_argument("--convert", action="store_true", help="take conversions and nothing else")
-    _extractor_parser(commands.add_parser("extractor", help="update yt-dlp, and undo it"))
+    worker = commands.add_parser("worker", help="run a worker for all jobs except conversions")
+    worker.add_argument("--convert", action="store_true", help="run conversions and nothing else")
+    _extractor_parser(
+        commands.add_parser("extractor", help="update yt-dlp, or go back to an earlier version")
+    )
     return parser
 
 
 def _extractor_parser(parser: argparse.ArgumentParser) -> None:
     directory = argparse.ArgumentParser(add_help=False)
     directory.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="the one that `up` was started with"
+        "--data-dir", type=Path, metavar="DIR", help="data directory that `up` was started with"
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (
-        ("list", "show the versions, and which of them is in use"),
-        ("update", "install a version, try it on the canaries, put it to use"),
-        ("check", "try the canaries, and go back where the previous version is better"),
-        ("use", "put an installed version to use"),
-        ("rollback", "put the version to use that was before"),
+        ("list", "show the versions, and which one is in use"),
+        ("update", "install a version, try the canaries with it, and use it"),
+        ("check", "try the canaries, and go back to the previous version if that is better"),
+        ("use", "use an installed version"),
+        ("rollback", "use the previous version"),
         ("remove", "remove a version that is not in use"),
     ):
         action = actions.add_parser(name, parents=[directory], help=text)
         if name == "update":
             action.add_argument("version", nargs="?", default="", metavar="VERSION")
-            action.add_argument("--nightly", action="store_true", help="take nightly builds too")
+            action.add_argument("--nightly", action="store_true", help="accept nightly builds, too")
             action.add_argument(
                 "--from",
                 dest="source",
                 type=Path,
                 metavar="PATH",
-                help="a wheel, or a directory of wheels, instead of the package index",
+                help="wheel, or directory of wheels, to install instead of the package index's",
             )
-            action.add_argument("--untried", action="store_true", help="test no canary")
+            action.add_argument("--untried", action="store_true", help="do not try the canaries")
         elif name == "use":
-            action.add_argument("version", metavar="VERSION", help="or `released`: Ingot's own")
+            action.add_argument(
+                "version",
+                metavar="VERSION",
+                help="installed version, or `released` for Ingot's own",
+            )
         elif name == "remove":
             action.add_argument("version", metavar="VERSION")
 
 
 def _flags(options: argparse.Namespace) -> dict[str, str]:
-    """The settings that were given as flags, as the variables they stand for."""
+    """Return the variables of the settings that were given as flags."""
     given = vars(options)
     return {
         PREFIX + item.name.upper(): str(given[item.name])

@@ -1,4 +1,4 @@
-"""Settings: read once from the environment, handed down, never looked up again."""
+"""The settings: read once from the environment and passed down."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _BOOLEANS: Final = {"1": True, "true": True, "on": True, "0": False, "false": Fa
 
 
 class SettingError(Exception):
-    """A setting that cannot be used: which one, what it holds, and what it should be."""
+    """A setting cannot be used; the message has its name, its value and what it should be."""
 
 
 class ByteSize(int):
-    """A number of bytes; written in a setting as `512MiB` or plain `536870912`."""
+    """A number of bytes, written in a setting as `512MiB` or `536870912`."""
 
 
 class Secret(str):
-    """A text that shows as `***`."""
+    """A text whose repr is `***`."""
 
     __slots__ = ()
 
@@ -42,153 +42,191 @@ def _setting(default: Any, doc: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings. Each is the environment variable `INGOT_` and its name in upper case."""
+    """All settings. The variable of each is `INGOT_` and its name in upper case."""
 
-    grpc_address: str = _setting("127.0.0.1:50051", "where the API listens for gRPC, HOST:PORT")
-    http_address: str = _setting("127.0.0.1:8080", "where browsers and HTTP clients reach the API")
+    grpc_address: str = _setting(
+        "127.0.0.1:50051", "address that the API listens on for gRPC, HOST:PORT"
+    )
+    http_address: str = _setting(
+        "127.0.0.1:8080",
+        "address that the API listens on for browsers and HTTP, HOST:PORT; empty turns it off",
+    )
     cors_origins: str = _setting(
-        "", "web pages that may call the API besides its own, by origin, with commas; `*` is any"
+        "", "origins of other web pages that may call the API, separated by commas; `*` allows all"
     )
-    data_dir: Path = _setting(Path("data"), "where `up` keeps its Redis and S3 data")
-    workers: int = _setting(2, "worker processes that `up` starts")
-    worker_slots: int = _setting(16, "jobs that one worker process runs at once")
-    convert_workers: int = _setting(1, "worker processes for conversions that `up` starts")
+    data_dir: Path = _setting(
+        Path("data"), "directory in which `up` keeps the data of Redis and S3"
+    )
+    workers: int = _setting(2, "number of worker processes that `up` starts")
+    worker_slots: int = _setting(16, "number of jobs that a worker process runs at the same time")
+    convert_workers: int = _setting(
+        1, "number of worker processes for conversions that `up` starts"
+    )
     conversions: int = _setting(
-        2, "conversions that one worker process runs at once; one that encodes video counts as all"
+        2,
+        "number of conversions that a worker process runs at the same time; "
+        "one that encodes video uses all of them",
     )
-    processes: int = _setting(1, "API server processes that share the port")
+    processes: int = _setting(1, "number of API server processes that share the port")
 
-    redis_url: str = _setting("redis://127.0.0.1:6379/0", "Redis or Valkey; also unix:///path")
-    broker_url: str = _setting("", "Celery's broker, Redis or RabbitMQ; empty means redis_url")
-    s3_endpoint: str = _setting("127.0.0.1:9000", "S3 server, HOST:PORT")
-    s3_access_key: str = _setting("", "S3 access key")
-    s3_secret_key: Secret = _setting(Secret(""), "S3 secret key")
-    s3_bucket: str = _setting("ingot", "bucket; made at start-up when it is missing")
-    s3_region: str = _setting("us-east-1", "region that requests are signed for")
-    s3_secure: bool = _setting(False, "use HTTPS to reach S3")
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0", "URL of Redis or Valkey; `unix:///path` for a Unix socket"
+    )
+    broker_url: str = _setting(
+        "", "URL of Celery's broker, Redis or RabbitMQ; empty means redis_url"
+    )
+    s3_endpoint: str = _setting("127.0.0.1:9000", "address of the S3 server, HOST:PORT")
+    s3_access_key: str = _setting("", "access key for S3")
+    s3_secret_key: Secret = _setting(Secret(""), "secret key for S3")
+    s3_bucket: str = _setting(
+        "ingot", "bucket for all media; created at start-up if it does not exist"
+    )
+    s3_region: str = _setting("us-east-1", "region that S3 requests are signed for")
+    s3_secure: bool = _setting(False, "whether to use HTTPS for S3")
     s3_public_endpoint: str = _setting(
-        "", "S3 server as download links name it; empty means s3_endpoint"
+        "", "address of the S3 server in download links; empty means s3_endpoint"
     )
     buckets_file: str = _setting(
-        "", "TOML file with further buckets whose objects may be adopted, see sources.md"
+        "", "TOML file with other buckets whose objects may be adopted, see sources.md"
     )
 
     egress_allow_loopback: bool = _setting(
-        False, "let URLs reach 127.0.0.0/8 and ::1, for tests and for trying it out"
+        False, "whether URLs may reach 127.0.0.0/8 and ::1; only for tests and for trying Ingot out"
     )
     egress_proxy: str = _setting("", "upstream proxy for all outgoing traffic, http://HOST:PORT")
-    egress_ca_file: str = _setting("", "PEM file of authorities trusted besides the system's")
+    egress_ca_file: str = _setting(
+        "", "PEM file with certificate authorities that are trusted in addition to the system's"
+    )
     connections_per_host: int = _setting(
-        16, "connections that a worker opens to one host at once; 0 is no limit"
+        16, "connections that a worker opens to one host at the same time; 0 means no limit"
     )
 
     telegram_api_url: str = _setting(
         "https://api.telegram.org",
-        "Telegram's Bot API, or a server of one's own for it, which may have a private address",
+        "URL of Telegram's Bot API, or of your own server for it, which may have a private address",
     )
     telegram_bot_token: Secret = _setting(
-        Secret(""), "token of the bot whose files telegram:// names"
+        Secret(""), "token of the bot whose files telegram:// URLs name"
     )
-    telegram_api_id: int = _setting(0, "for private Telegram channels: api_id of my.telegram.org")
-    telegram_api_hash: Secret = _setting(Secret(""), "for private Telegram channels: its api_hash")
+    telegram_api_id: int = _setting(0, "api_id from my.telegram.org, for private Telegram channels")
+    telegram_api_hash: Secret = _setting(
+        Secret(""), "api_hash from my.telegram.org, for private Telegram channels"
+    )
     telegram_session: Secret = _setting(
-        Secret(""), "for private Telegram channels: an account's session, as telethon writes it"
+        Secret(""),
+        "session string of a Telegram account, as telethon writes it, for private channels",
     )
 
-    max_media_size: ByteSize = _setting(ByteSize(20 << 30), "largest file taken")
-    max_duration: timedelta = _setting(timedelta(hours=12), "longest media taken")
-    max_redirects: int = _setting(10, "redirects that are followed")
+    max_media_size: ByteSize = _setting(
+        ByteSize(20 << 30), "size of the largest file that is ingested"
+    )
+    max_duration: timedelta = _setting(
+        timedelta(hours=12), "duration of the longest media item that is ingested"
+    )
+    max_redirects: int = _setting(10, "number of redirects that are followed")
     jobs_per_host: int = _setting(
-        8, "jobs that a worker runs at once against one host; 0 is no limit"
+        8, "jobs that a worker runs at the same time for one host; 0 means no limit"
     )
     max_playlist_entries: int = _setting(
-        1000, "entries of a playlist, channel or album; more is refused"
+        1000, "most entries of a playlist, channel or album; a longer one is refused"
     )
-    playlist_jobs: int = _setting(16, "jobs of one playlist that are with the workers at once")
-    connect_timeout: timedelta = _setting(timedelta(seconds=10), "for reaching a source")
+    playlist_jobs: int = _setting(16, "jobs of one playlist that are dispatched at the same time")
+    connect_timeout: timedelta = _setting(timedelta(seconds=10), "time to connect to a source")
     stall_timeout: timedelta = _setting(
-        timedelta(seconds=20), "a source is given up after this long below stall_rate"
+        timedelta(seconds=20), "a transfer fails after this long below stall_rate"
     )
-    stall_rate: ByteSize = _setting(ByteSize(1 << 10), "bytes a second that count as moving")
-    download_timeout: timedelta = _setting(timedelta(hours=6), "for receiving one file")
+    stall_rate: ByteSize = _setting(
+        ByteSize(1 << 10), "bytes per second below which a transfer stalls"
+    )
+    download_timeout: timedelta = _setting(timedelta(hours=6), "time to download one file")
     extraction_timeout: timedelta = _setting(
-        timedelta(minutes=2), "for finding out what a page's media is"
+        timedelta(minutes=2), "time to find out which media item is behind a page"
     )
     extractor_memory: ByteSize = _setting(
         ByteSize(2 << 30),
-        "memory of the processes that extract one job's media",
+        "memory for the processes that extract the media of one job",
     )
     extractor_plugins: str = _setting(
-        "", "directory of yt-dlp plug-ins, such as a PO-token provider; its code is trusted"
+        "", "directory of yt-dlp plug-ins, such as a PO token provider; their code is trusted"
     )
     extractors_dir: str = _setting(
         "", "directory of updated versions of yt-dlp; empty means `extractors` in data_dir"
     )
     extractor_canaries: str = _setting(
-        "", "URLs that a version of yt-dlp must bring in to be used, with blanks or commas"
+        "",
+        "URLs that a version of yt-dlp must be able to ingest before it is "
+        "used, separated by spaces or commas",
     )
     extractor_check_interval: timedelta = _setting(
-        timedelta(hours=1), "workers try the canaries this often after an update; `0` is never"
+        timedelta(hours=1), "how often workers try the canaries after an update; `0` means never"
     )
-    fragments_at_once: int = _setting(4, "fragments of one HLS or DASH media received at once")
-    probe_timeout: timedelta = _setting(timedelta(minutes=5), "for reading one file")
-    conversion_timeout: timedelta = _setting(timedelta(hours=6), "for making one conversion")
+    fragments_at_once: int = _setting(
+        4, "fragments of one HLS or DASH stream that are downloaded at the same time"
+    )
+    probe_timeout: timedelta = _setting(timedelta(minutes=5), "time to probe one file")
+    conversion_timeout: timedelta = _setting(timedelta(hours=6), "time for one conversion")
     conversion_memory: ByteSize = _setting(
-        ByteSize(4 << 30), "address space of the ffmpeg that makes a conversion"
+        ByteSize(4 << 30), "address space of the ffmpeg process of a conversion"
     )
     conversion_threads: int = _setting(
-        4, "threads of each decoder and encoder in it; 0 is one for each processor"
+        4, "threads of each decoder and encoder of a conversion; 0 means one per processor"
     )
     scratch_dir: Path = _setting(
-        Path(tempfile.gettempdir(), "ingot-scratch"), "where files are while they are worked on"
+        Path(tempfile.gettempdir(), "ingot-scratch"), "directory for files while they are worked on"
     )
     scratch_reserve: ByteSize = _setting(
-        ByteSize(512 << 20), "space that is always left free in scratch_dir"
+        ByteSize(512 << 20), "space that always stays free in scratch_dir"
     )
 
     upload_ttl: timedelta = _setting(
-        timedelta(days=1), "how long an unfinished upload waits for its next bytes"
+        timedelta(days=1), "how long an unfinished upload is kept after its last bytes"
     )
-    job_ttl: timedelta = _setting(timedelta(hours=1), "how long the record of an ended job lives")
+    job_ttl: timedelta = _setting(
+        timedelta(hours=1), "how long the record of a job is kept after its end"
+    )
     manifest_ttl: timedelta = _setting(timedelta(hours=1), "how long Redis keeps a manifest")
     negative_ttl: timedelta = _setting(
-        timedelta(minutes=10), "how long it is remembered that a media does not exist, at most"
+        timedelta(minutes=10),
+        "longest time that the negative cache remembers that a media item does not exist",
     )
     existence_check: bool = _setting(
-        True, "ask sources that can tell whether a media exists before a job is made for it"
+        True,
+        "whether to ask a source if a media item exists before a job is "
+        "created, if the source can tell",
     )
     existence_timeout: timedelta = _setting(
-        timedelta(seconds=2), "for that answer; without one the job is made"
+        timedelta(seconds=2), "time to wait for that response; without one the job is created"
     )
     preflight_ttl: timedelta = _setting(
-        timedelta(hours=1), "how long it is remembered that a media exists"
+        timedelta(hours=1), "how long a positive response of that check is remembered"
     )
     lease: timedelta = _setting(
-        timedelta(seconds=8), "a worker silent for this long loses its jobs"
+        timedelta(seconds=8), "a worker that sends no heartbeat for this long loses its jobs"
     )
     resend_interval: timedelta = _setting(
         timedelta(seconds=5),
-        "a queued job that no worker took is sent again after this long, doubled each time",
+        "a queued job that no worker has claimed is sent again after this "
+        "long, and then at doubled intervals",
     )
-    attempts: int = _setting(3, "tries of a job whose failures are transient")
+    attempts: int = _setting(3, "attempts of a job whose failures are transient")
     retry_backoff: timedelta = _setting(
-        timedelta(seconds=1), "wait before the second try; doubled for each one after"
+        timedelta(seconds=1), "delay before the second attempt; doubled for each one after that"
     )
-    worker_losses: int = _setting(3, "workers that a job may lose before it fails")
+    worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
     watches_per_caller: int = _setting(1000, "open watches of one client address")
     sources_file: str = _setting(
-        "", "TOML file with cookies, proxy and limits of single sources, see sources.md"
+        "", "TOML file with cookies, proxies and limits of single sources, see sources.md"
     )
     source_wait_timeout: timedelta = _setting(
-        timedelta(hours=1), "a job fails when its source has refused us for this long"
+        timedelta(hours=1), "a job fails after its source has refused this server for this long"
     )
     shutdown_timeout: timedelta = _setting(
-        timedelta(seconds=4), "for running calls when the server stops"
+        timedelta(seconds=4), "time for running calls to end when the server stops"
     )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Reads every setting that is there; the rest keep their defaults.
+        """Read the settings from variables; those that are not set keep their defaults.
 
         Raises SettingError for a value that cannot be used.
         """
@@ -201,24 +239,25 @@ class Settings:
 
     @classmethod
     def unknown(cls, environment: Mapping[str, str]) -> list[str]:
-        """Variables that look like settings and are none: misspelt, or somebody else's.
+        """Return the variables that have the prefix but are not settings.
 
-        They are no error. Kubernetes makes `INGOT_PORT` and the like for a service named ingot.
+        They may be misspelled, or belong to another program, so they are not an error: for a
+        service named ingot, Kubernetes sets `INGOT_PORT` and others.
         """
         known = _by_variable().keys() | _CLIENT_SETTINGS
         return sorted(name for name in environment.keys() - known if name.startswith(PREFIX))
 
     @classmethod
     def given(cls, environment: Mapping[str, str]) -> frozenset[str]:
-        """The names of the settings that `environment` sets."""
+        """Return the names of the settings that the variables set."""
         return frozenset(item.name for name, item in _by_variable().items() if name in environment)
 
     def replace(self, **changes: Any) -> Settings:
-        """A copy with `changes` made."""
+        """Return a copy with changes."""
         return dataclasses.replace(self, **changes)
 
     def environment(self) -> dict[str, str]:
-        """The settings as the variables that `from_environment` reads, for a child process."""
+        """Return the variables that `from_environment` reads, for a child process."""
         return {
             PREFIX + item.name.upper(): _format(getattr(self, item.name))
             for item in dataclasses.fields(self)
@@ -229,7 +268,7 @@ def _by_variable() -> dict[str, dataclasses.Field[Any]]:
     return {PREFIX + item.name.upper(): item for item in dataclasses.fields(Settings)}
 
 
-# Set for the command line of the client, which may run in the same environment.
+# The client reads these, and may run in the same environment.
 _CLIENT_SETTINGS: Final = frozenset({"INGOT_SERVER"})
 
 
@@ -238,7 +277,7 @@ def _parse(name: str, text: str, kind: type[Any]) -> object:
         if kind is bool:
             return _BOOLEANS[text.lower()]
         if kind is timedelta:
-            return parse_length(text)
+            return parse_duration(text)
         if kind is ByteSize:
             return ByteSize(_scaled(text, _BYTES, ""))
         if kind is int:
@@ -253,14 +292,14 @@ def _parse(name: str, text: str, kind: type[Any]) -> object:
 
 _EXPECTED: Final[Mapping[type[object], str]] = {
     bool: "`on` or `off`",
-    timedelta: "a length of time such as `30s`, `5m`, `1h` or seconds",
-    ByteSize: "a size such as `512MiB`, `20GiB` or bytes",
-    int: "a whole number, zero or more",
+    timedelta: "a duration such as `30s`, `5m` or `1h`, or a number of seconds",
+    ByteSize: "a size such as `512MiB` or `20GiB`, or a number of bytes",
+    int: "a whole number that is not negative",
 }
 
 
-def parse_length(text: str) -> timedelta:
-    """A length of time as settings write it: `30s`, `5m`, `1h`, or seconds. Raises ValueError."""
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as `30s`, `5m`, `1h`, or seconds. Raises ValueError."""
     try:
         return timedelta(seconds=_scaled(text, _SECONDS, "s"))
     except (KeyError, OverflowError):

@@ -1,4 +1,4 @@
-"""The connection to Redis that one process shares."""
+"""The Redis client, one for each process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_CONNECTIONS: Final = 64
 
 
 def connect(settings: Settings) -> Redis:
-    """Return a client whose callers wait for a free connection; redis-py's own pool raises."""
+    """Return a client whose callers wait for a free connection; redis-py's default pool raises."""
     return Redis.from_pool(
         BlockingConnectionPool.from_url(settings.redis_url, max_connections=MAX_CONNECTIONS)
     )

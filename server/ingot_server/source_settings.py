@@ -1,4 +1,4 @@
-"""Settings of single sources, read once from the TOML file that INGOT_SOURCES_FILE names.
+"""The settings of single sources, read once from the TOML file that INGOT_SOURCES_FILE names.
 
     [youtube]
     cookies = "youtube.cookies.txt"
@@ -9,8 +9,8 @@
     block = "1m"
     longest_block = "1h"
 
-A table for each source, every key optional. What the file does not say keeps the source's default.
-Who hands the settings on hands on the name of the file.
+The file has a table for each source, and every key is optional: a key that is missing keeps the
+source's default. A child process receives the name of the file and reads it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ingot_server.config import SettingError, Settings, parse_length, read_setting_file
+from ingot_server.config import SettingError, Settings, parse_duration, read_setting_file
 
 VARIABLE: Final = "INGOT_SOURCES_FILE"
 
@@ -36,31 +36,32 @@ _PERIODS: Final = {
     "d": timedelta(days=1),
 }
 _LARGEST: Final = 1_000_000
-# Without it Python's cookie jars, and so yt-dlp, take no file.
+# Python's cookie jars, and so yt-dlp, refuse a file without this line.
 _COOKIES_HEAD: Final = re.compile(r"#( Netscape)? HTTP Cookie File")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """How Ingot behaves towards one source, on all workers together."""
+    """The settings of one source. Limits apply to all workers together."""
 
     cookies: Path | None = None
-    """A cookies file in Netscape's format; None: there are none."""
+    """A cookies file in Netscape format, if there is one."""
     proxy: str = field(default="", repr=False)
-    """Upstream proxy of its own, which may hold a password; empty: that of all traffic."""
+    """Its own upstream proxy, which may contain a password; empty means INGOT_EGRESS_PROXY."""
     rate: int = 0
-    """Most jobs begun within `rate_period`; zero means no limit."""
+    """Rate limit: how many jobs may start in a `rate_period`; zero means no limit."""
     rate_period: timedelta = timedelta(hours=1)
     burst: int = 1
-    """How many of them may begin at once after a pause."""
+    """How many of them may start at once after a pause."""
     concurrency: int = 0
-    """Most jobs at once; zero means no limit."""
+    """Concurrency limit: how many jobs may run at the same time; zero means no limit."""
     block: timedelta = timedelta(minutes=1)
-    """How long a source that refuses us is left alone at first; doubled each time."""
+    """How long the circuit breaker stays open at first; doubled after each failed trial."""
     longest_block: timedelta = timedelta(hours=1)
+    """How long the circuit breaker stays open at most."""
 
 
-# About 300 videos an hour is what YouTube takes from one address without an account (yt-dlp's wiki,
+# YouTube allows about 300 videos an hour from one address without an account (yt-dlp's wiki,
 # "Extractors", "This content isn't available, try again later").
 DEFAULTS: Final[Mapping[str, SourceSettings]] = {
     "youtube": SourceSettings(rate=300, burst=30, concurrency=8),
@@ -70,10 +71,10 @@ DEFAULTS: Final[Mapping[str, SourceSettings]] = {
 def read_source_settings(
     settings: Settings, names: Collection[str]
 ) -> Mapping[str, SourceSettings]:
-    """The settings of the sources called `names`.
+    """Return the settings of the sources with these names.
 
-    Raises SettingError for a file that cannot be used, naming the source and key that is at fault;
-    no value is quoted, as it may be a secret.
+    Raises SettingError for a file that cannot be used. The message names the source and the key,
+    but never quotes a value, which may be a secret.
     """
     found = {name: DEFAULTS.get(name, SourceSettings()) for name in names}
     if settings.sources_file:
@@ -81,8 +82,8 @@ def read_source_settings(
         for name, table in read_setting_file(VARIABLE, path).items():
             if name not in found:
                 raise SettingError(
-                    f"{VARIABLE}: {path}: there is no source `{name}`; "
-                    f"the sources are {', '.join(sorted(found))}."
+                    f"{VARIABLE}: {path}: `{name}` is not a source. "
+                    f"The sources are {', '.join(sorted(found))}."
                 )
             if not isinstance(table, dict):
                 raise SettingError(f"{VARIABLE}: {path}: write `{name}` as a table, [{name}].")
@@ -108,11 +109,11 @@ def _merged(
             case "concurrency":
                 changes[key] = _number(at, value, least=0)
             case "block" | "longest_block":
-                changes[key] = _length(at, value)
+                changes[key] = _duration(at, value)
             case _:
                 raise SettingError(
-                    f"{where} has no key `{key}`; the keys are block, burst, concurrency, cookies, "
-                    "longest_block, proxy and rate."
+                    f"{where} cannot have the key `{key}`. The keys are block, burst, concurrency, "
+                    "cookies, longest_block, proxy and rate."
                 )
     return dataclasses.replace(base, **changes)
 
@@ -128,16 +129,16 @@ def _cookies(at: str, value: object, folder: Path) -> Path | None:
         raise SettingError(f"{at} names a file that cannot be read: {path}.") from error
     if not lines or not _COOKIES_HEAD.match(lines[0]):
         raise SettingError(
-            f"{at} names a file that is not in Netscape's format: {path} does not begin with the "
+            f"{at} names a file that is not in Netscape format: {path} does not begin with the "
             "line `# Netscape HTTP Cookie File`."
         )
     for number, line in enumerate(lines, 1):
-        # `#HttpOnly_` begins a cookie, any other `#` a comment.
+        # A line that begins with `#HttpOnly_` is a cookie; any other `#` begins a comment.
         cookie = line.removeprefix("#HttpOnly_")
         if cookie.strip() and not cookie.startswith("#") and cookie.count("\t") != 6:
             raise SettingError(
-                f"{at} names a file that is not in Netscape's format: {path}, line {number}, "
-                "has not the seven fields of a cookie with tabs between them."
+                f"{at} names a file that is not in Netscape format: {path}, line {number}, "
+                "does not have the seven fields of a cookie, separated by tabs."
             )
     return path.absolute()
 
@@ -165,27 +166,27 @@ def _rate(at: str, value: object) -> tuple[int, timedelta]:
         return 0, timedelta(hours=1)
     match = re.fullmatch(r"(\d{1,6})\s*/\s*([smhd])", value) if isinstance(value, str) else None
     if match is None:
-        raise SettingError(f'{at} is no rate such as "300/h" or "2/s", and not 0 for none.')
+        raise SettingError(f'{at} is not a rate such as "300/h" or "2/s", nor 0 for no limit.')
     return int(match[1]), _PERIODS[match[2]]
 
 
 def _number(at: str, value: object, *, least: int) -> int:
     if type(value) is not int or not least <= value <= _LARGEST:
-        raise SettingError(f"{at} is no whole number from {least} to {_LARGEST}.")
+        raise SettingError(f"{at} is not a whole number from {least} to {_LARGEST}.")
     return value
 
 
-def _length(at: str, value: object) -> timedelta:
+def _duration(at: str, value: object) -> timedelta:
     try:
-        length = parse_length(str(value))
+        duration = parse_duration(str(value))
     except ValueError:
-        length = timedelta(0)
-    if isinstance(value, bool) or length < timedelta(milliseconds=1):
-        raise SettingError(f"{at} is no length of time such as 30s, 5m or 1h.")
-    return length
+        duration = timedelta(0)
+    if isinstance(value, bool) or duration < timedelta(milliseconds=1):
+        raise SettingError(f"{at} is not a duration such as 30s, 5m or 1h.")
+    return duration
 
 
 def _text(at: str, value: object) -> str:
     if not isinstance(value, str):
-        raise SettingError(f"{at} is no text in quotes.")
+        raise SettingError(f"{at} is not a text in quotes.")
     return value

@@ -88,7 +88,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_caller_waits_for_the_broker_alone(settings: Settings, tmp_path: Path) -> None:
+async def test_a_caller_waits_only_for_the_broker(settings: Settings, tmp_path: Path) -> None:
     sender = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SENDER),
         stdout=asyncio.subprocess.PIPE,
@@ -122,7 +122,7 @@ async def test_a_broker_that_is_down(settings: Settings, broker_url: str) -> Non
     await queue.close()
 
 
-async def test_a_broker_that_never_answers(settings: Settings) -> None:
+async def test_a_broker_that_never_responds(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         queue = Queue(celery_app(settings.replace(broker_url=f"redis://127.0.0.1:{port}/0")))

@@ -9,7 +9,7 @@ import pytest
 from ingot_server.config import ByteSize, Secret, SettingError, Settings
 
 
-def test_what_the_environment_does_not_say_keeps_its_default() -> None:
+def test_a_setting_without_a_variable_keeps_its_default() -> None:
     assert Settings.from_environment({"PATH": "/bin", "INGOT_SERVER": "host:1"}) == Settings()
 
 
@@ -54,13 +54,13 @@ def test_each_kind_of_value_is_read(name: str, text: str, value: object) -> None
         ("INGOT_MAX_MEDIA_SIZE", "20 Gib"),
     ],
 )
-def test_a_bad_value_is_named_with_what_it_should_be(name: str, text: str) -> None:
+def test_a_bad_value_is_reported_with_what_it_should_be(name: str, text: str) -> None:
     with pytest.raises(SettingError, match=f"{name}=.* is not a|{name}=.* is not `on`") as raised:
         Settings.from_environment({name: text})
     assert repr(text) in str(raised.value)
 
 
-def test_a_name_nobody_knows_is_told_and_harmless() -> None:
+def test_an_unknown_variable_is_reported_and_harmless() -> None:
     environment = {
         "INGOT_REDIS_ULR": "redis://elsewhere",
         "INGOT_PORT": "tcp://10.0.0.1:50051",
@@ -71,7 +71,7 @@ def test_a_name_nobody_knows_is_told_and_harmless() -> None:
     assert Settings.unknown(environment) == ["INGOT_PORT", "INGOT_REDIS_ULR"]
 
 
-def test_a_child_reads_exactly_what_its_parent_has() -> None:
+def test_a_child_process_reads_the_settings_of_its_parent() -> None:
     changed = Settings(
         data_dir=Path("/a path/with spaces"),
         s3_secret_key=Secret("k=%\n'\""),
@@ -84,16 +84,16 @@ def test_a_child_reads_exactly_what_its_parent_has() -> None:
         assert Settings.from_environment(settings.environment()) == settings
 
 
-def test_every_setting_is_documented_and_reaches_a_child() -> None:
+def test_every_setting_is_documented_and_passed_to_a_child() -> None:
     names = {f"INGOT_{field.name.upper()}" for field in dataclasses.fields(Settings)}
     assert set(Settings().environment()) == names
     assert all(field.metadata["doc"] for field in dataclasses.fields(Settings))
 
 
 def test_a_secret_does_not_show() -> None:
-    settings = Settings(s3_secret_key=Secret("tell-nobody"))
-    assert "tell-nobody" not in f"{settings!r} {settings}"
-    assert settings.environment()["INGOT_S3_SECRET_KEY"] == "tell-nobody"
+    settings = Settings(s3_secret_key=Secret("hunter2"))
+    assert "hunter2" not in f"{settings!r} {settings}"
+    assert settings.environment()["INGOT_S3_SECRET_KEY"] == "hunter2"
 
 
 def test_settings_do_not_change() -> None:

@@ -25,7 +25,7 @@ def test_without_a_file_each_source_has_its_defaults() -> None:
     assert (found["youtube"].rate, found["youtube"].rate_period) == (300, timedelta(hours=1))
 
 
-def test_every_default_is_of_a_source_there_is() -> None:
+def test_every_default_is_for_an_existing_source() -> None:
     assert set(DEFAULTS) <= {source.name for source in SOURCES}
 
 
@@ -81,7 +81,7 @@ def test_each_key_is_read_and_the_others_keep_their_default(tmp_path: Path) -> N
         ("[youtube", "TOML"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_no_secret_shown(
+def test_an_unusable_value_is_named_and_secrets_are_not_shown(
     tmp_path: Path, text: str, named: str
 ) -> None:
     with pytest.raises(SettingError, match=r"INGOT_SOURCES_FILE: ") as raised:
@@ -90,13 +90,13 @@ def test_what_cannot_be_used_is_named_and_no_secret_shown(
     assert "hunter2" not in str(raised.value)
 
 
-def test_a_cookies_file_begins_as_yt_dlp_wants_it(tmp_path: Path) -> None:
+def test_a_cookies_file_begins_as_yt_dlp_requires(tmp_path: Path) -> None:
     (tmp_path / "cookies.txt").write_text(COOKIE)
     with pytest.raises(SettingError, match="does not begin with the line `# Netscape HTTP Cookie"):
         read(tmp_path, '[youtube]\ncookies = "cookies.txt"')
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"absent\.toml cannot be read"):
         read_source_settings(Settings(sources_file=str(tmp_path / "absent.toml")), NAMES)
 

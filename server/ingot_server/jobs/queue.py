@@ -1,9 +1,9 @@
-"""The queue between API and workers: Celery, carrying job ids and nothing else.
+"""The queue between API and workers: Celery messages that contain a job id and nothing else.
 
-A message is a hint that a job waits; its record decides (`records.py`). So a message that comes
-twice does no harm, and one that is lost is replaced by the sweep. Conversions have a queue, and
-workers, of their own, so that no download ever waits for ffmpeg: `ingot` and `ingot-convert`. On
-Redis all keys begin with `ingot:queue:`.
+A message is a hint that a job waits; the job's record decides (`records.py`). So a message that
+arrives twice does no harm, and the sweep replaces a lost one. Conversions have their own queue,
+`ingot-convert`, and their own workers, so that downloads, in the queue `ingot`, never wait for
+ffmpeg. On Redis all keys of the queues begin with `ingot:queue:`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ CONNECT_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 3.0
 SENDERS: Final = 8
 
-# A job's lease and the sweep bring back what a dead worker held. On Redis, Celery redelivers by the
-# age of a message: a short visibility timeout would run long jobs twice at once.
+# Leases and the sweep recover the jobs of a dead worker. On Redis, Celery sends a message again
+# when it has reached this age: a short timeout would run long jobs twice at the same time.
 VISIBILITY_SECONDS: Final = 24 * 3600
 
-# RabbitMQ takes the highest number first, Celery's Redis transport the lowest.
-_STEPS: Final = (0, 5, 9)
-_RANKS: Final = {
+# RabbitMQ delivers the highest number first, Celery's Redis transport the lowest.
+_PRIORITIES: Final = (0, 5, 9)
+_PRIORITY_INDEX: Final = {
     IngestRequest.PRIORITY_HIGH: 0,
     IngestRequest.PRIORITY_NORMAL: 1,
     IngestRequest.PRIORITY_UNSPECIFIED: 1,
@@ -49,24 +49,24 @@ _RANKS: Final = {
 
 
 def broker_address(settings: Settings) -> str:
-    """The broker as kombu writes it: `unix:///path?db=1` becomes `redis+socket:///path?...`."""
+    """Return the broker's URL for kombu: `unix:///path` becomes `redis+socket:///path`."""
     address = settings.broker_url or settings.redis_url
     parts = urlsplit(address)
     if parts.scheme != "unix":
         return address
-    # redis-py calls the number of the database `db`, kombu `virtual_host`.
+    # The number of the database is `db` in redis-py and `virtual_host` in kombu.
     query = re.sub(r"(^|&)db=", r"\1virtual_host=", parts.query)
     address = f"redis+socket://{parts.netloc}{parts.path}"
     return f"{address}?{query}" if query else address
 
 
 def celery_app(settings: Settings) -> Celery:
-    """The Celery application of API and workers. Its one task is registered by `worker.py`."""
+    """Return the Celery application of API and workers; `worker.py` registers its only task."""
     app = Celery("ingot", broker=broker_address(settings), set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE_NAME,
         task_queues=[
-            kombu.Queue(name, routing_key=name, queue_arguments={"x-max-priority": _STEPS[-1]})
+            kombu.Queue(name, routing_key=name, queue_arguments={"x-max-priority": _PRIORITIES[-1]})
             for name in (QUEUE_NAME, CONVERT_QUEUE_NAME)
         ],
         task_serializer="json",
@@ -75,7 +75,7 @@ def celery_app(settings: Settings) -> Celery:
         task_acks_late=True,
         task_acks_on_failure_or_timeout=True,
         worker_prefetch_multiplier=1,
-        # Nobody drives workers through the broker; job records say all there is to say.
+        # Workers are not controlled through the broker, and job records make events unnecessary.
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
@@ -91,13 +91,13 @@ def celery_app(settings: Settings) -> Celery:
 
 
 class Queue:
-    """Sends job ids. `app` is from `celery_app`."""
+    """The sender of job ids. `app` is from `celery_app`."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        _load(app)
+        _preload(app)
         self._lowest_first = not _is_amqp(app.conf.broker_url)
-        # apply_async blocks, for as long as the broker does: never the event loop, nor its threads.
+        # Sending blocks as long as the broker does, so it has its own threads.
         self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="queue")
 
     async def send(
@@ -107,10 +107,10 @@ class Queue:
         *,
         conversion: bool = False,
     ) -> None:
-        """Tells the workers that a job waits; those that convert, when it is a conversion.
+        """Send a job id to the workers, or to the workers for conversions.
 
-        Raises Failure with QUEUE_UNAVAILABLE when the broker has not taken the message within
-        `SEND_SECONDS`; it may arrive all the same. Safe to repeat.
+        Raises Failure with QUEUE_UNAVAILABLE if the broker has not accepted the message within
+        `SEND_SECONDS`; the message may still arrive. Safe to repeat.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -118,33 +118,33 @@ class Queue:
                 name = CONVERT_QUEUE_NAME if conversion else QUEUE_NAME
                 await loop.run_in_executor(self._senders, self._send, job_id, priority, name)
         except (KombuError, RedisError, OSError, TimeoutError) as error:
-            cause = str(error) or f"no answer within {SEND_SECONDS:g} s"
+            cause = str(error) or f"no response within {SEND_SECONDS:g} s"
             raise Failure(
                 reason_pb2.REASON_QUEUE_UNAVAILABLE,
-                f"The job could not be handed to the workers: {cause}",
+                f"The broker did not accept the job: {cause}",
             ) from error
 
     async def close(self) -> None:
-        """Closes the connections. What is being sent is no longer waited for."""
+        """Close the connections without waiting for messages that are being sent."""
         self._senders.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._app.close)
 
     def _send(self, job_id: str, priority: IngestRequest.Priority.ValueType, name: str) -> None:
-        step = _STEPS[_RANKS[priority]]
+        number = _PRIORITIES[_PRIORITY_INDEX[priority]]
         self._app.send_task(
             TASK_NAME,
             args=[job_id],
             queue=name,
-            priority=step if self._lowest_first else _STEPS[-1] - step,
+            priority=number if self._lowest_first else _PRIORITIES[-1] - number,
             ignore_result=True,
-            # Once more for a connection that broke while it lay in the pool.
+            # One retry, because a connection may have broken while it was idle in the pool.
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
         )
 
 
-def _load(app: Celery) -> None:
-    """Imports now what a message takes: the time that the first one has is the broker's."""
+def _preload(app: Celery) -> None:
+    """Import what sending needs, so that the first message does not spend its time on imports."""
     app.finalize(auto=True)
     _ = app.amqp, app.events.Dispatcher, app.backend
     with app.connection_for_write() as connection:
@@ -161,9 +161,9 @@ def _transport_options(address: str) -> dict[str, object]:
     return {
         "visibility_timeout": VISIBILITY_SECONDS,
         "global_keyprefix": KEY_PREFIX,
-        "priority_steps": list(_STEPS),
+        "priority_steps": list(_PRIORITIES),
         "queue_order_strategy": "priority",
         "socket_connect_timeout": CONNECT_SECONDS,
-        # Longer than the blocking read of a worker, one second; ends what a silent broker holds up.
+        # Longer than the blocking read of a worker, which takes one second.
         "socket_timeout": SOCKET_SECONDS,
     }

@@ -1,4 +1,4 @@
-"""One job that ends as another: both make the same media, and the other began with it first."""
+"""Waiting for another job's result: that job makes the same media item, or a part of the work."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.records import Records
 
-_AGAIN_SECONDS: Final = 0.05
+_RETRY_SECONDS: Final = 0.05
 
 
 class JobWaiter:
-    """`run` does a job in this process if nobody has it, as Worker.run does."""
+    """Waits for other jobs. `run` is `Worker.run`: it runs a job here if no worker holds it."""
 
     def __init__(
         self, records: Records, feed: Feed, run: Callable[[str], Coroutine[Any, Any, None]]
@@ -32,24 +32,23 @@ class JobWaiter:
     async def result(
         self, job_id: str, seen: Callable[[Job], None] = lambda _: None
     ) -> Media | None:
-        """What a job makes; None when it was cancelled, or its record is gone.
+        """Return the media item that a job makes; None if it was cancelled or has no record.
 
-        A job that waits in the queue is done here: who follows it may have the last free slot.
-        `seen` gets the job whenever it has changed, also while it is done here. Raises Failure:
-        what the job failed with.
+        A queued job runs in the caller's slot, because that may be the last free one. `seen` is
+        called with every change of the job. Raises the Failure that the job failed with.
         """
-        lent: asyncio.Task[None] | None = None
+        running: asyncio.Task[None] | None = None
         try:
             async with aclosing(self._feed.watch(job_id)) as changes:
                 async for job in changes:
                     seen(job)
                     if job.state == job_pb2.JOB_STATE_QUEUED:
-                        if lent is None or lent.done():
-                            lent = asyncio.create_task(self._lend_slot(job_id))
+                        if running is None or running.done():
+                            running = asyncio.create_task(self._run_in_own_slot(job_id))
                     elif has_ended(job):
-                        if lent is not None:
-                            # What it leaves behind is there, or gone, only when it is done.
-                            await asyncio.wait([lent])
+                        if running is not None:
+                            # It may still clean up after the end of the job.
+                            await asyncio.wait([running])
                         if job.state == job_pb2.JOB_STATE_FAILED:
                             raise Failure.from_status(job.error)
                         return job.media if job.state == job_pb2.JOB_STATE_SUCCEEDED else None
@@ -57,24 +56,24 @@ class JobWaiter:
             if failure.reason != reason_pb2.REASON_JOB_NOT_FOUND:
                 raise
         finally:
-            if lent is not None:
-                lent.cancel()
-                # One that failed leaves the job to the queue.
-                await asyncio.gather(lent, return_exceptions=True)
+            if running is not None:
+                running.cancel()
+                # If it failed, the job stays in the queue.
+                await asyncio.gather(running, return_exceptions=True)
         return None
 
-    async def _lend_slot(self, job_id: str) -> None:
+    async def _run_in_own_slot(self, job_id: str) -> None:
         while True:
             job = await self._records.get(job_id)
             if job is None or job.state != job_pb2.JOB_STATE_QUEUED:
                 return
-            await asyncio.sleep(_wait(job))
+            await asyncio.sleep(_seconds_until_due(job))
             await self.run(job_id)
 
 
-def _wait(job: Job) -> float:
-    """Seconds until a queued job may be taken."""
+def _seconds_until_due(job: Job) -> float:
+    """Return the seconds until a queued job may be claimed."""
     if not job.HasField("retry_time"):
-        return _AGAIN_SECONDS
+        return _RETRY_SECONDS
     left = job.retry_time.ToDatetime(UTC) - datetime.now(UTC)
-    return max(left.total_seconds(), _AGAIN_SECONDS)
+    return max(left.total_seconds(), _RETRY_SECONDS)
