@@ -26,7 +26,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class IngestRequest(_message.Message):
-    """What to ingest."""
+    """A URL to ingest, and how."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -43,7 +43,7 @@ class IngestRequest(_message.Message):
         PRIORITY_NORMAL: IngestRequest._Priority.ValueType  # 2
         """The default."""
         PRIORITY_HIGH: IngestRequest._Priority.ValueType  # 3
-        """Before all others: somebody is waiting for it."""
+        """Before all others, because a person is waiting for it."""
 
     class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
         """Order among waiting jobs."""
@@ -55,7 +55,7 @@ class IngestRequest(_message.Message):
     PRIORITY_NORMAL: IngestRequest.Priority.ValueType  # 2
     """The default."""
     PRIORITY_HIGH: IngestRequest.Priority.ValueType  # 3
-    """Before all others: somebody is waiting for it."""
+    """Before all others, because a person is waiting for it."""
 
     @_typing.final
     class LabelsEntry(_message.Message):
@@ -87,45 +87,46 @@ class IngestRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """The media's URL, `http` or `https`, without user info. At most 8192 bytes."""
+    """URL of the media, `http` or `https`, without user info. At most 8192 bytes. Required."""
     priority: Global___IngestRequest.Priority.ValueType
-    """Which of the waiting jobs goes first. Unset means normal. A job that is under way keeps the
-    priority it was made with.
-    """
+    """Order among the waiting jobs. Unset means normal. A job that exists already keeps its priority."""
     request_id: _builtins.str
-    """Makes a retried call safe (AIP-155): a second call with the same id and the same request gets the
-    first one's job for as long as its record lives. A UUID is recommended. Unset turns this off.
+    """Makes a retried call safe (AIP-155): another call with the same id and the same request returns
+    the same job, for as long as the record of the job exists. A UUID is recommended. Unset turns
+    this off.
     """
     validate_only: _builtins.bool
-    """Checks the request without network or effect and answers with the job that would be made: no id,
-    its media's id, url and source filled in (AIP-163).
+    """Checks the request without network access or effect, and returns the job that would be created
+    (AIP-163). That job has no id; its media has id, url and source.
     """
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
-        """Which form of the media is wanted. Unset means the best."""
+        """Video or audio, and in which size. Unset means the best video and audio."""
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """How old a stored copy of a mutable URL may be; past it the source is asked whether it changed.
-        Zero asks always; unset takes a copy of any age. Bounds an answer that the media does not exist
-        in the same way. Immutable sources ignore it.
+        """Oldest stored copy of a mutable URL to accept. If the copy is older, the source is asked
+        whether the media has changed. Zero always asks; unset accepts a copy of any age. A remembered
+        result that the media does not exist has the same limit. Ignored for immutable sources.
         """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept with the job and, when this request is what stores it, with the media. At most 64; keys of
-        at most 63 characters, values of at most 255.
+        """Labels to store with the job and, if this request stores the media, with the media. At most 64;
+        keys have at most 63 characters, values at most 255.
         """
 
     @_builtins.property
     def options(self) -> _job_pb2.IngestOptions:
-        """What to take besides the media itself. Unset means nothing."""
+        """Side files to store with the media, and how to handle playlists and live streams. Unset means
+        no side files, no playlists and no live streams.
+        """
 
     @_builtins.property
     def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
-        """What to convert the media to when it is stored: the job is then the parent of an ingest and of a
-        conversion for each, and succeeds when all of them do. Of a playlist every entry is, and each has
-        such a job. Where one of them shows a cover, the ingest takes the thumbnail along. At most 16.
+        """Conversions to run when the media is stored. The job is then the parent of an ingest and of one
+        conversion for each recipe, and succeeds if all of them succeed. Each entry of a playlist gets
+        such a job. If a format contains a cover, the ingest also stores the thumbnail. At most 16.
         """
 
     def __init__(
@@ -151,14 +152,14 @@ Global___IngestRequest: _TypeAlias = IngestRequest  # noqa: Y015
 
 @_typing.final
 class IngestResponse(_message.Message):
-    """The job that does it."""
+    """The job of an Ingest call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """New, already under way, or ended."""
+        """A new job, a running one, or one that has ended. Always set."""
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ Global___IngestResponse: _TypeAlias = IngestResponse  # noqa: Y015
 
 @_typing.final
 class ConvertRequest(_message.Message):
-    """What to convert, and to what."""
+    """A media item to convert, and the recipe for it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -209,34 +210,34 @@ class ConvertRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """Media.id of a stored one."""
+    """Media.id of a stored media item."""
     url: _builtins.str
-    """Its URL, as in IngestRequest, or its internal address; ingested first if it is not stored."""
+    """URL, as in IngestRequest, or internal address. It is ingested first if it is not stored."""
     priority: Global___IngestRequest.Priority.ValueType
-    """As in IngestRequest."""
+    """Order among the waiting jobs, as in IngestRequest. Unset means normal."""
     request_id: _builtins.str
-    """As in IngestRequest."""
+    """Makes a retried call safe, as in IngestRequest. Unset turns this off."""
     validate_only: _builtins.bool
-    """Checks the request without network or effect, as in IngestRequest."""
+    """Checks the request without network access or effect, as in IngestRequest."""
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
-        """Which form of the media behind `url` is converted. Unset means the best; for a recipe of sound
-        alone the form that is stored, the sound before the whole, and where none is MODE_AUDIO_ONLY for
-        a source that is known to give the sound by itself.
+        """Which selection of the media at `url` to convert. Unset means the best video and audio. For a
+        recipe that needs audio only, unset means a selection that is stored, preferably audio only; if
+        none is stored, MODE_AUDIO_ONLY for a source that offers audio by itself.
         """
 
     @_builtins.property
     def recipe(self) -> _recipe_pb2.Recipe:
-        """What it becomes."""
+        """Format to convert to, with its parameters. Required."""
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """As in IngestRequest."""
+        """Oldest stored copy of a mutable URL to accept, as in IngestRequest. Unset accepts any."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept with the job and, when this request is what makes it, with the new media; as in
-        IngestRequest.
+        """Labels to store with the job and, if this request makes the new media item, with that. Limits
+        as in IngestRequest.
         """
 
     def __init__(
@@ -264,14 +265,16 @@ Global___ConvertRequest: _TypeAlias = ConvertRequest  # noqa: Y015
 
 @_typing.final
 class ConvertResponse(_message.Message):
-    """The job that does it."""
+    """The job of a Convert call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """New, already under way, or ended. Job.media is the new media once it SUCCEEDED."""
+        """A new job, a running one, or one that has ended. Job.media is the new media item when the job
+        has SUCCEEDED. Always set.
+        """
 
     def __init__(
         self,
@@ -296,7 +299,7 @@ class UploadRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___UploadHeader:
-        """What is coming."""
+        """The file that follows."""
 
     @_builtins.property
     def chunk(self) -> Global___UploadChunk:
@@ -320,7 +323,7 @@ Global___UploadRequest: _TypeAlias = UploadRequest  # noqa: Y015
 
 @_typing.final
 class UploadHeader(_message.Message):
-    """What an upload will bring."""
+    """Describes the file of an upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -351,20 +354,22 @@ class UploadHeader(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """Name of the file, for the title. Never used as a path."""
+    """Name of the file, used as the title. Never used as a path. May be empty."""
     content_type: _builtins.str
-    """Media type the caller thinks it is; the file itself decides."""
+    """Media type according to the caller. Ingot determines the type from the file. May be empty."""
     size_bytes: _builtins.int
-    """Size of the whole file in bytes. Zero when it is not known beforehand."""
+    """Size of the whole file in bytes. Zero if it is not known yet."""
     sha256: _builtins.str
-    """SHA-256 of the whole file in lower-case hexadecimal. Empty when it is not known beforehand."""
+    """SHA-256 of the whole file in lower-case hexadecimal. Empty if it is not known yet."""
     upload_id: _builtins.str
-    """Names the upload so that it can be continued: the caller's choice, a UUID is recommended. Empty
-    means that it cannot be.
+    """Name of the upload, chosen by the caller, which makes it possible to continue it. A UUID is
+    recommended. Empty means that the upload cannot be continued.
     """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept with the job and, when this upload is what stores it, with the media; as in IngestRequest."""
+        """Labels to store with the job and, if this upload stores the media, with the media. Limits as in
+        IngestRequest.
+        """
 
     def __init__(
         self,
@@ -393,9 +398,9 @@ class UploadChunk(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
-    """Position of the first byte of `data` in the file."""
+    """Position of the first byte of `data` in the file, from zero."""
     data: _builtins.bytes
-    """At most 2 MiB; 256 KiB is recommended."""
+    """The bytes. At most 2 MiB; 256 KiB is recommended."""
     def __init__(
         self,
         *,
@@ -412,14 +417,14 @@ Global___UploadChunk: _TypeAlias = UploadChunk  # noqa: Y015
 
 @_typing.final
 class UploadResponse(_message.Message):
-    """The job that stores the file."""
+    """The job that stores an uploaded file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """New, already under way, or ended."""
+        """A new job, a running one, or one that has ended. Always set."""
 
     def __init__(
         self,
@@ -436,13 +441,13 @@ Global___UploadResponse: _TypeAlias = UploadResponse  # noqa: Y015
 
 @_typing.final
 class QueryUploadRequest(_message.Message):
-    """Which upload."""
+    """Names an upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """UploadHeader.upload_id."""
+    """UploadHeader.upload_id of the upload. Required."""
     def __init__(
         self,
         *,
@@ -458,17 +463,17 @@ Global___QueryUploadRequest: _TypeAlias = QueryUploadRequest  # noqa: Y015
 
 @_typing.final
 class QueryUploadResponse(_message.Message):
-    """How an upload stands."""
+    """The state of an upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMITTED_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     committed_size: _builtins.int
-    """Bytes that have arrived for good: the offset to continue at."""
+    """Number of bytes that are stored, which is the offset to continue from."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the upload is dropped unless more arrives."""
+        """When the upload is deleted if no more bytes arrive."""
 
     def __init__(
         self,
@@ -486,18 +491,18 @@ Global___QueryUploadResponse: _TypeAlias = QueryUploadResponse  # noqa: Y015
 
 @_typing.final
 class CreateUploadUrlRequest(_message.Message):
-    """What will be PUT."""
+    """Describes the file that will be sent to the link."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FILENAME_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """Name of the file, for the title. Never used as a path."""
+    """Name of the file, used as the title. Never used as a path. May be empty."""
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """How long the link works, from 1 second to 1 day, but no longer than the upload waits for its file.
-        Unset means 1 hour.
+        """How long the link works, from 1 second to 1 day, but not longer than the upload is kept. Unset
+        means 1 hour.
         """
 
     def __init__(
@@ -516,7 +521,7 @@ Global___CreateUploadUrlRequest: _TypeAlias = CreateUploadUrlRequest  # noqa: Y0
 
 @_typing.final
 class CreateUploadUrlResponse(_message.Message):
-    """A link that takes one PUT."""
+    """A signed link for one upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -524,9 +529,9 @@ class CreateUploadUrlResponse(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """For one HTTP PUT of the whole file. Whoever has it can write that one object."""
+    """Link for one HTTP PUT of the whole file. Everyone who has it can write this one object."""
     upload_id: _builtins.str
-    """For CompleteUpload."""
+    """Name of the upload, for CompleteUpload. Set by the server."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the link stops working."""
@@ -548,7 +553,7 @@ Global___CreateUploadUrlResponse: _TypeAlias = CreateUploadUrlResponse  # noqa: 
 
 @_typing.final
 class CompleteUploadRequest(_message.Message):
-    """Which upload is done."""
+    """Names an upload whose file was sent to its link."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -576,12 +581,12 @@ class CompleteUploadRequest(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """From CreateUploadUrlResponse."""
+    """CreateUploadUrlResponse.upload_id of the upload. Required."""
     sha256: _builtins.str
-    """SHA-256 of the file in lower-case hexadecimal. Empty when the caller does not know it."""
+    """SHA-256 of the file in lower-case hexadecimal. Empty if the caller does not know it."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """As in UploadHeader."""
+        """Labels, as in UploadHeader."""
 
     def __init__(
         self,
@@ -600,14 +605,14 @@ Global___CompleteUploadRequest: _TypeAlias = CompleteUploadRequest  # noqa: Y015
 
 @_typing.final
 class CompleteUploadResponse(_message.Message):
-    """The job that stores the file."""
+    """The job that stores an uploaded file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """New, already under way, or ended."""
+        """A new job, a running one, or one that has ended. Always set."""
 
     def __init__(
         self,

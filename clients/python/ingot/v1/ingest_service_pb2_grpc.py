@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IngestServiceStub:
-    """Brings media into the store.
+    """Stores media: from URLs, from uploaded files, and from conversions of stored media.
     """
 
     def __init__(self, channel):
@@ -68,57 +68,58 @@ class IngestServiceStub:
 
 
 class IngestServiceServicer:
-    """Brings media into the store.
+    """Stores media: from URLs, from uploaded files, and from conversions of stored media.
     """
 
     def Ingest(self, request, context):
-        """Ingests what is behind a URL and answers at once with the job that does it.
+        """Ingests the media at a URL. Returns at once, with the job that does the work.
 
-        Callers that ask for the same media at the same time get the same job. A media that is stored
-        already is answered with a job that has SUCCEEDED and is `cached`. What the source lately said
-        does not exist is answered with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+        Callers that request the same media at the same time get the same job. If the media is stored
+        already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
+        does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
-        Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-        says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
-        and no job is made. The same content is one media, however often it is uploaded.
+        """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
+        Ingest. An interrupted upload is continued by another call with the same upload_id, from the
+        offset that QueryUpload returns. The upload is complete when the client closes the stream. If
+        the stream is cut off instead, the received bytes are kept and no job is created. The same
+        content is one media item, however often it is uploaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryUpload(self, request, context):
-        """Answers with how much of an upload has arrived for good.
+        """Returns how much of an upload is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateUploadUrl(self, request, context):
-        """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers.
+        """Returns a signed link that accepts a file by one HTTP PUT, for browsers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """Says that the PUT to a signed link is done; answers with the job that stores the file.
+        """Completes an upload by a signed link. Returns the job that stores the file.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Convert(self, request, context):
-        """Makes another media from a stored one and answers at once with the job that does it.
+        """Converts a stored media item to another one. Returns at once, with the job that does the work.
 
-        A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
-        a conversion. The same recipe on the same media is one media, made once: it is found and shared as
-        in Ingest.
+        A URL that is not stored is ingested first; the job is then the parent of an ingest and a
+        conversion. The same recipe and the same media give one media item, which is made once and
+        shared as in Ingest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,7 +167,7 @@ def add_IngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestService:
-    """Brings media into the store.
+    """Stores media: from URLs, from uploaded files, and from conversions of stored media.
     """
 
     @staticmethod

@@ -27,73 +27,75 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IngestServiceStub:
-    """Brings media into the store."""
+    """Stores media: from URLs, from uploaded files, and from conversions of stored media."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IngestServiceAsyncStub: ...
     Ingest: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.IngestRequest, _ingest_service_pb2.IngestResponse]
-    """Ingests what is behind a URL and answers at once with the job that does it.
+    """Ingests the media at a URL. Returns at once, with the job that does the work.
 
-    Callers that ask for the same media at the same time get the same job. A media that is stored
-    already is answered with a job that has SUCCEEDED and is `cached`. What the source lately said
-    does not exist is answered with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+    Callers that request the same media at the same time get the same job. If the media is stored
+    already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
+    does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
     """
     Upload: _grpc.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]
-    """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
-    Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-    says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
-    and no job is made. The same content is one media, however often it is uploaded.
+    """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
+    Ingest. An interrupted upload is continued by another call with the same upload_id, from the
+    offset that QueryUpload returns. The upload is complete when the client closes the stream. If
+    the stream is cut off instead, the received bytes are kept and no job is created. The same
+    content is one media item, however often it is uploaded.
     """
     QueryUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]
-    """Answers with how much of an upload has arrived for good."""
+    """Returns how much of an upload is stored."""
     CreateUploadUrl: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.CreateUploadUrlRequest, _ingest_service_pb2.CreateUploadUrlResponse]
-    """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
+    """Returns a signed link that accepts a file by one HTTP PUT, for browsers."""
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]
-    """Says that the PUT to a signed link is done; answers with the job that stores the file."""
+    """Completes an upload by a signed link. Returns the job that stores the file."""
     Convert: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ConvertRequest, _ingest_service_pb2.ConvertResponse]
-    """Makes another media from a stored one and answers at once with the job that does it.
+    """Converts a stored media item to another one. Returns at once, with the job that does the work.
 
-    A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
-    a conversion. The same recipe on the same media is one media, made once: it is found and shared as
-    in Ingest.
+    A URL that is not stored is ingested first; the job is then the parent of an ingest and a
+    conversion. The same recipe and the same media give one media item, which is made once and
+    shared as in Ingest.
     """
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
-    """Brings media into the store."""
+    """Stores media: from URLs, from uploaded files, and from conversions of stored media."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Ingest: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.IngestRequest, _ingest_service_pb2.IngestResponse]  # type: ignore[assignment]
-    """Ingests what is behind a URL and answers at once with the job that does it.
+    """Ingests the media at a URL. Returns at once, with the job that does the work.
 
-    Callers that ask for the same media at the same time get the same job. A media that is stored
-    already is answered with a job that has SUCCEEDED and is `cached`. What the source lately said
-    does not exist is answered with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+    Callers that request the same media at the same time get the same job. If the media is stored
+    already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
+    does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
     """
     Upload: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]  # type: ignore[assignment]
-    """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
-    Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-    says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
-    and no job is made. The same content is one media, however often it is uploaded.
+    """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
+    Ingest. An interrupted upload is continued by another call with the same upload_id, from the
+    offset that QueryUpload returns. The upload is complete when the client closes the stream. If
+    the stream is cut off instead, the received bytes are kept and no job is created. The same
+    content is one media item, however often it is uploaded.
     """
     QueryUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]  # type: ignore[assignment]
-    """Answers with how much of an upload has arrived for good."""
+    """Returns how much of an upload is stored."""
     CreateUploadUrl: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.CreateUploadUrlRequest, _ingest_service_pb2.CreateUploadUrlResponse]  # type: ignore[assignment]
-    """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
+    """Returns a signed link that accepts a file by one HTTP PUT, for browsers."""
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
-    """Says that the PUT to a signed link is done; answers with the job that stores the file."""
+    """Completes an upload by a signed link. Returns the job that stores the file."""
     Convert: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ConvertRequest, _ingest_service_pb2.ConvertResponse]  # type: ignore[assignment]
-    """Makes another media from a stored one and answers at once with the job that does it.
+    """Converts a stored media item to another one. Returns at once, with the job that does the work.
 
-    A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
-    a conversion. The same recipe on the same media is one media, made once: it is found and shared as
-    in Ingest.
+    A URL that is not stored is ingested first; the job is then the parent of an ingest and a
+    conversion. The same recipe and the same media give one media item, which is made once and
+    shared as in Ingest.
     """
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Brings media into the store."""
+    """Stores media: from URLs, from uploaded files, and from conversions of stored media."""
 
     @_abc_1.abstractmethod
     def Ingest(
@@ -101,11 +103,11 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.IngestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.IngestResponse, _abc.Awaitable[_ingest_service_pb2.IngestResponse]]:
-        """Ingests what is behind a URL and answers at once with the job that does it.
+        """Ingests the media at a URL. Returns at once, with the job that does the work.
 
-        Callers that ask for the same media at the same time get the same job. A media that is stored
-        already is answered with a job that has SUCCEEDED and is `cached`. What the source lately said
-        does not exist is answered with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+        Callers that request the same media at the same time get the same job. If the media is stored
+        already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
+        does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
         """
 
     @_abc_1.abstractmethod
@@ -114,10 +116,11 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_ingest_service_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.UploadResponse, _abc.Awaitable[_ingest_service_pb2.UploadResponse]]:
-        """Takes a file in: first a header, then its bytes in order. Answers with the job that stores it, as
-        Ingest does. A broken upload is continued by a new call with its upload_id, from where QueryUpload
-        says it stands. Only ending the stream says that it was all: of one that is cut what came is kept,
-        and no job is made. The same content is one media, however often it is uploaded.
+        """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
+        Ingest. An interrupted upload is continued by another call with the same upload_id, from the
+        offset that QueryUpload returns. The upload is complete when the client closes the stream. If
+        the stream is cut off instead, the received bytes are kept and no job is created. The same
+        content is one media item, however often it is uploaded.
         """
 
     @_abc_1.abstractmethod
@@ -126,7 +129,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.QueryUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.QueryUploadResponse, _abc.Awaitable[_ingest_service_pb2.QueryUploadResponse]]:
-        """Answers with how much of an upload has arrived for good."""
+        """Returns how much of an upload is stored."""
 
     @_abc_1.abstractmethod
     def CreateUploadUrl(
@@ -134,7 +137,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.CreateUploadUrlRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.CreateUploadUrlResponse, _abc.Awaitable[_ingest_service_pb2.CreateUploadUrlResponse]]:
-        """Answers with a signed link that takes the whole file by one HTTP PUT, for browsers."""
+        """Returns a signed link that accepts a file by one HTTP PUT, for browsers."""
 
     @_abc_1.abstractmethod
     def CompleteUpload(
@@ -142,7 +145,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.CompleteUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.CompleteUploadResponse, _abc.Awaitable[_ingest_service_pb2.CompleteUploadResponse]]:
-        """Says that the PUT to a signed link is done; answers with the job that stores the file."""
+        """Completes an upload by a signed link. Returns the job that stores the file."""
 
     @_abc_1.abstractmethod
     def Convert(
@@ -150,11 +153,11 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.ConvertRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.ConvertResponse, _abc.Awaitable[_ingest_service_pb2.ConvertResponse]]:
-        """Makes another media from a stored one and answers at once with the job that does it.
+        """Converts a stored media item to another one. Returns at once, with the job that does the work.
 
-        A URL whose media is not stored is ingested first: the job is then the parent of an ingest and of
-        a conversion. The same recipe on the same media is one media, made once: it is found and shared as
-        in Ingest.
+        A URL that is not stored is ingested first; the job is then the parent of an ingest and a
+        conversion. The same recipe and the same media give one media item, which is made once and
+        shared as in Ingest.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

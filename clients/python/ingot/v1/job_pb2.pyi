@@ -33,19 +33,19 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
     """Never sent."""
     JOB_KIND_INGEST: _JobKind.ValueType  # 1
-    """Bring the media behind a URL into the store."""
+    """Store the media at a URL or an uploaded file."""
     JOB_KIND_CONVERT: _JobKind.ValueType  # 2
-    """Make a media from a stored one."""
+    """Convert a stored media item."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
-    """What a job does."""
+    """Kinds of jobs."""
 
 JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 """Never sent."""
 JOB_KIND_INGEST: JobKind.ValueType  # 1
-"""Bring the media behind a URL into the store."""
+"""Store the media at a URL or an uploaded file."""
 JOB_KIND_CONVERT: JobKind.ValueType  # 2
-"""Make a media from a stored one."""
+"""Convert a stored media item."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -57,31 +57,31 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
     """Never sent."""
     JOB_STATE_QUEUED: _JobState.ValueType  # 1
-    """Waiting for a worker, or for its next attempt."""
+    """The job waits for a worker, or for its next attempt."""
     JOB_STATE_RUNNING: _JobState.ValueType  # 2
-    """A worker holds it."""
+    """A worker runs the job."""
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 3
-    """Ended: Job.media is stored."""
+    """The job has ended, and Job.media is stored."""
     JOB_STATE_FAILED: _JobState.ValueType  # 4
-    """Ended: Job.error says why."""
+    """The job has ended, and Job.error says why."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 5
-    """Ended by CancelJob."""
+    """The job was ended by CancelJob."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """Where a job stands."""
+    """States of a job."""
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 """Never sent."""
 JOB_STATE_QUEUED: JobState.ValueType  # 1
-"""Waiting for a worker, or for its next attempt."""
+"""The job waits for a worker, or for its next attempt."""
 JOB_STATE_RUNNING: JobState.ValueType  # 2
-"""A worker holds it."""
+"""A worker runs the job."""
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 3
-"""Ended: Job.media is stored."""
+"""The job has ended, and Job.media is stored."""
 JOB_STATE_FAILED: JobState.ValueType  # 4
-"""Ended: Job.error says why."""
+"""The job has ended, and Job.error says why."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 5
-"""Ended by CancelJob."""
+"""The job was ended by CancelJob."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 class _JobStage:
@@ -91,33 +91,33 @@ class _JobStage:
 class _JobStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobStage.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_STAGE_UNSPECIFIED: _JobStage.ValueType  # 0
-    """Not begun."""
+    """No stage has begun."""
     JOB_STAGE_RESOLVING: _JobStage.ValueType  # 1
-    """Asking the source what it has."""
+    """Asking the source for the media and its formats."""
     JOB_STAGE_DOWNLOADING: _JobStage.ValueType  # 2
-    """Receiving bytes; finished parts go up to the store meanwhile."""
+    """Receiving bytes. Complete parts are uploaded to the bucket meanwhile."""
     JOB_STAGE_PROBING: _JobStage.ValueType  # 3
-    """Reading the file: what it is, and whether it is whole."""
+    """Inspecting the file: its format, and whether it is complete."""
     JOB_STAGE_STORING: _JobStage.ValueType  # 4
-    """Sending the last parts to the store."""
+    """Uploading the last parts to the bucket."""
     JOB_STAGE_CONVERTING: _JobStage.ValueType  # 5
     """Running ffmpeg."""
     JOB_STAGE_COMMITTING: _JobStage.ValueType  # 6
     """Writing the manifest."""
 
 class JobStage(_JobStage, metaclass=_JobStageEnumTypeWrapper):
-    """What a running job is doing."""
+    """Stages of a running job."""
 
 JOB_STAGE_UNSPECIFIED: JobStage.ValueType  # 0
-"""Not begun."""
+"""No stage has begun."""
 JOB_STAGE_RESOLVING: JobStage.ValueType  # 1
-"""Asking the source what it has."""
+"""Asking the source for the media and its formats."""
 JOB_STAGE_DOWNLOADING: JobStage.ValueType  # 2
-"""Receiving bytes; finished parts go up to the store meanwhile."""
+"""Receiving bytes. Complete parts are uploaded to the bucket meanwhile."""
 JOB_STAGE_PROBING: JobStage.ValueType  # 3
-"""Reading the file: what it is, and whether it is whole."""
+"""Inspecting the file: its format, and whether it is complete."""
 JOB_STAGE_STORING: JobStage.ValueType  # 4
-"""Sending the last parts to the store."""
+"""Uploading the last parts to the bucket."""
 JOB_STAGE_CONVERTING: JobStage.ValueType  # 5
 """Running ffmpeg."""
 JOB_STAGE_COMMITTING: JobStage.ValueType  # 6
@@ -126,8 +126,8 @@ Global___JobStage: _TypeAlias = JobStage  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
-    """One piece of accepted work. Every job ends once: SUCCEEDED with a media, FAILED with an error, or
-    CANCELLED.
+    """A unit of work that Ingot has accepted. Every job ends once: SUCCEEDED with a media item, FAILED
+    with an error, or CANCELLED.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -179,43 +179,43 @@ class Job(_message.Message):
     CONVERSIONS_FIELD_NUMBER: _builtins.int
     LIST_TITLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Server-assigned identity; later jobs sort after earlier ones. Empty in the answer to
-    validate_only.
+    """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones. Empty
+    in the response to validate_only.
     """
     kind: Global___JobKind.ValueType
-    """What the job does."""
+    """What kind of work it is."""
     state: Global___JobState.ValueType
-    """Where it stands."""
+    """Whether the job waits, runs, or has ended."""
     stage: Global___JobStage.ValueType
-    """What a running job is doing; in an ended job, what it did last."""
+    """What a running job is doing now; what an ended job did last."""
     url: _builtins.str
-    """Canonical URL of what is ingested."""
+    """Canonical URL of the media that is ingested or converted."""
     cached: _builtins.bool
-    """The answer came from what was stored; nothing was downloaded."""
+    """Whether the result was stored already, so that nothing was downloaded."""
     attempt: _builtins.int
-    """Which try this is, from 1 once a worker took the job."""
+    """Number of the current attempt, from 1. Zero before a worker takes the job."""
     revision: _builtins.int
-    """Grows with every change, from 1. WatchJob resumes after it."""
+    """Number of the last change, from 1. It grows with every change. WatchJob can resume after it."""
     parent_job_id: _builtins.str
-    """The job this one is a part of. Empty for a job of its own."""
+    """Id of the job that this job is a part of. Empty if there is none."""
     list_title: _builtins.str
-    """Title of the list that the job is a part of, as its source has it. What is converted on the way is
-    tagged with it as its album. Empty for others.
+    """Title of the playlist, channel or album that the job is an entry of, as its source gives it. It
+    becomes the album tag of the entry's conversions. Empty for other jobs.
     """
     @_builtins.property
     def progress(self) -> Global___JobProgress:
-        """How far the stage is. Unset before the first measure."""
+        """Progress of the stage. Unset before the first measurement."""
 
     @_builtins.property
     def media(self) -> _media_pb2.Media:
-        """The result, complete once the job SUCCEEDED. Before that only what is known without asking the
-        source: id, url and source.
+        """The result, which is complete when the job has SUCCEEDED. Before that it has only what is known
+        without asking the source: id, url and source.
         """
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why the job FAILED or was CANCELLED, with exactly one google.rpc.ErrorInfo; while QUEUED or
-        RUNNING, why the last attempt failed. Unset otherwise.
+        """Why the job FAILED or was CANCELLED, with exactly one google.rpc.ErrorInfo. While the job is
+        QUEUED or RUNNING, why the last attempt failed. Unset otherwise.
         """
 
     @_builtins.property
@@ -224,57 +224,57 @@ class Job(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When a worker first took it. Unset before."""
+        """When a worker first took the job. Unset before."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended. Unset before."""
+        """When the job ended. Unset before."""
 
     @_builtins.property
     def child_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The jobs that are parts of this one."""
+        """Ids of the jobs that are parts of this one. Empty if there are none."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the request that made it."""
+        """Labels of the request that created the job."""
 
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
-        """Which form of the media was asked for."""
+        """Selection of the request. Unset means the best video and audio."""
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """How old a stored copy of a mutable URL the caller takes. Unset means any age."""
+        """Oldest stored copy of a mutable URL that the request accepts. Unset means any age."""
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
-        """When a worker may take the job next, after an attempt failed. Unset otherwise."""
+        """When the next attempt may start, after one has failed. Unset otherwise."""
 
     @_builtins.property
     def extraction(self) -> _media_pb2.Extraction:
-        """Which extractor, version and formats were chosen, and why. Unset for plain files and before
-        RESOLVING is done.
+        """Which extractor, version and formats were chosen, and why. Unset for plain files, and before
+        the stage RESOLVING has ended.
         """
 
     @_builtins.property
     def options(self) -> Global___IngestOptions:
-        """What else to take beside the media, and of playlists and live streams, as asked."""
+        """Options of the request: side files, playlists and live streams."""
 
     @_builtins.property
     def children(self) -> Global___ChildSummary:
-        """How the child jobs stand, of a playlist, channel or album, and of an ingest with conversions.
-        Unset for others.
+        """Counts of the child jobs, for a playlist, channel or album and for an ingest with recipes.
+        Unset for other jobs.
         """
 
     @_builtins.property
     def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
-        """What is made, in canonical form: one recipe of a conversion, all that were asked for in an
-        ingest. Empty when the media is only ingested.
+        """What to convert to, in canonical form: the one recipe of a conversion, or all recipes of an
+        ingest. Empty if the media is only ingested.
         """
 
     @_builtins.property
     def conversions(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
-        """What an ingest with recipes made besides `media`, in their order. Empty until it SUCCEEDED."""
+        """Results of the recipes of an ingest, in their order. Empty until the job has SUCCEEDED."""
 
     def __init__(
         self,
@@ -316,7 +316,7 @@ Global___Job: _TypeAlias = Job  # noqa: Y015
 
 @_typing.final
 class ChildSummary(_message.Message):
-    """How the child jobs of a job stand."""
+    """Counts of the child jobs of a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -326,15 +326,15 @@ class ChildSummary(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
-    """All of them."""
+    """Number of all child jobs."""
     succeeded: _builtins.int
-    """Those that SUCCEEDED."""
+    """Number of child jobs that SUCCEEDED."""
     failed: _builtins.int
-    """Those that FAILED."""
+    """Number of child jobs that FAILED."""
     cancelled: _builtins.int
-    """Those that were CANCELLED."""
+    """Number of child jobs that were CANCELLED."""
     cached: _builtins.int
-    """Those that were answered from what was stored."""
+    """Number of child jobs whose result was stored already."""
     def __init__(
         self,
         *,
@@ -354,7 +354,7 @@ Global___ChildSummary: _TypeAlias = ChildSummary  # noqa: Y015
 
 @_typing.final
 class IngestOptions(_message.Message):
-    """What an ingest takes besides the media itself."""
+    """Options of an ingest: side files, playlists and live streams."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -365,27 +365,30 @@ class IngestOptions(_message.Message):
     AUTOMATIC_SUBTITLES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     playlist: _builtins.bool
-    """Take all entries when the URL names a playlist, channel or album. Unset, a video inside of one
-    stays a video, and what is only a list is refused with INVALID_REQUEST.
+    """Ingest all entries if the URL names a playlist, channel or album. If unset, a URL of a video in
+    a playlist means only that video, and a URL of a list alone fails with INVALID_REQUEST.
     """
     max_entries: _builtins.int
-    """Most entries of a playlist; more is TOO_MANY_ENTRIES. Unset means the installation's limit."""
+    """Maximum number of entries of a playlist; one with more fails with TOO_MANY_ENTRIES. Unset means
+    the limit of the installation.
+    """
     automatic_subtitles: _builtins.bool
-    """Take subtitles that the source made by machine where it has no others."""
+    """Accept the automatic subtitles of the source in languages for which it has no others."""
     thumbnail: _builtins.bool
-    """Store the thumbnail beside the blob."""
+    """Store the thumbnail as a side file."""
     @_builtins.property
     def record_duration(self) -> _duration_pb2.Duration:
-        """Record a live stream for at most this long. Unset refuses live streams with LIVE_STREAM. The
-        recording is a media of its own, whose id covers this length; what turns out not to be live is
-        ingested as if this were unset.
+        """Record a live stream for at most this long. If unset, live streams fail with LIVE_STREAM. The
+        id of the recorded media item includes this length. Media that is not live is ingested as if
+        this were unset.
         """
 
     @_builtins.property
     def subtitle_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Languages of the subtitles to store (BCP 47). Empty means none. `pt` takes `pt-BR` where that is
-        what the source has, and `pt-BR` takes `pt`. What a stored media lacks is added to it, and the
-        media not fetched again; a source that had none in a language is not asked for it again.
+        """Languages of the subtitles to store (BCP 47). Empty means none. `pt` accepts `pt-BR` if that is
+        what the source has, and `pt-BR` accepts `pt`. Languages that a stored media item lacks are
+        added without fetching the media again. If the source had no subtitles in a language, it is not
+        asked for them again.
         """
 
     def __init__(
@@ -410,8 +413,8 @@ Global___IngestOptions: _TypeAlias = IngestOptions  # noqa: Y015
 
 @_typing.final
 class JobProgress(_message.Message):
-    """How far the stage of a job is; of a job with children, how far the whole of it is, which only
-    grows.
+    """Progress of the stage of a job. For a job with children, the progress of the whole job, whose
+    fraction never decreases.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -423,18 +426,18 @@ class JobProgress(_message.Message):
     ETA_FIELD_NUMBER: _builtins.int
     SPEED_FIELD_NUMBER: _builtins.int
     bytes_done: _builtins.int
-    """Bytes handled so far."""
+    """Number of bytes processed so far."""
     bytes_total: _builtins.int
-    """Bytes in all. Unset when the source does not say."""
+    """Number of all bytes. Unset if the source does not announce it."""
     fraction: _builtins.float
-    """Share done, from 0 to 1. Unset when the total is unknown."""
+    """Share done, from 0 to 1. Unset if the total is unknown."""
     bytes_per_second: _builtins.float
-    """Rate over the last seconds."""
+    """Rate over the last seconds, in bytes per second."""
     speed: _builtins.float
-    """While CONVERTING: how many seconds of media are done in one second. Zero otherwise."""
+    """Seconds of media that are converted in one second, in the stage CONVERTING. Zero otherwise."""
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
-        """Time left at that rate. Unset when the total is unknown or nothing moves."""
+        """Remaining time at that rate. Unset if the total is unknown or the rate is zero."""
 
     def __init__(
         self,

@@ -21,13 +21,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetJobRequest(_message.Message):
-    """Which job."""
+    """Names a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Job.id."""
+    """Job.id. Required."""
     def __init__(
         self,
         *,
@@ -43,14 +43,14 @@ Global___GetJobRequest: _TypeAlias = GetJobRequest  # noqa: Y015
 
 @_typing.final
 class GetJobResponse(_message.Message):
-    """The job."""
+    """A job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """Always set."""
+        """The job. Always set."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ Global___GetJobResponse: _TypeAlias = GetJobResponse  # noqa: Y015
 
 @_typing.final
 class ListJobsRequest(_message.Message):
-    """Which page of the list, and of which jobs."""
+    """Selects jobs, and a page of the list of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -96,16 +96,16 @@ class ListJobsRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most jobs in the answer. Unset means 50; more than 1000 is cut to 1000."""
+    """Maximum number of jobs in the response. Unset means 50; more than 1000 means 1000."""
     page_token: _builtins.str
-    """From ListJobsResponse.next_page_token, with the same filters. Unset means the first page."""
+    """ListJobsResponse.next_page_token of a call with the same filters. Unset means the first page."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
-        """Only jobs in one of these states. Empty means every state."""
+        """Only jobs in one of these states. Empty means all states."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only jobs with all of these labels. Empty means every job."""
+        """Only jobs with all of these labels. Empty means all jobs."""
 
     def __init__(
         self,
@@ -125,17 +125,17 @@ Global___ListJobsRequest: _TypeAlias = ListJobsRequest  # noqa: Y015
 
 @_typing.final
 class ListJobsResponse(_message.Message):
-    """One page of the list."""
+    """One page of the list of jobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page. Empty on the last one."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """By create_time, latest first."""
+        """Jobs by create_time, latest first."""
 
     def __init__(
         self,
@@ -153,13 +153,13 @@ Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
 
 @_typing.final
 class CancelJobRequest(_message.Message):
-    """Which job to stop."""
+    """Names the job to cancel."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Job.id."""
+    """Job.id. Required."""
     def __init__(
         self,
         *,
@@ -175,14 +175,14 @@ Global___CancelJobRequest: _TypeAlias = CancelJobRequest  # noqa: Y015
 
 @_typing.final
 class CancelJobResponse(_message.Message):
-    """The job, CANCELLED or as it had ended."""
+    """The job after CancelJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """Always set."""
+        """The job, CANCELLED or as it ended before. Always set."""
 
     def __init__(
         self,
@@ -199,16 +199,18 @@ Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
 
 @_typing.final
 class WatchJobRequest(_message.Message):
-    """Which job to watch, and from where."""
+    """Names the job to watch, and where to begin."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     AFTER_REVISION_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """Job.id."""
+    """Job.id. Required."""
     after_revision: _builtins.int
-    """Job.revision that was seen last: only later ones are sent. Zero sends the job as it stands."""
+    """Last Job.revision that was received: only later ones are sent. Zero also sends the current
+    state.
+    """
     def __init__(
         self,
         *,
@@ -225,14 +227,14 @@ Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
 
 @_typing.final
 class WatchJobResponse(_message.Message):
-    """A change."""
+    """One state of the watched job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The whole job as of its revision."""
+        """The complete job at one revision. Always set."""
 
     def __init__(
         self,
@@ -249,7 +251,7 @@ Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015
 
 @_typing.final
 class WatchJobsRequest(_message.Message):
-    """Which jobs to watch."""
+    """Selects the jobs to watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -277,11 +279,11 @@ class WatchJobsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
-        """Only jobs in one of these states. Empty means every state."""
+        """Only jobs in one of these states. Empty means all states."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only jobs with all of these labels. Empty means every job."""
+        """Only jobs with all of these labels. Empty means all jobs."""
 
     def __init__(
         self,
@@ -299,14 +301,14 @@ Global___WatchJobsRequest: _TypeAlias = WatchJobsRequest  # noqa: Y015
 
 @_typing.final
 class WatchJobsResponse(_message.Message):
-    """A change of one of the jobs."""
+    """One state of one of the watched jobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The whole job as of its revision."""
+        """The complete job at one revision. Always set."""
 
     def __init__(
         self,

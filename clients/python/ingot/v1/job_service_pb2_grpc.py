@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Follows and stops jobs.
+    """Reads, watches and cancels jobs.
     """
 
     def __init__(self, channel):
@@ -63,44 +63,44 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Follows and stops jobs.
+    """Reads, watches and cancels jobs.
     """
 
     def GetJob(self, request, context):
-        """Answers with a job as it stands. NOT_FOUND with JOB_NOT_FOUND when its record is gone.
+        """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists the jobs whose records live, latest first.
+        """Lists the jobs on record, latest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Stops a job; it leaves nothing behind. Every caller that shares the job sees it CANCELLED. A job
-        that has ended is answered as it ended.
+        """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
+        CANCELLED. A job that has already ended is returned as it ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job: first as it stands, then every change, in order of its revision, until it has
-        ended. A slow reader skips progress, never a state or stage. A broken stream is resumed by a new
-        call with the last revision that was seen.
+        """Streams a job: first its current state, then every change in the order of revisions, until the
+        job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
+        resumed by another call with the last revision that was received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJobs(self, request, context):
-        """Streams all matching jobs: first those whose records live, then every change, until the caller
-        ends it. The revisions of one job are in order. A job that matched and no longer does is sent
-        once more. A broken stream is resumed by a new call, which begins with all that match.
+        """Streams all matching jobs: first those on record, then every change, until the caller ends the
+        call. The revisions of one job are in order. A job that stops matching is sent one last time.
+        An interrupted stream is resumed by another call, which begins with all matching jobs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +143,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Follows and stops jobs.
+    """Reads, watches and cancels jobs.
     """
 
     @staticmethod

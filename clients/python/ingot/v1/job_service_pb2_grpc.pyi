@@ -27,57 +27,57 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Follows and stops jobs."""
+    """Reads, watches and cancels jobs."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
-    """Answers with a job as it stands. NOT_FOUND with JOB_NOT_FOUND when its record is gone."""
+    """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Lists the jobs whose records live, latest first."""
+    """Lists the jobs on record, latest first."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Stops a job; it leaves nothing behind. Every caller that shares the job sees it CANCELLED. A job
-    that has ended is answered as it ended.
+    """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
+    CANCELLED. A job that has already ended is returned as it ended.
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams a job: first as it stands, then every change, in order of its revision, until it has
-    ended. A slow reader skips progress, never a state or stage. A broken stream is resumed by a new
-    call with the last revision that was seen.
+    """Streams a job: first its current state, then every change in the order of revisions, until the
+    job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
+    resumed by another call with the last revision that was received.
     """
     WatchJobs: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobsRequest, _job_service_pb2.WatchJobsResponse]
-    """Streams all matching jobs: first those whose records live, then every change, until the caller
-    ends it. The revisions of one job are in order. A job that matched and no longer does is sent
-    once more. A broken stream is resumed by a new call, which begins with all that match.
+    """Streams all matching jobs: first those on record, then every change, until the caller ends the
+    call. The revisions of one job are in order. A job that stops matching is sent one last time.
+    An interrupted stream is resumed by another call, which begins with all matching jobs.
     """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Follows and stops jobs."""
+    """Reads, watches and cancels jobs."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
-    """Answers with a job as it stands. NOT_FOUND with JOB_NOT_FOUND when its record is gone."""
+    """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists the jobs whose records live, latest first."""
+    """Lists the jobs on record, latest first."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Stops a job; it leaves nothing behind. Every caller that shares the job sees it CANCELLED. A job
-    that has ended is answered as it ended.
+    """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
+    CANCELLED. A job that has already ended is returned as it ended.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams a job: first as it stands, then every change, in order of its revision, until it has
-    ended. A slow reader skips progress, never a state or stage. A broken stream is resumed by a new
-    call with the last revision that was seen.
+    """Streams a job: first its current state, then every change in the order of revisions, until the
+    job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
+    resumed by another call with the last revision that was received.
     """
     WatchJobs: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobsRequest, _job_service_pb2.WatchJobsResponse]  # type: ignore[assignment]
-    """Streams all matching jobs: first those whose records live, then every change, until the caller
-    ends it. The revisions of one job are in order. A job that matched and no longer does is sent
-    once more. A broken stream is resumed by a new call, which begins with all that match.
+    """Streams all matching jobs: first those on record, then every change, until the caller ends the
+    call. The revisions of one job are in order. A job that stops matching is sent one last time.
+    An interrupted stream is resumed by another call, which begins with all matching jobs.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Follows and stops jobs."""
+    """Reads, watches and cancels jobs."""
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -85,7 +85,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.GetJobResponse, _abc.Awaitable[_job_service_pb2.GetJobResponse]]:
-        """Answers with a job as it stands. NOT_FOUND with JOB_NOT_FOUND when its record is gone."""
+        """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it."""
 
     @_abc_1.abstractmethod
     def ListJobs(
@@ -93,7 +93,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Lists the jobs whose records live, latest first."""
+        """Lists the jobs on record, latest first."""
 
     @_abc_1.abstractmethod
     def CancelJob(
@@ -101,8 +101,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Stops a job; it leaves nothing behind. Every caller that shares the job sees it CANCELLED. A job
-        that has ended is answered as it ended.
+        """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
+        CANCELLED. A job that has already ended is returned as it ended.
         """
 
     @_abc_1.abstractmethod
@@ -111,9 +111,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams a job: first as it stands, then every change, in order of its revision, until it has
-        ended. A slow reader skips progress, never a state or stage. A broken stream is resumed by a new
-        call with the last revision that was seen.
+        """Streams a job: first its current state, then every change in the order of revisions, until the
+        job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
+        resumed by another call with the last revision that was received.
         """
 
     @_abc_1.abstractmethod
@@ -122,9 +122,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobsResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobsResponse]]:
-        """Streams all matching jobs: first those whose records live, then every change, until the caller
-        ends it. The revisions of one job are in order. A job that matched and no longer does is sent
-        once more. A broken stream is resumed by a new call, which begins with all that match.
+        """Streams all matching jobs: first those on record, then every change, until the caller ends the
+        call. The revisions of one job are in order. A job that stops matching is sent one last time.
+        An interrupted stream is resumed by another call, which begins with all matching jobs.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,10 +24,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Media(_message.Message):
-    """One stored media: a blob in the bucket with what is known about it.
+    """A stored media item: a blob in the bucket, and what is known about it.
 
-    A media exists completely or not at all. It is written once, by the commit of its manifest
-    `media/<id>/media.json`, which is this message as protobuf JSON.
+    A media item exists completely or not at all. It comes into existence when its manifest
+    `media/<id>/media.json` is written, which is this message as protobuf JSON.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -101,52 +101,54 @@ class Media(_message.Message):
     DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
     WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Identity: lower-case base32 (RFC 4648, no padding) of SHA-256 over the source key and the
-    selection. The same media has the same id on every installation.
+    """Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
+    the selection. The same media has the same id on every installation.
     """
     url: _builtins.str
     """Canonical URL of the media at its source."""
     title: _builtins.str
-    """Title from the source, else from the file's own tags, else the file's name. May be empty."""
+    """Title from the source, otherwise from the tags of the file, otherwise the name of the file. May
+    be empty.
+    """
     description: _builtins.str
-    """Description from the source. Empty when it gives none."""
+    """Description from the source. Empty if it has none."""
     uploader: _builtins.str
-    """Who published it at the source. Empty when unknown."""
+    """Who published the media at the source. Empty if unknown."""
     thumbnail_url: _builtins.str
-    """A picture of the media at the source. Empty when there is none."""
+    """URL of a thumbnail at the source. Empty if it has none."""
     derived_from: _builtins.str
-    """Id of the media this one was converted from. Empty for what came from a source."""
+    """Id of the media item that this one was converted from. Empty for media from a source."""
     etag: _builtins.str
-    """Changes whenever the stored media does. Set by the server on every answer, for
-    DeleteMediaRequest.etag; never part of the manifest itself.
+    """Changes with every change of the stored media item. Set by the server in every response, for
+    DeleteMediaRequest.etag; not part of the manifest.
     """
     format_name: _builtins.str
-    """The file's container as ffprobe names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+    """Container of the file as ffprobe names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     derived_from_sha256: _builtins.str
-    """SHA-256 of the file that it was converted from, in lower-case hexadecimal. A conversion of a file
-    that was replaced since is made anew when it is asked for. Empty for what came from a source.
+    """SHA-256 of the file that the media item was converted from, in lower-case hexadecimal. If that
+    file is replaced, the next request converts it again. Empty for media from a source.
     """
     web_playable: _builtins.bool
-    """Whether every current browser plays the blob as it is; docs/recipes.md states the rule."""
+    """Whether all current browsers can play the blob as it is. docs/recipes.md has the rule."""
     @_builtins.property
     def source(self) -> Global___Source:
-        """Where it came from."""
+        """Where the media came from."""
 
     @_builtins.property
     def selection(self) -> Global___Selection:
-        """Which form of the source's media this is. Unset in media that have only one form."""
+        """The selection that was stored. Unset if the source does not offer several."""
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tags the source gives, in its order."""
+        """Tags from the source, in its order. Empty if it has none."""
 
     @_builtins.property
     def publish_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was published at the source. Unset when unknown."""
+        """When the media was published at the source. Unset if unknown."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Length of play. Always set; zero for a picture."""
+        """Playing time. Always set; zero for an image."""
 
     @_builtins.property
     def blob(self) -> Global___Blob:
@@ -154,49 +156,51 @@ class Media(_message.Message):
 
     @_builtins.property
     def video(self) -> _containers.RepeatedCompositeFieldContainer[Global___VideoStream]:
-        """Video streams, in file order; cover art is not one. Empty for audio."""
+        """Video streams, in the order of the file, without cover art. Empty for audio."""
 
     @_builtins.property
     def audio(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudioStream]:
-        """Audio streams, in file order. Empty for silent video."""
+        """Audio streams, in the order of the file. Empty for silent video."""
 
     @_builtins.property
     def chapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chapter]:
-        """Chapters, by start. Empty when the file has none."""
+        """Chapters, ordered by their start. Empty if the file has none."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the request that first stored it."""
+        """Labels of the request that first stored the media item."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the manifest was first committed."""
+        """When the media item was first stored."""
 
     @_builtins.property
     def freshness(self) -> Global___Freshness:
-        """What the source said about this version of the file. Unset where the source is immutable."""
+        """Which version of the file is stored, according to the source. Unset for immutable sources."""
 
     @_builtins.property
     def file_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The file's own metadata tags, keys in lower case, such as `artist`."""
+        """Metadata tags of the file, such as `artist`, with keys in lower case."""
 
     @_builtins.property
     def side_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SideFile]:
-        """Files stored beside the blob, as the request asked for them."""
+        """Side files that requests asked for: subtitles and thumbnails. Empty if there are none."""
 
     @_builtins.property
     def extraction(self) -> Global___Extraction:
-        """How the source's media was taken. Unset for plain files."""
+        """How the media was extracted from its page. Unset for plain files."""
 
     @_builtins.property
     def sought(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Side files that the source was asked for, whether or not it had them: `thumbnail`, a language such
-        as `pt-br`, or `pt-br automatic`.
+        """Side files that the source was asked for, whether it had them or not: `thumbnail`, a language
+        such as `pt-br`, or `pt-br automatic`.
         """
 
     @_builtins.property
     def recipe(self) -> _recipe_pb2.Recipe:
-        """What it was converted by, in canonical form. Unset for what came from a source."""
+        """Recipe that the media item was converted with, in canonical form. Unset for media from a
+        source.
+        """
 
     def __init__(
         self,
@@ -240,7 +244,7 @@ Global___Media: _TypeAlias = Media  # noqa: Y015
 
 @_typing.final
 class SideFile(_message.Message):
-    """A file stored beside the blob."""
+    """A file that is stored next to the blob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,17 +259,17 @@ class SideFile(_message.Message):
         KIND_SUBTITLES: SideFile._Kind.ValueType  # 1
         """Subtitles."""
         KIND_THUMBNAIL: SideFile._Kind.ValueType  # 2
-        """A picture of the media."""
+        """A thumbnail image."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
-        """What a side file is."""
+        """Kinds of side files."""
 
     KIND_UNSPECIFIED: SideFile.Kind.ValueType  # 0
     """Never sent."""
     KIND_SUBTITLES: SideFile.Kind.ValueType  # 1
     """Subtitles."""
     KIND_THUMBNAIL: SideFile.Kind.ValueType  # 2
-    """A picture of the media."""
+    """A thumbnail image."""
 
     KIND_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
@@ -275,17 +279,17 @@ class SideFile(_message.Message):
     AUTOMATIC_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     kind: Global___SideFile.Kind.ValueType
-    """What it is."""
+    """What the file is."""
     url: _builtins.str
-    """Internal address, `s3://bucket/key`. Download and CreateDownloadUrl take it as their url."""
+    """Internal address, `s3://bucket/key`. Download and CreateDownloadUrl accept it as `url`."""
     content_type: _builtins.str
     """Media type, such as `text/vtt` or `image/jpeg`."""
     size_bytes: _builtins.int
     """Size in bytes."""
     language: _builtins.str
-    """Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for others."""
+    """Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for thumbnails."""
     automatic: _builtins.bool
-    """Subtitles that the source made by machine."""
+    """Whether the subtitles were generated automatically by the source."""
     sha256: _builtins.str
     """SHA-256 of the content, in lower-case hexadecimal."""
     def __init__(
@@ -309,7 +313,7 @@ Global___SideFile: _TypeAlias = SideFile  # noqa: Y015
 
 @_typing.final
 class Extraction(_message.Message):
-    """How a source's media was taken."""
+    """How media was extracted from its page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -322,9 +326,9 @@ class Extraction(_message.Message):
     extractor_version: _builtins.str
     """Version of the extractor."""
     format_id: _builtins.str
-    """The formats that were taken, as the source numbers them, such as `137+140`."""
+    """Formats that were fetched, as the source numbers them, such as `137+140`."""
     format_reason: _builtins.str
-    """Why these, for a person to read."""
+    """Why these formats were chosen, for people to read."""
     def __init__(
         self,
         *,
@@ -343,7 +347,7 @@ Global___Extraction: _TypeAlias = Extraction  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
-    """Where a media came from."""
+    """Where media came from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -351,11 +355,11 @@ class Source(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     PAGE_URL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the source that took the URL, such as `http`."""
+    """Name of the source that the URL belongs to, such as `http`."""
     key: _builtins.str
     """Identity of the media at that source, such as `http:http://example.com/clip.mp4`."""
     page_url: _builtins.str
-    """Page to show a person. Equal to Media.url when the source has no page for it."""
+    """URL of the page about the media. Equal to Media.url if the source has no page for it."""
     def __init__(
         self,
         *,
@@ -384,9 +388,9 @@ class Blob(_message.Message):
     url: _builtins.str
     """Internal address, `s3://bucket/key`."""
     size_bytes: _builtins.int
-    """Size in bytes, more than zero."""
+    """Size in bytes, greater than zero."""
     content_type: _builtins.str
-    """Media type, from the file's content, such as `video/mp4` (RFC 9110, section 8.3.1)."""
+    """Media type, determined from the content, such as `video/mp4` (RFC 9110, section 8.3.1)."""
     sha256: _builtins.str
     """SHA-256 of the content, in lower-case hexadecimal."""
     def __init__(
@@ -424,9 +428,9 @@ class VideoStream(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Internal address of the file that holds the stream; equal to Blob.url where one file holds all."""
+    """Internal address of the file with the stream; equal to Blob.url if one file has all streams."""
     index: _builtins.int
-    """Position among all streams of the file, from zero."""
+    """Index among all streams of the file, from zero."""
     codec: _builtins.str
     """Codec as ffprobe names it, such as `h264`."""
     width: _builtins.int
@@ -434,20 +438,20 @@ class VideoStream(_message.Message):
     height: _builtins.int
     """Height in pixels as coded, before rotation."""
     rotation: _builtins.int
-    """Clockwise rotation in degrees that a player applies: 0, 90, 180 or 270."""
+    """Clockwise rotation in degrees that a player has to apply: 0, 90, 180 or 270."""
     frame_rate: _builtins.float
-    """Average frames a second. Zero when unknown."""
+    """Average number of frames per second. Zero if unknown."""
     bit_rate: _builtins.int
-    """Bit rate in bit/s. Zero when unknown."""
+    """Bit rate in bit/s. Zero if unknown."""
     pixel_format: _builtins.str
     """Pixel format as ffprobe names it, such as `yuv420p`."""
     language: _builtins.str
-    """Language as the file says, such as `eng` (ISO 639-2). Empty when it does not."""
+    """Language according to the file, such as `eng` (ISO 639-2). Empty if it has none."""
     profile: _builtins.str
-    """Codec profile as ffprobe names it, such as `High`. Empty when unknown."""
+    """Profile of the codec as ffprobe names it, such as `High`. Empty if unknown."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Length of the stream. Unset when the container does not say."""
+        """Length of the stream. Unset if the container does not have it."""
 
     def __init__(
         self,
@@ -491,28 +495,30 @@ class AudioStream(_message.Message):
     PREFERRED_FIELD_NUMBER: _builtins.int
     SUPPLEMENTARY_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Internal address of the file that holds the stream; equal to Blob.url where one file holds all."""
+    """Internal address of the file with the stream; equal to Blob.url if one file has all streams."""
     index: _builtins.int
-    """Position among all streams of the file, from zero."""
+    """Index among all streams of the file, from zero."""
     codec: _builtins.str
     """Codec as ffprobe names it, such as `aac`."""
     sample_rate_hz: _builtins.int
-    """Samples a second."""
+    """Samples per second."""
     channels: _builtins.int
     """Number of channels."""
     bit_rate: _builtins.int
-    """Bit rate in bit/s. Zero when unknown."""
+    """Bit rate in bit/s. Zero if unknown."""
     language: _builtins.str
-    """Language as the file says, such as `eng` (ISO 639-2). Empty when it does not."""
+    """Language according to the file, such as `eng` (ISO 639-2). Empty if it has none."""
     profile: _builtins.str
-    """Codec profile as ffprobe names it, such as `LC`. Empty when unknown."""
+    """Profile of the codec as ffprobe names it, such as `LC`. Empty if unknown."""
     preferred: _builtins.bool
-    """Whether the file marks it as the one to play unless another is chosen."""
+    """Whether the file marks the stream as the default one."""
     supplementary: _builtins.bool
-    """Whether the file marks it as a commentary, or as made for people who see or hear less."""
+    """Whether the file marks the stream as a commentary, or as one for people with impaired sight or
+    hearing.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Length of the stream. Unset when the container does not say."""
+        """Length of the stream. Unset if the container does not have it."""
 
     def __init__(
         self,
@@ -539,7 +545,7 @@ Global___AudioStream: _TypeAlias = AudioStream  # noqa: Y015
 
 @_typing.final
 class Chapter(_message.Message):
-    """A chapter."""
+    """A chapter of a media item."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -550,11 +556,11 @@ class Chapter(_message.Message):
     """Title. May be empty."""
     @_builtins.property
     def start(self) -> _duration_pb2.Duration:
-        """Start, from the beginning of the media."""
+        """Start, measured from the beginning of the media."""
 
     @_builtins.property
     def end(self) -> _duration_pb2.Duration:
-        """End, from the beginning of the media."""
+        """End, measured from the beginning of the media."""
 
     def __init__(
         self,
@@ -581,12 +587,14 @@ class Freshness(_message.Message):
     HTTP_LAST_MODIFIED_FIELD_NUMBER: _builtins.int
     VALIDATE_TIME_FIELD_NUMBER: _builtins.int
     http_etag: _builtins.str
-    """The source's entity tag, quotes included (RFC 9110, section 8.8.3). Empty when it gave none."""
+    """Entity tag of the source, including quotes (RFC 9110, section 8.8.3). Empty if it sent none."""
     http_last_modified: _builtins.str
-    """The source's Last-Modified field as it was sent (RFC 9110, section 8.8.2). Empty when it gave none."""
+    """Last-Modified field of the source as it was sent (RFC 9110, section 8.8.2). Empty if it sent
+    none.
+    """
     @_builtins.property
     def validate_time(self) -> _timestamp_pb2.Timestamp:
-        """When the source last confirmed that this version is the current one."""
+        """When the source last confirmed that this version is current."""
 
     def __init__(
         self,
@@ -605,7 +613,7 @@ Global___Freshness: _TypeAlias = Freshness  # noqa: Y015
 
 @_typing.final
 class Selection(_message.Message):
-    """Which form of a source's media is wanted."""
+    """What to store of the media at a source: audio or video, and in which size."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -618,26 +626,26 @@ class Selection(_message.Message):
         MODE_UNSPECIFIED: Selection._Mode.ValueType  # 0
         """The same as MODE_BEST."""
         MODE_BEST: Selection._Mode.ValueType  # 1
-        """Best video with best audio, or the one of them that there is."""
+        """The best video with the best audio, or the only one of the two that exists."""
         MODE_AUDIO_ONLY: Selection._Mode.ValueType  # 2
-        """Best audio alone."""
+        """The best audio, without video."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
-        """What to take of the source's media."""
+        """Audio or video."""
 
     MODE_UNSPECIFIED: Selection.Mode.ValueType  # 0
     """The same as MODE_BEST."""
     MODE_BEST: Selection.Mode.ValueType  # 1
-    """Best video with best audio, or the one of them that there is."""
+    """The best video with the best audio, or the only one of the two that exists."""
     MODE_AUDIO_ONLY: Selection.Mode.ValueType  # 2
-    """Best audio alone."""
+    """The best audio, without video."""
 
     MODE_FIELD_NUMBER: _builtins.int
     MAX_HEIGHT_FIELD_NUMBER: _builtins.int
     mode: Global___Selection.Mode.ValueType
-    """What to take. Unset means the best."""
+    """Audio or video. Unset means the best of both."""
     max_height: _builtins.int
-    """Largest height of video in pixels. Unset means no limit."""
+    """Maximum height of video in pixels. Unset means no limit."""
     def __init__(
         self,
         *,

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetMediaRequest(_message.Message):
-    """Names a media by its id, or by a URL and a selection."""
+    """Names a media item by its id, or by a URL and a selection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -31,12 +31,12 @@ class GetMediaRequest(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     SELECTION_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """The media's id."""
+    """Media.id."""
     url: _builtins.str
-    """Any form of the media's URL. At most 8192 bytes."""
+    """Any URL that names the media at its source. At most 8192 bytes."""
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
-        """With `url`: which form of the media. Unset means the best."""
+        """Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ Global___GetMediaRequest: _TypeAlias = GetMediaRequest  # noqa: Y015
 
 @_typing.final
 class GetMediaResponse(_message.Message):
-    """The media."""
+    """A media item."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEDIA_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def media(self) -> _media_pb2.Media:
-        """Always set."""
+        """The media item. Always set."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ Global___GetMediaResponse: _TypeAlias = GetMediaResponse  # noqa: Y015
 
 @_typing.final
 class ListMediaRequest(_message.Message):
-    """Which page of the list."""
+    """Selects a page of the list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most media in the answer. Unset means 50; more than 1000 is cut to 1000."""
+    """Maximum number of media items in the response. Unset means 50; more than 1000 means 1000."""
     page_token: _builtins.str
-    """From ListMediaResponse.next_page_token. Unset means the first page."""
+    """ListMediaResponse.next_page_token. Unset means the first page."""
     def __init__(
         self,
         *,
@@ -114,10 +114,10 @@ class ListMediaResponse(_message.Message):
     MEDIA_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page. Empty on the last one."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
-        """By id, ascending."""
+        """Media items by id, ascending."""
 
     def __init__(
         self,
@@ -135,16 +135,18 @@ Global___ListMediaResponse: _TypeAlias = ListMediaResponse  # noqa: Y015
 
 @_typing.final
 class DeleteMediaRequest(_message.Message):
-    """Which media to delete."""
+    """Names the media item to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """The media's id."""
+    """Media.id. Required."""
     etag: _builtins.str
-    """Media.etag: delete only this version, else ABORTED with ETAG_MISMATCH. Unset deletes any."""
+    """Media.etag: if another version is stored, the call fails with ABORTED and ETAG_MISMATCH. Unset
+    deletes any version.
+    """
     def __init__(
         self,
         *,
@@ -161,7 +163,7 @@ Global___DeleteMediaRequest: _TypeAlias = DeleteMediaRequest  # noqa: Y015
 
 @_typing.final
 class DeleteMediaResponse(_message.Message):
-    """Nothing but success."""
+    """The empty response of DeleteMedia."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -178,7 +180,7 @@ Global___DeleteMediaResponse: _TypeAlias = DeleteMediaResponse  # noqa: Y015
 
 @_typing.final
 class DownloadRequest(_message.Message):
-    """Which bytes of which media."""
+    """Names a file, and the part of it to send."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -189,20 +191,22 @@ class DownloadRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """The media's id."""
+    """Media.id, for the blob of that media item."""
     url: _builtins.str
-    """Any form of the media's URL, or SideFile.url for that file. At most 8192 bytes."""
+    """Any URL that names the media at its source, for its blob; or SideFile.url, for that file. At
+    most 8192 bytes.
+    """
     offset: _builtins.int
-    """First byte wanted, from zero to the file's size; past it is OUT_OF_RANGE."""
+    """First byte to send, from zero to the size of the file. A larger offset fails with OUT_OF_RANGE."""
     limit: _builtins.int
-    """Most bytes wanted. Zero means all that follow."""
+    """Maximum number of bytes to send. Zero means all that follow."""
     sha256: _builtins.str
-    """SHA-256 of the file that is being resumed, in lower-case hexadecimal: another content is
-    answered with ABORTED and ETAG_MISMATCH. Unset takes what is stored now.
+    """SHA-256 of the file whose download is resumed, in lower-case hexadecimal. If other content is
+    stored, the call fails with ABORTED and ETAG_MISMATCH. Unset sends what is stored now.
     """
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
-        """With `url`: which form of the media. Unset means the best."""
+        """Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`."""
 
     def __init__(
         self,
@@ -233,9 +237,9 @@ class DownloadResponse(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
-    """Position of the first byte of `data` in the blob."""
+    """Position of the first byte of `data` in the file, from zero."""
     data: _builtins.bytes
-    """At most 256 KiB."""
+    """The bytes. At most 256 KiB."""
     def __init__(
         self,
         *,
@@ -252,7 +256,7 @@ Global___DownloadResponse: _TypeAlias = DownloadResponse  # noqa: Y015
 
 @_typing.final
 class CreateDownloadUrlRequest(_message.Message):
-    """Which media the link is for."""
+    """Names the file that the link is for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -262,14 +266,16 @@ class CreateDownloadUrlRequest(_message.Message):
     LIFETIME_FIELD_NUMBER: _builtins.int
     FILENAME_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """The media's id."""
+    """Media.id, for the blob of that media item."""
     url: _builtins.str
-    """Any form of the media's URL, or SideFile.url for that file. At most 8192 bytes."""
+    """Any URL that names the media at its source, for its blob; or SideFile.url, for that file. At
+    most 8192 bytes.
+    """
     filename: _builtins.str
-    """Name a browser saves the file under. Unset makes one from the title."""
+    """Name under which a browser saves the file. Unset means a name made from the title."""
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
-        """With `url`: which form of the media. Unset means the best."""
+        """Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`."""
 
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
@@ -296,17 +302,17 @@ Global___CreateDownloadUrlRequest: _TypeAlias = CreateDownloadUrlRequest  # noqa
 
 @_typing.final
 class CreateDownloadUrlResponse(_message.Message):
-    """A signed link."""
+    """A signed link to a file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     URL_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """For GET and range requests. Whoever has it can read the blob."""
+    """Link for GET and range requests. Everyone who has it can read the file."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it stops working."""
+        """When the link stops working."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MediaServiceStub:
-    """Reads, lists and deletes what is stored.
+    """Reads, lists and deletes stored media.
     """
 
     def __init__(self, channel):
@@ -63,42 +63,43 @@ class MediaServiceStub:
 
 
 class MediaServiceServicer:
-    """Reads, lists and deletes what is stored.
+    """Reads, lists and deletes stored media.
     """
 
     def GetMedia(self, request, context):
-        """Answers with a stored media. NOT_FOUND with MEDIA_NOT_FOUND when it is not in the system, with
-        MEDIA_DOES_NOT_EXIST when its source lately said so.
+        """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
+        and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListMedia(self, request, context):
-        """Lists stored media by id, ascending. What is committed or deleted between two pages may be missed
-        or seen; all else is seen once.
+        """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
+        may not be listed; all other media is listed once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMedia(self, request, context):
-        """Deletes a media, its blob and all that belongs to it. A later Ingest of its URL stores it anew.
+        """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """Streams the blob in order, from `offset` on. A broken stream is resumed by a new call with the
-        offset that was reached. For large files a download URL is faster.
+        """Streams the blob in order, from `offset` on. An interrupted stream is resumed by another call
+        with the offset that was reached. For large files a link from CreateDownloadUrl is faster.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateDownloadUrl(self, request, context):
-        """Answers with a signed link to the blob that any HTTP client can follow, ranges included.
+        """Returns a signed link to the blob for any HTTP client, including range requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +142,7 @@ def add_MediaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MediaService:
-    """Reads, lists and deletes what is stored.
+    """Reads, lists and deletes stored media.
     """
 
     @staticmethod

@@ -27,53 +27,57 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MediaServiceStub:
-    """Reads, lists and deletes what is stored."""
+    """Reads, lists and deletes stored media."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MediaServiceAsyncStub: ...
     GetMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.GetMediaRequest, _media_service_pb2.GetMediaResponse]
-    """Answers with a stored media. NOT_FOUND with MEDIA_NOT_FOUND when it is not in the system, with
-    MEDIA_DOES_NOT_EXIST when its source lately said so.
+    """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
+    and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
     """
     ListMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]
-    """Lists stored media by id, ascending. What is committed or deleted between two pages may be missed
-    or seen; all else is seen once.
+    """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
+    may not be listed; all other media is listed once.
     """
     DeleteMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]
-    """Deletes a media, its blob and all that belongs to it. A later Ingest of its URL stores it anew."""
+    """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
+    again.
+    """
     Download: _grpc.UnaryStreamMultiCallable[_media_service_pb2.DownloadRequest, _media_service_pb2.DownloadResponse]
-    """Streams the blob in order, from `offset` on. A broken stream is resumed by a new call with the
-    offset that was reached. For large files a download URL is faster.
+    """Streams the blob in order, from `offset` on. An interrupted stream is resumed by another call
+    with the offset that was reached. For large files a link from CreateDownloadUrl is faster.
     """
     CreateDownloadUrl: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.CreateDownloadUrlRequest, _media_service_pb2.CreateDownloadUrlResponse]
-    """Answers with a signed link to the blob that any HTTP client can follow, ranges included."""
+    """Returns a signed link to the blob for any HTTP client, including range requests."""
 
 @_typing.type_check_only
 class MediaServiceAsyncStub(MediaServiceStub):
-    """Reads, lists and deletes what is stored."""
+    """Reads, lists and deletes stored media."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.GetMediaRequest, _media_service_pb2.GetMediaResponse]  # type: ignore[assignment]
-    """Answers with a stored media. NOT_FOUND with MEDIA_NOT_FOUND when it is not in the system, with
-    MEDIA_DOES_NOT_EXIST when its source lately said so.
+    """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
+    and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
     """
     ListMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]  # type: ignore[assignment]
-    """Lists stored media by id, ascending. What is committed or deleted between two pages may be missed
-    or seen; all else is seen once.
+    """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
+    may not be listed; all other media is listed once.
     """
     DeleteMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]  # type: ignore[assignment]
-    """Deletes a media, its blob and all that belongs to it. A later Ingest of its URL stores it anew."""
+    """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
+    again.
+    """
     Download: _aio.UnaryStreamMultiCallable[_media_service_pb2.DownloadRequest, _media_service_pb2.DownloadResponse]  # type: ignore[assignment]
-    """Streams the blob in order, from `offset` on. A broken stream is resumed by a new call with the
-    offset that was reached. For large files a download URL is faster.
+    """Streams the blob in order, from `offset` on. An interrupted stream is resumed by another call
+    with the offset that was reached. For large files a link from CreateDownloadUrl is faster.
     """
     CreateDownloadUrl: _aio.UnaryUnaryMultiCallable[_media_service_pb2.CreateDownloadUrlRequest, _media_service_pb2.CreateDownloadUrlResponse]  # type: ignore[assignment]
-    """Answers with a signed link to the blob that any HTTP client can follow, ranges included."""
+    """Returns a signed link to the blob for any HTTP client, including range requests."""
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads, lists and deletes what is stored."""
+    """Reads, lists and deletes stored media."""
 
     @_abc_1.abstractmethod
     def GetMedia(
@@ -81,8 +85,8 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.GetMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.GetMediaResponse, _abc.Awaitable[_media_service_pb2.GetMediaResponse]]:
-        """Answers with a stored media. NOT_FOUND with MEDIA_NOT_FOUND when it is not in the system, with
-        MEDIA_DOES_NOT_EXIST when its source lately said so.
+        """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
+        and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
         """
 
     @_abc_1.abstractmethod
@@ -91,8 +95,8 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.ListMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.ListMediaResponse, _abc.Awaitable[_media_service_pb2.ListMediaResponse]]:
-        """Lists stored media by id, ascending. What is committed or deleted between two pages may be missed
-        or seen; all else is seen once.
+        """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
+        may not be listed; all other media is listed once.
         """
 
     @_abc_1.abstractmethod
@@ -101,7 +105,9 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.DeleteMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.DeleteMediaResponse, _abc.Awaitable[_media_service_pb2.DeleteMediaResponse]]:
-        """Deletes a media, its blob and all that belongs to it. A later Ingest of its URL stores it anew."""
+        """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
+        again.
+        """
 
     @_abc_1.abstractmethod
     def Download(
@@ -109,8 +115,8 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.DownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_media_service_pb2.DownloadResponse], _abc.AsyncIterator[_media_service_pb2.DownloadResponse]]:
-        """Streams the blob in order, from `offset` on. A broken stream is resumed by a new call with the
-        offset that was reached. For large files a download URL is faster.
+        """Streams the blob in order, from `offset` on. An interrupted stream is resumed by another call
+        with the offset that was reached. For large files a link from CreateDownloadUrl is faster.
         """
 
     @_abc_1.abstractmethod
@@ -119,6 +125,6 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.CreateDownloadUrlRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.CreateDownloadUrlResponse, _abc.Awaitable[_media_service_pb2.CreateDownloadUrlResponse]]:
-        """Answers with a signed link to the blob that any HTTP client can follow, ranges included."""
+        """Returns a signed link to the blob for any HTTP client, including range requests."""
 
 def add_MediaServiceServicer_to_server(servicer: MediaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

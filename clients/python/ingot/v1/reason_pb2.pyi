@@ -27,117 +27,128 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_INVALID_REQUEST: _Reason.ValueType  # 1
     """The request breaks a rule of the contract; google.rpc.BadRequest lists the fields. Permanent."""
     REASON_UNSUPPORTED_URL: _Reason.ValueType  # 2
-    """No source takes this URL: its scheme or form is not one Ingot knows. Permanent."""
+    """No source supports this URL. Permanent."""
     REASON_ADDRESS_FORBIDDEN: _Reason.ValueType  # 3
-    """The address behind the URL, or behind one of its redirects, is private, loopback, link-local or
-    otherwise special, and never dialled. Permanent. Metadata: `host`.
+    """The address behind the URL or one of its redirects is private, loopback, link-local or
+    otherwise special, so Ingot does not connect to it. Permanent. Metadata: `host`.
     """
     REASON_JOB_NOT_FOUND: _Reason.ValueType  # 4
-    """No job has this id; records of ended jobs are dropped after a while. Permanent."""
+    """There is no record of a job with this id. Records expire some time after the end of the job.
+    Permanent.
+    """
     REASON_MEDIA_NOT_FOUND: _Reason.ValueType  # 5
-    """No media with this id or URL is stored. Permanent until somebody ingests it."""
+    """No media item with this id or URL is stored. Permanent until it is ingested."""
     REASON_ETAG_MISMATCH: _Reason.ValueType  # 6
-    """The etag sent does not match the stored one. Permanent."""
+    """Another version is stored than the one that the request names. Permanent."""
     REASON_REQUEST_ID_REUSED: _Reason.ValueType  # 7
-    """The request_id was used before for a different request. Permanent."""
+    """The request_id was already used for a different request. Permanent."""
     REASON_TOO_MANY_WATCHES: _Reason.ValueType  # 8
-    """One caller has too many open watches. Transient for the caller: close one, then try again."""
+    """The caller has too many open watches. Transient: another watch can start after one is closed."""
     REASON_CANCELLED: _Reason.ValueType  # 9
     """The job was cancelled by a caller. Permanent."""
     REASON_MEDIA_DOES_NOT_EXIST: _Reason.ValueType  # 20
-    """The source says that the media does not exist, or no longer. Permanent; cached."""
+    """The source reports that the media does not exist, or no longer exists. Permanent; cached."""
     REASON_PRIVATE: _Reason.ValueType  # 21
     """The source refuses access without an account or permission. Permanent; cached briefly."""
     REASON_GEO_BLOCKED: _Reason.ValueType  # 22
-    """The source refuses the region this request came from. Permanent; cached briefly."""
+    """The source refuses access from this region. Permanent; cached briefly."""
     REASON_BOT_CHECK: _Reason.ValueType  # 23
-    """The source asked for a proof that no bot is asking. Transient; not cached."""
+    """The source asked for proof that the client is not a bot. Transient; not cached."""
     REASON_RATE_LIMITED: _Reason.ValueType  # 24
-    """The source said that too many requests were made. Transient."""
+    """The source reported too many requests. Transient."""
     REASON_HOST_NOT_FOUND: _Reason.ValueType  # 25
-    """The source's host name has no address. Transient."""
+    """The host name of the source has no address. Transient."""
     REASON_SOURCE_UNREACHABLE: _Reason.ValueType  # 26
-    """No connection to the source could be made, or it broke and could not be resumed. Transient."""
+    """The connection to the source could not be made, or broke and could not be resumed. Transient."""
     REASON_SOURCE_FAILED: _Reason.ValueType  # 27
-    """The source answered with an error of its own. Transient. Metadata: `http_status`."""
+    """The source responded with an error. Transient. Metadata: `http_status`."""
     REASON_TOO_MANY_REDIRECTS: _Reason.ValueType  # 28
-    """The source redirected more often than allowed, or in a circle. Permanent."""
+    """The source redirected more often than allowed, or in a loop. Permanent."""
     REASON_STALLED: _Reason.ValueType  # 29
-    """The source sent nothing, or nearly nothing, for too long. Transient."""
+    """The source sent nothing, or almost nothing, for too long. Transient."""
     REASON_TRUNCATED: _Reason.ValueType  # 30
-    """Fewer or more bytes arrived than were announced, or the file ends before its own end. Transient."""
+    """The number of bytes differs from the announced one, or the file is incomplete. Transient."""
     REASON_TOO_LARGE: _Reason.ValueType  # 31
     """The file is larger than the limit. Permanent. Metadata: `limit_bytes`."""
     REASON_TOO_LONG: _Reason.ValueType  # 32
     """The media is longer than the limit. Permanent. Metadata: `limit_seconds`."""
     REASON_NOT_MEDIA: _Reason.ValueType  # 33
-    """What the URL leads to is no audio or video: a page, text, a picture, or nothing. Permanent."""
+    """The URL leads to something other than audio or video: a page, text, an image, or nothing.
+    Permanent.
+    """
     REASON_SELECTION_UNAVAILABLE: _Reason.ValueType  # 34
-    """The source has the media, but not in the form the selection asks for. Permanent."""
+    """The source has the media, but not in the requested selection. Permanent."""
     REASON_MEMBERS_ONLY: _Reason.ValueType  # 35
-    """The source keeps the media for its paying members. Permanent; cached briefly."""
+    """The media is available to paying members only. Permanent; cached briefly."""
     REASON_AGE_RESTRICTED: _Reason.ValueType  # 36
-    """The source shows the media to accounts of full age only. Permanent; cached briefly."""
+    """The media is available to adult accounts only. Permanent; cached briefly."""
     REASON_LIVE_STREAM: _Reason.ValueType  # 37
-    """The media is live now; ingest it again with a record_duration, or when it has ended. Permanent."""
+    """The media is live now. It can be ingested with a record_duration, or after it has ended.
+    Permanent.
+    """
     REASON_UPCOMING: _Reason.ValueType  # 38
-    """The media is announced, but not there yet. Permanent; cached briefly. Metadata: `start_time` when
-    the source tells it (RFC 3339).
+    """The media is announced, but not available yet. Permanent; cached briefly. Metadata:
+    `start_time` (RFC 3339) if the source gives it.
     """
     REASON_FILE_TOO_LARGE: _Reason.ValueType  # 39
-    """The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`
-    where the limit is known.
+    """The source does not send files of this size in this way. Permanent. Metadata: `limit_bytes` if
+    the limit is known.
     """
     REASON_EXTRACTION_FAILED: _Reason.ValueType  # 40
-    """The extractor could not make sense of the source's answer; an update of it may. Transient.
-    Metadata: `extractor_version`.
+    """The extractor did not understand the response of the source; an update of the extractor may
+    help. Transient. Metadata: `extractor_version`.
     """
     REASON_EXTRACTOR_CRASHED: _Reason.ValueType  # 41
-    """The extractor's process died or outgrew its limits. Transient."""
+    """The process of the extractor crashed or exceeded its limits. Transient."""
     REASON_SOURCE_NOT_CONFIGURED: _Reason.ValueType  # 42
-    """The source needs a setting that this installation lacks. Permanent. Metadata: `setting`."""
+    """The source needs a setting that is missing on this installation. Permanent. Metadata:
+    `setting`.
+    """
     REASON_TOO_MANY_ENTRIES: _Reason.ValueType  # 43
     """The playlist has more entries than the limit. Permanent. Metadata: `limit`."""
     REASON_ENTRIES_FAILED: _Reason.ValueType  # 44
-    """Of a playlist's entries at least one failed; the child jobs say why. Permanent."""
+    """No entry of the playlist could be stored; the child jobs have the reasons. Permanent. Metadata:
+    `failed` and `cancelled`, the numbers of entries.
+    """
     REASON_BUCKET_FORBIDDEN: _Reason.ValueType  # 45
-    """The bucket named is not one that this installation serves. Permanent. Metadata: `bucket`."""
+    """Ingot may not read the bucket on this installation. Permanent. Metadata: `bucket`."""
     REASON_UPLOAD_NOT_FOUND: _Reason.ValueType  # 46
-    """No upload has this id: it never began, was completed, or expired. Permanent."""
+    """There is no upload with this id: it was never begun, is complete, or has expired. Permanent."""
     REASON_UPLOAD_OFFSET_MISMATCH: _Reason.ValueType  # 47
-    """The bytes do not continue where the upload stands. Permanent; QueryUpload tells where it stands.
-    Metadata: `committed_size`.
+    """The bytes do not continue the upload where it stopped. QueryUpload returns the offset to
+    continue from. Permanent. Metadata: `committed_size`.
     """
     REASON_CHECKSUM_MISMATCH: _Reason.ValueType  # 48
-    """What arrived has another SHA-256 or size than announced. Permanent."""
+    """The received file has another SHA-256 or size than announced. Permanent."""
     REASON_CONVERSION_FAILED: _Reason.ValueType  # 49
-    """ffmpeg could not make this form of this media. Permanent."""
+    """ffmpeg could not convert this media item with this recipe. Permanent."""
     REASON_STORAGE_UNAVAILABLE: _Reason.ValueType  # 50
-    """Object storage cannot be reached or refused the request. Transient."""
+    """The bucket cannot be reached, or refused the request. Transient."""
     REASON_CACHE_UNAVAILABLE: _Reason.ValueType  # 51
     """Redis cannot be reached. Transient."""
     REASON_QUEUE_UNAVAILABLE: _Reason.ValueType  # 52
-    """The job could not be handed to the workers. Transient."""
+    """The job could not be sent to the workers. Transient."""
     REASON_SCRATCH_FULL: _Reason.ValueType  # 53
-    """The workers' scratch space has no room for this file now. Transient."""
+    """The scratch space of the workers has no room for the file now. Transient."""
     REASON_WORKER_LOST: _Reason.ValueType  # 54
-    """The job's worker died or lost its lease as often as is allowed. Permanent."""
+    """The worker of the job died or lost its lease as often as is allowed. Permanent."""
     REASON_STAGE_TIMEOUT: _Reason.ValueType  # 55
-    """A stage took longer than its time limit. Permanent. Metadata: `stage`."""
+    """A stage exceeded its time limit. Permanent. Metadata: `stage`."""
     REASON_SHUTTING_DOWN: _Reason.ValueType  # 56
-    """The server is shutting down; another one, or the same one soon, takes the call. Transient."""
+    """The server is shutting down. Another server, or the same one soon, accepts the call. Transient."""
     REASON_INTERNAL: _Reason.ValueType  # 57
-    """A defect in Ingot. Permanent; report it with the job's id."""
+    """A defect in Ingot; report it with the id of the job. Permanent."""
     REASON_CONVERTER_CRASHED: _Reason.ValueType  # 58
-    """ffmpeg died, hung, or outgrew its limits. Transient."""
+    """ffmpeg crashed, hung, or exceeded its limits. Transient."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-    """Why a call or a job failed. The closed list of reasons.
+    """Why a call or a job failed. The list is complete.
 
-    An error's google.rpc.ErrorInfo has the domain `ingot.v1` and, as its reason, the value's name
-    without its prefix (`MEDIA_DOES_NOT_EXIST`). Each reason says whether trying again can help:
-    "transient" reasons are retried by Ingot itself with backoff before a job fails with them,
-    "permanent" ones fail at once.
+    The google.rpc.ErrorInfo of an error has the domain `ingot.v1` and, as its reason, the name of
+    the value without its prefix (`MEDIA_DOES_NOT_EXIST`). Each reason says whether another attempt
+    can help: Ingot retries "transient" failures with backoff before a job fails with them, and does
+    not retry "permanent" ones. "Cached" means that Ingot remembers the result and does not ask the
+    source again for some time.
     """
 
 REASON_UNSPECIFIED: Reason.ValueType  # 0
@@ -145,107 +156,117 @@ REASON_UNSPECIFIED: Reason.ValueType  # 0
 REASON_INVALID_REQUEST: Reason.ValueType  # 1
 """The request breaks a rule of the contract; google.rpc.BadRequest lists the fields. Permanent."""
 REASON_UNSUPPORTED_URL: Reason.ValueType  # 2
-"""No source takes this URL: its scheme or form is not one Ingot knows. Permanent."""
+"""No source supports this URL. Permanent."""
 REASON_ADDRESS_FORBIDDEN: Reason.ValueType  # 3
-"""The address behind the URL, or behind one of its redirects, is private, loopback, link-local or
-otherwise special, and never dialled. Permanent. Metadata: `host`.
+"""The address behind the URL or one of its redirects is private, loopback, link-local or
+otherwise special, so Ingot does not connect to it. Permanent. Metadata: `host`.
 """
 REASON_JOB_NOT_FOUND: Reason.ValueType  # 4
-"""No job has this id; records of ended jobs are dropped after a while. Permanent."""
+"""There is no record of a job with this id. Records expire some time after the end of the job.
+Permanent.
+"""
 REASON_MEDIA_NOT_FOUND: Reason.ValueType  # 5
-"""No media with this id or URL is stored. Permanent until somebody ingests it."""
+"""No media item with this id or URL is stored. Permanent until it is ingested."""
 REASON_ETAG_MISMATCH: Reason.ValueType  # 6
-"""The etag sent does not match the stored one. Permanent."""
+"""Another version is stored than the one that the request names. Permanent."""
 REASON_REQUEST_ID_REUSED: Reason.ValueType  # 7
-"""The request_id was used before for a different request. Permanent."""
+"""The request_id was already used for a different request. Permanent."""
 REASON_TOO_MANY_WATCHES: Reason.ValueType  # 8
-"""One caller has too many open watches. Transient for the caller: close one, then try again."""
+"""The caller has too many open watches. Transient: another watch can start after one is closed."""
 REASON_CANCELLED: Reason.ValueType  # 9
 """The job was cancelled by a caller. Permanent."""
 REASON_MEDIA_DOES_NOT_EXIST: Reason.ValueType  # 20
-"""The source says that the media does not exist, or no longer. Permanent; cached."""
+"""The source reports that the media does not exist, or no longer exists. Permanent; cached."""
 REASON_PRIVATE: Reason.ValueType  # 21
 """The source refuses access without an account or permission. Permanent; cached briefly."""
 REASON_GEO_BLOCKED: Reason.ValueType  # 22
-"""The source refuses the region this request came from. Permanent; cached briefly."""
+"""The source refuses access from this region. Permanent; cached briefly."""
 REASON_BOT_CHECK: Reason.ValueType  # 23
-"""The source asked for a proof that no bot is asking. Transient; not cached."""
+"""The source asked for proof that the client is not a bot. Transient; not cached."""
 REASON_RATE_LIMITED: Reason.ValueType  # 24
-"""The source said that too many requests were made. Transient."""
+"""The source reported too many requests. Transient."""
 REASON_HOST_NOT_FOUND: Reason.ValueType  # 25
-"""The source's host name has no address. Transient."""
+"""The host name of the source has no address. Transient."""
 REASON_SOURCE_UNREACHABLE: Reason.ValueType  # 26
-"""No connection to the source could be made, or it broke and could not be resumed. Transient."""
+"""The connection to the source could not be made, or broke and could not be resumed. Transient."""
 REASON_SOURCE_FAILED: Reason.ValueType  # 27
-"""The source answered with an error of its own. Transient. Metadata: `http_status`."""
+"""The source responded with an error. Transient. Metadata: `http_status`."""
 REASON_TOO_MANY_REDIRECTS: Reason.ValueType  # 28
-"""The source redirected more often than allowed, or in a circle. Permanent."""
+"""The source redirected more often than allowed, or in a loop. Permanent."""
 REASON_STALLED: Reason.ValueType  # 29
-"""The source sent nothing, or nearly nothing, for too long. Transient."""
+"""The source sent nothing, or almost nothing, for too long. Transient."""
 REASON_TRUNCATED: Reason.ValueType  # 30
-"""Fewer or more bytes arrived than were announced, or the file ends before its own end. Transient."""
+"""The number of bytes differs from the announced one, or the file is incomplete. Transient."""
 REASON_TOO_LARGE: Reason.ValueType  # 31
 """The file is larger than the limit. Permanent. Metadata: `limit_bytes`."""
 REASON_TOO_LONG: Reason.ValueType  # 32
 """The media is longer than the limit. Permanent. Metadata: `limit_seconds`."""
 REASON_NOT_MEDIA: Reason.ValueType  # 33
-"""What the URL leads to is no audio or video: a page, text, a picture, or nothing. Permanent."""
+"""The URL leads to something other than audio or video: a page, text, an image, or nothing.
+Permanent.
+"""
 REASON_SELECTION_UNAVAILABLE: Reason.ValueType  # 34
-"""The source has the media, but not in the form the selection asks for. Permanent."""
+"""The source has the media, but not in the requested selection. Permanent."""
 REASON_MEMBERS_ONLY: Reason.ValueType  # 35
-"""The source keeps the media for its paying members. Permanent; cached briefly."""
+"""The media is available to paying members only. Permanent; cached briefly."""
 REASON_AGE_RESTRICTED: Reason.ValueType  # 36
-"""The source shows the media to accounts of full age only. Permanent; cached briefly."""
+"""The media is available to adult accounts only. Permanent; cached briefly."""
 REASON_LIVE_STREAM: Reason.ValueType  # 37
-"""The media is live now; ingest it again with a record_duration, or when it has ended. Permanent."""
+"""The media is live now. It can be ingested with a record_duration, or after it has ended.
+Permanent.
+"""
 REASON_UPCOMING: Reason.ValueType  # 38
-"""The media is announced, but not there yet. Permanent; cached briefly. Metadata: `start_time` when
-the source tells it (RFC 3339).
+"""The media is announced, but not available yet. Permanent; cached briefly. Metadata:
+`start_time` (RFC 3339) if the source gives it.
 """
 REASON_FILE_TOO_LARGE: Reason.ValueType  # 39
-"""The source does not hand out files of this size by this way. Permanent. Metadata: `limit_bytes`
-where the limit is known.
+"""The source does not send files of this size in this way. Permanent. Metadata: `limit_bytes` if
+the limit is known.
 """
 REASON_EXTRACTION_FAILED: Reason.ValueType  # 40
-"""The extractor could not make sense of the source's answer; an update of it may. Transient.
-Metadata: `extractor_version`.
+"""The extractor did not understand the response of the source; an update of the extractor may
+help. Transient. Metadata: `extractor_version`.
 """
 REASON_EXTRACTOR_CRASHED: Reason.ValueType  # 41
-"""The extractor's process died or outgrew its limits. Transient."""
+"""The process of the extractor crashed or exceeded its limits. Transient."""
 REASON_SOURCE_NOT_CONFIGURED: Reason.ValueType  # 42
-"""The source needs a setting that this installation lacks. Permanent. Metadata: `setting`."""
+"""The source needs a setting that is missing on this installation. Permanent. Metadata:
+`setting`.
+"""
 REASON_TOO_MANY_ENTRIES: Reason.ValueType  # 43
 """The playlist has more entries than the limit. Permanent. Metadata: `limit`."""
 REASON_ENTRIES_FAILED: Reason.ValueType  # 44
-"""Of a playlist's entries at least one failed; the child jobs say why. Permanent."""
+"""No entry of the playlist could be stored; the child jobs have the reasons. Permanent. Metadata:
+`failed` and `cancelled`, the numbers of entries.
+"""
 REASON_BUCKET_FORBIDDEN: Reason.ValueType  # 45
-"""The bucket named is not one that this installation serves. Permanent. Metadata: `bucket`."""
+"""Ingot may not read the bucket on this installation. Permanent. Metadata: `bucket`."""
 REASON_UPLOAD_NOT_FOUND: Reason.ValueType  # 46
-"""No upload has this id: it never began, was completed, or expired. Permanent."""
+"""There is no upload with this id: it was never begun, is complete, or has expired. Permanent."""
 REASON_UPLOAD_OFFSET_MISMATCH: Reason.ValueType  # 47
-"""The bytes do not continue where the upload stands. Permanent; QueryUpload tells where it stands.
-Metadata: `committed_size`.
+"""The bytes do not continue the upload where it stopped. QueryUpload returns the offset to
+continue from. Permanent. Metadata: `committed_size`.
 """
 REASON_CHECKSUM_MISMATCH: Reason.ValueType  # 48
-"""What arrived has another SHA-256 or size than announced. Permanent."""
+"""The received file has another SHA-256 or size than announced. Permanent."""
 REASON_CONVERSION_FAILED: Reason.ValueType  # 49
-"""ffmpeg could not make this form of this media. Permanent."""
+"""ffmpeg could not convert this media item with this recipe. Permanent."""
 REASON_STORAGE_UNAVAILABLE: Reason.ValueType  # 50
-"""Object storage cannot be reached or refused the request. Transient."""
+"""The bucket cannot be reached, or refused the request. Transient."""
 REASON_CACHE_UNAVAILABLE: Reason.ValueType  # 51
 """Redis cannot be reached. Transient."""
 REASON_QUEUE_UNAVAILABLE: Reason.ValueType  # 52
-"""The job could not be handed to the workers. Transient."""
+"""The job could not be sent to the workers. Transient."""
 REASON_SCRATCH_FULL: Reason.ValueType  # 53
-"""The workers' scratch space has no room for this file now. Transient."""
+"""The scratch space of the workers has no room for the file now. Transient."""
 REASON_WORKER_LOST: Reason.ValueType  # 54
-"""The job's worker died or lost its lease as often as is allowed. Permanent."""
+"""The worker of the job died or lost its lease as often as is allowed. Permanent."""
 REASON_STAGE_TIMEOUT: Reason.ValueType  # 55
-"""A stage took longer than its time limit. Permanent. Metadata: `stage`."""
+"""A stage exceeded its time limit. Permanent. Metadata: `stage`."""
 REASON_SHUTTING_DOWN: Reason.ValueType  # 56
-"""The server is shutting down; another one, or the same one soon, takes the call. Transient."""
+"""The server is shutting down. Another server, or the same one soon, accepts the call. Transient."""
 REASON_INTERNAL: Reason.ValueType  # 57
-"""A defect in Ingot. Permanent; report it with the job's id."""
+"""A defect in Ingot; report it with the id of the job. Permanent."""
 REASON_CONVERTER_CRASHED: Reason.ValueType  # 58
-"""ffmpeg died, hung, or outgrew its limits. Transient."""
+"""ffmpeg crashed, hung, or exceeded its limits. Transient."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

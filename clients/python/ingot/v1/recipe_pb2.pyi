@@ -20,10 +20,11 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Recipe(_message.Message):
-    """What a stored media is converted to.
+    """What to convert a media item to: a format and its parameters.
 
-    A recipe has one canonical form, with every default of its format filled in; two recipes that mean
-    the same make the same media. A field that its format does not know is INVALID_REQUEST.
+    Every recipe has a canonical form with the defaults of its format filled in. Recipes with the
+    same canonical form make the same media item. A field that the format does not support fails with
+    INVALID_REQUEST.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -47,20 +48,20 @@ class Recipe(_message.Message):
         FORMAT_WAV: Recipe._Format.ValueType  # 5
         """Uncompressed PCM in RIFF."""
         FORMAT_MP4: Recipe._Format.ValueType  # 6
-        """H.264 and AAC in MP4, ready to be played while it is received. Streams that are so already are
-        copied, unless another field asks for a change of them.
+        """H.264 and AAC in MP4, arranged for playback during download. Streams that are H.264 or AAC
+        already are copied, unless another field requires encoding.
         """
         FORMAT_PNG: Recipe._Format.ValueType  # 7
-        """One picture, lossless."""
+        """One lossless image."""
         FORMAT_JPEG: Recipe._Format.ValueType  # 8
-        """One picture."""
+        """One image."""
         FORMAT_WAVEFORM: Recipe._Format.ValueType  # 9
-        """The loudness over time for drawing, as JSON of audiowaveform's data format, version 2, 8 bits
+        """The waveform for drawing, as JSON in the data format of audiowaveform, version 2, 8 bits
         (https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md).
         """
 
     class Format(_Format, metaclass=_FormatEnumTypeWrapper):
-        """A form of media."""
+        """Formats to convert to."""
 
     FORMAT_UNSPECIFIED: Recipe.Format.ValueType  # 0
     """Not allowed."""
@@ -75,15 +76,15 @@ class Recipe(_message.Message):
     FORMAT_WAV: Recipe.Format.ValueType  # 5
     """Uncompressed PCM in RIFF."""
     FORMAT_MP4: Recipe.Format.ValueType  # 6
-    """H.264 and AAC in MP4, ready to be played while it is received. Streams that are so already are
-    copied, unless another field asks for a change of them.
+    """H.264 and AAC in MP4, arranged for playback during download. Streams that are H.264 or AAC
+    already are copied, unless another field requires encoding.
     """
     FORMAT_PNG: Recipe.Format.ValueType  # 7
-    """One picture, lossless."""
+    """One lossless image."""
     FORMAT_JPEG: Recipe.Format.ValueType  # 8
-    """One picture."""
+    """One image."""
     FORMAT_WAVEFORM: Recipe.Format.ValueType  # 9
-    """The loudness over time for drawing, as JSON of audiowaveform's data format, version 2, 8 bits
+    """The waveform for drawing, as JSON in the data format of audiowaveform, version 2, 8 bits
     (https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md).
     """
 
@@ -99,42 +100,47 @@ class Recipe(_message.Message):
     BITS_PER_SAMPLE_FIELD_NUMBER: _builtins.int
     POINTS_PER_SECOND_FIELD_NUMBER: _builtins.int
     format: Global___Recipe.Format.ValueType
-    """The form wanted."""
+    """Format to convert to. Required."""
     bitrate_kbps: _builtins.int
-    """Constant bit rate of the audio in kbit/s. MP3: one that the format has, from 8 to 320, default
-    192. M4A: 16 to 512, default 160. OPUS: 6 to 510, default 128.
+    """Constant bit rate of the audio in kbit/s. MP3: one of the rates of the format, from 8 to 320,
+    default 192. M4A: 16 to 512, default 160. OPUS: 6 to 510, default 128.
     """
     quality: _builtins.int
-    """A variable bit rate of constant quality, less is better. MP3: 0 to 9, as `lame -V`. MP4: 0 to 51,
-    as x264's CRF, default 23 where the picture has to be encoded; set, it always is.
+    """Constant quality with a variable bit rate; lower is better. MP3: 0 to 9, as `lame -V`. MP4: 0
+    to 51, as the CRF of x264, default 23 if the video has to be encoded. If it is set, the video
+    is always encoded.
     """
     sample_rate_hz: _builtins.int
-    """Samples a second, from 8000 to 192000, as the format has them. Unset means as the media has
-    them, or the nearest that the format can. For audio formats and MP4.
+    """Samples per second, from 8000 to 192000, of those that the format supports. Unset means that of
+    the media, or the nearest that the format supports. For audio formats and MP4.
     """
     channels: _builtins.int
-    """1 for mono, 2 for stereo. Unset means as the media has them; MP3 mixes more than two into two."""
+    """Number of channels: 1 is mono, 2 is stereo. Unset means that of the media; MP3 mixes more than
+    two down to two.
+    """
     max_height: _builtins.int
-    """Largest height of the picture in pixels, as it is shown; a lower one is not enlarged. Unset means
-    as the media has it. For MP4, PNG and JPEG.
+    """Maximum height of the video or image in pixels, as displayed; lower ones are not enlarged.
+    Unset means that of the media. For MP4, PNG and JPEG.
     """
     normalize_loudness: _builtins.bool
-    """Bring the loudness to -16 LUFS with at most -1.5 dBTP, measured first (EBU R 128). For audio
+    """Normalize the loudness to -16 LUFS with at most -1.5 dBTP, in two passes (EBU R 128). For audio
     formats and MP4.
     """
     bits_per_sample: _builtins.int
-    """Bits of a sample, 16 or 24, default 16. For WAV and FLAC."""
+    """Bits per sample, 16 or 24. Unset means 16. For WAV and FLAC."""
     points_per_second: _builtins.int
-    """Pairs of lowest and highest value a second, default 20. For WAVEFORM."""
+    """Pairs of minimum and maximum per second. Unset means 20. For WAVEFORM."""
     @_builtins.property
     def start(self) -> _duration_pb2.Duration:
-        """Where the result begins in the media. Unset means at its beginning. For PNG and JPEG, which
-        moment is shown.
+        """Where the result starts in the media. Unset means at the beginning. For PNG and JPEG, the
+        position of the image.
         """
 
     @_builtins.property
     def end(self) -> _duration_pb2.Duration:
-        """Where it ends, after `start`. Unset means at the media's end. Not for PNG and JPEG."""
+        """Where the result ends in the media, after `start`. Unset means at the end. Not for PNG and
+        JPEG.
+        """
 
     def __init__(
         self,

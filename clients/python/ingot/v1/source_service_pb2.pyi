@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ListSourcesRequest(_message.Message):
-    """Asks for all sources."""
+    """The empty request of ListSources."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -48,7 +48,7 @@ class ListSourcesResponse(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStatus]:
-        """In the order in which they are asked whether a URL is theirs."""
+        """Sources in the order in which they are tried for a URL."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ Global___ListSourcesResponse: _TypeAlias = ListSourcesResponse  # noqa: Y015
 
 @_typing.final
 class SourceStatus(_message.Message):
-    """A source and how it does."""
+    """A source, its limits, and whether it can be used now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -78,11 +78,11 @@ class SourceStatus(_message.Message):
         HEALTH_UNSPECIFIED: SourceStatus._Health.ValueType  # 0
         """Never sent."""
         HEALTH_HEALTHY: SourceStatus._Health.ValueType  # 1
-        """As far as is known it works."""
+        """It works, as far as is known."""
         HEALTH_BLOCKED: SourceStatus._Health.ValueType  # 2
-        """It refuses us; jobs wait until a trial gets through."""
+        """It refuses requests. Jobs wait until a trial request succeeds."""
         HEALTH_NOT_CONFIGURED: SourceStatus._Health.ValueType  # 3
-        """It lacks a setting."""
+        """A setting that it needs is missing."""
 
     class Health(_Health, metaclass=_HealthEnumTypeWrapper):
         """Whether a source can be used."""
@@ -90,11 +90,11 @@ class SourceStatus(_message.Message):
     HEALTH_UNSPECIFIED: SourceStatus.Health.ValueType  # 0
     """Never sent."""
     HEALTH_HEALTHY: SourceStatus.Health.ValueType  # 1
-    """As far as is known it works."""
+    """It works, as far as is known."""
     HEALTH_BLOCKED: SourceStatus.Health.ValueType  # 2
-    """It refuses us; jobs wait until a trial gets through."""
+    """It refuses requests. Jobs wait until a trial request succeeds."""
     HEALTH_NOT_CONFIGURED: SourceStatus.Health.ValueType  # 3
-    """It lacks a setting."""
+    """A setting that it needs is missing."""
 
     NAME_FIELD_NUMBER: _builtins.int
     ACCEPTS_FIELD_NUMBER: _builtins.int
@@ -112,28 +112,30 @@ class SourceStatus(_message.Message):
     health: Global___SourceStatus.Health.ValueType
     """Whether it can be used now."""
     reason: _reason_pb2.Reason.ValueType
-    """Why not, when the health is not HEALTHY."""
+    """Why it cannot be used. Unset if the health is HEALTHY."""
     max_concurrency: _builtins.int
-    """Most jobs at once on all workers together. Zero means no limit."""
+    """Maximum number of jobs that run at the same time, on all workers together. Zero means no limit."""
     rate: _builtins.int
-    """Most requests within `rate_period` on all workers together. Zero means no limit."""
+    """Maximum number of requests in `rate_period`, on all workers together. Zero means no limit."""
     extractor_version: _builtins.str
-    """Version of the extractor that serves it. Empty when it needs none."""
+    """Version of the extractor that it uses. Empty if it uses none."""
     has_cookies: _builtins.bool
-    """Whether it sends cookies where a video needs them."""
+    """Whether it uses cookies for media that needs them."""
     has_proxy: _builtins.bool
-    """Whether it goes through a proxy of its own."""
+    """Whether it uses a proxy of its own."""
     @_builtins.property
     def accepts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Forms of what it accepts, for people, such as `https://t.me/<channel>/<id>`."""
+        """Patterns of the URLs that it accepts, for people to read, such as
+        `https://t.me/<channel>/<id>`.
+        """
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is tried again, while it is BLOCKED."""
+        """When it is tried again. Set while the health is BLOCKED."""
 
     @_builtins.property
     def rate_period(self) -> _duration_pb2.Duration:
-        """What `rate` counts in. Unset without a rate."""
+        """Period that `rate` applies to. Unset if there is no rate limit."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SourceServiceStub:
-    """Tells where media can come from.
+    """Describes the sources that media can come from.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class SourceServiceStub:
 
 
 class SourceServiceServicer:
-    """Tells where media can come from.
+    """Describes the sources that media can come from.
     """
 
     def ListSources(self, request, context):
-        """Lists all sources, those that take particular URLs before those that take any.
+        """Lists all sources, those for particular URLs before those for any URL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_SourceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SourceService:
-    """Tells where media can come from.
+    """Describes the sources that media can come from.
     """
 
     @staticmethod

@@ -27,25 +27,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SourceServiceStub:
-    """Tells where media can come from."""
+    """Describes the sources that media can come from."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SourceServiceAsyncStub: ...
     ListSources: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.ListSourcesRequest, _source_service_pb2.ListSourcesResponse]
-    """Lists all sources, those that take particular URLs before those that take any."""
+    """Lists all sources, those for particular URLs before those for any URL."""
 
 @_typing.type_check_only
 class SourceServiceAsyncStub(SourceServiceStub):
-    """Tells where media can come from."""
+    """Describes the sources that media can come from."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSources: _aio.UnaryUnaryMultiCallable[_source_service_pb2.ListSourcesRequest, _source_service_pb2.ListSourcesResponse]  # type: ignore[assignment]
-    """Lists all sources, those that take particular URLs before those that take any."""
+    """Lists all sources, those for particular URLs before those for any URL."""
 
 class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells where media can come from."""
+    """Describes the sources that media can come from."""
 
     @_abc_1.abstractmethod
     def ListSources(
@@ -53,6 +53,6 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.ListSourcesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_service_pb2.ListSourcesResponse, _abc.Awaitable[_source_service_pb2.ListSourcesResponse]]:
-        """Lists all sources, those that take particular URLs before those that take any."""
+        """Lists all sources, those for particular URLs before those for any URL."""
 
 def add_SourceServiceServicer_to_server(servicer: SourceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
