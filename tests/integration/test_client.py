@@ -1,4 +1,4 @@
-"""The client against a real gRPC server that is cut off, restarted, slow, or wrong."""
+"""The client with a gRPC server that is interrupted, restarted, slow, or wrong."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ async def test_an_ingest_is_watched_to_its_media(server: ScriptedServer, client:
     assert len(request.request_id) == 36
 
 
-async def test_an_ended_job_is_answered_without_a_call(
-    server: ScriptedServer, client: Client
-) -> None:
+async def test_an_ended_job_needs_no_call(server: ScriptedServer, client: Client) -> None:
     server.updates = server.updates[-1:]
 
     job = await client.ingest_video(URL)
@@ -83,7 +81,7 @@ async def test_an_ended_job_is_answered_without_a_call(
     assert not server.received(WatchJobRequest)
 
 
-async def test_a_watch_outlives_a_restart_of_the_server(
+async def test_a_watch_continues_after_a_restart_of_the_server(
     server: ScriptedServer, client: Client
 ) -> None:
     server.last_revision = 3
@@ -120,7 +118,7 @@ async def test_all_jobs_are_watched_over_a_restart_without_repeats(
     assert server.received(WatchJobsRequest)[-1].labels == {"team": "news"}
 
 
-async def test_a_server_that_stays_away_is_given_up(server: ScriptedServer) -> None:
+async def test_a_watch_fails_if_the_server_does_not_come_back(server: ScriptedServer) -> None:
     server.last_revision = 3
     async with Client(server.target, reconnect_timeout=timedelta(seconds=0.3)) as client:
         job = await client.ingest_video(URL)
@@ -157,7 +155,7 @@ async def test_awaiting_a_job_raises_what_ended_it(
         await (await client.ingest_video(URL))
 
 
-async def test_a_lost_ingest_is_repeated_with_the_same_request_id(
+async def test_an_interrupted_ingest_is_repeated_with_the_same_request_id(
     server: ScriptedServer, client: Client
 ) -> None:
     server.outcomes = [Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down.")] * 2
@@ -190,7 +188,9 @@ async def test_a_call_ends_at_the_timeout(server: ScriptedServer) -> None:
             await client.media(URL)
 
 
-async def test_a_media_goes_by_its_id_or_its_url(server: ScriptedServer, client: Client) -> None:
+async def test_a_media_item_is_named_by_its_id_or_its_url(
+    server: ScriptedServer, client: Client
+) -> None:
     await client.media(MEDIA_ID)
     await client.media(URL)
     link = await client.download_url("s3://ingot/media/x", lifetime=timedelta(minutes=1))
@@ -206,7 +206,7 @@ async def test_a_media_goes_by_its_id_or_its_url(server: ScriptedServer, client:
         await client.media(URL)
 
 
-async def test_lists_run_over_all_pages(server: ScriptedServer, client: Client) -> None:
+async def test_lists_yield_all_pages(server: ScriptedServer, client: Client) -> None:
     server.media = [make_media(media_id=f"{number:052}") for number in range(450)]
 
     assert [media.id async for media in client.list_media()] == [m.id for m in server.media]
@@ -237,7 +237,7 @@ async def test_the_client_is_used_within_async_with(server: ScriptedServer) -> N
     assert "secret" not in repr(client)
 
 
-async def test_a_download_goes_on_at_any_offset_and_after_every_cut(
+async def test_a_download_resumes_at_any_offset_and_after_every_interruption(
     server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
     content = server.store(3_000_001)
@@ -254,13 +254,13 @@ async def test_a_download_goes_on_at_any_offset_and_after_every_cut(
     assert list(tmp_path.iterdir()) == [path]
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == (there, len(content))
-    asked = server.received(DownloadRequest)
-    assert asked[0].offset == asked[1].offset == there
-    assert {request.sha256 for request in asked} == {media.blob.sha256}
+    requests = server.received(DownloadRequest)
+    assert requests[0].offset == requests[1].offset == there
+    assert {request.sha256 for request in requests} == {media.blob.sha256}
 
 
 @pytest.mark.parametrize("there", [1000, 300_000, 300_001])
-async def test_a_part_of_another_file_is_thrown_away(
+async def test_a_part_of_another_file_is_discarded(
     server: ScriptedServer, client: Client, tmp_path: Path, there: int
 ) -> None:
     content = server.store(300_000)
@@ -282,7 +282,7 @@ async def test_a_damaged_file_never_gets_its_name(
     assert not list(tmp_path.iterdir())
 
 
-async def test_a_media_replaced_in_between_is_downloaded_anew(
+async def test_media_replaced_during_a_download_is_downloaded_again(
     server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
     content = server.store(1000)

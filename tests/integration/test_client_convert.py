@@ -1,4 +1,4 @@
-"""The client's conversions, against a server and workers as production composes them."""
+"""Conversions by the client, with the server and the workers of production."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def stored(client: Client, origin: Origin, name: str = "plain.mp4") -> Med
     return await (await client.ingest_video(serve(origin, name)))
 
 
-async def test_a_media_is_converted_by_its_id_its_url_and_its_internal_address(
+async def test_a_media_item_is_converted_by_its_id_its_url_and_its_internal_address(
     client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     source = await stored(client, origin)
@@ -73,7 +73,7 @@ async def test_a_url_that_is_not_stored_is_ingested_and_converted(
     assert (await client.media(made.derived_from)).url == made.url
 
 
-async def test_the_whole_shows_how_its_ingest_does(client: Client, origin: Origin) -> None:
+async def test_the_job_shows_the_progress_of_its_ingest(client: Client, origin: Origin) -> None:
     content = media("plain.mp4").read_bytes()
     gate = asyncio.Event()
     job = await client.convert(origin.serve("/held.mp4", Page(content, gate=gate)), MP3)
@@ -94,9 +94,7 @@ async def test_the_whole_shows_how_its_ingest_does(client: Client, origin: Origi
     assert (await job).blob.content_type == "audio/mpeg"
 
 
-async def test_an_ingest_with_recipes_gives_what_was_made_of_the_media(
-    client: Client, origin: Origin
-) -> None:
+async def test_an_ingest_with_recipes_has_their_results(client: Client, origin: Origin) -> None:
     still = Recipe(format=Recipe.FORMAT_JPEG, start=Duration(seconds=1), max_height=60)
     job = await client.ingest_video(serve(origin), recipes=[MP3, still, MP3])
     assert not job.conversions
@@ -107,22 +105,22 @@ async def test_an_ingest_with_recipes_gives_what_was_made_of_the_media(
     assert {made.derived_from for made in job.conversions} == {source.id}
 
 
-async def test_a_recipe_that_makes_no_sense_is_refused_with_its_field(
+async def test_a_recipe_that_is_not_valid_is_refused_with_its_field(
     client: Client, origin: Origin
 ) -> None:
-    nonsense = Recipe(format=Recipe.FORMAT_WAV, bitrate_kbps=192)
+    invalid = Recipe(format=Recipe.FORMAT_WAV, bitrate_kbps=192)
 
     with pytest.raises(ingot.InvalidRequest) as refused:
-        await client.convert(serve(origin), nonsense)
+        await client.convert(serve(origin), invalid)
     assert set(refused.value.violations) == {"recipe.bitrate_kbps"}
     with pytest.raises(ingot.InvalidRequest) as refused:
-        await client.validate(serve(origin), recipes=[MP3, nonsense])
+        await client.validate(serve(origin), recipes=[MP3, invalid])
     assert set(refused.value.violations) == {"recipes[1].bitrate_kbps"}
     with pytest.raises(ingot.MediaNotFound):
         await client.convert("a" * 52, MP3)
 
 
-async def test_what_a_media_has_not_is_refused_at_once_or_by_the_job(
+async def test_a_recipe_that_does_not_fit_the_media_is_refused_by_the_call_or_the_job(
     client: Client, origin: Origin
 ) -> None:
     picture = Recipe(format=Recipe.FORMAT_PNG)

@@ -1,4 +1,4 @@
-"""The client against the API server as production composes it; the tests do the worker's part."""
+"""The client with the API server of production; the tests play the worker."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ CONTENT = random.randbytes(900_001)
 
 
 class Worker:
-    """What a worker does to the stores."""
+    """The part of a worker: claims jobs, writes their records and commits media."""
 
     def __init__(self, records: Records, blobs: Blobs, catalog: Catalog) -> None:
         self._records = records
         self._blobs = blobs
         self._catalog = catalog
 
-    async def take(self, job_id: str) -> tuple[Job, str]:
+    async def claim(self, job_id: str) -> tuple[Job, str]:
         claim = await self._records.claim(job_id)
         assert claim is not None
         return claim.job, claim.token
 
-    async def move(self, job: Job, token: str, stage: JobStage.ValueType) -> Job:
+    async def enter(self, job: Job, token: str, stage: JobStage.ValueType) -> Job:
         job.stage = stage
         return await self._records.write(job, token)
 
@@ -107,19 +107,19 @@ async def _worker(settings: Settings) -> AsyncIterator[Worker]:
     await connections.aclose()
 
 
-async def test_a_job_is_watched_to_its_media_over_a_restart_of_the_server(
+async def test_a_job_is_watched_to_its_end_across_a_restart_of_the_server(
     server: Server, client: Client, worker: Worker, tmp_path: Path
 ) -> None:
     job = await client.ingest_video(URL, labels={"team": "news"})
     updates = aiter(job)
     seen = [await anext(updates)]
 
-    state, token = await worker.take(job.id)
-    state = await worker.move(state, token, JobStage.JOB_STAGE_DOWNLOADING)
+    state, token = await worker.claim(job.id)
+    state = await worker.enter(state, token, JobStage.JOB_STAGE_DOWNLOADING)
     while seen[-1].stage != JobStage.JOB_STAGE_DOWNLOADING:
         seen.append(await anext(updates))
     await server.stop()
-    state = await worker.move(state, token, JobStage.JOB_STAGE_PROBING)
+    state = await worker.enter(state, token, JobStage.JOB_STAGE_PROBING)
     await server.start()
     seen.append(await anext(updates))
     await worker.succeed(state, token)
@@ -140,9 +140,9 @@ async def test_a_job_is_watched_to_its_media_over_a_restart_of_the_server(
     assert path.read_bytes() == CONTENT
 
 
-async def test_a_stored_media_is_listed_linked_and_deleted(client: Client, worker: Worker) -> None:
+async def test_stored_media_is_listed_linked_and_deleted(client: Client, worker: Worker) -> None:
     job = await client.ingest_video(URL)
-    await worker.succeed(*await worker.take(job.id))
+    await worker.succeed(*await worker.claim(job.id))
     media = await job
 
     assert [found.id async for found in client.list_media()] == [media.id]
@@ -154,7 +154,7 @@ async def test_a_stored_media_is_listed_linked_and_deleted(client: Client, worke
         await client.media(URL)
 
 
-async def test_a_cancelled_job_raises_for_everybody_who_waits(client: Client) -> None:
+async def test_a_cancelled_job_raises_for_all_who_wait(client: Client) -> None:
     job = await client.ingest_video(URL, labels={"team": "news"})
     shared = await client.ingest_video(URL)
 
@@ -194,7 +194,7 @@ async def test_a_url_that_is_refused_raises_its_own_exception(
         assert refused.value.message
 
 
-async def test_what_is_unknown_is_not_found(client: Client) -> None:
+async def test_unknown_ids_are_not_found(client: Client) -> None:
     with pytest.raises(ingot.MediaNotFound):
         await client.media("a" * 52)
     with pytest.raises(ingot.JobNotFound):

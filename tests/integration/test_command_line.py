@@ -1,4 +1,4 @@
-"""The command `ingot` as it is installed, run as a process: exit codes, output, signals."""
+"""The installed command `ingot`, run as a process: exit codes, output, signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from google.rpc.status_pb2 import Status
 
 import ingot
 from ingot import Job, JobState, Media
-from ingot.cli import _parser, main
+from ingot.arguments import build_parser
+from ingot.cli import main
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import CancelJobRequest
@@ -45,7 +46,7 @@ async def server() -> AsyncGenerator[ScriptedServer, None]:
 
 
 async def ingot_command(server: ScriptedServer, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command."""
+    """Run the command, and return its exit code, stdout and stderr."""
     process = await start(server, *arguments)
     stdout, stderr = await process.communicate()
     assert process.returncode is not None
@@ -79,7 +80,7 @@ async def test_the_command_ingests_and_shows_the_media(server: ScriptedServer) -
     assert request.selection.mode == ingot.Selection.MODE_AUDIO_ONLY
 
 
-async def test_the_command_prints_json_a_message_a_line(server: ScriptedServer) -> None:
+async def test_the_command_prints_json_with_one_message_per_line(server: ScriptedServer) -> None:
     code, stdout, stderr = await ingot_command(server, "--json", "ingest", URL)
     assert (code, stderr) == (0, "")
     assert lines(stdout, Job) == server.updates
@@ -103,7 +104,7 @@ async def test_the_command_prints_json_a_message_a_line(server: ScriptedServer) 
     ],
     ids=lambda value: value[0] if value[0].islower() else None,
 )
-async def test_a_command_prints_what_it_is_asked_for(
+async def test_each_command_prints_its_result(
     server: ScriptedServer, arguments: list[str], expected: list[str]
 ) -> None:
     code, stdout, _ = await ingot_command(server, *arguments)
@@ -112,7 +113,7 @@ async def test_a_command_prints_what_it_is_asked_for(
     assert not [text for text in expected if text not in stdout]
 
 
-async def test_cancelling_a_job_that_had_ended_fails_and_shows_it(server: ScriptedServer) -> None:
+async def test_cancelling_a_job_that_has_ended_fails_and_shows_it(server: ScriptedServer) -> None:
     code, stdout, _ = await ingot_command(server, "cancel", JOB_ID)
     assert code == 1
     assert "succeeded" in stdout
@@ -128,7 +129,7 @@ async def test_the_command_says_what_failed_and_what_to_do(server: ScriptedServe
     assert (code, stdout) == (1, "")
     assert stderr.splitlines() == [
         "ingot: Not stored. [MEDIA_NOT_FOUND]",
-        "Bring it in with `ingot ingest URL`; `ingot list` shows what is stored.",
+        "Store it with `ingot ingest URL`. `ingot list` shows what is stored.",
     ]
 
     failure = Failure(reason_pb2.REASON_NOT_MEDIA, "A page.")
@@ -139,13 +140,13 @@ async def test_the_command_says_what_failed_and_what_to_do(server: ScriptedServe
     assert lines(stderr, Status) == [failure.status()]
 
 
-async def test_the_command_knows_a_server_that_is_not_there(server: ScriptedServer) -> None:
+async def test_the_command_says_that_it_cannot_connect(server: ScriptedServer) -> None:
     await server.stop()
 
     code, _, stderr = await ingot_command(server, "jobs")
 
     assert code == 1
-    assert stderr.startswith(f"ingot: No Ingot server answers at {server.target}")
+    assert stderr.startswith(f"ingot: Cannot connect to an Ingot server at {server.target}")
     assert "ingot-server up" in stderr.splitlines()[1]
 
 
@@ -178,7 +179,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
 
 def test_every_command_and_option_is_documented() -> None:
     documentation = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
-    parser = _parser()
+    parser = build_parser()
     (subparsers,) = (
         action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
     )
@@ -209,7 +210,7 @@ async def test_the_command_downloads(server: ScriptedServer, tmp_path: Path) -> 
     assert "No such file or directory" in stderr
 
 
-async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(server: ScriptedServer) -> None:
+async def test_ctrl_c_leaves_the_job_and_says_how_to_watch_it(server: ScriptedServer) -> None:
     server.last_revision = 3
     process = await start(server, "ingest", URL)
     assert process.stderr is not None
@@ -225,7 +226,7 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(server: ScriptedServe
     assert not server.received(CancelJobRequest)
 
 
-async def test_output_that_nobody_reads_ends_the_command_quietly(server: ScriptedServer) -> None:
+async def test_a_closed_output_pipe_ends_the_command_quietly(server: ScriptedServer) -> None:
     server.media = [make_media(media_id=f"{number:052}") for number in range(1000)]
     reading, writing = os.pipe()
     process = await start(server, "--json", "list", stdout=writing)
@@ -242,7 +243,7 @@ async def test_output_that_nobody_reads_ends_the_command_quietly(server: Scripte
     [(">&-", {}), ("2>&-", {}), (">&- 2>&-", {}), ("", {"PYTHONIOENCODING": "ascii"})],
     ids=["no stdout", "no stderr", "neither", "ascii"],
 )
-async def test_no_output_is_needed(
+async def test_closed_outputs_and_unprintable_titles_do_no_harm(
     server: ScriptedServer, closed: str, environment: dict[str, str]
 ) -> None:
     server.updates[-1].media.title = "Füße \N{SNOWMAN}"
@@ -259,7 +260,7 @@ async def test_no_output_is_needed(
     assert not environment or b"F??e ?" in stdout
 
 
-async def test_options_are_named_where_fields_are_wrong(server: ScriptedServer) -> None:
+async def test_options_are_named_if_their_fields_are_wrong(server: ScriptedServer) -> None:
     violations = {
         "selection.max_height": "must be at most 16384",
         "labels['k'] (the value)": "must be short",
@@ -284,26 +285,31 @@ async def test_options_are_named_where_fields_are_wrong(server: ScriptedServer) 
     assert stderr.splitlines()[1] == "Correct url: it has no scheme."
 
 
-async def test_a_list_that_is_converted_is_taken_by_an_ingest(server: ScriptedServer) -> None:
+async def test_converting_a_list_refers_to_ingest(server: ScriptedServer) -> None:
     failure = Failure(
         reason_pb2.REASON_INVALID_REQUEST, "A list.", violations={"options.playlist": "must be set"}
     )
     for command, advice in (
         (["ingest", URL], "Correct --playlist: it must be set."),
-        (["mp3", URL], "`ingot ingest URL --playlist --recipe FORMAT` makes it of all of them."),
+        (
+            ["mp3", URL],
+            "To convert all entries, run `ingot ingest URL --playlist --recipe FORMAT`.",
+        ),
     ):
         server.outcomes = [failure]
         _, _, stderr = await ingot_command(server, *command)
         assert stderr.splitlines() == ["ingot: A list. [INVALID_REQUEST]", advice]
 
 
-async def test_a_job_that_was_only_checked_has_no_state(server: ScriptedServer) -> None:
+async def test_a_validated_job_has_no_state(server: ScriptedServer) -> None:
     server.updates = [Job(url=URL, media=make_media())]
     _, stdout, _ = await ingot_command(server, "ingest", URL, "--validate-only")
     assert stdout.split() == ["url", URL, "media", MEDIA_ID]
 
 
-async def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(server: ScriptedServer) -> None:
+async def test_a_terminal_shows_a_bar_with_bytes_rate_and_remaining_time(
+    server: ScriptedServer,
+) -> None:
     server.last_revision = 3
     retry = server.updates[3]
     retry.state = JobState.JOB_STATE_QUEUED
@@ -322,7 +328,7 @@ async def test_a_terminal_gets_a_bar_with_bytes_rate_and_time_left(server: Scrip
 
     assert process.returncode == 0
     assert "downloading" in drawn
-    assert "Try 1 failed: Too \N{REPLACEMENT CHARACTER}[31mslow." in drawn
+    assert "Attempt 1 failed: Too \N{REPLACEMENT CHARACTER}[31mslow." in drawn
     assert "GOAWAY" not in drawn.upper()
 
 
@@ -330,5 +336,5 @@ async def read_until(terminal: int, text: str) -> str:
     drawn = b""
     while text.encode() not in drawn:
         drawn += await asyncio.to_thread(os.read, terminal, 1 << 16)
-    # It may end in the middle of a character; what is sought is before that.
+    # The block may end in the middle of a character, after the text.
     return drawn.decode(errors="ignore")

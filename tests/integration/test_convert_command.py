@@ -1,4 +1,4 @@
-"""`ingot convert` and `ingot mp3` as they are installed, against a real server and workers."""
+"""The installed commands `ingot convert` and `ingot mp3`, with a real server and workers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def start(
 async def ingot(
     target: str, *arguments: str | Path, directory: Path | None = None
 ) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command."""
+    """Run the command, and return its exit code, stdout and stderr."""
     process = await start(target, *arguments, directory=directory)
     stdout, stderr = await process.communicate()
     assert process.returncode is not None
@@ -84,7 +84,7 @@ async def ingot(
 
 
 def assert_mp3(path: Path) -> None:
-    """It begins as one, and decodes to its end without a word."""
+    """Check that a file begins like an MP3 and decodes to its end without a warning."""
     assert path.read_bytes()[:3] == b"ID3"
     decoded = subprocess.run(
         [
@@ -97,7 +97,7 @@ def assert_mp3(path: Path) -> None:
     assert decoded.stderr == b""
 
 
-async def test_a_url_becomes_an_mp3_here_on_a_pipe(
+async def test_a_url_is_saved_as_an_mp3_with_progress_on_a_pipe(
     target: str, origin: Origin, tmp_path: Path
 ) -> None:
     path = tmp_path / "song.mp3"
@@ -108,18 +108,20 @@ async def test_a_url_becomes_an_mp3_here_on_a_pipe(
     assert_mp3(path)
     assert stdout.startswith(f"{path}: ")
     assert "checksum verified" in stdout
-    # A worker may have it before it is looked at.
+    # A worker may have started the job before its first state is read.
     assert stderr.split()[0] in {"queued", "running"}, stderr
     assert stderr.split()[-2:] == ["succeeded", "saving"]
     assert [found.name for found in tmp_path.glob("song*")] == ["song.mp3"]
-    # All of it is stored now.
+    # Everything is stored now.
     path.unlink()
     code, _, stderr = await ingot(target, "mp3", serve(origin), "-o", path)
-    assert (code, stderr.splitlines()) == (0, ["succeeded (was stored)", "saving"])
+    assert (code, stderr.splitlines()) == (0, ["succeeded (already stored)", "saving"])
     assert len(origin.log) == 1
 
 
-async def test_the_bar_never_goes_back(target: str, origin: Origin, tmp_path: Path) -> None:
+async def test_the_progress_bar_never_decreases(
+    target: str, origin: Origin, tmp_path: Path
+) -> None:
     content = media("plain.mp4").read_bytes()
     url = origin.serve("/plain.mp4", Page(content, rate=len(content) / 2))
     terminal, tty = pty.openpty()
@@ -135,7 +137,7 @@ async def test_the_bar_never_goes_back(target: str, origin: Origin, tmp_path: Pa
     assert (shares[0] < 100, shares[-1]) == (True, 100), drawn
     assert "downloading" in drawn
     assert "saving" in drawn
-    # A second bar would be drawn under the first.
+    # A second bar would be on the next line.
     assert not re.search(r"━\s*\d+%[^\n]*\n[^\n]*━\s*\d+%", drawn)
 
 
@@ -151,7 +153,7 @@ async def test_a_file_without_a_name_is_named_after_the_title(
     assert stdout.startswith(f"{path.name}: ")
     assert_mp3(path)
 
-    # The same file is there: nothing is brought.
+    # The same file exists, so nothing is downloaded.
     kept = path.stat().st_mtime_ns
     code, _, stderr = await ingot(target, "mp3", url, "-o", here)
     assert (code, [path], path.stat().st_mtime_ns) == (0, list(here.iterdir()), kept), stderr
@@ -177,7 +179,7 @@ async def test_json_has_every_change_of_the_job(
     assert jobs[-1].media.blob.size_bytes == path.stat().st_size
 
 
-async def test_a_stored_media_is_converted_and_brought_here(
+async def test_stored_media_is_converted_and_downloaded(
     target: str, client: Client, origin: Origin, tmp_path: Path
 ) -> None:
     source = await (await client.ingest_video(serve(origin)))
@@ -195,10 +197,10 @@ async def test_a_stored_media_is_converted_and_brought_here(
     assert made.labels == {"a": "b"}
     assert made.duration.ToTimedelta().total_seconds() == pytest.approx(1, abs=0.05)
 
-    # Without a file it ends with the media, as an ingest does.
+    # Without -o the command shows the media, like an ingest.
     code, stdout, _ = await ingot(target, "convert", source.url, "--format", "png")
     assert code == 0
-    assert re.search(rf"^made of +{source.id}$", stdout, re.MULTILINE)
+    assert re.search(rf"^converted from +{source.id}$", stdout, re.MULTILINE)
     assert "image/png" in stdout
     code, stdout, _ = await ingot(target, "convert", source.id, "--format", "mp3", "--no-wait")
     assert (code, "job" in stdout) == (0, True)
@@ -207,7 +209,7 @@ async def test_a_stored_media_is_converted_and_brought_here(
     assert_mp3(tmp_path / "song.mp3")
 
 
-async def test_an_ingest_shows_what_its_recipes_made(target: str, origin: Origin) -> None:
+async def test_an_ingest_shows_the_results_of_its_recipes(target: str, origin: Origin) -> None:
     code, stdout, stderr = await ingot(
         *(target, "ingest", serve(origin)),
         *("--recipe", "mp3,bitrate=64", "--recipe", "jpeg,start=1,max-height=60"),
@@ -220,7 +222,7 @@ async def test_an_ingest_shows_what_its_recipes_made(target: str, origin: Origin
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--format", "wav", "--bitrate", "192"], "--bitrate means nothing for WAV."),
         (["--format", "mp3", "--bitrate", "193"], "--bitrate is not one that MP3 has"),
@@ -231,22 +233,22 @@ async def test_an_ingest_shows_what_its_recipes_made(target: str, origin: Origin
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-async def test_nonsense_is_refused_with_the_option_named(
-    target: str, origin: Origin, arguments: list[str], said: str
+async def test_a_wrong_option_is_refused_by_its_name(
+    target: str, origin: Origin, arguments: list[str], message: str
 ) -> None:
     url = serve(origin, "sound.wav")
 
-    # The first time it is the job that fails, where only the media tells.
+    # If the error depends on the media, the first attempt fails in the job.
     for _ in range(2):
         code, stdout, stderr = await ingot(target, "convert", url, *arguments)
         assert (code, stdout) == (2, ""), stderr
         (failure, advice) = stderr.splitlines()[-2:]
-        assert failure.startswith(f"ingot: {said}")
+        assert failure.startswith(f"ingot: {message}")
         assert failure.endswith("[INVALID_REQUEST]")
         assert advice.startswith("Correct --")
 
 
-async def test_nonsense_in_the_recipe_of_an_ingest_and_of_an_mp3(
+async def test_a_wrong_recipe_of_an_ingest_or_an_mp3_is_refused(
     target: str, origin: Origin, tmp_path: Path
 ) -> None:
     code, _, stderr = await ingot(
@@ -267,7 +269,7 @@ async def test_nonsense_in_the_recipe_of_an_ingest_and_of_an_mp3(
     assert "ingot: MP3 needs audio, and the media has none. [INVALID_REQUEST]" in stderr
 
 
-async def test_where_nothing_can_be_written_nothing_is_begun(
+async def test_no_job_starts_if_the_output_cannot_be_written(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "no" / "song.mp3"
@@ -279,21 +281,19 @@ async def test_where_nothing_can_be_written_nothing_is_begun(
     assert not server.requests
 
 
-async def test_the_form_that_is_converted_is_left_to_the_server_or_said(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
+async def test_only_audio_only_sends_a_selection(server: ScriptedServer, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
 
     assert (await ingot(server.target, "mp3", SCRIPTED_URL, "-o", path))[0] == 0
     assert (await ingot(server.target, "mp3", SCRIPTED_URL, "-o", path, "--audio-only"))[0] == 0
 
-    asked = server.received(ConvertRequest)
-    assert [request.HasField("selection") for request in asked] == [False, True]
-    assert asked[1].selection.mode == Selection.MODE_AUDIO_ONLY
-    assert {request.recipe.format for request in asked} == {Recipe.FORMAT_MP3}
+    requests = server.received(ConvertRequest)
+    assert [request.HasField("selection") for request in requests] == [False, True]
+    assert requests[1].selection.mode == Selection.MODE_AUDIO_ONLY
+    assert {request.recipe.format for request in requests} == {Recipe.FORMAT_MP3}
 
 
-async def test_ctrl_c_says_how_to_go_on(server: ScriptedServer, tmp_path: Path) -> None:
+async def test_ctrl_c_says_how_to_watch_the_job(server: ScriptedServer, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     server.last_revision = 3
     process = await start(server.target, "convert", MEDIA_ID, "--format", "mp3", "-o", path)
@@ -315,6 +315,6 @@ def read_all(terminal: int) -> str:
     while True:
         try:
             block = os.read(terminal, 1 << 16)
-        except OSError:  # EIO: nobody has the terminal open any more
+        except OSError:  # EIO: the command has closed the terminal
             return drawn.decode()
         drawn += block

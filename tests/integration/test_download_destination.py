@@ -1,4 +1,4 @@
-"""Where a download goes: a file of its own, in the place of nothing but a file."""
+"""The destination of a download: one download per file, and only files are replaced."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_two_downloads_never_mix_in_one_file(
     assert path.read_bytes() == content
 
 
-async def test_what_is_no_file_is_never_replaced(
+async def test_directories_and_pipes_are_never_replaced(
     server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:
     pipe, link, directory = tmp_path / "pipe", tmp_path / "link", tmp_path / "directory"
@@ -67,13 +67,13 @@ async def test_what_is_no_file_is_never_replaced(
     link.symlink_to(pipe)
     directory.mkdir()
 
-    for path, said in (
+    for path, message in (
         (pipe, "Not a regular file"),
         (link, "Not a regular file"),
         (directory, "Is a directory"),
         (Path(), "Is a directory"),
     ):
-        with pytest.raises(OSError, match=said):
+        with pytest.raises(OSError, match=message):
             await client.download(URL, path)
     for command in (["download", URL], ["mp3", URL], ["convert", URL, "--format", "wav"]):
         code, _, stderr = await ingot_command(server, *command, "-o", str(pipe))

@@ -117,8 +117,8 @@ async def test_the_command_line_shows_each_source_with_its_health(settings: Sett
         text = await command(addresses.grpc, "sources")
         lines = await command(addresses.grpc, "sources", "--json")
     youtube = next(line for line in text.splitlines() if line.startswith("youtube "))
-    assert "blocked (bot check), next try 20" in youtube
-    assert "300 in an hour, 8 at once" in youtube
+    assert "blocked (bot check), next attempt 20" in youtube
+    assert "300 per hour, 8 at once" in youtube
     assert "not configured" in text
     parsed = [json.loads(line) for line in lines.splitlines()]
     assert [source["name"] for source in parsed] == [source.name for source in SOURCES]

@@ -1,4 +1,4 @@
-"""Every reason the server can give becomes one exception that callers can tell apart."""
+"""Every reason of the server becomes an exception of its own class, with all of its details."""
 
 from datetime import timedelta
 
@@ -60,7 +60,7 @@ def test_a_failure_of_the_server_arrives_whole(reason: Reason.ValueType) -> None
         (grpc.StatusCode.UNIMPLEMENTED, errors.IngotError),
     ],
 )
-def test_an_error_that_is_not_from_ingot_goes_by_its_code(
+def test_an_error_that_is_not_from_ingot_becomes_an_exception_by_its_code(
     code: grpc.StatusCode, kind: type[errors.IngotError]
 ) -> None:
     error = errors.from_call(call_error(code, "Connection refused"))
@@ -69,7 +69,7 @@ def test_an_error_that_is_not_from_ingot_goes_by_its_code(
     assert (error.reason, error.code, error.message) == ("", code, "Connection refused")
 
 
-def test_details_that_cannot_be_read_leave_what_grpc_says() -> None:
+def test_details_that_cannot_be_parsed_leave_the_code_and_message_of_grpc() -> None:
     broken = (("grpc-status-details-bin", b"\xff\xff"),)
 
     error = errors.from_call(call_error(grpc.StatusCode.NOT_FOUND, "gone", broken))
@@ -88,13 +88,13 @@ def test_a_reason_of_a_newer_server_keeps_its_name() -> None:
     assert error.reason == "NOT_YET_KNOWN"
 
 
-def test_an_error_info_of_another_domain_is_no_reason_of_ours() -> None:
+def test_an_error_info_of_another_domain_is_ignored() -> None:
     status = Status(code=grpc.StatusCode.PERMISSION_DENIED.value[0], message="No.")
     status.details.add().Pack(ErrorInfo(domain="proxy.example", reason="PRIVATE"))
 
     assert errors.from_status(status).reason == ""
 
 
-def test_who_catches_media_not_found_catches_what_its_source_denies_too() -> None:
+def test_media_does_not_exist_is_a_media_not_found() -> None:
     assert issubclass(errors.MediaDoesNotExist, errors.MediaNotFound)
     assert all(issubclass(kind, errors.IngotError) for kind in errors.CLASSES.values())

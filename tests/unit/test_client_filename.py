@@ -1,4 +1,4 @@
-"""Files that nobody named: no title leads anywhere, and no other file is replaced."""
+"""Names of files made from titles: a title is never a path, and no other file is replaced."""
 
 import hashlib
 from pathlib import Path

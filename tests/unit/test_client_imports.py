@@ -1,4 +1,4 @@
-"""What a caller gets with `import ingot`: these names, and nothing of the server."""
+"""What `import ingot` loads: the documented names, and nothing of the server."""
 
 import json
 import re
@@ -10,10 +10,10 @@ import pytest
 
 import ingot
 
-# What ingot-client depends on, and the modules it uses of that.
+# The dependencies of ingot-client, and the modules that it uses of them.
 DEPENDENCIES = {"googleapis-common-protos", "grpcio", "protobuf", "rich"}
 USED = "import google.rpc.error_details_pb2, google.protobuf.json_format, grpc.aio, rich.progress"
-# The client's own: the stubs of its contract, and of the validation rules that this names.
+# The packages of the client itself: `buf` has the validation rules that the contract imports.
 OWN = {"ingot", "buf"}
 
 EXPORTS = [
@@ -47,7 +47,7 @@ EXPORTS = [
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level modules that `statement` loads in a fresh interpreter, Python's own left out."""
+    """Return the top-level modules, without the standard library, that `statement` loads."""
     program = (
         "import sys, json; before = set(sys.modules)\n"
         f"{statement}\n"
@@ -59,7 +59,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(json.loads(output)) - sys.stdlib_module_names
 
 
-def test_the_exports_are_these_and_all_there() -> None:
+def test_the_exports_are_these_and_exist() -> None:
     assert ingot.__all__ == EXPORTS
     assert all(hasattr(ingot, name) for name in EXPORTS)
     with pytest.raises(AttributeError, match="Klient"):
@@ -74,7 +74,7 @@ def test_the_client_depends_on_these_and_loads_nothing_else() -> None:
     assert loaded - loaded_by(USED) == OWN
 
 
-def test_messages_come_without_grpc() -> None:
+def test_messages_load_without_grpc() -> None:
     loaded = loaded_by("import ingot; from ingot.v1 import job_pb2, ingest_service_pb2")
 
     assert not loaded & {"grpc", "rich"}

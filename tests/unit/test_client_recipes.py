@@ -1,4 +1,4 @@
-"""Every field of a recipe has an option, and one way to read it."""
+"""Every field of a recipe has an option of the command line."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 from google.protobuf.text_format import Parse
 
 from ingot import Recipe, args_to_request, render
-from ingot.cli import _parser
-from ingot.recipe_options import FORMATS, OPTIONS, add_recipe, moment, short_recipe
+from ingot.arguments import build_parser
+from ingot.recipe_options import FORMATS, OPTIONS, add_recipe_options, parse_position, parse_recipe
 
 
 def convert(*arguments: str) -> Recipe:
-    return args_to_request.recipe(_parser().parse_args(["convert", "URL", *arguments]))
+    return args_to_request.recipe(build_parser().parse_args(["convert", "URL", *arguments]))
 
 
 def test_every_field_and_format_of_the_contract_has_an_option() -> None:
     parser = argparse.ArgumentParser()
-    add_recipe(parser)
+    add_recipe_options(parser)
 
     assert list(OPTIONS) == [field.name for field in Recipe.DESCRIPTOR.fields]
     assert set(OPTIONS.values()) <= {
@@ -53,7 +53,7 @@ def test_every_field_and_format_of_the_contract_has_an_option() -> None:
         ("--format png --start 0", "format: FORMAT_PNG start {}"),
     ],
 )
-def test_options_come_to_a_recipe_in_the_long_and_in_the_short_form(
+def test_the_long_and_the_short_form_of_options_make_the_same_recipe(
     arguments: str, recipe: str
 ) -> None:
     expected = Parse(recipe, Recipe())
@@ -67,30 +67,30 @@ def test_options_come_to_a_recipe_in_the_long_and_in_the_short_form(
             short[-1] += f"={word}"
 
     assert convert(*arguments.split()) == expected
-    assert args_to_request.recipe(short_recipe(",".join(short))) == expected
+    assert args_to_request.recipe(parse_recipe(",".join(short))) == expected
 
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
     [("0", 0), ("12.5", 12.5), ("1:30", 90), ("1:02:03.25", 3723.25), ("90s", 90), ("1.5h", 5400)],
 )
-def test_a_moment_is_written_as_a_clock_or_as_a_length(written: str, seconds: float) -> None:
-    assert moment(written) == timedelta(seconds=seconds)
+def test_a_position_is_written_as_a_clock_or_as_a_duration(written: str, seconds: float) -> None:
+    assert parse_position(written) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("written", ["", "-1", "1:", ":30", "soon", "1:2:3:4", "1e9", "10 s"])
-def test_what_is_no_moment_is_refused(written: str) -> None:
+def test_text_that_is_not_a_position_is_refused(written: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        moment(written)
+        parse_position(written)
 
 
 @pytest.mark.parametrize(
     "written",
     ["", "ogg", "mp3,bitrate", "mp3,bit=3", "mp3,quality=1,bitrate=64", "mp3,,", "mp3,start=x"],
 )
-def test_a_short_recipe_that_is_none_is_refused(written: str) -> None:
+def test_text_that_is_not_a_recipe_is_refused(written: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
-        short_recipe(written)
+        parse_recipe(written)
 
 
 def test_a_recipe_is_shown_on_one_line() -> None:

@@ -1,7 +1,7 @@
 """The client of Ingot, the media ingest service: `async with Client("localhost:50051") as client`.
 
-Names load on first use. So the generated messages in `ingot.v1` can be imported by programs that
-must not, or need not, load gRPC.
+The names are loaded on first use, so that a program can import the generated messages in `ingot.v1`
+without loading gRPC.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ __all__ = [
     "UnsupportedUrl",
 ]
 
-_ELSEWHERE: Final = {
+# The modules of the names that are not in ingot.errors.
+_MODULES: Final = {
     "Client": "ingot.client",
     "IngestJob": "ingot.job",
     "IngestOptions": "ingot.v1.job_pb2",
@@ -81,7 +82,7 @@ _ELSEWHERE: Final = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(_ELSEWHERE.get(name, "ingot.errors")), name)
+    value: object = getattr(importlib.import_module(_MODULES.get(name, "ingot.errors")), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""What a command line asks for, as messages of the contract."""
+"""Conversion of the parsed command line into messages of the contract, and of errors back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
 
-_OPTIONS: Final = {
+_OPTION_BY_FIELD: Final = {
     "labels": "--label",
     "lifetime": "--lifetime",
     "max_age": "--max-age",
@@ -29,7 +29,7 @@ AUDIO_ONLY: Final = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
 
 def selection(options: Namespace) -> Selection | None:
-    """Which form of a media is meant; None is the best."""
+    """Return the selection that the options describe; None means the best video and audio."""
     if not options.audio_only and options.max_height is None:
         return None
     mode = Selection.MODE_AUDIO_ONLY if options.audio_only else Selection.MODE_BEST
@@ -37,8 +37,8 @@ def selection(options: Namespace) -> Selection | None:
 
 
 def ingest(options: Namespace) -> dict[str, Any]:
-    """What `ingest` asks for, whatever the URL."""
-    taken = IngestOptions(
+    """Return the keyword arguments of Client.ingest_video and Client.validate."""
+    ingest_options = IngestOptions(
         playlist=options.playlist,
         max_entries=options.max_entries,
         subtitle_languages=options.subtitles,
@@ -46,50 +46,51 @@ def ingest(options: Namespace) -> dict[str, Any]:
         thumbnail=options.thumbnail,
     )
     if options.record is not None:
-        taken.record_duration.FromTimedelta(options.record)
+        ingest_options.record_duration.FromTimedelta(options.record)
     return {
         "selection": selection(options),
         "max_age": options.max_age,
         "labels": dict(options.label),
-        "options": taken if taken.ByteSize() else None,
+        "options": ingest_options if ingest_options.ByteSize() else None,
         "recipes": [recipe(each) for each in options.recipe],
     }
 
 
 def priority(options: Namespace) -> IngestRequest.Priority.ValueType:
-    """Which of the waiting jobs goes first."""
+    """Return the priority of the job."""
     return IngestRequest.Priority.Value(f"PRIORITY_{options.priority.upper()}")
 
 
 def recipe(options: Namespace) -> Recipe:
-    """What the options of a recipe come to."""
-    made = Recipe(format=Recipe.Format.Value(f"FORMAT_{options.format.upper()}"))
+    """Return the recipe that the options describe."""
+    message = Recipe(format=Recipe.Format.Value(f"FORMAT_{options.format.upper()}"))
     for field in OPTIONS:
         value = getattr(options, field, None)
         if field == "format" or value is None:
             continue
         if isinstance(value, timedelta):
-            getattr(made, field).FromTimedelta(value)
+            getattr(message, field).FromTimedelta(value)
         else:
-            setattr(made, field, value)
-    return made
+            setattr(message, field, value)
+    return message
 
 
 def name_options(error: InvalidRequest, options: Namespace) -> bool:
-    """Has `error` speak of options where it names fields; whether these are at fault.
+    """Replace the names of fields in `error` by the names of their options.
 
-    `error.status` stays as the server sent it.
+    Returns whether all of them have one, which makes it an error of usage. `error.status` stays as
+    the server sent it.
     """
-    recipe = {field: _recipe_option(field, options) for field in error.violations}
-    if recipe and all(recipe.values()):
-        error.violations = {recipe[field]: rule for field, rule in error.violations.items()}
+    recipe_options = {field: _recipe_option(field, options) for field in error.violations}
+    if recipe_options and all(recipe_options.values()):
+        error.violations = {recipe_options[field]: rule for field, rule in error.violations.items()}
         error.message = "; ".join(f"{name} {rule}" for name, rule in error.violations.items()) + "."
         if all("--" in name for name in error.violations):
             return True
-        error.add_note("`ingot media` shows what the media holds.")
+        error.add_note("`ingot media URL_OR_ID` shows which streams the media has.")
         return False
     if options.command in ("convert", "mp3") and "options.playlist" in error.violations:
-        error.add_note("`ingot ingest URL --playlist --recipe FORMAT` makes it of all of them.")
+        error.add_note("To convert all entries, run `ingot ingest URL --playlist --recipe FORMAT`.")
         return False
     names = {field: _option(field) for field in error.violations}
     for field, name in names.items():
@@ -99,23 +100,24 @@ def name_options(error: InvalidRequest, options: Namespace) -> bool:
 
 
 def _option(path: str) -> str:
-    """The option for a field such as `selection.max_height`; the path itself where none is."""
+    """Return the option for a field such as `selection.max_height`, or the path if it has none."""
     field = re.match(r"[\w.]+", path)
-    return _OPTIONS.get(field[0], path) if field else path
+    return _OPTION_BY_FIELD.get(field[0], path) if field else path
 
 
 def _recipe_option(path: str, options: Namespace) -> str:
-    """What the command line calls a field such as `recipe.end`; empty when it has no name."""
-    where = re.fullmatch(r"recipe(?:s\[(\d+)\])?\.(\w+)", path)
-    if where is None or where[2] not in OPTIONS:
+    """Return the command line's name of a field such as `recipe.end`; empty if it has none."""
+    match = re.fullmatch(r"recipe(?:s\[(\d+)\])?\.(\w+)", path)
+    if match is None or match[2] not in OPTIONS:
         return ""
+    index, field = match.groups()
     if options.command == "convert":
-        return OPTIONS[where[2]]
+        return OPTIONS[field]
     if options.command == "mp3":
-        return "MP3" if where[2] == "format" else OPTIONS[where[2]]
+        return "MP3" if field == "format" else OPTIONS[field]
     if options.command != "ingest":
         return ""
-    word = OPTIONS[where[2]].removeprefix("--")
-    # A job does not say which of several recipes it was.
+    # The error of a job does not say which of several recipes is wrong.
     texts = [each.text for each in options.recipe]
-    return f"{word} of --recipe {texts[int(where[1])] if where[1] else ' or '.join(texts)}"
+    text = texts[int(index)] if index else " or ".join(texts)
+    return f"{OPTIONS[field].removeprefix('--')} of --recipe {text}"

@@ -1,4 +1,4 @@
-"""The client: one object, one connection, every call of the API."""
+"""The client: one object with one connection, and a method for every call of the API."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Final, Self
 import grpc
 
 from ingot.connection import Connection
-from ingot.download import Progress, destination, download, named_file
+from ingot.download import ProgressCallback, download, find_file, resolve_destination
 from ingot.errors import Conflict
 from ingot.job import IngestJob
-from ingot.request import duration, ingest_request, is_media_id, named
+from ingot.request import is_media_id, make_ingest_request, media_name, to_duration
 from ingot.upload import upload
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import IngestOptions, Job, JobState
@@ -41,21 +41,20 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
 
 _PAGE_SIZE: Final = 200
-# Jobs whose revision is remembered across a lost connection, to leave out what was yielded before.
+# How many jobs watch_jobs remembers, so that it does not repeat updates after a lost connection.
 _REMEMBERED_JOBS: Final = 10_000
 
 
 class Client:
-    """A connection to an Ingot server, open within `async with`.
+    """A connection to an Ingot server, which is open within `async with`.
 
-    `target` is `HOST:PORT`, or `unix:PATH`. `credentials`, such as
-    `grpc.ssl_channel_credentials()`, turn on TLS; without them the connection is in plain text.
-    `metadata` goes with every call. `timeout` bounds one call, its retries included.
-    `reconnect_timeout` is how long the connection may be gone before a watch or a download gives
-    up.
+    `target` is `HOST:PORT` or `unix:PATH`. `credentials`, such as
+    `grpc.ssl_channel_credentials()`, turn on TLS; without them the connection is not encrypted.
+    `metadata` is sent with every call. `timeout` limits one call including its retries.
+    `reconnect_timeout` limits how long a watch, an upload or a download tries to reconnect.
 
-    Every method raises IngotError, the subclass for its reason. Calls that are safe to repeat are
-    repeated a few times while the server is unavailable.
+    Every method raises IngotError, as the subclass for the reason. Calls that are safe to repeat
+    are repeated a few times while the server is unavailable.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         if self._open is not None:
-            raise RuntimeError("This Client is open already; make another one.")
+            raise RuntimeError("This Client is already open. Create another one.")
         self._open = Connection(
             self._target,
             credentials=self._credentials,
@@ -101,7 +100,7 @@ class Client:
     @property
     def _connection(self) -> Connection:
         if self._open is None:
-            raise RuntimeError("The Client is not open: use it within `async with Client(...)`.")
+            raise RuntimeError("The Client is not open. Use it within `async with Client(...)`.")
         return self._open
 
     async def ingest_video(
@@ -116,16 +115,16 @@ class Client:
         recipes: Iterable[Recipe] = (),
         request_id: str | None = None,
     ) -> IngestJob:
-        """Has the media behind `url` stored; answers at once with the job that does it.
+        """Start to store the media at `url`, and return the job.
 
-        `max_age` is how old a stored copy of a mutable URL may be; None takes any. `options` say
-        what else to take, and of playlists and live streams; the job of a playlist has
-        `child_job_ids` and no file of its own. `recipes` say what to convert the media to when it
-        is stored; the job's `conversions` have what was made. `request_id` makes the call safe to
-        repeat; one is made up when it is None. The job is shared with others who ask for the same
-        media, and has ended already when all of it is stored.
+        `max_age` is the oldest stored copy of a mutable URL to accept; None accepts any. `options`
+        select side files, playlists and live streams; the job of a playlist has `child_job_ids`
+        and no file of its own. `recipes` convert the media after it is stored; the results are in
+        `conversions` of the job. `request_id` makes the call safe to repeat; None generates one.
+        Callers that request the same media share the job. If all of it is stored already, the job
+        has already ended.
         """
-        request = ingest_request(
+        request = make_ingest_request(
             url,
             selection=selection,
             max_age=max_age,
@@ -150,18 +149,18 @@ class Client:
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> IngestJob:
-        """Has another media made of one, by id, URL or internal address; answers at once.
+        """Start to convert a media item, named by id, URL or internal address; return the job.
 
-        The job's media is the new one. What a URL names is ingested first if it is not stored;
-        `selection` and `max_age` are about that, and all else is as in `ingest_video`. The same
-        recipe of the same media is one media, made once. Raises InvalidRequest for a recipe that
-        makes no sense, or that the media has nothing for: at once where that is known, else when
-        the job is awaited.
+        The job's media is the result. A URL that is not stored is ingested first; `selection` and
+        `max_age` apply to that. The other arguments are as in `ingest_video`. Converting the same
+        media item with the same recipe again returns the stored result. Raises InvalidRequest for a
+        recipe that is not valid or does not fit the media, such as an image of audio: this method
+        if that is known, otherwise awaiting the job.
         """
         request = ConvertRequest(
             selection=selection,
             recipe=recipe,
-            max_age=duration(max_age),
+            max_age=to_duration(max_age),
             priority=priority,
             labels=labels,
             request_id=str(uuid.uuid4()) if request_id is None else request_id,
@@ -178,15 +177,15 @@ class Client:
         self,
         path: str | PathLike[str],
         *,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> IngestJob:
-        """Has the file at `path` stored; answers, once it is sent, with the job that stores it.
+        """Upload the file at `path`, and return the job that stores it.
 
-        A file that is stored already is not sent, and the job has ended. A lost connection is taken
-        up again, where the bytes that arrived for good end, and so does another call for the same
-        file. `progress` is called with the bytes sent and the bytes in all. Raises OSError when the
-        file cannot be read.
+        A file that is already stored is not sent, and its job has already ended. An upload that was
+        interrupted is resumed, also by a later call for the same file. `progress` is called with
+        the number of bytes sent and of all bytes. Raises OSError if the file cannot be read, or
+        changes during the upload.
         """
         connection = self._connection
         return IngestJob(connection, await upload(connection, Path(path), progress, labels))
@@ -201,11 +200,12 @@ class Client:
         options: IngestOptions | None = None,
         recipes: Iterable[Recipe] = (),
     ) -> Job:
-        """Checks what `ingest_video` would be asked, without network or effect.
+        """Check the arguments of `ingest_video` without any effect or access to the source.
 
-        Answers with the job that would be made: no id, its media's id, url and source filled in.
+        Returns the job that `ingest_video` would create: it has no id, and its media has only id,
+        url and source.
         """
-        request = ingest_request(
+        request = make_ingest_request(
             url,
             selection=selection,
             max_age=max_age,
@@ -218,24 +218,23 @@ class Client:
         return response.job
 
     async def media(self, name: str, *, selection: Selection | None = None) -> Media:
-        """The stored media with this id or URL; MediaNotFound when it is not in the system."""
-        request = GetMediaRequest(selection=selection, **named(name))
+        """Return the stored media item with this id or URL. Raises MediaNotFound."""
+        request = GetMediaRequest(selection=selection, **media_name(name))
         response = await self._connection.call(self._connection.media.GetMedia, request)
         return response.media
 
     async def list_media(self) -> AsyncGenerator[Media, None]:
-        """All stored media, by id."""
+        """Yield all stored media, ordered by id."""
         request = ListMediaRequest(page_size=_PAGE_SIZE)
-        while True:
-            page = await self._connection.call(self._connection.media.ListMedia, request)
+        async for page in self._connection.pages(self._connection.media.ListMedia, request):
             for media in page.media:
                 yield media
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def delete_media(self, media_id: str, *, etag: str = "") -> None:
-        """Deletes a media; with an `etag` only while that version is stored, else Conflict."""
+        """Delete a media item.
+
+        With `etag`, raises Conflict if another version is stored now.
+        """
         request = DeleteMediaRequest(media_id=media_id, etag=etag)
         await self._connection.call(self._connection.media.DeleteMedia, request)
 
@@ -245,28 +244,29 @@ class Client:
         path: str | PathLike[str],
         *,
         selection: Selection | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Media:
-        """Brings the file of a media, by id or URL, to `path`; answers with the media.
+        """Download the file of a media item, by id or URL, to `path`; return the media item.
 
-        The URL of one of its side files brings that. `path` is replaced if it is a file. A lost
-        connection is taken up again. Whatever else stops it leaves `<path>.part`, and the next
-        download to the same path goes on from there. The checksum is verified before the file gets
-        its name. `progress` is called with the bytes that are there and the bytes in all.
-        Raises OSError when the file cannot be written, or another download writes to it.
+        The internal address of a side file downloads that file. An existing file at `path` is
+        replaced. After a lost connection the download continues. If anything else interrupts it,
+        the received part stays in `<path>.part`, and the next download to the same path resumes
+        from there. The file gets its name after its checksum is verified. `progress` is called with
+        the number of bytes received and of all bytes. Raises OSError if the file cannot be written,
+        or if another download is writing to it.
         """
-        place = Path(path)
-        await asyncio.to_thread(destination, place)
+        path = Path(path)
+        await asyncio.to_thread(resolve_destination, path)
         media = await self.media(name, selection=selection)
-        blob, wanted = named_file(media, name)
+        blob, request = find_file(media, name)
         try:
-            await download(self._connection, blob, wanted, place, progress)
+            await download(self._connection, blob, request, path, progress)
         except Conflict:
-            if wanted.url:
+            if request.url:
                 raise
-            # Replaced by a newer version since it was looked up.
+            # A newer version was stored after the media item was read.
             media = await self.media(media.id)
-            await download(self._connection, *named_file(media, name), place, progress)
+            await download(self._connection, *find_file(media, name), path, progress)
         return media
 
     async def download_url(
@@ -277,18 +277,22 @@ class Client:
         lifetime: timedelta | None = None,
         filename: str = "",
     ) -> CreateDownloadUrlResponse:
-        """A signed link to the file of a media, and when it stops working.
+        """Create a signed link to the file of a media item; return it and when it expires.
 
-        `lifetime` is from 1 second to 7 days, None means 1 hour. `filename` is what a browser saves
-        the file under. Whoever has the link can read the file.
+        `lifetime` is from 1 second to 7 days; None means 1 hour. `filename` is the name under which
+        a browser saves the file; empty means one made from the title. Everyone who has the link can
+        read the file.
         """
         request = CreateDownloadUrlRequest(
-            selection=selection, lifetime=duration(lifetime), filename=filename, **named(name)
+            selection=selection,
+            lifetime=to_duration(lifetime),
+            filename=filename,
+            **media_name(name),
         )
         return await self._connection.call(self._connection.media.CreateDownloadUrl, request)
 
     async def job(self, job_id: str) -> IngestJob:
-        """The job with this id, to look at, watch or wait for; JobNotFound if there is none."""
+        """Return a handle of the job with this id. Raises JobNotFound."""
         connection = self._connection
         response = await connection.call(connection.jobs.GetJob, GetJobRequest(job_id=job_id))
         return IngestJob(connection, response.job)
@@ -299,15 +303,11 @@ class Client:
         states: Iterable[JobState.ValueType] = (),
         labels: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Job, None]:
-        """Jobs whose records live, latest first: those in one of `states`, with all `labels`."""
+        """Yield the jobs on record, latest first: those in one of `states`, with all `labels`."""
         request = ListJobsRequest(page_size=_PAGE_SIZE, states=states, labels=labels)
-        while True:
-            page = await self._connection.call(self._connection.jobs.ListJobs, request)
+        async for page in self._connection.pages(self._connection.jobs.ListJobs, request):
             for job in page.jobs:
                 yield job
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def watch_jobs(
         self,
@@ -315,10 +315,10 @@ class Client:
         states: Iterable[JobState.ValueType] = (),
         labels: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[Job, None]:
-        """All matching jobs as they stand, then every change, without an end of its own.
+        """Yield the current state of all matching jobs, then every change, without end.
 
-        A job that matched and no longer does is yielded once more. After a lost connection only
-        what changed meanwhile is yielded.
+        A job that stops matching is yielded one last time. After a lost connection, only the jobs
+        that changed meanwhile are yielded.
         """
         request = WatchJobsRequest(states=states, labels=labels)
         seen: OrderedDict[str, int] = OrderedDict()
@@ -335,14 +335,17 @@ class Client:
                 yield job
 
     async def cancel(self, job_id: str) -> Job:
-        """Stops a job for all its callers; answers with it as it ended, perhaps not CANCELLED."""
+        """Cancel a job for all its callers, and return how it ended.
+
+        A job that ended before it could be cancelled is returned as it ended.
+        """
         response = await self._connection.call(
             self._connection.jobs.CancelJob, CancelJobRequest(job_id=job_id)
         )
         return response.job
 
     async def sources(self) -> list[SourceStatus]:
-        """Where media can come from, in the order in which a URL is tried, and how each does."""
+        """Return the sources and their status, in the order in which they are tried for a URL."""
         response = await self._connection.call(
             self._connection.sources.ListSources, ListSourcesRequest()
         )

@@ -1,4 +1,4 @@
-"""The connection: its gRPC options, retried calls, and streams that survive a lost connection."""
+"""The gRPC channel: its options, retries, and streams that survive a lost connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import grpc
 
@@ -20,12 +20,28 @@ from ingot.v1.source_service_pb2_grpc import SourceServiceStub
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-_CONNECT_SECONDS: Final = 5
-_FIRST_WAIT_SECONDS: Final = 0.1
-_LONGEST_WAIT_SECONDS: Final = 2.0
 
-# What may be called twice to the same end. Ingest and Convert are safe for their request_id.
-# DeleteMedia is not here: the second call would say that there is no such media.
+class ListRequest(Protocol):
+    """A request for one page of a list."""
+
+    page_token: str
+
+
+class ListResponse(Protocol):
+    """One page of a list."""
+
+    next_page_token: str
+
+
+Page = TypeVar("Page", bound=ListResponse)
+PageRequest = TypeVar("PageRequest", bound=ListRequest)
+
+_CONNECT_SECONDS: Final = 5
+_INITIAL_BACKOFF_SECONDS: Final = 0.1
+_MAX_BACKOFF_SECONDS: Final = 2.0
+
+# Methods that may be repeated. Ingest and Convert are safe because of their request_id.
+# DeleteMedia is missing, because a second call would fail with MEDIA_NOT_FOUND.
 _RETRIED: Final[Mapping[str, Sequence[str]]] = {
     "ingot.v1.IngestService": ("Ingest", "Convert", "QueryUpload"),
     "ingot.v1.JobService": ("GetJob", "ListJobs", "CancelJob"),
@@ -33,7 +49,7 @@ _RETRIED: Final[Mapping[str, Sequence[str]]] = {
     "ingot.v1.SourceService": ("ListSources",),
 }
 
-# https://github.com/grpc/proposal/blob/master/A6-client-retries.md; gRPC jitters the waits itself.
+# https://github.com/grpc/proposal/blob/master/A6-client-retries.md; gRPC adds the jitter.
 _SERVICE_CONFIG: Final = {
     "methodConfig": [
         {
@@ -44,8 +60,8 @@ _SERVICE_CONFIG: Final = {
             ],
             "retryPolicy": {
                 "maxAttempts": 5,
-                "initialBackoff": f"{_FIRST_WAIT_SECONDS}s",
-                "maxBackoff": f"{_LONGEST_WAIT_SECONDS}s",
+                "initialBackoff": f"{_INITIAL_BACKOFF_SECONDS}s",
+                "maxBackoff": f"{_MAX_BACKOFF_SECONDS}s",
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
@@ -55,25 +71,25 @@ _SERVICE_CONFIG: Final = {
 
 _OPTIONS: Final[Sequence[tuple[str, str | int]]] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # A page of a thousand media can be more than gRPC's default of 4 MiB.
+    # A page of 1000 media items can be larger than gRPC's default of 4 MiB.
     ("grpc.max_receive_message_length", 64 << 20),
-    # A peer that vanished without a word is noticed within 40 s.
+    # A server that vanished without closing the connection is noticed within 40 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # What gRPC calls the least backoff is how long one attempt to connect may take.
+    # gRPC uses its minimum backoff as the timeout of one attempt to connect.
     ("grpc.min_reconnect_backoff_ms", _CONNECT_SECONDS * 1000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
-# A stream that ends with one of these, and without a reason of Ingot's, was cut on its way.
-_CUT: Final = frozenset(
+# A call that ends with one of these codes and without a reason of Ingot was interrupted on its way.
+_INTERRUPTED: Final = frozenset(
     {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 )
 
 
 class Connection:
-    """One channel with the stubs on it. Nothing is dialled before the first call."""
+    """A gRPC channel and the stubs on it; it connects at the first call."""
 
     def __init__(
         self,
@@ -86,7 +102,7 @@ class Connection:
     ) -> None:
         options = list(_OPTIONS)
         if target.startswith(("localhost:", "127.", "[::1]:", "unix:")):
-            # gRPC would send even these through the proxy that `http_proxy` names.
+            # gRPC would use the proxy in `http_proxy` even for addresses of this machine.
             options.append(("grpc.enable_http_proxy", 0))
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options=options)
@@ -106,58 +122,93 @@ class Connection:
     async def call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request
     ) -> Response:
-        """One answer, within the timeout, retries included. Raises IngotError."""
+        """Call a unary method, and return its response.
+
+        The timeout includes the retries. Raises IngotError.
+        """
         try:
             return await method(request, timeout=self._timeout_seconds, metadata=self.metadata)
         except grpc.aio.AioRpcError as error:
             raise from_call(error) from error
+
+    async def pages(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[PageRequest, Page], request: PageRequest
+    ) -> AsyncGenerator[Page, None]:
+        """Yield all pages of a list. Raises IngotError."""
+        while True:
+            page = await self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def stream(
         self,
         method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
         request: Callable[[], Request],
     ) -> AsyncGenerator[Response, None]:
-        """The responses of a stream that is called again whenever it is lost.
+        """Yield the responses of a stream, which is called again whenever it is interrupted.
 
-        `request` makes the request of each attempt, for what has not been seen yet. There is no
-        end: the reader knows when it has everything, and a stream that ends before that is lost
-        too. Raises IngotError for what another attempt cannot mend, and for the last loss once the
-        connection has been gone for as long as it may.
+        `request` makes the request of each call, for what has not been received yet. The generator
+        never ends by itself: the reader closes it when it has everything, and a stream that the
+        server ends before that counts as interrupted. Raises IngotError if another call cannot
+        help, or if the connection is gone for longer than `reconnect_seconds`.
         """
-        outage_began: float | None = None
-        losses = 0
+        outage = Outage(self.reconnect_seconds)
         while True:
             called = time.monotonic()
             call = method(request(), metadata=self.metadata)
             try:
                 async for response in call:
-                    outage_began = None
+                    outage.end()
                     yield response
-                loss: IngotError = ServiceUnavailable("The server ended the stream early.")
+                failure: IngotError = ServiceUnavailable("The server ended the stream early.")
             except grpc.aio.AioRpcError as error:
-                loss = from_call(error)
-                loss.__cause__ = error
-                if not is_lost(loss):
-                    raise loss from error
+                failure = from_call(error)
+                failure.__cause__ = error
+                if not is_interrupted(failure):
+                    raise failure from error
             finally:
                 call.cancel()
-            now = time.monotonic()
-            if outage_began is None or now - called > 2 * _CONNECT_SECONDS:
-                # A stream that stood this long was connected, though there was nothing to say.
-                outage_began, losses = now, 0
-            wait = wait_seconds(losses)
-            losses += 1
-            if now + wait - outage_began > self.reconnect_seconds:
-                raise loss
-            await asyncio.sleep(wait)
+            if time.monotonic() - called > 2 * _CONNECT_SECONDS:
+                # A call that lasted this long was connected, although nothing was sent.
+                outage.end()
+            await outage.wait(failure)
 
 
-def is_lost(error: IngotError) -> bool:
-    """Whether another attempt may do what this one, cut on its way, did not."""
-    return error.code is grpc.StatusCode.UNAVAILABLE or (not error.reason and error.code in _CUT)
+class Outage:
+    """The time since the connection was lost, and the backoff between attempts to reconnect."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._limit_seconds = limit_seconds
+        self._start: float | None = None
+        self._attempts = 0
+
+    def end(self) -> None:
+        """Note that the connection works again."""
+        self._start = None
+        self._attempts = 0
+
+    async def wait(self, failure: IngotError) -> None:
+        """Wait before the next attempt. Raises `failure` if the outage exceeds its limit."""
+        now = time.monotonic()
+        if self._start is None:
+            self._start = now
+        backoff = _backoff_seconds(self._attempts)
+        self._attempts += 1
+        if now + backoff - self._start > self._limit_seconds:
+            raise failure
+        await asyncio.sleep(backoff)
 
 
-def wait_seconds(losses: int) -> float:
-    """How long to wait after so many losses in a row."""
-    longest: float = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2 ** min(losses, 16))
+def is_interrupted(error: IngotError) -> bool:
+    """Return whether a call was interrupted, so that another one may succeed."""
+    return error.code is grpc.StatusCode.UNAVAILABLE or (
+        not error.reason and error.code in _INTERRUPTED
+    )
+
+
+def _backoff_seconds(attempts: int) -> float:
+    """Return how long to wait after so many failed attempts in a row."""
+    longest: float = min(_MAX_BACKOFF_SECONDS, _INITIAL_BACKOFF_SECONDS * 2 ** min(attempts, 16))
     return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret

@@ -1,29 +1,31 @@
-"""The commands that make another media: `convert`, and `mp3`, which always brings it here."""
+"""The commands `convert` and `mp3`: convert a media item, and download the result if asked to."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingot import args_to_request, render
 from ingot.client import Client
-from ingot.download import Progress
-from ingot.filename import check_output, place
+from ingot.download import ProgressCallback
+from ingot.download_command import print_path, print_resume_hint
+from ingot.filename import OutputFile, check_output, find_output
 from ingot.job import IngestJob
-from ingot.output import write, write_text
+from ingot.output import write
 from ingot.overall_progress import OverallProgress
-from ingot.watch_command import follow, leaving, showing, watch
+from ingot.watch_command import job_hints, open_display, show_updates, watch_to_end
 
 if TYPE_CHECKING:
-    from ingot.progress import Drawing
+    from ingot.progress import ProgressDisplay
 
 
-async def convert(client: Client, options: Namespace) -> bool:
-    """Has another media made, and brings its file here where one is named; whether it was made."""
+async def convert_media(client: Client, options: Namespace) -> bool:
+    """Convert a media item, and download the result if `options.output` names a file.
+
+    Returns whether the job succeeded. Raises the error of a job that failed.
+    """
     if options.output is not None:
         check_output(options.output)
     handle = await client.convert(
@@ -38,49 +40,43 @@ async def convert(client: Client, options: Namespace) -> bool:
         write(options, handle.latest, render.job_table)
         return True
     if options.output is None:
-        return await follow(client, [handle], options)
-    await _fetch(client, handle, options)
+        return await watch_to_end(client, [handle], options)
+    await _download_result(client, handle, options)
     return True
 
 
-async def _fetch(client: Client, handle: IngestJob, options: Namespace) -> None:
-    """Follows a job, and brings here what it made, in one progress."""
-    whole = OverallProgress(fetched=True)
-    begun = False
-    path = Path(options.output)
+async def _download_result(client: Client, handle: IngestJob, options: Namespace) -> None:
+    """Watch a job and download its result, with one progress bar for both."""
+    overall = OverallProgress(with_download=True)
+    output: OutputFile | None = None
     try:
-        with leaving([handle]), showing(options) as drawing:
-            await watch(client, [handle], drawing, whole)
+        with job_hints([handle]), open_display(options) as display:
+            await show_updates(client, [handle], display, overall)
             media = await handle
-            path, there = await asyncio.to_thread(place, options.output, media, media.blob)
-            begun = True
-            show = None if drawing is None else _showing(drawing, whole, handle.id)
-            if not there:
-                await client.download(media.id, path, progress=show)
-            elif show is not None:
-                show(media.blob.size_bytes, media.blob.size_bytes)
+            output = await asyncio.to_thread(find_output, options.output, media, media.blob)
+            progress = _download_progress(display, overall, handle.id) if display else None
+            if not output.complete:
+                await client.download(media.id, output.path, progress=progress)
+            elif progress is not None:
+                progress(media.blob.size_bytes, media.blob.size_bytes)
     except asyncio.CancelledError:
-        if begun:
-            sys.stderr.write(
-                f"\nWhat has arrived is kept in {path}.part; the same command goes on from there.\n"
-            )
+        if output is not None:
+            print_resume_hint(output.path)
         raise
-    if not options.json:
-        write_text(
-            render.printable(f"{path}: {render.size(media.blob.size_bytes)}, checksum verified")
-        )
-    elif path != Path(options.output):
-        sys.stderr.write(f"{path}\n")
+    print_path(options, output.path, media.blob)
 
 
-def _showing(drawing: Drawing, whole: OverallProgress, key: str) -> Progress:
-    """Shows a download as the end of the whole."""
-    from ingot.progress import Rate
+def _download_progress(
+    display: ProgressDisplay, overall: OverallProgress, key: str
+) -> ProgressCallback:
+    """Return a callback that shows a download as the last part of the overall progress."""
+    from ingot.progress import RateMeter
 
-    rate = Rate()
+    meter = RateMeter()
 
-    def show(done: int, total: int) -> None:
-        fraction = whole.download(done, total)
-        drawing.step(replace(rate.step("saving", done, total), fraction=fraction), key)
+    def show(bytes_done: int, bytes_total: int) -> None:
+        fraction = overall.update_download(bytes_done, bytes_total)
+        step = meter.step("saving", bytes_done, bytes_total)
+        display.show_step(replace(step, fraction=fraction), key)
 
     return show

@@ -1,8 +1,8 @@
-"""Downloads a stored media into a file: resumed where it stopped, checked before it has its name.
+"""Download of a stored file: resumed where it stopped, and verified before it gets its name.
 
-What has arrived is in `<path>.part`, from the first byte on without a gap. It becomes `path` once
-its SHA-256 is that of the stored media, so `path` is never a part of a file. One download at a time
-writes to it: another one to the same path is refused.
+The received bytes are in `<path>.part`, without a gap from the first one on. The file is renamed to
+`path` when its SHA-256 is that of the stored file, so `path` is never incomplete. Only one download
+at a time writes to a path: another one is refused.
 """
 
 from __future__ import annotations
@@ -26,79 +26,78 @@ from ingot.v1.media_service_pb2 import DownloadRequest
 if sys.platform != "win32":
     import fcntl
 
-# Called with the bytes that are there and the bytes in all.
-Progress = Callable[[int, int], None]
+# Called with the number of bytes that are transferred and of all bytes.
+ProgressCallback = Callable[[int, int], None]
 
-_BLOCK_SIZE: Final = 1 << 20
-# What file systems answer that have no locks.
+_BLOCK_BYTES: Final = 1 << 20
+# The errors of file systems that have no locks.
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
 
-def destination(path: Path) -> Path:
-    """Where the file that is to be at `path` is put: at the end of links.
+def resolve_destination(path: Path) -> Path:
+    """Return the path that a download to `path` writes, with links resolved.
 
-    Raises OSError when something is there that is no file: a directory, or a device or a pipe,
-    which a file must not take the place of.
+    Raises OSError if `path` is a directory, a device or a pipe, which must not be replaced.
     """
-    place = Path(os.path.realpath(path))
-    if place.is_dir():
+    resolved = Path(os.path.realpath(path))
+    if resolved.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-    return place if path.is_symlink() else path
+    return resolved if path.is_symlink() else path
 
 
-def named_file(media: Media, name: str) -> tuple[Blob, DownloadRequest]:
-    """The file that `name` means, and a request for it.
+def find_file(media: Media, name: str) -> tuple[Blob, DownloadRequest]:
+    """Return the file of `media` that `name` names, and the request to download it.
 
-    That is the side file whose address it is, else the blob of `media`.
+    This is the side file with that internal address, otherwise the blob of the media item.
     """
     scheme, _, address = name.partition("://")
-    for side in media.side_files if scheme.lower() in ("s3", "gs") else ():
-        if side.url.partition("://")[2] == address:
+    for side_file in media.side_files if scheme.lower() in ("s3", "gs") else ():
+        if side_file.url.partition("://")[2] == address:
             blob = Blob(
-                url=side.url,
-                size_bytes=side.size_bytes,
-                content_type=side.content_type,
-                sha256=side.sha256,
+                url=side_file.url,
+                size_bytes=side_file.size_bytes,
+                content_type=side_file.content_type,
+                sha256=side_file.sha256,
             )
-            return blob, DownloadRequest(url=side.url)
+            return blob, DownloadRequest(url=side_file.url)
     return media.blob, DownloadRequest(media_id=media.id)
 
 
 async def download(
     connection: Connection,
     blob: Blob,
-    wanted: DownloadRequest,
+    request: DownloadRequest,
     path: Path,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> None:
-    """Brings a file, that of `named_file`, to `path`, replacing what is there.
+    """Download the file that `find_file` returned to `path`, and replace a file that is there.
 
-    Raises ChecksumMismatch when the bytes are not the stored ones, Conflict when other content has
-    been stored meanwhile, OSError when the file cannot be written.
+    Raises ChecksumMismatch if the bytes are not those of the stored file, Conflict if other content
+    was stored meanwhile, and OSError if the file cannot be written.
     """
-    path = destination(path)
-    partial = path.with_name(path.name + ".part")
+    path = resolve_destination(path)
+    partial_path = path.with_name(path.name + ".part")
     loop = asyncio.get_running_loop()
-    # One thread, so that a write still under way at a cancel comes before the close.
+    # A single thread, so that after a cancellation a pending write is done before the close.
     thread = ThreadPoolExecutor(1, "ingot-download")
     try:
-        file = await loop.run_in_executor(thread, _PartialFile, partial)
+        file = await loop.run_in_executor(thread, _PartialFile, partial_path)
         try:
-            begun = 0 < file.size <= blob.size_bytes
-            await _receive(connection, blob, wanted, file, thread, progress)
-            if begun and file.sha256 != blob.sha256:
-                # What was there before was a part of something else.
+            resumed = 0 < file.size_bytes <= blob.size_bytes
+            await _receive(connection, blob, request, file, thread, progress)
+            if resumed and file.sha256 != blob.sha256:
+                # The partial file was part of something else.
                 await loop.run_in_executor(thread, file.clear)
-                await _receive(connection, blob, wanted, file, thread, progress)
+                await _receive(connection, blob, request, file, thread, progress)
             if file.sha256 != blob.sha256:
-                await loop.run_in_executor(thread, partial.unlink)
+                await loop.run_in_executor(thread, partial_path.unlink)
                 raise ChecksumMismatch(
-                    f"The {file.size} bytes received of {blob.url} do not have the checksum of the"
-                    " stored file; they were thrown away."
+                    f"The {file.size_bytes} bytes downloaded from {blob.url} do not have the"
+                    " checksum of the stored file, and were deleted."
                 )
-            await loop.run_in_executor(thread, file.become, path)
+            await loop.run_in_executor(thread, file.rename_to, path)
         except Conflict:
             await loop.run_in_executor(thread, file.clear)
             raise
@@ -111,37 +110,38 @@ async def download(
 async def _receive(
     connection: Connection,
     blob: Blob,
-    wanted: DownloadRequest,
+    request: DownloadRequest,
     file: _PartialFile,
     thread: ThreadPoolExecutor,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> None:
-    """Appends what is missing in `file`."""
+    """Append the bytes that `file` lacks."""
     loop = asyncio.get_running_loop()
     total = blob.size_bytes
-    if file.size > total:
+    if file.size_bytes > total:
         await loop.run_in_executor(thread, file.clear)
-    received = file.size
+    received = file.size_bytes
     block = bytearray()
 
-    def request() -> DownloadRequest:
-        rest = DownloadRequest(offset=received, sha256=blob.sha256)
-        rest.MergeFrom(wanted)
-        return rest
+    def remaining_request() -> DownloadRequest:
+        remaining = DownloadRequest(offset=received, sha256=blob.sha256)
+        remaining.MergeFrom(request)
+        return remaining
 
     if progress is not None:
         progress(received, total)
     try:
-        async with aclosing(connection.stream(connection.media.Download, request)) as stream:
+        stream = connection.stream(connection.media.Download, remaining_request)
+        async with aclosing(stream):
             while received < total:
                 response = await anext(stream)
                 if response.offset != received:
                     raise ServiceFailed(
-                        f"The server sent byte {response.offset} where {received} was due."
+                        f"The server sent byte {response.offset} instead of byte {received}."
                     )
                 block += response.data
                 received += len(response.data)
-                if len(block) >= _BLOCK_SIZE:
+                if len(block) >= _BLOCK_BYTES:
                     full, block = block, bytearray()
                     await loop.run_in_executor(thread, file.append, full)
                 if progress is not None:
@@ -151,17 +151,20 @@ async def _receive(
 
 
 class _PartialFile:
-    """The file that grows, and the SHA-256 of what is in it. Blocking: for one thread."""
+    """The file that is being downloaded, and the SHA-256 of its content.
+
+    The methods block, and have to run in the same thread.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = _opened(path)
+        self._file = _open_locked(path)
         self._digest = hashlib.sha256()
-        self.size = 0
+        self.size_bytes = 0
         self._file.seek(0)
-        while block := self._file.read(_BLOCK_SIZE):
+        while block := self._file.read(_BLOCK_BYTES):
             self._digest.update(block)
-            self.size += len(block)
+            self.size_bytes += len(block)
 
     @property
     def sha256(self) -> str:
@@ -170,28 +173,28 @@ class _PartialFile:
     def append(self, data: bytes | bytearray) -> None:
         self._file.write(data)
         self._digest.update(data)
-        self.size += len(data)
+        self.size_bytes += len(data)
 
     def clear(self) -> None:
         self._file.truncate(0)
         self._digest = hashlib.sha256()
-        self.size = 0
+        self.size_bytes = 0
 
-    def become(self, path: Path) -> None:
+    def rename_to(self, path: Path) -> None:
         self._file.flush()
         if sys.platform == "win32":
             self._file.close()
-        # While it is open it is locked: nobody else takes it up before it has its name.
+        # The file is still open and locked, so no other download can write to it before.
         self._path.replace(path)
 
     def close(self) -> None:
-        if not self.size:  # nothing that could be gone on from
+        if not self.size_bytes:  # nothing to resume
             self._path.unlink(missing_ok=True)
         self._file.close()
 
 
-def _opened(path: Path) -> BinaryIO:
-    """The file at `path`, to append to, held against other downloads where the system can do so."""
+def _open_locked(path: Path) -> BinaryIO:
+    """Open the file at `path` for appending, and lock it if the file system has locks."""
     while True:
         file = path.open("a+b")
         try:
@@ -201,7 +204,7 @@ def _opened(path: Path) -> BinaryIO:
         except BaseException:
             file.close()
             raise
-        file.close()  # it got its name, or was thrown away, since it was opened
+        file.close()  # another download renamed or deleted it after it was opened
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
@@ -209,7 +212,8 @@ def _lock(file: BinaryIO, path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OSError(errno.EBUSY, "Another download writes to it", os.fspath(path)) from error
+            message = "Another download writes to it"
+            raise OSError(errno.EBUSY, message, os.fspath(path)) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

@@ -1,4 +1,4 @@
-"""What went wrong, for people in two lines: what happened, and what to do."""
+"""The text of an error, in two lines: what happened, and what to do."""
 
 from __future__ import annotations
 
@@ -29,85 +29,86 @@ from ingot.errors import (
     UnsupportedUrl,
 )
 
-# Looked up along the class tree.
-_WHAT_TO_DO: Final[Mapping[type[BaseException], str]] = {
-    InvalidRequest: "Correct what is named and run the command again.",
+# The hint for a class also holds for its subclasses, unless they have their own.
+_HINTS: Final[Mapping[type[BaseException], str]] = {
+    InvalidRequest: "Correct the request and run the command again.",
     UnsupportedUrl: "Give an http or https URL.",
     AddressForbidden: (
-        "Give a public address. To try Ingot out on this machine, start the server with"
+        "Use a public address. To try Ingot on this machine alone, start the server with"
         " INGOT_EGRESS_ALLOW_LOOPBACK=on."
     ),
-    Conflict: "See what is stored now with `ingot media`, then decide again.",
+    Conflict: "Check with `ingot media` what is stored now, and run the command again.",
     JobNotFound: (
-        "`ingot jobs` lists the jobs; the records of ended ones are dropped after a while."
+        "`ingot jobs` lists the jobs. Jobs that ended are removed from it after some time."
     ),
-    MediaNotFound: "Bring it in with `ingot ingest URL`; `ingot list` shows what is stored.",
+    MediaNotFound: "Store it with `ingot ingest URL`. `ingot list` shows what is stored.",
     MediaDoesNotExist: (
-        "Check the URL. The answer is remembered for some minutes; `ingot ingest --max-age 0`"
-        " asks the source again."
+        "Check the URL. Ingot remembers this result for some minutes; to check the source again,"
+        " run `ingot ingest --max-age 0 URL`."
     ),
-    JobCancelled: "Start it anew with `ingot ingest`.",
-    SourceRefused: "Make the media public, or take it from another source.",
-    SourceUnavailable: "Check that the URL works from the server's network, then try again.",
+    JobCancelled: "Start it again with `ingot ingest`.",
+    SourceRefused: "Make the media public, or use another source.",
+    SourceUnavailable: "Check that the server can reach the URL from its network, then try again.",
     MediaRefused: (
-        "Another try gives the same answer: it has to be audio or video that the server's limits"
-        " allow."
+        "Use audio or video within the limits of the server. Trying the same again does not help."
     ),
-    ServiceUnavailable: "Try again in a moment; the server's log says more.",
-    ServiceFailed: "The server's log says more; name the job when you report it.",
+    ServiceUnavailable: "Try again in a moment. If it fails again, look into the server's log.",
+    ServiceFailed: "Look into the server's log. To report the problem, include the job's id.",
     DeadlineExceeded: (
-        "The server is slow or stuck. It may have done the work: look before trying again."
+        "The server may have done the work anyway: check with `ingot jobs` before you try again."
     ),
-    ChecksumMismatch: "Run the command again; if it repeats, the stored file is damaged.",
+    ChecksumMismatch: "Run the command again. If it fails again, the stored file is damaged.",
     OSError: "Check the path, its permissions and the free space, then run the command again.",
 }
-# What a class says of most of its reasons would be wrong of these.
-_WHAT_TO_DO_BY_REASON: Final[Mapping[str, str]] = {
+# The hints for reasons that the hint for their class does not fit.
+_HINTS_BY_REASON: Final[Mapping[str, str]] = {
     "BUCKET_FORBIDDEN": (
-        "Name an object of a bucket that the server reads; its operator can add others."
+        "Use an object in a bucket that the server may read. Its operator can allow other buckets."
     ),
     "EXTRACTION_FAILED": (
-        "Check that the URL works from the server's network; a newer yt-dlp may know more:"
+        "Check that the server can reach the URL from its network. If it can, update yt-dlp with"
         " `ingot-server extractor update`."
     ),
-    "EXTRACTOR_CRASHED": "Try again; the server's log says more.",
-    "ENTRIES_FAILED": "`ingot job ID` shows the jobs of the entries, and why each failed.",
+    "EXTRACTOR_CRASHED": "Try again. If it fails again, look into the server's log.",
+    "ENTRIES_FAILED": "`ingot job ID` shows the jobs of the entries and why they failed.",
     "SELECTION_UNAVAILABLE": (
-        "Take what there is, without --audio-only or --max-height; `ingot convert` makes other"
-        " forms of it."
+        "Run the command without --audio-only and --max-height. `ingot convert` can convert the"
+        " result."
     ),
-    "TOO_MANY_ENTRIES": "Allow more with --max-entries, or ingest the entries that you want.",
-    "TRUNCATED": "Check that the file is whole where it comes from, then try again.",
-    "RATE_LIMITED": "Try again later: the source wants fewer requests.",
+    "TOO_MANY_ENTRIES": "Allow more entries with --max-entries, or ingest single entries.",
+    "TRUNCATED": "Check that the file is complete at its source, then try again.",
+    "RATE_LIMITED": "Try again later, when the source accepts requests again.",
     "CONVERSION_FAILED": (
-        "Another try gives the same answer: try another format; `ingot media` shows what the media"
-        " holds."
+        "Try another format. `ingot media URL_OR_ID` shows which streams the media has."
     ),
-    "CONVERTER_CRASHED": "Try again, or with a shorter part; the server's log says more.",
+    "CONVERTER_CRASHED": "Try again, or convert a shorter part. The server's log has the details.",
 }
-_ELSE_TO_DO: Final = "Try again; if it repeats, report it with the server's log."
+_DEFAULT_HINT: Final = "Try again. If it fails again, report it with the server's log."
 
 
-def failed(error: IngotError | OSError, *, server: str, as_json: bool, about: str = "") -> None:
-    """Says on stderr what happened; with `as_json` as one line of google.rpc.Status.
+def write_error(
+    error: IngotError | OSError, *, server: str, as_json: bool, subject: str = ""
+) -> None:
+    """Write an error and a hint to stderr; with `as_json` one line of google.rpc.Status instead.
 
-    `about` is what failed, where several things are under way.
+    `subject` is the URL or file that failed, if there are several.
     """
     if as_json:
         status = error.status if isinstance(error, IngotError) else Status(code=2)
-        status.message = status.message or _what_happened(error, server)
+        status.message = status.message or _summary(error, server)
         sys.stderr.write(MessageToJson(status, indent=None) + "\n")
     else:
-        what = f"{render.printable(about)}: " if about else ""
-        sys.stderr.write(f"ingot: {what}{_what_happened(error, server)}\n{_what_to_do(error)}\n")
+        prefix = f"{render.printable(subject)}: " if subject else ""
+        sys.stderr.write(f"ingot: {prefix}{_summary(error, server)}\n{_hint(error)}\n")
     sys.stderr.flush()
 
 
-def _what_happened(error: IngotError | OSError, server: str) -> str:
+def _summary(error: IngotError | OSError, server: str) -> str:
+    """Return what happened, on one line."""
     if isinstance(error, ServiceUnavailable) and not error.reason:
         # gRPC puts the cause last: `...; last error: UNKNOWN: ...: Connection refused (111)`.
         cause = error.message.rpartition(": ")[2]
-        return render.printable(f"No Ingot server answers at {server}: {cause}")
+        return render.printable(f"Cannot connect to an Ingot server at {server}: {cause}")
     if isinstance(error, IngotError) and error.reason:
         return f"{render.printable(error.message)} [{error.reason}]"
     if isinstance(error, OSError) and error.filename and error.strerror:
@@ -115,7 +116,8 @@ def _what_happened(error: IngotError | OSError, server: str) -> str:
     return render.printable(str(error))
 
 
-def _what_to_do(error: IngotError | OSError) -> str:
+def _hint(error: IngotError | OSError) -> str:
+    """Return what to do about an error, on one line."""
     notes: list[str] = getattr(error, "__notes__", [])
     if notes:
         return notes[0]
@@ -126,10 +128,13 @@ def _what_to_do(error: IngotError | OSError) -> str:
         )
         return render.printable(f"Correct {rules}.")
     if isinstance(error, ServiceUnavailable) and not error.reason:
-        return "Start one with `ingot-server up`, or name another with --server or INGOT_SERVER."
-    if isinstance(error, IngotError) and error.reason in _WHAT_TO_DO_BY_REASON:
-        return _WHAT_TO_DO_BY_REASON[error.reason]
+        return (
+            "Start a server with `ingot-server up`, or set its address with --server or"
+            " INGOT_SERVER."
+        )
+    if isinstance(error, IngotError) and error.reason in _HINTS_BY_REASON:
+        return _HINTS_BY_REASON[error.reason]
     for kind in type(error).__mro__:
-        if kind in _WHAT_TO_DO:
-            return _WHAT_TO_DO[kind]
-    return _ELSE_TO_DO
+        if kind in _HINTS:
+            return _HINTS[kind]
+    return _DEFAULT_HINT

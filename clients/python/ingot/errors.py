@@ -1,25 +1,25 @@
-"""What calls and jobs raise: one class for each group of reasons a caller would treat alike.
+"""The exceptions of calls and jobs: one class per group of reasons that callers treat alike.
 
     Exception
     └── IngotError               reason, message, metadata, code, violations, retry_delay, status
         ├── InvalidRequest       the request breaks a rule; `violations` names the fields
-        │   └── UnsupportedUrl   no source takes this URL
-        ├── AddressForbidden     the URL leads to an address that is never dialled
-        ├── Conflict             another version is stored, or the request id is taken
-        ├── JobNotFound          no record of this job
-        ├── MediaNotFound        not in the system
-        │   └── MediaDoesNotExist    and not at its source either
-        ├── JobCancelled         somebody cancelled the job
-        ├── SourceRefused        the source does not let us: private, region, bot check
+        │   └── UnsupportedUrl   no source supports this URL
+        ├── AddressForbidden     the URL leads to an address that Ingot never connects to
+        ├── Conflict             another version is stored, or the request id was used before
+        ├── JobNotFound          there is no record of this job
+        ├── MediaNotFound        the media is not stored
+        │   └── MediaDoesNotExist    and does not exist at its source
+        ├── JobCancelled         the job was cancelled
+        ├── SourceRefused        the source refuses access: private, region, bot check
         ├── SourceUnavailable    the source is down, slow, broken or busy
-        ├── MediaRefused         no media, too large, too long, not in this form, not to be made so
-        ├── ServiceUnavailable   Ingot cannot be reached or cannot do it now
+        ├── MediaRefused         not media, too large, too long, or cannot be converted like this
+        ├── ServiceUnavailable   Ingot cannot be reached, or cannot do this now
         ├── ServiceFailed        Ingot itself failed
-        ├── DeadlineExceeded     no answer within the client's timeout
-        └── ChecksumMismatch     the downloaded file is not the stored one
+        ├── DeadlineExceeded     no response within the client's timeout
+        └── ChecksumMismatch     the downloaded file differs from the stored one
 
-`reason` is the name of a value of `ingot.v1.Reason` without its prefix, empty when the answer did
-not come from Ingot. gRPC's own exception is translated here and nowhere else.
+`reason` is the name of a value of `ingot.v1.Reason` without its prefix, or empty if the error does
+not come from Ingot. Exceptions of gRPC are translated in this module only.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 DOMAIN: Final = "ingot.v1"
-# Where gRPC carries google.rpc.Status: https://grpc.io/docs/guides/error/#richer-error-model
+# The trailer in which gRPC sends google.rpc.Status: https://grpc.io/docs/guides/error/#richer-error-model
 _STATUS_KEY: Final = "grpc-status-details-bin"
 
 _CODES: Final[Mapping[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class IngotError(Exception):
-    """A call or a job that failed.
+    """The error of a call or a job.
 
-    `message` says what happened. `code` is the gRPC code; `metadata` is what the reason documents;
-    `violations` maps fields of the request to what is wrong with them. `retry_delay` is how long
-    to wait before trying again, None when that is of no use. `status` holds all of it.
+    `message` says what happened. `code` is the gRPC code. `metadata` holds the keys that the reason
+    documents. `violations` maps fields of the request to what is wrong with them. `retry_delay` is
+    how long to wait before another attempt, or None if another attempt does not help. `status` is
+    the message of the server with all of this.
     """
 
     def __init__(self, message: str, *, reason: str = "", status: Status | None = None) -> None:
@@ -59,9 +60,9 @@ class IngotError(Exception):
         self.violations: dict[str, str] = {}
         self.retry_delay: timedelta | None = None
         for detail in self.status.details:
-            self._read(detail)
+            self._unpack_detail(detail)
 
-    def _read(self, detail: Any) -> None:
+    def _unpack_detail(self, detail: Any) -> None:
         information, violations, retry = ErrorInfo(), BadRequest(), RetryInfo()
         if detail.Unpack(information) and information.domain == DOMAIN:
             self.reason = information.reason
@@ -81,7 +82,7 @@ class InvalidRequest(IngotError):
 
 
 class UnsupportedUrl(InvalidRequest):
-    """No source takes this URL."""
+    """No source supports this URL."""
 
 
 class AddressForbidden(IngotError):
@@ -89,15 +90,15 @@ class AddressForbidden(IngotError):
 
 
 class Conflict(IngotError):
-    """Another version is stored, or the request id was used for another request."""
+    """Another version is stored, or the request id was used before for another request."""
 
 
 class JobNotFound(IngotError):
-    """No record of this job; those of ended jobs are dropped after a while."""
+    """There is no record of this job; records expire some time after the end of the job."""
 
 
 class MediaNotFound(IngotError):
-    """The media is not in the system."""
+    """The media is not stored."""
 
 
 class MediaDoesNotExist(MediaNotFound):
@@ -105,19 +106,19 @@ class MediaDoesNotExist(MediaNotFound):
 
 
 class JobCancelled(IngotError):
-    """The job was cancelled by a caller, perhaps another one."""
+    """The job was cancelled, by this caller or another one."""
 
 
 class SourceRefused(IngotError):
-    """The source does not let Ingot have the media."""
+    """The source refuses access to the media."""
 
 
 class SourceUnavailable(IngotError):
-    """The source could not be reached, or did not send the whole media."""
+    """The source could not be reached, or did not send the complete media."""
 
 
 class MediaRefused(IngotError):
-    """What the source has cannot be taken, or not be made what was asked for."""
+    """The media cannot be stored, or cannot be converted as requested."""
 
 
 class ServiceUnavailable(IngotError):
@@ -129,11 +130,11 @@ class ServiceFailed(IngotError):
 
 
 class DeadlineExceeded(IngotError):
-    """No answer came within the client's timeout; the server may have done the work."""
+    """The client received no response in time; the server may have done the work anyway."""
 
 
 class ChecksumMismatch(IngotError):
-    """The downloaded bytes are not those that were stored."""
+    """The downloaded bytes differ from the stored file."""
 
 
 CLASSES: Final[Mapping[str, type[IngotError]]] = {
@@ -187,7 +188,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "CONVERTER_CRASHED": ServiceFailed,
 }
 
-# For answers without a reason: from gRPC itself, or from something between here and the server.
+# For errors without a reason, which come from gRPC itself or from a proxy before the server.
 _CLASSES_BY_CODE: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -200,19 +201,19 @@ _CLASSES_BY_CODE: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
 
 
 def from_status(status: Status) -> IngotError:
-    """The exception for `status`, as a call or `Job.error` carries it."""
+    """Return the exception for the status of a call, or for `Job.error`."""
     error = IngotError(status.message, status=status)
     kind = CLASSES.get(error.reason) or _CLASSES_BY_CODE.get(error.code, IngotError)
     return kind(status.message, status=status)
 
 
 def from_call(call: grpc.aio.AioRpcError) -> IngotError:
-    """The exception for a gRPC call that failed."""
+    """Return the exception for a gRPC call that failed."""
     packed = (call.trailing_metadata() or grpc.aio.Metadata()).get(_STATUS_KEY)
     if isinstance(packed, bytes):
         try:
             return from_status(Status.FromString(packed))
         except DecodeError:
-            pass  # not ours to read: what gRPC says must do
+            pass  # not from Ingot: the code and the details of gRPC remain
     message = call.details() or call.code().name
     return from_status(Status(code=call.code().value[0], message=message))

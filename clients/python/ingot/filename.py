@@ -1,7 +1,4 @@
-"""Names for files whose user gave none: a media's title, as far as it makes a safe name.
-
-And the path that an option named, as far as that can be told before there is a media.
-"""
+"""Where a downloaded file goes: the path of an option, or a safe name made from a title."""
 
 from __future__ import annotations
 
@@ -11,50 +8,61 @@ import mimetypes
 import os
 import re
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
-from ingot.download import destination
+from ingot.download import resolve_destination
 from ingot.v1.media_pb2 import Blob, Media
 
-# Common file systems take 255 bytes; what is left is for ` (2)`, an extension and `.part`.
+# Common file systems allow 255 bytes. The rest is for ` (2)`, an extension and `.part`.
 LONGEST_BYTES: Final = 200
 _FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')
-# Names of devices on Windows, with any extension.
+# Windows has devices with these names, with any extension.
 _DEVICE: Final = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """The file that a download writes. `complete` means that the same file is already there."""
+
+    path: Path
+    complete: bool
+
+
 def check_output(output: str) -> None:
-    """Raises OSError when no file can be put there: before an hour of work is, not after."""
+    """Check that a file can be written to `output`, before a job starts.
+
+    Raises OSError if it cannot.
+    """
     path = Path(output)
     directory = path if path.is_dir() or output.endswith(os.sep) else path.parent
     if not directory.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
     if path != directory:
-        directory = destination(path).parent
+        directory = resolve_destination(path).parent
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 
 
-def place(output: str, media: Media, blob: Blob) -> tuple[Path, bool]:
-    """Where `blob`, a file of `media`, is put; whether it is there already.
+def find_output(output: str, media: Media, blob: Blob) -> OutputFile:
+    """Return the file for `blob`, one of the files of `media`.
 
-    That is the path that was named, or a free one in the directory that was.
+    This is `output` itself, or a file in it if it is a directory.
     """
     path = Path(output)
     if not path.is_dir():
-        return path, False
+        return OutputFile(path, complete=False)
     path = free_path(path, media, blob)
-    return path, path.exists()
+    return OutputFile(path, complete=path.exists())
 
 
 def file_name(media: Media, blob: Blob | None = None) -> str:
-    """The title as the name of a file in some directory; the media's id where none is left of it.
+    """Make the name of a file from the title of `media`, or from its id if that leaves nothing.
 
-    `blob` is which of the files of `media`, if not its own.
-
-    No title can lead out of the directory, hide the file, or be taken for an option of a program.
+    `blob` is the file if it is not the blob of the media item itself. The name cannot lead out of a
+    directory, hide the file, or look like an option of a program.
     """
     title = unicodedata.normalize("NFC", media.title)
     title = "".join(each if each.isprintable() else " " for each in title)
@@ -68,21 +76,21 @@ def file_name(media: Media, blob: Blob | None = None) -> str:
 
 
 def free_path(directory: Path, media: Media, blob: Blob | None = None) -> Path:
-    """Where a file of `media` may be put in `directory`; it is there already if that exists.
+    """Return a path in `directory` for a file of `media`, where no other file is.
 
-    Raises OSError when what is there cannot be looked at.
+    If the path exists, it is the same file. Raises OSError if an existing file cannot be read.
     """
     blob = blob or media.blob
     name = Path(file_name(media, blob))
     path, number = directory / name, 1
-    while os.path.lexists(path) and not _is_same(path, blob):
+    while os.path.lexists(path) and not _has_content(path, blob):
         number += 1
         path = directory / f"{name.stem} ({number}){name.suffix}"
     return path
 
 
-def _is_same(path: Path, blob: Blob) -> bool:
-    """Whether a file is `blob`."""
+def _has_content(path: Path, blob: Blob) -> bool:
+    """Return whether the file at `path` has the content of `blob`."""
     if not path.is_file() or path.stat().st_size != blob.size_bytes:
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A job in hand: iterate over it to watch, await it for its media."""
+"""The handle of a job: iterate over it to watch the job, await it to get the media."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ENDED: Final = frozenset(
 
 
 class IngestJob:
-    """A job as it was last seen.
+    """The handle of a job; `latest` is the last state of the job that was received.
 
-    `async for update in job` yields the job as it stands, then every later state, ending with the
-    last one. A lost connection is taken up again after the revision that was seen last.
-    `media = await job` waits for the end the same way. A job that has ended is answered without a
-    call. Both may be done as often, and by as many tasks, as wanted.
+    `async for update in job` yields the current state of the job and then every change; the last
+    update is how the job ended. After a lost connection, watching continues after the last revision
+    that was received. `media = await job` waits for the end in the same way. A job that has ended
+    needs no call. Any number of tasks may iterate over and await the same handle, repeatedly.
     """
 
     def __init__(self, connection: Connection, job: Job) -> None:
@@ -42,51 +42,54 @@ class IngestJob:
 
     @property
     def done(self) -> bool:
-        """Whether the job has ended, well or not, as far as is known here."""
+        """Whether the job has ended in any way, according to `latest`."""
         return self.latest.state in ENDED
 
     @property
     def conversions(self) -> Sequence[Media]:
-        """What an ingest with recipes made, as `latest.recipes` are ordered; empty before the end.
+        """The results of the recipes of an ingest, in the order of `latest.recipes`.
 
-        A recipe that was given twice is there once. Empty also for a conversion, whose media is
-        what was made.
+        A recipe that was given twice has one result. Empty until the job ends, and for a job of
+        `convert`, whose result is the media of the job itself.
         """
         return self.latest.conversions
 
     async def __aiter__(self) -> AsyncGenerator[Job, None]:
-        seen = self.latest
-        yield seen
-        if seen.state in ENDED:
+        last = self.latest
+        yield last
+        if last.state in ENDED:
             return
 
         def request() -> WatchJobRequest:
-            return WatchJobRequest(job_id=self.id, after_revision=seen.revision)
+            return WatchJobRequest(job_id=self.id, after_revision=last.revision)
 
         stream = self._connection.stream(self._connection.jobs.WatchJob, request)
         async with aclosing(stream):
             async for response in stream:
-                if response.job.revision <= seen.revision:
+                if response.job.revision <= last.revision:
                     continue
-                seen = response.job
-                self._see(seen)
-                yield seen
-                if seen.state in ENDED:
+                last = response.job
+                self._update_latest(last)
+                yield last
+                if last.state in ENDED:
                     return
 
     def __await__(self) -> Generator[object, None, Media]:
-        return self._result().__await__()
+        return self._wait_for_media().__await__()
 
     async def cancel(self) -> Job:
-        """Stops the job for all its callers; answers with it as it ended, perhaps not CANCELLED."""
+        """Cancel the job for all its callers, and return how it ended.
+
+        A job that ended before it could be cancelled is returned as it ended.
+        """
         response = await self._connection.call(
             self._connection.jobs.CancelJob, CancelJobRequest(job_id=self.id)
         )
-        self._see(response.job)
+        self._update_latest(response.job)
         return response.job
 
     def error(self) -> IngotError | None:
-        """Why the job ended without a media; None when it did not."""
+        """Return why the job failed or was cancelled; None if it was not."""
         if self.latest.state == JobState.JOB_STATE_FAILED:
             return from_status(self.latest.error)
         if self.latest.state == JobState.JOB_STATE_CANCELLED:
@@ -98,7 +101,7 @@ class IngestJob:
             )
         return None
 
-    async def _result(self) -> Media:
+    async def _wait_for_media(self) -> Media:
         async with aclosing(self.__aiter__()) as updates:
             async for _ in updates:
                 pass
@@ -107,7 +110,7 @@ class IngestJob:
             raise error
         return self.latest.media
 
-    def _see(self, job: Job) -> None:
-        # Two tasks may watch at different speeds.
+    def _update_latest(self, job: Job) -> None:
+        # Tasks that watch the same job may be at different revisions.
         if job.revision > self.latest.revision:
             self.latest = job

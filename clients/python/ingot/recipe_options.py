@@ -1,7 +1,7 @@
-"""The options of the command line that make a recipe, one for each field of ingot.v1.Recipe.
+"""The options of the command line for a recipe, one for each field of ingot.v1.Recipe.
 
-Only what the line itself tells is refused here; what a format and a media can do, the server knows.
-Nothing of the contract is loaded, for `--help` needs none of it.
+This module refuses only what is wrong in the text itself. The server knows what each format and
+each media item allow. The contract is not loaded here, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -27,90 +27,101 @@ OPTIONS: Final[Mapping[str, str]] = {
     "bits_per_sample": "--bits-per-sample",
     "points_per_second": "--points-per-second",
 }
-"""The option for each field. A Namespace has what was given under the field's name."""
+"""The option for each field. A Namespace has the option's value under the name of the field."""
 
 _CLOCK: Final = re.compile(r"(?:(?:(\d{1,5}):)?(\d{1,5}):)?(\d{1,9}(?:\.\d{1,6})?)")
-_LENGTH: Final = re.compile(r"(\d{1,9}(?:\.\d+)?)([smhd]?)")
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d+)?)([smhd]?)")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class _Strict(argparse.ArgumentParser):
-    """Reads one `--recipe`; what is wrong with it is said of that option."""
+class _RecipeParser(argparse.ArgumentParser):
+    """The parser of one `--recipe`; its errors become errors of that option."""
 
     def error(self, message: str) -> NoReturn:
         raise argparse.ArgumentTypeError(message)
 
 
-def add_sound(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that an MP3 knows."""
+def add_audio_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that apply to an MP3."""
     rate = parser.add_mutually_exclusive_group()
-    _add(rate, "bitrate_kbps", number, "KBPS", "constant bit rate of the sound in kbit/s")
-    _add(rate, "quality", number, "NUMBER", "constant quality instead: 0 is best")
-    _add(parser, "start", moment, "TIME", "where it begins in the media, such as 1:30 or 90s")
-    _add(parser, "end", moment, "TIME", "where it ends in the media")
-    _add(parser, "sample_rate_hz", number, "HZ", "samples a second")
+    _add(rate, "bitrate_kbps", parse_integer, "KBPS", "constant bit rate of the audio in kbit/s")
+    _add(rate, "quality", parse_integer, "NUMBER", "constant quality, variable bit rate; 0 is best")
+    _add(parser, "start", parse_position, "TIME", "where to start, such as 1:30 or 90s")
+    _add(parser, "end", parse_position, "TIME", "where to end, such as 2:00 or 120s")
+    _add(parser, "sample_rate_hz", parse_integer, "HZ", "audio samples per second")
     parser.add_argument(
-        OPTIONS["channels"], type=int, choices=(1, 2), help="1 is mono, 2 is stereo"
+        OPTIONS["channels"], type=int, choices=(1, 2), help="1 for mono, 2 for stereo"
     )
     parser.add_argument(
-        OPTIONS["normalize_loudness"], action="store_true", help="bring the loudness to -16 LUFS"
+        OPTIONS["normalize_loudness"], action="store_true", help="normalize to -16 LUFS (EBU R 128)"
     )
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """Adds the options for all fields."""
-    parser.add_argument(OPTIONS["format"], choices=FORMATS, required=True, help="what to make")
-    add_sound(parser)
-    _add(parser, "max_height", number, "PIXELS", "picture no higher than this")
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for all fields of a recipe."""
     parser.add_argument(
-        OPTIONS["bits_per_sample"], type=int, choices=(16, 24), help="of WAV and FLAC"
+        OPTIONS["format"], choices=FORMATS, required=True, help="format to convert to"
     )
-    _add(parser, "points_per_second", number, "NUMBER", "of a waveform")
+    add_audio_options(parser)
+    _add(parser, "max_height", parse_integer, "PIXELS", "maximum height of the video or image")
+    parser.add_argument(
+        OPTIONS["bits_per_sample"], type=int, choices=(16, 24), help="for wav and flac"
+    )
+    _add(parser, "points_per_second", parse_integer, "NUMBER", "for waveform")
 
 
-def short_recipe(text: str) -> argparse.Namespace:
-    """A recipe in one word, which its `text` keeps, such as `mp3,bitrate=128,start=1:30`."""
-    parser = _Strict(add_help=False, allow_abbrev=False)
-    add_recipe(parser)
-    kind, *options = text.split(",")
+def parse_recipe(text: str) -> argparse.Namespace:
+    """Parse a recipe in its short form, such as `mp3,bitrate=128,start=1:30`.
+
+    The Namespace keeps `text` itself, for messages. Raises ArgumentTypeError.
+    """
+    parser = _RecipeParser(add_help=False, allow_abbrev=False)
+    add_recipe_options(parser)
+    format_name, *options = text.split(",")
     if not all(options):
         raise argparse.ArgumentTypeError(f"{text!r} is not FORMAT[,OPTION=VALUE...]")
-    recipe = parser.parse_args([f"--format={kind}", *(f"--{option}" for option in options)])
+    recipe = parser.parse_args([f"--format={format_name}", *(f"--{option}" for option in options)])
     recipe.text = text
     return recipe
 
 
-def number(text: str) -> int:
-    """A whole number that a message can hold."""
+def parse_integer(text: str) -> int:
+    """Parse an integer that fits into a message. Raises ArgumentTypeError."""
     if not re.fullmatch(r"-?\d{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer")
     return int(text)
 
 
-def length(text: str) -> timedelta:
-    """A length of time, such as `30s`, `5m`, `1h`, `7d`; without a unit in seconds."""
-    match = _LENGTH.fullmatch(text)
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration: `30s`, `5m`, `1h`, `7d`, or seconds if it has no unit.
+
+    Raises ArgumentTypeError.
+    """
+    match = _DURATION.fullmatch(text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time such as 30s, 5m, 1h, 7d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30s, 5m, 1h or 7d")
     return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
 
 
-def moment(text: str) -> timedelta:
-    """A time in a media, such as `1:02:03.5`, `1:30` or a length of time from its beginning."""
+def parse_position(text: str) -> timedelta:
+    """Parse a position in a media item: `1:02:03.5`, `1:30`, or a duration from its start.
+
+    Raises ArgumentTypeError.
+    """
     match = _CLOCK.fullmatch(text)
     if match is not None:
         hours, minutes, seconds = match.groups(default="0")
         return timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds))
-    if _LENGTH.fullmatch(text):
-        return length(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no time such as 1:02:03, 1:30, 90s")
+    if _DURATION.fullmatch(text):
+        return parse_duration(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a position such as 1:02:03, 1:30 or 90s")
 
 
 def _add(
     parser: argparse._ActionsContainer,
     field: str,
-    kind: Callable[[str], object],
+    parse: Callable[[str], object],
     metavar: str,
-    does: str,
+    description: str,
 ) -> None:
-    parser.add_argument(OPTIONS[field], dest=field, type=kind, metavar=metavar, help=does)
+    parser.add_argument(OPTIONS[field], dest=field, type=parse, metavar=metavar, help=description)

@@ -1,6 +1,6 @@
-"""Messages as text for people: tables, sizes, lengths of time.
+"""Messages as text for people: tables, sizes, durations.
 
-Titles and URLs come from strangers: what a terminal would act on is replaced.
+Titles and URLs come from strangers, so control characters are replaced.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ingot.overall_progress import converts
+from ingot.overall_progress import converts_one_item
 from ingot.v1.job_pb2 import Job, JobStage, JobState
 from ingot.v1.media_pb2 import AudioStream, Media, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
 
-JOB_COLUMNS: Final = ("id", "state", "done", "created", "url")
-MEDIA_COLUMNS: Final = ("id", "length", "size", "type", "title")
-SOURCE_COLUMNS: Final = ("source", "health", "limits", "with", "accepts")
+JOB_COLUMNS: Final = ("id", "state", "progress", "created", "url")
+MEDIA_COLUMNS: Final = ("id", "duration", "size", "type", "title")
+SOURCE_COLUMNS: Final = ("source", "health", "limits", "uses", "accepts")
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without control characters."""
+    """Return `text` on one line, with control characters replaced."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
         for character in " ".join(text.split())
@@ -33,7 +33,7 @@ def printable(text: str) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """A number of bytes, such as `1.2 MB`."""
+    """Format a number of bytes, such as `1.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 999.5:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.3g} {unit}"
@@ -41,8 +41,8 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.4g} TB"
 
 
-def length(seconds: float) -> str:
-    """A length of time, such as `1:02:03`; below a minute `3.2 s`."""
+def duration(seconds: float) -> str:
+    """Format a duration, such as `1:02:03`, or `3.2 s` if it is less than a minute."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -51,34 +51,34 @@ def length(seconds: float) -> str:
 
 
 def state(job: Job) -> str:
-    """What the job is doing, and which try it is when it is not the first."""
+    """Return the state or stage of a job, and its attempt if that is not the first."""
     if not job.state:
-        return ""  # of a job that was only checked
+        return ""  # with --validate-only there is no job
     name = JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
     if job.state == JobState.JOB_STATE_RUNNING and job.stage:
         name = JobStage.Name(job.stage).removeprefix("JOB_STAGE_").lower()
     if job.cached:
-        name += " (was stored)"
-    return f"{name} (try {job.attempt})" if job.attempt > 1 else name
+        name += " (already stored)"
+    return f"{name} (attempt {job.attempt})" if job.attempt > 1 else name
 
 
 def job_row(job: Job) -> tuple[str, ...]:
-    """A job in JOB_COLUMNS."""
-    done = ""
+    """Return the row of a job for JOB_COLUMNS."""
+    progress_text = ""
     if job.state == JobState.JOB_STATE_RUNNING and job.HasField("progress"):
         progress = job.progress
         share = f"{progress.fraction:.0%}" if progress.HasField("fraction") else ""
-        done = share or size(progress.bytes_done)
-    forms = ", ".join(recipe(each) for each in job.recipes)
-    url = f"{job.url} ({forms})" if forms else job.url
-    return (job.id, state(job), done, _time(job.create_time), url)
+        progress_text = share or size(progress.bytes_done)
+    recipes = ", ".join(recipe(each) for each in job.recipes)
+    url = f"{job.url} ({recipes})" if recipes else job.url
+    return (job.id, state(job), progress_text, _time(job.create_time), url)
 
 
 def media_row(media: Media) -> tuple[str, ...]:
-    """A media in MEDIA_COLUMNS."""
+    """Return the row of a media item for MEDIA_COLUMNS."""
     return (
         media.id,
-        length(media.duration.ToTimedelta().total_seconds()),
+        duration(media.duration.ToTimedelta().total_seconds()),
         size(media.blob.size_bytes),
         media.blob.content_type,
         media.title or media.url,
@@ -86,30 +86,30 @@ def media_row(media: Media) -> tuple[str, ...]:
 
 
 def source_row(source: SourceStatus) -> tuple[str, ...]:
-    """A source in SOURCE_COLUMNS."""
+    """Return the row of a source for SOURCE_COLUMNS."""
     health = SourceStatus.Health.Name(source.health).removeprefix("HEALTH_").lower()
     health = health.replace("_", " ")
     if source.health == SourceStatus.HEALTH_BLOCKED:
         reason = Reason.Name(source.reason).removeprefix("REASON_").lower().replace("_", " ")
-        health = f"{health} ({reason}), next try {_time(source.retry_time)}"
+        health = f"{health} ({reason}), next attempt {_time(source.retry_time)}"
     limits = []
     if source.rate:
-        limits.append(f"{source.rate} in {_period(source.rate_period.seconds)}")
+        limits.append(f"{source.rate} per {_period(source.rate_period.seconds)}")
     if source.max_concurrency:
         limits.append(f"{source.max_concurrency} at once")
-    has = [name for name in ("cookies", "proxy") if getattr(source, f"has_{name}")]
+    uses = [name for name in ("cookies", "proxy") if getattr(source, f"has_{name}")]
     if source.extractor_version:
-        has.append(f"yt-dlp {source.extractor_version}")
-    return (source.name, health, ", ".join(limits), ", ".join(has), " ".join(source.accepts))
+        uses.append(f"yt-dlp {source.extractor_version}")
+    return (source.name, health, ", ".join(limits), ", ".join(uses), " ".join(source.accepts))
 
 
 def _period(seconds: int) -> str:
-    names = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
+    names = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
     return names.get(seconds, f"{seconds} s")
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows in columns as wide as what is in them, the last one as it comes."""
+    """Format rows as a table whose columns are as wide as their cells, except the last one."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
     widths[-1:] = [0]
@@ -120,21 +120,21 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def media_table(media: Media) -> str:
-    """What is known about a media, a line each."""
+    """Format the details of a media item, one per line."""
     rows = [
         ("media", media.id),
         ("title", media.title),
         ("url", media.url),
-        ("length", length(media.duration.ToTimedelta().total_seconds())),
+        ("duration", duration(media.duration.ToTimedelta().total_seconds())),
         ("size", f"{size(media.blob.size_bytes)} ({media.blob.size_bytes} bytes)"),
         ("type", media.blob.content_type),
         *(("video", _video(stream)) for stream in media.video),
         *(("audio", _audio(stream)) for stream in media.audio),
         ("uploader", media.uploader),
         ("recipe", recipe(media.recipe) if media.HasField("recipe") else ""),
-        ("made of", media.derived_from),
+        ("converted from", media.derived_from),
         ("chapters", str(len(media.chapters) or "")),
-        *((_side_kind(side), _side_file(side)) for side in media.side_files),
+        *((_side_file_kind(side), _side_file(side)) for side in media.side_files),
         ("labels", _labels(media.labels.items())),
         ("sha256", media.blob.sha256),
         ("stored", _time(media.create_time)),
@@ -143,7 +143,7 @@ def media_table(media: Media) -> str:
 
 
 def job_table(job: Job) -> str:
-    """What is known about a job, a line each."""
+    """Format the details of a job, one per line."""
     rows = [
         ("job", job.id),
         ("state", state(job)),
@@ -153,7 +153,7 @@ def job_table(job: Job) -> str:
         ("entries", entries(job)),
         ("progress", _progress(job)),
         ("error", job.error.message),
-        ("next try", _time(job.retry_time) if job.HasField("retry_time") else ""),
+        ("next attempt", _time(job.retry_time) if job.HasField("retry_time") else ""),
         ("labels", _labels(job.labels.items())),
         ("created", _time(job.create_time)),
         ("ended", _time(job.end_time)),
@@ -162,11 +162,11 @@ def job_table(job: Job) -> str:
 
 
 def recipe(recipe: Recipe) -> str:
-    """A recipe on one line, such as `mp3, bitrate kbps 192, start 1:30`."""
+    """Format a recipe on one line, such as `mp3, bitrate kbps 192, start 1:30`."""
     parts = [Recipe.Format.Name(recipe.format).removeprefix("FORMAT_").lower()]
     for field, value in recipe.ListFields():
         if isinstance(value, Duration):
-            value = length(value.ToTimedelta().total_seconds())
+            value = duration(value.ToTimedelta().total_seconds())
         if field.name != "format":
             shown = "" if value is True else f" {value}"
             parts.append(field.name.replace("_", " ") + shown)
@@ -174,11 +174,11 @@ def recipe(recipe: Recipe) -> str:
 
 
 def entries(job: Job) -> str:
-    """How the entries of a playlist stand, such as `57 of 60 stored, 3 failed`; else empty."""
-    if not job.HasField("children") or converts(job):
+    """Format the counts of a playlist, such as `57 of 60 stored, 3 failed`; else empty."""
+    if not job.HasField("children") or converts_one_item(job):
         return ""
     children = job.children
-    cached = f" ({children.cached} before)" if children.cached else ""
+    cached = f" ({children.cached} already)" if children.cached else ""
     failed = f", {children.failed} failed" if children.failed else ""
     cancelled = f", {children.cancelled} cancelled" if children.cancelled else ""
     return f"{children.succeeded} of {children.total} stored{cached}{failed}{cancelled}"
@@ -188,7 +188,7 @@ def _progress(job: Job) -> str:
     if job.state != JobState.JOB_STATE_RUNNING or not job.HasField("progress"):
         return ""
     progress = job.progress
-    if converts(job):
+    if converts_one_item(job):
         return f"{progress.fraction:.0%}"
     total = f" of {size(progress.bytes_total)}" if progress.HasField("bytes_total") else ""
     return f"{size(progress.bytes_done)}{total}, {size(progress.bytes_per_second)}/s"
@@ -196,8 +196,8 @@ def _progress(job: Job) -> str:
 
 def _video(stream: VideoStream) -> str:
     rate = f", {stream.frame_rate:.4g} frames/s" if stream.frame_rate else ""
-    turned = f", turned by {stream.rotation} degrees" if stream.rotation else ""
-    return f"{stream.codec}, {stream.width}x{stream.height}{rate}{turned}"
+    rotation = f", rotated by {stream.rotation} degrees" if stream.rotation else ""
+    return f"{stream.codec}, {stream.width}x{stream.height}{rate}{rotation}"
 
 
 def _audio(stream: AudioStream) -> str:
@@ -205,14 +205,14 @@ def _audio(stream: AudioStream) -> str:
     return f"{stream.codec}, {stream.sample_rate_hz / 1000:g} kHz, {channels}"
 
 
-def _side_kind(side: SideFile) -> str:
+def _side_file_kind(side: SideFile) -> str:
     return SideFile.Kind.Name(side.kind).removeprefix("KIND_").lower()
 
 
 def _side_file(side: SideFile) -> str:
     language = f"{side.language}, " if side.language else ""
-    made = "made by machine, " if side.automatic else ""
-    return f"{language}{made}{side.content_type}, {side.url}"
+    automatic = "automatic, " if side.automatic else ""
+    return f"{language}{automatic}{side.content_type}, {side.url}"
 
 
 def _labels(labels: Iterable[tuple[str, str]]) -> str:
@@ -220,7 +220,7 @@ def _labels(labels: Iterable[tuple[str, str]]) -> str:
 
 
 def _time(moment: Timestamp) -> str:
-    """Local time with its offset; empty when unset."""
+    """Format a time in the local time zone; empty if it is unset."""
     if not moment.seconds:
         return ""
     return moment.ToDatetime(UTC).astimezone().isoformat(" ", "seconds")

@@ -1,4 +1,4 @@
-"""Requests of more than one call, made of what Python callers give."""
+"""Parts of requests that more than one call of the client needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
 
 
-def ingest_request(
+def make_ingest_request(
     url: str,
     *,
     selection: Selection | None,
@@ -23,11 +23,11 @@ def ingest_request(
     options: IngestOptions | None,
     recipes: Iterable[Recipe],
 ) -> IngestRequest:
-    """What `ingest_video` asks for and `validate` asks about."""
+    """Make the request of `ingest_video` and of `validate`."""
     return IngestRequest(
         url=url,
         selection=selection,
-        max_age=duration(max_age),
+        max_age=to_duration(max_age),
         labels=labels,
         options=options,
         recipes=recipes,
@@ -35,19 +35,19 @@ def ingest_request(
 
 
 def is_media_id(name: str) -> bool:
-    """Whether a name is a media's id: 52 characters of base32; all else is a URL."""
+    """Return whether a name is a media id: 52 characters of base32. Any other name is a URL."""
     return re.fullmatch("[a-z2-7]{52}", name) is not None
 
 
-def named(name: str) -> dict[str, str]:
-    """The field that names a media."""
+def media_name(name: str) -> dict[str, str]:
+    """Return the field of a request that names a media item, by its id or its URL."""
     return {"media_id" if is_media_id(name) else "url": name}
 
 
-def duration(length: timedelta | None) -> Duration | None:
-    """A length of time as a message; None stays unset."""
+def to_duration(length: timedelta | None) -> Duration | None:
+    """Convert a timedelta to a Duration; None stays None, which leaves the field unset."""
     if length is None:
         return None
-    made = Duration()
-    made.FromTimedelta(length)
-    return made
+    duration = Duration()
+    duration.FromTimedelta(length)
+    return duration

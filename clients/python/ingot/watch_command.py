@@ -1,4 +1,4 @@
-"""Watches jobs to their ends on the command line: a bar for each, and for parts of a playlist."""
+"""Watching jobs on the command line: a bar for each job, and for each running entry of a list."""
 
 from __future__ import annotations
 
@@ -15,79 +15,83 @@ from ingot.client import Client
 from ingot.errors import IngotError, ServiceUnavailable, from_status
 from ingot.job import IngestJob
 from ingot.output import write_json, write_text
-from ingot.overall_progress import OverallProgress, converts
+from ingot.overall_progress import OverallProgress, converts_one_item
 from ingot.v1.job_pb2 import Job, JobState
 
 if TYPE_CHECKING:
-    from ingot.progress import Drawing
+    from ingot.progress import ProgressDisplay
 
-CHILDREN_AT_ONCE: Final = 16
+MAX_CONCURRENT_READS: Final = 16
 
 
-async def follow(client: Client, handles: Sequence[IngestJob], options: Namespace) -> bool:
-    """Shows jobs to their ends, then what they made; whether all of them succeeded.
+async def watch_to_end(client: Client, handles: Sequence[IngestJob], options: Namespace) -> bool:
+    """Watch jobs until they end, then print their results; return whether all succeeded.
 
-    Raises the error of a job that is followed alone.
+    Raises the error of the job if it is the only one and failed.
     """
-    with leaving(handles), showing(options, several=len(handles) > 1) as drawing:
-        await watch(client, handles, drawing)
+    with job_hints(handles), open_display(options, show_names=len(handles) > 1) as display:
+        await show_updates(client, handles, display)
     if len(handles) == 1 and (failure := handles[0].error()) is not None:
-        await _say_failed_children(client, handles[0].latest, options)
+        await _print_failed_children(client, handles[0].latest, options)
         raise failure
-    return all([await _say_end(client, handle, options) for handle in handles])
+    return all([await _print_result(client, handle, options) for handle in handles])
 
 
-def showing(options: Namespace, *, several: bool = False) -> AbstractContextManager[Drawing | None]:
-    """Where progress is shown; nowhere with `--json`."""
+def open_display(
+    options: Namespace, *, show_names: bool = False
+) -> AbstractContextManager[ProgressDisplay | None]:
+    """Open a display of progress; None with `--json`."""
     if options.json:
         return contextlib.nullcontext()
-    from ingot.progress import Drawing  # rich takes a tenth of a second to load
+    from ingot.progress import ProgressDisplay  # rich takes a tenth of a second to load
 
-    return Drawing(several=several)
+    return ProgressDisplay(show_names=show_names)
 
 
 @contextlib.contextmanager
-def leaving(handles: Sequence[IngestJob]) -> Iterator[None]:
-    """Says how to go on with those that have not ended, when the command ends before them."""
+def job_hints(handles: Sequence[IngestJob]) -> Iterator[None]:
+    """Say how to watch or cancel the running jobs if the command ends before they do."""
     try:
         yield
     except asyncio.CancelledError:
         for handle in handles:
             if not handle.done:
                 sys.stderr.write(
-                    f"\nThe job goes on. Watch it with `ingot watch {handle.id}`, stop it with"
-                    f" `ingot cancel {handle.id}`.\n"
+                    f"\nThe job is still running. To watch it, run `ingot watch {handle.id}`; to"
+                    f" cancel it, run `ingot cancel {handle.id}`.\n"
                 )
         raise
     except ServiceUnavailable as error:
-        going = [f"`ingot watch {handle.id}`" for handle in handles if not handle.done]
-        if going:
-            error.add_note(f"The job goes on. Watch it with {', '.join(going)}.")
+        commands = [f"`ingot watch {handle.id}`" for handle in handles if not handle.done]
+        if commands:
+            error.add_note(f"The job is still running. To watch it, run {' and '.join(commands)}.")
         raise
 
 
-async def watch(
+async def show_updates(
     client: Client,
     handles: Sequence[IngestJob],
-    drawing: Drawing | None,
-    whole: OverallProgress | None = None,
+    display: ProgressDisplay | None,
+    overall: OverallProgress | None = None,
 ) -> None:
-    """Shows jobs until they end, without a `drawing` as JSON, a line for each change.
+    """Show the updates of jobs until they end; without a `display` print each as JSON.
 
-    `whole` is what a job is a part of, where it is watched alone.
+    `overall` is the progress that the job is a part of, if it is the only one.
     """
-    if drawing is None:
-        await _together(_print_updates(handle) for handle in handles)
+    if display is None:
+        await _gather_or_cancel(_print_updates(handle) for handle in handles)
     else:
-        await _together(_draw(client, handle, drawing, whole) for handle in handles)
+        await _gather_or_cancel(
+            _display_updates(client, handle, display, overall) for handle in handles
+        )
 
 
-async def children(client: Client, job: Job) -> list[Job]:
-    """The jobs that are parts of one, in its order; without those whose records are gone."""
-    turns = asyncio.Semaphore(CHILDREN_AT_ONCE)
+async def get_children(client: Client, job: Job) -> list[Job]:
+    """Return the child jobs of a job, in its order, without those whose records have expired."""
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
-    async def read(job_id: str) -> Job | None:
-        async with turns:
+    async def get_child(job_id: str) -> Job | None:
+        async with semaphore:
             try:
                 return (await client.job(job_id)).latest
             except IngotError as error:
@@ -95,13 +99,13 @@ async def children(client: Client, job: Job) -> list[Job]:
                     raise
                 return None
 
-    found = await asyncio.gather(*(read(job_id) for job_id in job.child_job_ids))
-    return [child for child in found if child is not None]
+    children = await asyncio.gather(*(get_child(job_id) for job_id in job.child_job_ids))
+    return [child for child in children if child is not None]
 
 
-async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs all to their ends; what one raises ends the others."""
-    tasks = [asyncio.create_task(each) for each in work]
+async def _gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all coroutines; if one raises, cancel the others, wait for them, and raise its error."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -116,66 +120,71 @@ async def _print_updates(handle: IngestJob) -> None:
             write_json(job)
 
 
-async def _draw(
-    client: Client, handle: IngestJob, drawing: Drawing, whole: OverallProgress | None = None
+async def _display_updates(
+    client: Client,
+    handle: IngestJob,
+    display: ProgressDisplay,
+    overall: OverallProgress | None = None,
 ) -> None:
-    parts: asyncio.Task[None] | None = None
-    if whole is None and converts(handle.latest):
-        whole = OverallProgress(fetched=False)
+    children: asyncio.Task[None] | None = None
+    if overall is None and converts_one_item(handle.latest):
+        overall = OverallProgress(with_download=False)
     try:
         async with aclosing(aiter(handle)) as updates:
             async for job in updates:
-                drawing.job(job, whole)
-                # What has a bar for the whole of it has none for its parts.
-                divided = job.child_job_ids and not handle.done and whole is None
-                if parts is None and divided and drawing.has_bars:
-                    parts = asyncio.create_task(_draw_children(client, job, drawing))
+                display.show_job(job, overall)
+                # A bar with the overall progress includes the children.
+                shows_children = job.child_job_ids and not handle.done and overall is None
+                if children is None and shows_children and display.has_bars:
+                    children = asyncio.create_task(_display_children(client, job, display))
     finally:
-        if parts is not None:
-            parts.cancel()
-            await asyncio.gather(parts, return_exceptions=True)
+        if children is not None:
+            children.cancel()
+            await asyncio.gather(children, return_exceptions=True)
             for job_id in handle.latest.child_job_ids:
-                drawing.remove(job_id)
+                display.remove_child(job_id)
 
 
-async def _draw_children(client: Client, parent: Job, drawing: Drawing) -> None:
-    """A bar for each part that runs, as long as it does."""
-    mine = frozenset(parent.child_job_ids)
-    # The bars are a comfort: the total goes on without them.
+async def _display_children(client: Client, parent: Job, display: ProgressDisplay) -> None:
+    """Display a bar for each child job while it runs."""
+    child_ids = frozenset(parent.child_job_ids)
+    # The bars of the children are optional: an error must not end the command.
     with contextlib.suppress(IngotError):
         running = client.watch_jobs(states=[JobState.JOB_STATE_RUNNING])
         async with aclosing(running) as updates:
             async for job in updates:
-                if job.id not in mine:
+                if job.id not in child_ids:
                     continue
                 if job.state == JobState.JOB_STATE_RUNNING:
-                    drawing.part(job)
+                    display.show_child(job)
                 else:
-                    drawing.remove(job.id)
+                    display.remove_child(job.id)
 
 
-async def _say_end(client: Client, handle: IngestJob, options: Namespace) -> bool:
+async def _print_result(client: Client, handle: IngestJob, options: Namespace) -> bool:
+    """Print what a job stored, or why it failed; return whether it succeeded."""
     job = handle.latest
-    await _say_failed_children(client, job, options)
+    await _print_failed_children(client, job, options)
     if (error := handle.error()) is not None:
-        error_text.failed(error, server=options.server, as_json=options.json, about=job.url)
+        error_text.write_error(error, server=options.server, as_json=options.json, subject=job.url)
         return False
     if not options.json:
-        is_list = job.child_job_ids and not converts(job)
+        is_list = job.child_job_ids and not converts_one_item(job)
         write_text(render.job_table(job) if is_list else render.media_table(job.media))
-        for made in job.conversions:
-            write_text("\n" + render.media_table(made))
+        for conversion in job.conversions:
+            write_text("\n" + render.media_table(conversion))
     return True
 
 
-async def _say_failed_children(client: Client, job: Job, options: Namespace) -> None:
-    # Of several recipes the job's own error is that of the first that failed.
-    if options.json or job.children.failed <= (1 if converts(job) else 0):
+async def _print_failed_children(client: Client, job: Job, options: Namespace) -> None:
+    # The error of a job with recipes is that of the first conversion that failed.
+    if options.json or job.children.failed <= (1 if converts_one_item(job) else 0):
         return
-    for child in await children(client, job):
+    for child in await get_children(client, job):
         if child.state == JobState.JOB_STATE_FAILED:
             error = from_status(child.error)
             reason = f" [{error.reason}]" if error.reason else ""
-            what = render.recipe(child.recipes[0]) if converts(job) and child.recipes else child.url
-            sys.stderr.write(render.printable(f"{what}: {error.message}{reason}") + "\n")
+            is_conversion = converts_one_item(job) and child.recipes
+            subject = render.recipe(child.recipes[0]) if is_conversion else child.url
+            sys.stderr.write(render.printable(f"{subject}: {error.message}{reason}") + "\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`ingot upload` as it is installed, against a real server and worker."""
+"""The installed command `ingot upload`, with a real server and worker."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def start(
 
 
 async def upload(target: str, *arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command."""
+    """Run the command, and return its exit code, stdout and stderr."""
     process = await start(target, *arguments)
     stdout, stderr = await process.communicate()
     assert process.returncode is not None
@@ -73,14 +73,14 @@ async def test_it_stores_a_file_and_shows_the_media(working: House, tmp_path: Pa
     assert [media.labels for media in stored] == [{"a": "b"}]
     assert stored[0].id in stdout
 
-    # A second time nothing is sent, and the same media shown.
+    # The second time, nothing is sent and the same media is shown.
     code, stdout, _ = await upload(working.targets[0], path, "--json")
     assert code == 0
     job = Parse(stdout.splitlines()[-1], Job())
     assert (job.cached, job.media) == (True, stored[0])
 
 
-async def test_a_bar_shows_how_far_it_is(working: House, tmp_path: Path) -> None:
+async def test_a_bar_shows_the_progress(working: House, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip(PART_BYTES))
     terminal, tty = pty.openpty()
@@ -110,16 +110,16 @@ async def test_of_several_files_each_is_stored_or_says_why_not(
     assert code == 1
     assert "one" in stdout
     assert "two" in stdout
-    said = [line for line in stderr.splitlines() if line.startswith("ingot: ")]
-    assert f"ingot: {tmp_path}/absent.mp4: No such file or directory" in said
-    assert f"ingot: {tmp_path}: Is a directory" in said
-    assert f"ingot: {tmp_path}/pipe: Not a regular file" in said
-    assert [line for line in said if line.startswith(f"ingot: {tmp_path}/empty.mp4: ")]
-    assert len([line for line in said if "[NOT_MEDIA]" in line]) == 2
-    assert len(said) == 5
+    errors = [line for line in stderr.splitlines() if line.startswith("ingot: ")]
+    assert f"ingot: {tmp_path}/absent.mp4: No such file or directory" in errors
+    assert f"ingot: {tmp_path}: Is a directory" in errors
+    assert f"ingot: {tmp_path}/pipe: Not a regular file" in errors
+    assert [line for line in errors if line.startswith(f"ingot: {tmp_path}/empty.mp4: ")]
+    assert len([line for line in errors if "[NOT_MEDIA]" in line]) == 2
+    assert len(errors) == 5
 
 
-async def test_one_file_that_cannot_be_taken_is_an_error(house: House, tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_uploaded_is_an_error(house: House, tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     for name in ("absent.mp4", ".", "empty.mp4"):
         code, stdout, stderr = await upload(house.targets[0], tmp_path / name)
@@ -137,7 +137,7 @@ async def test_one_file_that_cannot_be_taken_is_an_error(house: House, tmp_path:
 
 
 @pytest.mark.parametrize("size_bytes", [0, PART_BYTES // 2, PART_BYTES * 2])
-async def test_a_file_that_changes_while_it_is_sent_is_named(
+async def test_a_file_that_changes_during_the_upload_is_named(
     house: House, tmp_path: Path, size_bytes: int
 ) -> None:
     path = tmp_path / "clip.mp4"
@@ -147,27 +147,27 @@ async def test_a_file_that_changes_while_it_is_sent_is_named(
         os.truncate(path, size_bytes)
 
     async with Client(house.targets[0]) as client:
-        with pytest.raises(OSError, match="The file changed while it was sent") as refused:
+        with pytest.raises(OSError, match="The file changed while it was uploaded") as refused:
             await client.upload_media(path, progress=change)
     assert refused.value.filename == str(path)
 
 
-async def test_a_name_that_is_not_utf_8_is_no_hindrance(working: House, tmp_path: Path) -> None:
+async def test_a_file_name_that_is_not_utf_8_is_accepted(working: House, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
     path.write_bytes(clip(seed=3))
 
     code, stdout, _ = await upload(working.targets[0], path)
 
-    assert (code, "title   \N{REPLACEMENT CHARACTER}" in stdout) == (0, True)
+    assert (code, "title     \N{REPLACEMENT CHARACTER}" in stdout) == (0, True)
 
 
-async def test_the_same_command_again_goes_on_where_it_was_interrupted(
+async def test_the_same_command_resumes_an_interrupted_upload(
     working: House, tmp_path: Path
 ) -> None:
     content = clip(3 * PART_BYTES)
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
-    # So much passes, then no more, until the command is killed.
+    # The connection passes this many bytes, then stalls until the command is killed.
     held = Cutting(working.targets, [], holds_after=2 * PART_BYTES)
     async with held as target:
         process = await start(target, path)
