@@ -1,7 +1,7 @@
-"""What Ingot does, in a minute: a clip is made, served, ingested, asked for again and downloaded.
+"""A demonstration of Ingot in a minute: create a clip, serve it, ingest it twice, download it.
 
-Everything is real and on this machine: ffmpeg makes the clip, a web server on loopback serves it at
-4 MB/s so that there is something to watch, and an Ingot of its own takes it in.
+Everything runs on this machine: ffmpeg creates the clip, a web server on loopback serves it at
+4 MB/s, which leaves time to watch the progress, and a separate Ingot server ingests it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMANDS = Path(sys.executable).parent
 
 
 class SlowHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder no faster than BYTES_PER_SECOND."""
+    """A web server for one folder that sends at most BYTES_PER_SECOND."""
 
     def copyfile(self, source: SupportsRead[AnyStr], outputfile: SupportsWrite[AnyStr]) -> None:
         while chunk := source.read(CHUNK):
@@ -37,7 +37,7 @@ class SlowHandler(http.server.SimpleHTTPRequestHandler):
             time.sleep(len(chunk) / BYTES_PER_SECOND)
 
     def log_message(self, *_: object) -> None:
-        print("  (the web server was asked for", self.path + ")")
+        print(f"  (the web server received a request for {self.path})")
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def make_clip(folder: Path) -> Path:
-    say("Making a clip of 20 seconds with ffmpeg")
+    say("Creating a clip of 20 seconds with ffmpeg")
     clip = folder / "www" / "clip.mp4"
     clip.parent.mkdir()
     subprocess.run(
@@ -98,23 +98,23 @@ def start_ingot(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
         print(" ", line, end="")
         if match := re.match(r"gRPC\s+(\S+)", line):
             return process, match[1]
-    sys.exit("Ingot did not start; `make up` shows why.")
+    sys.exit("Ingot did not start. Run `make up` to see why.")
 
 
 def show(clip: Path, url: str, address: str, folder: Path) -> None:
     copy = folder / "copy.mp4"
-    say("Ingesting it: downloaded once, probed, stored")
+    say("Ingesting it: Ingot downloads, validates and stores it")
     ingot(address, "ingest", url)
-    say("Ingesting it again: answered from what is stored, the web server is not asked")
+    say("Ingesting it again: Ingot returns the stored copy and does not ask the web server")
     ingot(address, "ingest", url)
     say("Downloading it from Ingot")
     ingot(address, "download", url, "-o", str(copy))
     say("Comparing the checksums")
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (clip, copy)]
-    print(f"  made        {sums[0]}\n  downloaded  {sums[1]}")
+    print(f"  created     {sums[0]}\n  downloaded  {sums[1]}")
     if sums[0] != sums[1]:
-        sys.exit("They differ.")
-    print("  They are the same.")
+        sys.exit("The checksums differ.")
+    print("  The checksums are equal.")
 
 
 def ingot(address: str, *arguments: str) -> None:
