@@ -21,9 +21,9 @@ from ingot_server.process.launch import launch_command
 
 STOP_SECONDS = 60.0
 
-# Quick where a person's patience is long: a test of what fails for good should not take minutes.
-# With what may be slow on a busy machine it is patient.
-IMPATIENT = {
+# Short times, so that a test of a permanent failure does not take minutes. What may be slow on a
+# busy machine keeps a long timeout.
+QUICK_SETTINGS = {
     "INGOT_EGRESS_ALLOW_LOOPBACK": "on",
     "INGOT_HTTP_ADDRESS": "127.0.0.1:0",
     "INGOT_LEASE": "3s",
@@ -50,7 +50,7 @@ class Installation:
             text=True,
             env={
                 **{name: text for name, text in os.environ.items() if name[:6] != "INGOT_"},
-                **IMPATIENT,
+                **QUICK_SETTINGS,
                 "INGOT_SCRATCH_DIR": str(data_dir / "scratch"),
                 **{f"INGOT_{name.upper()}": value for name, value in settings.items()},
             },

@@ -1,4 +1,4 @@
-"""A stand-in for one of Telegram's data centres: MTProto 2.0 over TCP, as far as receiving a post
+"""A fake of one of Telegram's data centres: MTProto 2.0 over TCP, as far as receiving a post
 takes it (core.telegram.org/mtproto).
 
 Both sides hold the session's key, so no key is agreed on. telethon's types are used to read and
@@ -28,7 +28,7 @@ from telethon.tl import TLObject, functions, types
 from telethon.tl.core import MessageContainer, TLMessage
 
 from ingot_server.config import Secret
-from tests.listening import listening
+from tests.tcp_server import tcp_server
 
 ADDRESS = "149.154.167.51"  # a data centre's, as sessions name it
 PORT = 443
@@ -69,7 +69,7 @@ class Channel:
 
 
 @dataclass
-class DataCentre:
+class FakeDataCentre:
     """Answers one account, which is a member of all the channels."""
 
     channels: list[Channel] = field(default_factory=list)
@@ -78,7 +78,7 @@ class DataCentre:
 
     def serving(self) -> AbstractAsyncContextManager[str]:
         """Its HOST:PORT, for as long as the block runs."""
-        return listening(self._serve)
+        return tcp_server(self._serve)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = _Wire(reader, writer)

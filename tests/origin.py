@@ -41,7 +41,7 @@ class Page:
 
 
 @dataclass
-class Asked:
+class LoggedRequest:
     """One request in the log."""
 
     method: str
@@ -57,7 +57,7 @@ class Origin:
 
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
-        self.log: list[Asked] = []
+        self.log: list[LoggedRequest] = []
         self.base = ""
         self.open_requests = 0
         self.runner = web.AppRunner(
@@ -79,7 +79,7 @@ class Origin:
     def url(self, path: str) -> str:
         return self.base + path
 
-    def gets(self, path: str) -> list[Asked]:
+    def gets(self, path: str) -> list[LoggedRequest]:
         return [asked for asked in self.log if asked.path == path and asked.method == "GET"]
 
     def bytes_sent(self, path: str) -> int:
@@ -106,7 +106,7 @@ class Origin:
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        asked = Asked(request.method, request.raw_path, dict(request.headers))
+        asked = LoggedRequest(request.method, request.raw_path, dict(request.headers))
         self.log.append(asked)
         async with self._arrived:
             self._arrived.notify_all()
@@ -117,7 +117,7 @@ class Origin:
             self.open_requests -= 1
             asked.ended.set()
 
-    async def _answer(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, asked: LoggedRequest) -> web.StreamResponse:
         page = self.pages.get(request.raw_path.partition("?")[0])
         if page is None:
             asked.status = 404
@@ -185,7 +185,7 @@ class Origin:
         response: web.StreamResponse,
         transport: asyncio.BaseTransport,
         page: Page,
-        asked: Asked,
+        asked: LoggedRequest,
         first: int,
         end: int,
     ) -> None:

@@ -10,7 +10,7 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.jobs.records import Records
 
 
-def a_job(
+def new_job(
     media_id: str = "media",
     *,
     state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_UNSPECIFIED,
@@ -28,7 +28,7 @@ def a_job(
 
 async def queued_job(records: Records, media_id: str = "media", **labels: str) -> Job:
     """Create a job."""
-    return (await records.create(a_job(media_id, labels=labels))).job
+    return (await records.create(new_job(media_id, labels=labels))).job
 
 
 async def claimed_job(records: Records, media_id: str = "media") -> tuple[Job, str]:

@@ -1,4 +1,4 @@
-"""Stand-ins for Telegram, on real web servers: its Bot API, and the pages of public posts.
+"""Fakes of Telegram on real web servers: its Bot API, and the pages of public posts.
 
 What the Bot API answers, word for word, is of api.telegram.org; the pages are cut down to what
 Telegram's embed widget has around a post. MTProto is spoken by tests/mtproto.py.
@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.listening import listening
+from tests.tcp_server import tcp_server
 
 TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
 FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
@@ -25,7 +25,7 @@ FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
 def refused(
     status: int, description: str, parameters: Mapping[str, object] | None = None
 ) -> web.Response:
-    """An answer of the Bot API that says no."""
+    """A response of the Bot API that refuses."""
     answer: dict[str, object] = {"ok": False, "error_code": status, "description": description}
     if parameters:
         answer["parameters"] = parameters
@@ -33,7 +33,7 @@ def refused(
 
 
 def found(path: str | None, size: int | None = None, file_id: str = FILE_ID) -> web.Response:
-    """An answer of getFile that names the file's path."""
+    """A response of getFile with the file's path."""
     result: dict[str, Any] = {"file_id": file_id, "file_unique_id": "AgADqwEAAkJfFFE"}
     if size is not None:
         result["file_size"] = size
@@ -43,7 +43,7 @@ def found(path: str | None, size: int | None = None, file_id: str = FILE_ID) -> 
 
 
 @dataclass
-class BotApi:
+class FakeBotApi:
     """Answers getFile with `answers` in turn, the last one for ever; serves `files` by path."""
 
     answers: list[web.Response | asyncio.Event] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Video:
 
 
 @dataclass
-class Pages:
+class FakeTelegramPages:
     """t.me: posts of public channels as its embed widget shows them, and a file server for them."""
 
     albums: dict[str, list[Video]] = field(default_factory=dict)  # "channel/number" of any post
@@ -167,11 +167,11 @@ def _error(text: str) -> str:
 
 @asynccontextmanager
 async def serving(
-    stand_in: BotApi | Pages, tls: ssl.SSLContext | None = None
+    fake: FakeBotApi | FakeTelegramPages, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
-    """Runs a stand-in on a free port of 127.0.0.1; its HOST:PORT."""
+    """Run a fake on a free port of 127.0.0.1, and yield its HOST:PORT."""
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", stand_in.handle)
+    app.router.add_route("*", "/{path:.*}", fake.handle)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
@@ -202,7 +202,7 @@ async def company_proxy(destinations: Mapping[str, str]) -> AsyncIterator[str]:
             inner_writer.close()
             writer.close()
 
-    async with listening(serve) as address:
+    async with tcp_server(serve) as address:
         yield f"http://{address}"
 
 

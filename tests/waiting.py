@@ -1,15 +1,15 @@
-"""Waiting for what nothing tells of: what the kernel, another process or connection does."""
+"""Waiting for what sends no event: the kernel, another process, another connection."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-PATIENCE_SECONDS = 60.0
-"""Far above what a busy machine takes."""
+TIMEOUT_SECONDS = 60.0
+"""The limit of one wait, well above what a busy machine takes."""
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not condition():  # noqa: ASYNC110 - there is nothing to await
             await asyncio.sleep(0.01)

@@ -1,8 +1,8 @@
-"""A stand-in for YouTube: what its watch page, its player API, its thumbnails and its media servers
-say to yt-dlp, reached as a company's proxy would be (INGOT_EGRESS_PROXY, INGOT_EGRESS_CA_FILE).
+"""A fake YouTube: its watch page, its player API, its thumbnails and its media servers, as yt-dlp
+uses them. It is reached as a company's proxy would be (INGOT_EGRESS_PROXY, INGOT_EGRESS_CA_FILE).
 
-Only the shapes are YouTube's: the answers' fields are those that yt-dlp's extractor reads. Nothing
-here shows that the real site answers so today; tests marked `live` do.
+Its responses have the fields that yt-dlp's extractor reads. Tests marked `live` show whether the
+real site still has them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from ingot_server.config import Settings
-from tests.listening import listening
+from tests.tcp_server import tcp_server
 from tests.tls import server_context
 from tests.videos import REMOVED, Video
 
@@ -59,7 +59,7 @@ What yt-dlp looks for in it is all that it has in common with the real one.
 """
 
 
-class YouTube:
+class FakeYouTube:
     """Serves `videos` by their ids; `log` has every request as `METHOD host/path`."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class YouTube:
         return [request for request in self.log if part in request]
 
     @asynccontextmanager
-    async def running(self, directory: Path) -> AsyncIterator[YouTube]:
+    async def running(self, directory: Path) -> AsyncIterator[FakeYouTube]:
         tls, authority = server_context(directory)
         self.ca_file = str(authority)
         runner = web.AppRunner(
@@ -89,7 +89,7 @@ class YouTube:
         await runner.setup()
         await self._listen(runner, tls)
         try:
-            async with listening(self._tunnel) as address:
+            async with tcp_server(self._tunnel) as address:
                 self.proxy_url = f"http://{address}"
                 yield self
         finally:

@@ -16,7 +16,16 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
-from tests.converting import MP3, OPUS, Calls, calls, ffmpegs, long_sound, no_ffmpeg, why
+from tests.conversions import (
+    MP3,
+    OPUS,
+    Calls,
+    calls,
+    ffmpegs,
+    long_sound,
+    no_ffmpeg,
+    reason_name_of,
+)
 from tests.installation import (
     Installation,
     descendants,
@@ -25,7 +34,7 @@ from tests.installation import (
     kill_tree,
 )
 from tests.origin import Origin, Page
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,8 +80,8 @@ async def check_nothing_left(up: Installation) -> None:
 
     Raises TimeoutError.
     """
-    await no_ffmpeg(up.process.pid, seconds=PATIENCE_SECONDS)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    await no_ffmpeg(up.process.pid, seconds=TIMEOUT_SECONDS)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while left_in_scratch(up) - {"lock", "sweep.lock", "authorities.pem"}:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -89,7 +98,7 @@ async def test_a_killed_ffmpeg_is_said_and_tried_again(tmp_path: Path, origin: O
         reasons = set()
         async for update in api.watch(job.id):
             if update.HasField("error"):
-                reasons.add(why(update))
+                reasons.add(reason_name_of(update))
             job = update
 
         assert reasons == {"CONVERTER_CRASHED"}
@@ -102,7 +111,7 @@ async def test_a_killed_ffmpeg_is_said_and_tried_again(tmp_path: Path, origin: O
         os.kill(ffmpegs(up.process.pid)[0], signal.SIGKILL)
         job = await api.end(job)
 
-        assert (job.state, why(job)) == (job_pb2.JOB_STATE_FAILED, "CONVERTER_CRASHED")
+        assert (job.state, reason_name_of(job)) == (job_pb2.JOB_STATE_FAILED, "CONVERTER_CRASHED")
         assert "SIGKILL" in job.error.message
         assert up.bucket_keys(f"media/{job.media.id}/") == []
         await check_nothing_left(up)
@@ -162,18 +171,18 @@ async def test_past_its_memory_it_says_so(tmp_path: Path, origin: Origin) -> Non
         source = await stored(api, origin)
         job = await api.end(await api.convert(MP3, media_id=source.id))
 
-        assert (job.state, why(job)) == (job_pb2.JOB_STATE_FAILED, "CONVERTER_CRASHED")
+        assert (job.state, reason_name_of(job)) == (job_pb2.JOB_STATE_FAILED, "CONVERTER_CRASHED")
         assert job.attempt == 2
         assert up.bucket_keys(f"media/{job.media.id}/") == []
         await check_nothing_left(up)
 
 
-async def test_a_full_disk_is_said_and_passes(tmp_path: Path, origin: Origin) -> None:
+async def test_a_full_disk_is_reported_and_passes(tmp_path: Path, origin: Origin) -> None:
     async with running(tmp_path) as (_, api):
         source = await stored(api, origin)
     async with running(tmp_path, scratch_reserve="100TiB", attempts="2") as (up, api):
         job = await api.end(await api.convert(PART, media_id=source.id))
-        assert (job.state, why(job), job.attempt) == (
+        assert (job.state, reason_name_of(job), job.attempt) == (
             job_pb2.JOB_STATE_FAILED,
             "SCRATCH_FULL",
             2,

@@ -8,14 +8,14 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary
 from tests.integration.conftest import settings, stack
 from tests.integration.test_real_lists import serve_feed
-from tests.lists import Installation, ingot, reason_of, worker
+from tests.playlist_harness import PlaylistHarness, ingot, reason_of, worker
 
 __all__ = ["ingot", "settings", "stack"]
 
 
 @pytest.mark.any_stores
 @pytest.mark.timeout(400)
-async def test_five_hundred_entries_of_which_three_are_bad(ingot: Installation) -> None:
+async def test_five_hundred_entries_of_which_three_are_bad(ingot: PlaylistHarness) -> None:
     good = ingot.entries(497)
     gone = [ingot.origin.url(f"/gone-{number}.mp4") for number in range(3)]
     with worker(ingot, playlist_jobs=16, jobs_per_host=16):

@@ -165,7 +165,9 @@ async def test_a_killed_s3_comes_back_and_the_job_is_tried_again(
             assert (tmp_path / "copy.mp4").read_bytes() == clip
 
 
-async def test_a_full_disk_is_said_and_passes(tmp_path: Path, origin: Origin, clip: bytes) -> None:
+async def test_a_full_disk_is_reported_and_passes(
+    tmp_path: Path, origin: Origin, clip: bytes
+) -> None:
     url = origin.serve(PATH, Page(clip))
     with installation(tmp_path / "data", scratch_reserve="100TiB") as running:
         async with Client(running.grpc_address) as client:

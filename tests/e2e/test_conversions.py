@@ -12,7 +12,7 @@ import pytest
 
 from ingot.v1 import job_pb2
 from ingot_server.jobs.lifecycle import has_ended
-from tests.converting import (
+from tests.conversions import (
     MP3,
     OPUS,
     WAV,

@@ -181,7 +181,7 @@ async def test_a_circle_of_redirects_ends(client: Client, origin: Origin, path: 
     assert failed.value.reason == "TOO_MANY_REDIRECTS"
 
 
-async def test_a_closed_port_and_an_unknown_host_are_told_apart(
+async def test_a_closed_port_and_an_unknown_host_have_different_reasons(
     client: Client, closed_port: int
 ) -> None:
     reasons = []

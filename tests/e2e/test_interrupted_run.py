@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.installation import descendants
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 START_SECONDS = 120.0
 
@@ -77,6 +77,6 @@ def test_an_interrupted_run_leaves_no_server_behind(
         if number == signal.SIGINT and target == "pytest":
             os.kill(started[0], number)  # a terminal interrupts the whole group
         for handle in handles[1:]:
-            assert select.select([handle], [], [], PATIENCE_SECONDS)[0]
+            assert select.select([handle], [], [], TIMEOUT_SECONDS)[0]
         for handle in handles:
             os.close(handle)

@@ -22,7 +22,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
-from tests.converting import Calls, calls
+from tests.conversions import Calls, calls
 from tests.installation import Installation
 from tests.media import media
 from tests.origin import Origin, Page

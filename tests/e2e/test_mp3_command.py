@@ -21,7 +21,7 @@ from tests.installation import Installation, installation
 from tests.media import media
 from tests.origin import Origin, Page
 from tests.videos import Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 COMMAND = Path(sys.executable).with_name("ingot")
 ID = "dQw4-9Wg_cQ"
@@ -46,7 +46,7 @@ def _read(terminal: int) -> str:
     while True:
         try:
             drawn += os.read(terminal, 1 << 16)
-        except OSError:  # EIO: nobody has the terminal open any more
+        except OSError:  # EIO: no process has the terminal open any more
             os.close(terminal)
             return drawn.decode()
 
@@ -102,7 +102,7 @@ async def test_a_youtube_link_becomes_a_song_named_and_tagged_after_it(tmp_path:
     here = tmp_path / "here"
     here.mkdir()
     cover = media("picture.jpg").read_bytes()
-    async with YouTube().running(tmp_path) as site:
+    async with FakeYouTube().running(tmp_path) as site:
         site.videos[ID] = Video(media("plain.mp4").read_bytes(), thumbnail=cover)
         addresses = {"egress_proxy": site.proxy_url, "egress_ca_file": site.ca_file}
         with installation(tmp_path / "data", **addresses) as running:

@@ -16,7 +16,7 @@ from ingot import Client
 from ingot_server.process.launch import launch_command
 from tests.installation import descendants
 from tests.servers import Stores, stores
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def serve(running: Stores, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE_SECONDS)
+        process.wait(TIMEOUT_SECONDS)
         process.stderr.close()
 
 
@@ -79,5 +79,5 @@ def test_a_port_in_use_is_named(running_stores: Stores) -> None:
             assert second.stderr is not None
             message = second.stderr.read()
 
-            assert second.wait(PATIENCE_SECONDS) == 2
+            assert second.wait(TIMEOUT_SECONDS) == 2
             assert address.rpartition(":")[2] in message

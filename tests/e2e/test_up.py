@@ -17,7 +17,7 @@ import pytest
 from ingot_server.process.launch import launch_command
 from tests.installation import Installation, descendants, installation
 from tests.servers import stores
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 ROLES = ("valkey-server", "weed", "serve", "worker")
 
@@ -31,14 +31,14 @@ def up(data_dir: Path, grpc_address: str) -> subprocess.CompletedProcess[str]:
         ),
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
 
 def child(ingot: Installation, role: str, *, other_than: int = 0) -> int:
     """The one child that runs `role`; it may still be on its way."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         found = ingot.children(role)
         if found and found != [other_than]:
@@ -79,15 +79,15 @@ def test_one_signal_stops_all_within_five_seconds(
 ) -> None:
     children = descendants(ingot.process.pid)
     assert len(children) >= len(ROLES)
-    # Somebody is in the middle of something.
+    # A client is connected.
     host, _, port = ingot.grpc_address.rpartition(":")
     with socket.create_connection((host, int(port))):
         begin = time.monotonic()
         ingot.process.send_signal(number)
-        assert ingot.process.wait(PATIENCE_SECONDS) == 0
+        assert ingot.process.wait(TIMEOUT_SECONDS) == 0
     assert time.monotonic() - begin < 10, "five on a machine that has the time"
     # The kernel ends what the workers had started.
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
@@ -98,7 +98,7 @@ def test_none_outlives_it_when_it_is_killed_and_the_next_one_starts(ingot: Insta
     children = [os.pidfd_open(child(ingot, role)) for role in ROLES]
     ingot.process.kill()
     for handle in children:
-        assert select.select([handle], [], [], PATIENCE_SECONDS)[0]
+        assert select.select([handle], [], [], TIMEOUT_SECONDS)[0]
         os.close(handle)
     with installation(ingot.data_dir, workers="0") as again:
         assert again.s3_settings().s3_secret_key == ingot.s3_settings().s3_secret_key

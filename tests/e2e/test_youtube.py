@@ -1,4 +1,4 @@
-"""YouTube on the whole system, but for the site: that is a stand-in (tests/youtube.py)."""
+"""YouTube on the whole system. Only the site is a fake (tests/youtube.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.media_pb2 import Selection
 from tests.installation import installation
 from tests.videos import MEMBERS_ONLY, Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 ID = "dQw4-9Wg_cQ"
 MEMBERS_ID = "members_vid"
@@ -21,13 +21,13 @@ WATCH = f"https://www.youtube.com/watch?v={ID}&list=RDdQw4-9Wg_cQ&index=2"
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[YouTube]:
-    async with YouTube().running(tmp_path) as site:
+async def site(tmp_path: Path) -> AsyncIterator[FakeYouTube]:
+    async with FakeYouTube().running(tmp_path) as site:
         yield site
 
 
 async def test_two_forms_of_a_link_are_one_media_and_one_download(
-    site: YouTube, clip: bytes, tmp_path: Path
+    site: FakeYouTube, clip: bytes, tmp_path: Path
 ) -> None:
     site.videos[ID] = Video(clip)
     site.videos[MEMBERS_ID] = Video(playability=MEMBERS_ONLY)

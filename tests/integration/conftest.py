@@ -19,7 +19,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.redis import connect
 from tests.broadcast import Broadcast, broadcasting, encoded
-from tests.house import House, open_house
+from tests.harness import Harness, running_harness
 from tests.servers import STACKS, ServerMissing, Stores, stores
 
 
@@ -109,9 +109,9 @@ async def feed(redis: Redis, records: Records, settings: Settings) -> AsyncItera
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
+async def harness(settings: Settings) -> AsyncIterator[Harness]:
     """A whole Ingot that tries a job once."""
-    async with open_house(settings.replace(attempts=1)) as running:
+    async with running_harness(settings.replace(attempts=1)) as running:
         yield running
 
 

@@ -24,7 +24,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from ingot_server.pipeline.await_job import JobWaiter
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 ASKED = media_id("http:http://127.0.0.1/page", Selection())
 TARGET = media_id("vimeo:76979871", Selection())
@@ -85,7 +85,7 @@ async def test_side_files_go_with_their_media(catalog: Catalog, blobs: Blobs) ->
     assert await blobs.stat(key) is None
 
 
-def a_job(name: str) -> Job:
+def new_job(name: str) -> Job:
     job = Job(kind=job_pb2.JOB_KIND_INGEST, url="http://127.0.0.1/page")
     job.media.id = name
     return job
@@ -96,7 +96,7 @@ def to_target(job: Job) -> None:
 
 
 async def claimed(records: Records, name: str) -> tuple[Job, str]:
-    creation = await records.create(a_job(name))
+    creation = await records.create(new_job(name))
     assert creation.is_new
     claim = await records.claim(creation.job.id)
     assert claim is not None
@@ -109,15 +109,15 @@ async def test_a_job_moves_to_the_better_identity(records: Records, feed: Feed) 
     async with hold(records, feed, job, token) as lease:
         assert await lease.adopt(to_target) == ""
 
-        creation = await records.create(a_job(TARGET))
+        creation = await records.create(new_job(TARGET))
         moved = creation.job
         assert (moved.id, creation.is_new) == (job.id, False)
         assert moved.media.id == TARGET
         assert moved.revision == job.revision + 1
-        assert (await records.create(a_job(ASKED))).is_new
+        assert (await records.create(new_job(ASKED))).is_new
         await lease.update(lambda job: setattr(job, "state", job_pb2.JOB_STATE_SUCCEEDED))
 
-    assert (await records.create(a_job(TARGET))).is_new
+    assert (await records.create(new_job(TARGET))).is_new
 
 
 async def test_a_single_flight_key_that_another_job_holds_is_not_taken(records: Records) -> None:
@@ -134,8 +134,10 @@ async def test_a_single_flight_key_that_another_job_holds_is_not_taken(records: 
     assert standing.media.id == ASKED
 
 
-async def test_who_follows_a_queued_job_lends_it_the_slot(records: Records, feed: Feed) -> None:
-    job = (await records.create(a_job(TARGET))).job
+async def test_a_job_that_waits_for_a_queued_one_lends_it_its_slot(
+    records: Records, feed: Feed
+) -> None:
+    job = (await records.create(new_job(TARGET))).job
     ran = []
 
     async def run(job_id: str) -> None:
@@ -145,7 +147,7 @@ async def test_who_follows_a_queued_job_lends_it_the_slot(records: Records, feed
             claim.job.state = job_pb2.JOB_STATE_SUCCEEDED
             await records.write(claim.job, claim.token)
 
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         media = await JobWaiter(records, feed, run).result(job.id)
 
     assert ran == [job.id]

@@ -16,7 +16,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.multipart import SMALLEST_PART as PART
 from ingot_server.library.multipart import part_size
 from tests.s3 import TYPE, Proxy, read, serving
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 
 async def uploads(blobs: Blobs) -> list[str | None]:
@@ -77,7 +77,7 @@ async def test_a_cancelled_upload_leaves_nothing(blobs: Blobs) -> None:
     )
     with os.fdopen(start, "wb", buffering=0) as pipe:
         await asyncio.to_thread(pipe.write, bytes(PART + 2))
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not await uploads(blobs):  # noqa: ASYNC110 - only the server knows
                 await asyncio.sleep(0.01)
         uploading.cancel()

@@ -1,6 +1,6 @@
 """A source that takes us for a robot, and what happens to its jobs, with whole ingests.
 
-YouTube is a stand-in, tests/youtube.py, which yt-dlp's own extractor uses.
+YouTube is a fake, tests/youtube.py, which yt-dlp's own extractor uses.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.source_service_pb2 import SourceStatus
 from ingot_server.config import Settings
 from tests import videos
-from tests.house import House, open_house, why
+from tests.harness import Harness, reason_name_of, running_harness
 from tests.integration.test_sources_api import listed
 from tests.videos import Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
@@ -29,73 +29,73 @@ BLOCK = "1h"
 
 
 @pytest.fixture
-async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[YouTube]:
-    async with YouTube().running(tmp_path) as site:
+async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[FakeYouTube]:
+    async with FakeYouTube().running(tmp_path) as site:
         for video_id in IDS:
             site.videos[video_id] = Video(clip, playability=videos.BOT_CHECK)
         yield site
 
 
-def guarded(settings: Settings, site: YouTube, path: Path) -> Settings:
+def guarded(settings: Settings, site: FakeYouTube, path: Path) -> Settings:
     sources = path / "sources.toml"
     sources.write_text(f'[youtube]\nrate = 0\nblock = "{BLOCK}"\nlongest_block = "{BLOCK}"\n')
     return site.settings(settings).replace(sources_file=str(sources))
 
 
-async def attempted(house: House, video_id: str) -> Job:
+async def attempted(harness: Harness, video_id: str) -> Job:
     """Return the job of a video after a worker ran it once."""
-    job = await house.ask(WATCH + video_id)
-    await house.worker.run(job.id)
-    return await house.record(job.id)
+    job = await harness.ask(WATCH + video_id)
+    await harness.worker.run(job.id)
+    return await harness.record(job.id)
 
 
-async def end_the_block(house: House, *jobs: Job) -> None:
+async def end_the_block(harness: Harness, *jobs: Job) -> None:
     """Make the time come at which the jobs may try the source again."""
-    await house.redis.hset("ingot:source:youtube", "retry_at", "0")
+    await harness.redis.hset("ingot:source:youtube", "retry_at", "0")
     for job in jobs:
-        await house.redis.hset(f"ingot:job:{job.id}", "not_before", "0")
+        await harness.redis.hset(f"ingot:job:{job.id}", "not_before", "0")
         job.ClearField("retry_time")
 
 
 async def test_a_bot_check_stops_all_jobs_until_one_succeeds(
-    settings: Settings, site: YouTube, tmp_path: Path
+    settings: Settings, site: FakeYouTube, tmp_path: Path
 ) -> None:
-    async with open_house(guarded(settings, site, tmp_path)) as house:
-        first = await attempted(house, IDS[0])
+    async with running_harness(guarded(settings, site, tmp_path)) as harness:
+        first = await attempted(harness, IDS[0])
         requests = len(site.log)
-        second = await attempted(house, IDS[1])
+        second = await attempted(harness, IDS[1])
         assert len(site.log) == requests, "the source gets no request"
         for job, attempts in ((first, 1), (second, 0)):
             assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, attempts)
-            assert why(job) == "BOT_CHECK"
+            assert reason_name_of(job) == "BOT_CHECK"
             assert job.HasField("retry_time")
-        status = (await listed(house.settings))["youtube"]
+        status = (await listed(harness.settings))["youtube"]
         assert status.health == SourceStatus.HEALTH_BLOCKED
         assert status.reason == reason_pb2.REASON_BOT_CHECK
         for video in site.videos.values():
             video.playability = {"status": "OK"}
-        await end_the_block(house, first, second)
-        ended = [await house.end(job) for job in (second, first)]
+        await end_the_block(harness, first, second)
+        ended = [await harness.end(job) for job in (second, first)]
         assert [job.state for job in ended] == [job_pb2.JOB_STATE_SUCCEEDED] * 2
-        assert (await listed(house.settings))["youtube"].health == SourceStatus.HEALTH_HEALTHY
+        assert (await listed(harness.settings))["youtube"].health == SourceStatus.HEALTH_HEALTHY
 
 
 async def test_a_block_outlives_the_workers_but_not_redis(
-    settings: Settings, site: YouTube, tmp_path: Path
+    settings: Settings, site: FakeYouTube, tmp_path: Path
 ) -> None:
     long = guarded(settings, site, tmp_path)
-    async with open_house(long) as house:
-        first = await attempted(house, IDS[0])
-    async with open_house(long) as house:
+    async with running_harness(long) as harness:
+        first = await attempted(harness, IDS[0])
+    async with running_harness(long) as harness:
         requests = len(site.log)
-        assert why(await attempted(house, IDS[1])) == "BOT_CHECK"
+        assert reason_name_of(await attempted(harness, IDS[1])) == "BOT_CHECK"
         assert len(site.log) == requests
-        await house.redis.flushall()
-        assert await house.records.get(first.id) is None
+        await harness.redis.flushall()
+        assert await harness.records.get(first.id) is None
         assert (await listed(long))["youtube"].health == SourceStatus.HEALTH_HEALTHY
         # The block is forgotten: the next job finds out, and the one after it waits again.
-        assert (await attempted(house, IDS[1])).attempt == 1
+        assert (await attempted(harness, IDS[1])).attempt == 1
         assert len(site.log) > requests
         requests = len(site.log)
-        assert (await attempted(house, IDS[2])).attempt == 0
+        assert (await attempted(harness, IDS[2])).attempt == 0
         assert len(site.log) == requests

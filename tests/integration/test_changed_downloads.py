@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
-from tests.house import House
+from tests.harness import Harness
 from tests.media import media
 from tests.origin import Origin, Page
 
@@ -36,7 +36,7 @@ def version(filler: bytes) -> bytes:
     ids=["weak tag", "strong tag", "date"],
 )
 async def test_a_download_that_resumes_in_another_version_stores_that_version_alone(
-    house: House, origin: Origin, field: str, before: str, after: str, ranges: bool
+    harness: Harness, origin: Origin, field: str, before: str, after: str, ranges: bool
 ) -> None:
     old, new = version(b"o"), version(b"n")
     resumes = asyncio.Event()
@@ -47,8 +47,8 @@ async def test_a_download_that_resumes_in_another_version_stores_that_version_al
     url = origin.serve("/clip.mp4", page)
 
     async with asyncio.timeout(SECONDS):
-        job = await house.ask(url)
-        ending = asyncio.create_task(house.end(job))
+        job = await harness.ask(url)
+        ending = asyncio.create_task(harness.end(job))
         await origin.arrived(2)
         page.content = new
         setattr(page, field, after)
@@ -57,5 +57,5 @@ async def test_a_download_that_resumes_in_another_version_stores_that_version_al
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert job.media.blob.sha256 == hashlib.sha256(new).hexdigest()
-    assert await house.download(media_id=job.media.id) == new
+    assert await harness.download(media_id=job.media.id) == new
     assert getattr(job.media.freshness, f"http_{field}") == after

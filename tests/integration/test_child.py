@@ -119,7 +119,7 @@ async def test_its_end_is_named(code: str, how: str) -> None:
         Path("/dev/shm/ingot-child-test").unlink(missing_ok=True)
 
 
-async def test_a_message_to_a_dead_child_is_no_error() -> None:
+async def test_a_message_to_a_dead_child_is_not_an_error() -> None:
     async with await python("") as child:
         await child.wait()
         await child.send_message({"much": "x" * 1_000_000})

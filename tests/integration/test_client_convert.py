@@ -14,7 +14,7 @@ from ingot import Client, JobStage, JobState, Media, Recipe
 from ingot_server.config import Settings
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
-from tests.workshop import running_workshop
+from tests.running_service import running_service
 
 pytestmark = pytest.mark.any_stores
 
@@ -24,7 +24,7 @@ WAV = Recipe(format=Recipe.FORMAT_WAV, sample_rate_hz=16000, channels=1)
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[Client]:
-    async with running_workshop(settings) as target, Client(target) as client:
+    async with running_service(settings) as target, Client(target) as client:
         yield client
 
 

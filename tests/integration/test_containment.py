@@ -113,7 +113,7 @@ async def test_what_the_child_starts_counts_for_its_memory(
     assert "INGOT_EXTRACTOR_MEMORY" in caught.value.message
 
 
-async def test_what_an_upstream_proxy_refuses_is_no_forbidden_address(
+async def test_a_refusal_of_the_upstream_proxy_is_not_a_forbidden_address(
     settings: Settings, tmp_path: Path
 ) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -28,7 +28,7 @@ MEBIBYTES = (64, *range(225, 420, 15))
     ],
     ids=lambda recipe: Recipe.Format.Name(recipe.format),
 )
-async def test_too_little_memory_is_no_fault_of_the_media(tmp_path: Path, recipe: Recipe) -> None:
+async def test_too_little_memory_is_not_blamed_on_the_media(tmp_path: Path, recipe: Recipe) -> None:
     prober, answers = Prober(Settings()), set[str]()
     found = await prober.probe(media("plain.mp4"))
     for mebibytes in MEBIBYTES:

@@ -27,14 +27,14 @@ from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 CALLER = Caller("unix:")
 MP3 = Recipe(format=Recipe.FORMAT_MP3)
 WAV = Recipe(format=Recipe.FORMAT_WAV)
 
 
-class Foundry:
+class ConversionHarness:
     """An API and both kinds of worker."""
 
     def __init__(self, settings: Settings) -> None:
@@ -75,12 +75,12 @@ class Foundry:
 
 
 @pytest.fixture
-async def foundry(settings: Settings) -> AsyncIterator[Foundry]:
+async def harness(settings: Settings) -> AsyncIterator[ConversionHarness]:
     # A hundred callers keep this process so busy that it is slow to notice a connection.
-    redis_url = f"{settings.redis_url}?socket_connect_timeout={PATIENCE_SECONDS:g}"
-    patient = settings.replace(redis_url=redis_url, broker_url=settings.redis_url)
+    redis_url = f"{settings.redis_url}?socket_connect_timeout={TIMEOUT_SECONDS:g}"
+    slow = settings.replace(redis_url=redis_url, broker_url=settings.redis_url)
     async with AsyncExitStack() as stack:
-        made = Foundry(patient.replace(attempts=1))
+        made = ConversionHarness(slow.replace(attempts=1))
         stack.push_async_callback(made.redis.aclose)
         stack.push_async_callback(made.blobs.close)
         stack.push_async_callback(made.queue.close)
@@ -103,8 +103,8 @@ def serve(origin: Origin, name: str = "plain.mp4") -> str:
     return origin.serve(f"/{name}", Page(media(name).read_bytes()))
 
 
-async def stored(foundry: Foundry, origin: Origin, name: str = "plain.mp4") -> Media:
-    job = await foundry.finish(await foundry.ingest(serve(origin, name)))
+async def stored(harness: ConversionHarness, origin: Origin, name: str = "plain.mp4") -> Media:
+    job = await harness.finish(await harness.ingest(serve(origin, name)))
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     return job.media
 
@@ -113,10 +113,12 @@ def reason(job: Job) -> int:
     return Failure.from_status(job.error).reason
 
 
-async def test_a_stored_media_becomes_another_one(foundry: Foundry, origin: Origin) -> None:
-    source = await stored(foundry, origin)
+async def test_a_stored_media_becomes_another_one(
+    harness: ConversionHarness, origin: Origin
+) -> None:
+    source = await stored(harness, origin)
 
-    job = await foundry.finish(await foundry.convert(MP3, media_id=source.id))
+    job = await harness.finish(await harness.convert(MP3, media_id=source.id))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     made = job.media
@@ -125,39 +127,43 @@ async def test_a_stored_media_becomes_another_one(foundry: Foundry, origin: Orig
     assert made.blob.content_type == "audio/mpeg"
     assert made.recipe.bitrate_kbps == 192
     assert made.title == source.title
-    assert await foundry.catalog.get(made.id) == made
+    assert await harness.catalog.get(made.id) == made
 
 
 @pytest.mark.parametrize("name", ["faststart.mp4", "plain.mp4"])
 async def test_one_file_is_left_whether_or_not_the_index_comes_first(
-    foundry: Foundry, origin: Origin, name: str
+    harness: ConversionHarness, origin: Origin, name: str
 ) -> None:
-    source = await stored(foundry, origin, name)
+    source = await stored(harness, origin, name)
 
-    made = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media
+    made = (await harness.finish(await harness.convert(MP3, media_id=source.id))).media
 
-    left = {each.key for each in await foundry.blobs.list_objects(f"media/{made.id}/")}
-    assert left == {f"media/{made.id}/media.json", foundry.blobs.key(made.blob.url)}
+    left = {each.key for each in await harness.blobs.list_objects(f"media/{made.id}/")}
+    assert left == {f"media/{made.id}/media.json", harness.blobs.key(made.blob.url)}
 
 
-async def test_a_blob_that_was_changed_is_not_converted(foundry: Foundry, origin: Origin) -> None:
-    source = await stored(foundry, origin, "faststart.mp4")
+async def test_a_blob_that_was_changed_is_not_converted(
+    harness: ConversionHarness, origin: Origin
+) -> None:
+    source = await stored(harness, origin, "faststart.mp4")
     content = bytearray(media("faststart.mp4").read_bytes())
     content[-1] ^= 1
-    key = foundry.blobs.key(source.blob.url)
-    await foundry.blobs.put(key, bytes(content), content_type="video/mp4")
+    key = harness.blobs.key(source.blob.url)
+    await harness.blobs.put(key, bytes(content), content_type="video/mp4")
 
-    job = await foundry.finish(await foundry.convert(MP3, media_id=source.id))
+    job = await harness.finish(await harness.convert(MP3, media_id=source.id))
 
     assert reason(job) == reason_pb2.REASON_CHECKSUM_MISMATCH
-    assert not await foundry.blobs.list_objects(f"media/{job.media.id}/")
+    assert not await harness.blobs.list_objects(f"media/{job.media.id}/")
 
 
-async def test_what_was_made_is_found_again_without_work(foundry: Foundry, origin: Origin) -> None:
-    source = await stored(foundry, origin)
-    made = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media
+async def test_what_was_made_is_found_again_without_work(
+    harness: ConversionHarness, origin: Origin
+) -> None:
+    source = await stored(harness, origin)
+    made = (await harness.finish(await harness.convert(MP3, media_id=source.id))).media
 
-    again = await foundry.convert(
+    again = await harness.convert(
         Recipe(format=Recipe.FORMAT_MP3, bitrate_kbps=192), url=source.url
     )
 
@@ -165,82 +171,86 @@ async def test_what_was_made_is_found_again_without_work(foundry: Foundry, origi
     assert again.media == made
 
 
-async def test_a_hundred_callers_share_one_job(foundry: Foundry, origin: Origin) -> None:
-    source = await stored(foundry, origin)
+async def test_a_hundred_callers_share_one_job(harness: ConversionHarness, origin: Origin) -> None:
+    source = await stored(harness, origin)
 
-    jobs = await asyncio.gather(*(foundry.convert(MP3, media_id=source.id) for _ in range(100)))
+    jobs = await asyncio.gather(*(harness.convert(MP3, media_id=source.id) for _ in range(100)))
 
     assert len({job.id for job in jobs}) == 1
 
 
-async def test_an_ingest_is_followed_by_its_recipes(foundry: Foundry, origin: Origin) -> None:
+async def test_an_ingest_is_followed_by_its_recipes(
+    harness: ConversionHarness, origin: Origin
+) -> None:
     url = serve(origin)
 
-    job = await foundry.finish(await foundry.ingest(url, MP3, WAV))
+    job = await harness.finish(await harness.ingest(url, MP3, WAV))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert (job.media.url, job.media.derived_from) == (url, "")
     assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg", "audio/wav"]
     assert (job.children.total, job.children.succeeded) == (3, 3)
     assert len(origin.log) == 1
-    again = await foundry.ingest(url, MP3, WAV)
+    again = await harness.ingest(url, MP3, WAV)
     assert (again.cached, again.conversions) == (True, job.conversions)
 
 
-async def test_a_url_is_ingested_before_it_is_converted(foundry: Foundry, origin: Origin) -> None:
-    job = await foundry.finish(await foundry.convert(MP3, url=serve(origin)))
+async def test_a_url_is_ingested_before_it_is_converted(
+    harness: ConversionHarness, origin: Origin
+) -> None:
+    job = await harness.finish(await harness.convert(MP3, url=serve(origin)))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.kind == job_pb2.JOB_KIND_CONVERT
     assert job.media.blob.content_type == "audio/mpeg"
-    assert await foundry.catalog.get(job.media.derived_from) is not None
+    assert await harness.catalog.get(job.media.derived_from) is not None
 
 
 async def test_an_ingest_that_fails_fails_what_was_to_follow(
-    foundry: Foundry, origin: Origin
+    harness: ConversionHarness, origin: Origin
 ) -> None:
     url = origin.serve("/gone.mp4", Page(b"", status=404))
 
-    job = await foundry.finish(await foundry.ingest(url, MP3))
+    job = await harness.finish(await harness.ingest(url, MP3))
 
     assert job.state == job_pb2.JOB_STATE_FAILED
     assert reason(job) == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
 
 
 async def test_a_recipe_that_the_media_has_nothing_for_fails_with_its_field(
-    foundry: Foundry, origin: Origin
+    harness: ConversionHarness, origin: Origin
 ) -> None:
-    job = await foundry.finish(await foundry.ingest(serve(origin, "silent.mp4"), MP3))
+    job = await harness.finish(await harness.ingest(serve(origin, "silent.mp4"), MP3))
     assert reason(job) == reason_pb2.REASON_INVALID_REQUEST
 
     with pytest.raises(Failure) as refused:
-        await foundry.convert(MP3, url=serve(origin, "silent.mp4"))
+        await harness.convert(MP3, url=serve(origin, "silent.mp4"))
     assert refused.value.violations == {"recipe.format": "needs audio, and the media has none"}
 
 
-async def test_a_media_that_was_replaced_is_converted_anew(
-    foundry: Foundry, origin: Origin
+async def test_media_that_was_replaced_is_converted_again(
+    harness: ConversionHarness, origin: Origin
 ) -> None:
     url = serve(origin)
-    source = (await foundry.finish(await foundry.ingest(url))).media
-    first = (await foundry.finish(await foundry.convert(MP3, media_id=source.id))).media
+    source = (await harness.finish(await harness.ingest(url))).media
+    first = (await harness.finish(await harness.convert(MP3, media_id=source.id))).media
     origin.serve("/plain.mp4", Page(media("faststart.mp4").read_bytes(), etag='"new"'))
     fresh = IngestRequest(url=url)
     fresh.max_age.FromSeconds(0)
-    await foundry.finish((await foundry.service.ingest(fresh, CALLER)).job)
+    await harness.finish((await harness.service.ingest(fresh, CALLER)).job)
 
-    job = await foundry.finish(await foundry.convert(MP3, media_id=source.id))
+    job = await harness.finish(await harness.convert(MP3, media_id=source.id))
 
     assert not job.cached
     assert job.media.id == first.id
     assert job.media.derived_from_sha256 != first.derived_from_sha256
 
 
-async def test_progress_of_the_whole_only_grows(foundry: Foundry, origin: Origin) -> None:
-    job = await foundry.ingest(serve(origin), MP3, WAV)
-    await foundry.finish(job)
+async def test_progress_of_the_whole_only_grows(harness: ConversionHarness, origin: Origin) -> None:
+    job = await harness.ingest(serve(origin), MP3, WAV)
+    await harness.finish(job)
 
-    changes = await foundry.records.changes(job.id, 0)
+    changes = await harness.records.changes(job.id, 0)
 
     assert changes is not None
     fractions = [each.progress.fraction for each in changes]
@@ -248,20 +258,20 @@ async def test_progress_of_the_whole_only_grows(foundry: Foundry, origin: Origin
     assert fractions[-1] == 1
 
 
-async def test_a_media_that_is_not_stored_is_not_converted(foundry: Foundry) -> None:
+async def test_a_media_that_is_not_stored_is_not_converted(harness: ConversionHarness) -> None:
     with pytest.raises(Failure) as refused:
-        await foundry.convert(MP3, media_id="a" * 52)
+        await harness.convert(MP3, media_id="a" * 52)
     assert refused.value.reason == reason_pb2.REASON_MEDIA_NOT_FOUND
 
 
 async def test_what_was_asked_for_as_a_list_and_is_one_media_is_converted(
-    foundry: Foundry, origin: Origin
+    harness: ConversionHarness, origin: Origin
 ) -> None:
     url = serve(origin)
     request = IngestRequest(url=url, recipes=[MP3])
     request.options.playlist = True
 
-    job = await foundry.finish((await foundry.service.ingest(request, CALLER)).job)
+    job = await harness.finish((await harness.service.ingest(request, CALLER)).job)
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert (job.media.url, job.media.derived_from) == (url, "")
@@ -279,17 +289,17 @@ async def test_what_was_asked_for_as_a_list_and_is_one_media_is_converted(
     ],
 )
 async def test_of_a_video_site_recipes_of_sound_take_the_sound_alone(
-    foundry: Foundry, recipe: Recipe, selection: Selection | None, mode: int
+    harness: ConversionHarness, recipe: Recipe, selection: Selection | None, mode: int
 ) -> None:
     request = ConvertRequest(
         url="https://youtu.be/dQw4-9Wg_cQ", recipe=recipe, selection=selection, validate_only=True
     )
-    job = (await foundry.service.convert(request, CALLER)).job
+    job = (await harness.service.convert(request, CALLER)).job
     assert job.selection.mode == mode
 
 
-async def test_a_check_alone_names_what_would_be_made(foundry: Foundry) -> None:
+async def test_a_check_alone_names_what_would_be_made(harness: ConversionHarness) -> None:
     request = ConvertRequest(media_id="a" * 52, recipe=MP3, validate_only=True)
-    job = (await foundry.service.convert(request, CALLER)).job
+    job = (await harness.service.convert(request, CALLER)).job
     assert not job.id
     assert job.media.id == derived_id("a" * 52, job.recipes[0])

@@ -24,9 +24,9 @@ from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.config import Settings
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
+from tests.running_service import running_service
 from tests.scripted_server import JOB_ID, MEDIA_ID, ScriptedServer, running_scripted_server
 from tests.scripted_server import URL as SCRIPTED_URL
-from tests.workshop import running_workshop
 
 pytestmark = pytest.mark.any_stores
 
@@ -35,7 +35,7 @@ COMMAND = Path(sys.executable).with_name("ingot")
 
 @pytest.fixture
 async def target(settings: Settings) -> AsyncIterator[str]:
-    async with running_workshop(settings) as target:
+    async with running_service(settings) as target:
         yield target
 
 

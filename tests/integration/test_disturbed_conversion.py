@@ -17,10 +17,10 @@ from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
-from tests.converting import long_sound
-from tests.house import House, open_house, why
+from tests.conversions import long_sound
+from tests.harness import Harness, reason_name_of, running_harness
 from tests.origin import Page, running_origin
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import TIMEOUT_SECONDS, until
 
 # Some seconds of work.
 PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
@@ -34,7 +34,7 @@ class Relay:
         self._port = int(port)
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        # Keeps the port while nobody listens there.
+        # Keeps the port while no process listens on it.
         self._bound = socket.socket()
         self._bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._bound.bind(("127.0.0.1", 0))
@@ -89,35 +89,35 @@ async def relay(settings: Settings) -> AsyncIterator[Relay]:
 
 
 @pytest.fixture
-async def house(settings: Settings, relay: Relay) -> AsyncIterator[House]:
+async def harness(settings: Settings, relay: Relay) -> AsyncIterator[Harness]:
     through = settings.replace(
         s3_endpoint=f"127.0.0.1:{relay.port}",
         attempts=2,
         retry_backoff=timedelta(milliseconds=100),
         scratch_reserve=ByteSize(0),
     )
-    async with open_house(through) as running:
+    async with running_harness(through) as running:
         yield running
 
 
 @pytest.fixture
-async def source(house: House) -> Media:
+async def source(harness: Harness) -> Media:
     async with running_origin() as origin:
-        job = await house.ingest(origin.serve("/long.mp3", Page(long_sound())))
+        job = await harness.ingest(origin.serve("/long.mp3", Page(long_sound())))
     assert job.state == JOB_STATE_SUCCEEDED, job
     return job.media
 
 
-async def convert(house: House, source: Media) -> Job:
-    answer = await house.api.Convert(ConvertRequest(media_id=source.id, recipe=PART))
+async def convert(harness: Harness, source: Media) -> Job:
+    answer = await harness.api.Convert(ConvertRequest(media_id=source.id, recipe=PART))
     job: Job = answer.job
     return job
 
 
-async def under_way(house: House, job: Job) -> asyncio.Task[Job]:
+async def under_way(harness: Harness, job: Job) -> asyncio.Task[Job]:
     """The job's running, of which ffmpeg has done a part."""
-    running = asyncio.create_task(house.end(job))
-    watch = house.jobs.WatchJob(WatchJobRequest(job_id=job.id))
+    running = asyncio.create_task(harness.end(job))
+    watch = harness.jobs.WatchJob(WatchJobRequest(job_id=job.id))
     async for answer in watch:
         if answer.job.progress.fraction > 0:
             break
@@ -126,46 +126,50 @@ async def under_way(house: House, job: Job) -> asyncio.Task[Job]:
 
 
 @pytest.mark.any_stores
-async def test_a_disk_that_fills_in_the_middle(house: House, source: Media) -> None:
-    scratch = house.worker._pipeline._context.scratch
-    job = await convert(house, source)
-    running = await under_way(house, job)
+async def test_a_disk_that_fills_in_the_middle(harness: Harness, source: Media) -> None:
+    scratch = harness.worker._pipeline._context.scratch
+    job = await convert(harness, source)
+    running = await under_way(harness, job)
     scratch._spare_bytes = 1 << 60
     job = await running
 
-    assert (job.state, why(job), job.attempt) == (JOB_STATE_FAILED, "SCRATCH_FULL", 2)
-    assert await house.keys(f"media/{job.media.id}/") == []
-    house.assert_idle()
+    assert (job.state, reason_name_of(job), job.attempt) == (JOB_STATE_FAILED, "SCRATCH_FULL", 2)
+    assert await harness.keys(f"media/{job.media.id}/") == []
+    harness.assert_idle()
     scratch._spare_bytes = 0
-    job = await house.end(await convert(house, source))
+    job = await harness.end(await convert(harness, source))
     assert job.state == JOB_STATE_SUCCEEDED
-    house.assert_idle()
+    harness.assert_idle()
 
 
 @pytest.mark.any_stores
-async def test_an_s3_that_goes_in_the_middle(house: House, relay: Relay, source: Media) -> None:
-    job = await convert(house, source)
-    running = await under_way(house, job)
+async def test_an_s3_that_goes_in_the_middle(harness: Harness, relay: Relay, source: Media) -> None:
+    job = await convert(harness, source)
+    running = await under_way(harness, job)
     await relay.shut()
     job = await running
 
-    assert (job.state, why(job), job.attempt) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE", 2)
-    house.assert_idle()
+    assert (job.state, reason_name_of(job), job.attempt) == (
+        JOB_STATE_FAILED,
+        "STORAGE_UNAVAILABLE",
+        2,
+    )
+    harness.assert_idle()
     await relay.begin()
-    assert await house.keys(f"media/{job.media.id}/") == []
-    job = await house.end(await convert(house, source))
+    assert await harness.keys(f"media/{job.media.id}/") == []
+    job = await harness.end(await convert(harness, source))
     assert job.state == JOB_STATE_SUCCEEDED
-    assert len(await house.keys(f"media/{job.media.id}/")) == 2
-    house.assert_idle()
+    assert len(await harness.keys(f"media/{job.media.id}/")) == 2
+    harness.assert_idle()
 
 
 @pytest.mark.any_stores
-async def test_a_cancel_in_the_middle(house: House, source: Media) -> None:
-    job = await convert(house, source)
-    running = await under_way(house, job)
-    await house.cancel(job)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+async def test_a_cancel_in_the_middle(harness: Harness, source: Media) -> None:
+    job = await convert(harness, source)
+    running = await under_way(harness, job)
+    await harness.cancel(job)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await running
 
-    assert await house.keys(f"media/{job.media.id}/") == []
-    house.assert_idle()
+    assert await harness.keys(f"media/{job.media.id}/") == []
+    harness.assert_idle()

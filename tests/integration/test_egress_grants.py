@@ -12,8 +12,8 @@ import pytest
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_RUNNING, JOB_STATE_SUCCEEDED, IngestOptions
 from ingot_server.egress.grants import EgressGrant
 from ingot_server.egress.proxy import EgressProxy
-from tests.house import House
-from tests.lectures import serve_lecture
+from tests.harness import Harness
+from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.any_stores
@@ -53,20 +53,20 @@ def a_file(origin: Origin, content: bytes) -> str:
 
 
 def a_page(origin: Origin, content: bytes) -> str:
-    return serve_lecture(origin, content)
+    return serve_presentation(origin, content)
 
 
 SOURCES = pytest.mark.parametrize("serve", [a_file, a_page])
 
 
 async def test_a_grant_can_be_used_until_it_is_revoked(
-    house: House, origin: Origin, clip: bytes, grants: list[EgressGrant]
+    harness: Harness, origin: Origin, clip: bytes, grants: list[EgressGrant]
 ) -> None:
     url = a_file(origin, clip)
     gate = origin.pages["/clip.mp4"].gate = asyncio.Event()
     probe = origin.serve("/probe", Page(b"probe"))
     async with asyncio.timeout(SECONDS):
-        ending = asyncio.create_task(house.ingest(url))
+        ending = asyncio.create_task(harness.ingest(url))
         await origin.asked_for("/clip.mp4")
         assert [await status_through(grant, probe) for grant in grants] == [200]
         gate.set()
@@ -75,27 +75,27 @@ async def test_a_grant_can_be_used_until_it_is_revoked(
 
 @SOURCES
 async def test_no_grant_is_left_of_a_job_that_has_succeeded(
-    house: House,
+    harness: Harness,
     origin: Origin,
     clip: bytes,
     grants: list[EgressGrant],
     serve: Callable[[Origin, bytes], str],
 ) -> None:
     async with asyncio.timeout(SECONDS):
-        job = await house.ingest(serve(origin, clip))
+        job = await harness.ingest(serve(origin, clip))
 
     assert job.state == JOB_STATE_SUCCEEDED
     await assert_none_can_be_used(grants, origin)
 
 
 async def test_no_grant_is_left_of_a_job_that_brought_side_files_alone(
-    house: House, origin: Origin, clip: bytes, grants: list[EgressGrant]
+    harness: Harness, origin: Origin, clip: bytes, grants: list[EgressGrant]
 ) -> None:
-    url = serve_lecture(origin, clip)
+    url = serve_presentation(origin, clip)
     async with asyncio.timeout(SECONDS):
-        await house.ingest(url)
+        await harness.ingest(url)
         before = len(grants)
-        job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+        job = await harness.ingest(url, options=IngestOptions(thumbnail=True))
 
     assert job.state == JOB_STATE_SUCCEEDED
     assert len(grants) > before
@@ -104,13 +104,13 @@ async def test_no_grant_is_left_of_a_job_that_brought_side_files_alone(
 
 @SOURCES
 async def test_no_grant_is_left_of_a_job_that_has_failed(
-    house: House,
+    harness: Harness,
     origin: Origin,
     grants: list[EgressGrant],
     serve: Callable[[Origin, bytes], str],
 ) -> None:
     async with asyncio.timeout(SECONDS):
-        job = await house.ingest(serve(origin, b"neither audio nor video" * 100))
+        job = await harness.ingest(serve(origin, b"neither audio nor video" * 100))
 
     assert job.state == JOB_STATE_FAILED
     await assert_none_can_be_used(grants, origin)
@@ -118,7 +118,7 @@ async def test_no_grant_is_left_of_a_job_that_has_failed(
 
 @SOURCES
 async def test_no_grant_is_left_of_a_job_that_was_cancelled(
-    house: House,
+    harness: Harness,
     origin: Origin,
     clip: bytes,
     grants: list[EgressGrant],
@@ -128,11 +128,11 @@ async def test_no_grant_is_left_of_a_job_that_was_cancelled(
     path = "/clip.mp4" if serve is a_file else "/lecture.mp4"
     origin.pages[path].gate = asyncio.Event()
     async with asyncio.timeout(SECONDS):
-        job = await house.ask(url)
-        ending = asyncio.create_task(house.end(job))
+        job = await harness.ask(url)
+        ending = asyncio.create_task(harness.end(job))
         await origin.asked_for(path)
-        assert (await house.record(job.id)).state == JOB_STATE_RUNNING
-        await house.cancel(job)
+        assert (await harness.record(job.id)).state == JOB_STATE_RUNNING
+        await harness.cancel(job)
         await ending
 
     await assert_none_can_be_used(grants, origin)

@@ -28,7 +28,7 @@ from ingot_server.local.local_servers import SeaweedFS, redis_server, valkey_exe
 from ingot_server.local.ports import Ports, socket_path
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 from tests.servers import process
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import TIMEOUT_SECONDS, until
 
 
 def python(code: str, *, ready: str | None = "ready") -> Program:
@@ -110,7 +110,7 @@ async def test_a_child_that_does_not_listen_is_killed_with_all_below_it() -> Non
         assert match is not None
         grandchild = int(match[1])
         assert is_alive(grandchild)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await child.stop(0.3)
         assert child.pid is None
     # Its signal is sent; the kernel may take a moment.
@@ -118,7 +118,7 @@ async def test_a_child_that_does_not_listen_is_killed_with_all_below_it() -> Non
     assert "is killed" in log.getvalue()
 
 
-async def test_a_line_without_end_is_no_hindrance() -> None:
+async def test_an_endless_line_does_no_harm() -> None:
     log = io.StringIO()
     code = "print('x' * 1_000_000, end='', flush=True); print(); print('ready'); input()"
     async with running(python(f"import time\n{code.replace('input()', 'time.sleep(600)')}"), log):
@@ -158,7 +158,7 @@ def test_no_child_outlives_a_supervisor_that_was_killed() -> None:
             supervisor.kill()
             import select
 
-            readable, _, _ = select.select([child], [], [], PATIENCE_SECONDS)
+            readable, _, _ = select.select([child], [], [], TIMEOUT_SECONDS)
             assert readable, "the child lives on"
         finally:
             os.close(child)
@@ -241,7 +241,7 @@ def cannot_be_had(port: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a port is held on Linux only")
-def test_nobody_gets_a_port_before_its_server_or_between_two(ports: Ports) -> None:
+def test_no_other_process_gets_a_port_before_its_server_or_between_two(ports: Ports) -> None:
     port = int(ports.address("INGOT_GRPC_ADDRESS", "127.0.0.1:0").rpartition(":")[2])
     cannot_be_had(port)
     with socket.create_server(("127.0.0.1", port)):

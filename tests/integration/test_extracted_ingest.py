@@ -29,7 +29,7 @@ from tests.origin import Origin, Page
 pytestmark = pytest.mark.any_stores
 
 
-class House:
+class Harness:
     """A worker, and the records that its jobs are made in."""
 
     def __init__(self, settings: Settings) -> None:
@@ -53,18 +53,18 @@ class House:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[House]:
-    house = House(settings.replace(attempts=1))
-    await house.worker.start()
+async def opened(settings: Settings) -> AsyncIterator[Harness]:
+    harness = Harness(settings.replace(attempts=1))
+    await harness.worker.start()
     try:
-        yield house
+        yield harness
     finally:
-        await house.redis.aclose()
-        await house.worker.stop()
+        await harness.redis.aclose()
+        await harness.worker.stop()
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
+async def harness(settings: Settings) -> AsyncIterator[Harness]:
     async with opened(settings) as running:
         yield running
 
@@ -95,39 +95,39 @@ def serve_hls(origin: Origin, directory: Path, *, at: str, content_type: str) ->
     return origin.serve(at, Page(files["list.m3u8"], content_type=content_type))
 
 
-async def test_a_page_with_a_video_is_that_video(house: House, origin: Origin) -> None:
+async def test_a_page_with_a_video_is_that_video(harness: Harness, origin: Origin) -> None:
     clip = media("plain.mp4").read_bytes()
     origin.serve("/clip.mp4", Page(clip))
     page = b"<html><head><title>A Bell</title></head><video src='/clip.mp4'></video></html>"
     url = origin.serve("/page", Page(page, content_type="text/html; charset=utf-8"))
 
-    job = await house.run(url)
+    job = await harness.run(url)
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.media.source.key == f"http:{url}"
     assert [stream.codec for stream in job.media.video] == ["h264"]
     assert job.extraction.extractor == "HTML5MediaEmbed"
     assert job.media.extraction == job.extraction
-    assert (await house.run(url)).cached
+    assert (await harness.run(url)).cached
 
 
-async def test_a_page_without_media_is_not_media(house: House, origin: Origin) -> None:
+async def test_a_page_without_media_is_not_media(harness: Harness, origin: Origin) -> None:
     url = origin.serve(
         "/news", Page(b"<html><p>Nothing here.</p></html>", content_type="text/html")
     )
 
-    job = await house.run(url)
+    job = await harness.run(url)
 
     assert job.state == job_pb2.JOB_STATE_FAILED
     assert reason(job) == reason_pb2.REASON_NOT_MEDIA
 
 
 async def test_hls_by_its_extension_is_asked_for_by_the_extractor_alone(
-    house: House, origin: Origin, tmp_path: Path
+    harness: Harness, origin: Origin, tmp_path: Path
 ) -> None:
     url = serve_hls(origin, tmp_path, at="/list.m3u8", content_type="application/vnd.apple.mpegurl")
 
-    job = await house.run(url)
+    job = await harness.run(url)
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.media.source.name == "web"
@@ -139,11 +139,11 @@ async def test_hls_by_its_extension_is_asked_for_by_the_extractor_alone(
     "content_type", ["text/plain", "application/octet-stream", "audio/mpegurl"]
 )
 async def test_a_manifest_is_known_by_its_type_or_its_first_bytes(
-    house: House, origin: Origin, tmp_path: Path, content_type: str
+    harness: Harness, origin: Origin, tmp_path: Path, content_type: str
 ) -> None:
     url = serve_hls(origin, tmp_path, at="/watch", content_type=content_type)
 
-    job = await house.run(url)
+    job = await harness.run(url)
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.media.source.key == f"http:{url}"
@@ -151,21 +151,21 @@ async def test_a_manifest_is_known_by_its_type_or_its_first_bytes(
 
 
 async def test_nothing_is_left_of_an_extraction_that_fails(
-    house: House, origin: Origin, settings: Settings
+    harness: Harness, origin: Origin, settings: Settings
 ) -> None:
     origin.serve("/clip.mp4", Page(b"<!-- no video -->" * 100, content_type="video/mp4"))
     page = b"<html><video src='/clip.mp4'></video></html>"
     url = origin.serve("/page", Page(page, content_type="text/html"))
 
-    job = await house.run(url)
+    job = await harness.run(url)
 
     assert job.state == job_pb2.JOB_STATE_FAILED
     assert not list(settings.scratch_dir.rglob(f"*{job.id}*"))
-    stored = await asyncio.to_thread(_objects, house, f"media/{job.media.id}/")
+    stored = await asyncio.to_thread(_objects, harness, f"media/{job.media.id}/")
     assert stored == []
 
 
-def _objects(house: House, prefix: str) -> list[str]:
-    blobs = house.worker._blobs
+def _objects(harness: Harness, prefix: str) -> list[str]:
+    blobs = harness.worker._blobs
     found = blobs._client.list_objects(blobs.bucket, prefix, recursive=True)
     return [str(each.object_name) for each in found]

@@ -19,12 +19,12 @@ from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_QUEUED, JOB_STATE_SU
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure
-from tests.house import open_house, why
+from tests.harness import reason_name_of, running_harness
 from tests.installation import descendants
-from tests.lectures import serve_lecture
 from tests.manifests import packed, serve_manifest
+from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.any_stores
 
@@ -56,9 +56,9 @@ def signal_extractors(number: signal.Signals) -> None:
 
 async def failed(settings: Settings, url: str) -> Job:
     """The job of an ingest that leaves nothing."""
-    async with open_house(settings) as house:
-        job = await house.ingest(url)
-        await house.assert_nothing_is_left()
+    async with running_harness(settings) as harness:
+        job = await harness.ingest(url)
+        await harness.assert_nothing_is_left()
         return job
 
 
@@ -66,7 +66,7 @@ async def test_a_page_that_never_answers_ends_resolving(settings: Settings, orig
     url = origin.serve("/list.m3u8", Page(silent_after=-1))
     job = await failed(settings.replace(extraction_timeout=timedelta(seconds=2)), url)
 
-    assert why(job) == "STAGE_TIMEOUT"
+    assert reason_name_of(job) == "STAGE_TIMEOUT"
     assert Failure.from_status(job.error).metadata["stage"] == "RESOLVING"
     assert "INGOT_EXTRACTION_TIMEOUT" in job.error.message
 
@@ -74,22 +74,22 @@ async def test_a_page_that_never_answers_ends_resolving(settings: Settings, orig
 async def test_a_download_that_takes_too_long_is_ended(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
+    url = serve_presentation(origin, clip)
     origin.pages["/lecture.mp4"].rate = 5000
     job = await failed(settings.replace(download_timeout=timedelta(seconds=3)), url)
 
-    assert why(job) == "STAGE_TIMEOUT"
+    assert reason_name_of(job) == "STAGE_TIMEOUT"
     assert Failure.from_status(job.error).metadata["stage"] == "DOWNLOADING"
 
 
 async def test_a_source_that_falls_silent_is_stalled(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
+    url = serve_presentation(origin, clip)
     origin.pages["/lecture.mp4"].silent_after = 1000
     job = await failed(settings.replace(stall_timeout=timedelta(seconds=2)), url)
 
-    assert why(job) == "STALLED", job.error
+    assert reason_name_of(job) == "STALLED", job.error
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ async def test_a_source_that_falls_silent_is_stalled(
 async def test_a_file_over_the_limit_is_too_large(
     settings: Settings, origin: Origin, page: Page
 ) -> None:
-    url = serve_lecture(origin, b"")
+    url = serve_presentation(origin, b"")
     origin.serve("/lecture.mp4", page)
     limit = ByteSize(1 << 20)
     job = await failed(settings.replace(max_media_size=limit), url)
 
-    assert why(job) == "TOO_LARGE", job.error
+    assert reason_name_of(job) == "TOO_LARGE", job.error
     assert origin.bytes_sent("/lecture.mp4") < 32 << 20
 
 
@@ -116,71 +116,71 @@ async def test_segments_over_the_limit_are_too_large(settings: Settings, origin:
     url = serve_manifest(origin, "hls")
     job = await failed(settings.replace(max_media_size=ByteSize(10_000)), url)
 
-    assert why(job) == "TOO_LARGE", job.error
+    assert reason_name_of(job) == "TOO_LARGE", job.error
 
 
 async def test_what_is_announced_as_too_long_is_not_fetched(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip, seconds=7200)
+    url = serve_presentation(origin, clip, seconds=7200)
     job = await failed(settings.replace(max_duration=timedelta(hours=1)), url)
 
-    assert why(job) == "TOO_LONG", job.error
+    assert reason_name_of(job) == "TOO_LONG", job.error
     assert not origin.bytes_sent("/lecture.mp4")
 
 
 async def test_what_turns_out_too_long_is_refused(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip, seconds=None)
+    url = serve_presentation(origin, clip, seconds=None)
     job = await failed(settings.replace(max_duration=timedelta(seconds=1)), url)
 
-    assert why(job) == "TOO_LONG", job.error
+    assert reason_name_of(job) == "TOO_LONG", job.error
 
 
-async def test_a_killed_extractor_is_started_anew(
+async def test_a_killed_extractor_is_started_again(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
+    url = serve_presentation(origin, clip)
     gate = origin.pages["/lecture.mp4"].gate = asyncio.Event()
-    async with open_house(settings.replace(attempts=2)) as house:
-        job = await house.ask(url)
-        first = asyncio.create_task(house.worker.run(job.id))
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async with running_harness(settings.replace(attempts=2)) as harness:
+        job = await harness.ask(url)
+        first = asyncio.create_task(harness.worker.run(job.id))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await origin.asked_for("/lecture.mp4")
         signal_extractors(signal.SIGKILL)
         await first
 
-        job = await house.record(job.id)
-        assert (job.state, why(job)) == (JOB_STATE_QUEUED, "EXTRACTOR_CRASHED")
-        house.assert_idle()
+        job = await harness.record(job.id)
+        assert (job.state, reason_name_of(job)) == (JOB_STATE_QUEUED, "EXTRACTOR_CRASHED")
+        harness.assert_idle()
         gate.set()
-        job = await house.end(job)
+        job = await harness.end(job)
 
         assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 2), job.error
         assert not job.HasField("error")
-        house.assert_idle()
-        assert len(await house.keys("media/")) == 2
+        harness.assert_idle()
+        assert len(await harness.keys("media/")) == 2
 
 
 async def test_a_hanging_extractor_is_stalled(
     settings: Settings, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
+    url = serve_presentation(origin, clip)
     gate = origin.pages["/lecture.mp4"].gate = asyncio.Event()
     # Within that time the extractor has to ask for it.
-    async with open_house(settings.replace(stall_timeout=timedelta(seconds=5))) as house:
-        job = await house.ask(url)
-        ending = asyncio.create_task(house.end(job))
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async with running_harness(settings.replace(stall_timeout=timedelta(seconds=5))) as harness:
+        job = await harness.ask(url)
+        ending = asyncio.create_task(harness.end(job))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await origin.asked_for("/lecture.mp4")
         hanging = running(b"child_main.py")
         signal_extractors(signal.SIGSTOP)
         gate.set()
         job = await ending
 
-        assert why(job) == "STALLED", job.error
-        await house.assert_nothing_is_left()
+        assert reason_name_of(job) == "STALLED", job.error
+        await harness.assert_nothing_is_left()
         assert len([pid for pid in hanging if command_line(pid)]) <= 1
 
 
@@ -189,7 +189,7 @@ async def test_an_extractor_that_leaks_is_a_crash(settings: Settings, origin: Or
     url = origin.serve("/list.m3u8", Page(manifest, content_type=HLS))
     job = await failed(settings.replace(extractor_memory=ByteSize(384 << 20)), url)
 
-    assert why(job) == "EXTRACTOR_CRASHED", job.error
+    assert reason_name_of(job) == "EXTRACTOR_CRASHED", job.error
 
 
 @pytest.fixture
@@ -210,26 +210,26 @@ async def test_cancel_ends_a_hanging_merge(
     settings: Settings, origin: Origin, hanging_ffmpeg: bytes
 ) -> None:
     serve_manifest(origin, "dash")
-    async with open_house(settings) as house:
-        job = await house.ask(origin.url("/list.mpd"))
-        run = asyncio.create_task(house.worker.run(job.id))
+    async with running_harness(settings) as harness:
+        job = await harness.ask(origin.url("/list.mpd"))
+        run = asyncio.create_task(harness.worker.run(job.id))
         await until(lambda: running(hanging_ffmpeg))
 
-        await house.cancel(job)
+        await harness.cancel(job)
         await run
 
-        assert (await house.record(job.id)).state == JOB_STATE_CANCELLED
+        assert (await harness.record(job.id)).state == JOB_STATE_CANCELLED
         assert running(hanging_ffmpeg) == []
-        await house.assert_nothing_is_left()
+        await harness.assert_nothing_is_left()
 
 
 async def test_a_hanging_merge_is_stalled(
     settings: Settings, origin: Origin, hanging_ffmpeg: bytes, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
-    async with open_house(settings.replace(stall_timeout=timedelta(seconds=2))) as house:
-        job = await house.ingest(url, selection=Selection(mode=Selection.MODE_AUDIO_ONLY))
+    url = serve_presentation(origin, clip)
+    async with running_harness(settings.replace(stall_timeout=timedelta(seconds=2))) as harness:
+        job = await harness.ingest(url, selection=Selection(mode=Selection.MODE_AUDIO_ONLY))
 
-        assert why(job) == "STALLED", job.error
+        assert reason_name_of(job) == "STALLED", job.error
         assert running(hanging_ffmpeg) == []
-        await house.assert_nothing_is_left()
+        await harness.assert_nothing_is_left()

@@ -46,7 +46,7 @@ def settings() -> Settings:
 
 
 @dataclass
-class Desk:
+class ExtractorHarness:
     settings: Settings
     extractor: ExtractorPool
     proxy: EgressProxy
@@ -86,13 +86,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def running_desk(settings: Settings, directory: Path) -> AsyncIterator[Desk]:
+async def running_harness(settings: Settings, directory: Path) -> AsyncIterator[ExtractorHarness]:
     servers = descendants(os.getpid())
     proxy, extractor = EgressProxy(settings), ExtractorPool(settings)
     await proxy.start()
     await extractor.start()
     try:
-        yield Desk(settings, extractor, proxy, directory)
+        yield ExtractorHarness(settings, extractor, proxy, directory)
     finally:
         await extractor.close()
         await proxy.close()
@@ -100,11 +100,11 @@ async def running_desk(settings: Settings, directory: Path) -> AsyncIterator[Des
 
 
 @pytest.fixture
-async def desk(settings: Settings, tmp_path: Path) -> AsyncIterator[Desk]:
+async def harness(settings: Settings, tmp_path: Path) -> AsyncIterator[ExtractorHarness]:
     directory = tmp_path / "job"
     directory.mkdir()
-    async with running_desk(settings, directory) as desk:
-        yield desk
+    async with running_harness(settings, directory) as harness:
+        yield harness
 
 
 def ffmpeg(*arguments: str | Path) -> None:
@@ -151,59 +151,67 @@ def test_importing_it_loads_neither_grpc_nor_yt_dlp() -> None:
     assert found.stdout.strip() == b"[]"
 
 
-async def test_a_plain_file_comes_unchanged(origin: Origin, desk: Desk, clip: bytes) -> None:
-    resolved, fetched = await desk.take(origin.serve("/bell.mp4", Page(clip)))
+async def test_a_plain_file_comes_unchanged(
+    origin: Origin, harness: ExtractorHarness, clip: bytes
+) -> None:
+    resolved, fetched = await harness.take(origin.serve("/bell.mp4", Page(clip)))
 
     assert fetched.path.read_bytes() == clip
     assert (resolved.extractor, resolved.extractor_id) == ("Generic", "bell")
-    assert resolved.extraction.extractor_version == desk.extractor.version
+    assert resolved.extraction.extractor_version == harness.extractor.version
     assert "the best available" in resolved.extraction.format_reason
-    assert desk.seen[-1] == (len(clip), len(clip))
+    assert harness.seen[-1] == (len(clip), len(clip))
 
 
-async def test_hls_arrives_as_one_file(origin: Origin, desk: Desk, hls: Path) -> None:
+async def test_hls_arrives_as_one_file(
+    origin: Origin, harness: ExtractorHarness, hls: Path
+) -> None:
     publish(origin, hls)
-    _, fetched = await desk.take(origin.url("/list.m3u8"))
+    _, fetched = await harness.take(origin.url("/list.m3u8"))
 
-    found = await Prober(desk.settings).probe(fetched.path)
+    found = await Prober(harness.settings).probe(fetched.path)
     assert found.duration.ToTimedelta().total_seconds() == pytest.approx(2, abs=0.15)
     assert (len(found.video), len(found.audio)) == (1, 1)
     assert len(list(hls.glob("*.ts"))) >= 20
-    done = [count for count, _ in desk.seen[:-1]]
+    done = [count for count, _ in harness.seen[:-1]]
     assert done == sorted(done)
 
 
-async def test_dash_is_merged_without_encoding(origin: Origin, desk: Desk, dash: Path) -> None:
+async def test_dash_is_merged_without_encoding(
+    origin: Origin, harness: ExtractorHarness, dash: Path
+) -> None:
     publish(origin, dash)
-    resolved, fetched = await desk.take(origin.url("/list.mpd"))
+    resolved, fetched = await harness.take(origin.url("/list.mpd"))
 
-    found = await Prober(desk.settings).probe(fetched.path)
+    found = await Prober(harness.settings).probe(fetched.path)
     assert found.duration.ToTimedelta().total_seconds() == pytest.approx(2, abs=0.1)
     assert (found.video[0].codec, found.audio[0].codec) == ("h264", "aac")
     assert "+" in resolved.extraction.format_id
     assert "merged into one file" in resolved.extraction.format_reason
-    assert [path.name for path in desk.directory.iterdir()] == [fetched.path.name]
+    assert [path.name for path in harness.directory.iterdir()] == [fetched.path.name]
 
 
-async def test_sound_alone_is_taken_out_of_a_clip(origin: Origin, desk: Desk, clip: bytes) -> None:
-    _, fetched = await desk.take(
+async def test_sound_alone_is_taken_out_of_a_clip(
+    origin: Origin, harness: ExtractorHarness, clip: bytes
+) -> None:
+    _, fetched = await harness.take(
         origin.serve("/bell.mp4", Page(clip)), Selection(mode=Selection.MODE_AUDIO_ONLY)
     )
-    found = await Prober(desk.settings).probe(fetched.path)
+    found = await Prober(harness.settings).probe(fetched.path)
     assert (len(found.video), [one.codec for one in found.audio]) == (0, ["aac"])
 
 
 async def test_a_segment_that_leads_inside_is_refused(
-    origin: Origin, desk: Desk, hls: Path
+    origin: Origin, harness: ExtractorHarness, hls: Path
 ) -> None:
     publish(origin, hls)
     origin.serve("/list3.ts", Page(redirect="http://10.0.0.1/list3.ts"))
-    failure = await desk.fails(origin.url("/list.m3u8"), reason_pb2.REASON_ADDRESS_FORBIDDEN)
+    failure = await harness.fails(origin.url("/list.m3u8"), reason_pb2.REASON_ADDRESS_FORBIDDEN)
     assert failure.metadata["host"] == "10.0.0.1"
     assert len(origin.gets("/list3.ts")) == 1  # no fragment retries
 
 
-async def test_a_playlist_reads_nothing_local(origin: Origin, desk: Desk) -> None:
+async def test_a_playlist_reads_nothing_local(origin: Origin, harness: ExtractorHarness) -> None:
     text = (
         "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile:///etc/passwd\n"
         "#EXTINF:2,\n/etc/passwd\n#EXT-X-ENDLIST\n"
@@ -211,18 +219,20 @@ async def test_a_playlist_reads_nothing_local(origin: Origin, desk: Desk) -> Non
     kind = "application/vnd.apple.mpegurl"
     url = origin.serve("/list.m3u8", Page(text.encode(), content_type=kind))
     with pytest.raises(Failure):
-        await desk.take(url)
-    for path in desk.directory.iterdir():
+        await harness.take(url)
+    for path in harness.directory.iterdir():
         assert b"root:" not in path.read_bytes()
 
 
-async def test_a_list_that_calls_itself_a_video_opens_no_file(origin: Origin, desk: Desk) -> None:
-    secret = desk.directory.parent / "secret.mp4"
+async def test_a_list_that_calls_itself_a_video_opens_no_file(
+    origin: Origin, harness: ExtractorHarness
+) -> None:
+    secret = harness.directory.parent / "secret.mp4"
     secret.write_bytes(media("plain.mp4").read_bytes())
     text = f"ffconcat version 1.0\nfile '{secret}'\n"
     url = origin.serve("/list.mp4", Page(text.encode()))
     with pytest.raises(Failure):
-        await desk.take(url, Selection(mode=Selection.MODE_AUDIO_ONLY))
+        await harness.take(url, Selection(mode=Selection.MODE_AUDIO_ONLY))
 
 
 @pytest.mark.parametrize(
@@ -238,26 +248,30 @@ async def test_a_list_that_calls_itself_a_video_opens_no_file(origin: Origin, de
     ],
 )
 async def test_refusals_have_their_reason(
-    origin: Origin, desk: Desk, page: Page, reason: Reason.ValueType
+    origin: Origin, harness: ExtractorHarness, page: Page, reason: Reason.ValueType
 ) -> None:
-    await desk.fails(origin.serve("/a", page), reason)
+    await harness.fails(origin.serve("/a", page), reason)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ytsearch:bell", "/etc/passwd", "ftp://a/b"])
-async def test_no_other_scheme_is_taken(desk: Desk, url: str) -> None:
-    await desk.fails(url, reason_pb2.REASON_UNSUPPORTED_URL)
+async def test_no_other_scheme_is_taken(harness: ExtractorHarness, url: str) -> None:
+    await harness.fails(url, reason_pb2.REASON_UNSUPPORTED_URL)
 
 
-async def test_a_list_of_nothing_but_itself_has_no_media(origin: Origin, desk: Desk) -> None:
+async def test_a_list_of_nothing_but_itself_has_no_media(
+    origin: Origin, harness: ExtractorHarness
+) -> None:
     page = Page(b"", content_type="application/rss+xml")
     url = origin.serve("/feed", page)
     item = f"<item><title>It</title><link>{url}</link><enclosure url='{url}'/></item>"
     page.content = f"<rss version='2.0'><channel><title>A</title>{item}</channel></rss>".encode()
 
-    await desk.fails(url, reason_pb2.REASON_UNSUPPORTED_URL)
+    await harness.fails(url, reason_pb2.REASON_UNSUPPORTED_URL)
 
 
-async def test_a_list_of_one_list_is_that_list(origin: Origin, desk: Desk, clip: bytes) -> None:
+async def test_a_list_of_one_list_is_that_list(
+    origin: Origin, harness: ExtractorHarness, clip: bytes
+) -> None:
     text = "".join(f'<video src="/{name}.mp4"></video>' for name in "abc")
     page = origin.serve("/page", Page(text.encode(), content_type="text/html"))
     for name in "abc":
@@ -266,27 +280,29 @@ async def test_a_list_of_one_list_is_that_list(origin: Origin, desk: Desk, clip:
     feed = f"<rss version='2.0'><channel><title>A</title>{item}</channel></rss>".encode()
     url = origin.serve("/feed", Page(feed, content_type="application/rss+xml"))
 
-    async with desk.session(url) as session:
+    async with harness.session(url) as session:
         found = await session.resolve()
 
     assert isinstance(found, Entries)
     assert found.urls == tuple(origin.url(f"/{name}.mp4") for name in "abc")
 
 
-async def test_several_media_on_a_page_are_entries(origin: Origin, desk: Desk, clip: bytes) -> None:
+async def test_several_media_on_a_page_are_entries(
+    origin: Origin, harness: ExtractorHarness, clip: bytes
+) -> None:
     text = "".join(f'<video src="/{name}.mp4"></video>' for name in "abcd")
     url = origin.serve("/page", Page(text.encode(), content_type="text/html"))
     for name in "abcd":
         origin.serve(f"/{name}.mp4", Page(clip))
-    async with desk.session(url, options=IngestOptions(playlist=True, max_entries=2)) as session:
+    async with harness.session(url, options=IngestOptions(playlist=True, max_entries=2)) as session:
         found = await session.resolve()
     assert isinstance(found, Entries)
     assert found.urls == tuple(origin.url(f"/{name}.mp4") for name in "abc")
 
 
-async def test_a_killed_child_is_a_crash(origin: Origin, desk: Desk) -> None:
+async def test_a_killed_child_is_a_crash(origin: Origin, harness: ExtractorHarness) -> None:
     url = origin.serve("/a.mp4", Page(silent_after=-1))
-    async with desk.session(url) as session:
+    async with harness.session(url) as session:
         resolving = asyncio.create_task(session.resolve())
         await origin.arrived()
         os.kill(session._child.pid, signal.SIGKILL)
@@ -300,11 +316,11 @@ async def test_a_child_that_moves_nothing_is_stalled(
 ) -> None:
     impatient = settings.replace(stall_timeout=timedelta(seconds=3))
     url = origin.serve("/a.mp4", Page(clip))
-    async with running_desk(impatient, tmp_path) as desk, desk.session(url) as session:
+    async with running_harness(impatient, tmp_path) as harness, harness.session(url) as session:
         await session.resolve()
         os.kill(session._child.pid, signal.SIGSTOP)
         with pytest.raises(Failure) as caught:
-            await session.fetch(desk.directory, lambda _done, _total: None)
+            await session.fetch(harness.directory, lambda _done, _total: None)
     assert caught.value.reason == reason_pb2.REASON_STALLED
 
 
@@ -313,7 +329,7 @@ async def test_a_child_that_needs_too_much_memory_is_a_crash(
 ) -> None:
     manifest = b"#EXTM3U\n" + bytes(150 << 20)
     page = Page(manifest, content_type="application/vnd.apple.mpegurl")
-    async with running_desk(
+    async with running_harness(
         settings.replace(extractor_memory=ByteSize(384 << 20)), tmp_path
-    ) as desk:
-        await desk.fails(origin.serve("/a.m3u8", page), reason_pb2.REASON_EXTRACTOR_CRASHED)
+    ) as harness:
+        await harness.fails(origin.serve("/a.m3u8", page), reason_pb2.REASON_EXTRACTOR_CRASHED)

@@ -9,10 +9,10 @@ import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from ingot_server.config import Settings
-from tests.house import open_house
+from tests.harness import running_harness
 from tests.installation import files_below
 from tests.videos import Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
@@ -28,8 +28,8 @@ async def test_an_account_in_netrc_is_not_used(
     monkeypatch.setenv("HOME", str(tmp_path))
     write_netrc(tmp_path)
     async with (
-        YouTube().running(tmp_path) as site,
-        open_house(site.settings(settings).replace(attempts=1)) as house,
+        FakeYouTube().running(tmp_path) as site,
+        running_harness(site.settings(settings).replace(attempts=1)) as harness,
     ):
         site.videos[ID] = Video(clip)
         # What the extractor has for its home directory is in scratch.
@@ -37,7 +37,7 @@ async def test_an_account_in_netrc_is_not_used(
             write_netrc(directory)
         write_netrc(*settings.scratch_dir.rglob("extractor"))
         async with asyncio.timeout(SECONDS):
-            job = await house.ingest(f"https://www.youtube.com/watch?v={ID}")
+            job = await harness.ingest(f"https://www.youtube.com/watch?v={ID}")
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert "secret" not in str(job)

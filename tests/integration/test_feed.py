@@ -18,7 +18,7 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import milestone
 from ingot_server.jobs.records import Records
 from tests.records import queued_job
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 STAGES = (
     job_pb2.JOB_STAGE_RESOLVING,
@@ -94,7 +94,7 @@ async def test_every_revision_arrives_in_order(feed: Feed, records: Records) -> 
     job = await queued_job(records)
     [watcher] = await started(feed.watch(job.id))
     ended = await run(records, job)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         seen = await watcher
     check(seen)
     assert [each.revision for each in seen] == list(range(1, ended.revision + 1))
@@ -117,7 +117,7 @@ async def test_a_thousand_watchers_of_one_job(feed: Feed, records: Records) -> N
     job = await queued_job(records)
     watchers = await started(*(feed.watch(job.id) for _ in range(1000)))
     ended = await run(records, job, writes_a_stage=1)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         seen = await asyncio.gather(*watchers)
     assert all(each[-1] == ended for each in seen)
     check(seen[0])
@@ -161,7 +161,7 @@ async def test_a_broken_subscription_loses_nothing(
     breaker = asyncio.create_task(break_again_and_again())
     await run(records, job, writes_a_stage=60)
     breaker.cancel()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         for seen in await asyncio.gather(*watchers):
             check(seen)
         check(await all_jobs, stages=False)
@@ -176,7 +176,7 @@ async def test_a_lost_message_is_noticed(
     watcher, all_jobs = await started(feed.watch(job.id), until_ended(feed, job.id))
     feed._recheck_now.set()
     await run(records, job, writes_a_stage=2)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         check(await watcher)
         check(await all_jobs, stages=False)
 
@@ -187,7 +187,7 @@ async def test_a_wiped_redis_ends_the_watch(feed: Feed, records: Records, redis:
     await redis.flushall()
     feed._recheck_now.set()
     with pytest.raises(Failure) as caught:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await watcher
     assert caught.value.reason == reason_pb2.REASON_JOB_NOT_FOUND
 
@@ -213,7 +213,7 @@ async def test_all_jobs_that_match(feed: Feed, records: Records) -> None:
         return job.labels["team"] == "news"
 
     async with (
-        asyncio.timeout(PATIENCE_SECONDS),
+        asyncio.timeout(TIMEOUT_SECONDS),
         contextlib.aclosing(feed.watch_all(accepts)) as changes,
     ):
         assert [await anext(changes), await anext(changes)] == [queued, ended]
@@ -229,7 +229,7 @@ async def test_a_job_that_no_longer_matches_is_sent_once_more(feed: Feed, record
         return job.state == job_pb2.JOB_STATE_QUEUED
 
     async with (
-        asyncio.timeout(PATIENCE_SECONDS),
+        asyncio.timeout(TIMEOUT_SECONDS),
         contextlib.aclosing(feed.watch_all(accepts)) as changes,
     ):
         assert [await anext(changes), await anext(changes)] == [second, first]

@@ -18,7 +18,7 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.transcode.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, Moment
 from tests.installation import descendants
 from tests.media import media
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import TIMEOUT_SECONDS, until
 
 # Lasts until it is ended: sound at the speed of play.
 ENDLESS_SECONDS = 240
@@ -36,7 +36,7 @@ def nothing_is_left() -> Iterator[None]:
     assert set(descendants(os.getpid())) <= set(before)
 
 
-class Hearing:
+class ProgressLog:
     """Takes moments; `begun` is set by the first."""
 
     def __init__(self) -> None:
@@ -59,28 +59,28 @@ async def reason(running: asyncio.Future[object]) -> tuple[str, str]:
 
 
 async def begun(
-    tmp_path: Path, hearing: Hearing, **settings: object
+    tmp_path: Path, progress_log: ProgressLog, **settings: object
 ) -> tuple[asyncio.Task[object], int]:
     """An endless run that has begun, and the number of its process."""
     before = set(descendants(os.getpid()))
     output = tmp_path / "out.wav"
     running: asyncio.Task[object] = asyncio.create_task(
-        ffmpeg(**settings).run([*ENDLESS, str(output)], output=output, moments=hearing)
+        ffmpeg(**settings).run([*ENDLESS, str(output)], output=output, moments=progress_log)
     )
-    await hearing.begun.wait()
+    await progress_log.begun.wait()
     (pid,) = set(descendants(os.getpid())) - before
     return running, pid
 
 
 async def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
-    hearing, output = Hearing(), tmp_path / "out.mp3"
+    progress_log, output = ProgressLog(), tmp_path / "out.mp3"
     arguments = ["-i", str(media("plain.mp4")), "-vn", "-b:a", "64k", str(output)]
-    ran = await ffmpeg().run(arguments, output=output, moments=hearing)
+    ran = await ffmpeg().run(arguments, output=output, moments=progress_log)
 
     assert ran.seconds == pytest.approx(2, abs=0.06)
-    assert hearing.moments[-1].seconds == ran.seconds
-    assert hearing.moments[-1].speed > 0
-    assert hearing.moments == sorted(hearing.moments, key=lambda moment: moment.seconds)
+    assert progress_log.moments[-1].seconds == ran.seconds
+    assert progress_log.moments[-1].speed > 0
+    assert progress_log.moments == sorted(progress_log.moments, key=lambda moment: moment.seconds)
 
 
 async def test_it_is_fed_from_a_reader_and_closes_it(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ async def test_what_a_reader_raises_comes_out(tmp_path: Path) -> None:
         await ffmpeg().run(["-i", STANDARD_INPUT, str(tmp_path / "out.wav")], source=Torn())  # type: ignore[arg-type]
 
 
-async def test_waiting_for_a_reader_is_no_hang(tmp_path: Path) -> None:
+async def test_waiting_for_a_reader_does_not_count_as_a_hang(tmp_path: Path) -> None:
     first, second = (
         media("sound.wav").read_bytes()[:80_000],
         media("sound.wav").read_bytes()[80_000:],
@@ -140,8 +140,8 @@ async def test_its_output_can_be_taken() -> None:
 
 async def test_it_sees_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INGOT_S3_SECRET_KEY", "secret")
-    hearing = Hearing()
-    running, pid = await begun(tmp_path, hearing)
+    progress_log = ProgressLog()
+    running, pid = await begun(tmp_path, progress_log)
     assert Path(f"/proc/{pid}/environ").read_bytes() == b"LANG=C.UTF-8\0"
     running.cancel()
     await asyncio.wait([running])
@@ -149,29 +149,29 @@ async def test_it_sees_no_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_what_it_cannot_read_fails_with_its_words(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no media")
-    why, message = await reason(
+    reason_name_of, message = await reason(
         asyncio.ensure_future(
             ffmpeg().run(["-i", str(tmp_path / "text.mp4"), str(tmp_path / "out.mp3")])
         )
     )
-    assert why == "CONVERSION_FAILED"
+    assert reason_name_of == "CONVERSION_FAILED"
     assert "Invalid data" in message
     assert str(tmp_path) not in message
 
 
 async def test_killed_from_outside_it_crashed(tmp_path: Path) -> None:
-    running, pid = await begun(tmp_path, Hearing())
+    running, pid = await begun(tmp_path, ProgressLog())
     os.kill(pid, signal.SIGKILL)
-    why, message = await reason(running)
-    assert why == "CONVERTER_CRASHED"
+    reason_name_of, message = await reason(running)
+    assert reason_name_of == "CONVERTER_CRASHED"
     assert "SIGKILL" in message
 
 
 async def test_hanging_it_is_ended(tmp_path: Path) -> None:
-    running, pid = await begun(tmp_path, Hearing(), stall_timeout=timedelta(seconds=3))
+    running, pid = await begun(tmp_path, ProgressLog(), stall_timeout=timedelta(seconds=3))
     os.kill(pid, signal.SIGSTOP)
-    why, message = await reason(running)
-    assert why == "CONVERTER_CRASHED"
+    reason_name_of, message = await reason(running)
+    assert reason_name_of == "CONVERTER_CRASHED"
     assert "did nothing for 3 s" in message
 
 
@@ -179,8 +179,8 @@ async def test_past_its_memory_it_crashed(tmp_path: Path) -> None:
     # Two pictures of 16000x16000 are more than it may have.
     arguments = ["-f", "lavfi", "-i", "color=size=16000x16000:duration=1", str(tmp_path / "o.mp4")]
     small = ffmpeg(conversion_memory=ByteSize(400 << 20))
-    why, message = await reason(asyncio.ensure_future(small.run(arguments)))
-    assert why == "CONVERTER_CRASHED", message
+    reason_name_of, message = await reason(asyncio.ensure_future(small.run(arguments)))
+    assert reason_name_of == "CONVERTER_CRASHED", message
 
 
 @pytest.mark.parametrize(
@@ -198,31 +198,39 @@ async def test_what_leaves_something_out_for_want_of_memory_crashed(
     program.write_text(f'#!/bin/sh\necho "{words}" >&2\n')
     program.chmod(0o700)
     starved = Ffmpeg(Settings(), program=str(program))
-    why, message = await reason(asyncio.ensure_future(starved.run([str(tmp_path / "out.png")])))
-    assert (why, "INGOT_CONVERSION_MEMORY" in message) == ("CONVERTER_CRASHED", True)
+    reason_name_of, message = await reason(
+        asyncio.ensure_future(starved.run([str(tmp_path / "out.png")]))
+    )
+    assert (reason_name_of, "INGOT_CONVERSION_MEMORY" in message) == ("CONVERTER_CRASHED", True)
 
 
 async def test_past_the_largest_media_it_is_too_large(tmp_path: Path) -> None:
     small = ffmpeg(max_media_size=ByteSize(100_000))
-    why, _ = await reason(asyncio.ensure_future(small.run([*SOUND, str(tmp_path / "out.wav")])))
-    assert why == "TOO_LARGE"
+    reason_name_of, _ = await reason(
+        asyncio.ensure_future(small.run([*SOUND, str(tmp_path / "out.wav")]))
+    )
+    assert reason_name_of == "TOO_LARGE"
     assert (tmp_path / "out.wav").stat().st_size <= 100_000
 
 
-async def test_a_full_disk_is_told(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     (tmp_path / "out.wav").symlink_to("/dev/full")
-    why, _ = await reason(asyncio.ensure_future(ffmpeg().run([*SOUND, str(tmp_path / "out.wav")])))
-    assert why == "SCRATCH_FULL"
+    reason_name_of, _ = await reason(
+        asyncio.ensure_future(ffmpeg().run([*SOUND, str(tmp_path / "out.wav")]))
+    )
+    assert reason_name_of == "SCRATCH_FULL"
 
 
 async def test_it_takes_no_longer_than_allowed(tmp_path: Path) -> None:
     hasty = ffmpeg(conversion_timeout=timedelta(seconds=1))
-    why, _ = await reason(asyncio.ensure_future(hasty.run([*ENDLESS, str(tmp_path / "out.wav")])))
-    assert why == "STAGE_TIMEOUT"
+    reason_name_of, _ = await reason(
+        asyncio.ensure_future(hasty.run([*ENDLESS, str(tmp_path / "out.wav")]))
+    )
+    assert reason_name_of == "STAGE_TIMEOUT"
 
 
 async def test_cancelled_it_is_gone_at_once(tmp_path: Path) -> None:
-    running, pid = await begun(tmp_path, Hearing())
+    running, pid = await begun(tmp_path, ProgressLog())
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(ENDLESS_SECONDS / 4):
@@ -236,7 +244,7 @@ async def test_cancelled_while_it_waits_for_a_reader(tmp_path: Path) -> None:
     class Silent(io.RawIOBase):
         def read(self, size: int = -1, /) -> bytes:
             begun.set()
-            ended.wait(PATIENCE_SECONDS)
+            ended.wait(TIMEOUT_SECONDS)
             return b""
 
         def close(self) -> None:
@@ -253,11 +261,11 @@ async def test_cancelled_while_it_waits_for_a_reader(tmp_path: Path) -> None:
 
 
 async def test_what_a_look_raises_ends_it(tmp_path: Path) -> None:
-    hearing = Hearing()
+    progress_log = ProgressLog()
 
     def check() -> None:
-        if hearing.begun.is_set():
+        if progress_log.begun.is_set():
             raise Failure(1, "enough")  # type: ignore[arg-type]
 
     with pytest.raises(Failure, match="enough"):
-        await ffmpeg().run([*ENDLESS, str(tmp_path / "out.wav")], moments=hearing, check=check)
+        await ffmpeg().run([*ENDLESS, str(tmp_path / "out.wav")], moments=progress_log, check=check)

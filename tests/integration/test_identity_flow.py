@@ -1,6 +1,6 @@
 """Two URLs of one media, as their callers see it: one download, one media, whoever asks and when.
 
-The extractor is yt-dlp's own; the server it asks is a stand-in (tests/lectures.py).
+The extractor is yt-dlp's own; the server is a fake (tests/mediasite.py).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import pytest
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from ingot.v1.media_pb2 import Selection
 from ingot_server.library.identity import media_id
-from tests.house import House, open_house, refusal, why
-from tests.lectures import LECTURE, lecture_path, serve_lecture, serve_page
+from tests.harness import Harness, reason_name_of, refusal, running_harness
+from tests.mediasite import PRESENTATION, presentation_path, serve_page, serve_presentation
 from tests.origin import Origin, Page, running_origin
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
 
 @pytest.fixture
 def pages(origin: Origin, clip: bytes) -> tuple[str, str]:
-    """Two pages that show the same lecture."""
-    serve_lecture(origin, clip)
+    """Two pages that embed the same presentation."""
+    serve_presentation(origin, clip)
     return serve_page(origin, "/autumn"), serve_page(origin, "/bells")
 
 
@@ -35,31 +35,31 @@ def asked_id(url: str, selection: Selection | None = None) -> str:
 
 
 async def test_two_pages_of_one_lecture_are_one_media(
-    house: House, origin: Origin, pages: tuple[str, str]
+    harness: Harness, origin: Origin, pages: tuple[str, str]
 ) -> None:
-    first = await house.ingest(pages[0])
+    first = await harness.ingest(pages[0])
     assert first.state == JOB_STATE_SUCCEEDED, first
     received = origin.bytes_sent("/lecture.mp4")
 
-    second = await house.ingest(pages[1])
+    second = await harness.ingest(pages[1])
 
     assert (second.state, second.cached) == (JOB_STATE_SUCCEEDED, True)
     assert second.media == first.media
     assert origin.bytes_sent("/lecture.mp4") == received
     assert first.media.title == "On Bells"
-    assert first.media.source.key.endswith(LECTURE)
-    assert first.media.source.page_url == origin.url(lecture_path())
+    assert first.media.source.key.endswith(PRESENTATION)
+    assert first.media.source.page_url == origin.url(presentation_path())
 
 
 async def test_asked_at_once_they_are_one_download(
-    house: House, origin: Origin, pages: tuple[str, str]
+    harness: Harness, origin: Origin, pages: tuple[str, str]
 ) -> None:
     origin.pages["/lecture.mp4"].gate = asyncio.Event()
-    jobs = [await house.ask(url) for url in pages]
+    jobs = [await harness.ask(url) for url in pages]
     assert jobs[0].id != jobs[1].id
 
-    running = asyncio.gather(*map(house.end, jobs))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    running = asyncio.gather(*map(harness.end, jobs))
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await origin.asked_for("/lecture.mp4")
     gate = origin.pages["/lecture.mp4"].gate
     assert gate is not None
@@ -69,105 +69,105 @@ async def test_asked_at_once_they_are_one_download(
     assert [job.state for job in ended] == [JOB_STATE_SUCCEEDED] * 2, ended
     assert ended[0].media == ended[1].media
     assert len(origin.gets("/lecture.mp4")) == 1
-    assert len(await house.keys("media/")) == 2  # the manifest and one file
+    assert len(await harness.keys("media/")) == 2  # the manifest and one file
 
 
 async def test_the_asked_url_is_an_alias_that_outlives_redis(
-    house: House, pages: tuple[str, str]
+    harness: Harness, pages: tuple[str, str]
 ) -> None:
-    stored = (await house.ingest(pages[0])).media
-    await house.ingest(pages[1])
-    kept = await house.blobs.get(f"alias/{asked_id(pages[0])}")
+    stored = (await harness.ingest(pages[0])).media
+    await harness.ingest(pages[1])
+    kept = await harness.blobs.get(f"alias/{asked_id(pages[0])}")
     assert kept is not None
     assert json.loads(kept[0]) == {"media_id": stored.id, "source_key": stored.source.key}
 
-    await house.redis.flushall()
-    async with open_house(house.settings) as other:
+    await harness.redis.flushall()
+    async with running_harness(harness.settings) as other:
         for url in pages:
             assert (await other.get(url=url)).id == stored.id
             assert (await other.ingest(url)).cached
 
 
 async def test_an_alias_is_of_one_selection(
-    house: House, origin: Origin, pages: tuple[str, str]
+    harness: Harness, origin: Origin, pages: tuple[str, str]
 ) -> None:
-    best = (await house.ingest(pages[0])).media
+    best = (await harness.ingest(pages[0])).media
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await house.get(url=pages[0], selection=AUDIO)
+        await harness.get(url=pages[0], selection=AUDIO)
     assert refusal(error.value) == "MEDIA_NOT_FOUND"
 
-    sound = (await house.ingest(pages[1], selection=AUDIO)).media
+    sound = (await harness.ingest(pages[1], selection=AUDIO)).media
 
     assert sound.id != best.id
     assert not sound.video
-    assert (await house.get(url=pages[1], selection=AUDIO)).id == sound.id
-    assert (await house.get(url=pages[0])).id == best.id
+    assert (await harness.get(url=pages[1], selection=AUDIO)).id == sound.id
+    assert (await harness.get(url=pages[0])).id == best.id
 
 
 async def test_what_the_lecture_is_refused_for_holds_for_its_pages(
-    house: House, origin: Origin, pages: tuple[str, str]
+    harness: Harness, origin: Origin, pages: tuple[str, str]
 ) -> None:
-    stored = (await house.ingest(pages[0])).media
-    await house.delete(stored.id)
+    stored = (await harness.ingest(pages[0])).media
+    await harness.delete(stored.id)
     origin.pages["/lecture.mp4"] = Page(status=404)
 
-    gone = await house.ingest(pages[0])
-    assert why(gone) == "MEDIA_DOES_NOT_EXIST"
+    gone = await harness.ingest(pages[0])
+    assert reason_name_of(gone) == "MEDIA_DOES_NOT_EXIST"
     asked = len(origin.log)
 
     for url in pages[:1]:
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await house.ask(url)
+            await harness.ask(url)
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
         assert refusal(error.value) == "MEDIA_DOES_NOT_EXIST"
     assert len(origin.log) == asked
-    fresh = await house.ask(pages[0], max_age=timedelta(0))
+    fresh = await harness.ask(pages[0], max_age=timedelta(0))
     assert fresh.id
 
 
 async def test_a_deleted_media_comes_back_by_any_of_its_urls(
-    house: House, origin: Origin, pages: tuple[str, str]
+    harness: Harness, origin: Origin, pages: tuple[str, str]
 ) -> None:
-    stored = (await house.ingest(pages[0])).media
-    await house.ingest(pages[1])
-    await house.delete(stored.id)
+    stored = (await harness.ingest(pages[0])).media
+    await harness.ingest(pages[1])
+    await harness.delete(stored.id)
     for url in pages:
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await house.get(url=url)
+            await harness.get(url=url)
         assert refusal(error.value) == "MEDIA_NOT_FOUND"
 
-    again = await house.ingest(pages[1])
+    again = await harness.ingest(pages[1])
 
     assert again.state == JOB_STATE_SUCCEEDED, again
     assert not again.cached
     assert again.media.id == stored.id
-    assert (await house.get(url=pages[0])).id == stored.id
+    assert (await harness.get(url=pages[0])).id == stored.id
 
 
 async def test_a_page_that_shows_another_lecture_leads_there_once_its_old_one_is_gone(
-    house: House, origin: Origin, pages: tuple[str, str], clip: bytes
+    harness: Harness, origin: Origin, pages: tuple[str, str], clip: bytes
 ) -> None:
-    stored = (await house.ingest(pages[0])).media
-    other = LECTURE.replace("2", "3")
-    serve_lecture(origin, clip, lecture=other)
+    stored = (await harness.ingest(pages[0])).media
+    other = PRESENTATION.replace("2", "3")
+    serve_presentation(origin, clip, presentation=other)
     serve_page(origin, "/autumn", other)
-    await house.delete(stored.id)
+    await harness.delete(stored.id)
 
-    job = await house.ingest(pages[0])
+    job = await harness.ingest(pages[0])
 
     assert job.state == JOB_STATE_SUCCEEDED, job
     assert job.media.source.key.endswith(other)
-    assert (await house.get(url=pages[0])).id == job.media.id
+    assert (await harness.get(url=pages[0])).id == job.media.id
 
 
 async def test_a_server_that_anybody_can_run_names_only_its_own_media(
-    house: House, pages: tuple[str, str], other_clip: bytes
+    harness: Harness, pages: tuple[str, str], other_clip: bytes
 ) -> None:
-    stored = (await house.ingest(pages[0])).media
+    stored = (await harness.ingest(pages[0])).media
     async with running_origin() as impostor:
-        serve_lecture(impostor, other_clip, Title="Not on Bells")
-        job = await house.ingest(serve_page(impostor, "/autumn"))
+        serve_presentation(impostor, other_clip, Title="Not on Bells")
+        job = await harness.ingest(serve_page(impostor, "/autumn"))
 
     assert job.state == JOB_STATE_SUCCEEDED, job
     assert job.media.id != stored.id
-    assert (await house.get(url=pages[0])).title == "On Bells"
+    assert (await harness.get(url=pages[0])).title == "On Bells"

@@ -18,8 +18,8 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.multipart import StoredBlob
 from ingot_server.redis import connect
 from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
-from tests.house import House, open_house, why
-from tests.lectures import serve_lecture
+from tests.harness import Harness, reason_name_of, running_harness
+from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.any_stores
@@ -39,9 +39,9 @@ def proxy(bucket: tuple[BucketProxy, Settings]) -> BucketProxy:
 
 
 @pytest.fixture
-async def house(bucket: tuple[BucketProxy, Settings]) -> AsyncIterator[House]:
+async def harness(bucket: tuple[BucketProxy, Settings]) -> AsyncIterator[Harness]:
     """An Ingot that reaches its bucket through `proxy` and tries a job once."""
-    async with open_house(bucket[1].replace(attempts=1)) as running:
+    async with running_harness(bucket[1].replace(attempts=1)) as running:
         yield running
 
 
@@ -50,12 +50,12 @@ def a_file(origin: Origin, clip: bytes) -> str:
 
 
 def a_page(origin: Origin, clip: bytes) -> str:
-    return serve_lecture(origin, clip)
+    return serve_presentation(origin, clip)
 
 
-async def upload(house: House, content: bytes) -> Job:
+async def upload(harness: Harness, content: bytes) -> Job:
     """The job of a file that is sent without its SHA-256."""
-    answer = await house.api.Upload(
+    answer = await harness.api.Upload(
         [
             UploadRequest(header=UploadHeader(filename="clip.mp4")),
             UploadRequest(chunk=UploadChunk(data=content)),
@@ -70,7 +70,7 @@ SOURCES = pytest.mark.parametrize("serve", [a_file, a_page])
 
 @SOURCES
 async def test_a_commit_that_fails_leaves_nothing(
-    house: House,
+    harness: Harness,
     proxy: BucketProxy,
     origin: Origin,
     clip: bytes,
@@ -79,42 +79,42 @@ async def test_a_commit_that_fails_leaves_nothing(
     proxy.refuses = is_manifest_put
 
     async with asyncio.timeout(SECONDS):
-        job = await house.ingest(serve(origin, clip))
+        job = await harness.ingest(serve(origin, clip))
 
-    assert (job.state, why(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
-    await house.assert_nothing_is_left()
+    assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    await harness.assert_nothing_is_left()
 
 
 async def test_a_conversion_whose_commit_fails_leaves_its_parent_alone(
-    house: House, proxy: BucketProxy, origin: Origin, clip: bytes
+    harness: Harness, proxy: BucketProxy, origin: Origin, clip: bytes
 ) -> None:
-    parent = await house.ingest(a_file(origin, clip))
-    before = await house.keys("media/")
+    parent = await harness.ingest(a_file(origin, clip))
+    before = await harness.keys("media/")
     proxy.refuses = is_manifest_put
 
     async with asyncio.timeout(SECONDS):
-        job = await house.ingest(parent.url, recipes=[Recipe(format=Recipe.FORMAT_WAV)])
+        job = await harness.ingest(parent.url, recipes=[Recipe(format=Recipe.FORMAT_WAV)])
 
     assert job.state == JOB_STATE_FAILED
-    assert await house.keys("media/") == before
-    assert await house.download(media_id=parent.media.id) == clip
-    house.assert_idle()
+    assert await harness.keys("media/") == before
+    assert await harness.download(media_id=parent.media.id) == clip
+    harness.assert_idle()
 
 
 async def test_an_upload_whose_commit_fails_keeps_its_bytes_for_another_try(
-    house: House, proxy: BucketProxy, clip: bytes
+    harness: Harness, proxy: BucketProxy, clip: bytes
 ) -> None:
     proxy.refuses = is_manifest_put
     async with asyncio.timeout(SECONDS):
-        job = await house.end(await upload(house, clip))
-    assert (job.state, why(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
-    await house.assert_nothing_is_left()
-    assert await house.keys("uploads/")
+        job = await harness.end(await upload(harness, clip))
+    assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    await harness.assert_nothing_is_left()
+    assert await harness.keys("uploads/")
 
 
 @SOURCES
 async def test_a_commit_whose_answer_is_lost_keeps_the_file_that_its_manifest_names(
-    house: House,
+    harness: Harness,
     proxy: BucketProxy,
     origin: Origin,
     clip: bytes,
@@ -123,15 +123,15 @@ async def test_a_commit_whose_answer_is_lost_keeps_the_file_that_its_manifest_na
     proxy.denies_answer = is_manifest_put
 
     async with asyncio.timeout(SECONDS):
-        job = await house.ingest(serve(origin, clip))
+        job = await harness.ingest(serve(origin, clip))
 
     assert job.state == JOB_STATE_FAILED
-    assert await house.download(media_id=job.media.id) == clip
+    assert await harness.download(media_id=job.media.id) == clip
 
 
 @SOURCES
 async def test_a_job_that_commits_second_returns_the_first_and_removes_its_own_file(
-    house: House,
+    harness: Harness,
     origin: Origin,
     clip: bytes,
     other_clip: bytes,
@@ -139,35 +139,35 @@ async def test_a_job_that_commits_second_returns_the_first_and_removes_its_own_f
 ) -> None:
     url = serve(origin, clip)
     gate = origin.pages[f"/{'clip' if serve is a_file else 'lecture'}.mp4"].gate = asyncio.Event()
-    job = await house.ask(url)
+    job = await harness.ask(url)
     async with asyncio.timeout(SECONDS):
-        ending = asyncio.create_task(house.end(job))
+        ending = asyncio.create_task(harness.end(job))
         await origin.asked_for("/clip.mp4" if serve is a_file else "/lecture.mp4")
         # As a worker does that began the same before Redis was lost.
-        media_id = (await house.record(job.id)).media.id
-        first = await commit(house, media_id, other_clip)
+        media_id = (await harness.record(job.id)).media.id
+        first = await commit(harness, media_id, other_clip)
         gate.set()
         job = await ending
 
     assert job.state == JOB_STATE_SUCCEEDED
     assert job.media.blob.url == first.blob.url
-    assert await house.keys("media/") == [
+    assert await harness.keys("media/") == [
         f"media/{media_id}/first.mp4",
         f"media/{media_id}/media.json",
     ]
-    assert await house.download(media_id=media_id) == other_clip
+    assert await harness.download(media_id=media_id) == other_clip
 
 
-async def commit(house: House, media_id: str, content: bytes) -> Media:
-    """Stores a media as another worker does."""
+async def commit(harness: Harness, media_id: str, content: bytes) -> Media:
+    """Store media as another worker does."""
     key = f"media/{media_id}/first.mp4"
-    await house.blobs.put(key, content, content_type="video/mp4")
+    await harness.blobs.put(key, content, content_type="video/mp4")
     media = Media(id=media_id)
-    media.blob.url = house.blobs.url(key)
+    media.blob.url = harness.blobs.url(key)
     media.blob.size_bytes = len(content)
     media.blob.content_type = "video/mp4"
-    async with connect(house.settings) as redis:
-        return await Catalog(house.blobs, redis, house.settings).commit(media)
+    async with connect(harness.settings) as redis:
+        return await Catalog(harness.blobs, redis, harness.settings).commit(media)
 
 
 class OneByteLess:
@@ -189,7 +189,7 @@ class OneByteLess:
 
 @pytest.mark.parametrize("arrives_as", ["a file", "a page", "an upload"])
 async def test_what_the_bucket_has_less_of_than_came_is_never_committed(
-    house: House, origin: Origin, clip: bytes, monkeypatch: pytest.MonkeyPatch, arrives_as: str
+    harness: Harness, origin: Origin, clip: bytes, monkeypatch: pytest.MonkeyPatch, arrives_as: str
 ) -> None:
     whole_upload = Blobs.upload
 
@@ -203,11 +203,11 @@ async def test_what_the_bucket_has_less_of_than_came_is_never_committed(
     monkeypatch.setattr(Blobs, "upload", upload_less)
     async with asyncio.timeout(SECONDS):
         if arrives_as == "an upload":
-            job = await upload(house, clip)
+            job = await upload(harness, clip)
         else:
             serve = a_file if arrives_as == "a file" else a_page
-            job = await house.ask(serve(origin, clip))
-        job = await house.end(job)
+            job = await harness.ask(serve(origin, clip))
+        job = await harness.end(job)
 
-    assert (job.state, why(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
-    await house.assert_nothing_is_left()
+    assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    await harness.assert_nothing_is_left()

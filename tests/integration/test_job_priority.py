@@ -16,7 +16,7 @@ from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, Job
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
-from tests.house import House
+from tests.harness import Harness
 from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.any_stores
@@ -47,38 +47,38 @@ async def worker_process(settings: Settings, *arguments: str) -> AsyncIterator[N
         await process.wait()
 
 
-async def started(house: House, job: Job) -> datetime:
+async def started(harness: Harness, job: Job) -> datetime:
     """When a job began that has succeeded by now."""
-    call = house.jobs.WatchJob(WatchJobRequest(job_id=job.id))
+    call = harness.jobs.WatchJob(WatchJobRequest(job_id=job.id))
     async for answer in call:
         job = answer.job
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     return job.start_time.ToDatetime()
 
 
-async def order_of(house: House, jobs: dict[str, Job], *arguments: str) -> list[str]:
+async def order_of(harness: Harness, jobs: dict[str, Job], *arguments: str) -> list[str]:
     """The names of jobs that wait, in the order in which a worker process does them."""
-    async with asyncio.timeout(SECONDS), worker_process(house.settings, *arguments):
-        times = {name: await started(house, job) for name, job in jobs.items()}
+    async with asyncio.timeout(SECONDS), worker_process(harness.settings, *arguments):
+        times = {name: await started(harness, job) for name, job in jobs.items()}
     return sorted(times, key=lambda name: times[name])
 
 
 async def test_ingests_begin_by_the_priority_of_their_requests(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
     jobs = {
-        name: await house.ask(origin.serve(f"/{name}.mp4", Page(clip)), priority=priority)
+        name: await harness.ask(origin.serve(f"/{name}.mp4", Page(clip)), priority=priority)
         for name, priority in PRIORITIES.items()
     }
 
-    assert await order_of(house, jobs) == ["high", "unset", "low"]
+    assert await order_of(harness, jobs) == ["high", "unset", "low"]
 
 
 async def test_conversions_begin_by_the_priority_of_their_requests(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
     parents = {
-        name: await house.ingest(origin.serve(f"/{name}.mp4", Page(clip))) for name in PRIORITIES
+        name: await harness.ingest(origin.serve(f"/{name}.mp4", Page(clip))) for name in PRIORITIES
     }
     jobs = {}
     for name, priority in PRIORITIES.items():
@@ -87,6 +87,6 @@ async def test_conversions_begin_by_the_priority_of_their_requests(
             recipe=Recipe(format=Recipe.FORMAT_WAV),
             priority=priority,
         )
-        jobs[name] = (await house.api.Convert(request)).job
+        jobs[name] = (await harness.api.Convert(request)).job
 
-    assert await order_of(house, jobs, "--convert") == ["high", "unset", "low"]
+    assert await order_of(harness, jobs, "--convert") == ["high", "unset", "low"]

@@ -18,7 +18,7 @@ from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, SendAgain
 from ingot_server.jobs.records import Records
 from tests.records import claimed_job
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 # A busy machine may delay a renewal by most of it.
 LEASE = timedelta(seconds=1.5)
@@ -96,7 +96,7 @@ async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed)
     async with (
         hold(records, feed, job, token) as lease,
         contextlib.aclosing(feed.watch(job.id)) as changes,
-        asyncio.timeout(PATIENCE_SECONDS),
+        asyncio.timeout(TIMEOUT_SECONDS),
     ):
         await anext(changes)
         lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
@@ -140,7 +140,7 @@ async def test_a_cancelled_job_stops_its_body(
     await entered.wait()
     await asyncio.sleep(0.02)
     await records.cancel(job.id)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         with pytest.raises(JobCancelled):
             await worker
     assert worker.cancelling() == 0
@@ -158,7 +158,7 @@ async def test_a_recovered_job_stops_its_old_body(
             await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost) as caught:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await work()
     assert not isinstance(caught.value, JobCancelled)
 
@@ -201,7 +201,7 @@ async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: 
             await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost):
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await work()
 
 

@@ -22,9 +22,9 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
 from ingot_server.library.blobs import Blobs
 from tests.integration.test_real_lists import ALL, children_of, end_of, serve_feed, serve_page
-from tests.lists import Installation, ingot, reason_of, worker
 from tests.media import media
 from tests.origin import Page
+from tests.playlist_harness import PlaylistHarness, ingot, reason_of, worker
 
 pytestmark = pytest.mark.any_stores
 
@@ -37,7 +37,7 @@ CANCELLED = job_pb2.JOB_STATE_CANCELLED
 
 
 @asynccontextmanager
-async def served(ingot: Installation) -> AsyncIterator[Client]:
+async def served(ingot: PlaylistHarness) -> AsyncIterator[Client]:
     """A caller of an Ingot with one worker of each kind."""
     async with running(ingot.settings) as addresses, Client(addresses.grpc) as client:
         with worker(ingot), worker(ingot, "--convert"):
@@ -50,7 +50,7 @@ async def album(client: Client, made: Media, path: Path) -> list[str]:
 
 
 async def test_every_entry_is_converted_and_tagged_with_the_title_of_its_list(
-    ingot: Installation, tmp_path: Path
+    ingot: PlaylistHarness, tmp_path: Path
 ) -> None:
     urls = ingot.entries(3)
     silent = ingot.origin.serve("/silent.mp4", Page(media("silent.mp4").read_bytes()))
@@ -96,7 +96,7 @@ async def test_every_entry_is_converted_and_tagged_with_the_title_of_its_list(
 
 
 async def test_an_entry_that_turns_out_to_be_a_list_has_all_of_its_own_converted(
-    ingot: Installation,
+    ingot: PlaylistHarness,
 ) -> None:
     urls = ingot.entries(4)
     inner = serve_page(ingot, "inner", urls[:2])
@@ -123,7 +123,7 @@ async def test_an_entry_that_turns_out_to_be_a_list_has_all_of_its_own_converted
 
 
 async def test_a_page_of_one_video_is_converted_though_a_list_was_asked_for(
-    ingot: Installation,
+    ingot: PlaylistHarness,
 ) -> None:
     [url] = ingot.entries(1)
     page = serve_page(ingot, "page", [url])
@@ -134,8 +134,8 @@ async def test_a_page_of_one_video_is_converted_though_a_list_was_asked_for(
     assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg"]
 
 
-async def test_a_list_that_nobody_asked_for_is_refused_with_recipes_too(
-    ingot: Installation,
+async def test_a_list_that_was_not_requested_is_refused_with_recipes_too(
+    ingot: PlaylistHarness,
 ) -> None:
     page = serve_page(ingot, "page", ingot.entries(2))
     async with served(ingot) as client:
@@ -145,7 +145,7 @@ async def test_a_list_that_nobody_asked_for_is_refused_with_recipes_too(
     assert not ingot.origin.gets("/entry-0.mp4")
 
 
-async def test_cancelling_the_list_ends_all_that_was_begun_for_it(ingot: Installation) -> None:
+async def test_cancelling_the_list_ends_all_that_was_begun_for_it(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(3)
     for number in range(3):
         ingot.origin.pages[f"/entry-{number}.mp4"].gate = asyncio.Event()

@@ -20,7 +20,7 @@ from ingot_server.library.recipes import canonical_recipe, check_applicable
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.transcoder import make
-from tests.house import House, open_house, why
+from tests.harness import Harness, reason_name_of, running_harness
 from tests.installation import descendants
 from tests.media import media
 from tests.mutations import INPUTS, VARIANTS, variants
@@ -65,14 +65,14 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    async with open_house(settings.replace(attempts=1, **LIMITS)) as running:
+async def harness(settings: Settings) -> AsyncIterator[Harness]:
+    async with running_harness(settings.replace(attempts=1, **LIMITS)) as running:
         yield running
 
 
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.timeout(300)
-async def test_any_damage_ends_in_a_media_or_a_reason(
+async def test_any_damage_ends_in_media_or_a_reason(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path, name: str
 ) -> None:
     """Some that the gate refuses are converted all the same: early conversions see them ungated."""
@@ -126,51 +126,53 @@ async def _answer(
 
 @pytest.mark.any_stores
 @pytest.mark.timeout(300)
-async def test_jobs_of_damaged_media_end_and_leave_nothing(house: House, origin: Origin) -> None:
+async def test_jobs_of_damaged_media_end_and_leave_nothing(
+    harness: Harness, origin: Origin
+) -> None:
     jobs = []
     for name in INPUTS:
         for number, (seed, data) in enumerate(variants(name, JOBS_EACH)):
             url = origin.serve(f"/{seed}-{name}", Page(data))
             recipes = [RECIPES[0], RECIPES[1 + number % (len(RECIPES) - 1)]]
-            jobs.append(await house.ask(url, recipes=recipes))
+            jobs.append(await harness.ask(url, recipes=recipes))
     turns = asyncio.Semaphore(4)
 
     async def end(job: Job) -> Job:
         async with turns:
-            await _run(house, job.id)
-        return await house.record(job.id)
+            await _run(harness, job.id)
+        return await harness.record(job.id)
 
     ended = await asyncio.gather(*map(end, jobs))
 
     assert {job.state for job in ended} == {JOB_STATE_SUCCEEDED, JOB_STATE_FAILED}
     failed = [job for job in ended if job.state == JOB_STATE_FAILED]
-    assert {why(job) for job in failed} <= REFUSED | UNMADE
+    assert {reason_name_of(job) for job in failed} <= REFUSED | UNMADE
     stored = {job.media.id: job for job in ended if job.state == JOB_STATE_SUCCEEDED}
     assert stored
-    await _check_bucket(house, ended)
-    house.assert_idle()
+    await _check_bucket(harness, ended)
+    harness.assert_idle()
 
 
-async def _run(house: House, job_id: str) -> None:
+async def _run(harness: Harness, job_id: str) -> None:
     """A job, and what it leaves to others."""
-    if not has_ended(await house.record(job_id)):
-        await house.worker.run(job_id)
-    for child in (await house.record(job_id)).child_job_ids:
-        await _run(house, child)
+    if not has_ended(await harness.record(job_id)):
+        await harness.worker.run(job_id)
+    for child in (await harness.record(job_id)).child_job_ids:
+        await _run(harness, child)
 
 
-async def _check_bucket(house: House, ended: list[Job]) -> None:
+async def _check_bucket(harness: Harness, ended: list[Job]) -> None:
     """One blob and one manifest of each media that was made, and nothing of any other."""
     made = set[str]()
     for job in ended:
         for child_id in job.child_job_ids:
-            child = await house.record(child_id)
+            child = await harness.record(child_id)
             if child.state == JOB_STATE_SUCCEEDED:
                 made.add(child.media.id)
-    keys = await house.keys("media/")
+    keys = await harness.keys("media/")
     assert {key.split("/")[1] for key in keys} == made
     assert len(keys) == 2 * len(made)
-    assert await house.blobs._s3.call(house._unfinished) == []
+    assert await harness.blobs._s3.call(harness._unfinished) == []
 
 
 def _command(pid: int) -> bytes:

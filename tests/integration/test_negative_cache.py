@@ -26,9 +26,9 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.redis import connect
 from tests import videos
-from tests.house import House, open_house, refusal, why
+from tests.harness import Harness, reason_name_of, refusal, running_harness
 from tests.videos import Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 URL = "http://127.0.0.1/clip.mp4"
 MEDIA_ID = media_id(f"http:{URL}", canonical_selection(Selection()))
@@ -146,31 +146,31 @@ REFUSALS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-async def refused(house: House) -> str:
+async def refused(harness: Harness) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await house.ask(WATCH)
+        await harness.ask(WATCH)
     return refusal(raised.value)
 
 
 async def test_what_a_site_refuses_is_asked_for_again_only_on_demand(
     settings: Settings, tmp_path: Path, clip: bytes
 ) -> None:
-    """The site is a stand-in, tests/youtube.py."""
+    """The fake site of tests/youtube.py."""
     async with (
-        YouTube().running(tmp_path) as site,
-        open_house(site.settings(settings)) as house,
+        FakeYouTube().running(tmp_path) as site,
+        running_harness(site.settings(settings)) as harness,
     ):
         video = site.videos["dQw4-9Wg_cQ"] = Video(clip)
         for reason, said in REFUSALS.items():
             video.playability = said
-            job = await house.ingest(WATCH, max_age=timedelta(0))
-            assert (why(job), job.attempt) == (reason, 1)
+            job = await harness.ingest(WATCH, max_age=timedelta(0))
+            assert (reason_name_of(job), job.attempt) == (reason, 1)
             asked = len(site.log)
-            assert await refused(house) == reason
+            assert await refused(harness) == reason
             assert len(site.log) == asked
         video.playability = {"status": "OK"}
-        assert await refused(house) == "UPCOMING"
-        job = await house.ingest(WATCH, max_age=timedelta(0))
+        assert await refused(harness) == "UPCOMING"
+        job = await harness.ingest(WATCH, max_age=timedelta(0))
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED
-        await house.delete(job.media.id)
-        assert (await house.ingest(WATCH)).state == job_pb2.JOB_STATE_SUCCEEDED
+        await harness.delete(job.media.id)
+        assert (await harness.ingest(WATCH)).state == job_pb2.JOB_STATE_SUCCEEDED

@@ -1,6 +1,6 @@
 """Conversions by the URL of a page of the open web: which form is fetched, and what is found again.
 
-The pages are stand-ins (tests/lectures.py).
+The pages are stand-ins (tests/mediasite.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
-from tests.house import House
-from tests.lectures import serve_lecture
+from tests.harness import Harness
 from tests.media import media
+from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
 
 pytestmark = pytest.mark.any_stores
@@ -26,38 +26,38 @@ SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
 
 async def convert(
-    house: House, url: str, recipe: Recipe = MP3, selection: Selection | None = None
+    harness: Harness, url: str, recipe: Recipe = MP3, selection: Selection | None = None
 ) -> Job:
     request = ConvertRequest(url=url, recipe=recipe, selection=selection)
-    job = await house.end((await house.api.Convert(request)).job)
+    job = await harness.end((await harness.api.Convert(request)).job)
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     return job
 
 
-async def parent_of(house: House, made: Media) -> Media:
-    return await house.get(media_id=made.derived_from)
+async def parent_of(harness: Harness, made: Media) -> Media:
+    return await harness.get(media_id=made.derived_from)
 
 
 @pytest.mark.parametrize(("selection", "taken"), [(None, BEST), (SOUND, SOUND)])
 async def test_a_page_gives_the_whole_unless_the_sound_is_asked_for(
-    house: House, origin: Origin, clip: bytes, selection: Selection | None, taken: Selection
+    harness: Harness, origin: Origin, clip: bytes, selection: Selection | None, taken: Selection
 ) -> None:
-    url = serve_lecture(origin, clip)
+    url = serve_presentation(origin, clip)
 
-    source = await parent_of(house, (await convert(house, url, selection=selection)).media)
+    source = await parent_of(harness, (await convert(harness, url, selection=selection)).media)
 
     assert (source.selection, bool(source.video)) == (taken, taken == BEST)
 
 
 async def test_sound_that_is_stored_is_converted_without_fetching_the_whole(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
-    sound = (await house.ingest(url, selection=SOUND)).media
+    url = serve_presentation(origin, clip)
+    sound = (await harness.ingest(url, selection=SOUND)).media
     asked = list(origin.log)
 
-    made = (await convert(house, url)).media
-    again = await convert(house, url)
+    made = (await convert(harness, url)).media
+    again = await convert(harness, url)
 
     assert made.derived_from == sound.id
     assert (again.cached, again.media.id) == (True, made.id)
@@ -65,15 +65,15 @@ async def test_sound_that_is_stored_is_converted_without_fetching_the_whole(
 
 
 async def test_what_was_made_of_the_whole_is_found_when_the_sound_came_later(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
-    of_the_whole = (await convert(house, url)).media
-    sound = (await house.ingest(url, selection=SOUND)).media
+    url = serve_presentation(origin, clip)
+    of_the_whole = (await convert(harness, url)).media
+    sound = (await harness.ingest(url, selection=SOUND)).media
     asked = list(origin.log)
 
-    again = await convert(house, url)
-    another = (await convert(house, url, WAV)).media
+    again = await convert(harness, url)
+    another = (await convert(harness, url, WAV)).media
 
     assert (again.cached, again.media.id) == (True, of_the_whole.id)
     assert another.derived_from == sound.id
@@ -81,13 +81,13 @@ async def test_what_was_made_of_the_whole_is_found_when_the_sound_came_later(
 
 
 async def test_the_file_that_a_conversion_fetched_is_the_media_of_its_url(
-    house: House, origin: Origin
+    harness: Harness, origin: Origin
 ) -> None:
     url = origin.serve("/song", Page(media("variable.mp3").read_bytes(), content_type="audio/mpeg"))
 
-    made = (await convert(house, url)).media
+    made = (await convert(harness, url)).media
     asked = list(origin.log)
-    stored = await house.ask(url)
+    stored = await harness.ask(url)
 
     assert (stored.cached, stored.media.id) == (True, made.derived_from)
     assert origin.log == asked

@@ -1,6 +1,6 @@
 """Lists of media: real stores, real workers, entries that a real web server has.
 
-What yt-dlp would say a list has is said by a stand-in, `tests/list_worker.py`.
+The entries of a list come from a fake, `tests/playlist_worker.py`, instead of yt-dlp.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, NothingToDo
-from tests.lists import QUICK, Installation, ingot, reason_of, worker
 from tests.origin import Page
+from tests.playlist_harness import QUICK, PlaylistHarness, ingot, reason_of, worker
 
 __all__ = ["ingot"]
 
 
-async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: Installation) -> None:
+async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: PlaylistHarness) -> None:
     good = ingot.entries(57)
     gone = ingot.origin.url("/gone.mp4")
     page = ingot.origin.serve("/page.mp4", Page(b"<html>", content_type="text/html"))
@@ -91,7 +91,7 @@ async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: Installati
         assert await ingot.redis.pttl(f"ingot:job:{child.id}") > parent_lives > 0
 
 
-async def test_an_entry_that_is_no_url_fails_alone(ingot: Installation) -> None:
+async def test_an_entry_that_is_not_a_url_fails_alone(ingot: PlaylistHarness) -> None:
     [good] = ingot.entries(1)
     parent = await ingot.make(ingot.serve_list("some.list", []), send=False)
     await ingot.expand(parent, [good, "http://[/clip.mp4"])
@@ -101,7 +101,9 @@ async def test_an_entry_that_is_no_url_fails_alone(ingot: Installation) -> None:
     assert reason_of(broken) == reason_pb2.REASON_INVALID_REQUEST
 
 
-async def test_a_worker_killed_while_it_makes_the_children_costs_none(ingot: Installation) -> None:
+async def test_a_worker_killed_while_it_makes_the_children_costs_none(
+    ingot: PlaylistHarness,
+) -> None:
     urls = ingot.entries(40)
     parent = await ingot.make(ingot.serve_list("all.deadly.list", urls))
     with worker(ingot, lease=QUICK) as killed:
@@ -118,7 +120,7 @@ async def test_a_worker_killed_while_it_makes_the_children_costs_none(ingot: Ins
     assert {job.id for job in made} <= {parent.id, *parent.child_job_ids}
 
 
-async def test_more_lists_than_slots_all_end(ingot: Installation) -> None:
+async def test_more_lists_than_slots_all_end(ingot: PlaylistHarness) -> None:
     parents = [
         await ingot.make(ingot.serve_list(f"{name}.list", ingot.entries(3, folder=name)))
         for name in ("a", "b", "c", "d", "e")
@@ -130,7 +132,7 @@ async def test_more_lists_than_slots_all_end(ingot: Installation) -> None:
     assert {end.children.succeeded for end in ends} == {3}
 
 
-async def test_a_list_fails_when_all_of_it_does(ingot: Installation) -> None:
+async def test_a_list_fails_when_all_of_it_does(ingot: PlaylistHarness) -> None:
     urls = [ingot.origin.url(f"/gone-{number}.mp4") for number in range(2)]
     with worker(ingot):
         job = await ingot.make(ingot.serve_list("bad.list", urls))
@@ -141,7 +143,7 @@ async def test_a_list_fails_when_all_of_it_does(ingot: Installation) -> None:
     assert parent.children == ChildSummary(total=2, failed=2)
 
 
-async def test_cancel_takes_the_children_that_nobody_else_wants(ingot: Installation) -> None:
+async def test_cancel_ends_the_children_that_no_other_job_needs(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(20)
     others = await ingot.make(urls[0], send=False)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
@@ -165,7 +167,7 @@ async def test_cancel_takes_the_children_that_nobody_else_wants(ingot: Installat
     assert await ingot.redis.zscore("ingot:deadlines", parent.id) is None
 
 
-async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installation) -> None:
+async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(3)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
     await ingot.expand(parent, urls)
@@ -186,7 +188,7 @@ async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: Installat
     assert parent.id not in await ingot.records.overdue(10)
 
 
-async def test_a_cancelled_list_gets_no_more_children(ingot: Installation) -> None:
+async def test_a_cancelled_list_gets_no_more_children(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(3)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
     claim = await ingot.records.claim(parent.id)
@@ -213,7 +215,7 @@ async def test_a_cancelled_list_gets_no_more_children(ingot: Installation) -> No
     ],
 )
 async def test_a_list_has_a_limit(
-    ingot: Installation, count: int, total: int, most: int, reason: int | None
+    ingot: PlaylistHarness, count: int, total: int, most: int, reason: int | None
 ) -> None:
     urls = ingot.entries(count)
     parent = await ingot.make(
@@ -232,7 +234,7 @@ async def test_a_list_has_a_limit(
     assert len(await ingot.records.list(limit=10)) == (1 if reason else 4)
 
 
-async def test_a_list_that_leads_back_to_itself_still_ends(ingot: Installation) -> None:
+async def test_a_list_that_leads_back_to_itself_still_ends(ingot: PlaylistHarness) -> None:
     [clip] = ingot.entries(1)
     here, there = ingot.origin.url("/here.list"), ingot.origin.url("/there.list")
     ingot.serve_list("here.list", [here, there, clip])
@@ -247,7 +249,7 @@ async def test_a_list_that_leads_back_to_itself_still_ends(ingot: Installation) 
 
 
 async def test_a_list_names_videos_by_links_of_lists_and_lists_by_their_own(
-    ingot: Installation,
+    ingot: PlaylistHarness,
 ) -> None:
     inside = "https://youtu.be/dQw4-9Wg_cQ?list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
     alone = "https://www.youtube.com/playlist?list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
@@ -263,7 +265,7 @@ async def test_a_list_names_videos_by_links_of_lists_and_lists_by_their_own(
     assert reason_of(refused) == reason_pb2.REASON_INVALID_REQUEST
 
 
-async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
+async def test_a_long_list_leaves_room_for_others(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(30)
     parent = await ingot.make(ingot.serve_list("long.list", urls), send=False)
     await ingot.expand(parent, urls)
@@ -278,7 +280,7 @@ async def test_a_long_list_leaves_room_for_others(ingot: Installation) -> None:
     assert await ingot.records.children.dispatch(parent.id) == list(job_ids[12:14])
 
 
-async def test_the_command_line_shows_a_list_and_its_entries(ingot: Installation) -> None:
+async def test_the_command_line_shows_a_list_and_its_entries(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(4)
     slow = ingot.origin.pages["/entry-3.mp4"]
     slow.rate = len(ingot.tiny) / 4
@@ -332,7 +334,7 @@ def _read_all(terminal: int) -> str:
     return drawn.decode()
 
 
-async def test_a_stale_worker_adds_no_children(ingot: Installation) -> None:
+async def test_a_stale_worker_adds_no_children(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(2)
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
     claim = await ingot.records.claim(parent.id)

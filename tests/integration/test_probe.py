@@ -175,7 +175,7 @@ async def test_tags_and_chapters_are_read(prober: Prober) -> None:
     ] == [("First", 0, 800), ("Second", 800, 2000)]
 
 
-async def test_tags_that_are_no_utf8_are_marked(prober: Prober, tmp_path: Path) -> None:
+async def test_tags_that_are_not_utf8_are_marked(prober: Prober, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(media("plain.mp4").read_bytes().replace(b"Bell of", b"B\xe9ll of"))
     found = await prober.probe(path)
@@ -228,7 +228,9 @@ async def test_a_file_allocated_ahead_of_its_bytes_is_refused(
         assert (await refusal(prober, path))[0] == "TRUNCATED", name
 
 
-async def test_silence_and_padding_are_no_missing_end(prober: Prober, tmp_path: Path) -> None:
+async def test_silence_and_padding_do_not_count_as_truncation(
+    prober: Prober, tmp_path: Path
+) -> None:
     path = tmp_path / "silence.wav"
     data = media("sound.wav").read_bytes()
     path.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
@@ -238,7 +240,7 @@ async def test_silence_and_padding_are_no_missing_end(prober: Prober, tmp_path: 
     await prober.probe(path)
 
 
-async def test_tags_behind_the_last_frame_are_no_missing_end(
+async def test_tags_after_the_last_frame_do_not_count_as_truncation(
     prober: Prober, tmp_path: Path
 ) -> None:
     item = b"\x05\0\0\0\0\0\0\0Artist\0Ingot"
@@ -255,7 +257,7 @@ async def test_tags_behind_the_last_frame_are_no_missing_end(
             assert found.duration.ToTimedelta().total_seconds() == pytest.approx(2, abs=0.07)
 
 
-async def test_what_is_no_media_is_refused(prober: Prober, tmp_path: Path) -> None:
+async def test_a_file_without_media_is_refused(prober: Prober, tmp_path: Path) -> None:
     inputs = PAGES | {name: media(name).read_bytes() for name in PICTURES}
     inputs |= {f"random {seed}": random.Random(seed).randbytes(50_000) for seed in range(5)}
 
@@ -278,7 +280,7 @@ async def test_the_message_says_what_it_is_instead(prober: Prober, tmp_path: Pat
 
 
 async def test_nothing_a_file_names_is_opened(prober: Prober, tmp_path: Path) -> None:
-    # Who opens a pipe that nobody writes to waits; the probe would end in STAGE_TIMEOUT.
+    # Opening a pipe without a writer blocks; the probe would end in STAGE_TIMEOUT.
     canary = tmp_path / "canary.ts"
     os.mkfifo(canary)
     clip = tmp_path / "clip.ts"

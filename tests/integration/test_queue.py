@@ -19,7 +19,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.queue import SEND_SECONDS, Queue, celery_app
 from ingot_server.process.launch import launch_command
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 WORKER = """
 import os
@@ -62,7 +62,7 @@ async def test_a_worker_receives_job_ids_by_priority(
     )
     try:
         assert worker.stdout is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             received = [(await worker.stdout.readline()).decode().strip() for _ in range(3)]
             await queue.send("later")
             received.append((await worker.stdout.readline()).decode().strip())

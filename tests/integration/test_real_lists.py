@@ -24,9 +24,9 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
 from ingot_server.errors import Failure
 from ingot_server.transfer.fetch import USER_AGENT
-from tests.lists import Installation, ingot, reason_of, worker
 from tests.origin import Page
-from tests.waiting import PATIENCE_SECONDS
+from tests.playlist_harness import PlaylistHarness, ingot, reason_of, worker
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -39,7 +39,7 @@ CANCELLED = job_pb2.JOB_STATE_CANCELLED
 
 
 def serve_feed(
-    ingot: Installation, name: str, urls: Sequence[str], *, kind: str = "application/rss+xml"
+    ingot: PlaylistHarness, name: str, urls: Sequence[str], *, kind: str = "application/rss+xml"
 ) -> str:
     items = "".join(ITEM.format(f"Episode {number}", url) for number, url in enumerate(urls))
     feed = f"<?xml version='1.0'?><rss version='2.0'><channel><title>Bells</title>{items}"
@@ -48,14 +48,14 @@ def serve_feed(
     )
 
 
-def serve_page(ingot: Installation, name: str, urls: Sequence[str]) -> str:
+def serve_page(ingot: PlaylistHarness, name: str, urls: Sequence[str]) -> str:
     videos = "".join(f"<video src='{url}'></video>" for url in urls)
     page = f"<html><head><title>Bells</title></head><body>{videos}</body></html>"
     return ingot.origin.serve(f"/{name}", Page(page.encode(), content_type="text/html"))
 
 
 @asynccontextmanager
-async def served(ingot: Installation, **changes: object) -> AsyncIterator[Client]:
+async def served(ingot: PlaylistHarness, **changes: object) -> AsyncIterator[Client]:
     """A caller of an Ingot with one worker."""
     async with running(ingot.settings) as addresses, Client(addresses.grpc) as client:
         with worker(ingot, **changes):
@@ -74,7 +74,7 @@ async def children_of(client: Client, parent: Job) -> list[Job]:
 
 
 @pytest.mark.parametrize("kind", ["application/rss+xml", "text/xml"])
-async def test_a_feed_is_all_of_its_episodes(ingot: Installation, kind: str) -> None:
+async def test_a_feed_is_all_of_its_episodes(ingot: PlaylistHarness, kind: str) -> None:
     good = ingot.entries(4)
     gone = ingot.origin.url("/gone.mp4")
     feed = serve_feed(ingot, "feed.xml", [*good[:2], gone, *good[2:], good[1]], kind=kind)
@@ -107,7 +107,9 @@ async def test_a_feed_is_all_of_its_episodes(ingot: Installation, kind: str) -> 
         assert len(ingot.origin.gets(url.removeprefix(ingot.origin.base))) == 1
 
 
-async def test_a_page_of_videos_is_a_list_only_when_one_was_asked_for(ingot: Installation) -> None:
+async def test_a_page_of_videos_is_a_list_only_when_one_was_asked_for(
+    ingot: PlaylistHarness,
+) -> None:
     urls = ingot.entries(3)
     page = serve_page(ingot, "page", urls)
     async with served(ingot) as client:
@@ -123,8 +125,8 @@ async def test_a_page_of_videos_is_a_list_only_when_one_was_asked_for(ingot: Ins
 
 @pytest.mark.parametrize("recipes", [[], [MP3]], ids=["as they are", "converted"])
 @pytest.mark.parametrize("first", [True, False], ids=["the list first", "the media first"])
-async def test_who_asks_for_a_list_and_who_asks_for_a_media_get_what_they_asked_for(
-    ingot: Installation, first: bool, recipes: list[Recipe]
+async def test_requests_for_a_list_and_for_one_media_item_each_get_what_they_asked_for(
+    ingot: PlaylistHarness, first: bool, recipes: list[Recipe]
 ) -> None:
     urls = ingot.entries(2)
     page, clip = serve_page(ingot, "page", urls), urls[0]
@@ -159,7 +161,7 @@ async def test_who_asks_for_a_list_and_who_asks_for_a_media_get_what_they_asked_
     ],
 )
 async def test_a_list_that_cannot_be_had_says_why(
-    ingot: Installation, names: list[str], most: int, reason: Reason.ValueType
+    ingot: PlaylistHarness, names: list[str], most: int, reason: Reason.ValueType
 ) -> None:
     ingot.entries(2)
     feed = serve_feed(ingot, "feed.xml", [ingot.origin.url(f"/{name}") for name in names])
@@ -174,7 +176,7 @@ async def test_a_list_that_cannot_be_had_says_why(
         assert Failure.from_status(parent.error).metadata["limit"] == "1"
 
 
-async def test_lists_of_lists_are_followed_once(ingot: Installation) -> None:
+async def test_lists_of_lists_are_followed_once(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(4)
     deepest = serve_feed(ingot, "deepest.xml", urls[2:])
     inner = serve_page(ingot, "inner", urls[:2])
@@ -192,7 +194,7 @@ async def test_lists_of_lists_are_followed_once(ingot: Installation) -> None:
     assert not ingot.origin.gets("/entry-3.mp4")
 
 
-async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installation) -> None:
+async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(6)
     gates = [asyncio.Event() for _ in range(3)]
     for number, gate in enumerate(gates):
@@ -210,7 +212,7 @@ async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installat
         began = clock()
         cancelled = await parent.cancel()
         stopped = [ingot.origin.gets(f"/entry-{number}.mp4")[0].ended for number in (0, 2)]
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await asyncio.gather(*(each.wait() for each in stopped))
         took = clock() - began
         children = await children_of(client, (await client.job(parent.id)).latest)
@@ -228,7 +230,7 @@ async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: Installat
     assert len(ingot.origin.log) == asked, "what waited was begun"
 
 
-async def test_the_command_line_prints_a_list_with_its_entries(ingot: Installation) -> None:
+async def test_the_command_line_prints_a_list_with_its_entries(ingot: PlaylistHarness) -> None:
     urls = ingot.entries(2)
     feed = serve_feed(ingot, "feed.xml", urls)
     async with running(ingot.settings) as addresses:

@@ -15,7 +15,7 @@ from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Selection
 from ingot_server.library.identity import media_id
 from tests.broadcast import Broadcast
-from tests.house import House, refusal, why
+from tests.harness import Harness, reason_name_of, refusal
 from tests.media import media
 from tests.origin import Origin, Page
 
@@ -32,15 +32,15 @@ def length(job: Job) -> float:
     return job.media.duration.ToTimedelta().total_seconds()
 
 
-async def test_a_live_stream_is_refused(house: House, broadcast: Broadcast) -> None:
-    job = await house.ingest(broadcast.url)
+async def test_a_live_stream_is_refused(harness: Harness, broadcast: Broadcast) -> None:
+    job = await harness.ingest(broadcast.url)
 
-    assert (job.state, why(job)) == (job_pb2.JOB_STATE_FAILED, "LIVE_STREAM")
-    await house.assert_nothing_is_left()
+    assert (job.state, reason_name_of(job)) == (job_pb2.JOB_STATE_FAILED, "LIVE_STREAM")
+    await harness.assert_nothing_is_left()
 
 
-async def test_a_recording_is_a_media_of_its_own(house: House, broadcast: Broadcast) -> None:
-    job = await house.ingest(broadcast.url, options=recorded(3))
+async def test_a_recording_is_a_separate_media_item(harness: Harness, broadcast: Broadcast) -> None:
+    job = await harness.ingest(broadcast.url, options=recorded(3))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert length(job) == pytest.approx(3, abs=0.3)
@@ -48,15 +48,17 @@ async def test_a_recording_is_a_media_of_its_own(house: House, broadcast: Broadc
     assert job.media.id == media_id(key, BEST, timedelta(seconds=3))
     assert job.media.source.key == key
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await house.get(url=broadcast.url)
+        await harness.get(url=broadcast.url)
     assert refusal(caught.value) == "MEDIA_NOT_FOUND"
-    assert (await house.ask(broadcast.url, options=recorded(3))).cached
-    assert (await house.ingest(broadcast.url, options=recorded(2))).media.id != job.media.id
+    assert (await harness.ask(broadcast.url, options=recorded(3))).cached
+    assert (await harness.ingest(broadcast.url, options=recorded(2))).media.id != job.media.id
 
 
-async def test_it_is_recorded_again_when_it_is_too_old(house: House, broadcast: Broadcast) -> None:
-    first = await house.ingest(broadcast.url, options=recorded(2))
-    second = await house.ingest(broadcast.url, options=recorded(2), max_age=Duration())
+async def test_it_is_recorded_again_when_it_is_too_old(
+    harness: Harness, broadcast: Broadcast
+) -> None:
+    first = await harness.ingest(broadcast.url, options=recorded(2))
+    second = await harness.ingest(broadcast.url, options=recorded(2), max_age=Duration())
 
     assert second.state == job_pb2.JOB_STATE_SUCCEEDED, second
     assert second.media.id == first.media.id
@@ -64,25 +66,27 @@ async def test_it_is_recorded_again_when_it_is_too_old(house: House, broadcast: 
 
 
 async def test_what_is_not_live_is_ingested_as_without_a_limit(
-    house: House, origin: Origin
+    harness: Harness, origin: Origin
 ) -> None:
     url = origin.serve("/clip.mp4", Page(media("plain.mp4").read_bytes(), etag='"1"'))
 
-    job = await house.ingest(url, options=recorded(60))
+    job = await harness.ingest(url, options=recorded(60))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.media.id == media_id(f"http:{url}", BEST)
     assert job.media.freshness.http_etag == '"1"'
-    assert (await house.ask(url)).cached
-    assert (await house.ingest(url, options=recorded(60))).cached
+    assert (await harness.ask(url)).cached
+    assert (await harness.ingest(url, options=recorded(60))).cached
 
 
-async def test_a_list_that_has_ended_is_no_live_stream(house: House, broadcast: Broadcast) -> None:
+async def test_a_playlist_that_has_ended_is_not_a_live_stream(
+    harness: Harness, broadcast: Broadcast
+) -> None:
     broadcast.ends_at = 6
     url = f"{broadcast.base}/both.m3u8"
     broadcast.playlist("both")
 
-    job = await house.ingest(url, options=recorded(2))
+    job = await harness.ingest(url, options=recorded(2))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.media.id == media_id(f"web:{url}", BEST)
@@ -90,16 +94,16 @@ async def test_a_list_that_has_ended_is_no_live_stream(house: House, broadcast: 
 
 
 async def test_a_cancelled_recording_ends_at_once_and_leaves_nothing(
-    house: House, broadcast: Broadcast
+    harness: Harness, broadcast: Broadcast
 ) -> None:
-    job = await house.ask(broadcast.url, options=recorded(3600))
-    running = asyncio.create_task(house.worker.run(job.id))
+    job = await harness.ask(broadcast.url, options=recorded(3600))
+    running = asyncio.create_task(harness.worker.run(job.id))
     await broadcast.reached("both-7.ts")
 
     began = time.monotonic()
-    await house.cancel(job)
+    await harness.cancel(job)
     await running
 
-    assert (await house.record(job.id)).state == job_pb2.JOB_STATE_CANCELLED
+    assert (await harness.record(job.id)).state == job_pb2.JOB_STATE_CANCELLED
     assert time.monotonic() - began < 10, "a second on a machine that has the time"
-    await house.assert_nothing_is_left()
+    await harness.assert_nothing_is_left()

@@ -31,7 +31,7 @@ def settings() -> Settings:
     return Settings(egress_allow_loopback=True, stall_timeout=timedelta(seconds=8))
 
 
-class Studio:
+class RecordingHarness:
     """The guard and the extractor, for one recording after another."""
 
     def __init__(self, settings: Settings, directory: Path) -> None:
@@ -73,15 +73,15 @@ class Studio:
 
 
 @pytest.fixture
-async def studio(settings: Settings, tmp_path: Path) -> AsyncIterator[Studio]:
+async def harness(settings: Settings, tmp_path: Path) -> AsyncIterator[RecordingHarness]:
     directory = tmp_path / "files"
     directory.mkdir()
-    studio = Studio(settings, directory)
-    await studio.proxy.start()
-    await studio.extractor.start()
-    yield studio
-    await studio.extractor.close()
-    await studio.proxy.close()
+    harness = RecordingHarness(settings, directory)
+    await harness.proxy.start()
+    await harness.extractor.start()
+    yield harness
+    await harness.extractor.close()
+    await harness.proxy.close()
 
 
 def length(media: Media) -> float:
@@ -89,78 +89,84 @@ def length(media: Media) -> float:
 
 
 async def test_a_live_stream_is_refused_without_a_limit(
-    studio: Studio, broadcast: Broadcast
+    harness: RecordingHarness, broadcast: Broadcast
 ) -> None:
-    async with studio.session(broadcast.url, 0) as session:
+    async with harness.session(broadcast.url, 0) as session:
         with pytest.raises(Failure) as caught:
             await session.resolve()
     assert caught.value.reason == reason_pb2.REASON_LIVE_STREAM
     assert "record_duration" in caught.value.message
 
 
-async def test_it_is_recorded_up_to_the_limit(studio: Studio, broadcast: Broadcast) -> None:
-    media = await studio.record(broadcast.url, 6)
+async def test_it_is_recorded_up_to_the_limit(
+    harness: RecordingHarness, broadcast: Broadcast
+) -> None:
+    media = await harness.record(broadcast.url, 6)
 
     assert length(media) == pytest.approx(6, abs=0.3)
     assert (media.video[0].codec, media.audio[0].codec) == ("h264", "aac")
     taken = [name for name in broadcast.asked if name.endswith(".ts")]
     assert len(taken) == len(set(taken)) == 6
     assert "both-0.ts" not in taken  # It begins near the live edge.
-    totals = [total for _, total in studio.progress if total]
-    assert totals[0] > studio.progress[0][0]
+    totals = [total for _, total in harness.progress if total]
+    assert totals[0] > harness.progress[0][0]
 
 
-async def test_sound_alone_is_recorded(studio: Studio, broadcast: Broadcast) -> None:
-    media = await studio.record(broadcast.url, 4, AUDIO)
+async def test_sound_alone_is_recorded(harness: RecordingHarness, broadcast: Broadcast) -> None:
+    media = await harness.record(broadcast.url, 4, AUDIO)
 
     assert length(media) == pytest.approx(4, abs=0.3)
     assert (len(media.video), len(media.audio)) == (0, 1)
 
 
 async def test_picture_and_sound_that_come_apart_are_put_together(
-    studio: Studio, tmp_path: Path
+    harness: RecordingHarness, tmp_path: Path
 ) -> None:
     folder = tmp_path / "apart"
     folder.mkdir()
     async with broadcasting(*encoded(folder, apart=True)) as broadcast:
-        media = await studio.record(broadcast.url, 4)
+        media = await harness.record(broadcast.url, 4)
 
     assert length(media) == pytest.approx(4, abs=0.5)
     assert (len(media.video), len(media.audio)) == (1, 1)
 
 
-async def test_a_stream_that_ends_is_all_there_is(studio: Studio, broadcast: Broadcast) -> None:
+async def test_a_stream_that_ends_is_all_there_is(
+    harness: RecordingHarness, broadcast: Broadcast
+) -> None:
     broadcast.ends_at = 9
-    media = await studio.record(broadcast.url, 60)
+    media = await harness.record(broadcast.url, 60)
     assert 3 <= length(media) <= 9.3
 
 
 async def test_a_stream_that_stops_is_what_was_recorded(
-    studio: Studio, broadcast: Broadcast
+    harness: RecordingHarness, broadcast: Broadcast
 ) -> None:
     broadcast.ends_at, broadcast.closes = 9, False
-    media = await studio.record(broadcast.url, 60)
+    media = await harness.record(broadcast.url, 60)
     assert 3 <= length(media) <= 9.3
 
 
-async def test_a_stream_that_sends_nothing_is_stalled(studio: Studio, broadcast: Broadcast) -> None:
+async def test_a_stream_that_sends_nothing_is_stalled(
+    harness: RecordingHarness, broadcast: Broadcast
+) -> None:
     broadcast.files = {}
     with pytest.raises(Failure) as caught:
-        await studio.record(broadcast.url, 60)
+        await harness.record(broadcast.url, 60)
     assert caught.value.reason == reason_pb2.REASON_STALLED
 
 
 async def test_a_segment_that_is_gone_is_left_out(
-    studio: Studio, broadcast: Broadcast, segments: dict[str, bytes]
+    harness: RecordingHarness, broadcast: Broadcast, segments: dict[str, bytes]
 ) -> None:
     broadcast.files = {name: data for name, data in segments.items() if name != "both-5.ts"}
-    media = await studio.record(broadcast.url, 4)
+    media = await harness.record(broadcast.url, 4)
     assert len(media.video) == 1
     assert "both-5.ts" in broadcast.asked
 
 
 async def test_an_encrypted_stream_is_recorded(
-    studio: Studio, broadcast: Broadcast, segments: dict[str, bytes]
+    harness: RecordingHarness, broadcast: Broadcast, segments: dict[str, bytes]
 ) -> None:
     from Cryptodome.Cipher import AES
     from Cryptodome.Util.Padding import pad
@@ -173,13 +179,15 @@ async def test_an_encrypted_stream_is_recorded(
     text = binascii.hexlify(vector).decode()
     broadcast.lines = f'#EXT-X-KEY:METHOD=AES-128,URI="key",IV=0x{text}\n'
 
-    media = await studio.record(broadcast.url, 4)
+    media = await harness.record(broadcast.url, 4)
 
     assert length(media) == pytest.approx(4, abs=0.3)
 
 
-async def test_a_segment_that_leads_inside_is_refused(studio: Studio, broadcast: Broadcast) -> None:
+async def test_a_segment_that_leads_inside_is_refused(
+    harness: RecordingHarness, broadcast: Broadcast
+) -> None:
     broadcast.lines = '#EXT-X-MAP:URI="http://10.0.0.1/init.mp4"\n'
     with pytest.raises(Failure) as caught:
-        await studio.record(broadcast.url, 4)
+        await harness.record(broadcast.url, 4)
     assert caught.value.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN

@@ -16,7 +16,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.outcomes import LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.records import Records
-from tests.records import a_job, claimed_job
+from tests.records import claimed_job, new_job
 
 SHORT = timedelta(milliseconds=60)
 
@@ -50,14 +50,14 @@ async def time_left(redis: Redis, job: Job) -> timedelta:
 
 
 async def test_a_thousand_callers_get_one_job(records: Records) -> None:
-    creations = await asyncio.gather(*(records.create(a_job()) for _ in range(1000)))
+    creations = await asyncio.gather(*(records.create(new_job()) for _ in range(1000)))
     assert len({creation.job.id for creation in creations}) == 1
     assert sum(creation.is_new for creation in creations) == 1
     assert len(await records.list(limit=10)) == 1
 
 
 async def test_a_new_job_is_complete(records: Records) -> None:
-    creation = await records.create(a_job(labels={"team": "news"}))
+    creation = await records.create(new_job(labels={"team": "news"}))
     job = creation.job
     assert creation.is_new
     assert (job.state, job.revision, job.attempt) == (job_pb2.JOB_STATE_QUEUED, 1, 0)
@@ -75,7 +75,7 @@ async def test_an_ended_job_frees_its_single_flight_key(records: Records, redis:
     assert (ended.state, ended.revision) == (job_pb2.JOB_STATE_SUCCEEDED, 3)
     assert ended.HasField("end_time")
     assert 0 < await redis.ttl(f"ingot:job:{job.id}") <= 3600
-    again = await records.create(a_job())
+    again = await records.create(new_job())
     assert again.is_new
     assert again.job.id != job.id
 
@@ -94,43 +94,43 @@ async def test_a_job_that_ended_at_once_takes_no_single_flight_key(
     records: Records, redis: Redis
 ) -> None:
     creation = await records.create(
-        a_job(state=job_pb2.JOB_STATE_SUCCEEDED, cached=True), request_id="one", fingerprint="f"
+        new_job(state=job_pb2.JOB_STATE_SUCCEEDED, cached=True), request_id="one", fingerprint="f"
     )
     assert creation.is_new
     job = creation.job
     assert job.HasField("end_time")
     assert await redis.ttl(f"ingot:job:{job.id}") > 0
     assert await redis.ttl("ingot:request:one") > 0
-    assert (await records.create(a_job())).is_new
-    again = await records.create(a_job(), request_id="one", fingerprint="f")
+    assert (await records.create(new_job())).is_new
+    again = await records.create(new_job(), request_id="one", fingerprint="f")
     assert (again.job, again.is_new) == (job, False)
 
 
 async def test_a_request_id_names_one_job(records: Records, redis: Redis) -> None:
-    first = (await records.create(a_job("one"))).job
-    joined = await records.create(a_job("one"), request_id="r", fingerprint="f")
+    first = (await records.create(new_job("one"))).job
+    joined = await records.create(new_job("one"), request_id="r", fingerprint="f")
     assert (joined.job.id, joined.is_new) == (first.id, False)
     await records.cancel(first.id)
-    again = await records.create(a_job("one"), request_id="r", fingerprint="f")
+    again = await records.create(new_job("one"), request_id="r", fingerprint="f")
     assert (again.job.id, again.is_new) == (first.id, False)
     with pytest.raises(Failure) as caught:
-        await records.create(a_job("one"), request_id="r", fingerprint="g")
+        await records.create(new_job("one"), request_id="r", fingerprint="g")
     assert caught.value.reason == reason_pb2.REASON_REQUEST_ID_REUSED
     assert 0 < await redis.ttl("ingot:request:r") <= 3600
     await redis.delete(f"ingot:job:{first.id}")
-    assert (await records.create(a_job("one"), request_id="r", fingerprint="g")).is_new
+    assert (await records.create(new_job("one"), request_id="r", fingerprint="g")).is_new
 
 
 async def test_a_single_flight_key_whose_record_is_gone_is_free(
     records: Records, redis: Redis
 ) -> None:
-    job = (await records.create(a_job())).job
+    job = (await records.create(new_job())).job
     await redis.delete(f"ingot:job:{job.id}")
-    assert (await records.create(a_job())).is_new
+    assert (await records.create(new_job())).is_new
 
 
 async def test_a_job_is_claimed_once(records: Records) -> None:
-    job = (await records.create(a_job())).job
+    job = (await records.create(new_job())).job
     claims = await asyncio.gather(*(records.claim(job.id) for _ in range(20)))
     assert sum(claim is not None for claim in claims) == 1
     assert await records.claim(job.id) is None
@@ -172,7 +172,7 @@ async def test_a_renewed_lease_is_not_overdue(
 async def test_a_job_that_kills_its_workers_fails(
     records: Records, redis: Redis, settings: Settings
 ) -> None:
-    job = (await records.create(a_job())).job
+    job = (await records.create(new_job())).job
     for _ in range(settings.worker_losses - 1):
         assert await records.claim(job.id) is not None
         await make_overdue(redis, job)
@@ -186,13 +186,13 @@ async def test_a_job_that_kills_its_workers_fails(
     assert failed.state == job_pb2.JOB_STATE_FAILED
     assert reason_of(failed) == reason_pb2.REASON_WORKER_LOST
     assert not await records.overdue(10)
-    assert (await records.create(a_job())).is_new
+    assert (await records.create(new_job())).is_new
 
 
 async def test_a_lost_message_is_sent_again_at_growing_intervals(
     records: Records, redis: Redis, settings: Settings
 ) -> None:
-    job = (await records.create(a_job())).job
+    job = (await records.create(new_job())).job
     waits = []
     for _ in range(3):
         await make_overdue(redis, job)
@@ -237,12 +237,12 @@ async def test_a_released_job_is_claimed_when_its_retry_is_due(records: Records)
 
 async def test_a_job_that_cannot_be_queued_fails(records: Records) -> None:
     failure = Failure(reason_pb2.REASON_QUEUE_UNAVAILABLE, "The broker is down.")
-    job = (await records.create(a_job())).job
+    job = (await records.create(new_job())).job
     failed = await records.fail_unqueued(job.id, failure)
     assert failed is not None
     assert failed.state == job_pb2.JOB_STATE_FAILED
     assert reason_of(failed) == reason_pb2.REASON_QUEUE_UNAVAILABLE
-    assert (await records.create(a_job())).is_new
+    assert (await records.create(new_job())).is_new
     running, _ = await claimed_job(records, "another")
     assert await records.fail_unqueued(running.id, failure) == running
     assert await records.fail_unqueued("no-such-job", failure) is None
@@ -260,7 +260,7 @@ async def test_cancel(records: Records) -> None:
         await records.write(job, token)
     assert await records.claim(job.id) is None
     assert not await records.overdue(10)
-    assert (await records.create(a_job())).is_new
+    assert (await records.create(new_job())).is_new
 
 
 async def test_a_commit_is_not_cancelled(records: Records) -> None:
@@ -274,7 +274,7 @@ async def test_a_commit_is_not_cancelled(records: Records) -> None:
 
 async def test_pages_of_the_list(records: Records, redis: Redis) -> None:
     created = [
-        (await records.create(a_job(f"media-{number}", labels={"odd": str(number % 2)}))).job
+        (await records.create(new_job(f"media-{number}", labels={"odd": str(number % 2)}))).job
         for number in range(9)
     ]
     expected = [job.id for job in reversed(created)]
@@ -295,7 +295,7 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
 ) -> None:
     records = Records(redis, settings.replace(job_ttl=SHORT))
     for _ in range(5):
-        job = (await records.create(a_job(), request_id="r", fingerprint="f")).job
+        job = (await records.create(new_job(), request_id="r", fingerprint="f")).job
         await records.cancel(job.id)
         await asyncio.sleep(2 * SHORT.total_seconds())
     assert await redis.zcard("ingot:jobs") == 1
@@ -329,7 +329,7 @@ async def test_a_wiped_redis_in_the_middle_of_a_job(records: Records, redis: Red
         await records.renew(job.id, token)
     with pytest.raises(LeaseLost):
         await records.write(job, token)
-    again = await records.create(a_job())
+    again = await records.create(new_job())
     assert again.is_new
     with pytest.raises(LeaseLost):
         await records.write(job, token)
@@ -339,7 +339,7 @@ async def test_a_wiped_redis_in_the_middle_of_a_job(records: Records, redis: Red
 async def test_a_redis_that_is_not_there(settings: Settings) -> None:
     async with Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0)) as nowhere:
         records = Records(nowhere, settings)
-        for call in (records.create(a_job()), records.get("job"), records.list(limit=1)):
+        for call in (records.create(new_job()), records.get("job"), records.list(limit=1)):
             with pytest.raises(Failure) as caught:
                 await call
             assert caught.value.reason == reason_pb2.REASON_CACHE_UNAVAILABLE

@@ -21,9 +21,9 @@ from ingot_server.jobs.lease import hold
 from ingot_server.jobs.records import Records
 from ingot_server.redis import connect
 from ingot_server.worker import Worker
-from tests.records import a_job, claimed_job, queued_job
+from tests.records import claimed_job, new_job, queued_job
 from tests.relay import Relay, relaying
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import TIMEOUT_SECONDS, until
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ async def relayed(relay: Relay, settings: Settings, tmp_path: Path) -> AsyncIter
 
 
 async def becomes(records: Records, job: Job, state: job_pb2.JobState.ValueType) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while (found := await records.get(job.id)) is None or found.state != state:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.05)
 
@@ -59,9 +59,9 @@ async def becomes(records: Records, job: Job, state: job_pb2.JobState.ValueType)
 async def test_a_redis_that_refuses_for_now_is_unavailable(records: Records, redis: Redis) -> None:
     async with refusing_writes(redis):
         with pytest.raises(Failure) as caught:
-            await records.create(a_job())
+            await records.create(new_job())
     assert caught.value.reason == reason_pb2.REASON_CACHE_UNAVAILABLE
-    assert (await records.create(a_job())).is_new
+    assert (await records.create(new_job())).is_new
 
 
 async def test_lost_jobs_are_recovered_when_redis_accepts_writes_again(
@@ -99,7 +99,7 @@ async def test_children_are_added_when_redis_accepts_writes_again(
     job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         async with refusing_writes(redis):
-            adding = asyncio.create_task(lease.add_child(a_job("entry"), entry="entry", order=0))
+            adding = asyncio.create_task(lease.add_child(new_job("entry"), entry="entry", order=0))
             await asyncio.sleep(0.3)
             assert not adding.done()
         child = await adding
@@ -133,7 +133,7 @@ async def test_a_dead_subscription_is_replaced(
     await feed.start()
     [before] = await _subscribers(redis)
     relay.silence()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while await _subscribers(redis) - {before} == set():  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.05)
     await feed.close()

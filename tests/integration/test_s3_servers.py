@@ -12,7 +12,7 @@ from ingot_server.config import Secret, SettingError, Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from tests.s3 import TYPE, Proxy, serving
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 
 async def test_many_processes_prepare_at_once(settings: Settings) -> None:
@@ -40,7 +40,7 @@ async def test_a_server_that_comes_late_is_waited_for(settings: Settings) -> Non
     proxy = Proxy(settings.s3_endpoint, down=6)
     async with serving(proxy) as endpoint:
         blobs = Blobs(settings.replace(s3_endpoint=endpoint))
-        await blobs.prepare(wait_at_most=timedelta(seconds=PATIENCE_SECONDS))
+        await blobs.prepare(wait_at_most=timedelta(seconds=TIMEOUT_SECONDS))
         assert await blobs.put("a", b"1", content_type=TYPE)
         await blobs.close()
 
@@ -58,7 +58,7 @@ async def test_a_server_that_is_not_there_is_named(settings: Settings) -> None:
     await blobs.close()
 
 
-async def test_wrong_keys_are_told_at_once(settings: Settings) -> None:
+async def test_wrong_keys_are_reported_at_once(settings: Settings) -> None:
     blobs = Blobs(settings.replace(s3_secret_key=Secret("wrong-wrong-wrong")))
     with pytest.raises(Failure, match=r"INGOT_S3_SECRET_KEY|Let these keys"):
         # Who waited would wait until the test is over.

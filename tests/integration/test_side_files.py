@@ -19,7 +19,7 @@ from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
 from ingot_server.config import Settings
-from tests.house import House, open_house, refusal, why
+from tests.harness import Harness, reason_name_of, refusal, running_harness
 from tests.manifests import TYPES, serve_manifest
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
@@ -33,8 +33,8 @@ HTML = b"<html><title>Please sign in</title></html>"
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    async with open_house(settings.replace(attempts=1)) as running:
+async def harness(settings: Settings) -> AsyncIterator[Harness]:
+    async with running_harness(settings.replace(attempts=1)) as running:
         yield running
 
 
@@ -89,18 +89,18 @@ def subtitles(stored: Media) -> list[tuple[str, str]]:
     ],
 )
 async def test_subtitles_come_by_language(
-    house: House, origin: Origin, there: list[str], asked: list[str], got: list[str]
+    harness: Harness, origin: Origin, there: list[str], asked: list[str], got: list[str]
 ) -> None:
     url = serve_player(origin, dict.fromkeys(there, VTT))
 
-    job = await house.ingest(url, options=IngestOptions(subtitle_languages=asked))
+    job = await harness.ingest(url, options=IngestOptions(subtitle_languages=asked))
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert subtitles(job.media) == [(language, "text/vtt") for language in got]
 
 
 async def test_subtitles_of_a_manifest_are_known_by_language_and_else_by_name(
-    house: House, origin: Origin
+    harness: Harness, origin: Origin
 ) -> None:
     media_url = serve_manifest(origin, "hls", at="/stream.m3u8")
     renditions = []
@@ -118,7 +118,7 @@ async def test_subtitles_of_a_manifest_are_known_by_language_and_else_by_name(
     url = origin.serve("/all.m3u8", Page(text.encode(), content_type=TYPES[".m3u8"]))
 
     options = IngestOptions(subtitle_languages=["en", "fr", "es"])
-    job = await house.ingest(url, options=options)
+    job = await harness.ingest(url, options=options)
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert subtitles(job.media) == [("en", "text/vtt"), ("fr", "text/vtt")]
@@ -137,11 +137,11 @@ async def test_subtitles_of_a_manifest_are_known_by_language_and_else_by_name(
     ],
 )
 async def test_the_type_of_subtitles_is_what_they_hold(
-    house: House, origin: Origin, content: bytes, kinds: list[str]
+    harness: Harness, origin: Origin, content: bytes, kinds: list[str]
 ) -> None:
     url = serve_player(origin, {"en": content})
 
-    job = await house.ingest(url, options=IngestOptions(subtitle_languages=["en"]))
+    job = await harness.ingest(url, options=IngestOptions(subtitle_languages=["en"]))
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert [side.content_type for side in job.media.side_files] == kinds
@@ -157,13 +157,13 @@ async def test_the_type_of_subtitles_is_what_they_hold(
     ],
 )
 async def test_the_thumbnail_is_stored_as_what_it_is(
-    house: House, origin: Origin, name: str, kind: str
+    harness: Harness, origin: Origin, name: str, kind: str
 ) -> None:
     picture = media(name).read_bytes()
     origin.serve("/picture", Page(picture, content_type="application/octet-stream"))
     url = serve_player(origin, image="/picture")
 
-    job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+    job = await harness.ingest(url, options=IngestOptions(thumbnail=True))
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     (side,) = job.media.side_files
@@ -184,16 +184,16 @@ async def test_the_thumbnail_is_stored_as_what_it_is(
     ],
 )
 async def test_without_a_thumbnail_the_media_is_stored_all_the_same(
-    house: House, origin: Origin, page: Page
+    harness: Harness, origin: Origin, page: Page
 ) -> None:
     origin.serve("/picture", page)
     url = serve_player(origin, image="/picture")
 
-    job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+    job = await harness.ingest(url, options=IngestOptions(thumbnail=True))
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert not job.media.side_files
-    house.assert_idle()
+    harness.assert_idle()
 
 
 async def test_a_thumbnail_that_does_not_come_is_given_up(
@@ -202,40 +202,44 @@ async def test_a_thumbnail_that_does_not_come_is_given_up(
     origin.serve("/picture", Page(silent_after=-1))
     url = serve_player(origin, image="/picture")
     hasty = settings.replace(attempts=1, stall_timeout=timedelta(seconds=5))
-    async with open_house(hasty) as house:
-        job = await house.ingest(url, options=IngestOptions(thumbnail=True))
+    async with running_harness(hasty) as harness:
+        job = await harness.ingest(url, options=IngestOptions(thumbnail=True))
 
         assert job.state == JOB_STATE_SUCCEEDED, job.error
         assert not job.media.side_files
-        house.assert_idle()
+        harness.assert_idle()
 
 
-async def test_side_files_come_only_when_they_are_asked_for(house: House, origin: Origin) -> None:
+async def test_side_files_come_only_when_they_are_asked_for(
+    harness: Harness, origin: Origin
+) -> None:
     origin.serve("/picture", Page(media("picture.jpg").read_bytes(), content_type="image/jpeg"))
 
-    job = await house.ingest(serve_player(origin, {"en": VTT}, image="/picture"))
+    job = await harness.ingest(serve_player(origin, {"en": VTT}, image="/picture"))
 
     assert not job.media.side_files
     assert not origin.gets("/picture")
     assert not origin.gets("/track-0")
 
 
-async def test_side_files_are_downloaded_by_their_addresses(house: House, origin: Origin) -> None:
+async def test_side_files_are_downloaded_by_their_addresses(
+    harness: Harness, origin: Origin
+) -> None:
     picture = media("picture.png").read_bytes()
     origin.serve("/picture", Page(picture, content_type="image/png"))
     url = serve_player(origin, {"en": VTT, "de": SRT}, image="/picture")
     options = IngestOptions(subtitle_languages=["en", "de"], thumbnail=True)
-    stored = (await house.ingest(url, options=options)).media
+    stored = (await harness.ingest(url, options=options)).media
 
-    got = [await house.download(url=side.url) for side in stored.side_files]
+    got = [await harness.download(url=side.url) for side in stored.side_files]
 
     assert got == [VTT, SRT, picture]
-    assert await house.download(url=stored.blob.url) == origin.pages["/clip.mp4"].content
-    assert await house.download(url=stored.side_files[0].url, offset=3, limit=4) == VTT[3:7]
+    assert await harness.download(url=stored.blob.url) == origin.pages["/clip.mp4"].content
+    assert await harness.download(url=stored.side_files[0].url, offset=3, limit=4) == VTT[3:7]
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await house.download(url=stored.side_files[0].url, sha256=stored.blob.sha256)
+        await harness.download(url=stored.side_files[0].url, sha256=stored.blob.sha256)
     assert refusal(error.value) == "ETAG_MISMATCH"
-    link = await house.media.CreateDownloadUrl(
+    link = await harness.media.CreateDownloadUrl(
         CreateDownloadUrlRequest(url=stored.side_files[1].url)
     )
     async with aiohttp.ClientSession() as session, session.get(link.url) as answer:
@@ -244,7 +248,9 @@ async def test_side_files_are_downloaded_by_their_addresses(house: House, origin
         assert answer.headers["Content-Type"] == "application/x-subrip"
 
 
-async def test_what_the_source_says_of_a_media_is_kept(house: House, origin: Origin) -> None:
+async def test_what_the_source_says_about_its_media_is_kept(
+    harness: Harness, origin: Origin
+) -> None:
     url = serve_object(
         origin,
         description="How it rings.",
@@ -259,7 +265,7 @@ async def test_what_the_source_says_of_a_media_is_kept(house: House, origin: Ori
         ],
     )
 
-    stored = (await house.ingest(url)).media
+    stored = (await harness.ingest(url)).media
 
     assert (stored.title, stored.description) == ("A Bell", "How it rings.")
     assert list(stored.tags) == ["bells", "bronze"]
@@ -269,7 +275,7 @@ async def test_what_the_source_says_of_a_media_is_kept(house: House, origin: Ori
     assert [
         (each.title, each.start.ToSeconds(), each.end.ToSeconds()) for each in stored.chapters
     ] == [("Ding", 0, 1), ("Dong", 1, 2)]
-    assert await house.get(url=url) == stored
+    assert await harness.get(url=url) == stored
 
 
 @pytest.mark.parametrize(
@@ -285,55 +291,59 @@ async def test_what_the_source_says_of_a_media_is_kept(house: House, origin: Ori
     ],
 )
 async def test_what_lasts_not_as_long_as_announced_is_refused(
-    house: House, origin: Origin, announced: float | None, ends: str
+    harness: Harness, origin: Origin, announced: float | None, ends: str
 ) -> None:
-    job = await house.ingest(serve_player(origin, duration=announced))
+    job = await harness.ingest(serve_player(origin, duration=announced))
 
     if ends:
-        assert why(job) == ends
+        assert reason_name_of(job) == ends
         assert "2 s" in job.error.message
-        await house.assert_nothing_is_left()
+        await harness.assert_nothing_is_left()
     else:
         assert job.state == JOB_STATE_SUCCEEDED, job.error
 
 
-async def test_side_files_that_are_asked_for_later_are_added(house: House, origin: Origin) -> None:
+async def test_side_files_that_are_asked_for_later_are_added(
+    harness: Harness, origin: Origin
+) -> None:
     picture = media("picture.png").read_bytes()
     origin.serve("/picture", Page(picture, content_type="image/png"))
     url = serve_player(origin, {"en": VTT, "de": SRT}, image="/picture")
     german = IngestOptions(subtitle_languages=["de"])
-    first = (await house.ingest(url, options=german)).media
+    first = (await harness.ingest(url, options=german)).media
     received = origin.bytes_sent("/clip.mp4")
     wanted = IngestOptions(subtitle_languages=["en", "de", "fr"], thumbnail=True)
 
-    job = await house.ingest(url, options=wanted)
+    job = await harness.ingest(url, options=wanted)
 
     assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, True)
     assert job.media.blob == first.blob
     assert origin.bytes_sent("/clip.mp4") == received
     kinds = [(side.language, side.content_type) for side in job.media.side_files]
     assert kinds == [("de", "application/x-subrip"), ("en", "text/vtt"), ("", "image/png")]
-    assert [await house.download(url=side.url) for side in job.media.side_files] == [
+    assert [await harness.download(url=side.url) for side in job.media.side_files] == [
         SRT,
         VTT,
         picture,
     ]
-    assert await house.get(url=url) == job.media
+    assert await harness.get(url=url) == job.media
     asked = len(origin.log)
     for options in (wanted, german, None):
-        again = await house.ask(url, options=options)
+        again = await harness.ask(url, options=options)
         assert (again.state, again.cached) == (JOB_STATE_SUCCEEDED, True)
         assert len(again.media.side_files) == 3
     assert len(origin.log) == asked
 
 
-async def test_a_stored_media_stays_when_its_source_is_gone(house: House, origin: Origin) -> None:
+async def test_a_stored_media_stays_when_its_source_is_gone(
+    harness: Harness, origin: Origin
+) -> None:
     url = serve_player(origin, {"en": VTT})
-    first = (await house.ingest(url)).media
+    first = (await harness.ingest(url)).media
     origin.serve("/page", Page(status=404))
 
-    job = await house.ingest(url, options=IngestOptions(subtitle_languages=["en"]))
+    job = await harness.ingest(url, options=IngestOptions(subtitle_languages=["en"]))
 
     assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, True), job.error
     assert job.media == first
-    house.assert_idle()
+    harness.assert_idle()

@@ -46,7 +46,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return content
 
 
-class Desk:
+class SpeculativeHarness:
     def __init__(self, settings: Settings) -> None:
         self.scratch = Scratch(settings)
         self.prober = Prober(settings)
@@ -82,13 +82,13 @@ def _sha256(path: Path) -> str:
 
 
 @pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Desk]:
-    desk = Desk(settings)
-    await desk.scratch.start()
-    await desk.prober.start()
-    yield desk
-    await desk.prober.close()
-    await desk.scratch.close()
+async def harness(settings: Settings) -> AsyncIterator[SpeculativeHarness]:
+    harness = SpeculativeHarness(settings)
+    await harness.scratch.start()
+    await harness.prober.start()
+    yield harness
+    await harness.prober.close()
+    await harness.scratch.close()
 
 
 async def begun(speculation: Speculation) -> None:
@@ -97,81 +97,85 @@ async def begun(speculation: Speculation) -> None:
 
 
 async def test_what_was_begun_early_is_what_would_be_made_later(
-    desk: Desk, sound: bytes, tmp_path: Path
+    harness: SpeculativeHarness, sound: bytes, tmp_path: Path
 ) -> None:
     for name in ("early", "late"):
         (tmp_path / name).mkdir()
-    async with desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+    async with harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound[: LOOK_BYTES + LOOK_BYTES // 2])
         await file.flush()
         await begun(speculation)
         assert not speculation.tasks[next(iter(speculation.tasks))].done()
         await file.write(sound[LOOK_BYTES + LOOK_BYTES // 2 :])
         await file.complete()
-        early = await desk.make(speculation.source, tmp_path / "early", early=True)
-        late = await desk.make(speculation.source, tmp_path / "late", early=False)
+        early = await harness.make(speculation.source, tmp_path / "early", early=True)
+        late = await harness.make(speculation.source, tmp_path / "late", early=False)
     assert early.path.read_bytes() == late.path.read_bytes()
     assert early.media == late.media
 
 
 async def test_the_source_outlives_its_ingest_and_goes_with_its_workflow(
-    desk: Desk, sound: bytes, tmp_path: Path
+    harness: SpeculativeHarness, sound: bytes, tmp_path: Path
 ) -> None:
-    async with desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+    async with harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         file.path.unlink()
-        assert desk.speculative.link_source(file.sha256, tmp_path / "source")
+        assert harness.speculative.link_source(file.sha256, tmp_path / "source")
     assert not speculation.folder.exists()
-    assert not desk.speculative.link_source(file.sha256, tmp_path / "late")
+    assert not harness.speculative.link_source(file.sha256, tmp_path / "late")
     # Who took it, perhaps for another media with the same bytes, has it still.
     assert (tmp_path / "source").read_bytes() == sound
 
 
 async def test_what_was_taken_outlives_its_workflow(
-    desk: Desk, sound: bytes, tmp_path: Path
+    harness: SpeculativeHarness, sound: bytes, tmp_path: Path
 ) -> None:
-    async with desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+    async with harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        encoded = await desk.speculative.encoded(file.sha256, MP3, tmp_path, lambda *_: None)
+        encoded = await harness.speculative.encoded(file.sha256, MP3, tmp_path, lambda *_: None)
     assert not speculation.folder.exists()
     assert encoded is not None
     assert encoded.path.stat().st_size
 
 
-async def test_other_bytes_take_nothing_that_was_begun(desk: Desk, sound: bytes) -> None:
-    async with desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+async def test_other_bytes_take_nothing_that_was_begun(
+    harness: SpeculativeHarness, sound: bytes
+) -> None:
+    async with harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         assert (
-            await desk.speculative.encoded("0" * 64, MP3, speculation.folder, lambda *_: None)
+            await harness.speculative.encoded("0" * 64, MP3, speculation.folder, lambda *_: None)
             is None
         )
 
 
-async def test_what_was_begun_early_is_given_away_once(desk: Desk, sound: bytes) -> None:
-    async with desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+async def test_what_was_begun_early_is_given_away_once(
+    harness: SpeculativeHarness, sound: bytes
+) -> None:
+    async with harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         calls = (
-            desk.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
+            harness.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
             for _ in range(3)
         )
         taken = [each for each in await asyncio.gather(*calls) if each is not None]
         assert len(taken) == 1
 
 
-async def test_a_file_that_begins_anew_takes_its_conversion_with_it(
-    desk: Desk, sound: bytes
+async def test_a_restarted_file_cancels_its_conversion(
+    harness: SpeculativeHarness, sound: bytes
 ) -> None:
-    async with desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+    async with harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound[:LOOK_BYTES])
         await file.flush()
         await begun(speculation)
@@ -179,28 +183,32 @@ async def test_a_file_that_begins_anew_takes_its_conversion_with_it(
         await file.write(sound)
         await file.complete()
         assert (
-            await desk.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
+            await harness.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
             is None
         )
 
 
-async def test_nothing_is_begun_while_the_processor_is_taken(desk: Desk, sound: bytes) -> None:
-    async with desk.slots.take(1), desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+async def test_nothing_is_begun_while_the_processor_is_taken(
+    harness: SpeculativeHarness, sound: bytes
+) -> None:
+    async with harness.slots.take(1), harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         assert (
-            await desk.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
+            await harness.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
             is None
         )
 
 
-async def test_who_gives_up_leaves_no_process_and_no_file(desk: Desk, sound: bytes) -> None:
-    async with desk.speculation() as (speculation, file):
-        desk.speculative.follow(MEDIA_ID, file)
+async def test_a_cancelled_speculation_leaves_no_process_and_no_file(
+    harness: SpeculativeHarness, sound: bytes
+) -> None:
+    async with harness.speculation() as (speculation, file):
+        harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound[:LOOK_BYTES])
         await file.flush()
         await begun(speculation)
     assert all(task.done() for task in speculation.tasks.values())
     assert not speculation.folder.exists()
-    assert desk.slots.free == 1
+    assert harness.slots.free == 1

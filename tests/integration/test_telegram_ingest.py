@@ -20,14 +20,14 @@ from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Secret, Settings
 from tests import mtproto
-from tests.house import House, open_house, why
-from tests.mtproto import Channel, DataCentre
+from tests.harness import Harness, reason_name_of, running_harness
+from tests.mtproto import Channel, FakeDataCentre
 from tests.telegram import (
     FILE_ID,
     FOR_THE_APPS,
     TOKEN,
-    BotApi,
-    Pages,
+    FakeBotApi,
+    FakeTelegramPages,
     Video,
     company_proxy,
     found,
@@ -51,25 +51,27 @@ ACCOUNT = {
 
 
 @dataclass
-class Telegram:
+class FakeTelegram:
     """All of it, behind a company's proxy."""
 
     settings: Settings
-    pages: Pages = field(default_factory=lambda: Pages(media_host=MEDIA_HOST))
-    bots: BotApi = field(default_factory=BotApi)
-    data_centre: DataCentre = field(default_factory=DataCentre)
+    pages: FakeTelegramPages = field(
+        default_factory=lambda: FakeTelegramPages(media_host=MEDIA_HOST)
+    )
+    bots: FakeBotApi = field(default_factory=FakeBotApi)
+    data_centre: FakeDataCentre = field(default_factory=FakeDataCentre)
     destinations: dict[str, str] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def house(self, **changes: object) -> AsyncIterator[House]:
-        async with open_house(self.settings.replace(**changes)) as house:
-            yield house
+    async def harness(self, **changes: object) -> AsyncIterator[Harness]:
+        async with running_harness(self.settings.replace(**changes)) as harness:
+            yield harness
 
 
 @pytest.fixture
-async def telegram(settings: Settings, tmp_path: Path) -> AsyncIterator[Telegram]:
+async def telegram(settings: Settings, tmp_path: Path) -> AsyncIterator[FakeTelegram]:
     context, authority = server_context(tmp_path)
-    telegram = Telegram(settings)
+    telegram = FakeTelegram(settings)
     async with AsyncExitStack() as stack:
         page = await stack.enter_async_context(serving(telegram.pages, context))
         bots = await stack.enter_async_context(serving(telegram.bots, context))
@@ -94,14 +96,14 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-async def test_a_public_post_is_brought_in_and_kept(telegram: Telegram, clip: bytes) -> None:
+async def test_a_public_post_is_ingested_and_kept(telegram: FakeTelegram, clip: bytes) -> None:
     telegram.pages.post("lake", Video(41, clip))
-    async with telegram.house() as house:
-        job = await house.ingest("telegram.me/Lake/41?comment=5")
+    async with telegram.harness() as harness:
+        job = await harness.ingest("telegram.me/Lake/41?comment=5")
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
         asked = len(telegram.pages.asked)
-        again = await house.ask("https://t.me/s/lake/41")
-        stored = await house.download(media_id=job.media.id)
+        again = await harness.ask("https://t.me/s/lake/41")
+        stored = await harness.download(media_id=job.media.id)
 
     assert (again.cached, again.media.id) == (True, job.media.id)
     assert len(telegram.pages.asked) == asked
@@ -115,19 +117,19 @@ async def test_a_public_post_is_brought_in_and_kept(telegram: Telegram, clip: by
 
 
 async def test_an_album_becomes_a_job_for_each_of_its_videos(
-    telegram: Telegram, clip: bytes, other_clip: bytes
+    telegram: FakeTelegram, clip: bytes, other_clip: bytes
 ) -> None:
     telegram.pages.post("lake", Video(41, clip), Video(42, other_clip), Video(43, b""))
-    async with telegram.house() as house:
-        alone = await house.ingest("https://t.me/lake/42")
-        parent = await house.ask("https://t.me/lake/41", options=ALBUM)
-        await house.worker.run(parent.id)
-        parent = await house.record(parent.id)
+    async with telegram.harness() as harness:
+        alone = await harness.ingest("https://t.me/lake/42")
+        parent = await harness.ask("https://t.me/lake/41", options=ALBUM)
+        await harness.worker.run(parent.id)
+        parent = await harness.record(parent.id)
         assert parent.state == job_pb2.JOB_STATE_RUNNING, parent
-        children = [await house.record(child_id) for child_id in parent.child_job_ids]
-        children = [await house.end(child) for child in children]
-        parent = await house.record(parent.id)
-        again = await house.ask("https://t.me/lake/42?single", options=ALBUM)
+        children = [await harness.record(child_id) for child_id in parent.child_job_ids]
+        children = [await harness.end(child) for child in children]
+        parent = await harness.record(parent.id)
+        again = await harness.ask("https://t.me/lake/42?single", options=ALBUM)
 
     assert parent.state == job_pb2.JOB_STATE_SUCCEEDED, parent
     assert parent.media.title == "The lake channel 41"
@@ -137,18 +139,18 @@ async def test_an_album_becomes_a_job_for_each_of_its_videos(
     assert [child.media.blob.sha256 for child in children[:2]] == [sha256(clip), sha256(other_clip)]
     assert children[1].cached
     assert children[1].media.id == alone.media.id
-    assert why(children[2]) == "FILE_TOO_LARGE"
+    assert reason_name_of(children[2]) == "FILE_TOO_LARGE"
     assert again.cached
 
 
-async def test_an_album_of_one_video_is_that_video(telegram: Telegram, clip: bytes) -> None:
+async def test_an_album_of_one_video_is_that_video(telegram: FakeTelegram, clip: bytes) -> None:
     telegram.pages.post("lake", Video(41, clip))
-    async with telegram.house() as house:
-        album = await house.ingest("https://t.me/lake/41", options=ALBUM)
+    async with telegram.harness() as harness:
+        album = await harness.ingest("https://t.me/lake/41", options=ALBUM)
         asked = len(telegram.pages.asked)
-        post = await house.ask("https://t.me/lake/41")
-        again = await house.ask("https://t.me/s/lake/41", options=ALBUM)
-        blobs = await house.keys("media/")
+        post = await harness.ask("https://t.me/lake/41")
+        again = await harness.ask("https://t.me/s/lake/41", options=ALBUM)
+        blobs = await harness.keys("media/")
 
     assert album.state == job_pb2.JOB_STATE_SUCCEEDED, album
     assert not album.child_job_ids
@@ -160,14 +162,14 @@ async def test_an_album_of_one_video_is_that_video(telegram: Telegram, clip: byt
 
 
 async def test_what_is_in_an_album_is_converted(
-    telegram: Telegram, clip: bytes, other_clip: bytes
+    telegram: FakeTelegram, clip: bytes, other_clip: bytes
 ) -> None:
     telegram.pages.post("lake", Video(41, clip), Video(42, other_clip))
     telegram.pages.post("pond", Video(7, clip))
-    async with telegram.house() as house:
-        album = await house.ingest("https://t.me/lake/41", options=ALBUM, recipes=[MP3])
-        posts = [await house.record(child_id) for child_id in album.child_job_ids]
-        alone = await house.ingest("https://t.me/pond/7", options=ALBUM, recipes=[MP3])
+    async with telegram.harness() as harness:
+        album = await harness.ingest("https://t.me/lake/41", options=ALBUM, recipes=[MP3])
+        posts = [await harness.record(child_id) for child_id in album.child_job_ids]
+        alone = await harness.ingest("https://t.me/pond/7", options=ALBUM, recipes=[MP3])
 
     assert album.state == job_pb2.JOB_STATE_SUCCEEDED, album
     assert [post.list_title for post in posts] == ["The lake channel 41"] * 2
@@ -190,33 +192,33 @@ async def test_what_is_in_an_album_is_converted(
 )
 @pytest.mark.parametrize("options", [IngestOptions(), ALBUM], ids=["post", "album"])
 async def test_a_post_without_a_video_to_be_had_says_why(
-    telegram: Telegram, clip: bytes, link: str, reason: str, words: str, options: IngestOptions
+    telegram: FakeTelegram, clip: bytes, link: str, reason: str, words: str, options: IngestOptions
 ) -> None:
     telegram.pages.post("lake", Video(52, clip))
     telegram.pages.albums["lake/51"] = [Video(52, clip)]
     telegram.pages.post("lake", Video(54, b""))
     telegram.pages.bodies["lake/50"] = "<p>Only words.</p>"
     telegram.pages.bodies["lake/53"] = not_supported(FOR_THE_APPS)
-    async with telegram.house() as house:
-        job = await house.ingest(link, options=options)
-        await house.assert_nothing_is_left()
+    async with telegram.harness() as harness:
+        job = await harness.ingest(link, options=options)
+        await harness.assert_nothing_is_left()
 
     assert job.state == job_pb2.JOB_STATE_FAILED
-    assert why(job) == reason
+    assert reason_name_of(job) == reason
     assert words in job.error.message
     assert job.attempt == 1
 
 
 async def test_what_the_page_withholds_an_account_receives(
-    telegram: Telegram, clip: bytes, other_clip: bytes
+    telegram: FakeTelegram, clip: bytes, other_clip: bytes
 ) -> None:
     telegram.pages.post("lake", Video(54, b""))
     telegram.pages.bodies["lake/53"] = not_supported(FOR_THE_APPS)
     lake = Channel(77, "The lake channel", "lake", {54: clip, 53: other_clip})
     telegram.data_centre.channels = [lake]
-    async with telegram.house(**ACCOUNT) as house:
-        job = await house.ingest("https://t.me/lake/54", options=ALBUM)
-        other = await house.ingest("https://t.me/lake/53")
+    async with telegram.harness(**ACCOUNT) as harness:
+        job = await harness.ingest("https://t.me/lake/54", options=ALBUM)
+        other = await harness.ingest("https://t.me/lake/53")
 
     for done, content in ((job, clip), (other, other_clip)):
         assert done.state == job_pb2.JOB_STATE_SUCCEEDED, done
@@ -228,65 +230,65 @@ async def test_what_the_page_withholds_an_account_receives(
 
 
 async def test_the_account_is_not_used_for_what_the_page_shows_or_has_not(
-    telegram: Telegram, clip: bytes
+    telegram: FakeTelegram, clip: bytes
 ) -> None:
     telegram.pages.post("lake", Video(41, clip))
     telegram.pages.bodies["lake/50"] = "<p>Only words.</p>"
-    async with telegram.house(**ACCOUNT) as house:
+    async with telegram.harness(**ACCOUNT) as harness:
         for number in (40, 41, 50):
-            await house.ingest(f"https://t.me/lake/{number}")
+            await harness.ingest(f"https://t.me/lake/{number}")
 
     assert telegram.data_centre.asked == []
 
 
-async def test_a_name_that_is_no_channels_gives_nothing_of_the_account(
-    telegram: Telegram,
+async def test_a_name_that_is_not_a_channel_reveals_nothing_of_the_account(
+    telegram: FakeTelegram,
 ) -> None:
     """Messages that are no channel's are numbered for the account: its own would be found."""
     for name in ("self", "nobody"):
         telegram.pages.post(name, Video(54, b""))
-    async with telegram.house(**ACCOUNT) as house:
-        jobs = [await house.ingest(f"https://t.me/{name}/54") for name in ("self", "nobody")]
+    async with telegram.harness(**ACCOUNT) as harness:
+        jobs = [await harness.ingest(f"https://t.me/{name}/54") for name in ("self", "nobody")]
 
-    assert [why(job) for job in jobs] == ["MEDIA_DOES_NOT_EXIST"] * 2
+    assert [reason_name_of(job) for job in jobs] == ["MEDIA_DOES_NOT_EXIST"] * 2
     assert "GetMessages" not in telegram.data_centre.asked
 
 
 async def test_a_private_post_is_received_by_an_account_that_is_a_member(
-    telegram: Telegram, clip: bytes
+    telegram: FakeTelegram, clip: bytes
 ) -> None:
     private = Channel(PRIVATE_NUMBER, "Members", "", {42: clip})
     telegram.data_centre.channels = [Channel(5, "Another"), private]
-    async with telegram.house(**ACCOUNT) as house:
-        job = await house.ingest(f"https://t.me/c/{PRIVATE_NUMBER}/42")
-        absent = await house.ingest(f"https://t.me/c/{PRIVATE_NUMBER}/43")
-        foreign = await house.ingest("https://t.me/c/999/1")
-        again = await house.ask(f"tg://privatepost?channel={PRIVATE_NUMBER}&post=42")
+    async with telegram.harness(**ACCOUNT) as harness:
+        job = await harness.ingest(f"https://t.me/c/{PRIVATE_NUMBER}/42")
+        absent = await harness.ingest(f"https://t.me/c/{PRIVATE_NUMBER}/43")
+        foreign = await harness.ingest("https://t.me/c/999/1")
+        again = await harness.ask(f"tg://privatepost?channel={PRIVATE_NUMBER}&post=42")
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.media.source.key == f"telegram:c/{PRIVATE_NUMBER}/42"
     assert job.media.blob.sha256 == sha256(clip)
     assert job.media.uploader == "Members"
     assert again.cached
-    assert (why(absent), why(foreign)) == ("MEDIA_DOES_NOT_EXIST", "PRIVATE")
+    assert (reason_name_of(absent), reason_name_of(foreign)) == ("MEDIA_DOES_NOT_EXIST", "PRIVATE")
 
 
 async def test_an_album_of_private_posts_becomes_a_job_for_each_of_its_videos(
-    telegram: Telegram, clip: bytes, other_clip: bytes
+    telegram: FakeTelegram, clip: bytes, other_clip: bytes
 ) -> None:
     posts = {41: clip, 42: other_clip, 43: clip, 44: clip}
     private = Channel(PRIVATE_NUMBER, "Members", "", posts, {41: 5, 42: 5, 43: 5, 44: 6}, {43})
     telegram.data_centre.channels = [private]
     place = f"https://t.me/c/{PRIVATE_NUMBER}"
-    async with telegram.house(**ACCOUNT) as house:
-        alone = await house.ingest(f"{place}/42")
-        parent = await house.ingest(f"{place}/43", options=ALBUM)
-        children = [await house.record(child_id) for child_id in parent.child_job_ids]
-        one = await house.ingest(f"{place}/44", options=ALBUM)
-        absent = await house.ingest(f"{place}/60", options=ALBUM)
-        again = await house.ask(f"{place}/42?single", options=ALBUM)
-        converted = await house.ingest(f"{place}/41", options=ALBUM, recipes=[MP3])
-        songs = [await house.record(child_id) for child_id in converted.child_job_ids]
+    async with telegram.harness(**ACCOUNT) as harness:
+        alone = await harness.ingest(f"{place}/42")
+        parent = await harness.ingest(f"{place}/43", options=ALBUM)
+        children = [await harness.record(child_id) for child_id in parent.child_job_ids]
+        one = await harness.ingest(f"{place}/44", options=ALBUM)
+        absent = await harness.ingest(f"{place}/60", options=ALBUM)
+        again = await harness.ask(f"{place}/42?single", options=ALBUM)
+        converted = await harness.ingest(f"{place}/41", options=ALBUM, recipes=[MP3])
+        songs = [await harness.record(child_id) for child_id in converted.child_job_ids]
 
     assert parent.state == job_pb2.JOB_STATE_SUCCEEDED, parent
     assert parent.media.title == "Members 43"
@@ -299,36 +301,36 @@ async def test_an_album_of_private_posts_becomes_a_job_for_each_of_its_videos(
     # An album of one is that one.
     assert not one.child_job_ids
     assert one.media.source.key == f"telegram:c/{PRIVATE_NUMBER}/44"
-    assert why(absent) == "MEDIA_DOES_NOT_EXIST"
+    assert reason_name_of(absent) == "MEDIA_DOES_NOT_EXIST"
     assert [len(song.conversions) for song in songs] == [1, 1]
 
 
 async def test_an_account_waits_as_long_as_telegram_says_and_goes_on(
-    telegram: Telegram, clip: bytes
+    telegram: FakeTelegram, clip: bytes
 ) -> None:
     private = Channel(PRIVATE_NUMBER, "Members", "", {42: clip})
     telegram.data_centre.channels = [private]
     # Longer than a worker's slot waits for.
     telegram.data_centre.flood_waits = [3]
-    async with telegram.house(**ACCOUNT, stall_timeout=timedelta(seconds=5)) as house:
-        job = await house.ask(f"https://t.me/c/{PRIVATE_NUMBER}/42")
-        ended = await house.end(await _waits(house, job, timedelta(seconds=3)))
+    async with telegram.harness(**ACCOUNT, stall_timeout=timedelta(seconds=5)) as harness:
+        job = await harness.ask(f"https://t.me/c/{PRIVATE_NUMBER}/42")
+        ended = await harness.end(await _waits(harness, job, timedelta(seconds=3)))
 
     assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended
 
 
 async def test_a_bots_file_is_received_after_the_wait_that_telegram_asks_for(
-    telegram: Telegram, clip: bytes
+    telegram: FakeTelegram, clip: bytes
 ) -> None:
     telegram.bots.files = {"videos/file_12.mp4": clip}
     telegram.bots.answers = [
         refused(429, "Too Many Requests: retry after 2", {"retry_after": 2}),
         found("videos/file_12.mp4", len(clip)),
     ]
-    async with telegram.house() as house:
-        job = await house.ask(f"telegram://video/{FILE_ID}")
-        ended = await house.end(await _waits(house, job, timedelta(seconds=2)))
-        again = await house.ask(f"telegram://document/{FILE_ID}")
+    async with telegram.harness() as harness:
+        job = await harness.ask(f"telegram://video/{FILE_ID}")
+        ended = await harness.end(await _waits(harness, job, timedelta(seconds=2)))
+        again = await harness.ask(f"telegram://document/{FILE_ID}")
 
     assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended
     assert ended.media.source.key == f"telegram:{FILE_ID}"
@@ -338,32 +340,32 @@ async def test_a_bots_file_is_received_after_the_wait_that_telegram_asks_for(
     assert TOKEN not in str(ended)
 
 
-async def _waits(house: House, job: Job, length: timedelta) -> Job:
+async def _waits(harness: Harness, job: Job, length: timedelta) -> Job:
     """The job after its first try, which ended with having to wait for so long."""
     begin = datetime.now(UTC)
-    await house.worker.run(job.id)
+    await harness.worker.run(job.id)
     end = datetime.now(UTC)
-    job = await house.record(job.id)
+    job = await harness.record(job.id)
     assert job.state == job_pb2.JOB_STATE_QUEUED, job
-    assert why(job) == "RATE_LIMITED"
+    assert reason_name_of(job) == "RATE_LIMITED"
     assert begin <= job.retry_time.ToDatetime(UTC) - length <= end
     return job
 
 
-async def test_a_file_too_large_for_the_bot_api_says_so(telegram: Telegram) -> None:
+async def test_a_file_too_large_for_the_bot_api_says_so(telegram: FakeTelegram) -> None:
     telegram.bots.answers = [refused(400, "Bad Request: file is too big")]
-    async with telegram.house() as house:
-        job = await house.ingest(f"telegram://video/{FILE_ID}")
-        await house.assert_nothing_is_left()
+    async with telegram.harness() as harness:
+        job = await harness.ingest(f"telegram://video/{FILE_ID}")
+        await harness.assert_nothing_is_left()
 
     assert job.state == job_pb2.JOB_STATE_FAILED
-    assert why(job) == "FILE_TOO_LARGE"
+    assert reason_name_of(job) == "FILE_TOO_LARGE"
     assert "INGOT_TELEGRAM_API_URL" in job.error.message
     assert job.attempt == 1
 
 
 async def test_each_way_goes_through_its_sources_own_proxy(
-    telegram: Telegram, clip: bytes, tmp_path: Path
+    telegram: FakeTelegram, clip: bytes, tmp_path: Path
 ) -> None:
     telegram.pages.post("lake", Video(41, clip))
     telegram.pages.post("lake", Video(54, b""))
@@ -383,7 +385,7 @@ async def test_each_way_goes_through_its_sources_own_proxy(
         sources = tmp_path / "sources.toml"
         sources.write_text(f'[telegram]\nproxy = "{own}"\n[telegram_file]\nproxy = "{own}"\n')
         settings = {**ACCOUNT, "egress_proxy": closed, "sources_file": str(sources)}
-        house = await stack.enter_async_context(telegram.house(**settings))
+        harness = await stack.enter_async_context(telegram.harness(**settings))
         for link in links:
-            job = await house.ingest(link)
+            job = await harness.ingest(link)
             assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job

@@ -1,4 +1,4 @@
-"""yt-dlp's real Telegram extractor against a stand-in for t.me (tests/telegram.py)."""
+"""yt-dlp's real Telegram extractor against a fake t.me (tests/telegram.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.sources import pick
-from tests.telegram import Pages, Video, company_proxy, serving
+from tests.telegram import FakeTelegramPages, Video, company_proxy, serving
 from tests.tls import server_context
 
 pytestmark = pytest.mark.any_stores
@@ -27,8 +27,8 @@ BEST = Selection(mode=Selection.MODE_BEST)
 
 
 @dataclass
-class Desk:
-    pages: Pages
+class PostsHarness:
+    pages: FakeTelegramPages
     extractor: ExtractorPool
     egress: EgressProxy
 
@@ -48,9 +48,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterator[Desk]:
+async def harness(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterator[PostsHarness]:
     context, authority = server_context(tmp_path)
-    pages = Pages(media_host=MEDIA_HOST)
+    pages = FakeTelegramPages(media_host=MEDIA_HOST)
     pages.post("lake", Video(41, clip), Video(42, other_clip))
     pages.post("river", Video(42, clip))
     async with (
@@ -62,26 +62,26 @@ async def desk(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterator[
         await egress.start()
         await extractor.start()
         try:
-            yield Desk(pages, extractor, egress)
+            yield PostsHarness(pages, extractor, egress)
         finally:
             await extractor.close()
             await egress.close()
 
 
 async def test_one_post_of_an_album_is_that_post(
-    desk: Desk, other_clip: bytes, tmp_path: Path
+    harness: PostsHarness, other_clip: bytes, tmp_path: Path
 ) -> None:
-    async with desk.session("T.me/s/Lake/42?comment=7") as session:
+    async with harness.session("T.me/s/Lake/42?comment=7") as session:
         resolved = await session.resolve()
         assert isinstance(resolved, Resolved)
         fetched = await session.fetch(tmp_path, lambda _done, _total: None)
     assert fetched.path.read_bytes() == other_clip
     assert "Two clips from the lake" in resolved.title
-    assert {host for host, _ in desk.pages.asked} == {"t.me", MEDIA_HOST}
+    assert {host for host, _ in harness.pages.asked} == {"t.me", MEDIA_HOST}
 
 
-async def test_an_album_is_a_list_of_its_posts(desk: Desk) -> None:
-    async with desk.session("https://t.me/lake/41", playlist=True) as session:
+async def test_an_album_is_a_list_of_its_posts(harness: PostsHarness) -> None:
+    async with harness.session("https://t.me/lake/41", playlist=True) as session:
         entries = await session.resolve()
     assert isinstance(entries, Entries)
     assert [pick(url)[1].key for url in entries.urls] == ["telegram:lake/41", "telegram:lake/42"]

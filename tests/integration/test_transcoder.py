@@ -29,7 +29,7 @@ from ingot_server.library.recipes import canonical_recipe, check_applicable
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.transcoder import Transcoded, make
-from tests.converting import ffmpegs
+from tests.conversions import ffmpegs
 from tests.media import media
 
 MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG, WAVEFORM = map(Recipe.Format.ValueType, range(1, 10))
@@ -76,7 +76,7 @@ SLACK_SECONDS = {MP4: 0.25, M4A: 0.1, MP3: 0.05, OPUS: 0.05, FLAC: 0.05, WAV: 0.
 
 
 @dataclass
-class Desk:
+class TranscodeHarness:
     """What making takes, and the files' probes."""
 
     ffmpeg: Ffmpeg
@@ -107,11 +107,11 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def harness(tmp_path: Path) -> AsyncIterator[TranscodeHarness]:
     settings = Settings()
     prober = Prober(settings)
     await prober.start()
-    yield Desk(Ffmpeg(settings), prober, tmp_path)
+    yield TranscodeHarness(Ffmpeg(settings), prober, tmp_path)
     await prober.close()
 
 
@@ -156,15 +156,15 @@ def judge(wanted: Recipe, found: Media, made: Transcoded) -> None:
 
 
 @pytest.mark.parametrize("name", INPUTS)
-async def test_every_recipe_on_every_input(desk: Desk, name: str) -> None:
+async def test_every_recipe_on_every_input(harness: TranscodeHarness, name: str) -> None:
     path = media(name)
-    found = await desk.prober.probe(path)
+    found = await harness.prober.probe(path)
 
     async def one(wanted: Recipe) -> None:
         shown = f"{name}: {wanted}".replace("\n", " ")
         visual = wanted.format in {MP4, PNG, JPEG}
         try:
-            made = await desk.make_of(found, path, wanted)
+            made = await harness.make_of(found, path, wanted)
         except Failure as failure:
             past = wanted.start.ToTimedelta() >= found.duration.ToTimedelta()
             right = past or not (found.video if visual else found.audio)
@@ -188,7 +188,9 @@ async def test_every_recipe_on_every_input(desk: Desk, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut", "zeros", "text", "empty", "cover"])
-async def test_what_is_no_media_has_no_conversion(desk: Desk, tmp_path: Path, kind: str) -> None:
+async def test_a_file_without_media_has_no_conversion(
+    harness: TranscodeHarness, tmp_path: Path, kind: str
+) -> None:
     path = tmp_path / "clip.mp4"
     data = media("plain.mp4").read_bytes()
     contents = {
@@ -199,28 +201,30 @@ async def test_what_is_no_media_has_no_conversion(desk: Desk, tmp_path: Path, ki
         "cover": media("picture.png").read_bytes(),
     }
     path.write_bytes(contents[kind])
-    found = await desk.prober.probe(media("plain.mp4"))
+    found = await harness.prober.probe(media("plain.mp4"))
     for wanted in FORMATS:
         with pytest.raises(Failure) as caught:
-            await desk.make_of(found, path, wanted)
+            await harness.make_of(found, path, wanted)
         # The gate of an ingest keeps these out; whoever asks all the same gets a plain answer.
         assert reason_name(caught.value.reason) == "CONVERSION_FAILED", wanted
 
 
-async def test_sound_that_is_lost_in_the_middle_keeps_its_time(desk: Desk, tmp_path: Path) -> None:
+async def test_sound_that_is_lost_in_the_middle_keeps_its_time(
+    harness: TranscodeHarness, tmp_path: Path
+) -> None:
     data = bytearray(media("clip.ts").read_bytes())
     data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
     path = tmp_path / "torn.ts"
     path.write_bytes(data)
-    found = await desk.prober.probe(media("clip.ts"))
-    made = await desk.make_of(found, path, recipe(WAV))
+    found = await harness.prober.probe(media("clip.ts"))
+    made = await harness.make_of(found, path, recipe(WAV))
     assert decoded(made.path)[1] == pytest.approx(length(recipe(WAV), found), abs=0.05)
 
 
-async def test_nothing_a_file_names_is_opened(desk: Desk, tmp_path: Path) -> None:
+async def test_nothing_a_file_names_is_opened(harness: TranscodeHarness, tmp_path: Path) -> None:
     canary = tmp_path / "canary.ts"
     os.mkfifo(canary)  # Who opens it waits, and the test would run out of time.
-    found = await desk.prober.probe(media("plain.mp4"))
+    found = await harness.prober.probe(media("plain.mp4"))
     path = tmp_path / "list.mp4"
     for text in (
         "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n",
@@ -229,27 +233,27 @@ async def test_nothing_a_file_names_is_opened(desk: Desk, tmp_path: Path) -> Non
         for target in (canary, media("clip.ts"), "http://127.0.0.1:9/clip.ts"):
             path.write_text(text.format(path=target))
             with pytest.raises(Failure) as caught:
-                await desk.make_of(found, path, recipe(MP3))
+                await harness.make_of(found, path, recipe(MP3))
             assert reason_name(caught.value.reason) == "CONVERSION_FAILED"
 
 
-async def test_streams_that_are_right_already_are_copied(desk: Desk) -> None:
+async def test_streams_that_are_right_already_are_copied(harness: TranscodeHarness) -> None:
     def packets(path: Path, kind: str) -> list[bytes]:
         with av.open(str(path)) as container:
             return [bytes(p) for p in container.demux(**{kind: 0}) if p.size]
 
     for name in ("plain.mp4", "fragmented.mp4", "late.mkv"):
-        made = await desk.make(name, recipe(MP4))
+        made = await harness.make(name, recipe(MP4))
         for kind in ("video", "audio"):
             assert packets(made.path, kind) == packets(media(name), kind), (name, kind)
         assert made.media.web_playable
-    made = await desk.make("pcm.mov", recipe(MP4))
+    made = await harness.make("pcm.mov", recipe(MP4))
     assert packets(made.path, "video") == packets(media("pcm.mov"), "video")
-    made = await desk.make("plain.mp4", recipe(MP4, quality=23))
+    made = await harness.make("plain.mp4", recipe(MP4, quality=23))
     assert packets(made.path, "video") != packets(media("plain.mp4"), "video")
 
 
-async def test_lossless_is_lossless(desk: Desk) -> None:
+async def test_lossless_is_lossless(harness: TranscodeHarness) -> None:
     def samples(path: Path) -> bytes:
         with av.open(str(path)) as container:
             resampler = av.AudioResampler("s32", "mono")
@@ -261,30 +265,30 @@ async def test_lossless_is_lossless(desk: Desk) -> None:
 
     for name, bits in (("sound.wav", 16), ("sound.flac", 16)):
         for form in (FLAC, WAV):
-            made = await desk.make(name, recipe(form, bits_per_sample=bits))
+            made = await harness.make(name, recipe(form, bits_per_sample=bits))
             assert samples(made.path) == samples(media(name)), (name, form)
 
 
-async def test_pictures_keep_their_own_times(desk: Desk) -> None:
+async def test_pictures_keep_their_own_times(harness: TranscodeHarness) -> None:
     def times(path: Path) -> list[float]:
         with av.open(str(path)) as container:
             return [round(frame.time or 0, 3) for frame in container.decode(video=0)]
 
-    made = await desk.make("irregular.mkv", recipe(MP4))
+    made = await harness.make("irregular.mkv", recipe(MP4))
     assert times(made.path) == times(media("irregular.mkv"))
 
 
-async def test_what_is_turned_is_shown_upright(desk: Desk) -> None:
-    copied = await desk.make("turned_sound.mp4", recipe(MP4))
+async def test_what_is_turned_is_shown_upright(harness: TranscodeHarness) -> None:
+    copied = await harness.make("turned_sound.mp4", recipe(MP4))
     assert [(v.width, v.height, v.rotation) for v in copied.media.video] == [(160, 120, 90)]
-    encoded = await desk.make("turned_sound.mp4", recipe(MP4, max_height=80))
+    encoded = await harness.make("turned_sound.mp4", recipe(MP4, max_height=80))
     assert [(v.width, v.height, v.rotation) for v in encoded.media.video] == [(60, 80, 0)]
-    picture = await desk.make("turned_sound.mp4", recipe(PNG))
+    picture = await harness.make("turned_sound.mp4", recipe(PNG))
     assert [(v.width, v.height) for v in picture.media.video] == [(120, 160)]
 
 
 async def test_the_stream_to_hear_is_neither_a_commentary_nor_another_language(
-    desk: Desk, tmp_path: Path
+    harness: TranscodeHarness, tmp_path: Path
 ) -> None:
     path = tmp_path / "tracks.mkv"
     channels = {"commentary": 1, "second": 2, "first": 6}
@@ -296,25 +300,25 @@ async def test_the_stream_to_hear_is_neither_a_commentary_nor_another_language(
         for part in (f"-ac:a:{number}", str(count))
     ]
     marks = ("-disposition:a:0", "comment+default", "-disposition:a:1", "0")
-    await desk.ffmpeg.run(
+    await harness.ffmpeg.run(
         [*sources, *maps, *counts, *marks, "-disposition:a:2", "default", "-c:a", "ac3", str(path)]
     )
-    found = await desk.prober.probe(path)
-    made = await desk.make_of(found, path, recipe(WAV))
+    found = await harness.prober.probe(path)
+    made = await harness.make_of(found, path, recipe(WAV))
     assert made.media.audio[0].channels == 6
 
 
-async def test_it_hears_the_gap_before_a_late_sound(desk: Desk) -> None:
-    made = await desk.make("late.mkv", recipe(WAV))
+async def test_the_gap_before_late_audio_is_kept(harness: TranscodeHarness) -> None:
+    made = await harness.make("late.mkv", recipe(WAV))
     with av.open(str(made.path)) as container:
         data = b"".join(bytes(frame.planes[0]) for frame in container.decode(audio=0))
     first = next(number for number, value in enumerate(data) if value) / 2 / 44100
     assert first == pytest.approx(0.7, abs=0.05)
 
 
-async def test_bit_rate_and_length_of_an_mp3_are_exact(desk: Desk) -> None:
+async def test_bit_rate_and_length_of_an_mp3_are_exact(harness: TranscodeHarness) -> None:
     for kbps, rate in ((192, 44100), (320, 44100), (160, 24000), (64, 8000)):
-        made = await desk.make(
+        made = await harness.make(
             "plain.mp4",
             recipe(MP3, bitrate_kbps=kbps, **({} if rate == 44100 else {"sample_rate_hz": rate})),
         )
@@ -325,24 +329,24 @@ async def test_bit_rate_and_length_of_an_mp3_are_exact(desk: Desk) -> None:
         assert b"Info" in head  # As LAME marks a constant bit rate; `Xing` is a variable one.
 
 
-async def test_the_rate_of_an_mp3_follows_its_bit_rate(desk: Desk) -> None:
-    made = await desk.make("unsigned.wav", recipe(MP3))
+async def test_the_rate_of_an_mp3_follows_its_bit_rate(harness: TranscodeHarness) -> None:
+    made = await harness.make("unsigned.wav", recipe(MP3))
     assert (made.media.audio[0].sample_rate_hz, made.media.audio[0].bit_rate) == (32000, 192_000)
-    made = await desk.make("wide.wav", recipe(MP3, quality=2))
+    made = await harness.make("wide.wav", recipe(MP3, quality=2))
     assert made.media.audio[0].sample_rate_hz == 48000
 
 
-async def test_loudness_is_brought_to_the_target(desk: Desk, tmp_path: Path) -> None:
+async def test_loudness_is_brought_to_the_target(harness: TranscodeHarness, tmp_path: Path) -> None:
     path = tmp_path / "speech.wav"
     # Louder and quieter noise, 12 s: the range has to be measured over several blocks.
     noise = "anoisesrc=duration=12:color=pink:seed=1:amplitude=0.05"
-    await desk.ffmpeg.run(
+    await harness.ffmpeg.run(
         ["-f", "lavfi", "-i", noise, "-af", "volume=0.5:enable='lt(t,6)'", str(path)]
     )
-    found = await desk.prober.probe(path)
+    found = await harness.prober.probe(path)
     for form in (MP3,):
-        made = await desk.make_of(found, path, recipe(form, normalize_loudness=True))
-        ran = await desk.ffmpeg.run(
+        made = await harness.make_of(found, path, recipe(form, normalize_loudness=True))
+        ran = await harness.ffmpeg.run(
             ["-i", str(made.path), "-af", "ebur128=peak=true", "-f", "null", "-"], level="info"
         )
         summary = ran.log[ran.log.rindex("Summary:") :]
@@ -352,53 +356,53 @@ async def test_loudness_is_brought_to_the_target(desk: Desk, tmp_path: Path) -> 
         assert peak <= -1.0
 
 
-async def test_silence_stays_silence(desk: Desk) -> None:
-    made = await desk.make("quiet.wav", recipe(MP3, normalize_loudness=True))
+async def test_silence_stays_silence(harness: TranscodeHarness) -> None:
+    made = await harness.make("quiet.wav", recipe(MP3, normalize_loudness=True))
     assert decoded(made.path)[1] == pytest.approx(2.0, abs=0.05)
 
 
-async def test_progress_grows_over_both_passes(desk: Desk) -> None:
+async def test_progress_grows_over_both_passes(harness: TranscodeHarness) -> None:
     told: list[tuple[float, float, float]] = []
 
     def advance(done: float, total: float, speed: float, /) -> None:
         told.append((done, total, speed))
 
-    await desk.make("plain.mp4", recipe(MP3, normalize_loudness=True), progress=advance)
+    await harness.make("plain.mp4", recipe(MP3, normalize_loudness=True), progress=advance)
     assert told == sorted(told, key=lambda one: one[0])
     assert {total for _, total, _ in told} == {4.0}
     assert told[-1][0] == pytest.approx(4.0, abs=0.06)
 
 
-async def test_a_reader_makes_the_same_as_a_file(desk: Desk, tmp_path: Path) -> None:
-    found = await desk.prober.probe(media("faststart.mp4"))
-    from_file = await desk.make_of(found, media("faststart.mp4"), recipe(MP3))
+async def test_a_reader_makes_the_same_as_a_file(harness: TranscodeHarness, tmp_path: Path) -> None:
+    found = await harness.prober.probe(media("faststart.mp4"))
+    from_file = await harness.make_of(found, media("faststart.mp4"), recipe(MP3))
     directory = tmp_path / "piped"
     directory.mkdir()
     reader = io.BytesIO(media("faststart.mp4").read_bytes())
     from_reader = await make(
-        recipe(MP3), found, reader, directory, ffmpeg=desk.ffmpeg, prober=desk.prober
+        recipe(MP3), found, reader, directory, ffmpeg=harness.ffmpeg, prober=harness.prober
     )
     assert from_reader.path.read_bytes() == from_file.path.read_bytes()
 
 
-async def test_a_wrong_result_is_refused(desk: Desk) -> None:
-    found = await desk.prober.probe(media("plain.mp4"))
+async def test_a_wrong_result_is_refused(harness: TranscodeHarness) -> None:
+    found = await harness.prober.probe(media("plain.mp4"))
     found.duration.FromTimedelta(timedelta(seconds=60))
     del found.video[:]
     with pytest.raises(Failure) as caught:
-        await desk.make_of(found, media("plain.mp4"), recipe(MP3))
+        await harness.make_of(found, media("plain.mp4"), recipe(MP3))
     assert reason_name(caught.value.reason) == "CONVERSION_FAILED"
     assert "it lasts 2.000 s, not 60.000 s" in caught.value.message
 
 
-async def test_killed_midway_it_crashed_and_leaves_no_process(desk: Desk) -> None:
+async def test_killed_midway_it_crashed_and_leaves_no_process(harness: TranscodeHarness) -> None:
     long = asyncio.Event()
 
     def advance(done: float, total: float, speed: float, /) -> None:
         long.set()
 
-    found = await desk.prober.probe(media("raw.aac"))
-    directory = desk.directory / "long"
+    found = await harness.prober.probe(media("raw.aac"))
+    directory = harness.directory / "long"
     directory.mkdir()
 
     class Endless(io.RawIOBase):
@@ -413,8 +417,8 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(desk: Desk) -> Non
             found,
             Endless(),  # type: ignore[arg-type]
             directory,
-            ffmpeg=desk.ffmpeg,
-            prober=desk.prober,
+            ffmpeg=harness.ffmpeg,
+            prober=harness.prober,
             progress=advance,
         )
     )
@@ -427,10 +431,12 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(desk: Desk) -> Non
 
 
 @pytest.mark.parametrize("form", [MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG])
-async def test_a_full_disk_is_told(desk: Desk, form: Recipe.Format.ValueType) -> None:
-    found = await desk.prober.probe(media("vp9.webm"))
+async def test_a_full_disk_is_reported(
+    harness: TranscodeHarness, form: Recipe.Format.ValueType
+) -> None:
+    found = await harness.prober.probe(media("vp9.webm"))
     extension = {M4A: "m4a", JPEG: "jpg"}.get(form, Recipe.Format.Name(form)[7:].lower())
-    directory = desk.directory / "full"
+    directory = harness.directory / "full"
     directory.mkdir()
     (directory / f"made.{extension}").symlink_to("/dev/full")
     with pytest.raises(Failure) as caught:
@@ -439,34 +445,36 @@ async def test_a_full_disk_is_told(desk: Desk, form: Recipe.Format.ValueType) ->
             found,
             media("vp9.webm"),
             directory,
-            ffmpeg=desk.ffmpeg,
-            prober=desk.prober,
+            ffmpeg=harness.ffmpeg,
+            prober=harness.prober,
         )
     assert reason_name(caught.value.reason) == "SCRATCH_FULL", caught.value
 
 
-async def test_a_result_past_the_largest_media_is_refused(desk: Desk) -> None:
-    desk.ffmpeg = Ffmpeg(Settings(max_media_size=ByteSize(50_000)))
+async def test_a_result_past_the_largest_media_is_refused(harness: TranscodeHarness) -> None:
+    harness.ffmpeg = Ffmpeg(Settings(max_media_size=ByteSize(50_000)))
     with pytest.raises(Failure) as caught:
-        await desk.make("sound.flac", recipe(WAV))
+        await harness.make("sound.flac", recipe(WAV))
     assert reason_name(caught.value.reason) == "TOO_LARGE"
 
 
-async def test_half_an_hour_of_mp3_is_exact_to_its_end(desk: Desk, tmp_path: Path) -> None:
+async def test_half_an_hour_of_mp3_is_exact_to_its_end(
+    harness: TranscodeHarness, tmp_path: Path
+) -> None:
     minute, path = tmp_path / "minute.mp4", tmp_path / "long.mp4"
     picture = "color=size=64x48:rate=1:duration=60"
-    await desk.ffmpeg.run(
+    await harness.ffmpeg.run(
         [
             *("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=sample_rate=16000"),
             *("-t", "60", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"),
             *("-c:a", "aac", "-b:a", "32k", str(minute)),
         ]
     )
-    await desk.ffmpeg.run(["-stream_loop", "29", "-i", str(minute), "-c", "copy", str(path)])
-    found = await desk.prober.probe(path)
+    await harness.ffmpeg.run(["-stream_loop", "29", "-i", str(minute), "-c", "copy", str(path)])
+    found = await harness.prober.probe(path)
     whole = found.duration.ToTimedelta().total_seconds()
     assert whole > 1790
-    made = await desk.make_of(found, path, recipe(MP3, bitrate_kbps=64))
+    made = await harness.make_of(found, path, recipe(MP3, bitrate_kbps=64))
     assert made.media.duration.ToTimedelta().total_seconds() == pytest.approx(whole, abs=0.05)
     assert made.media.audio[0].bit_rate == 64_000
     assert decoded(made.path)[1] == pytest.approx(whole, abs=0.05)

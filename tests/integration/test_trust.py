@@ -18,9 +18,9 @@ import pytest
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOptions
 from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
 from ingot_server.config import Settings
-from tests.house import House, open_house, refusal, why
+from tests.harness import Harness, reason_name_of, refusal, running_harness
 from tests.installation import names_below
-from tests.lectures import serve_lecture, serve_page
+from tests.mediasite import serve_page, serve_presentation
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 
@@ -51,41 +51,41 @@ TEXTS = {
 
 
 @pytest.fixture
-async def house(
+async def harness(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Harness]:
     monkeypatch.chdir(tmp_path)  # where a command that ran would leave its marker
-    async with open_house(settings.replace(attempts=1)) as running:
+    async with running_harness(settings.replace(attempts=1)) as running:
         yield running
 
 
-async def assert_own_names_only(house: House) -> None:
-    for key in await house.keys():
+async def assert_own_names_only(harness: Harness) -> None:
+    for key in await harness.keys():
         assert KEY.fullmatch(key), key
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 async def test_what_a_page_says_names_no_file(
-    house: House, origin: Origin, tmp_path: Path, clip: bytes, text: str
+    harness: Harness, origin: Origin, tmp_path: Path, clip: bytes, text: str
 ) -> None:
-    url = serve_lecture(origin, clip, Title=text, Description=text)
+    url = serve_presentation(origin, clip, Title=text, Description=text)
     gate = origin.pages["/lecture.mp4"].gate = asyncio.Event()
 
-    job = await house.ask(url)
-    ending = asyncio.create_task(house.end(job))
+    job = await harness.ask(url)
+    ending = asyncio.create_task(harness.end(job))
     async with asyncio.timeout(60):
         await origin.asked_for("/lecture.mp4")
-    names = names_below(house.settings.scratch_dir)
+    names = names_below(harness.settings.scratch_dir)
     gate.set()
     job = await ending
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert [name for name in names if not SCRATCH.fullmatch(name)] == []
-    await assert_own_names_only(house)
+    await assert_own_names_only(harness)
     assert not list(tmp_path.rglob("marker"))
     shown = text.encode(errors="replace").decode().replace("\0", "")
     assert job.media.description.split() == shown.split()
-    link = await house.media.CreateDownloadUrl(CreateDownloadUrlRequest(media_id=job.media.id))
+    link = await harness.media.CreateDownloadUrl(CreateDownloadUrlRequest(media_id=job.media.id))
     async with aiohttp.ClientSession() as session, session.get(link.url) as answer:
         saved = answer.headers["Content-Disposition"]
     assert saved.isprintable()
@@ -107,7 +107,7 @@ async def test_what_a_page_says_names_no_file(
 )
 @pytest.mark.parametrize("extracted", [False, True], ids=["a file", "a page"])
 async def test_what_a_url_says_names_no_file(
-    house: House, origin: Origin, tmp_path: Path, clip: bytes, path: str, extracted: bool
+    harness: Harness, origin: Origin, tmp_path: Path, clip: bytes, path: str, extracted: bool
 ) -> None:
     origin.serve(path, Page(clip))
     url = origin.url(path)
@@ -121,12 +121,14 @@ async def test_what_a_url_says_names_no_file(
         page = f'<html><script type="application/ld+json">{json.dumps(said)}</script></html>'
         url = origin.serve("/page", Page(page.encode(), content_type="text/html"))
 
-    job = await house.ingest(url)
+    job = await harness.ingest(url)
 
-    assert job.state == JOB_STATE_SUCCEEDED or why(job) == "MEDIA_DOES_NOT_EXIST", job.error
-    await assert_own_names_only(house)
+    assert job.state == JOB_STATE_SUCCEEDED or reason_name_of(job) == "MEDIA_DOES_NOT_EXIST", (
+        job.error
+    )
+    await assert_own_names_only(harness)
     assert not list(tmp_path.rglob("marker"))
-    house.assert_idle()
+    harness.assert_idle()
 
 
 @pytest.mark.parametrize(
@@ -147,9 +149,11 @@ async def test_what_a_url_says_names_no_file(
         "http://127.0.0.1 --exec/bell.mp4",
     ],
 )
-async def test_what_is_no_url_is_refused_at_once(house: House, tmp_path: Path, url: str) -> None:
+async def test_text_that_is_not_a_url_is_refused_at_once(
+    harness: Harness, tmp_path: Path, url: str
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await house.ask(url)
+        await harness.ask(url)
 
     assert refusal(error.value) in {"INVALID_REQUEST", "UNSUPPORTED_URL"}
     assert not list(tmp_path.rglob("marker"))
@@ -159,26 +163,28 @@ async def test_what_is_no_url_is_refused_at_once(house: House, tmp_path: Path, u
     "language",
     ["../en", "en/../../x", "--all", "en,de", ".*", "e", "en\n", "%(ext)s", "-en", "en\0"],
 )
-async def test_what_is_no_language_is_refused_at_once(house: House, language: str) -> None:
+async def test_text_that_is_not_a_language_is_refused_at_once(
+    harness: Harness, language: str
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await house.ask(
+        await harness.ask(
             "http://127.0.0.1/page", options=IngestOptions(subtitle_languages=["de", language])
         )
     assert refusal(error.value) == "INVALID_REQUEST"
 
 
 async def test_a_url_gives_the_extractor_no_orders(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
-    url = serve_lecture(origin, clip)
+    url = serve_presentation(origin, clip)
     orders = "#__youtubedl_smuggle=%7B%22force_videoid%22%3A+%22..%2Fx%22%7D"
 
-    job = await house.ingest(serve_page(origin, "/page") + orders)
+    job = await harness.ingest(serve_page(origin, "/page") + orders)
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert job.media.source.page_url == url
     assert "smuggle" not in str(job)
-    await assert_own_names_only(house)
+    await assert_own_names_only(harness)
 
 
 async def test_an_authority_of_ones_own_is_trusted_by_every_way_of_fetching(
@@ -186,13 +192,13 @@ async def test_an_authority_of_ones_own_is_trusted_by_every_way_of_fetching(
 ) -> None:
     context, authority = server_context(tmp_path)
     trusting = settings.replace(attempts=1, egress_ca_file=str(authority))
-    async with running_origin(context) as origin, open_house(trusting) as house:
+    async with running_origin(context) as origin, running_harness(trusting) as harness:
         assert origin.base.startswith("https://")
         page = serve_page(origin, "/page")
-        serve_lecture(origin, clip)
+        serve_presentation(origin, clip)
 
-        plain = await house.ingest(origin.serve("/clip.mp4", Page(clip)))
-        extracted = await house.ingest(page)
+        plain = await harness.ingest(origin.serve("/clip.mp4", Page(clip)))
+        extracted = await harness.ingest(page)
 
         for job in (plain, extracted):
             assert job.state == JOB_STATE_SUCCEEDED, job.error
@@ -205,11 +211,11 @@ async def test_no_other_authority_is_trusted(
     context, _ = server_context(tmp_path)
     async with (
         running_origin(context) as origin,
-        open_house(settings.replace(attempts=1)) as house,
+        running_harness(settings.replace(attempts=1)) as harness,
     ):
         for path in ("/clip.mp4", "/list.m3u8"):
-            job = await house.ingest(origin.serve(path, Page(clip)))
+            job = await harness.ingest(origin.serve(path, Page(clip)))
             assert job.state == JOB_STATE_FAILED
-            assert why(job) == "SOURCE_UNREACHABLE", job.error
+            assert reason_name_of(job) == "SOURCE_UNREACHABLE", job.error
         assert origin.log == []
-        await house.assert_nothing_is_left()
+        await harness.assert_nothing_is_left()

@@ -12,11 +12,11 @@ from ingot.v1 import job_pb2
 from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
 from ingot_server.worker import Worker
-from tests.house import open_house
+from tests.harness import running_harness
 from tests.media import media
 from tests.origin import Page, running_origin
 from tests.records import claimed_job, queued_job
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -46,7 +46,7 @@ async def test_an_unreadable_record_does_not_delay_other_jobs(
     worker = Worker(settings)
     await worker.start()
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while job.state != job_pb2.JOB_STATE_QUEUED:
                 await asyncio.sleep(0.05)
                 [found] = await records.get_many([job.id])
@@ -58,10 +58,10 @@ async def test_an_unreadable_record_does_not_delay_other_jobs(
 
 async def test_zero_jobs_per_host_means_no_limit(settings: Settings) -> None:
     async with (
-        open_house(settings.replace(attempts=1, jobs_per_host=0)) as house,
+        running_harness(settings.replace(attempts=1, jobs_per_host=0)) as harness,
         running_origin() as origin,
     ):
         url = origin.serve("/tiny.mp4", Page(media("tiny.mp4").read_bytes()))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            job = await house.ingest(url)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            job = await harness.ingest(url)
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED

@@ -1,4 +1,4 @@
-"""YouTube from link to answer. The site is a stand-in (tests/youtube.py); the rest is real."""
+"""YouTube from link to response. The site is a fake (tests/youtube.py); the rest is real."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from ingot_server.redis import connect
 from tests.videos import PRIVATE, Video
-from tests.waiting import PATIENCE_SECONDS
-from tests.youtube import YouTube
+from tests.waiting import TIMEOUT_SECONDS
+from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
@@ -34,15 +34,15 @@ THUMBNAIL = f"HEAD i.ytimg.com/vi/{ID}/mqdefault.jpg"
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[YouTube]:
-    async with YouTube().running(tmp_path) as site:
+async def site(tmp_path: Path) -> AsyncIterator[FakeYouTube]:
+    async with FakeYouTube().running(tmp_path) as site:
         yield site
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """By which the site has the time that a busy machine takes."""
-    return settings.replace(existence_timeout=timedelta(seconds=PATIENCE_SECONDS))
+    return settings.replace(existence_timeout=timedelta(seconds=TIMEOUT_SECONDS))
 
 
 @asynccontextmanager
@@ -51,7 +51,9 @@ async def api(settings: Settings) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_a_video_that_does_not_exist_gets_no_job(settings: Settings, site: YouTube) -> None:
+async def test_a_video_that_does_not_exist_gets_no_job(
+    settings: Settings, site: FakeYouTube
+) -> None:
     async with api(site.settings(settings)) as client:
         for url in (WATCH, SHORT, WATCH):
             with pytest.raises(MediaDoesNotExist):
@@ -64,7 +66,7 @@ async def test_a_video_that_does_not_exist_gets_no_job(settings: Settings, site:
     assert not jobs
 
 
-async def test_a_video_that_exists_is_asked_for_once(settings: Settings, site: YouTube) -> None:
+async def test_a_video_that_exists_is_asked_for_once(settings: Settings, site: FakeYouTube) -> None:
     site.videos[ID] = Video()
     audio = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
@@ -80,8 +82,8 @@ async def test_a_video_that_exists_is_asked_for_once(settings: Settings, site: Y
     assert site.log == [THUMBNAIL]
 
 
-async def test_a_video_published_later_is_found_by_who_wants_to_know(
-    settings: Settings, site: YouTube
+async def test_a_video_published_later_is_found_if_the_request_asks_for_a_new_check(
+    settings: Settings, site: FakeYouTube
 ) -> None:
     async with api(site.settings(settings)) as client:
         with pytest.raises(MediaDoesNotExist):
@@ -98,7 +100,7 @@ async def test_a_video_published_later_is_found_by_who_wants_to_know(
 
 
 async def test_both_answers_are_forgotten_in_their_own_time(
-    settings: Settings, site: YouTube
+    settings: Settings, site: FakeYouTube
 ) -> None:
     site.videos[ID] = Video()
     short = timedelta(milliseconds=50)
@@ -118,7 +120,7 @@ async def test_both_answers_are_forgotten_in_their_own_time(
 
 
 async def test_callers_at_the_same_time_share_one_request(
-    settings: Settings, site: YouTube
+    settings: Settings, site: FakeYouTube
 ) -> None:
     site.videos[ID] = Video()
     async with api(site.settings(settings)) as client:
@@ -128,7 +130,9 @@ async def test_callers_at_the_same_time_share_one_request(
     assert site.log == [THUMBNAIL]
 
 
-async def test_a_silent_source_costs_its_deadline_once(settings: Settings, site: YouTube) -> None:
+async def test_a_silent_source_costs_its_deadline_once(
+    settings: Settings, site: FakeYouTube
+) -> None:
     site.silent = True
     changed = site.settings(settings).replace(existence_timeout=timedelta(milliseconds=300))
 
@@ -143,8 +147,8 @@ async def test_a_silent_source_costs_its_deadline_once(settings: Settings, site:
     assert site.connections == 1
 
 
-async def test_a_source_without_an_answer_stops_nobody(
-    settings: Settings, site: YouTube, closed_port: int
+async def test_a_source_without_a_response_blocks_no_request(
+    settings: Settings, site: FakeYouTube, closed_port: int
 ) -> None:
     closed = f"http://127.0.0.1:{closed_port}"
     for changes in ({"egress_proxy": closed}, {"egress_ca_file": ""}):
@@ -155,7 +159,7 @@ async def test_a_source_without_an_answer_stops_nobody(
     assert site.log == []
 
 
-async def test_the_check_can_be_switched_off(settings: Settings, site: YouTube) -> None:
+async def test_the_check_can_be_switched_off(settings: Settings, site: FakeYouTube) -> None:
     async with api(site.settings(settings).replace(existence_check=False)) as client:
         assert (await client.ingest_video(WATCH)).latest.state == job_pb2.JOB_STATE_QUEUED
 
@@ -163,7 +167,7 @@ async def test_the_check_can_be_switched_off(settings: Settings, site: YouTube) 
 
 
 async def test_the_check_goes_through_the_sources_own_proxy(
-    settings: Settings, site: YouTube, closed_port: int, tmp_path: Path
+    settings: Settings, site: FakeYouTube, closed_port: int, tmp_path: Path
 ) -> None:
     sources = tmp_path / "sources.toml"
     sources.write_text(f'[youtube]\nproxy = "{site.proxy_url}"\n')
@@ -178,7 +182,7 @@ async def test_the_check_goes_through_the_sources_own_proxy(
 
 
 async def test_nothing_more_is_said_than_a_missing_thumbnail_tells(
-    settings: Settings, site: YouTube, tmp_path: Path
+    settings: Settings, site: FakeYouTube, tmp_path: Path
 ) -> None:
     """A private video has none either, so with cookies the job finds out which it is."""
     (tmp_path / "cookies.txt").write_text(
@@ -206,7 +210,7 @@ async def _time_left(settings: Settings) -> timedelta:
         return timedelta(milliseconds=await redis.pttl(f"ingot:exists:youtube:{ID}"))
 
 
-async def test_what_is_stored_is_not_asked_for(settings: Settings, site: YouTube) -> None:
+async def test_what_is_stored_is_not_asked_for(settings: Settings, site: FakeYouTube) -> None:
     stored = Media(id=media_id(f"youtube:{ID}", Selection()), url=WATCH, title="Stored")
     async with connect(settings) as redis:
         blobs = Blobs(settings)
@@ -225,7 +229,7 @@ async def test_what_is_stored_is_not_asked_for(settings: Settings, site: YouTube
 
 
 async def test_validate_only_names_the_key_or_says_what_is_wrong(
-    settings: Settings, site: YouTube
+    settings: Settings, site: FakeYouTube
 ) -> None:
     async with api(site.settings(settings)) as client:
         checked = await client.validate(SHORT)

@@ -1,6 +1,6 @@
-"""yt-dlp's real YouTube extractor, in its process and through the guard, against a stand-in site.
+"""yt-dlp's real YouTube extractor, in its process and through the guard, against a fake site.
 
-The stand-in is tests/youtube.py. The test marked `live` asks the real one.
+The fake is tests/youtube.py. The test marked `live` uses the real site.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ingot_server.extractor.result import Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.sources import pick
 from tests.videos import REFUSALS, Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
@@ -30,8 +30,8 @@ ID = "dQw4-9Wg_cQ"
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[YouTube]:
-    async with YouTube().running(tmp_path) as site:
+async def site(tmp_path: Path) -> AsyncIterator[FakeYouTube]:
+    async with FakeYouTube().running(tmp_path) as site:
         yield site
 
 
@@ -61,7 +61,7 @@ async def extracting(settings: Settings, link: str) -> AsyncIterator[Session]:
 
 
 async def test_a_video_is_resolved_and_fetched(
-    plain: Settings, site: YouTube, clip: bytes, tmp_path: Path
+    plain: Settings, site: FakeYouTube, clip: bytes, tmp_path: Path
 ) -> None:
     site.videos[ID] = Video(clip)
     told: list[tuple[int, int | None]] = []
@@ -89,7 +89,7 @@ async def test_a_video_is_resolved_and_fetched(
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_what_youtube_does_not_give_has_its_reason(
-    plain: Settings, site: YouTube, name: str
+    plain: Settings, site: FakeYouTube, name: str
 ) -> None:
     video, reason = REFUSALS[name]
     site.videos[ID] = replace(video)
@@ -104,7 +104,7 @@ async def test_what_youtube_does_not_give_has_its_reason(
 
 
 async def test_an_address_that_the_players_script_has_to_solve_is_solved(
-    plain: Settings, site: YouTube, clip: bytes, tmp_path: Path
+    plain: Settings, site: FakeYouTube, clip: bytes, tmp_path: Path
 ) -> None:
     """By deno, which runs yt-dlp's solver inside of the child's containment."""
     site.videos[ID] = Video(clip, scrambled=True)
@@ -143,7 +143,7 @@ class TestPTP(PoTokenProvider):
 
 
 async def test_a_po_token_comes_from_a_plug_in(
-    plain: Settings, site: YouTube, clip: bytes, tmp_path: Path
+    plain: Settings, site: FakeYouTube, clip: bytes, tmp_path: Path
 ) -> None:
     site.videos[ID] = Video(clip, po_token="dG9rZW4tb2YtYS1wbHVnLWlu")
     directory = tmp_path / "fetched"

@@ -1,4 +1,4 @@
-"""Whole ingests from YouTube by a real worker. The site is a stand-in (tests/youtube.py)."""
+"""Whole ingests from YouTube by a real worker. The site is a fake (tests/youtube.py)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection, SideFile
 from ingot_server.config import Settings
-from tests.house import open_house, why
+from tests.harness import reason_name_of, running_harness
 from tests.installation import names_below
 from tests.videos import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
@@ -34,8 +34,8 @@ FORMS = (
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[YouTube]:
-    async with YouTube().running(tmp_path) as site:
+async def site(tmp_path: Path) -> AsyncIterator[FakeYouTube]:
+    async with FakeYouTube().running(tmp_path) as site:
         yield site
 
 
@@ -50,15 +50,15 @@ def with_cookies(settings: Settings, directory: Path) -> Settings:
 
 
 async def test_another_form_of_the_link_asks_the_site_for_nothing(
-    settings: Settings, site: YouTube, clip: bytes
+    settings: Settings, site: FakeYouTube, clip: bytes
 ) -> None:
     site.videos[ID] = Video(clip, scrambled=True)
-    async with open_house(site.settings(settings)) as house:
-        job = await house.ingest(f"https://www.youtube.com/watch?v={ID}")
+    async with running_harness(site.settings(settings)) as harness:
+        job = await harness.ingest(f"https://www.youtube.com/watch?v={ID}")
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
         asked = list(site.log)
-        others = [await house.ask(form) for form in FORMS]
-        blobs = [key for key in await house.keys("media/") if key.endswith(".mp4")]
+        others = [await harness.ask(form) for form in FORMS]
+        blobs = [key for key in await harness.keys("media/") if key.endswith(".mp4")]
 
     assert job.media.source.key == KEY
     assert job.media.blob.sha256 == hashlib.sha256(clip).hexdigest()
@@ -70,35 +70,39 @@ async def test_another_form_of_the_link_asks_the_site_for_nothing(
 
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_what_youtube_does_not_give_is_the_jobs_error(
-    settings: Settings, site: YouTube, name: str
+    settings: Settings, site: FakeYouTube, name: str
 ) -> None:
     video, reason = REFUSALS[name]
     site.videos[ID] = replace(video)
-    async with open_house(site.settings(settings).replace(attempts=1)) as house:
-        job = await house.ingest(f"youtu.be/{ID}")
-        assert await house.keys("media/") == []
-        assert not [name for name in names_below(house.settings.scratch_dir) if job.id in name]
+    async with running_harness(site.settings(settings).replace(attempts=1)) as harness:
+        job = await harness.ingest(f"youtu.be/{ID}")
+        assert await harness.keys("media/") == []
+        assert not [name for name in names_below(harness.settings.scratch_dir) if job.id in name]
 
     assert job.state == job_pb2.JOB_STATE_FAILED
-    assert why(job) == reason
+    assert reason_name_of(job) == reason
     assert job.error.message
     assert not site.asked("/videoplayback")
 
 
 @pytest.mark.parametrize("playability", [PRIVATE, MEMBERS_ONLY, AGE_RESTRICTED, BOT_CHECK])
 async def test_cookies_are_sent_when_the_site_wants_some_and_not_before(
-    settings: Settings, site: YouTube, clip: bytes, tmp_path: Path, playability: dict[str, object]
+    settings: Settings,
+    site: FakeYouTube,
+    clip: bytes,
+    tmp_path: Path,
+    playability: dict[str, object],
 ) -> None:
     site.videos[ID] = Video(clip, playability=playability, opens_for=COOKIE)
     given = with_cookies(site.settings(settings), tmp_path)
     operators = (tmp_path / "cookies.txt").read_text()
-    async with open_house(given) as house:
-        job = await house.ingest(f"youtu.be/{ID}")
+    async with running_harness(given) as harness:
+        job = await harness.ingest(f"youtu.be/{ID}")
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.attempt == 1
     assert job.media.blob.sha256 == hashlib.sha256(clip).hexdigest()
-    # The second try begins anew; all that the first one asked for came without.
+    # The second attempt starts again; every request of the first one had no cookies.
     second = [at for at, request in enumerate(site.log) if "/watch" in request][1]
     with_some = [at for at, cookies in enumerate(site.cookies_of) if COOKIE in cookies]
     assert with_some
@@ -107,12 +111,12 @@ async def test_cookies_are_sent_when_the_site_wants_some_and_not_before(
 
 
 async def test_a_thumbnail_that_is_asked_for_later_comes_with_cookies_too(
-    settings: Settings, site: YouTube, clip: bytes, tmp_path: Path
+    settings: Settings, site: FakeYouTube, clip: bytes, tmp_path: Path
 ) -> None:
     site.videos[ID] = Video(clip, playability=PRIVATE, opens_for=COOKIE)
-    async with open_house(with_cookies(site.settings(settings), tmp_path)) as house:
-        assert not (await house.ingest(f"youtu.be/{ID}")).media.side_files
-        job = await house.ingest(f"youtu.be/{ID}", options=IngestOptions(thumbnail=True))
+    async with running_harness(with_cookies(site.settings(settings), tmp_path)) as harness:
+        assert not (await harness.ingest(f"youtu.be/{ID}")).media.side_files
+        job = await harness.ingest(f"youtu.be/{ID}", options=IngestOptions(thumbnail=True))
 
     assert [file.kind for file in job.media.side_files] == [SideFile.KIND_THUMBNAIL]
     assert len(site.asked("/videoplayback")) == 1
@@ -120,27 +124,27 @@ async def test_a_thumbnail_that_is_asked_for_later_comes_with_cookies_too(
 
 @pytest.mark.parametrize("name", ["geo blocked", "removed", "live", "rate limit"])
 async def test_cookies_are_kept_back_where_they_do_not_help(
-    settings: Settings, site: YouTube, tmp_path: Path, name: str
+    settings: Settings, site: FakeYouTube, tmp_path: Path, name: str
 ) -> None:
     video, reason = REFUSALS[name]
     site.videos[ID] = replace(video)
     given = with_cookies(site.settings(settings), tmp_path).replace(attempts=1)
-    async with open_house(given) as house:
-        job = await house.ingest(f"youtu.be/{ID}")
+    async with running_harness(given) as harness:
+        job = await harness.ingest(f"youtu.be/{ID}")
 
-    assert why(job) == reason
+    assert reason_name_of(job) == reason
     assert COOKIE not in str(site.cookies_of)
     assert len(site.asked("/watch")) == 1
 
 
-async def test_audio_alone_is_a_media_of_its_own_with_the_same_key(
-    settings: Settings, site: YouTube, clip: bytes
+async def test_audio_only_is_a_separate_media_item_with_the_same_key(
+    settings: Settings, site: FakeYouTube, clip: bytes
 ) -> None:
     site.videos[ID] = Video(clip)
     audio = Selection(mode=Selection.MODE_AUDIO_ONLY)
-    async with open_house(site.settings(settings)) as house:
-        whole = await house.ingest(f"youtu.be/{ID}")
-        sound = await house.ingest(f"youtube.com/shorts/{ID}", selection=audio)
+    async with running_harness(site.settings(settings)) as harness:
+        whole = await harness.ingest(f"youtu.be/{ID}")
+        sound = await harness.ingest(f"youtube.com/shorts/{ID}", selection=audio)
 
     assert (whole.media.source.key, sound.media.source.key) == (KEY, KEY)
     assert whole.media.id != sound.media.id

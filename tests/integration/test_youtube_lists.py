@@ -1,4 +1,4 @@
-"""YouTube's playlists by whole ingests: yt-dlp's own extractors ask a stand-in of the site."""
+"""YouTube's playlists by whole ingests: yt-dlp's own extractors use a fake of the site."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ingot.v1.job_pb2 import ChildSummary, IngestOptions, Job
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot_server.config import Settings
 from tests import videos
-from tests.house import House, open_house, refusal, why
+from tests.harness import Harness, reason_name_of, refusal, running_harness
 from tests.videos import Video
-from tests.youtube import YouTube
+from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
@@ -29,8 +29,8 @@ INSIDE = f"https://youtu.be/{IDS[0]}?list={LIST}"
 ALL = IngestOptions(playlist=True)
 
 
-class YouTubeWithLists(YouTube):
-    """The stand-in, with a playlist: its page, and the same from the API."""
+class FakeYouTubeWithLists(FakeYouTube):
+    """The fake site with a playlist: its page, and the same from the API."""
 
     async def _nothing(self, request: web.Request) -> web.Response:
         if request.path not in {"/playlist", "/youtubei/v1/browse"}:
@@ -54,52 +54,52 @@ class YouTubeWithLists(YouTube):
 
 
 @pytest.fixture
-async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[YouTube]:
-    async with YouTubeWithLists().running(tmp_path) as site:
+async def site(tmp_path: Path, clip: bytes) -> AsyncIterator[FakeYouTube]:
+    async with FakeYouTubeWithLists().running(tmp_path) as site:
         for video_id in IDS:
             site.videos[video_id] = Video(clip)
         yield site
 
 
 @pytest.fixture
-async def house(settings: Settings, site: YouTube) -> AsyncIterator[House]:
-    async with open_house(site.settings(settings)) as house:
-        yield house
+async def harness(settings: Settings, site: FakeYouTube) -> AsyncIterator[Harness]:
+    async with running_harness(site.settings(settings)) as harness:
+        yield harness
 
 
-async def whole(house: House, url: str) -> tuple[Job, list[Job]]:
+async def whole(harness: Harness, url: str) -> tuple[Job, list[Job]]:
     """The job of a list and those of its entries, after all of them have ended."""
-    parent = await house.ask(url, options=ALL)
-    await house.worker.run(parent.id)
-    parent = await house.record(parent.id)
-    children = [await house.end(await house.record(each)) for each in parent.child_job_ids]
-    updates = [each.job async for each in house.jobs.WatchJob(WatchJobRequest(job_id=parent.id))]
+    parent = await harness.ask(url, options=ALL)
+    await harness.worker.run(parent.id)
+    parent = await harness.record(parent.id)
+    children = [await harness.end(await harness.record(each)) for each in parent.child_job_ids]
+    updates = [each.job async for each in harness.jobs.WatchJob(WatchJobRequest(job_id=parent.id))]
     return updates[-1], children
 
 
 async def test_a_playlist_is_its_videos_and_a_stored_one_is_not_asked_for(
-    house: House, site: YouTube
+    harness: Harness, site: FakeYouTube
 ) -> None:
     site.videos[IDS[2]].playability = videos.PRIVATE
-    video = await house.ingest(INSIDE)
+    video = await harness.ingest(INSIDE)
     assert (video.media.source.key, len(video.child_job_ids)) == (f"youtube:{IDS[0]}", 0)
     asked = len(site.asked(f"id={IDS[0]}"))
 
-    parent, children = await whole(house, INSIDE)
+    parent, children = await whole(harness, INSIDE)
 
     assert parent.state == job_pb2.JOB_STATE_SUCCEEDED, (parent.error, site.log)
     assert parent.children == ChildSummary(total=3, succeeded=2, failed=1, cached=1)
     assert parent.media.source.key == f"youtube-playlist:{LIST}"
     assert parent.media.title == "A playlist"
     assert [child.media.source.key for child in children] == [f"youtube:{each}" for each in IDS]
-    assert why(children[2]) == "PRIVATE"
+    assert reason_name_of(children[2]) == "PRIVATE"
     assert len(site.asked(f"id={IDS[0]}")) == asked
-    again, _ = await whole(house, LINK)
+    again, _ = await whole(harness, LINK)
     assert again.children.cached == 2
 
 
-async def test_a_playlist_that_nobody_asked_for_is_refused_at_once(house: House) -> None:
+async def test_a_playlist_is_refused_at_once_unless_it_was_requested(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await house.ask(LINK)
+        await harness.ask(LINK)
     assert refusal(raised.value) == "INVALID_REQUEST"
     assert "options.playlist" in str(raised.value.details())

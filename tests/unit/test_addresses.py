@@ -96,7 +96,7 @@ def test_public_address_is_allowed(text: str) -> None:
     assert not is_forbidden(ip_address(text), allow_loopback=True)
 
 
-def test_the_rule_is_no_laxer_than_the_registry_python_ships() -> None:
+def test_the_rule_is_as_strict_as_the_registry_that_python_ships() -> None:
     for text in ALLOWED:
         if not text.startswith("64:ff9b:"):
             assert ip_address(text).is_global
@@ -114,7 +114,7 @@ def test_literal_is_read_as_any_program_would(text: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("text", NAMES)
-def test_name_is_no_literal(text: str) -> None:
+def test_a_name_is_not_a_literal(text: str) -> None:
     assert literal_address(text) is None
 
 

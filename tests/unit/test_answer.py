@@ -123,7 +123,7 @@ def test_what_may_be_media_is_received(content_type: str) -> None:
         "multipart/byteranges; boundary=x",
     ],
 )
-def test_what_is_no_media_is_not_received(content_type: str) -> None:
+def test_a_response_that_is_not_media_is_not_received(content_type: str) -> None:
     with pytest.raises(Failure) as caught:
         check_content({"Content-Type": content_type}, "host")
     assert caught.value.reason == reason_pb2.REASON_NOT_MEDIA

@@ -17,7 +17,7 @@ async def test_answers_come_in_the_order_of_the_work() -> None:
     assert await gather_or_cancel(work(number) for number in range(3)) == [0, 1, 2]
 
 
-async def test_who_fails_takes_the_others_along() -> None:
+async def test_a_failing_task_cancels_the_others() -> None:
     ended = []
 
     async def fail() -> None:

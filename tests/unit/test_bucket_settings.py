@@ -21,7 +21,7 @@ def read(folder: Path, text: str) -> dict[str, Settings]:
     return dict(read_bucket_settings(INSTALLATION.replace(buckets_file=str(path))))
 
 
-def test_without_a_file_there_is_no_other_bucket() -> None:
+def test_without_a_file_there_are_no_other_buckets() -> None:
     assert not read_bucket_settings(Settings())
 
 

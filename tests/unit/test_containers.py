@@ -202,11 +202,11 @@ def test_a_tail_of_zeros_is_seen() -> None:
         (b"", ""),
     ],
 )
-def test_what_is_no_media_is_named(head: bytes, expected: str) -> None:
+def test_a_file_that_is_not_media_is_named(head: bytes, expected: str) -> None:
     assert resemblance(head) == expected
 
 
-def test_webm_is_told_from_matroska() -> None:
+def test_webm_is_distinguished_from_matroska() -> None:
     assert is_webm(EBML)
     assert not is_webm(element(b"\x1a\x45\xdf\xa3", b"B\x82\x88matroska"))
 

@@ -20,7 +20,7 @@ from ingot_server.pipeline.describe import extension, name_extension
         ("clip.m p", ""),
     ],
 )
-def test_a_files_name_is_no_url(name: str, found: str) -> None:
+def test_a_file_name_is_not_a_url(name: str, found: str) -> None:
     assert name_extension(name) == found
 
 

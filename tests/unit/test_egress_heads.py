@@ -109,7 +109,7 @@ def test_response_says_close_and_nothing_of_proxies() -> None:
 
 
 @pytest.mark.parametrize("first", ["ICY 200 OK", "HTTP/1.1 2000", "HTTP/2 200", "<html>", ""])
-def test_what_is_no_response_is_refused(first: str) -> None:
+def test_bytes_that_are_not_a_response_are_refused(first: str) -> None:
     with pytest.raises(Refusal) as caught:
         parse_response(_raw(first))
     assert caught.value.error == "http_protocol_error"
@@ -150,7 +150,7 @@ def test_proxy_status_becomes_a_failure(proxy_status: str, reason: int) -> None:
         '"',
     ],
 )
-def test_other_proxy_status_is_no_failure(proxy_status: str) -> None:
+def test_other_proxy_status_is_not_a_failure(proxy_status: str) -> None:
     assert failure_from_proxy_status(proxy_status, "a.test") is None
 
 

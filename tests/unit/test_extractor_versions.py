@@ -142,7 +142,7 @@ def test_what_is_needed_stays_and_the_rest_goes(versions: Versions) -> None:
     assert [one.version for one in versions.all()] == ["2099.2.1", "2099.1.1", versions.released]
 
 
-def test_an_installation_that_is_not_finished_is_no_version(versions: Versions) -> None:
+def test_an_unfinished_installation_is_not_a_version(versions: Versions) -> None:
     with versions.locked(), versions.building() as place:
         (place / "yt_dlp").mkdir()
         (place / "yt_dlp" / "version.py").write_text("")

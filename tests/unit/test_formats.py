@@ -60,7 +60,7 @@ def test_a_selection_takes_the_best_that_needs_no_encoding(
     assert found["ext"] in {expected[1], "webm"}
 
 
-def test_nothing_low_enough_is_no_format() -> None:
+def test_if_nothing_is_low_enough_there_is_no_format() -> None:
     with pytest.raises(yt_dlp.utils.ExtractorError, match="Requested format is not available"):
         picked(ON_OFFER[3:], audio_only=False, max_height=100)
 
@@ -83,7 +83,7 @@ def test_formats_of_unknown_height_are_taken_when_nothing_else_is() -> None:
         (True, None, "opus in webm: the best audio."),
     ],
 )
-def test_the_reason_is_told_in_words(audio_only: bool, max_height: int | None, words: str) -> None:
+def test_the_reason_is_given_in_words(audio_only: bool, max_height: int | None, words: str) -> None:
     info = picked(ON_OFFER, audio_only, max_height)
     assert formats.reason(info, audio_only=audio_only, max_height=max_height) == words
 

@@ -41,7 +41,7 @@ def test_segments_are_what_the_downloader_takes() -> None:
     assert last.fragment["decrypt_info"]["METHOD"] == "NONE"
 
 
-def test_the_end_is_told() -> None:
+def test_the_end_is_reported() -> None:
     assert parse(TEXT + "#EXT-X-ENDLIST\n", URL).ended
 
 

@@ -9,7 +9,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.sources import SOURCES, pick
 from ingot_server.sources.http import normalise
-from tests.links import assert_refused_with_what_to_do
+from tests.refused_urls import assert_refused_with_what_to_do
 
 ONE_KEY = {
     "http://example.com/": (

@@ -56,7 +56,7 @@ def test_every_key_and_selection_has_an_id_of_its_own() -> None:
     "text",
     ["", "a" * 51, "a" * 53, "A" * 52, "1" * 52, "../" + "a" * 49, "a" * 52 + "\n", "\u0430" * 52],
 )
-def test_what_is_no_id(text: str) -> None:
+def test_text_that_is_not_an_id(text: str) -> None:
     assert not is_media_id(text)
 
 

@@ -147,7 +147,7 @@ def test_a_list_is_canonical_in_its_order_and_has_each_once() -> None:
     assert len({*ids, derived_id("a" * 52, recipes[0])}) == 3
 
 
-def test_only_who_leaves_the_making_to_others_has_a_slot_besides_the_media() -> None:
+def test_only_a_job_that_waits_for_a_conversion_has_its_own_single_flight_key() -> None:
     source = Media(id="a" * 52)
     mp3 = canonical_recipe(Recipe(format=MP3))
     parts = Job(kind=JOB_KIND_INGEST, media=source, recipes=[mp3])

@@ -146,7 +146,7 @@ async def test_a_failure_after_the_end_changes_nothing(file: ScratchFile) -> Non
         assert tail_reader.read() == b"abc"
 
 
-async def test_a_restart_empties_the_file_and_fails_who_had_read(file: ScratchFile) -> None:
+async def test_a_restart_empties_the_file_and_fails_its_readers(file: ScratchFile) -> None:
     await file.write(b"old")
     await file.flush()
     with file.tail() as reader, file.tail() as waiting:
@@ -174,7 +174,7 @@ async def test_a_restart_before_anybody_read_is_not_noticed(file: ScratchFile) -
         assert tail_reader.read() == b"newer"
 
 
-async def test_what_is_announced_must_fit_beside_the_reserve(settings: Settings) -> None:
+async def test_the_announced_size_must_fit_next_to_the_reserve(settings: Settings) -> None:
     free = _free(settings.scratch_dir.parent)
     scratch = Scratch(settings.replace(scratch_reserve=ByteSize(free // 2)))
     await scratch.start()
@@ -202,7 +202,7 @@ async def test_a_reserve_that_is_touched_while_writing_ends_the_file(settings: S
     await scratch.close()
 
 
-async def test_a_disk_without_room_is_told_as_such(file: ScratchFile) -> None:
+async def test_a_disk_without_room_is_reported_as_such(file: ScratchFile) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, file._descriptor)
     os.close(full)
@@ -292,7 +292,7 @@ async def test_what_a_dead_worker_kept_is_swept(tmp_path: Path) -> None:
     await next_one.close()
 
 
-async def test_a_disk_that_is_full_under_a_folder_is_told(scratch: Scratch) -> None:
+async def test_a_disk_that_is_full_under_a_folder_is_reported(scratch: Scratch) -> None:
     async def fill(name: str) -> None:
         async with scratch.folder("job", 1) as folder:
             (folder / "tags").symlink_to("/dev/full")

@@ -113,5 +113,5 @@ def test_a_source_is_asked_once_for_each_side_file(
     assert lacking(media, now) == left
 
 
-def test_a_plain_file_has_nothing_besides() -> None:
+def test_a_plain_file_has_no_side_files() -> None:
     assert lacking(Media(), IngestOptions(thumbnail=True)) is None

@@ -38,7 +38,7 @@ async def test_more_than_there_are_means_all() -> None:
         pass
 
 
-async def test_who_gives_up_waiting_takes_nothing() -> None:
+async def test_a_waiter_that_gives_up_takes_no_slot() -> None:
     slots = Slots(1)
     async with slots.take(1):
         waiting = asyncio.create_task(slots.take(1).__aenter__())
@@ -49,7 +49,7 @@ async def test_who_gives_up_waiting_takes_nothing() -> None:
         pass
 
 
-async def test_who_is_cancelled_when_its_turn_has_come_gives_it_on() -> None:
+async def test_a_waiter_cancelled_when_it_gets_a_slot_passes_it_on() -> None:
     slots = Slots(1)
     async with slots.take(1):
         waiting = asyncio.create_task(slots.take(1).__aenter__())
@@ -60,7 +60,7 @@ async def test_who_is_cancelled_when_its_turn_has_come_gives_it_on() -> None:
         pass
 
 
-async def test_who_gives_up_at_the_moment_of_its_turn_is_passed_over() -> None:
+async def test_a_waiter_that_gives_up_as_it_gets_a_slot_is_passed_over() -> None:
     slots = Slots(1)
     async with slots.take(1):
         waiting = [asyncio.create_task(slots.take(1).__aenter__()) for _ in range(2)]

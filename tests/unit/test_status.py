@@ -66,7 +66,7 @@ def violations(failure: Failure) -> dict[str, str]:
         (WatchJobRequest(job_id="a", after_revision=-1), "after_revision", "greater than"),
     ],
 )
-def test_a_broken_rule_is_told_by_field_and_in_words(
+def test_a_broken_rule_is_reported_by_field_and_in_words(
     request_: Message, field: str, words: str
 ) -> None:
     with pytest.raises(Failure) as caught:
@@ -119,7 +119,7 @@ def test_an_error_always_fits_into_trailers(character: str) -> None:
     assert message.endswith("...")
 
 
-def test_a_defect_is_logged_once_and_told_without_internals(
+def test_a_defect_is_logged_once_and_reported_without_internals(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failure = unexpected("ingot.v1.MediaService.GetMedia", KeyError("secret"))

@@ -5,7 +5,7 @@ import pytest
 from ingot_server.sources import pick
 from ingot_server.sources.source import FetchMethod
 from ingot_server.sources.telegram import file_id_of, message_of
-from tests.links import assert_refused_with_what_to_do
+from tests.refused_urls import assert_refused_with_what_to_do
 
 FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
 

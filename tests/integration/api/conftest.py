@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ingot_server.config import Settings
-from tests.integration.api.served import Api, serving
+from tests.integration.api.running_api import Api, serving
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from ingot.v1.media_service_pb2 import (
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from tests.integration.api.served import URL, Api, media_key, serving
+from tests.integration.api.running_api import URL, Api, media_key, serving
 from tests.refusals import refused
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 MP3 = Recipe(format=Recipe.FORMAT_MP3)
 
@@ -86,7 +86,7 @@ BAD_INPUT: list[tuple[str, Message, str, str]] = [
 ]
 
 
-async def test_bad_input_is_told_by_field(api: Api) -> None:
+async def test_bad_input_is_reported_by_field(api: Api) -> None:
     for method, request, reason, field in BAD_INPUT:
         stub = next(s for s in (api.ingest, api.media, api.jobs) if hasattr(s, method))
         found = await refused(getattr(stub, method)(request))
@@ -95,7 +95,7 @@ async def test_bad_input_is_told_by_field(api: Api) -> None:
         assert len(found.message) > 20
 
 
-async def test_what_is_no_request_is_refused_every_time(api: Api) -> None:
+async def test_an_invalid_request_is_refused_every_time(api: Api) -> None:
     for _ in range(2):
         for path in ("MediaService/GetMedia", "IngestService/Ingest", "JobService/CancelJob"):
             call: Any = api.channel.unary_unary(f"/ingot.v1.{path}")
@@ -210,7 +210,7 @@ async def test_a_request_id_makes_a_retry_safe(api: Api) -> None:
     )
 
 
-async def test_a_request_id_answers_with_its_job_though_the_media_is_known_not_to_exist(
+async def test_a_request_id_returns_its_job_even_if_the_media_is_known_not_to_exist(
     api: Api,
 ) -> None:
     first = await api.submit(request_id="r-2")
@@ -237,7 +237,7 @@ async def test_a_job_that_cannot_be_queued_is_reported_and_not_left_behind(
     async with serving(settings.replace(broker_url=broker)) as api:
         for _ in range(2):
             found = await refused(
-                api.ingest.Ingest(IngestRequest(url=URL), timeout=PATIENCE_SECONDS)
+                api.ingest.Ingest(IngestRequest(url=URL), timeout=TIMEOUT_SECONDS)
             )
             assert (found.code, found.reason) == (
                 grpc.StatusCode.UNAVAILABLE,

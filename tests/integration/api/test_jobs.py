@@ -16,9 +16,9 @@ from ingot.v1.job_service_pb2 import (
 )
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
-from tests.integration.api.served import Api, serving
+from tests.integration.api.running_api import Api, serving
 from tests.refusals import refusal, refused, rest
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 
 async def test_jobs_are_listed_latest_first_and_filtered(api: Api) -> None:
@@ -78,7 +78,7 @@ async def test_watches_are_limited_and_end_with_their_deadline(settings: Setting
             "TOO_MANY_WATCHES",
         )
         watch.cancel()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             for _ in range(2):
                 await watch_to_deadline(api, job)
 

@@ -17,7 +17,7 @@ from ingot.v1.media_service_pb2 import (
     GetMediaRequest,
     ListMediaRequest,
 )
-from tests.integration.api.served import CONTENT, URL, Api
+from tests.integration.api.running_api import CONTENT, URL, Api
 from tests.refusals import refused
 
 

@@ -32,7 +32,7 @@ from ingot_server.api.media_service import MediaService
 from ingot_server.config import SettingError, Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.records import Records
-from tests.integration.api.served import URL, Api, serving
+from tests.integration.api.running_api import URL, Api, serving
 from tests.refusals import refused
 
 SERVICES = ("ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaService")
@@ -135,7 +135,7 @@ class Broken(MediaService):
         raise KeyError(f"secret {request.media_id}")
 
 
-async def test_a_defect_is_told_without_internals(
+async def test_a_defect_is_reported_without_internals(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(settings, Broken) as api:

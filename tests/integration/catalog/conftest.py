@@ -7,7 +7,7 @@ import pytest
 from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from tests.integration.catalog.shelf import opened
+from tests.integration.catalog.running_catalog import opened
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ingot_server.library import invalidation
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import MARK_SECONDS
 from ingot_server.library.catalog import Catalog
-from tests.integration.catalog.shelf import GONE, ID, holding, new_media, opened
+from tests.integration.catalog.running_catalog import GONE, ID, holding, new_media, opened
 from tests.waiting import until
 
 
@@ -48,7 +48,7 @@ async def test_wiping_redis_loses_nothing(blobs: Blobs, catalog: Catalog, redis:
     assert await redis.get(f"ingot:media:{ID}")
 
 
-async def test_redis_answers_without_the_bucket(
+async def test_redis_serves_reads_without_the_bucket(
     blobs: Blobs, catalog: Catalog, redis: Redis, settings: Settings
 ) -> None:
     committed = await catalog.commit(new_media(blobs))
@@ -61,7 +61,7 @@ async def test_redis_answers_without_the_bucket(
 
 
 @pytest.mark.parametrize("change", ["replace", "delete"])
-async def test_another_process_hears_of_a_change(
+async def test_another_process_is_notified_of_a_change(
     blobs: Blobs, catalog: Catalog, other: Catalog, change: str
 ) -> None:
     first = await catalog.commit(new_media(blobs))
@@ -182,7 +182,9 @@ async def test_callers_at_once_share_a_read_that_begins_after_them(
     assert not catalog._waiting
 
 
-async def test_a_caller_that_leaves_takes_nobody_along(blobs: Blobs, catalog: Catalog) -> None:
+async def test_a_caller_that_leaves_does_not_cancel_the_others(
+    blobs: Blobs, catalog: Catalog
+) -> None:
     committed = await catalog.commit(new_media(blobs))
     first, second = asyncio.create_task(catalog.get(ID)), asyncio.create_task(catalog.get(ID))
     await asyncio.sleep(0)
@@ -211,7 +213,7 @@ async def test_without_redis_the_bucket_answers(
     assert len([record for record in ours if record.levelno >= logging.WARNING]) == 1
 
 
-async def test_nothing_is_held_while_changes_are_not_heard(
+async def test_nothing_is_cached_while_no_changes_are_received(
     blobs: Blobs, catalog: Catalog, redis: Redis
 ) -> None:
     await catalog.commit(new_media(blobs))

@@ -1,4 +1,4 @@
-"""A commit makes a media visible, whole, and once; a deletion takes back what it may."""
+"""A commit makes media visible, whole, and once; a deletion removes what it may."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from tests.integration.catalog.shelf import ID, holding, media_id, new_media
+from tests.integration.catalog.running_catalog import ID, holding, media_id, new_media
 
 
 async def test_a_committed_media_is_found_everywhere(
@@ -101,7 +101,7 @@ async def test_replacing_what_was_deleted_meanwhile_makes_it_new(
 
 
 @pytest.mark.parametrize("text", ["", "../x", ID[:-1], ID.upper(), ID + "/x"])
-async def test_what_is_no_id_is_no_key(blobs: Blobs, catalog: Catalog, text: str) -> None:
+async def test_only_a_media_id_becomes_a_key(blobs: Blobs, catalog: Catalog, text: str) -> None:
     assert catalog.get_from_memory(text) is None
     assert await catalog.get(text) is None
     assert not await catalog.delete(text)

@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from tests.integration.catalog.shelf import ID, media_id, new_media
+from tests.integration.catalog.running_catalog import ID, media_id, new_media
 
 
 async def test_pages_hold_every_media_once_in_order(

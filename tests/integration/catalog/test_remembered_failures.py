@@ -9,7 +9,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from tests.integration.catalog.shelf import GONE, ID, new_media, opened
+from tests.integration.catalog.running_catalog import GONE, ID, new_media, opened
 
 
 async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(

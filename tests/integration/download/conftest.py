@@ -7,23 +7,23 @@ from pathlib import Path
 import pytest
 
 from ingot_server.config import Settings
-from tests.integration.download.desk import Desk
-from tests.receiving import impatient_settings, scratch_and_guard
-from tests.waiting import PATIENCE_SECONDS
+from tests.integration.download.download_harness import DownloadHarness
+from tests.scratch_and_proxy import quick_settings, scratch_and_proxy
+from tests.waiting import TIMEOUT_SECONDS
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    patience = timedelta(seconds=PATIENCE_SECONDS)
-    return impatient_settings(tmp_path).replace(
+    timeout = timedelta(seconds=TIMEOUT_SECONDS)
+    return quick_settings(tmp_path).replace(
         egress_allow_loopback=True,
         max_redirects=4,
-        connect_timeout=patience,
-        stall_timeout=patience,
+        connect_timeout=timeout,
+        stall_timeout=timeout,
     )
 
 
 @pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Desk]:
-    async with scratch_and_guard(settings) as (scratch, proxy):
-        yield Desk(settings, scratch, proxy)
+async def harness(settings: Settings) -> AsyncIterator[DownloadHarness]:
+    async with scratch_and_proxy(settings) as (scratch, proxy):
+        yield DownloadHarness(settings, scratch, proxy)

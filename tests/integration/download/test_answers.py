@@ -15,11 +15,13 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import ByteSize
 from ingot_server.errors import reason_name
 from ingot_server.transfer.download import Downloaded
-from tests.integration.download.desk import CLIP, Desk
+from tests.integration.download.download_harness import CLIP, DownloadHarness
 from tests.origin import Origin, Page
 
 
-async def test_a_file_arrives_whole_with_what_its_source_said(origin: Origin, desk: Desk) -> None:
+async def test_a_file_arrives_whole_with_what_its_source_said(
+    origin: Origin, harness: DownloadHarness
+) -> None:
     page = Page(
         CLIP,
         content_type="Video/MP4; codecs=avc1",
@@ -28,7 +30,7 @@ async def test_a_file_arrives_whole_with_what_its_source_said(origin: Origin, de
         headers={"Content-Disposition": "attachment; filename*=UTF-8''%C3%A9t%C3%A9.mp4"},
     )
     url = origin.serve("/clip", page)
-    assert await desk.take(url) == Downloaded(
+    assert await harness.take(url) == Downloaded(
         final_url=url,
         filename="été.mp4",
         content_type="video/mp4",
@@ -37,8 +39,8 @@ async def test_a_file_arrives_whole_with_what_its_source_said(origin: Origin, de
         http_etag='"v1"',
         http_last_modified="Fri, 20 Nov 2026 10:00:00 GMT",
     )
-    assert desk.seen[0] == (0, len(CLIP))
-    assert desk.seen[-1] == (len(CLIP), len(CLIP))
+    assert harness.seen[0] == (0, len(CLIP))
+    assert harness.seen[-1] == (len(CLIP), len(CLIP))
     [asked] = origin.gets("/clip")
     assert asked.headers["User-Agent"] == "Ingot/0.1"
     assert asked.headers["Accept-Encoding"] == "identity"
@@ -59,22 +61,26 @@ async def test_a_file_arrives_whole_with_what_its_source_said(origin: Origin, de
     ],
     ids=lambda page: f"{page.content_type}-{page.status}-{page.chunked}",
 )
-async def test_a_plausible_answer_is_taken(origin: Origin, desk: Desk, page: Page) -> None:
-    await desk.take(origin.serve("/a/clip%20one.mp4", page))
+async def test_a_plausible_answer_is_taken(
+    origin: Origin, harness: DownloadHarness, page: Page
+) -> None:
+    await harness.take(origin.serve("/a/clip%20one.mp4", page))
 
 
-async def test_without_a_length_progress_has_no_total(origin: Origin, desk: Desk) -> None:
+async def test_without_a_length_progress_has_no_total(
+    origin: Origin, harness: DownloadHarness
+) -> None:
     url = origin.serve("/a/clip%20one.mp4", Page(CLIP, chunked=True))
-    downloaded = await desk.take(url + "?x=/y")
+    downloaded = await harness.take(url + "?x=/y")
     assert downloaded.filename == "clip one.mp4"
-    assert desk.seen[0] == (0, None)
-    assert desk.seen[-1] == (len(CLIP), len(CLIP))
+    assert harness.seen[0] == (0, None)
+    assert harness.seen[-1] == (len(CLIP), len(CLIP))
 
 
-async def test_a_url_is_asked_for_as_it_is(origin: Origin, desk: Desk) -> None:
+async def test_a_url_is_asked_for_as_it_is(origin: Origin, harness: DownloadHarness) -> None:
     origin.serve("/a%2Fb/c", Page(CLIP))
     path = "/a%2Fb/c?x=%20+%26&&y[]=%C3%A9;z"
-    await desk.take(origin.url(path))
+    await harness.take(origin.url(path))
     assert origin.log[0].path == path
 
 
@@ -97,10 +103,10 @@ STATUSES = {
 
 @pytest.mark.parametrize(("status", "reason"), STATUSES.items())
 async def test_a_status_has_its_reason(
-    origin: Origin, desk: Desk, status: int, reason: str
+    origin: Origin, harness: DownloadHarness, status: int, reason: str
 ) -> None:
     page = Page(b"no", status=status, content_type="text/html", headers={"Retry-After": "7"})
-    failure = await desk.failure(origin.serve("/clip.mp4", page))
+    failure = await harness.failure(origin.serve("/clip.mp4", page))
     assert reason_name(failure.reason) == reason
     assert failure.metadata["http_status"] == str(status)
     assert failure.retry_after == timedelta(seconds=7)
@@ -123,11 +129,11 @@ NOT_TAKEN: dict[str, tuple[Page, Reason.ValueType]] = {
 
 @pytest.mark.parametrize(("page", "reason"), NOT_TAKEN.values(), ids=NOT_TAKEN.keys())
 async def test_what_the_headers_rule_out_is_not_received(
-    origin: Origin, desk: Desk, page: Page, reason: Reason.ValueType
+    origin: Origin, harness: DownloadHarness, page: Page, reason: Reason.ValueType
 ) -> None:
     page = replace(page, gate=asyncio.Event())  # the body never comes
-    desk.hurry()
-    failure = await desk.failure(origin.serve("/clip.mp4", page))
+    harness.hurry()
+    failure = await harness.failure(origin.serve("/clip.mp4", page))
     assert failure.reason == reason
     assert len(origin.log) == 1
 
@@ -135,22 +141,26 @@ async def test_what_the_headers_rule_out_is_not_received(
 @pytest.mark.parametrize(
     "page", [Page(b""), Page(b"", chunked=True), Page(status=204, content_type=None)]
 )
-async def test_an_empty_file_is_no_media(origin: Origin, desk: Desk, page: Page) -> None:
-    failure = await desk.failure(origin.serve("/clip.mp4", page))
+async def test_an_empty_file_is_not_media(
+    origin: Origin, harness: DownloadHarness, page: Page
+) -> None:
+    failure = await harness.failure(origin.serve("/clip.mp4", page))
     assert failure.reason == reason_pb2.REASON_NOT_MEDIA
 
 
-async def test_an_endless_file_ends_at_the_limit(origin: Origin, desk: Desk) -> None:
-    failure = await desk.failure(origin.serve("/endless", Page(endless=True)))
+async def test_an_endless_file_ends_at_the_limit(origin: Origin, harness: DownloadHarness) -> None:
+    failure = await harness.failure(origin.serve("/endless", Page(endless=True)))
     assert failure.reason == reason_pb2.REASON_TOO_LARGE
     assert failure.metadata["limit_bytes"] == str(8 << 20)
     await origin.idle()
 
 
-async def test_no_room_in_scratch_is_told_before_a_byte_came(origin: Origin, desk: Desk) -> None:
-    desk.settings = desk.settings.replace(max_media_size=ByteSize(1 << 62))
+async def test_no_room_in_scratch_is_reported_before_a_byte_arrives(
+    origin: Origin, harness: DownloadHarness
+) -> None:
+    harness.settings = harness.settings.replace(max_media_size=ByteSize(1 << 62))
     page = Page(b"x", announce=1 << 60, gate=asyncio.Event())
-    failure = await desk.failure(origin.serve("/clip.mp4", page))
+    failure = await harness.failure(origin.serve("/clip.mp4", page))
     assert failure.reason == reason_pb2.REASON_SCRATCH_FULL
 
 
@@ -160,14 +170,14 @@ DATE = Freshness(http_last_modified="Fri, 20 Nov 2026 10:00:00 GMT")
 
 @pytest.mark.parametrize("freshness", [ETAG, DATE])
 async def test_an_unchanged_file_is_not_received(
-    origin: Origin, desk: Desk, freshness: Freshness
+    origin: Origin, harness: DownloadHarness, freshness: Freshness
 ) -> None:
     page = Page(CLIP, etag=freshness.http_etag, last_modified=freshness.http_last_modified)
     url = origin.serve("/clip.mp4", page)
-    async with desk.file() as file:
-        assert await desk.into(file, url, freshness) is None
+    async with harness.file() as file:
+        assert await harness.into(file, url, freshness) is None
         assert origin.bytes_sent("/clip.mp4") == 0
         page.etag, page.last_modified = '"v2"', "Sat, 21 Nov 2026 10:00:00 GMT"
-        downloaded = await desk.into(file, url, freshness)
+        downloaded = await harness.into(file, url, freshness)
         assert downloaded is not None
         assert (downloaded.http_etag, file.size) == ('"v2"', len(CLIP))

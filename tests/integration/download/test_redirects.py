@@ -6,16 +6,18 @@ import pytest
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import reason_name
-from tests.integration.download.desk import CLIP, Desk
+from tests.integration.download.download_harness import CLIP, DownloadHarness
 from tests.origin import Origin, Page, running_origin
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_are_followed(origin: Origin, desk: Desk, status: int) -> None:
+async def test_redirects_are_followed(
+    origin: Origin, harness: DownloadHarness, status: int
+) -> None:
     origin.serve("/a/start", Page(status=status, redirect="../b/next?x=1#top"))
     origin.serve("/b/next", Page(status=status, redirect=origin.url("/b/./clip%2emp4")))
     url = origin.serve("/b/clip.mp4", Page(CLIP))
-    downloaded = await desk.take(origin.url("/a/start"))
+    downloaded = await harness.take(origin.url("/a/start"))
     assert (downloaded.final_url, downloaded.filename) == (url, "clip.mp4")
     assert [asked.path for asked in origin.log] == ["/a/start", "/b/next?x=1", "/b/clip.mp4"]
 
@@ -41,31 +43,31 @@ REDIRECTS = {
 
 @pytest.mark.parametrize(("target", "reason"), REDIRECTS.items(), ids=lambda text: text[:30])
 async def test_a_redirect_that_leads_nowhere_is_refused(
-    origin: Origin, desk: Desk, target: str, reason: str
+    origin: Origin, harness: DownloadHarness, target: str, reason: str
 ) -> None:
-    failure = await desk.failure(origin.serve("/loop", Page(redirect=target)))
+    failure = await harness.failure(origin.serve("/loop", Page(redirect=target)))
     assert reason_name(failure.reason) == reason
     assert len(origin.log) == (5 if target == "/loop" else 1)
 
 
 async def test_a_redirect_without_a_target_is_the_sources_failure(
-    origin: Origin, desk: Desk
+    origin: Origin, harness: DownloadHarness
 ) -> None:
     raw = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"
-    failure = await desk.failure(origin.serve("/a", Page(raw=raw)))
+    failure = await harness.failure(origin.serve("/a", Page(raw=raw)))
     assert failure.reason == reason_pb2.REASON_SOURCE_FAILED
 
 
-async def test_the_first_url_is_checked_too(desk: Desk) -> None:
-    failure = await desk.failure("http://10.0.0.1/clip.mp4")
+async def test_the_first_url_is_checked_too(harness: DownloadHarness) -> None:
+    failure = await harness.failure("http://10.0.0.1/clip.mp4")
     assert failure.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
 
 
-async def test_a_cookie_of_a_redirect_is_sent_to_its_target(desk: Desk) -> None:
+async def test_a_cookie_of_a_redirect_is_sent_to_its_target(harness: DownloadHarness) -> None:
     async with running_origin() as origin:
         base = origin.base.replace("127.0.0.1", "localhost")
         cookie = {"Set-Cookie": "pass=1; Path=/"}
         origin.serve("/a", Page(redirect=base + "/b", headers=cookie))
         origin.serve("/b", Page(CLIP))
-        await desk.take(base + "/a")
+        await harness.take(base + "/a")
         assert origin.log[1].headers["Cookie"] == "pass=1"

@@ -14,20 +14,22 @@ from ingot_server.config import SettingError, Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.transfer.growing_file import Abandoned
 from ingot_server.transfer.scratch import Scratch
-from tests.integration.download.desk import CLIP, Desk
+from tests.integration.download.download_harness import CLIP, DownloadHarness
 from tests.origin import Origin, Page, running_origin
-from tests.receiving import SECOND
+from tests.scratch_and_proxy import SECOND
 from tests.tls import server_context
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 # Bytes a second at which the clip would take longer than anything here waits.
-SLOW = len(CLIP) / (4 * PATIENCE_SECONDS)
+SLOW = len(CLIP) / (4 * TIMEOUT_SECONDS)
 
 
-async def test_a_source_that_never_answers_has_stalled(origin: Origin, desk: Desk) -> None:
-    desk.hurry()
+async def test_a_source_that_never_answers_has_stalled(
+    origin: Origin, harness: DownloadHarness
+) -> None:
+    harness.hurry()
     begin = time.monotonic()
-    failure = await desk.failure(origin.serve("/clip.mp4", Page(CLIP, silent_after=-1)))
+    failure = await harness.failure(origin.serve("/clip.mp4", Page(CLIP, silent_after=-1)))
     assert failure.reason == reason_pb2.REASON_STALLED
     assert time.monotonic() - begin > 0.9
 
@@ -35,42 +37,48 @@ async def test_a_source_that_never_answers_has_stalled(origin: Origin, desk: Des
 @pytest.mark.parametrize(
     "page", [Page(CLIP, silent_after=0), Page(CLIP, silent_after=300_000), Page(CLIP, rate=20)]
 )
-async def test_a_source_below_the_rate_has_stalled(origin: Origin, desk: Desk, page: Page) -> None:
-    desk.hurry()
-    failure = await desk.failure(origin.serve("/clip.mp4", page))
+async def test_a_source_below_the_rate_has_stalled(
+    origin: Origin, harness: DownloadHarness, page: Page
+) -> None:
+    harness.hurry()
+    failure = await harness.failure(origin.serve("/clip.mp4", page))
     assert failure.reason == reason_pb2.REASON_STALLED
     await origin.idle()
     assert len(origin.log) == 1
 
 
-async def test_a_slow_source_above_the_rate_is_waited_for(origin: Origin, desk: Desk) -> None:
-    desk.hurry()
+async def test_a_slow_source_above_the_rate_is_waited_for(
+    origin: Origin, harness: DownloadHarness
+) -> None:
+    harness.hurry()
     content = CLIP[:40_000]
-    await desk.take(origin.serve("/clip.mp4", Page(content, rate=20_000)), content)
+    await harness.take(origin.serve("/clip.mp4", Page(content, rate=20_000)), content)
 
 
-async def test_a_download_ends_at_its_time_limit(origin: Origin, desk: Desk) -> None:
-    desk.settings = desk.settings.replace(download_timeout=SECOND / 4)
-    failure = await desk.failure(origin.serve("/clip.mp4", Page(CLIP, rate=50_000)))
+async def test_a_download_ends_at_its_time_limit(origin: Origin, harness: DownloadHarness) -> None:
+    harness.settings = harness.settings.replace(download_timeout=SECOND / 4)
+    failure = await harness.failure(origin.serve("/clip.mp4", Page(CLIP, rate=50_000)))
     assert failure.reason == reason_pb2.REASON_STAGE_TIMEOUT
     assert failure.metadata == {"stage": "DOWNLOADING"}
 
 
-async def test_a_closed_port_is_unreachable(desk: Desk, closed_port: int) -> None:
-    failure = await desk.failure(f"http://127.0.0.1:{closed_port}/clip.mp4")
+async def test_a_closed_port_is_unreachable(harness: DownloadHarness, closed_port: int) -> None:
+    failure = await harness.failure(f"http://127.0.0.1:{closed_port}/clip.mp4")
     assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
-    failure = await desk.failure(f"https://127.0.0.1:{closed_port}/clip.mp4")
+    failure = await harness.failure(f"https://127.0.0.1:{closed_port}/clip.mp4")
     assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
 
 
-async def test_what_is_no_http_or_no_tls_is_told_as_such(origin: Origin, desk: Desk) -> None:
+async def test_a_response_that_is_not_http_or_tls_is_reported_as_such(
+    origin: Origin, harness: DownloadHarness
+) -> None:
     url = origin.serve("/clip.mp4", Page(raw=b"SSH-2.0-OpenSSH_9.2\r\n\r\n"))
-    failure = await desk.failure(url)
+    failure = await harness.failure(url)
     assert failure.reason in {
         reason_pb2.REASON_SOURCE_UNREACHABLE,
         reason_pb2.REASON_SOURCE_FAILED,
     }
-    failure = await desk.failure(url.replace("http:", "https:"))
+    failure = await harness.failure(url.replace("http:", "https:"))
     assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
 
 
@@ -81,25 +89,25 @@ async def test_an_unknown_host_is_not_found(settings: Settings) -> None:
     scratch, proxy = Scratch(settings), EgressProxy(settings, resolve=resolve)
     await scratch.start()
     await proxy.start()
-    desk = Desk(settings, scratch, proxy)
+    harness = DownloadHarness(settings, scratch, proxy)
     for scheme in ("http", "https"):
-        failure = await desk.failure(f"{scheme}://clip.invalid/clip.mp4")
+        failure = await harness.failure(f"{scheme}://clip.invalid/clip.mp4")
         assert failure.reason == reason_pb2.REASON_HOST_NOT_FOUND
     await proxy.close()
     await scratch.close()
 
 
 async def test_a_cancelled_download_closes_its_connection_at_once(
-    origin: Origin, desk: Desk
+    origin: Origin, harness: DownloadHarness
 ) -> None:
     url = origin.serve("/clip.mp4", Page(CLIP, rate=SLOW))
-    async with desk.file() as file:
-        downloading = asyncio.create_task(desk.into(file, url))
-        await desk.moving.wait()
+    async with harness.file() as file:
+        downloading = asyncio.create_task(harness.into(file, url))
+        await harness.moving.wait()
         downloading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await downloading
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await origin.idle()
         with file.tail() as tail_reader, pytest.raises(Abandoned):
             tail_reader.read(1)
@@ -107,42 +115,44 @@ async def test_a_cancelled_download_closes_its_connection_at_once(
 
 
 async def test_a_certificate_of_the_given_authority_is_trusted_and_no_other(
-    desk: Desk, tmp_path: Path
+    harness: DownloadHarness, tmp_path: Path
 ) -> None:
     context, authority = server_context(tmp_path)
     async with running_origin(context) as origin:
         url = origin.serve("/clip.mp4", Page(CLIP, breaks=[300_000]))
-        failure = await desk.failure(url)
+        failure = await harness.failure(url)
         assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
         assert "INGOT_EGRESS_CA_FILE" in failure.message
         assert origin.log == []
-        desk.settings = desk.settings.replace(egress_ca_file=str(authority))
-        await desk.take(url)
+        harness.settings = harness.settings.replace(egress_ca_file=str(authority))
+        await harness.take(url)
         assert [asked.headers.get("Range") for asked in origin.log] == [None, "bytes=300000-"]
 
 
-async def test_an_authority_that_cannot_be_read_is_named(desk: Desk, tmp_path: Path) -> None:
-    desk.settings = desk.settings.replace(egress_ca_file=str(tmp_path / "none.pem"))
-    async with desk.file() as file:
+async def test_an_authority_that_cannot_be_read_is_named(
+    harness: DownloadHarness, tmp_path: Path
+) -> None:
+    harness.settings = harness.settings.replace(egress_ca_file=str(tmp_path / "none.pem"))
+    async with harness.file() as file:
         with pytest.raises(SettingError, match="INGOT_EGRESS_CA_FILE"):
-            await desk.into(file, "https://127.0.0.1/clip.mp4")
+            await harness.into(file, "https://127.0.0.1/clip.mp4")
 
 
 async def test_over_tls_a_cancelled_or_stalled_download_closes_its_connection_at_once(
-    desk: Desk, tmp_path: Path
+    harness: DownloadHarness, tmp_path: Path
 ) -> None:
     context, authority = server_context(tmp_path)
-    desk.settings = desk.settings.replace(egress_ca_file=str(authority))
+    harness.settings = harness.settings.replace(egress_ca_file=str(authority))
     async with running_origin(context) as origin:
-        desk.hurry()
+        harness.hurry()
         silent = origin.serve("/silent.mp4", Page(CLIP, silent_after=-1))
-        assert (await desk.failure(silent)).reason == reason_pb2.REASON_STALLED
+        assert (await harness.failure(silent)).reason == reason_pb2.REASON_STALLED
         url = origin.serve("/clip.mp4", Page(CLIP, rate=SLOW))
-        async with desk.file() as file:
-            downloading = asyncio.create_task(desk.into(file, url))
+        async with harness.file() as file:
+            downloading = asyncio.create_task(harness.into(file, url))
             await origin.arrived(2)
             downloading.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await downloading
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await origin.idle()

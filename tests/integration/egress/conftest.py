@@ -12,8 +12,8 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout, web
 
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.guard import Names, Origin, guarding
-from tests.waiting import PATIENCE_SECONDS
+from tests.integration.egress.running_proxy import FakeResolver, Origin, running_proxy
+from tests.waiting import TIMEOUT_SECONDS
 
 _DIALLED: list[Any] = []
 _LISTENING = [False]
@@ -38,15 +38,15 @@ def dialled() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def names() -> Names:
-    names = Names()
+def names() -> FakeResolver:
+    names = FakeResolver()
     names.set("origin.test", ["127.0.0.1"])
     return names
 
 
 @pytest.fixture
-async def proxy(names: Names) -> AsyncIterator[EgressProxy]:
-    async with guarding(names) as proxy:
+async def proxy(names: FakeResolver) -> AsyncIterator[EgressProxy]:
+    async with running_proxy(names) as proxy:
         yield proxy
 
 
@@ -89,5 +89,5 @@ async def origin() -> AsyncIterator[Origin]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[ClientSession]:
-    async with ClientSession(timeout=ClientTimeout(total=PATIENCE_SECONDS)) as session:
+    async with ClientSession(timeout=ClientTimeout(total=TIMEOUT_SECONDS)) as session:
         yield session

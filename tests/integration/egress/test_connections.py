@@ -11,16 +11,22 @@ import pytest
 from aiohttp import ClientSession
 
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.guard import Names, Origin, guarding, raw_client, tunnel
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.integration.egress.running_proxy import (
+    FakeResolver,
+    Origin,
+    raw_client,
+    running_proxy,
+    tunnel,
+)
+from tests.waiting import TIMEOUT_SECONDS, until
 
 
 async def test_connections_to_one_host_take_turns(
-    names: Names, origin: Origin, closed_port: int
+    names: FakeResolver, origin: Origin, closed_port: int
 ) -> None:
     names.set("other.test", ["127.0.0.1"])
     names.set("origin.test.", ["127.0.0.1"])
-    async with guarding(names, connections_per_host=1) as proxy, AsyncExitStack() as open_ends:
+    async with running_proxy(names, connections_per_host=1) as proxy, AsyncExitStack() as open_ends:
         await open_ends.enter_async_context(tunnel(proxy, f"origin.test:{origin.port}"))
         asked = len(names.asked)
         # However the host is written, and whatever the port.
@@ -32,14 +38,16 @@ async def test_connections_to_one_host_take_turns(
                 assert names.asked[asked:] == ["other.test"]
                 await open_ends.aclose()
                 # The one in front is served first, fails, and makes room for this one.
-                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT_SECONDS)
                 assert head.startswith(b"HTTP/1.1 200 ")
                 assert names.asked[asked + 1 :] == ["origin.test", "origin.test."]
 
 
-async def test_who_stops_waiting_leaves_the_queue(names: Names, origin: Origin) -> None:
+async def test_a_caller_that_stops_waiting_leaves_the_queue(
+    names: FakeResolver, origin: Origin
+) -> None:
     authority = f"origin.test:{origin.port}"
-    async with guarding(names, connections_per_host=1) as proxy:
+    async with running_proxy(names, connections_per_host=1) as proxy:
         async with tunnel(proxy, authority):
             for _ in range(3):
                 async with raw_client(proxy, f"CONNECT {authority} HTTP/1.1"):
@@ -50,7 +58,7 @@ async def test_who_stops_waiting_leaves_the_queue(names: Names, origin: Origin) 
                     """By now the guard has read the request before."""
                 revoked.revoke()
                 with suppress(ConnectionResetError):
-                    assert await asyncio.wait_for(reader.read(), PATIENCE_SECONDS) == b""
+                    assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) == b""
         async with tunnel(proxy, authority):
             assert names.asked == ["origin.test"] * 2
 
@@ -67,13 +75,13 @@ async def test_revoking_closes_at_once(proxy: EgressProxy, origin: Origin, how: 
         async with client as (reader, writer):
             if how == "tunnel":
                 writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
-            await asyncio.wait_for(origin.opened.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(origin.opened.wait(), TIMEOUT_SECONDS)
             revoked.revoke()
             revoked.revoke()
             # Sooner than a connection is ended in which nothing moves.
-            await asyncio.wait_for(origin.left.wait(), PATIENCE_SECONDS / 2)
+            await asyncio.wait_for(origin.left.wait(), TIMEOUT_SECONDS / 2)
             with suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+                await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS)
         async with raw_client(proxy, request, revoked) as (reader, _):
             assert (await reader.readline()).startswith(b"HTTP/1.1 407 ")
         other_writer.write(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -87,7 +95,7 @@ async def test_client_that_leaves_ends_the_download(
     response = await session.get(origin.url("/endless"), proxy=proxy.grant("job").proxy_url)
     await origin.opened.wait()
     response.close()
-    await asyncio.wait_for(origin.left.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(origin.left.wait(), TIMEOUT_SECONDS)
 
 
 async def test_half_closed_tunnel_leaves_nothing_open(proxy: EgressProxy, origin: Origin) -> None:
@@ -95,24 +103,26 @@ async def test_half_closed_tunnel_leaves_nothing_open(proxy: EgressProxy, origin
         writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         await origin.opened.wait()
         writer.write_eof()
-        await asyncio.wait_for(origin.left.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(origin.left.wait(), TIMEOUT_SECONDS)
         with suppress(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+            await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS)
 
 
-async def test_connection_in_which_nothing_moves_is_ended(names: Names, origin: Origin) -> None:
+async def test_connection_in_which_nothing_moves_is_ended(
+    names: FakeResolver, origin: Origin
+) -> None:
     async with (
-        guarding(names, stall_timeout=timedelta(milliseconds=20)) as proxy,
+        running_proxy(names, stall_timeout=timedelta(milliseconds=20)) as proxy,
         tunnel(proxy, f"origin.test:{origin.port}") as (reader, _),
     ):
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+            await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS)
 
 
-async def test_client_that_asks_for_nothing_is_turned_away(names: Names) -> None:
-    async with guarding(names, connect_timeout=timedelta(milliseconds=20)) as proxy:
+async def test_client_that_asks_for_nothing_is_turned_away(names: FakeResolver) -> None:
+    async with running_proxy(names, connect_timeout=timedelta(milliseconds=20)) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-        answer = await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)
+        answer = await asyncio.wait_for(reader.readline(), TIMEOUT_SECONDS)
         assert answer.startswith(b"HTTP/1.1 408 ")
         writer.close()
         await writer.wait_closed()
@@ -124,9 +134,9 @@ async def test_oversized_head_is_refused(proxy: EgressProxy) -> None:
         assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
 
 
-async def test_close_leaves_nothing_behind(names: Names, origin: Origin) -> None:
+async def test_close_leaves_nothing_behind(names: FakeResolver, origin: Origin) -> None:
     descriptors, tasks = len([*Path("/dev/fd").iterdir()]), asyncio.all_tasks()
-    async with guarding(names, connections_per_host=2) as proxy, AsyncExitStack() as clients:
+    async with running_proxy(names, connections_per_host=2) as proxy, AsyncExitStack() as clients:
         for authority in [f"origin.test:{origin.port}"] * 4 + ["slow.test:80"]:
             request = f"CONNECT {authority} HTTP/1.1"
             await clients.enter_async_context(raw_client(proxy, request))

@@ -11,7 +11,7 @@ from aiohttp import ClientHttpProxyError, ClientSession
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.guard import Names, Origin, guarding, reason_for
+from tests.integration.egress.running_proxy import FakeResolver, Origin, reason_for, running_proxy
 
 
 @pytest.mark.parametrize("credentials", ["", "job:wrong@", "nobody:TOKEN@", "job@"])
@@ -46,7 +46,7 @@ async def test_no_pass_no_way(
     ],
 )
 async def test_forbidden_host_is_refused_and_not_dialled(
-    names: Names,
+    names: FakeResolver,
     proxy: EgressProxy,
     session: ClientSession,
     dialled: list[Any],
@@ -61,9 +61,9 @@ async def test_forbidden_host_is_refused_and_not_dialled(
 
 
 async def test_loopback_is_refused_unless_opened(
-    names: Names, origin: Origin, session: ClientSession
+    names: FakeResolver, origin: Origin, session: ClientSession
 ) -> None:
-    async with guarding(names, egress_allow_loopback=False) as proxy:
+    async with running_proxy(names, egress_allow_loopback=False) as proxy:
         for host in ("127.0.0.1", "localhost", "origin.test", "2130706433", "[::1]"):
             reason = await reason_for(session, proxy, origin.url("/echo", host))
             assert reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
@@ -71,7 +71,11 @@ async def test_loopback_is_refused_unless_opened(
 
 
 async def test_only_the_permitted_of_a_names_addresses_is_dialled(
-    names: Names, proxy: EgressProxy, origin: Origin, session: ClientSession, dialled: list[Any]
+    names: FakeResolver,
+    proxy: EgressProxy,
+    origin: Origin,
+    session: ClientSession,
+    dialled: list[Any],
 ) -> None:
     names.set("mixed.test", ["10.0.0.1", "127.0.0.1", "169.254.169.254"])
     assert await reason_for(session, proxy, origin.url("/echo", "mixed.test")) is None
@@ -80,7 +84,7 @@ async def test_only_the_permitted_of_a_names_addresses_is_dialled(
 
 
 async def test_name_that_changes_its_answer_gains_nothing(
-    names: Names, proxy: EgressProxy, origin: Origin, session: ClientSession
+    names: FakeResolver, proxy: EgressProxy, origin: Origin, session: ClientSession
 ) -> None:
     names.set("rebind.test", ["127.0.0.1"], ["10.0.0.1"])
     url = origin.url("/echo", "rebind.test")
@@ -98,7 +102,7 @@ async def test_redirect_to_a_forbidden_address_is_refused(
 
 
 async def test_next_address_is_tried_when_one_does_not_answer(
-    names: Names, proxy: EgressProxy, origin: Origin, session: ClientSession
+    names: FakeResolver, proxy: EgressProxy, origin: Origin, session: ClientSession
 ) -> None:
     names.set("two.test", ["::1", "127.0.0.2", "127.0.0.1"])
     assert await reason_for(session, proxy, origin.url("/echo", "two.test")) is None
@@ -106,7 +110,7 @@ async def test_next_address_is_tried_when_one_does_not_answer(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_unreachable_source_has_its_reason(
-    names: Names, proxy: EgressProxy, session: ClientSession, closed_port: int, scheme: str
+    names: FakeResolver, proxy: EgressProxy, session: ClientSession, closed_port: int, scheme: str
 ) -> None:
     names.set("empty.test", [])
     for host in ("missing.test", "empty.test", "a" * 64 + ".test"):
@@ -117,10 +121,10 @@ async def test_unreachable_source_has_its_reason(
 
 
 async def test_name_that_takes_too_long_to_look_up_is_not_found(
-    names: Names, session: ClientSession
+    names: FakeResolver, session: ClientSession
 ) -> None:
     # The request has to come within that time, too.
-    async with guarding(names, connect_timeout=timedelta(seconds=2)) as proxy:
+    async with running_proxy(names, connect_timeout=timedelta(seconds=2)) as proxy:
         reason = await reason_for(session, proxy, "http://slow.test/")
         assert reason == reason_pb2.REASON_HOST_NOT_FOUND
 

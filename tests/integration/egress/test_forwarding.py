@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 
 from ingot.v1 import reason_pb2
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.guard import Origin, raw_client, reason_for, serving, tunnel
+from tests.integration.egress.running_proxy import Origin, raw_client, reason_for, serving, tunnel
 
 BLOCK = bytes(range(256)) * 256
 

@@ -10,26 +10,26 @@ from aiohttp import ClientSession
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError
 from ingot_server.egress.proxy import EgressProxy, failure_from_proxy_status
-from tests.integration.egress.guard import (
-    Names,
+from tests.integration.egress.running_proxy import (
+    FakeResolver,
     Origin,
-    guarding,
     raw_client,
     reason_for,
+    running_proxy,
     serving,
     tunnel,
 )
 
 
 async def test_upstream_resolves_names_and_local_ones_are_refused_here(
-    names: Names, origin: Origin, session: ClientSession, closed_port: int
+    names: FakeResolver, origin: Origin, session: ClientSession, closed_port: int
 ) -> None:
-    there = Names()
+    there = FakeResolver()
     there.set("far.test", ["127.0.0.1"])
     there.set("private.test", ["10.0.0.1"])
-    async with guarding(there) as upstream:
+    async with running_proxy(there) as upstream:
         used = upstream.grant("the worker")
-        async with guarding(names, egress_proxy=used.proxy_url) as proxy:
+        async with running_proxy(names, egress_proxy=used.proxy_url) as proxy:
             assert await reason_for(session, proxy, origin.url("/echo", "far.test")) is None
             async with tunnel(proxy, f"far.test:{origin.port}") as (reader, writer):
                 writer.write(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -52,15 +52,15 @@ async def test_upstream_resolves_names_and_local_ones_are_refused_here(
 
 
 async def test_a_pass_with_an_upstream_of_its_own_goes_through_that_one_alone(
-    names: Names, origin: Origin, session: ClientSession
+    names: FakeResolver, origin: Origin, session: ClientSession
 ) -> None:
-    there, elsewhere = Names(), Names()
+    there, elsewhere = FakeResolver(), FakeResolver()
     for resolver in (there, elsewhere):
         resolver.set("far.test", ["127.0.0.1"])
     async with (
-        guarding(there) as upstream,
-        guarding(elsewhere) as general,
-        guarding(names, egress_proxy=general.grant("the worker").proxy_url) as proxy,
+        running_proxy(there) as upstream,
+        running_proxy(elsewhere) as general,
+        running_proxy(names, egress_proxy=general.grant("the worker").proxy_url) as proxy,
     ):
         chained = proxy.grant("chained", upstream.grant("the source").proxy_url)
         other = proxy.grant("other")
@@ -78,7 +78,7 @@ async def test_a_pass_with_an_upstream_of_its_own_goes_through_that_one_alone(
 
 @pytest.mark.parametrize("fault", ["credentials", "port", "silence"])
 async def test_upstream_that_cannot_be_used_is_named(
-    names: Names, proxy: EgressProxy, session: ClientSession, closed_port: int, fault: str
+    names: FakeResolver, proxy: EgressProxy, session: ClientSession, closed_port: int, fault: str
 ) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -86,7 +86,7 @@ async def test_upstream_that_cannot_be_used_is_named(
     async with serving(hang_up) as silent_port:
         ports = {"credentials": proxy.port, "port": closed_port, "silence": silent_port}
         setting = f"http://x:y@127.0.0.1:{ports[fault]}"
-        async with guarding(names, egress_proxy=setting) as chained:
+        async with running_proxy(names, egress_proxy=setting) as chained:
             url = chained.grant("job").proxy_url
             async with session.get("http://far.test/", proxy=url) as response:
                 failure = failure_from_proxy_status(response.headers["Proxy-Status"], "far.test")
@@ -95,7 +95,7 @@ async def test_upstream_that_cannot_be_used_is_named(
     assert "INGOT_EGRESS_PROXY" in failure.message
 
 
-async def test_upstream_gets_a_literal_as_it_was_checked(names: Names) -> None:
+async def test_upstream_gets_a_literal_as_it_was_checked(names: FakeResolver) -> None:
     asked: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,7 +104,7 @@ async def test_upstream_gets_a_literal_as_it_was_checked(names: Names) -> None:
 
     async with (
         serving(refuse) as port,
-        guarding(names, egress_proxy=f"http://127.0.0.1:{port}") as proxy,
+        running_proxy(names, egress_proxy=f"http://127.0.0.1:{port}") as proxy,
     ):
         # Octal: who reads it as decimal would reach a private address.
         for target in ("010.8.8.8:80", "[2606:4700:0::1111]:80"):

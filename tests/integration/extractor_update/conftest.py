@@ -12,7 +12,7 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.update import UpdateRequest, update
 from ingot_server.extractor.versions import Versions
-from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk
+from tests.integration.extractor_update.update_harness import OTHER, SOURCE_SETTINGS, UpdateHarness
 from tests.origin import Origin, Page
 
 
@@ -53,13 +53,13 @@ def installed(local: Settings, downloaded: Path) -> Versions:
 
 
 @pytest.fixture
-async def desk(local: Settings) -> AsyncIterator[Desk]:
+async def harness(local: Settings) -> AsyncIterator[UpdateHarness]:
     extractor = ExtractorPool(local, installed=Versions(local).directory_in_use)
     proxy = EgressProxy(local)
     await proxy.start()
     await extractor.start()
     try:
-        yield Desk(extractor, proxy)
+        yield UpdateHarness(extractor, proxy)
     finally:
         await extractor.close()
         await proxy.close()

@@ -16,7 +16,13 @@ from ingot_server.errors import Failure
 from ingot_server.extractor import canary
 from ingot_server.extractor.update import check_now, use
 from ingot_server.extractor.versions import ExtractorError, Versions
-from tests.integration.extractor_update.desk import OTHER, SOURCE_SETTINGS, Desk, Told, page
+from tests.integration.extractor_update.update_harness import (
+    OTHER,
+    SOURCE_SETTINGS,
+    PrintedLines,
+    UpdateHarness,
+    page,
+)
 from tests.origin import Origin, Page
 
 # Every trial starts yt-dlp several times, a second of processor time each.
@@ -35,7 +41,7 @@ def breaks(versions: Versions, version: str) -> None:
 async def test_a_version_that_fails_later_is_rolled_back(
     local: Settings, installed: Versions
 ) -> None:
-    told = Told()
+    told = PrintedLines()
     await check_now(installed, local, SOURCE_SETTINGS, told)
     assert told.lines == [f"works with {OTHER}: {local.extractor_canaries}"]
     breaks(installed, OTHER)
@@ -51,7 +57,7 @@ async def test_a_canary_that_fails_everywhere_rolls_nothing_back(
 ) -> None:
     settings = local.replace(extractor_canaries=origin.serve("/gone.mp4", Page(status=404)))
     with pytest.raises(ExtractorError, match="it is the site, or this address"):
-        await check_now(installed, settings, SOURCE_SETTINGS, Told())
+        await check_now(installed, settings, SOURCE_SETTINGS, PrintedLines())
     assert installed.version == OTHER
 
 
@@ -84,7 +90,7 @@ async def test_a_version_that_does_not_start_is_not_used(
     installed.rollback()
     damage(installed.directory / OTHER)
     with pytest.raises(Failure, match=f"yt-dlp {OTHER} does not start"):
-        await use(installed, OTHER, local, Told())
+        await use(installed, OTHER, local, PrintedLines())
     assert installed.directory_in_use() is None
 
 
@@ -99,7 +105,7 @@ def damage(place: Path) -> None:
 @pytest.mark.parametrize("harm", [remove_all, damage])
 async def test_a_version_that_is_broken_gives_way_to_the_released_one(
     installed: Versions,
-    desk: Desk,
+    harness: UpdateHarness,
     origin: Origin,
     clip: bytes,
     harm: Callable[[Path], None],
@@ -107,6 +113,6 @@ async def test_a_version_that_is_broken_gives_way_to_the_released_one(
 ) -> None:
     harm(installed.directory / OTHER)
     url = page(origin, clip)
-    await desk.version(url)  # its process may have started before
-    assert await desk.version(url) == installed.released
+    await harness.version(url)  # its process may have started before
+    assert await harness.version(url) == installed.released
     assert [record for record in caplog.records if OTHER in record.getMessage()]

@@ -25,12 +25,12 @@ from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.redis import connect
 from ingot_server.sources import pick
 from ingot_server.worker import Worker
-from tests.integration.extractor_update.desk import (
+from tests.integration.extractor_update.update_harness import (
     COMMAND,
     OTHER,
     SOURCE_SETTINGS,
-    Desk,
-    Told,
+    PrintedLines,
+    UpdateHarness,
     page,
 )
 from tests.origin import Origin, Page
@@ -40,10 +40,10 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.any_stores]
 
 
 async def test_an_update_serves_the_next_job_of_the_same_worker(
-    local: Settings, desk: Desk, origin: Origin, clip: bytes
+    local: Settings, harness: UpdateHarness, origin: Origin, clip: bytes
 ) -> None:
-    versions, told, url = Versions(local), Told(), page(origin, clip)
-    assert await desk.version(url) == versions.released
+    versions, told, url = Versions(local), PrintedLines(), page(origin, clip)
+    assert await harness.version(url) == versions.released
 
     await update(versions, UpdateRequest(OTHER), local, SOURCE_SETTINGS, told)
 
@@ -56,20 +56,20 @@ async def test_an_update_serves_the_next_job_of_the_same_worker(
         ),
     ]
     assert origin.bytes_sent("/canary.mp4") >= len(clip)
-    assert await desk.version(url) == OTHER
-    assert desk.extractor.version == OTHER
+    assert await harness.version(url) == OTHER
+    assert harness.extractor.version == OTHER
     versions.rollback()
-    assert await desk.version(url) == versions.released
+    assert await harness.version(url) == versions.released
     await use(versions, OTHER, local, told)
-    assert await desk.version(url) == OTHER
+    assert await harness.version(url) == OTHER
 
 
 async def test_a_canary_that_fails_leaves_the_version_in_use(
-    local: Settings, desk: Desk, origin: Origin, clip: bytes
+    local: Settings, harness: UpdateHarness, origin: Origin, clip: bytes
 ) -> None:
     gone = origin.serve("/gone.mp4", Page(status=404))
     settings = local.replace(extractor_canaries=f"{local.extractor_canaries}, {gone}")
-    versions, told = Versions(settings), Told()
+    versions, told = Versions(settings), PrintedLines()
 
     with pytest.raises(ExtractorError, match=f"{OTHER} is not used"):
         await update(versions, UpdateRequest(OTHER), settings, SOURCE_SETTINGS, told)
@@ -77,7 +77,7 @@ async def test_a_canary_that_fails_leaves_the_version_in_use(
     assert f"works with {OTHER}: {local.extractor_canaries}" in told.lines
     assert told.lines[-2].startswith(f"fails with {OTHER}: {gone}: MEDIA_DOES_NOT_EXIST")
     assert told.lines[-1] == f"fails with {versions.released} too: {gone}"
-    assert await desk.version(page(origin, clip)) == versions.released
+    assert await harness.version(page(origin, clip)) == versions.released
     assert [one.version for one in versions.all()] == [versions.released]
 
 
@@ -85,7 +85,7 @@ async def test_an_update_that_was_killed_leaves_nothing_in_use(
     local: Settings, origin: Origin
 ) -> None:
     silent = origin.serve("/silent.mp4", Page(silent_after=-1))
-    versions, told = Versions(local), Told()
+    versions, told = Versions(local), PrintedLines()
     environment = {
         **os.environ,
         **local.replace(extractor_canaries=silent).environment(),
@@ -114,7 +114,7 @@ async def test_an_update_that_was_killed_leaves_nothing_in_use(
 async def test_a_version_that_there_is_not_says_so(local: Settings) -> None:
     versions = Versions(local)
     with pytest.raises(ExtractorError, match=r"yt-dlp==1999\.1\.1"):
-        await update(versions, UpdateRequest("1999.1.1"), local, SOURCE_SETTINGS, Told())
+        await update(versions, UpdateRequest("1999.1.1"), local, SOURCE_SETTINGS, PrintedLines())
     assert versions.directory_in_use() is None
 
 
@@ -139,7 +139,7 @@ async def test_an_update_from_wheels_needs_no_index(
     versions = Versions(local)
     source = wheels if named == "directory" else next(wheels.glob("yt_dlp-*"))
 
-    await update(versions, UpdateRequest(source=source), local, SOURCE_SETTINGS, Told())
+    await update(versions, UpdateRequest(source=source), local, SOURCE_SETTINGS, PrintedLines())
 
     assert versions.version == OTHER
 
@@ -150,7 +150,7 @@ async def test_a_newest_version_that_was_left_is_put_to_use_by_its_name_alone(
     mine = tmp_path / "uv.toml"
     mine.write_text(f'[pip]\nno-index = true\nfind-links = ["{wheels}"]\n')
     monkeypatch.setenv("UV_CONFIG_FILE", str(mine))
-    versions, told = Versions(local), Told()
+    versions, told = Versions(local), PrintedLines()
     await update(versions, UpdateRequest(), local, SOURCE_SETTINGS, told)
     assert told.lines == [f"yt-dlp {versions.released} is in use; the newest one there is {OTHER}."]
     assert versions.directory_in_use() is None

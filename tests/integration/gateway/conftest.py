@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ingot_server.config import Settings
-from tests.integration.gateway.gate import Api, serving
+from tests.integration.gateway.running_gateway import Api, serving
 
 
 @pytest.fixture

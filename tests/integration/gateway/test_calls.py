@@ -20,7 +20,7 @@ from ingot.v1.job_service_pb2 import GetJobRequest, GetJobResponse, WatchJobRequ
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2 import GetMediaRequest
 from ingot_server.api.caller import Caller
-from tests.integration.gateway.gate import (
+from tests.integration.gateway.running_gateway import (
     CONNECT_JSON,
     DOWNLOAD,
     END_OF_GRPC_WEB,
@@ -37,7 +37,7 @@ from tests.integration.gateway.gate import (
     slowly,
     trailers,
 )
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 
 async def test_json_over_http_calls_the_same_services_as_grpc(api: Api) -> None:
@@ -88,7 +88,7 @@ async def test_errors_have_code_reason_and_fields(api: Api) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"null", b'{"jobId":7}'])
-async def test_what_is_no_request_is_told_so(api: Api, content: bytes) -> None:
+async def test_a_malformed_request_is_reported_as_such(api: Api, content: bytes) -> None:
     json_type = {"Content-Type": "application/json; charset=utf-8"}
     async with api.http.post(GET_JOB, data=content, headers=json_type) as response:
         assert response.status == 400
@@ -136,7 +136,7 @@ async def test_a_hang_up_cancels_the_handler() -> None:
             if path == DOWNLOAD:
                 (await call).close()
             call.cancel()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await slow.service.ended.wait()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ingot_server.api.gateway import Gateway
 from ingot_server.config import SettingError, Settings
-from tests.integration.gateway.gate import GET_MEDIA, PAGE, slowly
+from tests.integration.gateway.running_gateway import GET_MEDIA, PAGE, slowly
 
 
 async def test_pages_of_other_origins_are_let_in_by_the_setting() -> None:

@@ -14,7 +14,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import WatchJobRequest, WatchJobResponse
 from ingot_server.config import Settings
-from tests.integration.gateway.gate import (
+from tests.integration.gateway.running_gateway import (
     CONNECT_JSON,
     CONNECT_PROTO,
     END_OF_CONNECT,
@@ -29,7 +29,7 @@ from tests.integration.gateway.gate import (
     serving,
     trailers,
 )
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize("headers", [CONNECT_JSON, CONNECT_PROTO, GRPC_WEB])
@@ -77,7 +77,7 @@ async def test_an_aborted_page_ends_its_watch(settings: Settings) -> None:
         assert reason(refusal["error"]["details"]) == "TOO_MANY_WATCHES"
         second.close()
         first.close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while "error" in refusal:
                 third, refusal = await watch()
                 third.close()

@@ -7,30 +7,30 @@ from pathlib import Path
 import pytest
 
 from ingot_server.config import Secret, Settings
-from tests.integration.telegram.desk import CLIP, Desk, desk_for
-from tests.receiving import impatient_settings
-from tests.telegram import TOKEN, BotApi, found, serving
-from tests.waiting import PATIENCE_SECONDS
+from tests.integration.telegram.bot_files_harness import CLIP, BotFilesHarness, running_harness
+from tests.scratch_and_proxy import quick_settings
+from tests.telegram import TOKEN, FakeBotApi, found, serving
+from tests.waiting import TIMEOUT_SECONDS
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    patience = timedelta(seconds=PATIENCE_SECONDS)
-    return impatient_settings(tmp_path).replace(
-        telegram_bot_token=Secret(TOKEN), connect_timeout=patience, stall_timeout=patience
+    timeout = timedelta(seconds=TIMEOUT_SECONDS)
+    return quick_settings(tmp_path).replace(
+        telegram_bot_token=Secret(TOKEN), connect_timeout=timeout, stall_timeout=timeout
     )
 
 
 @pytest.fixture
-def api() -> BotApi:
-    return BotApi([found("videos/file_12.mp4", len(CLIP))], {"videos/file_12.mp4": CLIP})
+def api() -> FakeBotApi:
+    return FakeBotApi([found("videos/file_12.mp4", len(CLIP))], {"videos/file_12.mp4": CLIP})
 
 
 @pytest.fixture
-async def desk(settings: Settings, api: BotApi) -> AsyncIterator[Desk]:
+async def harness(settings: Settings, api: FakeBotApi) -> AsyncIterator[BotFilesHarness]:
     """With a Bot API server of one's own, at an address that callers' URLs never reach."""
     async with (
         serving(api) as address,
-        desk_for(settings.replace(telegram_api_url=f"http://{address}/")) as desk,
+        running_harness(settings.replace(telegram_api_url=f"http://{address}/")) as harness,
     ):
-        yield desk
+        yield harness

@@ -1,4 +1,4 @@
-"""What comes before and after MTProto, with nobody at the other end who speaks it.
+"""What happens before and after MTProto, with no MTProto server at the other end.
 
 OverallProgress ingests by MTProto are in tests/integration/test_telegram_ingest.py.
 """
@@ -23,7 +23,7 @@ from ingot_server.config import Secret, Settings
 from ingot_server.telegram.bot_files import Received
 from ingot_server.telegram.mtproto_failures import translated
 from ingot_server.transfer.download import Downloaded
-from tests.integration.telegram.desk import desk_for
+from tests.integration.telegram.bot_files_harness import running_harness
 
 pytestmark = pytest.mark.any_stores
 PRIVATE_URL = "https://t.me/c/1234567890/42"
@@ -56,8 +56,8 @@ def private_settings(settings: Settings) -> Settings:
 async def test_a_private_post_without_an_account_says_what_to_set(
     private_settings: Settings, missing: str, empty: object
 ) -> None:
-    async with desk_for(private_settings.replace(**{missing: empty})) as desk:
-        failure = await desk.failure(PRIVATE_URL)
+    async with running_harness(private_settings.replace(**{missing: empty})) as harness:
+        failure = await harness.failure(PRIVATE_URL)
     assert failure.reason == reason_pb2.REASON_SOURCE_NOT_CONFIGURED
     assert failure.metadata == {"setting": f"INGOT_{missing.upper()}"}
     assert "docs/sources.md" in failure.message
@@ -67,8 +67,8 @@ async def test_a_private_post_without_an_account_says_what_to_set(
 async def test_a_session_that_is_none_is_named_and_not_shown(
     private_settings: Settings, text: str
 ) -> None:
-    async with desk_for(private_settings.replace(telegram_session=Secret(text))) as desk:
-        failure = await desk.failure(PRIVATE_URL)
+    async with running_harness(private_settings.replace(telegram_session=Secret(text))) as harness:
+        failure = await harness.failure(PRIVATE_URL)
     assert failure.reason in {
         reason_pb2.REASON_SOURCE_NOT_CONFIGURED,
         reason_pb2.REASON_SOURCE_UNREACHABLE,
@@ -90,8 +90,8 @@ async def test_telethon_goes_through_the_guard_only(private_settings: Settings) 
     opened = guarded.replace(egress_allow_loopback=True)
     async with server:
         for allowing in (guarded, opened):
-            async with desk_for(allowing) as desk:
-                failure = await desk.failure(PRIVATE_URL)
+            async with running_harness(allowing) as harness:
+                failure = await harness.failure(PRIVATE_URL)
                 assert failure.reason == reason_pb2.REASON_SOURCE_UNREACHABLE
                 assert dialled.is_set() == allowing.egress_allow_loopback
 
@@ -113,8 +113,8 @@ async def test_cancelling_a_connection_to_telegram_does_not_wait_for_it(
         egress_allow_loopback=True,
         connect_timeout=timedelta(minutes=5),
     )
-    async with server, desk_for(opened) as desk:
-        taking = asyncio.create_task(desk.take(PRIVATE_URL))
+    async with server, running_harness(opened) as harness:
+        taking = asyncio.create_task(harness.take(PRIVATE_URL))
         await dialled.wait()
         taking.cancel()
         # Less than a second on a machine that has the time.

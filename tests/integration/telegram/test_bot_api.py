@@ -1,4 +1,4 @@
-"""Telegram's files through a stand-in for the Bot API (tests/telegram.py), a real web server."""
+"""Telegram's files from a fake Bot API (tests/telegram.py) on a real web server."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from ingot_server.config import Secret, Settings
 from ingot_server.errors import Failure
 from ingot_server.telegram.bot_files import Received, trusted_server
 from ingot_server.transfer.download import Downloaded, download
-from tests.integration.telegram.desk import CLIP, FILE_URL, Desk, desk_for, shown
-from tests.telegram import FILE_ID, TOKEN, BotApi, company_proxy, found, refused, serving
+from tests.integration.telegram.bot_files_harness import (
+    CLIP,
+    FILE_URL,
+    BotFilesHarness,
+    running_harness,
+    shown,
+)
+from tests.telegram import FILE_ID, TOKEN, FakeBotApi, company_proxy, found, refused, serving
 from tests.tls import server_context
 
 pytestmark = pytest.mark.any_stores
 
 
-async def test_a_bots_file_arrives_whole(desk: Desk, api: BotApi) -> None:
-    received, content = await desk.take()
+async def test_a_bots_file_arrives_whole(harness: BotFilesHarness, api: FakeBotApi) -> None:
+    received, content = await harness.take()
     assert content == CLIP
     assert received == Received(
         Downloaded(
@@ -42,20 +48,22 @@ async def test_a_bots_file_arrives_whole(desk: Desk, api: BotApi) -> None:
         f"/bot{TOKEN}/getFile?file_id={FILE_ID}",
         f"/file/bot{TOKEN}/videos/file_12.mp4",
     ]
-    assert desk.seen[0] == (0, len(CLIP))
-    assert desk.seen[-1] == (len(CLIP), len(CLIP))
+    assert harness.seen[0] == (0, len(CLIP))
+    assert harness.seen[-1] == (len(CLIP), len(CLIP))
 
 
 async def test_the_public_api_is_asked_through_the_guard_and_the_companys_proxy(
-    settings: Settings, api: BotApi, tmp_path: Path
+    settings: Settings, api: FakeBotApi, tmp_path: Path
 ) -> None:
     context, authority = server_context(tmp_path)
     async with (
         serving(api, context) as address,
         company_proxy({"api.telegram.org:443": address}) as proxy,
-        desk_for(settings.replace(egress_proxy=proxy, egress_ca_file=str(authority))) as desk,
+        running_harness(
+            settings.replace(egress_proxy=proxy, egress_ca_file=str(authority))
+        ) as harness,
     ):
-        _, content = await desk.take()
+        _, content = await harness.take()
     assert content == CLIP
     assert {host for host, _ in api.asked} == {"api.telegram.org"}
 
@@ -123,34 +131,34 @@ async def test_the_public_api_is_asked_through_the_guard_and_the_companys_proxy(
     ],
 )
 async def test_what_the_bot_api_says_has_its_reason(
-    desk: Desk,
-    api: BotApi,
+    harness: BotFilesHarness,
+    api: FakeBotApi,
     answer: web.Response,
     reason: Reason.ValueType,
     metadata: dict[str, str],
     hint: str,
 ) -> None:
     api.answers = [answer]
-    failure = await desk.failure()
+    failure = await harness.failure()
     assert failure.reason == reason
     assert failure.metadata == metadata
     assert hint in failure.message
     assert TOKEN not in shown(failure)
 
 
-async def test_flood_wait_is_honoured(desk: Desk, api: BotApi) -> None:
+async def test_flood_wait_is_honoured(harness: BotFilesHarness, api: FakeBotApi) -> None:
     api.answers = [refused(429, "Too Many Requests: retry after 37", {"retry_after": 37})]
-    failure = await desk.failure()
+    failure = await harness.failure()
     assert failure.reason == reason_pb2.REASON_RATE_LIMITED
     assert failure.retry_after == timedelta(seconds=37)
     assert failure.transient
     assert len(api.asked) == 1
 
 
-async def test_a_silent_bot_api_is_given_up(desk: Desk, api: BotApi) -> None:
-    desk.settings = desk.settings.replace(stall_timeout=timedelta(milliseconds=500))
+async def test_a_silent_bot_api_is_given_up(harness: BotFilesHarness, api: FakeBotApi) -> None:
+    harness.settings = harness.settings.replace(stall_timeout=timedelta(milliseconds=500))
     api.answers = [asyncio.Event()]
-    failure = await desk.failure()
+    failure = await harness.failure()
     assert failure.reason == reason_pb2.REASON_STALLED
     assert TOKEN not in shown(failure)
 
@@ -159,9 +167,11 @@ async def test_a_silent_bot_api_is_given_up(desk: Desk, api: BotApi) -> None:
     ("token", "hint"),
     [("", "@BotFather"), (f"bot{TOKEN}", "no token"), ("1:a/../../x", "no token")],
 )
-async def test_without_a_token_it_says_what_to_set(desk: Desk, token: str, hint: str) -> None:
-    desk.settings = desk.settings.replace(telegram_bot_token=Secret(token))
-    failure = await desk.failure()
+async def test_without_a_token_it_says_what_to_set(
+    harness: BotFilesHarness, token: str, hint: str
+) -> None:
+    harness.settings = harness.settings.replace(telegram_bot_token=Secret(token))
+    failure = await harness.failure()
     assert failure.reason == reason_pb2.REASON_SOURCE_NOT_CONFIGURED
     assert failure.metadata == {"setting": "INGOT_TELEGRAM_BOT_TOKEN"}
     assert hint in failure.message
@@ -169,45 +179,45 @@ async def test_without_a_token_it_says_what_to_set(desk: Desk, token: str, hint:
 
 
 @pytest.mark.parametrize("url", ["", "10.0.0.1:8081", "ftp://bots/", "http://bots/?a=b"])
-async def test_a_base_url_that_is_none_is_named(desk: Desk, url: str) -> None:
-    desk.settings = desk.settings.replace(telegram_api_url=url)
-    failure = await desk.failure()
+async def test_a_base_url_that_is_none_is_named(harness: BotFilesHarness, url: str) -> None:
+    harness.settings = harness.settings.replace(telegram_api_url=url)
+    failure = await harness.failure()
     assert failure.reason == reason_pb2.REASON_SOURCE_NOT_CONFIGURED
     assert failure.metadata == {"setting": "INGOT_TELEGRAM_API_URL"}
 
 
 async def test_a_file_of_a_local_server_is_fetched_from_the_web_server_before_it(
-    desk: Desk, api: BotApi
+    harness: BotFilesHarness, api: FakeBotApi
 ) -> None:
     big = CLIP * 9
     api.files = {"videos/a b.mp4": big}
     api.answers = [found(f"/var/lib/telegram-bot-api/{TOKEN}/videos/a b.mp4", len(big))]
-    received, content = await desk.take()
+    received, content = await harness.take()
     assert content == big
     assert received.downloaded.filename == "a b.mp4"
     api.files = {}
-    failure = await desk.failure()
+    failure = await harness.failure()
     assert failure.reason == reason_pb2.REASON_SOURCE_NOT_CONFIGURED
     assert "--local" in failure.message
     assert TOKEN not in shown(failure)
 
 
 async def test_only_passes_of_this_source_reach_the_server_of_ones_own(
-    desk: Desk, api: BotApi
+    harness: BotFilesHarness, api: FakeBotApi
 ) -> None:
     """Callers' URLs stay guarded: same address, same port, same file."""
-    url = f"{desk.settings.telegram_api_url}file/bot{TOKEN}/videos/file_12.mp4"
-    trusted = trusted_server(desk.settings)
+    url = f"{harness.settings.telegram_api_url}file/bot{TOKEN}/videos/file_12.mp4"
+    trusted = trusted_server(harness.settings)
     assert trusted is not None
     for pass_trusts, asked_trusts in ((None, None), (None, trusted), (trusted, None)):
-        egress_grant = desk.egress.grant("job", trusted=pass_trusts)
-        async with desk.scratch.open("job", 1) as file:
+        egress_grant = harness.egress.grant("job", trusted=pass_trusts)
+        async with harness.scratch.open("job", 1) as file:
             with pytest.raises(Failure) as caught:
                 await download(
                     url,
                     file,
                     proxy_url=egress_grant.proxy_url,
-                    settings=desk.settings,
+                    settings=harness.settings,
                     trusted=asked_trusts,
                 )
         egress_grant.revoke()
@@ -215,17 +225,19 @@ async def test_only_passes_of_this_source_reach_the_server_of_ones_own(
     assert api.asked == []
 
 
-async def test_a_server_of_ones_own_cannot_send_elsewhere_inside(desk: Desk, api: BotApi) -> None:
-    async with serving(BotApi([found("x")])) as other:
+async def test_a_server_of_ones_own_cannot_send_elsewhere_inside(
+    harness: BotFilesHarness, api: FakeBotApi
+) -> None:
+    async with serving(FakeBotApi([found("x")])) as other:
         api.redirect = f"http://{other}/bot{TOKEN}/getFile?file_id=1"
-        failure = await desk.failure()
+        failure = await harness.failure()
     assert failure.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
     assert TOKEN not in shown(failure)
 
 
 @pytest.mark.parametrize("broken", ["gone", "cut", "closed", "forbidden"])
 async def test_the_token_is_nowhere_to_be_seen(
-    desk: Desk, api: BotApi, broken: str, caplog: pytest.LogCaptureFixture
+    harness: BotFilesHarness, api: FakeBotApi, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     if broken == "gone":
@@ -233,11 +245,11 @@ async def test_the_token_is_nowhere_to_be_seen(
     elif broken == "cut":
         api.files = {"videos/file_12.mp4": CLIP[:1000]}
     elif broken == "closed":
-        desk.settings = desk.settings.replace(telegram_api_url="http://127.0.0.1:1")
+        harness.settings = harness.settings.replace(telegram_api_url="http://127.0.0.1:1")
     else:
-        desk.settings = desk.settings.replace(telegram_api_url="https://127.0.0.1:1")
-    failure = await desk.failure()
+        harness.settings = harness.settings.replace(telegram_api_url="https://127.0.0.1:1")
+    failure = await harness.failure()
     received = Received(Downloaded("", "", "", 0, "", "", ""))
-    seen = [shown(failure), repr(desk.settings), repr(received), caplog.text]
+    seen = [shown(failure), repr(harness.settings), repr(received), caplog.text]
     seen += [repr(record.__dict__) for record in caplog.records]
     assert not [text for text in seen if TOKEN in text or TOKEN.partition(":")[2] in text]

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ingot_server.config import ByteSize, Settings
-from tests.integration.uploads.house import House, house_of
+from tests.integration.uploads.upload_servers import UploadServers, running_servers
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    async with house_of(
+async def servers(settings: Settings) -> AsyncIterator[UploadServers]:
+    async with running_servers(
         settings.replace(max_media_size=ByteSize(64 << 20), http_address="")
-    ) as house:
-        yield house
+    ) as servers:
+        yield servers

@@ -21,15 +21,15 @@ from ingot import Client, IngotError
 from ingot.v1.job_pb2 import JobState
 from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
-from tests.integration.uploads.house import House, clip, house_of
+from tests.integration.uploads.upload_servers import UploadServers, clip, running_servers
 from tests.servers import seaweedfs
 
 
-class Shelf:
-    """A bucket that somebody else fills."""
+class OtherBucket:
+    """A bucket that another program fills."""
 
     def __init__(self, endpoint: str, access_key: str, secret_key: str) -> None:
-        self.name = f"shelf-{secrets.token_hex(6)}"
+        self.name = f"other-{secrets.token_hex(6)}"
         self._client = Minio(endpoint, access_key, secret_key, secure=False, region="us-east-1")
         self._client.make_bucket(self.name)
 
@@ -58,48 +58,58 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 @pytest.fixture
-def shelves(settings: Settings, provider: dict[str, str]) -> Iterator[dict[str, Shelf]]:
+def buckets(settings: Settings, provider: dict[str, str]) -> Iterator[dict[str, OtherBucket]]:
     """The buckets as the tests call them."""
     own = settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key
     other = provider["s3_endpoint"], provider["s3_access_key"], provider["s3_secret_key"]
-    found = {"same server": Shelf(*own), "provider": Shelf(*other), "google": Shelf(*other)}
+    found = {
+        "same server": OtherBucket(*own),
+        "provider": OtherBucket(*other),
+        "google": OtherBucket(*other),
+    }
     yield found
-    for shelf in found.values():
-        shelf.remove()
+    for bucket in found.values():
+        bucket.remove()
 
 
 @pytest.fixture
-async def house(
-    settings: Settings, provider: dict[str, str], shelves: dict[str, Shelf], tmp_path: Path
-) -> AsyncIterator[House]:
+async def servers(
+    settings: Settings, provider: dict[str, str], buckets: dict[str, OtherBucket], tmp_path: Path
+) -> AsyncIterator[UploadServers]:
     keys = (
         f'endpoint = "{provider["s3_endpoint"]}"\naccess_key = "{provider["s3_access_key"]}"\n'
         f'secret_key = "{provider["s3_secret_key"]}"\nsecure = false\n'
     )
     path = tmp_path / "buckets.toml"
     path.write_text(
-        f"[s3.{shelves['same server'].name}]\n"
-        f"[s3.{shelves['provider'].name}]\n{keys}"
-        f"[gs.{shelves['google'].name}]\n{keys}"
+        f"[s3.{buckets['same server'].name}]\n"
+        f"[s3.{buckets['provider'].name}]\n{keys}"
+        f"[gs.{buckets['google'].name}]\n{keys}"
     )
-    async with house_of(settings.replace(buckets_file=str(path), http_address="")) as house:
-        yield house
+    async with running_servers(
+        settings.replace(buckets_file=str(path), http_address="")
+    ) as servers:
+        yield servers
 
 
 @pytest.mark.parametrize(
-    ("scheme", "shelf"), [("s3", "same server"), ("s3", "provider"), ("gs", "google")]
+    ("scheme", "bucket"), [("s3", "same server"), ("s3", "provider"), ("gs", "google")]
 )
 async def test_an_object_of_a_further_bucket_is_adopted_where_it_lies(
-    house: House, shelves: dict[str, Shelf], tmp_path: Path, scheme: str, shelf: str
+    servers: UploadServers,
+    buckets: dict[str, OtherBucket],
+    tmp_path: Path,
+    scheme: str,
+    bucket: str,
 ) -> None:
     content = clip()
-    # A key that would be a media's file, were it in the installation's bucket.
+    # A key that would be a media item's file if it were in the installation's bucket.
     key = f"media/{'a' * 52}/my clip.mp4"
-    shelves[shelf].put(key, content)
-    url = f"{scheme}://{shelves[shelf].name}/{key}"
-    async with Client(house.targets[0]) as client:
+    buckets[bucket].put(key, content)
+    url = f"{scheme}://{buckets[bucket].name}/{key}"
+    async with Client(servers.targets[0]) as client:
         job = await client.ingest_video(url)
-        assert (await house.ended(job.latest)).state == JobState.JOB_STATE_SUCCEEDED
+        assert (await servers.ended(job.latest)).state == JobState.JOB_STATE_SUCCEEDED
         stored = await job
         assert stored.blob.url == stored.url == url
         assert [video.url for video in stored.video] == [url]
@@ -117,22 +127,22 @@ async def test_an_object_of_a_further_bucket_is_adopted_where_it_lies(
 
         # Only the manifest is Ingot's, and it lies in Ingot's bucket.
         files = [f"media/{stored.id}/media.json"]
-        assert [item.key for item in await house.blobs.list_objects("")] == files
-        shelves[shelf].put(key, clip(seed=2))
+        assert [item.key for item in await servers.blobs.list_objects("")] == files
+        buckets[bucket].put(key, clip(seed=2))
         again = await client.ingest_video(url)
-        await house.ended(again.latest)
+        await servers.ended(again.latest)
         assert (await again).blob.sha256 != stored.blob.sha256
         await client.delete_media(stored.id)
-    assert shelves[shelf].keys() == [key]
-    assert shelves[shelf].get(key) == clip(seed=2)
-    assert not await house.blobs.list_objects("")
+    assert buckets[bucket].keys() == [key]
+    assert buckets[bucket].get(key) == clip(seed=2)
+    assert not await servers.blobs.list_objects("")
 
 
 async def test_only_buckets_that_are_configured_are_read(
-    house: House, shelves: dict[str, Shelf]
+    servers: UploadServers, buckets: dict[str, OtherBucket]
 ) -> None:
-    names = {name: shelf.name for name, shelf in shelves.items()}
-    async with Client(house.targets[0]) as client:
+    names = {name: bucket.name for name, bucket in buckets.items()}
+    async with Client(servers.targets[0]) as client:
         for url in (
             "s3://elsewhere/a.mp4",
             f"gs://{names['provider']}/a.mp4",
@@ -161,16 +171,16 @@ async def test_only_buckets_that_are_configured_are_read(
 
 
 async def test_a_media_whose_bucket_is_not_configured_any_more_says_so(
-    house: House, shelves: dict[str, Shelf], tmp_path: Path
+    servers: UploadServers, buckets: dict[str, OtherBucket], tmp_path: Path
 ) -> None:
-    shelves["provider"].put("clip.mp4", clip())
-    url = f"s3://{shelves['provider'].name}/clip.mp4"
-    async with Client(house.targets[0]) as client:
+    buckets["provider"].put("clip.mp4", clip())
+    url = f"s3://{buckets['provider'].name}/clip.mp4"
+    async with Client(servers.targets[0]) as client:
         job = await client.ingest_video(url)
-        await house.ended(job.latest)
+        await servers.ended(job.latest)
         stored = await job
     async with (
-        house_of(house.settings.replace(buckets_file="")) as later,
+        running_servers(servers.settings.replace(buckets_file="")) as later,
         Client(later.targets[0]) as client,
     ):
         assert await client.media(stored.id) == stored
@@ -178,14 +188,14 @@ async def test_a_media_whose_bucket_is_not_configured_any_more_says_so(
             await client.download(stored.id, tmp_path / "copy.mp4")
         assert caught.value.reason == "BUCKET_FORBIDDEN"
         await client.delete_media(stored.id)
-    assert shelves["provider"].keys() == ["clip.mp4"]
+    assert buckets["provider"].keys() == ["clip.mp4"]
 
 
 async def test_a_refusal_names_the_bucket_and_where_it_is_configured(
-    settings: Settings, provider: dict[str, str], shelves: dict[str, Shelf], tmp_path: Path
+    settings: Settings, provider: dict[str, str], buckets: dict[str, OtherBucket], tmp_path: Path
 ) -> None:
     path = tmp_path / "buckets.toml"
-    name = shelves["google"].name
+    name = buckets["google"].name
     path.write_text(
         f'[gs.{name}]\nendpoint = "{provider["s3_endpoint"]}"\nsecure = false\n'
         'access_key = "unheard-of"\nsecret_key = "hush"\n'

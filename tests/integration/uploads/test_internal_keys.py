@@ -7,20 +7,20 @@ import pytest
 
 from ingot import Client, IngotError
 from ingot.v1.job_pb2 import JobState
-from tests.integration.uploads.house import House, clip
+from tests.integration.uploads.upload_servers import UploadServers, clip
 
 
-async def test_an_object_of_others_is_adopted_where_it_lies(house: House) -> None:
+async def test_an_object_of_others_is_adopted_where_it_lies(servers: UploadServers) -> None:
     content = clip()
-    await house.blobs.put("incoming/my clip.mp4", content, content_type="video/mp4")
-    url = house.blobs.url("incoming/my clip.mp4")
-    async with Client(house.targets[0]) as client:
+    await servers.blobs.put("incoming/my clip.mp4", content, content_type="video/mp4")
+    url = servers.blobs.url("incoming/my clip.mp4")
+    async with Client(servers.targets[0]) as client:
         job = await client.ingest_video(url)
-        ended = await house.ended(job.latest)
+        ended = await servers.ended(job.latest)
         assert ended.state == JobState.JOB_STATE_SUCCEEDED
         stored = await job
         assert (stored.blob.url, stored.title, stored.source.name) == (url, "my clip", "internal")
-        assert [item.key for item in await house.blobs.list_objects("media/")] == [
+        assert [item.key for item in await servers.blobs.list_objects("media/")] == [
             f"media/{stored.id}/media.json"
         ]
         for form in (url, url.replace("s3://", "gs://"), f" {url.replace('s3', 'S3', 1)} "):
@@ -28,24 +28,24 @@ async def test_an_object_of_others_is_adopted_where_it_lies(house: House) -> Non
             assert (await client.ingest_video(form)).latest.cached
 
         # Put there again, it is another media behind the same name.
-        await house.blobs.put("incoming/my clip.mp4", clip(seed=2), content_type="video/mp4")
+        await servers.blobs.put("incoming/my clip.mp4", clip(seed=2), content_type="video/mp4")
         again = await client.ingest_video(url)
         assert not again.done
-        await house.ended(again.latest)
+        await servers.ended(again.latest)
         newer = await again
         assert newer.id == stored.id
         assert newer.blob.sha256 != stored.blob.sha256
         assert newer.create_time == stored.create_time
 
         await client.delete_media(newer.id)
-        assert await house.blobs.stat("incoming/my clip.mp4") is not None
-        assert not await house.blobs.list_objects("media/")
+        assert await servers.blobs.stat("incoming/my clip.mp4") is not None
+        assert not await servers.blobs.list_objects("media/")
 
 
-async def test_a_stored_file_names_its_media(house: House) -> None:
-    job = await house.ended(await house.send(clip(), filename="a.mp4"))
-    async with Client(house.targets[0]) as client:
-        for url in (job.media.blob.url, house.blobs.url(f"media/{job.media.id}/media.json")):
+async def test_a_stored_file_names_its_media(servers: UploadServers) -> None:
+    job = await servers.ended(await servers.send(clip(), filename="a.mp4"))
+    async with Client(servers.targets[0]) as client:
+        for url in (job.media.blob.url, servers.blobs.url(f"media/{job.media.id}/media.json")):
             assert await client.media(url) == job.media
             assert (await client.ingest_video(url)).latest.cached
 
@@ -66,20 +66,20 @@ REFUSED = [
 ]
 
 
-async def test_what_cannot_be_adopted_is_refused_at_once(house: House) -> None:
-    async with Client(house.targets[0]) as client:
+async def test_what_cannot_be_adopted_is_refused_at_once(servers: UploadServers) -> None:
+    async with Client(servers.targets[0]) as client:
         for form, code, reason in REFUSED:
-            url = form.format(bucket=house.blobs.bucket)
+            url = form.format(bucket=servers.blobs.bucket)
             with pytest.raises(IngotError) as caught:
                 await client.ingest_video(url)
             assert (caught.value.code, caught.value.reason) == (grpc.StatusCode[code], reason), url
         assert not [job async for job in client.jobs()]
 
 
-async def test_an_object_that_is_no_media_is_not_adopted(house: House) -> None:
-    await house.blobs.put("notes.txt", b"not a video" * 100, content_type="video/mp4")
-    async with Client(house.targets[0]) as client:
-        job = await client.ingest_video(house.blobs.url("notes.txt"))
-        ended = await house.ended(job.latest)
+async def test_an_object_that_is_not_media_is_not_adopted(servers: UploadServers) -> None:
+    await servers.blobs.put("notes.txt", b"not a video" * 100, content_type="video/mp4")
+    async with Client(servers.targets[0]) as client:
+        job = await client.ingest_video(servers.blobs.url("notes.txt"))
+        ended = await servers.ended(job.latest)
     assert ended.state == JobState.JOB_STATE_FAILED
-    assert not await house.blobs.list_objects("media/")
+    assert not await servers.blobs.list_objects("media/")

@@ -22,18 +22,20 @@ from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_pb2 import Job, JobState
 from ingot_server.app import running
 from ingot_server.library.uploads import PART_BYTES, Uploads
-from tests.integration.uploads.cutting import Cutting
-from tests.integration.uploads.house import SHA, House, clip, requests
+from tests.integration.uploads.cutting_proxy import CuttingProxy
+from tests.integration.uploads.upload_servers import SHA, UploadServers, clip, requests
 from tests.refusals import refusal
 
 
-async def test_an_upload_broken_ten_times_is_the_same_file(house: House, tmp_path: Path) -> None:
+async def test_an_upload_broken_ten_times_is_the_same_file(
+    servers: UploadServers, tmp_path: Path
+) -> None:
     content = clip(24 << 20)
     path = tmp_path / "a clip.mp4"
     path.write_bytes(content)
     # Ten times 2 MiB are less than the file, so no connection is the last before the eleventh.
     offsets = random.Random(7)
-    cutting = Cutting(house.targets, [offsets.randint(1, 2 << 20) for _ in range(10)])
+    cutting = CuttingProxy(servers.targets, [offsets.randint(1, 2 << 20) for _ in range(10)])
     seen: list[tuple[int, int]] = []
     async with cutting as target, Client(target) as client:
         job = await client.upload_media(
@@ -41,25 +43,25 @@ async def test_an_upload_broken_ten_times_is_the_same_file(house: House, tmp_pat
         )
         assert not cutting.cuts
         assert cutting.connections >= 11
-        assert (await house.ended(job.latest)).state == JobState.JOB_STATE_SUCCEEDED
+        assert (await servers.ended(job.latest)).state == JobState.JOB_STATE_SUCCEEDED
         stored = await job
     assert seen[-1] == (len(content), len(content))
     assert stored.blob.sha256 == hashlib.sha256(content).hexdigest()
-    assert await house.content(stored) == content
+    assert await servers.content(stored) == content
     assert (stored.title, stored.source.name) == ("a clip", "upload")
     assert stored.labels == {"team": "news"}
     assert stored.url == stored.source.key == f"upload:{stored.blob.sha256}"
     assert stored.video
     assert stored.audio
-    assert not await house.left()
+    assert not await servers.left()
 
 
-async def test_what_is_stored_is_not_sent_again(house: House, tmp_path: Path) -> None:
+async def test_what_is_stored_is_not_sent_again(servers: UploadServers, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip())
-    async with Client(house.targets[0]) as client:
+    async with Client(servers.targets[0]) as client:
         first = await client.upload_media(path)
-        await house.ended(first.latest)
+        await servers.ended(first.latest)
         stored = await first
         again = await client.upload_media(path)
         assert (again.done, again.latest.cached, await again) == (True, True, stored)
@@ -67,30 +69,34 @@ async def test_what_is_stored_is_not_sent_again(house: House, tmp_path: Path) ->
         assert (await client.ingest_video(stored.url)).latest.cached
 
 
-async def test_the_same_content_is_one_media_though_nobody_said_so(house: House) -> None:
+async def test_the_same_content_is_one_media_item_without_a_digest_in_the_request(
+    servers: UploadServers,
+) -> None:
     content = clip()
-    jobs = [await house.send(content, filename=f"{n}.mp4") for n in range(3)]
+    jobs = [await servers.send(content, filename=f"{n}.mp4") for n in range(3)]
     assert len({job.id for job in jobs}) == 3
-    ended = await asyncio.gather(*(house.ended(job) for job in jobs))
+    ended = await asyncio.gather(*(servers.ended(job) for job in jobs))
     assert {JobState.Name(job.state) for job in ended} == {"JOB_STATE_SUCCEEDED"}
     assert len({job.media.id for job in ended}) == 1
     assert len({job.media.blob.url for job in ended}) == 1
-    files = await house.blobs.list_objects("media/")
+    files = await servers.blobs.list_objects("media/")
     assert len(files) == 2
-    assert not await house.left()
+    assert not await servers.left()
 
 
-async def test_another_server_goes_on_where_the_first_stopped(house: House) -> None:
+async def test_another_server_goes_on_where_the_first_stopped(servers: UploadServers) -> None:
     content = clip(PART_BYTES + 1000)
-    refused = await house.refused(content[: PART_BYTES + 7], upload_id="u", size_bytes=len(content))
+    refused = await servers.refused(
+        content[: PART_BYTES + 7], upload_id="u", size_bytes=len(content)
+    )
     assert refused.reason == "TRUNCATED"
-    assert await house.committed("u") == PART_BYTES + 7
-    job = await house.send(content, server=1, offset=PART_BYTES + 7, upload_id="u")
-    ended = await house.ended(job)
-    assert await house.content(ended.media) == content
+    assert await servers.committed("u") == PART_BYTES + 7
+    job = await servers.send(content, server=1, offset=PART_BYTES + 7, upload_id="u")
+    ended = await servers.ended(job)
+    assert await servers.content(ended.media) == content
 
 
-async def test_two_writers_of_one_upload_do_not_tear_it(house: House) -> None:
+async def test_two_writers_of_one_upload_do_not_tear_it(servers: UploadServers) -> None:
     content = clip(3 * PART_BYTES + 99)
     header = {"upload_id": "both", "size_bytes": len(content)}
 
@@ -98,13 +104,13 @@ async def test_two_writers_of_one_upload_do_not_tear_it(house: House) -> None:
         offset = 0
         while True:
             try:
-                response = await house.stubs[server].Upload(
+                response = await servers.stubs[server].Upload(
                     requests(content, offset=offset, chunk=chunk, **header)
                 )
             except grpc.aio.AioRpcError as error:
                 if refusal(error).reason != "UPLOAD_OFFSET_MISMATCH":
                     raise
-                offset = await house.committed("both")
+                offset = await servers.committed("both")
             else:
                 job: Job = response.job
                 return job
@@ -112,7 +118,7 @@ async def test_two_writers_of_one_upload_do_not_tear_it(house: House) -> None:
     # Parts of other sizes, so that they do not begin at the same places.
     jobs = await asyncio.gather(persist(0, 300_000), persist(1, 700_000))
     assert len({job.id for job in jobs}) == 1
-    assert await house.content((await house.ended(jobs[0])).media) == content
+    assert await servers.content((await servers.ended(jobs[0])).media) == content
 
 
 # Uploads a file, without its size, and never says that it was all.
@@ -151,13 +157,13 @@ async def hold(target: str, content: bytes) -> None:
 @pytest.mark.parametrize("size", [PART_BYTES, PART_BYTES + 5000])
 @pytest.mark.parametrize("how", ["closed", "reset", "cancelled", "killed"])
 async def test_a_stream_that_is_cut_is_not_taken_for_whole(
-    house: House, how: str, size: int, tmp_path: Path
+    servers: UploadServers, how: str, size: int, tmp_path: Path
 ) -> None:
     content = clip(size)
     assert len(content) == size
     # When whole parts have come the server has nothing left to wait for but the end of the stream.
     arrived = PART_BYTES
-    async with running(house.settings) as server:
+    async with running(servers.settings) as server:
         if how == "killed":
             path = tmp_path / "clip.mp4"
             path.write_bytes(content)
@@ -165,15 +171,15 @@ async def test_a_stream_that_is_cut_is_not_taken_for_whole(
                 *(sys.executable, "-c", HOLD, server.grpc, str(path))
             )
             try:
-                await house.has("cut", arrived)
+                await servers.has("cut", arrived)
             finally:
                 client.kill()
                 await client.wait()
         else:
-            cutting = Cutting([server.grpc], [])
+            cutting = CuttingProxy([server.grpc], [])
             async with cutting as target:
                 holding = asyncio.create_task(hold(target, content))
-                await house.has("cut", arrived)
+                await servers.has("cut", arrived)
                 if how == "cancelled":
                     holding.cancel()
                 else:
@@ -181,40 +187,40 @@ async def test_a_stream_that_is_cut_is_not_taken_for_whole(
                 await asyncio.wait([holding])
     # The server has ended all of its calls now. What it had read is kept, and the upload can go on
     # from there; what it had not read of a call that was cancelled is dropped by gRPC.
-    kept = await house.committed("cut")
+    kept = await servers.committed("cut")
     assert arrived <= kept <= size
-    async with Client(house.targets[0]) as client_:
+    async with Client(servers.targets[0]) as client_:
         assert not [job async for job in client_.jobs()]
-    job = await house.send(content, upload_id="cut", offset=kept)
-    assert (await house.ended(job)).state == JobState.JOB_STATE_SUCCEEDED
+    job = await servers.send(content, upload_id="cut", offset=kept)
+    assert (await servers.ended(job)).state == JobState.JOB_STATE_SUCCEEDED
 
 
-async def test_what_is_wrong_is_said(house: House) -> None:
+async def test_what_is_wrong_is_said(servers: UploadServers) -> None:
     content = clip()
     size = len(content)
-    too_large = await house.refused(b"", size_bytes=65 << 20)
+    too_large = await servers.refused(b"", size_bytes=65 << 20)
     assert (too_large.code, too_large.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TOO_LARGE")
-    assert (await house.refused(bytes(65 << 20))).reason == "TOO_LARGE"
-    assert (await house.refused(b"")).reason == "NOT_MEDIA"
-    assert (await house.refused(content, size_bytes=10)).reason == "CHECKSUM_MISMATCH"
+    assert (await servers.refused(bytes(65 << 20))).reason == "TOO_LARGE"
+    assert (await servers.refused(b"")).reason == "NOT_MEDIA"
+    assert (await servers.refused(content, size_bytes=10)).reason == "CHECKSUM_MISMATCH"
     assert (
-        await house.refused(content, offset=1, upload_id="o")
+        await servers.refused(content, offset=1, upload_id="o")
     ).reason == "UPLOAD_OFFSET_MISMATCH"
-    assert (await house.refused(content, sha256="x")).fields == {"header.sha256"}
-    assert (await house.refused(content, upload_id="../x")).fields == {"header.upload_id"}
-    assert "labels" in str((await house.refused(content, labels={"Bad Key": "x"})).fields)
-    await house.refused(content[:9], upload_id="mine", size_bytes=size)
-    other = await house.refused(content, upload_id="mine", size_bytes=size + 1)
+    assert (await servers.refused(content, sha256="x")).fields == {"header.sha256"}
+    assert (await servers.refused(content, upload_id="../x")).fields == {"header.upload_id"}
+    assert "labels" in str((await servers.refused(content, labels={"Bad Key": "x"})).fields)
+    await servers.refused(content[:9], upload_id="mine", size_bytes=size)
+    other = await servers.refused(content, upload_id="mine", size_bytes=size + 1)
     assert other.fields == {"header.size_bytes"}
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await house.stubs[0].QueryUpload(QueryUploadRequest(upload_id="never"))
+        await servers.stubs[0].QueryUpload(QueryUploadRequest(upload_id="never"))
     assert refusal(caught.value).reason == "UPLOAD_NOT_FOUND"
 
     async def headless() -> AsyncIterator[UploadRequest]:
         yield UploadRequest(chunk=UploadChunk(data=b"x"))
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await house.stubs[0].Upload(headless())
+        await servers.stubs[0].Upload(headless())
     assert refusal(caught.value).fields == {"header"}
 
 
@@ -227,25 +233,25 @@ async def test_what_is_wrong_is_said(house: House) -> None:
     ],
 )
 async def test_a_worker_refuses_what_is_not_as_announced(
-    house: House, content: bytes | None, header: dict[str, Any], reason: str
+    servers: UploadServers, content: bytes | None, header: dict[str, Any], reason: str
 ) -> None:
-    job = await house.ended(await house.send(content or clip(), **header))
+    job = await servers.ended(await servers.send(content or clip(), **header))
     assert job.state == JobState.JOB_STATE_FAILED
     assert ingot.errors.from_status(job.error).reason == reason
-    assert not await house.left()
-    assert not await house.blobs.list_objects("media/")
+    assert not await servers.left()
+    assert not await servers.blobs.list_objects("media/")
 
 
-async def test_abandoned_uploads_expire(house: House) -> None:
+async def test_abandoned_uploads_expire(servers: UploadServers) -> None:
     content = clip()
-    await house.refused(content[:100], upload_id="old", size_bytes=len(content))
+    await servers.refused(content[:100], upload_id="old", size_bytes=len(content))
     between = datetime.now(UTC) + timedelta(seconds=1)
-    keeping = Uploads(house.blobs, house.settings)
+    keeping = Uploads(servers.blobs, servers.settings)
     assert await keeping.sweep() == 0
     await asyncio.sleep(4)  # listings tell times in seconds
-    await house.refused(content[:100], upload_id="new", size_bytes=len(content))
+    await servers.refused(content[:100], upload_id="new", size_bytes=len(content))
     age = datetime.now(UTC) - between
-    sweeping = Uploads(house.blobs, house.settings.replace(upload_ttl=age))
+    sweeping = Uploads(servers.blobs, servers.settings.replace(upload_ttl=age))
     assert await sweeping.sweep() == 1
     assert await keeping.status("old") is None
     assert await keeping.status("new") is not None

@@ -18,24 +18,24 @@ from google.rpc.status_pb2 import Status
 
 from ingot import Client, Job, JobState
 from ingot_server.library.uploads import PART_BYTES
-from tests.integration.uploads.cutting import Cutting
-from tests.integration.uploads.house import House, clip
+from tests.integration.uploads.cutting_proxy import CuttingProxy
+from tests.integration.uploads.upload_servers import UploadServers, clip
 
 COMMAND = Path(sys.executable).with_name("ingot")
 
 
 @pytest.fixture
-async def working(house: House) -> AsyncIterator[House]:
-    """The house with a worker that takes the jobs as they come."""
+async def working(servers: UploadServers) -> AsyncIterator[UploadServers]:
+    """The servers, with a worker that runs jobs as they arrive."""
 
     async def work() -> None:
-        async with Client(house.targets[1]) as client, asyncio.TaskGroup() as jobs:
+        async with Client(servers.targets[1]) as client, asyncio.TaskGroup() as jobs:
             async for job in client.watch_jobs(states=[JobState.JOB_STATE_QUEUED]):
                 if job.state == JobState.JOB_STATE_QUEUED:
-                    jobs.create_task(house.worker.run(job.id))
+                    jobs.create_task(servers.worker.run(job.id))
 
     task = asyncio.create_task(work())
-    yield house
+    yield servers
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
@@ -60,7 +60,7 @@ async def upload(target: str, *arguments: str | Path) -> tuple[int, str, str]:
     return process.returncode, stdout.decode(), stderr.decode()
 
 
-async def test_it_stores_a_file_and_shows_the_media(working: House, tmp_path: Path) -> None:
+async def test_it_stores_a_file_and_shows_the_media(working: UploadServers, tmp_path: Path) -> None:
     path = tmp_path / "a clip.mp4"
     path.write_bytes(clip())
     code, stdout, stderr = await upload(working.targets[0], path, "--label", "a=b")
@@ -80,7 +80,7 @@ async def test_it_stores_a_file_and_shows_the_media(working: House, tmp_path: Pa
     assert (job.cached, job.media) == (True, stored[0])
 
 
-async def test_a_bar_shows_the_progress(working: House, tmp_path: Path) -> None:
+async def test_a_bar_shows_the_progress(working: UploadServers, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip(PART_BYTES))
     terminal, tty = pty.openpty()
@@ -99,7 +99,7 @@ async def test_a_bar_shows_the_progress(working: House, tmp_path: Path) -> None:
 
 
 async def test_of_several_files_each_is_stored_or_says_why_not(
-    working: House, tmp_path: Path
+    working: UploadServers, tmp_path: Path
 ) -> None:
     names = {"one.mp4": clip(seed=1), "two.mp4": clip(seed=2), "empty.mp4": b"", "text": b"words"}
     for name, content in names.items():
@@ -119,26 +119,28 @@ async def test_of_several_files_each_is_stored_or_says_why_not(
     assert len(errors) == 5
 
 
-async def test_a_file_that_cannot_be_uploaded_is_an_error(house: House, tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_uploaded_is_an_error(
+    servers: UploadServers, tmp_path: Path
+) -> None:
     (tmp_path / "empty.mp4").touch()
     for name in ("absent.mp4", ".", "empty.mp4"):
-        code, stdout, stderr = await upload(house.targets[0], tmp_path / name)
+        code, stdout, stderr = await upload(servers.targets[0], tmp_path / name)
         assert (code, stdout) == (1, ""), name
         assert stderr.startswith("ingot: ")
-        code, stdout, stderr = await upload(house.targets[0], "--json", tmp_path / name)
+        code, stdout, stderr = await upload(servers.targets[0], "--json", tmp_path / name)
         assert (code, stdout) == (1, ""), name
         assert Parse(stderr, Status()).message
-    assert (await upload(house.targets[0]))[0] == 2
+    assert (await upload(servers.targets[0]))[0] == 2
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip())
-    assert (await upload(house.targets[0], path, "--label", "nonsense"))[0] == 2
-    code, stdout, _ = await upload(house.targets[0], path, "--no-wait", "--json")
+    assert (await upload(servers.targets[0], path, "--label", "nonsense"))[0] == 2
+    code, stdout, _ = await upload(servers.targets[0], path, "--no-wait", "--json")
     assert (code, json.loads(stdout)["state"]) == (0, "JOB_STATE_QUEUED")
 
 
 @pytest.mark.parametrize("size_bytes", [0, PART_BYTES // 2, PART_BYTES * 2])
 async def test_a_file_that_changes_during_the_upload_is_named(
-    house: House, tmp_path: Path, size_bytes: int
+    servers: UploadServers, tmp_path: Path, size_bytes: int
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(bytes(PART_BYTES))
@@ -146,13 +148,15 @@ async def test_a_file_that_changes_during_the_upload_is_named(
     def change(done: int, total: int) -> None:
         os.truncate(path, size_bytes)
 
-    async with Client(house.targets[0]) as client:
+    async with Client(servers.targets[0]) as client:
         with pytest.raises(OSError, match="The file changed while it was uploaded") as refused:
             await client.upload_media(path, progress=change)
     assert refused.value.filename == str(path)
 
 
-async def test_a_file_name_that_is_not_utf_8_is_accepted(working: House, tmp_path: Path) -> None:
+async def test_a_file_name_that_is_not_utf_8_is_accepted(
+    working: UploadServers, tmp_path: Path
+) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
     path.write_bytes(clip(seed=3))
 
@@ -162,19 +166,19 @@ async def test_a_file_name_that_is_not_utf_8_is_accepted(working: House, tmp_pat
 
 
 async def test_the_same_command_resumes_an_interrupted_upload(
-    working: House, tmp_path: Path
+    working: UploadServers, tmp_path: Path
 ) -> None:
     content = clip(3 * PART_BYTES)
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     # The connection passes this many bytes, then stalls until the command is killed.
-    held = Cutting(working.targets, [], holds_after=2 * PART_BYTES)
+    held = CuttingProxy(working.targets, [], holds_after=2 * PART_BYTES)
     async with held as target:
         process = await start(target, path)
         await held.holding.wait()
         process.kill()
         await process.communicate()
-    passed = Cutting(working.targets, [])
+    passed = CuttingProxy(working.targets, [])
     async with passed as target:
         code, stdout, stderr = await upload(target, path)
     assert code == 0, stderr

@@ -30,7 +30,13 @@ from ingot.v1.job_pb2 import JobState
 from ingot_server.app import running
 from ingot_server.config import ByteSize, Settings
 from ingot_server.library.uploads import PART_BYTES
-from tests.integration.uploads.house import SHA, House, clip, house_of, requests
+from tests.integration.uploads.upload_servers import (
+    SHA,
+    UploadServers,
+    clip,
+    requests,
+    running_servers,
+)
 from tests.refusals import Refusal, refusal
 
 CONNECT = {"Content-Type": "application/connect+proto", "Connect-Protocol-Version": "1"}
@@ -38,9 +44,9 @@ PAGE = "https://page.example"
 
 
 @pytest.fixture
-async def http(house: House) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(servers: UploadServers) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of an API server's HTTP address."""
-    settings = house.settings.replace(http_address="127.0.0.1:0")
+    settings = servers.settings.replace(http_address="127.0.0.1:0")
     async with (
         running(settings) as server,
         aiohttp.ClientSession(f"http://{server.http}") as http,
@@ -75,20 +81,22 @@ async def answer(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
 UPLOAD = "/ingot.v1.IngestService/Upload"
 
 
-async def test_a_connect_stream_uploads_too(house: House, http: aiohttp.ClientSession) -> None:
+async def test_a_connect_stream_uploads_too(
+    servers: UploadServers, http: aiohttp.ClientSession
+) -> None:
     content = clip(PART_BYTES + 1000)
     body = envelopes(content, filename="by connect.mp4")
     async with http.post(UPLOAD, data=body, headers=CONNECT) as response:
         assert response.status == 200
         message, reason = await answer(response)
     assert not reason
-    ended = await house.ended(UploadResponse.FromString(message).job)
+    ended = await servers.ended(UploadResponse.FromString(message).job)
     assert ended.media.title == "by connect"
-    assert await house.content(ended.media) == content
+    assert await servers.content(ended.media) == content
 
 
 async def test_a_connect_stream_that_is_cut_makes_no_job(
-    house: House, http: aiohttp.ClientSession
+    servers: UploadServers, http: aiohttp.ClientSession
 ) -> None:
     content = clip(PART_BYTES)
     cut = asyncio.Event()
@@ -104,24 +112,24 @@ async def test_a_connect_stream_that_is_cut_makes_no_job(
             await http.post(UPLOAD, data=broken(), headers=CONNECT)
 
     posting = asyncio.create_task(post())
-    await house.has("cut", PART_BYTES)
+    await servers.has("cut", PART_BYTES)
     cut.set()
     await posting
     query = "/ingot.v1.IngestService/QueryUpload"
     async with http.post(query, json={"upload_id": "cut"}) as response:
         assert (await response.json())["committedSize"] == str(PART_BYTES)
-    async with Client(house.targets[0]) as client:
+    async with Client(servers.targets[0]) as client:
         assert not [job async for job in client.jobs()]
     # The rest, which is none, makes it whole.
     body = envelopes(content, upload_id="cut", offset=PART_BYTES)
     async with http.post(UPLOAD, data=body, headers=CONNECT) as response:
         message, _ = await answer(response)
-    ended = await house.ended(UploadResponse.FromString(message).job)
-    assert await house.content(ended.media) == content
+    ended = await servers.ended(UploadResponse.FromString(message).job)
+    assert await servers.content(ended.media) == content
 
 
 async def test_a_connect_stream_that_is_malformed_is_refused(
-    house: House, http: aiohttp.ClientSession
+    servers: UploadServers, http: aiohttp.ClientSession
 ) -> None:
     for body, wanted in (
         (b"\0\0\0\0\x02\xff\xff", "INVALID_REQUEST"),
@@ -134,7 +142,7 @@ async def test_a_connect_stream_that_is_malformed_is_refused(
     # A stream is no single JSON message.
     async with http.post(UPLOAD, json={}) as response:
         assert response.status == 415
-    assert not await house.left()
+    assert not await servers.left()
 
 
 async def put(url: str, content: bytes, content_type: str = "video/mp4") -> int:
@@ -156,54 +164,56 @@ async def put(url: str, content: bytes, content_type: str = "video/mp4") -> int:
             return response.status
 
 
-async def link(house: House, **fields: Any) -> CreateUploadUrlResponse:
+async def link(servers: UploadServers, **fields: Any) -> CreateUploadUrlResponse:
     request = CreateUploadUrlRequest(**fields)
-    answered: CreateUploadUrlResponse = await house.stubs[0].CreateUploadUrl(request)
+    answered: CreateUploadUrlResponse = await servers.stubs[0].CreateUploadUrl(request)
     return answered
 
 
-async def refused(house: House, upload_id: str, sha256: str = "") -> Refusal:
+async def refused(servers: UploadServers, upload_id: str, sha256: str = "") -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await house.stubs[0].CompleteUpload(
+        await servers.stubs[0].CompleteUpload(
             CompleteUploadRequest(upload_id=upload_id, sha256=sha256)
         )
     return refusal(caught.value)
 
 
-async def test_a_page_of_another_origin_puts_the_file_itself(house: House) -> None:
+async def test_a_page_of_another_origin_puts_the_file_itself(servers: UploadServers) -> None:
     content = clip()
-    put_there = await link(house, filename="from the web.mp4")
+    put_there = await link(servers, filename="from the web.mp4")
     complete = CompleteUploadRequest(upload_id=put_there.upload_id, labels={"by": "browser"})
-    assert (await refused(house, put_there.upload_id)).reason == "NOT_MEDIA"
+    assert (await refused(servers, put_there.upload_id)).reason == "NOT_MEDIA"
     assert await put(put_there.url, content) == 200
     # Whoever is not sure that it arrived calls again.
-    job = (await house.stubs[1].CompleteUpload(complete)).job
-    assert (await house.stubs[0].CompleteUpload(complete)).job.id == job.id
-    ended = await house.ended(job)
-    assert await house.content(ended.media) == content
+    job = (await servers.stubs[1].CompleteUpload(complete)).job
+    assert (await servers.stubs[0].CompleteUpload(complete)).job.id == job.id
+    ended = await servers.ended(job)
+    assert await servers.content(ended.media) == content
     assert ended.media.title == "from the web"
     assert ended.media.labels == {"by": "browser"}
-    assert (await refused(house, put_there.upload_id)).reason == "UPLOAD_NOT_FOUND"
-    assert not await house.left()
+    assert (await refused(servers, put_there.upload_id)).reason == "UPLOAD_NOT_FOUND"
+    assert not await servers.left()
 
 
-async def test_what_a_page_says_of_its_file_is_checked(house: House) -> None:
-    put_there = await link(house)
+async def test_what_a_page_says_of_its_file_is_checked(servers: UploadServers) -> None:
+    put_there = await link(servers)
     assert await put(put_there.url, clip()) == 200
-    completed = await house.stubs[0].CompleteUpload(
+    completed = await servers.stubs[0].CompleteUpload(
         CompleteUploadRequest(upload_id=put_there.upload_id, sha256=SHA)
     )
-    ended = await house.ended(completed.job)
+    ended = await servers.ended(completed.job)
     assert ended.state == JobState.JOB_STATE_FAILED
     assert "SHA-256" in ended.error.message
-    assert not await house.left()
-    never = await refused(house, "never")
+    assert not await servers.left()
+    never = await refused(servers, "never")
     assert (never.code, never.reason) == (grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND")
 
 
-async def test_a_link_that_is_spoiled_or_past_its_time_takes_nothing(house: House) -> None:
-    put_there = await link(house, lifetime=timedelta(seconds=1))
-    other = await link(house)
+async def test_a_link_that_is_spoiled_or_past_its_time_takes_nothing(
+    servers: UploadServers,
+) -> None:
+    put_there = await link(servers, lifetime=timedelta(seconds=1))
+    other = await link(servers)
     spoiled = other.url.replace(
         f"X-Amz-Signature={other.url.partition('X-Amz-Signature=')[2][:8]}",
         "X-Amz-Signature=00000000",
@@ -214,18 +224,18 @@ async def test_a_link_that_is_spoiled_or_past_its_time_takes_nothing(house: Hous
     # Signatures are good to the second.
     await asyncio.sleep(2.5)
     assert await put(put_there.url, clip()) in (400, 403)
-    assert (await refused(house, put_there.upload_id)).reason == "NOT_MEDIA"
+    assert (await refused(servers, put_there.upload_id)).reason == "NOT_MEDIA"
 
 
 async def test_a_link_works_no_longer_than_its_upload_waits(settings: Settings) -> None:
     settings = settings.replace(upload_ttl=timedelta(minutes=5), http_address="")
-    async with house_of(settings) as house:
+    async with running_servers(settings) as servers:
         asked = time.time()
-        put_there = await link(house)
+        put_there = await link(servers)
         answered = time.time()
         assert "X-Amz-Expires=300" in put_there.url
         query = QueryUploadRequest(upload_id=put_there.upload_id)
-        waiting = await house.stubs[0].QueryUpload(query)
+        waiting = await servers.stubs[0].QueryUpload(query)
         for each in (put_there, waiting):
             # Listings tell times in seconds.
             assert asked - 1 <= each.expire_time.seconds - 300 <= answered + 1
@@ -233,39 +243,39 @@ async def test_a_link_works_no_longer_than_its_upload_waits(settings: Settings) 
 
 async def test_a_file_over_the_limit_is_refused_and_removed(settings: Settings) -> None:
     small = settings.replace(max_media_size=ByteSize(1 << 20), http_address="")
-    async with house_of(small) as house:
-        put_there = await link(house)
+    async with running_servers(small) as servers:
+        put_there = await link(servers)
         assert await put(put_there.url, bytes((1 << 20) + 1)) == 200
-        too_large = await refused(house, put_there.upload_id)
+        too_large = await refused(servers, put_there.upload_id)
         assert too_large.reason == "TOO_LARGE"
-        assert not await house.left()
+        assert not await servers.left()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await house.stubs[0].QueryUpload(QueryUploadRequest(upload_id=put_there.upload_id))
+            await servers.stubs[0].QueryUpload(QueryUploadRequest(upload_id=put_there.upload_id))
         assert refusal(caught.value).reason == "UPLOAD_NOT_FOUND"
 
 
-async def test_however_the_same_content_comes_it_is_one_media(house: House) -> None:
+async def test_however_the_same_content_comes_it_is_one_media(servers: UploadServers) -> None:
     content = clip()
-    put_there = await link(house)
+    put_there = await link(servers)
     assert await put(put_there.url, content) == 200
-    await house.blobs.put("incoming/clip.mp4", content, content_type="video/mp4")
+    await servers.blobs.put("incoming/clip.mp4", content, content_type="video/mp4")
     jobs = [
         (
-            await house.stubs[0].CompleteUpload(
+            await servers.stubs[0].CompleteUpload(
                 CompleteUploadRequest(upload_id=put_there.upload_id)
             )
         ).job,
-        await house.send(content, upload_id="streamed"),
-        await house.send(content, server=1, upload_id="streamed-again"),
+        await servers.send(content, upload_id="streamed"),
+        await servers.send(content, server=1, upload_id="streamed-again"),
     ]
-    async with Client(house.targets[0]) as client:
-        adopting = (await client.ingest_video(house.blobs.url("incoming/clip.mp4"))).latest
-        *uploaded, adopted = await asyncio.gather(*map(house.ended, [*jobs, adopting]))
+    async with Client(servers.targets[0]) as client:
+        adopting = (await client.ingest_video(servers.blobs.url("incoming/clip.mp4"))).latest
+        *uploaded, adopted = await asyncio.gather(*map(servers.ended, [*jobs, adopting]))
         assert len({job.media.id for job in uploaded}) == 1
         assert len({job.media.blob.url for job in uploaded}) == 1
         # What others put there and may replace is known by its address.
         assert adopted.media.id != uploaded[0].media.id
         assert adopted.media.blob.sha256 == uploaded[0].media.blob.sha256
         assert len([media async for media in client.list_media()]) == 2
-    assert len(await house.blobs.list_objects("media/")) == 3
-    assert not await house.left()
+    assert len(await servers.blobs.list_objects("media/")) == 3
+    assert not await servers.left()

@@ -22,20 +22,20 @@ from ingot_server.config import ByteSize, Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.uploads import PART_BYTES, Uploads
 from ingot_server.worker import UPLOAD_SWEEP_KEY, Worker
-from tests.integration.uploads.cutting import Cutting
-from tests.integration.uploads.house import House, clip, house_of
+from tests.integration.uploads.cutting_proxy import CuttingProxy
+from tests.integration.uploads.upload_servers import UploadServers, clip, running_servers
 from tests.refusals import refusal
 
 
 async def test_a_server_that_starts_again_goes_on_with_an_upload(
-    house: House, tmp_path: Path
+    servers: UploadServers, tmp_path: Path
 ) -> None:
     content = clip(6 * PART_BYTES)
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
-    settings = house.settings.replace(shutdown_timeout=timedelta(milliseconds=100))
+    settings = servers.settings.replace(shutdown_timeout=timedelta(milliseconds=100))
     cuts, targets = random.Random(11), list[str]()
-    cutting = Cutting(targets, [cuts.randint(1, 4 * PART_BYTES) for _ in range(3)])
+    cutting = CuttingProxy(targets, [cuts.randint(1, 4 * PART_BYTES) for _ in range(3)])
     reached = [asyncio.Event() for _ in range(2)]
 
     def progress(done: int, total: int) -> None:
@@ -53,61 +53,63 @@ async def test_a_server_that_starts_again_goes_on_with_an_upload(
             await reached[1].wait()
         async with running(settings):
             job = await uploading
-            ended = await house.ended(job.latest)
+            ended = await servers.ended(job.latest)
     assert ended.media.blob.sha256 == hashlib.sha256(content).hexdigest()
-    assert await house.content(ended.media) == content
-    assert not await house.left()
+    assert await servers.content(ended.media) == content
+    assert not await servers.left()
 
 
-async def test_nothing_arrives_after_an_upload_was_thrown_away(house: House) -> None:
+async def test_nothing_arrives_after_an_upload_was_thrown_away(servers: UploadServers) -> None:
     announced = 2 * PART_BYTES
     for number in range(4):
-        refused = await house.refused(
+        refused = await servers.refused(
             bytes(announced + 1), chunk=2 << 20, size_bytes=announced, upload_id=f"upload-{number}"
         )
         assert refused.reason == "CHECKSUM_MISMATCH"
     await asyncio.sleep(1)  # a part that was on its way would be there by then
 
-    assert not await house.left()
+    assert not await servers.left()
 
 
-async def test_a_call_repeated_while_its_job_runs_gets_that_job(house: House) -> None:
+async def test_a_call_repeated_while_its_job_runs_gets_that_job(servers: UploadServers) -> None:
     content = clip(2 * PART_BYTES)
-    job = await house.send(content, upload_id="twice")
+    job = await servers.send(content, upload_id="twice")
     # The answer was lost, so the caller asks where the upload stands and says again that it is all.
-    assert await house.committed("twice") == len(content)
-    again = await house.send(content, upload_id="twice", offset=len(content))
+    assert await servers.committed("twice") == len(content)
+    again = await servers.send(content, upload_id="twice", offset=len(content))
     assert again.id == job.id
-    running_job = asyncio.create_task(house.ended(job))
-    async with Client(house.targets[0]) as client:
-        # From here on the job goes by its content's name, which nobody knew when it was made.
+    running_job = asyncio.create_task(servers.ended(job))
+    async with Client(servers.targets[0]) as client:
+        # From here on the job has its content's identity, which was unknown when it was made.
         async for update in await client.job(job.id):
             if update.media.id != job.media.id:
                 break
         later: list[Job] = []
         too_late: list[str] = []
         try:
-            later.append(await house.send(content, upload_id="twice", offset=len(content)))
+            later.append(await servers.send(content, upload_id="twice", offset=len(content)))
         except grpc.aio.AioRpcError as error:
             too_late.append(refusal(error).reason)
     ended = await running_job
     # Where the job was faster the upload is gone, and an empty one begun.
     assert later or too_late == ["NOT_MEDIA"]
     for each in later:
-        ended_later = each if each.id == job.id else await house.ended(each)
+        ended_later = each if each.id == job.id else await servers.ended(each)
         assert ended_later.state != JobState.JOB_STATE_FAILED
         assert ended_later.media.id == ended.media.id
-    assert not await house.left()
+    assert not await servers.left()
 
 
-async def test_a_job_whose_upload_another_took_in_ends_with_its_media(house: House) -> None:
+async def test_a_job_whose_upload_another_took_in_ends_with_its_media(
+    servers: UploadServers,
+) -> None:
     content = clip()
     sha256 = hashlib.sha256(content).hexdigest()
     # Both were made before either ran: one without the content's name, one with it.
-    first = await house.send(content, upload_id="shared")
-    second = await house.send(content, upload_id="shared", offset=len(content), sha256=sha256)
+    first = await servers.send(content, upload_id="shared")
+    second = await servers.send(content, upload_id="shared", offset=len(content), sha256=sha256)
     assert first.id != second.id
-    ended = [await house.ended(job) for job in (first, second)]
+    ended = [await servers.ended(job) for job in (first, second)]
     assert [JobState.Name(job.state) for job in ended] == ["JOB_STATE_SUCCEEDED"] * 2
     assert ended[0].media == ended[1].media
     assert ended[1].cached
@@ -119,10 +121,10 @@ async def test_a_bucket_that_goes_down_and_comes_back_loses_nothing(
     content = clip(4 * PART_BYTES)
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
-    store = Cutting([settings.s3_endpoint], [])
+    store = CuttingProxy([settings.s3_endpoint], [])
     async with (
         store as endpoint,
-        house_of(settings.replace(s3_endpoint=endpoint, http_address="")) as house,
+        running_servers(settings.replace(s3_endpoint=endpoint, http_address="")) as servers,
     ):
         halfway = asyncio.Event()
 
@@ -130,47 +132,47 @@ async def test_a_bucket_that_goes_down_and_comes_back_loses_nothing(
             if done > total / 2:
                 halfway.set()
 
-        async with Client(house.targets[0]) as client:
+        async with Client(servers.targets[0]) as client:
             uploading = asyncio.create_task(client.upload_media(path, progress=progress))
             await halfway.wait()
             store.refuse()
             other = tmp_path / "other.mp4"
             other.write_bytes(clip(seed=3))
-            patience = timedelta(milliseconds=100)
-            async with Client(house.targets[1], reconnect_timeout=patience) as impatient:
+            timeout = timedelta(milliseconds=100)
+            async with Client(servers.targets[1], reconnect_timeout=timeout) as impatient:
                 with pytest.raises(ServiceUnavailable) as caught:
                     await impatient.upload_media(other)
             assert caught.value.reason == "STORAGE_UNAVAILABLE"
             assert not uploading.done()
             store.accept()
-            ended = await house.ended((await uploading).latest)
-        assert await house.content(ended.media) == content
-        assert len(await house.blobs.list_objects("media/")) == 2
-        assert not await house.left()
+            ended = await servers.ended((await uploading).latest)
+        assert await servers.content(ended.media) == content
+        assert len(await servers.blobs.list_objects("media/")) == 2
+        assert not await servers.left()
 
 
 async def test_a_full_scratch_is_said_and_the_upload_kept(settings: Settings) -> None:
     content = clip()
     settings = settings.replace(http_address="", attempts=1)
     full = settings.replace(scratch_reserve=ByteSize(1 << 60))
-    async with house_of(full) as house:
-        job = await house.ended(await house.send(content, upload_id="kept"))
+    async with running_servers(full) as servers:
+        job = await servers.ended(await servers.send(content, upload_id="kept"))
         assert job.state == JobState.JOB_STATE_FAILED
         assert ingot.errors.from_status(job.error).reason == "SCRATCH_FULL"
-        assert not await house.blobs.list_objects("media/")
+        assert not await servers.blobs.list_objects("media/")
         files = [each.name for each in settings.scratch_dir.rglob("*") if each.is_file()]
         assert not [name for name in files if "lock" not in name]
-    async with house_of(settings) as house:
-        assert await house.committed("kept") == len(content)
-        job = await house.send(content, upload_id="kept", offset=len(content))
-        ended = await house.ended(job)
-        assert await house.content(ended.media) == content
-        assert not await house.left()
+    async with running_servers(settings) as servers:
+        assert await servers.committed("kept") == len(content)
+        job = await servers.send(content, upload_id="kept", offset=len(content))
+        ended = await servers.ended(job)
+        assert await servers.content(ended.media) == content
+        assert not await servers.left()
 
 
 @pytest.fixture
 async def idle(settings: Settings) -> AsyncIterator[tuple[Settings, Uploads, Blobs]]:
-    """Uploads that nobody sweeps yet, and expire after a second."""
+    """Uploads that no worker sweeps yet, and that expire after a second."""
     settings = settings.replace(upload_ttl=timedelta(seconds=1), http_address="")
     blobs = Blobs(settings)
     await blobs.prepare()
@@ -188,7 +190,7 @@ async def test_workers_sweep_abandoned_uploads_one_at_a_time(
     connection = redis.asyncio.Redis.from_url(settings.redis_url)
     workers = [Worker(settings), Worker(settings)]
     try:
-        # Another worker's turn: nobody else looks until it is over.
+        # Another worker holds the sweep: no other one sweeps until it has finished.
         await connection.set(UPLOAD_SWEEP_KEY, b"", px=60_000)
         for worker in workers:
             await worker.start()
@@ -196,7 +198,7 @@ async def test_workers_sweep_abandoned_uploads_one_at_a_time(
         assert await blobs.list_objects("uploads/")
         await connection.delete(UPLOAD_SWEEP_KEY)
         async with asyncio.timeout(30):
-            while await blobs.list_objects("uploads/"):  # noqa: ASYNC110 - S3 tells nobody
+            while await blobs.list_objects("uploads/"):  # noqa: ASYNC110 - S3 sends no event
                 await asyncio.sleep(0.05)
     finally:
         await asyncio.gather(*(worker.stop() for worker in workers))

@@ -1,4 +1,4 @@
-"""What is said of links that no source takes."""
+"""What the refusal of a URL says when no source accepts it."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Api:
         self.media: Any = MediaServiceStub(self.channel)
 
     async def store(self, url: str = URL, content: bytes = CONTENT) -> Media:
-        """Commits a media as a worker does."""
+        """Commit media as a worker does."""
         _, identity = pick(url)
         media = Media(url=identity.url, title="A clip", labels={"made": "here"})
         media.selection.CopyFrom(canonical_selection(media.selection))

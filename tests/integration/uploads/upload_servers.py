@@ -29,7 +29,7 @@ SHA = "0" * 64
 
 
 @dataclass
-class House:
+class UploadServers:
     """Two API servers and a worker on one bucket."""
 
     settings: Settings
@@ -39,7 +39,7 @@ class House:
     stubs: list[Any] = field(default_factory=list)
 
     async def ended(self, job: Job) -> Job:
-        """What the worker makes of a job."""
+        """Return the job after the worker has run it."""
         await self.worker.run(job.id)
         async with Client(self.targets[0]) as client:
             return (await client.job(job.id)).latest
@@ -59,14 +59,14 @@ class House:
         return int(answer.committed_size)
 
     async def has(self, upload_id: str, size: int) -> None:
-        """Returns when so many bytes of an upload have arrived for good."""
+        """Wait until so many bytes of an upload are committed."""
         uploads = Uploads(self.blobs, self.settings)
         async with asyncio.timeout(120):
             while True:
                 status = await uploads.status(upload_id)
                 if status is not None and status.committed_size >= size:
                     return
-                await asyncio.sleep(0.02)  # S3 tells nobody
+                await asyncio.sleep(0.02)  # S3 sends no event
 
     async def content(self, stored: Media) -> bytes:
         key = self.blobs.key(stored.blob.url)
@@ -85,8 +85,8 @@ async def requests(
 
 
 @contextlib.asynccontextmanager
-async def house_of(settings: Settings) -> AsyncIterator[House]:
-    """A house with these settings."""
+async def running_servers(settings: Settings) -> AsyncIterator[UploadServers]:
+    """Run two API servers and a worker with these settings."""
     async with contextlib.AsyncExitStack() as stack:
         targets = [(await stack.enter_async_context(running(settings))).grpc for _ in range(2)]
         worker = Worker(settings)
@@ -94,11 +94,11 @@ async def house_of(settings: Settings) -> AsyncIterator[House]:
         stack.push_async_callback(worker.stop)
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)
-        house = House(settings, targets, worker, blobs)
+        servers = UploadServers(settings, targets, worker, blobs)
         for target in targets:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
-            house.stubs.append(IngestServiceStub(channel))
-        yield house
+            servers.stubs.append(IngestServiceStub(channel))
+        yield servers
 
 
 def clip(size: int = 0, seed: int = 1) -> bytes:

@@ -17,7 +17,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 GONE = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "It was deleted.", metadata={"a": "b"})
 
@@ -50,7 +50,7 @@ async def opened(blobs: Blobs, settings: Settings) -> AsyncIterator[Catalog]:
 
 async def holding(catalog: Catalog, name: str = ID) -> Media:
     """Reads until the process holds the media."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while (held := catalog.get_from_memory(name)) is None:
             await catalog.get(name)
             await asyncio.sleep(0.002)

@@ -1,4 +1,4 @@
-"""A whole Ingot in this process: the API over gRPC, and a worker that its jobs are given to."""
+"""A whole Ingot in this process: the API over gRPC, and a worker that a test gives jobs to."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from ingot_server.worker import Worker
 from tests.installation import descendants, files_below
 
 
-class House:
-    """Stubs to call it by, and what its stores hold."""
+class Harness:
+    """A running Ingot: stubs to call it with, and access to its stores."""
 
     def __init__(self, settings: Settings, channel: grpc.aio.Channel, worker: Worker) -> None:
         self.settings = settings
@@ -53,13 +53,13 @@ class House:
         self.media: Any = MediaServiceStub(channel)
 
     async def ask(self, url: str, **fields: Any) -> Job:
-        """The job that Ingest answers with."""
+        """Return the job in the response of Ingest."""
         answer = await self.api.Ingest(IngestRequest(url=url, **fields))
         job: Job = answer.job
         return job
 
     async def ingest(self, url: str, **fields: Any) -> Job:
-        """The job of `url` when it has ended."""
+        """Ingest `url` and return its job after it has ended."""
         return await self.end(await self.ask(url, **fields))
 
     async def end(self, job: Job) -> Job:
@@ -118,8 +118,8 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(settings: Settings) -> AsyncIterator[House]:
-    """A house on the stores that `settings` name; all of it is gone afterwards."""
+async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
+    """Run a Harness on the stores that `settings` name, and remove all of it afterwards."""
     worker = Worker(settings)
     await worker.start()
     redis = connect(settings)
@@ -140,12 +140,12 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         with tempfile.TemporaryDirectory(prefix="ingot") as directory:
             address = await server.start(f"unix:{directory}/api")
             async with grpc.aio.insecure_channel(address) as channel:
-                house = House(settings, channel, worker)
+                harness = Harness(settings, channel, worker)
                 try:
-                    yield house
+                    yield harness
                 finally:
-                    await house.blobs.close()
-                    await house.redis.aclose()
+                    await harness.blobs.close()
+                    await harness.redis.aclose()
             await server.stop()
     finally:
         await queue.close()
@@ -163,7 +163,7 @@ def _command_line(pid: int) -> bytes:
         return b""
 
 
-def why(job: Job) -> str:
+def reason_name_of(job: Job) -> str:
     """The name of the reason in a job's error."""
     return reason_name(Failure.from_status(job.error).reason)
 

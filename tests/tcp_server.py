@@ -1,4 +1,4 @@
-"""A server of plain TCP connections, for stand-ins that speak what no web server does."""
+"""A server of plain TCP connections, for fakes whose protocol is not HTTP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, N
 
 
 @asynccontextmanager
-async def listening(serve: Serve) -> AsyncIterator[str]:
-    """Has `serve` answer each connection to a free port of 127.0.0.1; yields its HOST:PORT.
+async def tcp_server(serve: Serve) -> AsyncIterator[str]:
+    """Run `serve` for each connection to a free port of 127.0.0.1, and yield its HOST:PORT.
 
-    What is still being answered when the block ends is cancelled.
+    Calls of `serve` that still run when the block ends are cancelled.
     """
     tasks: set[asyncio.Task[None]] = set()
 

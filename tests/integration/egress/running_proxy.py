@@ -17,11 +17,11 @@ from yarl import URL
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import Address
 from ingot_server.egress.proxy import EgressGrant, EgressProxy, failure_from_proxy_status
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 
 @dataclass
-class Names:
+class FakeResolver:
     """A resolver with answers of its own; one after the other where there are several."""
 
     answers: dict[str, list[list[str]]] = field(default_factory=dict)
@@ -41,14 +41,14 @@ class Names:
 
 
 @asynccontextmanager
-async def guarding(resolve: Names, **changes: object) -> AsyncIterator[EgressProxy]:
+async def running_proxy(resolve: FakeResolver, **changes: object) -> AsyncIterator[EgressProxy]:
     settings = Settings(egress_allow_loopback=True).replace(**changes)
     proxy = EgressProxy(settings, resolve=resolve)
     await proxy.start()
     try:
         yield proxy
     finally:
-        await asyncio.wait_for(proxy.close(), PATIENCE_SECONDS)
+        await asyncio.wait_for(proxy.close(), TIMEOUT_SECONDS)
 
 
 @dataclass
@@ -109,7 +109,7 @@ async def tunnel(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     request = f"CONNECT {authority} HTTP/1.1"
     async with raw_client(proxy, request, egress_grant) as (reader, writer):
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT_SECONDS)
         assert head.startswith(b"HTTP/1.1 200 "), head
         yield reader, writer
 

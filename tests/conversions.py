@@ -1,4 +1,4 @@
-"""What tests of conversions on a whole Ingot work with: calls, a count of ffmpegs, long sound."""
+"""What tests of conversions share: calls, a count of ffmpeg processes, long audio."""
 
 from __future__ import annotations
 
@@ -143,6 +143,6 @@ def _is_ffmpeg(pid: int, of: str) -> bool:
     return b"ffmpeg" in words[0].rpartition(b"/")[2] and of.encode() in b" ".join(words)
 
 
-def why(job: Job) -> str:
+def reason_name_of(job: Job) -> str:
     """The name of the reason in a job's error."""
     return reason_name(Failure.from_status(job.error).reason)

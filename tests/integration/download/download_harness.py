@@ -18,13 +18,13 @@ from ingot_server.errors import Failure
 from ingot_server.transfer.download import Downloaded, download
 from ingot_server.transfer.growing_file import Abandoned
 from ingot_server.transfer.scratch import Scratch, ScratchFile
-from tests.receiving import SECOND
+from tests.scratch_and_proxy import SECOND
 
 CLIP = random.Random(7).randbytes(700_001)
 
 
 @dataclass
-class Desk:
+class DownloadHarness:
     """All that a download takes, and the seen progress of the last one."""
 
     settings: Settings

@@ -12,8 +12,15 @@ import pytest
 from ingot_server.api.gateway import Gateway
 from ingot_server.app import running
 from ingot_server.config import SettingError, Settings
-from tests.integration.gateway.gate import CONNECT_JSON, DOWNLOAD, GET_MEDIA, framed, reason, slowly
-from tests.waiting import PATIENCE_SECONDS
+from tests.integration.gateway.running_gateway import (
+    CONNECT_JSON,
+    DOWNLOAD,
+    GET_MEDIA,
+    framed,
+    reason,
+    slowly,
+)
+from tests.waiting import TIMEOUT_SECONDS
 
 
 async def test_a_port_in_use_is_named() -> None:
@@ -34,7 +41,7 @@ async def test_an_address_that_cannot_be_had_leaves_nothing_running(
         port = other.getsockname()[1]
         addresses = {"grpc_address": "127.0.0.1:0", taken: f"127.0.0.1:{port}"}
         with pytest.raises(SettingError, match=f"port {port} is in use"):
-            async with asyncio.timeout(PATIENCE_SECONDS), running(settings.replace(**addresses)):
+            async with asyncio.timeout(TIMEOUT_SECONDS), running(settings.replace(**addresses)):
                 pass
 
 
@@ -79,7 +86,7 @@ async def test_a_call_without_end_does_not_hold_up_the_stop(
         if path == DOWNLOAD:
             slow.service.released.set()
             await asyncio.sleep(0.05)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await slow.gateway.stop()
         assert slow.service.ended.is_set()
         writer.transport.abort()

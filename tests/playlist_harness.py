@@ -1,4 +1,4 @@
-"""What tests of lists share: the stores, the entries, and workers (tests/list_worker.py)."""
+"""What tests of playlists share: the stores, the entries, and workers (playlist_worker.py)."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from ingot_server.redis import connect
 from ingot_server.sources import pick
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 QUICK = timedelta(seconds=2)
 
 
-class Installation:
-    """The stores, and what a test does to them."""
+class PlaylistHarness:
+    """The stores, and what a test does with them."""
 
     def __init__(self, settings: Settings, origin: Origin, redis: Redis) -> None:
         self.settings = settings
@@ -81,7 +81,7 @@ class Installation:
         assert job is not None
         return job
 
-    async def ended(self, job_id: str, *, seconds: float = 2 * PATIENCE_SECONDS) -> list[Job]:
+    async def ended(self, job_id: str, *, seconds: float = 2 * TIMEOUT_SECONDS) -> list[Job]:
         """Waits for the job's end; all that a watcher sees of it."""
         async with asyncio.timeout(seconds), aclosing(self.feed.watch(job_id)) as updates:
             return [update async for update in updates]
@@ -91,12 +91,12 @@ class Installation:
 
 
 @pytest.fixture
-async def ingot(settings: Settings) -> AsyncIterator[Installation]:
+async def ingot(settings: Settings) -> AsyncIterator[PlaylistHarness]:
     async with AsyncExitStack() as stack:
         origin = await stack.enter_async_context(running_origin())
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
-        ingot = Installation(
+        ingot = PlaylistHarness(
             settings.replace(resend_interval=QUICK, playlist_jobs=12), origin, redis
         )
         await Blobs(settings).prepare()
@@ -110,12 +110,12 @@ async def ingot(settings: Settings) -> AsyncIterator[Installation]:
 
 @contextlib.contextmanager
 def worker(
-    ingot: Installation, *arguments: str, **changes: object
+    ingot: PlaylistHarness, *arguments: str, **changes: object
 ) -> Iterator[subprocess.Popen[bytes]]:
     settings = ingot.settings.replace(**changes)
     environment = {name: text for name, text in os.environ.items() if name[:6] != "INGOT_"}
     process = subprocess.Popen(
-        launch_command(sys.executable, "-m", "tests.list_worker", *arguments),
+        launch_command(sys.executable, "-m", "tests.playlist_worker", *arguments),
         env=environment | settings.environment(),
     )
     try:

@@ -1,4 +1,4 @@
-"""What receiving a file takes: a scratch directory and the guard, which soon give up."""
+"""A scratch directory and an egress proxy with short timeouts, for tests that receive files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ingot_server.transfer.scratch import Scratch
 SECOND = timedelta(seconds=1)
 
 
-def impatient_settings(directory: Path) -> Settings:
+def quick_settings(directory: Path) -> Settings:
     """Settings with scratch in `directory`, with short waits and little room."""
     return Settings(
         scratch_dir=directory / "scratch",
@@ -27,7 +27,7 @@ def impatient_settings(directory: Path) -> Settings:
 
 
 @asynccontextmanager
-async def scratch_and_guard(settings: Settings) -> AsyncIterator[tuple[Scratch, EgressProxy]]:
+async def scratch_and_proxy(settings: Settings) -> AsyncIterator[tuple[Scratch, EgressProxy]]:
     """Both, running."""
     scratch, egress = Scratch(settings), EgressProxy(settings)
     await scratch.start()

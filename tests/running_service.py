@@ -15,7 +15,7 @@ from ingot_server.worker import Worker
 
 
 @asynccontextmanager
-async def running_workshop(settings: Settings) -> AsyncIterator[str]:
+async def running_service(settings: Settings) -> AsyncIterator[str]:
     """Yields the address that it listens on; all of it is gone afterwards."""
     async with AsyncExitStack() as stack:
         addresses = await stack.enter_async_context(running(settings.replace(http_address="")))

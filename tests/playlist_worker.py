@@ -23,13 +23,13 @@ from ingot_server.pipeline.playlist import Playlists
 LIVES_FOR = 20
 
 
-class ListWorker(worker.Worker):
+class PlaylistWorker(worker.Worker):
     def __init__(self, settings: Settings, *, converts: bool = False) -> None:
         super().__init__(settings, converts=converts)
-        self._pipeline = ListPipeline(self._pipeline, self._playlists)
+        self._pipeline = PlaylistPipeline(self._pipeline, self._playlists)
 
 
-class ListPipeline(Pipeline):
+class PlaylistPipeline(Pipeline):
     """The pipeline, but for lists."""
 
     def __init__(self, pipeline: Pipeline, playlists: Playlists) -> None:
@@ -67,5 +67,5 @@ def _lines(url: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    worker.Worker = ListWorker  # type: ignore[misc] # `main` makes what has that name
+    worker.Worker = PlaylistWorker  # type: ignore[misc] # `main` makes what has that name
     worker.main(Settings.from_environment(os.environ), converts="--convert" in sys.argv)

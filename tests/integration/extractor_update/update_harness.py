@@ -27,7 +27,7 @@ COMMAND = Path(sys.executable).with_name("ingot-server")
 
 
 @dataclass
-class Desk:
+class UpdateHarness:
     """Jobs as a worker runs them, in one Extractor."""
 
     extractor: ExtractorPool
@@ -48,7 +48,7 @@ class Desk:
 
 
 @dataclass
-class Told:
+class PrintedLines:
     """What was said to the operator."""
 
     lines: list[str] = field(default_factory=list)

@@ -16,7 +16,7 @@ from ingot_server.errors import Failure
 from ingot_server.sources import pick
 from ingot_server.telegram.bot_files import Received, receive
 from ingot_server.transfer.scratch import Scratch
-from tests.receiving import scratch_and_guard
+from tests.scratch_and_proxy import scratch_and_proxy
 from tests.telegram import FILE_ID
 
 CLIP = random.Random(11).randbytes(700_001)
@@ -24,7 +24,7 @@ FILE_URL = f"telegram://video/{FILE_ID}"
 
 
 @dataclass
-class Desk:
+class BotFilesHarness:
     """All that receiving takes, and everything a person could see of it."""
 
     settings: Settings
@@ -51,9 +51,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_for(settings: Settings) -> AsyncIterator[Desk]:
-    async with scratch_and_guard(settings) as (scratch, egress):
-        yield Desk(settings, scratch, egress)
+async def running_harness(settings: Settings) -> AsyncIterator[BotFilesHarness]:
+    async with scratch_and_proxy(settings) as (scratch, egress):
+        yield BotFilesHarness(settings, scratch, egress)
 
 
 def shown(failure: Failure) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 
-class Cutting:
+class CuttingProxy:
     """A proxy that forwards connections to servers in turn and cuts some after so many bytes.
 
     After `holds_after` bytes it lets nothing more through to the servers.
