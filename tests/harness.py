@@ -68,7 +68,7 @@ class Harness:
             if job.HasField("retry_time"):
                 left = job.retry_time.ToDatetime(UTC) - datetime.now(UTC)
                 await asyncio.sleep(max(0.0, left.total_seconds()))
-            await self.worker.run(job.id)
+            await self.worker.run_job(job.id)
             for child_id in (await self.record(job.id)).child_job_ids:
                 await self.end(await self.record(child_id))
             job = await self.record(job.id)

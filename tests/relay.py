@@ -1,4 +1,4 @@
-"""A way to a server on a Unix socket on which answers can be lost."""
+"""A relay to a server on a Unix socket that can lose responses."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Relay:
     def __init__(self, server: str) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self.lost = asyncio.Event()
-        """Set when an answer was lost."""
+        """Set when a response was lost."""
         self._server = server
         self._silent: set[asyncio.Task[None]] = set()
-        self._fatal = b""
+        self._silencing_request = b""
 
     def silence(self) -> None:
-        """Loses all answers on the connections that are open now; they stay open."""
+        """Lose all responses on the connections that are open now, which stay open."""
         self._silent.update(self.tasks)
 
     def silence_after(self, request: bytes) -> None:
-        """Loses all answers on a connection from the one to a request that has these bytes on."""
-        self._fatal = request
+        """Lose all responses on a connection after a request that contains these bytes."""
+        self._silencing_request = request
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._link(reader, writer))
@@ -38,18 +38,18 @@ class Relay:
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
         assert link is not None
-        answers, requests = await asyncio.open_unix_connection(self._server)
+        responses, requests = await asyncio.open_unix_connection(self._server)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._ask(link, reader, requests))
-                both.create_task(self._answer(link, answers, writer))
+                both.create_task(self._forward_requests(link, reader, requests))
+                both.create_task(self._forward_responses(link, responses, writer))
         finally:
             for each in writer, requests:
                 each.close()
                 with contextlib.suppress(OSError):
                     await each.wait_closed()
 
-    async def _ask(
+    async def _forward_requests(
         self,
         link: asyncio.Task[None],
         reader: asyncio.StreamReader,
@@ -57,12 +57,12 @@ class Relay:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
-                if self._fatal and self._fatal in data:
+                if self._silencing_request and self._silencing_request in data:
                     self._silent.add(link)
                 writer.write(data)
         writer.close()
 
-    async def _answer(
+    async def _forward_responses(
         self,
         link: asyncio.Task[None],
         reader: asyncio.StreamReader,

@@ -30,7 +30,7 @@ async def running_service(settings: Settings) -> AsyncIterator[str]:
                 async for job in client.watch_jobs(states=[JobState.JOB_STATE_QUEUED]):
                     if job.state == JobState.JOB_STATE_QUEUED:
                         taker = converter if is_conversion(job) else worker
-                        jobs.create_task(taker.run(job.id))
+                        jobs.create_task(taker.run_job(job.id))
 
         working = asyncio.create_task(work())
         try:

@@ -74,7 +74,7 @@ UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
 
 
 class Worker:
-    """What a worker process is made of. `start`, `run` and `stop` belong to its event loop.
+    """What a worker process is made of. `start`, `run_job` and `stop` belong to its event loop.
 
     If `converts`, it runs conversions only, and needs neither the egress proxy nor the extractor.
     """
@@ -107,7 +107,7 @@ class Worker:
                 extractor=self._extractor,
                 throttle=SourceThrottle(self._redis, self._sources, settings),
                 playlists=self._playlists,
-                job_waiter=JobWaiter(self._records, self._feed, self.run),
+                job_waiter=JobWaiter(self._records, self._feed, self.run_job),
                 ffmpeg=ffmpeg,
                 slots=slots,
                 speculative=SpeculativeTranscoder(
@@ -151,21 +151,21 @@ class Worker:
         await self._blobs.close()
         await self._redis.aclose()
 
-    async def run(self, job_id: str) -> None:
+    async def run_job(self, job_id: str) -> None:
         """Run one attempt of a job, if the job can be claimed.
 
         A worker that is stopping leaves the job to the others.
         """
         if self._stopping:
             return
-        task = asyncio.create_task(self._run_job(job_id))
+        task = asyncio.create_task(self._run_and_advance(job_id))
         self._running.add(task)
         try:
             await task
         finally:
             self._running.discard(task)
 
-    async def _run_job(self, job_id: str) -> None:
+    async def _run_and_advance(self, job_id: str) -> None:
         await self._run_attempt(job_id)
         await self._playlists.ended(job_id)
 
@@ -306,7 +306,7 @@ class WorkerProcess:
         )
 
     def _run_job(self, job_id: str) -> None:
-        self._wait_for(self._worker.run(job_id))
+        self._wait_for(self._worker.run_job(job_id))
 
     def _log_ready(self, **_: object) -> None:
         logger.info("ready for %s, %d at the same time", self._kind, self._slots)

@@ -45,7 +45,7 @@ def guarded(settings: Settings, site: FakeYouTube, path: Path) -> Settings:
 async def attempted(harness: Harness, video_id: str) -> Job:
     """Return the job of a video after a worker ran it once."""
     job = await harness.ask(WATCH + video_id)
-    await harness.worker.run(job.id)
+    await harness.worker.run_job(job.id)
     return await harness.record(job.id)
 
 

@@ -65,7 +65,7 @@ class ConversionHarness:
             job = await self.look(job_id)
             if lifecycle.has_ended(job):
                 continue
-            await (self.converter if lifecycle.is_conversion(job) else self.worker).run(job_id)
+            await (self.converter if lifecycle.is_conversion(job) else self.worker).run_job(job_id)
             await self.run((await self.look(job_id)).child_job_ids)
 
     async def look(self, job_id: str) -> Job:

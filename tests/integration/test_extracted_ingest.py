@@ -46,7 +46,7 @@ class Harness:
 
     async def run(self, url: str) -> Job:
         job = await self.create(url)
-        await self.worker.run(job.id)
+        await self.worker.run_job(job.id)
         ended = await self.records.get(job.id)
         assert ended is not None
         return ended

@@ -145,7 +145,7 @@ async def test_a_killed_extractor_is_started_again(
     gate = origin.pages["/lecture.mp4"].gate = asyncio.Event()
     async with running_harness(settings.replace(attempts=2)) as harness:
         job = await harness.ask(url)
-        first = asyncio.create_task(harness.worker.run(job.id))
+        first = asyncio.create_task(harness.worker.run_job(job.id))
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await origin.asked_for("/lecture.mp4")
         signal_extractors(signal.SIGKILL)
@@ -212,7 +212,7 @@ async def test_cancel_ends_a_hanging_merge(
     serve_manifest(origin, "dash")
     async with running_harness(settings) as harness:
         job = await harness.ask(origin.url("/list.mpd"))
-        run = asyncio.create_task(harness.worker.run(job.id))
+        run = asyncio.create_task(harness.worker.run_job(job.id))
         await until(lambda: running(hanging_ffmpeg))
 
         await harness.cancel(job)

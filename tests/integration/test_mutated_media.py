@@ -156,7 +156,7 @@ async def test_jobs_of_damaged_media_end_and_leave_nothing(
 async def _run(harness: Harness, job_id: str) -> None:
     """A job, and what it leaves to others."""
     if not has_ended(await harness.record(job_id)):
-        await harness.worker.run(job_id)
+        await harness.worker.run_job(job_id)
     for child in (await harness.record(job_id)).child_job_ids:
         await _run(harness, child)
 

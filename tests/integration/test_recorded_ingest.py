@@ -97,7 +97,7 @@ async def test_a_cancelled_recording_ends_at_once_and_leaves_nothing(
     harness: Harness, broadcast: Broadcast
 ) -> None:
     job = await harness.ask(broadcast.url, options=recorded(3600))
-    running = asyncio.create_task(harness.worker.run(job.id))
+    running = asyncio.create_task(harness.worker.run_job(job.id))
     await broadcast.reached("both-7.ts")
 
     began = time.monotonic()

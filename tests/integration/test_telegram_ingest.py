@@ -123,7 +123,7 @@ async def test_an_album_becomes_a_job_for_each_of_its_videos(
     async with telegram.harness() as harness:
         alone = await harness.ingest("https://t.me/lake/42")
         parent = await harness.ask("https://t.me/lake/41", options=ALBUM)
-        await harness.worker.run(parent.id)
+        await harness.worker.run_job(parent.id)
         parent = await harness.record(parent.id)
         assert parent.state == job_pb2.JOB_STATE_RUNNING, parent
         children = [await harness.record(child_id) for child_id in parent.child_job_ids]
@@ -343,7 +343,7 @@ async def test_a_bots_file_is_received_after_the_wait_that_telegram_asks_for(
 async def _waits(harness: Harness, job: Job, length: timedelta) -> Job:
     """The job after its first try, which ended with having to wait for so long."""
     begin = datetime.now(UTC)
-    await harness.worker.run(job.id)
+    await harness.worker.run_job(job.id)
     end = datetime.now(UTC)
     job = await harness.record(job.id)
     assert job.state == job_pb2.JOB_STATE_QUEUED, job

@@ -218,14 +218,14 @@ async def test_a_worker_defers_a_blocked_job_and_fails_it_after_the_wait_timeout
     worker = Worker(short_timeout)
     await worker.start()
     try:
-        await worker.run(job.id)
+        await worker.run_job(job.id)
         waiting = await records.get(job.id)
         assert waiting is not None
         assert (waiting.state, waiting.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
         assert waiting.HasField("retry_time")
         assert Failure.from_status(waiting.error).reason == BOT_CHECK
         await asyncio.sleep(1.05)
-        await worker.run(job.id)
+        await worker.run_job(job.id)
         ended = await records.get(job.id)
         assert ended is not None
         assert (ended.state, ended.attempt) == (job_pb2.JOB_STATE_FAILED, 1)

@@ -30,7 +30,7 @@ async def test_a_stopping_worker_claims_no_job(
     job = await queued_job(records)
     stopping = asyncio.create_task(worker.stop())
     await asyncio.wait([stopping], timeout=None if stopped else 0)
-    await worker.run(job.id)
+    await worker.run_job(job.id)
     await stopping
     assert await records.get(job.id) == job
 

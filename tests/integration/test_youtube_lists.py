@@ -70,7 +70,7 @@ async def harness(settings: Settings, site: FakeYouTube) -> AsyncIterator[Harnes
 async def whole(harness: Harness, url: str) -> tuple[Job, list[Job]]:
     """The job of a list and those of its entries, after all of them have ended."""
     parent = await harness.ask(url, options=ALL)
-    await harness.worker.run(parent.id)
+    await harness.worker.run_job(parent.id)
     parent = await harness.record(parent.id)
     children = [await harness.end(await harness.record(each)) for each in parent.child_job_ids]
     updates = [each.job async for each in harness.jobs.WatchJob(WatchJobRequest(job_id=parent.id))]

@@ -20,14 +20,14 @@ _RETRY_SECONDS: Final = 0.05
 
 
 class JobWaiter:
-    """Waits for other jobs. `run` is `Worker.run`: it runs a job here if no worker holds it."""
+    """Waits for other jobs. `run_job` runs a job here if no worker holds it (`Worker.run_job`)."""
 
     def __init__(
-        self, records: Records, feed: Feed, run: Callable[[str], Coroutine[Any, Any, None]]
+        self, records: Records, feed: Feed, run_job: Callable[[str], Coroutine[Any, Any, None]]
     ) -> None:
         self._records = records
         self._feed = feed
-        self.run = run
+        self.run_job = run_job
 
     async def result(
         self, job_id: str, seen: Callable[[Job], None] = lambda _: None
@@ -68,7 +68,7 @@ class JobWaiter:
             if job is None or job.state != job_pb2.JOB_STATE_QUEUED:
                 return
             await asyncio.sleep(_seconds_until_due(job))
-            await self.run(job_id)
+            await self.run_job(job_id)
 
 
 def _seconds_until_due(job: Job) -> float:

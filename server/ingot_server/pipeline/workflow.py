@@ -88,7 +88,7 @@ async def _add_conversions(context: WorkerContext, media: Media, lease: Lease) -
 
 async def _convert_here(context: WorkerContext, conversion: Job, speculation: Speculation) -> None:
     try:
-        await context.job_waiter.run(conversion.id)
+        await context.job_waiter.run_job(conversion.id)
     finally:
         speculation.abandon(conversion.recipes[0])
 

@@ -180,7 +180,7 @@ async def test_jobs_and_sources_name_the_version_in_use(
         job.media.id = media_id(identity.key, job.selection)
         records = Records(redis, settings)
         job = (await records.create(job)).job
-        await worker.run(job.id)
+        await worker.run_job(job.id)
         ended = await records.get(job.id)
         service = SourceService(
             SourceThrottle(redis, SOURCE_SETTINGS, settings), SOURCE_SETTINGS, settings

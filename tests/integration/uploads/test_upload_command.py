@@ -32,7 +32,7 @@ async def working(servers: UploadServers) -> AsyncIterator[UploadServers]:
         async with Client(servers.targets[1]) as client, asyncio.TaskGroup() as jobs:
             async for job in client.watch_jobs(states=[JobState.JOB_STATE_QUEUED]):
                 if job.state == JobState.JOB_STATE_QUEUED:
-                    jobs.create_task(servers.worker.run(job.id))
+                    jobs.create_task(servers.worker.run_job(job.id))
 
     task = asyncio.create_task(work())
     yield servers

@@ -40,7 +40,7 @@ class UploadServers:
 
     async def ended(self, job: Job) -> Job:
         """Return the job after the worker has run it."""
-        await self.worker.run(job.id)
+        await self.worker.run_job(job.id)
         async with Client(self.targets[0]) as client:
             return (await client.job(job.id)).latest
 
