@@ -26,6 +26,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.transcode.commands import convert_arguments
+from ingot_server.transcode.plan import plan_conversion
 from tests.installation import installation
 
 MINUTES = 20
@@ -62,9 +63,11 @@ async def main() -> None:
 
 async def ffmpeg(media: Media, source: Path, target: Path) -> float:
     arguments = convert_arguments(
-        canonical_recipe(MP3), media, f"file:{source}", target,
+        plan_conversion(canonical_recipe(MP3), media),
+        f"file:{source}",
+        target,
         threads=Settings().conversion_threads,
-    )  # fmt: skip
+    )
     begin = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *arguments)

@@ -59,6 +59,7 @@ from ingot_server.sources import SOURCES
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.slots import Slots
 from ingot_server.transcode.speculative import SpeculativeTranscoder
+from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transfer.scratch import Scratch
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ class Worker:
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
-        places = min(settings.conversions, settings.worker_slots // _SLOTS_PER_CONVERSION)
+        transcoder = Transcoder(ffmpeg, self._prober, check=self._scratch.check_space)
+        capacity = min(settings.conversions, settings.worker_slots // _SLOTS_PER_CONVERSION)
         self._pipeline = Pipeline(
             WorkerContext(
                 catalog=self._catalog,
@@ -109,9 +111,10 @@ class Worker:
                 playlists=self._playlists,
                 job_waiter=JobWaiter(self._records, self._feed, self.run_job),
                 ffmpeg=ffmpeg,
+                transcoder=transcoder,
                 slots=slots,
                 speculative=SpeculativeTranscoder(
-                    ffmpeg, self._prober, slots, self._scratch, places=places
+                    transcoder, self._prober, slots, self._scratch, capacity=capacity
                 ),
                 settings=settings,
             )

@@ -12,7 +12,9 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
-from ingot_server.transcode.transcoder import make
+from ingot_server.transcode.plan import plan_conversion
+from ingot_server.transcode.tags import Tags
+from ingot_server.transcode.transcoder import Transcoder
 from tests.media import media
 
 # From where it can't start to where it has most of what it takes: threads, decoders, encoders.
@@ -36,10 +38,11 @@ async def test_too_little_memory_is_not_blamed_on_the_media(tmp_path: Path, reci
         directory.mkdir()
         ffmpeg = Ffmpeg(Settings(conversion_memory=ByteSize(mebibytes << 20)))
         try:
-            await make(
-                *(canonical_recipe(recipe), found, media("plain.mp4"), directory),
-                ffmpeg=ffmpeg,
-                prober=prober,
+            await Transcoder(ffmpeg, prober).transcode(
+                plan_conversion(canonical_recipe(recipe), found),
+                media("plain.mp4"),
+                directory,
+                Tags(),
             )
         except Failure as failure:
             answers.add(f"{reason_name(failure.reason)}: {failure.message}")

@@ -225,7 +225,7 @@ async def test_a_recipe_that_the_media_has_nothing_for_fails_with_its_field(
 
     with pytest.raises(Failure) as refused:
         await harness.convert(MP3, url=serve(origin, "silent.mp4"))
-    assert refused.value.violations == {"recipe.format": "needs audio, and the media has none"}
+    assert refused.value.violations == {"recipe.format": "needs audio, and the media item has none"}
 
 
 async def test_media_that_was_replaced_is_converted_again(

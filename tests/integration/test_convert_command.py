@@ -224,11 +224,14 @@ async def test_an_ingest_shows_the_results_of_its_recipes(target: str, origin: O
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "wav", "--bitrate", "192"], "--bitrate means nothing for WAV."),
-        (["--format", "mp3", "--bitrate", "193"], "--bitrate is not one that MP3 has"),
-        (["--format", "mp3", "--start", "5", "--end", "4"], "--end is not after start."),
-        (["--format", "mp3", "--start", "1:00"], "--start is past the media's end at 2 s."),
-        (["--format", "png"], "--format needs video, and the media has none."),
+        (["--format", "wav", "--bitrate", "192"], "--bitrate does not apply to WAV."),
+        (["--format", "mp3", "--bitrate", "193"], "--bitrate must be one of 8, 16"),
+        (["--format", "mp3", "--start", "5", "--end", "4"], "--end must be after start."),
+        (
+            ["--format", "mp3", "--start", "1:00"],
+            "--start is past the end of the media item at 2 s.",
+        ),
+        (["--format", "png"], "--format needs video, and the media item has none."),
         (["--format", "mp4", "--max-height", "1"], "--max-height must be greater than or equal"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -255,7 +258,7 @@ async def test_a_wrong_recipe_of_an_ingest_or_an_mp3_is_refused(
         *(target, "ingest", serve(origin), "--recipe", "mp3", "--recipe", "wav,bitrate=64")
     )
     assert code == 2
-    assert "bitrate of --recipe wav,bitrate=64 means nothing for WAV." in stderr
+    assert "bitrate of --recipe wav,bitrate=64 does not apply to WAV." in stderr
 
     code, stdout, stderr = await ingot(
         *(target, "--json", "convert", serve(origin), "--format", "wav", "--quality", "1")
@@ -266,7 +269,7 @@ async def test_a_wrong_recipe_of_an_ingest_or_an_mp3_is_refused(
     silent = serve(origin, "silent.mp4")
     code, _, stderr = await ingot(target, "mp3", silent, "-o", tmp_path / "song.mp3")
     assert (code, list(tmp_path.glob("song*"))) == (1, [])
-    assert "ingot: MP3 needs audio, and the media has none. [INVALID_REQUEST]" in stderr
+    assert "ingot: MP3 needs audio, and the media item has none. [INVALID_REQUEST]" in stderr
 
 
 async def test_no_job_starts_if_the_output_cannot_be_written(

@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
-from ingot_server.transcode.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, Moment
+from ingot_server.transcode.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, FfmpegProgress
 from tests.installation import descendants
 from tests.media import media
 from tests.waiting import TIMEOUT_SECONDS, until
@@ -40,10 +40,10 @@ class ProgressLog:
     """Takes moments; `begun` is set by the first."""
 
     def __init__(self) -> None:
-        self.moments: list[Moment] = []
+        self.moments: list[FfmpegProgress] = []
         self.begun = asyncio.Event()
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, moment: FfmpegProgress) -> None:
         self.moments.append(moment)
         self.begun.set()
 
@@ -52,7 +52,7 @@ def ffmpeg(**settings: object) -> Ffmpeg:
     return Ffmpeg(Settings().replace(**settings))
 
 
-async def reason(running: asyncio.Future[object]) -> tuple[str, str]:
+async def reason(running: Awaitable[object]) -> tuple[str, str]:
     with pytest.raises(Failure) as caught:
         await running
     return reason_name(caught.value.reason), caught.value.message
@@ -65,7 +65,9 @@ async def begun(
     before = set(descendants(os.getpid()))
     output = tmp_path / "out.wav"
     running: asyncio.Task[object] = asyncio.create_task(
-        ffmpeg(**settings).run([*ENDLESS, str(output)], output=output, moments=progress_log)
+        ffmpeg(**settings).run_command(
+            [*ENDLESS, str(output)], output=output, on_progress=progress_log
+        )
     )
     await progress_log.begun.wait()
     (pid,) = set(descendants(os.getpid())) - before
@@ -75,7 +77,7 @@ async def begun(
 async def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
     progress_log, output = ProgressLog(), tmp_path / "out.mp3"
     arguments = ["-i", str(media("plain.mp4")), "-vn", "-b:a", "64k", str(output)]
-    ran = await ffmpeg().run(arguments, output=output, moments=progress_log)
+    ran = await ffmpeg().run_command(arguments, output=output, on_progress=progress_log)
 
     assert ran.seconds == pytest.approx(2, abs=0.06)
     assert progress_log.moments[-1].seconds == ran.seconds
@@ -85,7 +87,7 @@ async def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
 
 async def test_it_is_fed_from_a_reader_and_closes_it(tmp_path: Path) -> None:
     output, source = tmp_path / "out.wav", media("variable.mp3").open("rb")
-    await ffmpeg().run(["-i", STANDARD_INPUT, str(output)], output=output, source=source)
+    await ffmpeg().run_command(["-i", STANDARD_INPUT, str(output)], output=output, stdin=source)
 
     assert output.stat().st_size == pytest.approx(2 * 44100 * 2, rel=0.01)
     assert source.closed
@@ -94,7 +96,7 @@ async def test_it_is_fed_from_a_reader_and_closes_it(tmp_path: Path) -> None:
 async def test_a_reader_need_not_be_read_to_its_end(tmp_path: Path) -> None:
     output, source = tmp_path / "out.wav", io.BytesIO(media("sound.wav").read_bytes() * 100)
     arguments = ["-i", STANDARD_INPUT, "-t", "0.1", str(output)]
-    ran = await ffmpeg().run(arguments, output=output, source=source)
+    ran = await ffmpeg().run_command(arguments, output=output, stdin=source)
 
     assert ran.seconds == pytest.approx(0.1, abs=0.01)
 
@@ -105,7 +107,7 @@ async def test_what_a_reader_raises_comes_out(tmp_path: Path) -> None:
             raise OSError("torn")
 
     with pytest.raises(OSError, match="torn"):
-        await ffmpeg().run(["-i", STANDARD_INPUT, str(tmp_path / "out.wav")], source=Torn())  # type: ignore[arg-type]
+        await ffmpeg().run_command(["-i", STANDARD_INPUT, str(tmp_path / "out.wav")], stdin=Torn())  # type: ignore[arg-type]
 
 
 async def test_waiting_for_a_reader_does_not_count_as_a_hang(tmp_path: Path) -> None:
@@ -126,14 +128,14 @@ async def test_waiting_for_a_reader_does_not_count_as_a_hang(tmp_path: Path) -> 
 
     impatient = ffmpeg(stall_timeout=timedelta(seconds=3))
     arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
-    ran = await impatient.run(arguments, source=Slow())  # type: ignore[arg-type]
+    ran = await impatient.run_command(arguments, stdin=Slow())  # type: ignore[arg-type]
     assert ran.seconds == pytest.approx(2, abs=0.01)
 
 
 async def test_its_output_can_be_taken() -> None:
     taken: list[bytes] = []
     arguments = ["-i", str(media("sound.wav")), "-f", "u8", STANDARD_OUTPUT]
-    await ffmpeg().run(arguments, take=taken.append)
+    await ffmpeg().run_command(arguments, on_stdout=taken.append)
 
     assert sum(map(len, taken)) == 2 * 44100
 
@@ -150,9 +152,7 @@ async def test_it_sees_no_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_what_it_cannot_read_fails_with_its_words(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no media")
     reason_name_of, message = await reason(
-        asyncio.ensure_future(
-            ffmpeg().run(["-i", str(tmp_path / "text.mp4"), str(tmp_path / "out.mp3")])
-        )
+        ffmpeg().run_command(["-i", str(tmp_path / "text.mp4"), str(tmp_path / "out.mp3")])
     )
     assert reason_name_of == "CONVERSION_FAILED"
     assert "Invalid data" in message
@@ -172,14 +172,14 @@ async def test_hanging_it_is_ended(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGSTOP)
     reason_name_of, message = await reason(running)
     assert reason_name_of == "CONVERTER_CRASHED"
-    assert "did nothing for 3 s" in message
+    assert "made no progress for 3 s" in message
 
 
 async def test_past_its_memory_it_crashed(tmp_path: Path) -> None:
     # Two pictures of 16000x16000 are more than it may have.
     arguments = ["-f", "lavfi", "-i", "color=size=16000x16000:duration=1", str(tmp_path / "o.mp4")]
     small = ffmpeg(conversion_memory=ByteSize(400 << 20))
-    reason_name_of, message = await reason(asyncio.ensure_future(small.run(arguments)))
+    reason_name_of, message = await reason(small.run_command(arguments))
     assert reason_name_of == "CONVERTER_CRASHED", message
 
 
@@ -198,34 +198,26 @@ async def test_what_leaves_something_out_for_want_of_memory_crashed(
     program.write_text(f'#!/bin/sh\necho "{words}" >&2\n')
     program.chmod(0o700)
     starved = Ffmpeg(Settings(), program=str(program))
-    reason_name_of, message = await reason(
-        asyncio.ensure_future(starved.run([str(tmp_path / "out.png")]))
-    )
+    reason_name_of, message = await reason(starved.run_command([str(tmp_path / "out.png")]))
     assert (reason_name_of, "INGOT_CONVERSION_MEMORY" in message) == ("CONVERTER_CRASHED", True)
 
 
 async def test_past_the_largest_media_it_is_too_large(tmp_path: Path) -> None:
     small = ffmpeg(max_media_size=ByteSize(100_000))
-    reason_name_of, _ = await reason(
-        asyncio.ensure_future(small.run([*SOUND, str(tmp_path / "out.wav")]))
-    )
+    reason_name_of, _ = await reason(small.run_command([*SOUND, str(tmp_path / "out.wav")]))
     assert reason_name_of == "TOO_LARGE"
     assert (tmp_path / "out.wav").stat().st_size <= 100_000
 
 
 async def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     (tmp_path / "out.wav").symlink_to("/dev/full")
-    reason_name_of, _ = await reason(
-        asyncio.ensure_future(ffmpeg().run([*SOUND, str(tmp_path / "out.wav")]))
-    )
+    reason_name_of, _ = await reason(ffmpeg().run_command([*SOUND, str(tmp_path / "out.wav")]))
     assert reason_name_of == "SCRATCH_FULL"
 
 
 async def test_it_takes_no_longer_than_allowed(tmp_path: Path) -> None:
     hasty = ffmpeg(conversion_timeout=timedelta(seconds=1))
-    reason_name_of, _ = await reason(
-        asyncio.ensure_future(hasty.run([*ENDLESS, str(tmp_path / "out.wav")]))
-    )
+    reason_name_of, _ = await reason(hasty.run_command([*ENDLESS, str(tmp_path / "out.wav")]))
     assert reason_name_of == "STAGE_TIMEOUT"
 
 
@@ -252,7 +244,7 @@ async def test_cancelled_while_it_waits_for_a_reader(tmp_path: Path) -> None:
             super().close()
 
     arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
-    running = asyncio.create_task(ffmpeg().run(arguments, source=Silent()))  # type: ignore[arg-type]
+    running = asyncio.create_task(ffmpeg().run_command(arguments, stdin=Silent()))  # type: ignore[arg-type]
     await until(begun.is_set)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -268,4 +260,6 @@ async def test_what_a_look_raises_ends_it(tmp_path: Path) -> None:
             raise Failure(1, "enough")  # type: ignore[arg-type]
 
     with pytest.raises(Failure, match="enough"):
-        await ffmpeg().run([*ENDLESS, str(tmp_path / "out.wav")], moments=progress_log, check=check)
+        await ffmpeg().run_command(
+            [*ENDLESS, str(tmp_path / "out.wav")], on_progress=progress_log, check=check
+        )

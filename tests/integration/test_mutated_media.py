@@ -16,10 +16,12 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.lifecycle import has_ended
-from ingot_server.library.recipes import canonical_recipe, check_applicable
+from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
-from ingot_server.transcode.transcoder import make
+from ingot_server.transcode.plan import plan_conversion
+from ingot_server.transcode.tags import tags_for
+from ingot_server.transcode.transcoder import Transcoder
 from tests.harness import Harness, reason_name_of, running_harness
 from tests.installation import descendants
 from tests.media import media
@@ -116,8 +118,9 @@ async def _answer(
             return reason_name(failure.reason)
         found = instead
     try:
-        check_applicable(recipe, found)
-        made = await make(recipe, found, path, path.parent, ffmpeg=ffmpeg, prober=prober)
+        plan = plan_conversion(recipe, found)
+        transcoder = Transcoder(ffmpeg, prober)
+        made = await transcoder.transcode(plan, path, path.parent, tags_for(plan))
     except Failure as failure:
         return reason_name(failure.reason)
     assert made.path.stat().st_size == made.media.blob.size_bytes > 0

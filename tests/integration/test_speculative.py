@@ -17,9 +17,12 @@ from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
+from ingot_server.transcode.ffmpeg_run import EncodedFile, ignore_progress
+from ingot_server.transcode.plan import plan_conversion
 from ingot_server.transcode.slots import Slots
-from ingot_server.transcode.speculative import LOOK_BYTES, Speculation, SpeculativeTranscoder
-from ingot_server.transcode.transcoder import Transcoded, make
+from ingot_server.transcode.speculative import HEAD_BYTES, Speculation, SpeculativeTranscoder
+from ingot_server.transcode.tags import tags_for
+from ingot_server.transcode.transcoder import Transcoded, Transcoder
 from ingot_server.transfer.scratch import Scratch, ScratchFile
 from tests.waiting import until
 
@@ -42,7 +45,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         check=True,
     )
     content = path.read_bytes()
-    assert len(content) > 2 * LOOK_BYTES
+    assert len(content) > 2 * HEAD_BYTES
     return content
 
 
@@ -50,10 +53,10 @@ class SpeculativeHarness:
     def __init__(self, settings: Settings) -> None:
         self.scratch = Scratch(settings)
         self.prober = Prober(settings)
-        self.ffmpeg = Ffmpeg(settings)
+        self.transcoder = Transcoder(Ffmpeg(settings), self.prober, check=self.scratch.check_space)
         self.slots = Slots(1)
         self.speculative = SpeculativeTranscoder(
-            self.ffmpeg, self.prober, self.slots, self.scratch, places=1
+            self.transcoder, self.prober, self.slots, self.scratch, capacity=1
         )
 
     @asynccontextmanager
@@ -65,16 +68,16 @@ class SpeculativeHarness:
         ):
             yield speculation, file
 
-    async def make(self, path: Path, folder: Path, early: bool) -> Transcoded:
+    async def take_encoded(self, sha256: str, folder: Path) -> EncodedFile | None:
+        return await self.speculative.take_encoded(sha256, MP3, folder, ignore_progress)
+
+    async def transcode(self, path: Path, folder: Path, early: bool) -> Transcoded:
         media = await self.prober.probe(path)
         digest = await asyncio.to_thread(_sha256, path)
-        encoded = (
-            await self.speculative.encoded(digest, MP3, folder, lambda *_: None) if early else None
-        )
+        encoded = await self.take_encoded(digest, folder) if early else None
         assert (encoded is not None) == early
-        return await make(
-            MP3, media, path, folder, ffmpeg=self.ffmpeg, prober=self.prober, encoded=encoded
-        )
+        plan = plan_conversion(MP3, media)
+        return await self.transcoder.transcode(plan, path, folder, tags_for(plan), encoded=encoded)
 
 
 def _sha256(path: Path) -> str:
@@ -103,14 +106,14 @@ async def test_what_was_begun_early_is_what_would_be_made_later(
         (tmp_path / name).mkdir()
     async with harness.speculation() as (speculation, file):
         harness.speculative.follow(MEDIA_ID, file)
-        await file.write(sound[: LOOK_BYTES + LOOK_BYTES // 2])
+        await file.write(sound[: HEAD_BYTES + HEAD_BYTES // 2])
         await file.flush()
         await begun(speculation)
         assert not speculation.tasks[next(iter(speculation.tasks))].done()
-        await file.write(sound[LOOK_BYTES + LOOK_BYTES // 2 :])
+        await file.write(sound[HEAD_BYTES + HEAD_BYTES // 2 :])
         await file.complete()
-        early = await harness.make(speculation.source, tmp_path / "early", early=True)
-        late = await harness.make(speculation.source, tmp_path / "late", early=False)
+        early = await harness.transcode(speculation.source, tmp_path / "early", early=True)
+        late = await harness.transcode(speculation.source, tmp_path / "late", early=False)
     assert early.path.read_bytes() == late.path.read_bytes()
     assert early.media == late.media
 
@@ -137,7 +140,7 @@ async def test_what_was_taken_outlives_its_workflow(
         harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        encoded = await harness.speculative.encoded(file.sha256, MP3, tmp_path, lambda *_: None)
+        encoded = await harness.take_encoded(file.sha256, tmp_path)
     assert not speculation.folder.exists()
     assert encoded is not None
     assert encoded.path.stat().st_size
@@ -150,10 +153,7 @@ async def test_other_bytes_take_nothing_that_was_begun(
         harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        assert (
-            await harness.speculative.encoded("0" * 64, MP3, speculation.folder, lambda *_: None)
-            is None
-        )
+        assert await harness.take_encoded("0" * 64, speculation.folder) is None
 
 
 async def test_what_was_begun_early_is_given_away_once(
@@ -163,10 +163,7 @@ async def test_what_was_begun_early_is_given_away_once(
         harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        calls = (
-            harness.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
-            for _ in range(3)
-        )
+        calls = (harness.take_encoded(file.sha256, speculation.folder) for _ in range(3))
         taken = [each for each in await asyncio.gather(*calls) if each is not None]
         assert len(taken) == 1
 
@@ -176,29 +173,23 @@ async def test_a_restarted_file_cancels_its_conversion(
 ) -> None:
     async with harness.speculation() as (speculation, file):
         harness.speculative.follow(MEDIA_ID, file)
-        await file.write(sound[:LOOK_BYTES])
+        await file.write(sound[:HEAD_BYTES])
         await file.flush()
         await begun(speculation)
         await file.restart()
         await file.write(sound)
         await file.complete()
-        assert (
-            await harness.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
-            is None
-        )
+        assert await harness.take_encoded(file.sha256, speculation.folder) is None
 
 
 async def test_nothing_is_begun_while_the_processor_is_taken(
     harness: SpeculativeHarness, sound: bytes
 ) -> None:
-    async with harness.slots.take(1), harness.speculation() as (speculation, file):
+    async with harness.slots.acquire(1), harness.speculation() as (speculation, file):
         harness.speculative.follow(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
-        assert (
-            await harness.speculative.encoded(file.sha256, MP3, speculation.folder, lambda *_: None)
-            is None
-        )
+        assert await harness.take_encoded(file.sha256, speculation.folder) is None
 
 
 async def test_a_cancelled_speculation_leaves_no_process_and_no_file(
@@ -206,7 +197,7 @@ async def test_a_cancelled_speculation_leaves_no_process_and_no_file(
 ) -> None:
     async with harness.speculation() as (speculation, file):
         harness.speculative.follow(MEDIA_ID, file)
-        await file.write(sound[:LOOK_BYTES])
+        await file.write(sound[:HEAD_BYTES])
         await file.flush()
         await begun(speculation)
     assert all(task.done() for task in speculation.tasks.values())

@@ -26,10 +26,12 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
-from ingot_server.transcode.cover import LARGEST_EMBEDDED, read_cover
+from ingot_server.transcode.cover import LARGEST_EMBEDDED, prepare_cover
 from ingot_server.transcode.ffmpeg import Ffmpeg
-from ingot_server.transcode.transcoder import make
-from ingot_server.transcode.verify import picture_size
+from ingot_server.transcode.plan import Size, plan_conversion
+from ingot_server.transcode.tags import tags_for
+from ingot_server.transcode.transcoder import Transcoder
+from ingot_server.transcode.verify import image_size
 from tests.media import media
 
 MP3, M4A, OPUS, FLAC_, MP4 = (
@@ -78,16 +80,11 @@ async def tagged(
         parent.publish_time.FromDatetime(datetime(2026, 11, 21, 23, 59, tzinfo=UTC))
         parent.source.page_url = ADDRESS
         parent.chapters.extend(_chapters())
-    made = await make(
-        canonical_recipe(recipe),
-        parent,
-        media("plain.mp4"),
-        directory,
-        ffmpeg=ffmpeg,
-        prober=prober,
-        cover=await read_cover(cover, directory, ffmpeg) if cover is not None else b"",
-        album="" if own else TAGS["album"],
-    )
+    plan = plan_conversion(canonical_recipe(recipe), parent)
+    image = await prepare_cover(cover, directory, ffmpeg) if cover is not None else b""
+    tags = tags_for(plan, album="" if own else TAGS["album"], cover=image)
+    transcoder = Transcoder(ffmpeg, prober)
+    made = await transcoder.transcode(plan, media("plain.mp4"), directory, tags)
     return made.path
 
 
@@ -228,7 +225,7 @@ async def test_a_cover_that_is_too_large_is_scaled_down_in_its_shape(
     [frame] = ID3(path).getall("APIC")
     embedded = tmp_path / "embedded.jpg"
     embedded.write_bytes(frame.data)
-    assert picture_size(embedded, Recipe.FORMAT_JPEG) == fitted
+    assert image_size(embedded, "image/jpeg") == Size(*fitted)
 
 
 async def test_a_cover_of_many_bytes_is_made_smaller(

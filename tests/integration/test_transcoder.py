@@ -25,10 +25,13 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
-from ingot_server.library.recipes import canonical_recipe, check_applicable
+from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
-from ingot_server.transcode.transcoder import Transcoded, make
+from ingot_server.transcode.ffmpeg_run import TranscodeProgress
+from ingot_server.transcode.plan import plan_conversion
+from ingot_server.transcode.tags import Tags, tags_for
+from ingot_server.transcode.transcoder import Transcoded, Transcoder
 from tests.conversions import ffmpegs
 from tests.media import media
 
@@ -77,7 +80,7 @@ SLACK_SECONDS = {MP4: 0.25, M4A: 0.1, MP3: 0.05, OPUS: 0.05, FLAC: 0.05, WAV: 0.
 
 @dataclass
 class TranscodeHarness:
-    """What making takes, and the files' probes."""
+    """A transcoder, and what it works with."""
 
     ffmpeg: Ffmpeg
     prober: Prober
@@ -91,17 +94,16 @@ class TranscodeHarness:
     async def make_of(
         self, found: Media, path: Path, wanted: Recipe, **options: object
     ) -> Transcoded:
-        check_applicable(wanted, found)
+        plan = plan_conversion(wanted, found)
         self.made += 1
         directory = self.directory / str(self.made)
         directory.mkdir()
-        return await make(
-            wanted,
-            found,
+        transcoder = Transcoder(self.ffmpeg, self.prober)
+        return await transcoder.transcode(
+            plan,
             path,
             directory,
-            ffmpeg=self.ffmpeg,
-            prober=self.prober,
+            tags_for(plan),
             **options,  # type: ignore[arg-type]
         )
 
@@ -300,7 +302,7 @@ async def test_the_stream_to_hear_is_neither_a_commentary_nor_another_language(
         for part in (f"-ac:a:{number}", str(count))
     ]
     marks = ("-disposition:a:0", "comment+default", "-disposition:a:1", "0")
-    await harness.ffmpeg.run(
+    await harness.ffmpeg.run_command(
         [*sources, *maps, *counts, *marks, "-disposition:a:2", "default", "-c:a", "ac3", str(path)]
     )
     found = await harness.prober.probe(path)
@@ -340,14 +342,14 @@ async def test_loudness_is_brought_to_the_target(harness: TranscodeHarness, tmp_
     path = tmp_path / "speech.wav"
     # Louder and quieter noise, 12 s: the range has to be measured over several blocks.
     noise = "anoisesrc=duration=12:color=pink:seed=1:amplitude=0.05"
-    await harness.ffmpeg.run(
+    await harness.ffmpeg.run_command(
         ["-f", "lavfi", "-i", noise, "-af", "volume=0.5:enable='lt(t,6)'", str(path)]
     )
     found = await harness.prober.probe(path)
     for form in (MP3,):
         made = await harness.make_of(found, path, recipe(form, normalize_loudness=True))
-        ran = await harness.ffmpeg.run(
-            ["-i", str(made.path), "-af", "ebur128=peak=true", "-f", "null", "-"], level="info"
+        ran = await harness.ffmpeg.run_command(
+            ["-i", str(made.path), "-af", "ebur128=peak=true", "-f", "null", "-"], log_level="info"
         )
         summary = ran.log[ran.log.rindex("Summary:") :]
         integrated = float(summary.split("I:")[1].split()[0])
@@ -362,15 +364,13 @@ async def test_silence_stays_silence(harness: TranscodeHarness) -> None:
 
 
 async def test_progress_grows_over_both_passes(harness: TranscodeHarness) -> None:
-    told: list[tuple[float, float, float]] = []
-
-    def advance(done: float, total: float, speed: float, /) -> None:
-        told.append((done, total, speed))
-
-    await harness.make("plain.mp4", recipe(MP3, normalize_loudness=True), progress=advance)
-    assert told == sorted(told, key=lambda one: one[0])
-    assert {total for _, total, _ in told} == {4.0}
-    assert told[-1][0] == pytest.approx(4.0, abs=0.06)
+    reports: list[TranscodeProgress] = []
+    await harness.make(
+        "plain.mp4", recipe(MP3, normalize_loudness=True), on_progress=reports.append
+    )
+    assert reports == sorted(reports, key=lambda report: report.done_seconds)
+    assert {report.total_seconds for report in reports} == {4.0}
+    assert reports[-1].done_seconds == pytest.approx(4.0, abs=0.06)
 
 
 async def test_a_reader_makes_the_same_as_a_file(harness: TranscodeHarness, tmp_path: Path) -> None:
@@ -379,8 +379,9 @@ async def test_a_reader_makes_the_same_as_a_file(harness: TranscodeHarness, tmp_
     directory = tmp_path / "piped"
     directory.mkdir()
     reader = io.BytesIO(media("faststart.mp4").read_bytes())
-    from_reader = await make(
-        recipe(MP3), found, reader, directory, ffmpeg=harness.ffmpeg, prober=harness.prober
+    plan = plan_conversion(recipe(MP3), found)
+    from_reader = await Transcoder(harness.ffmpeg, harness.prober).transcode(
+        plan, reader, directory, tags_for(plan)
     )
     assert from_reader.path.read_bytes() == from_file.path.read_bytes()
 
@@ -398,9 +399,6 @@ async def test_a_wrong_result_is_refused(harness: TranscodeHarness) -> None:
 async def test_killed_midway_it_crashed_and_leaves_no_process(harness: TranscodeHarness) -> None:
     long = asyncio.Event()
 
-    def advance(done: float, total: float, speed: float, /) -> None:
-        long.set()
-
     found = await harness.prober.probe(media("raw.aac"))
     directory = harness.directory / "long"
     directory.mkdir()
@@ -412,14 +410,12 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(harness: Transcode
             return self.data
 
     making = asyncio.create_task(
-        make(
-            recipe(MP3),
-            found,
+        Transcoder(harness.ffmpeg, harness.prober).transcode(
+            plan_conversion(recipe(MP3), found),
             Endless(),  # type: ignore[arg-type]
             directory,
-            ffmpeg=harness.ffmpeg,
-            prober=harness.prober,
-            progress=advance,
+            Tags(),
+            on_progress=lambda _: long.set(),
         )
     )
     await long.wait()
@@ -438,15 +434,10 @@ async def test_a_full_disk_is_reported(
     extension = {M4A: "m4a", JPEG: "jpg"}.get(form, Recipe.Format.Name(form)[7:].lower())
     directory = harness.directory / "full"
     directory.mkdir()
-    (directory / f"made.{extension}").symlink_to("/dev/full")
+    (directory / f"result.{extension}").symlink_to("/dev/full")
     with pytest.raises(Failure) as caught:
-        await make(
-            recipe(form),
-            found,
-            media("vp9.webm"),
-            directory,
-            ffmpeg=harness.ffmpeg,
-            prober=harness.prober,
+        await Transcoder(harness.ffmpeg, harness.prober).transcode(
+            plan_conversion(recipe(form), found), media("vp9.webm"), directory, Tags()
         )
     assert reason_name(caught.value.reason) == "SCRATCH_FULL", caught.value
 
@@ -463,14 +454,15 @@ async def test_half_an_hour_of_mp3_is_exact_to_its_end(
 ) -> None:
     minute, path = tmp_path / "minute.mp4", tmp_path / "long.mp4"
     picture = "color=size=64x48:rate=1:duration=60"
-    await harness.ffmpeg.run(
+    await harness.ffmpeg.run_command(
         [
             *("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=sample_rate=16000"),
             *("-t", "60", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"),
             *("-c:a", "aac", "-b:a", "32k", str(minute)),
         ]
     )
-    await harness.ffmpeg.run(["-stream_loop", "29", "-i", str(minute), "-c", "copy", str(path)])
+    looped = ["-stream_loop", "29", "-i", str(minute), "-c", "copy", str(path)]
+    await harness.ffmpeg.run_command(looped)
     found = await harness.prober.probe(path)
     whole = found.duration.ToTimedelta().total_seconds()
     assert whole > 1790

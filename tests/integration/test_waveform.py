@@ -15,7 +15,9 @@ from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
-from ingot_server.transcode.transcoder import make
+from ingot_server.transcode.plan import plan_conversion
+from ingot_server.transcode.tags import Tags
+from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transcode.waveform import Waveform
 from tests.media import media
 
@@ -52,15 +54,10 @@ async def test_it_shows_where_sound_is(tools: tuple[Ffmpeg, Prober], tmp_path: P
     ffmpeg, prober = tools
     path = tmp_path / "half.wav"
     tone = "aevalsrc='if(lt(t,1),0,0.5*sin(440*2*PI*t))':duration=2:sample_rate=48000"
-    await ffmpeg.run(["-f", "lavfi", "-i", tone, str(path)])
-    made = await make(
-        canonical_recipe(Recipe(format=Recipe.FORMAT_WAVEFORM, points_per_second=10)),
-        await prober.probe(path),
-        path,
-        tmp_path,
-        ffmpeg=ffmpeg,
-        prober=prober,
-    )
+    await ffmpeg.run_command(["-f", "lavfi", "-i", tone, str(path)])
+    recipe = canonical_recipe(Recipe(format=Recipe.FORMAT_WAVEFORM, points_per_second=10))
+    plan = plan_conversion(recipe, await prober.probe(path))
+    made = await Transcoder(ffmpeg, prober).transcode(plan, path, tmp_path, Tags())
     drawn = json.loads(made.path.read_bytes())
     assert (drawn["sample_rate"], drawn["samples_per_pixel"], drawn["length"]) == (48000, 4800, 20)
     assert drawn["data"][:20] == [0] * 20
@@ -81,13 +78,7 @@ async def test_a_part_and_a_reader_do(tools: tuple[Ffmpeg, Prober], tmp_path: Pa
     for number, (source, length) in enumerate(sources):
         directory = tmp_path / str(number)
         directory.mkdir()
-        made = await make(
-            canonical_recipe(recipe),
-            found,
-            source,
-            directory,
-            ffmpeg=ffmpeg,
-            prober=prober,
-        )
+        plan = plan_conversion(canonical_recipe(recipe), found)
+        made = await Transcoder(ffmpeg, prober).transcode(plan, source, directory, Tags())
         assert json.loads(made.path.read_bytes())["length"] == length
         recipe.ClearField("start")

@@ -9,21 +9,17 @@ from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.transcode.commands import (
-    Loudness,
     convert_arguments,
     measure_arguments,
     waveform_arguments,
-    waveform_rate,
 )
+from ingot_server.transcode.loudness import Loudness
 from ingot_server.transcode.plan import (
-    audio_stream,
-    chapters,
-    copies_audio,
-    copies_video,
-    encoded_size,
-    sound,
-    span,
-    tolerance,
+    AudioTarget,
+    Plan,
+    Size,
+    VideoTarget,
+    plan_conversion,
 )
 
 OUTPUT = Path("/scratch/made")
@@ -67,14 +63,27 @@ def options(arguments: list[str]) -> dict[str, str]:
     }
 
 
-def convert(recipe: Recipe, media: Media, **more: object) -> list[str]:
-    return convert_arguments(
-        canonical_recipe(recipe),
-        media,
-        "file:/scratch/in",
-        OUTPUT,
-        **more,  # type: ignore[arg-type]
-    )
+def plan(recipe: Recipe, media: Media) -> Plan:
+    return plan_conversion(canonical_recipe(recipe), media)
+
+
+def audio_target(recipe: Recipe, media: Media) -> AudioTarget:
+    audio = plan(recipe, media).audio
+    assert audio is not None
+    return audio
+
+
+def video_target(recipe: Recipe, media: Media) -> VideoTarget:
+    video = plan(recipe, media).video
+    assert video is not None
+    return video
+
+
+def convert(
+    recipe: Recipe, media: Media, *, loudness: Loudness | None = None, encode: bool = False
+) -> list[str]:
+    planned = plan(recipe, media)
+    return convert_arguments(planned, "file:/scratch/in", OUTPUT, loudness=loudness, encode=encode)
 
 
 def test_only_files_pipes_and_containers_are_opened() -> None:
@@ -118,15 +127,15 @@ def test_an_mp3_is_named_in_every_number() -> None:
 def test_a_sample_rate_that_is_not_asked_for_is_the_nearest(
     recipe: Recipe, rate: int, made: int
 ) -> None:
-    assert sound(canonical_recipe(recipe), clip(rate=rate)).sample_rate_hz == made
+    assert audio_target(recipe, clip(rate=rate)).sample_rate_hz == made
 
 
 def test_more_channels_than_a_format_has_are_mixed() -> None:
     six, twelve = clip(channels=6), clip(channels=12)
-    assert sound(canonical_recipe(Recipe(format=MP3)), six).layout == "stereo"
-    assert sound(canonical_recipe(Recipe(format=WAV)), six).layout == "5.1"
-    assert sound(canonical_recipe(Recipe(format=WAV)), twelve).layout == "stereo"
-    assert sound(canonical_recipe(Recipe(format=WAV, channels=1)), six).layout == "mono"
+    assert audio_target(Recipe(format=MP3), six).layout == "stereo"
+    assert audio_target(Recipe(format=WAV), six).layout == "5.1"
+    assert audio_target(Recipe(format=WAV), twelve).layout == "stereo"
+    assert audio_target(Recipe(format=WAV, channels=1), six).layout == "mono"
     low = options(convert(Recipe(format=OPUS, bitrate_kbps=510), clip(channels=1)))
     assert low["-b:a"] == "256k"  # libopus takes no more for one channel.
 
@@ -141,7 +150,8 @@ def test_the_audio_to_hear_is_chosen() -> None:
         ([comment], 3),
         ([plain], 1),
     ):
-        assert audio_stream(Media(audio=streams)).index == index
+        media = Media(audio=streams, duration=Duration(seconds=1))
+        assert audio_target(Recipe(format=WAV), media).index == index
 
 
 def test_streams_are_copied_only_when_nothing_asks_for_a_change() -> None:
@@ -157,8 +167,8 @@ def test_streams_are_copied_only_when_nothing_asks_for_a_change() -> None:
         (Recipe(format=MP4, sample_rate_hz=44100), True, False),
         (Recipe(format=MP4, normalize_loudness=True), True, False),
     ):
-        made = canonical_recipe(recipe)
-        assert (copies_video(made, media), copies_audio(made, media)) == (video, audio), recipe
+        copied = video_target(recipe, media).copied, audio_target(recipe, media).copied
+        assert copied == (video, audio), recipe
         found = options(convert(recipe, media))
         assert found["-c:v"] == ("copy" if video else "libx264")
         assert found["-c:a"] == ("copy" if audio else "aac")
@@ -205,7 +215,7 @@ def test_pictures_are_even_and_no_higher_than_asked_as_they_are_shown(
     recipe = Recipe(format=MP4)
     if most:
         recipe.max_height = most
-    assert encoded_size(canonical_recipe(recipe), media) == size
+    assert video_target(recipe, media).size == Size(*size)
 
 
 def test_a_part_is_sought_and_measured() -> None:
@@ -213,9 +223,10 @@ def test_a_part_is_sought_and_measured() -> None:
     arguments = convert(recipe, clip())
     assert options(arguments[: arguments.index("-i")])["-ss"] == "2.000000"
     assert options(arguments)["-t"] == "3.000000"
-    assert (span(recipe, clip()).length, tolerance(recipe, clip())) == (3, 0.05)
+    planned = plan(recipe, clip())
+    assert (planned.time_range.length, planned.tolerance) == (3, 0.05)
     beyond = Recipe(format=MP3, start=Duration(seconds=2), end=Duration(seconds=50))
-    assert span(beyond, clip()).length == 8
+    assert plan(beyond, clip()).time_range.length == 8
 
 
 def test_what_has_no_index_is_decoded_from_before_the_start() -> None:
@@ -237,8 +248,8 @@ def test_sound_of_a_video_lasts_as_long_as_the_video() -> None:
 
 
 def test_loudness_is_measured_and_then_brought_to_the_target() -> None:
-    recipe = canonical_recipe(Recipe(format=MP3, normalize_loudness=True))
-    measuring = options(measure_arguments(recipe, song(), "file:/scratch/in"))
+    recipe = Recipe(format=MP3, normalize_loudness=True)
+    measuring = options(measure_arguments(plan(recipe, song()), "file:/scratch/in"))
     assert measuring["-af"].endswith("loudnorm=I=-16:TP=-1.5:print_format=json")
     levels = Loudness(-23.5, -4.0, 12.25, -33.9, 0.1)
     filters = options(convert(recipe, song(), loudness=levels))["-af"]
@@ -250,9 +261,11 @@ def test_loudness_is_measured_and_then_brought_to_the_target() -> None:
 def test_a_waveform_has_whole_samples_in_every_point() -> None:
     for rate, points, made in ((44100, 20, 44100), (44100, 1000, 44000), (96000, 7, 47999)):
         recipe = Recipe(format=Recipe.FORMAT_WAVEFORM, points_per_second=points)
-        found = waveform_rate(recipe, song(rate=rate))
+        planned = plan(recipe, song(rate=rate))
+        assert planned.waveform is not None
+        found = planned.waveform.sample_rate_hz
         assert (found, found % points) == (made, 0)
-        arguments = waveform_arguments(recipe, song(rate=rate), "file:/scratch/in")
+        arguments = waveform_arguments(planned, "file:/scratch/in")
         assert options(arguments)["-ar"] == str(made)
 
 
@@ -263,7 +276,8 @@ def test_chapters_are_cut_to_the_part() -> None:
             Chapter(title=title, start=Duration(seconds=start), end=Duration(seconds=end))
         )
     recipe = Recipe(format=MP3, start=Duration(seconds=4), end=Duration(seconds=8))
-    assert [(one.title, one.start.seconds, one.end.seconds) for one in chapters(recipe, media)] == [
+    chapters = plan(recipe, media).chapters
+    assert [(one.title, one.start.seconds, one.end.seconds) for one in chapters] == [
         ("b", 0, 2),
         ("c", 2, 4),
     ]

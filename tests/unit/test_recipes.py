@@ -8,8 +8,8 @@ from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.identity import media_id
+from ingot_server.library.recipe_formats import RECIPE_FORMATS, FormatKind
 from ingot_server.library.recipes import (
-    FORMS,
     canonical_recipe,
     canonical_recipes,
     check_applicable,
@@ -123,10 +123,15 @@ def test_nonsense_is_refused_by_the_name_of_its_fields(recipe: Recipe, fields: s
     assert all(field in caught.value.message for field in fields)
 
 
-def test_every_format_has_a_form() -> None:
-    assert set(FORMS) == set(Recipe.Format.values()) - {Recipe.FORMAT_UNSPECIFIED}
+def test_every_format_has_a_row() -> None:
+    assert set(RECIPE_FORMATS) == set(Recipe.Format.values()) - {Recipe.FORMAT_UNSPECIFIED}
     known = set(Recipe.DESCRIPTOR.fields_by_name)
-    assert all(form.fields <= known for form in FORMS.values())
+    for row in RECIPE_FORMATS.values():
+        assert row.fields <= known
+        assert set(row.defaults) <= row.fields
+        assert bool(row.image_encoder) == (row.kind is FormatKind.IMAGE)
+        assert bool(row.audio_codec) == (row.kind in {FormatKind.AUDIO, FormatKind.VIDEO})
+    assert len({row.extension for row in RECIPE_FORMATS.values()}) == len(RECIPE_FORMATS)
 
 
 def test_ids_stay_what_they_are() -> None:
@@ -164,9 +169,9 @@ def test_only_a_job_that_waits_for_a_conversion_has_its_own_single_flight_key() 
         (Recipe(format=MP3, bitrate_kbps=192), (32000, 44100, 48000)),
         (Recipe(format=MP3, bitrate_kbps=144), (16000, 22050, 24000)),
         (Recipe(format=MP3, bitrate_kbps=8), (8000, 11025, 12000, 16000, 22050, 24000)),
-        (Recipe(format=MP3, bitrate_kbps=64), FORMS[MP3].sample_rates_hz),
-        (Recipe(format=MP3, quality=2), FORMS[MP3].sample_rates_hz),
-        (Recipe(format=OPUS, bitrate_kbps=510), FORMS[OPUS].sample_rates_hz),
+        (Recipe(format=MP3, bitrate_kbps=64), RECIPE_FORMATS[MP3].sample_rates_hz),
+        (Recipe(format=MP3, quality=2), RECIPE_FORMATS[MP3].sample_rates_hz),
+        (Recipe(format=OPUS, bitrate_kbps=510), RECIPE_FORMATS[OPUS].sample_rates_hz),
     ],
 )
 def test_a_bit_rate_leaves_some_sample_rates(recipe: Recipe, rates: tuple[int, ...]) -> None:

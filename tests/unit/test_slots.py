@@ -10,7 +10,7 @@ async def test_no_more_than_there_are_at_once() -> None:
 
     async def work(cost: int) -> None:
         nonlocal running, most
-        async with slots.take(cost):
+        async with slots.acquire(cost):
             running += cost
             most = max(most, running)
             await asyncio.sleep(0)
@@ -24,7 +24,7 @@ async def test_what_costs_much_is_not_overtaken_by_what_costs_little() -> None:
     slots, order = Slots(2), list[str]()
 
     async def work(name: str, cost: int) -> None:
-        async with slots.take(cost):
+        async with slots.acquire(cost):
             order.append(name)
             await asyncio.sleep(0)
 
@@ -34,36 +34,36 @@ async def test_what_costs_much_is_not_overtaken_by_what_costs_little() -> None:
 
 async def test_more_than_there_are_means_all() -> None:
     slots = Slots(2)
-    async with asyncio.timeout(10), slots.take(99):
+    async with asyncio.timeout(10), slots.acquire(99):
         pass
 
 
 async def test_a_waiter_that_gives_up_takes_no_slot() -> None:
     slots = Slots(1)
-    async with slots.take(1):
-        waiting = asyncio.create_task(slots.take(1).__aenter__())
+    async with slots.acquire(1):
+        waiting = asyncio.create_task(slots.acquire(1).__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    async with slots.take(1):
+    async with slots.acquire(1):
         pass
 
 
 async def test_a_waiter_cancelled_when_it_gets_a_slot_passes_it_on() -> None:
     slots = Slots(1)
-    async with slots.take(1):
-        waiting = asyncio.create_task(slots.take(1).__aenter__())
+    async with slots.acquire(1):
+        waiting = asyncio.create_task(slots.acquire(1).__aenter__())
         await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
-    async with slots.take(1):
+    async with slots.acquire(1):
         pass
 
 
 async def test_a_waiter_that_gives_up_as_it_gets_a_slot_is_passed_over() -> None:
     slots = Slots(1)
-    async with slots.take(1):
-        waiting = [asyncio.create_task(slots.take(1).__aenter__()) for _ in range(2)]
+    async with slots.acquire(1):
+        waiting = [asyncio.create_task(slots.acquire(1).__aenter__()) for _ in range(2)]
         await asyncio.sleep(0)
         waiting[0].cancel()  # It learns of it only after the place has become free.
     async with asyncio.timeout(10):

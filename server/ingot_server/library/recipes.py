@@ -1,19 +1,18 @@
-"""What a recipe means: its canonical form, the id of what it makes, the media it can be made of.
+"""What a recipe means: its canonical form, the id of its result, and the media items it applies to.
 
-    id = base32(SHA-256(recipe text, LF, parent's media id)), lower case, without padding
+    id = base32(SHA-256(recipe text, LF, the parent's media id)), lower case, without padding
 
-The recipe text is `format=MP3;bitrate_kbps=192;...`: the format, then every field that is set in
-the canonical form, in the order of their numbers. It can be no selection text (`identity.py`), so
-no derived media has the id of one that came from a source. A field added to Recipe later must add
-nothing while it is unset, or every id would change.
+The recipe text is `format=MP3;bitrate_kbps=192;...`: the format, then every field that the
+canonical form sets, in the order of their numbers. No selection text (`identity.py`) looks like
+this, so a derived media item never has the id of one that came from a source. A field that is added
+to Recipe later must add nothing while it is unset, or every id would change.
 """
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b32encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -23,105 +22,53 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
-
-# ISO/IEC 11172-3 and 13818-3, layer III; 2.5 is the extension that every decoder knows.
-_MPEG_1_KBPS: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_MPEG_2_KBPS: Final = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_MPEG_25_KBPS: Final = (8, 16, 24, 32, 40, 48, 56, 64)
-_MP3_KBPS: Final = tuple(sorted({*_MPEG_1_KBPS, *_MPEG_2_KBPS}))
-_MP3_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_AAC_RATES: Final = (*_MP3_RATES, 64000, 88200, 96000)
-_OPUS_RATES: Final = (8000, 12000, 16000, 24000, 48000)
+from ingot_server.library.recipe_formats import (
+    RECIPE_FORMATS,
+    FormatKind,
+    Numbers,
+    RecipeFormat,
+    format_of,
+)
 
 LONGEST_SECONDS: Final = 315_576_000_000
-"""Of a google.protobuf.Duration; a longer one cannot be written as JSON, so in no manifest."""
+"""The longest google.protobuf.Duration. JSON, and so a manifest, has no form for a longer one."""
 
 SOURCE: Final = "convert"
-"""Media.source.name of what was converted."""
-
-_PICTURES: Final = frozenset({Recipe.FORMAT_PNG, Recipe.FORMAT_JPEG})
-_NEEDS_VIDEO: Final = frozenset({Recipe.FORMAT_MP4, *_PICTURES})
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What a format knows of a recipe's fields; `start` is known by all."""
-
-    fields: frozenset[str]
-    defaults: Mapping[str, int] = field(default_factory=dict)
-    bitrates_kbps: range | tuple[int, ...] = ()
-    qualities: range = range(0)
-    sample_rates_hz: range | tuple[int, ...] = ()
-
-
-_SOUND: Final = frozenset({"end", "sample_rate_hz", "channels", "normalize_loudness"})
-_ANY_RATE: Final = range(8000, 192_001)
-
-FORMS: Final[Mapping[Recipe.Format.ValueType, Form]] = {
-    Recipe.FORMAT_MP3: Form(
-        _SOUND | {"bitrate_kbps", "quality"},
-        bitrates_kbps=_MP3_KBPS,
-        qualities=range(10),
-        sample_rates_hz=_MP3_RATES,
-    ),
-    Recipe.FORMAT_M4A: Form(
-        _SOUND | {"bitrate_kbps"},
-        {"bitrate_kbps": 160},
-        bitrates_kbps=range(16, 513),
-        sample_rates_hz=_AAC_RATES,
-    ),
-    Recipe.FORMAT_OPUS: Form(
-        _SOUND | {"bitrate_kbps"},
-        {"bitrate_kbps": 128},
-        bitrates_kbps=range(6, 511),
-        sample_rates_hz=_OPUS_RATES,
-    ),
-    Recipe.FORMAT_FLAC: Form(
-        _SOUND | {"bits_per_sample"}, {"bits_per_sample": 16}, sample_rates_hz=_ANY_RATE
-    ),
-    Recipe.FORMAT_WAV: Form(
-        _SOUND | {"bits_per_sample"}, {"bits_per_sample": 16}, sample_rates_hz=_ANY_RATE
-    ),
-    Recipe.FORMAT_MP4: Form(
-        _SOUND | {"quality", "max_height"}, qualities=range(52), sample_rates_hz=_AAC_RATES
-    ),
-    Recipe.FORMAT_PNG: Form(frozenset({"max_height"})),
-    Recipe.FORMAT_JPEG: Form(frozenset({"max_height"})),
-    Recipe.FORMAT_WAVEFORM: Form(
-        frozenset({"end", "points_per_second"}), {"points_per_second": 20}
-    ),
-}
+"""The source name of a derived media item."""
 
 
 def canonical_recipe(recipe: Recipe, *, at: str = "recipe") -> Recipe:
-    """A new Recipe that means the same and is equal to every other one that does.
+    """Return a new Recipe that is equal for all recipes that mean the same.
 
-    Raises Failure INVALID_REQUEST for nonsense, naming the field of the request, which is at `at`.
+    Raises Failure INVALID_REQUEST if the recipe means nothing. Its violations name the fields of
+    the request; the recipe is the field `at` of it.
     """
     wrong = _violations(recipe)
     if wrong:
         raise Failure(
             reason_pb2.REASON_INVALID_REQUEST,
-            "The recipe cannot be made: "
+            "The recipe is not valid: "
             + "; ".join(f"{name} {problem}" for name, problem in wrong.items())
             + ".",
             violations={f"{at}.{name}": problem for name, problem in wrong.items()},
         )
     canonical = Recipe()
     canonical.CopyFrom(recipe)
-    for name, value in FORMS[recipe.format].defaults.items():
-        if not canonical.HasField(name):  # type: ignore[arg-type] # a name of FORMS
+    row = format_of(recipe)
+    for name, value in row.defaults.items():
+        if name == "bitrate_kbps":
+            if recipe.WhichOneof("rate") is None:
+                canonical.bitrate_kbps = min(value, row.bitrates_kbps(recipe.sample_rate_hz)[-1])
+        elif not canonical.HasField(name):  # type: ignore[arg-type] # a field's name
             setattr(canonical, name, value)
-    if recipe.format == Recipe.FORMAT_MP3 and recipe.WhichOneof("rate") is None:
-        canonical.bitrate_kbps = min(192, _mp3_bitrates(recipe)[-1])
     if not _nanoseconds(recipe.start):
         canonical.ClearField("start")
     return canonical
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The canonical recipe as one line, as `derived_id` covers it and a source key shows it."""
-    parts = [f"format={Recipe.Format.Name(recipe.format).removeprefix('FORMAT_')}"]
+    """Return a canonical recipe as the one line that ids are computed from."""
+    parts = [f"format={_format_name(recipe)}"]
     for descriptor, value in sorted(recipe.ListFields(), key=lambda each: each[0].number):
         if descriptor.name == "format":
             continue
@@ -132,13 +79,15 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def derived_id(parent_id: str, recipe: Recipe) -> str:
-    """The id of what a canonical `recipe` makes of the media `parent_id`."""
-    digest = hashlib.sha256(f"{recipe_text(recipe)}\n{parent_id}".encode()).digest()
-    return b32encode(digest).decode("ascii").rstrip("=").lower()
+    """Return the id of the result of a canonical recipe for the media item `parent_id`."""
+    return _base32(f"{recipe_text(recipe)}\n{parent_id}")
 
 
 def canonical_recipes(recipes: Sequence[Recipe], *, at: str = "recipes") -> list[Recipe]:
-    """The canonical forms of a list, each once, in their order. Raises as `canonical_recipe`."""
+    """Return the canonical forms in the given order, without duplicates.
+
+    Raises Failure INVALID_REQUEST as `canonical_recipe` does.
+    """
     canonical: dict[str, Recipe] = {}
     for number, recipe in enumerate(recipes):
         one = canonical_recipe(recipe, at=f"{at}[{number}]")
@@ -147,15 +96,14 @@ def canonical_recipes(recipes: Sequence[Recipe], *, at: str = "recipes") -> list
 
 
 def workflow_id(parent_id: str, recipes: Sequence[Recipe], *, kind: str) -> str:
-    """What single flight knows an ingest with conversions by: nothing is stored under it."""
-    text = "\n".join([f"kind={kind}", *map(recipe_text, recipes), parent_id])
-    return b32encode(hashlib.sha256(text.encode()).digest()).decode("ascii").rstrip("=").lower()
+    """Return the single-flight key of an ingest with conversions. Nothing is stored under it."""
+    return _base32("\n".join([f"kind={kind}", *map(recipe_text, recipes), parent_id]))
 
 
 def single_flight_key(job: Job) -> str:
-    """What single flight knows a job by that has others make its media; empty for any other.
+    """Return the single-flight key of a job whose children make its media, else an empty string.
 
-    One that asks for a list is another than one that does not, though the URL names the same.
+    A job that asks for a list has another key than one that does not, even for the same URL.
     """
     if job.media.derived_from or not (job.recipes or job.options.playlist):
         return ""
@@ -164,12 +112,12 @@ def single_flight_key(job: Job) -> str:
 
 
 def needs_video(recipe: Recipe) -> bool:
-    """Whether it takes pictures; else the sound alone will do."""
-    return recipe.format in _NEEDS_VIDEO
+    """Return whether the recipe needs video; the others need audio only."""
+    return format_of(recipe).kind in {FormatKind.VIDEO, FormatKind.IMAGE}
 
 
 def derived_media(parent: Media, recipe: Recipe) -> Media:
-    """What is known of a conversion before it is made: its name, and where it comes from."""
+    """Return what is known of a result before it exists: its id, URL, source, parent and recipe."""
     media = Media(
         id=derived_id(parent.id, recipe), url=parent.url, derived_from=parent.id, recipe=recipe
     )
@@ -180,32 +128,33 @@ def derived_media(parent: Media, recipe: Recipe) -> Media:
 
 
 def is_current(derived: Media, parent: Media) -> bool:
-    """Whether a conversion was made from the file that its parent has now."""
+    """Return whether a result was made from the blob that its parent has now."""
     return derived.derived_from_sha256 == parent.blob.sha256
 
 
-def sample_rates(recipe: Recipe) -> range | tuple[int, ...]:
-    """Those of its format that can carry the bit rate of a canonical recipe."""
-    rates = FORMS[recipe.format].sample_rates_hz
-    if recipe.format != Recipe.FORMAT_MP3 or not recipe.HasField("bitrate_kbps"):
-        return rates
-    return tuple(
-        rate for rate in rates if recipe.bitrate_kbps in _mp3_bitrates(Recipe(sample_rate_hz=rate))
-    )
+def sample_rates(recipe: Recipe) -> Numbers:
+    """Return the sample rates of the format that allow the bit rate of a canonical recipe."""
+    row = format_of(recipe)
+    if recipe.HasField("bitrate_kbps"):
+        return row.sample_rates_for(recipe.bitrate_kbps)
+    return row.sample_rates_hz
 
 
 def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> None:
-    """Raises Failure INVALID_REQUEST, naming the field, when `media` has not what is asked for."""
+    """Check that a media item has what a canonical recipe needs.
+
+    Raises Failure INVALID_REQUEST, naming the field of the request, if it does not.
+    """
     duration = media.duration.seconds * 10**9 + media.duration.nanos
     name = problem = ""
     if needs_video(recipe) and not media.video:
-        name, problem = "format", "needs video, and the media has none"
+        name, problem = "format", "needs video, and the media item has none"
     elif not needs_video(recipe) and not media.audio:
-        name, problem = "format", "needs audio, and the media has none"
+        name, problem = "format", "needs audio, and the media item has none"
     elif _nanoseconds(recipe.start) and _nanoseconds(recipe.start) >= duration:
-        name, problem = "start", f"is past the media's end at {duration / 1e9:g} s"
+        name, problem = "start", f"is past the end of the media item at {duration / 1e9:g} s"
     elif recipe.normalize_loudness and not media.audio:
-        name, problem = "normalize_loudness", "needs audio, and the media has none"
+        name, problem = "normalize_loudness", "needs audio, and the media item has none"
     if name:
         raise Failure(
             reason_pb2.REASON_INVALID_REQUEST,
@@ -215,49 +164,48 @@ def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> Non
 
 
 def _violations(recipe: Recipe) -> dict[str, str]:
-    form = FORMS.get(recipe.format)
-    if form is None:
-        return {"format": "is none that is known"}
-    shown = Recipe.Format.Name(recipe.format).removeprefix("FORMAT_")
+    row = RECIPE_FORMATS.get(recipe.format)
+    if row is None:
+        return {"format": "is not a known format"}
+    shown = _format_name(recipe)
     wrong = {
-        descriptor.name: f"means nothing for {shown}"
+        descriptor.name: f"does not apply to {shown}"
         for descriptor, _ in recipe.ListFields()
-        if descriptor.name not in form.fields | {"format", "start"}
+        if descriptor.name not in row.fields | {"format", "start"}
     }
-    for name in ("bitrate_kbps", "quality", "sample_rate_hz"):
-        allowed = _allowed(form, recipe, name)
-        if name not in wrong and recipe.HasField(name) and getattr(recipe, name) not in allowed:
-            wrong[name] = f"is not one that {shown} has: {_shown(allowed)}"
+    for name, allowed in _allowed(row, recipe).items():
+        set_and_known = name not in wrong and recipe.HasField(name)  # type: ignore[arg-type]
+        if set_and_known and getattr(recipe, name) not in allowed:
+            wrong[name] = f"must be {_range_text(allowed)} for {shown}"
     for name in ("start", "end"):
         if name not in wrong and not _is_time(getattr(recipe, name)):
-            wrong[name] = "is not a time in the media"
+            wrong[name] = "is not a valid time"
     ends = not wrong and recipe.HasField("end")
     if ends and _nanoseconds(recipe.end) <= _nanoseconds(recipe.start):
-        wrong["end"] = "is not after start"
+        wrong["end"] = "must be after start"
     return wrong
 
 
-def _allowed(form: Form, recipe: Recipe, name: str) -> range | tuple[int, ...]:
-    if name == "quality":
-        return form.qualities
-    if name == "sample_rate_hz":
-        return form.sample_rates_hz
-    return _mp3_bitrates(recipe) if recipe.format == Recipe.FORMAT_MP3 else form.bitrates_kbps
+def _allowed(row: RecipeFormat, recipe: Recipe) -> dict[str, Numbers]:
+    return {
+        "bitrate_kbps": row.bitrates_kbps(recipe.sample_rate_hz),
+        "quality": row.qualities,
+        "sample_rate_hz": row.sample_rates_hz,
+    }
 
 
-def _mp3_bitrates(recipe: Recipe) -> tuple[int, ...]:
-    """Those that the sample rate leaves: each version of MPEG audio has its own."""
-    if not recipe.HasField("sample_rate_hz"):
-        return _MP3_KBPS
-    if recipe.sample_rate_hz < 16000:
-        return _MPEG_25_KBPS
-    return _MPEG_2_KBPS if recipe.sample_rate_hz < 32000 else _MPEG_1_KBPS
-
-
-def _shown(allowed: range | tuple[int, ...]) -> str:
+def _range_text(allowed: Numbers) -> str:
     if isinstance(allowed, range):
-        return f"{allowed[0]} to {allowed[-1]}"
-    return ", ".join(map(str, allowed))
+        return f"from {allowed[0]} to {allowed[-1]}"
+    return "one of " + ", ".join(map(str, allowed))
+
+
+def _format_name(recipe: Recipe) -> str:
+    return Recipe.Format.Name(recipe.format).removeprefix("FORMAT_")
+
+
+def _base32(text: str) -> str:
+    return b32encode(hashlib.sha256(text.encode()).digest()).decode("ascii").rstrip("=").lower()
 
 
 def _is_time(duration: Duration) -> bool:

@@ -21,7 +21,8 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.pipeline.worker_context import WorkerContext
-from ingot_server.transcode.ffmpeg_run import Advance, Encoded, can_begin_early, encode
+from ingot_server.transcode.ffmpeg_run import EncodedFile, OnProgress
+from ingot_server.transcode.plan import Plan, can_begin_early
 from ingot_server.transfer.scratch import ScratchFile
 
 logger = logging.getLogger(__name__)
@@ -29,20 +30,21 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def source_file(
-    context: WorkerContext, parent: Media, job: Job, folder: Path, progress: Advance
-) -> AsyncIterator[tuple[Path, Encoded | None]]:
+    context: WorkerContext, plan: Plan, job: Job, folder: Path, on_progress: OnProgress
+) -> AsyncIterator[tuple[Path, EncodedFile | None]]:
     """The blob of `parent`, whole, and what was made meanwhile, in `folder`, of the job's recipe.
 
     Raises Failure CHECKSUM_MISMATCH when the blob is not what its manifest says, and what reading
     it and ffmpeg raise.
     """
+    parent = plan.media
     here = folder / "source"
     if context.speculative.link_source(parent.blob.sha256, here):
         yield here, None
         return
     async with context.scratch.open(job.id, job.attempt) as file:
         fetching = asyncio.create_task(_fetch(context, parent, file))
-        encoding = asyncio.create_task(_encode(context, parent, job, file, folder, progress))
+        encoding = asyncio.create_task(_encode(context, plan, job, file, folder, on_progress))
         try:
             await asyncio.wait([fetching, encoding], return_when=asyncio.FIRST_EXCEPTION)
             if fetching.done():
@@ -75,27 +77,20 @@ async def _fetch(context: WorkerContext, parent: Media, file: ScratchFile) -> No
 
 async def _encode(
     context: WorkerContext,
-    parent: Media,
+    plan: Plan,
     job: Job,
     file: ScratchFile,
     folder: Path,
-    progress: Advance,
-) -> Encoded | None:
+    on_progress: OnProgress,
+) -> EncodedFile | None:
     """What can be made of the file as it comes; None when nothing can."""
-    recipe = job.recipes[0]
-    if not can_begin_early(recipe):
+    if not can_begin_early(job.recipes[0]):
         return None
     early = folder / "early"
     early.mkdir()
     try:
-        return await encode(
-            recipe,
-            parent,
-            file.tail(),
-            early,
-            ffmpeg=context.ffmpeg,
-            progress=progress,
-            check=context.scratch.check_space,
+        return await context.transcoder.encode_stream(
+            plan, file.tail(), early, on_progress=on_progress
         )
     except Failure as failure:
         if failure.reason != reason_pb2.REASON_CONVERSION_FAILED:

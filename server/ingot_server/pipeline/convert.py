@@ -9,7 +9,7 @@ it is found again without work, and whatever ends the sequence early leaves noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,15 +23,17 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.jobs.changes import entered
 from ingot_server.jobs.lease import Lease
-from ingot_server.library.recipes import check_applicable, derived_media, is_current
+from ingot_server.library.recipe_formats import format_of
+from ingot_server.library.recipes import derived_media, is_current
 from ingot_server.pipeline.attempt import Stored
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
 from ingot_server.pipeline.worker_context import WorkerContext
-from ingot_server.transcode.commands import CONTENT_TYPES
-from ingot_server.transcode.cover import LARGEST_COVER, read_cover
-from ingot_server.transcode.tags import WITH_COVER
-from ingot_server.transcode.transcoder import Transcoded, make
+from ingot_server.transcode.cover import LARGEST_COVER, prepare_cover
+from ingot_server.transcode.ffmpeg_run import OnProgress, TranscodeProgress
+from ingot_server.transcode.plan import plan_conversion
+from ingot_server.transcode.tags import tags_for
+from ingot_server.transcode.transcoder import Transcoded
 from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUploads
 
 # x264 uses every processor there is; all else runs on one.
@@ -53,36 +55,31 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
     stored = await context.catalog.get(job.media.id)
     if stored is not None and is_current(stored, parent):
         return Stored(stored, cached=True)
-    check_applicable(recipe, parent)
-    progress = _progress(lease)
+    plan = plan_conversion(recipe, parent)
+    on_progress = _progress(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
     stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
         _cover(context, parent, recipe, folder) as cover,
     ):
-        encoded = await context.speculative.encoded(parent.blob.sha256, recipe, folder, progress)
+        encoded = await context.speculative.take_encoded(
+            parent.blob.sha256, recipe, folder, on_progress
+        )
         async with (
-            context.slots.take(_ALL if recipe.format == Recipe.FORMAT_MP4 else 1),
-            source_file(context, parent, job, folder, progress) as (source, meanwhile),
+            context.slots.acquire(_ALL if plan.video is not None else 1),
+            source_file(context, plan, job, folder, on_progress) as (source, meanwhile),
             StagedUploads(context.blobs) as staged_uploads,
-            PendingUpload(
-                staged_uploads, stem, content_type=CONTENT_TYPES[recipe.format]
-            ) as pending,
+            PendingUpload(staged_uploads, stem, content_type=plan.format.content_type) as pending,
         ):
-            made = await make(
-                recipe,
-                parent,
+            made = await context.transcoder.transcode(
+                plan,
                 source,
                 folder,
-                ffmpeg=context.ffmpeg,
-                prober=context.prober,
-                progress=progress,
-                check=context.scratch.check_space,
-                cover=await cover,
-                album=job.list_title,
+                tags_for(plan, album=job.list_title, cover=await cover),
                 encoded=encoded or meanwhile,
-                ready=pending.start,
+                on_progress=on_progress,
+                on_output=pending.start,
             )
             await lease.update(entered(job_pb2.JOB_STAGE_STORING))
             staged_file = await pending.finish()
@@ -109,7 +106,7 @@ async def _cover(
 
 
 async def _read_cover(context: WorkerContext, parent: Media, recipe: Recipe, folder: Path) -> bytes:
-    if recipe.format not in WITH_COVER:
+    if not format_of(recipe).has_cover:
         return b""
     for file in parent.side_files:
         if file.kind == SideFile.KIND_THUMBNAIL and file.size_bytes < LARGEST_COVER:
@@ -121,7 +118,7 @@ async def _read_cover(context: WorkerContext, parent: Media, recipe: Recipe, fol
                 )
             ]
             await asyncio.to_thread(path.write_bytes, b"".join(content))
-            return await read_cover(path, folder, context.ffmpeg)
+            return await prepare_cover(path, folder, context.ffmpeg)
     return b""
 
 
@@ -151,10 +148,10 @@ def _described(
     return media
 
 
-def _progress(lease: Lease) -> Callable[[float, float, float], None]:
-    """Takes seconds done, seconds in all, and seconds done in one second."""
+def _progress(lease: Lease) -> OnProgress:
+    def advance(progress: TranscodeProgress) -> None:
+        done, total, speed = progress.done_seconds, progress.total_seconds, progress.speed
 
-    def advance(done: float, total: float, speed: float) -> None:
         def mutate(job: Job) -> None:
             job.progress.speed = speed
             share = min(1.0, done / total) if total else 0.0

@@ -16,6 +16,7 @@ from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.slots import Slots
 from ingot_server.transcode.speculative import SpeculativeTranscoder
+from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transfer.scratch import Scratch
 
 
@@ -33,6 +34,7 @@ class WorkerContext:
     playlists: Playlists
     job_waiter: JobWaiter
     ffmpeg: Ffmpeg
+    transcoder: Transcoder
     slots: Slots
     speculative: SpeculativeTranscoder
     settings: Settings

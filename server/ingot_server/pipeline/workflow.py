@@ -21,11 +21,11 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import check_applicable, derived_media
 from ingot_server.library.side_file_requests import is_thumbnail_sought
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.speculative import Speculation
-from ingot_server.transcode.tags import WITH_COVER
 
 # Which part of an ingest each stage is about.
 _SHARES: Final = {
@@ -54,7 +54,7 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
             for each in conversions
             if speculation.holds(media.blob.sha256) and not has_ended(each)
         ]
-        here = here[: context.speculative.take_places(speculation, len(here))]
+        here = here[: context.speculative.reserve(speculation, len(here))]
         # Taken up here before the workers of conversions hear of them.
         running = [asyncio.create_task(_convert_here(context, each, speculation)) for each in here]
         try:
@@ -146,7 +146,7 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
         media=job.media,
         list_title=job.list_title,
     )
-    if any(recipe.format in WITH_COVER for recipe in job.recipes):
+    if any(format_of(recipe).has_cover for recipe in job.recipes):
         _, stored = await context.catalog.find(job.media.id)
         if stored is None or is_thumbnail_sought(stored):
             ingest.options.thumbnail = True

@@ -91,7 +91,7 @@ class Prober:
         """
         return await self._media_of(path, whole=True)
 
-    async def look(self, path: Path) -> Media:
+    async def probe_head(self, path: Path) -> Media:
         """What the head of a file says that still grows: as `probe`, and nothing of it is checked.
 
         Raises Failure NOT_MEDIA also where it cannot be told yet.

@@ -1,117 +1,82 @@
-"""ffmpeg's part of a conversion: its commands run for one result, and how far they all are.
-
-`encode` is that part by itself, for a file that still comes; `making.py` is the whole.
-"""
+"""ffmpeg's part of one conversion: its commands, and the progress of all its passes together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO
 
-from ingot.v1.media_pb2 import Media
-from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.transcode.commands import EXTENSIONS, Loudness, convert_arguments
-from ingot_server.transcode.ffmpeg import STANDARD_INPUT, Ffmpeg, Moment, Ran
-from ingot_server.transcode.plan import PICTURES, span
-from ingot_server.transcode.tags import WRITTEN_BY_FFMPEG
-
-_NAME: Final = "made"
-
-
-class Advance(Protocol):
-    """Is told seconds done, of how many in all passes, and how many are done in one second."""
-
-    def __call__(self, done: float, total: float, speed: float, /) -> None: ...
+from ingot_server.transcode.commands import convert_arguments
+from ingot_server.transcode.ffmpeg import STANDARD_INPUT, Ffmpeg, FfmpegProgress, FfmpegResult
+from ingot_server.transcode.loudness import Loudness
+from ingot_server.transcode.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """What ffmpeg alone made of a reader, before tags and the gate."""
+class TranscodeProgress:
+    """How far a conversion is."""
+
+    done_seconds: float
+    total_seconds: float
+    """Of the result, in all passes."""
+    speed: float
+    """How many seconds are done in one second."""
+
+
+OnProgress = Callable[[TranscodeProgress], None]
+
+
+def ignore_progress(_: TranscodeProgress) -> None:
+    """Take a progress report that is not of interest."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFile:
+    """A file that ffmpeg made of a stream. It has no tags yet, and is not validated."""
 
     path: Path
-    media: Media
-    """As it was known then."""
+    plan: Plan
+    """Made from what the head of the source said."""
     seconds: float
+    """How many ffmpeg says it wrote, 0 if it did not say."""
 
 
-def unheard(_done: float, _total: float, _speed: float, /) -> None:
-    """An Advance that tells nobody."""
-
-
-def takes_reader(recipe: Recipe) -> bool:
-    """Whether the source is read once from its beginning, so that a reader will do."""
-    return not (
-        recipe.normalize_loudness
-        or recipe.HasField("start")
-        or recipe.format in {*PICTURES, Recipe.FORMAT_MP4}
-    )
-
-
-def can_begin_early(recipe: Recipe) -> bool:
-    """Whether `encode` can make it: a reader will do, and tags are written afterwards."""
-    return takes_reader(recipe) and recipe.format not in {
-        *WRITTEN_BY_FFMPEG,
-        Recipe.FORMAT_WAVEFORM,
-    }
-
-
-async def encode(
-    recipe: Recipe,
-    media: Media,
-    source: BinaryIO,
-    directory: Path,
-    *,
-    ffmpeg: Ffmpeg,
-    progress: Advance = unheard,
-    check: Callable[[], None] = lambda: None,
-) -> Encoded:
-    """The first half of `make`, for media that is known from the head of its file only."""
-    encoding = Encoding(recipe, media, source, directory, ffmpeg, progress, check)
-    ran = await encoding.run(encoding.arguments())
-    return Encoded(encoding.output, media, ran.seconds)
-
-
-class Encoding:
-    """Runs ffmpeg, as often as it takes, for the one file at `output`."""
+class FfmpegRun:
+    """The commands that make the one file at `output`, executed one after another."""
 
     def __init__(
         self,
-        recipe: Recipe,
-        media: Media,
+        plan: Plan,
         source: Path | BinaryIO,
         directory: Path,
         ffmpeg: Ffmpeg,
-        progress: Advance,
+        on_progress: OnProgress,
         check: Callable[[], None],
     ) -> None:
-        """`source` is a file, or what is read once; the rest is as `make` has it."""
-        self.reader = None if isinstance(source, Path) else source
+        """`source` is a file, or a stream that is read once."""
+        self.plan = plan
+        self.stream = None if isinstance(source, Path) else source
         self.source = f"file:{source}" if isinstance(source, Path) else STANDARD_INPUT
-        """As ffmpeg names it."""
-        self.output = directory / f"{_NAME}{EXTENSIONS[recipe.format]}"
+        """What ffmpeg calls the source."""
+        self.output = directory / f"result{plan.format.extension}"
         self.threads = ffmpeg.threads
-        self._recipe = recipe
-        self._media = media
         self._ffmpeg = ffmpeg
-        self._progress = progress
+        self._on_progress = on_progress
         self._check = check
-        self._length = span(recipe, media).length
-        self._passes = 2 if recipe.normalize_loudness else 1
-        self._passed = 0
+        self._passes = 2 if plan.normalizes_loudness else 1
+        self._passes_done = 0
 
-    def arguments(
+    def convert_arguments(
         self,
         *,
         loudness: Loudness | None = None,
         metadata: Path | None = None,
         encode: bool = False,
     ) -> list[str]:
-        """The command that makes the result, as `convert_arguments` has it."""
+        """Return the command that makes the result; for the options see commands.py."""
         return convert_arguments(
-            self._recipe,
-            self._media,
+            self.plan,
             self.source,
             self.output,
             loudness=loudness,
@@ -120,40 +85,38 @@ class Encoding:
             threads=self.threads,
         )
 
-    def is_same(self, encoded: Encoded) -> bool:
-        """Whether what was known before led to the command that the whole file asks for."""
+    def would_repeat(self, encoded: EncodedFile) -> bool:
+        """Return whether the command for the whole source is the one that made `encoded`."""
 
-        def command(media: Media) -> list[str]:
-            return convert_arguments(
-                self._recipe, media, STANDARD_INPUT, encoded.path, threads=self.threads
-            )
+        def command(plan: Plan) -> list[str]:
+            return convert_arguments(plan, STANDARD_INPUT, encoded.path, threads=self.threads)
 
-        return command(encoded.media) == command(self._media)
+        return command(encoded.plan) == command(self.plan)
 
-    async def run(
+    async def run_command(
         self,
         arguments: list[str],
         *,
-        level: str = "error",
-        take: Callable[[bytes], None] | None = None,
-    ) -> Ran:
-        """One run, with progress where it is told any. Raises as `Ffmpeg.run` does."""
-        return await self._ffmpeg.run(
+        log_level: str = "error",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> FfmpegResult:
+        """Run one command on the source. Raises what `Ffmpeg.run_command` raises."""
+        return await self._ffmpeg.run_command(
             arguments,
             output=self.output,
-            source=self.reader,
-            level=level,
-            moments=self.advance,
-            take=take,
+            stdin=self.stream,
+            log_level=log_level,
+            on_progress=self.report_progress,
+            on_stdout=on_stdout,
             check=self._check,
         )
 
     def end_pass(self) -> None:
-        """All of the media was gone through once; the next run does it again."""
-        self._passed += 1
+        """Count what comes next as another pass over the source."""
+        self._passes_done += 1
 
-    def advance(self, moment: Moment) -> None:
-        """Tells how far the run is, as part of all passes."""
-        total = self._length * self._passes
-        done = self._length * self._passed + min(moment.seconds, self._length)
-        self._progress(done, total, moment.speed)
+    def report_progress(self, progress: FfmpegProgress) -> None:
+        """Report the progress of one command as a part of all passes."""
+        length = self.plan.time_range.length
+        done = length * self._passes_done + min(progress.seconds, length)
+        self._on_progress(TranscodeProgress(done, length * self._passes, progress.speed))

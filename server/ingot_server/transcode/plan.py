@@ -1,10 +1,11 @@
-"""What a recipe makes of one media, in numbers: decided once, for the command and for the check.
+"""What one recipe makes of one media item: decided once, for the command, the tags and the checks.
 
-- Of several audio streams the first that the file marks as default and not as commentary or for
-  the impaired is taken, else the first; of several video streams the first.
-- A result begins at the media's beginning, or at `start`, also where the sound begins later: then
-  silence is put before it. Sound taken from a media with other streams lasts as long as the media.
-  So a time in the media is the same time in what is made of all of it.
+- Of several audio streams the first that the file marks as default is taken, and of several video
+  streams the first. An audio stream that is marked as a commentary, or as made for the impaired, is
+  taken only if the file has no other.
+- A result begins at the beginning of the media item, or at `start`. If the audio begins later,
+  silence is put before it. The audio of a media item with other streams lasts as long as the media
+  item. So a moment has the same time in the media item and in a result of all of it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from google.protobuf.duration_pb2 import Duration
 from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.library.playable import is_common_profile
-from ingot_server.library.recipes import sample_rates
-
-PICTURES: Final = frozenset({Recipe.FORMAT_PNG, Recipe.FORMAT_JPEG})
+from ingot_server.library.recipe_formats import (
+    AudioCodec,
+    FormatKind,
+    RecipeFormat,
+    TagWriter,
+    format_of,
+)
+from ingot_server.library.recipes import check_applicable, sample_rates
 
 # Channel layouts that every encoder here knows, by number of channels.
-LAYOUTS: Final = {
+_LAYOUTS: Final = {
     1: "mono",
     2: "stereo",
     3: "3.0",
@@ -32,20 +38,38 @@ LAYOUTS: Final = {
     7: "6.1",
     8: "7.1",
 }
-_AAC_LAYOUTS: Final = LAYOUTS | {4: "4.0"}
-# A clip that ends this close to the media's end may end with the media's sound.
+_AAC_LAYOUTS: Final = _LAYOUTS | {4: "4.0"}
+_AAC_KBPS_PER_CHANNEL: Final = 80
+_OPUS_KBPS_PER_CHANNEL: Final = 256
+_OPUS_DECODED_HZ: Final = 48000
+_DEFAULT_CRF: Final = 23
+_WAVEFORM_HZ: Final = 48000
+# A result that ends this close to the end of the media item may end with its audio.
 _NEAR_SECONDS: Final = 0.25
 _NEAR_SHARE: Final = 0.01
 _EXACT_SECONDS: Final = 0.05
+# Without an index a seek may end behind the last key frame before the start.
+_LEAD_SECONDS: Final = {"mpegts": 15.0, "mpeg": 15.0}
+_YUV420: Final = frozenset({"yuv420p", "yuvj420p"})
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Which part of the media is made, in seconds."""
+class TimeRange:
+    """The part of the media item that is converted, in seconds."""
 
     start: float
     length: float
     reaches_end: bool
+    lead: float
+    """How long before the start decoding begins; what it gives is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,112 +77,286 @@ class AudioTarget:
     """The audio of the result."""
 
     index: int
+    """The number of the stream in the file."""
+    codec: AudioCodec
     sample_rate_hz: int
     channels: int
     layout: str
+    bitrate_kbps: int
+    """0 if the codec is lossless, or `quality` is set."""
+    quality: int | None
+    """As `lame -V`."""
+    bits_per_sample: int
+    """0 for lossy codecs."""
+    copied: bool
+    """Whether the stream is taken as it is."""
+    normalized: bool
+    """Whether its loudness is normalized."""
+
+    @property
+    def codec_name(self) -> str:
+        """What FFmpeg calls the codec of the result."""
+        if self.codec is AudioCodec.PCM:
+            return f"pcm_s{self.bits_per_sample}le"
+        return self.codec.value
+
+    @property
+    def decoded_rate_hz(self) -> int:
+        """The sample rate that a decoder reports."""
+        return _OPUS_DECODED_HZ if self.codec is AudioCodec.OPUS else self.sample_rate_hz
 
 
-def audio_stream(media: Media) -> AudioStream:
-    """The one that is heard."""
-    plain = [stream for stream in media.audio if not stream.supplementary]
-    return next((stream for stream in plain if stream.preferred), (plain or media.audio)[0])
+@dataclass(frozen=True, slots=True)
+class VideoTarget:
+    """The video of the result."""
+
+    index: int
+    """The number of the stream in the file."""
+    size: Size
+    """The size of encoded video."""
+    source_size: Size
+    """The size of copied video."""
+    scaled: bool
+    """Whether encoding scales the video; otherwise it crops it to an even size."""
+    crf: int
+    """The constant rate factor of x264."""
+    copied: bool
+    """Whether the stream is taken as it is."""
 
 
-def video_stream(media: Media) -> VideoStream:
-    """The one that is seen."""
-    return media.video[0]
+@dataclass(frozen=True, slots=True)
+class ImageTarget:
+    """The frame that becomes the result."""
+
+    index: int
+    """The number of the stream in the file."""
+    height: int
+    max_height: int | None
 
 
-def seconds(duration: Duration) -> float:
-    """A length of time of the contract as a number."""
+@dataclass(frozen=True, slots=True)
+class WaveformTarget:
+    """The audio that a waveform shows."""
+
+    index: int
+    """The number of the stream in the file."""
+    sample_rate_hz: int
+    """A multiple of `points_per_second`."""
+    points_per_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one canonical recipe makes of one media item."""
+
+    format: RecipeFormat
+    media: Media
+    """The media item that is converted."""
+    time_range: TimeRange
+    tolerance: float
+    """How many seconds the result may be longer or shorter than the time range."""
+    padded: bool
+    """Whether silence follows audio that ends before the media item does."""
+    chapters: tuple[Chapter, ...]
+    """Those of the media item, as far as they are in the time range, on the result's clock."""
+    audio: AudioTarget | None = None
+    video: VideoTarget | None = None
+    image: ImageTarget | None = None
+    waveform: WaveformTarget | None = None
+
+    @property
+    def normalizes_loudness(self) -> bool:
+        """Whether a first pass measures the loudness."""
+        return self.audio is not None and self.audio.normalized
+
+    @property
+    def copies(self) -> bool:
+        """Whether any stream is taken as it is."""
+        return bool(self.audio and self.audio.copied) or bool(self.video and self.video.copied)
+
+
+def plan_conversion(recipe: Recipe, media: Media) -> Plan:
+    """Return the plan for a canonical recipe and a probed media item.
+
+    Raises Failure INVALID_REQUEST if the media item does not have what the recipe needs.
+    """
+    check_applicable(recipe, media)
+    row = format_of(recipe)
+    time_range = _time_range(recipe, media)
+    padded = row.kind in {FormatKind.AUDIO, FormatKind.WAVEFORM} and (
+        bool(media.video) or len(media.audio) > 1
+    )
+    has_audio = row.audio_codec is not None and bool(media.audio)
+    return Plan(
+        format=row,
+        media=media,
+        time_range=time_range,
+        tolerance=_tolerance(row, media, time_range, padded=padded),
+        padded=padded,
+        chapters=tuple(_chapters(media, time_range)),
+        audio=_audio_target(recipe, media) if has_audio else None,
+        video=_video_target(recipe, media.video[0]) if row.kind is FormatKind.VIDEO else None,
+        image=_image_target(recipe, media.video[0]) if row.kind is FormatKind.IMAGE else None,
+        waveform=_waveform_target(recipe, media) if row.kind is FormatKind.WAVEFORM else None,
+    )
+
+
+def reads_source_once(recipe: Recipe) -> bool:
+    """Return whether ffmpeg reads the source once, from the beginning: then it can be a stream."""
+    return not (
+        recipe.normalize_loudness
+        or recipe.HasField("start")
+        or format_of(recipe).kind in {FormatKind.IMAGE, FormatKind.VIDEO}
+    )
+
+
+def can_begin_early(recipe: Recipe) -> bool:
+    """Return whether a conversion can begin before the source is complete.
+
+    For that ffmpeg must be able to read a stream, and the tags must be written afterwards.
+    """
+    row = format_of(recipe)
+    return (
+        reads_source_once(recipe)
+        and row.kind is not FormatKind.WAVEFORM
+        and not tags_by_ffmpeg(row)
+    )
+
+
+def tags_by_ffmpeg(row: RecipeFormat) -> bool:
+    """Return whether ffmpeg gets the tags as a file, for all of them or for the chapters."""
+    return row.tag_writer in {TagWriter.FFMPEG, TagWriter.MP4}
+
+
+def to_seconds(duration: Duration) -> float:
+    """Return a Duration as a number of seconds."""
     return duration.seconds + duration.nanos / 1e9
 
 
-def span(recipe: Recipe, media: Media) -> Span:
-    """The part that the recipe asks for, as far as the media has it."""
-    whole, start = seconds(media.duration), seconds(recipe.start)
-    end = seconds(recipe.end) if recipe.HasField("end") else whole
-    return Span(start, max(0.0, min(end, whole) - start), end >= whole)
+def displayed_size(video: VideoStream) -> Size:
+    """Return the size of a video as a player shows it."""
+    if video.rotation in {90, 270}:
+        return Size(video.height, video.width)
+    return Size(video.width, video.height)
 
 
-def tolerance(recipe: Recipe, media: Media) -> float:
-    """How many seconds the result may be longer or shorter than `span` says.
-
-    50 ms, but where it ends as its stream does, with what coders add and pictures last.
-    """
-    part = span(recipe, media)
-    if recipe.format == Recipe.FORMAT_MP4:
-        rate = video_stream(media).frame_rate
-        return max(_NEAR_SECONDS, 2 / rate if rate > 0 else 0.0, _NEAR_SHARE * part.length)
-    if part.reaches_end and not is_filled(media):
-        return max(_NEAR_SECONDS, _NEAR_SHARE * part.length)
-    return _EXACT_SECONDS
+def _time_range(recipe: Recipe, media: Media) -> TimeRange:
+    whole, start = to_seconds(media.duration), to_seconds(recipe.start)
+    end = to_seconds(recipe.end) if recipe.HasField("end") else whole
+    lead = min(_LEAD_SECONDS.get(media.format_name, 0.0), start)
+    return TimeRange(start, max(0.0, min(end, whole) - start), end >= whole, lead)
 
 
-def is_filled(media: Media) -> bool:
-    """Whether sound that ends early is followed by silence until the end of the media."""
-    return bool(media.video) or len(media.audio) > 1
+def _tolerance(row: RecipeFormat, media: Media, time_range: TimeRange, *, padded: bool) -> float:
+    """50 ms; more for a result that ends with its stream, as encoders and frames round it up."""
+    near = max(_NEAR_SECONDS, _NEAR_SHARE * time_range.length)
+    if row.kind is FormatKind.VIDEO:
+        rate = media.video[0].frame_rate
+        return max(near, 2 / rate if rate > 0 else 0.0)
+    return near if time_range.reaches_end and not padded else _EXACT_SECONDS
 
 
-def sound(recipe: Recipe, media: Media) -> AudioTarget:
-    """The audio of what an audio recipe, or MP4, makes."""
-    source = audio_stream(media)
-    most = 2 if recipe.format == Recipe.FORMAT_MP3 or source.channels > max(LAYOUTS) else 8
-    channels = recipe.channels if recipe.HasField("channels") else min(source.channels, most)
-    aac = recipe.format in {Recipe.FORMAT_M4A, Recipe.FORMAT_MP4}
-    layout = (_AAC_LAYOUTS if aac else LAYOUTS)[channels]
-    rate = recipe.sample_rate_hz or min(
-        sample_rates(recipe), key=lambda rate: (abs(rate - source.sample_rate_hz), -rate)
+def _audio_stream(media: Media) -> AudioStream:
+    main = [stream for stream in media.audio if not stream.supplementary]
+    return next((stream for stream in main if stream.preferred), (main or media.audio)[0])
+
+
+def _audio_target(recipe: Recipe, media: Media) -> AudioTarget:
+    row, source = format_of(recipe), _audio_stream(media)
+    assert row.audio_codec is not None  # of all formats with audio
+    most = 2 if source.channels > max(_LAYOUTS) else row.max_channels
+    channels = recipe.channels or max(1, min(source.channels, most))
+    layouts = _AAC_LAYOUTS if row.audio_codec is AudioCodec.AAC else _LAYOUTS
+    has_quality = row.kind is FormatKind.AUDIO and recipe.HasField("quality")
+    return AudioTarget(
+        index=source.index,
+        codec=row.audio_codec,
+        sample_rate_hz=recipe.sample_rate_hz or _nearest_rate(recipe, source.sample_rate_hz),
+        channels=channels,
+        layout=layouts[channels],
+        bitrate_kbps=_bitrate_kbps(recipe, row.audio_codec, channels),
+        quality=recipe.quality if has_quality else None,
+        bits_per_sample=recipe.bits_per_sample,
+        copied=row.kind is FormatKind.VIDEO and _can_copy_audio(recipe, source),
+        normalized=recipe.normalize_loudness,
     )
-    return AudioTarget(source.index, rate, channels, layout)
 
 
-def copies_video(recipe: Recipe, media: Media) -> bool:
-    """Whether MP4 takes the pictures as they are. A copy could begin at a key frame only."""
-    video = video_stream(media)
-    lower = recipe.HasField("max_height") and shown_size(video)[1] > recipe.max_height
+def _nearest_rate(recipe: Recipe, rate_hz: int) -> int:
+    rates = sample_rates(recipe)
+    if isinstance(rates, range):
+        return min(max(rate_hz, rates[0]), rates[-1])
+    return min(rates, key=lambda rate: (abs(rate - rate_hz), -rate))
+
+
+def _bitrate_kbps(recipe: Recipe, codec: AudioCodec, channels: int) -> int:
+    if codec is AudioCodec.OPUS:
+        return min(recipe.bitrate_kbps, _OPUS_KBPS_PER_CHANNEL * channels)
+    if codec is AudioCodec.AAC:
+        return recipe.bitrate_kbps or _AAC_KBPS_PER_CHANNEL * channels
+    return recipe.bitrate_kbps
+
+
+def _can_copy_audio(recipe: Recipe, audio: AudioStream) -> bool:
+    changed = (
+        recipe.HasField("sample_rate_hz")
+        or recipe.HasField("channels")
+        or recipe.normalize_loudness
+        or to_seconds(recipe.start)
+    )
+    return audio.codec == "aac" and is_common_profile(audio) and not changed
+
+
+def _video_target(recipe: Recipe, video: VideoStream) -> VideoTarget:
+    return VideoTarget(
+        index=video.index,
+        size=_encoded_size(recipe, video),
+        source_size=displayed_size(video),
+        scaled=recipe.HasField("max_height"),
+        crf=recipe.quality if recipe.HasField("quality") else _DEFAULT_CRF,
+        copied=_can_copy_video(recipe, video),
+    )
+
+
+def _can_copy_video(recipe: Recipe, video: VideoStream) -> bool:
+    """Return whether the stream stays as it is. A copy can begin at a key frame only."""
+    lower = recipe.HasField("max_height") and displayed_size(video).height > recipe.max_height
     return (
         video.codec == "h264"
-        and video.pixel_format in {"yuv420p", "yuvj420p"}
+        and video.pixel_format in _YUV420
         and is_common_profile(video)
-        and not (lower or recipe.HasField("quality") or span(recipe, media).start)
+        and not (lower or recipe.HasField("quality") or to_seconds(recipe.start))
     )
 
 
-def copies_audio(recipe: Recipe, media: Media) -> bool:
-    """Whether MP4 takes the sound as it is."""
-    audio = audio_stream(media)
-    asked = recipe.HasField("sample_rate_hz") or recipe.HasField("channels")
-    return (
-        audio.codec == "aac"
-        and is_common_profile(audio)
-        and not (asked or recipe.normalize_loudness or span(recipe, media).start)
+def _encoded_size(recipe: Recipe, video: VideoStream) -> Size:
+    """Return an even size, which 4:2:0 needs."""
+    shown = displayed_size(video)
+    if recipe.HasField("max_height") and shown.height > recipe.max_height:
+        height = recipe.max_height // 2 * 2
+        return Size(max(2, round(shown.width * height / shown.height / 2) * 2), height)
+    return Size(max(2, shown.width // 2 * 2), max(2, shown.height // 2 * 2))
+
+
+def _image_target(recipe: Recipe, video: VideoStream) -> ImageTarget:
+    height = displayed_size(video).height
+    max_height = recipe.max_height if recipe.HasField("max_height") else None
+    return ImageTarget(
+        video.index, height if max_height is None else min(height, max_height), max_height
     )
 
 
-def shown_size(video: VideoStream) -> tuple[int, int]:
-    """Width and height as a player shows them."""
-    if video.rotation in {90, 270}:
-        return video.height, video.width
-    return video.width, video.height
+def _waveform_target(recipe: Recipe, media: Media) -> WaveformTarget:
+    source, points = _audio_stream(media), recipe.points_per_second
+    rate = min(_WAVEFORM_HZ, source.sample_rate_hz)
+    return WaveformTarget(source.index, points * max(1, round(rate / points)), points)
 
 
-def encoded_size(recipe: Recipe, media: Media) -> tuple[int, int]:
-    """Width and height of pictures that are encoded for MP4: even, for 4:2:0."""
-    width, height = shown_size(video_stream(media))
-    if recipe.HasField("max_height") and height > recipe.max_height:
-        lower = recipe.max_height // 2 * 2
-        return max(2, round(width * lower / height / 2) * 2), lower
-    return max(2, width // 2 * 2), max(2, height // 2 * 2)
-
-
-def chapters(recipe: Recipe, media: Media) -> list[Chapter]:
-    """The media's, as far as they lie in the result, on its clock."""
-    part = span(recipe, media)
+def _chapters(media: Media, time_range: TimeRange) -> list[Chapter]:
     kept = []
     for chapter in media.chapters:
-        start = max(0.0, seconds(chapter.start) - part.start)
-        end = min(part.length, seconds(chapter.end) - part.start)
+        start = max(0.0, to_seconds(chapter.start) - time_range.start)
+        end = min(time_range.length, to_seconds(chapter.end) - time_range.start)
         if end > start:
             one = Chapter(title=chapter.title)
             one.start.FromMilliseconds(round(start * 1000))

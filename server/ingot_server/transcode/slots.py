@@ -1,4 +1,4 @@
-"""How much a worker's processor is used for at once."""
+"""How many conversions use a worker's processors at the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class Slots:
-    """A number of places that work takes some of. First come, first served: nobody is overtaken."""
+    """A number of slots. A conversion takes some of them; first come, first served."""
 
     def __init__(self, count: int) -> None:
         self._count = self._free = max(1, count)
@@ -17,35 +17,35 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """Places that somebody who comes now gets without waiting."""
+        """The slots that can be acquired now without waiting."""
         return 0 if self._waiting else self._free
 
     @asynccontextmanager
-    async def take(self, cost: int) -> AsyncIterator[None]:
-        """Waits for `cost` places and holds them; more than there are means all."""
+    async def acquire(self, cost: int) -> AsyncIterator[None]:
+        """Wait for `cost` slots and hold them; a larger number than there are means all."""
         cost = min(max(1, cost), self._count)
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((cost, turn))
-        self._advance()
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.append((cost, granted))
+        self._grant()
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            if not turn.cancelled():
+            if not granted.cancelled():
                 self._free += cost
-            elif (cost, turn) in self._waiting:
-                self._waiting.remove((cost, turn))
-            self._advance()
+            elif (cost, granted) in self._waiting:
+                self._waiting.remove((cost, granted))
+            self._grant()
             raise
         try:
             yield
         finally:
             self._free += cost
-            self._advance()
+            self._grant()
 
-    def _advance(self) -> None:
+    def _grant(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free:
-            cost, turn = self._waiting.popleft()
-            if turn.cancelled():
-                continue  # Whoever waited for it has not run since.
+            cost, granted = self._waiting.popleft()
+            if granted.cancelled():
+                continue  # Its task is cancelled, but has not run since.
             self._free -= cost
-            turn.set_result(None)
+            granted.set_result(None)

@@ -1,12 +1,12 @@
-"""Tags of a result, from the metadata of its parent: what a player shows of it.
+"""The tags of a result: what a player shows, taken from the metadata of its parent.
 
 | | MP3 | M4A | OPUS, FLAC | MP4 |
 | --- | --- | --- | --- | --- |
 | written by | mutagen, ID3v2.4 | mutagen | mutagen, Vorbis comments | ffmpeg |
-| cover | APIC | covr | a picture block of FLAC's | |
+| cover | APIC | covr | a picture block as in FLAC | |
 | chapters | CHAP, CTOC | ffmpeg | CHAPTER001, CHAPTER001NAME | ffmpeg |
 
-What is not known is left out. WAV, pictures and waveforms have none.
+What is not known is left out. WAV, images and waveforms have no tags.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from mutagen import MutagenError
 from mutagen.flac import FLAC, Picture
@@ -26,16 +26,11 @@ from mutagen.mp4 import MP4, MP4Cover
 from mutagen.oggopus import OggOpus
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import Chapter, Media
-from ingot.v1.recipe_pb2 import Recipe
+from ingot.v1.media_pb2 import Chapter
 from ingot_server.errors import Failure
-from ingot_server.transcode.plan import chapters
+from ingot_server.library.recipe_formats import TagWriter
+from ingot_server.transcode.plan import Plan
 
-# In a file of metadata for ffmpeg, which has them all.
-WRITTEN_BY_FFMPEG: Final = frozenset({Recipe.FORMAT_MP4, Recipe.FORMAT_M4A})
-WITH_COVER: Final = frozenset(
-    {Recipe.FORMAT_MP3, Recipe.FORMAT_M4A, Recipe.FORMAT_OPUS, Recipe.FORMAT_FLAC}
-)
 _MAX_CHARACTERS: Final = 4096
 _FRONT_COVER: Final = 3
 _UTF8: Final = 3
@@ -43,7 +38,7 @@ _UTF8: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Texts are empty when unknown; `cover` is a JPEG or PNG, empty when there is none."""
+    """The tags of one file. Texts are empty if unknown; `cover` is a JPEG or PNG, or empty."""
 
     title: str = ""
     artist: str = ""
@@ -54,8 +49,13 @@ class Tags:
     chapters: Sequence[Chapter] = field(default_factory=tuple)
 
 
-def tags_of(recipe: Recipe, media: Media, *, album: str = "", cover: bytes = b"") -> Tags:
-    """What is known of `media`, its own file's tags where its source says nothing."""
+def tags_for(plan: Plan, *, album: str = "", cover: bytes = b"") -> Tags:
+    """Return the tags of a result.
+
+    They come from what the source says, or else from the tags of the media item's own file. `album`
+    is the title of the list that the media item was ingested with.
+    """
+    media = plan.media
     own = media.file_tags
     date = own.get("date", "")
     if media.HasField("publish_time"):
@@ -66,13 +66,13 @@ def tags_of(recipe: Recipe, media: Media, *, album: str = "", cover: bytes = b""
         album=_text(album or own.get("album", "")),
         date=_text(date),
         comment=_text(media.source.page_url or media.url),
-        cover=cover if recipe.format in WITH_COVER else b"",
-        chapters=chapters(recipe, media),
+        cover=cover if plan.format.has_cover else b"",
+        chapters=plan.chapters,
     )
 
 
 def ffmetadata(tags: Tags) -> str:
-    """The same in ffmpeg's metadata format, without the cover."""
+    """Return the tags and chapters in ffmpeg's metadata format, which has no cover."""
     names = ("title", "artist", "album", "date", "comment")
     values = {name: getattr(tags, name) for name in names}
     lines = [f"{name}={_escaped(value)}" for name, value in values.items() if value]
@@ -88,32 +88,34 @@ def ffmetadata(tags: Tags) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_tags(path: Path, recipe: Recipe, tags: Tags) -> None:
-    """Puts `tags` into the file at `path`, in place; blocks. Nothing for formats without tags.
+def write_tags(path: Path, writer: TagWriter, tags: Tags) -> None:
+    """Write `tags` into the file at `path`, in place. Blocks.
 
-    Raises Failure SCRATCH_FULL, or CONVERSION_FAILED when the file does not take them.
+    Raises Failure SCRATCH_FULL, or CONVERSION_FAILED if the file cannot hold them.
     """
-    if recipe.format not in WITH_COVER:
-        return
     try:
-        match recipe.format:
-            case Recipe.FORMAT_MP3:
+        match writer:
+            case TagWriter.ID3:
                 _id3(tags).save(path, v1=0, v2_version=4)
-            case Recipe.FORMAT_M4A:
+            case TagWriter.MP4:
                 _write_mp4(path, tags)
-            case Recipe.FORMAT_FLAC:
+            case TagWriter.FLAC:
                 _write_flac(path, tags)
-            case _:
+            case TagWriter.OGG_OPUS:
                 _write_opus(path, tags)
+            case TagWriter.FFMPEG:
+                pass  # ffmpeg has written them with the file.
+            case _:
+                assert_never(writer)
     except (MutagenError, OSError) as error:
         number = getattr(error, "errno", None) or getattr(error.__context__, "errno", None)
         if number in {errno.ENOSPC, errno.EDQUOT}:
             raise Failure(
                 reason_pb2.REASON_SCRATCH_FULL,
-                "The worker's scratch space has no room for the tags of what is made.",
+                "The worker's scratch space is full. Free some of it, or try again later.",
             ) from error
         raise Failure(
-            reason_pb2.REASON_CONVERSION_FAILED, "The result does not take its tags."
+            reason_pb2.REASON_CONVERSION_FAILED, "The tags could not be written into the result."
         ) from error
 
 
@@ -179,7 +181,7 @@ def _write_opus(path: Path, tags: Tags) -> None:
     file = OggOpus(path)
     file.update(_comments(tags))
     if tags.cover:
-        # As Xiph's "VorbisComment" page has it for all of Ogg.
+        # Xiph's page "VorbisComment" defines this for all of Ogg.
         file["metadata_block_picture"] = base64.b64encode(_picture(tags.cover).write()).decode()
     file.save()
 
@@ -200,23 +202,24 @@ def _comments(tags: Tags) -> dict[str, str]:
     }
     comments = {name: text for name, text in found.items() if text}
     for number, chapter in enumerate(tags.chapters, 1):
-        moment = chapter.start.ToMilliseconds()
+        start_ms = chapter.start.ToMilliseconds()
+        hours, minutes = start_ms // 3_600_000, start_ms // 60_000 % 60
         comments[f"chapter{number:03}"] = (
-            f"{moment // 3_600_000:02}:{moment // 60_000 % 60:02}:{moment % 60_000 / 1000:06.3f}"
+            f"{hours:02}:{minutes:02}:{start_ms % 60_000 / 1000:06.3f}"
         )
         comments[f"chapter{number:03}name"] = _text(chapter.title)
     return comments
 
 
 def cover_type(data: bytes) -> str:
-    """The media type of a JPEG or PNG, by how it begins; empty for all that players do not take."""
+    """Return the media type of a JPEG or PNG by its first bytes; empty for anything else."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     return "image/jpeg" if data.startswith(b"\xff\xd8\xff") else ""
 
 
 def _text(text: str) -> str:
-    """Without what would end a text early in some of the formats."""
+    """Return the text, shortened and without the character that ends a text in some formats."""
     return text.replace("\0", "").strip()[:_MAX_CHARACTERS]
 
 

@@ -1,9 +1,9 @@
-"""Makes one file of another, on the disk: loudness, ffmpeg, tags, and the gate, in this order.
+"""Makes one file of another, on the disk.
 
-    measure (normalize_loudness) -> convert -> tags -> probe and verify
+    measure the loudness (normalize_loudness) -> convert -> write tags -> probe and verify
 
-Nothing here knows jobs, storage or networks. What leaves by an error leaves files in the directory,
-which is the caller's to remove.
+This module knows nothing of jobs, storage or networks. After an error, files may be left in the
+directory; the caller removes them.
 """
 
 from __future__ import annotations
@@ -13,222 +13,226 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
-from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.library.playable import is_web_playable
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.commands import (
-    CONTENT_TYPES,
-    Loudness,
-    last_picture_arguments,
+    last_image_arguments,
     measure_arguments,
     waveform_arguments,
-    waveform_rate,
 )
-from ingot_server.transcode.ffmpeg import Ffmpeg, Moment
-from ingot_server.transcode.ffmpeg_run import Advance, Encoded, Encoding, unheard
-from ingot_server.transcode.loudness import read_loudness
-from ingot_server.transcode.plan import PICTURES, copies_audio, copies_video
-from ingot_server.transcode.tags import (
-    WRITTEN_BY_FFMPEG,
-    Tags,
-    ffmetadata,
-    tags_of,
-    write_tags,
+from ingot_server.transcode.ffmpeg import Ffmpeg, FfmpegProgress
+from ingot_server.transcode.ffmpeg_run import (
+    EncodedFile,
+    FfmpegRun,
+    OnProgress,
+    ignore_progress,
 )
+from ingot_server.transcode.loudness import Loudness, read_loudness
+from ingot_server.transcode.plan import ImageTarget, Plan, WaveformTarget, tags_by_ffmpeg
+from ingot_server.transcode.tags import Tags, ffmetadata, write_tags
 from ingot_server.transcode.verify import (
-    picture_size,
+    image_size,
+    verify_image,
     verify_media,
-    verify_picture,
     verify_waveform,
 )
 from ingot_server.transcode.waveform import Waveform
 
 logger = logging.getLogger(__name__)
 
-_PICTURE_TYPES: Final = {
-    Recipe.FORMAT_PNG: ("png", "rgb24"),
-    Recipe.FORMAT_JPEG: ("mjpeg", "yuvj420p"),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Transcoded:
-    """A file that passed the gate, and what it is: as Prober says, with its size and media type."""
+    """A file that passed validation; `media` is what the prober reports, with size and type."""
 
     path: Path
     media: Media
 
 
-async def make(
-    recipe: Recipe,
-    media: Media,
-    source: Path | BinaryIO,
-    directory: Path,
-    *,
-    ffmpeg: Ffmpeg,
-    prober: Prober,
-    progress: Advance = unheard,
-    check: Callable[[], None] = lambda: None,
-    cover: bytes = b"",
-    album: str = "",
-    encoded: Encoded | None = None,
-    ready: Callable[[Path], None] = lambda _: None,
-) -> Transcoded:
-    """Makes what a canonical `recipe` says of `media`, whose file is `source`, in `directory`.
+class Transcoder:
+    """Makes results with ffmpeg and validates them. Keeps nothing from one to the next."""
 
-    `media` has what a probe says, for a file that comes by a reader too: that one is read once,
-    from its beginning to its end, so `takes_reader` must hold. `check` is called while it works and
-    may raise. `cover` is what `read_cover` answers; `album` the name of what the media is one of.
-    What was `encoded` of the same bytes by the same command is not made again, unless it is not
-    right. `ready` is told of a file that is about to go through the gate, and of another when that
-    one was refused. Safe to repeat in another directory, and to cancel. Raises
-    Failure CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what
-    the reader raises.
-    """
-    encoding = Encoding(recipe, media, source, directory, ffmpeg, progress, check)
-    making = _Transcoding(recipe, media, encoding, ready)
-    if recipe.format in PICTURES:
-        return await making.picture()
-    if recipe.format == Recipe.FORMAT_WAVEFORM:
-        return await making.waveform()
-    tags = tags_of(recipe, media, album=album, cover=cover)
-    return await making.convert(tags, prober, encoded, _metadata(recipe, tags, directory))
+    def __init__(
+        self, ffmpeg: Ffmpeg, prober: Prober, *, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """`check` is called regularly while ffmpeg runs. What it raises ends the conversion."""
+        self._ffmpeg = ffmpeg
+        self._prober = prober
+        self._check = check
+
+    async def transcode(
+        self,
+        plan: Plan,
+        source: Path | BinaryIO,
+        directory: Path,
+        tags: Tags,
+        *,
+        encoded: EncodedFile | None = None,
+        on_progress: OnProgress = ignore_progress,
+        on_output: Callable[[Path], None] = lambda _: None,
+    ) -> Transcoded:
+        """Make the result of a plan in `directory`, and return it.
+
+        `source` is the file of the plan's media item. It can be a stream if `reads_source_once`
+        holds for the recipe; then it is read from its beginning to its end. A file that was
+        `encoded` from the same bytes by the same command is used, if it passes validation.
+        `on_output` is called with a file that is about to be validated, and with another one if
+        that was refused. Safe to repeat in another directory, and to cancel. Raises Failure
+        CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what
+        the stream and `check` raise.
+        """
+        run = FfmpegRun(plan, source, directory, self._ffmpeg, on_progress, self._check)
+        transcoding = _Transcoding(run, self._prober, on_output)
+        if plan.image is not None:
+            return await transcoding.make_image(plan.image)
+        if plan.waveform is not None:
+            return await transcoding.draw_waveform(plan.waveform)
+        return await transcoding.convert_streams(tags, directory, encoded)
+
+    async def encode_stream(
+        self,
+        plan: Plan,
+        stream: BinaryIO,
+        directory: Path,
+        *,
+        on_progress: OnProgress = ignore_progress,
+    ) -> EncodedFile:
+        """Do ffmpeg's part of `transcode` for a plan that is made from the head of a stream.
+
+        Raises what `transcode` raises.
+        """
+        run = FfmpegRun(plan, stream, directory, self._ffmpeg, on_progress, self._check)
+        result = await run.run_command(run.convert_arguments())
+        return EncodedFile(run.output, plan, result.seconds)
 
 
 class _Transcoding:
-    """One call of `make`."""
+    """One call of `Transcoder.transcode`."""
 
-    def __init__(
-        self, recipe: Recipe, media: Media, encoding: Encoding, ready: Callable[[Path], None]
-    ) -> None:
-        self._recipe = recipe
-        self._media = media
-        self._encoding = encoding
-        self._output = encoding.output
-        self._ready = ready
+    def __init__(self, run: FfmpegRun, prober: Prober, on_output: Callable[[Path], None]) -> None:
+        self._run = run
+        self._plan = run.plan
+        self._prober = prober
+        self._output = run.output
+        self._on_output = on_output
 
-    async def convert(
-        self, tags: Tags, prober: Prober, encoded: Encoded | None, metadata: Path | None
+    async def convert_streams(
+        self, tags: Tags, directory: Path, encoded: EncodedFile | None
     ) -> Transcoded:
-        if encoded is not None and self._encoding.is_same(encoded):
+        if encoded is not None and self._run.would_repeat(encoded):
             await asyncio.to_thread(encoded.path.replace, self._output)
             try:
-                return await self._finished(tags, prober, encoded.seconds)
+                return await self._finish(tags, encoded.seconds)
             except Failure as failure:
-                # Of a file whose index comes last ffmpeg makes nothing, and reports no error.
-                if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or self._encoding.reader:
+                # If the index comes last, ffmpeg makes an empty file and reports no error.
+                is_final = self._run.stream is not None
+                if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or is_final:
                     raise
-                logger.info("making again, of the whole file: %s", failure.message)
-        loudness = await self._loudness() if self._recipe.normalize_loudness else None
+                logger.info("converting again, from the whole file: %s", failure.message)
+        metadata = _metadata_file(self._plan, tags, directory)
+        loudness = await self._measure_loudness() if self._plan.normalizes_loudness else None
         try:
-            return await self._converted(tags, prober, loudness, metadata, encode=False)
+            return await self._convert(tags, loudness, metadata, encode=False)
         except Failure as failure:
-            # A stream that claims to be right as it is may not fit into MP4: it is encoded then.
-            if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or not self._copies():
+            # A stream that seems fit to be copied may not fit into MP4; then it is encoded.
+            is_final = not self._plan.copies or self._run.stream is not None
+            if failure.reason != reason_pb2.REASON_CONVERSION_FAILED or is_final:
                 raise
-            logger.info("encoding what cannot be copied: %s", failure.message)
-        return await self._converted(tags, prober, loudness, metadata, encode=True)
+            logger.info("encoding streams that cannot be copied: %s", failure.message)
+        return await self._convert(tags, loudness, metadata, encode=True)
 
-    async def picture(self) -> Transcoded:
-        recipe, media, encoding = self._recipe, self._media, self._encoding
-        await encoding.run(encoding.arguments())
-        if picture_size(self._output, recipe.format) is None:
-            source, threads = encoding.source, encoding.threads
-            await encoding.run(
-                last_picture_arguments(recipe, media, source, self._output, threads=threads)
+    async def make_image(self, target: ImageTarget) -> Transcoded:
+        run, row = self._run, self._plan.format
+        await run.run_command(run.convert_arguments())
+        if image_size(self._output, row.content_type) is None:
+            await run.run_command(
+                last_image_arguments(self._plan, run.source, self._output, run.threads)
             )
-        self._ready(self._output)
-        width, height = await asyncio.to_thread(verify_picture, recipe, media, self._output)
-        codec, pixels = _PICTURE_TYPES[recipe.format]
-        made = Media(format_name="image2")
-        made.duration.SetInParent()
-        made.video.add(codec=codec, width=width, height=height, pixel_format=pixels)
-        made.blob.content_type = CONTENT_TYPES[recipe.format]
-        return self._made(made)
-
-    async def waveform(self) -> Transcoded:
-        recipe, media, encoding = self._recipe, self._media, self._encoding
-        drawn = Waveform(
-            sample_rate_hz=waveform_rate(recipe, media), points_per_second=recipe.points_per_second
+        self._on_output(self._output)
+        size = await asyncio.to_thread(verify_image, self._plan, target, self._output)
+        made = Media(format_name=row.container)
+        made.video.add(
+            codec=str(row.image_encoder["c:v"]),
+            width=size.width,
+            height=size.height,
+            pixel_format=str(row.image_encoder["pix_fmt"]),
         )
-        began = asyncio.get_running_loop().time()
+        return self._transcoded_still(made)
 
-        def take(samples: bytes) -> None:
-            drawn.add(samples)
-            elapsed = asyncio.get_running_loop().time() - began
-            encoding.advance(Moment(drawn.seconds, drawn.seconds / elapsed if elapsed > 0 else 0.0))
-
-        await encoding.run(
-            waveform_arguments(recipe, media, encoding.source, encoding.threads), take=take
+    async def draw_waveform(self, target: WaveformTarget) -> Transcoded:
+        run = self._run
+        drawing = Waveform(
+            sample_rate_hz=target.sample_rate_hz, points_per_second=target.points_per_second
         )
-        await asyncio.to_thread(self._output.write_bytes, drawn.dumps())
-        self._ready(self._output)
-        await asyncio.to_thread(verify_waveform, recipe, media, self._output)
-        made = Media(format_name="json")
-        made.duration.SetInParent()
-        made.blob.content_type = CONTENT_TYPES[recipe.format]
-        return self._made(made)
+        clock = asyncio.get_running_loop().time
+        began = clock()
 
-    async def _loudness(self) -> Loudness | None:
-        encoding = self._encoding
-        ran = await encoding.run(
-            measure_arguments(self._recipe, self._media, encoding.source, encoding.threads),
-            level="info",
-        )
-        encoding.end_pass()
-        return read_loudness(ran.log)
+        def add_samples(samples: bytes) -> None:
+            drawing.add(samples)
+            elapsed = clock() - began
+            speed = drawing.seconds / elapsed if elapsed > 0 else 0.0
+            run.report_progress(FfmpegProgress(drawing.seconds, speed))
 
-    async def _converted(
-        self,
-        tags: Tags,
-        prober: Prober,
-        loudness: Loudness | None,
-        metadata: Path | None,
-        *,
-        encode: bool,
+        arguments = waveform_arguments(self._plan, run.source, run.threads)
+        await run.run_command(arguments, on_stdout=add_samples)
+        await asyncio.to_thread(self._output.write_bytes, drawing.dumps())
+        self._on_output(self._output)
+        await asyncio.to_thread(verify_waveform, self._plan, target, self._output)
+        return self._transcoded_still(Media(format_name=self._plan.format.container))
+
+    async def _measure_loudness(self) -> Loudness | None:
+        run = self._run
+        arguments = measure_arguments(self._plan, run.source, run.threads)
+        result = await run.run_command(arguments, log_level="info")
+        run.end_pass()
+        return read_loudness(result.log)
+
+    async def _convert(
+        self, tags: Tags, loudness: Loudness | None, metadata: Path | None, *, encode: bool
     ) -> Transcoded:
-        ran = await self._encoding.run(
-            self._encoding.arguments(loudness=loudness, metadata=metadata, encode=encode)
+        result = await self._run.run_command(
+            self._run.convert_arguments(loudness=loudness, metadata=metadata, encode=encode)
         )
-        return await self._finished(tags, prober, ran.seconds)
+        return await self._finish(tags, result.seconds)
 
-    async def _finished(self, tags: Tags, prober: Prober, seconds: float) -> Transcoded:
-        """Tags, and the gate."""
-        recipe, media = self._recipe, self._media
-        await asyncio.to_thread(write_tags, self._output, recipe, tags)
-        self._ready(self._output)
+    async def _finish(self, tags: Tags, written_seconds: float) -> Transcoded:
+        """Write the tags, and validate."""
+        writer = self._plan.format.tag_writer
+        if writer is not None:
+            await asyncio.to_thread(write_tags, self._output, writer, tags)
+        self._on_output(self._output)
         try:
-            made = await prober.probe(self._output)
+            made = await self._prober.probe(self._output)
         except Failure as failure:
             if failure.reason not in {reason_pb2.REASON_NOT_MEDIA, reason_pb2.REASON_TRUNCATED}:
                 raise
             raise Failure(
                 reason_pb2.REASON_CONVERSION_FAILED,
-                f"What ffmpeg made is not right: {failure.message}",
+                f"The result of ffmpeg is not valid: {failure.message}",
             ) from failure
-        verify_media(recipe, media, made, self._output, seconds)
-        return self._made(made)
+        verify_media(self._plan, made, self._output, written_seconds)
+        return self._transcoded(made)
 
-    def _copies(self) -> bool:
-        recipe, media = self._recipe, self._media
-        if recipe.format != Recipe.FORMAT_MP4 or self._encoding.reader is not None:
-            return False
-        return copies_video(recipe, media) or bool(media.audio and copies_audio(recipe, media))
+    def _transcoded_still(self, made: Media) -> Transcoded:
+        """Complete what no prober describes: it has a duration of zero."""
+        made.duration.SetInParent()
+        made.blob.content_type = self._plan.format.content_type
+        return self._transcoded(made)
 
-    def _made(self, made: Media) -> Transcoded:
+    def _transcoded(self, made: Media) -> Transcoded:
         made.blob.size_bytes = self._output.stat().st_size
         made.web_playable = is_web_playable(made)
         return Transcoded(self._output, made)
 
 
-def _metadata(recipe: Recipe, tags: Tags, directory: Path) -> Path | None:
-    """The tags as a file for ffmpeg, for the formats whose tags it writes."""
-    if recipe.format not in WRITTEN_BY_FFMPEG:
+def _metadata_file(plan: Plan, tags: Tags, directory: Path) -> Path | None:
+    """Write the tags for ffmpeg, for the formats whose tags it writes."""
+    if not tags_by_ffmpeg(plan.format):
         return None
     path = directory / "metadata.txt"
     path.write_text(ffmetadata(tags), encoding="utf-8")

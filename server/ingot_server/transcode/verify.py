@@ -1,4 +1,4 @@
-"""The gate of a conversion: what came out is what the recipe asks for, or nothing is stored."""
+"""Validation of a conversion: the result is what the plan says, or it is not stored."""
 
 from __future__ import annotations
 
@@ -9,155 +9,137 @@ from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
-from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
-from ingot_server.transcode.commands import waveform_rate
+from ingot_server.library.recipe_formats import AudioCodec
 from ingot_server.transcode.plan import (
-    copies_audio,
-    copies_video,
-    encoded_size,
-    seconds,
-    shown_size,
-    sound,
-    span,
-    tolerance,
-    video_stream,
+    AudioTarget,
+    ImageTarget,
+    Plan,
+    Size,
+    VideoTarget,
+    WaveformTarget,
+    displayed_size,
+    to_seconds,
 )
 
-_MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
-# Container and codec, for each bits_per_sample where there is more than one.
-_FORMS: Final = {
-    Recipe.FORMAT_MP3: ("mp3", {0: "mp3"}),
-    Recipe.FORMAT_M4A: (_MP4, {0: "aac"}),
-    Recipe.FORMAT_OPUS: ("ogg", {0: "opus"}),
-    Recipe.FORMAT_FLAC: ("flac", {16: "flac", 24: "flac"}),
-    Recipe.FORMAT_WAV: ("wav", {16: "pcm_s16le", 24: "pcm_s24le"}),
-    Recipe.FORMAT_MP4: (_MP4, {0: "aac"}),
-}
-_OPUS_DECODED_HZ: Final = 48000
 _PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _FRAME_MARKERS: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_WRITTEN_SECONDS: Final = 0.1
 
 
-def verify_media(recipe: Recipe, media: Media, made: Media, path: Path, ran_seconds: float) -> None:
-    """Compares a probed result with what the recipe makes of `media`.
+def verify_media(plan: Plan, made: Media, path: Path, written_seconds: float) -> None:
+    """Compare a probed result with its plan.
 
-    `ran_seconds` is how much play ffmpeg says that it wrote, 0 when it did not. Raises Failure
-    CONVERSION_FAILED with all that is wrong.
+    `written_seconds` is how much ffmpeg says it wrote, 0 if it did not say. Raises Failure
+    CONVERSION_FAILED, which lists everything that is wrong.
     """
-    wrong = [*_container(recipe, media, made), *_length(recipe, media, made, ran_seconds)]
-    if media.audio:
-        wrong += _sound(recipe, media, made)
-    if recipe.format == Recipe.FORMAT_MP4:
-        wrong += _pictures(recipe, media, made)
+    wrong = [*_stream_problems(plan, made), *_length_problems(plan, made, written_seconds)]
+    if plan.audio is not None:
+        wrong += _audio_problems(plan.audio, made)
+    if plan.video is not None:
+        wrong += _video_problems(plan.video, made)
         if not _index_first(path):
             wrong.append("its index does not come first")
-    _refuse(wrong)
+    _fail_if(wrong)
 
 
-def verify_picture(recipe: Recipe, media: Media, path: Path) -> tuple[int, int]:
-    """Width and height of the picture that came out. Raises Failure CONVERSION_FAILED."""
-    size = picture_size(path, recipe.format)
+def verify_image(plan: Plan, target: ImageTarget, path: Path) -> Size:
+    """Return the size of an image. Raises Failure CONVERSION_FAILED if it is not as planned."""
+    size = image_size(path, plan.format.content_type)
     if size is None:
-        _refuse(["it is no such picture"])
-        raise AssertionError
-    height = shown_size(video_stream(media))[1]
-    if recipe.HasField("max_height"):
-        height = min(height, recipe.max_height)
-    if size[1] != height:
-        _refuse([f"it is {size[1]} pixels high, not {height}"])
+        raise _failed(["it is not a complete image"])
+    if size.height != target.height:
+        raise _failed([f"it is {size.height} pixels high, not {target.height}"])
     return size
 
 
-def verify_waveform(recipe: Recipe, media: Media, path: Path) -> None:
-    """Raises Failure CONVERSION_FAILED unless it is a waveform of the whole span."""
+def verify_waveform(plan: Plan, target: WaveformTarget, path: Path) -> None:
+    """Raise Failure CONVERSION_FAILED unless the file is a waveform of the whole time range."""
     try:
         found = json.loads(path.read_bytes())
         length, data = found["length"], found["data"]
         shown = (found["version"], found["channels"], found["bits"], found["sample_rate"])
     except (KeyError, TypeError, ValueError) as error:
-        raise _failed(["it is no waveform"]) from error
+        raise _failed(["it is not a waveform"]) from error
     wrong = []
-    if shown != (2, 1, 8, waveform_rate(recipe, media)) or len(data) != 2 * length or not length:
-        wrong.append("it is no such waveform")
-    length_seconds = length / recipe.points_per_second
-    allowed = tolerance(recipe, media) + 1 / recipe.points_per_second
-    expected = span(recipe, media).length
-    if abs(length_seconds - expected) > allowed:
-        wrong.append(f"it covers {length_seconds:.3f} s, not {expected:.3f} s")
-    _refuse(wrong)
+    if shown != (2, 1, 8, target.sample_rate_hz) or len(data) != 2 * length or not length:
+        wrong.append("it is not the planned waveform")
+    found_seconds = length / target.points_per_second
+    expected = plan.time_range.length
+    if abs(found_seconds - expected) > plan.tolerance + 1 / target.points_per_second:
+        wrong.append(f"it covers {found_seconds:.3f} s, not {expected:.3f} s")
+    _fail_if(wrong)
 
 
-def picture_size(path: Path, form: Recipe.Format.ValueType) -> tuple[int, int] | None:
-    """What the head of a PNG or JPEG says; None when it is none, or not whole."""
+def image_size(path: Path, content_type: str) -> Size | None:
+    """Return the size of a PNG or JPEG; None if the file is not one, or is not complete."""
     data = path.read_bytes() if path.exists() else b""
-    if form == Recipe.FORMAT_PNG:
+    if content_type == "image/png":
         whole = data.startswith(_PNG) and data.endswith(b"IEND\xaeB\x60\x82")
-        return (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) if whole else None
+        return Size(int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) if whole else None
     if not data.startswith(b"\xff\xd8\xff") or not data.endswith(b"\xff\xd9"):
         return None
     position = 2
     while position + 9 < len(data) and data[position] == 0xFF:
         if data[position + 1] in _FRAME_MARKERS:
             height = int.from_bytes(data[position + 5 : position + 7])
-            return int.from_bytes(data[position + 7 : position + 9]), height
+            return Size(int.from_bytes(data[position + 7 : position + 9]), height)
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
     return None
 
 
-def _container(recipe: Recipe, media: Media, made: Media) -> Iterator[str]:
-    container, codecs = _FORMS[recipe.format]
-    if made.format_name != container:
-        yield f"its container is {made.format_name}, not {container}"
-    codec = codecs[recipe.bits_per_sample]
+def _stream_problems(plan: Plan, made: Media) -> Iterator[str]:
+    if made.format_name != plan.format.container:
+        yield f"its container is {made.format_name}, not {plan.format.container}"
+    expected = [] if plan.audio is None else [plan.audio.codec_name]
     found = [stream.codec for stream in made.audio]
-    if found != ([codec] if media.audio else []):
-        yield f"its audio is {', '.join(found) or 'missing'}, not {codec}"
-    if made.video and recipe.format != Recipe.FORMAT_MP4:
+    if expected and found != expected:
+        yield f"its audio is {', '.join(found) or 'missing'}, not {expected[0]}"
+    if found and not expected:
+        yield "it has audio"
+    if made.video and plan.video is None:
         yield "it has video"
 
 
-def _length(recipe: Recipe, media: Media, made: Media, ran_seconds: float) -> Iterator[str]:
-    expected, found = span(recipe, media).length, seconds(made.duration)
-    if abs(found - expected) > tolerance(recipe, media):
+def _length_problems(plan: Plan, made: Media, written_seconds: float) -> Iterator[str]:
+    expected, found = plan.time_range.length, to_seconds(made.duration)
+    differs = written_seconds and abs(found - written_seconds) > _WRITTEN_SECONDS
+    if abs(found - expected) > plan.tolerance:
         yield f"it lasts {found:.3f} s, not {expected:.3f} s"
-    elif recipe.format != Recipe.FORMAT_MP4 and ran_seconds and abs(found - ran_seconds) > 0.1:
-        yield f"it lasts {found:.3f} s, and {ran_seconds:.3f} s were written"
+    elif plan.video is None and differs:
+        yield f"it lasts {found:.3f} s, and {written_seconds:.3f} s were written"
 
 
-def _sound(recipe: Recipe, media: Media, made: Media) -> Iterator[str]:
-    if len(made.audio) != 1:
+def _audio_problems(target: AudioTarget, made: Media) -> Iterator[str]:
+    if len(made.audio) != 1 or target.copied:
         return
-    found, asked = made.audio[0], sound(recipe, media)
-    if recipe.format == Recipe.FORMAT_MP4 and copies_audio(recipe, media):
-        return
-    rate = _OPUS_DECODED_HZ if recipe.format == Recipe.FORMAT_OPUS else asked.sample_rate_hz
-    if found.sample_rate_hz != rate:
-        yield f"it has {found.sample_rate_hz} samples a second, not {rate}"
-    if found.channels != asked.channels:
-        yield f"it has {found.channels} channels, not {asked.channels}"
-    constant = recipe.format == Recipe.FORMAT_MP3 and recipe.HasField("bitrate_kbps")
-    if constant and found.bit_rate != recipe.bitrate_kbps * 1000:
-        yield f"it has {found.bit_rate} bit/s, not {recipe.bitrate_kbps * 1000}"
+    found = made.audio[0]
+    if found.sample_rate_hz != target.decoded_rate_hz:
+        yield f"it has {found.sample_rate_hz} samples per second, not {target.decoded_rate_hz}"
+    if found.channels != target.channels:
+        yield f"it has {found.channels} channels, not {target.channels}"
+    bit_rate = target.bitrate_kbps * 1000
+    if target.codec is AudioCodec.MP3 and bit_rate and found.bit_rate != bit_rate:
+        yield f"it has {found.bit_rate} bit/s, not {bit_rate}"
 
 
-def _pictures(recipe: Recipe, media: Media, made: Media) -> Iterator[str]:
+def _video_problems(target: VideoTarget, made: Media) -> Iterator[str]:
     if [stream.codec for stream in made.video] != ["h264"]:
         yield "its video is not H.264"
         return
     found = made.video[0]
     if found.pixel_format not in {"yuv420p", "yuvj420p"}:
-        yield f"its pixels are {found.pixel_format}"
-    size = encoded_size(recipe, media)
-    shown = shown_size(found)
-    if copies_video(recipe, media) and shown == shown_size(video_stream(media)):
+        yield f"its pixel format is {found.pixel_format}"
+    size = displayed_size(found)
+    if target.copied and size == target.source_size:
         return
-    if shown != size:
-        yield f"it is {shown[0]}x{shown[1]}, not {size[0]}x{size[1]}"
+    if size != target.size:
+        expected = target.size
+        yield f"it is {size.width}x{size.height}, not {expected.width}x{expected.height}"
 
 
 def _index_first(path: Path) -> bool:
-    """Whether `moov` comes before `mdat` (ISO/IEC 14496-12)."""
+    """Return whether `moov` comes before `mdat` (ISO/IEC 14496-12)."""
     with path.open("rb") as file:
         position = 0
         for _ in range(16):
@@ -173,12 +155,13 @@ def _index_first(path: Path) -> bool:
     return False
 
 
-def _refuse(wrong: list[str]) -> None:
+def _fail_if(wrong: list[str]) -> None:
     if wrong:
         raise _failed(wrong)
 
 
 def _failed(wrong: list[str]) -> Failure:
     return Failure(
-        reason_pb2.REASON_CONVERSION_FAILED, f"What ffmpeg made is not right: {'; '.join(wrong)}."
+        reason_pb2.REASON_CONVERSION_FAILED,
+        f"The result of ffmpeg is not valid: {'; '.join(wrong)}.",
     )

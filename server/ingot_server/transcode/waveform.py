@@ -1,4 +1,4 @@
-"""Peaks for drawing, from PCM as it comes: audiowaveform's JSON, version 2, 8 bits.
+"""Peaks of audio for drawing: the JSON of audiowaveform, version 2, 8 bits.
 
 https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md
 """
@@ -12,7 +12,7 @@ _ZERO: Final = 128
 
 
 class Waveform:
-    """The lowest and the highest of every `samples_per_point` samples, unsigned bytes, mono."""
+    """The lowest and highest sample of each point, from mono PCM of unsigned bytes."""
 
     def __init__(self, *, sample_rate_hz: int, points_per_second: int) -> None:
         self.seconds = 0.0
@@ -22,7 +22,7 @@ class Waveform:
         self._data: list[int] = []
 
     def add(self, samples: bytes) -> None:
-        """Takes the next samples, as many as there are."""
+        """Add the next samples, any number of them."""
         self.seconds += len(samples) / self._rate
         samples = self._rest + samples
         whole = len(samples) // self._step * self._step
@@ -31,7 +31,7 @@ class Waveform:
         self._rest = samples[whole:]
 
     def dumps(self) -> bytes:
-        """The JSON of all that was taken."""
+        """Return the JSON for all samples that were added."""
         if self._rest:
             self._point(self._rest)
             self._rest = b""
@@ -49,5 +49,5 @@ class Waveform:
         ).encode()
 
     def _point(self, samples: bytes) -> None:
-        values = set(samples)  # At most 256, so that only one pass is over all of them.
+        values = set(samples)  # At most 256, so only one pass goes over all samples.
         self._data += (min(values) - _ZERO, max(values) - _ZERO)

@@ -1,0 +1,128 @@
+"""The whole command line of ffmpeg for a table of recipes, as `command_lines.txt` has it.
+
+The id of a result follows from its parent and recipe alone. With another command line the same id
+would name other bytes, so a change of that file has to be meant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.library.recipes import canonical_recipe
+from ingot_server.transcode.commands import (
+    convert_arguments,
+    last_image_arguments,
+    measure_arguments,
+    waveform_arguments,
+)
+from ingot_server.transcode.ffmpeg import DEMUXERS
+from ingot_server.transcode.loudness import Loudness
+from ingot_server.transcode.plan import Plan, plan_conversion
+
+MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG, WAVEFORM = map(Recipe.Format.ValueType, range(1, 10))
+SOURCE, OUTPUT, METADATA = "file:/in", Path("/out"), Path("/metadata.txt")
+LOUDNESS = Loudness(-23.5, -4.0, 12.25, -33.9, 0.1)
+INPUT = f"-format_whitelist {DEMUXERS}"
+TWO, FIVE = Duration(seconds=2), Duration(seconds=5)
+LINES = dict(
+    line.split(": ", 1)
+    for line in Path(__file__).with_name("command_lines.txt").read_text().splitlines()
+)
+
+
+def song(format_name: str = "mov,mp4", seconds: int = 10) -> Media:
+    media = Media(format_name=format_name, duration=Duration(seconds=seconds))
+    media.audio.add(index=1, codec="aac", profile="LC", sample_rate_hz=44100, channels=2)
+    return media
+
+
+def clip(format_name: str = "mov,mp4", seconds: int = 10) -> Media:
+    """H.264 and AAC that MP4 takes as they are."""
+    media = song(format_name, seconds)
+    video = media.video.add(index=0, codec="h264", profile="High", pixel_format="yuv420p")
+    video.width, video.height, video.frame_rate = 640, 360, 25
+    return media
+
+
+def turned() -> Media:
+    """Odd in size, shown upright, in six channels, and nothing of it can be copied."""
+    media = clip("matroska,webm")
+    video, audio = media.video[0], media.audio[0]
+    video.codec, video.width, video.height, video.rotation = "vp9", 321, 241, 90
+    audio.codec, audio.channels = "opus", 6
+    return media
+
+
+CASES: dict[str, tuple[Recipe, Media]] = {
+    "MP3 of video": (Recipe(format=MP3), clip()),
+    "MP3 of sound": (Recipe(format=MP3), song()),
+    "MP3 of a part": (Recipe(format=MP3, quality=2, start=TWO, end=FIVE), clip()),
+    "MP3 small": (
+        Recipe(format=MP3, bitrate_kbps=64, sample_rate_hz=22050, channels=1),
+        turned(),
+    ),
+    "MP3 of MPEG-TS": (Recipe(format=MP3, start=Duration(seconds=40)), clip("mpegts", 60)),
+    "M4A": (Recipe(format=M4A), clip()),
+    "OPUS": (Recipe(format=OPUS), turned()),
+    "OPUS high": (Recipe(format=OPUS, bitrate_kbps=510, channels=1), song()),
+    "FLAC": (Recipe(format=FLAC), song()),
+    "FLAC of a part": (Recipe(format=FLAC, bits_per_sample=24, end=FIVE), song()),
+    "WAV": (Recipe(format=WAV, sample_rate_hz=16000), song()),
+    "WAV of video": (Recipe(format=WAV, bits_per_sample=24), turned()),
+    "MP4 copied": (Recipe(format=MP4), clip()),
+    "MP4 encoded": (Recipe(format=MP4), turned()),
+    "MP4 of quality": (Recipe(format=MP4, quality=30, channels=1), clip()),
+    "MP4 of a part": (Recipe(format=MP4, max_height=180, start=TWO), clip()),
+    "MP4 not enlarged": (Recipe(format=MP4, max_height=720), turned()),
+    "PNG": (Recipe(format=PNG), clip()),
+    "PNG of MPEG-TS": (Recipe(format=PNG, start=TWO, max_height=64), clip("mpegts", 60)),
+    "JPEG": (Recipe(format=JPEG, max_height=90), turned()),
+}
+
+
+def plan(recipe: Recipe, media: Media) -> Plan:
+    return plan_conversion(canonical_recipe(recipe), media)
+
+
+def line(arguments: list[str]) -> str:
+    return " ".join(arguments).replace(INPUT, "INPUT")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_recipe_makes_the_same_command(name: str) -> None:
+    arguments = convert_arguments(plan(*CASES[name]), SOURCE, OUTPUT, threads=2)
+    assert line(arguments) == LINES[name]
+
+
+def test_loudness_takes_two_commands() -> None:
+    planned = plan(Recipe(format=MP3, normalize_loudness=True), clip())
+    assert line(measure_arguments(planned, SOURCE, 2)) == LINES["loudness measured"]
+    levelled = convert_arguments(planned, SOURCE, OUTPUT, loudness=LOUDNESS, threads=2)
+    assert line(levelled) == LINES["loudness levelled"]
+
+
+def test_tags_come_from_a_file() -> None:
+    planned = plan(Recipe(format=M4A), song())
+    tagged = convert_arguments(planned, SOURCE, OUTPUT, metadata=METADATA, threads=2)
+    assert line(tagged) == LINES["M4A with metadata"]
+
+
+def test_what_cannot_be_copied_is_encoded() -> None:
+    planned = plan(Recipe(format=MP4), clip())
+    encoded = convert_arguments(planned, SOURCE, OUTPUT, encode=True, threads=2)
+    assert line(encoded) == LINES["MP4 encoded after all"]
+
+
+def test_the_last_image_has_a_command_of_its_own() -> None:
+    planned = plan(Recipe(format=PNG, start=FIVE), clip())
+    assert line(last_image_arguments(planned, SOURCE, OUTPUT, 2)) == LINES["last PNG"]
+
+
+def test_a_waveform_is_drawn_from_samples() -> None:
+    planned = plan(Recipe(format=WAVEFORM, end=FIVE), clip())
+    assert line(waveform_arguments(planned, SOURCE, 2)) == LINES["WAVEFORM"]
