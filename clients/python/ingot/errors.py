@@ -188,6 +188,23 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "CONVERTER_CRASHED": ServiceFailed,
 }
 
+# For reasons of a newer server, which CLASSES does not have.
+_CLASSES_OF_NEW_REASONS: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.OUT_OF_RANGE: Conflict,
+    grpc.StatusCode.ALREADY_EXISTS: Conflict,
+    grpc.StatusCode.ABORTED: Conflict,
+    grpc.StatusCode.NOT_FOUND: MediaNotFound,
+    grpc.StatusCode.CANCELLED: JobCancelled,
+    grpc.StatusCode.PERMISSION_DENIED: SourceRefused,
+    grpc.StatusCode.FAILED_PRECONDITION: MediaRefused,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ServiceUnavailable,
+    grpc.StatusCode.UNAVAILABLE: ServiceUnavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: ServiceFailed,
+    grpc.StatusCode.DATA_LOSS: ServiceFailed,
+    grpc.StatusCode.INTERNAL: ServiceFailed,
+}
+
 # For errors without a reason, which come from gRPC itself or from a proxy before the server.
 _CLASSES_BY_CODE: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailable,
@@ -203,7 +220,8 @@ _CLASSES_BY_CODE: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
 def from_status(status: Status) -> IngotError:
     """Return the exception for the status of a call, or for `Job.error`."""
     error = IngotError(status.message, status=status)
-    kind = CLASSES.get(error.reason) or _CLASSES_BY_CODE.get(error.code, IngotError)
+    by_code = _CLASSES_OF_NEW_REASONS if error.reason else _CLASSES_BY_CODE
+    kind = CLASSES.get(error.reason) or by_code.get(error.code, IngotError)
     return kind(status.message, status=status)
 
 
