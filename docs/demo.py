@@ -68,7 +68,7 @@ def make_clip(folder: Path) -> Path:
             "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30:duration=20",
             "-f", "lavfi", "-i", "sine=frequency=440:duration=20",
             "-c:v", "libx264", "-preset", "ultrafast", "-b:v", "6M", "-pix_fmt", "yuv420p",
-            "-c:a", "aac", "-metadata", "title=Ingot's first light", "-movflags", "+faststart",
+            "-c:a", "aac", "-metadata", "title=A demo clip", "-movflags", "+faststart",
             str(clip),
         ],
         check=True,

@@ -19,7 +19,7 @@ from ingot.connection import Connection
 from ingot.download import ProgressCallback, download, find_file, resolve_destination
 from ingot.errors import Conflict
 from ingot.job import IngestJob
-from ingot.request import is_media_id, make_ingest_request, media_name, to_duration
+from ingot.request import make_ingest_request, media_name, to_duration
 from ingot.upload import upload
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import IngestOptions, Job, JobState
@@ -164,11 +164,8 @@ class Client:
             priority=priority,
             labels=labels,
             request_id=str(uuid.uuid4()) if request_id is None else request_id,
+            **media_name(name),
         )
-        if is_media_id(name):
-            request.media_id = name
-        else:
-            request.url = name
         connection = self._connection
         response = await connection.call(connection.ingest.Convert, request)
         return IngestJob(connection, response.job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from typing import TypedDict
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -34,14 +35,16 @@ def make_ingest_request(
     )
 
 
-def is_media_id(name: str) -> bool:
-    """Return whether a name is a media id: 52 characters of base32. Any other name is a URL."""
-    return re.fullmatch("[a-z2-7]{52}", name) is not None
+class MediaName(TypedDict, total=False):
+    """The fields of a request that name a media item. Exactly one is set."""
+
+    media_id: str
+    url: str
 
 
-def media_name(name: str) -> dict[str, str]:
-    """Return the field of a request that names a media item, by its id or its URL."""
-    return {"media_id" if is_media_id(name) else "url": name}
+def media_name(name: str) -> MediaName:
+    """Return the field for a name: 52 characters of base32 are a media id, all else is a URL."""
+    return {"media_id": name} if re.fullmatch("[a-z2-7]{52}", name) else {"url": name}
 
 
 def to_duration(length: timedelta | None) -> Duration | None:
