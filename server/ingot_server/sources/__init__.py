@@ -1,4 +1,4 @@
-"""Where media come from, one module a source."""
+"""The sources that media comes from, one module for each. All of them are pure."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ SOURCES: Final[tuple[Source, ...]] = (
     WebSource(),
     HttpSource(),
 )
-"""All sources; the first that takes a URL has it, so the particular stand before the general."""
+"""All sources. The first that accepts a URL has it, so general sources come last."""
 
 
 def pick(url: str, *, playlist: bool = False) -> tuple[Source, Identity]:
-    """The source that takes `url`, and what the URL names there. No I/O.
+    """Return the source that accepts `url`, and what the URL names there. No I/O.
 
-    With `playlist` the list that it names or is inside of, where it is one of a source that has
-    lists.
+    With `playlist` that is the list that the URL names or is part of, if its source has lists.
 
-    Raises Failure: INVALID_REQUEST for a URL that is broken, UNSUPPORTED_URL when no source takes
+    Raises Failure: INVALID_REQUEST if the URL is malformed, UNSUPPORTED_URL if no source accepts
     it.
     """
     for source in SOURCES:
@@ -47,6 +46,6 @@ def pick(url: str, *, playlist: bool = False) -> tuple[Source, Identity]:
     scheme = url.strip().partition(":")[0].lower()
     raise Failure(
         reason_pb2.REASON_UNSUPPORTED_URL,
-        f"No source takes `{scheme}:` URLs. Use a URL that begins with http:// or https://.",
-        violations={"url": f"has the scheme `{scheme}`; only http and https are taken"},
+        f"No source accepts `{scheme}:` URLs. Use a URL that begins with http:// or https://.",
+        violations={"url": f"has the scheme `{scheme}`; only http and https are accepted"},
     )

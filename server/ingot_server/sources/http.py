@@ -1,7 +1,7 @@
-"""Direct HTTP: the file itself is behind the URL.
+"""The source of direct HTTP: the URL is that of the file itself.
 
-The key is the URL as RFC 3986, section 6, normalises it: two ways of writing one URL are one key,
-and nothing is merged that a server could tell apart.
+The key is the URL, normalised as in RFC 3986, section 6: two ways of writing one URL have the same
+key, and URLs that a server could tell apart have different keys.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ingot_server.sources.source import FetchMethod, Identity
 MAX_URL_BYTES: Final = 8192
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-# RFC 3986, appendix B; the scheme must look like one, and `host:8080/...` has none.
+# RFC 3986, appendix B. The scheme must look like one: `host:8080/...` has none.
 _PARTS: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?!\d+(?:[/?#]|$))"
     r"(?://(?P<authority>[^/?#]*))?(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?",
@@ -34,7 +34,7 @@ _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 
 
 class HttpSource:
-    """Takes every `http` and `https` URL; what is behind one may change."""
+    """Accepts every `http` and `https` URL. The content behind one may change."""
 
     name: Final = "http"
     fetch_method: Final = FetchMethod.HTTP
@@ -61,22 +61,22 @@ class HttpSource:
 
 
 def normalise(url: str) -> str | None:
-    """`url` in its one form, in ASCII and without its fragment; None when its scheme is not HTTP's.
+    """Return the canonical form of `url`, in ASCII and without its fragment; None if not HTTP.
 
-    Literal addresses of the old kind (`0x7f.1`) stay as they are: the guard knows them all. Raises
-    Failure with INVALID_REQUEST for what is no URL, or is one that Ingot never takes.
+    Literal addresses of the old kind (`0x7f.1`) stay as they are: the egress guard knows them all.
+    Raises Failure INVALID_REQUEST if `url` is not a URL, or is one that Ingot never accepts.
     """
     text = url.strip(" \t\r\n")
     if not text:
-        _refuse("is empty", "Give the URL of a media, such as https://example.com/clip.mp4.")
+        _refuse("is empty", "Give the URL of a media file, such as https://example.com/clip.mp4.")
     _check_length(text)
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
         _refuse(
-            "has a control character or a line break inside",
+            "contains a control character or a line break",
             "Remove it, or write it percent-encoded.",
         )
     if " " in text:
-        _refuse("has a blank inside", "Write it as %20.")
+        _refuse("contains a blank", "Write it as %20.")
     parts = _PARTS.fullmatch(text)
     if parts is None:
         _refuse("has no scheme", "Begin it with http:// or https://.")
@@ -118,7 +118,7 @@ def _ipv6(text: str) -> str:
         address = None
     if address is None or address.scope_id is not None:
         _refuse("has a malformed IPv6 address", "Write it as in http://[2001:db8::1]/, no zone.")
-    # Python 3.13 began to write these this way, and a key must not depend on that (RFC 5952, 5).
+    # Python writes these so only since 3.13, and a key must not depend on that (RFC 5952, 5).
     mapped = address.ipv4_mapped
     return f"[::ffff:{mapped}]" if mapped else f"[{address.compressed}]"
 
@@ -133,7 +133,7 @@ def _name(host: str) -> str:
                 for label in mapped.split(".")
             )
     except (idna.IDNAError, UnicodeError):
-        _refuse("has a host that is no domain name", "Correct it, or write it in its xn-- form.")
+        _refuse("has a host that is not a domain name", "Correct it, or write it in its xn-- form.")
     labels = name.removesuffix(".").split(".")
     if len(name.removesuffix(".")) > 253 or any(len(label) > 63 for label in labels):
         _refuse(
@@ -141,14 +141,14 @@ def _name(host: str) -> str:
         )
     if not all(_LABEL.fullmatch(label) for label in labels):
         _refuse(
-            "has a host that is no domain name",
-            "Between its dots stand letters, digits, `-` and `_`, at least one.",
+            "has a host that is not a domain name",
+            "Use letters, digits, `-` and `_` between its dots, at least one.",
         )
     return name
 
 
 def _percent_normalised(text: str) -> str:
-    """`text` with unreserved characters plain and all that may not stand in a URL encoded."""
+    """Return `text` with unreserved characters plain, and those that a URL may not have encoded."""
 
     def replace(match: re.Match[str]) -> str:
         found = match[0]
@@ -161,7 +161,7 @@ def _percent_normalised(text: str) -> str:
 
 
 def _without_dot_segments(path: str) -> str:
-    """RFC 3986, section 5.2.4, for a path that is empty or absolute."""
+    """Return an empty or absolute path as RFC 3986, section 5.2.4, says."""
     kept: list[str] = []
     segments = path.split("/")
     for segment in segments:
@@ -177,7 +177,7 @@ def _without_dot_segments(path: str) -> str:
 def _check_length(text: str) -> None:
     size = len(text.encode(errors="surrogatepass"))
     if size > MAX_URL_BYTES:
-        _refuse(f"has {size} bytes", f"At most {MAX_URL_BYTES} are taken: use a shorter one.")
+        _refuse(f"has {size} bytes", f"At most {MAX_URL_BYTES} are allowed. Use a shorter one.")
 
 
 def _refuse(problem: str, remedy: str) -> NoReturn:

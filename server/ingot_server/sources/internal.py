@@ -1,11 +1,11 @@
-"""Internal keys: what lies in a bucket that Ingot may read, `s3://bucket/key` or `gs://bucket/key`.
+"""The source of internal keys: objects in a bucket that Ingot may read.
 
-    <scheme>://<own bucket>/media/<id>/...   a file of the media with this id
-    <scheme>://<own bucket>/<any other key>  an object put there by others; Ingest adopts it
-    <scheme>://<other bucket>/<key>          the same, of a bucket that INGOT_BUCKETS_FILE names
+    <scheme>://<own bucket>/media/<id>/...   a file of the media item with this id
+    <scheme>://<own bucket>/<any other key>  an object of another program, which Ingest adopts
+    <scheme>://<other bucket>/<key>          the same, in a bucket that INGOT_BUCKETS_FILE names
 
-What Ingot keeps under other folders of its own bucket is nobody's to name. Which buckets there are
-is not known here: see library/blobs.py.
+The scheme is `s3` or `gs`. Callers cannot name what Ingot keeps in other folders of its own bucket.
+library/blobs.py knows which buckets exist.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MEDIA: Final = re.compile(r"media/(?P<id>[a-z2-7]{52})/.+")
 
 
 class InternalSource:
-    """Takes `s3://` and `gs://` URLs; an object may be replaced by who put it there."""
+    """Accepts `s3://` and `gs://` URLs. The owner of an object may replace it."""
 
     name: Final = "internal"
     fetch_method: Final = FetchMethod.OBJECT
@@ -51,7 +51,7 @@ class InternalSource:
 
 
 class Address(NamedTuple):
-    """Where an object lies. `scheme` is `s3` or `gs`."""
+    """The address of an object. `scheme` is `s3` or `gs`."""
 
     scheme: str
     bucket: str
@@ -59,40 +59,40 @@ class Address(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The address as manifests have it."""
+        """The address as manifests contain it."""
         return f"{self.scheme}://{self.bucket}/{self.key}"
 
     @property
     def identity(self) -> Identity:
-        """What a media adopted from here is known by."""
+        """The identity of a media item that is adopted from here."""
         return Identity(
             InternalSource.name, f"{InternalSource.name}:{self.url}", self.url, self.url
         )
 
     def forbidden(self) -> Failure:
-        """The failure of a bucket that is not configured."""
+        """Return the failure for a bucket that is not configured."""
         return Failure(
             reason_pb2.REASON_BUCKET_FORBIDDEN,
-            f"The bucket {self.scheme}://{self.bucket} is none that this installation reads. "
-            "INGOT_BUCKETS_FILE names those beside its own.",
+            f"This installation may not read the bucket {self.scheme}://{self.bucket}. "
+            "Its operator can add the bucket to the file that INGOT_BUCKETS_FILE names.",
             metadata={"bucket": self.bucket},
         )
 
     def check_key(self) -> None:
-        """Raises Failure BUCKET_FORBIDDEN for what is Ingot's alone in its own bucket."""
+        """Raise Failure BUCKET_FORBIDDEN for a folder that only Ingot uses in its own bucket."""
         if self.key.startswith(_OWN_FOLDERS):
             raise Failure(
                 reason_pb2.REASON_BUCKET_FORBIDDEN,
-                f"The folder {self.key.partition('/')[0]}/ is Ingot's own. Put the object under "
+                f"Only Ingot uses the folder {self.key.partition('/')[0]}/. Put the object under "
                 "another key.",
                 metadata={"bucket": self.bucket},
             )
 
     @property
     def media_id(self) -> str | None:
-        """The media whose file the object is, empty for no possible one; None for other keys.
+        """The id of the media item that the object is a file of; None if it is not such a file.
 
-        Of an object in the installation's bucket: in another one such a key means nothing.
+        Empty if no media item can have such a file. Only valid in the installation's own bucket.
         """
         if not self.key.startswith("media/"):
             return None
@@ -101,10 +101,10 @@ class Address(NamedTuple):
 
 
 def parse(url: str) -> Address | None:
-    """The address that an internal URL names; None for a URL that is not one.
+    """Return the address that an internal URL names, or None if the URL is not internal.
 
-    Raises Failure INVALID_REQUEST for a broken one. Keys with empty, `.` or `..` segments are
-    refused: some S3 servers take them for another key.
+    Raises Failure INVALID_REQUEST if it is malformed. Keys with empty, `.` or `..` segments are
+    refused, because some S3 servers treat them as another key.
     """
     found = _URL.fullmatch(url.strip(" \t\r\n"))
     if found is None:
@@ -113,7 +113,7 @@ def parse(url: str) -> Address | None:
     if not bucket or not key:
         raise _broken("names no object", "Write it as s3://BUCKET/KEY.")
     if len(key.encode(errors="surrogatepass")) > _KEY_BYTES or not key.isprintable():
-        raise _broken("has a key that S3 does not take", "Keys are 1024 bytes of text at most.")
+        raise _broken("has a key that S3 does not accept", "A key is text of at most 1024 bytes.")
     if {"", ".", ".."} & set(key.split("/")):
         raise _broken("has an empty, `.` or `..` segment in its key", "Use a plain key.")
     return Address(found["scheme"].lower(), bucket, key)

@@ -1,12 +1,12 @@
-"""Telegram: posts of channels and groups, and files that a bot was given.
+"""The sources at Telegram: posts of channels and groups, and files that a bot received.
 
     https://t.me/<channel>/<id>         telegram:<channel>/<id>        a public post, by yt-dlp
     https://t.me/c/<channel id>/<id>    telegram:c/<channel id>/<id>   a private one, by MTProto
     either, as a list                   telegram:.../<id>/album        all media posted with it
     telegram://video/<file_id>          telegram:<file_id>             a file, by the Bot API
 
-A message's number is its own in the whole channel, so a topic before it and a comment after it say
-nothing (core.telegram.org/api/links). No channel is called `c`: a name has four letters or more.
+A message's number is unique in its channel, so a topic before it and a comment after it do not
+matter (core.telegram.org/api/links). No channel is called `c`: a name has four letters or more.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NUMBER: Final = re.compile(r"0*([1-9][0-9]{0,18})", re.ASCII)
 _LAST_MESSAGE: Final = 2**31 - 1
 _DEFAULT_PORTS: Final = frozenset({"", ":", ":80", ":443"})
 
-# First segments of a path that lead to something else than a channel (core.telegram.org/api/links).
+# First path segments that do not lead to a channel (core.telegram.org/api/links).
 _NO_CHANNELS: Final = frozenset(
     {
         *("addemoji", "addlist", "addstickers", "addtheme", "auction", "boost", "call"),
@@ -57,7 +57,7 @@ _FORM: Final = "https://t.me/<channel>/<number>"
 
 
 class TelegramSource:
-    """Takes links to posts of public channels and groups; a post's media does not change."""
+    """Accepts links to posts of public channels and groups. The media of a post does not change."""
 
     name: Final = NAME
     fetch_method: Final = FetchMethod.TELEGRAM_POST
@@ -90,12 +90,12 @@ class TelegramSource:
         return Identity(NAME, f"{NAME}:{post}", link, link)
 
     def identify_list(self, url: str) -> Identity | None:
-        """The album that a post is part of; only the post when its link says `single`."""
+        """Return the album that a post is part of, or only the post if its link says `single`."""
         return _album(self.identify(url), url)
 
 
 class TelegramFileSource:
-    """Takes what needs an account: a bot's files, and posts of private channels and groups."""
+    """Accepts files of bots and posts of private channels and groups, which need an account."""
 
     name: Final = "telegram_file"
     fetch_method: Final = FetchMethod.TELEGRAM_FILE
@@ -132,7 +132,7 @@ class TelegramFileSource:
         return Identity(NAME, f"{NAME}:{post}", link, link)
 
     def identify_list(self, url: str) -> Identity | None:
-        """The album that a private post is part of; a bot's file is of none."""
+        """Return the album that a private post is part of. A bot's file is not part of one."""
         identity = self.identify(url)
         if identity is None or file_id_of(identity) is not None:
             return identity
@@ -140,26 +140,26 @@ class TelegramFileSource:
 
 
 def file_id_of(identity: Identity) -> str | None:
-    """The bot's file that `identity` names; None when it is a message."""
+    """Return the file id that `identity` names, or None if it names a message."""
     return None if "/" in identity.key else identity.key.partition(":")[2]
 
 
 def message_of(identity: Identity) -> tuple[int | str, int]:
-    """The channel, by its number when it is private and else by its name, and the message in it."""
+    """Return the channel of a post and the message in it. A private channel is a number."""
     channel, _, message = identity.key.partition(":")[2].rpartition("/")
     number = channel.removeprefix("c/")
     return channel if number == channel else int(number), int(message)
 
 
 def _album(post: Identity | None, url: str) -> Identity | None:
-    """Without asking Telegram any post may be one of an album."""
+    """Return the album of a post. Any post may be part of one; only Telegram knows."""
     if post is None or _SINGLE.search(url):
         return post
     return replace(post, key=f"{post.key}/album")
 
 
 def _path(text: str) -> list[str] | None:
-    """What a link to Telegram leads to, as `[channel, ..., message]`; None when it is none."""
+    """Return the path `[channel, ..., message]` of a link, or None if it is not Telegram's."""
     app = _APP_LINK.fullmatch(text)
     if app is not None:
         return _app_path(app["action"].lower(), app["query"])
@@ -177,7 +177,7 @@ def _path(text: str) -> list[str] | None:
 
 
 def _app_path(action: str, query: str) -> list[str]:
-    """`tg://resolve?domain=<channel>&post=<id>`, `tg://privatepost?channel=<id>&post=<id>`."""
+    """Return the path of `tg://resolve?domain=NAME&post=ID` or `tg://privatepost?channel=ID&post=ID`."""
     fields = {name.lower(): values[0] for name, values in parse_qs(query).items()}
     post = [fields["post"]] if "post" in fields else []
     if action == "privatepost" and "channel" in fields:
@@ -188,7 +188,7 @@ def _app_path(action: str, query: str) -> list[str]:
 
 
 def _message(numbers: list[str], form: str) -> int:
-    """The message's number: the last one, with at most a topic's before it."""
+    """Return the message's number, the last one. At most a topic's number is before it."""
     found = [_NUMBER.fullmatch(one) for one in numbers]
     last = found[-1] if found else None
     if last is None or None in found or len(found) > 2 or int(last[1]) > _LAST_MESSAGE:

@@ -1,7 +1,7 @@
-"""Uploads: files that callers send. Their identity is their content.
+"""The source of uploads: files that callers send. Their identity is their content.
 
-upload:<sha256>       key and URL of a media whose content has this SHA-256
-upload:<upload id>    URL of the job that takes an upload in
+upload:<sha256>       key and URL of the media item whose content has this SHA-256
+upload:<upload id>    URL of the job that ingests an upload
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class UploadSource:
-    """Takes `upload:` URLs; the content behind one never changes."""
+    """Accepts `upload:` URLs. The content behind one never changes."""
 
     name: Final = "upload"
     fetch_method: Final = FetchMethod.UPLOAD
@@ -45,15 +45,15 @@ class UploadSource:
 
 
 def content_key(sha256: str) -> str:
-    """Source key of the content with this SHA-256."""
+    """Return the source key of the content with this SHA-256."""
     return SCHEME + sha256
 
 
 def upload_key(upload_id: str) -> str:
-    """What stands for the source key of an upload whose content is not known yet."""
+    """Return what is used as source key while the content of an upload is not known."""
     return f"upload-id:{upload_id}"
 
 
 def upload_url(upload_id: str) -> str:
-    """URL of the job that takes in the upload `upload_id`."""
+    """Return the URL of the job that ingests the upload `upload_id`."""
     return SCHEME + upload_id

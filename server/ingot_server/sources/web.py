@@ -1,11 +1,11 @@
-"""The web: what yt-dlp finds behind a URL that is no file itself.
+"""The source of the web: what yt-dlp finds behind a URL that is not that of a file.
 
-    web:<normalised url>     an HLS or DASH manifest, known by its extension
-    <extractor>:<id>         what an extractor of yt-dlp calls a media, such as `vimeo:76979871`
+    web:<normalised url>     an HLS or DASH manifest, recognised by its extension
+    <extractor>:<id>         what an extractor of yt-dlp calls a media item: `vimeo:76979871`
 
-Which pages yt-dlp knows is not asked here: 1,750 extractors are no pure matter and change with each
-release. A page stays an `http` URL until its answer shows that it is a page. The extraction then
-tells its better identity.
+This module does not know which pages yt-dlp supports: there are 1,750 extractors, and they change
+with each release. A page has an `http` identity until the response shows that it is a page. Then
+the extraction gives it a better identity.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ingot_server.sources.source import FetchMethod, Identity
 
 NAME: Final = "web"
 _MANIFEST: Final = re.compile(r".*\.(?:m3u8|mpd)", re.IGNORECASE | re.DOTALL)
-# Extractors whose ids are no identities: a file's name, or a counter within a page.
+# Extractors whose ids do not identify anything: a file name, or a counter within a page.
 _WITHOUT_IDENTITY: Final = frozenset({"", "generic", "html5mediaembed"})
 
 
 class WebSource:
-    """Takes manifests of HLS and DASH by their URL; what is behind one may change."""
+    """Accepts the URLs of HLS and DASH manifests. The content behind one may change."""
 
     name: Final = NAME
     fetch_method: Final = FetchMethod.EXTRACTOR
@@ -51,7 +51,7 @@ class WebSource:
 
 
 def extracted(extractor: str, extractor_id: str, page_url: str) -> Identity | None:
-    """The identity that an extractor's name and id give a media; None when they give none."""
+    """Return the identity made of an extractor's name and id, or None if these identify nothing."""
     name = extractor.lower()
     if name in _WITHOUT_IDENTITY or not extractor_id or not page_url:
         return None

@@ -1,12 +1,12 @@
-"""YouTube: videos by the id in any form of their link, and lists of them where a list is asked for.
+"""The source YouTube: videos by the id in any form of link, and lists if a list is requested.
 
     youtube:<id>                       a video, 11 of A-Z a-z 0-9 _ -
     youtube-playlist:<list id>         a playlist, an album or a mix
     youtube-playlist:<channel>/<tab>   a channel's videos, shorts or streams; the channel is its id,
                                        @handle, c/NAME or user/NAME
 
-The id is read from where YouTube itself reads it and nowhere else: a link with a time stamp, a
-share token or a playlist around it is still that video, and a link that names two videos is none.
+The id is read only from where YouTube itself reads it. A link with a time stamp, a share token or a
+playlist around it still names that video, and a link with two ids is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CONSENT_HOST: Final = "consent.youtube.com"
 
 _WITH_PARAMETER: Final = frozenset(["watch", "watch_popup", "movie"])
 _WITH_SEGMENT: Final = frozenset(["shorts", "live", "embed", "v", "e", "watch"])
-# Words of YouTube's own that have eleven letters.
+# Path segments of YouTube that look like ids because they have eleven letters.
 _NO_IDS: Final = frozenset(["videoseries", "live_stream"])
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 _LIST_ID: Final = re.compile(
@@ -50,14 +50,14 @@ _TABS: Final = frozenset(["videos", "shorts", "streams"])
 
 _ENCODED_SCHEME: Final = re.compile(r"https?%3A(?:%2F|/){2}", re.IGNORECASE)
 _NO_SCHEME: Final = re.compile(r"(?://)?(?P<host>[^/?#:@\\\s]+)(?=[/?#:]|$)")
-# What the mobile site and the first player wrote behind `#`, which was never sent to a server.
+# Forms of the mobile site and the first player, which put the path or the query after `#`.
 _HASH_PATH: Final = re.compile(r"^(https?://[^/?#]+)/?#!?/", re.IGNORECASE)
 _HASH_QUERY: Final = re.compile(r"^(https?://[^/?#]+/watch)#!?(?=\w+=)", re.IGNORECASE)
 _ROUGH_HOST: Final = re.compile(r"https?:/*(?:[^/?#]*@)?(?P<host>[^/?#:]*)", re.IGNORECASE)
 
 
 class YouTubeSource:
-    """Takes everything on YouTube's hosts: what is no video there is refused, not passed on."""
+    """Accepts every URL of YouTube's hosts, and refuses those that do not name a video."""
 
     name: Final = "youtube"
     fetch_method: Final = FetchMethod.EXTRACTOR
@@ -90,7 +90,7 @@ class YouTubeSource:
         return None if link is None else link.named_list() or link.video()
 
     def preflight_url(self, identity: Identity) -> str | None:
-        """The thumbnail: every video has one but those that are private, and no other id does."""
+        """Return the thumbnail's URL: every video that is not private has one."""
         kind, _, video_id = identity.key.partition(":")
         if kind != self.name:
             return None
@@ -98,18 +98,18 @@ class YouTubeSource:
 
 
 class _Link:
-    """A link to one of YouTube's hosts, taken apart."""
+    """The parts of a link to one of YouTube's hosts."""
 
     def __init__(self, host: str, segments: list[str], query: str) -> None:
         self.host = host
-        # Old players' links go on behind the id with `&`, and never had a `?`.
+        # Links of old players continue after the id with `&`, without a `?`.
         first, *rest = (segments[-1] if segments else "").split("&")
         self.segments = [*segments[:-1], first] if segments else []
         self.parameters = parse_qs("&".join([*rest, query.replace("&amp;", "&")]))
 
     @classmethod
     def of(cls, url: str) -> _Link | None:
-        """None for other people's hosts. Raises Failure INVALID_REQUEST for one of no page."""
+        """Parse a link; return None for other hosts. Raises Failure INVALID_REQUEST."""
         text = url.strip(" \t\r\n")
         if _ENCODED_SCHEME.match(text):
             text = unquote(text)
@@ -141,7 +141,7 @@ class _Link:
         return link._inner() or link
 
     def _inner(self) -> _Link | None:
-        """The link that this one only leads to."""
+        """Return the link that this one redirects to, or None."""
         if self.host == _CONSENT_HOST:
             target = self._one("continue", "page")
         elif self.host in _HOSTS and self.segments == ["attribution_link"]:
@@ -155,7 +155,7 @@ class _Link:
         return _Link.of(target)
 
     def video(self) -> Identity:
-        """The video. Raises Failure INVALID_REQUEST when it names none."""
+        """Return the video. Raises Failure INVALID_REQUEST if the link does not name one."""
         named = self._named()
         if named is None:
             _refuse(*self._objection())
@@ -171,7 +171,7 @@ class _Link:
         return Identity(YouTubeSource.name, f"{YouTubeSource.name}:{named}", url, url)
 
     def _named(self) -> str | None:
-        """What stands where the id belongs; None: this is no video's page."""
+        """Return the text in the place of the id, or None if this is not the page of a video."""
         match self.segments:
             case [page] if self.host in _HOSTS and page in _WITH_PARAMETER:
                 return self._one("v", "video") or None
@@ -186,9 +186,9 @@ class _Link:
         return None
 
     def named_list(self) -> Identity | None:
-        """The playlist or channel that it names or is inside of; None when there is none.
+        """Return the playlist or channel that the link names or is part of, or None.
 
-        Raises Failure INVALID_REQUEST for one that cannot be.
+        Raises Failure INVALID_REQUEST if that cannot exist.
         """
         if self.host not in _HOSTS | _SHORT_HOSTS:
             return None
@@ -216,7 +216,7 @@ class _Link:
         return _list_identity(f"{name}/{tab}", f"{HOME}/{channel}/{tab}")
 
     def _channel(self) -> str | None:
-        """The channel's path, in lower case where YouTube looks at none."""
+        """Return the channel's path, in lower case if YouTube ignores case there."""
         match self.segments[:2]:
             case ["channel", name] if len(self.segments) <= 3 and _CHANNEL_ID.fullmatch(name):
                 return f"channel/{name}"
@@ -229,7 +229,7 @@ class _Link:
         return None
 
     def _one(self, name: str, what: str) -> str:
-        """The parameter's value; empty when it is not there."""
+        """Return the value of a parameter, or an empty string if it is absent."""
         values = set(self.parameters.get(name, []))
         if len(values) > 1:
             _refuse(f"names two different {what}s", f"Use a link with one `{name}`.")
@@ -239,7 +239,7 @@ class _Link:
         if self.parameters.get("list") or self._channel() is not None:
             return (
                 "names a list of videos, not a video",
-                "Set options.playlist to take the list, or use the link of one video.",
+                "Set options.playlist to ingest the list, or use the link of one video.",
             )
         match self.segments:
             case ["clip", *_]:
@@ -250,11 +250,11 @@ class _Link:
                 return "is a search on YouTube, not a video", "Use the link of one result."
         if self.host not in _HOSTS | _SHORT_HOSTS:
             return f"is on {self.host}, which shows no videos", f"Use {HOME}/watch?v=ID."
-        return "is a page of YouTube that is no video", f"Videos are at {HOME}/watch?v=ID."
+        return "is a page of YouTube, not a video", f"Videos are at {HOME}/watch?v=ID."
 
 
 def _is_name(text: str) -> bool:
-    # Handles may be of any script; what would change the meaning of the path may not be in them.
+    # Handles may be in any script, but without characters that would change the path.
     return 0 < len(text) <= 100 and all(mark.isalnum() or mark in "._-·" for mark in text)
 
 
