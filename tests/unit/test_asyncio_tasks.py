@@ -1,4 +1,4 @@
-"""Tasks that belong together end together."""
+"""Gathering tasks: one that fails ends the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ingot_server.asyncio_tasks import gather_or_cancel
 
 
-async def test_answers_come_in_the_order_of_the_work() -> None:
+async def test_results_are_in_the_order_of_the_coroutines() -> None:
     async def work(number: int) -> int:
         await asyncio.sleep(0.02 - number / 100)
         return number

@@ -1,4 +1,4 @@
-"""The broker's address as settings and as kombu write it."""
+"""The broker's address in settings and for kombu."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_broker_address(redis_url: str, broker_url: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("broker_url", ["redis://h:6379/0", "amqp://mq//"])
-def test_a_message_is_given_up_only_when_its_job_is_over(broker_url: str) -> None:
+def test_a_message_is_acknowledged_only_when_its_job_ends(broker_url: str) -> None:
     conf = celery_app(Settings(broker_url=broker_url)).conf
     assert conf.task_acks_late
     assert conf.worker_prefetch_multiplier == 1

@@ -1,1 +1,1 @@
-"""Job records, leases, the feed of changes and the queue."""
+"""Job records, leases, throttling, the feed of changes and the queue."""
