@@ -43,6 +43,30 @@ def test_every_reason_is_documented_with_its_code_and_whether_it_is_tried_again(
     ]
 
 
+def test_the_contract_says_how_each_reason_is_treated() -> None:
+    text = (DOCS.parent / "proto/ingot/v1/reason.proto").read_text()
+    comments = {
+        name: comment for comment, name in re.findall(r"((?:  //.*\n)+)  REASON_(\w+) = ", text)
+    }
+    del comments["UNSPECIFIED"]
+
+    assert {
+        reason_name(reason): (
+            treatment.transient,
+            not treatment.transient,
+            bool(treatment.cached_for),
+        )
+        for reason, treatment in TREATMENTS.items()
+    } == {
+        name: (
+            "Transient" in comment,
+            "Permanent" in comment,
+            bool(re.search(r"(?<!not )cached", comment)),
+        )
+        for name, comment in comments.items()
+    }
+
+
 def test_every_cached_reason_is_documented_with_its_time() -> None:
     text = (DOCS / "sources.md").read_text()
     documented = {
