@@ -19,6 +19,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.queue import Queue, celery_app
@@ -47,8 +48,11 @@ class PlaylistHarness:
         self.records = Records(redis, settings)
         self.feed = Feed(redis, self.records, settings)
         self.queue = Queue(celery_app(settings))
-        self.catalog = Catalog(Blobs(settings), redis, settings)
-        self.playlists = Playlists(self.catalog, self.records, self.queue, settings)
+        blobs = Blobs(settings)
+        self.catalog = Catalog(blobs, redis, settings)
+        self.playlists = Playlists(
+            Intake(self.catalog, blobs, settings), self.records, self.queue, settings
+        )
         self.tiny = media("tiny.mp4").read_bytes()
 
     def entries(self, count: int, *, folder: str = "entry") -> list[str]:

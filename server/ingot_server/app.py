@@ -1,4 +1,4 @@
-"""The composition root of an API server: builds its objects from the settings and runs them."""
+"""The API server: builds its objects from the settings and runs them."""
 
 from __future__ import annotations
 
@@ -31,60 +31,60 @@ logger = logging.getLogger(__name__)
 
 
 class Addresses(NamedTuple):
-    """Where an API server listens, each HOST:PORT."""
+    """The addresses that an API server listens on, each HOST:PORT."""
 
     grpc: str
     http: str
-    """Empty when the setting turned it off."""
+    """Empty if the setting turns it off."""
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[Addresses]:
-    """Runs an API server while the context is open; yields the addresses it listens on.
+    """Run an API server while the context is open. Yields the addresses that it listens on.
 
-    Raises SettingError when one cannot be had, and Failure when Redis or S3 cannot be used.
+    Raises SettingError if one is not available, and Failure if Redis or S3 cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
         sources = read_source_settings(settings, [source.name for source in SOURCES])
-        connections = connect(settings)
-        stack.push_async_callback(connections.aclose)
+        redis = connect(settings)
+        stack.push_async_callback(redis.aclose)
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)
         await blobs.prepare()
-        catalog = Catalog(blobs, connections, settings)
+        catalog = Catalog(blobs, redis, settings)
         await catalog.start()
         stack.push_async_callback(catalog.close)
-        records = Records(connections, settings)
-        feed = Feed(connections, records, settings)
+        records = Records(redis, settings)
+        feed = Feed(redis, records, settings)
         await feed.start()
         stack.push_async_callback(feed.close)
         queue = Queue(celery_app(settings))
         stack.push_async_callback(queue.close)
-        existence = Preflight(catalog, connections, sources, settings)
-        stack.push_async_callback(existence.close)
-        ingest = IngestService(catalog, records, queue, blobs, settings, existence=existence)
+        preflight = Preflight(catalog, redis, sources, settings)
+        stack.push_async_callback(preflight.close)
+        ingest = IngestService(catalog, records, queue, blobs, settings, preflight=preflight)
         stack.push_async_callback(ingest.close)
         services = (
             ingest,
             MediaService(catalog, blobs),
             JobService(records, feed, settings),
-            SourceService(SourceThrottle(connections, sources, settings), sources, settings),
+            SourceService(SourceThrottle(redis, sources, settings), sources, settings),
         )
         server = ApiServer(services, feed, settings, reuse_port=reuse_port)
         gateway = Gateway(services, settings, reuse_port=reuse_port)
 
         async def stop() -> None:
-            # At once: they share the time that running calls have.
+            # At once, as both wait for running calls within the same time limit.
             await asyncio.gather(server.stop(), gateway.stop())
 
         stack.push_async_callback(stop)
-        # gRPC last: its health is what says that all of it serves.
+        # gRPC is last, because its health check means that everything is ready.
         http = await gateway.start() if settings.http_address else ""
         yield Addresses(await server.start(), http)
 
 
 async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
-    """Runs an API server until SIGTERM or SIGINT, then lets its calls finish."""
+    """Run an API server until SIGTERM or SIGINT, then let its calls finish."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

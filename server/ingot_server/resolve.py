@@ -1,29 +1,36 @@
-"""What a request names: the media that a URL and a selection stand for."""
+"""Resolve a URL: from what a caller writes to the media item that it stands for. No I/O."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
+from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.errors import Failure
+from ingot_server.library.blobs import Blobs
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.sources import Identity, Source, pick
+from ingot_server.sources.internal import InternalSource, parse
 
-# Normalising and hashing cost more than the rest of GetMedia. Long URLs are rare, and left out so
-# that the cache stays below some ten megabytes.
-_REMEMBERED: Final = 8192
-_REMEMBERED_LENGTH: Final = 512
+# Normalizing and hashing cost more than the rest of GetMedia. URLs longer than this are rare. They
+# are not cached, so that the cache stays below about ten megabytes.
+_CACHED_URLS: Final = 8192
+_CACHED_URL_LENGTH: Final = 512
 
 
-class ResolvedUrl(NamedTuple):
-    """One media as its source knows it. Shared between calls: not to be changed."""
+@dataclass(frozen=True, slots=True)
+class ResolvedUrl:
+    """The media item that a URL and a selection name. Shared between calls: do not change it."""
 
     media_id: str
     source: Source
     identity: Identity
     selection: Selection
+    record_duration: timedelta | None
+    """How much of a live stream to record; None if the media item itself is wanted."""
 
 
 def resolve(
@@ -33,22 +40,52 @@ def resolve(
     playlist: bool = False,
     record_duration: timedelta | None = None,
 ) -> ResolvedUrl:
-    """The media behind any form of its URL; with `playlist` the list it names or is in. No I/O.
+    """Return the media item behind any spelling of its URL.
 
-    With `record_duration` a recording of it, where the source may have live streams.
+    With `playlist`, return the list that the URL names or is part of. With `record_duration`,
+    return a recording of that length if the source may have live streams.
 
-    Raises Failure: INVALID_REQUEST for a broken URL, UNSUPPORTED_URL when no source takes it.
+    Raises Failure: INVALID_REQUEST for a malformed URL, UNSUPPORTED_URL if no source accepts it.
     """
-    wanted = url, selection.mode, selection.max_height, playlist, record_duration
-    return _remembered(*wanted) if len(url) <= _REMEMBERED_LENGTH else _resolve(*wanted)
+    arguments = url, selection.mode, selection.max_height, playlist, record_duration
+    return _cached(*arguments) if len(url) <= _CACHED_URL_LENGTH else _resolve(*arguments)
 
 
-def may_be_list(named: ResolvedUrl, url: str) -> bool:
-    """Whether `url`, in which `named` was found with `playlist`, can be that of a list. No I/O."""
-    if named.source.may_be_list:
+def resolve_internal(resolved_url: ResolvedUrl, blobs: Blobs) -> ResolvedUrl:
+    """Return an internal URL as this installation knows it, and every other one unchanged.
+
+    An object of the installation's bucket has one URL, `s3://...`. A file of a stored media item
+    stands for that media item. Raises Failure BUCKET_FORBIDDEN for a bucket that is not
+    configured, and for a folder that only Ingot uses.
+    """
+    if resolved_url.source.name != InternalSource.name:
+        return resolved_url
+    address = parse(resolved_url.identity.url)
+    assert address is not None
+    bucket = blobs.bucket_named(address.scheme, address.bucket)
+    if bucket is None:
+        raise address.forbidden()
+    if bucket is not blobs:
+        return resolved_url
+    address.check_key()
+    if address.media_id is not None:
+        return replace(resolved_url, media_id=address.media_id)
+    identity = address._replace(scheme="s3").identity
+    name = media_id(identity.key, resolved_url.selection)
+    return replace(resolved_url, media_id=name, identity=identity)
+
+
+def record_duration(options: IngestOptions) -> timedelta | None:
+    """Return how much of a live stream `options` ask to record, or None."""
+    return options.record_duration.ToTimedelta() if options.HasField("record_duration") else None
+
+
+def may_be_list(resolved_url: ResolvedUrl, url: str) -> bool:
+    """Return whether `url`, from which `resolved_url` came with `playlist`, may name a list."""
+    if resolved_url.source.may_be_list:
         return True
     try:
-        return pick(url)[1].key != named.identity.key
+        return pick(url)[1].key != resolved_url.identity.key
     except Failure:
         return True
 
@@ -63,7 +100,8 @@ def _resolve(
     source, identity = pick(url, playlist=playlist)
     selection = canonical_selection(Selection(mode=mode, max_height=max_height or None))
     recorded = record_duration if source.may_be_live else None
-    return ResolvedUrl(media_id(identity.key, selection, recorded), source, identity, selection)
+    name = media_id(identity.key, selection, recorded)
+    return ResolvedUrl(name, source, identity, selection, recorded)
 
 
-_remembered: Final = lru_cache(maxsize=_REMEMBERED)(_resolve)
+_cached: Final = lru_cache(maxsize=_CACHED_URLS)(_resolve)

@@ -28,6 +28,7 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.canary import keep_checking
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.versions import Versions
+from ingot_server.intake import Intake
 from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
@@ -95,13 +96,15 @@ class Worker:
         self._versions = Versions(settings)
         self._extractor = ExtractorPool(settings, installed=self._versions.directory_in_use)
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
-        self._playlists = Playlists(self._catalog, self._records, self._queue, settings)
+        intake = Intake(self._catalog, self._blobs, settings)
+        self._playlists = Playlists(intake, self._records, self._queue, settings)
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
         transcoder = Transcoder(ffmpeg, self._prober, check=self._scratch.check_space)
         capacity = min(settings.conversions, settings.worker_slots // _SLOTS_PER_CONVERSION)
         self._pipeline = Pipeline(
             WorkerContext(
                 catalog=self._catalog,
+                intake=intake,
                 blobs=self._blobs,
                 egress=self._egress,
                 scratch=self._scratch,

@@ -1,4 +1,4 @@
-"""Where the jobs of IngestService begin: one record each, and a message to the workers."""
+"""Admission of jobs: one record each, and a message to the workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TypeAlias
 from ingot.v1 import job_pb2
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import is_conversion
 from ingot_server.jobs.outcomes import Creation
@@ -18,14 +17,14 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.recipes import single_flight_key
 
 Request: TypeAlias = IngestRequest | ConvertRequest
-"""Either has labels, a priority, a request_id, and a URL to ingest."""
+"""Both have labels, a priority, a request_id and a URL to ingest."""
 
 
 class Admission:
-    """Makes jobs, at most one for each `request_id`.
+    """Creates jobs, at most one for each `request_id`.
 
-    Each method that takes a request answers with the earlier job of its `request_id`, and raises
-    Failure with REQUEST_ID_REUSED where that was asked for by another request.
+    Each method that takes a request returns the earlier job of its `request_id`, and raises Failure
+    with REQUEST_ID_REUSED if another request used that.
     """
 
     def __init__(self, records: Records, queue: Queue) -> None:
@@ -34,20 +33,20 @@ class Admission:
         self._admitting: set[asyncio.Task[Job]] = set()
 
     async def close(self) -> None:
-        """Waits for the jobs that are being made, also for callers who hung up."""
+        """Wait for the jobs that are being created, also for callers that hung up."""
         if self._admitting:
             await asyncio.wait(self._admitting)
 
     async def earlier(self, request: Request) -> Job | None:
-        """The job that an earlier call with the same request_id got, however it ended."""
+        """Return the job that an earlier call with the same request_id got, however it ended."""
         if not request.request_id:
             return None
         return await self._records.requested(request.request_id, _fingerprint(request))
 
     async def admit(self, job: Job, request: Request) -> Job:
-        """Makes the job and hands it to the workers, also when its first caller hangs up midway.
+        """Create the job and send it to the workers, also if its first caller hangs up meanwhile.
 
-        What is returned is the job that is under way for the same media, where there is one.
+        Returns the running job for the same media item instead, if there is one.
         """
         job.state = job_pb2.JOB_STATE_QUEUED
         admitting = asyncio.create_task(self._enqueue(job, request))
@@ -55,11 +54,8 @@ class Admission:
         admitting.add_done_callback(self._admitted)
         return await asyncio.shield(admitting)
 
-    async def end_cached(self, job: Job, stored: Media, request: Request) -> Job:
-        """A job that has ended with what is stored."""
-        job.state = job_pb2.JOB_STATE_SUCCEEDED
-        job.cached = True
-        job.media.CopyFrom(stored)
+    async def record(self, job: Job, request: Request) -> Job:
+        """Create the record of a job that has already ended."""
         return (await self._create(job, request)).job
 
     async def _create(self, job: Job, request: Request) -> Creation:
@@ -83,12 +79,12 @@ class Admission:
 
     def _admitted(self, admitting: asyncio.Task[Job]) -> None:
         self._admitting.discard(admitting)
-        # Looked at, or asyncio complains when the caller is gone; the job's record has it too.
+        # Retrieve the exception, or asyncio logs it if the caller is gone. The job has it too.
         _ = admitting.cancelled() or admitting.exception()
 
 
 def _fingerprint(request: Request) -> str:
-    """What makes two requests the same: all of them but the request_id."""
+    """Return a hash of everything in a request except its request_id."""
     compared = type(request)()
     compared.MergeFrom(request)  # type: ignore[arg-type]
     compared.ClearField("request_id")

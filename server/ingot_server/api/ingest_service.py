@@ -1,14 +1,13 @@
-"""IngestService: the door that every media comes in by."""
+"""IngestService: ingests, conversions and uploads."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
-from urllib.parse import urlsplit
+from dataclasses import replace
 
 from google.protobuf.duration_pb2 import Duration
 
-from ingot.v1 import ingest_service_pb2, job_pb2
+from ingot.v1 import ingest_service_pb2, job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import (
     CompleteUploadRequest,
     CompleteUploadResponse,
@@ -28,35 +27,41 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.admission import Admission, Request
 from ingot_server.api.caller import Caller, Service
-from ingot_server.api.conversions import Converting
-from ingot_server.api.internal import check_adoptable, named_media
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.status import check_labels, invalid
-from ingot_server.api.upload_service import Uploading
+from ingot_server.api.upload_service import UploadMethods
 from ingot_server.config import Settings
-from ingot_server.egress.addresses import check_host
+from ingot_server.errors import Failure
+from ingot_server.intake import (
+    AlreadyStored,
+    Decision,
+    Intake,
+    Missing,
+    Needed,
+    Refused,
+    conversion_job,
+    identified,
+)
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.freshness import age
 from ingot_server.library.recipes import (
     LONGEST_SECONDS,
     canonical_recipe,
     canonical_recipes,
     derived_media,
 )
-from ingot_server.library.side_file_requests import lacking
 from ingot_server.library.uploads import Uploads
-from ingot_server.resolve import ResolvedUrl, may_be_list, resolve
+from ingot_server.resolve import ResolvedUrl, may_be_list
 
 
 class IngestService(Service):
-    """Answers from what is stored, else with the one job that fetches it.
+    """Returns what is stored, or the one job that stores it.
 
-    A race cannot start a second download. Of calls at the same time, `Records.create` lets one make
-    a job and gives it to the others. A call that found nothing stored just before another's job
-    ended does make a new job; its worker looks into the catalog first, and ends it from there.
+    A race cannot start a second download. Of calls at the same time, `Records.create` lets one
+    create a job and gives it to the others. A call that found nothing stored just before another
+    job ended does create a second job; its worker checks the catalog first, and ends it from there.
     """
 
     descriptor = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"]
@@ -69,19 +74,17 @@ class IngestService(Service):
         blobs: Blobs,
         settings: Settings,
         *,
-        existence: Preflight | None = None,
+        preflight: Preflight | None = None,
     ) -> None:
-        """Without `existence` a job is made for whatever is not stored."""
-        self._existence = existence
+        """Without `preflight`, a job is created for everything that is not stored."""
+        self._preflight = preflight
         self._catalog = catalog
-        self._blobs = blobs
-        self._settings = settings
+        self._intake = Intake(catalog, blobs, settings)
         self._admission = Admission(records, queue)
-        self._uploading = Uploading(catalog, Uploads(blobs, settings), self._admission, settings)
-        self._converting = Converting(catalog, self._admission)
+        self._uploads = UploadMethods(catalog, Uploads(blobs, settings), self._admission, settings)
 
     async def close(self) -> None:
-        """Waits for the jobs that are being made, also for callers who hung up."""
+        """Wait for the jobs that are being created, also for callers that hung up."""
         await self._admission.close()
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
@@ -92,121 +95,94 @@ class IngestService(Service):
         check_labels(request.labels)
         recipe = canonical_recipe(request.recipe)
         if request.WhichOneof("source") == "media_id":
-            return ConvertResponse(job=await self._converting.convert(request, recipe))
-        selection = await self._converting.selection(request, recipe)
+            return ConvertResponse(job=await self._convert_stored(request, recipe))
+        selection = await self._intake.choose_selection(
+            request.url, request.selection, recipe, stored=not request.validate_only
+        )
         return ConvertResponse(job=await self._ingest(request, selection, [recipe]))
 
     async def upload(self, requests: AsyncIterator[UploadRequest], _: Caller) -> UploadResponse:
-        return await self._uploading.upload(requests)
+        return await self._uploads.upload(requests)
 
     async def query_upload(self, request: QueryUploadRequest, _: Caller) -> QueryUploadResponse:
-        return await self._uploading.query_upload(request)
+        return await self._uploads.query_upload(request)
 
     async def create_upload_url(
         self, request: CreateUploadUrlRequest, _: Caller
     ) -> CreateUploadUrlResponse:
-        return await self._uploading.create_upload_url(request)
+        return await self._uploads.create_upload_url(request)
 
     async def complete_upload(
         self, request: CompleteUploadRequest, _: Caller
     ) -> CompleteUploadResponse:
-        return await self._uploading.complete_upload(request)
+        return await self._uploads.complete_upload(request)
 
     async def _ingest(
         self, request: Request, selection: Selection, recipes: Sequence[Recipe]
     ) -> Job:
-        """The job that brings the media in, and has `recipes` made of it."""
-        options = _options(request)
-        named = named_media(
-            resolve(
-                request.url,
-                selection,
-                playlist=options.playlist,
-                record_duration=_record_duration(options),
-            ),
-            self._blobs,
-        )
-        if named.source.has_public_host:
-            check_host(
-                urlsplit(named.identity.url).hostname or "",
-                allow_loopback=self._settings.egress_allow_loopback,
-            )
-        job = _job(request, named, recipes)
-        if options.playlist and not may_be_list(named, request.url):
-            # It is one media for everybody, so one job.
-            job.options.playlist = False
+        """Return the job that ingests the URL and applies `recipes` to the media item."""
+        draft = _draft(request, recipes)
+        resolved_url = self._intake.resolve(request.url, selection, draft.options)
+        self._intake.check_host(resolved_url)
+        if draft.options.playlist and not may_be_list(resolved_url, request.url):
+            # A single media item, so it shares its job with those who ask for it as such.
+            draft.options.playlist = False
+        job = identified(draft, resolved_url)
         if request.validate_only:
             if isinstance(request, ConvertRequest):
                 job.media.CopyFrom(derived_media(job.media, recipes[0]))
             return job
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
-        named, stored = await self._find(named, request)
-        job.media.id = named.media_id
-        if stored is not None:
-            if not recipes:
-                return await self._admission.end_cached(job, stored, request)
-            ready = await self._converting.follow_up(job, stored, recipes, request)
-            if ready is not None:
-                return ready
-        elif not named.source.in_bucket:
-            await self._refuse_absent(named, request)
-        return await self._admission.admit(job, request)
+        decision = await self._intake.decide(resolved_url, job)
+        if isinstance(decision, Needed) and decision.missing is not Missing.CONVERSIONS:
+            await self._require_existence(resolved_url, decision.job)
+        return await self._carry_out(decision, request)
 
-    async def _find(self, named: ResolvedUrl, request: Request) -> tuple[ResolvedUrl, Media | None]:
-        """What is named by its better identity, if one was found, and what is stored of it.
-
-        None also when that is older than the caller takes. Raises Failure as `check_adoptable`.
-        """
-        options = _options(request)
-        recorded = named.source.may_be_live and _record_duration(options) is not None
-        mutable = named.source.mutable or recorded
-        media_id, stored = await self._catalog.find(named.media_id)
-        if media_id != named.media_id:
-            # An extraction found a better identity: that one is stored, made and waited for.
-            named, mutable = named._replace(media_id=media_id), recorded
-        if named.source.in_bucket:
-            is_fresh = await check_adoptable(named, stored, self._blobs)
-        else:
-            is_fresh = stored is not None and not (
-                (mutable and _older(age(stored), request)) or lacking(stored, options)
+    async def _convert_stored(self, request: ConvertRequest, recipe: Recipe) -> Job:
+        """Return the job that converts the stored media item `request.media_id`."""
+        asked = _draft(request, [recipe])
+        if request.validate_only:
+            return conversion_job(Media(id=request.media_id), recipe, asked)
+        if (earlier := await self._admission.earlier(request)) is not None:
+            return earlier
+        _, stored = await self._catalog.find(request.media_id)
+        if stored is None:
+            raise Failure(
+                reason_pb2.REASON_MEDIA_NOT_FOUND,
+                f"No media item with the id {request.media_id} is stored. Ingest its URL first, "
+                "or convert the URL.",
             )
-        return named, stored if is_fresh else None
+        return await self._carry_out(
+            await self._intake.decide_conversion(stored, recipe, asked), request
+        )
 
-    async def _refuse_absent(self, named: ResolvedUrl, request: Request) -> None:
-        """Raises the failure that the source lately gave for this media, if the caller takes it.
-
-        Else the one that it gives now, where that is soon known.
-        """
-        remembered = await self._catalog.remembered_failure(named.media_id)
-        if remembered is not None:
-            failure, known_for = remembered
-            if not _older(known_for, request):
+    async def _carry_out(self, decision: Decision, request: Request) -> Job:
+        match decision:
+            case AlreadyStored(job):
+                return await self._admission.record(job, request)
+            case Refused(failure=failure):
                 raise failure
-        if self._existence is not None:
-            max_age = request.max_age.ToTimedelta() if request.HasField("max_age") else None
-            await self._existence.require(named, max_age)
+            case Needed(job):
+                return await self._admission.admit(job, request)
+
+    async def _require_existence(self, resolved_url: ResolvedUrl, job: Job) -> None:
+        """Raise Failure MEDIA_DOES_NOT_EXIST if the source says so in a small request."""
+        if self._preflight is not None:
+            max_age = job.max_age.ToTimedelta() if job.HasField("max_age") else None
+            await self._preflight.require(replace(resolved_url, media_id=job.media.id), max_age)
 
 
-def _job(request: Request, named: ResolvedUrl, recipes: Sequence[Recipe]) -> Job:
-    """The job as it is known without network: no id, no state yet."""
-    identity = named.identity
+def _draft(request: Request, recipes: Sequence[Recipe]) -> Job:
+    """Return what a request asks for as a job. Raises Failure INVALID_REQUEST."""
     converts = isinstance(request, ConvertRequest)
+    options = IngestOptions() if isinstance(request, ConvertRequest) else request.options
     job = Job(
         kind=job_pb2.JOB_KIND_CONVERT if converts else job_pb2.JOB_KIND_INGEST,
         recipes=recipes,
-        url=identity.url,
         labels=request.labels,
-        selection=named.selection,
+        options=options if options.ByteSize() else None,
     )
-    if (options := _options(request)).ByteSize():
-        job.options.CopyFrom(options)
-    job.media.id = named.media_id
-    job.media.url = identity.url
-    job.media.source.name = identity.source
-    job.media.source.key = identity.key
-    job.media.source.page_url = identity.page_url
-    job.media.selection.CopyFrom(named.selection)
     if options.HasField("record_duration"):
         _check_duration("options.record_duration", options.record_duration)
     if request.HasField("max_age"):
@@ -216,19 +192,6 @@ def _job(request: Request, named: ResolvedUrl, recipes: Sequence[Recipe]) -> Job
 
 
 def _check_duration(field: str, duration: Duration) -> None:
-    """Raises Failure INVALID_REQUEST for one that could not be written as JSON."""
+    """Raise Failure INVALID_REQUEST for a duration that cannot be written as JSON."""
     if duration.seconds > LONGEST_SECONDS or not 0 <= duration.nanos < 10**9:
-        raise invalid({field: "must be a Duration that its definition allows"})
-
-
-def _options(request: Request) -> IngestOptions:
-    return request.options if isinstance(request, IngestRequest) else IngestOptions()
-
-
-def _record_duration(options: IngestOptions) -> timedelta | None:
-    return options.record_duration.ToTimedelta() if options.HasField("record_duration") else None
-
-
-def _older(age: timedelta, request: Request) -> bool:
-    """Whether something of this age is older than the caller takes."""
-    return request.HasField("max_age") and age > request.max_age.ToTimedelta()
+        raise invalid({field: "must be at most 315,576,000,000 seconds, with 0 to 999,999,999 ns"})

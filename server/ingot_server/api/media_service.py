@@ -1,4 +1,4 @@
-"""MediaService: reads, lists and deletes what is stored."""
+"""MediaService: reads, lists, downloads and deletes stored media items."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ from ingot.v1.media_service_pb2 import (
 )
 from ingot_server.api import pagination as page
 from ingot_server.api.caller import Caller, Serialized, Service
-from ingot_server.api.internal import named_media
 from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import is_media_id
-from ingot_server.resolve import resolve
+from ingot_server.resolve import resolve, resolve_internal
 from ingot_server.sources.internal import parse
 
 DEFAULT_LIFETIME: Final = timedelta(hours=1)
 
-# Serialized answers that are kept, and the largest one that is: 32 MiB at most.
-_PACKED: Final = 2048
-_PACKED_BYTES: Final = 16 << 10
+# How many serialized responses are cached, and the size of the largest: 32 MiB at most.
+_SERIALIZED: Final = 2048
+_SERIALIZED_BYTES: Final = 16 << 10
 
 _NAME_CHARACTERS: Final = 120
-# What the standard library does not know, or knows otherwise on each system.
+# Extensions that the standard library does not know, or that differ between systems.
 _EXTENSIONS: Final = {
     "application/ttml+xml": ".ttml",
     "application/x-subrip": ".srt",
@@ -67,10 +66,10 @@ _EXTENSIONS: Final = {
 
 
 class MediaService(Service):
-    """Reads follow the manifest, and only that.
+    """The service that reads stored media items. Every read follows a manifest.
 
-    `_packed` maps a media id to the object that the catalog holds for it and the serialized answer
-    made from that; the answer is used for as long as the catalog holds that same object.
+    `_serialized` maps a media id to the object that the catalog has in memory for it, and to the
+    serialized response made from that. The response is valid while the catalog has the same object.
     """
 
     descriptor = media_service_pb2.DESCRIPTOR.services_by_name["MediaService"]
@@ -78,24 +77,24 @@ class MediaService(Service):
     def __init__(self, catalog: Catalog, blobs: Blobs) -> None:
         self._catalog = catalog
         self._blobs = blobs
-        self._packed: dict[str, tuple[Media, Serialized]] = {}
+        self._serialized: dict[str, tuple[Media, Serialized]] = {}
 
     async def get_media(self, request: GetMediaRequest, _: Caller) -> GetMediaResponse | Serialized:
         media_id = request.media_id or self._resolve(request)
-        held = self._catalog.get_from_memory(media_id)
-        if held is None and (alias := self._catalog.alias_from_memory(media_id)) is not None:
-            held = self._catalog.get_from_memory(alias)
-        if held is None:
+        media = self._catalog.get_from_memory(media_id)
+        if media is None and (alias := self._catalog.alias_from_memory(media_id)) is not None:
+            media = self._catalog.get_from_memory(alias)
+        if media is None:
             return GetMediaResponse(media=await self._get(request, media_id))
-        packed = self._packed.get(media_id)
-        if packed is not None and packed[0] is held:
-            return packed[1]
-        answer = GetMediaResponse(media=held).SerializeToString()
-        if len(answer) <= _PACKED_BYTES:
-            if len(self._packed) >= _PACKED:
-                self._packed.clear()
-            self._packed[media_id] = held, answer
-        return answer
+        serialized = self._serialized.get(media_id)
+        if serialized is not None and serialized[0] is media:
+            return serialized[1]
+        response = GetMediaResponse(media=media).SerializeToString()
+        if len(response) <= _SERIALIZED_BYTES:
+            if len(self._serialized) >= _SERIALIZED:
+                self._serialized.clear()
+            self._serialized[media_id] = media, response
+        return response
 
     async def list_media(self, request: ListMediaRequest, _: Caller) -> ListMediaResponse:
         limit = page.size(request)
@@ -114,17 +113,18 @@ class MediaService(Service):
     async def download(
         self, request: DownloadRequest, _: Caller
     ) -> AsyncGenerator[DownloadResponse, None]:
-        blob = _file(await self._named(request), request.url)
+        blob = _file(await self._find(request), request.url)
         if request.sha256 and request.sha256 != blob.sha256:
             raise Failure(
                 reason_pb2.REASON_ETAG_MISMATCH,
-                "The stored file is another one than the file being resumed: its SHA-256 is "
-                f"{blob.sha256}. Download it again from offset 0.",
+                "The stored file is not the one whose download you resume: its SHA-256 is "
+                f"{blob.sha256}. Download it again from the beginning.",
             )
         if request.offset > blob.size_bytes:
             raise OutOfRange(
                 reason_pb2.REASON_INVALID_REQUEST,
-                f"The file has {blob.size_bytes} bytes; offset {request.offset} is past its end.",
+                f"The file has {blob.size_bytes} bytes, and offset {request.offset} is past its "
+                "end. Begin at a smaller offset.",
                 metadata={"size_bytes": str(blob.size_bytes)},
                 violations={"offset": f"must be at most {blob.size_bytes}"},
             )
@@ -135,7 +135,7 @@ class MediaService(Service):
         end = offset + left
         bucket, key = self._blobs.locate(blob.url)
         chunks = bucket.read_object(key, offset=offset, limit=left)
-        # It is a generator; closed at once, it gives its connection back at once.
+        # Closing the generator returns its connection at once.
         async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
             async for data in chunks:
                 yield DownloadResponse(offset=offset, data=data)
@@ -143,8 +143,8 @@ class MediaService(Service):
         if offset < end:
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"Object storage ended the file at {offset} of {blob.size_bytes} bytes. "
-                "Resume the download from there.",
+                f"Object storage ended the file after {offset} of {blob.size_bytes} bytes. "
+                f"Resume the download at byte {offset}.",
             )
 
     async def create_download_url(
@@ -152,7 +152,7 @@ class MediaService(Service):
     ) -> CreateDownloadUrlResponse:
         if not request.filename.isprintable() or {"/", "\\"} & set(request.filename):
             raise invalid({"filename": "must be one name, without slashes or control characters"})
-        media = await self._named(request)
+        media = await self._find(request)
         file = _file(media, request.url)
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
@@ -168,24 +168,25 @@ class MediaService(Service):
         )
         return response
 
-    async def _named(
-        self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
-    ) -> Media:
+    async def _find(self, request: DownloadRequest | CreateDownloadUrlRequest) -> Media:
         media_id = request.media_id or self._resolve(request)
         return self._catalog.get_from_memory(media_id) or await self._get(request, media_id)
 
     def _resolve(
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> str:
-        """The id behind a request's URL, which may be an internal one."""
-        return named_media(resolve(request.url, request.selection), self._blobs).media_id
+        """Return the media id behind a request's URL, which may be an internal one."""
+        return resolve_internal(resolve(request.url, request.selection), self._blobs).media_id
 
     async def _get(
         self,
         request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest,
         media_id: str,
     ) -> Media:
-        """The stored media; raises Failure with MEDIA_NOT_FOUND or what its source lately said."""
+        """Return the stored media item.
+
+        Raises Failure MEDIA_NOT_FOUND, or MEDIA_DOES_NOT_EXIST if its source said so lately.
+        """
         media_id, media = await self._catalog.find(media_id)
         if media is not None:
             return media
@@ -198,7 +199,7 @@ class MediaService(Service):
 
 
 def _file(media: Media, url: str) -> Blob:
-    """The file of `media` that an internal URL names; the media's own for every other URL."""
+    """Return the side file that an internal URL names, or else the media item's own file."""
     address = parse(url)
     if address is None:
         return media.blob
@@ -215,9 +216,9 @@ def _file(media: Media, url: str) -> Blob:
 
 
 def filename(media: Media, file: Blob | None = None) -> str:
-    """What a browser saves the media as: its title, or its id, with the extension of its type.
+    """Return the name for saving a media item: its title or id, and the extension of its type.
 
-    With `file`: that file of the media.
+    With `file`, the name for that file of it.
     """
     blob = media.blob if file is None else file
     title = "".join(
@@ -236,10 +237,10 @@ def filename(media: Media, file: Blob | None = None) -> str:
 
 def _not_stored(media_id: str, url: str = "") -> Failure:
     if url:
-        message = f"No media of {url} is stored. Ingest the URL first: IngestService.Ingest."
+        message = f"No media item is stored for {url}. Ingest the URL first."
     else:
         message = (
-            f"No media with the id {media_id} is stored. ListMedia shows what is; "
-            "IngestService.Ingest brings a URL in."
+            f"No media item with the id {media_id} is stored. List the stored ones, or ingest the "
+            "URL."
         )
     return Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, message)

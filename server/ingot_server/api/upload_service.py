@@ -1,7 +1,7 @@
-"""The uploads of IngestService: bytes into the bucket as they come, then a job that takes them.
+"""The upload methods of IngestService: bytes go into the bucket, then a job makes media of them.
 
-An API server keeps nothing of an upload but the parts that are on their way; any server can go on
-with it. See library/uploads.py for where the bytes are.
+An API server holds only the parts of an upload that are on their way, so any server can continue an
+upload. `library/uploads.py` says where the bytes are.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ingot_server.api.admission import Admission
 from ingot_server.api.status import check_labels, invalid
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.intake import already_stored
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.library.uploads import (
@@ -40,13 +41,17 @@ from ingot_server.library.uploads import (
     offset_mismatch,
     upload_not_found,
 )
-from ingot_server.sources.upload import content_key, upload_key, upload_url
+from ingot_server.sources.upload import UploadSource, content_key, upload_key, upload_url
 
 DEFAULT_LIFETIME: Final = timedelta(hours=1)
 
+_ANY_SELECTION: Final = canonical_selection(Selection())
 
-class Uploading:
-    """What IngestService does about uploads."""
+_flushing: Final[set[asyncio.Task[None]]] = set()
+
+
+class UploadMethods:
+    """What IngestService does with uploads."""
 
     def __init__(
         self, catalog: Catalog, uploads: Uploads, admission: Admission, settings: Settings
@@ -75,12 +80,12 @@ class Uploading:
         if size < announced:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED,
-                f"{size} of the {announced} bytes announced have come. Continue the upload "
-                f"{header.upload_id} at {size}.",
+                f"Only {size} of the announced {announced} bytes arrived. Continue the upload "
+                f"{header.upload_id} at byte {size}.",
                 metadata={"committed_size": str(size)},
             )
         header.sha256 = header.sha256 or status.header.sha256
-        return UploadResponse(job=await self._begin(header))
+        return UploadResponse(job=await self._ingest(header))
 
     async def query_upload(self, request: QueryUploadRequest) -> QueryUploadResponse:
         status = await self._status(request.upload_id)
@@ -92,7 +97,7 @@ class Uploading:
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
         )
-        # No longer than the upload itself waits for the file.
+        # The upload itself expires after upload_ttl.
         lifetime = min(lifetime, self._settings.upload_ttl)
         upload_id = secrets.token_hex(16)
         await self._uploads.begin(
@@ -120,7 +125,7 @@ class Uploading:
         header.sha256 = request.sha256 or header.sha256
         header.labels.update(request.labels)
         await self._uploads.replace_header(request.upload_id, header)
-        return CompleteUploadResponse(job=await self._begin(header))
+        return CompleteUploadResponse(job=await self._ingest(header))
 
     async def _receive(
         self,
@@ -129,13 +134,13 @@ class Uploading:
         status: UploadStatus,
         announced: int,
     ) -> int:
-        """Takes the chunks to the end of the stream; answers with how many bytes are there then."""
+        """Store the chunks until the stream ends. Return how many bytes are stored then."""
         writer = UploadWriter(self._uploads, upload_id, status.committed_size)
         limit = announced or self._settings.max_media_size
         try:
             async for request in requests:
                 if not request.HasField("chunk"):
-                    raise invalid({"header": "must be the first message only"})
+                    raise invalid({"header": "must be in the first message only"})
                 chunk = request.chunk
                 if chunk.offset != writer.offset:
                     await writer.flush()
@@ -146,26 +151,21 @@ class Uploading:
                     self._check_size(size)
                     raise Failure(
                         reason_pb2.REASON_CHECKSUM_MISMATCH,
-                        f"{announced} bytes were announced and more came. Begin another upload.",
+                        f"More than the announced {announced} bytes arrived. Upload the file "
+                        "again under another upload id.",
                     )
                 if chunk.data:
                     await writer.write(chunk.data)
         except asyncio.CancelledError:
-            # What has come before the connection broke need not be sent again.
-            self._finishing(writer)
+            # The bytes that arrived before the connection broke need not be sent again.
+            _flush_later(writer)
             raise
         except Failure as failure:
             if failure.reason == reason_pb2.REASON_TRUNCATED:
-                self._finishing(writer)
+                _flush_later(writer)
             raise
         await writer.flush()
         return writer.offset
-
-    def _finishing(self, writer: UploadWriter) -> None:
-        task = asyncio.create_task(writer.flush())
-        _running.add(task)
-        task.add_done_callback(_running.discard)
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     async def _status(self, upload_id: str) -> UploadStatus:
         status = await self._uploads.status(upload_id)
@@ -174,15 +174,16 @@ class Uploading:
         return status
 
     async def _cached(self, header: UploadHeader) -> Job | None:
-        """The ended job of content that is stored already, as far as the caller named it."""
+        """Return an ended job if the caller announced content that is already stored."""
         if not header.sha256:
             return None
-        stored = await self._catalog.get(_media_id(content_key(header.sha256)))
+        job = _job(header)
+        stored = await self._catalog.get(job.media.id)
         if stored is None:
             return None
-        return await self._admission.end_cached(_job(header), stored, IngestRequest())
+        return await self._admission.record(already_stored(job, stored).job, IngestRequest())
 
-    async def _begin(self, header: UploadHeader) -> Job:
+    async def _ingest(self, header: UploadHeader) -> Job:
         return await self._admission.admit(_job(header), IngestRequest())
 
     def _check_size(self, size: int) -> None:
@@ -190,35 +191,35 @@ class Uploading:
         if size > limit:
             raise Failure(
                 reason_pb2.REASON_TOO_LARGE,
-                f"The file has {size} bytes or more; at most {limit} are taken.",
+                f"The file has at least {size} bytes, and the limit is {limit}. Upload a smaller "
+                "file, or raise INGOT_MAX_MEDIA_SIZE on the server.",
                 metadata={"limit_bytes": str(int(limit))},
             )
 
 
-_running: Final[set[asyncio.Task[None]]] = set()
+def _flush_later(writer: UploadWriter) -> None:
+    task = asyncio.create_task(writer.flush())
+    _flushing.add(task)
+    task.add_done_callback(_flushing.discard)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 def _job(header: UploadHeader) -> Job:
-    """The job of an upload. Without a SHA-256 its media has no name yet but the upload's own."""
-    selection = canonical_selection(Selection())
+    """Return the job of an upload. Until its SHA-256 is known, the upload's id names its media."""
     key = content_key(header.sha256) if header.sha256 else upload_key(header.upload_id)
     job = Job(
         kind=job_pb2.JOB_KIND_INGEST,
         url=upload_url(header.upload_id),
         labels=header.labels,
-        selection=selection,
+        selection=_ANY_SELECTION,
     )
-    job.media.id = _media_id(key)
-    job.media.source.name = "upload"
+    job.media.id = media_id(key, _ANY_SELECTION)
+    job.media.source.name = UploadSource.name
     if header.sha256:
         job.media.url = job.media.source.page_url = job.media.source.key = key
-    job.media.selection.CopyFrom(selection)
+    job.media.selection.CopyFrom(_ANY_SELECTION)
     return job
 
 
-def _media_id(key: str) -> str:
-    return media_id(key, canonical_selection(Selection()))
-
-
 def _empty() -> Failure:
-    return Failure(reason_pb2.REASON_NOT_MEDIA, "The upload is empty. Send the file's bytes.")
+    return Failure(reason_pb2.REASON_NOT_MEDIA, "The upload is empty. Send the bytes of the file.")

@@ -84,3 +84,24 @@ def failed(failure: Failure) -> Change:
         job.error.CopyFrom(failure.status())
 
     return change
+
+
+def titled(title: str) -> Change:
+    """Return the change that gives the job's list or media item a title."""
+
+    def change(job: Job) -> None:
+        job.media.title = title
+
+    return change
+
+
+def mirrored(child: Job, *, fraction: float) -> Change:
+    """Return the change that shows a child's stage and bytes, and `fraction` unless it is less."""
+
+    def change(job: Job) -> None:
+        job.stage = child.stage
+        job.progress.bytes_done = child.progress.bytes_done
+        job.progress.bytes_per_second = child.progress.bytes_per_second
+        job.progress.fraction = max(job.progress.fraction, fraction)
+
+    return change

@@ -20,10 +20,10 @@ from ingot.v1.ingest_service_pb2 import UploadHeader
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.intake import entity_tag, is_made_of
 from ingot_server.jobs.changes import entered, identified_as
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import copy_of
-from ingot_server.library.freshness import entity_tag
 from ingot_server.library.identity import media_id
 from ingot_server.library.uploads import Uploads, upload_not_found
 from ingot_server.pipeline.attempt import Attempt, NotAList, Stored
@@ -133,8 +133,7 @@ async def ingest_object(context: WorkerContext, attempt: Attempt) -> Stored | No
             reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
             f"The bucket {address.bucket} has no object {address.key} to adopt.",
         )
-    tag = entity_tag(found.etag)
-    if stored is not None and stored.freshness.http_etag == tag:
+    if stored is not None and is_made_of(stored, found.etag):
         return Stored(stored, cached=True)
     _check_limit(found.size_bytes, context)
     meter = Meter()
@@ -150,7 +149,7 @@ async def ingest_object(context: WorkerContext, attempt: Attempt) -> Stored | No
                 reason_pb2.REASON_TRUNCATED, f"The object {job.url} was replaced while it was read."
             )
         identity = Identity(job.media.source.name, job.media.source.key, job.url, job.url)
-        taken = _taken(file, address.key.rpartition("/")[2], "", tag)
+        taken = _taken(file, address.key.rpartition("/")[2], "", entity_tag(found.etag))
         describe(media, job, identity, taken, blob_url=job.url)
         await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         if stored is not None:

@@ -8,9 +8,9 @@ from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.extractor.result import Resolved
+from ingot_server.intake import requested_side_files
 from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.library.catalog import files_of
-from ingot_server.library.side_file_requests import sought
 from ingot_server.pipeline.attempt import Attempt
 from ingot_server.pipeline.extract import better_identity, copy_cookies
 from ingot_server.pipeline.side_files import put_side_files
@@ -66,7 +66,7 @@ async def _complete(
                 files = await session.fetch_side_files(folder)
             media = Media()
             media.CopyFrom(stored)
-            media.sought[:] = sorted({*stored.sought, *sought(options)})
+            media.sought[:] = sorted({*stored.sought, *requested_side_files(options)})
             stem = f"media/{stored.id}/{job.id}-{job.attempt}"
             known = {(side.kind, side.language, side.automatic) for side in stored.side_files}
             new = [

@@ -21,11 +21,11 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
+from ingot_server.intake import requested_side_files
 from ingot_server.jobs.changes import entered, extracted_with, identified_as
 from ingot_server.jobs.throttle import COOKIES_MAY_HELP
 from ingot_server.library.identity import media_id
 from ingot_server.library.multipart import StoredBlob
-from ingot_server.library.side_file_requests import sought
 from ingot_server.pipeline.attempt import (
     Attempt,
     AttemptResult,
@@ -218,7 +218,7 @@ async def _bring(
         _describe(context, attempt, identity, media, staged_file)
         side_files = await put_side_files(context, staged_uploads, stem, fetched.side_files)
         media.side_files.extend(side_files)
-        media.sought.extend(sought(job.options))
+        media.sought.extend(requested_side_files(job.options))
         describe_extracted(media, found)
         if not attempt.mutable:
             media.ClearField("freshness")

@@ -26,11 +26,10 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.errors import Failure
+from ingot_server.intake import Missing, missing_of, missing_side_files
 from ingot_server.jobs.changes import entered, marked_as_list
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
-from ingot_server.library.freshness import age
-from ingot_server.library.side_file_requests import lacking
 from ingot_server.pipeline.adopt import ingest_object, ingest_upload
 from ingot_server.pipeline.albums import bring_file
 from ingot_server.pipeline.attempt import (
@@ -139,7 +138,8 @@ class Pipeline:
         while True:
             stored = await self._context.catalog.get(lease.job.media.id)
             attempt = Attempt(lease, source, identity, stored)
-            if stored is not None and not (attempt.mutable and _older(stored, job)):
+            missing = missing_of(job, stored, mutable=attempt.mutable)
+            if stored is not None and missing is not Missing.EVERYTHING:
                 return Stored(await self._with_side_files(attempt, stored), cached=True)
             result = await self._fetch_permitted(attempt)
             match result:
@@ -172,7 +172,7 @@ class Pipeline:
 
     async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
         """`media` with what the job asks for besides, where its source was not asked before."""
-        left = lacking(media, attempt.job.options)
+        left = missing_side_files(media, attempt.job.options)
         if left is None or not attempt.source.has_side_files:
             return media
         async with self._turn(attempt):
@@ -346,10 +346,3 @@ class Pipeline:
 
 def _key(job: Job, suffix: str) -> str:
     return f"media/{job.media.id}/{job.id}-{job.attempt}{suffix}"
-
-
-def _older(media: Media, job: Job) -> bool:
-    """Whether the stored copy is older than the caller of `job` takes."""
-    if not job.HasField("max_age"):
-        return False
-    return age(media) > job.max_age.ToTimedelta()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.intake import Intake
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -25,6 +26,7 @@ class WorkerContext:
     """One of each for a worker, which starts and closes them."""
 
     catalog: Catalog
+    intake: Intake
     blobs: Blobs
     egress: EgressProxy
     scratch: Scratch

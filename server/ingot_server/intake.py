@@ -1,0 +1,342 @@
+"""The decision about a URL: its media item is stored, it is refused, or a job is needed.
+
+    URL -> resolve -> draft job -> decide -> AlreadyStored | Refused | Needed
+
+A draft job holds what a caller asked for: kind, selection, options, recipes, `max_age`, labels. The
+API decides about requests this way, lists about their entries, and workflows about their ingest. An
+attempt, which knows its media item already, uses `missing_of` alone. So each of these questions is
+answered here and nowhere else: is the stored copy good enough, which side files are missing, are
+all conversions made, did the source refuse this lately.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import IngestOptions, Job
+from ingot.v1.media_pb2 import Media, Selection
+from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.config import Settings
+from ingot_server.egress.addresses import check_host
+from ingot_server.errors import Failure
+from ingot_server.jobs.changes import failed, succeeded
+from ingot_server.jobs.lifecycle import copy_of
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.recipes import check_applicable, derived_media, needs_video
+from ingot_server.resolve import ResolvedUrl, record_duration, resolve, resolve_internal
+from ingot_server.sources.internal import parse
+
+_AUDIO_SELECTIONS: Final = (
+    Selection(mode=Selection.MODE_AUDIO_ONLY),
+    Selection(mode=Selection.MODE_BEST),
+)
+# Entries of Media.sought, next to the tags of languages.
+_THUMBNAIL: Final = "thumbnail"
+_AUTOMATIC: Final = " automatic"
+
+
+class Missing(enum.Enum):
+    """What has to be done before a job's media item is as its caller wants it."""
+
+    NOTHING = "nothing"
+    EVERYTHING = "everything"
+    """Nothing is stored, or the stored copy is too old."""
+    SIDE_FILES = "side files"
+    """The stored file is good, but its source was not asked for some of the side files."""
+    CONVERSIONS = "conversions"
+    """The media item is stored, but not all that its recipes make of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyStored:
+    """All that was asked for is stored. `job` has succeeded with it."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request cannot be fulfilled, and it is already known why. `job` has failed with it."""
+
+    job: Job
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A job has to run. `job` has no id and no state yet."""
+
+    job: Job
+    missing: Missing
+    stored: Media | None
+    """The stored media item that lacks something; None if nothing is stored."""
+
+
+Decision: TypeAlias = AlreadyStored | Refused | Needed
+
+
+class Intake:
+    """Makes the decisions. It only reads, except that the catalog fills its caches.
+
+    Every coroutine raises Failure with STORAGE_UNAVAILABLE if the bucket does not respond.
+    """
+
+    def __init__(self, catalog: Catalog, blobs: Blobs, settings: Settings) -> None:
+        self._catalog = catalog
+        self._blobs = blobs
+        self._settings = settings
+
+    def resolve(self, url: str, selection: Selection, options: IngestOptions) -> ResolvedUrl:
+        """Return what `url` names in this installation. No I/O.
+
+        Raises Failure: INVALID_REQUEST, UNSUPPORTED_URL, BUCKET_FORBIDDEN.
+        """
+        resolved_url = resolve(
+            url,
+            selection,
+            playlist=options.playlist,
+            record_duration=record_duration(options),
+        )
+        return resolve_internal(resolved_url, self._blobs)
+
+    def check_host(self, resolved_url: ResolvedUrl) -> None:
+        """Raise Failure ADDRESS_FORBIDDEN if the URL's host is a literal forbidden address."""
+        if resolved_url.source.has_public_host:
+            check_host(
+                urlsplit(resolved_url.identity.url).hostname or "",
+                allow_loopback=self._settings.egress_allow_loopback,
+            )
+
+    async def choose_selection(
+        self, url: str, selection: Selection, recipe: Recipe, *, stored: bool = True
+    ) -> Selection:
+        """Return the selection of the media item behind `url` that `recipe` is applied to.
+
+        That is `selection` if the caller made one, or if the recipe needs video. For a recipe that
+        needs only audio it is the selection that was converted before; else one that is stored,
+        audio alone first; else audio alone if the source offers that. Without `stored`, no I/O: as
+        if nothing were stored.
+        """
+        source = resolve(url, selection).source
+        if selection.ByteSize() or needs_video(recipe) or not source.has_selections:
+            return selection
+        choice = _AUDIO_SELECTIONS[0] if source.offers_audio_only else selection
+        if not stored:
+            return choice
+        found = []
+        for each in _AUDIO_SELECTIONS:
+            _, media = await self._catalog.find(resolve(url, each).media_id)
+            if media is not None:
+                if await self._catalog.conversion(media, recipe) is not None:
+                    return each
+                found.append(each)
+        return (*found, choice)[0]
+
+    async def decide(
+        self, resolved_url: ResolvedUrl, draft: Job, *, is_entry: bool = False
+    ) -> Decision:
+        """Decide about the `identified` draft of a job.
+
+        A draft of the kind CONVERT becomes the conversion if its media item is stored. If a better
+        identity is known, the job of the result has that one. An entry of a list is not refused
+        because one of its recipes cannot be applied: the others are still made.
+        """
+        source = resolved_url.source
+        found_id, stored = await self._catalog.find(resolved_url.media_id)
+        is_alias = found_id != resolved_url.media_id
+        if is_alias:
+            draft = copy_of(draft)
+            draft.media.id = found_id
+        if source.in_bucket:
+            missing = await self._missing_of_object(resolved_url, stored)
+        else:
+            mutable = resolved_url.record_duration is not None or (source.mutable and not is_alias)
+            missing = missing_of(draft, stored, mutable=mutable)
+            if missing is not Missing.NOTHING:
+                missing = await self._known_failure(draft) or missing
+        if isinstance(missing, Failure):
+            return refused(draft, missing)
+        if missing is not Missing.NOTHING or stored is None:
+            return Needed(draft, missing, stored)
+        if draft.kind == job_pb2.JOB_KIND_CONVERT:
+            return await self.decide_conversion(stored, draft.recipes[0], draft)
+        return await self._decide_recipes(draft, stored, is_entry=is_entry)
+
+    async def decide_conversion(self, parent: Media, recipe: Recipe, asked: Job) -> Decision:
+        """Decide about one conversion of a stored media item.
+
+        The labels and the list title of the job are those of `asked`.
+        """
+        job = conversion_job(parent, recipe, asked)
+        try:
+            check_applicable(recipe, parent)
+        except Failure as failure:
+            return refused(job, failure)
+        made = await self._catalog.conversion(parent, recipe)
+        if made is not None:
+            return already_stored(job, made)
+        return Needed(job, Missing.CONVERSIONS, parent)
+
+    async def _decide_recipes(self, draft: Job, stored: Media, *, is_entry: bool) -> Decision:
+        if not is_entry:
+            for number, recipe in enumerate(draft.recipes):
+                try:
+                    check_applicable(recipe, stored, at=f"recipes[{number}]")
+                except Failure as failure:
+                    return refused(draft, failure)
+        conversions = []
+        for recipe in draft.recipes:
+            made = await self._catalog.conversion(stored, recipe)
+            if made is None:
+                return Needed(draft, Missing.CONVERSIONS, stored)
+            conversions.append(made)
+        return already_stored(draft, stored, *conversions)
+
+    async def _known_failure(self, draft: Job) -> Failure | None:
+        """Return the failure that the source gave lately, unless `max_age` excludes it."""
+        remembered = await self._catalog.remembered_failure(draft.media.id)
+        if remembered is None:
+            return None
+        failure, known_for = remembered
+        return None if _is_too_old(known_for, draft) else failure
+
+    async def _missing_of_object(
+        self, resolved_url: ResolvedUrl, stored: Media | None
+    ) -> Missing | Failure:
+        """Decide about an internal URL or an `upload:` one: such a file can only be adopted."""
+        url = resolved_url.identity.url
+        address = parse(url)
+        bucket = (
+            self._blobs.bucket_named(address.scheme, address.bucket)
+            if address is not None
+            else None
+        )
+        is_own = bucket is self._blobs and address is not None and address.media_id is not None
+        if address is None or bucket is None or is_own:
+            if stored is not None:
+                return Missing.NOTHING
+            return Failure(
+                reason_pb2.REASON_MEDIA_NOT_FOUND,
+                f"No media item is stored for {url}, and there is no object to make one of. "
+                "Upload the file instead.",
+            )
+        found = await bucket.stat(address.key)
+        if found is None:
+            return Failure(
+                reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+                f"The bucket {address.bucket} has no object {address.key}. Put it there first.",
+            )
+        is_same = stored is not None and is_made_of(stored, found.etag)
+        return Missing.NOTHING if is_same else Missing.EVERYTHING
+
+
+def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
+    """Return a copy of `draft` that says which media item it is about."""
+    job = copy_of(draft)
+    job.url = resolved_url.identity.url
+    job.selection.CopyFrom(resolved_url.selection)
+    job.media.CopyFrom(resolved_url.identity.media(resolved_url.media_id))
+    job.media.selection.CopyFrom(resolved_url.selection)
+    return job
+
+
+def conversion_job(parent: Media, recipe: Recipe, asked: Job) -> Job:
+    """Return the draft of the job for one conversion, with labels and list title of `asked`."""
+    return Job(
+        kind=job_pb2.JOB_KIND_CONVERT,
+        url=parent.url,
+        labels=asked.labels,
+        selection=parent.selection,
+        recipes=[recipe],
+        media=derived_media(parent, recipe),
+        list_title=asked.list_title,
+    )
+
+
+def already_stored(draft: Job, media: Media, *conversions: Media) -> AlreadyStored:
+    """Return the decision that nothing is missing, with the job that has ended."""
+    job = copy_of(draft)
+    succeeded(media, *conversions, cached=True)(job)
+    return AlreadyStored(job)
+
+
+def refused(draft: Job, failure: Failure) -> Refused:
+    """Return the decision that `failure` is the result, with the job that has failed."""
+    job = copy_of(draft)
+    failed(failure)(job)
+    return Refused(job, failure)
+
+
+def missing_of(job: Job, stored: Media | None, *, mutable: bool) -> Missing:
+    """Return what `stored` lacks of what `job` asks for, its recipes aside.
+
+    `mutable`: the content may have changed at its source, so that `max_age` counts.
+    """
+    if stored is None or (mutable and _is_too_old(_age(stored), job)):
+        return Missing.EVERYTHING
+    if missing_side_files(stored, job.options) is not None:
+        return Missing.SIDE_FILES
+    return Missing.NOTHING
+
+
+def missing_side_files(media: Media, options: IngestOptions) -> IngestOptions | None:
+    """Return those side files of `options` that the source was not asked for yet, or None.
+
+    None also if the media item was not extracted: such a source has no side files.
+    """
+    if not media.HasField("extraction"):
+        return None
+    known = set(media.sought)
+    left = IngestOptions(
+        automatic_subtitles=options.automatic_subtitles,
+        thumbnail=options.thumbnail and _THUMBNAIL not in known,
+    )
+    for language in options.subtitle_languages:
+        names = {language.lower() + _AUTOMATIC}
+        if not options.automatic_subtitles:
+            names.add(language.lower())
+        if not names & known:
+            left.subtitle_languages.append(language)
+    return left if left.thumbnail or left.subtitle_languages else None
+
+
+def is_thumbnail_requested(media: Media) -> bool:
+    """Return whether the source was asked for a thumbnail, or has no side files."""
+    return missing_side_files(media, IngestOptions(thumbnail=True)) is None
+
+
+def requested_side_files(options: IngestOptions) -> list[str]:
+    """Return the side files of `options`, sorted, as `Media.sought` records them."""
+    suffix = _AUTOMATIC if options.automatic_subtitles else ""
+    languages = {language.lower() + suffix for language in options.subtitle_languages}
+    return sorted(languages | ({_THUMBNAIL} if options.thumbnail else set()))
+
+
+def entity_tag(etag: str) -> str:
+    """Return an object's ETag as `Media.freshness` records it, with quotes."""
+    return f'"{etag}"'
+
+
+def is_made_of(stored: Media, etag: str) -> bool:
+    """Return whether `stored` was adopted from the object version that has this ETag."""
+    return stored.freshness.http_etag == entity_tag(etag)
+
+
+def _age(media: Media) -> timedelta:
+    """Return the time since the source last confirmed the content, or since it was stored."""
+    confirmed = (
+        media.freshness.validate_time
+        if media.freshness.HasField("validate_time")
+        else media.create_time
+    )
+    return datetime.now(UTC) - confirmed.ToDatetime(UTC)
+
+
+def _is_too_old(age: timedelta, job: Job) -> bool:
+    return job.HasField("max_age") and age > job.max_age.ToTimedelta()
