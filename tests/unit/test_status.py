@@ -21,7 +21,7 @@ from ingot.v1.media_service_pb2 import (
 from ingot_server.api import pagination as page
 from ingot_server.api.caller import Caller
 from ingot_server.api.media_service import filename
-from ingot_server.api.status import OutOfRange, answer, check, unexpected
+from ingot_server.api.status import OutOfRange, check, grpc_error, unexpected
 from ingot_server.errors import TREATMENTS, Failure, reason_name
 
 URL = "http://example.com/clip.mp4"
@@ -29,7 +29,7 @@ UNKNOWN = IngestRequest.Priority.ValueType(9)
 
 
 def violations(failure: Failure) -> dict[str, str]:
-    _, _, details = answer(failure)
+    _, _, details = grpc_error(failure)
     found = BadRequest()
     assert any(detail.Unpack(found) for detail in Status.FromString(details).details)
     return {item.field: item.description for item in found.field_violations}
@@ -40,7 +40,7 @@ def violations(failure: Failure) -> dict[str, str]:
     [
         (IngestRequest(), "url", "must not be empty"),
         (IngestRequest(url="h" * 8193), "url", "at most 8192 bytes"),
-        (IngestRequest(url=URL, priority=UNKNOWN), "priority", "one of the contract's values"),
+        (IngestRequest(url=URL, priority=UNKNOWN), "priority", "one of the defined values"),
         (IngestRequest(url=URL, labels={"A b": ""}), "labels['A b']", "lower-case"),
         (IngestRequest(url=URL, labels={"a": "x" * 256}), "labels['a']", "at most 255"),
         (IngestRequest(url=URL, labels={f"k{n}": "" for n in range(65)}), "labels", "64"),
@@ -56,13 +56,17 @@ def violations(failure: Failure) -> dict[str, str]:
             "options.subtitle_languages[0]",
             "such as `en`",
         ),
-        (GetMediaRequest(), "name", "exactly one of media_id and url"),
+        (GetMediaRequest(), "name", "either media_id or url"),
         (GetMediaRequest(media_id=""), "media_id", "must not be empty"),
         (DownloadRequest(media_id="a", offset=-1), "offset", "greater than or equal to 0"),
         (DownloadRequest(media_id="a", sha256="A" * 64), "sha256", "lower-case hexadecimal"),
         (CreateDownloadUrlRequest(media_id="a", lifetime=Duration()), "lifetime", "1s"),
         (ListMediaRequest(page_size=-1), "page_size", "greater than or equal to 0"),
-        (ListJobsRequest(states=[job_pb2.JOB_STATE_UNSPECIFIED]), "states[0]", "unspecified"),
+        (
+            ListJobsRequest(states=[job_pb2.JOB_STATE_UNSPECIFIED]),
+            "states[0]",
+            "one of the defined values",
+        ),
         (WatchJobRequest(job_id="a", after_revision=-1), "after_revision", "greater than"),
     ],
 )
@@ -84,7 +88,7 @@ def test_a_valid_request_passes() -> None:
 
 @pytest.mark.parametrize("reason", TREATMENTS)
 def test_every_reason_has_a_code_and_one_error_info(reason: reason_pb2.Reason.ValueType) -> None:
-    code, message, details = answer(Failure(reason, "Why, and what to do."))
+    code, message, details = grpc_error(Failure(reason, "Why, and what to do."))
     status = Status.FromString(details)
     infos = [info for detail in status.details if detail.Unpack(info := ErrorInfo())]
     assert code is not grpc.StatusCode.OK
@@ -96,7 +100,7 @@ def test_every_reason_has_a_code_and_one_error_info(reason: reason_pb2.Reason.Va
 
 def test_a_position_past_the_end_is_out_of_range() -> None:
     failure = OutOfRange(reason_pb2.REASON_INVALID_REQUEST, "Past the end.")
-    code, _, details = answer(failure)
+    code, _, details = grpc_error(failure)
     assert code is grpc.StatusCode.OUT_OF_RANGE
     assert Status.FromString(details).code == grpc.StatusCode.OUT_OF_RANGE.value[0]
 
@@ -104,7 +108,7 @@ def test_a_position_past_the_end_is_out_of_range() -> None:
 @pytest.mark.parametrize("character", ["x", "\N{SNOWMAN}", "\n", "\x00"])
 def test_an_error_always_fits_into_trailers(character: str) -> None:
     long = character * 10_000
-    code, message, details = answer(
+    code, message, details = grpc_error(
         Failure(
             reason_pb2.REASON_INVALID_REQUEST,
             long,

@@ -1,4 +1,4 @@
-"""Who makes a call, and what a service may answer with."""
+"""The caller of a call, and the interface of a service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 from google.protobuf.descriptor import ServiceDescriptor
 
 Serialized: TypeAlias = bytes
-"""A response that is serialized already; a service answers with it where that is held anyway."""
+"""A response that is already serialized. A service returns it if it has it in memory anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,11 @@ class Caller:
     """The other end of one call."""
 
     peer: str
-    """Its address with the port, as gRPC writes it: `ipv4:127.0.0.1:40000`, `unix:`."""
+    """The address with the port, as gRPC writes it: `ipv4:127.0.0.1:40000`, `unix:`."""
 
     @property
     def address(self) -> str:
-        """Its address without the port: what limits are counted by."""
+        """Return the address without the port. Limits per caller are counted by it."""
         kind, _, rest = self.peer.partition(":")
         return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else kind
 
@@ -28,11 +28,12 @@ class Caller:
 class Service:
     """A service of the contract, written once for every transport.
 
-    For each method of `descriptor` a subclass has one of the same name in snake_case that takes the
-    request, valid by the contract's rules and not to be changed, and the Caller. Where the caller
-    streams it takes an iterator of such requests, and is cancelled when the caller is gone. A unary
-    method is a coroutine that returns the response; one that streams returns an asynchronous
-    generator, which the transport closes when the caller is gone. All fail by raising Failure.
+    A subclass has a method for each method of `descriptor`, with its name in snake_case. It takes
+    the request, which is valid by the contract's rules and must not be changed, and the Caller. If
+    the caller streams, it takes an iterator of such requests, and is cancelled when the caller
+    hangs up. A unary method is a coroutine that returns the response. A streaming method returns an
+    asynchronous generator, which the transport closes when the caller hangs up. Every method raises
+    Failure if it fails.
     """
 
     descriptor: ClassVar[ServiceDescriptor]

@@ -1,4 +1,4 @@
-"""What a call is on every transport: the service's method behind it, its failures, its count."""
+"""Calls on every transport: the method of the service, its failures, and a count."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
 
-# Callers read the same again and again, and to check a request costs more than to answer it. At
-# most some 8 MiB a method.
-_REMEMBERED: Final = 4096
-_REMEMBERED_BYTES: Final = 512
+# Callers repeat the same reads, and validating a request takes longer than serving it. The cache
+# takes about 8 MiB a method at most.
+_CACHED_REQUESTS: Final = 4096
+_CACHED_REQUEST_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method of a service, with what a transport needs to serve it."""
+    """A method of a service, with everything that a transport needs to serve it."""
 
     descriptor: MethodDescriptor
     request_class: type[Message]
     response_class: type[Message]
     read: Callable[[Serialized], Message]
-    """The request that is serialized there: not to be changed, as calls may share it.
+    """Parses and validates a serialized request. Do not change the result: calls may share it.
 
-    Raises Failure for what is no request, or one that breaks a rule of the contract.
+    Raises Failure INVALID_REQUEST for anything else, or if a rule of the contract is broken.
     """
     function: Callable[[Any, Caller], Any]
 
     def invoke_serialized(self, request: Serialized, peer: str) -> Any:
-        """Begins the call as `invoke` does. Raises Failure as `read` does."""
+        """Begin the call as `invoke` does. Raises Failure as `read` does."""
         return self.function(self.read(request), Caller(peer))
 
     def invoke(self, request: Message, peer: str) -> Any:
-        """Begins the call: what the service's method returns, see Service.
+        """Begin the call, and return what the service's method returns, see Service.
 
-        `peer` is the caller's address as Caller has it. Raises Failure for a request that breaks a
-        rule of the contract.
+        `peer` is the caller's address as in Caller. Raises Failure INVALID_REQUEST if the request
+        breaks a rule of the contract.
         """
         check(request)
         return self.function(request, Caller(peer))
 
     def invoke_streaming(self, requests: AsyncIterable[Message], peer: str) -> Any:
-        """Begins a call whose caller streams; each request is checked when it is taken."""
+        """Begin a call whose caller streams. Each request is validated when it is read."""
         return self.function(_checked(requests), Caller(peer))
 
     def invoke_streaming_serialized(self, requests: AsyncIterable[Serialized], peer: str) -> Any:
-        """Begins the call as `invoke_streaming` does; each request is read as `read` does it."""
+        """Begin the call as `invoke_streaming` does, from serialized requests."""
         return self.function(_read(requests, self.read), Caller(peer))
 
 
@@ -75,7 +75,7 @@ async def _read(
 
 
 def methods(service: Service) -> Iterator[Method]:
-    """The methods of `service`, in the contract's order."""
+    """Return the methods of `service`, in the contract's order."""
     for descriptor in service.descriptor.methods:
         request_class = GetMessageClass(descriptor.input_type)
         yield Method(
@@ -100,23 +100,23 @@ def _reader(
 
     if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS:
         return read
-    remembered = lru_cache(_REMEMBERED)(read)
-    return lambda data: remembered(data) if len(data) <= _REMEMBERED_BYTES else read(data)
+    cached = lru_cache(_CACHED_REQUESTS)(read)
+    return lambda data: cached(data) if len(data) <= _CACHED_REQUEST_BYTES else read(data)
 
 
 def malformed(request_class: type[Message], error: Exception) -> Failure:
-    """The failure of a call whose request could not be read at all."""
+    """Return the failure of a call whose request could not be parsed."""
     name = request_class.DESCRIPTOR.full_name
-    return Failure(reason_pb2.REASON_INVALID_REQUEST, f"The request is no {name}: {error}")
+    return Failure(reason_pb2.REASON_INVALID_REQUEST, f"The request is not a {name}: {error}")
 
 
 def failure_of(method: MethodDescriptor, error: Exception) -> Failure:
-    """What a caller is told of whatever went wrong in a call of `method`."""
+    """Return the failure that a caller receives for an exception in a call of `method`."""
     return error if isinstance(error, Failure) else unexpected(method.full_name, error)
 
 
 class Calls:
-    """Counts calls, each being a `with` block: `idle` is set while none is running."""
+    """A count of calls, each of which is a `with` block. `idle` is set while none is running."""
 
     def __init__(self) -> None:
         self._running = 0

@@ -1,7 +1,7 @@
-"""The services over the Connect protocol, gRPC-Web and plain JSON, made from their descriptors.
+"""The services over the Connect protocol, gRPC-Web and plain JSON, built from their descriptors.
 
-`connectrpc` speaks the protocols. Its own messages are another protobuf library's; the codecs here
-let it carry ours, and answers that are serialized already.
+`connectrpc` implements the protocols, with the messages of another protobuf library. The codecs
+here let it carry Google's messages, and responses that are already serialized.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ingot_server.api.calls import Calls, Method, failure_of, malformed, methods
 from ingot_server.api.status import status_of
 from ingot_server.errors import Failure
 
-# As gRPC takes them; see server.py.
+# The same limit as in grpc_server.py.
 _REQUEST_BYTES: Final = 4 << 20
 
 _IDEMPOTENCY: Final = {
@@ -39,13 +39,13 @@ _IDEMPOTENCY: Final = {
     MethodOptions.IDEMPOTENT: IdempotencyLevel.IDEMPOTENT,
 }
 
-Context = RequestContext[Message, "_Answer"]
+Context = RequestContext[Message, "_Response"]
 
 
 class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
-    """An ASGI application that answers POST, and GET for what only reads, to /SERVICE/METHOD.
+    """An ASGI application that serves /SERVICE/METHOD by POST, and reads also by GET.
 
-    Its calls are counted in `calls`. `admit` is asked before each one and may raise Failure.
+    Its calls are counted in `calls`. `admit` is called before each one and may raise Failure.
     """
 
     path = "/"
@@ -66,7 +66,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
             endpoints=lambda _: {path: self._endpoint(method) for path, method in found.items()},
             read_max_bytes=_REQUEST_BYTES,
             codecs=(_BinaryCodec(), _JsonCodec()),
-            # It would run on the event loop, over video too; a proxy in front can do it.
+            # Compression would run on the event loop, also for video. A proxy in front can do it.
             compressions=(),
         )
 
@@ -82,7 +82,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
             name=descriptor.name,
             service_name=descriptor.containing_service.full_name,
             input=method.request_class,
-            output=_Answer,
+            output=_Response,
             idempotency_level=_IDEMPOTENCY[descriptor.GetOptions().idempotency_level],
             stream_type=kind,
         )
@@ -92,13 +92,13 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
             return Endpoint.server_stream(info, self._streaming(method))
         return Endpoint.unary(info, self._unary(method))
 
-    def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[_Answer]]:
-        async def call(request: Message, context: Context) -> _Answer:
+    def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[_Response]]:
+        async def call(request: Message, context: Context) -> _Response:
             with self._calls:
                 try:
                     self._admit()
                     response = await method.invoke(request, _peer(context))
-                    return _Answer(method.response_class, response)
+                    return _Response(method.response_class, response)
                 except Exception as error:
                     raise _error(failure_of(method.descriptor, error)) from error
 
@@ -106,13 +106,13 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
 
     def _collecting(
         self, method: Method
-    ) -> Callable[[AsyncIterator[Message], Context], Awaitable[_Answer]]:
-        async def call(requests: AsyncIterator[Message], context: Context) -> _Answer:
+    ) -> Callable[[AsyncIterator[Message], Context], Awaitable[_Response]]:
+        async def call(requests: AsyncIterator[Message], context: Context) -> _Response:
             with self._calls:
                 try:
                     self._admit()
                     response = await method.invoke_streaming(_received(requests), _peer(context))
-                    return _Answer(method.response_class, response)
+                    return _Response(method.response_class, response)
                 except Exception as error:
                     raise _error(failure_of(method.descriptor, error)) from error
 
@@ -120,16 +120,16 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
 
     def _streaming(
         self, method: Method
-    ) -> Callable[[Message, Context], AsyncGenerator[_Answer, None]]:
-        # Whatever ends the call, a hang-up or a deadline included, closes this generator at once.
-        async def call(request: Message, context: Context) -> AsyncGenerator[_Answer, None]:
+    ) -> Callable[[Message, Context], AsyncGenerator[_Response, None]]:
+        # Every end of the call, also by a hang-up or a deadline, closes this generator at once.
+        async def call(request: Message, context: Context) -> AsyncGenerator[_Response, None]:
             with self._calls:
                 try:
                     self._admit()
                     responses = method.invoke(request, _peer(context))
                     async with aclosing(responses):
                         async for response in responses:
-                            yield _Answer(method.response_class, response)
+                            yield _Response(method.response_class, response)
                 except Exception as error:
                     raise _error(failure_of(method.descriptor, error)) from error
 
@@ -137,22 +137,22 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
 
 
 async def _received(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    """The requests to the caller's last one; raises Failure for what cannot be read.
+    """Yield the requests up to the caller's last one.
 
-    That is TRUNCATED for a stream that was cut, INVALID_REQUEST for anything malformed.
+    Raises Failure TRUNCATED if the stream broke, and INVALID_REQUEST if a request is malformed.
     """
     try:
         async for request in requests:
             yield request
     except ConnectError as error:
         if error.code is Code.CANCELED:
-            raise Failure(reason_pb2.REASON_TRUNCATED, "The connection was cut.") from error
+            raise Failure(reason_pb2.REASON_TRUNCATED, "The connection broke.") from error
         raise Failure(reason_pb2.REASON_INVALID_REQUEST, error.message) from error
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a service answered with, and which message that is."""
+class _Response:
+    """The response of a service, and its message class."""
 
     response_class: type[Message]
     content: Message | Serialized
@@ -162,7 +162,7 @@ class _BinaryCodec:
     def name(self) -> str:
         return "proto"
 
-    def encode(self, message: _Answer) -> bytes:
+    def encode(self, message: _Response) -> bytes:
         content = message.content
         return content if isinstance(content, bytes) else content.SerializeToString()
 
@@ -174,7 +174,7 @@ class _BinaryCodec:
 
 
 class _JsonCodec:
-    """Protobuf's JSON. All watchers of a job get the same bytes: the last ones are kept as JSON."""
+    """Protobuf JSON. All watchers of a job get the same bytes, so the last ones are cached."""
 
     def __init__(self) -> None:
         self._last: tuple[Serialized, bytes] = (b"", b"{}")
@@ -182,7 +182,7 @@ class _JsonCodec:
     def name(self) -> str:
         return "json"
 
-    def encode(self, message: _Answer) -> bytes:
+    def encode(self, message: _Response) -> bytes:
         content = message.content
         if not isinstance(content, bytes):
             return _json(content)
@@ -193,14 +193,14 @@ class _JsonCodec:
     def decode(self, data: bytes | bytearray, message_class: type[Message]) -> Message:
         message = message_class()
         try:
-            # As everywhere in protobuf, a field of a newer contract is no error.
+            # As everywhere in protobuf, a field of a newer contract is not an error.
             return Parse(bytes(data), message, ignore_unknown_fields=True)
         except (ParseError, ValueError, RecursionError) as error:
             raise _error(malformed(message_class, error)) from error
 
 
 class _Detail(ErrorDetail):
-    """A detail that people can read too: Connect's optional `debug` has it as JSON."""
+    """A detail that people can also read: as JSON in `debug`, which is optional in Connect."""
 
     def __init__(self, type_url: str, value: bytes, readable: Mapping[str, Any]) -> None:
         super().__init__(WireAny(type_url=type_url, value=value))
@@ -232,6 +232,6 @@ def _json(message: Message) -> bytes:
 
 
 def _peer(context: Context) -> str:
-    """The caller's address as gRPC writes it, so that limits count both transports together."""
+    """Return the caller's address as gRPC writes it, so that limits cover both transports."""
     host, _, port = (context.client_address or "").rpartition(":")
     return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"

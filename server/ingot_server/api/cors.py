@@ -1,7 +1,7 @@
-"""Which web pages may call the API: cross-origin resource sharing, as browsers ask for it.
+"""Cross-origin resource sharing: which web pages may call the API.
 
-Without it a browser lets only pages of the API's own origin call. A page of another one that sends
-what Connect and gRPC-Web need is held back until its origin was let in by a preflight request.
+Without it a browser lets only pages of the API's own origin call. The requests of Connect and
+gRPC-Web need a preflight request first, which allows the origin of the page.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ Headers = list[tuple[bytes, bytes]]
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 
-# What Connect and gRPC-Web clients send and read; the browser hides all else.
+# The headers that Connect and gRPC-Web clients send and read. The browser hides all others.
 _SENT: Final = (
     b"Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, Connect-Content-Encoding, "
     b"Connect-Accept-Encoding, Grpc-Timeout, Grpc-Encoding, Grpc-Accept-Encoding, X-Grpc-Web, "
     b"X-User-Agent"
 )
 _READ: Final = b"grpc-status, grpc-message, grpc-status-details-bin"
-_REMEMBERED_SECONDS: Final = b"7200"
+_PREFLIGHT_SECONDS: Final = b"7200"
 
 
 class Cors:
-    """The rule that the setting `cors_origins` makes. Raises SettingError when it names none."""
+    """The setting `cors_origins`, parsed. Raises SettingError for anything but origins."""
 
     def __init__(self, cors_origins: str) -> None:
         self._origins = frozenset(cors_origins.replace(",", " ").split())
         for origin in self._origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise SettingError(
-                    f"cors_origins has {origin!r}, which is no origin of web pages: "
-                    "write scheme, host and port alone, as in https://example.com."
+                    f"cors_origins has {origin!r}, which is not the origin of a web page. Write "
+                    "only scheme, host and port, such as https://example.com."
                 )
 
     def headers(self, origin: str) -> Headers:
-        """What an answer to a page of `origin` says besides; `origin` is empty without a page."""
+        """Return the headers of a response to a page of `origin`, which is empty if none sent."""
         if not self._origins:
             return []
         headers = [(b"vary", b"Origin")]
@@ -49,12 +49,12 @@ class Cors:
         return headers
 
     def preflight(self, origin: str, methods: Iterable[bytes] = (b"GET", b"POST")) -> Headers:
-        """The answer to a browser that asks before it lets a page of `origin` call."""
+        """Return the headers of the response to a preflight request for a page of `origin`."""
         headers = self.headers(origin)
         if self._allows(origin):
             headers.append((b"access-control-allow-methods", b", ".join(methods)))
             headers.append((b"access-control-allow-headers", _SENT))
-            headers.append((b"access-control-max-age", _REMEMBERED_SECONDS))
+            headers.append((b"access-control-max-age", _PREFLIGHT_SECONDS))
         return headers
 
     def _allows(self, origin: str) -> bool:

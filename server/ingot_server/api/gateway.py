@@ -1,6 +1,6 @@
-"""The API for browsers and plain HTTP clients, beside gRPC in the same process on its own port.
+"""The API for browsers and plain HTTP clients: in the process of gRPC, on a port of its own.
 
-POST /ingot.v1.SERVICE/METHOD   Connect, gRPC-Web or JSON, see connect.py; GET where it only reads
+POST /ingot.v1.SERVICE/METHOD   Connect, gRPC-Web or JSON (connect_services.py); reads also by GET
 GET /healthz                    200 while serving, 503 while draining
 """
 
@@ -24,13 +24,13 @@ from ingot_server.api.cors import Cors, Headers
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 
-# Longer than the minute for which balancers keep a connection that they may use at any moment.
+# Load balancers keep idle connections for a minute. This must be longer.
 _KEEP_ALIVE_SECONDS: Final = 75
-# Watches of clients that are gone without a word are found as soon as those on gRPC, see server.py.
+# Watches of clients that disappeared end as soon as those on gRPC, see grpc_server.py.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 _BACKLOG: Final = 2048
 _LAST_PORT: Final = 65535
-# For the last frames of answers to leave.
+# Time to send the last frames of responses.
 _LINGER_SECONDS: Final = 0.5
 
 _GRPC: Final = re.compile(rb"application/grpc(\+.*)?")
@@ -39,7 +39,7 @@ _GRPC: Final = re.compile(rb"application/grpc(\+.*)?")
 class Gateway:
     """The services on one address, for HTTP/1.1. It belongs to the running event loop.
 
-    Raises SettingError when `cors_origins` cannot be used.
+    Raises SettingError if `cors_origins` cannot be used.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Gateway:
         self._serving: asyncio.Task[None] | None = None
         self._server = _Server(
             uvicorn.Config(
-                self._answer,
+                self._serve,
                 http="httptools",
                 ws="none",
                 lifespan="off",
@@ -62,7 +62,7 @@ class Gateway:
                 log_config=None,
                 log_level="error",
                 access_log=False,
-                # Whoever calls could name any address; the limits count the one that connects.
+                # A caller can write any address into a header. Limits count the real peer.
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -70,9 +70,9 @@ class Gateway:
         )
 
     async def start(self) -> str:
-        """Listens on the settings' HOST:PORT; says where it is.
+        """Listen on the settings' HOST:PORT. Return the address.
 
-        Raises SettingError when the address cannot be had. Port 0 takes a free one.
+        Port 0 selects a free port. Raises SettingError if the address is not available.
         """
         listener = await _listen(self._settings.http_address, reuse_port=self._reuse_port)
         host = self._settings.http_address.rpartition(":")[0]
@@ -80,10 +80,10 @@ class Gateway:
         return f"{host}:{listener.getsockname()[1]}"
 
     async def stop(self) -> None:
-        """Drains: takes no more calls, lets those that run finish, then cancels them.
+        """Drain: refuse new calls, let running ones finish, then cancel them.
 
-        Watches end when their feed is closed, which is done by ApiServer.stop: run both at once.
-        Returns within `shutdown_timeout` and a half second. Safe to call twice.
+        Watches end when ApiServer.stop closes their feed, so run both at once. Returns within
+        `shutdown_timeout` plus half a second. Safe to call twice.
         """
         self._draining = True
         if self._serving is None:
@@ -97,7 +97,7 @@ class Gateway:
                 task.cancel()
         self._server.should_exit = True
         await asyncio.wait({self._serving}, timeout=_LINGER_SECONDS)
-        # What is open now belongs to a client that does not read.
+        # The connections that are still open belong to clients that do not read.
         self._server.force_exit = True
         for connection in list(state.connections):
             connection.transport.abort()
@@ -107,10 +107,10 @@ class Gateway:
         if self._draining:
             raise Failure(
                 reason_pb2.REASON_SHUTTING_DOWN,
-                "This server is shutting down. Call again: another one takes the call.",
+                "This server is shutting down. Try again: another server takes the call.",
             )
 
-    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI application."""
         if not _is_text(scope):
             await _say(send, HTTPStatus.BAD_REQUEST, "The header fields must be UTF-8.\n")
@@ -119,15 +119,13 @@ class Gateway:
         origin = headers.get(b"origin", b"").decode("latin-1")
         path = scope["path"]
         if path == "/healthz":
-            await self._answer_health(scope["method"], send)
+            await self._serve_health(scope["method"], send)
         elif path not in self._services.paths:
-            await _say(
-                send, HTTPStatus.NOT_FOUND, "Nothing is here. docs/http.md says what is where.\n"
-            )
+            await _say(send, HTTPStatus.NOT_FOUND, "This path does not exist. See docs/http.md.\n")
         elif scope["method"] == "OPTIONS":
             await _say(send, HTTPStatus.NO_CONTENT, "", self._cors.preflight(origin))
         elif _GRPC.fullmatch(headers.get(b"content-type", b"")):
-            await _say(send, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "gRPC has a port of its own.\n")
+            await _say(send, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Use the port for gRPC.\n")
         else:
             await self._call(scope, receive, self._with(self._cors.headers(origin), send))
 
@@ -135,11 +133,11 @@ class Gateway:
         try:
             await self._services(scope, receive, send)
         except asyncio.CancelledError:
-            # By `stop`, and the caller was told; uvicorn would report it as a defect.
+            # Cancelled by `stop`, after a response. uvicorn would report it as a defect.
             if not self._draining:
                 raise
 
-    async def _answer_health(self, method: str, send: Any) -> None:
+    async def _serve_health(self, method: str, send: Any) -> None:
         if method not in {"GET", "HEAD"}:
             await _say(send, HTTPStatus.METHOD_NOT_ALLOWED, "", [(b"allow", b"GET, HEAD")])
         elif self._draining:
@@ -149,7 +147,7 @@ class Gateway:
 
     @staticmethod
     def _with(headers: Headers, send: Any) -> Any:
-        """`send`, with `headers` in the response too."""
+        """Return a `send` that adds `headers` to the response."""
         if not headers:
             return send
 
@@ -162,7 +160,7 @@ class Gateway:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers: who started us stops us."""
+    """uvicorn without signal handlers: this process has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -170,7 +168,7 @@ class _Server(uvicorn.Server):
 
 
 def _is_text(scope: Any) -> bool:
-    """Whether all of the head is UTF-8, which connectrpc takes for granted."""
+    """Return whether the whole head is UTF-8, as connectrpc assumes."""
     try:
         for value in (scope["query_string"], *(value for _, value in scope["headers"])):
             value.decode()
@@ -193,9 +191,9 @@ async def _say(send: Any, status: HTTPStatus, text: str, headers: Sequence[Any] 
 
 
 async def _listen(address: str, *, reuse_port: bool) -> socket.socket:
-    """A socket that listens on HOST:PORT: on IPv4 where a name has both. Raises SettingError."""
+    """Return a socket on HOST:PORT, with IPv4 if the name has both. Raises SettingError."""
     host, _, port = address.rpartition(":")
-    # A larger port would be taken for what is left of it by 65536.
+    # The system would take a larger number modulo 65536.
     if not host or not port.isdecimal() or int(port) > _LAST_PORT:
         raise SettingError(f"http_address={address!r} is not HOST:PORT.")
     try:
@@ -209,10 +207,10 @@ async def _listen(address: str, *, reuse_port: bool) -> socket.socket:
         )
     except OSError as error:
         raise SettingError(
-            f"Nothing can listen on {address}: port {port} is in use, or {host} is no address of "
-            "this machine. Stop what uses it, or set another http_address."
+            f"The server cannot listen on {address}: port {port} is in use, or {host} is not an "
+            "address of this machine. Stop the program that uses it, or set another http_address."
         ) from error
-    # Connections inherit these where the system has them.
+    # Connections inherit these options, if the system has them.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE:
         if hasattr(socket, name):

@@ -1,7 +1,7 @@
-"""The gRPC server: services, health, reflection, and an orderly end.
+"""The gRPC server: services, health, reflection, and a graceful shutdown.
 
-There are no interceptors: one that does nothing costs a tenth to a fifth of all calls. What every
-call needs (validation, errors as statuses, counting) stands in the functions that serve one.
+There are no interceptors: one that does nothing slows every call down by 10 to 20 %. Validation,
+errors as statuses, and counting are in the functions that serve a call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ingot_server.api.caller import Serialized, Service
 from ingot_server.api.calls import Calls, Method, failure_of, methods
 from ingot_server.api.reflection import add_reflection
-from ingot_server.api.status import DETAILS_KEY, answer
+from ingot_server.api.status import DETAILS_KEY, grpc_error
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
@@ -26,24 +26,24 @@ from ingot_server.jobs.feed import Feed
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_send_message_length", -1),
-    # Connections of clients that are gone are found within a minute and a half, and clients may
-    # ping as often as they like: gRPC's default ends a connection that pings below 5 minutes.
+    # The connection of a client that disappeared is closed within 90 seconds. Clients may ping as
+    # often as they like: by default gRPC closes a connection with pings less than 5 minutes apart.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
 )
-# For connections to close by themselves once their last call is over.
+# Time for connections to close by themselves after their last call.
 _LINGER_SECONDS: Final = 0.1
 
 Context = grpc.aio.ServicerContext[Message, Message | Serialized]
 
 
 class ApiServer:
-    """The services on one address.
+    """The services on one address. It belongs to the running event loop.
 
-    It belongs to the running event loop. `feed` is closed while draining, which ends all watches;
-    `reuse_port` lets several processes share the address.
+    `feed` is closed while draining, which ends all watches. `reuse_port` lets several processes
+    share the address.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class ApiServer:
         )
 
     async def start(self, address: str | None = None) -> str:
-        """Listens on HOST:PORT or unix:PATH, as the settings say unless given; says where it is.
+        """Listen on HOST:PORT or unix:PATH, by default that of the settings. Return the address.
 
-        Raises SettingError when the address cannot be had. Port 0 takes a free one.
+        Port 0 selects a free port. Raises SettingError if the address is not available.
         """
         address = address or self._settings.grpc_address
         host, _, port = address.rpartition(":")
@@ -82,28 +82,28 @@ class ApiServer:
             bound = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise SettingError(
-                f"Nothing can listen on {address}: "
+                f"The server cannot listen on {address}: "
                 + (
                     "the path cannot be used"
                     if host == "unix"
-                    else f"port {port} is in use, or {host} is no address of this machine"
+                    else f"port {port} is in use, or {host} is not an address of this machine"
                 )
-                + ". Stop what uses it, or set another grpc_address."
+                + ". Stop the program that uses it, or set another grpc_address."
             ) from error
         await self._server.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         return address if host == "unix" else f"{host}:{bound}"
 
     async def stop(self) -> None:
-        """Drains: says NOT_SERVING, ends all watches, lets calls finish, then cancels them.
+        """Drain: report NOT_SERVING, end all watches, let calls finish, then cancel the rest.
 
-        Returns within `shutdown_timeout` and a half second. Safe to call twice.
+        Returns within `shutdown_timeout` plus half a second. Safe to call twice.
         """
         await self._health.enter_graceful_shutdown()
         await self._feed.close()
         grace = self._settings.shutdown_timeout.total_seconds()
         stopping = asyncio.create_task(self._server.stop(grace))
-        # Streams of health and reflection have no end of their own and are not waited for.
+        # Streams of health and reflection never end by themselves, so they are not awaited.
         idle = asyncio.create_task(self._calls.idle.wait())
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
@@ -112,7 +112,7 @@ class ApiServer:
         await stopping
 
     async def wait(self) -> None:
-        """Returns when the server has stopped."""
+        """Wait until the server has stopped."""
         await self._server.wait_for_termination()
 
     async def _set_health(self, status: int) -> None:
@@ -121,13 +121,13 @@ class ApiServer:
 
 
 class _Handlers:
-    """Makes gRPC's handlers of services; their calls are counted in `calls`."""
+    """The gRPC handlers of services. Their calls are counted in `calls`."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     def of(self, service: Service) -> grpc.GenericRpcHandler:
-        """The service's methods, found by name."""
+        """Return the handler of a service, which finds its methods by name."""
         return grpc.method_handlers_generic_handler(
             service.descriptor.full_name,
             {method.descriptor.name: self._handler(method) for method in methods(service)},
@@ -170,8 +170,8 @@ class _Handlers:
         return call
 
     def _streaming(self, method: Method) -> Callable[[Serialized, Context], Awaitable[None]]:
-        # Written with `write`: a caller's hang-up then reaches the service's generator at once,
-        # where a suspended generator of our own would wait for the garbage collector.
+        # With `write`, a hang-up of the caller reaches the service's generator at once. Another
+        # generator here would stay suspended until the garbage collector finds it.
         async def call(request: Serialized, context: Context) -> None:
             with self._calls:
                 try:
@@ -188,10 +188,10 @@ class _Handlers:
 async def _whole(
     requests: AsyncIterable[Serialized], context: Context
 ) -> AsyncIterator[Serialized]:
-    """The requests to the caller's last one; raises CancelledError for a stream that was cut.
+    """Yield the requests up to the caller's last one. Raises CancelledError if the stream broke.
 
-    gRPC ends the iteration for both, and only later cancels the call of a caller that is gone.
-    Nothing can be sent on a stream that was cut, so sending tells which it was.
+    gRPC ends the iteration in both cases, and cancels the call only later. Nothing can be sent on a
+    broken stream, so the attempt to send tells the two cases apart.
     """
     async for request in requests:
         yield request
@@ -202,7 +202,7 @@ async def _whole(
 
 
 async def _abort(context: Context, failure: Failure) -> NoReturn:
-    code, message, details = answer(failure)
+    code, message, details = grpc_error(failure)
     await context.abort(code, message, ((DETAILS_KEY, details),))
 
 

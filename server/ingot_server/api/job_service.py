@@ -1,4 +1,4 @@
-"""JobService: follows and stops jobs."""
+"""JobService: reads, watches and cancels jobs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from ingot_server.jobs.records import Records
 
 
 class JobService(Service):
-    """Reads records, and watches through the one feed of this process.
+    """The service of jobs. All watches share the feed of this process.
 
-    The feed gives one Job to all its watchers, one after the other: `_packed` is the last one, and
-    the answer with it, so that a thousand watchers cost one serialization.
+    The feed passes the same Job object to all its watchers, one after the other. `_serialized` is
+    the last one with its response, so that a thousand watchers cost one serialization.
     """
 
     descriptor = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
@@ -44,7 +44,7 @@ class JobService(Service):
         self._feed = feed
         self._settings = settings
         self._watches: Counter[str] = Counter()
-        self._packed: tuple[Job | None, Serialized] = (None, b"")
+        self._serialized: tuple[Job | None, Serialized] = (None, b"")
 
     async def get_job(self, request: GetJobRequest, _: Caller) -> GetJobResponse:
         job = await self._records.get(request.job_id)
@@ -75,13 +75,13 @@ class JobService(Service):
         return job
 
     async def _cancel_or_wait(self, job: Job) -> Job:
-        """Waits for a job that is committing: it ends, or its worker is lost and it can be stopped.
+        """Wait until a job that is committing has ended, or has lost its worker and is cancelled.
 
-        Twice the lease is enough for either.
+        Either takes less than two lease periods.
         """
-        patience = 2 * self._settings.lease
+        limit = 2 * self._settings.lease
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience.total_seconds()):
+            async with asyncio.timeout(limit.total_seconds()):
                 updates = self._feed.watch(job.id, after_revision=job.revision)
                 async with aclosing(updates):
                     async for update in updates:
@@ -92,8 +92,8 @@ class JobService(Service):
                             return job
         raise Failure(
             reason_pb2.REASON_STAGE_TIMEOUT,
-            f"The job is writing its result and did not end within {patience.total_seconds():g} s. "
-            "Cancel it again, or watch it: it ends soon.",
+            f"The job is writing its result and did not end within {limit.total_seconds():g} s. "
+            "Watch it, as it should end soon, or cancel it again.",
             metadata={"stage": "COMMITTING"},
         )
 
@@ -104,7 +104,7 @@ class JobService(Service):
             jobs = self._feed.watch(request.job_id, after_revision=request.after_revision)
             async with aclosing(jobs):
                 async for job in jobs:
-                    yield self._pack(job)
+                    yield self._serialize(job)
 
     async def watch_jobs(
         self, request: WatchJobsRequest, caller: Caller
@@ -113,24 +113,24 @@ class JobService(Service):
             jobs = self._feed.watch_all(_filter(request))
             async with aclosing(jobs):
                 async for job in jobs:
-                    yield self._pack(job)
+                    yield self._serialize(job)
 
-    def _pack(self, job: Job) -> Serialized:
-        """A WatchJobResponse or WatchJobsResponse: both hold the job alone, and in field 1."""
-        if self._packed[0] is not job:
-            self._packed = job, WatchJobResponse(job=job).SerializeToString()
-        return self._packed[1]
+    def _serialize(self, job: Job) -> Serialized:
+        """Return a WatchJobResponse, which is also a WatchJobsResponse: the job in field 1."""
+        if self._serialized[0] is not job:
+            self._serialized = job, WatchJobResponse(job=job).SerializeToString()
+        return self._serialized[1]
 
     @contextlib.contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
-        """Counts a watch of this caller; raises Failure with TOO_MANY_WATCHES past the limit."""
+        """Count a watch of this caller. Raises Failure TOO_MANY_WATCHES above the limit."""
         limit = self._settings.watches_per_caller
         address = caller.address
         if self._watches[address] >= limit:
             raise Failure(
                 reason_pb2.REASON_TOO_MANY_WATCHES,
-                f"This address has {limit} open watches, as many as are allowed. Close one; "
-                "one WatchJobs stream can follow all jobs.",
+                f"Your address has {limit} open watches, which is the limit. Close one of them. "
+                "A single watch can show all jobs.",
             )
         self._watches[address] += 1
         try:
@@ -156,6 +156,6 @@ def _filter(request: ListJobsRequest | WatchJobsRequest) -> Callable[[Job], bool
 def _unknown(job_id: str) -> Failure:
     return Failure(
         reason_pb2.REASON_JOB_NOT_FOUND,
-        f"There is no job {job_id}. Records of ended jobs are dropped after a while; "
-        "GetMedia tells what is stored.",
+        f"There is no job {job_id}. The records of ended jobs are removed after a while: check "
+        "whether its media item is stored.",
     )

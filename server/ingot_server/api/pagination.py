@@ -1,8 +1,8 @@
-"""Pages of a list: sizes, and tokens that only this list takes.
+"""Pages of a list: their sizes, and the tokens for the next page.
 
 A token is base64url of a checksum and the last item's id. The checksum covers the kind of list and
-its filters, so a token that was changed, or is used with another request, is refused (AIP-158).
-It keeps mistakes out, not people: there is nothing secret in a token.
+its filters, so a token that was changed, or is used with another request, is refused (AIP-158). The
+checksum catches mistakes only: a token is not secret.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ingot_server.api.status import invalid
 
 DEFAULT_SIZE: Final = 50
 LARGEST_SIZE: Final = 1000
-# gRPC clients take messages of 4 MiB unless told otherwise; a page ends before that.
+# By default gRPC clients accept messages of up to 4 MiB, so a page ends before that.
 LARGEST_BYTES: Final = 3 << 20
 
 _CHECKSUM_BYTES: Final = 12
@@ -31,14 +31,14 @@ _Item = TypeVar("_Item", bound=Message)
 
 
 def size(request: ListMediaRequest | ListJobsRequest) -> int:
-    """How many items the page may have."""
+    """Return how many items the page may have."""
     return min(request.page_size or DEFAULT_SIZE, LARGEST_SIZE)
 
 
 def start(request: ListMediaRequest | ListJobsRequest) -> str:
-    """Id of the item that the page follows; empty for the first page.
+    """Return the id of the item that the page follows, or an empty text for the first page.
 
-    Raises Failure with INVALID_REQUEST when the token is not one of this list's.
+    Raises Failure INVALID_REQUEST if the token is not one of this list.
     """
     if not request.page_token:
         return ""
@@ -50,15 +50,15 @@ def start(request: ListMediaRequest | ListJobsRequest) -> str:
     if not item_id or token(request, item_id) != request.page_token:
         raise invalid(
             {
-                "page_token": "must be the next_page_token of an answer to the same request, "
-                "or be left out for the first page"
+                "page_token": "must be the next_page_token of a response to the same request, "
+                "or unset for the first page"
             }
         )
     return item_id
 
 
 def token(request: ListMediaRequest | ListJobsRequest, item_id: str) -> str:
-    """The token of the page after the item `item_id`."""
+    """Return the token of the page after the item `item_id`."""
     filters = copy.deepcopy(request)
     filters.ClearField("page_size")
     filters.ClearField("page_token")
@@ -74,7 +74,7 @@ def token(request: ListMediaRequest | ListJobsRequest, item_id: str) -> str:
 
 
 def fitting(items: Sequence[_Item], limit: int) -> tuple[Sequence[_Item], bool]:
-    """The items of a page, at least one if there is any, and whether some are left."""
+    """Return the items of a page, at least one if there is any, and whether more are left."""
     total = 0
     for count, item in enumerate(items):
         total += item.ByteSize()

@@ -1,13 +1,13 @@
-"""Whether a media exists, asked before a job is made for it.
+"""Preflight: ask a source whether a media item exists, before a job is made for it.
 
-    ingot:exists:<source key>      `+` or `-` and when the source said so, in Unix milliseconds.
+    ingot:exists:<source key>      `+` or `-` and the time of the response, in Unix milliseconds.
                                    `+` lives for preflight_ttl, `-` for negative_ttl.
 
-One small request, through an egress guard of this process that is started for the first one, and
-the source's own proxy if it has one. Only 404 means no; a source that does not answer as it should
-is left alone for SILENCE_SECONDS, and the job is made: it finds out. So it is where the source has
-cookies, as 404 does not tell what is private from what is not there. Redis may be lost at any time:
-then every call asks.
+It is one small request, through an egress guard of this process that the first request starts, and
+through the source's own proxy if it has one. Only 404 means that the media item does not exist. A
+source that responds in any other way gets no requests for PAUSE_SECONDS, and the job is made and
+finds out. The same holds for a source with cookies, as a 404 may mean that the media item is
+private. If Redis is lost, every call asks the source.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from ingot_server.sources import PreflightSource
 
 logger = logging.getLogger(__name__)
 
-SILENCE_SECONDS: Final = 30.0
+PAUSE_SECONDS: Final = 30.0
 _REDIS_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 32
 _KEY: Final = "ingot:exists:"
-_ANSWERS: Final = {200: True, 404: False}
+_MEANINGS: Final = {200: True, 404: False}
 
 
 class Preflight:
-    """One for each process. Raises SettingError for egress settings that cannot be used."""
+    """Preflight requests of one process. Raises SettingError if egress settings cannot be used."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Preflight:
         self._proxy = EgressProxy(settings)
         self._starting = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
-        self._passes: dict[str, EgressGrant] = {}
+        self._grants: dict[str, EgressGrant] = {}
         self._asking: dict[str, asyncio.Task[bool | None]] = {}
-        self._silent_until: dict[str, float] = {}
+        self._paused_until: dict[str, float] = {}
 
     async def close(self) -> None:
-        """Ends requests under way, and the guard."""
+        """Cancel running requests and close the guard."""
         for asking in self._asking.values():
             asking.cancel()
         if self._asking:
@@ -76,36 +76,37 @@ class Preflight:
             await self._session.close()
         await self._proxy.close()
 
-    async def require(self, named: ResolvedUrl, max_age: timedelta | None) -> None:
-        """Returns when the media exists as of `max_age` ago (None: whenever), or nobody knows.
+    async def require(self, resolved_url: ResolvedUrl, max_age: timedelta | None) -> None:
+        """Return if the media item exists, or if that is not known.
 
-        Raises Failure MEDIA_DOES_NOT_EXIST, which the catalog remembers from then on.
+        A response that is older than `max_age` does not count, unless `max_age` is None. Raises
+        Failure MEDIA_DOES_NOT_EXIST, which the catalog then remembers.
         """
-        source = named.source
+        source = resolved_url.source
         if not self._settings.existence_check or not isinstance(source, PreflightSource):
             return
-        url = source.preflight_url(named.identity)
+        url = source.preflight_url(resolved_url.identity)
         own = self._sources.get(source.name, SourceSettings())
         if url is None or own.cookies is not None:
             return
-        exists = await self._known(named.identity.key, max_age)
-        remembered = exists is not None
+        exists = await self._remembered(resolved_url.identity.key, max_age)
+        is_remembered = exists is not None
         if exists is None:
-            exists = await self._asked(named.identity.key, url, own.proxy)
+            exists = await self._ask_once(resolved_url.identity.key, url, own.proxy)
         if exists is not False:
             return
         failure = Failure(
             reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
-            f"{named.identity.url} does not exist, or is private: the source does not tell which. "
-            "Check the link; cookies for the source may open what is private.",
+            f"{resolved_url.identity.url} does not exist, or is private. Check the URL. If it is "
+            "private, the server needs cookies for the source.",
             metadata={"source": source.name},
         )
-        if not remembered:
-            await self._catalog.remember_failure(named.media_id, failure)
+        if not is_remembered:
+            await self._catalog.remember_failure(resolved_url.media_id, failure)
         raise failure
 
-    async def _asked(self, key: str, url: str, proxy: str) -> bool | None:
-        """What the source says now; callers at the same time share one request."""
+    async def _ask_once(self, key: str, url: str, proxy: str) -> bool | None:
+        """Ask the source. Callers at the same time share one request."""
         asking = self._asking.get(key)
         if asking is None:
             asking = asyncio.create_task(self._ask(key, url, proxy))
@@ -116,21 +117,21 @@ class Preflight:
     async def _ask(self, key: str, url: str, proxy: str) -> bool | None:
         host = urlsplit(url).hostname or ""
         now = asyncio.get_running_loop().time
-        if now() < self._silent_until.get(host, 0):
+        if now() < self._paused_until.get(host, 0):
             return None
         try:
             async with asyncio.timeout(self._settings.existence_timeout.total_seconds()):
                 status = await self._head(url, proxy)
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:
-            answer, why = None, repr(exc)
+            exists, why = None, repr(exc)
         else:
-            answer, why = _ANSWERS.get(status), f"status {status}"
-        if answer is None:
-            logger.info("%s does not tell whether %s exists: %s", host, key, why)
-            self._silent_until[host] = now() + SILENCE_SECONDS
+            exists, why = _MEANINGS.get(status), f"status {status}"
+        if exists is None:
+            logger.info("preflight: %s does not say whether %s exists: %s", host, key, why)
+            self._paused_until[host] = now() + PAUSE_SECONDS
         else:
-            await self._keep(key, answer)
-        return answer
+            await self._remember(key, exists)
+        return exists
 
     async def _head(self, url: str, proxy: str) -> int:
         async with self._starting:
@@ -138,17 +139,17 @@ class Preflight:
                 await self._proxy.start()
                 connector = aiohttp.TCPConnector(ssl=self._tls, limit=_CONNECTIONS)
                 self._session = aiohttp.ClientSession(connector=connector)
-        if proxy not in self._passes:
-            self._passes[proxy] = self._proxy.grant("existence", proxy)
+        if proxy not in self._grants:
+            self._grants[proxy] = self._proxy.grant("existence", proxy)
         async with self._session.head(
             URL(url, encoded=True),
-            proxy=URL(self._passes[proxy].proxy_url),
+            proxy=URL(self._grants[proxy].proxy_url),
             allow_redirects=False,
         ) as response:
             return response.status
 
-    async def _known(self, key: str, max_age: timedelta | None) -> bool | None:
-        """What Redis remembers, if it is no older than `max_age`."""
+    async def _remembered(self, key: str, max_age: timedelta | None) -> bool | None:
+        """Return what Redis remembers, unless it is older than `max_age`."""
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
                 value = await self._redis.get(_KEY + key)
@@ -159,7 +160,7 @@ class Preflight:
         age = timedelta(milliseconds=max(0.0, time.time() * 1000 - int(value[1:])))
         return None if max_age is not None and age > max_age else value.startswith(b"+")
 
-    async def _keep(self, key: str, exists: bool) -> None:
+    async def _remember(self, key: str, exists: bool) -> None:
         settings = self._settings
         lifetime = settings.preflight_ttl if exists else settings.negative_ttl
         if lifetime < timedelta(milliseconds=1):
@@ -169,4 +170,4 @@ class Preflight:
             async with asyncio.timeout(_REDIS_SECONDS):
                 await self._redis.set(_KEY + key, value, px=lifetime)
         except (RedisError, OSError, TimeoutError) as exc:
-            logger.info("Redis does not keep whether %s exists: %r", key, exc)
+            logger.info("preflight: Redis did not store whether %s exists: %r", key, exc)

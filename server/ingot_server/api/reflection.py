@@ -1,4 +1,4 @@
-"""Server reflection, by which grpcurl and buf curl know the contract without having its files."""
+"""Server reflection, from which grpcurl and buf curl get the contract without its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SERVICE_V1: Final = "grpc.reflection.v1.ServerReflection"
 
 
 def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
-    """Serves the descriptors of `services`, given by full name, and all they depend on."""
+    """Serve the descriptors of `services`, which are full names, and their dependencies."""
     servicer = reflection.aio.ReflectionServicer(
         (*services, reflection.SERVICE_NAME), pool=_Pool(descriptor_pool.Default())
     )
@@ -23,7 +23,7 @@ def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    # grpcio has v1alpha only. The messages of v1 are the same, and tools ask for it first.
+    # grpcio has only v1alpha. The messages of v1 are the same, and tools try v1 first.
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
@@ -33,7 +33,7 @@ def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
 
 
 class _Pool:
-    """A descriptor pool that finds methods too, as the protocol asks for; protobuf's does not."""
+    """A descriptor pool that also finds methods, as the protocol requires; protobuf's does not."""
 
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
         self._pool = pool

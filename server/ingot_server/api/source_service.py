@@ -1,4 +1,4 @@
-"""SourceService: where media can come from, and how each source does."""
+"""SourceService: the sources that media can come from, and the health of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ingot_server.sources import SOURCES, Source
 
 
 class SourceService(Service):
-    """Answers from the settings and from the breakers in Redis; asks no source."""
+    """The service of sources. It reads settings and circuit breakers, and contacts no source."""
 
     descriptor = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
 

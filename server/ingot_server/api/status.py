@@ -1,7 +1,7 @@
-"""How a call's failure is answered: validation, Failure and gRPC's status, in one place.
+"""Validation of requests, and the statuses of failed calls.
 
-A status travels in HTTP/2 trailers, of which most peers take 8 KiB. So what callers and sources
-put into messages is cut: an error must arrive, whatever the URL in it.
+A status travels in HTTP/2 trailers, which most peers limit to 8 KiB. So long texts of callers and
+sources are cut: an error must arrive, however long the URL in it is.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ _VIOLATIONS: Final = 8
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
-# A pattern says nothing to a person; these say what it asks for.
+# A regular expression means nothing to most people, so these texts describe the patterns.
 _PATTERNS: Final = {
-    "labels": "must begin and end with a lower-case letter or a digit and may hold `.`, `_`, `-` "
-    "and `/` between them",
-    "request_id": "may hold letters, digits, `.`, `_` and `-` only",
-    "sha256": "must be a SHA-256 in lower-case hexadecimal, 64 digits",
-    "subtitle_languages": "must be the tag of a language, such as `en` or `pt-BR`",
+    "labels": "must begin and end with a lower-case letter or a digit, and may have `.`, `_`, `-` "
+    "and `/` in between",
+    "request_id": "may only have letters, digits, `.`, `_` and `-`",
+    "sha256": "must be a SHA-256 of 64 lower-case hexadecimal digits",
+    "subtitle_languages": "must be a language tag, such as `en` or `pt-BR`",
 }
 _RULES: Final = {
     "required": "must be set",
-    "enum.defined_only": "must be one of the contract's values",
-    "enum.not_in": "must not be the unspecified value",
+    "enum.defined_only": "must be one of the defined values",
+    "enum.not_in": "must be set to one of the defined values",
 }
 
 _validator: Final = protovalidate.Validator()
 
 
 class OutOfRange(Failure):
-    """A position past the end of what is there: INVALID_REQUEST that depends on the stored state.
+    """INVALID_REQUEST for a position past the end of a stored file.
 
-    AIP-193 keeps OUT_OF_RANGE for it, so that a caller who reads on can tell where the end is.
+    Its code is OUT_OF_RANGE (AIP-193), so that a caller that keeps reading can detect the end.
     """
 
     @property
@@ -62,7 +62,7 @@ class OutOfRange(Failure):
 
 
 def check(request: Message) -> None:
-    """Raises Failure with INVALID_REQUEST and each field's violations when a rule is broken."""
+    """Raise Failure INVALID_REQUEST, with each field's violation, if a rule is broken."""
     found = _validator.collect_violations(request)
     if found:
         violations = dict(_in_words(violation.proto) for violation in found)
@@ -70,16 +70,16 @@ def check(request: Message) -> None:
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
-    """Raises Failure with INVALID_REQUEST for labels that Ingest would not take either."""
+    """Raise Failure INVALID_REQUEST for labels that break the rules of IngestRequest."""
     if labels:
         check(IngestRequest(url="any:", labels=labels))
 
 
 def invalid(violations: Mapping[str, str]) -> Failure:
-    """The failure of a request whose fields, given by path, are wrong as described."""
+    """Return the failure of a request. `violations` maps the paths of fields to descriptions."""
     return Failure(
         reason_pb2.REASON_INVALID_REQUEST,
-        "The request is not valid: "
+        "The request is invalid: "
         + "; ".join(f"{field} {description}" for field, description in violations.items())
         + ".",
         violations=violations,
@@ -87,24 +87,24 @@ def invalid(violations: Mapping[str, str]) -> Failure:
 
 
 def unexpected(method: str, error: Exception) -> Failure:
-    """The failure of a call that met a defect: logged here, once, and told without internals."""
+    """Return the failure of a call that met a defect. Log the cause, which stays in the server."""
     correlation_id = secrets.token_hex(8)
     logger.error("%s failed, correlation_id=%s", method, correlation_id, exc_info=error)
     return Failure(
         reason_pb2.REASON_INTERNAL,
-        "Ingot has a defect. Please report it with the correlation id "
-        f"{correlation_id}, under which the server's log has the cause.",
+        "The server failed because of a defect in Ingot. Report it with the lines of the server's "
+        f"log that have the correlation id {correlation_id}.",
         metadata={"correlation_id": correlation_id},
     )
 
 
 def status_of(failure: Failure) -> Status:
-    """The failure as google.rpc.Status, in a size that arrives."""
+    """Return the failure as google.rpc.Status, cut to a size that peers accept."""
     return _cut(failure).status()
 
 
-def answer(failure: Failure) -> tuple[grpc.StatusCode, str, bytes]:
-    """The failure as gRPC's code and message, and as the serialized google.rpc.Status."""
+def grpc_error(failure: Failure) -> tuple[grpc.StatusCode, str, bytes]:
+    """Return the failure as gRPC code, message, and serialized google.rpc.Status."""
     status = status_of(failure)
     return _CODES[status.code], status.message, status.SerializeToString()
 
@@ -124,7 +124,7 @@ def _cut(failure: Failure) -> Failure:
 
 
 def _clip(text: str, limit: int) -> str:
-    """`text` in at most `limit` bytes of printable UTF-8, its end replaced where it is longer."""
+    """Return `text` as at most `limit` bytes of printable UTF-8; `...` replaces a cut end."""
     text = "".join(character if character.isprintable() else " " for character in text)
     encoded = text.encode()
     if len(encoded) <= limit:
@@ -133,13 +133,13 @@ def _clip(text: str, limit: int) -> str:
 
 
 def _in_words(violation: Any) -> tuple[str, str]:
-    """A buf.validate.Violation as the field's path and what is wrong with it."""
+    """Return a buf.validate.Violation as the path of the field and a description."""
     elements = violation.field.elements if violation.field is not None else ()
     path = ".".join(_element(element) for element in elements)
     name = elements[-1].field_name if elements else ""
     rule = violation.rule_id
     if rule == "required" and name == "name":
-        return "name", "must be given: set exactly one of media_id and url"
+        return "name", "must be set: give either media_id or url"
     if rule == "string.min_len":
         words = "must not be empty"
     elif rule == "string.pattern":
