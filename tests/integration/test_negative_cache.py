@@ -95,7 +95,9 @@ async def test_each_reason_answers_for_its_time_and_gives_way_to_a_fresh_look(
             holds = HOLDS.get(reason, timedelta(0))
             assert treatment.cached_for == holds, name
             await api.catalog.remember_failure(MEDIA_ID, Failure(reason, "said the source"))
-            left = timedelta(milliseconds=max(0, await api.redis.pttl(f"ingot:absent:{MEDIA_ID}")))
+            left = timedelta(
+                milliseconds=max(0, await api.redis.pttl(f"ingot:negative:{MEDIA_ID}"))
+            )
             assert holds - timedelta(seconds=30) < left <= holds or left == holds, name
             assert reason_of(await api.catalog.remembered_failure(MEDIA_ID)) == (
                 reason if holds else None
@@ -115,7 +117,7 @@ async def test_the_setting_shortens_what_is_remembered_and_turns_it_off(
     failure = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "gone")
     async with serving(settings.replace(negative_ttl=timedelta(seconds=50))) as api:
         await api.catalog.remember_failure(MEDIA_ID, failure)
-        assert 0 < await api.redis.pttl(f"ingot:absent:{MEDIA_ID}") <= 50_000
+        assert 0 < await api.redis.pttl(f"ingot:negative:{MEDIA_ID}") <= 50_000
         await api.catalog.forget_failure(MEDIA_ID)
     async with serving(settings.replace(negative_ttl=timedelta(0))) as api:
         await api.catalog.remember_failure(MEDIA_ID, failure)

@@ -27,7 +27,7 @@ async def test_many_processes_prepare_at_once(settings: Settings) -> None:
 async def test_a_server_that_ignores_conditions_is_refused(settings: Settings, header: str) -> None:
     proxy = Proxy(settings.s3_endpoint, strip=(header,))
     async with serving(proxy) as endpoint:
-        # The signature names the host, which the proxy passes on as it came.
+        # The signature names the host, which the proxy forwards unchanged.
         blobs = Blobs(settings.replace(s3_endpoint=endpoint))
         with pytest.raises(Failure) as raised:
             await blobs.prepare()
@@ -60,7 +60,7 @@ async def test_a_server_that_is_not_there_is_named(settings: Settings) -> None:
 
 async def test_wrong_keys_are_reported_at_once(settings: Settings) -> None:
     blobs = Blobs(settings.replace(s3_secret_key=Secret("wrong-wrong-wrong")))
-    with pytest.raises(Failure, match=r"INGOT_S3_SECRET_KEY|Let these keys"):
+    with pytest.raises(Failure, match=r"INGOT_S3_SECRET_KEY|Allow these keys"):
         # Who waited would wait until the test is over.
         await blobs.prepare(wait_at_most=timedelta(hours=1))
     await blobs.close()

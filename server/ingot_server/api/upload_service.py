@@ -146,7 +146,7 @@ class UploadMethods:
                     await writer.flush()
                     raise offset_mismatch(upload_id, writer.offset)
                 if (size := writer.offset + len(chunk.data)) > limit:
-                    await writer.drop()
+                    await writer.discard()
                     await self._uploads.remove(upload_id)
                     self._check_size(size)
                     raise Failure(

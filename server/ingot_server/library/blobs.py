@@ -1,11 +1,12 @@
-"""The bucket: what is in it is what Ingot has.
+"""The installation's bucket, which is the source of truth.
 
-    media/<id>/<attempt>.<ext>     a blob; nothing until a manifest names it
+    media/<id>/<attempt>.<ext>     a blob; it counts only once a manifest names it
     media/<id>/media.json          its manifest, see catalog.py
-    uploads/<hash>/...             what callers upload, until it is a media; see uploads.py
+    uploads/<hash>/...             what callers upload, until it is a media item; see uploads.py
     probe/<random>                 written and removed by `prepare`
 
-A key is written by a conditional PUT, or is new and nobody else's. ETags are without their quotes.
+A key is written by a conditional PUT, or it is new and belongs to one writer. ETags are without
+their quotes.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.bucket import CHUNK_BYTES, Bucket, release
 from ingot_server.library.bucket_settings import read_bucket_settings
-from ingot_server.library.conditional import prove, put
-from ingot_server.library.multipart import Outgoing, StoredBlob, part_size
+from ingot_server.library.conditional_writes import check_conditional_writes, put
+from ingot_server.library.multipart import MultipartUpload, StoredBlob, part_size
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
 
 __all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject"]
 
-_ABANDON_SECONDS: Final = 5
+_ABORT_SECONDS: Final = 5
 _PARTS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as a listing names it."""
+    """An object in a listing."""
 
     key: str
     size_bytes: int
@@ -49,8 +50,8 @@ class StoredObject:
 class Blobs(Bucket):
     """The installation's bucket, on any S3 server that honours conditional writes.
 
-    Beside it there may be others that are only read: `named` and `behind` know them all. Raises
-    SettingError when one cannot be had.
+    There may be other buckets, which are only read: `bucket_named` and `locate` return them all.
+    Raises SettingError when the settings of one cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -63,9 +64,9 @@ class Blobs(Bucket):
         }
 
     async def prepare(self, *, wait_at_most: timedelta = timedelta(seconds=30)) -> None:
-        """Makes the bucket if it is missing, and proves that it honours conditional writes.
+        """Create the bucket if it is missing, and check that it honours conditional writes.
 
-        Waits up to `patience` for a server that is not there yet. Safe in many processes at once.
+        Waits up to `wait_at_most` for a server that is not ready. Safe in many processes at once.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_at_most.total_seconds()
@@ -84,24 +85,24 @@ class Blobs(Bucket):
             try:
                 self._client.make_bucket(self.bucket)
             except S3Error as exc:
-                # Another process was faster.
+                # Another process has made it meanwhile.
                 if exc.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                     raise
-        self._etag_is_md5 = prove(self._s3)
+        self._etag_is_md5 = check_conditional_writes(self._s3)
 
     async def close(self) -> None:
         await asyncio.gather(super().close(), *(each.close() for each in self._others.values()))
 
     def bucket_named(self, scheme: str, name: str) -> Bucket | None:
-        """The bucket behind `scheme://name/`, `s3` or `gs`; None for one that is not configured.
+        """Return the bucket `scheme://name/`, `s3` or `gs`; None if it is not configured.
 
-        Both schemes name the installation's bucket, except where another has the name at Google's.
+        Both schemes name the installation's bucket, unless a bucket of Google's has the same name.
         """
         other = self._others.get(f"{scheme}://{name}")
         return other or (self if name == self.bucket else None)
 
     def locate(self, url: str) -> tuple[Bucket, str]:
-        """The bucket and the key of a stored file, by the internal address in its manifest.
+        """Return the bucket and the key of a stored file, given the URL in its manifest.
 
         Raises Failure BUCKET_FORBIDDEN when its bucket is not configured any more.
         """
@@ -111,18 +112,18 @@ class Blobs(Bucket):
         if bucket is None:
             raise Failure(
                 reason_pb2.REASON_BUCKET_FORBIDDEN,
-                f"The file of the media lies in {scheme}://{name}, which this installation does "
-                "not read any more. Configure the bucket again, or delete the media.",
+                f"The file of the media item is in {scheme}://{name}, which is not configured any "
+                "more. Configure the bucket again, or delete the media item.",
                 metadata={"bucket": name},
             )
         return bucket, key
 
     def url(self, key: str) -> str:
-        """The internal address of `key`."""
+        """Return the internal URL of `key`."""
         return f"s3://{self.bucket}/{key}"
 
     def key(self, url: str) -> str:
-        """The key behind an internal address; raises ValueError for one of another bucket."""
+        """Return the key in an internal URL; raises ValueError for another bucket."""
         key = url.removeprefix(self.url(""))
         if key == url:
             raise ValueError(f"{url!r} is not in the bucket {self.bucket!r}")
@@ -137,11 +138,11 @@ class Blobs(Bucket):
         if_none_match: bool = False,
         if_match: str = "",
     ) -> str | None:
-        """Writes a small object in one step; answers with its ETag.
+        """Write a small object in one step; return its ETag, or None if the condition fails.
 
-        `if_none_match`: only if there is none; `if_match`: only over the one with this ETag. None
-        when the condition does not hold. A PUT whose answer was lost is sent again and then
-        answers None although it wrote: read what is there.
+        `if_none_match` writes only if the object does not exist, `if_match` only over the version
+        with this ETag. A PUT whose response was lost is sent again and may then return None
+        although it wrote: read the object.
         """
         return await self._s3.call(
             partial(
@@ -156,7 +157,7 @@ class Blobs(Bucket):
         )
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
-        """The content and ETag of a small object; None when there is none."""
+        """Return the content and ETag of a small object; None if it does not exist."""
         return await self._s3.call(partial(self._get, key))
 
     def _get(self, key: str) -> tuple[bytes, str] | None:
@@ -174,43 +175,44 @@ class Blobs(Bucket):
     async def upload(
         self, key: str, content: BinaryIO, *, content_type: str, size_bytes: int | None
     ) -> StoredBlob:
-        """Uploads `content` to its end under a key that is new, and closes it.
+        """Upload `content` to its end under a new key, and close it.
 
-        `content.read(n)` may block until n bytes have come, and may raise: the upload is aborted
-        and the same exception raised. After any exception nothing is left in the bucket, unless it
-        could no longer be told. `size_bytes` is what was announced, None when nothing was; Failure
-        TRUNCATED for another size. Holds a part, 5 MiB, in memory; two when a size was announced.
+        `content.read(n)` may block until there are n bytes, and may raise: then the upload is
+        aborted and the same exception raised. After any exception nothing is left in the bucket,
+        unless the server cannot be reached. `size_bytes` is the announced size, None if there is
+        none; Failure TRUNCATED for another size. One part, 5 MiB, is in memory; two if a size was
+        announced.
         """
         part_bytes = part_size(size_bytes or self._max_size)
-        # What still grows comes slower than one part after the other goes.
+        # A growing file arrives more slowly than parts are sent one after another.
         at_once = 1 if size_bytes is None else _PARTS_AT_ONCE
-        upload = Outgoing(self._s3, key, content, content_type, part_bytes, at_once)
+        upload = MultipartUpload(self._s3, key, content, content_type, part_bytes, at_once)
         running = self._s3.uploads.submit(
-            partial(upload.run, announced=size_bytes, etag_is_md5=self._etag_is_md5)
+            partial(upload.send, announced=size_bytes, etag_is_md5=self._etag_is_md5)
         )
         uploading = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(uploading)
         except asyncio.CancelledError:
-            upload.abandoned = True
+            upload.aborted = True
             running.cancel()
-            # Ends a read that waits; from a thread, as a reader may lock against it.
+            # This ends a read that waits; in a thread, because the reader may hold a lock.
             self._s3.calls.submit(upload.close)
-            await asyncio.wait([uploading], timeout=_ABANDON_SECONDS)
+            await asyncio.wait([uploading], timeout=_ABORT_SECONDS)
             uploading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             raise
 
     async def remove(self, key: str) -> None:
-        """Removes an object, if it is there."""
+        """Remove an object, if it exists."""
         await self._s3.call(partial(self._client.remove_object, self.bucket, key))
 
     async def remove_tree(self, prefix: str, *, keep: Collection[str] = ()) -> None:
-        """Removes every object whose key begins with `prefix`, except those in `keep`."""
+        """Remove every object whose key begins with `prefix`, except those in `keep`."""
         await self._s3.call(partial(self._remove_tree, prefix, keep))
 
     def _remove_tree(self, prefix: str, keep: Collection[str]) -> None:
         found = self._client.list_objects(self.bucket, prefix, recursive=True)
-        # Listed to the end first: removing while a listing goes on may shift its pages.
+        # List to the end first: removing objects during a listing may shift its pages.
         keys = [each.object_name for each in found if each.object_name not in keep]
         for error in self._client.remove_objects(self.bucket, map(DeleteObject, keys)):
             raise Failure(
@@ -220,19 +222,19 @@ class Blobs(Bucket):
             )
 
     async def abort_uploads(self, prefix: str) -> None:
-        """Removes unfinished multipart uploads of keys that begin with `prefix`."""
+        """Abort unfinished multipart uploads of keys that begin with `prefix`."""
         await self._s3.call(partial(self._abort_uploads, prefix))
 
     def _abort_uploads(self, prefix: str) -> None:
-        # The SDK has no public call for either.
+        # The SDK does not have a public method for either.
         list_uploads = partial(self._client._list_multipart_uploads, self.bucket)  # noqa: SLF001
         abort = partial(self._client._abort_multipart_upload, self.bucket)  # noqa: SLF001
-        # MinIO lists by whole keys, or all that began since its start; the rest it removes itself
-        # after a day.
-        for asked in {"", prefix}:
+        # MinIO lists uploads only by whole keys, or all that began since its start; it removes the
+        # others itself after a day.
+        for listed in {"", prefix}:
             marker: str | None = None
             while True:
-                page: ListMultipartUploadsResult = list_uploads(prefix=asked, key_marker=marker)
+                page: ListMultipartUploadsResult = list_uploads(prefix=listed, key_marker=marker)
                 for each in page.uploads:
                     if each.object_name.startswith(prefix):
                         abort(each.object_name, str(each.upload_id))
@@ -241,15 +243,14 @@ class Blobs(Bucket):
                     break
 
     async def list_folders(self, prefix: str, *, after: str, limit: int) -> list[str]:
-        """Names of at most `limit` folders right under `prefix`, by name, from behind `after` on.
+        """Return the names of at most `limit` folders directly in `prefix`, sorted, after `after`.
 
-        `prefix` ends with a slash, the names do not. SeaweedFS names folders for a while from which
-        everything was removed.
+        `prefix` ends with a slash, the names do not. SeaweedFS lists emptied folders for a while.
         """
-        return await self._s3.call(partial(self._children, prefix, after, limit))
+        return await self._s3.call(partial(self._list_folders, prefix, after, limit))
 
-    def _children(self, prefix: str, after: str, limit: int) -> list[str]:
-        # "0" comes right behind "/": behind everything in the folder `after`, before the next one.
+    def _list_folders(self, prefix: str, after: str, limit: int) -> list[str]:
+        # "0" follows "/": after everything in the folder `after`, before the next folder.
         start = f"{prefix}{after}0" if after else None
         found = self._client.list_objects(self.bucket, prefix, start_after=start)
         folders = (
@@ -258,10 +259,10 @@ class Blobs(Bucket):
         return list(islice((name for name in folders if name > after), limit))
 
     async def list_objects(self, prefix: str) -> list[StoredObject]:
-        """All objects whose keys begin with `prefix`, by key."""
-        return await self._s3.call(partial(self._objects, prefix))
+        """Return all objects whose keys begin with `prefix`, sorted by key."""
+        return await self._s3.call(partial(self._list_objects, prefix))
 
-    def _objects(self, prefix: str) -> list[StoredObject]:
+    def _list_objects(self, prefix: str) -> list[StoredObject]:
         found = self._client.list_objects(self.bucket, prefix, recursive=True)
         return [
             StoredObject(each.object_name, each.size or 0, each.last_modified)
@@ -270,5 +271,5 @@ class Blobs(Bucket):
         ]
 
     async def upload_url(self, key: str, *, lifetime: timedelta) -> str:
-        """A signed link for PUT, as the world outside names the server; at most 7 days."""
+        """Return a signed link for PUT at the public endpoint; `lifetime` is at most 7 days."""
         return self._s3.public.get_presigned_url("PUT", self.bucket, key, lifetime)

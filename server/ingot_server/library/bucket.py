@@ -1,4 +1,4 @@
-"""One bucket as far as it is read: sizes, bytes and signed links. It need not be Ingot's own."""
+"""A bucket that is only read: sizes, bytes and signed links. It may be another than Ingot's own."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CHUNKS_A_HOP: Final = 4
 
 
 class Bucket:
-    """The bucket that `s3` names. Nothing here writes.
+    """The bucket that `s3` names. No method writes to it.
 
-    Every method that asks the server raises Failure STORAGE_UNAVAILABLE when it cannot be reached
-    or refuses, and can be repeated.
+    Every method that uses the server raises Failure STORAGE_UNAVAILABLE when the server refuses or
+    cannot be reached, and can be repeated.
     """
 
     def __init__(self, s3: S3) -> None:
@@ -34,17 +34,17 @@ class Bucket:
         self._client = s3.client
 
     async def close(self) -> None:
-        """Ends running calls and closes all connections."""
+        """End running calls and close all connections."""
         await self._s3.close()
 
     async def stat(self, key: str) -> StoredBlob | None:
-        """Size and ETag of an object; None when there is none."""
+        """Return the size and ETag of an object; None if it does not exist."""
         return await self._s3.call(partial(stat, self._s3, key))
 
     async def read_object(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
-        """The bytes from `offset` on, `limit` of them or, when it is 0, all; in chunks of 256 KiB.
+        """Yield `limit` bytes from `offset` on, or all if `limit` is 0, in chunks of 256 KiB.
 
-        Fewer at the end of the object. Raises Failure MEDIA_NOT_FOUND when there is none.
+        There are fewer at the end of the object. Raises Failure MEDIA_NOT_FOUND if it is missing.
         """
         opening = asyncio.get_running_loop().run_in_executor(
             self._s3.calls, self._s3.guarded, partial(self._open, key, offset, limit)
@@ -61,7 +61,7 @@ class Bucket:
                 for chunk in chunks:
                     yield chunk
         finally:
-            # In a thread: it waits for a read that was cancelled but still runs.
+            # In a thread, because it waits for a read that was cancelled but still runs.
             self._s3.calls.submit(release, response)
 
     def _open(self, key: str, offset: int, limit: int) -> BaseHTTPResponse | None:
@@ -71,7 +71,7 @@ class Bucket:
             if exc.code == ABSENT:
                 raise Failure(
                     reason_pb2.REASON_MEDIA_NOT_FOUND,
-                    "The media was deleted or replaced meanwhile. Ask for it again.",
+                    "The media item was deleted or replaced meanwhile. Request it again.",
                 ) from exc
             if exc.code == "InvalidRange":
                 return None
@@ -80,27 +80,27 @@ class Bucket:
             release(response)
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The S3 server at {self._s3.endpoint} does not answer ranges. Use one that does.",
+                f"The S3 server at {self._s3.endpoint} does not support ranges. Use one that does.",
             )
         return response
 
     async def download_url(
         self, key: str, *, lifetime: timedelta, filename: str, content_type: str
     ) -> str:
-        """A signed link for GET and ranges, as the world outside names the server.
+        """Return a signed link for GET, with or without ranges, at the public endpoint.
 
         `lifetime` is at most 7 days; a browser saves the file as `filename`.
         """
-        answer = {"response-content-disposition": _disposition(filename)}
+        headers = {"response-content-disposition": _disposition(filename)}
         if content_type:
-            answer["response-content-type"] = content_type
+            headers["response-content-type"] = content_type
         return self._s3.public.get_presigned_url(
-            "GET", self.bucket, key, lifetime, extra_query_params={**answer}
+            "GET", self.bucket, key, lifetime, extra_query_params={**headers}
         )
 
 
 def _next_chunks(response: BaseHTTPResponse) -> list[bytes]:
-    """About a MiB in chunks, so that a thread is not asked for each; empty at the end."""
+    """Return about a MiB in chunks, to use a thread less often; empty at the end."""
     chunks: list[bytes] = []
     while len(chunks) < _CHUNKS_A_HOP and (chunk := response.read(CHUNK_BYTES)):
         chunks.append(chunk)
@@ -113,13 +113,13 @@ def _release_opened(opening: asyncio.Future[BaseHTTPResponse | None]) -> None:
 
 
 def release(response: BaseHTTPResponse) -> None:
-    """Gives the connection back; one that was not read to its end is closed."""
+    """Return the connection to its pool; if the response has unread bytes, close it."""
     response.close()
     response.release_conn()
 
 
 def _disposition(filename: str) -> str:
-    """Content-Disposition that saves under `filename` (RFC 6266, RFC 8187)."""
+    """Return a Content-Disposition that saves as `filename` (RFC 6266, RFC 8187)."""
     name = "".join("_" if c in "/\\" or not c.isprintable() else c for c in filename).strip()
     if not name:
         return "attachment"

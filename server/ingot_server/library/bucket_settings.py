@@ -1,4 +1,4 @@
-"""The buckets beside the installation's own: read once from the file INGOT_BUCKETS_FILE names.
+"""Buckets besides the installation's own, read once from the file that INGOT_BUCKETS_FILE names.
 
     [s3.incoming]                   # s3://incoming/..., on the installation's server
     [s3.archive]                    # s3://archive/..., on another one
@@ -10,8 +10,8 @@
     access_key = "GOOG..."
     secret_key = "..."
 
-Every key is optional where the server is the installation's. Google is asked through its XML API,
-which takes S3's requests (https://cloud.google.com/storage/docs/interoperability).
+Every key is optional if the server is the installation's. Google is used through its XML API,
+which accepts S3 requests (https://cloud.google.com/storage/docs/interoperability).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _GOOGLE: Final = {
 
 
 def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
-    """Settings that lead to each bucket, by `s3://NAME` or `gs://NAME`.
+    """Return the settings of each bucket, by `s3://NAME` or `gs://NAME`.
 
-    They are the installation's with other S3 ones. Raises SettingError for a file that cannot be
-    used, naming the bucket and key at fault; no value is quoted, as it may be a secret.
+    They are the installation's settings with other S3 settings. Raises SettingError for a file that
+    cannot be used. The error names the bucket and the key, but not the value, which may be secret.
     """
     if not settings.buckets_file:
         return MappingProxyType({})
@@ -52,10 +52,10 @@ def read_bucket_settings(settings: Settings) -> Mapping[str, Settings]:
         for name, table in tables.items():
             where = f"{VARIABLE}: {path}: [{scheme}.{name}]"
             if not isinstance(table, dict):
-                raise SettingError(f'{where} is no table. A name with dots is quoted: [s3."a.b"].')
+                raise SettingError(f'{where} is not a table. Quote a name with dots: [s3."a.b"].')
             if not is_bucket_name(name):
                 raise SettingError(
-                    f'{where}: that is no bucket name. One with dots is quoted: [s3."a.b"].'
+                    f'{where}: that is not a bucket name. Quote a name with dots: [s3."a.b"].'
                 )
             if scheme == "s3" and name == settings.s3_bucket:
                 raise SettingError(f"{where} is the installation's own bucket. Remove the table.")
@@ -69,19 +69,21 @@ def _merged(
     changes: dict[str, object] = {"s3_bucket": name}
     elsewhere = scheme == "gs" or "endpoint" in table
     if elsewhere:
-        # The installation's keys are for its own server, and so are its links.
+        # The installation's keys and its public endpoint are for its own server only.
         changes |= {"s3_access_key": "", "s3_secret_key": Secret(""), "s3_public_endpoint": ""}
     if scheme == "gs":
         changes |= _GOOGLE
     for key, value in table.items():
         if key not in _KEYS:
-            raise SettingError(f"{where} has no key `{key}`; the keys are {', '.join(_KEYS)}.")
+            raise SettingError(
+                f"{where} has an unknown key `{key}`; the keys are {', '.join(_KEYS)}."
+            )
         if key == "secure":
             if not isinstance(value, bool):
-                raise SettingError(f"{where} secure is neither true nor false.")
+                raise SettingError(f"{where} secure must be true or false.")
             changes["s3_secure"] = value
         elif not isinstance(value, str) or not value:
-            raise SettingError(f"{where} {key} is no text in quotes.")
+            raise SettingError(f"{where} {key} must be text in quotes.")
         else:
             changes[f"s3_{key}"] = Secret(value) if key == "secret_key" else value
     if elsewhere and not (changes["s3_access_key"] and changes["s3_secret_key"]):

@@ -1,18 +1,20 @@
-"""What is known of media without asking the bucket: in this process, and in Redis.
+"""The cache of manifests, aliases and failures: in Redis, and manifests also in this process.
 
     ingot:media:<id>     the manifest as a serialized Media, etag included; lives for manifest_ttl.
                          Or a mark, 0xFF and random bytes: this manifest is being replaced or
-                         deleted, ask the bucket. Lives for MARK_SECONDS.
-    ingot:alias:<id>     the id of the media that this id is an alias of; lives for manifest_ttl
-    ingot:absent:<id>    why the source has no such media: a serialized google.rpc.Status whose last
-                         detail is the google.protobuf.Timestamp of when it said so
+                         deleted, read the bucket. Lives for MARK_SECONDS.
+    ingot:alias:<id>     the media id that this id is an alias of; lives for manifest_ttl
+    ingot:negative:<id>  the negative cache entry, why the source does not give this media item: a
+                         serialized google.rpc.Status whose last detail is the
+                         google.protobuf.Timestamp of the failure
 
-No value outlives its manifest. Who changes a manifest marks it before and after. Who read one from
-the bucket writes only where nothing is, and only within FILL_SECONDS of the read, which is sooner
-than any mark ends. Who replaced one writes only over its own mark, and else marks again. This
-process keeps only what it got from Redis, while it hears of every change there (invalidation.py).
+No value outlives its manifest. A writer marks a manifest before and after it changes it. A reader
+of the bucket writes only if there is no value, and only within FILL_SECONDS of the read, which is
+less than the life of a mark. A writer that replaced a manifest writes only over its own mark, and
+otherwise marks again. This process keeps in memory only what it got from Redis, and only while it
+receives every change there (invalidation.py).
 
-Redis may be lost at any time: nothing is known then, and nothing fails but `mark`.
+Redis may be lost at any time: then the cache is empty, and only `mark` fails.
 """
 
 from __future__ import annotations
@@ -41,16 +43,16 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-HELD_ENTRIES: Final = 10_000
-HELD_BYTES: Final = 64 << 20
+MEMORY_ENTRIES: Final = 10_000
+MEMORY_BYTES: Final = 64 << 20
 MARK_SECONDS: Final = 20
 FILL_SECONDS: Final = 5.0
-_PATIENCE_SECONDS: Final = 1.0
-# Of the 100 that a redis-py client opens at most, past which it fails at once.
+_TIMEOUT_SECONDS: Final = 1.0
+# A redis-py client opens at most 100, and fails at once when more are needed.
 _CONNECTIONS: Final = 32
 
 _MEDIA: Final = "ingot:media:"
-_ABSENT: Final = "ingot:absent:"
+_NEGATIVE: Final = "ingot:negative:"
 _ALIAS: Final = "ingot:alias:"
 _MARK: Final = b"\xff"
 # KEYS: the media's key. ARGV: own mark, value, its milliseconds, a mark's seconds.
@@ -66,96 +68,100 @@ return 1
 
 
 class Cache:
-    """One for each process. `redis` answers with bytes (`decode_responses` off)."""
+    """The cache of one process. `redis` returns bytes (`decode_responses` off)."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._lifetime = max(timedelta(milliseconds=1), settings.manifest_ttl)
         self._negative_lifetime = settings.negative_ttl
-        self._held = LruCache(HELD_ENTRIES, HELD_BYTES)
-        self._invalidation = Invalidation(redis, _MEDIA, self._changed, self._restarted)
-        self._asking = asyncio.Semaphore(_CONNECTIONS)
+        self._memory = LruCache(MEMORY_ENTRIES, MEMORY_BYTES)
+        self._invalidation = Invalidation(redis, _MEDIA, self._key_changed, self._tracking_changed)
+        self._connections = asyncio.Semaphore(_CONNECTIONS)
         self._failing = False
 
     async def start(self) -> None:
-        """Begins to hold media in this process; returns also when Redis cannot be reached."""
+        """Begin to keep media items in memory; returns also when Redis cannot be reached."""
         await self._invalidation.start()
 
     async def close(self) -> None:
+        """End what `start` began."""
         await self._invalidation.close()
 
     def get_from_memory(self, media_id: str) -> Media | None:
-        return self._held.get(media_id)
+        """Return the media item if it is in memory, without I/O."""
+        return self._memory.get(media_id)
 
     async def get(self, media_id: str) -> Media | None:
-        """What Redis has; it is held from then on."""
-        ticket = self._held.ticket(media_id)
+        """Return the media item that Redis has, and keep it in memory."""
+        ticket = self._memory.begin_read(media_id)
         try:
-            value = await self._ask(lambda: self._redis.get(_MEDIA + media_id))
+            value = await self._query(lambda: self._redis.get(_MEDIA + media_id))
             media = _media(value)
             if media is not None and value is not None:
-                self._held.store(media, len(value), ticket)
+                self._memory.put(media, len(value), ticket)
             return media
         finally:
-            self._held.give_back(media_id, ticket)
+            self._memory.end_read(media_id, ticket)
 
     async def get_many(self, media_ids: Sequence[str]) -> list[Media | None]:
-        """What Redis has of each; not held, as a listing may pass over everything there is."""
+        """Return what Redis has of each; it is not kept in memory, as a listing may be long."""
         if not media_ids:
             return []
         keys = [_MEDIA + media_id for media_id in media_ids]
-        values = await self._ask(lambda: self._redis.mget(keys))
+        values = await self._query(lambda: self._redis.mget(keys))
         return [_media(value) for value in values] if values else [None] * len(media_ids)
 
     async def fill(self, media: Media, begun: float) -> None:
-        """Keeps what was read from, or newly put into, the bucket since `begun`, loop time."""
+        """Store a media item that was read from or added to the bucket since `begun`, loop time."""
         if asyncio.get_running_loop().time() - begun > FILL_SECONDS:
             return
         value = media.SerializeToString()
         key = _MEDIA + media.id
-        await self._ask(lambda: self._redis.set(key, value, px=self._lifetime, nx=True))
+        await self._query(lambda: self._redis.set(key, value, px=self._lifetime, nx=True))
 
     async def mark(self, media_id: str) -> bytes:
-        """Makes everybody ask the bucket for this media, before and after it is changed there.
+        """Make every process read this media item from the bucket; call before and after a change.
 
-        Raises Failure CACHE_UNAVAILABLE when nobody could be told: then nothing may be changed.
+        Raises Failure CACHE_UNAVAILABLE when Redis cannot be reached: then do not change anything.
         """
         mark = _MARK + secrets.token_bytes(16)
         key = _MEDIA + media_id
-        self._held.drop(media_id)
-        if not await self._ask(lambda: self._redis.set(key, mark, ex=MARK_SECONDS)):
+        self._memory.invalidate(media_id)
+        if not await self._query(lambda: self._redis.set(key, mark, ex=MARK_SECONDS)):
             raise Failure(
                 reason_pb2.REASON_CACHE_UNAVAILABLE,
-                "Redis cannot be reached, so the servers that hold this media cannot be told of a "
-                "change. Try again when it is back.",
+                "Redis cannot be reached, so servers that have this media item in memory would not "
+                "notice a change. Try again when Redis is back.",
             )
         return mark
 
     async def settle(self, media: Media, mark: bytes) -> None:
-        """Keeps what was written to the bucket under `mark`, unless another change came after."""
+        """Store a media item that was written under `mark`, unless another change followed."""
         value = media.SerializeToString()
         lifetime = str(int(self._lifetime.total_seconds() * 1000))
         key = _MEDIA + media.id
-        await self._ask(
+        await self._query(
             lambda: cast(
                 Awaitable[int],
                 self._redis.eval(_SETTLE, 1, key, mark, value, lifetime, str(MARK_SECONDS)),
             )
         )
 
-    async def alias(self, asked_id: str) -> str | None:
-        """The id of the media that `asked_id` is known to be an alias of."""
-        value = await self._ask(lambda: self._redis.get(_ALIAS + asked_id))
+    async def get_alias(self, alias_id: str) -> str | None:
+        """Return the media id that `alias_id` is an alias of; None if it is not in Redis."""
+        value = await self._query(lambda: self._redis.get(_ALIAS + alias_id))
         return value.decode() if isinstance(value, bytes) else None
 
-    async def keep_alias(self, asked_id: str, media_id: str) -> None:
-        await self._ask(lambda: self._redis.set(_ALIAS + asked_id, media_id, px=self._lifetime))
+    async def put_alias(self, alias_id: str, media_id: str) -> None:
+        """Store that `alias_id` is an alias of `media_id`."""
+        await self._query(lambda: self._redis.set(_ALIAS + alias_id, media_id, px=self._lifetime))
 
-    async def forget_alias(self, asked_id: str) -> None:
-        await self._ask(lambda: self._redis.delete(_ALIAS + asked_id))
+    async def remove_alias(self, alias_id: str) -> None:
+        """Remove an alias."""
+        await self._query(lambda: self._redis.delete(_ALIAS + alias_id))
 
     async def remember_failure(self, media_id: str, failure: Failure) -> None:
-        """Keeps a failure for as long as its reason holds, which for many is not at all."""
+        """Store a failure for as long as its reason is cached; many reasons are not cached."""
         lifetime = min(failure.treatment.cached_for, self._negative_lifetime)
         if lifetime < timedelta(milliseconds=1):
             return
@@ -164,11 +170,11 @@ class Cache:
         now.FromDatetime(datetime.now(UTC))
         status.details.add().Pack(now)
         value = status.SerializeToString()
-        await self._ask(lambda: self._redis.set(_ABSENT + media_id, value, px=lifetime))
+        await self._query(lambda: self._redis.set(_NEGATIVE + media_id, value, px=lifetime))
 
     async def remembered_failure(self, media_id: str) -> tuple[Failure, timedelta] | None:
-        """The failure that is remembered, and its age."""
-        value = await self._ask(lambda: self._redis.get(_ABSENT + media_id))
+        """Return the failure that is in the negative cache and its age; None if there is none."""
+        value = await self._query(lambda: self._redis.get(_NEGATIVE + media_id))
         if value is None:
             return None
         time = Timestamp()
@@ -182,29 +188,30 @@ class Cache:
         return Failure.from_status(status), age
 
     async def forget_failure(self, media_id: str) -> None:
-        await self._ask(lambda: self._redis.delete(_ABSENT + media_id))
+        """Remove the negative cache entry."""
+        await self._query(lambda: self._redis.delete(_NEGATIVE + media_id))
 
-    async def _ask(self, command: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer of Redis; None too when it gives none, which is logged once."""
+    async def _query(self, command: Callable[[], Awaitable[T]]) -> T | None:
+        """Return the reply of Redis; None if it cannot be reached, which is logged once."""
         if not self._invalidation.reachable:
             return None
         try:
-            async with self._asking, asyncio.timeout(_PATIENCE_SECONDS):
-                answer = await command()
+            async with self._connections, asyncio.timeout(_TIMEOUT_SECONDS):
+                reply = await command()
         except (RedisError, OSError, TimeoutError) as exc:
             if not self._failing:
-                logger.warning("Redis does not answer, media come from S3: %r", exc)
+                logger.warning("Redis does not respond; media items are read from S3: %r", exc)
             self._failing = True
             return None
         self._failing = False
-        return answer
+        return reply
 
-    def _changed(self, key: str) -> None:
-        self._held.drop(key.removeprefix(_MEDIA))
+    def _key_changed(self, key: str) -> None:
+        self._memory.invalidate(key.removeprefix(_MEDIA))
 
-    def _restarted(self, listening: bool) -> None:
-        self._held.open = listening
-        self._held.clear()
+    def _tracking_changed(self, tracking: bool) -> None:
+        self._memory.enabled = tracking
+        self._memory.clear()
 
 
 def _media(value: object) -> Media | None:

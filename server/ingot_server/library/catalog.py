@@ -1,11 +1,12 @@
-"""Which media there are: one manifest each, and its PUT is the commit.
+"""The catalog of stored media items: each has a manifest, and its PUT is the commit.
 
     media/<id>/media.json      the Media as protobuf JSON, without its etag, which is the object's
 
-A media exists from the PUT of its manifest to the removal of it. A manifest is written only where
-there is none, or over the version that was read: of two writers the bucket refuses the second.
-Blobs are stored before it and removed after it, so that no reader follows it to nothing. The cache
-(cache.py) only saves the way to the bucket. An id may be an alias of another one (aliases.py).
+A media item exists from the PUT of its manifest to the removal of the manifest. A manifest is
+written only if there is none, or over the version that was read: of two writers the bucket refuses
+the second. Blobs are stored before the manifest and removed after it, so a reader of a manifest
+finds its blobs. The cache (cache.py) only saves requests to the bucket. An id may be an alias of
+another one (aliases.py).
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ _LARGEST_BATCH: Final = 1000
 
 
 class Catalog:
-    """All media in the bucket. What it answers with is shared: callers must not change it.
+    """All media items in the bucket. Returned items are shared: do not change them.
 
-    Every method but `held` raises Failure STORAGE_UNAVAILABLE when the bucket does not answer; what
-    changes a stored media, CACHE_UNAVAILABLE when Redis does not. All can be repeated.
+    The coroutines raise Failure STORAGE_UNAVAILABLE when the bucket cannot be reached. Those that
+    change a stored media item raise CACHE_UNAVAILABLE when Redis cannot be reached. All can be
+    repeated.
     """
 
     def __init__(self, blobs: Blobs, redis: Redis, settings: Settings) -> None:
@@ -55,11 +57,11 @@ class Catalog:
         self._waiting: dict[str, asyncio.Task[Media | None]] = {}
 
     async def start(self) -> None:
-        """Begins to hold media in this process; returns also when Redis cannot be reached."""
+        """Begin to keep media items in memory; returns also when Redis cannot be reached."""
         await self._cache.start()
 
     async def close(self) -> None:
-        """Ends what `start` began, and reads that nobody waits for."""
+        """End what `start` began, and reads whose callers are gone."""
         if reading := [*self._waiting.values(), *self._running.values()]:
             for task in reading:
                 task.cancel()
@@ -67,69 +69,74 @@ class Catalog:
         await self._cache.close()
 
     def get_from_memory(self, media_id: str) -> Media | None:
-        """The media if this process holds it; no I/O. None says nothing."""
+        """Return the media item if this process has it in memory, without I/O.
+
+        None does not mean that it does not exist.
+        """
         return self._cache.get_from_memory(media_id)
 
     async def get(self, media_id: str) -> Media | None:
-        """The media as it is now, or was at some moment since the call; None when there is none.
+        """Return the media item as it was at some moment since the call; None if there is none.
 
         A thousand calls at once read it twice at most: each joins a read that begins after it.
         """
         if not is_media_id(media_id):
             return None
-        held = self._cache.get_from_memory(media_id)
-        if held is not None:
-            return held
+        media = self._cache.get_from_memory(media_id)
+        if media is not None:
+            return media
         reading = self._waiting.get(media_id)
         if reading is None:
-            reading = asyncio.create_task(self._turn(media_id, self._running.get(media_id)))
+            reading = asyncio.create_task(self._read_after(self._running.get(media_id), media_id))
             reading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             self._waiting[media_id] = reading
         return await asyncio.shield(reading)
 
     async def find(self, media_id: str) -> tuple[str, Media | None]:
-        """The media that an id names, by itself or as an alias, and the id it goes by.
+        """Return the id and the media item that `media_id` names, by itself or as an alias.
 
-        Where there is no such media, None and the id that it would go by.
+        If there is no such media item, return the id that it would have, and None.
         """
         if not is_media_id(media_id):
             return media_id, None
-        held = self._aliases.get_from_memory(media_id)
-        if held is not None and (media := await self.get(held)) is not None:
-            return held, media
+        remembered = self._aliases.get_from_memory(media_id)
+        if remembered is not None and (media := await self.get(remembered)) is not None:
+            return remembered, media
         media = await self.get(media_id)
         if media is not None:
             return media_id, media
-        # What was held may be late: there is nothing where it led.
-        target = await self._aliases.get(media_id, late=False)
+        # The alias in memory may be stale, because its media item does not exist.
+        target = await self._aliases.get(media_id, allow_stale=False)
         if target is None:
             return media_id, None
-        return target, await self.get(target) if target != held else None
+        return target, await self.get(target) if target != remembered else None
 
     async def conversion(self, parent: Media, recipe: Recipe) -> Media | None:
-        """What a canonical recipe made of `parent`; None when that was another file since."""
+        """Return what a canonical recipe made of the present file of `parent`; else None."""
         made = await self.get(derived_id(parent.id, recipe))
         return made if made is not None and is_current(made, parent) else None
 
     def alias_from_memory(self, media_id: str) -> str | None:
-        """What `alias_of` answers if this process knows it; no I/O. None says nothing."""
+        """Return what `alias_of` returns, if this process has it in memory, without I/O."""
         return self._aliases.get_from_memory(media_id)
 
     async def alias_of(self, media_id: str) -> str | None:
-        """The id of the media that this id is an alias of; None when it is none."""
+        """Return the media id that this id is an alias of; None if it is not an alias."""
         return await self._aliases.get(media_id)
 
     async def put_alias(self, media_id: str, target_id: str, *, source_key: str) -> None:
-        """Makes an id an alias of the media `target_id`, of which `source_key` is the identity."""
+        """Make an id an alias of `target_id`, whose source key is `source_key`."""
         await self._aliases.put(media_id, target_id, source_key)
 
     async def remove_alias(self, media_id: str) -> None:
-        """Makes an id stand for itself again."""
+        """Remove an alias; the id then stands for itself."""
         await self._aliases.remove(media_id)
 
-    async def _turn(self, media_id: str, before: asyncio.Task[Media | None] | None) -> Media | None:
-        if before is not None:
-            await asyncio.wait([before])
+    async def _read_after(
+        self, former: asyncio.Task[Media | None] | None, media_id: str
+    ) -> Media | None:
+        if former is not None:
+            await asyncio.wait([former])
         task = self._running[media_id] = self._waiting.pop(media_id)
         try:
             return await self._read(media_id)
@@ -148,12 +155,12 @@ class Catalog:
         return media
 
     async def commit(self, media: Media, *, replacing: str = "") -> Media:
-        """Makes `media` exist, its blob being stored; answers with the manifest that stands.
+        """Write the manifest of `media`, whose blob is stored; return the manifest that won.
 
-        Without `replacing` it must be new; with the etag of a stored version it takes that one's
-        place, or is new where that was deleted meanwhile. Who comes second gets the manifest of who
-        came first and has to remove a blob that it does not name. Repeated after a lost answer, a
-        commit gets its own.
+        Without `replacing` the media item must be new. With the etag of a stored version it
+        replaces that version, or is new if that version was deleted meanwhile. The second of two
+        writers gets the manifest of the first, and must remove its blob if that manifest does not
+        name it. A commit that is repeated after a lost response gets its own manifest.
         """
         key = _key(media.id)
         committed = Media()
@@ -182,7 +189,7 @@ class Catalog:
         else:
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The bucket refuses the manifest {key} and has none. Try again.",
+                f"The bucket refuses the manifest {key}, although it does not have one. Try again.",
             )
         committed.etag = etag
         if mark:
@@ -193,11 +200,11 @@ class Catalog:
         return committed
 
     async def delete(self, media_id: str, *, etag: str = "") -> bool:
-        """Ends a media and removes the files that its manifest names; False when there is none.
+        """Remove a media item and the files that its manifest names; False if there is none.
 
-        Files of an attempt that is still under way stay: its commit may come. Raises Failure
-        ETAG_MISMATCH for another version than `etag`. S3 servers do not agree on conditional
-        deletes: a version committed within the same milliseconds may go with the one meant.
+        Files of an attempt that is still running stay, because it may commit. Raises Failure
+        ETAG_MISMATCH if the version is not `etag`. S3 servers do not agree on conditional deletes:
+        a version that is committed within the same milliseconds may be removed as well.
         """
         if not is_media_id(media_id):
             return False
@@ -208,7 +215,7 @@ class Catalog:
         if etag and etag != found[1]:
             raise Failure(
                 reason_pb2.REASON_ETAG_MISMATCH,
-                f"The media is at the version {found[1]!r}, not {etag!r}. Look at it again.",
+                f"The media item has the etag {found[1]!r}, not {etag!r}. Get it again.",
             )
         await self._cache.mark(media_id)
         await self._blobs.remove(key)
@@ -217,14 +224,14 @@ class Catalog:
             folder = self._blobs.url(f"{FOLDER}{media_id}/")
             for name in files_of(_parsed(media_id, *found)):
                 if not name.startswith(folder):
-                    continue  # adopted where it lay, and not ours to remove
+                    continue  # adopted: the object belongs to another owner
                 await self._blobs.remove(self._blobs.key(name))
         except Failure as failure:
-            logger.warning("files of the deleted media %s were left: %s", media_id, failure)
+            logger.warning("files of the deleted media item %s were left: %s", media_id, failure)
         return True
 
     async def list(self, *, after: str, limit: int) -> list[Media]:
-        """At most `limit` media by id, from behind the id `after` on; fewer only at the end.
+        """Return at most `limit` media items by id, after the id `after`; fewer only at the end.
 
         A manifest that cannot be read is left out and logged.
         """
@@ -232,16 +239,16 @@ class Catalog:
         batch = limit
         while len(found) < limit:
             names = await self._blobs.list_folders(FOLDER, after=after, limit=batch)
-            found += await self._many([name for name in names if is_media_id(name)])
+            found += await self._load_many([name for name in names if is_media_id(name)])
             if len(names) < batch:
                 break
             after = names[-1]
-            # Folders without a manifest may be many: ask for more of them each time.
+            # There may be many folders without a manifest: list more of them each time.
             batch = min(2 * batch, _LARGEST_BATCH)
         return found[:limit]
 
-    async def _many(self, media_ids: Sequence[str]) -> Sequence[Media]:
-        async def one(media_id: str, cached: Media | None) -> Media | None:
+    async def _load_many(self, media_ids: Sequence[str]) -> Sequence[Media]:
+        async def load_one(media_id: str, cached: Media | None) -> Media | None:
             if cached is not None:
                 return cached
             try:
@@ -255,7 +262,9 @@ class Catalog:
 
         cached = await self._cache.get_many(media_ids)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(*pair)) for pair in zip(media_ids, cached, strict=True)]
+            tasks = [
+                group.create_task(load_one(*pair)) for pair in zip(media_ids, cached, strict=True)
+            ]
         return [media for task in tasks if (media := task.result()) is not None]
 
     async def _load(self, media_id: str) -> Media | None:
@@ -263,32 +272,35 @@ class Catalog:
         return _parsed(media_id, *found) if found is not None else None
 
     async def remember_failure(self, media_id: str, failure: Failure) -> None:
-        """Keeps for a while why the source does not give this media, if the reason holds at all."""
+        """Store in the negative cache why the source does not give this media item.
+
+        The reason decides how long; many reasons are not cached.
+        """
         await self._cache.remember_failure(media_id, failure)
 
     async def remembered_failure(self, media_id: str) -> tuple[Failure, timedelta] | None:
-        """What the source lately said instead of giving this media, and how long ago."""
+        """Return the failure in the negative cache and its age; None if there is none."""
         return await self._cache.remembered_failure(media_id)
 
     async def forget_failure(self, media_id: str) -> None:
-        """Has the source asked again."""
+        """Remove the negative cache entry, so that the source is asked again."""
         await self._cache.forget_failure(media_id)
 
 
 def _key(media_id: str) -> str:
     if not is_media_id(media_id):
-        raise ValueError(f"{media_id!r} is no media id")
+        raise ValueError(f"{media_id!r} is not a media id")
     return f"{FOLDER}{media_id}/media.json"
 
 
 def _manifest(media: Media) -> bytes:
-    """Protobuf JSON, the same bytes for the same media."""
+    """Return protobuf JSON, the same bytes for the same media item."""
     text = json_format.MessageToJson(media, sort_keys=True, ensure_ascii=False, indent=2)
     return text.encode()
 
 
 def _parsed(media_id: str, content: bytes, etag: str) -> Media:
-    """The media of a manifest; fields that a later version added are skipped."""
+    """Return the media item of a manifest; fields that a later version added are skipped."""
     try:
         media = json_format.Parse(content.decode(), Media(), ignore_unknown_fields=True)
     except (json_format.ParseError, UnicodeDecodeError) as exc:
@@ -302,7 +314,7 @@ def _parsed(media_id: str, content: bytes, etag: str) -> Media:
 
 
 def files_of(media: Media) -> set[str]:
-    """The internal addresses of all files of a media."""
+    """Return the internal URLs of all files of a media item."""
     urls = {media.blob.url}
     urls.update(stream.url for stream in media.video)
     urls.update(stream.url for stream in media.audio)

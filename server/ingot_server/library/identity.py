@@ -1,11 +1,11 @@
-"""What a media is called: an id that anybody can compute and nobody has to look up.
+"""The identity of a media item: an id that is computed without a lookup.
 
     id = base32(SHA-256(selection text, LF, source key)), lower case, without padding: 52 characters
 
 The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then `;max_height=N` if there is a limit,
-then `;record_ms=N` for a recording of a live stream, which is not the media that will be there when
-it has ended. It is a text of our own because protobuf's bytes are not canonical across versions and
-languages; a field added to Selection later must add nothing while it is unset, or every id would
+then `;record_ms=N` for a recording of a live stream, which differs from the media item that exists
+after its end. It is not protobuf, whose bytes are not canonical across versions and languages. A
+field added to Selection later must add nothing to the text while it is unset, or every id would
 change.
 """
 
@@ -23,7 +23,7 @@ _MEDIA_ID: Final = re.compile(r"[a-z2-7]{52}")
 
 
 def canonical_selection(selection: Selection) -> Selection:
-    """A new Selection that means the same and is equal to every other one that does."""
+    """Return the canonical form of `selection`, which is equal for all that mean the same."""
     canonical = Selection()
     canonical.CopyFrom(selection)
     if canonical.mode == Selection.MODE_UNSPECIFIED:
@@ -34,9 +34,9 @@ def canonical_selection(selection: Selection) -> Selection:
 def media_id(
     source_key: str, selection: Selection, record_duration: timedelta | None = None
 ) -> str:
-    """The id of the media behind `source_key` in the form that `selection` asks for.
+    """Return the id of the media item with `source_key` in the form that `selection` requests.
 
-    With `record_duration`: the id of a recording of so much of it while it is live.
+    With `record_duration` it is the id of a recording of this length, made while it is live.
     """
     canonical = canonical_selection(selection)
     text = "mode=" + Selection.Mode.Name(canonical.mode).removeprefix("MODE_")
@@ -44,11 +44,11 @@ def media_id(
         text += f";max_height={canonical.max_height}"
     if record_duration is not None:
         text += f";record_ms={round(record_duration / timedelta(milliseconds=1))}"
-    # The first line feed ends the selection, so no key can imitate another selection.
+    # The first line feed ends the selection, so a key cannot imitate another selection.
     digest = hashlib.sha256(f"{text}\n{source_key}".encode()).digest()
     return b32encode(digest).decode("ascii").rstrip("=").lower()
 
 
 def is_media_id(text: str) -> bool:
-    """Whether `text` has the form of an id; only then may it become part of a key."""
+    """Return whether `text` has the form of an id; only then may it become part of a key."""
     return _MEDIA_ID.fullmatch(text) is not None

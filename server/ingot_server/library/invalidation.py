@@ -1,10 +1,10 @@
-"""Hears from Redis which keys changed, by client-side caching in broadcast mode.
+"""Invalidation messages from Redis: client-side caching in broadcast mode.
 
     CLIENT TRACKING ON REDIRECT <own id> BCAST PREFIX <prefix>
     SUBSCRIBE __redis__:invalidate
 
-One connection both tracks and listens, so tracking cannot end unnoticed while the listening goes on
-(https://valkey.io/topics/client-side-caching). A ping keeps a dead peer from looking like silence.
+One connection both tracks and subscribes, so tracking cannot end unnoticed while the subscription
+continues (https://valkey.io/topics/client-side-caching). A ping tells an idle peer from a dead one.
 """
 
 from __future__ import annotations
@@ -27,64 +27,66 @@ logger = logging.getLogger(__name__)
 
 CHANNEL: Final = "__redis__:invalidate"
 PING_SECONDS: Final = 2.0
-SILENCE_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 5.0
 _RECONNECT_SECONDS: Final = (0.05, 0.2, 1.0)
 
 
 class Invalidation:
-    """Follows all keys that begin with `prefix`.
+    """The changes of all keys that begin with `prefix`.
 
-    `changed` gets a key that was written, deleted or expired, by whomever. `restarted` is called
-    when listening begins (True) and when it ends (False): nothing from before may be kept, and
-    nothing may be kept while it is ended. `reachable` says whether Redis could be reached last.
+    `key_changed` receives each key that any client writes or deletes, or that expires.
+    `tracking_changed` is called when tracking begins (True) and when it ends (False): discard what
+    was cached before, and cache nothing while there is no tracking. `reachable` is whether Redis
+    could be reached last.
     """
 
     def __init__(
         self,
         redis: Redis,
         prefix: str,
-        changed: Callable[[str], None],
-        restarted: Callable[[bool], None],
+        key_changed: Callable[[str], None],
+        tracking_changed: Callable[[bool], None],
     ) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._changed = changed
-        self._restarted = restarted
+        self._key_changed = key_changed
+        self._tracking_changed = tracking_changed
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.reachable = True
 
     async def start(self) -> None:
-        """Begins to listen; returns once it does, or once Redis turned out to be unreachable."""
-        self._task = asyncio.create_task(self._run())
+        """Begin to track; return when it has begun, or when Redis cannot be reached."""
+        self._task = asyncio.create_task(self._keep_tracking())
         await self._tried.wait()
 
     async def close(self) -> None:
+        """End the tracking."""
         if self._task is not None:
             await cancel_and_wait(self._task)
             self._task = None
 
-    async def _run(self) -> None:
+    async def _keep_tracking(self) -> None:
         failures = 0
         while True:
             try:
                 async with contextlib.AsyncExitStack() as ending:
                     connection = self._connection()
                     ending.push_async_callback(connection.disconnect, nowait=True)
-                    async with asyncio.timeout(SILENCE_SECONDS):
+                    async with asyncio.timeout(IDLE_SECONDS):
                         await self._subscribe(connection)
                     if not self.reachable:
                         logger.info("Redis is back.")
                     failures, self.reachable = 0, True
-                    ending.callback(self._restarted, False)
-                    self._restarted(True)
+                    ending.callback(self._tracking_changed, False)
+                    self._tracking_changed(True)
                     self._tried.set()
-                    await self._follow(connection)
+                    await self._receive_changes(connection)
             except (RedisError, OSError, TimeoutError) as exc:
-                # Said once for each time that Redis went away.
+                # Logged once each time that Redis becomes unreachable.
                 if not failures:
-                    logger.warning("Changes cannot be followed in Redis: %r", exc)
-                # One that answers but refuses to track is of use all the same.
+                    logger.warning("Changes in Redis cannot be tracked: %r", exc)
+                # A server that responds but refuses to track can still be used.
                 self.reachable = isinstance(exc, ResponseError)
                 self._tried.set()
             await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
@@ -94,7 +96,7 @@ class Invalidation:
         pool = self._redis.connection_pool
         arguments: dict[str, Any] = {
             **pool.connection_kwargs,
-            # RESP2: its messages need no handler, and each server knows it.
+            # RESP2: its messages do not need a handler, and each server supports it.
             "protocol": 2,
             "decode_responses": False,
             "health_check_interval": 0,
@@ -103,41 +105,41 @@ class Invalidation:
         return pool.connection_class(**arguments)
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
-        await connection.connect()  # type: ignore[no-untyped-call] # redis has no type for it
-        client_id = await _ask(connection, "CLIENT", "ID")
-        await _ask(
+        await connection.connect()  # type: ignore[no-untyped-call] # redis does not declare its type
+        client_id = await _command(connection, "CLIENT", "ID")
+        await _command(
             *(connection, "CLIENT", "TRACKING", "ON", "REDIRECT", str(client_id)),
             *("BCAST", "PREFIX", self._prefix),
         )
-        await _ask(connection, "SUBSCRIBE", CHANNEL)
+        await _command(connection, "SUBSCRIBE", CHANNEL)
 
-    async def _follow(self, connection: AbstractConnection) -> None:
+    async def _receive_changes(self, connection: AbstractConnection) -> None:
         pinging = asyncio.create_task(_ping(connection))
         try:
             while True:
-                # None for silence, [b"pong", b""], or [b"message", channel, keys]
-                message = await connection.read_response(timeout=SILENCE_SECONDS)
+                # None after IDLE_SECONDS, [b"pong", b""], or [b"message", channel, keys]
+                message = await connection.read_response(timeout=IDLE_SECONDS)
                 if message is None:
-                    raise TimeoutError(f"no sign of life for {SILENCE_SECONDS:g} s")
+                    raise TimeoutError(f"nothing received for {IDLE_SECONDS:g} s")
                 if message[0] != b"message":
                     continue
                 if message[2] is None:
                     # The whole database was flushed.
-                    self._restarted(True)
+                    self._tracking_changed(True)
                     continue
                 for key in message[2]:
-                    self._changed(key.decode())
+                    self._key_changed(key.decode())
         finally:
             await cancel_and_wait(pinging)
 
 
-async def _ask(connection: AbstractConnection, *command: str) -> Any:
+async def _command(connection: AbstractConnection, *command: str) -> Any:
     await connection.send_command(*command)
     return await connection.read_response()
 
 
 async def _ping(connection: AbstractConnection) -> None:
-    # A connection that broke is noticed by its reader.
+    # The reader notices a broken connection.
     with contextlib.suppress(RedisError, OSError):
         while True:
             await asyncio.sleep(PING_SECONDS)

@@ -1,9 +1,9 @@
-"""A file's way into the bucket: read a part, send it, read the next; it may still be growing.
+"""Multipart uploads: read a part of the content, send it, read the next. The content may grow.
 
-The SDK's own `put_object` was measured and left. For 16 uploads it holds 217 MiB, this 80. It
-hashes each part with SHA-256 besides. When the content raises, its parallel uploads leave threads
-and parts under way behind. One part after the other goes into MinIO at 120 MB/s, two at once, which
-takes content that is there already, at 200.
+The SDK's own `put_object` was measured and is not used. For 16 uploads it needs 217 MiB of memory,
+this module 80. It also hashes each part with SHA-256. When the content raises, its parallel uploads
+leave threads and parts behind. MinIO receives 120 MB/s in parts one after another, and 200 MB/s in
+two parts at once, which needs content that is complete.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _MEBIBYTE: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """What the bucket says of an object."""
+    """The size and ETag that the bucket reports for an object."""
 
     size_bytes: int
     etag: str
 
 
-class Abandoned(Exception):
-    """The upload was given up by who asked for it."""
+class UploadAborted(Exception):
+    """The caller has aborted the upload."""
 
 
-class Outgoing:
-    """One upload of `content`; `run` blocks, and belongs to one thread.
+class MultipartUpload:
+    """One upload of `content`; `send` blocks, and belongs to one thread.
 
-    What fits into less than a part is one PUT; else `parts_at_once` are in memory. `abandoned`, set
-    from any thread, ends it before the next part; closing the content ends a read that waits.
+    Content that is smaller than a part is one PUT; otherwise `parts_at_once` are in memory. Setting
+    `aborted`, from any thread, ends it before the next part; `close` ends a read that waits.
     """
 
     def __init__(
@@ -71,77 +71,77 @@ class Outgoing:
         self._digests: list[bytes] = []
         self._written = False
         self._size = 0
-        self.abandoned = False
+        self.aborted = False
 
-    def run(self, *, announced: int | None, etag_is_md5: bool) -> StoredBlob:
-        """Sends everything and checks that the bucket has it; what it raises leaves nothing behind.
+    def send(self, *, announced: int | None, etag_is_md5: bool) -> StoredBlob:
+        """Send everything and check that the bucket has it; leave nothing behind after an error.
 
-        Raises Failure STORAGE_UNAVAILABLE where S3 is at fault, TRUNCATED when another size came
-        than announced, Abandoned, or what reading the content raises.
+        Raises Failure STORAGE_UNAVAILABLE if S3 is at fault, TRUNCATED if the size is not the
+        announced one, UploadAborted, or what reading the content raises.
         """
         with contextlib.closing(self._content):
             try:
-                self._send()
+                self._send_parts()
                 return self._verified(announced, etag_is_md5=etag_is_md5)
             except BaseException:
                 self._discard()
                 raise
 
     def close(self) -> None:
-        """Closes the content, from any thread."""
+        """Close the content, from any thread."""
         self._content.close()
 
-    def _send(self) -> None:
-        data = self._read()
+    def _send_parts(self) -> None:
+        data = self._read_part()
         if len(data) < self._part_bytes:
             self._written = True
             headers = {"Content-Type": self._content_type}
             self._s3.guarded(partial(self._put, data, self._digest(data), headers, {}))
             return
-        # The SDK has no public calls for a multipart upload.
+        # The SDK does not have public methods for a multipart upload.
         client, bucket, key = self._s3.client, self._s3.bucket, self._key
-        asked: dict[str, str | list[str] | tuple[str]] = {"Content-Type": self._content_type}
+        metadata: dict[str, str | list[str] | tuple[str]] = {"Content-Type": self._content_type}
         self._upload_id = self._s3.guarded(
-            partial(client._create_multipart_upload, bucket, key, asked)  # noqa: SLF001
+            partial(client._create_multipart_upload, bucket, key, metadata)  # noqa: SLF001
         )
         sending: deque[Future[str]] = deque()
         try:
             while data:
-                sending.append(self._s3.calls.submit(self._s3.guarded, self._part(data)))
+                sending.append(self._s3.calls.submit(self._s3.guarded, self._prepare_part(data)))
                 if len(sending) == self._parts_at_once:
-                    self._sent(sending.popleft())
+                    self._add_sent(sending.popleft())
                 del data  # before the next is read
-                data = self._read()
+                data = self._read_part()
             while sending:
-                self._sent(sending.popleft())
+                self._add_sent(sending.popleft())
         finally:
-            wait(sending)  # or a part would come after the upload was given up
+            wait(sending)  # so that no part arrives after the upload was aborted
         self._written = True
         complete = client._complete_multipart_upload  # noqa: SLF001
         self._s3.guarded(partial(complete, bucket, key, self._upload_id, self._parts))
 
-    def _read(self) -> bytes:
-        """The next part; shorter only at the end of the content."""
+    def _read_part(self) -> bytes:
+        """Return the next part; it is shorter only at the end of the content."""
         pieces = list(self._pieces())
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self.abandoned:
-            raise Abandoned
+        if self.aborted:
+            raise UploadAborted
         self._size += len(data)
         return data
 
     def _pieces(self) -> Iterator[bytes]:
         missing = self._part_bytes
-        while missing and not self.abandoned and (piece := self._content.read(missing)):
+        while missing and not self.aborted and (piece := self._content.read(missing)):
             missing -= len(piece)
             yield piece
 
-    def _part(self, data: bytes) -> Callable[[], str]:
+    def _prepare_part(self, data: bytes) -> Callable[[], str]:
         number = len(self._digests) + 1
         query = {"partNumber": str(number), "uploadId": self._upload_id}
         digest = self._digest(data)
         return lambda: self._put(data, digest, {}, query)
 
-    def _sent(self, part: Future[str]) -> None:
+    def _add_sent(self, part: Future[str]) -> None:
         self._parts.append(Part(len(self._parts) + 1, part.result()))
 
     def _digest(self, data: bytes) -> bytes:
@@ -157,10 +157,10 @@ class Outgoing:
         return etag_of(response)
 
     def _verified(self, announced: int | None, *, etag_is_md5: bool) -> StoredBlob:
-        if self.abandoned:
-            raise Abandoned
+        if self.aborted:
+            raise UploadAborted
         stored = self._s3.guarded(partial(stat, self._s3, self._key))
-        # Each part was checked by its Content-MD5; this shows that all are there, in their order.
+        # Each part was checked by its Content-MD5; this checks that all are there, in their order.
         if (
             stored is None
             or stored.size_bytes != self._size
@@ -169,19 +169,19 @@ class Outgoing:
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
                 f"The S3 server at {self._s3.endpoint} has {stored}, but {self._size} bytes with "
-                f"the ETag {self._etag()} were sent. Check its disks, and what is in front of it.",
+                f"the ETag {self._etag()} were sent. Check its disks and any proxy before it.",
             )
         if announced is not None and announced != self._size:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED,
-                f"{announced} bytes were announced, {self._size} came.",
+                f"{announced} bytes were announced, but {self._size} arrived.",
             )
         return stored
 
     def _etag(self) -> str:
-        """The ETag of these bytes where ETags are made of MD5.
+        """Return the ETag of these bytes, if ETags are made of MD5.
 
-        One PUT: MD5 of the content. Outgoing: MD5 over the MD5s of the parts, a dash, their number
+        One PUT: MD5 of the content. Parts: MD5 over the MD5s of the parts, a dash, their number
         (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
         """
         if not self._upload_id:
@@ -203,20 +203,20 @@ class Outgoing:
             except FOREIGN as exc:
                 completed = isinstance(exc, S3Error) and exc.code == "NoSuchUpload"
                 if not completed:
-                    logger.warning("what was uploaded of %s was left: %r", key, exc)
+                    logger.warning("the unfinished upload of %s was left: %r", key, exc)
 
 
 def part_size(limit_bytes: int) -> int:
-    """Bytes a part, so that `limit_bytes` fit into the parts that S3 allows.
+    """Return the size of parts with which `limit_bytes` fit into the parts that S3 allows.
 
-    As small as possible: each running upload holds one in memory.
+    It is as small as possible, because each running upload has a part in memory.
     """
     needed = -(-limit_bytes // MOST_PARTS)
     return max(SMALLEST_PART, -(-needed // _MEBIBYTE) * _MEBIBYTE)
 
 
 def stat(s3: S3, key: str) -> StoredBlob | None:
-    """Size and ETag of an object; None when there is none."""
+    """Return the size and ETag of an object; None if it does not exist."""
     try:
         found = s3.client.stat_object(s3.bucket, key)
     except S3Error as exc:

@@ -1,7 +1,7 @@
-"""The connection to one S3 server: the SDK, its threads, and what its errors mean.
+"""The connection to one S3 server: the SDK, its threads, and the translation of its errors.
 
-The SDK is synchronous: calls run in threads of their own, uploads in others, because an upload
-holds its thread for as long as its content takes to come.
+The SDK is synchronous, so calls run in threads. Uploads have their own threads, because an upload
+occupies its thread until all of its content has arrived.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FOREIGN: Final = (MinioException, HTTPError, OSError, ParseError)
 
 ABSENT: Final = "NoSuchKey"
 
-# What waiting does not change, and what to do about it.
+# Errors that do not go away by waiting, and what to do about them.
 ADVICE: Final = {
-    "AccessDenied": "Let these keys make, list, read, write and delete in the bucket.",
+    "AccessDenied": "Allow these keys to create the bucket, and list, read, write and delete.",
     "InvalidAccessKeyId": "Check INGOT_S3_ACCESS_KEY and INGOT_S3_SECRET_KEY.",
     "SignatureDoesNotMatch": "Check INGOT_S3_SECRET_KEY and INGOT_S3_REGION.",
     "AuthorizationHeaderMalformed": "Check INGOT_S3_REGION.",
     "RequestTimeTooSkewed": "Set the clock of this machine, or of the S3 server.",
-    "NoSuchBucket": "Restore it, or start Ingot again to make it anew.",
+    "NoSuchBucket": "Restore it, or restart Ingot, which creates it.",
 }
 
 _THREADS: Final = 32
@@ -50,21 +50,21 @@ _LONGEST_CAUSE: Final = 300
 
 
 def is_bucket_name(name: str) -> bool:
-    """Whether S3 takes `name` for a bucket."""
+    """Return whether S3 accepts `name` as the name of a bucket."""
     return _BUCKET.fullmatch(name) is not None
 
 
 class S3:
     """The server that the settings name.
 
-    `client` and `pool` are for work done in `call` or in the executor `uploads`; `public` signs
-    links as the world outside names the server. Raises SettingError for what no server can have.
-    `configured_in` says where a bucket is configured that is not the installation's own.
+    Use `client` and `pool` in `call` or in the executor `uploads`; `public` signs links for the
+    public endpoint. Raises SettingError for settings that cannot be valid. `configured_in` names
+    the place where a bucket is configured that is not the installation's own.
     """
 
     def __init__(self, settings: Settings, *, configured_in: str = "") -> None:
         if not is_bucket_name(settings.s3_bucket):
-            raise SettingError(f"INGOT_S3_BUCKET={settings.s3_bucket!r} is no bucket name.")
+            raise SettingError(f"INGOT_S3_BUCKET={settings.s3_bucket!r} is not a bucket name.")
         self._configured_in = configured_in
         self.bucket = settings.s3_bucket
         self.endpoint = settings.s3_endpoint
@@ -103,11 +103,11 @@ class S3:
             raise SettingError(f"{where}{name}={endpoint!r} is not HOST:PORT: {exc}.") from exc
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Does `work` in a thread. Raises Failure STORAGE_UNAVAILABLE where S3 is at fault."""
+        """Return the result of `work`, in a thread. Raises Failure STORAGE_UNAVAILABLE."""
         return await asyncio.get_running_loop().run_in_executor(self.calls, self.guarded, work)
 
     def guarded(self, work: Callable[[], T]) -> T:
-        """Does `work`, in the thread that calls, with foreign exceptions translated."""
+        """Return the result of `work`, in this thread, with foreign exceptions translated."""
         try:
             return work()
         except FOREIGN as exc:
@@ -125,9 +125,9 @@ class S3:
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
     ) -> BaseHTTPResponse:
-        """Sends a PUT that the server refuses unless `data` arrives with this MD5.
+        """Send a PUT that the server refuses unless `data` arrives with this MD5.
 
-        For what the SDK has no argument for, such as conditions: a signed address takes any header.
+        It is for headers that the SDK does not support, such as conditions: a signed URL takes any.
         SeaweedFS checks Content-MD5, but not the SHA-256 that the SDK signs; MinIO checks both.
         """
         url = self.client.get_presigned_url(
@@ -137,7 +137,7 @@ class S3:
         return self.pool.request("PUT", url, body=data, headers=checked)
 
     async def close(self) -> None:
-        """Lets running calls end for a moment, then closes all connections."""
+        """Wait up to a second for running calls, then close all connections."""
         ending = [
             asyncio.create_task(
                 asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
@@ -149,7 +149,7 @@ class S3:
 
 
 def error_of(response: BaseHTTPResponse) -> MinioException:
-    """What the SDK would have raised for an answer that it did not see itself."""
+    """Return the exception that the SDK would raise for this response."""
     try:
         return S3Error.fromxml(response)
     except (ParseError, UnicodeDecodeError):
@@ -157,7 +157,7 @@ def error_of(response: BaseHTTPResponse) -> MinioException:
 
 
 def etag_of(response: BaseHTTPResponse) -> str:
-    """The ETag without its quotes, as the SDK has it."""
+    """Return the ETag without its quotes, as the SDK does."""
     return response.headers.get("etag", "").replace('"', "")
 
 
@@ -167,14 +167,14 @@ def _explained(exc: BaseException, configured_in: str) -> str:
         advice = ADVICE.get(code, "")
         if advice and configured_in:
             advice = f"Check {configured_in}, and that its keys may read the bucket."
-        return f"answered {code}: {exc.message or 'no message'}. {advice}".rstrip()
+        return f"returned {code}: {exc.message or 'no message'}. {advice}".rstrip()
     if isinstance(exc, ServerError):
-        return f"answered with HTTP status {exc.status_code}. See its log."
-    # Not the retry error itself: its text has the signed address in it.
+        return f"returned HTTP status {exc.status_code}. See its log."
+    # Not the retry error itself: its text contains the signed URL.
     cause = str(exc.reason if isinstance(exc, MaxRetryError) and exc.reason else exc)
     if isinstance(exc, MinioException | ParseError):
         return (
-            f"does not answer as S3 does ({cause[:_LONGEST_CAUSE]}). "
+            f"does not respond as S3 does ({cause[:_LONGEST_CAUSE]}). "
             f"Check {configured_in or 'INGOT_S3_ENDPOINT'}."
         )
     setting = configured_in or "INGOT_S3_ENDPOINT and INGOT_S3_SECURE"

@@ -1,13 +1,13 @@
-"""Where the bytes of uploads lie until a job has made them a media.
+"""Uploads: bytes that callers send, stored in parts until a job has made a media item of them.
 
     uploads/<hash of the upload id>/header.json         the UploadHeader as protobuf JSON
     uploads/<hash of the upload id>/<offset, 20 digits>  the bytes from there on, 8 MiB or fewer
 
-The parts follow each other without a gap: a writer puts one only where the part before it ends, and
-only if there is none. So of two writers the bucket refuses the second, whichever API server each is
-on, and what has arrived for good is the sum of the parts. A part is never changed; all are removed
-together, once the media is stored or nothing has come for `upload_ttl`. A browser puts the
-whole file as the part at offset 0.
+The parts follow each other without a gap: a writer adds a part only at the end of the one before
+it, and only if there is none yet. So of two writers the bucket refuses the second, whichever API
+server each uses, and the committed bytes are the sum of the parts. A part is never changed. All are
+removed together when the media item is stored, or when nothing has arrived for `upload_ttl`. A
+browser puts the whole file as the part at offset 0.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _CONTENT_TYPE: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class UploadStatus:
-    """How an upload stands."""
+    """The progress of one upload."""
 
     header: UploadHeader
     committed_size: int
-    """Bytes that have arrived for good."""
+    """Bytes that are stored."""
     offsets: tuple[int, ...]
     """Where its parts begin, ascending."""
     expire_time: datetime
-    """When it is removed unless more arrives."""
+    """When it is removed if no more bytes arrive."""
 
 
 class Uploads:
@@ -55,15 +55,15 @@ class Uploads:
         self._ttl = settings.upload_ttl
 
     async def begin(self, upload_id: str, header: UploadHeader) -> UploadStatus:
-        """Begins an upload, or takes up the one there is, whose first header then stands.
+        """Begin an upload, or resume the existing one, which keeps its first header.
 
-        Raises Failure INVALID_REQUEST when that one announced another size or SHA-256.
+        Raises Failure INVALID_REQUEST if that one announced another size or SHA-256.
         """
         status = await self.status(upload_id)
         if status is None:
             if await self._put_header(upload_id, header, if_none_match=True):
                 return UploadStatus(header, 0, (), datetime.now(UTC) + self._ttl)
-            # Another call with this id was faster.
+            # Another call has begun it meanwhile.
             status = await self.status(upload_id)
             if status is None:
                 raise upload_not_found(upload_id)
@@ -73,17 +73,17 @@ class Uploads:
                 raise Failure(
                     reason_pb2.REASON_INVALID_REQUEST,
                     f"The upload {upload_id} began as a file whose {field} is {first}, not {now}. "
-                    "Give each file an upload_id of its own.",
+                    "Use a different upload_id for each file.",
                     violations={f"header.{field}": f"was {first} when the upload began"},
                 )
         return status
 
     async def replace_header(self, upload_id: str, header: UploadHeader) -> None:
-        """Replaces the header."""
+        """Replace the header."""
         await self._put_header(upload_id, header, if_none_match=False)
 
     async def status(self, upload_id: str) -> UploadStatus | None:
-        """How the upload stands; None when there is none."""
+        """Return the status of the upload; None if it does not exist."""
         folder = _folder(upload_id)
         found = await self._blobs.get(folder + _HEADER)
         if found is None:
@@ -99,30 +99,30 @@ class Uploads:
         return UploadStatus(header, committed, tuple(offsets), latest + self._ttl)
 
     async def put_part(self, upload_id: str, offset: int, data: bytes) -> bool:
-        """Writes a part where the one before it ends; False when there is another already."""
+        """Write a part at the end of the one before it; False if another one is there already."""
         key = _part(upload_id, offset)
         if await self._blobs.put(key, data, content_type=_CONTENT_TYPE, if_none_match=True):
             return True
-        # Perhaps it is this very part: its first answer was lost, or both writers have the file.
+        # It may be the same part: its first response was lost, or both writers have the file.
         found = await self._blobs.get(key)
         return found is not None and found[0] == data
 
     async def read_content(self, upload_id: str, status: UploadStatus) -> AsyncIterator[bytes]:
-        """All bytes in order, in chunks of 256 KiB at most."""
+        """Yield all bytes in order, in chunks of at most 256 KiB."""
         for offset in status.offsets:
             async for chunk in self._blobs.read_object(_part(upload_id, offset), offset=0, limit=0):
                 yield chunk
 
     async def remove(self, upload_id: str) -> None:
-        """Removes an upload with all its bytes."""
+        """Remove an upload with all its bytes."""
         await self._blobs.remove_tree(_folder(upload_id))
 
     async def signed_put_url(self, upload_id: str, lifetime: timedelta) -> str:
-        """A signed link that takes the whole file by one PUT."""
+        """Return a signed link for one PUT of the whole file."""
         return await self._blobs.upload_url(_part(upload_id, 0), lifetime=lifetime)
 
     async def sweep(self) -> int:
-        """Removes the uploads that nothing came for within `upload_ttl`; tells how many."""
+        """Remove the uploads that received nothing within `upload_ttl`; return how many."""
         latest: dict[str, datetime] = defaultdict(lambda: datetime.fromtimestamp(0, UTC))
         for item in await self._blobs.list_objects(FOLDER):
             folder = item.key[: item.key.find("/", len(FOLDER)) + 1]
@@ -149,54 +149,54 @@ class Uploads:
 
 
 class UploadWriter:
-    """Appends to one upload from `offset` on: one part is on its way while the next one comes in.
+    """A writer that appends to one upload from `offset` on, one part while it receives the next.
 
-    Raises Failure UPLOAD_OFFSET_MISMATCH when another writer was faster. Holds two parts, 16 MiB,
-    in memory at most.
+    Raises Failure UPLOAD_OFFSET_MISMATCH if another writer was faster. At most two parts, 16 MiB,
+    are in memory.
     """
 
     def __init__(self, uploads: Uploads, upload_id: str, offset: int) -> None:
         self._uploads = uploads
         self._upload_id = upload_id
         self._pieces: list[bytes] = []
-        self._held = 0
+        self._buffered = 0
         self._sending: asyncio.Task[bool] | None = None
         self._sent = offset
 
     @property
     def offset(self) -> int:
-        """Where the next byte goes."""
-        return self._sent + self._held
+        """The offset of the next byte."""
+        return self._sent + self._buffered
 
     async def write(self, data: bytes) -> None:
-        """Takes the next bytes; returns at once unless the bucket is slower than the caller."""
+        """Append bytes; return at once unless the bucket is slower than the caller."""
         self._pieces.append(data)
-        self._held += len(data)
-        if self._held >= PART_BYTES:
-            await self._send()
+        self._buffered += len(data)
+        if self._buffered >= PART_BYTES:
+            await self._send_part()
 
     async def flush(self) -> None:
-        """Returns when all bytes have arrived for good."""
-        if self._held:
-            await self._send()
-        await self._arrived()
+        """Wait until all bytes are stored."""
+        if self._buffered:
+            await self._send_part()
+        await self._wait_for_part()
 
-    async def drop(self) -> None:
-        """Forgets what is held; returns when no part is on its way, to arrive after a removal."""
-        self._pieces, self._held = [], 0
+    async def discard(self) -> None:
+        """Discard the buffer; wait until no part is being sent, which could follow a removal."""
+        self._pieces, self._buffered = [], 0
         if self._sending is not None:
             await asyncio.wait({self._sending})
 
-    async def _send(self) -> None:
-        await self._arrived()
+    async def _send_part(self) -> None:
+        await self._wait_for_part()
         data, offset = b"".join(self._pieces), self._sent
-        self._pieces, self._held = [], 0
+        self._pieces, self._buffered = [], 0
         self._sent += len(data)
         self._sending = asyncio.create_task(self._uploads.put_part(self._upload_id, offset, data))
-        # Looked at, or asyncio complains when the caller hangs up meanwhile.
+        # Retrieve the exception, or asyncio logs it if the caller disconnects meanwhile.
         self._sending.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
 
-    async def _arrived(self) -> None:
+    async def _wait_for_part(self) -> None:
         if self._sending is None:
             return
         arrived = await asyncio.shield(self._sending)
@@ -209,7 +209,7 @@ class UploadWriter:
 
 
 def offset_mismatch(upload_id: str, committed_size: int) -> Failure:
-    """The failure of bytes that do not continue an upload."""
+    """Return the failure of bytes that do not continue an upload."""
     return Failure(
         reason_pb2.REASON_UPLOAD_OFFSET_MISMATCH,
         f"The upload {upload_id} has {committed_size} bytes; continue there.",
@@ -218,11 +218,11 @@ def offset_mismatch(upload_id: str, committed_size: int) -> Failure:
 
 
 def upload_not_found(upload_id: str) -> Failure:
-    """The failure of an upload that is not there."""
+    """Return the failure of an upload that does not exist."""
     return Failure(
         reason_pb2.REASON_UPLOAD_NOT_FOUND,
-        f"There is no upload {upload_id}: it never began, was completed, or expired. Begin it anew "
-        "from offset 0.",
+        f"There is no upload {upload_id}: it never began, was completed, or expired. Begin it "
+        "again at offset 0.",
     )
 
 

@@ -81,17 +81,17 @@ async def test_what_changed_while_it_was_read_is_not_held(
 ) -> None:
     first = await catalog.commit(new_media(blobs))
     gate = Gate()
-    monkeypatch.setattr(other._cache, "_ask", gate.behind(other._cache._ask))
+    monkeypatch.setattr(other._cache, "_query", gate.behind(other._cache._query))
     reading = asyncio.create_task(other.get(ID))
     await gate.reached.wait()
     heard = asyncio.Event()
-    drop = other._cache._held.drop
+    drop = other._cache._memory.invalidate
 
     def drop_and_tell(name: str) -> None:
         drop(name)
         heard.set()
 
-    monkeypatch.setattr(other._cache._held, "drop", drop_and_tell)
+    monkeypatch.setattr(other._cache._memory, "invalidate", drop_and_tell)
     second = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
     await heard.wait()
     gate.opened.set()
@@ -229,7 +229,7 @@ async def test_a_silent_redis_is_noticed(
     blobs: Blobs, catalog: Catalog, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invalidation, "PING_SECONDS", 60.0)
-    monkeypatch.setattr(invalidation, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(invalidation, "IDLE_SECONDS", 1.0)
     await catalog.commit(new_media(blobs))
     await holding(catalog)
     for client in await redis.client_list(_type="pubsub"):

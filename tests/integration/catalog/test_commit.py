@@ -105,7 +105,7 @@ async def test_only_a_media_id_becomes_a_key(blobs: Blobs, catalog: Catalog, tex
     assert catalog.get_from_memory(text) is None
     assert await catalog.get(text) is None
     assert not await catalog.delete(text)
-    with pytest.raises(ValueError, match="is no media id"):
+    with pytest.raises(ValueError, match="is not a media id"):
         await catalog.commit(new_media(blobs, name=text))
 
 

@@ -12,7 +12,7 @@ from ingot_server.library.catalog import Catalog
 from tests.integration.catalog.running_catalog import GONE, ID, new_media, opened
 
 
-async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
+async def test_a_failure_is_remembered_for_as_long_as_its_reason_is_cached(
     blobs: Blobs, catalog: Catalog, other: Catalog, redis: Redis
 ) -> None:
     assert await catalog.remembered_failure(ID) is None
@@ -26,7 +26,7 @@ async def test_an_absence_is_remembered_for_as_long_as_its_reason_holds(
         GONE.metadata,
     )
     assert timedelta(0) <= age < timedelta(minutes=1)
-    assert 0 < await redis.ttl(f"ingot:absent:{ID}") <= 600
+    assert 0 < await redis.ttl(f"ingot:negative:{ID}") <= 600
     await catalog.forget_failure(ID)
     assert await other.remembered_failure(ID) is None
     await catalog.remember_failure(ID, GONE)

@@ -1,4 +1,4 @@
-"""Conditional writes (RFC 9110, section 13): the bucket itself lets only one commit win."""
+"""Conditional writes (RFC 9110, section 13), by which the bucket lets only one commit win."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def put(
     if_none_match: bool = False,
     if_match: str = "",
 ) -> str | None:
-    """Writes an object in one step; its ETag, or None when the condition does not hold."""
+    """Write an object in one step; return its ETag, or None if the condition fails."""
     headers = {"Content-Type": content_type}
     if if_none_match:
         headers["If-None-Match"] = "*"
@@ -31,7 +31,7 @@ def put(
     response = s3.put(key, data, digest, headers=headers)
     if response.status == 200:
         return etag_of(response)
-    # 409: of two conditional writers at the same moment S3 may refuse either.
+    # 409: S3 may refuse either of two conditional writers at the same moment.
     if (if_none_match or if_match) and response.status in (409, 412):
         return None
     error = error_of(response)
@@ -40,11 +40,11 @@ def put(
     raise error
 
 
-def prove(s3: S3) -> bool:
-    """Tries every condition on an object of its own, `probe/<random>`, and removes it.
+def check_conditional_writes(s3: S3) -> bool:
+    """Try every condition on an object of its own, `probe/<random>`, and remove it.
 
-    Raises Failure with what to do when one is ignored. Answers whether ETags are made of MD5; they
-    are not where objects are encrypted with the keys of a KMS.
+    Raises Failure STORAGE_UNAVAILABLE if a condition is ignored. Returns whether ETags are made of
+    MD5; they are not if objects are encrypted with the keys of a KMS.
     """
     key = f"probe/{secrets.token_hex(16)}"
     try:
@@ -61,8 +61,8 @@ def prove(s3: S3) -> bool:
         raise Failure(
             reason_pb2.REASON_STORAGE_UNAVAILABLE,
             f"The S3 server at {s3.endpoint} does not honour conditional writes (If-None-Match and "
-            "If-Match on PUT, with the ETag that it gave), by which Ingot commits media once. Use "
-            "a server that does, such as MinIO, SeaweedFS, AWS S3 or Cloudflare R2; a proxy in "
-            "front of it must pass these headers on.",
+            "If-Match on PUT, with the ETag that it returned), which Ingot needs to commit media. "
+            "Use a server that does, such as MinIO, SeaweedFS, AWS S3 or Cloudflare R2; a proxy in "
+            "front of it must forward these headers.",
         )
     return etag == hashlib.md5(b"1", usedforsecurity=False).hexdigest()
