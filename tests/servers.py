@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingot_server.local.local_servers import HOST, SeaweedFS, redis_server, valkey_executable
+from ingot_server.local.local_servers import HOST, SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports
 from ingot_server.process.launch import launch_command
 from ingot_server.process.supervisor import Program
@@ -50,7 +50,7 @@ def stores(stack: str) -> Iterator[Stores]:
     with tempfile.TemporaryDirectory(prefix="ingot-") as folder, contextlib.ExitStack() as running:
         directory = Path(folder)
         unix_socket = directory / "redis.sock"
-        program = redis_server(executables[redis](), directory / "redis", unix_socket)
+        program = redis_program(executables[redis](), directory / "redis", unix_socket)
         blobs = seaweedfs(directory / "s3") if s3 == "seaweedfs" else minio(directory / "s3")
         running.enter_context(process(program))
         yield Stores(f"unix://{unix_socket}", **running.enter_context(blobs))
@@ -75,7 +75,7 @@ def minio(directory: Path) -> Iterator[dict[str, str]]:
     if found is None:
         raise ServerMissing(f"minio is neither in the PATH nor at {MINIO_BUILT}")
     with Ports() as ports:
-        port, console_port = ports.take(HOST), ports.take(HOST)
+        port, console_port = ports.reserve(HOST), ports.reserve(HOST)
         program = Program(
             name="minio",
             arguments=(

@@ -158,7 +158,7 @@ def _serve(settings: Settings, *, reuse_port: bool) -> None:
     from ingot_server.local import replicas
 
     if settings.processes > 1:
-        asyncio.run(replicas.serve(settings))
+        asyncio.run(replicas.serve_replicas(settings))
     else:
         asyncio.run(app.serve(settings, reuse_port=reuse_port))
 

@@ -133,12 +133,12 @@ async def test_an_answer_that_is_none_is_an_error(code: str) -> None:
             await child.receive_message()
 
 
-@pytest.mark.parametrize("spare", range(6))
-async def test_a_start_for_which_descriptors_are_lacking_is_an_error(spare: int) -> None:
+@pytest.mark.parametrize("free_descriptors", range(6))
+async def test_a_start_for_which_descriptors_are_lacking_is_an_error(free_descriptors: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     first_unused = os.dup(0)
     os.close(first_unused)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (first_unused + spare, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_unused + free_descriptors, hard))
     try:
         with pytest.raises(ChildError, match="could not be started"):
             await python("")

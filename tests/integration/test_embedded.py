@@ -23,8 +23,8 @@ import redis.asyncio
 from minio import Minio
 
 from ingot_server.config import SettingError
-from ingot_server.local.datadir_lock import locked
-from ingot_server.local.local_servers import SeaweedFS, redis_server, valkey_executable
+from ingot_server.local.datadir_lock import lock_data_dir
+from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 from tests.servers import process
@@ -165,31 +165,31 @@ def test_no_child_outlives_a_supervisor_that_was_killed() -> None:
 
 
 async def test_a_directory_is_used_by_one_only(tmp_path: Path) -> None:
-    async with locked(tmp_path / "data"):
+    async with lock_data_dir(tmp_path / "data"):
         with pytest.raises(SettingError, match=rf"process {os.getpid()}\) is running on .*data"):
-            async with locked(tmp_path / "data"):
+            async with lock_data_dir(tmp_path / "data"):
                 pass
-    async with locked(tmp_path / "data"):
+    async with lock_data_dir(tmp_path / "data"):
         pass
 
 
 async def test_a_directory_is_in_use_as_long_as_a_child_is(tmp_path: Path) -> None:
-    async with locked(tmp_path) as lock:
+    async with lock_data_dir(tmp_path) as lock:
         child = SupervisedProgram(python(STEADY), inherited_fds=(lock,), log=io.StringIO())
         child.start()
         await child.wait_until_ready()
     with pytest.raises(SettingError, match="another"):
-        async with locked(tmp_path):
+        async with lock_data_dir(tmp_path):
             pass
     await child.stop(1)
-    async with locked(tmp_path):
+    async with lock_data_dir(tmp_path):
         pass
 
 
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match=r"INGOT_DATA_DIR: .*file/data cannot be used"):
-        async with locked(tmp_path / "file" / "data"):
+        async with lock_data_dir(tmp_path / "file" / "data"):
             pass
 
 
@@ -203,20 +203,20 @@ def test_a_port_in_use_is_named(ports: Ports) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(SettingError, match=f"INGOT_GRPC_ADDRESS: port {port} of 127.0.0.1"):
-            ports.address("INGOT_GRPC_ADDRESS", f"127.0.0.1:{port}")
-    assert ports.address("INGOT_GRPC_ADDRESS", f"127.0.0.1:{port}") == f"127.0.0.1:{port}"
+            ports.reserve_address("INGOT_GRPC_ADDRESS", f"127.0.0.1:{port}")
+    assert ports.reserve_address("INGOT_GRPC_ADDRESS", f"127.0.0.1:{port}") == f"127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "", "0.0.0.0"])
 def test_port_0_takes_a_free_one(host: str, ports: Ports) -> None:
-    found = ports.address("INGOT_GRPC_ADDRESS", f"{host}:0")
+    found = ports.reserve_address("INGOT_GRPC_ADDRESS", f"{host}:0")
     assert re.fullmatch(rf"{re.escape(host)}:[1-9]\d+", found)
 
 
 @pytest.mark.parametrize("address", ["", "50051", "localhost", "localhost:grpc", "h:70000"])
 def test_an_address_that_is_none_is_refused(address: str, ports: Ports) -> None:
     with pytest.raises(SettingError, match="INGOT_GRPC_ADDRESS"):
-        ports.address("INGOT_GRPC_ADDRESS", address)
+        ports.reserve_address("INGOT_GRPC_ADDRESS", address)
 
 
 IP_LOCAL_PORT_RANGE = 51  # ip(7), since Linux 6.3
@@ -240,9 +240,9 @@ def cannot_be_had(port: int) -> None:
             strangers[2].connect(other.getsockname())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a port is held on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="a port is reserved on Linux only")
 def test_no_other_process_gets_a_port_before_its_server_or_between_two(ports: Ports) -> None:
-    port = int(ports.address("INGOT_GRPC_ADDRESS", "127.0.0.1:0").rpartition(":")[2])
+    port = int(ports.reserve_address("INGOT_GRPC_ADDRESS", "127.0.0.1:0").rpartition(":")[2])
     cannot_be_had(port)
     with socket.create_server(("127.0.0.1", port)):
         cannot_be_had(port)
@@ -260,10 +260,10 @@ async def test_redis_runs_from_a_directory_whose_path_is_long(tmp_path: Path) ->
     url = f"unix://{path}"
     try:
         # Killed at the end, and its data is there again.
-        with process(redis_server(valkey_executable(), directory, path)):
+        with process(redis_program(valkey_executable(), directory, path)):
             async with redis.asyncio.Redis.from_url(url) as connection:
                 await connection.set("kept", "yes")
-        with process(redis_server(valkey_executable(), directory, path)):
+        with process(redis_program(valkey_executable(), directory, path)):
             async with redis.asyncio.Redis.from_url(url) as connection:
                 assert await connection.get("kept") == b"yes"
     finally:

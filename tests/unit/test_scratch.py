@@ -71,7 +71,7 @@ async def test_a_file_is_gone_with_its_context_and_a_directory_with_its_scratch(
     assert [path.name for path in settings.scratch_dir.iterdir()] == ["sweep.lock"]
 
 
-async def test_a_follower_reads_exactly_what_it_asks_for_while_the_file_grows(
+async def test_a_tail_reader_reads_exactly_what_it_asks_for_while_the_file_grows(
     file: ScratchFile,
 ) -> None:
     def read() -> list[bytes]:
@@ -92,7 +92,7 @@ async def test_a_follower_reads_exactly_what_it_asks_for_while_the_file_grows(
     assert file.was_read
 
 
-async def test_a_follower_reads_a_complete_file_to_its_end(file: ScratchFile) -> None:
+async def test_a_tail_reader_reads_a_complete_file_to_its_end(file: ScratchFile) -> None:
     await _write(file, CONTENT)
     await file.complete()
     with file.tail() as tail_reader:
@@ -101,7 +101,7 @@ async def test_a_follower_reads_a_complete_file_to_its_end(file: ScratchFile) ->
         assert tail_reader.read(1) == b""
 
 
-async def test_a_follower_fails_with_the_writers_failure(file: ScratchFile) -> None:
+async def test_a_tail_reader_fails_with_the_writers_failure(file: ScratchFile) -> None:
     with file.tail() as tail_reader:
         reading = asyncio.create_task(asyncio.to_thread(tail_reader.read, 1))
         await asyncio.sleep(0.01)
@@ -110,14 +110,14 @@ async def test_a_follower_fails_with_the_writers_failure(file: ScratchFile) -> N
             await reading
 
 
-async def test_a_follower_fails_when_the_writer_was_cancelled(file: ScratchFile) -> None:
+async def test_a_tail_reader_fails_when_the_writer_was_cancelled(file: ScratchFile) -> None:
     with file.tail() as tail_reader:
         file.fail(asyncio.CancelledError())
         with pytest.raises(Abandoned):
             tail_reader.read(1)
 
 
-async def test_a_follower_fails_when_the_file_is_left_unfinished(scratch: Scratch) -> None:
+async def test_a_tail_reader_fails_when_the_file_is_left_unfinished(scratch: Scratch) -> None:
     async with scratch.open("job", 1) as file:
         await file.write(b"abc")
         tail_reader = file.tail()
@@ -128,7 +128,7 @@ async def test_a_follower_fails_when_the_file_is_left_unfinished(scratch: Scratc
     tail_reader.close()
 
 
-async def test_a_follower_closed_from_outside_stops_waiting(file: ScratchFile) -> None:
+async def test_a_tail_reader_closed_from_outside_stops_waiting(file: ScratchFile) -> None:
     tail_reader = file.tail()
     reading = asyncio.create_task(asyncio.to_thread(tail_reader.read, 10))
     await asyncio.sleep(0.01)

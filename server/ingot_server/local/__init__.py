@@ -1,1 +1,1 @@
-"""Embedded mode: the servers, the data directory and the ports of one machine."""
+"""Embedded mode: local servers, the data directory, ports and replicas on one machine."""

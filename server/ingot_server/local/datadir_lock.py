@@ -1,4 +1,4 @@
-"""The lock on the data directory, so that two `up` never share one."""
+"""The lock on the data directory, which prevents two runs of `up` from sharing one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final
 
 from ingot_server.config import SettingError
 
-# After a SIGKILL of `up` the kernel takes a moment to end its children, which hold the lock too.
+# After a SIGKILL of `up` the kernel needs a moment to end its children, which hold the lock too.
 _LOCK_SECONDS: Final = 1.0
 
 
 @contextlib.asynccontextmanager
-async def locked(data_dir: Path) -> AsyncIterator[int]:
-    """Makes `data_dir` and locks it; yields the lock's file descriptor.
+async def lock_data_dir(data_dir: Path) -> AsyncIterator[int]:
+    """Create `data_dir` and lock it; yield the lock's file descriptor.
 
-    A child that inherits the descriptor holds the lock as well, so nobody else begins to work on
-    the directory before the last of them has ended. Raises SettingError.
+    A child that inherits the descriptor holds the lock as well, so the directory stays locked until
+    the last child has ended. Raises SettingError.
     """
     lock = _open(data_dir)
     try:
-        await _take(lock, data_dir)
+        await _acquire(lock, data_dir)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield lock
@@ -43,7 +43,7 @@ def _open(data_dir: Path) -> int:
         ) from error
 
 
-async def _take(lock: int, data_dir: Path) -> None:
+async def _acquire(lock: int, data_dir: Path) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _LOCK_SECONDS
     while True:
@@ -54,6 +54,6 @@ async def _take(lock: int, data_dir: Path) -> None:
                 holder = os.pread(lock, 20, 0).decode().strip() or "unknown"
                 raise SettingError(
                     f"INGOT_DATA_DIR: another `ingot-server up` (process {holder}) is running "
-                    f"on {data_dir}. Stop it, or name another directory with --data-dir."
+                    f"on {data_dir}. Stop it, or choose another directory with --data-dir."
                 ) from error
         await asyncio.sleep(0.05)

@@ -1,17 +1,17 @@
 """Embedded mode: everything on one machine, from one command.
 
-`up` starts valkey-server and SeaweedFS, unless settings point to others, then children of this
-same program: an API server and workers. All of them are real processes, and they differ from a
-production's only in where the settings they get lead to.
+`up` starts valkey-server and SeaweedFS, unless settings point to other servers, and then children
+of this same program: an API server and workers. All of them are the same processes as in
+production; only the addresses in their settings differ.
 
     <data_dir>/
-        lock            locked by `up` and by its children: the directory is free when all ended
-        redis/ s3/ ...  see stores.py
-        extractors/     see extractors.py
-        scratch/        unless a setting says otherwise
+        lock            locked by `up` and by its children: it is free when all of them have ended
+        redis/ s3/ ...  see local_servers.py
+        extractors/     see extractor/versions.py
+        scratch/        unless a setting names another directory
 
-Scratch lies on the disk of the stores so that `scratch_reserve`, which workers watch while they
-download, keeps space free for both: SeaweedFS cannot even start on a full disk.
+Scratch is on the disk of the local servers, so that `scratch_reserve`, which workers check while
+they download, keeps space free for both: SeaweedFS cannot even start on a full disk.
 """
 
 from __future__ import annotations
@@ -29,40 +29,41 @@ from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.local.datadir_lock import locked
-from ingot_server.local.local_servers import SeaweedFS, redis_server, valkey_executable
+from ingot_server.local.datadir_lock import lock_data_dir
+from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 
-# One Ctrl-C stops all within five seconds: the server and the workers first, then the stores.
+# One Ctrl-C stops all within five seconds: the API server and the workers first, then the local
+# servers.
 _DRAIN: Final = timedelta(seconds=3)
 _STOP_SECONDS: Final = 4.0
-_STORE_STOP_SECONDS: Final = 0.7
+_LOCAL_SERVER_STOP_SECONDS: Final = 0.7
 _VACUUM_SECONDS: Final = 5.0
 
 
 async def up(settings: Settings, given: Collection[str] = ()) -> None:
-    """Runs Ingot until SIGINT, SIGTERM or SIGHUP; a second one kills instead of asking.
+    """Run Ingot until SIGINT, SIGTERM or SIGHUP; a second signal kills all processes.
 
-    `given` names the settings that somebody set: a store whose address is among them, or is not
-    the default, is used and not started.
+    `given` names the settings that were set explicitly. If the address of Redis or S3 is among
+    them, or is not the default, that server is used, and no local one is started.
 
-    Raises SettingError when a port or the data directory is taken or cannot be used, and Failure
-    when a part does not start.
+    Raises SettingError when a port or the data directory is in use or cannot be used, and Failure
+    when a process does not start.
     """
     data_dir = settings.data_dir.absolute()
-    async with contextlib.AsyncExitStack() as place:
-        ports = place.enter_context(Ports())
+    async with contextlib.AsyncExitStack() as stack:
+        ports = stack.enter_context(Ports())
         settings = settings.replace(
             data_dir=data_dir,
-            grpc_address=ports.address("INGOT_GRPC_ADDRESS", settings.grpc_address),
+            grpc_address=ports.reserve_address("INGOT_GRPC_ADDRESS", settings.grpc_address),
             http_address=settings.http_address
-            and ports.address("INGOT_HTTP_ADDRESS", settings.http_address),
+            and ports.reserve_address("INGOT_HTTP_ADDRESS", settings.http_address),
             shutdown_timeout=min(settings.shutdown_timeout, _DRAIN),
         )
-        lock = await place.enter_async_context(locked(data_dir))
+        lock = await stack.enter_async_context(lock_data_dir(data_dir))
         installation = Installation(settings, given, lock, ports)
-        running = asyncio.create_task(installation.run())
+        running = asyncio.create_task(installation.run_until_cancelled())
 
         def stop() -> None:
             if not running.cancelling():
@@ -86,51 +87,55 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
 
 
 class Installation:
-    """The children of one `up`."""
+    """The processes of one run of `up`."""
 
     def __init__(self, settings: Settings, given: Collection[str], lock: int, ports: Ports) -> None:
         self._settings = settings
         self._given = given
         self._lock = lock
         self._ports = ports
-        self._stores: list[SupervisedProgram] = []
-        self._parts: list[SupervisedProgram] = []
+        self._local_servers: list[SupervisedProgram] = []
+        self._ingot_processes: list[SupervisedProgram] = []
         self._seaweedfs: SeaweedFS | None = None
 
-    async def run(self) -> None:
-        """Starts everything, says where it is, and takes care of it until cancelled."""
+    async def run_until_cancelled(self) -> None:
+        """Start everything, print the addresses, and keep it running until cancelled."""
         if not self._is_given("scratch_dir"):
             self._settings = self._settings.replace(scratch_dir=self._settings.data_dir / "scratch")
         if not self._is_given("redis_url"):
             await self._start_redis()
-        stored = None if self._is_given("s3_endpoint") else self._start_s3()
-        # The server and SeaweedFS start side by side: it waits for its bucket.
-        serving = self._start_part("serve", "serve", re.compile("serving gRPC on"))
-        await asyncio.gather(*(_ready(child) for child in (stored, serving) if child is not None))
-        # Workers would take the processor from what makes us ready; jobs wait for them.
+        s3 = None if self._is_given("s3_endpoint") else self._start_s3()
+        # The API server and SeaweedFS start at the same time: the API server waits for its bucket.
+        api = self._start_ingot("serve", "serve", re.compile("serving gRPC on"))
+        await asyncio.gather(
+            *(_wait_until_ready(child) for child in (s3, api) if child is not None)
+        )
+        # Workers start last, because they would delay the API server; jobs wait for them.
         for number in range(self._settings.workers):
-            await _ready(self._start_part(f"worker {number + 1}", "worker", None))
+            await _wait_until_ready(self._start_ingot(f"worker {number + 1}", "worker", None))
         for number in range(self._settings.convert_workers):
-            await _ready(self._start_part(f"convert {number + 1}", "worker --convert", None))
-        self._announce()
+            await _wait_until_ready(
+                self._start_ingot(f"convert {number + 1}", "worker --convert", None)
+            )
+        self._print_addresses()
         while self._seaweedfs is not None:
             await asyncio.sleep(_VACUUM_SECONDS)
             await self._seaweedfs.vacuum()
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        """Stops the server and the workers, and then the stores that they need till the end."""
-        for children, patience in (
-            (self._parts, _STOP_SECONDS),
-            (self._stores, _STORE_STOP_SECONDS),
+        """Stop the API server and the workers, then the local servers that they need to the end."""
+        for children, kill_after in (
+            (self._ingot_processes, _STOP_SECONDS),
+            (self._local_servers, _LOCAL_SERVER_STOP_SECONDS),
         ):
-            await asyncio.gather(*(child.stop(patience) for child in children))
+            await asyncio.gather(*(child.stop(kill_after) for child in children))
         if self._seaweedfs is not None:
             self._seaweedfs.remove_sockets()
 
     def kill(self) -> None:
-        """Kills every child at once, for those who cannot wait. `stop` then returns at once."""
-        for child in (*self._parts, *self._stores):
+        """Kill every process at once; `stop` then returns at once."""
+        for child in (*self._ingot_processes, *self._local_servers):
             child.kill()
 
     def _is_given(self, name: str) -> bool:
@@ -140,8 +145,10 @@ class Installation:
         directory = self._settings.data_dir / "redis"
         directory.mkdir(mode=0o700, exist_ok=True)
         path = socket_path(directory, "redis.sock")
-        child = self._start(redis_server(valkey_executable(), directory, path), self._stores)
-        await _ready(child)
+        child = self._start(
+            redis_program(valkey_executable(), directory, path), self._local_servers
+        )
+        await _wait_until_ready(child)
         self._settings = self._settings.replace(redis_url=f"unix://{path}")
 
     def _start_s3(self) -> SupervisedProgram:
@@ -152,9 +159,9 @@ class Installation:
             s3_secret_key=seaweedfs.secret_key,
             s3_secure=False,
         )
-        return self._start(seaweedfs.program(), self._stores)
+        return self._start(seaweedfs.program(), self._local_servers)
 
-    def _start_part(
+    def _start_ingot(
         self, name: str, command: str, ready: re.Pattern[str] | None
     ) -> SupervisedProgram:
         program = Program(
@@ -163,7 +170,7 @@ class Installation:
             environment=self._settings.environment(),
             ready=ready,
         )
-        return self._start(program, self._parts)
+        return self._start(program, self._ingot_processes)
 
     def _start(self, program: Program, children: list[SupervisedProgram]) -> SupervisedProgram:
         child = SupervisedProgram(program, inherited_fds=(self._lock,), log=sys.stderr)
@@ -171,7 +178,7 @@ class Installation:
         child.start()
         return child
 
-    def _announce(self) -> None:
+    def _print_addresses(self) -> None:
         settings = self._settings
         scheme = "https" if settings.s3_secure else "http"
         sys.stdout.write(
@@ -190,7 +197,7 @@ _REASONS: Final = {
 }
 
 
-async def _ready(child: SupervisedProgram) -> None:
+async def _wait_until_ready(child: SupervisedProgram) -> None:
     try:
         await child.wait_until_ready()
     except ProgramFailed as failed:

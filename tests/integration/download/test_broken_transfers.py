@@ -1,4 +1,4 @@
-"""Transfers that break are taken up again where that gives the same file, else given up."""
+"""Broken transfers are resumed if that gives the same file; otherwise the download fails."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ async def test_a_broken_transfer_is_taken_up_again(
         assert origin.bytes_sent("/clip.mp4") == len(CLIP)
 
 
-async def test_a_follower_does_not_notice_a_break(origin: Origin, harness: DownloadHarness) -> None:
+async def test_a_tail_reader_does_not_notice_a_break(
+    origin: Origin, harness: DownloadHarness
+) -> None:
     page = Page(CLIP, ranges=False, breaks=[300_000, 500_000])
     url = origin.serve("/clip.mp4", page)
     async with harness.file() as file:

@@ -51,7 +51,7 @@ async def test_a_caller_that_stops_waiting_leaves_the_queue(
         async with tunnel(proxy, authority):
             for _ in range(3):
                 async with raw_client(proxy, f"CONNECT {authority} HTTP/1.1"):
-                    """Gone before its turn."""
+                    """Cancelled while it waited."""
             revoked = proxy.grant("job")
             async with raw_client(proxy, f"CONNECT {authority} HTTP/1.1", revoked) as (reader, _):
                 async with tunnel(proxy, f"127.0.0.1:{origin.port}"):
