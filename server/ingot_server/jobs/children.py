@@ -1,6 +1,6 @@
 """Parents and children: a list of media and its entries, or a workflow and its parts.
 
-    add, add, ... -> wait -> dispatch, roll_up, dispatch, roll_up, ... -> the parent ends
+    add, add, ... -> leave_parent -> dispatch, roll_up, dispatch, roll_up, ... -> the parent ends
 
 A waiting parent is RUNNING and no worker holds it. The write that changes a child also updates the
 counts of its parents (`transition.lua`) and makes the parents overdue. The worker that ended the
@@ -85,7 +85,7 @@ class Children:
         }
         return (await self._transition.create(new, single_flight_key, arguments)).job
 
-    async def wait(self, parent: Job, token: str, child_ids: Sequence[str]) -> Job | None:
+    async def leave_parent(self, parent: Job, token: str, child_ids: Sequence[str]) -> Job | None:
         """Leave a parent to its children: RUNNING without a lease. None if the lease is lost."""
         waiting = lifecycle.awaiting(parent, child_ids)
         return await self._transition.change(
@@ -157,20 +157,18 @@ class Children:
         """Cancel the children of a cancelled parent that were made for it and not shared since."""
         snapshot = await self._snapshot(parent.id)
         semaphore = asyncio.Semaphore(CANCELLED_AT_ONCE)
-
-        async def cancel(child_id: str) -> None:
-            async with semaphore:
-                await self._cancel(child_id, parent.id)
-
-        await gather_or_cancel(cancel(child_id) for child_id in set(snapshot.child_ids))
+        await gather_or_cancel(
+            self._cancel(child_id, parent.id, semaphore) for child_id in set(snapshot.child_ids)
+        )
         await self._transition.call("settle", parent.id)
 
-    async def _cancel(self, child_id: str, parent_id: str) -> None:
-        child = await self._transition.change(
-            child_id, partial(_cancelled_with, parent_id=parent_id), unshared=1
-        )
-        if child is not None and (child.HasField("children") or is_workflow(child)):
-            await self.cancel_children(child)
+    async def _cancel(self, child_id: str, parent_id: str, semaphore: asyncio.Semaphore) -> None:
+        async with semaphore:
+            child = await self._transition.change(
+                child_id, partial(_cancelled_with, parent_id=parent_id), unshared=1
+            )
+            if child is not None and (child.HasField("children") or is_workflow(child)):
+                await self.cancel_children(child)
 
     async def _ended_parts(self, parent: Job, counts: ChildCounts) -> list[Job]:
         """Return the children of a workflow if all have ended, else an empty list."""

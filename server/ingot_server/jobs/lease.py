@@ -129,11 +129,11 @@ class Lease:
         except Orphaned as orphaned:
             raise await self._explain(self._expired()) from orphaned
 
-    async def wait(self, child_ids: Sequence[str]) -> None:
+    async def wait_for_children(self, child_ids: Sequence[str]) -> None:
         """Leave the job to its children; nothing is written afterwards. Raises LeaseLost."""
         async with self._writing:
             self._done = True
-            wait = partial(self._records.children.wait, self.job, self._token, child_ids)
+            wait = partial(self._records.children.leave_parent, self.job, self._token, child_ids)
             if await self._retry(wait) is None:
                 raise await self._explain(self._expired())
 

@@ -69,7 +69,7 @@ class Playlists:
             )
         lease.note(titled(title))
         # An entry that is in the list twice has one child.
-        await lease.wait(list(dict.fromkeys(each for each in child_ids if each)))
+        await lease.wait_for_children(list(dict.fromkeys(each for each in child_ids if each)))
         await self.advance(job.id)
 
     async def advance(self, parent_id: str) -> None:

@@ -56,7 +56,7 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
         # They start here before the workers for conversions receive them.
         running = [asyncio.create_task(_convert_here(context, each, speculation)) for each in here]
         try:
-            await lease.wait([ingest.id, *(each.id for each in conversions)])
+            await lease.wait_for_children([ingest.id, *(each.id for each in conversions)])
             await context.playlists.advance(job.id)
         finally:
             await _finish(running)
