@@ -1,0 +1,179 @@
+"""A stored media that is replaced or completed: what stays of it, and what goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOptions
+from ingot.v1.media_pb2 import Media, SideFile
+from ingot_server.config import Settings
+from ingot_server.library.catalog import Catalog, files_of
+from ingot_server.redis import connect
+from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
+from tests.house import House, open_house, why
+from tests.lectures import LECTURE, serve_lecture, serve_page
+from tests.media import media
+from tests.origin import Origin, Page
+from tests.waiting import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.any_stores
+
+NOW = Duration()
+THUMBNAIL = IngestOptions(thumbnail=True)
+
+
+@pytest.fixture
+async def bucket(settings: Settings) -> AsyncIterator[tuple[BucketProxy, Settings]]:
+    async with bucket_behind_proxy(settings) as found:
+        yield found
+
+
+def serve_with_thumbnail(origin: Origin, clip: bytes) -> str:
+    """A lecture that has a thumbnail; its URL."""
+    origin.serve("/picture.jpg", Page(media("picture.jpg").read_bytes(), content_type="image/jpeg"))
+    stream = {
+        "StreamType": 0,
+        "VideoUrls": [{"Location": origin.url("/lecture.mp4"), "MimeType": "video/mp4"}],
+        "ThumbnailUrl": origin.url("/picture.jpg"),
+    }
+    return serve_lecture(origin, clip, Streams=[stream])
+
+
+async def assert_holds_only(house: House, stored: Media) -> None:
+    """The bucket has the manifest and the files that it names, whole, and nothing else."""
+    files = {house.blobs.key(url) for url in files_of(stored)}
+    assert set(await house.keys("media/")) == {f"media/{stored.id}/media.json", *files}
+    assert await house.blobs._s3.call(house._unfinished) == []
+    for side in stored.side_files:
+        assert len(await house.download(url=side.url)) == side.size_bytes
+
+
+async def test_a_replaced_file_keeps_its_age_in_the_library_and_leaves_no_old_bytes(
+    house: House, origin: Origin, clip: bytes, other_clip: bytes
+) -> None:
+    url = origin.serve("/clip.mp4", Page(clip, etag='"1"'))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        first = (await house.ingest(url)).media
+        origin.pages["/clip.mp4"] = Page(other_clip, etag='"2"')
+        job = await house.ingest(url, max_age=NOW)
+
+    assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, False)
+    assert job.media.id == first.id
+    assert job.media.create_time == first.create_time
+    assert await house.download(media_id=first.id) == other_clip
+    await assert_holds_only(house, job.media)
+
+
+async def test_a_file_that_is_unchanged_at_its_source_counts_as_fresh_again(
+    house: House, origin: Origin, clip: bytes
+) -> None:
+    url = origin.serve("/clip.mp4", Page(clip, etag='"1"'))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        first = (await house.ingest(url)).media
+        job = await house.ingest(url, max_age=NOW)
+        asked = len(origin.log)
+        age = Duration()
+        age.FromTimedelta(timedelta(minutes=5))
+        again = await house.ask(url, max_age=age)
+
+    assert job.cached
+    assert job.media.blob == first.blob
+    assert job.media.create_time == first.create_time
+    checked = job.media.freshness.validate_time.ToNanoseconds()
+    assert checked > first.freshness.validate_time.ToNanoseconds()
+    assert again.cached
+    assert len(origin.log) == asked
+
+
+async def test_a_second_try_keeps_all_its_files_and_removes_those_of_the_first(
+    bucket: tuple[BucketProxy, Settings], origin: Origin, clip: bytes
+) -> None:
+    proxy, settings = bucket
+    url = serve_with_thumbnail(origin, clip)
+    async with asyncio.timeout(PATIENCE_SECONDS), open_house(settings.replace(attempts=2)) as house:
+        job = await house.ask(url, options=THUMBNAIL)
+        proxy.refuses = is_manifest_put
+        await house.worker.run(job.id)
+        job = await house.record(job.id)
+        # What a worker leaves that is killed there.
+        folder = f"media/{job.media.id}"
+        await house.blobs.put(f"{folder}/{job.id}-1.mp4", clip, content_type="video/mp4")
+        create = house.blobs._client._create_multipart_upload
+        bucket_name, unfinished = house.blobs.bucket, f"{folder}/{job.id}-1.1.jpg"
+        await house.blobs._s3.call(lambda: create(bucket_name, unfinished, {}))
+        proxy.refuses = lambda _method, _path: False
+        job = await house.end(job)
+
+        assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 2)
+        assert [side.kind for side in job.media.side_files] == [SideFile.KIND_THUMBNAIL]
+        await assert_holds_only(house, job.media)
+
+
+async def test_an_object_that_is_replaced_while_it_is_read_is_not_adopted(
+    bucket: tuple[BucketProxy, Settings], clip: bytes
+) -> None:
+    proxy, settings = bucket
+    async with asyncio.timeout(PATIENCE_SECONDS), open_house(settings.replace(attempts=1)) as house:
+        await house.blobs.put("drop/clip.mp4", clip, content_type="video/mp4")
+        job = await house.ask(f"s3://{settings.s3_bucket}/drop/clip.mp4")
+        proxy.hold(lambda method, path: method == "GET" and "drop/clip.mp4" in path)
+        ending = asyncio.create_task(house.end(job))
+        await proxy.held()
+        other = clip[:-8] + bytes(8)
+        await house.blobs.put("drop/clip.mp4", other, content_type="video/mp4")
+        proxy.release()
+        job = await ending
+        keys = await house.keys()
+
+    assert (job.state, why(job)) == (JOB_STATE_FAILED, "TRUNCATED")
+    assert keys == ["drop/clip.mp4"]
+
+
+async def commit(house: House, changed: Media) -> Media:
+    """Replaces a stored media as another worker does."""
+    async with connect(house.settings) as redis:
+        catalog = Catalog(house.blobs, redis, house.settings)
+        return await catalog.commit(changed, replacing=changed.etag)
+
+
+async def test_side_files_that_come_later_are_dropped_when_the_media_changes_meanwhile(
+    house: House, origin: Origin, clip: bytes
+) -> None:
+    url = serve_with_thumbnail(origin, clip)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        stored = (await house.ingest(url)).media
+        gate = origin.pages["/picture.jpg"].gate = asyncio.Event()
+        ending = asyncio.create_task(house.ingest(url, options=THUMBNAIL))
+        await origin.asked_for("/picture.jpg")
+        changed = Media()
+        changed.CopyFrom(stored)
+        changed.title = "Another title"
+        winner = await commit(house, changed)
+        gate.set()
+        job = await ending
+
+    assert job.state == JOB_STATE_SUCCEEDED
+    assert (job.media.title, job.media.etag) == ("Another title", winner.etag)
+    await assert_holds_only(house, winner)
+
+
+async def test_side_files_of_what_a_page_shows_by_now_are_not_put_to_what_it_showed(
+    house: House, origin: Origin, clip: bytes
+) -> None:
+    serve_with_thumbnail(origin, clip)
+    page = serve_page(origin, "/page")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        stored = (await house.ingest(page)).media
+        other = LECTURE[:-3] + "0" + LECTURE[-2:]
+        origin.serve(f"/Mediasite/Play/{other}", origin.pages[f"/Mediasite/Play/{LECTURE}"])
+        serve_page(origin, "/page", other)
+        job = await house.ingest(page, options=THUMBNAIL)
+
+    assert job.media.id == stored.id
+    assert not job.media.side_files
+    await assert_holds_only(house, stored)
