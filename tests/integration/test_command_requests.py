@@ -22,7 +22,7 @@ from ingot.v1.media_service_pb2 import (
     GetMediaRequest,
 )
 from tests.scripted_server import MEDIA_ID, URL, ScriptedServer, running_scripted_server
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 COMMAND = Path(sys.executable).with_name("ingot")
 SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
@@ -47,7 +47,7 @@ async def requests(
         env={**os.environ, "INGOT_SERVER": server.target},
         cwd=directory,
     )
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         _, stderr = await process.communicate()
     assert process.returncode == 0, stderr
     return [request for request in server.requests if isinstance(request, kind)]

@@ -15,11 +15,11 @@ from ingot_server.config import Settings
 from ingot_server.library.catalog import Catalog, files_of
 from ingot_server.redis import connect
 from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
-from tests.house import House, open_house, why
-from tests.lectures import LECTURE, serve_lecture, serve_page
+from tests.harness import Harness, reason_name_of, running_harness
 from tests.media import media
+from tests.mediasite import PRESENTATION, serve_page, serve_presentation
 from tests.origin import Origin, Page
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -34,52 +34,52 @@ async def bucket(settings: Settings) -> AsyncIterator[tuple[BucketProxy, Setting
 
 
 def serve_with_thumbnail(origin: Origin, clip: bytes) -> str:
-    """A lecture that has a thumbnail; its URL."""
+    """Publish a presentation that has a thumbnail, and return its URL."""
     origin.serve("/picture.jpg", Page(media("picture.jpg").read_bytes(), content_type="image/jpeg"))
     stream = {
         "StreamType": 0,
         "VideoUrls": [{"Location": origin.url("/lecture.mp4"), "MimeType": "video/mp4"}],
         "ThumbnailUrl": origin.url("/picture.jpg"),
     }
-    return serve_lecture(origin, clip, Streams=[stream])
+    return serve_presentation(origin, clip, Streams=[stream])
 
 
-async def assert_holds_only(house: House, stored: Media) -> None:
+async def assert_holds_only(harness: Harness, stored: Media) -> None:
     """The bucket has the manifest and the files that it names, whole, and nothing else."""
-    files = {house.blobs.key(url) for url in files_of(stored)}
-    assert set(await house.keys("media/")) == {f"media/{stored.id}/media.json", *files}
-    assert await house.blobs._s3.call(house._unfinished) == []
+    files = {harness.blobs.key(url) for url in files_of(stored)}
+    assert set(await harness.keys("media/")) == {f"media/{stored.id}/media.json", *files}
+    assert await harness.blobs._s3.call(harness._unfinished) == []
     for side in stored.side_files:
-        assert len(await house.download(url=side.url)) == side.size_bytes
+        assert len(await harness.download(url=side.url)) == side.size_bytes
 
 
 async def test_a_replaced_file_keeps_its_age_in_the_library_and_leaves_no_old_bytes(
-    house: House, origin: Origin, clip: bytes, other_clip: bytes
+    harness: Harness, origin: Origin, clip: bytes, other_clip: bytes
 ) -> None:
     url = origin.serve("/clip.mp4", Page(clip, etag='"1"'))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        first = (await house.ingest(url)).media
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        first = (await harness.ingest(url)).media
         origin.pages["/clip.mp4"] = Page(other_clip, etag='"2"')
-        job = await house.ingest(url, max_age=NOW)
+        job = await harness.ingest(url, max_age=NOW)
 
     assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, False)
     assert job.media.id == first.id
     assert job.media.create_time == first.create_time
-    assert await house.download(media_id=first.id) == other_clip
-    await assert_holds_only(house, job.media)
+    assert await harness.download(media_id=first.id) == other_clip
+    await assert_holds_only(harness, job.media)
 
 
 async def test_a_file_that_is_unchanged_at_its_source_counts_as_fresh_again(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
     url = origin.serve("/clip.mp4", Page(clip, etag='"1"'))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        first = (await house.ingest(url)).media
-        job = await house.ingest(url, max_age=NOW)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        first = (await harness.ingest(url)).media
+        job = await harness.ingest(url, max_age=NOW)
         asked = len(origin.log)
         age = Duration()
         age.FromTimedelta(timedelta(minutes=5))
-        again = await house.ask(url, max_age=age)
+        again = await harness.ask(url, max_age=age)
 
     assert job.cached
     assert job.media.blob == first.blob
@@ -95,85 +95,91 @@ async def test_a_second_try_keeps_all_its_files_and_removes_those_of_the_first(
 ) -> None:
     proxy, settings = bucket
     url = serve_with_thumbnail(origin, clip)
-    async with asyncio.timeout(PATIENCE_SECONDS), open_house(settings.replace(attempts=2)) as house:
-        job = await house.ask(url, options=THUMBNAIL)
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        running_harness(settings.replace(attempts=2)) as harness,
+    ):
+        job = await harness.ask(url, options=THUMBNAIL)
         proxy.refuses = is_manifest_put
-        await house.worker.run(job.id)
-        job = await house.record(job.id)
+        await harness.worker.run_job(job.id)
+        job = await harness.record(job.id)
         # What a worker leaves that is killed there.
         folder = f"media/{job.media.id}"
-        await house.blobs.put(f"{folder}/{job.id}-1.mp4", clip, content_type="video/mp4")
-        create = house.blobs._client._create_multipart_upload
-        bucket_name, unfinished = house.blobs.bucket, f"{folder}/{job.id}-1.1.jpg"
-        await house.blobs._s3.call(lambda: create(bucket_name, unfinished, {}))
+        await harness.blobs.put(f"{folder}/{job.id}-1.mp4", clip, content_type="video/mp4")
+        create = harness.blobs._client._create_multipart_upload
+        bucket_name, unfinished = harness.blobs.bucket, f"{folder}/{job.id}-1.1.jpg"
+        await harness.blobs._s3.call(lambda: create(bucket_name, unfinished, {}))
         proxy.refuses = lambda _method, _path: False
-        job = await house.end(job)
+        job = await harness.end(job)
 
         assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 2)
         assert [side.kind for side in job.media.side_files] == [SideFile.KIND_THUMBNAIL]
-        await assert_holds_only(house, job.media)
+        await assert_holds_only(harness, job.media)
 
 
 async def test_an_object_that_is_replaced_while_it_is_read_is_not_adopted(
     bucket: tuple[BucketProxy, Settings], clip: bytes
 ) -> None:
     proxy, settings = bucket
-    async with asyncio.timeout(PATIENCE_SECONDS), open_house(settings.replace(attempts=1)) as house:
-        await house.blobs.put("drop/clip.mp4", clip, content_type="video/mp4")
-        job = await house.ask(f"s3://{settings.s3_bucket}/drop/clip.mp4")
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        running_harness(settings.replace(attempts=1)) as harness,
+    ):
+        await harness.blobs.put("drop/clip.mp4", clip, content_type="video/mp4")
+        job = await harness.ask(f"s3://{settings.s3_bucket}/drop/clip.mp4")
         proxy.hold(lambda method, path: method == "GET" and "drop/clip.mp4" in path)
-        ending = asyncio.create_task(house.end(job))
+        ending = asyncio.create_task(harness.end(job))
         await proxy.held()
         other = clip[:-8] + bytes(8)
-        await house.blobs.put("drop/clip.mp4", other, content_type="video/mp4")
+        await harness.blobs.put("drop/clip.mp4", other, content_type="video/mp4")
         proxy.release()
         job = await ending
-        keys = await house.keys()
+        keys = await harness.keys()
 
-    assert (job.state, why(job)) == (JOB_STATE_FAILED, "TRUNCATED")
+    assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "TRUNCATED")
     assert keys == ["drop/clip.mp4"]
 
 
-async def commit(house: House, changed: Media) -> Media:
+async def commit(harness: Harness, changed: Media) -> Media:
     """Replaces a stored media as another worker does."""
-    async with connect(house.settings) as redis:
-        catalog = Catalog(house.blobs, redis, house.settings)
+    async with connect(harness.settings) as redis:
+        catalog = Catalog(harness.blobs, redis, harness.settings)
         return await catalog.commit(changed, replacing=changed.etag)
 
 
 async def test_side_files_that_come_later_are_dropped_when_the_media_changes_meanwhile(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
     url = serve_with_thumbnail(origin, clip)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        stored = (await house.ingest(url)).media
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        stored = (await harness.ingest(url)).media
         gate = origin.pages["/picture.jpg"].gate = asyncio.Event()
-        ending = asyncio.create_task(house.ingest(url, options=THUMBNAIL))
+        ending = asyncio.create_task(harness.ingest(url, options=THUMBNAIL))
         await origin.asked_for("/picture.jpg")
         changed = Media()
         changed.CopyFrom(stored)
         changed.title = "Another title"
-        winner = await commit(house, changed)
+        winner = await commit(harness, changed)
         gate.set()
         job = await ending
 
     assert job.state == JOB_STATE_SUCCEEDED
     assert (job.media.title, job.media.etag) == ("Another title", winner.etag)
-    await assert_holds_only(house, winner)
+    await assert_holds_only(harness, winner)
 
 
 async def test_side_files_of_what_a_page_shows_by_now_are_not_put_to_what_it_showed(
-    house: House, origin: Origin, clip: bytes
+    harness: Harness, origin: Origin, clip: bytes
 ) -> None:
     serve_with_thumbnail(origin, clip)
     page = serve_page(origin, "/page")
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        stored = (await house.ingest(page)).media
-        other = LECTURE[:-3] + "0" + LECTURE[-2:]
-        origin.serve(f"/Mediasite/Play/{other}", origin.pages[f"/Mediasite/Play/{LECTURE}"])
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        stored = (await harness.ingest(page)).media
+        other = PRESENTATION[:-3] + "0" + PRESENTATION[-2:]
+        origin.serve(f"/Mediasite/Play/{other}", origin.pages[f"/Mediasite/Play/{PRESENTATION}"])
         serve_page(origin, "/page", other)
-        job = await house.ingest(page, options=THUMBNAIL)
+        job = await harness.ingest(page, options=THUMBNAIL)
 
     assert job.media.id == stored.id
     assert not job.media.side_files
-    await assert_holds_only(house, stored)
+    await assert_holds_only(harness, stored)

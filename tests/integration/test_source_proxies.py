@@ -14,16 +14,24 @@ from ingot.v1.media_pb2 import SideFile
 from ingot_server.config import Secret, Settings
 from ingot_server.egress.proxy import EgressProxy
 from tests import mtproto
-from tests.house import House, open_house
-from tests.lectures import serve_lecture
-from tests.mtproto import Channel, DataCentre
+from tests.harness import Harness, running_harness
+from tests.mediasite import serve_presentation
+from tests.mtproto import Channel, FakeDataCentre
 from tests.origin import Origin, Page
-from tests.telegram import FILE_ID, TOKEN, BotApi, Pages, company_proxy, found, serving
+from tests.telegram import (
+    FILE_ID,
+    TOKEN,
+    FakeBotApi,
+    FakeTelegramPages,
+    company_proxy,
+    found,
+    serving,
+)
 from tests.telegram import Video as Post
 from tests.tls import server_context
 from tests.videos import Video
-from tests.waiting import PATIENCE_SECONDS
-from tests.youtube import YouTube
+from tests.waiting import TIMEOUT_SECONDS
+from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
@@ -44,16 +52,16 @@ def proxied(settings: Settings, directory: Path, proxies: dict[str, str], unused
 async def test_a_video_and_its_thumbnail_come_through_the_proxy_of_youtube(
     settings: Settings, tmp_path: Path, clip: bytes, closed_port: int
 ) -> None:
-    async with YouTube().running(tmp_path) as site:
+    async with FakeYouTube().running(tmp_path) as site:
         site.videos[YOUTUBE_ID] = Video(clip)
         own = proxied(settings, tmp_path, {"youtube": site.proxy_url}, closed_port)
         async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            open_house(own.replace(egress_ca_file=site.ca_file)) as house,
+            asyncio.timeout(TIMEOUT_SECONDS),
+            running_harness(own.replace(egress_ca_file=site.ca_file)) as harness,
         ):
-            job = await house.ingest(f"youtu.be/{YOUTUBE_ID}")
+            job = await harness.ingest(f"youtu.be/{YOUTUBE_ID}")
             assert job.state == JOB_STATE_SUCCEEDED, job.error
-            later = await house.ingest(
+            later = await harness.ingest(
                 f"youtu.be/{YOUTUBE_ID}", options=IngestOptions(thumbnail=True)
             )
 
@@ -69,14 +77,14 @@ async def test_what_the_web_has_comes_through_the_proxy_of_that_source(
     closed_port: int,
     is_page: bool,
 ) -> None:
-    url = serve_lecture(origin, clip) if is_page else origin.serve("/clip.mp4", Page(clip))
+    url = serve_presentation(origin, clip) if is_page else origin.serve("/clip.mp4", Page(clip))
     proxy = EgressProxy(settings)
     await proxy.start()
     try:
         used = proxy.grant("the-source")
         own = proxied(settings, tmp_path, {"http": used.proxy_url}, closed_port)
-        async with asyncio.timeout(PATIENCE_SECONDS), open_house(own) as house:
-            job = await house.ingest(url)
+        async with asyncio.timeout(TIMEOUT_SECONDS), running_harness(own) as harness:
+            job = await harness.ingest(url)
         received = used.bytes_received
     finally:
         await proxy.close()
@@ -88,9 +96,9 @@ async def test_what_the_web_has_comes_through_the_proxy_of_that_source(
 @pytest.fixture
 async def telegram(
     settings: Settings, tmp_path: Path, clip: bytes, closed_port: int
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Harness]:
     """An Ingot that reaches Telegram by the proxies of its two sources; both have posts there."""
-    pages, bots, centre = Pages(media_host=MEDIA_HOST), BotApi(), DataCentre()
+    pages, bots, centre = FakeTelegramPages(media_host=MEDIA_HOST), FakeBotApi(), FakeDataCentre()
     pages.post("lake", Post(41, clip), Post(42, clip))
     bots.files = {"videos/file_12.mp4": clip}
     bots.answers = [found("videos/file_12.mp4", len(clip))]
@@ -116,7 +124,7 @@ async def telegram(
             telegram_api_hash=Secret("0123456789abcdef0123456789abcdef"),
             telegram_session=mtproto.session(),
         )
-        yield await stack.enter_async_context(open_house(own))
+        yield await stack.enter_async_context(running_harness(own))
 
 
 @pytest.mark.parametrize(
@@ -131,9 +139,9 @@ async def telegram(
     ids=["post", "album", "file", "private post", "private album"],
 )
 async def test_all_of_telegram_comes_through_the_proxies_of_its_sources(
-    telegram: House, link: str, options: IngestOptions
+    telegram: Harness, link: str, options: IngestOptions
 ) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await telegram.ingest(link, options=options)
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
