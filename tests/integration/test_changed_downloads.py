@@ -11,10 +11,10 @@ from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from tests.harness import Harness
 from tests.media import media
 from tests.origin import Origin, Page
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
-SECONDS = 30.0
 BYTES = 400_000
 
 
@@ -46,7 +46,7 @@ async def test_a_download_that_resumes_in_another_version_stores_that_version_al
     setattr(page, field, before)
     url = origin.serve("/clip.mp4", page)
 
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.ask(url)
         ending = asyncio.create_task(harness.end(job))
         await origin.arrived(2)

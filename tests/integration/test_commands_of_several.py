@@ -22,9 +22,9 @@ from tests.scripted_server import (
     make_revisions,
     running_scripted_server,
 )
+from tests.waiting import TIMEOUT_SECONDS
 
 COMMAND = Path(sys.executable).with_name("ingot")
-SECONDS = 30.0
 OTHER = "http://origin.test/other.mp4"
 REFUSED = Failure(reason_pb2.REASON_UNSUPPORTED_URL, "No source takes it.")
 
@@ -44,7 +44,7 @@ async def ingot_command(server: ScriptedServer, *arguments: str) -> tuple[int, s
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "INGOT_SERVER": server.target, "COLUMNS": "120"},
     )
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         stdout, stderr = await process.communicate()
     assert process.returncode is not None
     return process.returncode, stdout.decode(), stderr.decode()

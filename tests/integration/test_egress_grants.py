@@ -15,23 +15,22 @@ from ingot_server.egress.proxy import EgressProxy
 from tests.harness import Harness
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
-
-SECONDS = 30.0
 
 
 @pytest.fixture
 def grants(monkeypatch: pytest.MonkeyPatch) -> list[EgressGrant]:
     """What the egress proxy has let jobs use so far."""
     issued: list[EgressGrant] = []
-    issue = EgressProxy.grant
+    grant = EgressProxy.grant
 
     def noted(proxy: EgressProxy, *arguments: Any, **options: Any) -> EgressGrant:
-        issued.append(issue(proxy, *arguments, **options))
+        issued.append(grant(proxy, *arguments, **options))
         return issued[-1]
 
-    monkeypatch.setattr(EgressProxy, "issue", noted)
+    monkeypatch.setattr(EgressProxy, grant.__name__, noted)
     return issued
 
 
@@ -65,7 +64,7 @@ async def test_a_grant_can_be_used_until_it_is_revoked(
     url = a_file(origin, clip)
     gate = origin.pages["/clip.mp4"].gate = asyncio.Event()
     probe = origin.serve("/probe", Page(b"probe"))
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         ending = asyncio.create_task(harness.ingest(url))
         await origin.asked_for("/clip.mp4")
         assert [await status_through(grant, probe) for grant in grants] == [200]
@@ -81,7 +80,7 @@ async def test_no_grant_is_left_of_a_job_that_has_succeeded(
     grants: list[EgressGrant],
     serve: Callable[[Origin, bytes], str],
 ) -> None:
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.ingest(serve(origin, clip))
 
     assert job.state == JOB_STATE_SUCCEEDED
@@ -92,7 +91,7 @@ async def test_no_grant_is_left_of_a_job_that_brought_side_files_alone(
     harness: Harness, origin: Origin, clip: bytes, grants: list[EgressGrant]
 ) -> None:
     url = serve_presentation(origin, clip)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await harness.ingest(url)
         before = len(grants)
         job = await harness.ingest(url, options=IngestOptions(thumbnail=True))
@@ -109,7 +108,7 @@ async def test_no_grant_is_left_of_a_job_that_has_failed(
     grants: list[EgressGrant],
     serve: Callable[[Origin, bytes], str],
 ) -> None:
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.ingest(serve(origin, b"neither audio nor video" * 100))
 
     assert job.state == JOB_STATE_FAILED
@@ -127,7 +126,7 @@ async def test_no_grant_is_left_of_a_job_that_was_cancelled(
     url = serve(origin, clip)
     path = "/clip.mp4" if serve is a_file else "/lecture.mp4"
     origin.pages[path].gate = asyncio.Event()
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.ask(url)
         ending = asyncio.create_task(harness.end(job))
         await origin.asked_for(path)

@@ -12,11 +12,11 @@ from ingot_server.config import Settings
 from tests.harness import running_harness
 from tests.installation import files_below
 from tests.videos import Video
+from tests.waiting import TIMEOUT_SECONDS
 from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
-SECONDS = 30.0
 ID = "dQw4-9Wg_cQ"
 # yt-dlp fails with an account of this kind as soon as it uses it.
 NETRC = "machine youtube login oauth password secret\n"
@@ -36,7 +36,7 @@ async def test_an_account_in_netrc_is_not_used(
         for directory in {path.parent for path in files_below(settings.scratch_dir)}:
             write_netrc(directory)
         write_netrc(*settings.scratch_dir.rglob("extractor"))
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             job = await harness.ingest(f"https://www.youtube.com/watch?v={ID}")
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error

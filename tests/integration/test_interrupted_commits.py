@@ -21,10 +21,9 @@ from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
 from tests.harness import Harness, reason_name_of, running_harness
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
-
-SECONDS = 30.0
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ async def test_a_commit_that_fails_leaves_nothing(
 ) -> None:
     proxy.refuses = is_manifest_put
 
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.ingest(serve(origin, clip))
 
     assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
@@ -92,7 +91,7 @@ async def test_a_conversion_whose_commit_fails_leaves_its_parent_alone(
     before = await harness.keys("media/")
     proxy.refuses = is_manifest_put
 
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.ingest(parent.url, recipes=[Recipe(format=Recipe.FORMAT_WAV)])
 
     assert job.state == JOB_STATE_FAILED
@@ -105,7 +104,7 @@ async def test_an_upload_whose_commit_fails_keeps_its_bytes_for_another_try(
     harness: Harness, proxy: BucketProxy, clip: bytes
 ) -> None:
     proxy.refuses = is_manifest_put
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.end(await upload(harness, clip))
     assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
     await harness.assert_nothing_is_left()
@@ -122,7 +121,7 @@ async def test_a_commit_whose_answer_is_lost_keeps_the_file_that_its_manifest_na
 ) -> None:
     proxy.denies_answer = is_manifest_put
 
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.ingest(serve(origin, clip))
 
     assert job.state == JOB_STATE_FAILED
@@ -140,7 +139,7 @@ async def test_a_job_that_commits_second_returns_the_first_and_removes_its_own_f
     url = serve(origin, clip)
     gate = origin.pages[f"/{'clip' if serve is a_file else 'lecture'}.mp4"].gate = asyncio.Event()
     job = await harness.ask(url)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         ending = asyncio.create_task(harness.end(job))
         await origin.asked_for("/clip.mp4" if serve is a_file else "/lecture.mp4")
         # As a worker does that began the same before Redis was lost.
@@ -201,7 +200,7 @@ async def test_what_the_bucket_has_less_of_than_came_is_never_committed(
         return await whole_upload(blobs, key, less, size_bytes=size_bytes, **fields)
 
     monkeypatch.setattr(Blobs, "upload", upload_less)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         if arrives_as == "an upload":
             job = await upload(harness, clip)
         else:

@@ -13,8 +13,7 @@ from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from ingot_server.library.uploads import PART_BYTES
 from tests.integration.uploads.upload_servers import UploadServers, clip
 from tests.refusals import refusal
-
-SECONDS = 60.0
+from tests.waiting import TIMEOUT_SECONDS
 
 
 async def test_a_part_that_is_there_is_never_overwritten_by_another_writer(
@@ -24,7 +23,7 @@ async def test_a_part_that_is_there_is_never_overwritten_by_another_writer(
     first, second = clip(size, seed=1), clip(size, seed=2)
     header = UploadRequest(header=UploadHeader(upload_id="shared"))
     late, early = servers.stubs[0].Upload(), servers.stubs[1].Upload()
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         # Both begin at offset 0, and the one that began later is faster.
         await late.write(header)
         await servers.has("shared", 0)
