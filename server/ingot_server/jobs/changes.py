@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeAlias
 
 from ingot.v1 import job_pb2
@@ -27,6 +28,24 @@ def progressed(measure: Callable[[], JobProgress]) -> Change:
 
     def change(job: Job) -> None:
         job.progress.CopyFrom(measure())
+
+    return change
+
+
+def converted(done_seconds: float, total_seconds: float, *, speed: float) -> Change:
+    """Return the change that reports the progress of a conversion.
+
+    The fraction never shrinks, although a conversion that starts again begins at zero. `speed` is
+    how many seconds are done in one second.
+    """
+
+    def change(job: Job) -> None:
+        job.progress.speed = speed
+        share = min(1.0, done_seconds / total_seconds) if total_seconds else 0.0
+        job.progress.fraction = max(job.progress.fraction, share)
+        if speed > 0:
+            left = max(0.0, total_seconds - done_seconds) / speed
+            job.progress.eta.FromTimedelta(timedelta(seconds=left))
 
     return change
 

@@ -1,9 +1,9 @@
-"""One stored media in, another out: the sequence of a conversion.
+"""Converts one stored media item into another.
 
-    slots of the processor -> blob into scratch, made meanwhile -> gate, stored meanwhile -> commit
+    acquire slots -> blob into scratch, encoded meanwhile -> validate, uploaded meanwhile -> commit
 
-The result is a media like any other, under an id that follows from its parent's and the recipe; so
-it is found again without work, and whatever ends the sequence early leaves nothing.
+The id of the result follows from its parent's id and the recipe, so a conversion that is stored is
+found again without work. A conversion that ends early leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
-from ingot_server.jobs.changes import entered
+from ingot_server.jobs.changes import converted, entered
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import derived_media, is_current
@@ -36,27 +36,28 @@ from ingot_server.transcode.tags import tags_for
 from ingot_server.transcode.transcoder import Transcoded
 from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUploads
 
-# x264 uses every processor there is; all else runs on one.
-_ALL: Final = 1 << 16
+# x264 uses every processor; everything else runs on one.
+_ALL_SLOTS: Final = 1 << 16
 
 
 async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
-    """Makes what `job.recipes` says of `job.media.derived_from`; answers as Pipeline.ingest does.
+    """Convert `job.media.derived_from` by the job's recipe, and return the result.
 
-    Raises Failure with the reason why not. Safe to repeat.
+    Safe to repeat. Raises MEDIA_NOT_FOUND if the parent is gone, INVALID_REQUEST if it does not
+    have what the recipe needs, and what `source_file`, the transcoder and the commit raise.
     """
     recipe = job.recipes[0]
     parent = await context.catalog.get(job.media.derived_from)
     if parent is None:
         raise Failure(
             reason_pb2.REASON_MEDIA_NOT_FOUND,
-            f"The media {job.media.derived_from} is no longer stored. Ingest it again.",
+            f"The media item {job.media.derived_from} is no longer stored. Ingest it again.",
         )
     stored = await context.catalog.get(job.media.id)
     if stored is not None and is_current(stored, parent):
         return Stored(stored, cached=True)
     plan = plan_conversion(recipe, parent)
-    on_progress = _progress(lease)
+    on_progress = _report_to(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
     stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
     async with (
@@ -67,17 +68,17 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             parent.blob.sha256, recipe, folder, on_progress
         )
         async with (
-            context.slots.acquire(_ALL if plan.video is not None else 1),
-            source_file(context, plan, job, folder, on_progress) as (source, meanwhile),
+            context.slots.acquire(_ALL_SLOTS if plan.video is not None else 1),
+            source_file(context, plan, job, folder, on_progress) as source,
             StagedUploads(context.blobs) as staged_uploads,
             PendingUpload(staged_uploads, stem, content_type=plan.format.content_type) as pending,
         ):
             made = await context.transcoder.transcode(
                 plan,
-                source,
+                source.path,
                 folder,
                 tags_for(plan, album=job.list_title, cover=await cover),
-                encoded=encoded or meanwhile,
+                encoded=encoded or source.encoded,
                 on_progress=on_progress,
                 on_output=pending.start,
             )
@@ -94,18 +95,20 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
 async def _cover(
     context: WorkerContext, parent: Media, recipe: Recipe, folder: Path
 ) -> AsyncIterator[asyncio.Task[bytes]]:
-    """The stored thumbnail, made ready while the sound is encoded; empty when there is none.
+    """Prepare the cover while the audio is encoded. Decoding an image is quick, so no slot is used.
 
-    It takes no slot: a picture is decoded in no time.
+    The task returns the image, or empty bytes if there is none.
     """
-    reading = asyncio.create_task(_read_cover(context, parent, recipe, folder))
+    preparing = asyncio.create_task(_stored_thumbnail(context, parent, recipe, folder))
     try:
-        yield reading
+        yield preparing
     finally:
-        await cancel_and_wait(reading)
+        await cancel_and_wait(preparing)
 
 
-async def _read_cover(context: WorkerContext, parent: Media, recipe: Recipe, folder: Path) -> bytes:
+async def _stored_thumbnail(
+    context: WorkerContext, parent: Media, recipe: Recipe, folder: Path
+) -> bytes:
     if not format_of(recipe).has_cover:
         return b""
     for file in parent.side_files:
@@ -125,7 +128,7 @@ async def _read_cover(context: WorkerContext, parent: Media, recipe: Recipe, fol
 def _described(
     made: Transcoded, staged_file: StagedFile, parent: Media, job: Job, blob_url: str
 ) -> Media:
-    """The whole of the new media: its own measures, and what is said of its parent."""
+    """Return the media item of the result: its own measurements and the parent's metadata."""
     media = derived_media(parent, job.recipes[0])
     media.MergeFrom(made.media)
     media.derived_from_sha256 = parent.blob.sha256
@@ -148,18 +151,8 @@ def _described(
     return media
 
 
-def _progress(lease: Lease) -> OnProgress:
-    def advance(progress: TranscodeProgress) -> None:
-        done, total, speed = progress.done_seconds, progress.total_seconds, progress.speed
+def _report_to(lease: Lease) -> OnProgress:
+    def report(progress: TranscodeProgress) -> None:
+        lease.note(converted(progress.done_seconds, progress.total_seconds, speed=progress.speed))
 
-        def mutate(job: Job) -> None:
-            job.progress.speed = speed
-            share = min(1.0, done / total) if total else 0.0
-            # What is made again of the whole file begins at zero.
-            job.progress.fraction = max(job.progress.fraction, share)
-            if speed > 0:
-                job.progress.eta.FromTimedelta(timedelta(seconds=max(0.0, total - done) / speed))
-
-        lease.note(mutate)
-
-    return advance
+    return report
