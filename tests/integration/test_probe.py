@@ -274,7 +274,7 @@ async def test_a_file_without_media_is_refused(prober: Prober, tmp_path: Path) -
 
 async def test_the_message_says_what_it_is_instead(prober: Prober, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
-    for name, said in {"empty": "empty", "a page": "web page", "svg": "picture"}.items():
+    for name, said in {"empty": "empty", "a page": "web page", "svg": "image"}.items():
         path.write_bytes(PAGES[name])
         assert said in (await refusal(prober, path))[1]
 
@@ -328,9 +328,9 @@ async def test_no_damage_makes_the_child_raise_or_crash(tmp_path: Path) -> None:
         (tmp_path / f"{seed}.mp4").write_bytes(damaged(seed))
     code = (
         "import pathlib, sys\n"
-        "from ingot_server.probe.probe_main import Journal, Refused, probe\n"
+        "from ingot_server.probe.probe_main import FfmpegLog, Refused, probe\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-        "    try: assert probe(str(path), Journal(), whole=True)['duration'] > 0\n"
+        "    try: assert probe(str(path), FfmpegLog(), whole=True)['duration'] > 0\n"
         "    except Refused as refused: assert refused.reason in ('NOT_MEDIA', 'TRUNCATED')\n"
         "    except MemoryError: pass  # As main() does: NOT_MEDIA.\n"
     )

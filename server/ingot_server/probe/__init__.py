@@ -1,1 +1,1 @@
-"""What is in a file, read packet by packet in a process of its own, and whether it is whole."""
+"""Finds out what is in a file and whether it is complete, in a process of its own."""

@@ -1,8 +1,8 @@
-"""What a file's own structure says: what it seems to be, and whether its end is missing.
+"""Tells from the structure of a file what it seems to be, and whether its end is missing.
 
-FFmpeg opens most files that were cut off without a word. Their containers announce sizes, so a few
-reads tell. Everything here is pure over a seekable binary file, reads a bounded number of small
-pieces whatever the file claims, and says nothing about formats without a structure of their own.
+FFmpeg opens most files that were cut off without an error. But containers announce sizes, so a few
+reads are enough to tell. Everything here is pure over a seekable binary file, and reads a bounded
+number of small pieces, whatever the file claims. Formats without a structure pass.
 
 Formats: ISO/IEC 14496-12 (mp4), RFC 8794 and 9559 (Matroska), RIFF and OpenDML (WAV, AVI), EBU Tech
 3306 (RF64), EA IFF 85 (AIFF), ASF 1.2, RFC 3533 (Ogg), ISO/IEC 13818-1 (MPEG-TS
@@ -34,13 +34,13 @@ _PROGRAM_END: Final = b"\xb9"
 _PROGRAM_TAIL_BYTES: Final = 256 << 10
 
 _MAGICS: Final = (
-    (b"\x89PNG", "a picture"),
-    (b"\xff\xd8\xff", "a picture"),
-    (b"GIF8", "a picture"),
-    (b"BM", "a picture"),
-    (b"II*\0", "a picture"),
-    (b"MM\0*", "a picture"),
-    (b"\xff\x0a", "a picture"),
+    (b"\x89PNG", "an image"),
+    (b"\xff\xd8\xff", "an image"),
+    (b"GIF8", "an image"),
+    (b"BM", "an image"),
+    (b"II*\0", "an image"),
+    (b"MM\0*", "an image"),
+    (b"\xff\x0a", "an image"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a compressed file"),
@@ -48,7 +48,7 @@ _MAGICS: Final = (
     (b"7z\xbc\xaf", "an archive"),
     (b"\x7fELF", "a program"),
 )
-_PICTURE_BRANDS: Final = frozenset({b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
+_IMAGE_BRANDS: Final = frozenset({b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
 _TEXTS: Final = (
     (b"#extm3u", "a playlist"),
     (b"ffconcat", "a playlist"),
@@ -66,8 +66,8 @@ _BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 class Structure:
     """What `examine` found.
 
-    `kind` is empty when the file begins like none of the containers known here. `problem` says what
-    is missing, empty when nothing is.
+    `kind` is empty if the file does not begin like a container that is known here. `problem` says
+    what is missing; empty if nothing is.
     """
 
     kind: str
@@ -75,7 +75,7 @@ class Structure:
 
 
 def examine(file: BinaryIO) -> Structure:
-    """Looks at the sizes a container announces. Reads a few bytes here and there; seeks freely."""
+    """Check the sizes that a container announces. Seeks, and reads a few bytes at a time."""
     size = file.seek(0, os.SEEK_END)
     head = _read(file, 0, 1024)
     if head[4:8] in _MP4_BOXES:
@@ -102,9 +102,9 @@ def examine(file: BinaryIO) -> Structure:
 
 
 def ends_in_zeros(file: BinaryIO) -> bool:
-    """Whether the file's end is nothing but zeros, as in one allocated ahead of its bytes.
+    """Return whether the file ends in zeros, like one that was allocated before it was written.
 
-    Uncompressed silence and the padding behind an mp4 index look the same: not for them.
+    Uncompressed silence and the padding behind an mp4 index look the same; do not use it for them.
     """
     size = file.seek(0, os.SEEK_END)
     length = min(_TAIL_BYTES, max(64, size // 8), size)
@@ -113,23 +113,23 @@ def ends_in_zeros(file: BinaryIO) -> bool:
 
 
 def is_webm(head: bytes) -> bool:
-    """Whether a Matroska file's header says that it is WebM (the element DocType)."""
+    """Return whether the header of a Matroska file says that it is WebM (the element DocType)."""
     return head.startswith(_EBML) and _WEBM.search(head) is not None
 
 
 def resemblance(head: bytes) -> str:
-    """What a file that is no media seems to be, by its first bytes; empty when nobody can tell."""
+    """Return what a file that is not media seems to be, by its first bytes; empty if unknown."""
     for magic, name in _MAGICS:
         if head.startswith(magic):
             return name
-    if head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS:
-        return "a picture"
+    if head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS:
+        return "an image"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "a picture"
+        return "an image"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     lower = text[:1024].lower()
     if b"<svg" in lower and lower.startswith(b"<"):
-        return "a picture"
+        return "an image"
     if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "a web page"
     for start, name in _TEXTS:
@@ -149,7 +149,7 @@ def _mp4(file: BinaryIO, size: int) -> str:
             length, start = int.from_bytes(header[8:16]), 16
         elif length == 0:
             length = size - position
-        # What programs append behind the last box is not ours to judge.
+        # Bytes that a program appended behind the last box pass.
         if kind not in _MP4_BOXES or length < start:
             break
         position += length
@@ -160,7 +160,7 @@ def _mp4(file: BinaryIO, size: int) -> str:
 
 
 def _matroska(file: BinaryIO, size: int) -> str:
-    """The EBML header, then segments; one of unknown size, as live streams have, ends the walk."""
+    """Check the EBML header and the segments, up to one of unknown size, as live streams have."""
     position = 0
     for _ in range(_MAX_PIECES):
         header = _read(file, position, 12)
@@ -181,12 +181,12 @@ def _matroska(file: BinaryIO, size: int) -> str:
 
 
 def _vint_length(number: bytes) -> int:
-    """How many bytes the EBML number at the front takes; 9 when there is none."""
+    """Return how many bytes the EBML number at the front has; 9 if there is none."""
     return 9 - number[0].bit_length() if number else 9
 
 
 def _riff(file: BinaryIO, size: int) -> str:
-    """A chain of RIFF chunks (OpenDML has one for each GB); sizes of streamed ones are unknown."""
+    """Check the chain of RIFF chunks (OpenDML has one per GB); a streamed one has no size."""
     position = 0
     for _ in range(_MAX_PIECES):
         header = _read(file, position, 28)
@@ -205,7 +205,7 @@ def _riff(file: BinaryIO, size: int) -> str:
 
 
 def _asf(file: BinaryIO, size: int) -> str:
-    """The file's size stands in the properties object, unless the broadcast flag voids it."""
+    """Check the file size in the properties object, unless the broadcast flag voids it."""
     header_end = int.from_bytes(_read(file, 16, 8), "little")
     position = 30
     for _ in range(_MAX_PIECES):
@@ -224,7 +224,7 @@ def _asf(file: BinaryIO, size: int) -> str:
 
 
 def _ogg(file: BinaryIO, size: int) -> str:
-    """The last page must be whole and marked as its stream's last."""
+    """Check that the last page is complete and marked as the last one of its stream."""
     start = max(0, size - 2 * _OGG_PAGE_BYTES)
     tail = _read(file, start, 2 * _OGG_PAGE_BYTES)
     position = tail.rfind(b"OggS")
@@ -240,14 +240,14 @@ def _ogg(file: BinaryIO, size: int) -> str:
 
 
 def _program_stream(file: BinaryIO, size: int) -> str:
-    """From the first pack near the end on, each packet announces its length."""
+    """Check the lengths that the packets announce, from the first pack near the end on."""
     start = max(0, size - _PROGRAM_TAIL_BYTES)
     tail = _read(file, start, _PROGRAM_TAIL_BYTES)
     position = tail.find(_PACK)
     while position >= 0 and tail.startswith(_PACK[:3], position):
         header = tail[position : position + 14]
         if header.startswith(_PACK):
-            # MPEG-2 has the bits 01 here and its stuffing's length in the 14th byte.
+            # MPEG-2 has the bits 01 here, and the length of its stuffing in the 14th byte.
             is_mpeg2 = len(header) == 14 and header[4] >> 6 == 1
             position += 14 + (header[13] & 7) if is_mpeg2 else 12
         elif header[3:4] == _PROGRAM_END:
@@ -265,6 +265,6 @@ def _past(what: str, end: int, size: int) -> str:
 
 def _read(file: BinaryIO, position: int, length: int) -> bytes:
     if position >= 1 << 63:
-        return b""  # No file has it, and seek raises.
+        return b""  # No file is that large, and seek would raise.
     file.seek(position)
     return file.read(length)

@@ -1,4 +1,4 @@
-"""How long a frame of compressed audio is by its own header, where nothing around it says so.
+"""The length of a frame of compressed audio by its own header, if nothing around it says so.
 
 ISO/IEC 11172-3 and 13818-3 (MPEG audio), 14496-3 (ADTS), ETSI TS 102 366 (AC-3 and E-AC-3).
 """
@@ -20,7 +20,7 @@ _RATES: Final = (44100, 48000, 32000)
 
 
 def frame_bytes(frame: bytes) -> int:
-    """The length that the header at the front of `frame` announces; 0 when it is none of these."""
+    """Return the length that the header of `frame` announces; 0 if it has no such header."""
     if len(frame) < 6:
         return 0
     if frame[0] == 0xFF and frame[1] & 0xF6 == 0xF0:
@@ -46,7 +46,7 @@ def _mpeg_audio(frame: bytes) -> int:
     rate = _RATES[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
     bits = table[kbps_index] * 1000
     if not bits:
-        return 0  # Free format: no header says how long.
+        return 0  # Free format: the header does not say how long it is.
     if layer == 1:
         return (12 * bits // rate + padding) * 4
     return (72 if low and layer == 3 else 144) * bits // rate + padding

@@ -1,14 +1,14 @@
-"""The program that opens a file nobody trusts: one process for each file (see `probe.py`).
+"""The program that opens one untrusted file (see `prober.py`).
 
-    request   {"path": ..., "whole": true}; false: a file that still grows, of which only the head
-              is read, and nothing is checked
-    answer    {"format": ..., "duration": ..., "streams": [...], ...}: `report` says what is in it
-    or        {"reason": "NOT_MEDIA" | "TRUNCATED" | "INTERNAL", "message": ...}
+    request    {"path": ..., "whole": true}; false for a growing file: only its head is read, and
+               nothing is checked
+    response   {"format": ..., "duration": ..., "streams": [...], ...}, see `report`
+    or         {"reason": "NOT_MEDIA" | "TRUNCATED" | "INTERNAL", "message": ...}
 
-FFmpeg gets an open file object without a name and no protocol at all, so that nothing the file says
-can make it open anything; and only demuxers of real containers, because it would take text,
-subtitles and pictures for video. Runs alone, as `python -I probe_main.py`, with nothing imported
-but PyAV and the standard library (60 ms), before it reads its request.
+FFmpeg gets an open file object without a name, and no protocol, so nothing in the file can make it
+open anything else. It gets only the demuxers of real containers, because it would take text,
+subtitles and images for video. The program runs alone, as `python -I probe_main.py`. Before it
+reads its request it imports only PyAV and the standard library (60 ms).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ingot_server.probe import containers
-from ingot_server.probe.packets import HEADERLESS, Reading, Track, ratio, read
+from ingot_server.probe.packets import HEADERLESS, PacketReport, Track, ratio, read_packets
 
 FORMATS: Final = (
     "3gp,aac,ac3,aea,aiff,amr,ape,asf,asf_o,au,avi,caf,dhav,dsf,dts,dtshd,dv,eac3,flac,flv,gxf,"
@@ -51,7 +51,7 @@ _NEAR_SHARE: Final = 0.01
 _GENERATE_TIMES: Final = (
     1  # AVFMT_FLAG_GENPTS: PyAV sets it, and it may hold a whole file in memory.
 )
-# PyAV 19 always hands on what is no UTF-8 as surrogates; before, it is asked to. See `_text`.
+# PyAV 19 always passes bytes that are not UTF-8 as surrogates; older ones need this. See `_text`.
 _AS_BYTES: Final[dict[str, Any]] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
@@ -65,17 +65,18 @@ _SUPPLEMENTARY: Final = (
 
 
 class Refused(Exception):
-    """The file is not to be stored."""
+    """The file must not be stored."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-class Source:
-    """The file as FFmpeg gets it: without a name, and with answers for impossible positions.
+class NamelessFile:
+    """The file as FFmpeg gets it: without a name, and with an error code for a bad position.
 
-    A name's ending could choose a demuxer, and PyAV would raise what `seek` raises much later.
+    The extension of a name could choose a demuxer, and PyAV would raise what `seek` raises much
+    later.
     """
 
     def __init__(self, file: io.FileIO) -> None:
@@ -90,8 +91,8 @@ class Source:
             return -errno.EINVAL
 
 
-class Journal(logging.Handler):
-    """What FFmpeg logged, the last 1000 lines, and which of the telling lines were among them."""
+class FfmpegLog(logging.Handler):
+    """The last 1000 lines that FFmpeg logged, and what some of them say about the file."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -110,35 +111,35 @@ class Journal(logging.Handler):
 
 
 def main() -> None:
-    """Answers one request, then ends."""
-    journal = Journal()
-    logging.getLogger("libav").addHandler(journal)
+    """Respond to one request."""
+    log = FfmpegLog()
+    logging.getLogger("libav").addHandler(log)
     logging.getLogger("libav").propagate = False
     av.logging.set_level(av.logging.WARNING)
     av.logging.set_skip_repeated(False)
     request = json.loads(sys.stdin.buffer.readline())
     try:
-        answer = probe(request["path"], journal, whole=request["whole"])
+        response = probe(request["path"], log, whole=request["whole"])
     except Refused as refused:
-        answer = {"reason": refused.reason, "message": str(refused)}
+        response = {"reason": refused.reason, "message": str(refused)}
     except MemoryError:
-        answer = {"reason": "NOT_MEDIA", "message": "Reading the file takes too much memory."}
+        response = {"reason": "NOT_MEDIA", "message": "Reading the file needs too much memory."}
     except OSError as error:
-        answer = {"reason": "INTERNAL", "message": f"The scratch file is gone: {error.strerror}."}
-    sys.stdout.write(json.dumps(answer) + "\n")
+        response = {"reason": "INTERNAL", "message": f"The scratch file is gone: {error.strerror}."}
+    sys.stdout.write(json.dumps(response) + "\n")
     sys.stdout.flush()
-    os._exit(0)  # Nothing here is worth the time of taking it down in order.
+    os._exit(0)  # Nothing here needs an orderly end, which would take time.
 
 
-def probe(path: str, journal: Journal, *, whole: bool) -> dict[str, Any]:
-    """Opens the file, reads it to its end, and answers with `report`; raises Refused."""
+def probe(path: str, log: FfmpegLog, *, whole: bool) -> dict[str, Any]:
+    """Read the file to its end and return its `report`. Raises Refused."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with io.FileIO(descriptor) as file:
         head = file.read(4096)
         if not head:
             raise Refused("NOT_MEDIA", "The file is empty.")
         if resembled := containers.resemblance(head):
-            raise Refused("NOT_MEDIA", f"The file is {resembled}, no audio or video.")
+            raise Refused("NOT_MEDIA", f"The file is {resembled}, not audio or video.")
         structure = containers.examine(file)
         if structure.problem and whole:
             raise cut_off(structure.problem)
@@ -146,7 +147,7 @@ def probe(path: str, journal: Journal, *, whole: bool) -> dict[str, Any]:
         file.seek(0)
         try:
             container = av.open(
-                Source(file),
+                NamelessFile(file),
                 "r",
                 options={"protocol_whitelist": "none", "format_whitelist": FORMATS},
                 buffer_size=_READ_BYTES,
@@ -155,77 +156,79 @@ def probe(path: str, journal: Journal, *, whole: bool) -> dict[str, Any]:
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            what = f"begins like {structure.kind} but" if structure.kind else "is in no format that"
-            raise Refused("NOT_MEDIA", f"The file {what} can be read as audio or video.") from error
+            begins = f"begins like {structure.kind}, but " if structure.kind else ""
+            raise Refused(
+                "NOT_MEDIA", f"The file {begins}cannot be read as audio or video."
+            ) from error
         with container:
             if whole:
-                reading = check(container, journal, structure.kind, ends_in_zeros=ends_in_zeros)
+                packets = check(container, log, structure.kind, ends_in_zeros=ends_in_zeros)
             else:
-                reading = Reading([Track(stream, 0) for stream in container.streams])
-            return report(container, reading, journal, head)
+                packets = PacketReport([Track(stream, 0) for stream in container.streams])
+            return report(container, packets, log, head)
 
 
 def check(
-    container: InputContainer, journal: Journal, kind: str, *, ends_in_zeros: bool
-) -> Reading:
-    """Reads all packets; raises Refused unless the file is media and all of it is there."""
+    container: InputContainer, log: FfmpegLog, kind: str, *, ends_in_zeros: bool
+) -> PacketReport:
+    """Read all packets. Raises Refused unless the file is media and complete."""
     container.flags &= ~_GENERATE_TIMES
-    if journal.guessed:
-        raise Refused("NOT_MEDIA", "The file is in no format that can be read as audio or video.")
-    found = Reading([Track(stream, 0) for stream in container.streams])
+    if log.guessed:
+        raise Refused("NOT_MEDIA", "The file cannot be read as audio or video.")
+    found = PacketReport([Track(stream, 0) for stream in container.streams])
     if not found.media:
         kinds = sorted({track.stream.type for track in found.tracks})
         held = f"only {', '.join(kinds)}" if kinds else "no stream"
-        raise Refused("NOT_MEDIA", f"The file holds no audio or video, {held}.")
-    reading = read(container)
-    problem = journal.cut_off or reading.damage(
+        raise Refused("NOT_MEDIA", f"The file contains no audio or video, {held}.")
+    packets = read_packets(container)
+    problem = log.cut_off or packets.damage(
         indexed=container.format.name.startswith("mov,"),
         headerless=container.format.name in HEADERLESS,
     )
-    uncompressed = any(track.is_uncompressed for track in reading.media)
+    uncompressed = any(track.is_uncompressed for track in packets.media)
     if not problem and ends_in_zeros and kind != "mp4" and not uncompressed:
         problem = "it ends in zeros"
-    if not problem and container.duration and not journal.estimated:
-        problem = shortfall(container, reading)
+    if not problem and container.duration and not log.estimated:
+        problem = shortfall(container, packets)
     if problem:
         raise cut_off(problem)
-    return reading
+    return packets
 
 
-def shortfall(container: InputContainer, reading: Reading) -> str:
-    """How far the last packet is from the announced end, empty when near enough.
+def shortfall(container: InputContainer, packets: PacketReport) -> str:
+    """Return how far the last packet is from the announced end; empty if it is near enough.
 
-    A quarter second or 1 % is: the worst healthy file was 0.05 s off. So is the longest pause
-    between packets, for the last picture of a slide show stays as long as the others did.
+    A quarter second or 1 % is near enough: the worst complete file was 0.05 s off. The longest
+    pause between packets is too, because the last image of a slide show stays as long as others.
     """
     announced = (container.duration or 0) / _MICROSECONDS
     start = (container.start_time or 0) / _MICROSECONDS
     # Some Matroska writers count the duration from zero, others from the first packet.
     end = announced + (0 if container.format.name.startswith("matroska") else start)
-    reached = reading.end or 0.0
-    if end - reached <= max(_NEAR_SECONDS, announced * _NEAR_SHARE, reading.gap):
+    reached = packets.end or 0.0
+    if end - reached <= max(_NEAR_SECONDS, announced * _NEAR_SHARE, packets.gap):
         return ""
     return f"it should play until {end:.2f} s, but its last packet ends at {reached:.2f} s"
 
 
 def cut_off(problem: str) -> Refused:
-    """The refusal of a file whose end is missing."""
+    """Return the refusal of a file whose end is missing."""
     return Refused("TRUNCATED", f"The file is incomplete: {problem}.")
 
 
 def report(
-    container: InputContainer, reading: Reading, journal: Journal, head: bytes
+    container: InputContainer, packets: PacketReport, log: FfmpegLog, head: bytes
 ) -> dict[str, Any]:
-    """What is in the file; times in microseconds, None for what is not known."""
-    measured = _microseconds(reading.length())
-    announced = None if journal.estimated else _microseconds((container.duration or 0) / 1e6)
+    """Return what is in the file. Times are microseconds; None means unknown."""
+    measured = _microseconds(packets.length())
+    announced = None if log.estimated else _microseconds((container.duration or 0) / 1e6)
     duration = announced or measured
     if not duration:
-        raise Refused("NOT_MEDIA", "The file holds no audio or video that lasts any time.")
+        raise Refused("NOT_MEDIA", "The audio or video in the file has no duration.")
     tags = _tags(container.metadata)
     if container.format.name == "ogg":
-        # Ogg has no tags of its own, its streams have.
-        tags = _tags(reading.media[0].stream.metadata) | tags
+        # Ogg itself has no tags; its streams have.
+        tags = _tags(packets.media[0].stream.metadata) | tags
     return {
         "format": container.format.name,
         "webm": containers.is_webm(head),
@@ -241,7 +244,7 @@ def report(
             for chapter in container.chapters()[:_MAX_CHAPTERS]
         ],
         "streams": [
-            _stream(track, estimated=journal.estimated) for track in reading.media[:_MAX_STREAMS]
+            _stream(track, estimated=log.estimated) for track in packets.media[:_MAX_STREAMS]
         ],
     }
 
@@ -255,7 +258,7 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
         round(track.size_bytes * 8 / seconds) if seconds > 0 else 0
     )
     language = _text(stream.metadata.get("language", ""))
-    answer = {
+    response = {
         "type": stream.type,
         "index": stream.index,
         "codec": track.codec,
@@ -265,7 +268,7 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
         "duration": _microseconds(duration),
     }
     if isinstance(stream, VideoStream):
-        answer |= {
+        response |= {
             "width": getattr(context, "width", 0),
             "height": getattr(context, "height", 0),
             "pixel_format": getattr(context, "pix_fmt", "") or "",
@@ -273,14 +276,14 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
             "rotation": track.rotation,
         }
     else:
-        answer |= {
+        response |= {
             "sample_rate": getattr(context, "sample_rate", 0),
             "channels": context.layout.nb_channels if isinstance(context, AudioCodecContext) else 0,
             "preferred": bool(stream.disposition & Disposition.default),
             "supplementary": bool(stream.disposition & _SUPPLEMENTARY)
             or "commentary" in stream.metadata.get("title", "").lower(),
         }
-    return answer
+    return response
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
@@ -292,18 +295,18 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _text(text: str) -> str:
-    """At most 4096 characters, with a mark for what the file has that is no UTF-8."""
+    """Return at most 4096 characters; bytes that are not UTF-8 become a replacement mark."""
     return text[:_MAX_TEXT].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _tagged(text: str) -> float:
-    """Seconds of a tag `00:01:02.500000000`, as Matroska streams have; 0 when it is none."""
+    """Return the seconds of a Matroska tag like `00:01:02.500000000`; 0 for any other text."""
     match = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,9})?)", text)
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
 def _microseconds(seconds: float) -> int | None:
-    """None for nothing, for less, and for what is not finite; at most 100 years."""
+    """Return at most 100 years; None unless the number is positive and finite."""
     if not 0 < seconds < float("inf"):
         return None
     return round(min(seconds, _MAX_SECONDS) * _MICROSECONDS)

@@ -1,15 +1,15 @@
-"""Looks into a file: what media it is, and whether all of it is there.
+"""Finds out what media is in a file, and whether the file is complete.
 
-Each file gets a process of its own (`probe_main.py`), because FFmpeg's demuxers read what
-strangers wrote. What follows from the ways in which that process can end:
+Each file gets a process of its own (`probe_main.py`), because FFmpeg's demuxers read untrusted
+files. How that process ends decides about the result:
 
-- it answers: a Media, or Failure NOT_MEDIA or TRUNCATED;
-- it crashes, or needs more memory than it may have: NOT_MEDIA with what happened, for a file that
-  does that is of no use to anybody;
-- it takes longer than `probe_timeout`, or more CPU time: STAGE_TIMEOUT.
+- it responds: a Media, or Failure NOT_MEDIA or TRUNCATED;
+- it crashes, or needs more memory than it may have: NOT_MEDIA, with what happened, because no
+  player could use such a file;
+- it takes longer than `probe_timeout`, or uses that much CPU time: STAGE_TIMEOUT.
 
-One process that has its imports done and waits for a file is kept ready while the prober is started
-(33 MB). It hides the 90 ms that starting one takes (prewarmed.py).
+While the prober is started, one prewarmed process waits for the next file (33 MB). That saves the
+90 ms that starting one takes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import PREFIX, Failure
+from ingot_server.library.recipe_formats import MP4_CONTAINER
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 from ingot_server.process.limits import Limits
 from ingot_server.process.prewarmed import PrewarmedProcess
@@ -38,10 +39,9 @@ MEMORY_BYTES: Final = 1 << 30
 MAX_AT_ONCE: Final = 4
 
 _PROGRAM: Final = str(Path(__file__).with_name("probe_main.py"))
-_MP4: Final = "mov,mp4,m4a,3gp,3g2,mj2"
-# FFmpeg's format to the media type with video and the one without: IANA's, or what browsers use.
+# FFmpeg's format to its media types with and without video: IANA's, or what browsers use.
 _CONTENT_TYPES: Final = {
-    _MP4: ("video/mp4", "audio/mp4"),
+    MP4_CONTAINER: ("video/mp4", "audio/mp4"),
     "matroska,webm": ("video/x-matroska", "audio/x-matroska"),
     "aac": ("", "audio/aac"),
     "ac3": ("", "audio/ac3"),
@@ -64,9 +64,9 @@ _CONTENT_TYPES: Final = {
 
 
 class Prober:
-    """Probes files, a few at a time; `start` and `close` frame its life.
+    """Probes files, a few at a time.
 
-    Works without `start` too, then nothing is kept ready.
+    It also works before `start` and after `close`, but then without a prewarmed process.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -75,62 +75,62 @@ class Prober:
         self._prewarmed = PrewarmedProcess(self._launch, purpose="probing")
 
     async def start(self) -> None:
-        """Makes one process ready. Raises nothing when that cannot be done now."""
+        """Prewarm one process. Does not raise if that fails."""
         await self._prewarmed.start()
 
     async def close(self) -> None:
-        """Ends what is kept ready. Probes under way end with their own tasks."""
+        """End the prewarmed process. Probes that are running end with their own tasks."""
         await self._prewarmed.close()
 
     async def probe(self, path: Path) -> Media:
-        """What the file at `path` is: everything a Media has that stands in the file itself.
+        """Return what the file at `path` says about itself, after checking that it is complete.
 
-        Filled are title, duration, video, audio, chapters, format_name, file_tags and
-        blob.content_type; the streams' `url` is not. Safe to repeat and to cancel. Raises Failure
-        NOT_MEDIA, TRUNCATED, TOO_LONG or STAGE_TIMEOUT; INTERNAL only when there is no such file.
+        The Media has title, duration, video, audio, chapters, format_name, file_tags and
+        blob.content_type; its streams have no `url`. Safe to repeat and to cancel. Raises Failure
+        NOT_MEDIA, TRUNCATED, TOO_LONG or STAGE_TIMEOUT; INTERNAL only if the file does not exist.
         """
-        return await self._media_of(path, whole=True)
+        return await self._probe(path, whole=True)
 
     async def probe_head(self, path: Path) -> Media:
-        """What the head of a file says that still grows: as `probe`, and nothing of it is checked.
+        """Return what the head of a growing file says, like `probe` but without any check.
 
-        Raises Failure NOT_MEDIA also where it cannot be told yet.
+        Raises Failure NOT_MEDIA also if the head is too short to tell.
         """
-        return await self._media_of(path, whole=False)
+        return await self._probe(path, whole=False)
 
-    async def _media_of(self, path: Path, *, whole: bool) -> Media:
+    async def _probe(self, path: Path, *, whole: bool) -> Media:
         async with self._slots:
             try:
                 async with asyncio.timeout(self._settings.probe_timeout.total_seconds()):
-                    answer = await self._ask(path, whole=whole)
+                    response = await self._request_probe(path, whole=whole)
             except TimeoutError as error:
-                raise self._overdue() from error
+                raise self._timed_out() from error
             finally:
                 self._prewarmed.prewarm_next()
-        if "reason" in answer:
-            raise Failure(Reason.Value(PREFIX + answer["reason"]), answer["message"])
-        media = _media(answer)
+        if "reason" in response:
+            raise Failure(Reason.Value(PREFIX + response["reason"]), response["message"])
+        media = _media(response)
         length, limit = media.duration.ToTimedelta(), self._settings.max_duration
         if length > limit:
             raise Failure(
                 reason_pb2.REASON_TOO_LONG,
-                f"The media lasts {length}, longer than the limit of {limit}.",
+                f"The media lasts {length}. INGOT_MAX_DURATION allows {limit}.",
                 metadata={"limit_seconds": f"{limit.total_seconds():g}"},
             )
         return media
 
-    async def _ask(self, path: Path, *, whole: bool) -> dict[str, Any]:
+    async def _request_probe(self, path: Path, *, whole: bool) -> dict[str, Any]:
         async with await self._prewarmed.take_process() as child:
             await child.send_message({"path": os.fspath(path), "whole": whole})
             try:
-                answer = await child.receive_message()
+                response = await child.receive_message()
             except ChildError as error:
                 raise _unreadable(str(error)) from error
-            if answer is not None:
-                return answer
+            if response is not None:
+                return response
             code = await child.wait()
             if code == -signal.SIGXCPU:
-                raise self._overdue()
+                raise self._timed_out()
             logger.warning(
                 "probe of %s %s: %s", path.name, describe_exit(code), child.stderr[-2000:]
             )
@@ -143,11 +143,12 @@ class Prober:
         )
         return await ChildProcess.start(sys.executable, "-I", _PROGRAM, limits=limits)
 
-    def _overdue(self) -> Failure:
+    def _timed_out(self) -> Failure:
         limit = self._settings.probe_timeout
         return Failure(
             reason_pb2.REASON_STAGE_TIMEOUT,
-            f"Reading the file took longer than the limit of {limit.total_seconds():g} s.",
+            f"Reading the file took longer than the {limit.total_seconds():g} s "
+            "that INGOT_PROBE_TIMEOUT allows.",
             metadata={"stage": "PROBING"},
         )
 
@@ -158,14 +159,14 @@ def _unreadable(what: str) -> Failure:
     )
 
 
-def _media(answer: dict[str, Any]) -> Media:
+def _media(response: dict[str, Any]) -> Media:
     media = Media(
-        title=answer["tags"].get("title", ""),
-        format_name=answer["format"],
-        file_tags=answer["tags"],
+        title=response["tags"].get("title", ""),
+        format_name=response["format"],
+        file_tags=response["tags"],
     )
-    media.duration.FromMicroseconds(answer["duration"])
-    for found in answer["streams"]:
+    media.duration.FromMicroseconds(response["duration"])
+    for found in response["streams"]:
         shared = {key: found[key] for key in ("index", "codec", "profile", "language", "bit_rate")}
         stream: VideoStream | AudioStream
         if found["type"] == "video":
@@ -187,26 +188,26 @@ def _media(answer: dict[str, Any]) -> Media:
             )
         if found["duration"] is not None:
             stream.duration.FromMicroseconds(found["duration"])
-    # ID3 has them in any order.
-    for found in sorted(answer["chapters"], key=lambda found: (found["start"], found["end"])):
+    # ID3 may have them in any order.
+    for found in sorted(response["chapters"], key=lambda found: (found["start"], found["end"])):
         chapter = Chapter(title=found["title"])
         chapter.start.FromMicroseconds(found["start"])
         chapter.end.FromMicroseconds(found["end"])
         media.chapters.append(chapter)
-    media.blob.content_type = _content_type(answer, has_video=bool(media.video))
+    media.blob.content_type = _content_type(response, has_video=bool(media.video))
     return media
 
 
-def _content_type(answer: dict[str, Any], *, has_video: bool) -> str:
-    """The media type of the container, for what is in it (RFC 9110, section 8.3.1)."""
-    if answer["webm"]:
+def _content_type(response: dict[str, Any], *, has_video: bool) -> str:
+    """Return the media type of the container and its contents (RFC 9110, section 8.3.1)."""
+    if response["webm"]:
         return "video/webm" if has_video else "audio/webm"
-    brand = answer["brand"].strip()
-    if answer["format"] == _MP4 and brand in {"", "qt"}:
+    brand = response["brand"].strip()
+    if response["format"] == MP4_CONTAINER and brand in {"", "qt"}:
         return "video/quicktime"
-    if answer["format"] == _MP4 and brand.startswith("3g"):
+    if response["format"] == MP4_CONTAINER and brand.startswith("3g"):
         return "video/3gpp" if has_video else "audio/3gpp"
-    kinds = _CONTENT_TYPES.get(answer["format"])
+    kinds = _CONTENT_TYPES.get(response["format"])
     if kinds is None:
         return "application/octet-stream"
     return kinds[0 if has_video else 1] or kinds[1]
