@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import sys
 import time
 import uuid
 from datetime import timedelta
@@ -17,6 +16,7 @@ import pytest
 from ingot import Client, IngotError, JobCancelled, MediaDoesNotExist, MediaNotFound
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
+from tests.ingot_command import CommandResult, run_command
 from tests.installation import Installation, installation, names_below
 from tests.origin import Origin, Page
 from tests.waiting import until
@@ -246,13 +246,8 @@ async def test_the_command_line_does_the_whole_way(
 ) -> None:
     url = origin.serve(path, Page(clip))
 
-    async def run(*arguments: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            Path(sys.executable).parent / "ingot", "--server", ingot.grpc_address, *arguments,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        output, errors = await process.communicate()
-        return process.returncode or 0, output.decode(), errors.decode()
+    async def run(*arguments: str) -> CommandResult:
+        return await run_command(ingot.grpc_address, *arguments)
 
     code, output, _ = await run("media", url)
     assert (code, output) == (1, "")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
-import pty
 import re
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -17,38 +13,14 @@ import pytest
 from mutagen.mp3 import MP3, BitrateMode
 
 from ingot import Client
+from tests.ingot_command import run_on_terminal
 from tests.installation import Installation, installation
 from tests.media import media
 from tests.origin import Origin, Page
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 
-COMMAND = Path(sys.executable).with_name("ingot")
 ID = "dQw4-9Wg_cQ"
-
-
-async def on_a_terminal(*arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout, and all that was drawn on the terminal."""
-    terminal, tty = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        COMMAND, *arguments, stdout=-1, stderr=tty, env={**os.environ, "COLUMNS": "120"}
-    )
-    os.close(tty)
-    drawn, (stdout, _) = await asyncio.gather(
-        asyncio.to_thread(_read, terminal), process.communicate()
-    )
-    assert process.returncode is not None
-    return process.returncode, stdout.decode(), drawn
-
-
-def _read(terminal: int) -> str:
-    drawn = b""
-    while True:
-        try:
-            drawn += os.read(terminal, 1 << 16)
-        except OSError:  # EIO: no process has the terminal open any more
-            os.close(terminal)
-            return drawn.decode()
 
 
 def assert_plays(path: Path) -> None:
@@ -70,8 +42,8 @@ async def test_a_url_becomes_a_song_here_with_one_bar(
     url = origin.serve(f"/{uuid.uuid4().hex}.mp4", Page(clip, rate=len(clip) / 2))
     song = tmp_path / "song.mp3"
 
-    code, stdout, drawn = await on_a_terminal(
-        "--server", ingot.grpc_address, "mp3", url, "--bitrate", "128", "-o", song
+    code, stdout, drawn = await run_on_terminal(
+        ingot.grpc_address, "mp3", url, "--bitrate", "128", "-o", song
     )
 
     assert code == 0, drawn
@@ -91,8 +63,8 @@ async def test_a_url_becomes_a_song_here_with_one_bar(
     assert made.blob.sha256 == hashlib.sha256(song.read_bytes()).hexdigest()
 
     again = tmp_path / "again.mp3"
-    code, *_ = await on_a_terminal(
-        "--server", ingot.grpc_address, "mp3", url, "--bitrate", "128", "-o", again
+    code, *_ = await run_on_terminal(
+        ingot.grpc_address, "mp3", url, "--bitrate", "128", "-o", again
     )
     assert (code, again.read_bytes()) == (0, song.read_bytes())
     assert len(origin.log) == 1
@@ -106,8 +78,8 @@ async def test_a_youtube_link_becomes_a_song_named_and_tagged_after_it(tmp_path:
         site.videos[ID] = Video(media("plain.mp4").read_bytes(), thumbnail=cover)
         addresses = {"egress_proxy": site.proxy_url, "egress_ca_file": site.ca_file}
         with installation(tmp_path / "data", **addresses) as running:
-            code, _, drawn = await on_a_terminal(
-                "--server", running.grpc_address, "mp3", f"youtu.be/{ID}", "-o", here
+            code, _, drawn = await run_on_terminal(
+                running.grpc_address, "mp3", f"youtu.be/{ID}", "-o", here
             )
             async with Client(running.grpc_address) as client:
                 stored = [each async for each in client.list_media()]

@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import signal
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import CancelJobRequest
 from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.errors import Failure
+from tests.ingot_command import COMMAND, run_command, start_command
 from tests.scripted_server import (
     JOB_ID,
     MEDIA_ID,
@@ -36,8 +36,6 @@ from tests.scripted_server import (
     running_scripted_server,
 )
 
-COMMAND = Path(sys.executable).with_name("ingot")
-
 
 @pytest.fixture
 async def server() -> AsyncGenerator[ScriptedServer, None]:
@@ -45,30 +43,13 @@ async def server() -> AsyncGenerator[ScriptedServer, None]:
         yield server
 
 
-async def ingot_command(server: ScriptedServer, *arguments: str) -> tuple[int, str, str]:
-    """Run the command, and return its exit code, stdout and stderr."""
-    process = await start(server, *arguments)
-    stdout, stderr = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, stdout.decode(), stderr.decode()
-
-
-async def start(
-    server: ScriptedServer, *arguments: str, stdout: int = -1, stderr: int = -1
-) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "INGOT_SERVER": server.target, "COLUMNS": "120"}
-    return await asyncio.create_subprocess_exec(
-        COMMAND, *arguments, stdout=stdout, stderr=stderr, env=environment
-    )
-
-
 def lines(output: str, kind: type[Request]) -> list[Request]:
     return [Parse(line, kind()) for line in output.splitlines()]
 
 
 async def test_the_command_ingests_and_shows_the_media(server: ScriptedServer) -> None:
-    code, stdout, stderr = await ingot_command(
-        server, "ingest", URL, "--max-age", "1h", "--label", "a=b", "--audio-only"
+    code, stdout, stderr = await run_command(
+        server.target, "ingest", URL, "--max-age", "1h", "--label", "a=b", "--audio-only"
     )
 
     assert code == 0
@@ -81,12 +62,12 @@ async def test_the_command_ingests_and_shows_the_media(server: ScriptedServer) -
 
 
 async def test_the_command_prints_json_with_one_message_per_line(server: ScriptedServer) -> None:
-    code, stdout, stderr = await ingot_command(server, "--json", "ingest", URL)
+    code, stdout, stderr = await run_command(server.target, "--json", "ingest", URL)
     assert (code, stderr) == (0, "")
     assert lines(stdout, Job) == server.updates
     assert json.loads(stdout.splitlines()[2])["progress"]["bytesDone"] == "1000000"
 
-    code, stdout, stderr = await ingot_command(server, "media", MEDIA_ID, "--json")
+    code, stdout, stderr = await run_command(server.target, "media", MEDIA_ID, "--json")
     assert (code, lines(stdout, Media)) == (0, [make_media()])
 
 
@@ -107,25 +88,25 @@ async def test_the_command_prints_json_with_one_message_per_line(server: Scripte
 async def test_each_command_prints_its_result(
     server: ScriptedServer, arguments: list[str], expected: list[str]
 ) -> None:
-    code, stdout, _ = await ingot_command(server, *arguments)
+    code, stdout, _ = await run_command(server.target, *arguments)
 
     assert code == 0
     assert not [text for text in expected if text not in stdout]
 
 
 async def test_cancelling_a_job_that_has_ended_fails_and_shows_it(server: ScriptedServer) -> None:
-    code, stdout, _ = await ingot_command(server, "cancel", JOB_ID)
+    code, stdout, _ = await run_command(server.target, "cancel", JOB_ID)
     assert code == 1
     assert "succeeded" in stdout
 
     server.updates[-1].state = JobState.JOB_STATE_CANCELLED
-    assert (await ingot_command(server, "cancel", JOB_ID))[0] == 0
+    assert (await run_command(server.target, "cancel", JOB_ID))[0] == 0
 
 
 async def test_the_command_says_what_failed_and_what_to_do(server: ScriptedServer) -> None:
     server.media = []
 
-    code, stdout, stderr = await ingot_command(server, "media", URL)
+    code, stdout, stderr = await run_command(server.target, "media", URL)
     assert (code, stdout) == (1, "")
     assert stderr.splitlines() == [
         "ingot: Not stored. [MEDIA_NOT_FOUND]",
@@ -134,7 +115,7 @@ async def test_the_command_says_what_failed_and_what_to_do(server: ScriptedServe
 
     failure = Failure(reason_pb2.REASON_NOT_MEDIA, "A page.")
     server.updates = make_revisions(JobState.JOB_STATE_FAILED, failure.status())
-    code, stdout, stderr = await ingot_command(server, "--json", "watch", JOB_ID)
+    code, stdout, stderr = await run_command(server.target, "--json", "watch", JOB_ID)
     assert code == 1
     assert lines(stdout, Job) == server.updates
     assert lines(stderr, Status) == [failure.status()]
@@ -143,7 +124,7 @@ async def test_the_command_says_what_failed_and_what_to_do(server: ScriptedServe
 async def test_the_command_says_that_it_cannot_connect(server: ScriptedServer) -> None:
     await server.stop()
 
-    code, _, stderr = await ingot_command(server, "jobs")
+    code, _, stderr = await run_command(server.target, "jobs")
 
     assert code == 1
     assert stderr.startswith(f"ingot: Cannot connect to an Ingot server at {server.target}")
@@ -200,19 +181,23 @@ async def test_the_command_downloads(server: ScriptedServer, tmp_path: Path) -> 
     content = server.store(500_000)
     (tmp_path / "clip.mp4.part").write_bytes(content[:123_456])
 
-    code, stdout, _ = await ingot_command(server, "download", URL, "-o", str(tmp_path / "clip.mp4"))
+    code, stdout, _ = await run_command(
+        server.target, "download", URL, "-o", str(tmp_path / "clip.mp4")
+    )
     assert (code, (tmp_path / "clip.mp4").read_bytes()) == (0, content)
     assert "checksum verified" in stdout
     assert server.received(DownloadRequest)[0].offset == 123_456
 
-    code, _, stderr = await ingot_command(server, "download", URL, "-o", str(tmp_path / "no" / "x"))
+    code, _, stderr = await run_command(
+        server.target, "download", URL, "-o", str(tmp_path / "no" / "x")
+    )
     assert code == 1
     assert "No such file or directory" in stderr
 
 
 async def test_ctrl_c_leaves_the_job_and_says_how_to_watch_it(server: ScriptedServer) -> None:
     server.last_revision = 3
-    process = await start(server, "ingest", URL)
+    process = await start_command(server.target, "ingest", URL)
     assert process.stderr is not None
     async for line in process.stderr:
         if line == b"downloading\n":
@@ -229,7 +214,7 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_watch_it(server: ScriptedSe
 async def test_a_closed_output_pipe_ends_the_command_quietly(server: ScriptedServer) -> None:
     server.media = [make_media(media_id=f"{number:052}") for number in range(1000)]
     reading, writing = os.pipe()
-    process = await start(server, "--json", "list", stdout=writing)
+    process = await start_command(server.target, "--json", "list", stdout=writing)
     os.close(writing)
     await asyncio.to_thread(os.read, reading, 1)
     os.close(reading)
@@ -268,7 +253,7 @@ async def test_options_are_named_if_their_fields_are_wrong(server: ScriptedServe
     server.outcomes = [
         Failure(reason_pb2.REASON_INVALID_REQUEST, "Not valid.", violations=violations)
     ]
-    code, _, stderr = await ingot_command(server, "ingest", URL, "--max-height", "99999")
+    code, _, stderr = await run_command(server.target, "ingest", URL, "--max-height", "99999")
     assert code == 2
     assert stderr.splitlines() == [
         "ingot: Not valid. [INVALID_REQUEST]",
@@ -280,7 +265,7 @@ async def test_options_are_named_if_their_fields_are_wrong(server: ScriptedServe
             reason_pb2.REASON_UNSUPPORTED_URL, "No source.", violations={"url": "has no scheme"}
         )
     ]
-    code, _, stderr = await ingot_command(server, "ingest", URL)
+    code, _, stderr = await run_command(server.target, "ingest", URL)
     assert code == 1
     assert stderr.splitlines()[1] == "Correct url: it has no scheme."
 
@@ -297,13 +282,13 @@ async def test_converting_a_list_refers_to_ingest(server: ScriptedServer) -> Non
         ),
     ):
         server.outcomes = [failure]
-        _, _, stderr = await ingot_command(server, *command)
+        _, _, stderr = await run_command(server.target, *command)
         assert stderr.splitlines() == ["ingot: A list. [INVALID_REQUEST]", advice]
 
 
 async def test_a_validated_job_has_no_state(server: ScriptedServer) -> None:
     server.updates = [Job(url=URL, media=make_media())]
-    _, stdout, _ = await ingot_command(server, "ingest", URL, "--validate-only")
+    _, stdout, _ = await run_command(server.target, "ingest", URL, "--validate-only")
     assert stdout.split() == ["url", URL, "media", MEDIA_ID]
 
 
@@ -316,7 +301,7 @@ async def test_a_terminal_shows_a_bar_with_bytes_rate_and_remaining_time(
     retry.error.CopyFrom(Failure(reason_pb2.REASON_STALLED, "Too \x1b[31mslow.").status())
     retry.retry_time.GetCurrentTime()
     terminal, tty = pty.openpty()
-    process = await start(server, "ingest", URL, stderr=tty)
+    process = await start_command(server.target, "ingest", URL, stderr=tty)
     os.close(tty)
     drawn = await read_until(terminal, "1 MB of 5 MB, 750 kB/s, 4.0 s left")
     await server.stop()

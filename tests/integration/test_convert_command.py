@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import pty
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +18,7 @@ from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_service_pb2 import CancelJobRequest
 from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.config import Settings
+from tests.ingot_command import run_command, run_on_terminal, start_command
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 from tests.running_service import running_service
@@ -29,8 +26,6 @@ from tests.scripted_server import JOB_ID, MEDIA_ID, ScriptedServer, running_scri
 from tests.scripted_server import URL as SCRIPTED_URL
 
 pytestmark = pytest.mark.any_stores
-
-COMMAND = Path(sys.executable).with_name("ingot")
 
 
 @pytest.fixture
@@ -61,28 +56,6 @@ def serve(origin: Origin, name: str = "plain.mp4") -> str:
     return origin.serve(f"/{name}", Page(media(name).read_bytes()))
 
 
-async def start(
-    target: str, *arguments: str | Path, directory: Path | None = None, stderr: int = -1
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(COMMAND, "--server", target, *arguments),
-        stdout=-1,
-        stderr=stderr,
-        cwd=directory,
-        env={**os.environ, "COLUMNS": "120"},
-    )
-
-
-async def ingot(
-    target: str, *arguments: str | Path, directory: Path | None = None
-) -> tuple[int, str, str]:
-    """Run the command, and return its exit code, stdout and stderr."""
-    process = await start(target, *arguments, directory=directory)
-    stdout, stderr = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, stdout.decode(), stderr.decode()
-
-
 def assert_mp3(path: Path) -> None:
     """Check that a file begins like an MP3 and decodes to its end without a warning."""
     assert path.read_bytes()[:3] == b"ID3"
@@ -102,7 +75,7 @@ async def test_a_url_is_saved_as_an_mp3_with_progress_on_a_pipe(
 ) -> None:
     path = tmp_path / "song.mp3"
 
-    code, stdout, stderr = await ingot(target, "mp3", serve(origin), "-o", path)
+    code, stdout, stderr = await run_command(target, "mp3", serve(origin), "-o", path)
 
     assert code == 0, stderr
     assert_mp3(path)
@@ -114,7 +87,7 @@ async def test_a_url_is_saved_as_an_mp3_with_progress_on_a_pipe(
     assert [found.name for found in tmp_path.glob("song*")] == ["song.mp3"]
     # Everything is stored now.
     path.unlink()
-    code, _, stderr = await ingot(target, "mp3", serve(origin), "-o", path)
+    code, _, stderr = await run_command(target, "mp3", serve(origin), "-o", path)
     assert (code, stderr.splitlines()) == (0, ["succeeded (already stored)", "saving"])
     assert len(origin.log) == 1
 
@@ -124,14 +97,9 @@ async def test_the_progress_bar_never_decreases(
 ) -> None:
     content = media("plain.mp4").read_bytes()
     url = origin.serve("/plain.mp4", Page(content, rate=len(content) / 2))
-    terminal, tty = pty.openpty()
-    process = await start(target, "mp3", url, "-o", tmp_path / "song.mp3", stderr=tty)
-    os.close(tty)
+    code, _, drawn = await run_on_terminal(target, "mp3", url, "-o", tmp_path / "song.mp3")
 
-    drawn = await asyncio.to_thread(read_all, terminal)
-    await process.communicate()
-
-    assert process.returncode == 0, drawn
+    assert code == 0, drawn
     shares = [int(share) for share in re.findall(r"(\d+)%", drawn)]
     assert shares == sorted(shares)
     assert (shares[0] < 100, shares[-1]) == (True, 100), drawn
@@ -146,7 +114,7 @@ async def test_a_file_without_a_name_is_named_after_the_title(
 ) -> None:
     url, here = serve(origin, "sound.m4a"), tmp_path / "here"
     here.mkdir()
-    code, stdout, stderr = await ingot(target, "mp3", url, directory=here)
+    code, stdout, stderr = await run_command(target, "mp3", url, directory=here)
     assert code == 0, stderr
     (path,) = here.iterdir()
     assert path.suffix == ".mp3"
@@ -155,11 +123,11 @@ async def test_a_file_without_a_name_is_named_after_the_title(
 
     # The same file exists, so nothing is downloaded.
     kept = path.stat().st_mtime_ns
-    code, _, stderr = await ingot(target, "mp3", url, "-o", here)
+    code, _, stderr = await run_command(target, "mp3", url, "-o", here)
     assert (code, [path], path.stat().st_mtime_ns) == (0, list(here.iterdir()), kept), stderr
 
     path.write_bytes(b"precious")
-    code, _, stderr = await ingot(target, "--json", "mp3", url, directory=here)
+    code, _, stderr = await run_command(target, "--json", "mp3", url, directory=here)
     assert (code, path.read_bytes()) == (0, b"precious")
     assert stderr == f"{path.stem} (2).mp3\n"
     assert_mp3(here / f"{path.stem} (2).mp3")
@@ -170,7 +138,7 @@ async def test_json_has_every_change_of_the_job(
 ) -> None:
     path = tmp_path / "song.mp3"
 
-    code, stdout, stderr = await ingot(target, "mp3", serve(origin), "-o", path, "--json")
+    code, stdout, stderr = await run_command(target, "mp3", serve(origin), "-o", path, "--json")
 
     assert (code, stderr) == (0, "")
     jobs = [Parse(line, Job()) for line in stdout.splitlines()]
@@ -184,7 +152,7 @@ async def test_stored_media_is_converted_and_downloaded(
 ) -> None:
     source = await (await client.ingest_video(serve(origin)))
 
-    code, stdout, stderr = await ingot(
+    code, stdout, stderr = await run_command(
         *(target, "convert", source.id, "--format", "wav", "--start", "0:00.5", "--end", "1.5"),
         *("--sample-rate", "16000", "--channels", "1", "--bits-per-sample", "24"),
         *("--label", "a=b", "-o", tmp_path / "part.wav"),
@@ -198,19 +166,21 @@ async def test_stored_media_is_converted_and_downloaded(
     assert made.duration.ToTimedelta().total_seconds() == pytest.approx(1, abs=0.05)
 
     # Without -o the command shows the media, like an ingest.
-    code, stdout, _ = await ingot(target, "convert", source.url, "--format", "png")
+    code, stdout, _ = await run_command(target, "convert", source.url, "--format", "png")
     assert code == 0
     assert re.search(rf"^converted from +{source.id}$", stdout, re.MULTILINE)
     assert "image/png" in stdout
-    code, stdout, _ = await ingot(target, "convert", source.id, "--format", "mp3", "--no-wait")
+    code, stdout, _ = await run_command(
+        target, "convert", source.id, "--format", "mp3", "--no-wait"
+    )
     assert (code, "job" in stdout) == (0, True)
-    code, stdout, _ = await ingot(target, "mp3", source.id, "-o", tmp_path / "song.mp3")
+    code, stdout, _ = await run_command(target, "mp3", source.id, "-o", tmp_path / "song.mp3")
     assert code == 0
     assert_mp3(tmp_path / "song.mp3")
 
 
 async def test_an_ingest_shows_the_results_of_its_recipes(target: str, origin: Origin) -> None:
-    code, stdout, stderr = await ingot(
+    code, stdout, stderr = await run_command(
         *(target, "ingest", serve(origin)),
         *("--recipe", "mp3,bitrate=64", "--recipe", "jpeg,start=1,max-height=60"),
     )
@@ -243,7 +213,7 @@ async def test_a_wrong_option_is_refused_by_its_name(
 
     # If the error depends on the media, the first attempt fails in the job.
     for _ in range(2):
-        code, stdout, stderr = await ingot(target, "convert", url, *arguments)
+        code, stdout, stderr = await run_command(target, "convert", url, *arguments)
         assert (code, stdout) == (2, ""), stderr
         (failure, advice) = stderr.splitlines()[-2:]
         assert failure.startswith(f"ingot: {message}")
@@ -254,20 +224,20 @@ async def test_a_wrong_option_is_refused_by_its_name(
 async def test_a_wrong_recipe_of_an_ingest_or_an_mp3_is_refused(
     target: str, origin: Origin, tmp_path: Path
 ) -> None:
-    code, _, stderr = await ingot(
+    code, _, stderr = await run_command(
         *(target, "ingest", serve(origin), "--recipe", "mp3", "--recipe", "wav,bitrate=64")
     )
     assert code == 2
     assert "bitrate of --recipe wav,bitrate=64 does not apply to WAV." in stderr
 
-    code, stdout, stderr = await ingot(
+    code, stdout, stderr = await run_command(
         *(target, "--json", "convert", serve(origin), "--format", "wav", "--quality", "1")
     )
     assert (code, stdout) == (2, "")
     assert "recipe.quality means" not in Parse(stderr, Status()).message
 
     silent = serve(origin, "silent.mp4")
-    code, _, stderr = await ingot(target, "mp3", silent, "-o", tmp_path / "song.mp3")
+    code, _, stderr = await run_command(target, "mp3", silent, "-o", tmp_path / "song.mp3")
     assert (code, list(tmp_path.glob("song*"))) == (1, [])
     assert "ingot: MP3 needs audio, and the media item has none. [INVALID_REQUEST]" in stderr
 
@@ -278,7 +248,7 @@ async def test_no_job_starts_if_the_output_cannot_be_written(
     path = tmp_path / "no" / "song.mp3"
 
     for arguments in (["mp3"], ["convert", "--format", "mp3"]):
-        code, _, stderr = await ingot(server.target, *arguments, SCRIPTED_URL, "-o", path)
+        code, _, stderr = await run_command(server.target, *arguments, SCRIPTED_URL, "-o", path)
         assert code == 1
         assert stderr.startswith(f"ingot: {path.parent}: No such file or directory")
     assert not server.requests
@@ -287,8 +257,10 @@ async def test_no_job_starts_if_the_output_cannot_be_written(
 async def test_only_audio_only_sends_a_selection(server: ScriptedServer, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
 
-    assert (await ingot(server.target, "mp3", SCRIPTED_URL, "-o", path))[0] == 0
-    assert (await ingot(server.target, "mp3", SCRIPTED_URL, "-o", path, "--audio-only"))[0] == 0
+    assert (await run_command(server.target, "mp3", SCRIPTED_URL, "-o", path))[0] == 0
+    assert (await run_command(server.target, "mp3", SCRIPTED_URL, "-o", path, "--audio-only"))[
+        0
+    ] == 0
 
     requests = server.received(ConvertRequest)
     assert [request.HasField("selection") for request in requests] == [False, True]
@@ -299,7 +271,7 @@ async def test_only_audio_only_sends_a_selection(server: ScriptedServer, tmp_pat
 async def test_ctrl_c_says_how_to_watch_the_job(server: ScriptedServer, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     server.last_revision = 3
-    process = await start(server.target, "convert", MEDIA_ID, "--format", "mp3", "-o", path)
+    process = await start_command(server.target, "convert", MEDIA_ID, "--format", "mp3", "-o", path)
     assert process.stderr is not None
     await process.stderr.readuntil(b"downloading\n")
     process.send_signal(signal.SIGINT)
@@ -311,13 +283,3 @@ async def test_ctrl_c_says_how_to_watch_the_job(server: ScriptedServer, tmp_path
     assert not server.received(CancelJobRequest)
     assert not server.received(DownloadRequest)
     assert not list(tmp_path.glob("song*"))
-
-
-def read_all(terminal: int) -> str:
-    drawn = b""
-    while True:
-        try:
-            block = os.read(terminal, 1 << 16)
-        except OSError:  # EIO: the command has closed the terminal
-            return drawn.decode()
-        drawn += block

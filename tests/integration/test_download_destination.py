@@ -15,7 +15,7 @@ import pytest
 from ingot import Client
 from ingot.v1.media_pb2 import SideFile
 from ingot.v1.media_service_pb2 import DownloadRequest
-from tests.integration.test_command_line import ingot_command
+from tests.ingot_command import run_command
 from tests.scripted_server import MEDIA_ID, URL, ScriptedServer, running_scripted_server
 
 SIDE_URL = f"s3://ingot/media/{MEDIA_ID}/job-1.1.vtt"
@@ -76,7 +76,7 @@ async def test_directories_and_pipes_are_never_replaced(
         with pytest.raises(OSError, match=message):
             await client.download(URL, path)
     for command in (["download", URL], ["mp3", URL], ["convert", URL, "--format", "wav"]):
-        code, _, stderr = await ingot_command(server, *command, "-o", str(pipe))
+        code, _, stderr = await run_command(server.target, *command, "-o", str(pipe))
         assert (code, stderr.splitlines()[0]) == (1, f"ingot: {pipe}: Not a regular file")
 
     assert stat.S_ISFIFO(pipe.stat().st_mode)
@@ -102,14 +102,14 @@ async def test_a_directory_gets_a_file_named_after_the_title(
     server.media[0].blob.url = f"s3://ingot/media/{MEDIA_ID}/job-1.mp4"
 
     for _ in range(2):
-        code, stdout, _ = await ingot_command(server, "download", URL, "-o", str(tmp_path))
+        code, stdout, _ = await run_command(server.target, "download", URL, "-o", str(tmp_path))
         assert (code, stdout.split(":")[0]) == (0, f"{tmp_path}/Clip (2).mp4")
 
     assert {path.name for path in tmp_path.iterdir()} == {"Clip.mp4", "Clip (2).mp4"}
     assert (tmp_path / "Clip.mp4").read_bytes() == b"mine"
     assert (tmp_path / "Clip (2).mp4").read_bytes() == content
     absent = f"{tmp_path}/absent/"
-    code, _, stderr = await ingot_command(server, "download", URL, "-o", absent)
+    code, _, stderr = await run_command(server.target, "download", URL, "-o", absent)
     assert (code, stderr.splitlines()[0]) == (
         1,
         f"ingot: {tmp_path}/absent: No such file or directory",
@@ -130,6 +130,6 @@ async def test_a_side_file_is_downloaded_by_its_address(
     assert (tmp_path / "clip.vtt").read_bytes() == b"WEBVTT"
     assert server.received(DownloadRequest)[0].url == SIDE_URL
     command = ("download", SIDE_URL.replace("s3:", "GS:"), "-o", str(tmp_path))
-    code, stdout, _ = await ingot_command(server, *command)
+    code, stdout, _ = await run_command(server.target, *command)
     assert (code, stdout.strip()) == (0, f"{tmp_path}/Clip.vtt: 6 B, checksum verified")
-    assert SIDE_URL in (await ingot_command(server, "media", URL))[1]
+    assert SIDE_URL in (await run_command(server.target, "media", URL))[1]

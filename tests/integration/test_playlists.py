@@ -6,24 +6,18 @@ The entries of a list come from a fake, `tests/playlist_worker.py`, instead of y
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import pty
 import re
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary, Job
 from ingot_server.app import running
-from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, NothingToDo
+from tests.ingot_command import run_command, run_on_terminal
 from tests.origin import Page
 from tests.playlist_harness import QUICK, PlaylistHarness, ingot, reason_of, worker
 
@@ -291,11 +285,12 @@ async def test_the_command_line_shows_a_list_and_its_entries(ingot: PlaylistHarn
         settings = ingot.settings.replace(grpc_address=f"unix:{directory}/api")
         async with running(settings):
             with worker(ingot):
-                drawn, stdout, code = await on_a_terminal(
-                    settings, "ingest", "--playlist", listed, gone, clip
+                arguments = ("ingest", "--playlist", listed, gone, clip)
+                code, stdout, drawn = await run_on_terminal(
+                    settings.grpc_address, *arguments, columns=160
                 )
             [parent] = await ingot.records.list(limit=1, accepts=lambda job: job.url == listed)
-            shown = await on_a_terminal(settings, "job", parent.id)
+            shown = await run_command(settings.grpc_address, "job", parent.id)
 
     assert code == 1
     assert "of 5 stored" in drawn
@@ -303,35 +298,8 @@ async def test_the_command_line_shows_a_list_and_its_entries(ingot: PlaylistHarn
     assert re.search(r"gone.mp4: .*MEDIA_DOES_NOT_EXIST", drawn)
     assert "4 of 5 stored, 1 failed" in stdout
     assert clip in stdout
-    assert all(url in shown[1] for url in [*urls, gone])
-    assert shown[2] == 0
-
-
-async def on_a_terminal(settings: Settings, *arguments: str) -> tuple[str, str, int | None]:
-    """What `ingot` draws on a terminal, its stdout and its exit code."""
-    terminal, tty = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        Path(sys.executable).with_name("ingot"),
-        *arguments,
-        stdout=subprocess.PIPE,
-        stderr=tty,
-        env={**os.environ, "INGOT_SERVER": settings.grpc_address, "COLUMNS": "160"},
-    )
-    os.close(tty)
-    drawing = asyncio.create_task(asyncio.to_thread(_read_all, terminal))
-    stdout, _ = await process.communicate()
-    drawn = await drawing
-    return drawn, stdout.decode(), process.returncode
-
-
-def _read_all(terminal: int) -> str:
-    """Until the last process has closed it."""
-    drawn = b""
-    with contextlib.suppress(OSError):
-        while part := os.read(terminal, 1 << 16):
-            drawn += part
-    os.close(terminal)
-    return drawn.decode()
+    assert all(url in shown.stdout for url in [*urls, gone])
+    assert shown.code == 0
 
 
 async def test_a_stale_worker_adds_no_children(ingot: PlaylistHarness) -> None:

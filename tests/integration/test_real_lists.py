@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -24,6 +22,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
 from ingot_server.errors import Failure
 from ingot_server.transfer.fetch import USER_AGENT
+from tests.ingot_command import run_command
 from tests.origin import Page
 from tests.playlist_harness import PlaylistHarness, ingot, reason_of, worker
 from tests.waiting import TIMEOUT_SECONDS
@@ -235,27 +234,16 @@ async def test_the_command_line_prints_a_list_with_its_entries(ingot: PlaylistHa
     feed = serve_feed(ingot, "feed.xml", urls)
     async with running(ingot.settings) as addresses:
         with worker(ingot):
-            code, _ = await command(addresses.grpc, "ingest", feed)
+            code, *_ = await run_command(addresses.grpc, "--json", "ingest", feed)
             assert code == 2, "--playlist is missing"
-            code, shown = await command(addresses.grpc, "ingest", "--playlist", feed)
+            code, shown, _ = await run_command(
+                addresses.grpc, "--json", "ingest", "--playlist", feed
+            )
         parent = json.loads(shown.splitlines()[-1])
-        _, lines = await command(addresses.grpc, "job", parent["id"])
+        _, lines, _ = await run_command(addresses.grpc, "--json", "job", parent["id"])
 
     assert code == 0
     assert parent["children"]["succeeded"] == 2
     printed = [json.loads(line) for line in lines.splitlines()]
     assert [job["url"] for job in printed] == [feed, *urls]
     assert {job["parentJobId"] for job in printed[1:]} == {parent["id"]}
-
-
-async def command(server: str, *arguments: str) -> tuple[int | None, str]:
-    """Exit code and stdout of `ingot --json`."""
-    process = await asyncio.create_subprocess_exec(
-        Path(sys.executable).with_name("ingot"),
-        *("--server", server, "--json", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    async with asyncio.timeout(300):
-        output, _ = await process.communicate()
-    return process.returncode, output.decode()

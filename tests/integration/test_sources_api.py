@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import sys
-from asyncio import create_subprocess_exec
-from asyncio.subprocess import PIPE
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,8 +20,7 @@ from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.redis import connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
-
-COMMAND = Path(sys.executable).with_name("ingot")
+from tests.ingot_command import run_command
 
 
 async def listed(settings: Settings) -> dict[str, SourceStatus]:
@@ -106,12 +102,9 @@ async def test_the_command_line_shows_each_source_with_its_health(settings: Sett
     await refuse(settings)
 
     async def command(server: str, *arguments: str) -> str:
-        process = await create_subprocess_exec(
-            COMMAND, "--server", server, *arguments, stdout=PIPE, stderr=PIPE
-        )
-        output, errors = await process.communicate()
-        assert (process.returncode, errors) == (0, b"")
-        return output.decode()
+        code, stdout, stderr = await run_command(server, *arguments)
+        assert (code, stderr) == (0, "")
+        return stdout
 
     async with running(settings) as addresses:
         text = await command(addresses.grpc, "sources")

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-import pty
 import re
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,10 +16,9 @@ from google.rpc.status_pb2 import Status
 
 from ingot import Client, Job, JobState
 from ingot_server.library.uploads import PART_BYTES
+from tests.ingot_command import CommandResult, run_command, run_on_terminal, start_command
 from tests.integration.uploads.cutting_proxy import CuttingProxy
 from tests.integration.uploads.upload_servers import UploadServers, clip
-
-COMMAND = Path(sys.executable).with_name("ingot")
 
 
 @pytest.fixture
@@ -41,23 +38,8 @@ async def working(servers: UploadServers) -> AsyncIterator[UploadServers]:
         await task
 
 
-async def start(
-    target: str, *arguments: str | Path, stderr: int = -1
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(COMMAND, "--server", target, "upload", *arguments),
-        stdout=-1,
-        stderr=stderr,
-        env={**os.environ, "COLUMNS": "120"},
-    )
-
-
-async def upload(target: str, *arguments: str | Path) -> tuple[int, str, str]:
-    """Run the command, and return its exit code, stdout and stderr."""
-    process = await start(target, *arguments)
-    stdout, stderr = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, stdout.decode(), stderr.decode()
+async def upload(target: str, *arguments: str | Path) -> CommandResult:
+    return await run_command(target, "upload", *arguments)
 
 
 async def test_it_stores_a_file_and_shows_the_media(working: UploadServers, tmp_path: Path) -> None:
@@ -83,17 +65,9 @@ async def test_it_stores_a_file_and_shows_the_media(working: UploadServers, tmp_
 async def test_a_bar_shows_the_progress(working: UploadServers, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip(PART_BYTES))
-    terminal, tty = pty.openpty()
-    process = await start(working.targets[0], path, stderr=tty)
-    os.close(tty)
-    drawn = ""
-    with contextlib.suppress(OSError):  # the other end is closed
-        while data := await asyncio.to_thread(os.read, terminal, 1 << 16):
-            drawn += data.decode()
-    stdout, _ = await process.communicate()
-    os.close(terminal)
-    assert process.returncode == 0
-    assert b"clip" in stdout
+    code, stdout, drawn = await run_on_terminal(working.targets[0], "upload", path)
+    assert code == 0
+    assert "clip" in stdout
     assert re.search(r"uploading.* of 8\.39 MB", drawn)
     assert "succeeded" in drawn
 
@@ -174,7 +148,7 @@ async def test_the_same_command_resumes_an_interrupted_upload(
     # The connection passes this many bytes, then stalls until the command is killed.
     held = CuttingProxy(working.targets, [], holds_after=2 * PART_BYTES)
     async with held as target:
-        process = await start(target, path)
+        process = await start_command(target, "upload", path)
         await held.holding.wait()
         process.kill()
         await process.communicate()
