@@ -12,6 +12,8 @@ from pathlib import Path
 import imageio_ffmpeg
 from aiohttp import web
 
+from tests.web_server import web_server
+
 SEGMENTS = 40
 WINDOW = 5
 _TYPE = "application/vnd.apple.mpegurl"
@@ -61,7 +63,7 @@ class Broadcast:
         async with self._news:
             await self._news.wait_for(lambda: name in self.asked)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         name = request.path.removeprefix("/")
         self.asked.append(name)
         async with self._news:
@@ -118,14 +120,6 @@ async def broadcasting(
 ) -> AsyncIterator[Broadcast]:
     """A broadcast on a free port of 127.0.0.1."""
     broadcast = Broadcast(files, renditions)
-    app = web.Application()
-    app.router.add_get("/{path:.*}", broadcast.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    broadcast.base = f"http://{host}:{port}"
-    try:
+    async with web_server(broadcast.respond) as address:
+        broadcast.base = f"http://{address}"
         yield broadcast
-    finally:
-        await runner.cleanup()

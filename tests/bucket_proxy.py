@@ -11,6 +11,7 @@ from aiohttp import web
 from yarl import URL
 
 from ingot_server.config import Settings
+from tests.web_server import web_server
 
 Matches = Callable[[str, str], bool]
 """Whether a fault concerns a request, given its method and its path with the query."""
@@ -92,14 +93,8 @@ def is_manifest_put(method: str, path: str) -> bool:
 async def bucket_behind_proxy(settings: Settings) -> AsyncIterator[tuple[BucketProxy, Settings]]:
     """A proxy in front of the bucket, and the settings that lead through it."""
     proxy = BucketProxy(settings.s3_endpoint)
-    application = web.Application(client_max_size=1 << 30)
-    application.router.add_route("*", "/{path:.*}", proxy.forward)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield proxy, settings.replace(s3_endpoint=f"{host}:{port}")
-    finally:
-        proxy.release()
-        await runner.cleanup()
+    async with web_server(proxy.forward) as address:
+        try:
+            yield proxy, settings.replace(s3_endpoint=address)
+        finally:
+            proxy.release()

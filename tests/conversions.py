@@ -19,7 +19,6 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, WatchJobRequest
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.lifecycle import has_ended
 from tests.installation import descendants
 from tests.media import folder
@@ -28,6 +27,7 @@ MP3, OPUS, WAV = (
     Recipe(format=form) for form in (Recipe.FORMAT_MP3, Recipe.FORMAT_OPUS, Recipe.FORMAT_WAV)
 )
 LONG_SECONDS = 6 * 3600
+WATCH_SECONDS = 120.0
 
 
 class Calls:
@@ -50,7 +50,7 @@ class Calls:
 
     async def watch(self, job_id: str) -> AsyncIterator[Job]:
         """The job as it is, and whenever it has changed, until it has ended."""
-        call = self.jobs.WatchJob(WatchJobRequest(job_id=job_id))
+        call = self.jobs.WatchJob(WatchJobRequest(job_id=job_id), timeout=WATCH_SECONDS)
         try:
             async for answer in call:
                 yield answer.job
@@ -141,8 +141,3 @@ def _is_ffmpeg(pid: int, of: str) -> bool:
         return False
     # Empty for a zombie, which is none that runs.
     return b"ffmpeg" in words[0].rpartition(b"/")[2] and of.encode() in b" ".join(words)
-
-
-def reason_name_of(job: Job) -> str:
-    """The name of the reason in a job's error."""
-    return reason_name(Failure.from_status(job.error).reason)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.rpc.status_pb2 import Status
 
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
@@ -27,7 +26,6 @@ from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
 from ingot_server.config import Settings
-from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.queue import Queue, celery_app
@@ -37,6 +35,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.installation import descendants, files_below
+from tests.waiting import JOB_SECONDS
 
 
 class Harness:
@@ -63,12 +62,13 @@ class Harness:
         return await self.end(await self.ask(url, **fields))
 
     async def end(self, job: Job) -> Job:
-        """Runs a job, all its tries and its children, as the queue would have it done."""
+        """Run a job with all its attempts and children, as the queue would, and return its end."""
         while not has_ended(job):
             if job.HasField("retry_time"):
                 left = job.retry_time.ToDatetime(UTC) - datetime.now(UTC)
                 await asyncio.sleep(max(0.0, left.total_seconds()))
-            await self.worker.run_job(job.id)
+            async with asyncio.timeout(JOB_SECONDS):
+                await self.worker.run_job(job.id)
             for child_id in (await self.record(job.id)).child_job_ids:
                 await self.end(await self.record(child_id))
             job = await self.record(job.id)
@@ -161,16 +161,3 @@ def _command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-def reason_name_of(job: Job) -> str:
-    """The name of the reason in a job's error."""
-    return reason_name(Failure.from_status(job.error).reason)
-
-
-def refusal(error: grpc.aio.AioRpcError) -> str:
-    """The name of the reason that a call was refused for."""
-
-    details = dict(error.trailing_metadata())["grpc-status-details-bin"]
-    assert isinstance(details, bytes)
-    return reason_name(Failure.from_status(Status.FromString(details)).reason)

@@ -18,7 +18,6 @@ from redis.asyncio import Redis
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
@@ -33,7 +32,7 @@ from ingot_server.redis import connect
 from ingot_server.sources import pick
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
-from tests.waiting import TIMEOUT_SECONDS
+from tests.waiting import JOB_SECONDS
 
 QUICK = timedelta(seconds=2)
 
@@ -85,7 +84,7 @@ class PlaylistHarness:
         assert job is not None
         return job
 
-    async def ended(self, job_id: str, *, seconds: float = 2 * TIMEOUT_SECONDS) -> list[Job]:
+    async def ended(self, job_id: str, *, seconds: float = JOB_SECONDS) -> list[Job]:
         """Waits for the job's end; all that a watcher sees of it."""
         async with asyncio.timeout(seconds), aclosing(self.feed.watch(job_id)) as updates:
             return [update async for update in updates]
@@ -131,7 +130,3 @@ def worker(
 
 def identity(url: str) -> str:
     return media_id(pick(url)[1].key, canonical_selection(Job().selection))
-
-
-def reason_of(job: Job) -> int:
-    return Failure.from_status(job.error).reason

@@ -1,7 +1,8 @@
-"""What callers of the API learn from its errors."""
+"""What callers learn from the errors of the API and of jobs."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 
+from ingot.v1.job_pb2 import Job
+from ingot.v1.reason_pb2 import Reason
 from ingot_server.errors import Failure, reason_name
+from tests.waiting import TIMEOUT_SECONDS
 
 
 @dataclass
@@ -21,6 +25,16 @@ class Refusal:
     reason: str
     message: str
     fields: set[str]
+
+
+def reason_of(job: Job) -> Reason.ValueType:
+    """Return the reason in a job's error."""
+    return Failure.from_status(job.error).reason
+
+
+def reason_name_of(job: Job) -> str:
+    """Return the name of the reason in a job's error."""
+    return reason_name(reason_of(job))
 
 
 def refusal(error: grpc.aio.AioRpcError) -> Refusal:
@@ -36,10 +50,11 @@ def refusal(error: grpc.aio.AioRpcError) -> Refusal:
 
 
 async def rest(stream: Any) -> list[Any]:
-    """What is left of a stream that `read` may have begun."""
+    """Return the responses that remain in a stream; `read` may have taken the first ones."""
     responses = []
-    while (response := await stream.read()) is not grpc.aio.EOF:
-        responses.append(response)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (response := await stream.read()) is not grpc.aio.EOF:
+            responses.append(response)
     return responses
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,8 +24,8 @@ async def read(blobs: Blobs, key: str, offset: int = 0, limit: int = 0) -> bytes
 
 
 @dataclass
-class Proxy:
-    """Stands before the real server and changes requests or answers with 503 while `down`."""
+class S3Proxy:
+    """A proxy in front of the S3 server; it changes requests, or responds with 503 while `down`."""
 
     target: str
     strip: tuple[str, ...] = ()
@@ -57,18 +57,3 @@ class Proxy:
                 headers={name: answer.headers[name] for name in kept},
                 body=await answer.read(),
             )
-
-
-@asynccontextmanager
-async def serving(proxy: Proxy) -> AsyncIterator[str]:
-    application = web.Application(client_max_size=1 << 30)
-    application.router.add_route("*", "/{path:.*}", proxy.forward)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"{host}:{port}"
-    finally:
-        await runner.cleanup()

@@ -7,7 +7,6 @@ Telegram's embed widget has around a post. MTProto is spoken by tests/mtproto.py
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.tcp_server import tcp_server
+from tests.tcp_server import pump, tcp_server
 
 TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
 FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
@@ -166,23 +165,6 @@ def _error(text: str) -> str:
 
 
 @asynccontextmanager
-async def serving(
-    fake: FakeBotApi | FakeTelegramPages, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[str]:
-    """Run a fake on a free port of 127.0.0.1, and yield its HOST:PORT."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", fake.handle)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"{host}:{port}"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
 async def company_proxy(destinations: Mapping[str, str]) -> AsyncIterator[str]:
     """A company's egress proxy: `HOST:PORT` asked for by CONNECT leads to where the table says."""
 
@@ -197,20 +179,10 @@ async def company_proxy(destinations: Mapping[str, str]) -> AsyncIterator[str]:
         inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         try:
-            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
         finally:
             inner_writer.close()
             writer.close()
 
     async with tcp_server(serve) as address:
         yield f"http://{address}"
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except (OSError, RuntimeError):
-        writer.close()

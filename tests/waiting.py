@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-TIMEOUT_SECONDS = 60.0
-"""The limit of one wait, well above what a busy machine takes."""
+TIMEOUT_SECONDS = 30.0
+"""The limit of one wait, well above what it takes on a busy machine."""
+
+JOB_SECONDS = 60.0
+"""The limit of one job, from its start to its end."""
 
 
 async def until(condition: Callable[[], object]) -> None:

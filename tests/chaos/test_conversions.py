@@ -16,16 +16,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
-from tests.conversions import (
-    MP3,
-    OPUS,
-    Calls,
-    calls,
-    ffmpegs,
-    long_sound,
-    no_ffmpeg,
-    reason_name_of,
-)
+from tests.conversions import MP3, OPUS, Calls, calls, ffmpegs, long_sound, no_ffmpeg
 from tests.installation import (
     Installation,
     descendants,
@@ -34,6 +25,7 @@ from tests.installation import (
     kill_tree,
 )
 from tests.origin import Origin, Page
+from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,7 +8,8 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import ChildSummary
 from tests.integration.conftest import settings, stack
 from tests.integration.test_real_lists import serve_feed
-from tests.playlist_harness import PlaylistHarness, ingot, reason_of, worker
+from tests.playlist_harness import PlaylistHarness, ingot, worker
+from tests.refusals import reason_of
 
 __all__ = ["ingot", "settings", "stack"]
 

@@ -15,8 +15,9 @@ from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.multipart import SMALLEST_PART as PART
 from ingot_server.library.multipart import part_size
-from tests.s3 import TYPE, Proxy, read, serving
+from tests.s3 import TYPE, S3Proxy, read
 from tests.waiting import TIMEOUT_SECONDS
+from tests.web_server import web_server
 
 
 async def uploads(blobs: Blobs) -> list[str | None]:
@@ -101,8 +102,8 @@ async def test_what_arrives_changed_is_refused(settings: Settings, size: int) ->
     def flip(method: str, body: bytes) -> bytes:
         return body[:-1] + b"!" if method == "PUT" and len(body) == 1000 else body
 
-    proxy = Proxy(settings.s3_endpoint, change=flip)
-    async with serving(proxy) as endpoint:
+    proxy = S3Proxy(settings.s3_endpoint, change=flip)
+    async with web_server(proxy.forward) as endpoint:
         blobs = Blobs(settings.replace(s3_endpoint=endpoint))
         await blobs.prepare()
         with pytest.raises(Failure, match="BadDigest"):

@@ -15,8 +15,9 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.source_service_pb2 import SourceStatus
 from ingot_server.config import Settings
 from tests import videos
-from tests.harness import Harness, reason_name_of, running_harness
+from tests.harness import Harness, running_harness
 from tests.integration.test_sources_api import listed
+from tests.refusals import reason_name_of
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 

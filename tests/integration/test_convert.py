@@ -27,6 +27,7 @@ from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
+from tests.refusals import reason_of
 from tests.waiting import TIMEOUT_SECONDS
 
 CALLER = Caller("unix:")
@@ -109,10 +110,6 @@ async def stored(harness: ConversionHarness, origin: Origin, name: str = "plain.
     return job.media
 
 
-def reason(job: Job) -> int:
-    return Failure.from_status(job.error).reason
-
-
 async def test_a_stored_media_becomes_another_one(
     harness: ConversionHarness, origin: Origin
 ) -> None:
@@ -153,7 +150,7 @@ async def test_a_blob_that_was_changed_is_not_converted(
 
     job = await harness.finish(await harness.convert(MP3, media_id=source.id))
 
-    assert reason(job) == reason_pb2.REASON_CHECKSUM_MISMATCH
+    assert reason_of(job) == reason_pb2.REASON_CHECKSUM_MISMATCH
     assert not await harness.blobs.list_objects(f"media/{job.media.id}/")
 
 
@@ -214,14 +211,14 @@ async def test_an_ingest_that_fails_fails_what_was_to_follow(
     job = await harness.finish(await harness.ingest(url, MP3))
 
     assert job.state == job_pb2.JOB_STATE_FAILED
-    assert reason(job) == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
+    assert reason_of(job) == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
 
 
 async def test_a_recipe_that_the_media_has_nothing_for_fails_with_its_field(
     harness: ConversionHarness, origin: Origin
 ) -> None:
     job = await harness.finish(await harness.ingest(serve(origin, "silent.mp4"), MP3))
-    assert reason(job) == reason_pb2.REASON_INVALID_REQUEST
+    assert reason_of(job) == reason_pb2.REASON_INVALID_REQUEST
 
     with pytest.raises(Failure) as refused:
         await harness.convert(MP3, url=serve(origin, "silent.mp4"))

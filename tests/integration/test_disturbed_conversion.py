@@ -18,8 +18,9 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from tests.conversions import long_sound
-from tests.harness import Harness, reason_name_of, running_harness
+from tests.harness import Harness, running_harness
 from tests.origin import Page, running_origin
+from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 # Some seconds of work.

@@ -17,7 +17,6 @@ import pytest
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
 from ingot_server.jobs.records import Records
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.redis import connect
@@ -25,6 +24,7 @@ from ingot_server.sources import pick
 from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page
+from tests.refusals import reason_of
 
 pytestmark = pytest.mark.any_stores
 
@@ -67,10 +67,6 @@ async def opened(settings: Settings) -> AsyncIterator[Harness]:
 async def harness(settings: Settings) -> AsyncIterator[Harness]:
     async with opened(settings) as running:
         yield running
-
-
-def reason(job: Job) -> int:
-    return Failure.from_status(job.error).reason
 
 
 def hls(directory: Path) -> dict[str, bytes]:
@@ -119,7 +115,7 @@ async def test_a_page_without_media_is_not_media(harness: Harness, origin: Origi
     job = await harness.run(url)
 
     assert job.state == job_pb2.JOB_STATE_FAILED
-    assert reason(job) == reason_pb2.REASON_NOT_MEDIA
+    assert reason_of(job) == reason_pb2.REASON_NOT_MEDIA
 
 
 async def test_hls_by_its_extension_is_asked_for_by_the_extractor_alone(

@@ -19,11 +19,12 @@ from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_QUEUED, JOB_STATE_SU
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure
-from tests.harness import reason_name_of, running_harness
+from tests.harness import running_harness
 from tests.installation import descendants
 from tests.manifests import packed, serve_manifest
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
+from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.any_stores

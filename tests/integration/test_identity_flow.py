@@ -15,9 +15,10 @@ import pytest
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from ingot.v1.media_pb2 import Selection
 from ingot_server.library.identity import media_id
-from tests.harness import Harness, reason_name_of, refusal, running_harness
+from tests.harness import Harness, running_harness
 from tests.mediasite import PRESENTATION, presentation_path, serve_page, serve_presentation
 from tests.origin import Origin, Page, running_origin
+from tests.refusals import reason_name_of, refusal
 from tests.waiting import TIMEOUT_SECONDS
 
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
@@ -94,7 +95,7 @@ async def test_an_alias_is_of_one_selection(
     best = (await harness.ingest(pages[0])).media
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await harness.get(url=pages[0], selection=AUDIO)
-    assert refusal(error.value) == "MEDIA_NOT_FOUND"
+    assert refusal(error.value).reason == "MEDIA_NOT_FOUND"
 
     sound = (await harness.ingest(pages[1], selection=AUDIO)).media
 
@@ -119,7 +120,7 @@ async def test_what_the_lecture_is_refused_for_holds_for_its_pages(
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await harness.ask(url)
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
-        assert refusal(error.value) == "MEDIA_DOES_NOT_EXIST"
+        assert refusal(error.value).reason == "MEDIA_DOES_NOT_EXIST"
     assert len(origin.log) == asked
     fresh = await harness.ask(pages[0], max_age=timedelta(0))
     assert fresh.id
@@ -134,7 +135,7 @@ async def test_a_deleted_media_comes_back_by_any_of_its_urls(
     for url in pages:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await harness.get(url=url)
-        assert refusal(error.value) == "MEDIA_NOT_FOUND"
+        assert refusal(error.value).reason == "MEDIA_NOT_FOUND"
 
     again = await harness.ingest(pages[1])
 

@@ -18,9 +18,10 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.multipart import StoredBlob
 from ingot_server.redis import connect
 from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
-from tests.harness import Harness, reason_name_of, running_harness
+from tests.harness import Harness, running_harness
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
+from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores

@@ -24,7 +24,9 @@ from ingot_server.library.blobs import Blobs
 from tests.integration.test_real_lists import ALL, children_of, end_of, serve_feed, serve_page
 from tests.media import media
 from tests.origin import Page
-from tests.playlist_harness import PlaylistHarness, ingot, reason_of, worker
+from tests.playlist_harness import PlaylistHarness, ingot, worker
+from tests.refusals import reason_of
+from tests.waiting import JOB_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -152,11 +154,11 @@ async def test_cancelling_the_list_ends_all_that_was_begun_for_it(ingot: Playlis
     feed = serve_feed(ingot, "feed.xml", urls)
     async with served(ingot) as client:
         parent = await client.ingest_video(feed, options=ALL, recipes=[MP3])
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(JOB_SECONDS):
             while not ingot.origin.gets("/entry-0.mp4"):
                 await ingot.origin.arrived(len(ingot.origin.log) + 1)
         assert (await parent.cancel()).state == CANCELLED
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(JOB_SECONDS):
             await ingot.origin.gets("/entry-0.mp4")[0].ended.wait()
         jobs = [await end_of(await client.job(job.id)) async for job in client.jobs()]
 

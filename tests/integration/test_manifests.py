@@ -6,9 +6,10 @@ import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED
 from ingot.v1.media_pb2 import Selection
-from tests.harness import Harness, reason_name_of
+from tests.harness import Harness
 from tests.manifests import HEIGHTS, PACKINGS, serve_manifest
 from tests.origin import Origin, Page
+from tests.refusals import reason_name_of
 
 pytestmark = pytest.mark.any_stores
 

@@ -22,11 +22,12 @@ from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.plan import plan_conversion
 from ingot_server.transcode.tags import tags_for
 from ingot_server.transcode.transcoder import Transcoder
-from tests.harness import Harness, reason_name_of, running_harness
+from tests.harness import Harness, running_harness
 from tests.installation import descendants
 from tests.media import media
 from tests.mutations import INPUTS, VARIANTS, variants
 from tests.origin import Origin, Page, running_origin
+from tests.refusals import reason_name_of
 
 RECIPES = [
     canonical_recipe(recipe)

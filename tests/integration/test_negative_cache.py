@@ -26,7 +26,8 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.redis import connect
 from tests import videos
-from tests.harness import Harness, reason_name_of, refusal, running_harness
+from tests.harness import Harness, running_harness
+from tests.refusals import reason_name_of, refusal
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 
@@ -151,7 +152,7 @@ REFUSALS: Mapping[str, Mapping[str, Any]] = {
 async def refused(harness: Harness) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await harness.ask(WATCH)
-    return refusal(raised.value)
+    return refusal(raised.value).reason
 
 
 async def test_what_a_site_refuses_is_asked_for_again_only_on_demand(

@@ -19,7 +19,8 @@ from ingot_server.jobs.lease import hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, NothingToDo
 from tests.ingot_command import run_command, run_on_terminal
 from tests.origin import Page
-from tests.playlist_harness import QUICK, PlaylistHarness, ingot, reason_of, worker
+from tests.playlist_harness import QUICK, PlaylistHarness, ingot, worker
+from tests.refusals import reason_of
 
 __all__ = ["ingot"]
 

@@ -24,8 +24,9 @@ from ingot_server.errors import Failure
 from ingot_server.transfer.fetch import USER_AGENT
 from tests.ingot_command import run_command
 from tests.origin import Page
-from tests.playlist_harness import PlaylistHarness, ingot, reason_of, worker
-from tests.waiting import TIMEOUT_SECONDS
+from tests.playlist_harness import PlaylistHarness, ingot, worker
+from tests.refusals import reason_of
+from tests.waiting import JOB_SECONDS, TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -62,7 +63,7 @@ async def served(ingot: PlaylistHarness, **changes: object) -> AsyncIterator[Cli
 
 
 async def end_of(job: IngestJob) -> Job:
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(JOB_SECONDS):
         async for _ in job:
             pass
     return job.latest

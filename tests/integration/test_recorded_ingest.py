@@ -15,9 +15,10 @@ from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Selection
 from ingot_server.library.identity import media_id
 from tests.broadcast import Broadcast
-from tests.harness import Harness, reason_name_of, refusal
+from tests.harness import Harness
 from tests.media import media
 from tests.origin import Origin, Page
+from tests.refusals import reason_name_of, refusal
 
 pytestmark = pytest.mark.any_stores
 
@@ -49,7 +50,7 @@ async def test_a_recording_is_a_separate_media_item(harness: Harness, broadcast:
     assert job.media.source.key == key
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await harness.get(url=broadcast.url)
-    assert refusal(caught.value) == "MEDIA_NOT_FOUND"
+    assert refusal(caught.value).reason == "MEDIA_NOT_FOUND"
     assert (await harness.ask(broadcast.url, options=recorded(3))).cached
     assert (await harness.ingest(broadcast.url, options=recorded(2))).media.id != job.media.id
 

@@ -17,6 +17,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.outcomes import LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.records import Records
 from tests.records import claimed_job, new_job
+from tests.refusals import reason_of
 
 SHORT = timedelta(milliseconds=60)
 
@@ -25,10 +26,6 @@ SHORT = timedelta(milliseconds=60)
 def short_deadlines(redis: Redis, settings: Settings) -> Records:
     """Records with very short deadlines."""
     return Records(redis, settings.replace(lease=SHORT, resend_interval=SHORT))
-
-
-def reason_of(job: Job) -> int:
-    return Failure.from_status(job.error).reason
 
 
 async def first_overdue(records: Records, after: timedelta = SHORT) -> str:

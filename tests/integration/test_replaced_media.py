@@ -15,10 +15,11 @@ from ingot_server.config import Settings
 from ingot_server.library.catalog import Catalog, files_of
 from ingot_server.redis import connect
 from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
-from tests.harness import Harness, reason_name_of, running_harness
+from tests.harness import Harness, running_harness
 from tests.media import media
 from tests.mediasite import PRESENTATION, serve_page, serve_presentation
 from tests.origin import Origin, Page
+from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores

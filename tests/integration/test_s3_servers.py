@@ -11,8 +11,9 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Secret, SettingError, Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
-from tests.s3 import TYPE, Proxy, serving
+from tests.s3 import TYPE, S3Proxy
 from tests.waiting import TIMEOUT_SECONDS
+from tests.web_server import web_server
 
 
 async def test_many_processes_prepare_at_once(settings: Settings) -> None:
@@ -25,8 +26,8 @@ async def test_many_processes_prepare_at_once(settings: Settings) -> None:
 
 @pytest.mark.parametrize("header", ["If-None-Match", "If-Match", "ETag"])
 async def test_a_server_that_ignores_conditions_is_refused(settings: Settings, header: str) -> None:
-    proxy = Proxy(settings.s3_endpoint, strip=(header,))
-    async with serving(proxy) as endpoint:
+    proxy = S3Proxy(settings.s3_endpoint, strip=(header,))
+    async with web_server(proxy.forward) as endpoint:
         # The signature names the host, which the proxy forwards unchanged.
         blobs = Blobs(settings.replace(s3_endpoint=endpoint))
         with pytest.raises(Failure) as raised:
@@ -37,8 +38,8 @@ async def test_a_server_that_ignores_conditions_is_refused(settings: Settings, h
 
 
 async def test_a_server_that_comes_late_is_waited_for(settings: Settings) -> None:
-    proxy = Proxy(settings.s3_endpoint, down=6)
-    async with serving(proxy) as endpoint:
+    proxy = S3Proxy(settings.s3_endpoint, down=6)
+    async with web_server(proxy.forward) as endpoint:
         blobs = Blobs(settings.replace(s3_endpoint=endpoint))
         await blobs.prepare(wait_at_most=timedelta(seconds=TIMEOUT_SECONDS))
         assert await blobs.put("a", b"1", content_type=TYPE)

@@ -19,10 +19,11 @@ from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
 from ingot_server.config import Settings
-from tests.harness import Harness, reason_name_of, refusal, running_harness
+from tests.harness import Harness, running_harness
 from tests.manifests import TYPES, serve_manifest
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
+from tests.refusals import reason_name_of, refusal
 
 pytestmark = pytest.mark.any_stores
 
@@ -238,7 +239,7 @@ async def test_side_files_are_downloaded_by_their_addresses(
     assert await harness.download(url=stored.side_files[0].url, offset=3, limit=4) == VTT[3:7]
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await harness.download(url=stored.side_files[0].url, sha256=stored.blob.sha256)
-    assert refusal(error.value) == "ETAG_MISMATCH"
+    assert refusal(error.value).reason == "ETAG_MISMATCH"
     link = await harness.media.CreateDownloadUrl(
         CreateDownloadUrlRequest(url=stored.side_files[1].url)
     )

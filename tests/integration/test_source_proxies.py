@@ -25,12 +25,12 @@ from tests.telegram import (
     FakeTelegramPages,
     company_proxy,
     found,
-    serving,
 )
 from tests.telegram import Video as Post
 from tests.tls import server_context
 from tests.videos import Video
 from tests.waiting import TIMEOUT_SECONDS
+from tests.web_server import web_server
 from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
@@ -106,8 +106,8 @@ async def telegram(
     centre.channels = [Channel(PRIVATE_CHANNEL, "Members", "", {41: clip, 42: clip}, albums)]
     context, authority = server_context(tmp_path)
     async with AsyncExitStack() as stack:
-        page = await stack.enter_async_context(serving(pages, context))
-        api = await stack.enter_async_context(serving(bots, context))
+        page = await stack.enter_async_context(web_server(pages.handle, tls=context, cancels=True))
+        api = await stack.enter_async_context(web_server(bots.handle, tls=context, cancels=True))
         home = await stack.enter_async_context(centre.serving())
         destinations = {
             "t.me:443": page,

@@ -20,8 +20,9 @@ from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Secret, Settings
 from tests import mtproto
-from tests.harness import Harness, reason_name_of, running_harness
+from tests.harness import Harness, running_harness
 from tests.mtproto import Channel, FakeDataCentre
+from tests.refusals import reason_name_of
 from tests.telegram import (
     FILE_ID,
     FOR_THE_APPS,
@@ -33,9 +34,9 @@ from tests.telegram import (
     found,
     not_supported,
     refused,
-    serving,
 )
 from tests.tls import server_context
+from tests.web_server import web_server
 
 pytestmark = pytest.mark.any_stores
 
@@ -73,8 +74,12 @@ async def telegram(settings: Settings, tmp_path: Path) -> AsyncIterator[FakeTele
     context, authority = server_context(tmp_path)
     telegram = FakeTelegram(settings)
     async with AsyncExitStack() as stack:
-        page = await stack.enter_async_context(serving(telegram.pages, context))
-        bots = await stack.enter_async_context(serving(telegram.bots, context))
+        page = await stack.enter_async_context(
+            web_server(telegram.pages.handle, tls=context, cancels=True)
+        )
+        bots = await stack.enter_async_context(
+            web_server(telegram.bots.handle, tls=context, cancels=True)
+        )
         centre = await stack.enter_async_context(telegram.data_centre.serving())
         telegram.destinations = {
             "t.me:443": page,

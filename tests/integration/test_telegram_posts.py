@@ -17,8 +17,9 @@ from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.sources import pick
-from tests.telegram import FakeTelegramPages, Video, company_proxy, serving
+from tests.telegram import FakeTelegramPages, Video, company_proxy
 from tests.tls import server_context
+from tests.web_server import web_server
 
 pytestmark = pytest.mark.any_stores
 
@@ -54,7 +55,7 @@ async def harness(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterat
     pages.post("lake", Video(41, clip), Video(42, other_clip))
     pages.post("river", Video(42, clip))
     async with (
-        serving(pages, context) as address,
+        web_server(pages.handle, tls=context, cancels=True) as address,
         company_proxy({"t.me:443": address, f"{MEDIA_HOST}:443": address}) as proxy,
     ):
         settings = Settings(egress_proxy=proxy, egress_ca_file=str(authority))

@@ -18,10 +18,11 @@ import pytest
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOptions
 from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
 from ingot_server.config import Settings
-from tests.harness import Harness, reason_name_of, refusal, running_harness
+from tests.harness import Harness, running_harness
 from tests.installation import names_below
 from tests.mediasite import serve_page, serve_presentation
 from tests.origin import Origin, Page, running_origin
+from tests.refusals import reason_name_of, refusal
 from tests.tls import server_context
 
 pytestmark = pytest.mark.any_stores
@@ -155,7 +156,7 @@ async def test_text_that_is_not_a_url_is_refused_at_once(
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await harness.ask(url)
 
-    assert refusal(error.value) in {"INVALID_REQUEST", "UNSUPPORTED_URL"}
+    assert refusal(error.value).reason in {"INVALID_REQUEST", "UNSUPPORTED_URL"}
     assert not list(tmp_path.rglob("marker"))
 
 
@@ -170,7 +171,7 @@ async def test_text_that_is_not_a_language_is_refused_at_once(
         await harness.ask(
             "http://127.0.0.1/page", options=IngestOptions(subtitle_languages=["de", language])
         )
-    assert refusal(error.value) == "INVALID_REQUEST"
+    assert refusal(error.value).reason == "INVALID_REQUEST"
 
 
 async def test_a_url_gives_the_extractor_no_orders(

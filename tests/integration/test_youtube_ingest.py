@@ -13,8 +13,9 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection, SideFile
 from ingot_server.config import Settings
-from tests.harness import reason_name_of, running_harness
+from tests.harness import running_harness
 from tests.installation import names_below
+from tests.refusals import reason_name_of
 from tests.videos import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video
 from tests.youtube import FakeYouTube
 

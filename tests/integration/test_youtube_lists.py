@@ -16,7 +16,8 @@ from ingot.v1.job_pb2 import ChildSummary, IngestOptions, Job
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot_server.config import Settings
 from tests import videos
-from tests.harness import Harness, reason_name_of, refusal, running_harness
+from tests.harness import Harness, running_harness
+from tests.refusals import reason_name_of, refusal
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 
@@ -101,5 +102,5 @@ async def test_a_playlist_is_its_videos_and_a_stored_one_is_not_asked_for(
 async def test_a_playlist_is_refused_at_once_unless_it_was_requested(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await harness.ask(LINK)
-    assert refusal(raised.value) == "INVALID_REQUEST"
+    assert refusal(raised.value).reason == "INVALID_REQUEST"
     assert "options.playlist" in str(raised.value.details())

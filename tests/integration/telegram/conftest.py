@@ -9,8 +9,9 @@ import pytest
 from ingot_server.config import Secret, Settings
 from tests.integration.telegram.bot_files_harness import CLIP, BotFilesHarness, running_harness
 from tests.scratch_and_proxy import quick_settings
-from tests.telegram import TOKEN, FakeBotApi, found, serving
+from tests.telegram import TOKEN, FakeBotApi, found
 from tests.waiting import TIMEOUT_SECONDS
+from tests.web_server import web_server
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def api() -> FakeBotApi:
 async def harness(settings: Settings, api: FakeBotApi) -> AsyncIterator[BotFilesHarness]:
     """With a Bot API server of one's own, at an address that callers' URLs never reach."""
     async with (
-        serving(api) as address,
+        web_server(api.handle, cancels=True) as address,
         running_harness(settings.replace(telegram_api_url=f"http://{address}/")) as harness,
     ):
         yield harness

@@ -24,8 +24,9 @@ from tests.integration.telegram.bot_files_harness import (
     running_harness,
     shown,
 )
-from tests.telegram import FILE_ID, TOKEN, FakeBotApi, company_proxy, found, refused, serving
+from tests.telegram import FILE_ID, TOKEN, FakeBotApi, company_proxy, found, refused
 from tests.tls import server_context
+from tests.web_server import web_server
 
 pytestmark = pytest.mark.any_stores
 
@@ -57,7 +58,7 @@ async def test_the_public_api_is_asked_through_the_guard_and_the_companys_proxy(
 ) -> None:
     context, authority = server_context(tmp_path)
     async with (
-        serving(api, context) as address,
+        web_server(api.handle, tls=context, cancels=True) as address,
         company_proxy({"api.telegram.org:443": address}) as proxy,
         running_harness(
             settings.replace(egress_proxy=proxy, egress_ca_file=str(authority))
@@ -228,7 +229,7 @@ async def test_only_passes_of_this_source_reach_the_server_of_ones_own(
 async def test_a_server_of_ones_own_cannot_send_elsewhere_inside(
     harness: BotFilesHarness, api: FakeBotApi
 ) -> None:
-    async with serving(FakeBotApi([found("x")])) as other:
+    async with web_server(FakeBotApi([found("x")]).handle, cancels=True) as other:
         api.redirect = f"http://{other}/bot{TOKEN}/getFile?file_id=1"
         failure = await harness.failure()
     assert failure.reason == reason_pb2.REASON_ADDRESS_FORBIDDEN

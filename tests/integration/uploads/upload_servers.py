@@ -24,6 +24,7 @@ from ingot_server.library.uploads import Uploads
 from ingot_server.worker import Worker
 from tests.media import media
 from tests.refusals import Refusal, refusal
+from tests.waiting import JOB_SECONDS, TIMEOUT_SECONDS
 
 SHA = "0" * 64
 
@@ -40,7 +41,8 @@ class UploadServers:
 
     async def ended(self, job: Job) -> Job:
         """Return the job after the worker has run it."""
-        await self.worker.run_job(job.id)
+        async with asyncio.timeout(JOB_SECONDS):
+            await self.worker.run_job(job.id)
         async with Client(self.targets[0]) as client:
             return (await client.job(job.id)).latest
 
@@ -61,7 +63,7 @@ class UploadServers:
     async def has(self, upload_id: str, size: int) -> None:
         """Wait until so many bytes of an upload are committed."""
         uploads = Uploads(self.blobs, self.settings)
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 status = await uploads.status(upload_id)
                 if status is not None and status.committed_size >= size:
