@@ -116,7 +116,7 @@ async def receive(
 async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located:
     """Asks the Bot API where the file is.
 
-    `proxy_url` is of a pass issued for `trusted_server(settings)`. Raises Failure:
+    `proxy_url` is of a grant for `trusted_server(settings)`. Raises Failure:
     SOURCE_NOT_CONFIGURED, MEDIA_DOES_NOT_EXIST, FILE_TOO_LARGE, RATE_LIMITED, and what a request
     can fail with. A retry is safe.
     """
@@ -146,7 +146,7 @@ async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located
 def trusted_server(settings: Settings) -> tuple[str, int] | None:
     """The Bot API server of one's own, for EgressProxy.grant; None: Telegram's public one.
 
-    The settings name it, as they name Redis and S3, so it may have a private address. Only passes
+    The settings name it, as they name Redis and S3, so it may have a private address. Only grants
     of jobs that call it are issued with it, and a job of this source fetches no other URL.
     """
     base = _base(settings)

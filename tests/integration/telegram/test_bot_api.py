@@ -210,8 +210,8 @@ async def test_only_passes_of_this_source_reach_the_server_of_ones_own(
     url = f"{harness.settings.telegram_api_url}file/bot{TOKEN}/videos/file_12.mp4"
     trusted = trusted_server(harness.settings)
     assert trusted is not None
-    for pass_trusts, asked_trusts in ((None, None), (None, trusted), (trusted, None)):
-        egress_grant = harness.egress.grant("job", trusted=pass_trusts)
+    for grant_trusts, asked_trusts in ((None, None), (None, trusted), (trusted, None)):
+        egress_grant = harness.egress.grant("job", trusted=grant_trusts)
         async with harness.scratch.open("job", 1) as file:
             with pytest.raises(Failure) as caught:
                 await download(
