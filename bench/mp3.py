@@ -2,7 +2,7 @@
 
 Both in turn, three times; the ratio is of each pair. The conversion is from the call of Convert to
 SUCCEEDED, so with the way to its worker, the blob's way out of the bucket and the result's into it,
-tags and the gate.
+tags and validation.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ LIMITS = {
     "probe_timeout": timedelta(seconds=30),
 }
 JOBS_EACH = 3
-UNGATED = 4
+UNVALIDATED = 4
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def harness(settings: Settings) -> AsyncIterator[Harness]:
 async def test_any_damage_ends_in_media_or_a_reason(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path, name: str
 ) -> None:
-    """Some that the gate refuses are converted all the same: early conversions see them ungated."""
+    """Some that validation refuses are converted too, as early conversions read them before it."""
     whole = await tools[1].probe(media(name))
     turns = asyncio.Semaphore(os.cpu_count() or 1)
     answers: list[str] = []
@@ -90,7 +90,7 @@ async def test_any_damage_ends_in_media_or_a_reason(
             path = directory / "source"
             path.write_bytes(data)
             recipe = RECIPES[number % len(RECIPES)]
-            instead = whole if number % UNGATED == 0 else None
+            instead = whole if number % UNVALIDATED == 0 else None
             try:
                 answers.append(await _answer(tools, recipe, path, instead))
             except Exception as error:
@@ -110,7 +110,7 @@ async def test_any_damage_ends_in_media_or_a_reason(
 async def _answer(
     tools: tuple[Ffmpeg, Prober], recipe: Recipe, path: Path, instead: Media | None
 ) -> str:
-    """`made`, or the reason why not; `instead` stands for what the gate says when it refuses."""
+    """Return `made`, or the reason; `instead` replaces a probe that fails."""
     ffmpeg, prober = tools
     try:
         found = await prober.probe(path)

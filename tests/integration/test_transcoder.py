@@ -1,6 +1,6 @@
 """Every recipe on every input of a table: the right output, or the right reason.
 
-What comes out is judged twice: by the gate itself, and here by PyAV, another build of FFmpeg's
+The results are checked twice: by validation itself, and here by PyAV, another build of FFmpeg's
 libraries than the ffmpeg that wrote it, which decodes it to the end.
 """
 
@@ -207,7 +207,7 @@ async def test_a_file_without_media_has_no_conversion(
     for wanted in FORMATS:
         with pytest.raises(Failure) as caught:
             await harness.make_of(found, path, wanted)
-        # The gate of an ingest keeps these out; whoever asks all the same gets a plain answer.
+        # Validation of an ingest refuses these; a conversion of one fails with a clear reason.
         assert reason_name(caught.value.reason) == "CONVERSION_FAILED", wanted
 
 
