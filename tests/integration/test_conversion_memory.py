@@ -17,6 +17,8 @@ from ingot_server.transcode.tags import Tags
 from ingot_server.transcode.transcoder import Transcoder
 from tests.media import media
 
+pytestmark = pytest.mark.slow
+
 # From where it can't start to where it has most of what it takes: threads, decoders, encoders.
 MEBIBYTES = (64, *range(225, 420, 15))
 

@@ -25,7 +25,7 @@ from tests.running_service import running_service
 from tests.scripted_server import JOB_ID, MEDIA_ID, ScriptedServer, running_scripted_server
 from tests.scripted_server import URL as SCRIPTED_URL
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 
 @pytest.fixture

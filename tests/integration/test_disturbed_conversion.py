@@ -23,6 +23,8 @@ from tests.origin import Page, running_origin
 from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
+pytestmark = pytest.mark.slow
+
 # Some seconds of work.
 PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
 

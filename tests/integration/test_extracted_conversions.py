@@ -23,7 +23,7 @@ from tests.media import media
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 ID = "dQw4-9Wg_cQ"
 LINK = f"https://youtu.be/{ID}"

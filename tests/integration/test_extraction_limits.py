@@ -27,7 +27,7 @@ from tests.origin import Origin, Page
 from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 HLS = "application/vnd.apple.mpegurl"
 

@@ -29,6 +29,8 @@ from tests.mutations import INPUTS, VARIANTS, variants
 from tests.origin import Origin, Page, running_origin
 from tests.refusals import reason_name_of
 
+pytestmark = pytest.mark.slow
+
 RECIPES = [
     canonical_recipe(recipe)
     for recipe in (

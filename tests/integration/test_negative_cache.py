@@ -155,6 +155,7 @@ async def refused(harness: Harness) -> str:
     return refusal(raised.value).reason
 
 
+@pytest.mark.slow
 async def test_what_a_site_refuses_is_asked_for_again_only_on_demand(
     settings: Settings, tmp_path: Path, clip: bytes
 ) -> None:

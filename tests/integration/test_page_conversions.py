@@ -17,7 +17,7 @@ from tests.media import media
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 MP3 = Recipe(format=Recipe.FORMAT_MP3)
 WAV = Recipe(format=Recipe.FORMAT_WAV)

@@ -25,6 +25,7 @@ from tests.refusals import reason_of
 __all__ = ["ingot"]
 
 
+@pytest.mark.slow
 async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: PlaylistHarness) -> None:
     good = ingot.entries(57)
     gone = ingot.origin.url("/gone.mp4")
@@ -96,6 +97,7 @@ async def test_an_entry_that_is_not_a_url_fails_alone(ingot: PlaylistHarness) ->
     assert reason_of(broken) == reason_pb2.REASON_INVALID_REQUEST
 
 
+@pytest.mark.slow
 async def test_a_worker_killed_while_it_makes_the_children_costs_none(
     ingot: PlaylistHarness,
 ) -> None:
@@ -115,6 +117,7 @@ async def test_a_worker_killed_while_it_makes_the_children_costs_none(
     assert {job.id for job in made} <= {parent.id, *parent.child_job_ids}
 
 
+@pytest.mark.slow
 async def test_more_lists_than_slots_all_end(ingot: PlaylistHarness) -> None:
     parents = [
         await ingot.make(ingot.serve_list(f"{name}.list", ingot.entries(3, folder=name)))

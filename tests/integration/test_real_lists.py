@@ -28,7 +28,7 @@ from tests.playlist_harness import PlaylistHarness, ingot, worker
 from tests.refusals import reason_of
 from tests.waiting import JOB_SECONDS, TIMEOUT_SECONDS
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 __all__ = ["ingot"]
 

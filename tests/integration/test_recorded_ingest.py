@@ -20,7 +20,7 @@ from tests.media import media
 from tests.origin import Origin, Page
 from tests.refusals import reason_name_of, refusal
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 BEST = Selection(mode=Selection.MODE_BEST)
 

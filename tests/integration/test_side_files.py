@@ -25,7 +25,7 @@ from tests.media import media
 from tests.origin import Origin, Page, running_origin
 from tests.refusals import reason_name_of, refusal
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 VTT = b"WEBVTT\n\n00:00.000 --> 00:01.000\nDing.\n"
 SRT = b"1\r\n00:00:00,000 --> 00:00:01,000\r\nDing.\r\n"

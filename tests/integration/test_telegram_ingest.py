@@ -38,7 +38,7 @@ from tests.telegram import (
 from tests.tls import server_context
 from tests.web_server import web_server
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 MEDIA_HOST = "cdn4.telesco.pe"
 ALBUM = IngestOptions(playlist=True)

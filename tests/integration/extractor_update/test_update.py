@@ -36,7 +36,7 @@ from tests.integration.extractor_update.update_harness import (
 from tests.origin import Origin, Page
 
 # Every trial starts yt-dlp several times, a second of processor time each.
-pytestmark = [pytest.mark.timeout(600), pytest.mark.any_stores]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.any_stores, pytest.mark.slow]
 
 
 async def test_an_update_serves_the_next_job_of_the_same_worker(

@@ -26,6 +26,8 @@ from tests.integration.uploads.cutting_proxy import CuttingProxy
 from tests.integration.uploads.upload_servers import UploadServers, clip, running_servers
 from tests.refusals import refusal
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_server_that_starts_again_goes_on_with_an_upload(
     servers: UploadServers, tmp_path: Path
