@@ -28,8 +28,9 @@ from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.cover import LARGEST_EMBEDDED, prepare_cover
 from ingot_server.transcode.ffmpeg import Ffmpeg
-from ingot_server.transcode.plan import Size, plan_conversion
+from ingot_server.transcode.plan import plan_conversion
 from ingot_server.transcode.tags import tags_for
+from ingot_server.transcode.targets import Size
 from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transcode.verify import image_size
 from tests.media import media

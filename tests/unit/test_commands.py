@@ -14,13 +14,8 @@ from ingot_server.transcode.commands import (
     waveform_arguments,
 )
 from ingot_server.transcode.loudness import Loudness
-from ingot_server.transcode.plan import (
-    AudioTarget,
-    Plan,
-    Size,
-    VideoTarget,
-    plan_conversion,
-)
+from ingot_server.transcode.plan import Plan, plan_conversion
+from ingot_server.transcode.targets import AudioTarget, Size, VideoTarget
 
 OUTPUT = Path("/scratch/made")
 MP3, M4A, OPUS, WAV, MP4 = (

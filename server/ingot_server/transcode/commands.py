@@ -14,7 +14,8 @@ import ffmpeg
 from ingot_server.library.recipe_formats import AudioCodec
 from ingot_server.transcode.ffmpeg import DEMUXERS, STANDARD_OUTPUT
 from ingot_server.transcode.loudness import Loudness, measuring_filter, normalizing_filter
-from ingot_server.transcode.plan import AudioTarget, ImageTarget, Plan, VideoTarget
+from ingot_server.transcode.plan import Plan
+from ingot_server.transcode.targets import AudioTarget, ImageTarget, VideoTarget
 
 _PRESET: Final = "fast"
 # Fills gaps, also the one before the first sample, and leaves jitter below 0.1 s alone.

@@ -33,8 +33,9 @@ from ingot_server.transcode.ffmpeg_run import (
     ignore_progress,
 )
 from ingot_server.transcode.loudness import Loudness, read_loudness
-from ingot_server.transcode.plan import ImageTarget, Plan, WaveformTarget, tags_by_ffmpeg
+from ingot_server.transcode.plan import Plan, tags_by_ffmpeg
 from ingot_server.transcode.tags import Tags, ffmetadata, write_tags
+from ingot_server.transcode.targets import ImageTarget, WaveformTarget
 from ingot_server.transcode.verify import (
     image_size,
     verify_image,

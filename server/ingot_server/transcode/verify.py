@@ -11,15 +11,13 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.library.recipe_formats import AudioCodec
-from ingot_server.transcode.plan import (
+from ingot_server.transcode.plan import Plan, displayed_size, to_seconds
+from ingot_server.transcode.targets import (
     AudioTarget,
     ImageTarget,
-    Plan,
     Size,
     VideoTarget,
     WaveformTarget,
-    displayed_size,
-    to_seconds,
 )
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
