@@ -47,6 +47,23 @@ async def run_uncancelled(coroutine: Coroutine[Any, Any, None]) -> None:
         raise failed
 
 
+async def run_alongside(task: asyncio.Task[Any], work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run `work` while `task` goes on, and return its result.
+
+    If `task` fails first, `work` is cancelled at once, and the error of `task` is raised.
+    """
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait([working, task], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and (error := task.exception()) is not None:
+            raise error
+        return await working
+    finally:
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
+
+
 async def gather_or_cancel(
     coroutines: Iterable[Coroutine[Any, Any, _Result]],
 ) -> list[_Result]:

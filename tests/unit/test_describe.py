@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingot_server.pipeline.describe import extension, name_extension
+from ingot_server.pipeline.description import extension, name_extension
 
 
 @pytest.mark.parametrize(

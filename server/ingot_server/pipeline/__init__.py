@@ -1,1 +1,1 @@
-"""A worker's way from a URL to a committed media."""
+"""The sequences of a worker: from a URL to a committed media item."""

@@ -1,11 +1,12 @@
-"""What lies in the bucket already becomes a media: uploads, and objects that others put there.
+"""The files that are in a bucket already: uploads, and objects that are adopted.
 
-    upload    parts -> scratch, hashed on the way -> the content's own id -> stored already?
-              -> up to media/<id>/ while it is probed -> commit -> the parts go
-    object    read into scratch -> probed -> commit; it stays where it is
+    upload    parts -> scratch, hashed -> the id of its content -> stored already?
+              -> landing -> the parts are removed
+    object    copied into scratch, only to probe it -> landing; the object stays where it is
 
-An upload's name is its content, so a job that was not told the SHA-256 moves to its media only when
-all was read. Of several with the same content one manifest stands; the bucket sees to that.
+The name of an upload is its content, so a job that was not told the SHA-256 gets its identity only
+when all bytes were read. Of several uploads with the same content, the bucket lets one manifest
+stand.
 """
 
 from __future__ import annotations
@@ -13,237 +14,214 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import cast
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import UploadHeader
-from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.intake import entity_tag, is_made_of
 from ingot_server.jobs.changes import entered, identified_as
-from ingot_server.jobs.lease import Lease
-from ingot_server.jobs.lifecycle import copy_of
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from ingot_server.library.uploads import Uploads, upload_not_found
-from ingot_server.pipeline.attempt import Attempt, NotAList, Stored
-from ingot_server.pipeline.commit import commit, reporting
-from ingot_server.pipeline.describe import check_selection, check_stored, describe, name_extension
-from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.worker_context import WorkerContext
+from ingot_server.pipeline.attempt import Attempt, NotAList, Stored, blob_stem
+from ingot_server.pipeline.description import name_extension
+from ingot_server.pipeline.landing import Landing
+from ingot_server.pipeline.progress import Meter, reporting
+from ingot_server.pipeline.received import Received
+from ingot_server.pipeline.validation import check_size
 from ingot_server.sources.internal import parse
 from ingot_server.sources.source import Identity
 from ingot_server.sources.upload import SCHEME, content_key
-from ingot_server.transfer.download import Downloaded
-from ingot_server.transfer.scratch import ScratchFile
+from ingot_server.transfer.scratch import Scratch, ScratchFile
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
 logger = logging.getLogger(__name__)
 
 
-async def ingest_upload(context: WorkerContext, attempt: Attempt) -> Stored | NotAList:
-    """Takes in the upload that the job's URL names.
+class BucketFetcher:
+    """Ingests uploads and adopts objects. One object for each worker."""
 
-    Raises Failure with the reason why not. Safe to repeat.
-    """
-    if attempt.lists_only:
-        return NotAList()
-    job, lease = attempt.job, attempt.lease
-    upload_id = job.url.removeprefix(SCHEME)
-    uploads = Uploads(context.blobs, context.settings)
-    await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
-    try:
-        result = await _take_in(context, uploads, upload_id, copy_of(job), lease)
-    except Failure as failure:
-        if failure.final or not failure.transient:
-            # No other attempt, and no other call, can make a media of these bytes.
-            await _remove(uploads, upload_id)
-        raise
-    await _remove(uploads, upload_id)
-    return result
+    def __init__(
+        self,
+        landing: Landing,
+        catalog: Catalog,
+        blobs: Blobs,
+        scratch: Scratch,
+        settings: Settings,
+    ) -> None:
+        self._landing = landing
+        self._catalog = catalog
+        self._blobs = blobs
+        self._scratch = scratch
+        self._settings = settings
+        self._uploads = Uploads(blobs, settings)
 
+    async def ingest_upload(self, attempt: Attempt) -> Stored | NotAList:
+        """Ingest the upload that the job's URL names.
 
-async def _take_in(
-    context: WorkerContext, uploads: Uploads, upload_id: str, job: Job, lease: Lease
-) -> Stored:
-    status = await uploads.status(upload_id)
-    if status is None:
-        # A worker that died after its commit may have removed it.
-        stored = await context.catalog.get(job.media.id)
-        if stored is not None:
+        Raises Failure with the reason why not. Safe to repeat.
+        """
+        if attempt.lists_only:
+            return NotAList()
+        upload_id = attempt.job.url.removeprefix(SCHEME)
+        await attempt.lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
+        try:
+            result = await self._ingest_upload(attempt, upload_id)
+        except Failure as failure:
+            if failure.final or not failure.transient:
+                # No other attempt, and no other call, can make a media item of these bytes.
+                await self._remove_upload(upload_id)
+            raise
+        await self._remove_upload(upload_id)
+        return result
+
+    async def _ingest_upload(self, attempt: Attempt, upload_id: str) -> Stored:
+        job = attempt.job
+        status = await self._uploads.status(upload_id)
+        if status is None:
+            # A worker that was lost after its commit may have removed it.
+            stored = await self._catalog.get(job.media.id)
+            if stored is not None:
+                return Stored(stored, cached=True)
+            raise upload_not_found(upload_id)
+        header = status.header
+        if header.sha256:
+            known_id = media_id(content_key(header.sha256), job.selection)
+            if (stored := await self._catalog.get(known_id)) is not None:
+                return Stored(stored, cached=True)
+        meter = Meter()
+        async with (
+            self._scratch.open(job.id, job.attempt) as file,
+            reporting(attempt.lease, meter),
+        ):
+            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
+            content = self._uploads.read_content(upload_id, status)
+            await self._copy(content, status.committed_size, file, meter)
+            _check_content(header, file)
+            if not header.sha256:
+                # A call that is repeated from now on asks for the media item, and so joins this
+                # job, which loses the identity of the upload in the next step.
+                header.sha256 = file.sha256
+                await self._uploads.replace_header(upload_id, header)
+            return await self._land(attempt, file, header)
+
+    async def _land(self, attempt: Attempt, file: ScratchFile, header: UploadHeader) -> Stored:
+        """Give the job the identity of its content, and store that if it is not stored yet."""
+        job = attempt.job
+        key = content_key(file.sha256)
+        identity = Identity("upload", key, key, key)
+        target = media_id(identity.key, job.selection)
+        if target != job.media.id:
+            # If another job has it, both go on, and the second commit finds the first's manifest.
+            await attempt.lease.adopt(identified_as(identity.media(target)))
+        if (stored := await self._catalog.get(target)) is not None:
             return Stored(stored, cached=True)
-        raise upload_not_found(upload_id)
-    header = status.header
-    if header.sha256:
-        stored = await context.catalog.get(_media_id(_identity(header.sha256), job))
-        if stored is not None:
-            return Stored(stored, cached=True)
-    meter = Meter()
-    async with context.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
-        await lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
-        await _read(
-            uploads.read_content(upload_id, status), status.committed_size, file, meter, context
+        received = Received(
+            path=file.path,
+            media_id=target,
+            identity=identity,
+            filename=header.filename,
+            final_if_truncated=True,
         )
-        _check_content(header, file)
-        identity = _identity(file.sha256)
-        if not header.sha256:
-            # Whoever repeats the call from here on asks for the media and joins this job, which
-            # leaves the upload's own name with the next step.
-            header.sha256 = file.sha256
-            await uploads.replace_header(upload_id, header)
-        await _move(job, identity, lease)
-        stored = await context.catalog.get(job.media.id)
-        if stored is not None:
-            return Stored(stored, cached=True)
-        key = f"media/{job.media.id}/{job.id}-{job.attempt}{name_extension(header.filename)}"
-        async with StreamingUpload(context.blobs, key, file) as upload:
-            await lease.update(entered(job_pb2.JOB_STAGE_PROBING))
-            media = await upload.run_alongside(_probe(context, file))
-            await lease.update(entered(job_pb2.JOB_STAGE_STORING))
-            taken = _taken(file, header.filename, header.content_type)
-            check_stored(await upload.finish(), taken)
-            describe(media, job, identity, taken, blob_url=context.blobs.url(key))
-            media.ClearField("freshness")
-            await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-            winner = await commit(context, media, None, upload, superseding=job.attempt > 1)
-            return Stored(winner, cached=winner.blob.url != media.blob.url)
+        blob_key = blob_stem(job, target) + name_extension(header.filename)
+        async with StreamingUpload(self._blobs, blob_key, file) as upload:
+            winner = await self._landing.land(attempt, received, upload)
+            return Stored(winner, cached=winner.blob.url != self._blobs.url(blob_key))
 
+    async def adopt_object(self, attempt: Attempt) -> Stored | NotAList:
+        """Adopt the object that the job's URL names.
 
-async def ingest_object(context: WorkerContext, attempt: Attempt) -> Stored | NotAList:
-    """Adopts the object that the job's URL names.
-
-    Raises Failure with the reason why not. Safe to repeat.
-    """
-    if attempt.lists_only:
-        return NotAList()
-    job, lease = attempt.job, attempt.lease
-    address = parse(job.url)
-    assert address is not None
-    bucket = context.blobs.bucket_named(address.scheme, address.bucket)
-    if bucket is None:
-        raise address.forbidden()
-    is_own = bucket is context.blobs
-    if is_own:
-        address.check_key()
-    await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
-    stored = await context.catalog.get(job.media.id)
-    found = await bucket.stat(address.key)
-    if found is None or (is_own and address.media_id is not None):
-        raise Failure(
-            reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
-            f"The bucket {address.bucket} has no object {address.key} to adopt.",
-        )
-    if stored is not None and is_made_of(stored, found.etag):
-        return Stored(stored, cached=True)
-    _check_limit(found.size_bytes, context)
-    meter = Meter()
-    async with context.scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
-        await lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
-        chunks = bucket.read_object(address.key, offset=0, limit=0)
-        await _read(chunks, found.size_bytes, file, meter, context)
-        await lease.update(entered(job_pb2.JOB_STAGE_PROBING))
-        media = await context.prober.probe(file.path)
-        check_selection(media, job.selection)
-        if await bucket.stat(address.key) != found:
+        Raises Failure with the reason why not. Safe to repeat.
+        """
+        if attempt.lists_only:
+            return NotAList()
+        job, lease = attempt.job, attempt.lease
+        address = parse(job.url)
+        assert address is not None
+        bucket = self._blobs.bucket_named(address.scheme, address.bucket)
+        if bucket is None:
+            raise address.forbidden()
+        is_own = bucket is self._blobs
+        if is_own:
+            address.check_key()
+        await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
+        stored = await self._catalog.get(job.media.id)
+        found = await bucket.stat(address.key)
+        if found is None or (is_own and address.media_id is not None):
             raise Failure(
-                reason_pb2.REASON_TRUNCATED, f"The object {job.url} was replaced while it was read."
+                reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+                f"The bucket {address.bucket} has no object {address.key} to adopt.",
             )
-        identity = Identity(job.media.source.name, job.media.source.key, job.url, job.url)
-        taken = _taken(file, address.key.rpartition("/")[2], "", entity_tag(found.etag))
-        describe(media, job, identity, taken, blob_url=job.url)
-        await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-        if stored is not None:
-            media.create_time.CopyFrom(stored.create_time)
-        replacing = stored.etag if stored is not None else ""
-        committed = await context.catalog.commit(media, replacing=replacing)
-        return Stored(committed, cached=False)
+        if stored is not None and is_made_of(stored, found.etag):
+            return Stored(stored, cached=True)
+        check_size(found.size_bytes, self._settings)
 
+        async def check_unchanged() -> None:
+            if await bucket.stat(address.key) != found:
+                raise Failure(
+                    reason_pb2.REASON_TRUNCATED,
+                    f"The object {job.url} was replaced while it was read. Ingest it again.",
+                )
 
-async def _probe(context: WorkerContext, file: ScratchFile) -> Media:
-    """Probes a file of which every byte is there."""
-    try:
-        return await context.prober.probe(file.path)
-    except Failure as failure:
-        # Nobody could send what is missing in it.
-        failure.final = failure.reason == reason_pb2.REASON_TRUNCATED
-        raise
+        meter = Meter()
+        async with self._scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
+            await lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
+            chunks = bucket.read_object(address.key, offset=0, limit=0)
+            await self._copy(chunks, found.size_bytes, file, meter)
+            received = Received(
+                path=file.path,
+                media_id=job.media.id,
+                identity=attempt.identity,
+                filename=address.key.rpartition("/")[2],
+                etag=entity_tag(found.etag),
+                mutable=True,
+            )
+            media = await self._landing.adopt(
+                replace(attempt, stored=stored), received, file, check_unchanged
+            )
+            return Stored(media, cached=False)
 
+    async def _copy(
+        self, chunks: AsyncIterator[bytes], size: int, file: ScratchFile, meter: Meter
+    ) -> None:
+        """Copy `size` bytes into the scratch file. Raises Failure for any other number of them."""
+        if not size:
+            raise Failure(reason_pb2.REASON_NOT_MEDIA, "The file is empty.")
+        check_size(size, self._settings)
+        file.reserve(size)
+        received = 0
+        async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
+            async for chunk in chunks:
+                await file.write(chunk)
+                received += len(chunk)
+                meter.advance(received, size)
+        if received != size:
+            raise Failure(
+                reason_pb2.REASON_TRUNCATED,
+                f"The bucket sent {received} of the {size} bytes of the file.",
+            )
+        await file.complete()
 
-async def _read(
-    chunks: AsyncIterator[bytes], size: int, file: ScratchFile, meter: Meter, context: WorkerContext
-) -> None:
-    """Brings `size` bytes into the scratch file. Raises Failure for any other number of them."""
-    if not size:
-        raise Failure(reason_pb2.REASON_NOT_MEDIA, "The file is empty.")
-    _check_limit(size, context)
-    file.reserve(size)
-    received = 0
-    async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
-        async for chunk in chunks:
-            await file.write(chunk)
-            received += len(chunk)
-            meter.advance(received, size)
-    if received != size:
-        raise Failure(
-            reason_pb2.REASON_TRUNCATED, f"The bucket gave {received} of {size} bytes of the file."
-        )
-    await file.complete()
-
-
-async def _move(job: Job, identity: Identity, lease: Lease) -> None:
-    """Gives the job the identity of its content, and with it that media's single flight."""
-    name = _media_id(identity, job)
-    change = identified_as(identity.media(name))
-    if name != job.media.id:
-        # If another job has it, both go on, and the second commit finds the first one's manifest.
-        await lease.adopt(change)
-    change(job)
+    async def _remove_upload(self, upload_id: str) -> None:
+        try:
+            await self._uploads.remove(upload_id)
+        except Failure as failure:
+            # The sweep removes it later.
+            logger.warning("an upload was left in the bucket: %s", failure.message)
 
 
 def _check_content(header: UploadHeader, file: ScratchFile) -> None:
     if header.size_bytes and header.size_bytes != file.size:
-        problem = f"{file.size} bytes have come, {header.size_bytes} were announced"
+        problem = f"{file.size} bytes arrived, and {header.size_bytes} were announced"
     elif header.sha256 and header.sha256 != file.sha256:
-        problem = f"what has come has the SHA-256 {file.sha256}, not {header.sha256}"
+        problem = f"the SHA-256 of what arrived is {file.sha256}, not {header.sha256}"
     else:
         return
-    raise Failure(reason_pb2.REASON_CHECKSUM_MISMATCH, f"{problem}. StreamingUpload the file anew.")
-
-
-def _check_limit(size: int, context: WorkerContext) -> None:
-    limit = context.settings.max_media_size
-    if size > limit:
-        raise Failure(
-            reason_pb2.REASON_TOO_LARGE,
-            f"The file has {size} bytes; at most {limit} are taken.",
-            metadata={"limit_bytes": str(int(limit))},
-        )
-
-
-def _media_id(identity: Identity, job: Job) -> str:
-    return media_id(identity.key, job.selection)
-
-
-def _identity(sha256: str) -> Identity:
-    key = content_key(sha256)
-    return Identity("upload", key, key, key)
-
-
-def _taken(file: ScratchFile, filename: str, content_type: str, etag: str = "") -> Downloaded:
-    return Downloaded(
-        final_url="",
-        filename=filename,
-        content_type=content_type,
-        size_bytes=file.size,
-        sha256=file.sha256,
-        http_etag=etag,
-        http_last_modified="",
+    raise Failure(
+        reason_pb2.REASON_CHECKSUM_MISMATCH,
+        f"The upload is not what was announced: {problem}. Upload the file again.",
     )
-
-
-async def _remove(uploads: Uploads, upload_id: str) -> None:
-    try:
-        await uploads.remove(upload_id)
-    except Failure as failure:
-        # The sweep takes it away.
-        logger.warning("an upload was left in the bucket: %s", failure.message)

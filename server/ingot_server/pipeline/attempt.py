@@ -49,54 +49,67 @@ AttemptResult: TypeAlias = Stored | FollowJob | Retry | NotAList | Expanded
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to bring in what a job asks for."""
+    """One attempt to ingest what a job asks for."""
 
     lease: Lease
     source: Source
     identity: Identity
     """What the job's URL names."""
     stored: Media | None
-    """What is to be replaced: a copy of a mutable URL that is too old."""
+    """The version to replace: a copy of a mutable URL that is too old. None if there is none."""
 
     @property
     def job(self) -> Job:
-        """As it stands; its media's id changes when a better identity is found."""
+        """The job as it stands. The id of its media changes if a better identity is found."""
         return self.lease.job
 
     @property
     def lists_only(self) -> bool:
-        """Whether the job hands out the entries of a list, and makes no media itself."""
+        """Whether the job expands a list, and stores no media item itself."""
         return bool(self.job.recipes)
 
     @property
     def seeks_list(self) -> bool:
-        """Whether the job asks for a list where only the answer tells whether the URL names one."""
+        """Whether the job asks for a list, and only the response tells if the URL names one."""
         return self.job.options.playlist and not self.lists_only and self.source.may_be_list
 
     @property
-    def asked_id(self) -> str:
+    def requested_id(self) -> str:
         """The media id of the URL, which may turn out to be an alias."""
-        return self.name(self.identity)
+        return self.id_of(self.identity)
 
     @property
     def records(self) -> bool:
-        """Whether what the job makes is a recording of a live stream, as far as is known."""
+        """Whether the job records a live stream, as far as is known yet."""
         recorded = record_duration(self.source, self.job) is not None
         return recorded and self.job.media.id != media_id(self.identity.key, self.job.selection)
 
     @property
     def mutable(self) -> bool:
-        """Whether what is stored under the job's media id may be replaced one day."""
-        return self.records or (self.source.mutable and self.job.media.id == self.asked_id)
+        """Whether the content stored under the job's media id may be replaced later."""
+        return self.records or (self.source.mutable and self.job.media.id == self.requested_id)
 
-    def name(self, identity: Identity) -> str:
-        """The media id of `identity` as the job wants it."""
+    @property
+    def blob_stem(self) -> str:
+        """The beginning of the keys of this attempt's objects."""
+        return blob_stem(self.job, self.job.media.id)
+
+    def id_of(self, identity: Identity) -> str:
+        """Return the media id that `identity` has with this job's selection and recording."""
         recorded = record_duration(self.source, self.job) if self.records else None
         return media_id(identity.key, self.job.selection, recorded)
 
 
 def record_duration(source: Source, job: Job) -> timedelta | None:
-    """How much `job` wants recorded of what may be live; None: it wants the media itself."""
+    """Return how much of a live stream `job` records; None if it wants the media item itself."""
     if not (source.may_be_live and job.options.HasField("record_duration")):
         return None
     return job.options.record_duration.ToTimedelta()
+
+
+def blob_stem(job: Job, media_id: str) -> str:
+    """Return the beginning of the keys under which this attempt of `job` stores its objects.
+
+    The rest of a key is a file extension. No other attempt uses the same keys.
+    """
+    return f"media/{media_id}/{job.id}-{job.attempt}"

@@ -1,83 +1,73 @@
-"""Side files for a media that is stored without them: extracted again, and not fetched again."""
+"""The backfill of side files: a stored media item is extracted again, but not fetched again."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
+from pathlib import Path
 
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.extractor.result import Resolved
+from ingot_server.extractor.session import Session
 from ingot_server.intake import requested_side_files
-from ingot_server.jobs.throttle import COOKIES_MAY_HELP
-from ingot_server.library.catalog import files_of
-from ingot_server.pipeline.attempt import Attempt
-from ingot_server.pipeline.extract import better_identity, copy_cookies
-from ingot_server.pipeline.side_files import put_side_files
-from ingot_server.pipeline.worker_context import WorkerContext
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog, files_of
+from ingot_server.pipeline.attempt import Attempt, blob_stem
+from ingot_server.pipeline.extraction_session import ExtractionSessions
+from ingot_server.pipeline.identification import better_identity
+from ingot_server.pipeline.side_files import stage_side_files
 from ingot_server.transfer.staged import StagedUploads
 
 logger = logging.getLogger(__name__)
 
 
-async def complete(
-    context: WorkerContext, attempt: Attempt, stored: Media, options: IngestOptions
-) -> Media:
-    """`stored` with the side files of `options`; as it is where the source gives none now.
+class Backfill:
+    """Adds side files to stored media items. One object for each worker."""
 
-    The source's cookies are sent only when it says that it wants some.
-    """
-    cookies = context.throttle.cookies_for(attempt.source.name)
-    try:
+    def __init__(self, sessions: ExtractionSessions, catalog: Catalog, blobs: Blobs) -> None:
+        self._sessions = sessions
+        self._catalog = catalog
+        self._blobs = blobs
+
+    async def add_side_files(
+        self, attempt: Attempt, stored: Media, options: IngestOptions
+    ) -> Media:
+        """Return `stored` with the side files of `options`, or unchanged if that fails."""
         try:
-            return await _complete(context, attempt, stored, options, "")
+            return await self._sessions.run(
+                attempt, options, partial(self._use, attempt, stored, options)
+            )
         except Failure as failure:
-            if not cookies or failure.reason not in COOKIES_MAY_HELP:
-                raise
-        return await _complete(context, attempt, stored, options, cookies)
-    except Failure as failure:
-        logger.warning("side files of %s: %s", stored.id, failure.message)
-        return stored
+            logger.warning("side files of %s: %s", stored.id, failure.message)
+            return stored
 
-
-async def _complete(
-    context: WorkerContext, attempt: Attempt, stored: Media, options: IngestOptions, cookies: str
-) -> Media:
-    job = attempt.job
-    egress = context.egress.grant(job.id, upstream=context.throttle.proxy_for(attempt.source.name))
-    try:
-        async with (
-            context.scratch.folder(job.id, job.attempt) as folder,
-            StagedUploads(context.blobs) as staged_uploads,
-        ):
-            async with context.extractor.session(
-                attempt.identity.url,
-                selection=job.selection,
-                options=options,
-                proxy_url=egress.proxy_url,
-                cookies_file=await copy_cookies(folder, cookies),
-                manifest=attempt.source.is_manifest,
-            ) as session:
-                found = await session.resolve()
-                if not isinstance(found, Resolved):
-                    return stored
-                if better_identity(attempt.identity, found).key != stored.source.key:
-                    return stored  # The page shows another media by now.
-                files = await session.fetch_side_files(folder)
-            media = Media()
-            media.CopyFrom(stored)
-            media.sought[:] = sorted({*stored.sought, *requested_side_files(options)})
-            stem = f"media/{stored.id}/{job.id}-{job.attempt}"
-            known = {(side.kind, side.language, side.automatic) for side in stored.side_files}
-            new = [
-                side for side in files if (side.kind, side.language, side.automatic) not in known
-            ]
-            media.side_files.extend(await put_side_files(context, staged_uploads, stem, new))
-            # A manifest that names them may stand however the commit is answered.
+    async def _use(
+        self,
+        attempt: Attempt,
+        stored: Media,
+        options: IngestOptions,
+        session: Session,
+        folder: Path,
+    ) -> Media:
+        found = await session.resolve()
+        if not isinstance(found, Resolved):
+            return stored
+        if better_identity(attempt.identity, found).key != stored.source.key:
+            return stored  # the page shows another media item now
+        files = await session.fetch_side_files(folder)
+        media = Media()
+        media.CopyFrom(stored)
+        media.sought[:] = sorted({*stored.sought, *requested_side_files(options)})
+        known = {(side.kind, side.language, side.automatic) for side in stored.side_files}
+        new = [side for side in files if (side.kind, side.language, side.automatic) not in known]
+        stem = blob_stem(attempt.job, stored.id)
+        async with StagedUploads(self._blobs) as staged_uploads:
+            media.side_files.extend(await stage_side_files(self._blobs, staged_uploads, stem, new))
+            # Whatever becomes of the commit, the manifest that stands may name them.
             staged_uploads.keep()
-            winner = await context.catalog.commit(media, replacing=stored.etag)
+            winner = await self._catalog.commit(media, replacing=stored.etag)
             if not files_of(media) <= files_of(winner):
                 await staged_uploads.discard()
             return winner
-    finally:
-        egress.revoke()

@@ -25,7 +25,7 @@ from ingot_server.jobs.changes import converted, entered
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import derived_media, is_current
-from ingot_server.pipeline.attempt import Stored
+from ingot_server.pipeline.attempt import Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
 from ingot_server.pipeline.worker_context import WorkerContext
@@ -59,7 +59,7 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
     plan = plan_conversion(recipe, parent)
     on_progress = _report_to(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
-    stem = f"media/{job.media.id}/{job.id}-{job.attempt}"
+    stem = blob_stem(job, job.media.id)
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
         _cover(context, parent, recipe, folder) as cover,
@@ -87,7 +87,14 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
             await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
             superseding = job.attempt > 1
-            winner = await commit(context, media, stored, staged_uploads, superseding=superseding)
+            winner = await commit(
+                context.catalog,
+                context.blobs,
+                media,
+                staged_uploads,
+                stored=stored,
+                superseding=superseding,
+            )
             return Stored(winner, cached=False)
 
 

@@ -1,23 +1,20 @@
-"""One URL in, one media out: the sequence of an ingest.
+"""The sequence of an ingest: one URL in, one media item out.
 
-    pick -> catalog -> turn at the source -> the source's way -> probe -> commit
+    pick a source -> catalog -> permit -> fetch method -> landing
 
-    FETCH           the URL is the file; a page or a manifest goes the way EXTRACT
-    EXTRACT         yt-dlp finds the files (extract.py); a list becomes jobs (playlist.py)
-    TELEGRAM_POST   yt-dlp finds the file, and Telegram's page says why not (telegram/posts.py)
-    TELEGRAM_FILE   Telegram says where the file is (telegram/files.py)
-    OBJECT          the file lies in the bucket already (object.py)
+    HTTP            the URL is the file (fetch_file.py); a page or a manifest is extracted
+    EXTRACTOR       yt-dlp finds the files (extract.py); the entries of a list become jobs
+    TELEGRAM_POST   yt-dlp finds the file, and Telegram's page says why not (telegram_ingest.py)
+    TELEGRAM_FILE   Telegram sends the file (telegram_ingest.py)
+    OBJECT, UPLOAD  the file is in a bucket already (adopt.py)
 
-A file that is fetched goes up to S3 part by part while it still comes down. Until the commit
-nothing of the media can be seen; whatever ends the sequence before it takes the scratch files, the
-blob and the unfinished upload away again.
+A fetch method yields a `Received` file, and `Landing` validates, stores, describes and commits it.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Final, assert_never
 from urllib.parse import urlsplit
 
@@ -30,8 +27,7 @@ from ingot_server.intake import Missing, missing_of, missing_side_files
 from ingot_server.jobs.changes import entered, marked_as_list
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
-from ingot_server.pipeline.adopt import ingest_object, ingest_upload
-from ingot_server.pipeline.albums import bring_file
+from ingot_server.pipeline.adopt import BucketFetcher
 from ingot_server.pipeline.attempt import (
     Attempt,
     AttemptResult,
@@ -41,33 +37,45 @@ from ingot_server.pipeline.attempt import (
     Retry,
     Stored,
 )
-from ingot_server.pipeline.backfill import complete
-from ingot_server.pipeline.commit import commit, reporting
+from ingot_server.pipeline.backfill import Backfill
 from ingot_server.pipeline.convert import convert
-from ingot_server.pipeline.describe import check_selection, check_stored, describe, extension
-from ingot_server.pipeline.extract import begin_as_media, extract
+from ingot_server.pipeline.extract import ExtractorFetcher
+from ingot_server.pipeline.extraction_session import ExtractionSessions
+from ingot_server.pipeline.fetch_file import FileFetcher
+from ingot_server.pipeline.identification import ingest_as_media
+from ingot_server.pipeline.job_egress import JobEgress
+from ingot_server.pipeline.landing import Landing
 from ingot_server.pipeline.playlist import names_list
-from ingot_server.pipeline.progress import Meter
-from ingot_server.pipeline.telegram_posts import bring_post
+from ingot_server.pipeline.telegram_ingest import TelegramFetcher
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.pipeline.workflow import run_workflow
 from ingot_server.sources import pick
 from ingot_server.sources.source import FetchMethod
-from ingot_server.telegram import bot_files as telegram_files
-from ingot_server.transfer.download import Downloaded, download
 from ingot_server.transfer.headers import ManifestResponse, PageResponse
-from ingot_server.transfer.scratch import ScratchFile
-from ingot_server.transfer.streaming_upload import StreamingUpload
 
 _NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REASON_NOT_MEDIA})
 
 
 class Pipeline:
-    """Does the jobs of a worker."""
+    """Runs the jobs of a worker."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._hosts = HostLimits(context.settings.jobs_per_host)
+        catalog, blobs, scratch = context.catalog, context.blobs, context.scratch
+        settings = context.settings
+        egress = JobEgress(context.egress, context.throttle)
+        sessions = ExtractionSessions(context.extractor, context.throttle, egress, scratch)
+        landing = Landing(catalog, blobs, context.prober, settings)
+        self._extractor = ExtractorFetcher(
+            sessions, context.playlists, landing, catalog, blobs, scratch
+        )
+        self._files = FileFetcher(landing, egress, blobs, scratch, context.speculative, settings)
+        self._telegram = TelegramFetcher(
+            self._extractor, self._files, context.playlists, egress, catalog, settings
+        )
+        self._bucket = BucketFetcher(landing, catalog, blobs, scratch, settings)
+        self._backfill = Backfill(sessions, catalog, blobs)
 
     async def run(self, job: Job, lease: Lease) -> Stored | Expanded:
         """Run a job of any kind.
@@ -85,7 +93,7 @@ class Pipeline:
         return Expanded()
 
     async def _names_list(self, job: Job, lease: Lease) -> bool:
-        """Runs a workflow; True: it is a list in a list, and the job is to hand that out."""
+        """Run a workflow. Return True if it is a list in a list, which the job is to expand."""
         try:
             await run_workflow(self._context, job, lease)
         except Failure as failure:
@@ -98,14 +106,15 @@ class Pipeline:
         return True
 
     async def _expand(self, job: Job, lease: Lease) -> bool:
-        """Leaves the job to the entries of its list; False when its URL names one media after all.
+        """Leave the job to the entries of its list, and return True.
 
-        The job is no list then. Raises Failure as `ingest` does.
+        Return False if the URL names one media item after all; then the job is not about a list.
+        Raises Failure as `ingest` does.
         """
         await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
         attempt = Attempt(lease, *pick(job.url, playlist=True), None)
         try:
-            async with self._turn(attempt):
+            async with self._permit(attempt):
                 result = await self._fetch(attempt)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
@@ -163,7 +172,7 @@ class Pipeline:
     async def _fetch_permitted(self, attempt: Attempt) -> AttemptResult:
         """Fetch with a permit, and remember a failure in the negative cache."""
         try:
-            async with self._turn(attempt):
+            async with self._permit(attempt):
                 return await self._fetch(attempt)
         except Failure as failure:
             if not failure.deferred:
@@ -171,25 +180,21 @@ class Pipeline:
             raise
 
     async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
-        """`media` with what the job asks for besides, where its source was not asked before."""
+        """Return `media` with the side files that its source was not asked for before."""
         left = missing_side_files(media, attempt.job.options)
         if left is None or not attempt.source.has_side_files:
             return media
-        async with self._turn(attempt):
-            return await complete(self._context, attempt, media, left)
+        async with self._permit(attempt):
+            return await self._backfill.add_side_files(attempt, media, left)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, attempt: Attempt) -> AsyncIterator[None]:
-        """Waits until the source, or a host of the open web, bears one more job.
-
-        The open web is no one source: a site that refuses us says nothing about the others.
-        """
+    async def _permit(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Hold a permit of the source, or of the host if the source is the open web."""
         if not attempt.source.throttled_by_host:
             async with self._context.throttle.permit(attempt.source.name, attempt.job.id):
                 yield
             return
-        host = urlsplit(attempt.identity.url).hostname or ""
-        async with self._hosts.acquire(host):
+        async with self._hosts.acquire(_host(attempt)):
             yield
 
     async def _fetch(self, attempt: Attempt) -> AttemptResult:
@@ -198,151 +203,56 @@ class Pipeline:
             case FetchMethod.HTTP:
                 return await self._fetch_http(attempt)
             case FetchMethod.EXTRACTOR:
-                return await extract(self._context, attempt)
+                return await self._extractor.fetch(attempt)
             case FetchMethod.TELEGRAM_POST:
-                return await bring_post(self._context, attempt, self._receive)
+                return await self._telegram.fetch_post(attempt)
             case FetchMethod.TELEGRAM_FILE:
-                return await bring_file(self._context, attempt, self._receive)
+                return await self._telegram.fetch_file(attempt)
             case FetchMethod.OBJECT:
-                return await ingest_object(self._context, attempt)
+                return await self._bucket.adopt_object(attempt)
             case FetchMethod.UPLOAD:
-                return await ingest_upload(self._context, attempt)
+                return await self._bucket.ingest_upload(attempt)
             case method:
                 assert_never(method)
 
     async def _fetch_http(self, attempt: Attempt) -> AttemptResult:
         """Fetch the file behind a URL; extract if the URL is that of a page or a manifest."""
         if attempt.lists_only:
-            return await extract(self._context, attempt)
+            return await self._extractor.fetch(attempt)
         if attempt.seeks_list or attempt.records:
-            return await self._look(attempt)
+            return await self._extract_first(attempt)
         try:
-            return await self._fetch_file(attempt)
+            return await self._files.fetch_http(attempt)
         except PageResponse as page:
-            return await self._read_page(attempt, page)
+            return await self._extract_page(attempt, page)
 
-    async def _look(self, attempt: Attempt) -> AttemptResult:
-        """Only an extraction tells whether something is a list, or live."""
+    async def _extract_first(self, attempt: Attempt) -> AttemptResult:
+        """Extract, because only that tells whether a URL is that of a list or a live stream."""
         try:
-            return await extract(self._context, attempt)
+            return await self._extractor.fetch(attempt)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
                 raise
-        return await begin_as_media(attempt)
+        return await ingest_as_media(attempt)
 
-    async def _read_page(self, attempt: Attempt, page: PageResponse) -> AttemptResult:
+    async def _extract_page(self, attempt: Attempt, page: PageResponse) -> AttemptResult:
+        is_manifest = isinstance(page, ManifestResponse)
         try:
-            return await extract(
-                self._context, attempt, manifest=isinstance(page, ManifestResponse)
-            )
+            return await self._extractor.fetch(attempt, is_manifest=is_manifest)
         except Failure as failure:
-            # The manifest is there: what it names and nobody has is no media that was removed.
-            is_hollow = (
-                isinstance(page, ManifestResponse)
-                and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
-            )
+            # A manifest exists. If the files that it names do not, the media was not removed.
+            is_hollow = is_manifest and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
             if failure.reason not in _NO_MEDIA and not is_hollow:
                 raise
             if page.reason != reason_pb2.REASON_NOT_MEDIA:
                 raise page from failure
-            host = urlsplit(attempt.identity.url).hostname or ""
             raise Failure(
                 reason_pb2.REASON_NOT_MEDIA,
-                f"{host} sends a page, and no audio or video was found in it. "
+                f"{_host(attempt)} sends a page, and no audio or video was found in it. "
                 "Use the URL of the media file itself.",
                 metadata=page.metadata,
             ) from failure
 
-    async def _fetch_file(self, attempt: Attempt) -> Stored:
-        """The URL is the file."""
-        meter = Meter()
-        key = _key(attempt.job, extension(attempt.identity.url))
-        async with (
-            self._context.scratch.open(attempt.job.id, attempt.job.attempt) as file,
-            reporting(attempt.lease, meter),
-            StreamingUpload(self._context.blobs, key, file) as upload,
-        ):
-            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
-            self._context.speculative.follow(attempt.job.media.id, file)
-            downloaded = await upload.run_alongside(self._download(attempt, file, meter))
-            if downloaded is None:
-                return await self._confirm(attempt)
-            media = await self._probe(attempt, file, upload, downloaded)
-            return await self._commit(attempt, media, upload)
 
-    async def _receive(self, attempt: Attempt) -> Stored:
-        """Telegram has the file."""
-        meter = Meter()
-        async with (
-            self._context.scratch.open(attempt.job.id, attempt.job.attempt) as file,
-            reporting(attempt.lease, meter),
-            StreamingUpload(self._context.blobs, _key(attempt.job, ""), file) as upload,
-        ):
-            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
-            self._context.speculative.follow(attempt.job.media.id, file)
-            received = await upload.run_alongside(
-                telegram_files.receive(
-                    attempt.identity,
-                    file,
-                    egress=self._context.egress,
-                    holder=attempt.job.id,
-                    upstream=self._context.throttle.proxy_for(attempt.source.name),
-                    settings=self._context.settings,
-                    progress=meter.advance,
-                )
-            )
-            media = await self._probe(attempt, file, upload, received.downloaded)
-            received.describe(media)
-            media.ClearField("freshness")
-            return await self._commit(attempt, media, upload)
-
-    async def _download(
-        self, attempt: Attempt, file: ScratchFile, meter: Meter
-    ) -> Downloaded | None:
-        egress = self._context.egress.grant(
-            attempt.job.id, upstream=self._context.throttle.proxy_for(attempt.source.name)
-        )
-        try:
-            return await download(
-                attempt.identity.url,
-                file,
-                proxy_url=egress.proxy_url,
-                settings=self._context.settings,
-                freshness=attempt.stored.freshness if attempt.stored is not None else None,
-                progress=meter.advance,
-            )
-        finally:
-            egress.revoke()
-
-    async def _probe(
-        self, attempt: Attempt, file: ScratchFile, upload: StreamingUpload, downloaded: Downloaded
-    ) -> Media:
-        """Looks into the file while the last parts go up; answers with the media, complete."""
-        await attempt.lease.update(entered(job_pb2.JOB_STAGE_PROBING))
-        media = await upload.run_alongside(self._context.prober.probe(file.path))
-        check_selection(media, attempt.job.selection)
-        await attempt.lease.update(entered(job_pb2.JOB_STAGE_STORING))
-        check_stored(await upload.finish(), downloaded)
-        blob_url = self._context.blobs.url(upload.key)
-        describe(media, attempt.job, attempt.identity, downloaded, blob_url=blob_url)
-        return media
-
-    async def _commit(self, attempt: Attempt, media: Media, upload: StreamingUpload) -> Stored:
-        await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-        superseding = attempt.job.attempt > 1
-        winner = await commit(self._context, media, attempt.stored, upload, superseding=superseding)
-        return Stored(winner, cached=False)
-
-    async def _confirm(self, attempt: Attempt) -> Stored:
-        """Writes down that the source still has what is stored."""
-        assert attempt.stored is not None
-        confirmed = Media()
-        confirmed.CopyFrom(attempt.stored)
-        confirmed.freshness.validate_time.FromDatetime(datetime.now(UTC))
-        await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-        media = await self._context.catalog.commit(confirmed, replacing=attempt.stored.etag)
-        return Stored(media, cached=media.blob.url == attempt.stored.blob.url)
-
-
-def _key(job: Job, suffix: str) -> str:
-    return f"media/{job.media.id}/{job.id}-{job.attempt}{suffix}"
+def _host(attempt: Attempt) -> str:
+    return urlsplit(attempt.identity.url).hostname or ""

@@ -1,19 +1,26 @@
-"""How far a stage is: counts bytes, and tells rate and time left from the last few seconds."""
+"""The progress of a stage: bytes, rate, and the time left by the rate of the last few seconds."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import deque
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
 from ingot.v1.job_pb2 import JobProgress
+from ingot_server.asyncio_tasks import cancel_and_wait
+from ingot_server.jobs.changes import progressed
+from ingot_server.jobs.lease import Lease
 
 WINDOW_SECONDS: Final = 5.0
+REPORT_SECONDS: Final = 0.25
 
 
 class Meter:
-    """Measures one stage; `advance` may be called as often as bytes arrive."""
+    """The measurement of one stage. `advance` may be called whenever bytes arrive."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -21,17 +28,17 @@ class Meter:
         self._total: int | None = None
 
     def advance(self, done: int, total: int | None) -> None:
-        """Notes that `done` bytes are there of `total`, which is None when nobody knows it."""
+        """Record that `done` of `total` bytes are done; `total` is None if it is unknown."""
         self._done, self._total = done, total
 
     def measure(self) -> JobProgress:
-        """The progress as of now, its rate over the last five seconds."""
+        """Return the progress as of now, with the rate of the last five seconds."""
         now = time.monotonic()
         self._samples.append((now, self._done))
         while now - self._samples[0][0] > WINDOW_SECONDS and len(self._samples) > 2:
             self._samples.popleft()
         since, before = self._samples[0]
-        # A download that began again has fewer bytes than a moment ago: its rate is not negative.
+        # A download that started again has fewer bytes than before; its rate is not negative.
         rate = max(0.0, (self._done - before) / max(now - since, 1e-6))
         progress = JobProgress(bytes_done=self._done, bytes_per_second=rate)
         if self._total:
@@ -42,3 +49,19 @@ class Meter:
                     timedelta(seconds=max(0, self._total - self._done) / rate)
                 )
         return progress
+
+
+@contextlib.asynccontextmanager
+async def reporting(lease: Lease, meter: Meter) -> AsyncIterator[None]:
+    """Write the meter's progress into the job while the body runs."""
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            await lease.update(progressed(meter.measure))
+
+    reporter = asyncio.create_task(report())
+    try:
+        yield
+    finally:
+        await cancel_and_wait(reporter)

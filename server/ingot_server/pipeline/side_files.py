@@ -1,4 +1,4 @@
-"""Side files on their way into the bucket."""
+"""The staging of side files: subtitles and thumbnails, next to the file of their media item."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from collections.abc import Sequence
 
 from ingot.v1.media_pb2 import SideFile
 from ingot_server.extractor.result import FetchedSideFile
-from ingot_server.pipeline.describe import name_extension
-from ingot_server.pipeline.worker_context import WorkerContext
+from ingot_server.library.blobs import Blobs
+from ingot_server.pipeline.description import name_extension
 from ingot_server.transfer.staged import StagedUploads
 
 
-async def put_side_files(
-    context: WorkerContext,
-    staged_uploads: StagedUploads,
-    stem: str,
-    files: Sequence[FetchedSideFile],
+async def stage_side_files(
+    blobs: Blobs, staged_uploads: StagedUploads, stem: str, files: Sequence[FetchedSideFile]
 ) -> list[SideFile]:
-    """Puts side files into the bucket, under keys that begin with `stem`."""
+    """Upload side files under keys that begin with `stem`, and return their descriptions."""
     stored = []
     for number, side in enumerate(files, 1):
         kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
-        staged_file = await staged_uploads.stage(
+        staged = await staged_uploads.stage(
             side.path,
             f"{stem}.{number}{name_extension(side.path.name)}",
             content_type=kind or "application/octet-stream",
@@ -30,12 +27,12 @@ async def put_side_files(
         stored.append(
             SideFile(
                 kind=side.kind,
-                url=context.blobs.url(staged_file.key),
+                url=blobs.url(staged.key),
                 content_type=kind,
-                size_bytes=staged_file.size_bytes,
+                size_bytes=staged.size_bytes,
                 language=side.language,
                 automatic=side.automatic,
-                sha256=staged_file.sha256,
+                sha256=staged.sha256,
             )
         )
     return stored

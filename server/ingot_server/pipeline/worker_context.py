@@ -1,4 +1,4 @@
-"""What the jobs of a worker work with, all of them with the same."""
+"""The parts of a worker that its jobs share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ingot_server.transfer.scratch import Scratch
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """One of each for a worker, which starts and closes them."""
+    """One object of each kind. The worker starts and closes them."""
 
     catalog: Catalog
     intake: Intake

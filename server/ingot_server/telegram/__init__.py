@@ -1,1 +1,1 @@
-"""What yt-dlp does not know of Telegram: a bot's files, and posts read with an account."""
+"""What yt-dlp does not support at Telegram: files of bots, posts by MTProto, post pages."""

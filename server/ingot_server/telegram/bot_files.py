@@ -1,10 +1,10 @@
-"""Files that need an account at Telegram: a bot's by the Bot API, private posts by MTProto.
+"""Files that need an account at Telegram: of bots by the Bot API, of private posts by MTProto.
 
     file_id -> getFile -> URL of the file -> download      (core.telegram.org/bots/api#getfile)
     private post -> mtproto.py
 
-That URL has the bot's token in its path. It lives in `Located` and in the requests made with it:
-what leaves this module, failures and their causes included, does not have it.
+That URL contains the bot's token. Only `Located` and the requests made with it have the URL.
+Nothing that leaves this module contains it, failures and their causes included.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from urllib.parse import quote, urlsplit
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
-from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
 from ingot_server.sources.http import normalise
 from ingot_server.sources.source import Identity
@@ -34,28 +33,28 @@ from ingot_server.transfer.scratch import ScratchFile
 
 PUBLIC_API: Final = "https://api.telegram.org"
 PUBLIC_LIMIT: Final = 20 << 20
-"""Largest file that getFile gives, unless the server is one's own and runs with `--local`."""
+"""Largest file that getFile offers, except on a server of your own that runs with `--local`."""
 
-_ANSWER_BYTES: Final = 1 << 16
+_RESPONSE_BYTES: Final = 1 << 16
 _TOKEN: Final = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,255}")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a bot's file is for the next hour."""
+    """The place of a bot's file for the next hour."""
 
     url: str = field(repr=False)
-    """Has the token in it: to be fetched, and never logged, stored or shown."""
+    """Contains the token. Fetch it, but never log, store or show it."""
     size_bytes: int | None
     filename: str
     local: bool
-    """The server runs with `--local` and leaves serving the file to a web server before it."""
+    """The server runs with `--local`, so that a web server in front of it serves the file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """A file that is completely in scratch, and what Telegram says about it; empty: nothing."""
+class TelegramFile:
+    """A file that is complete in scratch space, and its message. Unknown fields are empty."""
 
     downloaded: Downloaded
     text: str = ""
@@ -63,7 +62,7 @@ class Received:
     publish_time: datetime | None = None
 
     def describe(self, media: Media) -> None:
-        """Fills in what the message says."""
+        """Fill in what the message says."""
         if self.text:
             media.title = self.text.strip().splitlines()[0][:255]
             media.description = self.text
@@ -77,44 +76,38 @@ async def receive(
     identity: Identity,
     file: ScratchFile,
     *,
-    egress: EgressProxy,
-    holder: str,
-    upstream: str = "",
+    proxy_url: str,
     settings: Settings,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
-) -> Received:
-    """Receives the bot's file or the message that `identity` names into `file`, and completes it.
+) -> TelegramFile:
+    """Receive the bot's file or the message that `identity` names into `file`, and complete it.
 
-    `holder` is the job's id, `upstream` the source's own proxy; `progress` as in `download`. A
+    `proxy_url` is of a grant for `trusted_server(settings)`; `progress` is as in `download`. A
     failure or a cancellation also fails the file. Safe to repeat.
     """
-    trusted = trusted_server(settings)
-    egress_grant = egress.grant(holder, upstream, trusted=trusted)
     try:
         file_id = file_id_of(identity)
         if file_id is None:
             message = await mtproto.receive(
                 *message_of(identity),
                 file,
-                proxy_url=egress_grant.proxy_url,
+                proxy_url=proxy_url,
                 settings=settings,
                 progress=progress,
             )
             downloaded = replace(message.downloaded, final_url=identity.url)
-            return Received(downloaded, message.text, message.channel, message.publish_time)
-        located = await locate(file_id, proxy_url=egress_grant.proxy_url, settings=settings)
-        return Received(
-            await _download(located, file, identity.url, egress_grant.proxy_url, settings, progress)
+            return TelegramFile(downloaded, message.text, message.channel, message.publish_time)
+        located = await locate(file_id, proxy_url=proxy_url, settings=settings)
+        return TelegramFile(
+            await _download(located, file, identity.url, proxy_url, settings, progress)
         )
     except BaseException as exc:
         file.fail(exc)
         raise
-    finally:
-        egress_grant.revoke()
 
 
 async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located:
-    """Asks the Bot API where the file is.
+    """Return the place of a bot's file, which the Bot API knows.
 
     `proxy_url` is of a grant for `trusted_server(settings)`. Raises Failure:
     SOURCE_NOT_CONFIGURED, MEDIA_DOES_NOT_EXIST, FILE_TOO_LARGE, RATE_LIMITED, and what a request
@@ -122,15 +115,15 @@ async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located
     """
     base, token = _base(settings), _token(settings)
     try:
-        status, answer = await _ask(
+        status, response = await _call_api(
             f"{base}/bot{token}/getFile?file_id={quote(file_id, safe='')}", proxy_url, settings
         )
-        result = answer.get("result")
-        if status != 200 or answer.get("ok") is not True or not isinstance(result, dict):
-            raise _refusal(status, answer, settings)
+        result = response.get("result")
+        if status != 200 or response.get("ok") is not True or not isinstance(result, dict):
+            raise _refusal(status, response, settings)
         path, size = result.get("file_path"), result.get("file_size")
         if not isinstance(path, str) or not path:
-            raise _unusable(settings, "names no path for the file")
+            raise _unusable(settings, "does not name a path for the file")
         served = _served(path, token, settings)
         return Located(
             url=f"{base}/file/bot{token}/{quote(served, safe='/')}",
@@ -144,10 +137,10 @@ async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located
 
 
 def trusted_server(settings: Settings) -> tuple[str, int] | None:
-    """The Bot API server of one's own, for EgressProxy.grant; None: Telegram's public one.
+    """Return the installation's own Bot API server for an egress grant; None for the public one.
 
-    The settings name it, as they name Redis and S3, so it may have a private address. Only grants
-    of jobs that call it are issued with it, and a job of this source fetches no other URL.
+    The settings name it, as they name Redis and S3, so it may have a private address. Only the
+    grants of jobs that call it include it, and a job of this source fetches no other URL.
     """
     base = _base(settings)
     if base == PUBLIC_API:
@@ -177,48 +170,48 @@ async def _download(
         if located.local and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
             raise not_configured(
                 "telegram_api_url",
-                "The Bot API server runs with --local and found the file, but nothing serves it "
-                "under /file/bot<token>/. docs/sources.md says how to.",
+                "The Bot API server runs with --local and found the file, but no web server serves "
+                "it at /file/bot<token>/. docs/sources.md says how to set that up.",
             ) from None
         _forget_causes(failure)
         raise
-    assert downloaded is not None  # nothing conditional was asked
+    assert downloaded is not None  # the request had no condition
     if located.size_bytes not in (None, downloaded.size_bytes):
         raise Failure(
             reason_pb2.REASON_TRUNCATED,
-            f"Telegram announced {located.size_bytes} bytes and {downloaded.size_bytes} came.",
+            f"Telegram announced {located.size_bytes} bytes and sent {downloaded.size_bytes}.",
         )
-    # The Bot API's own type is always application/octet-stream, and its entity tag is of the copy.
+    # The ETag is that of the Bot API's copy, which is not the file at Telegram.
     return replace(downloaded, final_url=shown_url, http_etag="", http_last_modified="")
 
 
-async def _ask(url: str, proxy_url: str, settings: Settings) -> tuple[int, dict[str, Any]]:
-    """The status and the JSON of an answer; an empty object when it is none."""
+async def _call_api(url: str, proxy_url: str, settings: Settings) -> tuple[int, dict[str, Any]]:
+    """Return the status and the JSON object of a response; empty if it is not an object."""
     async with (
         Fetcher(settings, proxy_url, trusted=trusted_server(settings)) as fetcher,
         fetcher.get(url, {"Accept": "application/json"}) as (_, response),
     ):
-        body = await fetcher.read_body(response, at_most=_ANSWER_BYTES + 1)
-        if len(body) > _ANSWER_BYTES:
-            raise _unusable(settings, "answered with more than an answer has")
+        body = await fetcher.read_body(response, at_most=_RESPONSE_BYTES + 1)
+        if len(body) > _RESPONSE_BYTES:
+            raise _unusable(settings, "sends a response that is too long")
         status = response.status
     try:
-        answer = json.loads(body)
+        parsed = json.loads(body)
     except ValueError:
-        answer = None
-    return status, answer if isinstance(answer, dict) else {}
+        parsed = None
+    return status, parsed if isinstance(parsed, dict) else {}
 
 
-def _refusal(status: int, answer: dict[str, Any], settings: Settings) -> Failure:
-    """The failure that the Bot API's answer stands for (core.telegram.org/bots/api, errors)."""
-    said = str(answer.get("description", ""))
+def _refusal(status: int, response: dict[str, Any], settings: Settings) -> Failure:
+    """Return the failure for a response of the Bot API (core.telegram.org/bots/api, errors)."""
+    said = str(response.get("description", ""))
     lower = said.lower()
-    code = answer.get("error_code", status)
+    code = response.get("error_code", status)
     if code == 429:
-        wait = timedelta(seconds=_retry_after(answer))
+        wait = timedelta(seconds=_retry_after(response))
         return Failure(
             reason_pb2.REASON_RATE_LIMITED,
-            f"Telegram wants the bot to wait for {wait.total_seconds():g} s.",
+            f"Telegram tells the bot to wait for {wait.total_seconds():g} s.",
             metadata={"http_status": "429"},
             retry_after=wait,
         )
@@ -231,49 +224,49 @@ def _refusal(status: int, answer: dict[str, Any], settings: Settings) -> Failure
     if code == 400 and "too big" in lower:
         return Failure(
             reason_pb2.REASON_FILE_TOO_LARGE,
-            f"The Bot API gives no file of more than {PUBLIC_LIMIT} bytes. Run a Bot API server of "
-            "your own with --local and name it in INGOT_TELEGRAM_API_URL, or ingest the post "
-            "itself by its link.",
+            f"The Bot API offers no file of more than {PUBLIC_LIMIT} bytes. Run a Bot API server "
+            "of your own with --local and name it in INGOT_TELEGRAM_API_URL, or ingest the post "
+            "by its link.",
             metadata={"limit_bytes": str(PUBLIC_LIMIT)},
         )
     if code == 400 and ("file_id" in lower or "file identifier" in lower):
         return Failure(
             reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
-            "Telegram knows no such file for this bot; a file_id is of one bot only.",
+            "Telegram has no such file for this bot. A file_id is valid for one bot only.",
         )
     if code == 403:
         return Failure(
-            reason_pb2.REASON_PRIVATE, "Telegram does not let the bot have the file any more."
+            reason_pb2.REASON_PRIVATE, "Telegram no longer gives the bot access to the file."
         )
     shown = _redacted(said, settings)[:200] or f"the status {status}"
     return Failure(
         reason_pb2.REASON_SOURCE_FAILED,
-        f"The Bot API answered with {shown}.",
+        f"The Bot API returned {shown}.",
         metadata={"http_status": str(status)},
     )
 
 
-def _retry_after(answer: dict[str, Any]) -> int:
-    parameters = answer.get("parameters")
+def _retry_after(response: dict[str, Any]) -> int:
+    parameters = response.get("parameters")
     wait = parameters.get("retry_after") if isinstance(parameters, dict) else None
     return min(max(wait, 1), 86400) if isinstance(wait, int) else 1
 
 
 def _served(path: str, token: str, settings: Settings) -> str:
-    """The file's path below /file/bot<token>/; a path of this machine is never opened.
+    """Return the file's path below /file/bot<token>/. No local path is ever opened.
 
-    A server that runs with `--local` answers `<its directory>/<token>/<path>`.
+    A server that runs with `--local` returns `<its directory>/<token>/<path>`.
     """
     served = path
     if path.startswith("/"):
         _, _, served = path.partition(f"/{token}/")
     if not served or any(one in {"", ".", ".."} for one in served.split("/")):
-        raise _unusable(settings, "names a path that it cannot serve the file under")
+        raise _unusable(settings, "names a path that cannot be served")
     return served
 
 
 def _base(settings: Settings) -> str:
-    """`telegram_api_url` in its one form, without a slash at the end."""
+    """Return the canonical form of `telegram_api_url`, without a slash at the end."""
     try:
         base = normalise(settings.telegram_api_url)
     except Failure:
@@ -281,8 +274,8 @@ def _base(settings: Settings) -> str:
     if base is None or "?" in base:
         raise not_configured(
             "telegram_api_url",
-            "INGOT_TELEGRAM_API_URL is no URL of a Bot API server. Write it as "
-            "http://HOST:PORT or leave it out.",
+            "INGOT_TELEGRAM_API_URL is not the URL of a Bot API server. Write it as "
+            "http://HOST:PORT, or leave it out.",
         )
     return base.rstrip("/")
 
@@ -298,13 +291,13 @@ def _token(settings: Settings) -> str:
     if not _TOKEN.fullmatch(token):
         raise not_configured(
             "telegram_bot_token",
-            "INGOT_TELEGRAM_BOT_TOKEN is no token. It looks like 123456:ABC-DEF, without `bot`.",
+            "INGOT_TELEGRAM_BOT_TOKEN is not a token. It looks like 123456:ABC-DEF, without `bot`.",
         )
     return str(token)
 
 
 def _redacted(text: str, settings: Settings) -> str:
-    """`text`, which a server wrote, without the token."""
+    """Return `text`, which a server wrote, without the token."""
     return text.replace(settings.telegram_bot_token, "***")
 
 
@@ -314,5 +307,5 @@ def _unusable(settings: Settings, what: str) -> Failure:
 
 
 def _forget_causes(failure: Failure) -> None:
-    """Takes from `failure` what it came from: exceptions of aiohttp name the whole URL."""
+    """Remove the causes of `failure`, because exceptions of aiohttp contain the whole URL."""
     failure.__cause__ = failure.__context__ = None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self, TypeVar, cast
 
-from ingot_server.asyncio_tasks import cancel_and_wait, run_uncancelled
+from ingot_server.asyncio_tasks import cancel_and_wait, run_alongside, run_uncancelled
 from ingot_server.library.blobs import Blobs
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,35 @@ class PendingUpload:
         if self._task is not None:
             await cancel_and_wait(self._task)
 
-    def start(self, path: Path) -> None:
-        """Begin to stage the file at `path`, and remove the file that was staged before."""
+    def start(self, path: Path, suffix: str | None = None) -> None:
+        """Begin to stage the file at `path`, and remove the file that was staged before.
+
+        The key ends with `suffix`; by default with that of the file.
+        """
+        suffix = path.suffix if suffix is None else suffix
         # Each file has its own key, because the removal of the former one may be late.
         number = f"-{self._started}" if self._started else ""
         self._started += 1
-        key = f"{self._stem}{number}{path.suffix}"
+        key = f"{self._stem}{number}{suffix}"
         self._task = asyncio.create_task(self._replace(path, key, self._task))
 
     async def finish(self) -> StagedFile:
         """Wait for the upload that was started last. Raises what `StagedUploads.stage` raises."""
         assert self._task is not None
         return await self._task
+
+    async def run_alongside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`, which is cancelled at once if the upload fails."""
+        assert self._task is not None
+        return await run_alongside(self._task, work)
+
+    def keep(self) -> None:
+        """Keep all staged objects from now on, because a manifest may name them."""
+        self._staged_uploads.keep()
+
+    async def discard(self) -> None:
+        """Remove all staged objects, which no manifest names or will name."""
+        await self._staged_uploads.discard()
 
     async def _replace(
         self, path: Path, key: str, former: asyncio.Task[StagedFile] | None

@@ -7,10 +7,11 @@ import mimetypes
 from collections.abc import Coroutine
 from typing import Any, BinaryIO, Self, TypeVar
 
-from ingot_server.asyncio_tasks import run_uncancelled
+from ingot_server.asyncio_tasks import run_alongside, run_uncancelled
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.multipart import StoredBlob
 from ingot_server.transfer.scratch import Abandoned, ScratchFile
+from ingot_server.transfer.staged import StagedFile
 
 T = TypeVar("T")
 
@@ -42,20 +43,12 @@ class StreamingUpload:
 
     async def run_alongside(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`, which is cancelled at once if the upload fails."""
-        task = asyncio.create_task(work)
-        try:
-            await asyncio.wait([task, self._task], return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and (error := self._task.exception()) is not None:
-                raise error
-            return await task
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+        return await run_alongside(self._task, work)
 
-    async def finish(self) -> StoredBlob:
-        """Wait for the last part; return what the bucket reports of the object."""
-        return await asyncio.shield(self._task)
+    async def finish(self) -> StagedFile:
+        """Wait for the last part; return what was stored. The file is complete."""
+        stored = await asyncio.shield(self._task)
+        return StagedFile(self.key, stored.size_bytes, self._file.size, self._file.sha256)
 
     def keep(self) -> None:
         """Keep the object from now on, because a manifest may name it."""

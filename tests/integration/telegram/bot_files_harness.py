@@ -14,7 +14,7 @@ from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
 from ingot_server.sources import pick
-from ingot_server.telegram.bot_files import Received, receive
+from ingot_server.telegram.bot_files import TelegramFile, receive, trusted_server
 from ingot_server.transfer.scratch import Scratch
 from tests.scratch_and_proxy import scratch_and_proxy
 from tests.telegram import FILE_ID
@@ -32,16 +32,19 @@ class BotFilesHarness:
     egress: EgressProxy
     seen: list[tuple[int, int | None]] = field(default_factory=list)
 
-    async def take(self, url: str = FILE_URL) -> tuple[Received, bytes]:
+    async def take(self, url: str = FILE_URL) -> tuple[TelegramFile, bytes]:
         async with self.scratch.open("job", 1) as file:
-            received = await receive(
-                pick(url)[1],
-                file,
-                egress=self.egress,
-                holder="job",
-                settings=self.settings,
-                progress=lambda done, total: self.seen.append((done, total)),
-            )
+            grant = self.egress.grant("job", trusted=trusted_server(self.settings))
+            try:
+                received = await receive(
+                    pick(url)[1],
+                    file,
+                    proxy_url=grant.proxy_url,
+                    settings=self.settings,
+                    progress=lambda done, total: self.seen.append((done, total)),
+                )
+            finally:
+                grant.revoke()
             return received, file.path.read_bytes()
 
     async def failure(self, url: str = FILE_URL) -> Failure:

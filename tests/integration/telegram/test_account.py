@@ -20,7 +20,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Secret, Settings
-from ingot_server.telegram.bot_files import Received
+from ingot_server.telegram.bot_files import TelegramFile
 from ingot_server.telegram.mtproto_failures import translated
 from ingot_server.transfer.download import Downloaded
 from tests.integration.telegram.bot_files_harness import running_harness
@@ -203,9 +203,9 @@ def test_what_a_message_says_goes_into_the_media() -> None:
     when = datetime(2026, 10, 21, 17, 26, tzinfo=UTC)
     media = Media(title="file tag")
     nothing = Downloaded("", "", "", 1, "", "", "")
-    Received(nothing).describe(media)
+    TelegramFile(nothing).describe(media)
     assert media == Media(title="file tag")
-    Received(nothing, " Lake\nat dawn", "Clips", when).describe(media)
+    TelegramFile(nothing, " Lake\nat dawn", "Clips", when).describe(media)
     assert (media.title, media.description) == ("Lake", " Lake\nat dawn")
     assert media.uploader == "Clips"
     assert media.publish_time.ToDatetime(tzinfo=UTC) == when

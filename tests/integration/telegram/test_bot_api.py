@@ -15,7 +15,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Secret, Settings
 from ingot_server.errors import Failure
-from ingot_server.telegram.bot_files import Received, trusted_server
+from ingot_server.telegram.bot_files import TelegramFile, trusted_server
 from ingot_server.transfer.download import Downloaded, download
 from tests.integration.telegram.bot_files_harness import (
     CLIP,
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.any_stores
 async def test_a_bots_file_arrives_whole(harness: BotFilesHarness, api: FakeBotApi) -> None:
     received, content = await harness.take()
     assert content == CLIP
-    assert received == Received(
+    assert received == TelegramFile(
         Downloaded(
             final_url=FILE_URL,
             filename="file_12.mp4",
@@ -250,7 +250,7 @@ async def test_the_token_is_nowhere_to_be_seen(
     else:
         harness.settings = harness.settings.replace(telegram_api_url="https://127.0.0.1:1")
     failure = await harness.failure()
-    received = Received(Downloaded("", "", "", 0, "", "", ""))
+    received = TelegramFile(Downloaded("", "", "", 0, "", "", ""))
     seen = [shown(failure), repr(harness.settings), repr(received), caplog.text]
     seen += [repr(record.__dict__) for record in caplog.records]
     assert not [text for text in seen if TOKEN in text or TOKEN.partition(":")[2] in text]

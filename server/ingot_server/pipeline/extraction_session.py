@@ -1,0 +1,89 @@
+"""The extraction sessions of jobs: scratch folder, egress grant, cookies, and the second try."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ingot.v1.job_pb2 import IngestOptions
+from ingot_server.errors import Failure
+from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.extractor.session import Session
+from ingot_server.jobs.throttle import COOKIES_MAY_HELP, SourceThrottle
+from ingot_server.pipeline.attempt import Attempt
+from ingot_server.pipeline.job_egress import JobEgress
+from ingot_server.transfer.scratch import Scratch
+
+_Result = TypeVar("_Result")
+
+
+class ExtractionSessions:
+    """Opens sessions of the extractor for the jobs of a worker."""
+
+    def __init__(
+        self,
+        extractor: ExtractorPool,
+        throttle: SourceThrottle,
+        egress: JobEgress,
+        scratch: Scratch,
+    ) -> None:
+        self._extractor = extractor
+        self._throttle = throttle
+        self._egress = egress
+        self._scratch = scratch
+
+    async def run(
+        self,
+        attempt: Attempt,
+        options: IngestOptions,
+        use: Callable[[Session, Path], Awaitable[_Result]],
+        *,
+        is_manifest: bool = False,
+    ) -> _Result:
+        """Return the result of `use`, which gets a session and a scratch folder of its own.
+
+        `is_manifest` says that the URL is known to be that of an HLS or DASH manifest. If the
+        source asks for cookies and has some, `use` runs a second time with them; otherwise cookies
+        are never sent.
+        """
+        cookies = self._throttle.cookies_for(attempt.source.name)
+        is_manifest = is_manifest or attempt.source.is_manifest
+        try:
+            return await self._run_once(attempt, options, use, is_manifest, "")
+        except Failure as failure:
+            if not cookies or failure.reason not in COOKIES_MAY_HELP:
+                raise
+        return await self._run_once(attempt, options, use, is_manifest, cookies)
+
+    async def _run_once(
+        self,
+        attempt: Attempt,
+        options: IngestOptions,
+        use: Callable[[Session, Path], Awaitable[_Result]],
+        is_manifest: bool,
+        cookies: str,
+    ) -> _Result:
+        job = attempt.job
+        with self._egress.granted(attempt) as proxy_url:
+            async with (
+                self._scratch.folder(job.id, job.attempt) as folder,
+                self._extractor.session(
+                    attempt.identity.url,
+                    selection=job.selection,
+                    options=options,
+                    proxy_url=proxy_url,
+                    cookies_file=await _copy_cookies(folder, cookies),
+                    manifest=is_manifest,
+                ) as session,
+            ):
+                return await use(session, folder)
+
+
+async def _copy_cookies(folder: Path, cookies: str) -> str:
+    """Return a copy of the cookies file, because yt-dlp writes to it; empty if there is none."""
+    if not cookies:
+        return ""
+    return str(await asyncio.to_thread(shutil.copyfile, cookies, folder / "cookies"))

@@ -1,0 +1,32 @@
+"""The egress grant of a job: it may use the egress proxy until its fetch has ended."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ingot_server.egress.proxy import EgressProxy
+from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.pipeline.attempt import Attempt
+
+
+class JobEgress:
+    """Grants the jobs of a worker the use of its egress proxy."""
+
+    def __init__(self, egress: EgressProxy, throttle: SourceThrottle) -> None:
+        self._egress = egress
+        self._throttle = throttle
+
+    @contextlib.contextmanager
+    def granted(self, attempt: Attempt, *, trusted: tuple[str, int] | None = None) -> Iterator[str]:
+        """Yield the URL of the egress proxy, a secret that is valid while the body runs.
+
+        Requests go through the source's own upstream proxy if it has one. For `trusted`, see
+        `EgressProxy.grant`.
+        """
+        upstream = self._throttle.proxy_for(attempt.source.name)
+        grant = self._egress.grant(attempt.job.id, upstream, trusted=trusted)
+        try:
+            yield grant.proxy_url
+        finally:
+            grant.revoke()

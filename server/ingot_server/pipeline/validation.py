@@ -1,0 +1,96 @@
+"""The checks that a file has to pass before it is committed, besides probing as media."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ingot.v1 import media_pb2, reason_pb2
+from ingot.v1.media_pb2 import Media, Selection
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.extractor.result import Resolved
+from ingot_server.transfer.staged import StagedFile
+
+# How much shorter than its source announced a file may be, and how much longer.
+_TOLERANCE_SECONDS: Final = 2.0
+_TOLERANCE: Final = 0.02
+_LONGER_SECONDS: Final = 60.0
+_LONGER: Final = 0.5
+
+
+def check_selection(media: Media, selection: Selection) -> None:
+    """Raise Failure SELECTION_UNAVAILABLE if the streams do not match the selection."""
+    if selection.mode == media_pb2.Selection.MODE_AUDIO_ONLY and media.video:
+        raise Failure(
+            reason_pb2.REASON_SELECTION_UNAVAILABLE,
+            "The file has video, and the source does not offer its audio alone. Ingest it without "
+            "selecting audio only.",
+        )
+    if selection.HasField("max_height"):
+        height = max((stream.height for stream in media.video), default=0)
+        if height > selection.max_height:
+            raise Failure(
+                reason_pb2.REASON_SELECTION_UNAVAILABLE,
+                f"The only video is {height} pixels high, and max_height is "
+                f"{selection.max_height}. Ingest it without max_height.",
+            )
+
+
+def check_announced(found: Resolved, settings: Settings) -> None:
+    """Raise Failure TOO_LONG or TOO_LARGE if the source already announces that."""
+    if found.is_live:
+        return
+    limit = settings.max_duration
+    if found.duration_seconds and found.duration_seconds > limit.total_seconds():
+        raise Failure(
+            reason_pb2.REASON_TOO_LONG,
+            f"The source announces {found.duration_seconds:g} s. "
+            f"INGOT_MAX_DURATION allows {limit}.",
+            metadata={"limit_seconds": f"{limit.total_seconds():g}"},
+        )
+    if found.size_bytes and found.size_bytes > settings.max_media_size:
+        raise Failure(
+            reason_pb2.REASON_TOO_LARGE,
+            f"The source announces {found.size_bytes} bytes; INGOT_MAX_MEDIA_SIZE allows fewer.",
+            metadata={"limit_bytes": str(int(settings.max_media_size))},
+        )
+
+
+def check_duration(media: Media, announced_seconds: float | None) -> None:
+    """Raise Failure TRUNCATED if a file is shorter than its source announced.
+
+    It may be 2 s or 2 % shorter, because announcements are rounded. It may be longer, because
+    sources announce the length without the advertisements that they insert. If it is longer by more
+    than a minute and half of its length, it is another file. None and zero announce nothing.
+    """
+    if not announced_seconds:
+        return
+    seconds = media.duration.ToTimedelta().total_seconds()
+    shortest = announced_seconds - max(_TOLERANCE_SECONDS, _TOLERANCE * announced_seconds)
+    longest = announced_seconds + max(_LONGER_SECONDS, _LONGER * announced_seconds)
+    if not shortest <= seconds <= longest:
+        raise Failure(
+            reason_pb2.REASON_TRUNCATED,
+            f"The source announced {announced_seconds:g} s, and the file lasts {seconds:g} s.",
+        )
+
+
+def check_stored(staged: StagedFile) -> None:
+    """Raise Failure STORAGE_UNAVAILABLE if the bucket has another size than the file."""
+    if staged.size_bytes != staged.file_bytes:
+        raise Failure(
+            reason_pb2.REASON_STORAGE_UNAVAILABLE,
+            f"The bucket holds {staged.size_bytes} of the {staged.file_bytes} bytes that were "
+            "sent. Try again.",
+        )
+
+
+def check_size(size_bytes: int, settings: Settings) -> None:
+    """Raise Failure TOO_LARGE for a file that is larger than the limit."""
+    limit = int(settings.max_media_size)
+    if size_bytes > limit:
+        raise Failure(
+            reason_pb2.REASON_TOO_LARGE,
+            f"The file has {size_bytes} bytes. INGOT_MAX_MEDIA_SIZE allows {limit}.",
+            metadata={"limit_bytes": str(limit)},
+        )
