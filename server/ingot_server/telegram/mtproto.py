@@ -1,11 +1,11 @@
-"""Posts of channels and groups, received as an account: of private ones if it is a member.
+"""Posts of channels and groups, received by an account, which must be a member of private ones.
 
-    connect -> the channel's entity -> the message -> its file, half a MiB a request
+    connect -> the channel's entity -> the message -> its file, half a MiB per request
                                     -> the messages around it -> those of its album
 
-Telegram's own protocol, MTProto, by telethon: the extra `ingot-server[telegram]`, imported only
-when such a post is asked for. It is plain TCP to an address that the session holds, and goes
-through the egress guard as a CONNECT tunnel, which python-socks makes.
+This is Telegram's own protocol, MTProto, spoken by telethon, which is in the extra
+`ingot-server[telegram]` and is imported only for such a post. MTProto is plain TCP to an address in
+the session. It goes through the egress guard in a CONNECT tunnel that python-socks opens.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from ingot_server.transfer.scratch import ScratchFile
 _TELEGRAM: Final = "Telegram"
 _SETTINGS: Final = ("telegram_api_id", "telegram_api_hash", "telegram_session")
 _REQUEST_BYTES: Final = 512 << 10
-# An account may have many chats to look through.
-_PATIENCE: Final = 3
-_FAREWELL: Final = timedelta(seconds=0.5)
-# The most before and behind one message of an album of ten, which are numbered in a row.
+# Stall timeouts that a request for messages may take: an account may have many chats.
+_STALL_TIMEOUTS: Final = 3
+_DISCONNECT_TIMEOUT: Final = timedelta(seconds=0.5)
+# An album has at most ten messages, with consecutive numbers.
 _ALBUM_MESSAGES: Final = 9
 _LAST_MESSAGE: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message whose file is completely in scratch."""
+    """A message whose file is complete in scratch space."""
 
     downloaded: Downloaded
     text: str
     channel: str
-    """Title of the channel or group."""
+    """The title of the channel or group."""
     publish_time: datetime | None
 
 
@@ -64,7 +64,7 @@ async def receive(
     settings: Settings,
     progress: Callable[[int, int | None], None],
 ) -> Message:
-    """Receives the file of a message into `file` and completes it.
+    """Receive the file of a message into `file`, and complete it.
 
     `channel` is the number of a private channel, or the name of a public one.
     Raises Failure: SOURCE_NOT_CONFIGURED without a session that works, PRIVATE, NOT_MEDIA,
@@ -77,9 +77,9 @@ async def receive(
 async def posted_together(
     channel: int | str, message: int, *, proxy_url: str, settings: Settings
 ) -> tuple[str, list[int]]:
-    """The channel's title, and the messages with media among those posted as one with `message`.
+    """Return the channel's title, and the messages with media in the album of `message`.
 
-    Only `message` itself where it is of no album. Raises Failure as `receive` does.
+    A message without an album is returned alone. Raises Failure as `receive` does.
     """
     first, last = max(1, message - _ALBUM_MESSAGES), min(message + _ALBUM_MESSAGES, _LAST_MESSAGE)
     async with _account(proxy_url, settings) as (telethon, client):
@@ -97,9 +97,9 @@ async def posted_together(
 
 @contextlib.asynccontextmanager
 async def _account(proxy_url: str, settings: Settings) -> AsyncIterator[tuple[Any, Any]]:
-    """telethon, and a client of it that has logged in; what it raises becomes Failure."""
+    """Yield telethon and a client that has logged in. Translates their exceptions to Failure."""
     check_configured(settings)
-    # Telegram's types are a thousand classes: about a second, once.
+    # Importing telethon takes about a second, once: it has a thousand classes.
     telethon = await asyncio.to_thread(_telethon)
     client = _client(telethon, proxy_url, settings)
     try:
@@ -120,17 +120,17 @@ async def _account(proxy_url: str, settings: Settings) -> AsyncIterator[tuple[An
         ) from exc
     finally:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL.total_seconds()):
+            async with asyncio.timeout(_DISCONNECT_TIMEOUT.total_seconds()):
                 await client.disconnect()
 
 
 def configured(settings: Settings) -> bool:
-    """Whether there is an account."""
+    """Return whether an account is configured."""
     return all(getattr(settings, setting) for setting in _SETTINGS)
 
 
 def check_configured(settings: Settings) -> None:
-    """Raises Failure with SOURCE_NOT_CONFIGURED that says what is missing for private posts."""
+    """Raise Failure SOURCE_NOT_CONFIGURED, which names a missing setting, without an account."""
     for setting in _SETTINGS:
         if not getattr(settings, setting):
             raise not_configured(
@@ -153,14 +153,14 @@ def _telethon() -> Any:
 
 
 def _client(telethon: Any, proxy_url: str, settings: Settings) -> Any:
-    """A client that is not connected and keeps nothing on the disk."""
+    """Return a client that is not connected yet and writes nothing to the disk."""
     try:
         session = telethon.sessions.StringSession(str(settings.telegram_session))
-    except Exception as exc:  # struct.error, binascii.Error, ValueError: it promises none
+    except Exception as exc:  # struct.error, binascii.Error, ValueError: undocumented
         raise not_configured(
             "telegram_session",
-            "INGOT_TELEGRAM_SESSION is no session. It is the text that telethon's "
-            "StringSession.save() gives.",
+            "INGOT_TELEGRAM_SESSION is not a session. Set it to the text that telethon's "
+            "StringSession.save() returns.",
         ) from exc
     guard = urlsplit(proxy_url)
     return telethon.TelegramClient(
@@ -177,7 +177,7 @@ def _client(telethon: Any, proxy_url: str, settings: Settings) -> Any:
         timeout=max(1, int(settings.connect_timeout.total_seconds())),
         request_retries=2,
         connection_retries=2,
-        # A short wait is sat out, as it comes in the midst of files; a long one is the job's.
+        # A short wait, which occurs within a file, is slept here; for a long one the job waits.
         flood_sleep_threshold=int(settings.stall_timeout.total_seconds() / 2),
         receive_updates=False,
         device_model="Ingot",
@@ -186,7 +186,7 @@ def _client(telethon: Any, proxy_url: str, settings: Settings) -> Any:
 
 
 async def _connect(client: Any, settings: Settings) -> None:
-    """Logs in. Without this limit a server that hangs up at once would be called for ever."""
+    """Log in. Without this limit a server that closes each connection would be retried for ever."""
     seconds = (settings.connect_timeout + settings.stall_timeout).total_seconds()
     try:
         async with asyncio.timeout(seconds):
@@ -195,7 +195,7 @@ async def _connect(client: Any, settings: Settings) -> None:
     except TimeoutError as exc:
         raise Failure(
             reason_pb2.REASON_SOURCE_UNREACHABLE,
-            f"Telegram's servers did not answer in {seconds:g} s.",
+            f"Telegram's servers did not respond within {seconds:g} s.",
         ) from exc
     if not authorized:
         raise session_refused()
@@ -232,7 +232,7 @@ async def _receive(
     if received != found.size:
         raise Failure(
             reason_pb2.REASON_TRUNCATED,
-            f"Telegram announced {found.size} bytes and {received} came.",
+            f"Telegram announced {found.size} bytes and sent {received}.",
         )
     await file.complete()
     downloaded = Downloaded(
@@ -250,8 +250,8 @@ async def _receive(
 async def _messages(
     telethon: Any, client: Any, channel: int | str, numbers: Sequence[int], settings: Settings
 ) -> list[Any]:
-    """Those of the messages that are there."""
-    seconds = _PATIENCE * settings.stall_timeout.total_seconds()
+    """Return those of the messages that exist."""
+    seconds = _STALL_TIMEOUTS * settings.stall_timeout.total_seconds()
     try:
         async with asyncio.timeout(seconds):
             entity = await _entity(telethon, client, channel)
@@ -262,14 +262,14 @@ async def _messages(
 
 
 def _media(message: Any) -> Any:
-    """The file of a message, if that is a video or a sound; else None."""
+    """Return the file of a message if it is video or audio, or else None."""
     found = message.file if message.document is not None else None
     is_media = found is not None and (found.mime_type or "").startswith(("video/", "audio/"))
     return found if is_media else None
 
 
 async def _title(message: Any) -> str:
-    """Of the channel or group that it was posted in."""
+    """Return the title of the channel or group of a message."""
     return getattr(await message.get_chat(), "title", "") or ""
 
 
@@ -280,16 +280,16 @@ def _no_message() -> Failure:
 
 
 async def _entity(telethon: Any, client: Any, channel: int | str) -> Any:
-    """The channel as requests name it: with a hash, which a private one's members have.
+    """Return the channel as requests name it: with an access hash.
 
-    The hash of a public one is asked for by its name.
+    Members have the hash of a private channel. That of a public one is requested by its name.
     """
     if isinstance(channel, str):
         try:
             found = await client.get_input_entity(channel)
         except ValueError:
             found = None
-        # Whoever else has the name: messages of this number are the account's own.
+        # If the name belongs to a user, messages of this number would be the account's own.
         if not isinstance(found, telethon.types.InputPeerChannel):
             raise Failure(
                 reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, f"Telegram has no channel @{channel}."
@@ -299,7 +299,7 @@ async def _entity(telethon: Any, client: Any, channel: int | str) -> Any:
     try:
         return await client.get_input_entity(peer)
     except ValueError:
-        if await client.is_bot():  # has no list of chats
+        if await client.is_bot():  # a bot has no list of chats
             raise withheld() from None
     async for dialog in client.iter_dialogs():
         if dialog.is_channel and dialog.entity.id == channel:
@@ -326,7 +326,6 @@ def _check_size(size: int, settings: Settings) -> None:
     if size > limit:
         raise Failure(
             reason_pb2.REASON_TOO_LARGE,
-            f"The file is {size} bytes long; at most {limit} bytes are taken. "
-            "INGOT_MAX_MEDIA_SIZE sets this.",
+            f"The file has {size} bytes. INGOT_MAX_MEDIA_SIZE allows {limit}.",
             metadata={"limit_bytes": str(limit)},
         )

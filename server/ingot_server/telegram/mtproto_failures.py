@@ -1,4 +1,4 @@
-"""What telethon raises, in Ingot's words: one table from its errors to reasons."""
+"""The translation of telethon's exceptions to failures: one table from its errors to reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_WAIT: Final = timedelta(days=1)
 
 
 def not_configured(setting: str, message: str) -> Failure:
-    """The failure of a source that lacks `setting`, or cannot use what it holds."""
+    """Return the failure of a source that lacks `setting`, or cannot use its value."""
     return Failure(
         reason_pb2.REASON_SOURCE_NOT_CONFIGURED,
         message,
@@ -25,14 +25,14 @@ def not_configured(setting: str, message: str) -> Failure:
 
 
 def translated(exc: Exception, errors: Any) -> Failure:
-    """The failure that an exception of telethon stands for; `errors` is telethon.errors."""
+    """Return the failure for an exception of telethon. `errors` is telethon.errors."""
     for names, make in _TRANSLATIONS:
         if isinstance(exc, tuple(getattr(errors, name) for name in names)):
             return make(exc)
     if isinstance(exc, errors.RPCError):
         return Failure(
             reason_pb2.REASON_SOURCE_FAILED,
-            f"Telegram answered with {exc.message or type(exc).__name__}.",
+            f"Telegram returned {exc.message or type(exc).__name__}.",
             metadata={"http_status": str(abs(exc.code or 500))},
         )
     if isinstance(exc, (OSError, asyncio.IncompleteReadError, _proxy_error())):
@@ -41,13 +41,13 @@ def translated(exc: Exception, errors: Any) -> Failure:
         )
     return Failure(
         reason_pb2.REASON_SOURCE_FAILED,
-        f"Telegram answered with what is no MTProto: {type(exc).__name__}.",
+        f"Telegram's response is not valid MTProto: {type(exc).__name__}.",
         metadata={"http_status": "500"},
     )
 
 
 def foreign(telethon: Any) -> tuple[type[Exception], ...]:
-    """What telethon and python-socks raise."""
+    """Return the exceptions that telethon and python-socks raise."""
     errors = telethon.errors
     return (
         errors.RPCError,
@@ -64,7 +64,7 @@ def foreign(telethon: Any) -> tuple[type[Exception], ...]:
 
 
 def _proxy_error() -> type[Exception]:
-    """What python-socks raises when the guard refuses."""
+    """Return the exception that python-socks raises when the egress guard refuses."""
     error: type[Exception] = importlib.import_module("python_socks").ProxyError
     return error
 
@@ -73,17 +73,17 @@ def _flooded(exc: Any) -> Failure:
     wait = timedelta(seconds=max(1, getattr(exc, "seconds", 0) or 0))
     return Failure(
         reason_pb2.REASON_RATE_LIMITED,
-        f"Telegram wants the account to wait for {wait.total_seconds():g} s.",
+        f"Telegram tells the account to wait for {wait.total_seconds():g} s.",
         metadata={"http_status": "420"},
         retry_after=min(wait, _LONGEST_WAIT),
     )
 
 
 def withheld(_: object = None) -> Failure:
-    """The failure of a channel that the account may not read."""
+    """Return the failure of a channel that the account may not read."""
     return Failure(
         reason_pb2.REASON_PRIVATE,
-        "The account of INGOT_TELEGRAM_SESSION is no member of the channel, or may not read it.",
+        "The account of INGOT_TELEGRAM_SESSION is not a member of the channel, or may not read it.",
     )
 
 
@@ -100,10 +100,10 @@ def _application_refused(_: object = None) -> Failure:
 
 
 def session_refused(_: object = None) -> Failure:
-    """The failure of a session that Telegram does not take."""
+    """Return the failure of a session that Telegram does not accept."""
     return not_configured(
         "telegram_session",
-        "Telegram does not take INGOT_TELEGRAM_SESSION: it was ended, or used from two addresses "
+        "Telegram does not accept INGOT_TELEGRAM_SESSION: it was ended, or used from two addresses "
         "at once. Make a new one.",
     )
 
@@ -130,4 +130,4 @@ _TRANSLATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[object], Failure]], 
     (("MessageIdInvalidError", "MessageIdsEmptyError"), _absent),
     (("UnauthorizedError", "AuthKeyError", "AuthKeyNotFound"), session_refused),
 )
-"""First match wins; the names are of telethon.errors."""
+"""The first match wins. The names are those of telethon.errors."""
