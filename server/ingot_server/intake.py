@@ -2,7 +2,7 @@
 
     URL -> resolve -> draft job -> decide -> AlreadyStored | Refused | Needed
 
-A draft job holds what a caller asked for: kind, selection, options, recipes, `max_age`, labels. The
+A draft job holds what a caller requested: kind, selection, options, recipes, `max_age`, labels. The
 API decides about requests this way, lists about their entries, and workflows about their ingest. An
 attempt, which knows its media item already, uses `missing_of` alone. So each of these questions is
 answered here and nowhere else: is the stored copy good enough, which side files are missing, are
@@ -55,7 +55,7 @@ class Missing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class AlreadyStored:
-    """All that was asked for is stored. `job` has succeeded with it."""
+    """Everything that was requested is stored. `job` has succeeded with it."""
 
     job: Job
 
@@ -154,26 +154,24 @@ class Intake:
             draft = copy_of(draft)
             draft.media.id = found_id
         if source.in_bucket:
-            missing = await self._missing_of_object(resolved_url, stored)
+            found = await self._check_object(resolved_url, stored)
         else:
             mutable = resolved_url.record_duration is not None or (source.mutable and not is_alias)
-            missing = missing_of(draft, stored, mutable=mutable)
-            if missing is not Missing.NOTHING:
-                missing = await self._known_failure(draft) or missing
-        if isinstance(missing, Failure):
-            return refused(draft, missing)
-        if missing is not Missing.NOTHING or stored is None:
-            return Needed(draft, missing, stored)
+            found = await self._check_source(draft, stored, mutable=mutable)
+        if isinstance(found, Failure):
+            return refused(draft, found)
+        if found is not Missing.NOTHING or stored is None:
+            return Needed(draft, found, stored)
         if draft.kind == job_pb2.JOB_KIND_CONVERT:
             return await self.decide_conversion(stored, draft.recipes[0], draft)
         return await self._decide_recipes(draft, stored, is_entry=is_entry)
 
-    async def decide_conversion(self, parent: Media, recipe: Recipe, asked: Job) -> Decision:
+    async def decide_conversion(self, parent: Media, recipe: Recipe, requested: Job) -> Decision:
         """Decide about one conversion of a stored media item.
 
-        The labels and the list title of the job are those of `asked`.
+        The labels and the list title of the job are those of `requested`.
         """
-        job = conversion_job(parent, recipe, asked)
+        job = conversion_job(parent, recipe, requested)
         try:
             check_applicable(recipe, parent)
         except Failure as failure:
@@ -198,25 +196,32 @@ class Intake:
             conversions.append(made)
         return already_stored(draft, stored, *conversions)
 
-    async def _known_failure(self, draft: Job) -> Failure | None:
-        """Return the failure that the source gave lately, unless `max_age` excludes it."""
-        remembered = await self._catalog.remembered_failure(draft.media.id)
-        if remembered is None:
-            return None
-        failure, known_for = remembered
-        return None if _is_too_old(known_for, draft) else failure
+    async def _check_source(
+        self, draft: Job, stored: Media | None, *, mutable: bool
+    ) -> Missing | Failure:
+        """Return what the source has to be asked for, or the failure that it gave lately.
 
-    async def _missing_of_object(
+        A failure that is older than `max_age` does not count.
+        """
+        missing = missing_of(draft, stored, mutable=mutable)
+        if missing is not Missing.NOTHING:
+            remembered = await self._catalog.remembered_failure(draft.media.id)
+            if remembered is not None:
+                failure, known_for = remembered
+                if not _is_too_old(known_for, draft):
+                    return failure
+        return missing
+
+    async def _check_object(
         self, resolved_url: ResolvedUrl, stored: Media | None
     ) -> Missing | Failure:
-        """Decide about an internal URL or an `upload:` one: such a file can only be adopted."""
+        """Return whether the object of an internal URL, or of an `upload:` one, must be adopted.
+
+        A failure means that there is no object.
+        """
         url = resolved_url.identity.url
         address = parse(url)
-        bucket = (
-            self._blobs.bucket_named(address.scheme, address.bucket)
-            if address is not None
-            else None
-        )
+        bucket = address and self._blobs.bucket_named(address.scheme, address.bucket)
         is_own = bucket is self._blobs and address is not None and address.media_id is not None
         if address is None or bucket is None or is_own:
             if stored is not None:
@@ -246,16 +251,16 @@ def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
     return job
 
 
-def conversion_job(parent: Media, recipe: Recipe, asked: Job) -> Job:
-    """Return the draft of the job for one conversion, with labels and list title of `asked`."""
+def conversion_job(parent: Media, recipe: Recipe, requested: Job) -> Job:
+    """Return the draft of the job for one conversion, with labels and list title of `requested`."""
     return Job(
         kind=job_pb2.JOB_KIND_CONVERT,
         url=parent.url,
-        labels=asked.labels,
+        labels=requested.labels,
         selection=parent.selection,
         recipes=[recipe],
         media=derived_media(parent, recipe),
-        list_title=asked.list_title,
+        list_title=requested.list_title,
     )
 
 

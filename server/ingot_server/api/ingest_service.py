@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -141,9 +142,9 @@ class IngestService(Service):
 
     async def _convert_stored(self, request: ConvertRequest, recipe: Recipe) -> Job:
         """Return the job that converts the stored media item `request.media_id`."""
-        asked = _draft(request, [recipe])
+        requested = _draft(request, [recipe])
         if request.validate_only:
-            return conversion_job(Media(id=request.media_id), recipe, asked)
+            return conversion_job(Media(id=request.media_id), recipe, requested)
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
         _, stored = await self._catalog.find(request.media_id)
@@ -154,7 +155,7 @@ class IngestService(Service):
                 "or convert the URL.",
             )
         return await self._carry_out(
-            await self._intake.decide_conversion(stored, recipe, asked), request
+            await self._intake.decide_conversion(stored, recipe, requested), request
         )
 
     async def _carry_out(self, decision: Decision, request: Request) -> Job:
@@ -165,6 +166,8 @@ class IngestService(Service):
                 raise failure
             case Needed(job):
                 return await self._admission.admit(job, request)
+            case _:
+                assert_never(decision)
 
     async def _require_existence(self, resolved_url: ResolvedUrl, job: Job) -> None:
         """Raise Failure MEDIA_DOES_NOT_EXIST if the source says so in a small request."""
