@@ -180,6 +180,17 @@ class Failure(Exception):
     def transient(self) -> bool:
         return self.treatment.transient
 
+    def as_final(self) -> Failure:
+        """Return the same failure, after which there is no other attempt."""
+        return Failure(
+            self.reason,
+            self.message,
+            metadata=self.metadata,
+            violations=self.violations,
+            retry_after=self.retry_after,
+            final=True,
+        )
+
     def status(self) -> Status:
         """Return the failure as a google.rpc.Status with exactly one ErrorInfo (AIP-193)."""
         status = Status(code=self.treatment.code, message=self.message)

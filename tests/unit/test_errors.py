@@ -88,3 +88,17 @@ def test_a_message_of_a_source_that_is_not_utf_8_is_still_reported() -> None:
     back = Failure.from_status(failure.status())
 
     assert (back.message, back.metadata) == ("It sends text/?.", {"content_type": "text/?"})
+
+
+def test_a_final_failure_is_otherwise_the_same() -> None:
+    failure = Failure(
+        reason_pb2.REASON_STALLED,
+        "No byte arrived for a minute.",
+        metadata={"host": "example.com"},
+        retry_after=timedelta(seconds=9),
+    )
+
+    final = failure.as_final()
+
+    assert (final.final, failure.final) == (True, False)
+    assert final.status() == failure.status()

@@ -66,8 +66,8 @@ async def _await_ingest(context: WorkerContext, ingest: Job, lease: Lease) -> Me
     try:
         media = await context.job_waiter.result(ingest.id, _mirror(lease))
     except Failure as failure:
-        failure.final = True  # the ingest has had its own attempts
-        raise
+        # The ingest has had its own attempts.
+        raise failure.as_final() from failure
     if media is None:
         raise Failure(
             reason_pb2.REASON_CANCELLED,
