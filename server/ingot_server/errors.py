@@ -105,7 +105,6 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_SOURCE_FAILED: _TRANSIENT,
     reason_pb2.REASON_TOO_MANY_REDIRECTS: _IMPOSSIBLE,
     reason_pb2.REASON_STALLED: _TRANSIENT,
-    reason_pb2.REASON_SOURCE_MAINTENANCE: _TRANSIENT,
     reason_pb2.REASON_TRUNCATED: Treatment(code_pb2.DATA_LOSS, transient=True),
     reason_pb2.REASON_TOO_LARGE: _IMPOSSIBLE_HERE,
     reason_pb2.REASON_TOO_LONG: _IMPOSSIBLE_HERE,

@@ -140,8 +140,6 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A defect in Ingot; report it with the id of the job. Permanent."""
     REASON_CONVERTER_CRASHED: _Reason.ValueType  # 58
     """ffmpeg crashed, hung, or exceeded its limits. Transient."""
-    REASON_SOURCE_MAINTENANCE: _Reason.ValueType  # 59
-    """The source is closed for maintenance. Transient."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a job failed. The list is complete.
@@ -271,6 +269,4 @@ REASON_INTERNAL: Reason.ValueType  # 57
 """A defect in Ingot; report it with the id of the job. Permanent."""
 REASON_CONVERTER_CRASHED: Reason.ValueType  # 58
 """ffmpeg crashed, hung, or exceeded its limits. Transient."""
-REASON_SOURCE_MAINTENANCE: Reason.ValueType  # 59
-"""The source is closed for maintenance. Transient."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
