@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, NoReturn
 
-FORMATS: Final = ("mp3", "m4a", "opus", "flac", "wav", "mp4", "png", "jpeg", "waveform", "m4b")
+FORMATS: Final = ("mp3", "m4a", "opus", "flac", "wav", "mp4", "png", "jpeg", "waveform")
 
 OPTIONS: Final[Mapping[str, str]] = {
     "format": "--format",

@@ -59,8 +59,6 @@ class Recipe(_message.Message):
         """The waveform for drawing, as JSON in the data format of audiowaveform, version 2, 8 bits
         (https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md).
         """
-        FORMAT_M4B: Recipe._Format.ValueType  # 10
-        """AAC in MP4 with chapters, as audiobook players expect it."""
 
     class Format(_Format, metaclass=_FormatEnumTypeWrapper):
         """Formats to convert to."""
@@ -89,8 +87,6 @@ class Recipe(_message.Message):
     """The waveform for drawing, as JSON in the data format of audiowaveform, version 2, 8 bits
     (https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md).
     """
-    FORMAT_M4B: Recipe.Format.ValueType  # 10
-    """AAC in MP4 with chapters, as audiobook players expect it."""
 
     FORMAT_FIELD_NUMBER: _builtins.int
     BITRATE_KBPS_FIELD_NUMBER: _builtins.int
