@@ -11,6 +11,7 @@ from ingot_server.sources.internal import InternalSource
 from ingot_server.sources.source import Identity, ListSource, PreflightSource, Source
 from ingot_server.sources.telegram import TelegramFileSource, TelegramSource
 from ingot_server.sources.upload import UploadSource
+from ingot_server.sources.vimeo import VimeoSource
 from ingot_server.sources.web import WebSource
 from ingot_server.sources.youtube import YouTubeSource
 
@@ -18,6 +19,7 @@ __all__ = ["SOURCES", "Identity", "ListSource", "PreflightSource", "Source", "pi
 
 SOURCES: Final[tuple[Source, ...]] = (
     YouTubeSource(),
+    VimeoSource(),
     TelegramSource(),
     TelegramFileSource(),
     InternalSource(),
