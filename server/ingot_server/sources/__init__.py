@@ -11,7 +11,6 @@ from ingot_server.sources.internal import InternalSource
 from ingot_server.sources.source import Identity, ListSource, PreflightSource, Source
 from ingot_server.sources.telegram import TelegramFileSource, TelegramSource
 from ingot_server.sources.upload import UploadSource
-from ingot_server.sources.vimeo import VimeoSource
 from ingot_server.sources.web import WebSource
 from ingot_server.sources.youtube import YouTubeSource
 
@@ -19,7 +18,6 @@ __all__ = ["SOURCES", "Identity", "ListSource", "PreflightSource", "Source", "pi
 
 SOURCES: Final[tuple[Source, ...]] = (
     YouTubeSource(),
-    VimeoSource(),
     TelegramSource(),
     TelegramFileSource(),
     InternalSource(),
