@@ -12,7 +12,7 @@ from datetime import datetime
 import pytest
 
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
-from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, Job
+from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions, Job
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
@@ -90,3 +90,20 @@ async def test_conversions_begin_by_the_priority_of_their_requests(
         jobs[name] = (await harness.api.Convert(request)).job
 
     assert await order_of(harness, jobs, "--convert") == ["high", "unset", "low"]
+
+
+async def test_the_entries_of_a_list_begin_after_what_others_ask_for_by_itself(
+    harness: Harness, origin: Origin, clip: bytes
+) -> None:
+    urls = [origin.serve(f"/{number}.mp4", Page(clip)) for number in range(2)]
+    items = "".join(f"<item><enclosure url='{url}' type='video/mp4'/></item>" for url in urls)
+    feed = f"<?xml version='1.0'?><rss version='2.0'><channel>{items}</channel></rss>"
+    page = Page(feed.encode(), content_type="application/rss+xml")
+    options = IngestOptions(playlist=True)
+    parent = await harness.ask(origin.serve("/feed.xml", page), options=options)
+    await harness.worker.run_job(parent.id)
+    entries = (await harness.record(parent.id)).child_job_ids
+    jobs = {f"entry {number}": await harness.record(each) for number, each in enumerate(entries)}
+    jobs["by itself"] = await harness.ask(origin.serve("/clip.mp4", Page(clip)))
+
+    assert (await order_of(harness, jobs))[0] == "by itself"
