@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.waiting import JOB_SECONDS
+
 COMMAND: Final = Path(sys.executable).with_name("ingot")
 
 
@@ -42,9 +44,14 @@ async def start_command(
 async def run_command(
     target: str, *arguments: str | Path, directory: Path | None = None
 ) -> CommandResult:
-    """Run the command for the server at `target` until it ends."""
+    """Run the command for the server at `target` until it ends, or kill it if it hangs."""
     process = await start_command(target, *arguments, directory=directory)
-    stdout, stderr = await process.communicate()
+    try:
+        async with asyncio.timeout(JOB_SECONDS):
+            stdout, stderr = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     assert process.returncode is not None
     return CommandResult(process.returncode, stdout.decode(), stderr.decode())
 

@@ -1,10 +1,7 @@
-"""What a command line asks for is what the server is asked for, whichever command it is."""
+"""The options of each command reach the server in its request."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -21,10 +18,9 @@ from ingot.v1.media_service_pb2 import (
     DownloadRequest,
     GetMediaRequest,
 )
+from tests.ingot_command import run_command
 from tests.scripted_server import MEDIA_ID, URL, ScriptedServer, running_scripted_server
-from tests.waiting import TIMEOUT_SECONDS
 
-COMMAND = Path(sys.executable).with_name("ingot")
 SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(mode=Selection.MODE_BEST, max_height=480)
 
@@ -38,18 +34,9 @@ async def server() -> AsyncIterator[ScriptedServer]:
 async def requests(
     server: ScriptedServer, arguments: Sequence[str], kind: type[Message], directory: Path
 ) -> list[Message]:
-    """The requests of one kind that a command that succeeds has made."""
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *arguments,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "INGOT_SERVER": server.target},
-        cwd=directory,
-    )
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        _, stderr = await process.communicate()
-    assert process.returncode == 0, stderr
+    """Run a command that has to succeed, and return the requests of one type that it sent."""
+    code, _, stderr = await run_command(server.target, *arguments, directory=directory)
+    assert code == 0, stderr
     return [request for request in server.requests if isinstance(request, kind)]
 
 
