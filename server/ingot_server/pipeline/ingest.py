@@ -42,7 +42,6 @@ from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.extract import ExtractorFetcher
 from ingot_server.pipeline.extraction_session import ExtractionSessions
 from ingot_server.pipeline.fetch_file import FileFetcher
-from ingot_server.pipeline.fetch_inline import fetch_inline
 from ingot_server.pipeline.identification import ingest_as_media
 from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.pipeline.landing import Landing
@@ -67,7 +66,7 @@ class Pipeline:
         settings = context.settings
         egress = JobEgress(context.egress, context.throttle)
         sessions = ExtractionSessions(context.extractor, context.throttle, egress, scratch)
-        self._landing = landing = Landing(catalog, blobs, context.prober, settings)
+        landing = Landing(catalog, blobs, context.prober, settings)
         self._extractor = ExtractorFetcher(
             sessions, context.playlists, landing, catalog, blobs, scratch
         )
@@ -209,9 +208,6 @@ class Pipeline:
                 return await self._telegram.fetch_post(attempt)
             case FetchMethod.TELEGRAM_FILE:
                 return await self._telegram.fetch_file(attempt)
-            case FetchMethod.INLINE:
-                context = self._context
-                return await fetch_inline(attempt, self._landing, context.blobs, context.scratch)
             case FetchMethod.OBJECT:
                 return await self._bucket.adopt_object(attempt)
             case FetchMethod.UPLOAD:

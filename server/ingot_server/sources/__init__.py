@@ -6,7 +6,6 @@ from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.sources.data import DataSource
 from ingot_server.sources.http import HttpSource
 from ingot_server.sources.internal import InternalSource
 from ingot_server.sources.source import Identity, ListSource, PreflightSource, Source
@@ -21,7 +20,6 @@ SOURCES: Final[tuple[Source, ...]] = (
     YouTubeSource(),
     TelegramSource(),
     TelegramFileSource(),
-    DataSource(),
     InternalSource(),
     UploadSource(),
     WebSource(),

@@ -24,8 +24,6 @@ class FetchMethod(enum.Enum):
     """Telegram's Bot API or MTProto sends the file."""
     OBJECT = "object"
     """The file is an object in a bucket, and stays there."""
-    INLINE = "inline"
-    """The media is in the URL itself."""
     UPLOAD = "upload"
     """The file is in the bucket as the parts of an upload."""
 
