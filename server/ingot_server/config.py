@@ -189,7 +189,7 @@ class Settings:
         timedelta(minutes=10),
         "longest time that the negative cache remembers that a media item does not exist",
     )
-    existence_check: bool = _setting(
+    preflight: bool = _setting(
         True,
         "whether to ask a source if a media item exists before a job is "
         "created, if the source can tell",

@@ -82,12 +82,12 @@ async def test_any_damage_ends_in_media_or_a_reason(
 ) -> None:
     """Some that validation refuses are converted too, as early conversions read them before it."""
     whole = await tools[1].probe(media(name))
-    turns = asyncio.Semaphore(os.cpu_count() or 1)
+    limit = asyncio.Semaphore(os.cpu_count() or 1)
     answers: list[str] = []
 
     async def answer(number: int, seed: int, data: bytes) -> None:
         directory = tmp_path / str(seed)
-        async with turns:
+        async with limit:
             directory.mkdir()
             path = directory / "source"
             path.write_bytes(data)
@@ -141,10 +141,10 @@ async def test_jobs_of_damaged_media_end_and_leave_nothing(
             url = origin.serve(f"/{seed}-{name}", Page(data))
             recipes = [RECIPES[0], RECIPES[1 + number % (len(RECIPES) - 1)]]
             jobs.append(await harness.ask(url, recipes=recipes))
-    turns = asyncio.Semaphore(4)
+    limit = asyncio.Semaphore(4)
 
     async def end(job: Job) -> Job:
-        async with turns:
+        async with limit:
             await _run(harness, job.id)
         return await harness.record(job.id)
 

@@ -105,7 +105,7 @@ async def test_what_was_begun_early_is_what_would_be_made_later(
     for name in ("early", "late"):
         (tmp_path / name).mkdir()
     async with harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound[: HEAD_BYTES + HEAD_BYTES // 2])
         await file.flush()
         await begun(speculation)
@@ -122,7 +122,7 @@ async def test_the_source_outlives_its_ingest_and_goes_with_its_workflow(
     harness: SpeculativeHarness, sound: bytes, tmp_path: Path
 ) -> None:
     async with harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         file.path.unlink()
@@ -137,7 +137,7 @@ async def test_what_was_taken_outlives_its_workflow(
     harness: SpeculativeHarness, sound: bytes, tmp_path: Path
 ) -> None:
     async with harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         encoded = await harness.take_encoded(file.sha256, tmp_path)
@@ -150,7 +150,7 @@ async def test_other_bytes_take_nothing_that_was_begun(
     harness: SpeculativeHarness, sound: bytes
 ) -> None:
     async with harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         assert await harness.take_encoded("0" * 64, speculation.folder) is None
@@ -160,7 +160,7 @@ async def test_what_was_begun_early_is_given_away_once(
     harness: SpeculativeHarness, sound: bytes
 ) -> None:
     async with harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         calls = (harness.take_encoded(file.sha256, speculation.folder) for _ in range(3))
@@ -172,7 +172,7 @@ async def test_a_restarted_file_cancels_its_conversion(
     harness: SpeculativeHarness, sound: bytes
 ) -> None:
     async with harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound[:HEAD_BYTES])
         await file.flush()
         await begun(speculation)
@@ -186,7 +186,7 @@ async def test_nothing_is_begun_while_the_processor_is_taken(
     harness: SpeculativeHarness, sound: bytes
 ) -> None:
     async with harness.slots.acquire(1), harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound)
         await file.complete()
         assert await harness.take_encoded(file.sha256, speculation.folder) is None
@@ -196,7 +196,7 @@ async def test_a_cancelled_speculation_leaves_no_process_and_no_file(
     harness: SpeculativeHarness, sound: bytes
 ) -> None:
     async with harness.speculation() as (speculation, file):
-        harness.speculative.follow(MEDIA_ID, file)
+        harness.speculative.watch_file(MEDIA_ID, file)
         await file.write(sound[:HEAD_BYTES])
         await file.flush()
         await begun(speculation)

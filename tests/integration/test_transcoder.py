@@ -178,10 +178,10 @@ async def test_every_recipe_on_every_input(harness: TranscodeHarness, name: str)
         except (AssertionError, av.FFmpegError) as error:
             raise AssertionError(f"{shown}: {error}") from error
 
-    turns = asyncio.Semaphore(4)
+    limit = asyncio.Semaphore(4)
 
     async def in_turn(wanted: Recipe) -> None:
-        async with turns:
+        async with limit:
             await one(wanted)
 
     async with asyncio.TaskGroup() as group:

@@ -160,7 +160,7 @@ async def test_a_source_without_a_response_blocks_no_request(
 
 
 async def test_the_check_can_be_switched_off(settings: Settings, site: FakeYouTube) -> None:
-    async with api(site.settings(settings).replace(existence_check=False)) as client:
+    async with api(site.settings(settings).replace(preflight=False)) as client:
         assert (await client.ingest_video(WATCH)).latest.state == job_pb2.JOB_STATE_QUEUED
 
     assert site.log == []
@@ -239,5 +239,5 @@ async def test_validate_only_names_the_key_or_says_what_is_wrong(
             await client.validate("https://www.youtube.com/feed/you")
 
     assert refused.value.reason == "INVALID_REQUEST"
-    assert "no video" in str(refused.value)
+    assert "not a video" in str(refused.value)
     assert site.log == []

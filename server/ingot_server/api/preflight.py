@@ -83,7 +83,7 @@ class Preflight:
         Failure MEDIA_DOES_NOT_EXIST, which the catalog then remembers.
         """
         source = resolved_url.source
-        if not self._settings.existence_check or not isinstance(source, PreflightSource):
+        if not self._settings.preflight or not isinstance(source, PreflightSource):
             return
         url = source.preflight_url(resolved_url.identity)
         own = self._sources.get(source.name, SourceSettings())
@@ -140,7 +140,7 @@ class Preflight:
                 connector = aiohttp.TCPConnector(ssl=self._tls, limit=_CONNECTIONS)
                 self._session = aiohttp.ClientSession(connector=connector)
         if proxy not in self._grants:
-            self._grants[proxy] = self._proxy.grant("existence", proxy)
+            self._grants[proxy] = self._proxy.grant("preflight", proxy)
         async with self._session.head(
             URL(url, encoded=True),
             proxy=URL(self._grants[proxy].proxy_url),

@@ -17,7 +17,7 @@ from typing import Final
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
-from ingot.v1.media_pb2 import Media, SideFile
+from ingot.v1.media_pb2 import Blob, Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
@@ -28,6 +28,7 @@ from ingot_server.library.recipes import derived_media, is_current
 from ingot_server.pipeline.attempt import Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
+from ingot_server.pipeline.description import set_blob
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.cover import LARGEST_COVER, prepare_cover
 from ingot_server.transcode.ffmpeg_run import OnProgress, TranscodeProgress
@@ -146,13 +147,9 @@ def _described(
     if parent.HasField("publish_time"):
         media.publish_time.CopyFrom(parent.publish_time)
     media.thumbnail_url = parent.thumbnail_url
-    media.blob.url = blob_url
-    media.blob.size_bytes = staged_file.file_bytes
-    media.blob.sha256 = staged_file.sha256
-    for video in media.video:
-        video.url = blob_url
-    for audio in media.audio:
-        audio.url = blob_url
+    set_blob(
+        media, Blob(url=blob_url, size_bytes=staged_file.file_bytes, sha256=staged_file.sha256)
+    )
     media.labels.update(job.labels)
     media.create_time.FromDatetime(datetime.now(UTC))
     return media

@@ -36,11 +36,7 @@ def describe(media: Media, job: Job, received: Received, blob: Blob) -> None:
     media.MergeFrom(received.identity.media(received.media_id))
     media.selection.CopyFrom(job.selection)
     media.title = media.title or PurePosixPath(received.filename).stem
-    media.blob.MergeFrom(blob)
-    for video in media.video:
-        video.url = blob.url
-    for audio in media.audio:
-        audio.url = blob.url
+    set_blob(media, blob)
     media.web_playable = is_web_playable(media)
     media.labels.update(job.labels)
     media.create_time.FromDatetime(now)
@@ -58,6 +54,15 @@ def describe(media: Media, job: Job, received: Received, blob: Blob) -> None:
             pass
         case _:
             assert_never(received.details)
+
+
+def set_blob(media: Media, blob: Blob) -> None:
+    """Say where the file of `media` and its streams is stored."""
+    media.blob.MergeFrom(blob)
+    for video in media.video:
+        video.url = blob.url
+    for audio in media.audio:
+        audio.url = blob.url
 
 
 def _describe_extracted(media: Media, resolved: Resolved) -> None:

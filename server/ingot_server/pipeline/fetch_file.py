@@ -94,7 +94,7 @@ class FileFetcher:
             StreamingUpload(self._blobs, attempt.blob_stem + suffix, file) as upload,
         ):
             await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
-            self._speculative.follow(attempt.job.media.id, file)
+            self._speculative.watch_file(attempt.job.media.id, file)
             yield file, upload, meter
 
     async def _download(

@@ -16,7 +16,7 @@ import idna
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.sources.source import FetchMethod, Identity
+from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 MAX_URL_BYTES: Final = 8192
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -33,25 +33,20 @@ _ESCAPE_OR_OTHER: Final = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9._~!$&'()*+,;=
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
-class HttpSource:
+class HttpSource(SourceDefaults):
     """Accepts every `http` and `https` URL. The content behind one may change."""
 
     name: Final = "http"
     fetch_method: Final = FetchMethod.HTTP
     accepts: Final = ("https://<host>/<path>", "http://<host>/<path>")
-    required_setting: Final = None
-    mutable: Final = True
-    has_own_ids: Final = False
-    in_bucket: Final = False
-    has_public_host: Final = True
-    throttled_by_host: Final = True
-    uses_extractor: Final = False
-    is_manifest: Final = False
-    may_be_list: Final = True
-    may_be_live: Final = True
-    has_selections: Final = True
-    offers_audio_only: Final = False
-    has_side_files: Final = True
+    mutable = True
+    has_own_ids = False
+    has_public_host = True
+    throttled_by_host = True
+    may_be_list = True
+    may_be_live = True
+    has_selections = True
+    has_side_files = True
 
     def identify(self, url: str) -> Identity | None:
         normalised = normalise(url)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.sources.source import FetchMethod, Identity
+from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 _URL: Final = re.compile(
     r"(?P<scheme>s3|gs)://(?P<bucket>[^/]*)/?(?P<key>.*)", re.DOTALL | re.IGNORECASE
@@ -25,25 +25,15 @@ _OWN_FOLDERS: Final = ("uploads/", "alias/", "probe/")
 _MEDIA: Final = re.compile(r"media/(?P<id>[a-z2-7]{52})/.+")
 
 
-class InternalSource:
+class InternalSource(SourceDefaults):
     """Accepts `s3://` and `gs://` URLs. The owner of an object may replace it."""
 
     name: Final = "internal"
     fetch_method: Final = FetchMethod.OBJECT
     accepts: Final = ("s3://<bucket>/<key>", "gs://<bucket>/<key>")
-    required_setting: Final = None
-    mutable: Final = True
-    has_own_ids: Final = False
-    in_bucket: Final = True
-    has_public_host: Final = False
-    throttled_by_host: Final = False
-    uses_extractor: Final = False
-    is_manifest: Final = False
-    may_be_list: Final = False
-    may_be_live: Final = False
-    has_selections: Final = False
-    offers_audio_only: Final = False
-    has_side_files: Final = False
+    mutable = True
+    has_own_ids = False
+    in_bucket = True
 
     def identify(self, url: str) -> Identity | None:
         address = parse(url)

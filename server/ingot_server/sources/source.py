@@ -50,8 +50,9 @@ class Identity:
 class Source(Protocol):
     """One place that media comes from.
 
-    A source is pure: `identify` reads the URL and nothing else. Each implementation sets every
-    property as a plain attribute, so nothing has to be inferred from its name or fetch method.
+    A source is pure: `identify` reads the URL and nothing else. Each implementation sets its
+    properties as plain attributes (`SourceDefaults` has the usual values), so nothing has to be
+    inferred from its name or fetch method.
     """
 
     @property
@@ -132,6 +133,27 @@ class Source(Protocol):
 
         Raises Failure INVALID_REQUEST, with `url` among its violations, if the URL is malformed.
         """
+
+
+class SourceDefaults:
+    """The properties of a source whose media is neither on the open web nor known to yt-dlp.
+
+    A source inherits these and declares those that differ. `Source` says what each one means.
+    """
+
+    required_setting: str | None = None
+    mutable: bool = False
+    has_own_ids: bool = True
+    in_bucket: bool = False
+    has_public_host: bool = False
+    throttled_by_host: bool = False
+    uses_extractor: bool = False
+    is_manifest: bool = False
+    may_be_list: bool = False
+    may_be_live: bool = False
+    has_selections: bool = False
+    offers_audio_only: bool = False
+    has_side_files: bool = False
 
 
 @runtime_checkable

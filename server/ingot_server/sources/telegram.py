@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.sources.source import FetchMethod, Identity
+from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 NAME: Final = "telegram"
 
@@ -56,25 +56,14 @@ _NO_CHANNELS: Final = frozenset(
 _FORM: Final = "https://t.me/<channel>/<number>"
 
 
-class TelegramSource:
+class TelegramSource(SourceDefaults):
     """Accepts links to posts of public channels and groups. The media of a post does not change."""
 
     name: Final = NAME
     fetch_method: Final = FetchMethod.TELEGRAM_POST
     accepts: Final = ("https://t.me/<channel>/<id>",)
-    required_setting: Final = None
-    mutable: Final = False
-    has_own_ids: Final = True
-    in_bucket: Final = False
-    has_public_host: Final = True
-    throttled_by_host: Final = False
-    uses_extractor: Final = True
-    is_manifest: Final = False
-    may_be_list: Final = False
-    may_be_live: Final = False
-    has_selections: Final = False
-    offers_audio_only: Final = False
-    has_side_files: Final = False
+    has_public_host = True
+    uses_extractor = True
 
     def identify(self, url: str) -> Identity | None:
         path = _path(url.strip())
@@ -94,25 +83,13 @@ class TelegramSource:
         return _album(self.identify(url), url)
 
 
-class TelegramFileSource:
+class TelegramFileSource(SourceDefaults):
     """Accepts files of bots and posts of private channels and groups, which need an account."""
 
     name: Final = "telegram_file"
     fetch_method: Final = FetchMethod.TELEGRAM_FILE
     accepts: Final = ("telegram://video/<file_id>",)
-    required_setting: Final = "telegram_bot_token"
-    mutable: Final = False
-    has_own_ids: Final = True
-    in_bucket: Final = False
-    has_public_host: Final = False
-    throttled_by_host: Final = False
-    uses_extractor: Final = False
-    is_manifest: Final = False
-    may_be_list: Final = False
-    may_be_live: Final = False
-    has_selections: Final = False
-    offers_audio_only: Final = False
-    has_side_files: Final = False
+    required_setting = "telegram_bot_token"
 
     def identify(self, url: str) -> Identity | None:
         text = url.strip()

@@ -9,32 +9,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ingot_server.sources.source import FetchMethod, Identity
+from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 SCHEME: Final = "upload:"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class UploadSource:
+class UploadSource(SourceDefaults):
     """Accepts `upload:` URLs. The content behind one never changes."""
 
     name: Final = "upload"
     fetch_method: Final = FetchMethod.UPLOAD
     accepts: Final = ("upload:<sha256>",)
-    required_setting: Final = None
-    mutable: Final = False
-    has_own_ids: Final = True
-    in_bucket: Final = True
-    has_public_host: Final = False
-    throttled_by_host: Final = False
-    uses_extractor: Final = False
-    is_manifest: Final = False
-    may_be_list: Final = False
-    may_be_live: Final = False
-    has_selections: Final = False
-    offers_audio_only: Final = False
-    has_side_files: Final = False
+    in_bucket = True
 
     def identify(self, url: str) -> Identity | None:
         name = url.strip().removeprefix(SCHEME)

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ingot_server.sources.http import normalise
-from ingot_server.sources.source import FetchMethod, Identity
+from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 NAME: Final = "web"
 _MANIFEST: Final = re.compile(r".*\.(?:m3u8|mpd)", re.IGNORECASE | re.DOTALL)
@@ -23,25 +23,23 @@ _MANIFEST: Final = re.compile(r".*\.(?:m3u8|mpd)", re.IGNORECASE | re.DOTALL)
 _WITHOUT_IDENTITY: Final = frozenset({"", "generic", "html5mediaembed"})
 
 
-class WebSource:
+class WebSource(SourceDefaults):
     """Accepts the URLs of HLS and DASH manifests. The content behind one may change."""
 
     name: Final = NAME
     fetch_method: Final = FetchMethod.EXTRACTOR
     accepts: Final = ("https://<host>/<path>.m3u8", "https://<host>/<path>.mpd")
-    required_setting: Final = None
-    mutable: Final = True
-    has_own_ids: Final = False
-    in_bucket: Final = False
-    has_public_host: Final = True
-    throttled_by_host: Final = True
-    uses_extractor: Final = True
-    is_manifest: Final = True
-    may_be_list: Final = True
-    may_be_live: Final = True
-    has_selections: Final = True
-    offers_audio_only: Final = True
-    has_side_files: Final = True
+    mutable = True
+    has_own_ids = False
+    has_public_host = True
+    throttled_by_host = True
+    uses_extractor = True
+    is_manifest = True
+    may_be_list = True
+    may_be_live = True
+    has_selections = True
+    offers_audio_only = True
+    has_side_files = True
 
     def identify(self, url: str) -> Identity | None:
         normalised = normalise(url)

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.sources.http import normalise
-from ingot_server.sources.source import FetchMethod, Identity
+from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 HOME: Final = "https://www.youtube.com"
 
@@ -56,7 +56,7 @@ _HASH_QUERY: Final = re.compile(r"^(https?://[^/?#]+/watch)#!?(?=\w+=)", re.IGNO
 _ROUGH_HOST: Final = re.compile(r"https?:/*(?:[^/?#]*@)?(?P<host>[^/?#:]*)", re.IGNORECASE)
 
 
-class YouTubeSource:
+class YouTubeSource(SourceDefaults):
     """Accepts every URL of YouTube's hosts, and refuses those that do not name a video."""
 
     name: Final = "youtube"
@@ -67,19 +67,12 @@ class YouTubeSource:
         "https://www.youtube.com/shorts/<id>",
         "https://www.youtube.com/playlist?list=<id>",
     )
-    required_setting: Final = None
-    mutable: Final = False
-    has_own_ids: Final = True
-    in_bucket: Final = False
-    has_public_host: Final = True
-    throttled_by_host: Final = False
-    uses_extractor: Final = True
-    is_manifest: Final = False
-    may_be_list: Final = False
-    may_be_live: Final = True
-    has_selections: Final = True
-    offers_audio_only: Final = True
-    has_side_files: Final = True
+    has_public_host = True
+    uses_extractor = True
+    may_be_live = True
+    has_selections = True
+    offers_audio_only = True
+    has_side_files = True
 
     def identify(self, url: str) -> Identity | None:
         link = _Link.of(url)

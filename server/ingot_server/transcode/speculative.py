@@ -152,7 +152,7 @@ class SpeculativeTranscoder:
         speculation.reserved += more
         return min(wanted, speculation.reserved)
 
-    def follow(self, media_id: str, file: ScratchFile) -> None:
+    def watch_file(self, media_id: str, file: ScratchFile) -> None:
         """Begin early conversions of `file`, which an ingest of the media item begins to write."""
         for speculation in self._speculations.get(media_id, ()):
             self._release(speculation)
