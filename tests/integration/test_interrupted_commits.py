@@ -187,20 +187,26 @@ class OneByteLess:
         self._content.close()
 
 
-@pytest.mark.parametrize("arrives_as", ["a file", "a page", "an upload"])
-async def test_what_the_bucket_has_less_of_than_came_is_never_committed(
-    harness: Harness, origin: Origin, clip: bytes, monkeypatch: pytest.MonkeyPatch, arrives_as: str
-) -> None:
+@pytest.fixture
+def upload_less(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes every upload from now on lose its last byte."""
     whole_upload = Blobs.upload
 
-    async def upload_less(
+    async def upload(
         blobs: Blobs, key: str, content: BinaryIO, *, size_bytes: int | None, **fields: Any
     ) -> StoredBlob:
         less = cast("BinaryIO", OneByteLess(content))
         size_bytes = None if size_bytes is None else size_bytes - 1
         return await whole_upload(blobs, key, less, size_bytes=size_bytes, **fields)
 
-    monkeypatch.setattr(Blobs, "upload", upload_less)
+    return lambda: monkeypatch.setattr(Blobs, "upload", upload)
+
+
+@pytest.mark.parametrize("arrives_as", ["a file", "a page", "an upload"])
+async def test_a_blob_that_lacks_bytes_is_never_committed(
+    harness: Harness, origin: Origin, clip: bytes, upload_less: Callable[[], None], arrives_as: str
+) -> None:
+    upload_less()
     async with asyncio.timeout(TIMEOUT_SECONDS):
         if arrives_as == "an upload":
             job = await upload(harness, clip)
@@ -211,3 +217,17 @@ async def test_what_the_bucket_has_less_of_than_came_is_never_committed(
 
     assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
     await harness.assert_nothing_is_left()
+
+
+async def test_a_result_of_a_conversion_that_lacks_bytes_is_never_committed(
+    harness: Harness, origin: Origin, clip: bytes, upload_less: Callable[[], None]
+) -> None:
+    parent = await harness.ingest(a_file(origin, clip))
+    before = await harness.keys("media/")
+    upload_less()
+
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        job = await harness.ingest(parent.url, recipes=[Recipe(format=Recipe.FORMAT_WAV)])
+
+    assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    assert await harness.keys("media/") == before

@@ -29,6 +29,7 @@ from ingot_server.pipeline.attempt import Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
 from ingot_server.pipeline.description import set_blob
+from ingot_server.pipeline.validation import check_stored
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.cover import LARGEST_COVER, prepare_cover
 from ingot_server.transcode.ffmpeg_run import OnProgress, TranscodeProgress
@@ -85,6 +86,7 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             )
             await lease.update(entered(job_pb2.JOB_STAGE_STORING))
             staged_file = await pending.finish()
+            check_stored(staged_file)
             media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
             await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
             superseding = job.attempt > 1

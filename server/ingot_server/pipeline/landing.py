@@ -129,7 +129,7 @@ class Landing:
             media = await self._prober.probe(received.path)
         except Failure as failure:
             if received.final_if_truncated and failure.reason == reason_pb2.REASON_TRUNCATED:
-                failure.final = True
+                raise failure.as_final() from failure
             raise
         check_selection(media, attempt.job.selection)
         check_duration(media, received.announced_seconds)
