@@ -76,6 +76,6 @@ async def cancelled(job: IngestJob, scratch: Path) -> float:
     assert any(map(OF_A_JOB.fullmatch, names_below(scratch)))
     begin = time.perf_counter()
     await job.cancel()
-    while any(map(OF_A_JOB.fullmatch, names_below(scratch))):  # noqa: ASYNC110 - nobody tells
+    while any(map(OF_A_JOB.fullmatch, names_below(scratch))):  # noqa: ASYNC110 - nothing reports it
         await asyncio.sleep(LOOK_AGAIN)
     return time.perf_counter() - begin

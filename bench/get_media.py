@@ -1,4 +1,4 @@
-"""GetMedia of a cached media, against a bare grpc.aio handler that answers with the same message.
+"""GetMedia of a cached media item, against a bare grpc.aio handler that returns the same message.
 
 Both servers run in processes of their own; the same client calls them in turn, fifty times each, so
 that whatever else the machine does falls on both.

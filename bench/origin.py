@@ -1,6 +1,6 @@
 """A web server that sends one file at a fixed rate, in a process of its own.
 
-Every path answers with the file, so that as many URLs lead to it as a measurement needs.
+Every path returns the file, so that a measurement has as many URLs of it as it needs.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Installation:
         return [child for child in found if child not in starting]
 
     def interrupt(self) -> int:
-        """One Ctrl-C; answers with the exit code."""
+        """Send one Ctrl-C, and return the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(STOP_SECONDS)
 

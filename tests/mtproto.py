@@ -54,7 +54,7 @@ class Channel:
     name: str = ""
     posts: dict[int, bytes] = field(default_factory=dict)  # videos by their posts' numbers
     albums: dict[int, int] = field(default_factory=dict)  # posts that are of one, and of which
-    pictures: set[int] = field(default_factory=set)  # posts that are no videos
+    pictures: set[int] = field(default_factory=set)  # posts that are not videos
 
     def shown(self) -> Any:
         return types.Channel(

@@ -1,4 +1,4 @@
-"""A long list, run whole: it takes a minute, so it stands beside the other slow tests."""
+"""A long list, run completely. It takes a minute, so it is with the other slow tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversions on the whole system: once for all who ask, watched live, and beside downloads."""
+"""Conversions on the whole system: shared by all callers, watched live, during downloads."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ async def test_every_entry_is_converted_and_tagged_with_the_title_of_its_list(
         *[job_pb2.JOB_KIND_CONVERT] * 2,
     ]
     assert albums == [["Bells"]] * 3
-    # What is stored is neither fetched nor made again, and the album is no part of its name.
+    # What is stored is neither fetched nor made again, and the album is not part of its name.
     assert again.children == ChildSummary(total=5, succeeded=3, failed=2, cached=3)
     assert not [line for line in ingot.origin.log[asked:] if "/entry-" in str(line)]
     assert (alone.cached, alone.media) == (True, children[0].conversions[0])

@@ -68,7 +68,7 @@ async def serving(settings: Settings) -> AsyncIterator[Api]:
 
 
 async def answer(api: Api, *, max_age: timedelta | None = None) -> str:
-    """The reason that Ingest answers with; empty when it made a job."""
+    """The reason of the refusal by Ingest; empty if it created a job."""
     try:
         job = await api.client.ingest_video(URL, max_age=max_age)
     except IngotError as error:

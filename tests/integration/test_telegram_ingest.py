@@ -249,7 +249,7 @@ async def test_the_account_is_not_used_for_what_the_page_shows_or_has_not(
 async def test_a_name_that_is_not_a_channel_reveals_nothing_of_the_account(
     telegram: FakeTelegram,
 ) -> None:
-    """Messages that are no channel's are numbered for the account: its own would be found."""
+    """Messages outside of channels are numbered per account: its own would be found."""
     for name in ("self", "nobody"):
         telegram.pages.post(name, Video(54, b""))
     async with telegram.harness(**ACCOUNT) as harness:

@@ -1,4 +1,4 @@
-"""An upload that can never become a media leaves no bytes in the bucket."""
+"""An upload that can never become a media item leaves no bytes in the bucket."""
 
 from __future__ import annotations
 

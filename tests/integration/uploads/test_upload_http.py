@@ -139,7 +139,7 @@ async def test_a_connect_stream_that_is_malformed_is_refused(
     ):
         async with http.post(UPLOAD, data=body, headers=CONNECT) as response:
             assert (await answer(response))[1] == wanted
-    # A stream is no single JSON message.
+    # A stream is not a single JSON message.
     async with http.post(UPLOAD, json={}) as response:
         assert response.status == 415
     assert not await servers.left()
