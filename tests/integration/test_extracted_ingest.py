@@ -1,4 +1,4 @@
-"""Ingests of what is not a plain file, by a real worker: pages by yt-dlp's generic extractor, and HLS.
+"""Ingests of URLs that are not plain files, by a real worker: pages by the generic extractor, HLS.
 
 The site is a real web server on this machine, its media made by ffmpeg.
 """
