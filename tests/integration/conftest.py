@@ -71,6 +71,8 @@ def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
         s3_secret_key=Secret(stack.s3_secret_key),
         s3_bucket=bucket,
         egress_allow_loopback=True,
+        # Most tests extract nothing, and a ready process would cost each of them a second.
+        extractor_prewarm=False,
         grpc_address="127.0.0.1:0",
         http_address="127.0.0.1:0",
         data_dir=tmp_path / "data",

@@ -34,7 +34,9 @@ HLS = "application/vnd.apple.mpegurl"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.replace(attempts=1, retry_backoff=timedelta(milliseconds=10))
+    return settings.replace(
+        attempts=1, retry_backoff=timedelta(milliseconds=10), extractor_prewarm=True
+    )
 
 
 def running(what: bytes) -> list[int]:

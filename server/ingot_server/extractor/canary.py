@@ -213,7 +213,9 @@ class _VersionTest:
 @asynccontextmanager
 async def _version_test(directory: Path | None, settings: Settings) -> AsyncIterator[_VersionTest]:
     egress = EgressProxy(settings)
-    extractor = ExtractorPool(settings, installed=lambda: directory, prewarm=False)
+    extractor = ExtractorPool(
+        settings.replace(extractor_prewarm=False), installed=lambda: directory
+    )
     with tempfile.TemporaryDirectory(prefix="ingot-canary-") as folder:
         await egress.start()
         try:
