@@ -56,7 +56,7 @@ async def test_a_canary_that_fails_everywhere_rolls_nothing_back(
     local: Settings, installed: Versions, origin: Origin
 ) -> None:
     settings = local.replace(extractor_canaries=origin.serve("/gone.mp4", Page(status=404)))
-    with pytest.raises(ExtractorError, match="it is the site, or this address"):
+    with pytest.raises(ExtractorError, match="the site or this address is the cause"):
         await check_now(installed, settings, SOURCE_SETTINGS, PrintedLines())
     assert installed.version == OTHER
 

@@ -152,7 +152,9 @@ async def test_a_newest_version_that_was_left_is_put_to_use_by_its_name_alone(
     monkeypatch.setenv("UV_CONFIG_FILE", str(mine))
     versions, told = Versions(local), PrintedLines()
     await update(versions, UpdateRequest(), local, SOURCE_SETTINGS, told)
-    assert told.lines == [f"yt-dlp {versions.released} is in use; the newest one there is {OTHER}."]
+    assert told.lines == [
+        f"yt-dlp {versions.released} is in use; the newest available one is {OTHER}."
+    ]
     assert versions.directory_in_use() is None
 
     versions.released = "2026.1.1"  # as if Ingot had come with an older one

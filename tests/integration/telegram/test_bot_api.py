@@ -122,12 +122,12 @@ async def test_the_public_api_is_asked_through_the_guard_and_the_companys_proxy(
             "the status 502",
         ),
         (web.Response(text="[]"), reason_pb2.REASON_SOURCE_FAILED, {"http_status": "200"}, ""),
-        (web.Response(body=b"x" * 100_000), reason_pb2.REASON_SOURCE_FAILED, {}, "more than"),
-        (found(None), reason_pb2.REASON_SOURCE_FAILED, {}, "no path"),
-        (found("../secret"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
-        (found("videos//a.mp4"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
-        (found("/etc/passwd"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
-        (found(f"/d/{TOKEN}/../x"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot serve"),
+        (web.Response(body=b"x" * 100_000), reason_pb2.REASON_SOURCE_FAILED, {}, "too long"),
+        (found(None), reason_pb2.REASON_SOURCE_FAILED, {}, "does not name a path"),
+        (found("../secret"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot be served"),
+        (found("videos//a.mp4"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot be served"),
+        (found("/etc/passwd"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot be served"),
+        (found(f"/d/{TOKEN}/../x"), reason_pb2.REASON_SOURCE_FAILED, {}, "cannot be served"),
         (found("videos/file_12.mp4", 7), reason_pb2.REASON_TRUNCATED, {}, "7 bytes"),
     ],
 )
@@ -166,7 +166,7 @@ async def test_a_silent_bot_api_is_given_up(harness: BotFilesHarness, api: FakeB
 
 @pytest.mark.parametrize(
     ("token", "hint"),
-    [("", "@BotFather"), (f"bot{TOKEN}", "no token"), ("1:a/../../x", "no token")],
+    [("", "@BotFather"), (f"bot{TOKEN}", "not a token"), ("1:a/../../x", "not a token")],
 )
 async def test_without_a_token_it_says_what_to_set(
     harness: BotFilesHarness, token: str, hint: str
