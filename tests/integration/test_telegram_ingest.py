@@ -191,7 +191,7 @@ async def test_what_is_in_an_album_is_converted(
         ("t.me/desert/1", "MEDIA_DOES_NOT_EXIST", "Channel with username @desert not found"),
         ("t.me/lake/50", "NOT_MEDIA", "The post has no video."),
         ("t.me/lake/51", "NOT_MEDIA", "Others of its album have: https://t.me/lake/52"),
-        ("t.me/lake/53", "PRIVATE", "does not show what the post holds"),
+        ("t.me/lake/53", "PRIVATE", "does not show the content of the post"),
         ("t.me/lake/54", "FILE_TOO_LARGE", "INGOT_TELEGRAM_SESSION"),
     ],
 )
