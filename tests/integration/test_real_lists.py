@@ -117,7 +117,7 @@ async def test_a_page_of_videos_is_a_list_only_when_one_was_asked_for(
         taken = await end_of(await client.ingest_video(page, options=ALL))
 
     assert reason_of(refused) == reason_pb2.REASON_INVALID_REQUEST
-    assert "3 media" in refused.error.message
+    assert "3 entries" in refused.error.message
     assert "options.playlist" in refused.error.message
     assert refused.attempt == 1
     assert taken.children == ChildSummary(total=3, succeeded=3)
