@@ -40,7 +40,8 @@ wanted=$(cat requirements/*.txt clients/python/pyproject.toml server/pyproject.t
 
 [ -x .venv/bin/uv ] || install_uv
 uv="env VIRTUAL_ENV=$PWD/.venv .venv/bin/uv --quiet pip"
-$uv install --require-hashes -r requirements/server.txt
-[ "$profile" = server ] || $uv install --require-hashes -r "requirements/$profile.txt"
+# Compiled now, on all processors, instead of by each process that imports a package first.
+$uv install --compile-bytecode --require-hashes -r requirements/server.txt
+[ "$profile" = server ] || $uv install --compile-bytecode --require-hashes -r "requirements/$profile.txt"
 $uv install --no-deps --no-build-isolation --editable clients/python --editable server
 echo "$wanted" >"$stamp"
