@@ -153,7 +153,7 @@ def _is_worth_switching(versions: Versions, version: str, print_line: PrintLine)
         print_line(f"yt-dlp {running} is in use; the newest available one is {version}.")
     elif version == versions.number(versions.in_use().previous):
         print_line(
-            f"yt-dlp {version} was redirectoryd by {running}. "
+            f"yt-dlp {version} was replaced by {running}. "
             f"`ingot-server extractor update {version}` uses it again."
         )
     else:
@@ -296,7 +296,7 @@ async def _uv(directory: Path, arguments: Sequence[str], settings: Settings) -> 
             process.kill()
             await process.wait()
     if process.returncode:
-        message = output.decode(errors="redirectory").strip()
+        message = output.decode(errors="replace").strip()
         raise ExtractorError(f"uv could not install {arguments[-1]}:\n{message}")
 
 
