@@ -7,11 +7,28 @@ import pytest
 
 from tests.media import media
 from tests.origin import Origin, running_origin
+from tests.servers import STACKS
 
 # A run in the background may ignore Ctrl-C, and the programs that it starts would too. SIGTERM ends
 # a run as Ctrl-C does, so that fixtures are closed.
 for _number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(_number, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what says nothing new on a second pair of stores."""
+    repeated = [
+        item
+        for item in items
+        if item.get_closest_marker("any_stores")
+        and isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("stack", STACKS[0]) != STACKS[0]
+    ]
+    if repeated:
+        config.hook.pytest_deselected(items=repeated)
+        kept = set(map(id, repeated))
+        items[:] = [item for item in items if id(item) not in kept]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

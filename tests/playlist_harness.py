@@ -84,10 +84,15 @@ class PlaylistHarness:
         assert job is not None
         return job
 
-    async def ended(self, job_id: str, *, seconds: float = JOB_SECONDS) -> list[Job]:
-        """Waits for the job's end; all that a watcher sees of it."""
-        async with asyncio.timeout(seconds), aclosing(self.feed.watch(job_id)) as updates:
-            return [update async for update in updates]
+    async def ended(self, job_id: str) -> list[Job]:
+        """Wait for the job's end and return all its updates, none of them long after another."""
+        seen = []
+        async with asyncio.timeout(JOB_SECONDS) as limit:
+            async with aclosing(self.feed.watch(job_id)) as updates:
+                async for update in updates:
+                    seen.append(update)
+                    limit.reschedule(asyncio.get_running_loop().time() + JOB_SECONDS)
+        return seen
 
     async def children(self, parent: Job) -> list[Job]:
         return [await self.read(child_id) for child_id in parent.child_job_ids]

@@ -1,4 +1,4 @@
-"""A long list, run completely. It takes a minute, so it is with the other slow tests."""
+"""A long list, run completely. It takes minutes, so it is with the other slow tests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["ingot", "settings", "stack"]
 
 
 @pytest.mark.any_stores
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 async def test_five_hundred_entries_of_which_three_are_bad(ingot: PlaylistHarness) -> None:
     good = ingot.entries(497)
     gone = [ingot.origin.url(f"/gone-{number}.mp4") for number in range(3)]
     with worker(ingot, playlist_jobs=16, jobs_per_host=16):
         job = await ingot.make(serve_feed(ingot, "500.xml", [*good, *gone]))
-        parent = (await ingot.ended(job.id, seconds=300))[-1]
+        parent = (await ingot.ended(job.id))[-1]
 
     assert parent.state == job_pb2.JOB_STATE_SUCCEEDED
     assert parent.children == ChildSummary(total=500, succeeded=497, failed=3)

@@ -22,23 +22,6 @@ from tests.broadcast import Broadcast, broadcasting, encoded
 from tests.harness import Harness, running_harness
 from tests.servers import STACKS, ServerMissing, Stores, stores
 
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what says nothing new on a second pair of stores."""
-    repeated = [
-        item
-        for item in items
-        if item.get_closest_marker("any_stores")
-        and isinstance(item, pytest.Function)
-        and hasattr(item, "callspec")
-        and item.callspec.params.get("stack", STACKS[0]) != STACKS[0]
-    ]
-    if repeated:
-        config.hook.pytest_deselected(items=repeated)
-        kept = set(map(id, repeated))
-        items[:] = [item for item in items if id(item) not in kept]
-
-
 _EMBEDDED, *_OTHERS = STACKS
 
 

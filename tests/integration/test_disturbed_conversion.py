@@ -138,11 +138,11 @@ async def test_a_disk_that_fills_in_the_middle(harness: Harness, source: Media) 
 
     assert (job.state, reason_name_of(job), job.attempt) == (JOB_STATE_FAILED, "SCRATCH_FULL", 2)
     assert await harness.keys(f"media/{job.media.id}/") == []
-    harness.assert_idle()
+    await harness.assert_idle()
     scratch._spare_bytes = 0
     job = await harness.end(await convert(harness, source))
     assert job.state == JOB_STATE_SUCCEEDED
-    harness.assert_idle()
+    await harness.assert_idle()
 
 
 @pytest.mark.any_stores
@@ -157,13 +157,13 @@ async def test_an_s3_that_goes_in_the_middle(harness: Harness, relay: Relay, sou
         "STORAGE_UNAVAILABLE",
         2,
     )
-    harness.assert_idle()
+    await harness.assert_idle()
     await relay.begin()
     assert await harness.keys(f"media/{job.media.id}/") == []
     job = await harness.end(await convert(harness, source))
     assert job.state == JOB_STATE_SUCCEEDED
     assert len(await harness.keys(f"media/{job.media.id}/")) == 2
-    harness.assert_idle()
+    await harness.assert_idle()
 
 
 @pytest.mark.any_stores
@@ -175,4 +175,4 @@ async def test_a_cancel_in_the_middle(harness: Harness, source: Media) -> None:
         await running
 
     assert await harness.keys(f"media/{job.media.id}/") == []
-    harness.assert_idle()
+    await harness.assert_idle()

@@ -156,13 +156,13 @@ async def test_a_killed_extractor_is_started_again(
 
         job = await harness.record(job.id)
         assert (job.state, reason_name_of(job)) == (JOB_STATE_QUEUED, "EXTRACTOR_CRASHED")
-        harness.assert_idle()
+        await harness.assert_idle()
         gate.set()
         job = await harness.end(job)
 
         assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 2), job.error
         assert not job.HasField("error")
-        harness.assert_idle()
+        await harness.assert_idle()
         assert len(await harness.keys("media/")) == 2
 
 

@@ -98,7 +98,7 @@ async def test_a_conversion_whose_commit_fails_leaves_its_parent_alone(
     assert job.state == JOB_STATE_FAILED
     assert await harness.keys("media/") == before
     assert await harness.download(media_id=parent.media.id) == clip
-    harness.assert_idle()
+    await harness.assert_idle()
 
 
 async def test_an_upload_whose_commit_fails_keeps_its_bytes_for_another_try(

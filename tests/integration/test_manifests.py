@@ -34,7 +34,7 @@ async def test_a_manifest_is_its_best_picture_and_its_sound(
         assert content.index(b"moov") < content.index(b"mdat"), "it cannot be played as it comes"
     else:  # where a manifest does not say which codecs it has
         assert (name, job.media.blob.content_type) == ("hls-renditions", "video/x-matroska")
-    harness.assert_idle()
+    await harness.assert_idle()
 
 
 @pytest.mark.parametrize("name", PACKINGS)

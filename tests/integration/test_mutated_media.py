@@ -156,7 +156,7 @@ async def test_jobs_of_damaged_media_end_and_leave_nothing(
     stored = {job.media.id: job for job in ended if job.state == JOB_STATE_SUCCEEDED}
     assert stored
     await _check_bucket(harness, ended)
-    harness.assert_idle()
+    await harness.assert_idle()
 
 
 async def _run(harness: Harness, job_id: str) -> None:

@@ -194,7 +194,7 @@ async def test_without_a_thumbnail_the_media_is_stored_all_the_same(
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert not job.media.side_files
-    harness.assert_idle()
+    await harness.assert_idle()
 
 
 async def test_a_thumbnail_that_does_not_come_is_given_up(
@@ -208,7 +208,7 @@ async def test_a_thumbnail_that_does_not_come_is_given_up(
 
         assert job.state == JOB_STATE_SUCCEEDED, job.error
         assert not job.media.side_files
-        harness.assert_idle()
+        await harness.assert_idle()
 
 
 async def test_side_files_come_only_when_they_are_asked_for(
@@ -347,4 +347,4 @@ async def test_a_stored_media_stays_when_its_source_is_gone(
 
     assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, True), job.error
     assert job.media == first
-    harness.assert_idle()
+    await harness.assert_idle()

@@ -129,7 +129,7 @@ async def test_what_a_url_says_names_no_file(
     )
     await assert_own_names_only(harness)
     assert not list(tmp_path.rglob("marker"))
-    harness.assert_idle()
+    await harness.assert_idle()
 
 
 @pytest.mark.parametrize(
