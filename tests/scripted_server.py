@@ -28,6 +28,8 @@ from ingot.v1 import (
     reason_pb2,
 )
 from ingot.v1.ingest_service_pb2 import (
+    BatchIngestRequest,
+    BatchIngestResponse,
     ConvertRequest,
     ConvertResponse,
     IngestRequest,
@@ -46,6 +48,8 @@ from ingot.v1.job_service_pb2 import (
     WatchJobsResponse,
 )
 from ingot.v1.media_service_pb2 import (
+    BatchGetMediaRequest,
+    BatchGetMediaResponse,
     CreateDownloadUrlRequest,
     CreateDownloadUrlResponse,
     DeleteMediaRequest,
@@ -222,6 +226,26 @@ class ScriptedServer(
         if not self.media:
             await abort(context, Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, "Not stored."))
         return GetMediaResponse(media=self.media[0])
+
+    async def BatchGetMedia(
+        self,
+        request: BatchGetMediaRequest,
+        context: ServicerContext[BatchGetMediaRequest, BatchGetMediaResponse],
+    ) -> BatchGetMediaResponse:
+        await self._receive(request, context)
+        return BatchGetMediaResponse(
+            results=[BatchGetMediaResponse.Result(media=each) for each in self.media]
+        )
+
+    async def BatchIngest(
+        self,
+        request: BatchIngestRequest,
+        context: ServicerContext[BatchIngestRequest, BatchIngestResponse],
+    ) -> BatchIngestResponse:
+        await self._receive(request, context)
+        return BatchIngestResponse(
+            results=[BatchIngestResponse.Result(job=self.updates[-1]) for _ in request.requests]
+        )
 
     async def ListMedia(
         self,

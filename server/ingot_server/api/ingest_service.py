@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import assert_never
 
 from google.protobuf.duration_pb2 import Duration
+from google.rpc.status_pb2 import Status
 
 from ingot.v1 import ingest_service_pb2, job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import (
+    BatchIngestRequest,
+    BatchIngestResponse,
     CompleteUploadRequest,
     CompleteUploadResponse,
     ConvertRequest,
@@ -27,6 +30,7 @@ from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.admission import Admission, Request
+from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.status import check_labels, invalid
@@ -91,6 +95,22 @@ class IngestService(Service):
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
         recipes = canonical_recipes(request.recipes)
         return IngestResponse(job=await self._ingest(request, request.selection, recipes))
+
+    async def batch_ingest(
+        self, request: BatchIngestRequest, caller: Caller
+    ) -> BatchIngestResponse:
+        async def ingest(each: IngestRequest) -> Job:
+            return (await self.ingest(each, caller)).job
+
+        results = shortened(await run_batch(request.requests, ingest))
+        return BatchIngestResponse(
+            results=[
+                BatchIngestResponse.Result(error=result)
+                if isinstance(result, Status)
+                else BatchIngestResponse.Result(job=result)
+                for result in results
+            ]
+        )
 
     async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
         check_labels(request.labels)

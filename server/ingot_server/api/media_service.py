@@ -9,9 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Final, cast
 
+from google.rpc.status_pb2 import Status
+
 from ingot.v1 import media_service_pb2, reason_pb2
 from ingot.v1.media_pb2 import Blob, Media
 from ingot.v1.media_service_pb2 import (
+    BatchGetMediaRequest,
+    BatchGetMediaResponse,
     CreateDownloadUrlRequest,
     CreateDownloadUrlResponse,
     DeleteMediaRequest,
@@ -24,6 +28,7 @@ from ingot.v1.media_service_pb2 import (
     ListMediaResponse,
 )
 from ingot_server.api import pagination as page
+from ingot_server.api.batch import run_batch
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.errors import Failure
@@ -95,6 +100,17 @@ class MediaService(Service):
                 self._serialized.clear()
             self._serialized[media_id] = media, response
         return response
+
+    async def batch_get_media(
+        self, request: BatchGetMediaRequest, _: Caller
+    ) -> BatchGetMediaResponse:
+        results = [
+            BatchGetMediaResponse.Result(error=found)
+            if isinstance(found, Status)
+            else BatchGetMediaResponse.Result(media=found)
+            for found in await run_batch(request.requests, self._find)
+        ]
+        return BatchGetMediaResponse(results=page.fitting(results, len(results))[0])
 
     async def list_media(self, request: ListMediaRequest, _: Caller) -> ListMediaResponse:
         limit = page.size(request)
@@ -168,7 +184,9 @@ class MediaService(Service):
         )
         return response
 
-    async def _find(self, request: DownloadRequest | CreateDownloadUrlRequest) -> Media:
+    async def _find(
+        self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
+    ) -> Media:
         media_id = request.media_id or self._resolve(request)
         return self._catalog.get_from_memory(media_id) or await self._get(request, media_id)
 

@@ -40,6 +40,11 @@ class IngestServiceStub:
                 request_serializer=ingot_dot_v1_dot_ingest__service__pb2.IngestRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.IngestResponse.FromString,
                 _registered_method=True)
+        self.BatchIngest = channel.unary_unary(
+                '/ingot.v1.IngestService/BatchIngest',
+                request_serializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestResponse.FromString,
+                _registered_method=True)
         self.Upload = channel.stream_unary(
                 '/ingot.v1.IngestService/Upload',
                 request_serializer=ingot_dot_v1_dot_ingest__service__pb2.UploadRequest.SerializeToString,
@@ -77,6 +82,14 @@ class IngestServiceServicer:
         Callers that request the same media at the same time get the same job. If the media is stored
         already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
         does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchIngest(self, request, context):
+        """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
+        what Ingest would return for it, a job or the error that refuses it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +146,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.IngestRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_ingest__service__pb2.IngestResponse.SerializeToString,
             ),
+            'BatchIngest': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchIngest,
+                    request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestResponse.SerializeToString,
+            ),
             'Upload': grpc.stream_unary_rpc_method_handler(
                     servicer.Upload,
                     request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.UploadRequest.FromString,
@@ -187,6 +205,33 @@ class IngestService:
             '/ingot.v1.IngestService/Ingest',
             ingot_dot_v1_dot_ingest__service__pb2.IngestRequest.SerializeToString,
             ingot_dot_v1_dot_ingest__service__pb2.IngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchIngest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.IngestService/BatchIngest',
+            ingot_dot_v1_dot_ingest__service__pb2.BatchIngestRequest.SerializeToString,
+            ingot_dot_v1_dot_ingest__service__pb2.BatchIngestResponse.FromString,
             options,
             channel_credentials,
             insecure,

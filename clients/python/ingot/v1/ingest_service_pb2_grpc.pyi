@@ -40,6 +40,10 @@ class IngestServiceStub:
     already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
     does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
     """
+    BatchIngest: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.BatchIngestRequest, _ingest_service_pb2.BatchIngestResponse]
+    """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
+    what Ingest would return for it, a job or the error that refuses it.
+    """
     Upload: _grpc.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]
     """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
     Ingest. An interrupted upload is continued by another call with the same upload_id, from the
@@ -72,6 +76,10 @@ class IngestServiceAsyncStub(IngestServiceStub):
     Callers that request the same media at the same time get the same job. If the media is stored
     already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
     does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+    """
+    BatchIngest: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.BatchIngestRequest, _ingest_service_pb2.BatchIngestResponse]  # type: ignore[assignment]
+    """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
+    what Ingest would return for it, a job or the error that refuses it.
     """
     Upload: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]  # type: ignore[assignment]
     """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
@@ -108,6 +116,16 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         Callers that request the same media at the same time get the same job. If the media is stored
         already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
         does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchIngest(
+        self,
+        request: _ingest_service_pb2.BatchIngestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.BatchIngestResponse, _abc.Awaitable[_ingest_service_pb2.BatchIngestResponse]]:
+        """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
+        what Ingest would return for it, a job or the error that refuses it.
         """
 
     @_abc_1.abstractmethod

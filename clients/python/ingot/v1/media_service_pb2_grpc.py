@@ -40,6 +40,11 @@ class MediaServiceStub:
                 request_serializer=ingot_dot_v1_dot_media__service__pb2.GetMediaRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_media__service__pb2.GetMediaResponse.FromString,
                 _registered_method=True)
+        self.BatchGetMedia = channel.unary_unary(
+                '/ingot.v1.MediaService/BatchGetMedia',
+                request_serializer=ingot_dot_v1_dot_media__service__pb2.BatchGetMediaRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_media__service__pb2.BatchGetMediaResponse.FromString,
+                _registered_method=True)
         self.ListMedia = channel.unary_unary(
                 '/ingot.v1.MediaService/ListMedia',
                 request_serializer=ingot_dot_v1_dot_media__service__pb2.ListMediaRequest.SerializeToString,
@@ -69,6 +74,14 @@ class MediaServiceServicer:
     def GetMedia(self, request, context):
         """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
         and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetMedia(self, request, context):
+        """Returns up to 100 stored media items. Each request is independent of the others: its result is
+        what GetMedia would return for it, a media item or an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +125,11 @@ def add_MediaServiceServicer_to_server(servicer, server):
                     servicer.GetMedia,
                     request_deserializer=ingot_dot_v1_dot_media__service__pb2.GetMediaRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_media__service__pb2.GetMediaResponse.SerializeToString,
+            ),
+            'BatchGetMedia': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetMedia,
+                    request_deserializer=ingot_dot_v1_dot_media__service__pb2.BatchGetMediaRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_media__service__pb2.BatchGetMediaResponse.SerializeToString,
             ),
             'ListMedia': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMedia,
@@ -162,6 +180,33 @@ class MediaService:
             '/ingot.v1.MediaService/GetMedia',
             ingot_dot_v1_dot_media__service__pb2.GetMediaRequest.SerializeToString,
             ingot_dot_v1_dot_media__service__pb2.GetMediaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.MediaService/BatchGetMedia',
+            ingot_dot_v1_dot_media__service__pb2.BatchGetMediaRequest.SerializeToString,
+            ingot_dot_v1_dot_media__service__pb2.BatchGetMediaResponse.FromString,
             options,
             channel_credentials,
             insecure,

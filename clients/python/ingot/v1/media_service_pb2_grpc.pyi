@@ -37,6 +37,10 @@ class MediaServiceStub:
     """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
     and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
     """
+    BatchGetMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.BatchGetMediaRequest, _media_service_pb2.BatchGetMediaResponse]
+    """Returns up to 100 stored media items. Each request is independent of the others: its result is
+    what GetMedia would return for it, a media item or an error.
+    """
     ListMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]
     """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
     may not be listed; all other media is listed once.
@@ -60,6 +64,10 @@ class MediaServiceAsyncStub(MediaServiceStub):
     GetMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.GetMediaRequest, _media_service_pb2.GetMediaResponse]  # type: ignore[assignment]
     """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
     and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
+    """
+    BatchGetMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.BatchGetMediaRequest, _media_service_pb2.BatchGetMediaResponse]  # type: ignore[assignment]
+    """Returns up to 100 stored media items. Each request is independent of the others: its result is
+    what GetMedia would return for it, a media item or an error.
     """
     ListMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]  # type: ignore[assignment]
     """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
@@ -87,6 +95,16 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_media_service_pb2.GetMediaResponse, _abc.Awaitable[_media_service_pb2.GetMediaResponse]]:
         """Returns a stored media item. Fails with NOT_FOUND: with MEDIA_NOT_FOUND if it is not stored,
         and with MEDIA_DOES_NOT_EXIST if its source recently reported that it does not exist.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetMedia(
+        self,
+        request: _media_service_pb2.BatchGetMediaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_media_service_pb2.BatchGetMediaResponse, _abc.Awaitable[_media_service_pb2.BatchGetMediaResponse]]:
+        """Returns up to 100 stored media items. Each request is independent of the others: its result is
+        what GetMedia would return for it, a media item or an error.
         """
 
     @_abc_1.abstractmethod
