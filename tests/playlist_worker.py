@@ -13,17 +13,18 @@ import sys
 import urllib.request
 
 from ingot.v1.job_pb2 import Job
-from ingot_server import worker
+from ingot_server import worker_process
 from ingot_server.config import Settings
 from ingot_server.jobs.lease import Lease
 from ingot_server.pipeline.attempt import Expanded, Stored
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
+from ingot_server.worker import Worker
 
 LIVES_FOR = 20
 
 
-class PlaylistWorker(worker.Worker):
+class PlaylistWorker(Worker):
     def __init__(self, settings: Settings, *, converts: bool = False) -> None:
         super().__init__(settings, converts=converts)
         self._pipeline = PlaylistPipeline(self._pipeline, self._playlists)
@@ -67,5 +68,5 @@ def _lines(url: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    worker.Worker = PlaylistWorker  # type: ignore[misc] # `main` makes what has that name
-    worker.main(Settings.from_environment(os.environ), converts="--convert" in sys.argv)
+    worker_process.Worker = PlaylistWorker  # type: ignore[attr-defined] # `main` makes it
+    worker_process.main(Settings.from_environment(os.environ), converts="--convert" in sys.argv)

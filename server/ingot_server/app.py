@@ -16,11 +16,13 @@ from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.source_service import SourceService
+from ingot_server.api.system_service import SystemService
 from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.jobs.workers import Workers
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.redis import connect
@@ -64,11 +66,13 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(preflight.close)
         ingest = IngestService(catalog, records, queue, blobs, settings, preflight=preflight)
         stack.push_async_callback(ingest.close)
+        throttle = SourceThrottle(redis, sources, settings)
         services = (
             ingest,
             MediaService(catalog, blobs),
             JobService(records, feed, settings),
-            SourceService(SourceThrottle(redis, sources, settings), sources, settings),
+            SourceService(throttle, sources, settings),
+            SystemService(redis, records, Workers(redis), throttle, settings),
         )
         server = ApiServer(services, feed, settings, reuse_port=reuse_port)
         gateway = Gateway(services, settings, reuse_port=reuse_port)

@@ -164,9 +164,9 @@ def _serve(settings: Settings, *, reuse_port: bool) -> None:
 
 
 def _worker(settings: Settings, *, converts: bool) -> None:
-    from ingot_server import worker
+    from ingot_server import worker_process
 
-    worker.main(settings, converts=converts)
+    worker_process.main(settings, converts=converts)
 
 
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:

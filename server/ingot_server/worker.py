@@ -1,8 +1,7 @@
-"""A worker process: receives job ids from the queue, runs the jobs, and recovers lost ones.
+"""A worker: runs the jobs whose ids it receives, and recovers lost ones.
 
-One asyncio loop runs in its own thread, and Celery's threads only wait for it. So every store and
-every connection exists once in the process. The Celery message is a hint, the record is the truth:
-a message for a job that is leased, has ended or is gone is dropped.
+A message is a hint, the record is the truth: a message for a job that is leased, has ended or is
+gone is dropped.
 """
 
 from __future__ import annotations
@@ -10,17 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
-import warnings
-from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, assert_never
-
-from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from typing import Final, assert_never
 
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
+from ingot.v1.system_service_pb2 import WorkerStatus
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
@@ -35,15 +29,13 @@ from ingot_server.jobs.lease import Lease, hold
 from ingot_server.jobs.lifecycle import is_conversion
 from ingot_server.jobs.outcomes import ChildrenChanged, LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.queue import (
-    CONVERT_QUEUE_NAME,
-    QUEUE_NAME,
-    TASK_NAME,
     Queue,
     celery_app,
 )
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.transition import unavailable
+from ingot_server.jobs.workers import VERSION, Workers, this_worker
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
@@ -53,7 +45,6 @@ from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.probe.prober import Prober
-from ingot_server.process.allocator import return_large_buffers
 from ingot_server.redis import connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
@@ -122,6 +113,13 @@ class Worker:
                 settings=settings,
             )
         )
+        self._workers = Workers(self._redis)
+        self._report = WorkerStatus(
+            id=this_worker(),
+            version=VERSION,
+            converts=converts,
+            slots=settings.conversions if converts else settings.worker_slots,
+        )
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -135,7 +133,9 @@ class Worker:
         if not self._converts:
             await self._egress.start()
             await self._extractor.start(self._scratch.make_folder("extractor"))
+        self._report.start_time.GetCurrentTime()
         self._background = [
+            asyncio.create_task(self._workers.keep_reporting(self._measure)),
             asyncio.create_task(self._sweep_jobs()),
             asyncio.create_task(self._sweep_uploads()),
             asyncio.create_task(keep_checking(self._versions, self._settings, self._sources)),
@@ -147,6 +147,8 @@ class Worker:
         await cancel_and_wait(
             *self._background, *self._running, again_after_seconds=CANCEL_AGAIN_SECONDS
         )
+        with contextlib.suppress(Failure):  # Without Redis the report expires.
+            await self._workers.remove(self._report.id)
         await self._extractor.close()
         await self._prober.close()
         await self._egress.close()
@@ -170,6 +172,15 @@ class Worker:
             await task
         finally:
             self._running.discard(task)
+
+    def _measure(self) -> WorkerStatus:
+        """Return what this worker does now. Runs in a thread."""
+        report = self._report
+        report.running = len(self._running)
+        report.scratch_free_bytes, report.scratch_total_bytes = self._scratch.disk_usage()
+        if not self._converts:
+            report.extractor_version = self._extractor.version
+        return report
 
     async def _run_and_advance(self, job_id: str) -> None:
         await self._run_attempt(job_id)
@@ -273,71 +284,3 @@ def _internal_error(job_id: str) -> Failure:
         reason_pb2.REASON_INTERNAL,
         f"Ingot has a defect. Report it with the job's id {job_id} and the worker's log.",
     )
-
-
-class WorkerProcess:
-    """A worker's event loop in its own thread, and what Celery calls from its threads."""
-
-    def __init__(self, settings: Settings, *, converts: bool) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._worker = Worker(settings, converts=converts)
-        self._kind = "conversions" if converts else "jobs"
-        self._slots = settings.conversions if converts else settings.worker_slots
-        self._queue_name = CONVERT_QUEUE_NAME if converts else QUEUE_NAME
-
-    def start(self) -> None:
-        """Start the loop and the worker. Raises Failure if a store cannot be used."""
-        threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
-        self._wait_for(self._worker.start())
-
-    def run_celery(self, app: Celery) -> None:
-        """Run Celery until SIGTERM or SIGINT."""
-        app.task(name=TASK_NAME, typing=False)(self._run_job)
-        signals.setup_logging.connect(_keep_logging)
-        signals.worker_ready.connect(self._log_ready)
-        signals.worker_shutting_down.connect(self._stop)
-        # Celery warns root about messages that contain code; ours are job ids in JSON.
-        warnings.simplefilter("ignore", SecurityWarning)
-        app.worker_main(
-            [
-                "--quiet",
-                "worker",
-                "--pool=threads",
-                f"--concurrency={self._slots}",
-                f"--queues={self._queue_name}",
-                "--without-gossip",
-                "--without-mingle",
-                "--without-heartbeat",
-            ]
-        )
-
-    def _run_job(self, job_id: str) -> None:
-        self._wait_for(self._worker.run_job(job_id))
-
-    def _log_ready(self, **_: object) -> None:
-        logger.info("ready for %s, %d at the same time", self._kind, self._slots)
-
-    def _stop(self, **_: object) -> None:
-        # Celery waits for its running tasks before it ends; this makes them end.
-        asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
-
-    def _wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-
-def _keep_logging(**_: object) -> None:
-    # While this is connected, Celery does not set the level of the root logger.
-    logging.getLogger("celery").setLevel(logging.WARNING)
-
-
-def main(settings: Settings, *, converts: bool = False) -> None:
-    """Run a worker until SIGTERM or SIGINT; then its running jobs go back to the queue.
-
-    If `converts`, it runs conversions only; otherwise it runs all other jobs.
-
-    Raises Failure if Redis or S3 cannot be used at start-up.
-    """
-    return_large_buffers()
-    process = WorkerProcess(settings, converts=converts)
-    process.start()
-    process.run_celery(celery_app(settings))

@@ -39,6 +39,7 @@ from ingot.v1.media_service_pb2 import (
 )
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
+from ingot.v1.system_service_pb2 import GetSystemRequest, GetSystemResponse
 
 _PAGE_SIZE: Final = 200
 # How many jobs watch_jobs remembers, so that it does not repeat updates after a lost connection.
@@ -347,3 +348,7 @@ class Client:
             self._connection.sources.ListSources, ListSourcesRequest()
         )
         return list(response.sources)
+
+    async def system(self) -> GetSystemResponse:
+        """Return what waits and runs in the installation, and what is wrong with it."""
+        return await self._connection.call(self._connection.system.GetSystem, GetSystemRequest())

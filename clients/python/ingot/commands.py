@@ -15,6 +15,7 @@ from ingot.download_command import download_media
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
 from ingot.job import IngestJob
 from ingot.output import write, write_stream_table, write_table
+from ingot.system_report import system_report
 from ingot.v1.job_pb2 import Job, JobState
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
 from ingot.watch_command import get_children, watch_to_end
@@ -170,6 +171,11 @@ async def _sources(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
+async def _system(client: Client, options: Namespace) -> int:
+    write(options, await client.system(), system_report)
+    return SUCCEEDED
+
+
 async def _remove(client: Client, options: Namespace) -> int:
     await client.delete_media(options.media_id)
     write(options, DeleteMediaResponse(), lambda _: f"Deleted {options.media_id}.")
@@ -204,4 +210,5 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "list": _list,
     "rm": _remove,
     "sources": _sources,
+    "system": _system,
 }

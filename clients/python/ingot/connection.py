@@ -16,6 +16,7 @@ from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot.v1.source_service_pb2_grpc import SourceServiceStub
+from ingot.v1.system_service_pb2_grpc import SystemServiceStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -115,6 +116,7 @@ class Connection:
         self.jobs = JobServiceStub(self._channel)
         self.media = MediaServiceStub(self._channel)
         self.sources = SourceServiceStub(self._channel)
+        self.system = SystemServiceStub(self._channel)
 
     async def close(self) -> None:
         await self._channel.close()

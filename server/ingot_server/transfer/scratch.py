@@ -128,6 +128,11 @@ class Scratch:
         if self._free_bytes() < self._spare_bytes:
             raise _full(f"Less than {self._spare_bytes} bytes are free.")
 
+    def disk_usage(self) -> tuple[int, int]:
+        """Return the free space and the size of the scratch directory's file system, in bytes."""
+        found = shutil.disk_usage(self._root)
+        return found.free, found.total
+
     def _free_bytes(self) -> int:
         found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize

@@ -1,0 +1,52 @@
+"""The state of the installation as text, for `ingot system`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from ingot.render import size, table
+from ingot.v1.job_pb2 import JobKind
+from ingot.v1.system_service_pb2 import GetSystemResponse, Problem, QueueStatus, WorkerStatus
+
+_QUEUE_COLUMNS = ("jobs", "queued", "running", "oldest waits")
+_WORKER_COLUMNS = ("worker", "runs", "busy", "scratch free", "version", "yt-dlp")
+
+
+def system_report(system: GetSystemResponse) -> str:
+    """Return the report: what is wrong first, then the queues and the workers."""
+    now = datetime.now(UTC)
+    blocks = [
+        "\n".join(_problems(system.problems)) or "All is well.",
+        table([_QUEUE_COLUMNS, *(_queue(each, now) for each in system.queues)]),
+        table([_WORKER_COLUMNS, *map(_worker, system.workers)]),
+        f"Server {system.server_version}, Redis uses {size(system.redis_used_bytes)}"
+        + (f" of {size(system.redis_limit_bytes)}" if system.redis_limit_bytes else ""),
+    ]
+    return "\n\n".join(blocks)
+
+
+def _problems(problems: Iterable[Problem]) -> Iterator[str]:
+    for problem in problems:
+        severity = Problem.Severity.Name(problem.severity).removeprefix("SEVERITY_").lower()
+        yield f"{severity}: {problem.summary} {problem.remedy}"
+
+
+def _queue(queue: QueueStatus, now: datetime) -> tuple[str, ...]:
+    waits = ""
+    if queue.HasField("oldest_queued_time"):
+        age = now - queue.oldest_queued_time.ToDatetime(UTC)
+        waits = f"{max(0, round(age.total_seconds()))} s"
+    kind = JobKind.Name(queue.kind).removeprefix("JOB_KIND_").lower().replace("_", " ")
+    return (kind, str(queue.queued), str(queue.running), waits)
+
+
+def _worker(worker: WorkerStatus) -> tuple[str, ...]:
+    return (
+        worker.id,
+        "conversions" if worker.converts else "all other jobs",
+        f"{worker.running} of {worker.slots}",
+        size(worker.scratch_free_bytes),
+        worker.version,
+        worker.extractor_version,
+    )

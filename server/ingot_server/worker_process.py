@@ -1,0 +1,92 @@
+"""A worker as a process: Celery receives job ids from the queue, and a `Worker` runs the jobs.
+
+One asyncio loop runs in its own thread, and Celery's threads only wait for it. So every store and
+every connection exists once in the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import warnings
+from collections.abc import Coroutine
+from typing import Any
+
+from celery import Celery, signals
+from celery.exceptions import SecurityWarning
+
+from ingot_server.config import Settings
+from ingot_server.jobs.queue import CONVERT_QUEUE_NAME, QUEUE_NAME, TASK_NAME, celery_app
+from ingot_server.process.allocator import return_large_buffers
+from ingot_server.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerProcess:
+    """A worker's event loop in its own thread, and what Celery calls from its threads."""
+
+    def __init__(self, settings: Settings, *, converts: bool) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._worker = Worker(settings, converts=converts)
+        self._kind = "conversions" if converts else "jobs"
+        self._slots = settings.conversions if converts else settings.worker_slots
+        self._queue_name = CONVERT_QUEUE_NAME if converts else QUEUE_NAME
+
+    def start(self) -> None:
+        """Start the loop and the worker. Raises Failure if a store cannot be used."""
+        threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
+        self._wait_for(self._worker.start())
+
+    def run_celery(self, app: Celery) -> None:
+        """Run Celery until SIGTERM or SIGINT."""
+        app.task(name=TASK_NAME, typing=False)(self._run_job)
+        signals.setup_logging.connect(_keep_logging)
+        signals.worker_ready.connect(self._log_ready)
+        signals.worker_shutting_down.connect(self._stop)
+        # Celery warns root about messages that contain code; ours are job ids in JSON.
+        warnings.simplefilter("ignore", SecurityWarning)
+        app.worker_main(
+            [
+                "--quiet",
+                "worker",
+                "--pool=threads",
+                f"--concurrency={self._slots}",
+                f"--queues={self._queue_name}",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
+
+    def _run_job(self, job_id: str) -> None:
+        self._wait_for(self._worker.run_job(job_id))
+
+    def _log_ready(self, **_: object) -> None:
+        logger.info("ready for %s, %d at the same time", self._kind, self._slots)
+
+    def _stop(self, **_: object) -> None:
+        # Celery waits for its running tasks before it ends; this makes them end.
+        asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
+
+    def _wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _keep_logging(**_: object) -> None:
+    # While this is connected, Celery does not set the level of the root logger.
+    logging.getLogger("celery").setLevel(logging.WARNING)
+
+
+def main(settings: Settings, *, converts: bool = False) -> None:
+    """Run a worker until SIGTERM or SIGINT; then its running jobs go back to the queue.
+
+    If `converts`, it runs conversions only; otherwise it runs all other jobs.
+
+    Raises Failure if Redis or S3 cannot be used at start-up.
+    """
+    return_large_buffers()
+    process = WorkerProcess(settings, converts=converts)
+    process.start()
+    process.run_celery(celery_app(settings))

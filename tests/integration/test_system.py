@@ -1,0 +1,131 @@
+"""What an installation says of itself: over gRPC and on the command line, from a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ingot.client import Client
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job
+from ingot.v1.system_service_pb2 import GetSystemResponse, Problem, WorkerStatus
+from ingot_server.app import running
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+from ingot_server.jobs.backlog import counted
+from ingot_server.jobs.records import Records
+from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.jobs.workers import VERSION, Workers
+from ingot_server.redis import connect
+from ingot_server.source_settings import read_source_settings
+from ingot_server.worker import Worker
+from tests.ingot_command import run_command
+from tests.waiting import TIMEOUT_SECONDS
+
+pytestmark = pytest.mark.any_stores
+
+
+def summaries(system: GetSystemResponse) -> list[str]:
+    return [problem.summary for problem in system.problems]
+
+
+async def test_waiting_jobs_are_counted_by_kind_with_the_age_of_the_oldest(
+    settings: Settings, records: Records
+) -> None:
+    async with running(settings) as addresses, Client(addresses.grpc) as client:
+        job_ids = [
+            (await client.ingest_video(f"http://127.0.0.1:1/{number}.mp4")).id
+            for number in range(4)
+        ]
+        await records.claim(job_ids[2])
+        await client.cancel(job_ids[3])
+        first = await records.get(job_ids[0])
+
+        system = await client.system()
+
+    assert first is not None
+    assert system.server_version == VERSION
+    (queue,) = system.queues
+    assert (queue.kind, queue.queued, queue.running) == (job_pb2.JOB_KIND_INGEST, 2, 1)
+    assert queue.oldest_queued_time == first.create_time
+    assert system.redis_used_bytes > 0
+
+
+async def test_a_worker_reports_until_it_stops(settings: Settings) -> None:
+    worker = Worker(settings)
+    async with running(settings) as addresses, Client(addresses.grpc) as client:
+        await worker.start()
+        status = await first_report(client)
+        await worker.stop()
+        stopped = await client.system()
+
+    assert (status.version, status.slots, status.running) == (VERSION, settings.worker_slots, 0)
+    assert 0 < status.scratch_free_bytes < status.scratch_total_bytes
+    assert status.extractor_version
+    assert not status.converts
+    assert not stopped.workers
+
+
+async def first_report(client: Client) -> WorkerStatus:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not (workers := (await client.system()).workers):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+        (status,) = workers
+        return status
+
+
+async def test_a_worker_that_died_is_forgotten_after_half_a_minute(settings: Settings) -> None:
+    async with connect(settings) as redis:
+        dead = WorkerStatus(id="gone:1")
+        dead.report_time.FromDatetime(datetime.now(UTC) - timedelta(seconds=31))
+        await redis.hset("ingot:workers", dead.id, dead.SerializeToString())
+
+        assert not await Workers(redis).living()
+        assert not await redis.hgetall("ingot:workers")
+
+
+async def test_what_is_wrong_is_said_with_what_to_do(settings: Settings) -> None:
+    async with running(settings) as addresses, Client(addresses.grpc) as client:
+        async with connect(settings) as redis:
+            sources = read_source_settings(settings, ["youtube"])
+            await SourceThrottle(redis, sources, settings).record_outcome(
+                "youtube", Failure(reason_pb2.REASON_BOT_CHECK, "Sign in to confirm")
+            )
+            small = WorkerStatus(id="small:1", version="0.0.1", scratch_free_bytes=1)
+            small.report_time.GetCurrentTime()
+            await redis.hset("ingot:workers", small.id, small.SerializeToString())
+        system = await client.system()
+
+    conversions, scratch, version, source = system.problems
+    assert conversions.severity == Problem.SEVERITY_ERROR
+    assert "conversions wait" in conversions.summary
+    assert "ingot-server worker --convert" in conversions.remedy
+    assert "small:1 has 0.0 GiB left" in scratch.summary
+    assert "runs version 0.0.1" in version.summary
+    assert "youtube refuses this installation (BOT_CHECK)" in source.summary
+    assert all(problem.remedy for problem in system.problems)
+
+
+async def test_the_command_shows_it_to_people_and_to_programs(settings: Settings) -> None:
+    async with running(settings) as addresses, Client(addresses.grpc) as client:
+        await client.ingest_video("http://127.0.0.1:1/one.mp4")
+        shown = await run_command(addresses.grpc, "system")
+        printed = await run_command(addresses.grpc, "--json", "system")
+
+    assert (shown.code, printed.code) == (0, 0)
+    assert "error: No worker for ingests is running" in shown.stdout
+    assert json.loads(printed.stdout)["queues"][0]["queued"] == 1
+
+
+def test_the_oldest_job_is_found_in_any_order() -> None:
+    jobs = [
+        Job(state=job_pb2.JOB_STATE_QUEUED, create_time=Timestamp(seconds=at)) for at in (5, 3, 9)
+    ]
+
+    (queue,) = counted(jobs)
+
+    assert queue.oldest_queued_time.seconds == 3
