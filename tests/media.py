@@ -40,6 +40,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "faststart.mp4": (*_BOTH, *_H264, *_AAC, "-movflags", "+faststart"),
     "fragmented.mp4": (*_BOTH, *_H264, *_AAC, "-g", "25", "-movflags", "frag_keyframe+empty_moov"),
     "silent.mp4": (*_PICTURE, *_H264),
+    "ntsc.mp4": (*_PICTURE, *_H264, "-r", "30000/1001"),
     "odd.mp4": (*_PICTURE, "-vf", "crop=99:77:0:0", "-c:v", "libx264", "-pix_fmt", "yuv444p"),
     "tiny.mp4": (*_BOTH, *_H264, *_AAC, "-t", "0.1"),
     "hevc.mp4": (*_PICTURE, "-c:v", "libx265", "-x265-params", "log-level=none", "-t", "0.4"),

@@ -100,7 +100,7 @@ async def test_the_mp3_of_half_an_hour(ingot: Installation, page: str, tmp_path:
     whole = source.duration.ToTimedelta().total_seconds()
     assert whole > 1800
     assert made.duration.ToTimedelta().total_seconds() == pytest.approx(whole, abs=0.05)
-    assert (made.audio[0].codec, made.audio[0].bit_rate) == ("mp3", KBPS * 1000)
+    assert (made.audio[0].codec, made.audio[0].bitrate_bps) == ("mp3", KBPS * 1000)
 
     _check_tags(path, source, page)
     frames, rate = _frames(path)

@@ -59,7 +59,9 @@ async def test_a_url_becomes_a_song_here_with_one_bar(
     assert sound.info.length == pytest.approx(
         source.duration.ToTimedelta().total_seconds(), abs=0.05
     )
-    (made,) = [each async for each in client.list_media() if each.derived_from == source.id]
+    (made,) = [
+        each async for each in client.list_media() if each.derived_from_media_id == source.id
+    ]
     assert made.blob.sha256 == hashlib.sha256(song.read_bytes()).hexdigest()
 
     again = tmp_path / "again.mp3"

@@ -50,7 +50,7 @@ async def test_a_media_item_is_converted_by_its_id_its_url_and_its_internal_addr
     job = await client.convert(source.id, MP3, labels={"team": "news"})
     made = await job
 
-    assert (made.derived_from, made.recipe.bitrate_kbps) == (source.id, 192)
+    assert (made.derived_from_media_id, made.recipe.bitrate_kbps) == (source.id, 192)
     assert made.blob.content_type == "audio/mpeg"
     assert made.labels == {"team": "news"}
     for name in (source.url, source.blob.url):
@@ -70,7 +70,7 @@ async def test_a_url_that_is_not_stored_is_ingested_and_converted(
 
     assert fractions == sorted(fractions)
     assert (made.audio[0].sample_rate_hz, made.audio[0].channels) == (16000, 1)
-    assert (await client.media(made.derived_from)).url == made.url
+    assert (await client.media(made.derived_from_media_id)).url == made.url
 
 
 async def test_the_job_shows_the_progress_of_its_ingest(client: Client, origin: Origin) -> None:
@@ -102,7 +102,7 @@ async def test_an_ingest_with_recipes_has_their_results(client: Client, origin: 
 
     assert source.blob.content_type == "video/mp4"
     assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg", "image/jpeg"]
-    assert {made.derived_from for made in job.conversions} == {source.id}
+    assert {made.derived_from_media_id for made in job.conversions} == {source.id}
 
 
 async def test_a_recipe_that_is_not_valid_is_refused_with_its_field(

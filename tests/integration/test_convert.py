@@ -120,7 +120,7 @@ async def test_a_stored_media_becomes_another_one(
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     made = job.media
     assert made.id == derived_id(source.id, made.recipe)
-    assert (made.derived_from, made.derived_from_sha256) == (source.id, source.blob.sha256)
+    assert (made.derived_from_media_id, made.derived_from_sha256) == (source.id, source.blob.sha256)
     assert made.blob.content_type == "audio/mpeg"
     assert made.recipe.bitrate_kbps == 192
     assert made.title == source.title
@@ -184,7 +184,7 @@ async def test_an_ingest_is_followed_by_its_recipes(
     job = await harness.finish(await harness.ingest(url, MP3, WAV))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
-    assert (job.media.url, job.media.derived_from) == (url, "")
+    assert (job.media.url, job.media.derived_from_media_id) == (url, "")
     assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg", "audio/wav"]
     assert (job.children.total, job.children.succeeded) == (3, 3)
     assert len(origin.log) == 1
@@ -200,7 +200,7 @@ async def test_a_url_is_ingested_before_it_is_converted(
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.kind == job_pb2.JOB_KIND_CONVERT
     assert job.media.blob.content_type == "audio/mpeg"
-    assert await harness.catalog.get(job.media.derived_from) is not None
+    assert await harness.catalog.get(job.media.derived_from_media_id) is not None
 
 
 async def test_an_ingest_that_fails_fails_what_was_to_follow(
@@ -271,7 +271,7 @@ async def test_what_was_asked_for_as_a_list_and_is_one_media_is_converted(
     job = await harness.finish((await harness.service.ingest(request, CALLER)).job)
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
-    assert (job.media.url, job.media.derived_from) == (url, "")
+    assert (job.media.url, job.media.derived_from_media_id) == (url, "")
     assert [made.blob.content_type for made in job.conversions] == ["audio/mpeg"]
 
 

@@ -161,7 +161,7 @@ async def test_stored_media_is_converted_and_downloaded(
     assert code == 0, stderr
     assert (tmp_path / "part.wav").stat().st_size == pytest.approx(48000, abs=1000)
     assert "checksum verified" in stdout
-    (made,) = [each async for each in client.list_media() if each.derived_from]
+    (made,) = [each async for each in client.list_media() if each.derived_from_media_id]
     assert made.labels == {"a": "b"}
     assert made.duration.ToTimedelta().total_seconds() == pytest.approx(1, abs=0.05)
 

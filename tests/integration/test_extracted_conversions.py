@@ -53,7 +53,7 @@ async def convert(harness: Harness, recipe: Recipe, **fields: object) -> Job:
 
 
 async def parent_of(harness: Harness, made: Media) -> Media:
-    return await harness.get(media_id=made.derived_from)
+    return await harness.get(media_id=made.derived_from_media_id)
 
 
 async def covers(harness: Harness, of: Media) -> list[bytes]:
@@ -101,9 +101,9 @@ async def test_what_is_stored_whole_is_converted_without_asking_the_site(
     made = (await convert(harness, MP3)).media
     both = await harness.ingest(LINK, recipes=[MP3, WAV])
 
-    assert made.derived_from == whole.id
+    assert made.derived_from_media_id == whole.id
     assert both.state == job_pb2.JOB_STATE_SUCCEEDED, both
-    assert [each.derived_from for each in both.conversions] == [whole.id, whole.id]
+    assert [each.derived_from_media_id for each in both.conversions] == [whole.id, whole.id]
     assert await covers(harness, made) == []
     assert site.log == asked
 

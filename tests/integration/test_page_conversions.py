@@ -35,7 +35,7 @@ async def convert(
 
 
 async def parent_of(harness: Harness, made: Media) -> Media:
-    return await harness.get(media_id=made.derived_from)
+    return await harness.get(media_id=made.derived_from_media_id)
 
 
 @pytest.mark.parametrize(("selection", "taken"), [(None, BEST), (SOUND, SOUND)])
@@ -59,7 +59,7 @@ async def test_sound_that_is_stored_is_converted_without_fetching_the_whole(
     made = (await convert(harness, url)).media
     again = await convert(harness, url)
 
-    assert made.derived_from == sound.id
+    assert made.derived_from_media_id == sound.id
     assert (again.cached, again.media.id) == (True, made.id)
     assert origin.log == asked
 
@@ -76,7 +76,7 @@ async def test_what_was_made_of_the_whole_is_found_when_the_sound_came_later(
     another = (await convert(harness, url, WAV)).media
 
     assert (again.cached, again.media.id) == (True, of_the_whole.id)
-    assert another.derived_from == sound.id
+    assert another.derived_from_media_id == sound.id
     assert origin.log == asked
 
 
@@ -89,5 +89,5 @@ async def test_the_file_that_a_conversion_fetched_is_the_media_of_its_url(
     asked = list(origin.log)
     stored = await harness.ask(url)
 
-    assert (stored.cached, stored.media.id) == (True, made.derived_from)
+    assert (stored.cached, stored.media.id) == (True, made.derived_from_media_id)
     assert origin.log == asked

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -136,10 +137,14 @@ async def each(count: int, work: Callable[[int], Coroutine[None, None, None]]) -
 
 def video(found: Media) -> list[str]:
     return [
-        f"{s.codec} {s.width}x{s.height} {s.frame_rate:g} {s.pixel_format}"
+        f"{s.codec} {s.width}x{s.height} {float(frame_rate(s)):g} {s.pixel_format}"
         + (f" {s.rotation}" if s.rotation else "")
         for s in found.video
     ]
+
+
+def frame_rate(stream: VideoStream) -> Fraction:
+    return Fraction(stream.frame_rate.numerator, stream.frame_rate.denominator)
 
 
 def audio(found: Media) -> list[str]:
@@ -156,12 +161,17 @@ async def test_every_kind_of_file_is_described(prober: Prober) -> None:
         assert length == pytest.approx(LENGTHS.get(name, SECONDS), abs=0.1), name
         streams: list[VideoStream | AudioStream] = [*found.video, *found.audio]
         for stream in streams:
-            assert stream.bit_rate > 0, name
+            assert stream.bitrate_bps > 0, name
             assert not stream.url
             if stream.HasField("duration"):
                 assert stream.duration.ToTimedelta().total_seconds() <= length + 0.1, name
 
     await each(len(FILES), check)
+
+
+async def test_a_frame_rate_is_exact(prober: Prober) -> None:
+    found = await prober.probe(media("ntsc.mp4"))
+    assert frame_rate(found.video[0]) == Fraction(30000, 1001)
 
 
 async def test_tags_and_chapters_are_read(prober: Prober) -> None:
@@ -171,7 +181,8 @@ async def test_tags_and_chapters_are_read(prober: Prober) -> None:
         assert found.file_tags["artist"] == "Ingot"
     found = await prober.probe(media("chapters.m4a"))
     assert [
-        (c.title, c.start.ToMilliseconds(), c.end.ToMilliseconds()) for c in found.chapters
+        (c.title, c.start_offset.ToMilliseconds(), c.end_offset.ToMilliseconds())
+        for c in found.chapters
     ] == [("First", 0, 800), ("Second", 800, 2000)]
 
 

@@ -274,7 +274,8 @@ async def test_what_the_source_says_about_its_media_is_kept(
     assert stored.publish_time.ToDatetime(UTC) == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
     assert stored.thumbnail_url == origin.url("/picture")
     assert [
-        (each.title, each.start.ToSeconds(), each.end.ToSeconds()) for each in stored.chapters
+        (each.title, each.start_offset.ToSeconds(), each.end_offset.ToSeconds())
+        for each in stored.chapters
     ] == [("Ding", 0, 1), ("Dong", 1, 2)]
     assert await harness.get(url=url) == stored
 

@@ -91,8 +91,8 @@ async def tagged(
 
 def _chapters() -> list[Chapter]:
     return [
-        Chapter(title="First; = half", start=Duration(), end=Duration(seconds=1)),
-        Chapter(title="Zweite", start=Duration(seconds=1), end=Duration(seconds=2)),
+        Chapter(title="First; = half", start_offset=Duration(), end_offset=Duration(seconds=1)),
+        Chapter(title="Zweite", start_offset=Duration(seconds=1), end_offset=Duration(seconds=2)),
     ]
 
 

@@ -181,7 +181,7 @@ async def test_what_is_in_an_album_is_converted(
     assert [len(post.conversions) for post in posts] == [1, 1]
     assert alone.state == job_pb2.JOB_STATE_SUCCEEDED, alone
     assert alone.media.source.key == "telegram:pond/7"
-    assert [made.derived_from for made in alone.conversions] == [alone.media.id]
+    assert [made.derived_from_media_id for made in alone.conversions] == [alone.media.id]
 
 
 @pytest.mark.parametrize(

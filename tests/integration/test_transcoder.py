@@ -325,7 +325,7 @@ async def test_bit_rate_and_length_of_an_mp3_are_exact(harness: TranscodeHarness
             recipe(MP3, bitrate_kbps=kbps, **({} if rate == 44100 else {"sample_rate_hz": rate})),
         )
         audio = made.media.audio[0]
-        assert (audio.codec, audio.bit_rate, audio.sample_rate_hz) == ("mp3", kbps * 1000, rate)
+        assert (audio.codec, audio.bitrate_bps, audio.sample_rate_hz) == ("mp3", kbps * 1000, rate)
         assert decoded(made.path)[1] == pytest.approx(2.0, abs=0.05)
         head = made.path.read_bytes()[:3000]
         assert b"Info" in head  # As LAME marks a constant bit rate; `Xing` is a variable one.
@@ -333,7 +333,7 @@ async def test_bit_rate_and_length_of_an_mp3_are_exact(harness: TranscodeHarness
 
 async def test_the_rate_of_an_mp3_follows_its_bit_rate(harness: TranscodeHarness) -> None:
     made = await harness.make("unsigned.wav", recipe(MP3))
-    assert (made.media.audio[0].sample_rate_hz, made.media.audio[0].bit_rate) == (32000, 192_000)
+    assert (made.media.audio[0].sample_rate_hz, made.media.audio[0].bitrate_bps) == (32000, 192_000)
     made = await harness.make("wide.wav", recipe(MP3, quality=2))
     assert made.media.audio[0].sample_rate_hz == 48000
 
@@ -468,5 +468,5 @@ async def test_half_an_hour_of_mp3_is_exact_to_its_end(
     assert whole > 1790
     made = await harness.make_of(found, path, recipe(MP3, bitrate_kbps=64))
     assert made.media.duration.ToTimedelta().total_seconds() == pytest.approx(whole, abs=0.05)
-    assert made.media.audio[0].bit_rate == 64_000
+    assert made.media.audio[0].bitrate_bps == 64_000
     assert decoded(made.path)[1] == pytest.approx(whole, abs=0.05)

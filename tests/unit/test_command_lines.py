@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import FrameRate, Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.transcode.commands import (
@@ -45,7 +45,8 @@ def clip(format_name: str = "mov,mp4", seconds: int = 10) -> Media:
     """H.264 and AAC that MP4 takes as they are."""
     media = song(format_name, seconds)
     video = media.video.add(index=0, codec="h264", profile="High", pixel_format="yuv420p")
-    video.width, video.height, video.frame_rate = 640, 360, 25
+    video.width, video.height = 640, 360
+    video.frame_rate.CopyFrom(FrameRate(numerator=25, denominator=1))
     return media
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
+from ingot.v1.media_pb2 import AudioStream, Chapter, FrameRate, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.transcode.commands import (
@@ -37,7 +37,7 @@ def clip(*, rate: int = 44100, channels: int = 2, format_name: str = "mov,mp4") 
         pixel_format="yuv420p",
         width=640,
         height=360,
-        frame_rate=25,
+        frame_rate=FrameRate(numerator=25, denominator=1),
     )
     media.audio.add(index=1, codec="aac", profile="LC", sample_rate_hz=rate, channels=channels)
     return media
@@ -268,11 +268,13 @@ def test_chapters_are_cut_to_the_part() -> None:
     media = clip()
     for title, start, end in (("a", 0, 3), ("b", 3, 6), ("c", 6, 10)):
         media.chapters.append(
-            Chapter(title=title, start=Duration(seconds=start), end=Duration(seconds=end))
+            Chapter(
+                title=title, start_offset=Duration(seconds=start), end_offset=Duration(seconds=end)
+            )
         )
     recipe = Recipe(format=MP3, start=Duration(seconds=4), end=Duration(seconds=8))
     chapters = plan(recipe, media).chapters
-    assert [(one.title, one.start.seconds, one.end.seconds) for one in chapters] == [
+    assert [(one.title, one.start_offset.seconds, one.end_offset.seconds) for one in chapters] == [
         ("b", 0, 2),
         ("c", 2, 4),
     ]

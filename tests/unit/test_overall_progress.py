@@ -16,12 +16,12 @@ QUEUED, RUNNING, SUCCEEDED = (
 CONVERTING = JobStage.JOB_STAGE_CONVERTING
 
 
-def job(state: JobState.ValueType, fraction: float = 0, derived_from: str = "") -> Job:
+def job(state: JobState.ValueType, fraction: float = 0, derived_from_media_id: str = "") -> Job:
     return Job(
         state=state,
         stage=CONVERTING,
         progress=JobProgress(fraction=fraction),
-        media=Media(derived_from=derived_from),
+        media=Media(derived_from_media_id=derived_from_media_id),
     )
 
 

@@ -14,7 +14,10 @@ from ingot_server.jobs.lifecycle import ChildCounts
 
 RECIPES = [Recipe(format=Recipe.FORMAT_MP3), Recipe(format=Recipe.FORMAT_WAV)]
 SOURCE = Media(id="source")
-MADE = [Media(id="mp3", derived_from="source"), Media(id="wav", derived_from="source")]
+MADE = [
+    Media(id="mp3", derived_from_media_id="source"),
+    Media(id="wav", derived_from_media_id="source"),
+]
 BROKEN = Failure(reason_pb2.REASON_CONVERSION_FAILED, "ffmpeg says no.").status()
 
 
@@ -54,7 +57,7 @@ def test_a_conversion_of_a_url_ends_with_the_media_that_was_asked_for() -> None:
     asked = workflow(job_pb2.JOB_KIND_CONVERT)
     ended = lifecycle.rolled_up(asked, counts(total=2, succeeded=2), parts(SOURCE, MADE[0]))
     assert ended is not None
-    assert (ended.media.id, ended.media.derived_from) == ("mp3", "source")
+    assert (ended.media.id, ended.media.derived_from_media_id) == ("mp3", "source")
     assert not ended.conversions
 
 

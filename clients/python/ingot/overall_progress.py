@@ -61,7 +61,7 @@ def _job_fraction(job: Job) -> float:
     """Return how much of a job is done; 0 if it is not running."""
     if job.state != JobState.JOB_STATE_RUNNING:
         return 0.0
-    if not job.media.derived_from:
+    if not job.media.derived_from_media_id:
         return job.progress.fraction
     start, end = _STAGE_RANGES.get(job.stage, (0.0, 0.0))
     return start + (end - start) * job.progress.fraction

@@ -132,7 +132,7 @@ def media_table(media: Media) -> str:
         *(("audio", _audio(stream)) for stream in media.audio),
         ("uploader", media.uploader),
         ("recipe", recipe(media.recipe) if media.HasField("recipe") else ""),
-        ("converted from", media.derived_from),
+        ("converted from", media.derived_from_media_id),
         ("chapters", str(len(media.chapters) or "")),
         *((_side_file_kind(side), _side_file(side)) for side in media.side_files),
         ("labels", _labels(media.labels.items())),
@@ -195,9 +195,10 @@ def _progress(job: Job) -> str:
 
 
 def _video(stream: VideoStream) -> str:
-    rate = f", {stream.frame_rate:.4g} frames/s" if stream.frame_rate else ""
+    rate = stream.frame_rate
+    frames = f", {rate.numerator / rate.denominator:.4g} frames/s" if rate.denominator else ""
     rotation = f", rotated by {stream.rotation} degrees" if stream.rotation else ""
-    return f"{stream.codec}, {stream.width}x{stream.height}{rate}{rotation}"
+    return f"{stream.codec}, {stream.width}x{stream.height}{frames}{rotation}"
 
 
 def _audio(stream: AudioStream) -> str:

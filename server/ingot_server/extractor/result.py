@@ -67,8 +67,8 @@ def resolved(answer: dict[str, Any], version: str) -> Resolved:
     chapters = []
     for found in answer["chapters"]:
         chapter = Chapter(title=found["title"])
-        chapter.start.FromTimedelta(timedelta(seconds=found["start"]))
-        chapter.end.FromTimedelta(timedelta(seconds=found["end"]))
+        chapter.start_offset.FromTimedelta(timedelta(seconds=found["start"]))
+        chapter.end_offset.FromTimedelta(timedelta(seconds=found["end"]))
         chapters.append(chapter)
     moment = answer["publish_time"]
     return Resolved(

@@ -67,7 +67,7 @@ def has_ended(job: Job) -> bool:
 
 def is_conversion(job: Job) -> bool:
     """Tell whether the job converts a stored media item with ffmpeg."""
-    return job.kind == job_pb2.JOB_KIND_CONVERT and bool(job.media.derived_from)
+    return job.kind == job_pb2.JOB_KIND_CONVERT and bool(job.media.derived_from_media_id)
 
 
 def is_workflow(job: Job) -> bool:

@@ -105,7 +105,7 @@ def single_flight_key(job: Job) -> str:
 
     A job that asks for a list has another key than one that does not, even for the same URL.
     """
-    if job.media.derived_from or not (job.recipes or job.options.playlist):
+    if job.media.derived_from_media_id or not (job.recipes or job.options.playlist):
         return ""
     kind = job_pb2.JobKind.Name(job.kind) + ("_LIST" if job.options.playlist else "")
     return workflow_id(job.media.id, job.recipes, kind=kind)
@@ -119,7 +119,10 @@ def needs_video(recipe: Recipe) -> bool:
 def derived_media(parent: Media, recipe: Recipe) -> Media:
     """Return what is known of a result before it exists: its id, URL, source, parent and recipe."""
     media = Media(
-        id=derived_id(parent.id, recipe), url=parent.url, derived_from=parent.id, recipe=recipe
+        id=derived_id(parent.id, recipe),
+        url=parent.url,
+        derived_from_media_id=parent.id,
+        recipe=recipe,
     )
     media.source.name = SOURCE
     media.source.key = f"{SOURCE}:{parent.id}:{recipe_text(recipe)}"

@@ -43,17 +43,18 @@ _ALL_SLOTS: Final = 1 << 16
 
 
 async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
-    """Convert `job.media.derived_from` by the job's recipe, and return the result.
+    """Convert `job.media.derived_from_media_id` by the job's recipe, and return the result.
 
     Safe to repeat. Raises MEDIA_NOT_FOUND if the parent is gone, INVALID_REQUEST if it does not
     have what the recipe needs, and what `source_file`, the transcoder and the commit raise.
     """
     recipe = job.recipes[0]
-    parent = await context.catalog.get(job.media.derived_from)
+    parent = await context.catalog.get(job.media.derived_from_media_id)
     if parent is None:
         raise Failure(
             reason_pb2.REASON_MEDIA_NOT_FOUND,
-            f"The media item {job.media.derived_from} is no longer stored. Ingest it again.",
+            f"The media item {job.media.derived_from_media_id} is no longer stored. "
+            "Ingest it again.",
         )
     stored = await context.catalog.get(job.media.id)
     if stored is not None and is_current(stored, parent):

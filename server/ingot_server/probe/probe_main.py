@@ -254,7 +254,7 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
     seconds = track.end - track.start if track.start is not None and track.end is not None else 0.0
     announced = (stream.duration or 0) * track.scale
     duration = seconds if estimated else announced or _tagged(stream.metadata.get("DURATION", ""))
-    bit_rate = getattr(context, "bit_rate", 0) or (
+    bitrate_bps = getattr(context, "bit_rate", 0) or (
         round(track.size_bytes * 8 / seconds) if seconds > 0 else 0
     )
     language = _text(stream.metadata.get("language", ""))
@@ -264,7 +264,7 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
         "codec": track.codec,
         "profile": stream.profile or "",
         "language": "" if language == "und" else language,
-        "bit_rate": bit_rate,
+        "bitrate_bps": bitrate_bps,
         "duration": _microseconds(duration),
     }
     if isinstance(stream, VideoStream):
@@ -272,7 +272,7 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
             "width": getattr(context, "width", 0),
             "height": getattr(context, "height", 0),
             "pixel_format": getattr(context, "pix_fmt", "") or "",
-            "frame_rate": ratio(stream.average_rate),
+            "frame_rate": _fraction(stream.average_rate),
             "rotation": track.rotation,
         }
     else:
@@ -284,6 +284,11 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
             or "commentary" in stream.metadata.get("title", "").lower(),
         }
     return response
+
+
+def _fraction(value: Any) -> tuple[int, int] | None:
+    """Return numerator and denominator of what `ratio` accepts; None unless it is positive."""
+    return (value.numerator, value.denominator) if ratio(value) > 0 else None
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:

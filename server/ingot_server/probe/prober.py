@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
+from ingot.v1.media_pb2 import AudioStream, Chapter, FrameRate, Media, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import PREFIX, Failure
@@ -167,7 +167,9 @@ def _media(response: dict[str, Any]) -> Media:
     )
     media.duration.FromMicroseconds(response["duration"])
     for found in response["streams"]:
-        shared = {key: found[key] for key in ("index", "codec", "profile", "language", "bit_rate")}
+        shared = {
+            key: found[key] for key in ("index", "codec", "profile", "language", "bitrate_bps")
+        }
         stream: VideoStream | AudioStream
         if found["type"] == "video":
             stream = media.video.add(
@@ -175,7 +177,7 @@ def _media(response: dict[str, Any]) -> Media:
                 width=found["width"],
                 height=found["height"],
                 rotation=found["rotation"],
-                frame_rate=found["frame_rate"],
+                frame_rate=_frame_rate(found["frame_rate"]),
                 pixel_format=found["pixel_format"],
             )
         else:
@@ -191,11 +193,15 @@ def _media(response: dict[str, Any]) -> Media:
     # ID3 may have them in any order.
     for found in sorted(response["chapters"], key=lambda found: (found["start"], found["end"])):
         chapter = Chapter(title=found["title"])
-        chapter.start.FromMicroseconds(found["start"])
-        chapter.end.FromMicroseconds(found["end"])
+        chapter.start_offset.FromMicroseconds(found["start"])
+        chapter.end_offset.FromMicroseconds(found["end"])
         media.chapters.append(chapter)
     media.blob.content_type = _content_type(response, has_video=bool(media.video))
     return media
+
+
+def _frame_rate(found: tuple[int, int] | None) -> FrameRate | None:
+    return FrameRate(numerator=found[0], denominator=found[1]) if found is not None else None
 
 
 def _content_type(response: dict[str, Any], *, has_video: bool) -> str:

@@ -167,7 +167,7 @@ def _tolerance(row: RecipeFormat, media: Media, time_range: TimeRange, *, padded
     near = max(_NEAR_SECONDS, _NEAR_SHARE * time_range.length)
     if row.kind is FormatKind.VIDEO:
         rate = media.video[0].frame_rate
-        return max(near, 2 / rate if rate > 0 else 0.0)
+        return max(near, 2 * rate.denominator / rate.numerator if rate.numerator else 0.0)
     return near if time_range.reaches_end and not padded else _EXACT_SECONDS
 
 
@@ -270,11 +270,11 @@ def _waveform_target(recipe: Recipe, media: Media) -> WaveformTarget:
 def _chapters(media: Media, time_range: TimeRange) -> list[Chapter]:
     kept = []
     for chapter in media.chapters:
-        start = max(0.0, to_seconds(chapter.start) - time_range.start)
-        end = min(time_range.length, to_seconds(chapter.end) - time_range.start)
+        start = max(0.0, to_seconds(chapter.start_offset) - time_range.start)
+        end = min(time_range.length, to_seconds(chapter.end_offset) - time_range.start)
         if end > start:
             one = Chapter(title=chapter.title)
-            one.start.FromMilliseconds(round(start * 1000))
-            one.end.FromMilliseconds(round(end * 1000))
+            one.start_offset.FromMilliseconds(round(start * 1000))
+            one.end_offset.FromMilliseconds(round(end * 1000))
             kept.append(one)
     return kept

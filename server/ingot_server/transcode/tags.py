@@ -81,8 +81,8 @@ def ffmetadata(tags: Tags) -> str:
         lines += [
             "[CHAPTER]",
             "TIMEBASE=1/1000",
-            f"START={chapter.start.ToMilliseconds()}",
-            f"END={chapter.end.ToMilliseconds()}",
+            f"START={chapter.start_offset.ToMilliseconds()}",
+            f"END={chapter.end_offset.ToMilliseconds()}",
             f"title={_escaped(_text(chapter.title))}",
         ]
     return "\n".join(lines) + "\n"
@@ -136,8 +136,8 @@ def _id3(tags: Tags) -> ID3:
         id3.add(
             CHAP(
                 element_id=name,
-                start_time=chapter.start.ToMilliseconds(),
-                end_time=chapter.end.ToMilliseconds(),
+                start_time=chapter.start_offset.ToMilliseconds(),
+                end_time=chapter.end_offset.ToMilliseconds(),
                 start_offset=0xFFFFFFFF,
                 end_offset=0xFFFFFFFF,
                 sub_frames=[TIT2(encoding=_UTF8, text=[_text(chapter.title)])],
@@ -202,7 +202,7 @@ def _comments(tags: Tags) -> dict[str, str]:
     }
     comments = {name: text for name, text in found.items() if text}
     for number, chapter in enumerate(tags.chapters, 1):
-        start_ms = chapter.start.ToMilliseconds()
+        start_ms = chapter.start_offset.ToMilliseconds()
         hours, minutes = start_ms // 3_600_000, start_ms // 60_000 % 60
         comments[f"chapter{number:03}"] = (
             f"{hours:02}:{minutes:02}:{start_ms % 60_000 / 1000:06.3f}"

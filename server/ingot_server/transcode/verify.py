@@ -116,9 +116,9 @@ def _audio_problems(target: AudioTarget, made: Media) -> Iterator[str]:
         yield f"it has {found.sample_rate_hz} samples per second, not {target.decoded_rate_hz}"
     if found.channels != target.channels:
         yield f"it has {found.channels} channels, not {target.channels}"
-    bit_rate = target.bitrate_kbps * 1000
-    if target.codec is AudioCodec.MP3 and bit_rate and found.bit_rate != bit_rate:
-        yield f"it has {found.bit_rate} bit/s, not {bit_rate}"
+    bitrate_bps = target.bitrate_kbps * 1000
+    if target.codec is AudioCodec.MP3 and bitrate_bps and found.bitrate_bps != bitrate_bps:
+        yield f"it has {found.bitrate_bps} bit/s, not {bitrate_bps}"
 
 
 def _video_problems(target: VideoTarget, made: Media) -> Iterator[str]:

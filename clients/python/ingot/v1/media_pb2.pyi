@@ -87,7 +87,7 @@ class Media(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     CHAPTERS_FIELD_NUMBER: _builtins.int
-    DERIVED_FROM_FIELD_NUMBER: _builtins.int
+    DERIVED_FROM_MEDIA_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -116,7 +116,7 @@ class Media(_message.Message):
     """Who published the media at the source. Empty if unknown."""
     thumbnail_url: _builtins.str
     """URL of a thumbnail at the source. Empty if it has none."""
-    derived_from: _builtins.str
+    derived_from_media_id: _builtins.str
     """Id of the media item that this one was converted from. Empty for media from a source."""
     etag: _builtins.str
     """Changes with every change of the stored media item. Set by the server in every response, for
@@ -220,7 +220,7 @@ class Media(_message.Message):
         video: _abc.Iterable[Global___VideoStream] | None = ...,
         audio: _abc.Iterable[Global___AudioStream] | None = ...,
         chapters: _abc.Iterable[Global___Chapter] | None = ...,
-        derived_from: _builtins.str = ...,
+        derived_from_media_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
@@ -236,7 +236,7 @@ class Media(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "freshness", b"freshness", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from", b"derived_from", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "sought", b"sought", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "sought", b"sought", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -422,7 +422,7 @@ class VideoStream(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     ROTATION_FIELD_NUMBER: _builtins.int
     FRAME_RATE_FIELD_NUMBER: _builtins.int
-    BIT_RATE_FIELD_NUMBER: _builtins.int
+    BITRATE_BPS_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     PIXEL_FORMAT_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
@@ -439,16 +439,18 @@ class VideoStream(_message.Message):
     """Height in pixels as coded, before rotation."""
     rotation: _builtins.int
     """Clockwise rotation in degrees that a player has to apply: 0, 90, 180 or 270."""
-    frame_rate: _builtins.float
-    """Average number of frames per second. Zero if unknown."""
-    bit_rate: _builtins.int
-    """Bit rate in bit/s. Zero if unknown."""
+    bitrate_bps: _builtins.int
+    """Measured bit rate in bit/s. Zero if unknown."""
     pixel_format: _builtins.str
     """Pixel format as ffprobe names it, such as `yuv420p`."""
     language: _builtins.str
     """Language according to the file, such as `eng` (ISO 639-2). Empty if it has none."""
     profile: _builtins.str
     """Profile of the codec as ffprobe names it, such as `High`. Empty if unknown."""
+    @_builtins.property
+    def frame_rate(self) -> Global___FrameRate:
+        """Average number of frames per second. Unset if unknown."""
+
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Length of the stream. Unset if the container does not have it."""
@@ -462,20 +464,46 @@ class VideoStream(_message.Message):
         width: _builtins.int = ...,
         height: _builtins.int = ...,
         rotation: _builtins.int = ...,
-        frame_rate: _builtins.float = ...,
-        bit_rate: _builtins.int = ...,
+        frame_rate: Global___FrameRate | None = ...,
+        bitrate_bps: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
         pixel_format: _builtins.str = ...,
         language: _builtins.str = ...,
         profile: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "frame_rate", b"frame_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_rate", b"bit_rate", "codec", b"codec", "duration", b"duration", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "language", b"language", "pixel_format", b"pixel_format", "profile", b"profile", "rotation", b"rotation", "url", b"url", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate_bps", b"bitrate_bps", "codec", b"codec", "duration", b"duration", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "language", b"language", "pixel_format", b"pixel_format", "profile", b"profile", "rotation", b"rotation", "url", b"url", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VideoStream: _TypeAlias = VideoStream  # noqa: Y015
+
+@_typing.final
+class FrameRate(_message.Message):
+    """A number of frames per second, as an exact fraction: `30000/1001` for 29.97."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMERATOR_FIELD_NUMBER: _builtins.int
+    DENOMINATOR_FIELD_NUMBER: _builtins.int
+    numerator: _builtins.int
+    """Frames in `denominator` seconds, greater than zero."""
+    denominator: _builtins.int
+    """Seconds, greater than zero."""
+    def __init__(
+        self,
+        *,
+        numerator: _builtins.int = ...,
+        denominator: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denominator", b"denominator", "numerator", b"numerator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameRate: _TypeAlias = FrameRate  # noqa: Y015
 
 @_typing.final
 class AudioStream(_message.Message):
@@ -488,7 +516,7 @@ class AudioStream(_message.Message):
     CODEC_FIELD_NUMBER: _builtins.int
     SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
-    BIT_RATE_FIELD_NUMBER: _builtins.int
+    BITRATE_BPS_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
@@ -504,8 +532,8 @@ class AudioStream(_message.Message):
     """Samples per second."""
     channels: _builtins.int
     """Number of channels."""
-    bit_rate: _builtins.int
-    """Bit rate in bit/s. Zero if unknown."""
+    bitrate_bps: _builtins.int
+    """Measured bit rate in bit/s. Zero if unknown."""
     language: _builtins.str
     """Language according to the file, such as `eng` (ISO 639-2). Empty if it has none."""
     profile: _builtins.str
@@ -528,7 +556,7 @@ class AudioStream(_message.Message):
         codec: _builtins.str = ...,
         sample_rate_hz: _builtins.int = ...,
         channels: _builtins.int = ...,
-        bit_rate: _builtins.int = ...,
+        bitrate_bps: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
         language: _builtins.str = ...,
         profile: _builtins.str = ...,
@@ -537,7 +565,7 @@ class AudioStream(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_rate", b"bit_rate", "channels", b"channels", "codec", b"codec", "duration", b"duration", "index", b"index", "language", b"language", "preferred", b"preferred", "profile", b"profile", "sample_rate_hz", b"sample_rate_hz", "supplementary", b"supplementary", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate_bps", b"bitrate_bps", "channels", b"channels", "codec", b"codec", "duration", b"duration", "index", b"index", "language", b"language", "preferred", b"preferred", "profile", b"profile", "sample_rate_hz", b"sample_rate_hz", "supplementary", b"supplementary", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -550,28 +578,28 @@ class Chapter(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TITLE_FIELD_NUMBER: _builtins.int
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
+    START_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """Title. May be empty."""
     @_builtins.property
-    def start(self) -> _duration_pb2.Duration:
-        """Start, measured from the beginning of the media."""
+    def start_offset(self) -> _duration_pb2.Duration:
+        """Where the chapter begins, measured from the beginning of the media."""
 
     @_builtins.property
-    def end(self) -> _duration_pb2.Duration:
-        """End, measured from the beginning of the media."""
+    def end_offset(self) -> _duration_pb2.Duration:
+        """Where the chapter ends, measured from the beginning of the media."""
 
     def __init__(
         self,
         *,
         title: _builtins.str = ...,
-        start: _duration_pb2.Duration | None = ...,
-        end: _duration_pb2.Duration | None = ...,
+        start_offset: _duration_pb2.Duration | None = ...,
+        end_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "start_offset", b"start_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "start_offset", b"start_offset", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
