@@ -32,6 +32,7 @@ from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.media_list import MediaList
 from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.installation import descendants, files_below
@@ -149,7 +150,7 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
     queue = Queue(celery_app(settings))
     services = [
         IngestService(catalog, records, queue, blobs, settings),
-        MediaService(catalog, blobs),
+        MediaService(catalog, blobs, MediaList(catalog, blobs, redis)),
         JobService(records, feed, settings),
     ]
     server = ApiServer(services, feed, settings)

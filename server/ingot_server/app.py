@@ -17,6 +17,7 @@ from ingot_server.api.media_service import MediaService
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.source_service import SourceService
 from ingot_server.api.system_service import SystemService
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.queue import Queue, celery_app
@@ -25,6 +26,7 @@ from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import Workers
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.media_list import MediaList
 from ingot_server.redis import connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
@@ -66,10 +68,13 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(preflight.close)
         ingest = IngestService(catalog, records, queue, blobs, settings, preflight=preflight)
         stack.push_async_callback(ingest.close)
+        media_list = MediaList(catalog, blobs, redis)
+        building = asyncio.create_task(media_list.keep_index_built())
+        stack.push_async_callback(cancel_and_wait, building)
         throttle = SourceThrottle(redis, sources, settings)
         services = (
             ingest,
-            MediaService(catalog, blobs),
+            MediaService(catalog, blobs, media_list),
             JobService(records, feed, settings),
             SourceService(throttle, sources, settings),
             SystemService(redis, records, Workers(redis), throttle, settings),

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _up(settings, Settings.given(environment))
         elif options.command == "serve":
             _serve(settings, reuse_port=options.reuse_port)
+        elif options.command == "rebuild":
+            _rebuild(settings)
         elif options.command == "extractor":
             _extractor(settings, options)
         else:
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", help="run a worker for all jobs except conversions")
     worker.add_argument("--convert", action="store_true", help="run conversions and nothing else")
+    commands.add_parser("rebuild", help="build the index of media items from the bucket again")
     _extractor_parser(
         commands.add_parser("extractor", help="update yt-dlp, or go back to an earlier version")
     )
@@ -167,6 +170,17 @@ def _worker(settings: Settings, *, converts: bool) -> None:
     from ingot_server import worker_process
 
     worker_process.main(settings, converts=converts)
+
+
+def _rebuild(settings: Settings) -> None:
+    from ingot_server import rebuild
+
+    count = asyncio.run(rebuild.rebuild(settings))
+    print(
+        "Another process is building the index now."
+        if count is None
+        else f"The index has {count} media items."
+    )
 
 
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:

@@ -34,7 +34,6 @@ from ingot_server.jobs.queue import (
 )
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
-from ingot_server.jobs.transition import unavailable
 from ingot_server.jobs.workers import VERSION, Workers, this_worker
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -45,7 +44,7 @@ from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.probe.prober import Prober
-from ingot_server.redis import connect
+from ingot_server.redis import connect, unavailable
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 from ingot_server.transcode.ffmpeg import Ffmpeg

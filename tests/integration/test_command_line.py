@@ -214,7 +214,7 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_watch_it(server: ScriptedSe
 async def test_a_closed_output_pipe_ends_the_command_quietly(server: ScriptedServer) -> None:
     server.media = [make_media(media_id=f"{number:052}") for number in range(1000)]
     reading, writing = os.pipe()
-    process = await start_command(server.target, "--json", "list", stdout=writing)
+    process = await start_command(server.target, "--json", "list", "--limit", "0", stdout=writing)
     os.close(writing)
     await asyncio.to_thread(os.read, reading, 1)
     os.close(reading)

@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         command("download", "Download the file of a media item. A partial download is resumed.")
     )
     _add_url(command("url", "Print a link to the file of a media item, for any HTTP client."))
-    command("list", "List the stored media.")
+    _add_list(command("list", "List the stored media, latest first."))
     command("rm", "Delete a stored media item.").add_argument(
         "media_id", type=_parse_text, metavar="ID"
     )
@@ -160,6 +160,44 @@ def _add_url(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="how long the link works (default: 1h, at most 7d)",
     )
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "text",
+        type=_parse_text,
+        nargs="*",
+        metavar="WORD",
+        help="list only media with these words in the title or the uploader",
+    )
+    parser.add_argument(
+        "--limit",
+        type=_parse_limit,
+        default=50,
+        metavar="NUMBER",
+        help="list at most so many (default: 50); 0 lists all",
+    )
+    parser.add_argument(
+        "--source",
+        type=_parse_text,
+        default="",
+        metavar="NAME",
+        help="list only media from this source, such as youtube",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("video", "audio", "image", "other"),
+        default="unspecified",
+        help="list only media of this kind",
+    )
+    parser.add_argument(
+        "--made-of",
+        type=_parse_text,
+        default="",
+        metavar="ID",
+        help="list only media that was converted from this media item",
+    )
+    _add_labels(parser, "list only media with this label; repeatable")
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
@@ -285,6 +323,13 @@ def _parse_output(text: str) -> str:
             ' to write to a pipe, use `curl "$(ingot url URL_OR_ID)"`'
         )
     return text
+
+
+def _parse_limit(text: str) -> int | None:
+    limit = parse_integer(text)
+    if limit < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return limit or None
 
 
 def _parse_label(text: str) -> tuple[str, str]:

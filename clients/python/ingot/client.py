@@ -29,7 +29,7 @@ from ingot.v1.job_service_pb2 import (
     ListJobsRequest,
     WatchJobsRequest,
 )
-from ingot.v1.media_pb2 import Media, Selection
+from ingot.v1.media_pb2 import Media, MediaKind, Selection
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     CreateDownloadUrlResponse,
@@ -221,9 +221,27 @@ class Client:
         response = await self._connection.call(self._connection.media.GetMedia, request)
         return response.media
 
-    async def list_media(self) -> AsyncGenerator[Media, None]:
-        """Yield all stored media, ordered by id."""
-        request = ListMediaRequest(page_size=_PAGE_SIZE)
+    async def list_media(
+        self,
+        *,
+        source: str = "",
+        kind: MediaKind.ValueType = MediaKind.MEDIA_KIND_UNSPECIFIED,
+        labels: Mapping[str, str] | None = None,
+        text: str = "",
+        derived_from_media_id: str = "",
+    ) -> AsyncGenerator[Media, None]:
+        """Yield the stored media items that match all filters, the latest first.
+
+        `source` is the name of a source, `text` words in the title or the uploader.
+        """
+        request = ListMediaRequest(
+            page_size=_PAGE_SIZE,
+            source=source,
+            kind=kind,
+            labels=labels,
+            text=text,
+            derived_from_media_id=derived_from_media_id,
+        )
         async for page in self._connection.pages(self._connection.media.ListMedia, request):
             for media in page.media:
                 yield media

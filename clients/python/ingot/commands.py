@@ -17,6 +17,7 @@ from ingot.job import IngestJob
 from ingot.output import write, write_stream_table, write_table
 from ingot.system_report import system_report
 from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.media_pb2 import MediaKind
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
 from ingot.watch_command import get_children, watch_to_end
 
@@ -162,7 +163,16 @@ async def _media(client: Client, options: Namespace) -> int:
 
 
 async def _list(client: Client, options: Namespace) -> int:
-    await write_stream_table(options, client.list_media(), render.MEDIA_COLUMNS, render.media_row)
+    media = client.list_media(
+        source=options.source,
+        kind=MediaKind.Value(f"MEDIA_KIND_{options.kind.upper()}"),
+        labels=dict(options.label),
+        text=" ".join(options.text),
+        derived_from_media_id=options.made_of,
+    )
+    await write_stream_table(
+        options, media, render.MEDIA_COLUMNS, render.media_row, limit=options.limit
+    )
     return SUCCEEDED
 
 

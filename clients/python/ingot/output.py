@@ -44,15 +44,24 @@ async def write_stream_table(
     messages: AsyncGenerator[AnyMessage, None],
     columns: Row,
     as_row: Callable[[AnyMessage], Row],
+    *,
+    limit: int | None = None,
 ) -> None:
-    """Print the messages of a stream like `write_table`; JSON is printed as it arrives."""
+    """Print the messages of a stream like `write_table`; JSON is printed as it arrives.
+
+    At most `limit` messages are read; None means all.
+    """
     received = []
+    left = limit
     async with aclosing(messages):
         async for message in messages:
             if options.json:
                 write_json(message)
             else:
                 received.append(message)
+            left = left - 1 if left is not None else None
+            if left == 0:
+                break
     if not options.json:
         write_table(options, received, columns, as_row)
 

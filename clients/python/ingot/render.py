@@ -20,7 +20,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
 
 JOB_COLUMNS: Final = ("id", "state", "progress", "created", "url")
-MEDIA_COLUMNS: Final = ("id", "duration", "size", "type", "title")
+MEDIA_COLUMNS: Final = ("id", "stored", "duration", "size", "type", "title", "url")
 SOURCE_COLUMNS: Final = ("source", "health", "limits", "uses", "accepts")
 
 
@@ -78,10 +78,12 @@ def media_row(media: Media) -> tuple[str, ...]:
     """Return the row of a media item for MEDIA_COLUMNS."""
     return (
         media.id,
+        _time(media.create_time),
         duration(media.duration.ToTimedelta().total_seconds()),
         size(media.blob.size_bytes),
         media.blob.content_type,
-        media.title or media.url,
+        media.title,
+        media.url,
     )
 
 

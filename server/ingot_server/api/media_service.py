@@ -30,11 +30,13 @@ from ingot.v1.media_service_pb2 import (
 from ingot_server.api import pagination as page
 from ingot_server.api.batch import run_batch
 from ingot_server.api.caller import Caller, Serialized, Service
-from ingot_server.api.status import OutOfRange, invalid
+from ingot_server.api.status import OutOfRange, check_labels, invalid
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import is_media_id
+from ingot_server.library.media_index import MediaFilter, member_of
+from ingot_server.library.media_list import MediaList
 from ingot_server.resolve import resolve, resolve_internal
 from ingot_server.sources.internal import parse
 
@@ -79,8 +81,9 @@ class MediaService(Service):
 
     descriptor = media_service_pb2.DESCRIPTOR.services_by_name["MediaService"]
 
-    def __init__(self, catalog: Catalog, blobs: Blobs) -> None:
+    def __init__(self, catalog: Catalog, blobs: Blobs, media_list: MediaList) -> None:
         self._catalog = catalog
+        self._media_list = media_list
         self._blobs = blobs
         self._serialized: dict[str, tuple[Media, Serialized]] = {}
 
@@ -113,11 +116,16 @@ class MediaService(Service):
         return BatchGetMediaResponse(results=page.fitting(results, len(results))[0])
 
     async def list_media(self, request: ListMediaRequest, _: Caller) -> ListMediaResponse:
+        check_labels(request.labels)
         limit = page.size(request)
-        found = await self._catalog.list(after=page.start(request), limit=limit + 1)
-        media, more = page.fitting(found, limit)
+        cursor = page.start(request)
+        found = await self._media_list.page(_filter(request), limit=limit, cursor=cursor)
+        media, is_cut = page.fitting(found.media, limit)
+        next_cursor = member_of(media[-1]) if is_cut else found.cursor
         return ListMediaResponse(
-            media=media, next_page_token=page.token(request, media[-1].id) if more else ""
+            media=media,
+            next_page_token=page.token(request, next_cursor) if next_cursor else "",
+            rebuilding=not found.is_complete,
         )
 
     async def delete_media(self, request: DeleteMediaRequest, _: Caller) -> DeleteMediaResponse:
@@ -214,6 +222,22 @@ class MediaService(Service):
             if failure and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
                 raise failure
         raise _not_stored(request.media_id, request.url)
+
+
+def _filter(request: ListMediaRequest) -> MediaFilter:
+    return MediaFilter(
+        source=request.source,
+        derived_from_media_id=request.derived_from_media_id,
+        kind=request.kind,
+        labels=request.labels,
+        text=request.text,
+        created_after=request.created_after.ToDatetime(UTC)
+        if request.HasField("created_after")
+        else None,
+        created_before=request.created_before.ToDatetime(UTC)
+        if request.HasField("created_before")
+        else None,
+    )
 
 
 def _file(media: Media, url: str) -> Blob:

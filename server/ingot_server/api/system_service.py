@@ -20,8 +20,8 @@ from ingot_server.errors import reason_name
 from ingot_server.jobs.backlog import read_backlog
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
-from ingot_server.jobs.transition import unavailable
 from ingot_server.jobs.workers import VERSION, Workers
+from ingot_server.redis import unavailable
 from ingot_server.sources import SOURCES
 
 _GIB: Final = 1 << 30

@@ -13,7 +13,7 @@ from ingot.v1.job_pb2 import Job, JobKind
 from ingot.v1.system_service_pb2 import QueueStatus
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.records import Records
-from ingot_server.jobs.transition import unavailable
+from ingot_server.redis import unavailable
 
 # See transition.lua: the jobs that have not ended.
 _DEADLINES_KEY: Final = "ingot:deadlines"

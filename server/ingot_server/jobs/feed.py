@@ -33,8 +33,8 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.mailbox import Mailbox
 from ingot_server.jobs.records import Records
-from ingot_server.jobs.transition import unavailable
 from ingot_server.jobs.watches import AllJobsWatch, JobWatch
+from ingot_server.redis import unavailable
 
 logger = logging.getLogger(__name__)
 

@@ -43,8 +43,8 @@ from ingot_server.jobs.transition import (
     Argument,
     Transition,
     milliseconds,
-    unavailable,
 )
+from ingot_server.redis import unavailable
 
 RESEND_LIMIT: Final = timedelta(minutes=10)
 

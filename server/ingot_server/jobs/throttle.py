@@ -30,7 +30,8 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import TREATMENTS, Failure, SourceOutcome
-from ingot_server.jobs.transition import Argument, milliseconds, unavailable
+from ingot_server.jobs.transition import Argument, milliseconds
+from ingot_server.redis import unavailable
 from ingot_server.source_settings import SourceSettings
 
 # How long a job waits for a permit in its worker's slot, before it goes back to the queue.

@@ -7,20 +7,17 @@ that it was computed from. If another writer was faster, the change is computed 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
 from typing import Any, Final, cast
 
-from redis import exceptions
 from redis.asyncio import Redis
 
-from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import has_ended, milestone
 from ingot_server.jobs.outcomes import (
@@ -30,6 +27,7 @@ from ingot_server.jobs.outcomes import (
     RequestIdReused,
     SingleFlightTaken,
 )
+from ingot_server.redis import unavailable
 
 JOB_KEY: Final = "ingot:job:"
 _OUTCOMES: Final = {
@@ -37,17 +35,6 @@ _OUTCOMES: Final = {
     job_pb2.JOB_STATE_FAILED: "failed",
     job_pb2.JOB_STATE_CANCELLED: "cancelled",
 }
-# Errors of a Redis that fails over, is full, cannot write to its disk, or has lost its replicas.
-# redis-py has no exception for those in _UNAVAILABLE_CODES.
-_UNAVAILABLE_ERRORS: Final = (
-    exceptions.ReadOnlyError,
-    exceptions.OutOfMemoryError,
-    exceptions.MasterDownError,
-    exceptions.ClusterDownError,
-    exceptions.TryAgainError,
-    exceptions.NoPermissionError,
-)
-_UNAVAILABLE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
 Argument = str | int | bytes
 
 
@@ -192,24 +179,6 @@ def _for_parents(job: Job) -> dict[str, Argument]:
         if running
         else "",
     }
-
-
-@contextmanager
-def unavailable() -> Iterator[None]:
-    """Translate the errors of a Redis that cannot be used into Failure CACHE_UNAVAILABLE."""
-    try:
-        yield
-    except exceptions.RedisError as error:
-        if isinstance(error, exceptions.ResponseError) and not _is_temporary(error):
-            raise
-        raise Failure(
-            reason_pb2.REASON_CACHE_UNAVAILABLE, f"Redis cannot be used now: {error}"
-        ) from error
-
-
-def _is_temporary(error: exceptions.ResponseError) -> bool:
-    """Tell whether Redis refused because of its own state, not because of the command."""
-    return isinstance(error, _UNAVAILABLE_ERRORS) or str(error).startswith(_UNAVAILABLE_CODES)
 
 
 def milliseconds(duration: timedelta) -> int:

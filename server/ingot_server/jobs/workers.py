@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from ingot.v1.system_service_pb2 import WorkerStatus
 from ingot_server.errors import Failure
-from ingot_server.jobs.transition import unavailable
+from ingot_server.redis import unavailable
 
 logger = logging.getLogger(__name__)
 

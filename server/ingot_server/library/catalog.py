@@ -12,6 +12,7 @@ another one (aliases.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,9 @@ from ingot_server.library.aliases import Aliases
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
+from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
+from ingot_server.redis import unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,6 @@ FOLDER: Final = "media/"
 _CONTENT_TYPE: Final = "application/json"
 _READERS: Final = 16
 _COMMIT_ATTEMPTS: Final = 5
-_LARGEST_BATCH: Final = 1000
 
 
 class Catalog:
@@ -52,6 +54,7 @@ class Catalog:
         self._blobs = blobs
         self._cache = Cache(redis, settings)
         self._aliases = Aliases(blobs, self._cache)
+        self._index = MediaIndex(redis)
         self._reading = asyncio.Semaphore(_READERS)
         self._running: dict[str, asyncio.Task[Media | None]] = {}
         self._waiting: dict[str, asyncio.Task[Media | None]] = {}
@@ -152,6 +155,7 @@ class Catalog:
         media = await self._load(media_id)
         if media is not None:
             await self._cache.fill(media, begun)
+            await self._put_in_index(media)
         return media
 
     async def commit(self, media: Media, *, replacing: str = "") -> Media:
@@ -162,7 +166,7 @@ class Catalog:
         writers gets the manifest of the first, and must remove its blob if that manifest does not
         name it. A commit that is repeated after a lost response gets its own manifest.
         """
-        key = _key(media.id)
+        key = manifest_key(media.id)
         committed = Media()
         committed.CopyFrom(media)
         committed.ClearField("etag")
@@ -197,7 +201,20 @@ class Catalog:
         else:
             await self._cache.fill(committed, begun)
         await self._cache.forget_failure(media.id)
+        await self._put_in_index(committed)
         return committed
+
+    async def _put_in_index(self, media: Media) -> None:
+        """List the media item. Without Redis it is listed when it is next read from the bucket."""
+        try:
+            with unavailable():
+                await self._index.add(media)
+        except Failure as failure:
+            logger.warning(
+                "%s is not listed until it is read again, or `ingot-server rebuild` runs: %s",
+                media.id,
+                failure.message,
+            )
 
     async def delete(self, media_id: str, *, etag: str = "") -> bool:
         """Remove a media item and the files that its manifest names; False if there is none.
@@ -208,7 +225,7 @@ class Catalog:
         """
         if not is_media_id(media_id):
             return False
-        key = _key(media_id)
+        key = manifest_key(media_id)
         found = await self._blobs.get(key)
         if found is None:
             return False
@@ -220,6 +237,8 @@ class Catalog:
         await self._cache.mark(media_id)
         await self._blobs.remove(key)
         await self._cache.mark(media_id)
+        with contextlib.suppress(Failure), unavailable():
+            await self._index.remove(media_id)  # A list would drop it, too.
         try:
             folder = self._blobs.url(f"{FOLDER}{media_id}/")
             for name in files_of(_parsed(media_id, *found)):
@@ -230,24 +249,12 @@ class Catalog:
             logger.warning("files of the deleted media item %s were left: %s", media_id, failure)
         return True
 
-    async def list(self, *, after: str, limit: int) -> list[Media]:
-        """Return at most `limit` media items by id, after the id `after`; fewer only at the end.
+    async def load_many(self, media_ids: Sequence[str]) -> Sequence[Media]:
+        """Return those of the media items that exist, in order.
 
         A manifest that cannot be read is left out and logged.
         """
-        found: list[Media] = []
-        batch = limit
-        while len(found) < limit:
-            names = await self._blobs.list_folders(FOLDER, after=after, limit=batch)
-            found += await self._load_many([name for name in names if is_media_id(name)])
-            if len(names) < batch:
-                break
-            after = names[-1]
-            # There may be many folders without a manifest: list more of them each time.
-            batch = min(2 * batch, _LARGEST_BATCH)
-        return found[:limit]
 
-    async def _load_many(self, media_ids: Sequence[str]) -> Sequence[Media]:
         async def load_one(media_id: str, cached: Media | None) -> Media | None:
             if cached is not None:
                 return cached
@@ -268,7 +275,7 @@ class Catalog:
         return [media for task in tasks if (media := task.result()) is not None]
 
     async def _load(self, media_id: str) -> Media | None:
-        found = await self._blobs.get(_key(media_id))
+        found = await self._blobs.get(manifest_key(media_id))
         return _parsed(media_id, *found) if found is not None else None
 
     async def remember_failure(self, media_id: str, failure: Failure) -> None:
@@ -287,7 +294,8 @@ class Catalog:
         await self._cache.forget_failure(media_id)
 
 
-def _key(media_id: str) -> str:
+def manifest_key(media_id: str) -> str:
+    """Return the key of a manifest in the bucket. Raises ValueError for anything but an id."""
     if not is_media_id(media_id):
         raise ValueError(f"{media_id!r} is not a media id")
     return f"{FOLDER}{media_id}/media.json"
@@ -306,7 +314,8 @@ def _parsed(media_id: str, content: bytes, etag: str) -> Media:
     except (json_format.ParseError, UnicodeDecodeError) as exc:
         raise Failure(
             reason_pb2.REASON_INTERNAL,
-            f"The manifest {_key(media_id)} cannot be read: {exc}. Restore it or remove it.",
+            f"The manifest {manifest_key(media_id)} cannot be read: {exc}. Restore it or remove "
+            "it.",
         ) from exc
     media.id = media_id
     media.etag = etag

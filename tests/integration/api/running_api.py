@@ -30,6 +30,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.library.media_list import MediaList
 from ingot_server.sources import pick
 
 URL = "http://127.0.0.1/clip.mp4"
@@ -105,7 +106,7 @@ async def serving(
     server = ApiServer(
         [
             IngestService(catalog, records, queue, blobs, settings),
-            media_service(catalog, blobs),
+            media_service(catalog, blobs, MediaList(catalog, blobs, store)),
             JobService(records, feed, settings),
         ],
         feed,

@@ -1,42 +1,197 @@
+"""Lists of media items come from the index, which the bucket can always build again."""
+
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
+from ingot.v1 import media_pb2
+from ingot.v1.media_pb2 import Media
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.media_index import MediaFilter, MediaIndex
+from ingot_server.library.media_list import MediaList
 from tests.integration.catalog.running_catalog import ID, media_id, new_media
 
+ANY = MediaFilter()
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
-async def test_pages_hold_every_media_once_in_order(
-    blobs: Blobs, catalog: Catalog, redis: Redis
+
+@pytest.fixture
+def media_list(blobs: Blobs, catalog: Catalog, redis: Redis) -> MediaList:
+    return MediaList(catalog, blobs, redis)
+
+
+@pytest.fixture(autouse=True)
+async def stored(blobs: Blobs, catalog: Catalog) -> list[Media]:
+    """Six media items, a minute apart, the latest first."""
+    media = [dated(blobs, number) for number in range(6)]
+    media[0].source.name = "youtube"
+    media[1].source.name = "youtube"
+    media[1].title = "A talk about Whales"
+    media[1].uploader = "Ocean Channel"
+    media[2].labels["team"] = "a/b=c\nd"
+    media[3].derived_from_media_id = media[0].id
+    media[3].ClearField("video")
+    media[3].audio.add(url=media[3].blob.url)
+    media[4].blob.content_type = "image/png"
+    committed = [await catalog.commit(each) for each in media]
+    return committed[::-1]
+
+
+def dated(blobs: Blobs, number: int) -> Media:
+    media = new_media(blobs, name=media_id(number))
+    media.create_time.FromDatetime(START + timedelta(minutes=number))
+    return media
+
+
+async def everything(
+    media_list: MediaList, wanted: MediaFilter = ANY, *, limit: int = 10
+) -> list[Media]:
+    found: list[Media] = []
+    cursor = ""
+    while True:
+        page = await media_list.page(wanted, limit=limit, cursor=cursor)
+        assert len(page.media) <= limit
+        found += page.media
+        cursor = page.cursor
+        if not cursor:
+            return found
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4, 6, 7])
+async def test_the_latest_is_first_and_every_media_item_is_on_one_page(
+    media_list: MediaList, stored: Sequence[Media], limit: int
 ) -> None:
-    ids = sorted(media_id(number) for number in range(120))
-    without = set(ids[10:40])
-    writing = asyncio.Semaphore(16)
+    assert await everything(media_list, limit=limit) == stored
 
-    async def write(name: str) -> None:
-        async with writing:
-            if name in without:
-                await blobs.put(f"media/{name}/1.mp4", b"x", content_type="video/mp4")
-            else:
-                await catalog.commit(new_media(blobs, name=name))
 
-    await asyncio.gather(*(write(name) for name in ids))
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        ({"source": "youtube"}, [1, 0]),
+        ({"source": "vimeo"}, []),
+        ({"kind": media_pb2.MEDIA_KIND_VIDEO}, [5, 2, 1, 0]),
+        ({"kind": media_pb2.MEDIA_KIND_AUDIO}, [3]),
+        ({"kind": media_pb2.MEDIA_KIND_IMAGE}, [4]),
+        ({"labels": {"team": "a/b=c\nd"}}, [2]),
+        ({"labels": {"team": "a/b=c\nd", "a": "2"}}, [2]),
+        ({"labels": {"team": "other"}}, []),
+        ({"derived_from_media_id": media_id(0)}, [3]),
+        ({"text": "whales OCEAN"}, [1]),
+        ({"text": "whales desert"}, []),
+        ({"text": "füsse"}, [5, 4, 3, 2, 0]),
+        ({"source": "youtube", "text": "Füße", "kind": media_pb2.MEDIA_KIND_VIDEO}, [0]),
+        ({"created_after": START + timedelta(minutes=4)}, [5, 4]),
+        ({"created_before": START + timedelta(minutes=1)}, [0]),
+        (
+            {
+                "created_after": START + timedelta(minutes=1),
+                "created_before": START + timedelta(minutes=3),
+            },
+            [2, 1],
+        ),
+    ],
+)
+async def test_only_what_matches_every_filter_is_listed(
+    media_list: MediaList, wanted: dict[str, Any], numbers: list[int]
+) -> None:
+    for limit in 1, 10:
+        found = await everything(media_list, MediaFilter(**wanted), limit=limit)
+        assert [media.id for media in found] == [media_id(number) for number in numbers]
+
+
+async def test_a_media_item_that_changed_is_listed_as_it_is(
+    catalog: Catalog, media_list: MediaList, stored: Sequence[Media]
+) -> None:
+    changed = Media()
+    changed.CopyFrom(stored[-1])
+    changed.source.name = "vimeo"
+    await catalog.commit(changed, replacing=changed.etag)
+
+    listed = [each.id for each in await everything(media_list, MediaFilter(source="youtube"))]
+    assert listed == [media_id(1)]
+    assert len(await everything(media_list)) == 6
+
+
+async def test_what_is_deleted_is_not_listed(
+    catalog: Catalog, media_list: MediaList, stored: Sequence[Media]
+) -> None:
+    await catalog.delete(stored[0].id)
+
+    assert await everything(media_list) == stored[1:]
+
+
+async def test_the_index_never_says_that_something_is_stored(
+    blobs: Blobs, catalog: Catalog, media_list: MediaList, redis: Redis, stored: Sequence[Media]
+) -> None:
+    gone = dated(blobs, 9)
+    await MediaIndex(redis).add(gone)
+
+    assert await everything(media_list) == stored
+    assert gone.id not in [each async for each in MediaIndex(redis).listed()]
+
+
+async def test_after_a_loss_of_redis_the_list_is_right_again(
+    media_list: MediaList, redis: Redis, stored: Sequence[Media]
+) -> None:
+    await redis.flushall()
+    page = await media_list.page(ANY, limit=10)
+    assert (page.media, page.is_complete) == ([], False)
+
+    assert await media_list.rebuild_index() == 6
+
+    page = await media_list.page(ANY, limit=10)
+    assert (page.media, page.is_complete) == (stored, True)
+    assert len(await everything(media_list, MediaFilter(source="youtube"))) == 2
+
+
+async def test_a_rebuild_removes_what_the_bucket_does_not_have(
+    blobs: Blobs, media_list: MediaList, redis: Redis
+) -> None:
+    await MediaIndex(redis).add(dated(blobs, 9))
+
+    assert await media_list.rebuild_index() == 6
+    assert len([each async for each in MediaIndex(redis).listed()]) == 6
+
+
+async def test_one_process_builds_the_index_at_a_time(media_list: MediaList, redis: Redis) -> None:
+    async with MediaIndex(redis).building() as ours:
+        assert ours
+        assert await media_list.rebuild_index() is None
+    assert await media_list.rebuild_index() == 6
+
+
+async def test_a_server_builds_the_index_by_itself(media_list: MediaList, redis: Redis) -> None:
+    await redis.flushall()
+    keeping = asyncio.create_task(media_list.keep_index_built())
+    async with asyncio.timeout(30):
+        while not (await media_list.page(ANY, limit=10)).is_complete:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+
+    assert len(await everything(media_list)) == 6
+
+
+async def test_what_cannot_be_read_is_left_out(
+    blobs: Blobs, media_list: MediaList, redis: Redis
+) -> None:
+    await blobs.put(f"media/{ID}/media.json", b"{", content_type="application/json")
     await blobs.put("media/no-id/media.json", b"{}", content_type="application/json")
-    # Some from Redis, some from the bucket.
-    await redis.delete(*(f"ingot:media:{name}" for name in ids[::2]))
-    found: list[str] = []
-    pages: list[int] = []
-    while page := await catalog.list(after=found[-1] if found else "", limit=25):
-        pages.append(len(page))
-        found += [media.id for media in page]
-        assert all(media.etag for media in page)
-    assert found == [name for name in ids if name not in without]
-    assert pages == [25, 25, 25, 15]
+
+    assert await media_list.rebuild_index() == 6
 
 
-async def test_an_empty_bucket_lists_nothing(catalog: Catalog) -> None:
-    assert await catalog.list(after="", limit=10) == []
-    assert await catalog.list(after=ID, limit=10) == []
+async def test_a_media_item_that_missed_the_index_is_listed_once_it_is_read(
+    catalog: Catalog, media_list: MediaList, redis: Redis, stored: Sequence[Media]
+) -> None:
+    await redis.flushall()
+
+    assert await catalog.get(stored[2].id) is not None
+
+    assert await everything(media_list) == [stored[2]]

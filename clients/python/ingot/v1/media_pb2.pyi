@@ -22,6 +22,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MediaKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MediaKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MediaKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEDIA_KIND_UNSPECIFIED: _MediaKind.ValueType  # 0
+    """Any kind."""
+    MEDIA_KIND_VIDEO: _MediaKind.ValueType  # 1
+    """A file with video, with or without audio."""
+    MEDIA_KIND_AUDIO: _MediaKind.ValueType  # 2
+    """A file with audio alone."""
+    MEDIA_KIND_IMAGE: _MediaKind.ValueType  # 3
+    """One image."""
+    MEDIA_KIND_OTHER: _MediaKind.ValueType  # 4
+    """Data made from a media item, such as a waveform."""
+
+class MediaKind(_MediaKind, metaclass=_MediaKindEnumTypeWrapper):
+    """Kinds of media items, by what their file has."""
+
+MEDIA_KIND_UNSPECIFIED: MediaKind.ValueType  # 0
+"""Any kind."""
+MEDIA_KIND_VIDEO: MediaKind.ValueType  # 1
+"""A file with video, with or without audio."""
+MEDIA_KIND_AUDIO: MediaKind.ValueType  # 2
+"""A file with audio alone."""
+MEDIA_KIND_IMAGE: MediaKind.ValueType  # 3
+"""One image."""
+MEDIA_KIND_OTHER: MediaKind.ValueType  # 4
+"""Data made from a media item, such as a waveform."""
+Global___MediaKind: _TypeAlias = MediaKind  # noqa: Y015
+
 @_typing.final
 class Media(_message.Message):
     """A stored media item: a blob in the bucket, and what is known about it.

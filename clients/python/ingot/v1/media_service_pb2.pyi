@@ -164,25 +164,83 @@ Global___BatchGetMediaResponse: _TypeAlias = BatchGetMediaResponse  # noqa: Y015
 
 @_typing.final
 class ListMediaRequest(_message.Message):
-    """Selects a page of the list."""
+    """Selects media items, and a page of the list of them. Those are listed that match every filter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DERIVED_FROM_MEDIA_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Maximum number of media items in the response. Unset means 50; more than 1000 means 1000."""
     page_token: _builtins.str
-    """ListMediaResponse.next_page_token. Unset means the first page."""
+    """ListMediaResponse.next_page_token of a call with the same filters. Unset means the first page."""
+    source: _builtins.str
+    """Only media items from this source, such as `youtube` (Source.name). Unset means all sources."""
+    derived_from_media_id: _builtins.str
+    """Only media items that were made of this one. Unset means all media items."""
+    kind: _media_pb2.MediaKind.ValueType
+    """Only media items of this kind. Unset means all kinds."""
+    text: _builtins.str
+    """Only media items with all of these words in their title or uploader, in upper or lower case.
+    Unset means all media items.
+    """
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only media items with all of these labels. Empty means all media items. At most 64; keys have at
+        most 63 characters, values at most 255.
+        """
+
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Only media items that were stored at this time or later. Unset means no limit."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only media items that were stored before this time. Unset means no limit."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        source: _builtins.str = ...,
+        derived_from_media_id: _builtins.str = ...,
+        kind: _media_pb2.MediaKind.ValueType = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        text: _builtins.str = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "derived_from_media_id", b"derived_from_media_id", "kind", b"kind", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "source", b"source", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -196,21 +254,27 @@ class ListMediaResponse(_message.Message):
 
     MEDIA_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REBUILDING_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page. Empty on the last page."""
+    rebuilding: _builtins.bool
+    """Whether the index is being built from the bucket, as after a loss of Redis, so that media items
+    may still be missing from the list.
+    """
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
-        """Media items by id, ascending."""
+        """Media items by create_time, latest first."""
 
     def __init__(
         self,
         *,
         media: _abc.Iterable[_media_pb2.Media] | None = ...,
         next_page_token: _builtins.str = ...,
+        rebuilding: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "next_page_token", b"next_page_token", "rebuilding", b"rebuilding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,8 +88,9 @@ class MediaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMedia(self, request, context):
-        """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
-        may not be listed; all other media is listed once.
+        """Lists stored media, the latest first. Media that is stored or deleted between two pages may or
+        may not be listed; all other media is listed once. A filter that matches few of many media items
+        may give pages with few or no entries: the list ends when there is no next_page_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,9 @@ class MediaServiceStub:
     what GetMedia would return for it, a media item or an error.
     """
     ListMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]
-    """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
-    may not be listed; all other media is listed once.
+    """Lists stored media, the latest first. Media that is stored or deleted between two pages may or
+    may not be listed; all other media is listed once. A filter that matches few of many media items
+    may give pages with few or no entries: the list ends when there is no next_page_token.
     """
     DeleteMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]
     """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
@@ -70,8 +71,9 @@ class MediaServiceAsyncStub(MediaServiceStub):
     what GetMedia would return for it, a media item or an error.
     """
     ListMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]  # type: ignore[assignment]
-    """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
-    may not be listed; all other media is listed once.
+    """Lists stored media, the latest first. Media that is stored or deleted between two pages may or
+    may not be listed; all other media is listed once. A filter that matches few of many media items
+    may give pages with few or no entries: the list ends when there is no next_page_token.
     """
     DeleteMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]  # type: ignore[assignment]
     """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
@@ -113,8 +115,9 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.ListMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.ListMediaResponse, _abc.Awaitable[_media_service_pb2.ListMediaResponse]]:
-        """Lists stored media by id, ascending. Media that is stored or deleted between two pages may or
-        may not be listed; all other media is listed once.
+        """Lists stored media, the latest first. Media that is stored or deleted between two pages may or
+        may not be listed; all other media is listed once. A filter that matches few of many media items
+        may give pages with few or no entries: the list ends when there is no next_page_token.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,234 @@
+r"""The index of media items in Redis, which makes lists of them cheap. The bucket stays the truth.
+
+    ingot:index:all                 zset    all media items
+    ingot:index:source:<name>       zset    those of a source
+    ingot:index:derived:<media id>  zset    those made of a media item
+    ingot:index:kind:<number>       zset    those of a MediaKind
+    ingot:index:label:<key>=<value> zset    those with a label; the value is percent-encoded
+    ingot:index:entries             hash    media id -> its member, a space, and the names of its
+                                            sets, each on a line
+    ingot:index:texts               hash    media id -> title and uploader in one case
+    ingot:index:built               string  the index has all media items
+    ingot:index:builder             string  expires; a process that builds the index holds it
+
+A member is the create time in milliseconds, as 14 digits, followed by the media id. All scores are
+0, so the members of a set are in the order of time. Whoever reads a list drops entries whose media
+items are gone: the index never says that something is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from importlib import resources
+from typing import Final, cast
+from urllib.parse import quote
+
+from redis.asyncio import Redis
+
+from ingot.v1 import media_pb2
+from ingot.v1.media_pb2 import Media, MediaKind
+
+_PREFIX: Final = "ingot:index:"
+_ALL: Final = "all"
+_BUILT: Final = _PREFIX + "built"
+_BUILDER: Final = _PREFIX + "builder"
+_BUILDER_LIFETIME: Final = timedelta(seconds=30)
+_TIME_DIGITS: Final = 14
+_TEXT_CHARACTERS: Final = 512
+# How many entries are examined for one page at most; the page then ends early.
+_EXAMINED: Final = 10_000
+_CHUNK: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFilter:
+    """Which media items to list: those that match everything that is set."""
+
+    source: str = ""
+    derived_from_media_id: str = ""
+    kind: MediaKind.ValueType = media_pb2.MEDIA_KIND_UNSPECIFIED
+    labels: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+    """Words that are all in the title or the uploader, in any case."""
+    created_after: datetime | None = None
+    """The earliest create time."""
+    created_before: datetime | None = None
+    """The first create time that is too late."""
+
+    def sets(self) -> list[str]:
+        """Return the names of the sets that have all matching media items."""
+        named = [
+            self.source and f"source:{self.source}",
+            self.derived_from_media_id and f"derived:{self.derived_from_media_id}",
+            f"kind:{self.kind}" if self.kind else "",
+            *map(_label_set, self.labels.items()),
+        ]
+        return [name for name in named if name] or [_ALL]
+
+    def matches_text(self, text: str) -> bool:
+        """Tell whether all words are in `text`, which is in one case."""
+        return all(word in text for word in self.text.casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A part of a list."""
+
+    media_ids: Sequence[str]
+    cursor: str
+    """Where the list continues; empty at its end."""
+
+
+class MediaIndex:
+    """The index. Its coroutines raise the errors of redis-py."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        source = resources.files(__package__).joinpath("media_index.lua").read_bytes()
+        self._script = redis.register_script(source)
+
+    async def add(self, media: Media) -> None:
+        """List a media item in its sets, and no longer in those of an earlier version of it."""
+        await self._script(args=[media.id, member_of(media), _text(media), *_sets(media)])
+
+    async def remove(self, media_id: str) -> None:
+        """Remove a media item from all lists."""
+        await self._script(args=[media_id, "", ""])
+
+    async def find(self, wanted: MediaFilter, *, limit: int, cursor: str = "") -> Found:
+        """Return at most `limit` media items that match, newest first.
+
+        Returns fewer, perhaps none, if many had to be examined; the cursor then continues the list.
+        """
+        first, *others = await self._smallest_first(wanted.sets())
+        exact = not others and not wanted.text
+        upper = f"({cursor}" if cursor else _bound(wanted.created_before, "+")
+        lower = _bound(wanted.created_after, "-")
+        media_ids: list[str] = []
+        for _ in range(0, _EXAMINED, _CHUNK):
+            members = await self._members(first, upper, lower, limit if exact else _CHUNK)
+            matching = await self._matching(members, others, wanted)
+            for member in matching:
+                media_ids.append(member[_TIME_DIGITS:])
+                if len(media_ids) == limit:
+                    return Found(media_ids, member)
+            if len(members) < _CHUNK:
+                return Found(media_ids, "")
+            upper = f"({members[-1]}"
+        return Found(media_ids, upper[1:])
+
+    async def is_built(self) -> bool:
+        """Tell whether the index has all media items."""
+        return bool(await self._redis.exists(_BUILT))
+
+    @asynccontextmanager
+    async def building(self) -> AsyncIterator[bool]:
+        """Build the index in the body, if no other process does: then yield True.
+
+        After the body, the index counts as built.
+        """
+        token = secrets.token_hex(8)
+        if not await self._redis.set(_BUILDER, token, nx=True, px=_BUILDER_LIFETIME):
+            yield False
+            return
+        renewing = asyncio.create_task(self._keep_renewing())
+        try:
+            await self._redis.delete(_BUILT)
+            yield True
+            await self._redis.set(_BUILT, "1")
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+            await self._redis.delete(_BUILDER)
+
+    async def listed(self) -> AsyncIterator[str]:
+        """Yield the id of each media item that is in the index."""
+        async for media_id, _ in self._redis.hscan_iter(_PREFIX + "entries", count=_CHUNK):
+            yield media_id.decode()
+
+    async def _smallest_first(self, names: Sequence[str]) -> list[str]:
+        if len(names) == 1:
+            return list(names)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.zcard(_PREFIX + name)
+            sizes = await pipeline.execute()
+        return [name for _, name in sorted(zip(sizes, names, strict=True))]
+
+    async def _members(self, name: str, upper: str, lower: str, count: int) -> list[str]:
+        found = await self._redis.zrevrangebylex(_PREFIX + name, upper, lower, start=0, num=count)
+        return [cast("bytes", member).decode() for member in found]
+
+    async def _matching(
+        self, members: Sequence[str], others: Sequence[str], wanted: MediaFilter
+    ) -> Sequence[str]:
+        """Return the members that are in all other sets, too, and have the text."""
+        for name in others:
+            if not members:
+                break
+            scores = await self._redis.zmscore(_PREFIX + name, list(members))
+            pairs = zip(members, scores, strict=True)
+            members = [member for member, score in pairs if score is not None]
+        if not wanted.text or not members:
+            return members
+        media_ids = [member[_TIME_DIGITS:] for member in members]
+        texts = await cast(
+            "Awaitable[list[bytes | None]]", self._redis.hmget(_PREFIX + "texts", media_ids)
+        )
+        return [
+            member
+            for member, text in zip(members, texts, strict=True)
+            if text is not None and wanted.matches_text(text.decode())
+        ]
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(_BUILDER_LIFETIME.total_seconds() / 4)
+            await self._redis.pexpire(_BUILDER, _BUILDER_LIFETIME)
+
+
+def kind_of(media: Media) -> MediaKind.ValueType:
+    """Return what a media item is, by its content type and its streams."""
+    if media.blob.content_type.startswith("image/"):
+        return media_pb2.MEDIA_KIND_IMAGE
+    if media.video:
+        return media_pb2.MEDIA_KIND_VIDEO
+    return media_pb2.MEDIA_KIND_AUDIO if media.audio else media_pb2.MEDIA_KIND_OTHER
+
+
+def member_of(media: Media) -> str:
+    """Return the member of a media item in the sets, which is also the cursor after it."""
+    return f"{media.create_time.ToMilliseconds():0{_TIME_DIGITS}d}{media.id}"
+
+
+def _text(media: Media) -> str:
+    return f"{media.title} {media.uploader}".casefold()[:_TEXT_CHARACTERS]
+
+
+def _sets(media: Media) -> list[str]:
+    named = [
+        _ALL,
+        f"source:{media.source.name}",
+        f"kind:{kind_of(media)}",
+        *map(_label_set, media.labels.items()),
+    ]
+    if media.derived_from_media_id:
+        named.append(f"derived:{media.derived_from_media_id}")
+    return named
+
+
+def _label_set(label: tuple[str, str]) -> str:
+    key, value = label
+    return f"label:{key}={quote(value, safe='')}"
+
+
+def _bound(moment: datetime | None, default: str) -> str:
+    """Return a bound of ZREVRANGEBYLEX: before every member of that millisecond."""
+    if moment is None:
+        return default
+    return f"({round(moment.timestamp() * 1000):0{_TIME_DIGITS}d}"
