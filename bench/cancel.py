@@ -52,7 +52,7 @@ async def of_recording(client: Client, url: str, scratch: Path) -> float:
     options.record_duration.FromSeconds(3600)
     job = await client.ingest_video(url, options=options)
     async for update in job:
-        if update.progress.bytes_done:
+        if update.progress.stage.bytes_done:
             break
     return await cancelled(job, scratch)
 

@@ -98,10 +98,10 @@ def make_revisions(
     ]
     updates[0].attempt = 0
     for update, done in zip(updates[2:4], (1_000_000, 2_500_000), strict=True):
-        update.progress.bytes_done = done
-        update.progress.bytes_total = 5_000_000
-        update.progress.bytes_per_second = 750_000
-        update.progress.eta.FromSeconds(4)
+        update.progress.stage.bytes_done = done
+        update.progress.stage.bytes_total = 5_000_000
+        update.progress.stage.bytes_per_second = 750_000
+        update.progress.stage.eta.FromSeconds(4)
     end = Job(id=JOB_ID, revision=6, url=URL, state=state, error=error, media=make_media())
     return [*updates, end]
 

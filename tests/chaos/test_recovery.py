@@ -24,7 +24,7 @@ async def downloading(job_url: str, client: Client) -> str:
     """Starts an ingest and waits until its bytes flow; the job's id."""
     job = await client.ingest_video(job_url)
     async for update in job:
-        if update.progress.bytes_done > 0:
+        if update.progress.stage.bytes_done > 0:
             return job.id
     raise AssertionError("the job ended before it could be disturbed")
 
@@ -62,7 +62,7 @@ async def test_a_job_that_loses_every_worker_fails_and_does_not_loop(
             job = await client.ingest_video(url)
             killed = 0
             async for update in job:
-                if update.attempt > killed and update.progress.bytes_done > 0:
+                if update.attempt > killed and update.progress.stage.bytes_done > 0:
                     kill_tree(running.children("worker")[0])
                     killed = update.attempt
             with pytest.raises(IngotError) as failed:
@@ -83,7 +83,7 @@ async def test_a_killed_server_s_watchers_resume(
             killed = False
             async for update in job:
                 revisions.append(update.revision)
-                if update.progress.bytes_done > 0 and not killed:
+                if update.progress.stage.bytes_done > 0 and not killed:
                     killed = True
                     kill_tree(running.children("serve")[0])
 

@@ -65,7 +65,7 @@ async def test_the_command_prints_json_with_one_message_per_line(server: Scripte
     code, stdout, stderr = await run_command(server.target, "--json", "ingest", URL)
     assert (code, stderr) == (0, "")
     assert lines(stdout, Job) == server.updates
-    assert json.loads(stdout.splitlines()[2])["progress"]["bytesDone"] == "1000000"
+    assert json.loads(stdout.splitlines()[2])["progress"]["stage"]["bytesDone"] == "1000000"
 
     code, stdout, stderr = await run_command(server.target, "media", MEDIA_ID, "--json")
     assert (code, lines(stdout, Media)) == (0, [make_media()])

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
+from ingot_server.jobs.changes import entered
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, SendAgain
@@ -29,8 +30,7 @@ def settings(settings: Settings) -> Settings:
     return settings.replace(lease=LEASE)
 
 
-def downloading(job: Job) -> None:
-    job.stage = job_pb2.JOB_STAGE_DOWNLOADING
+downloading = entered(job_pb2.JOB_STAGE_DOWNLOADING)
 
 
 def committing(job: Job) -> None:
@@ -71,24 +71,24 @@ async def test_progress_is_written_a_few_times_a_second(
         for done in range(1, 101):
 
             def advance(job: Job, done: int = done) -> None:
-                job.progress.bytes_done = done
+                job.progress.stage.bytes_done = done
 
             await lease.update(advance)
             await asyncio.sleep(0.005)
         ended = await lease.update(succeeded)
     intervals = (time.monotonic() - begin) / PROGRESS_SECONDS
     assert revision + 2 <= ended.revision <= revision + 3 + intervals
-    assert ended.progress.bytes_done == 100
+    assert ended.progress.stage.bytes_done == 100
     changes = await records.changes(job.id, 1)
     assert changes is not None
     assert [change.stage for change in changes][-2:] == [job_pb2.JOB_STAGE_DOWNLOADING] * 2
 
 
-async def test_a_new_stage_starts_without_progress(records: Records, feed: Feed) -> None:
+async def test_a_new_stage_starts_without_measurements(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
-        lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
-        assert not (await lease.update(downloading)).HasField("progress")
+        lease.note(lambda job: setattr(job.progress.stage, "bytes_done", 7))
+        assert not (await lease.update(downloading)).progress.HasField("stage")
 
 
 async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed) -> None:
@@ -99,8 +99,8 @@ async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed)
         asyncio.timeout(TIMEOUT_SECONDS),
     ):
         await anext(changes)
-        lease.note(lambda job: setattr(job.progress, "bytes_done", 7))
-        assert (await anext(changes)).progress.bytes_done == 7
+        lease.note(lambda job: setattr(job.progress.stage, "bytes_done", 7))
+        assert (await anext(changes)).progress.stage.bytes_done == 7
 
 
 async def test_writers_do_not_overtake_each_other(records: Records, feed: Feed) -> None:

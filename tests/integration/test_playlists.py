@@ -51,7 +51,7 @@ async def test_a_list_with_bad_entries_ends_with_the_good_ones(ingot: PlaylistHa
     assert parent.state == job_pb2.JOB_STATE_SUCCEEDED
     assert parent.children == ChildSummary(total=60, succeeded=57, failed=3, cached=3)
     assert parent.progress.fraction == 1
-    assert parent.progress.bytes_done == 54 * len(ingot.tiny)
+    assert parent.progress.stage.bytes_done == 54 * len(ingot.tiny)
     assert parent.media.title == "A list"
     assert not parent.cached
 

@@ -302,17 +302,17 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
 
 async def test_changes_have_no_gaps_between_stages(records: Records) -> None:
     job, token = await claimed_job(records)
-    for stage in (job_pb2.JOB_STAGE_RESOLVING, job_pb2.JOB_STAGE_DOWNLOADING):
+    for stage in (job_pb2.JOB_STAGE_DOWNLOADING, job_pb2.JOB_STAGE_PROBING):
         job.stage = stage
         for done in range(3):
-            job.progress.bytes_done = done
+            job.progress.stage.bytes_done = done
             job = await records.write(job, token)
     changes = await records.changes(job.id, 1)
     assert changes is not None
-    assert [(change.stage, change.progress.bytes_done) for change in changes] == [
-        (job_pb2.JOB_STAGE_UNSPECIFIED, 0),
-        (job_pb2.JOB_STAGE_RESOLVING, 2),
+    assert [(change.stage, change.progress.stage.bytes_done) for change in changes] == [
+        (job_pb2.JOB_STAGE_RESOLVING, 0),
         (job_pb2.JOB_STAGE_DOWNLOADING, 2),
+        (job_pb2.JOB_STAGE_PROBING, 2),
     ]
     assert await records.changes(job.id, job.revision) == []
     assert await records.changes("no-such-job", 0) is None

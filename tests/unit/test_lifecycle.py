@@ -96,7 +96,7 @@ def test_a_job_with_children_ends_with_the_last_of_them(
     assert job is not None
     assert (job.state, job.cached) == (state, was_stored)
     assert job.children.total == 3
-    assert job.progress.bytes_done == 100
+    assert job.progress.stage.bytes_done == 100
     assert lifecycle.rolled_up(job, counts) is None or not lifecycle.has_ended(job)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from argparse import Namespace
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ingot import args_to_request, render
 from ingot.client import Client
@@ -14,11 +14,13 @@ from ingot.download_command import print_path, print_resume_hint
 from ingot.filename import OutputFile, check_output, find_output
 from ingot.job import IngestJob
 from ingot.output import write
-from ingot.overall_progress import OverallProgress
 from ingot.watch_command import job_hints, open_display, show_updates, watch_to_end
 
 if TYPE_CHECKING:
     from ingot.progress import ProgressDisplay
+
+# The part of the bar that is the job's, if the download of its result follows.
+_JOB_SHARE: Final = 0.9
 
 
 async def convert_media(client: Client, options: Namespace) -> bool:
@@ -47,14 +49,14 @@ async def convert_media(client: Client, options: Namespace) -> bool:
 
 async def _download_result(client: Client, handle: IngestJob, options: Namespace) -> None:
     """Watch a job and download its result, with one progress bar for both."""
-    overall = OverallProgress(with_download=True)
+    share = 0.0 if handle.done else _JOB_SHARE
     output: OutputFile | None = None
     try:
         with job_hints([handle]), open_display(options) as display:
-            await show_updates(client, [handle], display, overall)
+            await show_updates(client, [handle], display, share)
             media = await handle
             output = await asyncio.to_thread(find_output, options.output, media, media.blob)
-            progress = _download_progress(display, overall, handle.id) if display else None
+            progress = _download_progress(display, share, handle.id) if display else None
             if not output.complete:
                 await client.download(media.id, output.path, progress=progress)
             elif progress is not None:
@@ -66,17 +68,15 @@ async def _download_result(client: Client, handle: IngestJob, options: Namespace
     print_path(options, output.path, media.blob)
 
 
-def _download_progress(
-    display: ProgressDisplay, overall: OverallProgress, key: str
-) -> ProgressCallback:
-    """Return a callback that shows a download as the last part of the overall progress."""
+def _download_progress(display: ProgressDisplay, begin: float, key: str) -> ProgressCallback:
+    """Return a callback that shows a download as the part of the bar from `begin` on."""
     from ingot.progress import RateMeter
 
     meter = RateMeter()
 
     def show(bytes_done: int, bytes_total: int) -> None:
-        fraction = overall.update_download(bytes_done, bytes_total)
+        done = bytes_done / bytes_total if bytes_total else 1.0
         step = meter.step("saving", bytes_done, bytes_total)
-        display.show_step(replace(step, fraction=fraction), key)
+        display.show_step(replace(step, fraction=begin + (1 - begin) * done), key)
 
     return show

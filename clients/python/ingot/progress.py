@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ingot import render
-from ingot.overall_progress import OverallProgress, converts_one_item
-from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.job_pb2 import Job, JobState, StageProgress
 
 LONGEST_NAME: Final = 40
 
@@ -30,7 +29,7 @@ class Step:
     bytes_per_second: float = 0
     remaining_seconds: float | None = None
     fraction: float | None = None
-    """Share done, from 0 to 1; replaces the share that the bytes give."""
+    """Share of the whole that is done, from 0 to 1; replaces the share that the bytes give."""
     speed: float = 0
     """Seconds of media that are processed in one second."""
     name: str = ""
@@ -64,8 +63,8 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
     def has_bars(self) -> bool:
         return self._bars is not None
 
-    def show_job(self, job: Job, overall: OverallProgress | None = None) -> None:
-        """Display a state of a job, with the fraction of `overall` if that is given."""
+    def show_job(self, job: Job, share: float = 1.0) -> None:
+        """Display a state of a job, which is that `share` of what its bar shows."""
         known_attempts = self._failed_attempts.get(job.id, 0)
         if job.state == JobState.JOB_STATE_QUEUED and job.attempt > known_attempts:
             self._failed_attempts[job.id] = job.attempt
@@ -73,9 +72,7 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
                 prefix = f"{render.printable(job.url)}: " if self._show_names else ""
                 self.print_line(prefix + _failed_attempt(job))
         step = _job_step(job, show_name=self._show_names)
-        if overall is not None:
-            step = replace(step, fraction=overall.update_job(job))
-        self.show_step(step, job.id)
+        self.show_step(replace(step, fraction=share * job.progress.fraction), job.id)
 
     def show_child(self, job: Job) -> None:
         """Display a child of a job, if there are bars."""
@@ -180,34 +177,22 @@ def _details(step: Step) -> str:
 
 def _job_step(job: Job, *, show_name: bool = False) -> Step:
     """Return what is displayed of a state of a job."""
-    activity = render.state(job)
+    size = job.media.blob.size_bytes if job.state == JobState.JOB_STATE_SUCCEEDED else 0
+    stage = StageProgress(bytes_done=size)
+    if job.state == JobState.JOB_STATE_RUNNING or job.HasField("children"):
+        stage = job.progress.stage
     name = _shorten(render.printable(job.url)) if show_name else ""
-    progress = job.progress
-    if job.HasField("children") and not converts_one_item(job):
-        return Step(
-            activity,
-            bytes_done=progress.bytes_done,
-            bytes_per_second=progress.bytes_per_second,
-            fraction=progress.fraction,
-            name=", ".join(filter(None, [render.entries(job), name]))
-            if job.children.total
-            else name,
-        )
-    if job.state == JobState.JOB_STATE_SUCCEEDED:
-        return Step(activity, job.media.blob.size_bytes, job.media.blob.size_bytes, name=name)
-    if job.state != JobState.JOB_STATE_RUNNING:
-        return Step(activity, name=name)
     return Step(
-        activity,
-        bytes_done=progress.bytes_done,
-        bytes_total=progress.bytes_total if progress.HasField("bytes_total") else None,
-        bytes_per_second=progress.bytes_per_second,
-        remaining_seconds=progress.eta.ToTimedelta().total_seconds()
-        if progress.HasField("eta")
+        render.state(job),
+        bytes_done=stage.bytes_done,
+        bytes_total=stage.bytes_total if stage.HasField("bytes_total") else None,
+        bytes_per_second=stage.bytes_per_second,
+        remaining_seconds=stage.eta.ToTimedelta().total_seconds()
+        if stage.HasField("eta")
         else None,
-        fraction=progress.fraction if converts_one_item(job) else None,
-        name=name,
-        speed=progress.speed,
+        fraction=job.progress.fraction,
+        name=", ".join(filter(None, [render.entries(job), name])),
+        speed=stage.speed,
     )
 
 

@@ -12,7 +12,6 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ingot.overall_progress import converts_one_item
 from ingot.v1.job_pb2 import Job, JobStage, JobState
 from ingot.v1.media_pb2 import AudioStream, Media, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
@@ -66,9 +65,7 @@ def job_row(job: Job) -> tuple[str, ...]:
     """Return the row of a job for JOB_COLUMNS."""
     progress_text = ""
     if job.state == JobState.JOB_STATE_RUNNING and job.HasField("progress"):
-        progress = job.progress
-        share = f"{progress.fraction:.0%}" if progress.HasField("fraction") else ""
-        progress_text = share or size(progress.bytes_done)
+        progress_text = f"{job.progress.fraction:.0%}"
     recipes = ", ".join(recipe(each) for each in job.recipes)
     url = f"{job.url} ({recipes})" if recipes else job.url
     return (job.id, state(job), progress_text, _time(job.create_time), url)
@@ -175,6 +172,14 @@ def recipe(recipe: Recipe) -> str:
     return ", ".join(parts)
 
 
+def converts_one_item(job: Job) -> bool:
+    """Return whether a job converts one media item, so that its parts are not shown.
+
+    A playlist with recipes is not such a job: each of its entries is.
+    """
+    return bool(job.recipes) and not job.options.playlist
+
+
 def entries(job: Job) -> str:
     """Format the counts of a playlist, such as `57 of 60 stored, 3 failed`; else empty."""
     if not job.HasField("children") or converts_one_item(job):
@@ -189,11 +194,14 @@ def entries(job: Job) -> str:
 def _progress(job: Job) -> str:
     if job.state != JobState.JOB_STATE_RUNNING or not job.HasField("progress"):
         return ""
-    progress = job.progress
-    if converts_one_item(job):
-        return f"{progress.fraction:.0%}"
-    total = f" of {size(progress.bytes_total)}" if progress.HasField("bytes_total") else ""
-    return f"{size(progress.bytes_done)}{total}, {size(progress.bytes_per_second)}/s"
+    stage = job.progress.stage
+    parts = [f"{job.progress.fraction:.0%}"]
+    if stage.bytes_done:
+        total = f" of {size(stage.bytes_total)}" if stage.HasField("bytes_total") else ""
+        parts.append(f"{size(stage.bytes_done)}{total}")
+    if stage.bytes_per_second:
+        parts.append(f"{size(stage.bytes_per_second)}/s")
+    return ", ".join(parts)
 
 
 def _video(stream: VideoStream) -> str:

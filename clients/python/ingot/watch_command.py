@@ -15,7 +15,6 @@ from ingot.client import Client
 from ingot.errors import IngotError, ServiceUnavailable, from_status
 from ingot.job import IngestJob
 from ingot.output import write_json, write_text
-from ingot.overall_progress import OverallProgress, converts_one_item
 from ingot.v1.job_pb2 import Job, JobState
 
 if TYPE_CHECKING:
@@ -72,17 +71,17 @@ async def show_updates(
     client: Client,
     handles: Sequence[IngestJob],
     display: ProgressDisplay | None,
-    overall: OverallProgress | None = None,
+    share: float = 1.0,
 ) -> None:
     """Show the updates of jobs until they end; without a `display` print each as JSON.
 
-    `overall` is the progress that the job is a part of, if it is the only one.
+    `share` is the part of the bar that the job has, if something else follows in it.
     """
     if display is None:
         await _gather_or_cancel(_print_updates(handle) for handle in handles)
     else:
         await _gather_or_cancel(
-            _display_updates(client, handle, display, overall) for handle in handles
+            _display_updates(client, handle, display, share) for handle in handles
         )
 
 
@@ -124,17 +123,15 @@ async def _display_updates(
     client: Client,
     handle: IngestJob,
     display: ProgressDisplay,
-    overall: OverallProgress | None = None,
+    share: float,
 ) -> None:
     children: asyncio.Task[None] | None = None
-    if overall is None and converts_one_item(handle.latest):
-        overall = OverallProgress(with_download=False)
     try:
         async with aclosing(aiter(handle)) as updates:
             async for job in updates:
-                display.show_job(job, overall)
-                # A bar with the overall progress includes the children.
-                shows_children = job.child_job_ids and not handle.done and overall is None
+                display.show_job(job, share)
+                is_list = job.child_job_ids and not render.converts_one_item(job)
+                shows_children = is_list and not handle.done
                 if children is None and shows_children and display.has_bars:
                     children = asyncio.create_task(_display_children(client, job, display))
     finally:
@@ -169,7 +166,7 @@ async def _print_result(client: Client, handle: IngestJob, options: Namespace) -
         error_text.write_error(error, server=options.server, as_json=options.json, subject=job.url)
         return False
     if not options.json:
-        is_list = job.child_job_ids and not converts_one_item(job)
+        is_list = job.child_job_ids and not render.converts_one_item(job)
         write_text(render.job_table(job) if is_list else render.media_table(job.media))
         for conversion in job.conversions:
             write_text("\n" + render.media_table(conversion))
@@ -178,13 +175,13 @@ async def _print_result(client: Client, handle: IngestJob, options: Namespace) -
 
 async def _print_failed_children(client: Client, job: Job, options: Namespace) -> None:
     # The error of a job with recipes is that of the first conversion that failed.
-    if options.json or job.children.failed <= (1 if converts_one_item(job) else 0):
+    if options.json or job.children.failed <= (1 if render.converts_one_item(job) else 0):
         return
     for child in await get_children(client, job):
         if child.state == JobState.JOB_STATE_FAILED:
             error = from_status(child.error)
             reason = f" [{error.reason}]" if error.reason else ""
-            is_conversion = converts_one_item(job) and child.recipes
+            is_conversion = render.converts_one_item(job) and child.recipes
             subject = render.recipe(child.recipes[0]) if is_conversion else child.url
             sys.stderr.write(render.printable(f"{subject}: {error.message}{reason}") + "\n")
     sys.stderr.flush()

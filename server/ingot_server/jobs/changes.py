@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from ingot.v1 import job_pb2
-from ingot.v1.job_pb2 import Job, JobProgress
+from ingot.v1.job_pb2 import Job, StageProgress
 from ingot.v1.media_pb2 import Extraction, Media
 from ingot_server.errors import Failure
 
@@ -15,19 +15,25 @@ Change: TypeAlias = Callable[[Job], None]
 
 
 def entered(stage: job_pb2.JobStage.ValueType) -> Change:
-    """Return the change that has a job enter `stage`."""
+    """Return the change that has a job enter `stage`, which starts without measurements."""
 
     def change(job: Job) -> None:
-        job.stage = stage
+        if job.stage != stage:
+            job.stage = stage
+            job.progress.ClearField("stage")
 
     return change
 
 
-def progressed(measure: Callable[[], JobProgress]) -> Change:
-    """Return the change that sets the progress to what `measure` returns at that time."""
+def progressed(stage: job_pb2.JobStage.ValueType, measure: Callable[[], StageProgress]) -> Change:
+    """Return the change that sets the progress of `stage` to what `measure` returns at that time.
+
+    It does nothing when the job is in another stage.
+    """
 
     def change(job: Job) -> None:
-        job.progress.CopyFrom(measure())
+        if job.stage == stage:
+            job.progress.stage.CopyFrom(measure())
 
     return change
 
@@ -35,19 +41,15 @@ def progressed(measure: Callable[[], JobProgress]) -> Change:
 def converted(done_seconds: float, total_seconds: float, *, speed: float) -> Change:
     """Return the change that reports the progress of a conversion.
 
-    The fraction never shrinks, although a conversion that starts again begins at zero. `speed` is
-    how many seconds are done in one second.
+    `speed` is how many seconds are done in one second.
     """
-
-    def change(job: Job) -> None:
-        job.progress.speed = speed
-        share = min(1.0, done_seconds / total_seconds) if total_seconds else 0.0
-        job.progress.fraction = max(job.progress.fraction, share)
-        if speed > 0:
-            left = max(0.0, total_seconds - done_seconds) / speed
-            job.progress.eta.FromTimedelta(timedelta(seconds=left))
-
-    return change
+    progress = StageProgress(speed=speed)
+    if total_seconds:
+        progress.fraction = min(1.0, done_seconds / total_seconds)
+    if speed > 0:
+        left = max(0.0, total_seconds - done_seconds) / speed
+        progress.eta.FromTimedelta(timedelta(seconds=left))
+    return progressed(job_pb2.JOB_STAGE_CONVERTING, lambda: progress)
 
 
 def identified_as(media: Media, *, playlist: bool | None = None) -> Change:
@@ -115,12 +117,11 @@ def titled(title: str) -> Change:
 
 
 def mirrored(child: Job, *, fraction: float) -> Change:
-    """Return the change that shows a child's stage and bytes, and `fraction` unless it is less."""
+    """Return the change that shows a child's stage in its parent, of which `fraction` is done."""
 
     def change(job: Job) -> None:
-        job.stage = child.stage
-        job.progress.bytes_done = child.progress.bytes_done
-        job.progress.bytes_per_second = child.progress.bytes_per_second
-        job.progress.fraction = max(job.progress.fraction, fraction)
+        job.stage = child.stage or job.stage
+        job.progress.stage.CopyFrom(child.progress.stage)
+        job.progress.fraction = fraction
 
     return change

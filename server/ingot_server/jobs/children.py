@@ -200,7 +200,8 @@ class Children:
 
 
 def _rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job]) -> Job | None:
-    return lifecycle.rolled_up(job, counts, parts) if job.HasField("children") else None
+    new = lifecycle.rolled_up(job, counts, parts) if job.HasField("children") else None
+    return lifecycle.with_fraction(new, job) if new is not None else None
 
 
 def _cancelled_with(job: Job, parent_id: str) -> Job | None:

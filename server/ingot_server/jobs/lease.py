@@ -24,7 +24,7 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lifecycle import copy_of, has_ended, is_workflow
+from ingot_server.jobs.lifecycle import copy_of, has_ended
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, Orphaned, SingleFlightTaken
 from ingot_server.jobs.records import Records
 
@@ -62,8 +62,8 @@ class Lease:
         """Change the job and return it.
 
         A change of progress alone is written soon, at most five times a second. Any other change
-        is written, together with the progress so far, before this returns. A new stage starts
-        without progress. After the job has ended nothing is written. Raises LeaseLost.
+        is written, together with the progress so far, before this returns. After the job has ended
+        nothing is written. Raises LeaseLost.
         """
         self.note(change)
         if not _is_progress(self._written, self.job):
@@ -72,11 +72,7 @@ class Lease:
 
     def note(self, change: Callable[[Job], None]) -> None:
         """Change the job without waiting; the change is written soon."""
-        before = copy_of(self.job)
         change(self.job)
-        entered = self.job.stage != before.stage and self.job.progress == before.progress
-        if entered and not is_workflow(self.job):
-            self.job.ClearField("progress")
         if self._flusher is None or self._flusher.done():
             self._flusher = self._spawn(self._flush())
 
@@ -96,8 +92,7 @@ class Lease:
             except SingleFlightTaken as taken:
                 return taken.job_id
             change(self.job)
-            self.job.revision = written.revision
-            self._written = written
+            self._take_over(written)
         return ""
 
     async def add_child(
@@ -190,10 +185,15 @@ class Lease:
                 self._done = has_ended(written)
                 if self.job == job:
                     self.job.CopyFrom(written)
-                else:
-                    # More was noted during the write.
-                    self.job.revision = written.revision
-                self._written = written
+                # Else more was noted during the write.
+                self._take_over(written)
+
+    def _take_over(self, written: Job) -> None:
+        """Take over what the write has filled in."""
+        self._written = written
+        self.job.revision = written.revision
+        progress = self.job.progress
+        progress.fraction = max(progress.fraction, written.progress.fraction)
 
     async def _renew(self) -> None:
         async with self._writing:

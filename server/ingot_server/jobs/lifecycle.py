@@ -8,7 +8,8 @@ A job with children is RUNNING until the last of them has ended, most of that ti
 (`rolled_up`).
 
 Each transition returns a new Job and does not change its argument. It returns None if the job is
-in a state that does not allow it. The code that writes the Job sets its revision and end time.
+in a state that does not allow it. The code that writes the Job sets its revision, its end time and
+its fraction (`with_fraction`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ from google.rpc.status_pb2 import Status
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
+from ingot_server.jobs.fraction import (
+    CONVERSION,
+    EXTRACTION,
+    FILE,
+    Stages,
+    list_fraction,
+    workflow_fraction,
+)
 
 ENDED: Final = frozenset(
     {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
@@ -49,6 +58,13 @@ class ChildCounts:
     @property
     def ended(self) -> int:
         return self.succeeded + self.failed + self.cancelled
+
+    def fraction(self, *, workflow: bool) -> float:
+        """Return how much of the parent is done; the ingest of a `workflow` has ended."""
+        if not workflow:
+            return list_fraction(self.ended, self.fractions, self.total)
+        conversions = max(0, self.ended - 1) + self.fractions
+        return workflow_fraction(1.0, conversions, count=self.total - 1)
 
 
 def new_job_id() -> str:
@@ -95,11 +111,13 @@ def created(job: Job) -> Job:
 
 
 def claimed(job: Job) -> Job | None:
-    """Return the job as a worker claims it: RUNNING, with one more attempt."""
+    """Return the job as a worker claims it: RUNNING in its first stage, with one more attempt."""
     if job.state != job_pb2.JOB_STATE_QUEUED:
         return None
     job = copy_of(job)
     job.state = job_pb2.JOB_STATE_RUNNING
+    converts = is_conversion(job)
+    job.stage = job_pb2.JOB_STAGE_CONVERTING if converts else job_pb2.JOB_STAGE_RESOLVING
     job.attempt += 1
     if not job.HasField("start_time"):
         job.start_time.GetCurrentTime()
@@ -120,7 +138,8 @@ def released(
         job.attempt -= 1
     job.state = job_pb2.JOB_STATE_QUEUED
     job.ClearField("stage")
-    if not is_workflow(job):
+    job.progress.ClearField("stage")
+    if not _is_parent(job):
         job.ClearField("progress")
     if retry_time is not None:
         job.retry_time.FromDatetime(retry_time)
@@ -167,6 +186,7 @@ def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
     job = copy_of(job)
     conversions = is_workflow(job)
     job.stage = job_pb2.JOB_STAGE_CONVERTING if conversions else job_pb2.JOB_STAGE_DOWNLOADING
+    job.progress.ClearField("stage")
     job.ClearField("error")
     del job.child_job_ids[:]
     job.child_job_ids.extend(child_ids)
@@ -185,10 +205,9 @@ def rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job] = ()) -> Job |
     job = copy_of(job)
     for name in ("total", "succeeded", "failed", "cancelled", "cached"):
         setattr(job.children, name, getattr(counts, name))
-    job.progress.bytes_done = counts.bytes_done
-    job.progress.bytes_per_second = counts.bytes_per_second
-    fraction = min(1.0, (counts.ended + counts.fractions) / max(1, counts.total))
-    job.progress.fraction = max(job.progress.fraction, fraction)
+    job.progress.stage.bytes_done = counts.bytes_done
+    job.progress.stage.bytes_per_second = counts.bytes_per_second
+    job.progress.fraction = counts.fraction(workflow=is_workflow(job))
     if counts.ended < counts.total:
         return job
     if is_workflow(job):
@@ -230,6 +249,26 @@ def replaced(_: Job, by: Job) -> Job:
     return copy_of(by)
 
 
+def with_fraction(job: Job, before: Job) -> Job:
+    """Return the job with the fraction of the whole that is done; `before` is its last revision.
+
+    The fraction of a parent is what its writer has set. It is 1 if and only if the job has
+    SUCCEEDED, and it never decreases while the job has progress: `released` clears that, so that
+    a new attempt begins at 0.
+    """
+    job = copy_of(job)
+    if job.state == job_pb2.JOB_STATE_SUCCEEDED:
+        job.progress.fraction = 1.0
+    elif job.state == job_pb2.JOB_STATE_RUNNING:
+        done = job.progress.fraction
+        if not _is_parent(job):
+            done = _stages(job).fraction(job.stage, job.progress.stage)
+        job.progress.fraction = max(before.progress.fraction, done)
+    elif before.HasField("progress") and has_ended(job):
+        job.progress.fraction = before.progress.fraction
+    return job
+
+
 def same_result(job: Job, other: Job) -> bool:
     """Tell whether two jobs are equal, apart from the fields that a write fills in."""
     job, other = copy_of(job), copy_of(other)
@@ -237,6 +276,7 @@ def same_result(job: Job, other: Job) -> bool:
         each.ClearField("revision")
         each.ClearField("end_time")
         each.ClearField("retry_time")
+        each.ClearField("progress")
     return job == other
 
 
@@ -245,6 +285,16 @@ def copy_of(job: Job) -> Job:
     copy = Job()
     copy.CopyFrom(job)
     return copy
+
+
+def _is_parent(job: Job) -> bool:
+    return is_workflow(job) or job.HasField("children")
+
+
+def _stages(job: Job) -> Stages:
+    if is_conversion(job):
+        return CONVERSION
+    return EXTRACTION if job.HasField("extraction") else FILE
 
 
 def _ended(job: Job, state: job_pb2.JobState.ValueType, failure: Failure) -> Job:

@@ -90,7 +90,7 @@ class Transition:
         `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned or
         CircularEntry.
         """
-        new = lifecycle.created(job)
+        new = lifecycle.with_fraction(lifecycle.created(job), Job())
         outcome, *content = await self.call(
             "create",
             new.id,
@@ -129,6 +129,7 @@ class Transition:
             new = change(record.job) if record is not None else None
             if record is None or new is None:
                 return None
+            new = lifecycle.with_fraction(new, record.job)
             new.revision = record.job.revision + 1
             defaults: dict[str, Argument] = {
                 "deadline": milliseconds(self._settings.resend_interval),
@@ -169,13 +170,13 @@ class Transition:
 
 def _for_parents(job: Job) -> dict[str, Argument]:
     """Return what the counts of the job's parents are computed from."""
-    progress = job.progress
+    progress, stage = job.progress, job.progress.stage
     running = job.state == job_pb2.JOB_STATE_RUNNING and job.HasField("progress")
     return {
         "outcome": _OUTCOMES.get(job.state, ""),
         "cached": int(job.cached and job.state == job_pb2.JOB_STATE_SUCCEEDED),
         "bytes": 0 if job.cached else job.media.blob.size_bytes,
-        "progress": f"{progress.bytes_done} {progress.bytes_per_second:.0f} {progress.fraction:.4f}"
+        "progress": f"{stage.bytes_done} {stage.bytes_per_second:.0f} {progress.fraction:.4f}"
         if running
         else "",
     }

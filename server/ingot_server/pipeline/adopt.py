@@ -30,7 +30,7 @@ from ingot_server.library.uploads import Uploads, upload_not_found
 from ingot_server.pipeline.attempt import Attempt, NotAList, Stored, blob_stem
 from ingot_server.pipeline.description import name_extension
 from ingot_server.pipeline.landing import Landing
-from ingot_server.pipeline.progress import Meter, reporting
+from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Received
 from ingot_server.pipeline.validation import check_size
 from ingot_server.sources.internal import parse
@@ -93,12 +93,10 @@ class BucketFetcher:
             known_id = media_id(content_key(header.sha256), job.selection)
             if (stored := await self._catalog.get(known_id)) is not None:
                 return Stored(stored, cached=True)
-        meter = Meter()
         async with (
             self._scratch.open(job.id, job.attempt) as file,
-            reporting(attempt.lease, meter),
+            downloading(attempt.lease) as meter,
         ):
-            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
             content = self._uploads.read_content(upload_id, status)
             await self._copy(content, status.committed_size, file, meter)
             _check_content(header, file)
@@ -167,9 +165,7 @@ class BucketFetcher:
                     f"The object {job.url} was replaced while it was read. Ingest it again.",
                 )
 
-        meter = Meter()
-        async with self._scratch.open(job.id, job.attempt) as file, reporting(lease, meter):
-            await lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
+        async with self._scratch.open(job.id, job.attempt) as file, downloading(lease) as meter:
             chunks = bucket.read_object(address.key, offset=0, limit=0)
             await self._copy(chunks, found.size_bytes, file, meter)
             received = Received(

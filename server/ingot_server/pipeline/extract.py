@@ -13,11 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
-from ingot_server.jobs.changes import entered, extracted_with
+from ingot_server.jobs.changes import extracted_with
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.pipeline.attempt import Attempt, AttemptResult, Expanded, NotAList, Stored
@@ -26,7 +25,7 @@ from ingot_server.pipeline.extraction_session import ExtractionSessions
 from ingot_server.pipeline.identification import better_identity, ingest_as_media, take_identity
 from ingot_server.pipeline.landing import Landing
 from ingot_server.pipeline.playlist import Playlists
-from ingot_server.pipeline.progress import Meter, reporting
+from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Extracted, Received
 from ingot_server.sources.source import Identity
 from ingot_server.transfer.scratch import Scratch
@@ -96,12 +95,10 @@ class ExtractorFetcher:
         folder: Path,
     ) -> Stored:
         self._landing.check_announced(found)
-        meter = Meter()
         async with (
-            reporting(attempt.lease, meter),
             StagedUploads(self._blobs) as staged_uploads,
+            downloading(attempt.lease) as meter,
         ):
-            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
             if found.size_bytes:
                 self._scratch.reserve(folder, found.size_bytes)
             files = folder / "files"

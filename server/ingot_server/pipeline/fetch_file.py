@@ -9,15 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from ingot.v1 import job_pb2
 from ingot_server.config import Settings
-from ingot_server.jobs.changes import entered
 from ingot_server.library.blobs import Blobs
 from ingot_server.pipeline.attempt import Attempt, Stored
 from ingot_server.pipeline.description import extension
 from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.pipeline.landing import Landing
-from ingot_server.pipeline.progress import Meter, reporting
+from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Received
 from ingot_server.telegram.bot_files import TelegramFile, receive, trusted_server
 from ingot_server.transcode.speculative import SpeculativeTranscoder
@@ -87,13 +85,11 @@ class FileFetcher:
         self, attempt: Attempt, suffix: str
     ) -> AsyncIterator[tuple[ScratchFile, StreamingUpload, Meter]]:
         """Open a scratch file that is uploaded while it grows, and its meter."""
-        meter = Meter()
         async with (
             self._scratch.open(attempt.job.id, attempt.job.attempt) as file,
-            reporting(attempt.lease, meter),
             StreamingUpload(self._blobs, attempt.blob_stem + suffix, file) as upload,
+            downloading(attempt.lease) as meter,
         ):
-            await attempt.lease.update(entered(job_pb2.JOB_STAGE_DOWNLOADING))
             self._speculative.watch_file(attempt.job.media.id, file)
             yield file, upload, meter
 

@@ -3,15 +3,14 @@
     the ingest, awaited by the parent's worker -> conversions, each on its own worker -> the end
 
 The parent does none of the work itself, so whatever is stored, or already runs for another caller,
-is shared. If a worker was lost, a second run finds the existing children. The parent's progress
-counts each part the same, and only grows.
+is shared. If a worker was lost, a second run finds the existing children. Until the ingest has
+ended, the parent's progress is that of the ingest and of the conversions that began early.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -19,20 +18,13 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.intake import Missing, Needed, identified, is_thumbnail_requested
 from ingot_server.jobs.changes import mirrored
+from ingot_server.jobs.fraction import conversion_fraction, workflow_fraction
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.recipe_formats import format_of
+from ingot_server.library.recipes import recipe_text
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.speculative import Speculation
-
-# Which part of an ingest's progress each stage is.
-_SHARES: Final = {
-    job_pb2.JOB_STAGE_RESOLVING: (0.0, 0.02),
-    job_pb2.JOB_STAGE_DOWNLOADING: (0.02, 0.90),
-    job_pb2.JOB_STAGE_PROBING: (0.90, 0.94),
-    job_pb2.JOB_STAGE_STORING: (0.94, 0.98),
-    job_pb2.JOB_STAGE_COMMITTING: (0.98, 1.0),
-}
 
 
 async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
@@ -45,7 +37,7 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
         context.scratch.folder(job.id, job.attempt) as folder,
         context.speculative.speculate(job.media.id, job.recipes, folder) as speculation,
     ):
-        media = await _await_ingest(context, ingest, lease)
+        media = await _await_ingest(context, ingest, lease, speculation)
         conversions = await _add_conversions(context, media, lease)
         here = [
             each
@@ -62,9 +54,11 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
             await _finish(running)
 
 
-async def _await_ingest(context: WorkerContext, ingest: Job, lease: Lease) -> Media:
+async def _await_ingest(
+    context: WorkerContext, ingest: Job, lease: Lease, speculation: Speculation
+) -> Media:
     try:
-        media = await context.job_waiter.result(ingest.id, _mirror(lease))
+        media = await context.job_waiter.result(ingest.id, _mirror(lease, speculation))
     except Failure as failure:
         # The ingest has had its own attempts.
         raise failure.as_final() from failure
@@ -132,13 +126,13 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
     return decision.job
 
 
-def _mirror(lease: Lease) -> Callable[[Job], None]:
+def _mirror(lease: Lease, speculation: Speculation) -> Callable[[Job], None]:
     """Return a callback that shows the stage and progress of the ingest in the parent."""
-    parts = 1 + len(lease.job.recipes)
+    recipes = len({recipe_text(each) for each in lease.job.recipes})
 
     def on_change(ingest: Job) -> None:
-        begin, end = _SHARES.get(ingest.stage, (0.0, 0.0))
-        share = begin + (end - begin) * ingest.progress.fraction
-        lease.note(mirrored(ingest, fraction=share / parts))
+        converted = sum(map(conversion_fraction, speculation.shares.values()))
+        fraction = workflow_fraction(ingest.progress.fraction, converted, count=recipes)
+        lease.note(mirrored(ingest, fraction=fraction))
 
     return on_change

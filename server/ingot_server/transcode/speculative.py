@@ -50,6 +50,8 @@ class Speculation:
         self.early = {recipe_text(each): each for each in recipes if can_begin_early(each)}
         self.tasks: dict[str, asyncio.Task[EncodedFile | None]] = {}
         self.listeners: dict[str, OnProgress] = {}
+        self.shares: dict[str, float] = {}
+        """How much of each recipe's early conversion is done, from 0 to 1."""
         self.reserved = 0
         """How much of the capacity it holds."""
         self._begun: list[asyncio.Task[EncodedFile | None]] = []
@@ -89,6 +91,7 @@ class Speculation:
             task.cancel()
         self.tasks.clear()
         self.listeners.clear()
+        self.shares.clear()
         self.source.unlink(missing_ok=True)
         self._file = None
 
@@ -206,6 +209,9 @@ class SpeculativeTranscoder:
         self, speculation: Speculation, text: str, recipe: Recipe, file: ScratchFile
     ) -> EncodedFile | None:
         def report(progress: TranscodeProgress) -> None:
+            if progress.total_seconds:
+                done = progress.done_seconds / progress.total_seconds
+                speculation.shares[text] = min(1.0, done)
             if listener := speculation.listeners.get(text):
                 listener(progress)
 

@@ -1,6 +1,6 @@
 """What happens before and after MTProto, with no MTProto server at the other end.
 
-OverallProgress ingests by MTProto are in tests/integration/test_telegram_ingest.py.
+Whole ingests by MTProto are in tests/integration/test_telegram_ingest.py.
 """
 
 from __future__ import annotations

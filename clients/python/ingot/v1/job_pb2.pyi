@@ -204,7 +204,7 @@ class Job(_message.Message):
     """
     @_builtins.property
     def progress(self) -> Global___JobProgress:
-        """Progress of the stage. Unset before the first measurement."""
+        """How much is done. Unset before a worker takes the job, and between two attempts."""
 
     @_builtins.property
     def media(self) -> _media_pb2.Media:
@@ -413,8 +413,39 @@ Global___IngestOptions: _TypeAlias = IngestOptions  # noqa: Y015
 
 @_typing.final
 class JobProgress(_message.Message):
-    """Progress of the stage of a job. For a job with children, the progress of the whole job, whose
-    fraction never decreases.
+    """Progress of a job: the whole, and its current stage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRACTION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    fraction: _builtins.float
+    """Share of the whole job that is done, from 0 to 1. It never decreases within an attempt, and
+    each attempt starts at 0. For a job with children it never decreases at all. It is 1 if and
+    only if the job has SUCCEEDED; a job that ended otherwise keeps the fraction that it had.
+    """
+    @_builtins.property
+    def stage(self) -> Global___StageProgress:
+        """Measurements of the stage. Unset before the first one, and in stages that are not measured."""
+
+    def __init__(
+        self,
+        *,
+        fraction: _builtins.float = ...,
+        stage: Global___StageProgress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fraction", b"fraction", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobProgress: _TypeAlias = JobProgress  # noqa: Y015
+
+@_typing.final
+class StageProgress(_message.Message):
+    """Measurements of the current stage of a job. The bytes and the rate of a job that waits for its
+    children are the sums over all of them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -426,18 +457,20 @@ class JobProgress(_message.Message):
     ETA_FIELD_NUMBER: _builtins.int
     SPEED_FIELD_NUMBER: _builtins.int
     bytes_done: _builtins.int
-    """Number of bytes processed so far."""
+    """Number of bytes processed so far. Zero if the stage is not measured in bytes."""
     bytes_total: _builtins.int
     """Number of all bytes. Unset if the source does not announce it."""
     fraction: _builtins.float
-    """Share done, from 0 to 1. Unset if the total is unknown."""
+    """Share of the stage that is done, from 0 to 1. Unset if the total is unknown."""
     bytes_per_second: _builtins.float
     """Rate over the last seconds, in bytes per second."""
     speed: _builtins.float
     """Seconds of media that are converted in one second, in the stage CONVERTING. Zero otherwise."""
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
-        """Remaining time at that rate. Unset if the total is unknown or the rate is zero."""
+        """Time that is left of the stage at the current rate or speed. Unset if the total is unknown, or
+        the rate is zero.
+        """
 
     def __init__(
         self,
@@ -462,4 +495,4 @@ class JobProgress(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fraction) -> _WhichOneofReturnType__fraction | None: ...
 
-Global___JobProgress: _TypeAlias = JobProgress  # noqa: Y015
+Global___StageProgress: _TypeAlias = StageProgress  # noqa: Y015

@@ -1,0 +1,171 @@
+"""The progress of real jobs, as a watcher sees it: forward only, from 0 at the claim to 1."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import imageio_ffmpeg
+import pytest
+
+from ingot import Client, IngestOptions, Job, JobStage, JobState, Recipe
+from ingot.job import IngestJob
+from ingot_server.config import Settings
+from tests.media import media
+from tests.mediasite import serve_presentation
+from tests.origin import Origin, Page, running_origin
+from tests.running_service import running_service
+from tests.waiting import JOB_SECONDS
+
+pytestmark = pytest.mark.any_stores
+
+MP3 = Recipe(format=Recipe.FORMAT_MP3)
+WAV = Recipe(format=Recipe.FORMAT_WAV)
+SECONDS = 4
+LARGEST_STEP = 0.3
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    async with running_service(settings) as target, Client(target) as client:
+        yield client
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with running_origin() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Noise of two and a half minutes, about 6 MB, with its index first."""
+    path = tmp_path_factory.mktemp("sound") / "noise.m4a"
+    subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"),
+            *("-f", "lavfi", "-i", "anoisesrc=duration=150:sample_rate=44100:seed=7"),
+            *("-c:a", "aac", "-b:a", "320k", "-movflags", "+faststart", str(path)),
+        ],
+        check=True,
+    )
+    return path.read_bytes()
+
+
+def slow(content: bytes, *, seconds: float = SECONDS, chunked: bool = False) -> Page:
+    return Page(content, rate=len(content) / seconds, chunked=chunked)
+
+
+async def updates_of(handle: IngestJob) -> list[Job]:
+    """Return all updates of a job until it has succeeded, after checking what holds for each."""
+    async with asyncio.timeout(JOB_SECONDS):
+        updates = [update async for update in handle]
+    ended = updates[-1]
+    assert ended.state == JobState.JOB_STATE_SUCCEEDED, ended
+    fractions = [update.progress.fraction for update in updates]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert all(share < 1 for share in fractions[:-1])
+    running = [update for update in updates if update.state == JobState.JOB_STATE_RUNNING]
+    assert all(update.HasField("progress") and update.stage for update in running)
+    assert running[0].progress.fraction == 0
+    return updates
+
+
+def steps(updates: list[Job]) -> list[float]:
+    """Return by how much the fraction grew with each update."""
+    return [
+        after.progress.fraction - before.progress.fraction for before, after in pairwise(updates)
+    ]
+
+
+async def test_an_ingest_moves_forward_only(client: Client, origin: Origin, sound: bytes) -> None:
+    url = origin.serve("/sound.m4a", slow(sound, seconds=2))
+
+    updates = await updates_of(await client.ingest_video(url))
+
+    downloading = [each for each in updates if each.stage == JobStage.JOB_STAGE_DOWNLOADING]
+    measured = [each.progress for each in downloading if each.progress.stage.bytes_done]
+    assert len(measured) > 2
+    assert all(0 < each.fraction < 1 for each in measured)
+    assert {each.stage.bytes_total for each in measured} == {len(sound)}
+    later = [each for each in updates if each.stage > JobStage.JOB_STAGE_DOWNLOADING]
+    assert not [each for each in later if each.progress.stage.bytes_done]
+
+
+async def test_an_ingest_of_unknown_size_moves_forward_only(
+    client: Client, origin: Origin, sound: bytes
+) -> None:
+    url = origin.serve("/sound.m4a", slow(sound, seconds=2, chunked=True))
+
+    updates = await updates_of(await client.ingest_video(url))
+
+    downloading = [each for each in updates if each.stage == JobStage.JOB_STAGE_DOWNLOADING]
+    assert not any(each.progress.stage.HasField("fraction") for each in downloading)
+    assert len({each.progress.fraction for each in downloading}) > 2
+
+
+async def test_an_extraction_moves_forward_only(
+    client: Client, origin: Origin, sound: bytes
+) -> None:
+    url = serve_presentation(origin, sound, seconds=150)
+    origin.pages["/lecture.mp4"].rate = len(sound) / 2
+
+    updates = await updates_of(await client.ingest_video(url))
+
+    assert updates[-1].extraction.extractor
+    assert len({each.progress.fraction for each in updates}) > 4
+
+
+async def test_a_conversion_moves_forward_only(
+    client: Client, origin: Origin, sound: bytes
+) -> None:
+    stored = await (await client.ingest_video(origin.serve("/sound.m4a", Page(sound))))
+
+    updates = await updates_of(await client.convert(stored.id, MP3))
+
+    converting = [each for each in updates if each.stage == JobStage.JOB_STAGE_CONVERTING]
+    assert any(each.progress.stage.speed for each in converting)
+
+
+async def test_an_mp3_from_a_slow_source_makes_no_large_step(
+    client: Client, origin: Origin, sound: bytes
+) -> None:
+    url = origin.serve("/sound.m4a", slow(sound))
+
+    updates = await updates_of(await client.convert(url, MP3))
+
+    assert max(steps(updates)) < LARGEST_STEP, [each.progress.fraction for each in updates]
+    half = [each for each in updates if each.progress.fraction >= 0.5]
+    # The MP3 is encoded while the file arrives, so that the download is most of the time.
+    assert half[0].stage == JobStage.JOB_STAGE_DOWNLOADING
+
+
+async def test_a_list_with_recipes_moves_forward_only(client: Client, origin: Origin) -> None:
+    content = media("plain.mp4").read_bytes()
+    urls = [origin.serve(f"/{number}.mp4", slow(content, seconds=1)) for number in range(3)]
+    items = "".join(f"<item><enclosure url='{url}' type='video/mp4'/></item>" for url in urls)
+    feed = f"<?xml version='1.0'?><rss version='2.0'><channel>{items}</channel></rss>"
+    page = Page(feed.encode(), content_type="application/rss+xml")
+
+    job = await client.ingest_video(
+        origin.serve("/feed.xml", page), recipes=[MP3, WAV], options=IngestOptions(playlist=True)
+    )
+    updates = await updates_of(job)
+
+    assert updates[-1].children.succeeded == 3
+    assert max(steps(updates)) < LARGEST_STEP + 1 / 3
+    for child_id in updates[-1].child_job_ids:
+        assert (await client.job(child_id)).latest.progress.fraction == 1
+
+
+async def test_what_is_stored_already_is_done_at_once(client: Client, origin: Origin) -> None:
+    url = origin.serve("/clip.mp4", Page(media("plain.mp4").read_bytes()))
+    await (await client.ingest_video(url))
+
+    cached = (await client.ingest_video(url)).latest
+
+    assert cached.cached
+    assert cached.progress.fraction == 1
