@@ -79,7 +79,7 @@ check-contract: install-dev ## Lint the contract, and compare it with the releas
 check-generated: install-dev ## Check that the generated code is what proto/ generates
 	generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && clients/generate.sh "$$generated" && \
 		diff -r -x __pycache__ "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
-		diff -r -x __pycache__ "$$generated/clients/python/buf" clients/python/buf
+		diff "$$generated/server/ingot_server/api/validate.binpb" server/ingot_server/api/validate.binpb
 
 check-dockerfile: install-dev ## Lint the Dockerfile
 	hadolint Dockerfile

@@ -1,11 +1,21 @@
 #!/bin/sh
-# Generates the stubs from proto/ below the folder in $1; the default is the checkout.
+# Generates what is generated from proto/ below the folder in $1; the default is the checkout.
 set -eu
 cd "$(dirname "$0")/.."
 output=${1:-.}
-rm -rf "$output/clients/python/ingot/v1" "$output/clients/python/buf"
-buf generate --output "$output" 2>/dev/null || buf generate --output "$output"
+image=$(mktemp)
+trap 'rm -f "$image"' EXIT
+
+rm -rf "$output/clients/python/ingot/v1"
+buf build --output -#format=binpb | python clients/without-rules-import >"$image"
+set -- "$image#format=binpb" --path ingot --output "$output"
+buf generate "$@" 2>/dev/null || buf generate "$@"
 # mypy-protobuf also writes an empty gRPC stub for a module without a service.
 find "$output/clients/python" -name '*_pb2_grpc.pyi' | while read -r stub; do
     [ -e "${stub%i}" ] || rm "$stub"
 done
+
+# The rules themselves and what they import, for the server's reflection.
+rules=server/ingot_server/api/validate.binpb
+mkdir -p "$output/$(dirname "$rules")"
+buf build --path proto/buf/validate --exclude-source-info --output "$output/$rules"

@@ -5,16 +5,18 @@ import re
 import subprocess
 import sys
 from importlib.metadata import requires
+from pathlib import Path
 
 import pytest
 
 import ingot
 
+ROOT = Path(__file__).parents[2]
+
 # The dependencies of ingot-client, and the modules that it uses of them.
 DEPENDENCIES = {"googleapis-common-protos", "grpcio", "protobuf", "rich"}
 USED = "import google.rpc.error_details_pb2, google.protobuf.json_format, grpc.aio, rich.progress"
-# The packages of the client itself: `buf` has the validation rules that the contract imports.
-OWN = {"ingot", "buf"}
+OWN = {"ingot"}
 
 EXPORTS = [
     "AddressForbidden",
@@ -92,3 +94,40 @@ def test_help_loads_neither_grpc_nor_rich() -> None:
 
 def test_json_needs_no_rich() -> None:
     assert "rich" not in loaded_by("import ingot.commands")
+
+
+OTHER_SERVICE = """
+syntax = "proto3";
+package other.v1;
+import "buf/validate/validate.proto";
+message Other { string name = 1 [(buf.validate.field).string.min_len = 1]; }
+"""
+
+BOTH_ARE_CHECKED = """
+from protovalidate import Validator
+found = [Validator().collect_violations(kind()) for kind in (IngestRequest, Other)]
+assert [each.proto.rule_id for [each] in found] == ["string.min_len"] * 2
+assert IngestRequest.DESCRIPTOR.fields_by_name["url"].GetOptions().SerializeToString()
+"""
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_stubs_of_a_service_with_its_own_copy_of_the_rules_load_too(
+    tmp_path: Path, is_first: bool
+) -> None:
+    (tmp_path / "other/v1").mkdir(parents=True)
+    (tmp_path / "other/v1/other.proto").write_text(OTHER_SERVICE)
+    (tmp_path / "buf/validate").mkdir(parents=True)
+    rules = (ROOT / "proto/buf/validate/validate.proto").read_text()
+    # A different version: two equal ones never were a problem.
+    (tmp_path / "buf/validate/validate.proto").write_text(f"{rules}\nmessage Newer {{}}\n")
+    files = ["other/v1/other.proto", "buf/validate/validate.proto"]
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=."]
+    subprocess.run([*protoc, *files], check=True, cwd=tmp_path)
+
+    imports = [
+        "from other.v1.other_pb2 import Other",
+        "from ingot.v1.ingest_service_pb2 import IngestRequest",
+    ]
+    program = "\n".join([*imports[:: 1 if is_first else -1], BOTH_ARE_CHECKED])
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)

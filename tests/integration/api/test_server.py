@@ -102,6 +102,9 @@ async def test_reflection_tells_the_whole_contract(api: Api, version: str) -> No
             file.name for file in described
         }
         assert described
+        # The rules of the fields are told too, although the server's modules do not import them.
+        contract = [file for file in described if file.name.startswith("ingot/")]
+        assert all("buf/validate/validate.proto" in file.dependency for file in contract)
 
 
 async def test_draining_ends_every_stream_and_says_why(settings: Settings) -> None:

@@ -22,13 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ingot.v1 import recipe_pb2 as ingot_dot_v1_dot_recipe__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ingot/v1/media.proto\x12\x08ingot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xf5\t\n\x05Media\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12(\n\x06source\x18\x03 \x01(\x0b\x32\x10.ingot.v1.SourceR\x06source\x12\x31\n\tselection\x18\x04 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x14\n\x05title\x18\x05 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x06 \x01(\tR\x0b\x64\x65scription\x12\x12\n\x04tags\x18\x07 \x03(\tR\x04tags\x12\x1a\n\x08uploader\x18\x08 \x01(\tR\x08uploader\x12=\n\x0cpublish_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bpublishTime\x12\x35\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12#\n\rthumbnail_url\x18\x0b \x01(\tR\x0cthumbnailUrl\x12\"\n\x04\x62lob\x18\x0c \x01(\x0b\x32\x0e.ingot.v1.BlobR\x04\x62lob\x12+\n\x05video\x18\r \x03(\x0b\x32\x15.ingot.v1.VideoStreamR\x05video\x12+\n\x05\x61udio\x18\x0e \x03(\x0b\x32\x15.ingot.v1.AudioStreamR\x05\x61udio\x12-\n\x08\x63hapters\x18\x0f \x03(\x0b\x32\x11.ingot.v1.ChapterR\x08\x63hapters\x12\x31\n\x15\x64\x65rived_from_media_id\x18\x10 \x01(\tR\x12\x64\x65rivedFromMediaId\x12\x33\n\x06labels\x18\x11 \x03(\x0b\x32\x1b.ingot.v1.Media.LabelsEntryR\x06labels\x12;\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x12\n\x04\x65tag\x18\x13 \x01(\tR\x04\x65tag\x12\x31\n\tfreshness\x18\x14 \x01(\x0b\x32\x13.ingot.v1.FreshnessR\tfreshness\x12\x1f\n\x0b\x66ormat_name\x18\x15 \x01(\tR\nformatName\x12:\n\tfile_tags\x18\x16 \x03(\x0b\x32\x1d.ingot.v1.Media.FileTagsEntryR\x08\x66ileTags\x12\x31\n\nside_files\x18\x17 \x03(\x0b\x32\x12.ingot.v1.SideFileR\tsideFiles\x12\x34\n\nextraction\x18\x18 \x01(\x0b\x32\x14.ingot.v1.ExtractionR\nextraction\x12\x16\n\x06sought\x18\x19 \x03(\tR\x06sought\x12(\n\x06recipe\x18\x1a \x01(\x0b\x32\x10.ingot.v1.RecipeR\x06recipe\x12.\n\x13\x64\x65rived_from_sha256\x18\x1b \x01(\tR\x11\x64\x65rivedFromSha256\x12!\n\x0cweb_playable\x18\x1c \x01(\x08R\x0bwebPlayable\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a;\n\rFileTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa3\x02\n\x08SideFile\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x17.ingot.v1.SideFile.KindR\x04kind\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language\x12\x1c\n\tautomatic\x18\x06 \x01(\x08R\tautomatic\x12\x16\n\x06sha256\x18\x07 \x01(\tR\x06sha256\"D\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_SUBTITLES\x10\x01\x12\x12\n\x0eKIND_THUMBNAIL\x10\x02\"\x99\x01\n\nExtraction\x12\x1c\n\textractor\x18\x01 \x01(\tR\textractor\x12+\n\x11\x65xtractor_version\x18\x02 \x01(\tR\x10\x65xtractorVersion\x12\x1b\n\tformat_id\x18\x03 \x01(\tR\x08\x66ormatId\x12#\n\rformat_reason\x18\x04 \x01(\tR\x0c\x66ormatReason\"I\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x19\n\x08page_url\x18\x03 \x01(\tR\x07pageUrl\"r\n\x04\x42lob\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x16\n\x06sha256\x18\x04 \x01(\tR\x06sha256\"\xfa\x02\n\x0bVideoStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12\x14\n\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x05 \x01(\x05R\x06height\x12\x1a\n\x08rotation\x18\x06 \x01(\x05R\x08rotation\x12\x32\n\nframe_rate\x18\x07 \x01(\x0b\x32\x13.ingot.v1.FrameRateR\tframeRate\x12\x1f\n\x0b\x62itrate_bps\x18\x08 \x01(\x03R\nbitrateBps\x12\x35\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12!\n\x0cpixel_format\x18\n \x01(\tR\x0bpixelFormat\x12\x1a\n\x08language\x18\x0b \x01(\tR\x08language\x12\x18\n\x07profile\x18\x0c \x01(\tR\x07profile\"K\n\tFrameRate\x12\x1c\n\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n\x0b\x64\x65nominator\x18\x02 \x01(\x05R\x0b\x64\x65nominator\"\xdf\x02\n\x0b\x41udioStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12$\n\x0esample_rate_hz\x18\x04 \x01(\x05R\x0csampleRateHz\x12\x1a\n\x08\x63hannels\x18\x05 \x01(\x05R\x08\x63hannels\x12\x1f\n\x0b\x62itrate_bps\x18\x06 \x01(\x03R\nbitrateBps\x12\x35\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x1a\n\x08language\x18\x08 \x01(\tR\x08language\x12\x18\n\x07profile\x18\t \x01(\tR\x07profile\x12\x1c\n\tpreferred\x18\n \x01(\x08R\tpreferred\x12$\n\rsupplementary\x18\x0b \x01(\x08R\rsupplementary\"\x97\x01\n\x07\x43hapter\x12\x14\n\x05title\x18\x01 \x01(\tR\x05title\x12<\n\x0cstart_offset\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bstartOffset\x12\x38\n\nend_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\tendOffset\"\x97\x01\n\tFreshness\x12\x1b\n\thttp_etag\x18\x01 \x01(\tR\x08httpEtag\x12,\n\x12http_last_modified\x18\x02 \x01(\tR\x10httpLastModified\x12?\n\rvalidate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cvalidateTime\"\xc5\x01\n\tSelection\x12\x36\n\x04mode\x18\x01 \x01(\x0e\x32\x18.ingot.v1.Selection.ModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12/\n\nmax_height\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x00R\tmaxHeight\x88\x01\x01\"@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_BEST\x10\x01\x12\x13\n\x0fMODE_AUDIO_ONLY\x10\x02\x42\r\n\x0b_max_height*\x7f\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x01\x12\x14\n\x10MEDIA_KIND_AUDIO\x10\x02\x12\x14\n\x10MEDIA_KIND_IMAGE\x10\x03\x12\x14\n\x10MEDIA_KIND_OTHER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ingot/v1/media.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xf5\t\n\x05Media\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12(\n\x06source\x18\x03 \x01(\x0b\x32\x10.ingot.v1.SourceR\x06source\x12\x31\n\tselection\x18\x04 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x14\n\x05title\x18\x05 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x06 \x01(\tR\x0b\x64\x65scription\x12\x12\n\x04tags\x18\x07 \x03(\tR\x04tags\x12\x1a\n\x08uploader\x18\x08 \x01(\tR\x08uploader\x12=\n\x0cpublish_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bpublishTime\x12\x35\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12#\n\rthumbnail_url\x18\x0b \x01(\tR\x0cthumbnailUrl\x12\"\n\x04\x62lob\x18\x0c \x01(\x0b\x32\x0e.ingot.v1.BlobR\x04\x62lob\x12+\n\x05video\x18\r \x03(\x0b\x32\x15.ingot.v1.VideoStreamR\x05video\x12+\n\x05\x61udio\x18\x0e \x03(\x0b\x32\x15.ingot.v1.AudioStreamR\x05\x61udio\x12-\n\x08\x63hapters\x18\x0f \x03(\x0b\x32\x11.ingot.v1.ChapterR\x08\x63hapters\x12\x31\n\x15\x64\x65rived_from_media_id\x18\x10 \x01(\tR\x12\x64\x65rivedFromMediaId\x12\x33\n\x06labels\x18\x11 \x03(\x0b\x32\x1b.ingot.v1.Media.LabelsEntryR\x06labels\x12;\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x12\n\x04\x65tag\x18\x13 \x01(\tR\x04\x65tag\x12\x31\n\tfreshness\x18\x14 \x01(\x0b\x32\x13.ingot.v1.FreshnessR\tfreshness\x12\x1f\n\x0b\x66ormat_name\x18\x15 \x01(\tR\nformatName\x12:\n\tfile_tags\x18\x16 \x03(\x0b\x32\x1d.ingot.v1.Media.FileTagsEntryR\x08\x66ileTags\x12\x31\n\nside_files\x18\x17 \x03(\x0b\x32\x12.ingot.v1.SideFileR\tsideFiles\x12\x34\n\nextraction\x18\x18 \x01(\x0b\x32\x14.ingot.v1.ExtractionR\nextraction\x12\x16\n\x06sought\x18\x19 \x03(\tR\x06sought\x12(\n\x06recipe\x18\x1a \x01(\x0b\x32\x10.ingot.v1.RecipeR\x06recipe\x12.\n\x13\x64\x65rived_from_sha256\x18\x1b \x01(\tR\x11\x64\x65rivedFromSha256\x12!\n\x0cweb_playable\x18\x1c \x01(\x08R\x0bwebPlayable\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a;\n\rFileTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa3\x02\n\x08SideFile\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x17.ingot.v1.SideFile.KindR\x04kind\x12\x10\n\x03url\x18\x02 \x01(\tR\x03url\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x1d\n\nsize_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language\x12\x1c\n\tautomatic\x18\x06 \x01(\x08R\tautomatic\x12\x16\n\x06sha256\x18\x07 \x01(\tR\x06sha256\"D\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_SUBTITLES\x10\x01\x12\x12\n\x0eKIND_THUMBNAIL\x10\x02\"\x99\x01\n\nExtraction\x12\x1c\n\textractor\x18\x01 \x01(\tR\textractor\x12+\n\x11\x65xtractor_version\x18\x02 \x01(\tR\x10\x65xtractorVersion\x12\x1b\n\tformat_id\x18\x03 \x01(\tR\x08\x66ormatId\x12#\n\rformat_reason\x18\x04 \x01(\tR\x0c\x66ormatReason\"I\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x19\n\x08page_url\x18\x03 \x01(\tR\x07pageUrl\"r\n\x04\x42lob\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12!\n\x0c\x63ontent_type\x18\x03 \x01(\tR\x0b\x63ontentType\x12\x16\n\x06sha256\x18\x04 \x01(\tR\x06sha256\"\xfa\x02\n\x0bVideoStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12\x14\n\x05width\x18\x04 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x05 \x01(\x05R\x06height\x12\x1a\n\x08rotation\x18\x06 \x01(\x05R\x08rotation\x12\x32\n\nframe_rate\x18\x07 \x01(\x0b\x32\x13.ingot.v1.FrameRateR\tframeRate\x12\x1f\n\x0b\x62itrate_bps\x18\x08 \x01(\x03R\nbitrateBps\x12\x35\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12!\n\x0cpixel_format\x18\n \x01(\tR\x0bpixelFormat\x12\x1a\n\x08language\x18\x0b \x01(\tR\x08language\x12\x18\n\x07profile\x18\x0c \x01(\tR\x07profile\"K\n\tFrameRate\x12\x1c\n\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n\x0b\x64\x65nominator\x18\x02 \x01(\x05R\x0b\x64\x65nominator\"\xdf\x02\n\x0b\x41udioStream\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n\x05\x63odec\x18\x03 \x01(\tR\x05\x63odec\x12$\n\x0esample_rate_hz\x18\x04 \x01(\x05R\x0csampleRateHz\x12\x1a\n\x08\x63hannels\x18\x05 \x01(\x05R\x08\x63hannels\x12\x1f\n\x0b\x62itrate_bps\x18\x06 \x01(\x03R\nbitrateBps\x12\x35\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x1a\n\x08language\x18\x08 \x01(\tR\x08language\x12\x18\n\x07profile\x18\t \x01(\tR\x07profile\x12\x1c\n\tpreferred\x18\n \x01(\x08R\tpreferred\x12$\n\rsupplementary\x18\x0b \x01(\x08R\rsupplementary\"\x97\x01\n\x07\x43hapter\x12\x14\n\x05title\x18\x01 \x01(\tR\x05title\x12<\n\x0cstart_offset\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bstartOffset\x12\x38\n\nend_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\tendOffset\"\x97\x01\n\tFreshness\x12\x1b\n\thttp_etag\x18\x01 \x01(\tR\x08httpEtag\x12,\n\x12http_last_modified\x18\x02 \x01(\tR\x10httpLastModified\x12?\n\rvalidate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cvalidateTime\"\xc5\x01\n\tSelection\x12\x36\n\x04mode\x18\x01 \x01(\x0e\x32\x18.ingot.v1.Selection.ModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12/\n\nmax_height\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x00R\tmaxHeight\x88\x01\x01\"@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_BEST\x10\x01\x12\x13\n\x0fMODE_AUDIO_ONLY\x10\x02\x42\r\n\x0b_max_height*\x7f\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x01\x12\x14\n\x10MEDIA_KIND_AUDIO\x10\x02\x12\x14\n\x10MEDIA_KIND_IMAGE\x10\x03\x12\x14\n\x10MEDIA_KIND_OTHER\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,36 +42,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SELECTION'].fields_by_name['mode']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_SELECTION'].fields_by_name['max_height']._loaded_options = None
   _globals['_SELECTION'].fields_by_name['max_height']._serialized_options = b'\272H\010\032\006\030\200\200\001(\001'
-  _globals['_MEDIAKIND']._serialized_start=3384
-  _globals['_MEDIAKIND']._serialized_end=3511
-  _globals['_MEDIA']._serialized_start=152
-  _globals['_MEDIA']._serialized_end=1421
-  _globals['_MEDIA_LABELSENTRY']._serialized_start=1303
-  _globals['_MEDIA_LABELSENTRY']._serialized_end=1360
-  _globals['_MEDIA_FILETAGSENTRY']._serialized_start=1362
-  _globals['_MEDIA_FILETAGSENTRY']._serialized_end=1421
-  _globals['_SIDEFILE']._serialized_start=1424
-  _globals['_SIDEFILE']._serialized_end=1715
-  _globals['_SIDEFILE_KIND']._serialized_start=1647
-  _globals['_SIDEFILE_KIND']._serialized_end=1715
-  _globals['_EXTRACTION']._serialized_start=1718
-  _globals['_EXTRACTION']._serialized_end=1871
-  _globals['_SOURCE']._serialized_start=1873
-  _globals['_SOURCE']._serialized_end=1946
-  _globals['_BLOB']._serialized_start=1948
-  _globals['_BLOB']._serialized_end=2062
-  _globals['_VIDEOSTREAM']._serialized_start=2065
-  _globals['_VIDEOSTREAM']._serialized_end=2443
-  _globals['_FRAMERATE']._serialized_start=2445
-  _globals['_FRAMERATE']._serialized_end=2520
-  _globals['_AUDIOSTREAM']._serialized_start=2523
-  _globals['_AUDIOSTREAM']._serialized_end=2874
-  _globals['_CHAPTER']._serialized_start=2877
-  _globals['_CHAPTER']._serialized_end=3028
-  _globals['_FRESHNESS']._serialized_start=3031
-  _globals['_FRESHNESS']._serialized_end=3182
-  _globals['_SELECTION']._serialized_start=3185
-  _globals['_SELECTION']._serialized_end=3382
-  _globals['_SELECTION_MODE']._serialized_start=3303
-  _globals['_SELECTION_MODE']._serialized_end=3367
+  _globals['_MEDIAKIND']._serialized_start=3355
+  _globals['_MEDIAKIND']._serialized_end=3482
+  _globals['_MEDIA']._serialized_start=123
+  _globals['_MEDIA']._serialized_end=1392
+  _globals['_MEDIA_LABELSENTRY']._serialized_start=1274
+  _globals['_MEDIA_LABELSENTRY']._serialized_end=1331
+  _globals['_MEDIA_FILETAGSENTRY']._serialized_start=1333
+  _globals['_MEDIA_FILETAGSENTRY']._serialized_end=1392
+  _globals['_SIDEFILE']._serialized_start=1395
+  _globals['_SIDEFILE']._serialized_end=1686
+  _globals['_SIDEFILE_KIND']._serialized_start=1618
+  _globals['_SIDEFILE_KIND']._serialized_end=1686
+  _globals['_EXTRACTION']._serialized_start=1689
+  _globals['_EXTRACTION']._serialized_end=1842
+  _globals['_SOURCE']._serialized_start=1844
+  _globals['_SOURCE']._serialized_end=1917
+  _globals['_BLOB']._serialized_start=1919
+  _globals['_BLOB']._serialized_end=2033
+  _globals['_VIDEOSTREAM']._serialized_start=2036
+  _globals['_VIDEOSTREAM']._serialized_end=2414
+  _globals['_FRAMERATE']._serialized_start=2416
+  _globals['_FRAMERATE']._serialized_end=2491
+  _globals['_AUDIOSTREAM']._serialized_start=2494
+  _globals['_AUDIOSTREAM']._serialized_end=2845
+  _globals['_CHAPTER']._serialized_start=2848
+  _globals['_CHAPTER']._serialized_end=2999
+  _globals['_FRESHNESS']._serialized_start=3002
+  _globals['_FRESHNESS']._serialized_end=3153
+  _globals['_SELECTION']._serialized_start=3156
+  _globals['_SELECTION']._serialized_end=3353
+  _globals['_SELECTION_MODE']._serialized_start=3274
+  _globals['_SELECTION_MODE']._serialized_end=3338
 # @@protoc_insertion_point(module_scope)
