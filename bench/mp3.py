@@ -31,7 +31,7 @@ from tests.installation import installation
 
 MINUTES = 20
 RUNS = 3
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
+MP3 = Recipe(mp3=Recipe.Mp3())
 
 
 async def main() -> None:

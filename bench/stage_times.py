@@ -27,8 +27,8 @@ RUNS = 3
 RATE = 20 * 1000 * 1000
 MINUTES = 5
 SEGMENTS, SEGMENT_BYTES = 100, 500_000
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
-MP4 = Recipe(format=Recipe.FORMAT_MP4, max_height=480)
+MP3 = Recipe(mp3=Recipe.Mp3())
+MP4 = Recipe(mp4=Recipe.Mp4(max_height=480))
 
 Start = Callable[[int], Awaitable[IngestJob]]
 Seconds = Mapping[JobStage.ValueType, float]
@@ -80,7 +80,8 @@ def conversions(client: Client, address: str, recipe: Recipe) -> Start:
     """Return what stores a file, and starts its conversion."""
 
     async def start(run: int) -> IngestJob:
-        media = await (await client.ingest_video(f"{address}/{recipe.format}-{run}.mp4"))
+        name = recipe.WhichOneof("format")
+        media = await (await client.ingest_video(f"{address}/{name}-{run}.mp4"))
         return await client.convert(media.id, recipe)
 
     return start

@@ -31,7 +31,7 @@ MINUTES = 10
 VIDEO_KBPS = 2500
 RATE = 20 * 1000 * 1000
 RUNS = 3
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
+MP3 = Recipe(mp3=Recipe.Mp3())
 
 
 async def main() -> None:

@@ -22,10 +22,9 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.jobs.lifecycle import has_ended
 from tests.installation import descendants
 from tests.media import folder
+from tests.recipes import make_recipe
 
-MP3, OPUS, WAV = (
-    Recipe(format=form) for form in (Recipe.FORMAT_MP3, Recipe.FORMAT_OPUS, Recipe.FORMAT_WAV)
-)
+MP3, OPUS, WAV = map(make_recipe, ("mp3", "opus", "wav"))
 LONG_SECONDS = 6 * 3600
 WATCH_SECONDS = 120.0
 

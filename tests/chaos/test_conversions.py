@@ -10,7 +10,6 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -25,13 +24,14 @@ from tests.installation import (
     kill_tree,
 )
 from tests.origin import Origin, Page
+from tests.recipes import make_recipe
 from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.timeout(300)
 
 # Some seconds of work.
-PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
+PART = make_recipe("opus", end=1200)
 HEALTHY = {"workers": "1"}
 
 

@@ -118,7 +118,7 @@ async def test_the_mp3_of_half_an_hour(ingot: Installation, page: str, tmp_path:
 
 async def _made(api: Calls, page: str) -> tuple[Media, Media]:
     options = IngestOptions(thumbnail=True)
-    job = await api.end(await api.ingest(page, Recipe(format=Recipe.FORMAT_MP3), options=options))
+    job = await api.end(await api.ingest(page, Recipe(mp3=Recipe.Mp3()), options=options))
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     (made,) = job.conversions
     return job.media, made

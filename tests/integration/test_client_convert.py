@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
 import ingot
-from ingot import Client, JobStage, JobState, Media, Recipe
+from ingot import Client, JobStage, JobState, Media
 from ingot_server.config import Settings
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
+from tests.recipes import make_recipe
 from tests.running_service import running_service
 
 pytestmark = pytest.mark.any_stores
 
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
-WAV = Recipe(format=Recipe.FORMAT_WAV, sample_rate_hz=16000, channels=1)
+MP3 = make_recipe("mp3")
+WAV = make_recipe("wav", sample_rate_hz=16000, channels=1)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_a_media_item_is_converted_by_its_id_its_url_and_its_internal_addr
     job = await client.convert(source.id, MP3, labels={"team": "news"})
     made = await job
 
-    assert (made.derived_from_media_id, made.recipe.bitrate_kbps) == (source.id, 192)
+    assert (made.derived_from_media_id, made.recipe.mp3.bitrate_kbps) == (source.id, 192)
     assert made.blob.content_type == "audio/mpeg"
     assert made.labels == {"team": "news"}
     for name in (source.url, source.blob.url):
@@ -95,7 +95,7 @@ async def test_the_job_shows_the_progress_of_its_ingest(client: Client, origin: 
 
 
 async def test_an_ingest_with_recipes_has_their_results(client: Client, origin: Origin) -> None:
-    still = Recipe(format=Recipe.FORMAT_JPEG, start=Duration(seconds=1), max_height=60)
+    still = make_recipe("jpeg", start=1, max_height=60)
     job = await client.ingest_video(serve(origin), recipes=[MP3, still, MP3])
     assert not job.conversions
     source = await job
@@ -108,14 +108,14 @@ async def test_an_ingest_with_recipes_has_their_results(client: Client, origin: 
 async def test_a_recipe_that_is_not_valid_is_refused_with_its_field(
     client: Client, origin: Origin
 ) -> None:
-    invalid = Recipe(format=Recipe.FORMAT_WAV, bitrate_kbps=192)
+    invalid = make_recipe("wav", sample_rate_hz=1)
 
     with pytest.raises(ingot.InvalidRequest) as refused:
         await client.convert(serve(origin), invalid)
-    assert set(refused.value.violations) == {"recipe.bitrate_kbps"}
+    assert set(refused.value.violations) == {"recipe.wav.sample_rate_hz"}
     with pytest.raises(ingot.InvalidRequest) as refused:
         await client.validate(serve(origin), recipes=[MP3, invalid])
-    assert set(refused.value.violations) == {"recipes[1].bitrate_kbps"}
+    assert set(refused.value.violations) == {"recipes[1].wav.sample_rate_hz"}
     with pytest.raises(ingot.MediaNotFound):
         await client.convert("a" * 52, MP3)
 
@@ -123,12 +123,12 @@ async def test_a_recipe_that_is_not_valid_is_refused_with_its_field(
 async def test_a_recipe_that_does_not_fit_the_media_is_refused_by_the_call_or_the_job(
     client: Client, origin: Origin
 ) -> None:
-    picture = Recipe(format=Recipe.FORMAT_PNG)
+    picture = make_recipe("png")
 
     job = await client.convert(serve(origin, "sound.wav"), picture)
     with pytest.raises(ingot.InvalidRequest) as refused:
         await job
-    assert set(refused.value.violations) == {"recipe.format"}
+    assert set(refused.value.violations) == {"recipe.image"}
     assert job.latest.state == JobState.JOB_STATE_FAILED
     with pytest.raises(ingot.InvalidRequest):
         await client.convert(serve(origin, "sound.wav"), picture)

@@ -102,7 +102,7 @@ async def test_an_ingest_asks_for_all_that_its_options_say(
     assert (options.playlist, options.max_entries, options.thumbnail) == (True, 3, True)
     assert options.record_duration.seconds == 5
     assert (list(options.subtitle_languages), options.automatic_subtitles) == (["en", "de"], True)
-    assert [recipe.bitrate_kbps for recipe in asked.recipes] == [128]
+    assert [recipe.mp3.bitrate_kbps for recipe in asked.recipes] == [128]
     assert (asked.max_age.seconds, dict(asked.labels)) == (3600, {"a": "b"})
 
 
@@ -117,8 +117,8 @@ async def test_a_conversion_asks_for_all_that_its_options_say(
 
     assert isinstance(asked, ConvertRequest)
     assert (asked.url, asked.selection) == (URL, SOUND)
-    assert (asked.recipe.bitrate_kbps, asked.recipe.start.seconds, asked.recipe.end.seconds) == (
-        *(128, 1, 2),
-    )
+    recipe = asked.recipe
+    assert recipe.mp3.bitrate_kbps == 128
+    assert (recipe.start_offset.seconds, recipe.end_offset.seconds) == (1, 2)
     assert (asked.max_age.seconds, dict(asked.labels)) == (3600, {"a": "b"})
     assert asked.priority == IngestRequest.PRIORITY_HIGH

@@ -16,6 +16,7 @@ from ingot_server.transcode.plan import plan_conversion
 from ingot_server.transcode.tags import Tags
 from ingot_server.transcode.transcoder import Transcoder
 from tests.media import media
+from tests.recipes import make_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +27,11 @@ MEBIBYTES = (64, *range(225, 420, 15))
 @pytest.mark.parametrize(
     "recipe",
     [
-        Recipe(format=Recipe.FORMAT_MP3),
-        Recipe(format=Recipe.FORMAT_MP4, quality=23),
-        Recipe(format=Recipe.FORMAT_PNG),
+        make_recipe("mp3"),
+        make_recipe("mp4", quality=23),
+        make_recipe("png"),
     ],
-    ids=lambda recipe: Recipe.Format.Name(recipe.format),
+    ids=lambda recipe: recipe.WhichOneof("format"),
 )
 async def test_too_little_memory_is_not_blamed_on_the_media(tmp_path: Path, recipe: Recipe) -> None:
     prober, answers = Prober(Settings()), set[str]()

@@ -27,12 +27,13 @@ from ingot_server.redis import connect
 from ingot_server.worker import Worker
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
+from tests.recipes import make_recipe
 from tests.refusals import reason_of
 from tests.waiting import TIMEOUT_SECONDS
 
 CALLER = Caller("unix:")
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
-WAV = Recipe(format=Recipe.FORMAT_WAV)
+MP3 = make_recipe("mp3")
+WAV = make_recipe("wav")
 
 
 class ConversionHarness:
@@ -122,7 +123,7 @@ async def test_a_stored_media_becomes_another_one(
     assert made.id == derived_id(source.id, made.recipe)
     assert (made.derived_from_media_id, made.derived_from_sha256) == (source.id, source.blob.sha256)
     assert made.blob.content_type == "audio/mpeg"
-    assert made.recipe.bitrate_kbps == 192
+    assert made.recipe.mp3.bitrate_kbps == 192
     assert made.title == source.title
     assert await harness.catalog.get(made.id) == made
 
@@ -160,9 +161,7 @@ async def test_what_was_made_is_found_again_without_work(
     source = await stored(harness, origin)
     made = (await harness.finish(await harness.convert(MP3, media_id=source.id))).media
 
-    again = await harness.convert(
-        Recipe(format=Recipe.FORMAT_MP3, bitrate_kbps=192), url=source.url
-    )
+    again = await harness.convert(make_recipe("mp3", bitrate_kbps=192), url=source.url)
 
     assert (again.state, again.cached) == (job_pb2.JOB_STATE_SUCCEEDED, True)
     assert again.media == made
@@ -222,7 +221,7 @@ async def test_a_recipe_that_the_media_has_nothing_for_fails_with_its_field(
 
     with pytest.raises(Failure) as refused:
         await harness.convert(MP3, url=serve(origin, "silent.mp4"))
-    assert refused.value.violations == {"recipe.format": "needs audio, and the media item has none"}
+    assert refused.value.violations == {"recipe.mp3": "needs audio, and the media item has none"}
 
 
 async def test_media_that_was_replaced_is_converted_again(
@@ -279,8 +278,8 @@ async def test_what_was_asked_for_as_a_list_and_is_one_media_is_converted(
     ("recipe", "selection", "mode"),
     [
         (MP3, None, Selection.MODE_AUDIO_ONLY),
-        (Recipe(format=Recipe.FORMAT_WAVEFORM), None, Selection.MODE_AUDIO_ONLY),
-        (Recipe(format=Recipe.FORMAT_JPEG), None, Selection.MODE_BEST),
+        (make_recipe("waveform"), None, Selection.MODE_AUDIO_ONLY),
+        (make_recipe("jpeg"), None, Selection.MODE_BEST),
         (MP3, Selection(mode=Selection.MODE_BEST), Selection.MODE_BEST),
         (MP3, Selection(max_height=480), Selection.MODE_BEST),
     ],

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.json_format import Parse
 from google.rpc.status_pb2 import Status
 
-from ingot import Client, Job, JobState, Recipe, Selection
+from ingot import Client, Job, JobState, Selection
 from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_service_pb2 import CancelJobRequest
 from ingot.v1.media_service_pb2 import DownloadRequest
@@ -194,9 +194,9 @@ async def test_an_ingest_shows_the_results_of_its_recipes(target: str, origin: O
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "wav", "--bitrate", "192"], "--bitrate does not apply to WAV."),
+        (["--format", "wav", "--bitrate", "192"], "--bitrate does not apply to wav."),
         (["--format", "mp3", "--bitrate", "193"], "--bitrate must be one of 8, 16"),
-        (["--format", "mp3", "--start", "5", "--end", "4"], "--end must be after start."),
+        (["--format", "mp3", "--start", "5", "--end", "4"], "--end must be after the start."),
         (
             ["--format", "mp3", "--start", "1:00"],
             "--start is past the end of the media item at 2 s.",
@@ -228,13 +228,13 @@ async def test_a_wrong_recipe_of_an_ingest_or_an_mp3_is_refused(
         *(target, "ingest", serve(origin), "--recipe", "mp3", "--recipe", "wav,bitrate=64")
     )
     assert code == 2
-    assert "bitrate of --recipe wav,bitrate=64 does not apply to WAV." in stderr
+    assert "bitrate of --recipe wav,bitrate=64 does not apply to wav." in stderr
 
     code, stdout, stderr = await run_command(
         *(target, "--json", "convert", serve(origin), "--format", "wav", "--quality", "1")
     )
     assert (code, stdout) == (2, "")
-    assert "recipe.quality means" not in Parse(stderr, Status()).message
+    assert "recipe.wav.quality means" not in Parse(stderr, Status()).message
 
     silent = serve(origin, "silent.mp4")
     code, _, stderr = await run_command(target, "mp3", silent, "-o", tmp_path / "song.mp3")
@@ -265,7 +265,7 @@ async def test_only_audio_only_sends_a_selection(server: ScriptedServer, tmp_pat
     requests = server.received(ConvertRequest)
     assert [request.HasField("selection") for request in requests] == [False, True]
     assert requests[1].selection.mode == Selection.MODE_AUDIO_ONLY
-    assert {request.recipe.format for request in requests} == {Recipe.FORMAT_MP3}
+    assert {request.recipe.WhichOneof("format") for request in requests} == {"mp3"}
 
 
 async def test_ctrl_c_says_how_to_watch_the_job(server: ScriptedServer, tmp_path: Path) -> None:

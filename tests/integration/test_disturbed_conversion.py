@@ -9,24 +9,23 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, Job
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot.v1.media_pb2 import Media
-from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from tests.conversions import long_sound
 from tests.harness import Harness, running_harness
 from tests.origin import Page, running_origin
+from tests.recipes import make_recipe
 from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.slow
 
 # Some seconds of work.
-PART = Recipe(format=Recipe.FORMAT_OPUS, end=Duration(seconds=1200))
+PART = make_recipe("opus", end=1200)
 
 
 class Relay:

@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 ID = "dQw4-9Wg_cQ"
 LINK = f"https://youtu.be/{ID}"
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
-WAV = Recipe(format=Recipe.FORMAT_WAV)
+MP3 = Recipe(mp3=Recipe.Mp3())
+WAV = Recipe(wav=Recipe.Wav())
 SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
 

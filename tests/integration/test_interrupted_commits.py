@@ -93,7 +93,7 @@ async def test_a_conversion_whose_commit_fails_leaves_its_parent_alone(
     proxy.refuses = is_manifest_put
 
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        job = await harness.ingest(parent.url, recipes=[Recipe(format=Recipe.FORMAT_WAV)])
+        job = await harness.ingest(parent.url, recipes=[Recipe(wav=Recipe.Wav())])
 
     assert job.state == JOB_STATE_FAILED
     assert await harness.keys("media/") == before
@@ -227,7 +227,7 @@ async def test_a_result_of_a_conversion_that_lacks_bytes_is_never_committed(
     upload_less()
 
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        job = await harness.ingest(parent.url, recipes=[Recipe(format=Recipe.FORMAT_WAV)])
+        job = await harness.ingest(parent.url, recipes=[Recipe(wav=Recipe.Wav())])
 
     assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
     assert await harness.keys("media/") == before

@@ -84,7 +84,7 @@ async def test_conversions_begin_by_the_priority_of_their_requests(
     for name, priority in PRIORITIES.items():
         request = ConvertRequest(
             media_id=parents[name].media.id,
-            recipe=Recipe(format=Recipe.FORMAT_WAV),
+            recipe=Recipe(wav=Recipe.Wav()),
             priority=priority,
         )
         jobs[name] = (await harness.api.Convert(request)).job

@@ -32,8 +32,8 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 __all__ = ["ingot"]
 
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
-WAV = Recipe(format=Recipe.FORMAT_WAV)
+MP3 = Recipe(mp3=Recipe.Mp3())
+WAV = Recipe(wav=Recipe.Wav())
 SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 CANCELLED = job_pb2.JOB_STATE_CANCELLED
 

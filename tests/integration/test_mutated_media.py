@@ -16,6 +16,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.library.recipe_formats import RECIPE_FORMATS
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
@@ -27,6 +28,7 @@ from tests.installation import descendants
 from tests.media import media
 from tests.mutations import INPUTS, VARIANTS, variants
 from tests.origin import Origin, Page, running_origin
+from tests.recipes import make_recipe
 from tests.refusals import reason_name_of
 
 pytestmark = pytest.mark.slow
@@ -34,9 +36,9 @@ pytestmark = pytest.mark.slow
 RECIPES = [
     canonical_recipe(recipe)
     for recipe in (
-        *(Recipe(format=form) for form in map(Recipe.Format.ValueType, range(1, 10))),
-        Recipe(format=Recipe.FORMAT_MP3, normalize_loudness=True),
-        Recipe(format=Recipe.FORMAT_MP4, quality=40, max_height=60),
+        *map(make_recipe, RECIPE_FORMATS),
+        make_recipe("mp3", normalize_loudness=True),
+        make_recipe("mp4", quality=40, max_height=60),
     )
 ]
 # What a damaged file may be refused for when it is looked into, and when it is converted.

@@ -19,8 +19,8 @@ from tests.origin import Origin, Page
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
-WAV = Recipe(format=Recipe.FORMAT_WAV)
+MP3 = Recipe(mp3=Recipe.Mp3())
+WAV = Recipe(wav=Recipe.Wav())
 BEST = Selection(mode=Selection.MODE_BEST)
 SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 

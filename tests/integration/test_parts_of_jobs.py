@@ -22,7 +22,7 @@ pytestmark = pytest.mark.any_stores
 ALL = IngestOptions(playlist=True)
 NOW = Duration()
 LABELS = {"team": "news"}
-WAV = Recipe(format=Recipe.FORMAT_WAV)
+WAV = Recipe(wav=Recipe.Wav())
 
 
 def serve_feed(origin: Origin, urls: Sequence[str]) -> str:

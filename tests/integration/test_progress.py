@@ -21,8 +21,8 @@ from tests.waiting import JOB_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
-WAV = Recipe(format=Recipe.FORMAT_WAV)
+MP3 = Recipe(mp3=Recipe.Mp3())
+WAV = Recipe(wav=Recipe.Wav())
 SECONDS = 4
 LARGEST_STEP = 0.3
 

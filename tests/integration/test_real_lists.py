@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 __all__ = ["ingot"]
 
 ALL = IngestOptions(playlist=True)
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
+MP3 = Recipe(mp3=Recipe.Mp3())
 ITEM = "<item><title>{0}</title><link>{1}</link><enclosure url='{1}' type='video/mp4'/></item>"
 CANCELLED = job_pb2.JOB_STATE_CANCELLED
 

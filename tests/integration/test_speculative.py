@@ -28,7 +28,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.any_stores
 
-MP3 = canonical_recipe(Recipe(format=Recipe.FORMAT_MP3))
+MP3 = canonical_recipe(Recipe(mp3=Recipe.Mp3()))
 MEDIA_ID = "media"
 
 

@@ -34,14 +34,8 @@ from ingot_server.transcode.targets import Size
 from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transcode.verify import image_size
 from tests.media import media
+from tests.recipes import make_recipe
 
-MP3, M4A, OPUS, FLAC_, MP4 = (
-    Recipe.FORMAT_MP3,
-    Recipe.FORMAT_M4A,
-    Recipe.FORMAT_OPUS,
-    Recipe.FORMAT_FLAC,
-    Recipe.FORMAT_MP4,
-)
 TITLE = "Glocke; „Tag\\Nacht“ = #1\n東京 \U0001f514"
 AT: tuple[Literal["start"], Literal["end"]] = ("start", "end")
 ADDRESS = "https://example.com/watch?v=a&b=c#d"
@@ -108,18 +102,18 @@ def read(path: Path) -> tuple[dict[str, str], list[tuple[str, float, float]]]:
     return {name.lower(): value for name, value in tags.items()}, by_start
 
 
-@pytest.mark.parametrize("form", [MP3, M4A, OPUS, FLAC_, MP4])
+@pytest.mark.parametrize("name", ["mp3", "m4a", "opus", "flac", "mp4"])
 async def test_players_see_what_is_known(
-    tools: tuple[Ffmpeg, Prober], tmp_path: Path, form: Recipe.Format.ValueType
+    tools: tuple[Ffmpeg, Prober], tmp_path: Path, name: str
 ) -> None:
-    path = await tagged(tools, tmp_path, Recipe(format=form))
+    path = await tagged(tools, tmp_path, make_recipe(name))
     tags, chapters = read(path)
     assert {name: tags.get(name) for name in TAGS} == TAGS
     assert chapters == [("First; = half", 0, 1), ("Zweite", 1, 2)]
 
 
 async def test_an_mp3_has_id3_of_version_2_4(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
-    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=media("picture.jpg"))
+    path = await tagged(tools, tmp_path, make_recipe("mp3"), cover=media("picture.jpg"))
     assert path.read_bytes()[:4] == b"ID3\x04"
     tags = ID3(path)
     assert tags.version == (2, 4, 0)
@@ -136,20 +130,20 @@ async def test_covers_are_there_as_players_take_them(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path, picture: str
 ) -> None:
     magic = b"\x89PNG" if picture.endswith("png") else b"\xff\xd8\xff"
-    for form in (MP3, M4A, OPUS, FLAC_):
-        directory = tmp_path / str(form)
+    for name in ("mp3", "m4a", "opus", "flac"):
+        directory = tmp_path / name
         directory.mkdir()
-        path = await tagged(tools, directory, Recipe(format=form), cover=media(picture))
-        if form == MP3:
+        path = await tagged(tools, directory, make_recipe(name), cover=media(picture))
+        if name == "mp3":
             data = ID3(path).getall("APIC")[0].data
-        elif form == M4A:
+        elif name == "m4a":
             data = bytes(mutagen.mp4.MP4(path)["covr"][0])
-        elif form == OPUS:
+        elif name == "opus":
             [block] = OggOpus(path)["metadata_block_picture"]
             data = Picture(base64.b64decode(block)).data
         else:
             data = FLAC(path).pictures[0].data
-        assert data.startswith(magic), form
+        assert data.startswith(magic), name
         with av.open(str(path)) as container:  # A player decodes it as a picture of its own.
             assert [len(list(container.decode(video=0)))] == [1]
 
@@ -196,7 +190,7 @@ async def test_a_cover_of_no_use_is_left_out_with_a_word_and_the_song_is_made(
         picture, spoiled = _OF_NO_USE[kind]
         cover.write_bytes(spoiled(media(f"picture.{picture}").read_bytes()))
     with caplog.at_level(logging.INFO, "ingot_server.transcode.cover"):
-        path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+        path = await tagged(tools, tmp_path, make_recipe("mp3"), cover=cover)
     assert not ID3(path).getall("APIC")
     assert read(path)[0]["title"] == TITLE
     [record] = caplog.records
@@ -209,7 +203,7 @@ async def test_a_cover_is_carried_over_without_what_lies_behind_its_end(
 ) -> None:
     cover = tmp_path / "cover"
     cover.write_bytes(media(picture).read_bytes() + bytes(1000))
-    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    path = await tagged(tools, tmp_path, make_recipe("mp3"), cover=cover)
     [frame] = ID3(path).getall("APIC")
     assert frame.mime == "image/jpeg"
     assert frame.data.endswith(b"\xff\xd9")
@@ -222,7 +216,7 @@ async def test_a_cover_that_is_too_large_is_scaled_down_in_its_shape(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path, size: str, fitted: tuple[int, int]
 ) -> None:
     cover = _drawn(tmp_path / "cover.png", f"color=s={size}")
-    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    path = await tagged(tools, tmp_path, make_recipe("mp3"), cover=cover)
     [frame] = ID3(path).getall("APIC")
     embedded = tmp_path / "embedded.jpg"
     embedded.write_bytes(frame.data)
@@ -235,40 +229,37 @@ async def test_a_cover_of_many_bytes_is_made_smaller(
     noise = "color=s=1600x900,format=rgb24,noise=alls=100:allf=t"
     cover = _drawn(tmp_path / "cover.png", noise)
     assert cover.stat().st_size > LARGEST_EMBEDDED
-    path = await tagged(tools, tmp_path, Recipe(format=MP3), cover=cover)
+    path = await tagged(tools, tmp_path, make_recipe("mp3"), cover=cover)
     [frame] = ID3(path).getall("APIC")
     assert frame.mime == "image/jpeg"
     assert len(frame.data) <= LARGEST_EMBEDDED
 
 
 async def test_chapters_follow_the_part(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
-    part = {"start": Duration(nanos=500_000_000), "end": Duration(seconds=1, nanos=500_000_000)}
-    for form in (MP3, M4A, MP4):
-        directory = tmp_path / str(form)
+    for name in ("mp3", "m4a", "mp4"):
+        directory = tmp_path / name
         directory.mkdir()
-        path = await tagged(tools, directory, Recipe(format=form, **part))  # type: ignore[arg-type]
-        assert read(path)[1] == [("First; = half", 0, 0.5), ("Zweite", 0.5, 1)], form
+        path = await tagged(tools, directory, make_recipe(name, start=0.5, end=1.5))
+        assert read(path)[1] == [("First; = half", 0, 0.5), ("Zweite", 0.5, 1)], name
 
 
 async def test_a_plain_file_keeps_its_own_names(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path
 ) -> None:
-    path = await tagged(tools, tmp_path, Recipe(format=OPUS), own=True)
+    path = await tagged(tools, tmp_path, make_recipe("opus"), own=True)
     tags = OggOpus(path)
     assert (tags["title"], tags["artist"]) == (["Bell of the Day"], ["Ingot"])
     assert "album" not in tags
 
 
 async def test_endless_texts_are_cut(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
-    for form in (MP3, M4A, OPUS, FLAC_, MP4):
-        directory = tmp_path / str(form)
+    for name in ("mp3", "m4a", "opus", "flac", "mp4"):
+        directory = tmp_path / name
         directory.mkdir()
-        path = await tagged(tools, directory, Recipe(format=form), title="t\0" * 100_000)
-        assert 0 < len(read(path)[0]["title"]) <= 4096, form
+        path = await tagged(tools, directory, make_recipe(name), title="t\0" * 100_000)
+        assert 0 < len(read(path)[0]["title"]) <= 4096, name
 
 
 async def test_a_wave_is_nothing_but_sound(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
-    path = await tagged(
-        tools, tmp_path, Recipe(format=Recipe.FORMAT_WAV), cover=media("picture.jpg")
-    )
+    path = await tagged(tools, tmp_path, make_recipe("wav"), cover=media("picture.jpg"))
     assert "title" not in read(path)[0]

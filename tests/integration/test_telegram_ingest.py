@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 MEDIA_HOST = "cdn4.telesco.pe"
 ALBUM = IngestOptions(playlist=True)
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
+MP3 = Recipe(mp3=Recipe.Mp3())
 PRIVATE_NUMBER = 1234567890
 ACCOUNT = {
     "telegram_api_id": 12345,

@@ -19,12 +19,12 @@ from pathlib import Path
 import av
 import pytest
 from av.audio.frame import AudioFrame
-from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
+from ingot_server.library.recipe_formats import RECIPE_FORMATS
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
@@ -32,39 +32,34 @@ from ingot_server.transcode.ffmpeg_run import TranscodeProgress
 from ingot_server.transcode.plan import plan_conversion
 from ingot_server.transcode.tags import Tags, tags_for
 from ingot_server.transcode.transcoder import Transcoded, Transcoder
+from ingot_server.transcode.verify import verify_media
 from tests.conversions import ffmpegs
 from tests.media import media
+from tests.recipes import make_recipe
 
-MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG, WAVEFORM = map(Recipe.Format.ValueType, range(1, 10))
 
-
-def recipe(form: Recipe.Format.ValueType, **fields: float) -> Recipe:
+def recipe(name: str, **fields: float) -> Recipe:
     """The canonical recipe; `start` and `end` in seconds."""
-    made = Recipe(format=form)
-    for name, value in fields.items():
-        if name in {"start", "end"}:
-            getattr(made, name).CopyFrom(Duration(nanos=round(value % 1 * 1e9), seconds=int(value)))
-        else:
-            setattr(made, name, value)
-    return canonical_recipe(made)
+    return canonical_recipe(make_recipe(name, **fields))  # type: ignore[arg-type]
 
 
-FORMATS = [recipe(form) for form in (MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG, WAVEFORM)]
+FORMATS = [recipe(name) for name in RECIPE_FORMATS]
 MORE = [
-    recipe(MP3, quality=4),
-    recipe(MP3, bitrate_kbps=320, start=0.5, end=1.25),
-    recipe(MP3, sample_rate_hz=22050, channels=1, bitrate_kbps=64),
-    recipe(M4A, normalize_loudness=True),
-    recipe(OPUS, start=0.9, bitrate_kbps=510),
-    recipe(WAV, sample_rate_hz=16000, channels=1),
-    recipe(WAV, bits_per_sample=24, channels=2),
-    recipe(FLAC, bits_per_sample=24, end=0.7),
-    recipe(MP4, max_height=64),
-    recipe(MP4, start=0.5, end=1.5),
-    recipe(MP4, quality=30, normalize_loudness=True),
-    recipe(PNG, start=1.97),
-    recipe(JPEG, start=1, max_height=50),
-    recipe(WAVEFORM, start=0.5, end=1, points_per_second=100),
+    recipe("mp3", quality=4),
+    recipe("mp3", bitrate_kbps=320, start=0.5, end=1.25),
+    recipe("mp3", sample_rate_hz=22050, channels=1, bitrate_kbps=64),
+    recipe("m4a", normalize_loudness=True),
+    recipe("opus", start=0.9, bitrate_kbps=510),
+    recipe("wav", sample_rate_hz=16000, channels=1),
+    recipe("wav", bits_per_sample=24, channels=2),
+    recipe("flac", bits_per_sample=24, end=0.7),
+    recipe("mp4", max_height=64),
+    recipe("mp4", start=0.5, end=1.5),
+    recipe("mp4", quality=30, normalize_loudness=True),
+    recipe("mp4", audio_bitrate_kbps=32, channels=1, sample_rate_hz=32000),
+    recipe("png", start=1.97),
+    recipe("jpeg", start=1, max_height=50),
+    recipe("waveform", start=0.5, end=1, points_per_second=100),
 ]
 INPUTS = (
     *("plain.mp4", "fragmented.mp4", "silent.mp4", "uneven.mp4", "turned_sound.mp4", "hdr.mp4"),
@@ -75,7 +70,7 @@ INPUTS = (
 )
 THOROUGH = ("plain.mp4", "late.mkv", "clip.ts", "uneven.mp4", "half.m4a", "unheaded.mp3")
 # Encoders' frames round a length up, and pictures last.
-SLACK_SECONDS = {MP4: 0.25, M4A: 0.1, MP3: 0.05, OPUS: 0.05, FLAC: 0.05, WAV: 0.05}
+SLACK_SECONDS = {"mp4": 0.25, "m4a": 0.1, "mp3": 0.05, "opus": 0.05, "flac": 0.05, "wav": 0.05}
 
 
 @dataclass
@@ -133,27 +128,28 @@ def decoded(path: Path) -> tuple[dict[str, int], float]:
 
 def length(wanted: Recipe, found: Media) -> float:
     whole = found.duration.ToTimedelta().total_seconds()
-    end = wanted.end.ToTimedelta().total_seconds() if wanted.HasField("end") else whole
-    return min(end, whole) - wanted.start.ToTimedelta().total_seconds()
+    end = wanted.end_offset.ToTimedelta().total_seconds() or whole
+    return min(end, whole) - wanted.start_offset.ToTimedelta().total_seconds()
 
 
 def judge(wanted: Recipe, found: Media, made: Transcoded) -> None:
-    if wanted.format == WAVEFORM:
+    name = wanted.WhichOneof("format") or ""
+    if name == "waveform":
         drawn = json.loads(made.path.read_bytes())
         assert drawn["length"] * 2 == len(drawn["data"])
         assert all(-128 <= value <= 127 for value in drawn["data"])
         return
     frames, seconds = decoded(made.path)
-    if wanted.format in {PNG, JPEG}:
+    if name == "image":
         assert frames == {"audio": 0, "video": 1}
         return
     assert bool(frames["audio"]) == bool(found.audio)
-    assert bool(frames["video"]) == (wanted.format == MP4)
-    if wanted.format == MP4 and not found.audio:
+    assert bool(frames["video"]) == (name == "mp4")
+    if name == "mp4" and not found.audio:
         return
     # A sound by itself may end before what its container announces.
-    slack = SLACK_SECONDS[wanted.format] + (0 if found.video else 0.1)
-    if wanted.format != MP4:
+    slack = SLACK_SECONDS[name] + (0 if found.video else 0.1)
+    if name != "mp4":
         assert abs(seconds - length(wanted, found)) <= slack, (seconds, length(wanted, found))
 
 
@@ -164,11 +160,11 @@ async def test_every_recipe_on_every_input(harness: TranscodeHarness, name: str)
 
     async def one(wanted: Recipe) -> None:
         shown = f"{name}: {wanted}".replace("\n", " ")
-        visual = wanted.format in {MP4, PNG, JPEG}
+        visual = wanted.WhichOneof("format") in {"mp4", "image"}
         try:
             made = await harness.make_of(found, path, wanted)
         except Failure as failure:
-            past = wanted.start.ToTimedelta() >= found.duration.ToTimedelta()
+            past = wanted.start_offset.ToTimedelta() >= found.duration.ToTimedelta()
             right = past or not (found.video if visual else found.audio)
             if reason_name(failure.reason) == "INVALID_REQUEST" and right:
                 return
@@ -219,8 +215,8 @@ async def test_sound_that_is_lost_in_the_middle_keeps_its_time(
     path = tmp_path / "torn.ts"
     path.write_bytes(data)
     found = await harness.prober.probe(media("clip.ts"))
-    made = await harness.make_of(found, path, recipe(WAV))
-    assert decoded(made.path)[1] == pytest.approx(length(recipe(WAV), found), abs=0.05)
+    made = await harness.make_of(found, path, recipe("wav"))
+    assert decoded(made.path)[1] == pytest.approx(length(recipe("wav"), found), abs=0.05)
 
 
 async def test_nothing_a_file_names_is_opened(harness: TranscodeHarness, tmp_path: Path) -> None:
@@ -235,7 +231,7 @@ async def test_nothing_a_file_names_is_opened(harness: TranscodeHarness, tmp_pat
         for target in (canary, media("clip.ts"), "http://127.0.0.1:9/clip.ts"):
             path.write_text(text.format(path=target))
             with pytest.raises(Failure) as caught:
-                await harness.make_of(found, path, recipe(MP3))
+                await harness.make_of(found, path, recipe("mp3"))
             assert reason_name(caught.value.reason) == "CONVERSION_FAILED"
 
 
@@ -245,13 +241,13 @@ async def test_streams_that_are_right_already_are_copied(harness: TranscodeHarne
             return [bytes(p) for p in container.demux(**{kind: 0}) if p.size]
 
     for name in ("plain.mp4", "fragmented.mp4", "late.mkv"):
-        made = await harness.make(name, recipe(MP4))
+        made = await harness.make(name, recipe("mp4"))
         for kind in ("video", "audio"):
             assert packets(made.path, kind) == packets(media(name), kind), (name, kind)
         assert made.media.web_playable
-    made = await harness.make("pcm.mov", recipe(MP4))
+    made = await harness.make("pcm.mov", recipe("mp4"))
     assert packets(made.path, "video") == packets(media("pcm.mov"), "video")
-    made = await harness.make("plain.mp4", recipe(MP4, quality=23))
+    made = await harness.make("plain.mp4", recipe("mp4", quality=23))
     assert packets(made.path, "video") != packets(media("plain.mp4"), "video")
 
 
@@ -266,7 +262,7 @@ async def test_lossless_is_lossless(harness: TranscodeHarness) -> None:
             )
 
     for name, bits in (("sound.wav", 16), ("sound.flac", 16)):
-        for form in (FLAC, WAV):
+        for form in ("flac", "wav"):
             made = await harness.make(name, recipe(form, bits_per_sample=bits))
             assert samples(made.path) == samples(media(name)), (name, form)
 
@@ -276,16 +272,16 @@ async def test_pictures_keep_their_own_times(harness: TranscodeHarness) -> None:
         with av.open(str(path)) as container:
             return [round(frame.time or 0, 3) for frame in container.decode(video=0)]
 
-    made = await harness.make("irregular.mkv", recipe(MP4))
+    made = await harness.make("irregular.mkv", recipe("mp4"))
     assert times(made.path) == times(media("irregular.mkv"))
 
 
 async def test_what_is_turned_is_shown_upright(harness: TranscodeHarness) -> None:
-    copied = await harness.make("turned_sound.mp4", recipe(MP4))
+    copied = await harness.make("turned_sound.mp4", recipe("mp4"))
     assert [(v.width, v.height, v.rotation) for v in copied.media.video] == [(160, 120, 90)]
-    encoded = await harness.make("turned_sound.mp4", recipe(MP4, max_height=80))
+    encoded = await harness.make("turned_sound.mp4", recipe("mp4", max_height=80))
     assert [(v.width, v.height, v.rotation) for v in encoded.media.video] == [(60, 80, 0)]
-    picture = await harness.make("turned_sound.mp4", recipe(PNG))
+    picture = await harness.make("turned_sound.mp4", recipe("png"))
     assert [(v.width, v.height) for v in picture.media.video] == [(120, 160)]
 
 
@@ -306,12 +302,12 @@ async def test_the_stream_to_hear_is_neither_a_commentary_nor_another_language(
         [*sources, *maps, *counts, *marks, "-disposition:a:2", "default", "-c:a", "ac3", str(path)]
     )
     found = await harness.prober.probe(path)
-    made = await harness.make_of(found, path, recipe(WAV))
+    made = await harness.make_of(found, path, recipe("wav"))
     assert made.media.audio[0].channels == 6
 
 
 async def test_the_gap_before_late_audio_is_kept(harness: TranscodeHarness) -> None:
-    made = await harness.make("late.mkv", recipe(WAV))
+    made = await harness.make("late.mkv", recipe("wav"))
     with av.open(str(made.path)) as container:
         data = b"".join(bytes(frame.planes[0]) for frame in container.decode(audio=0))
     first = next(number for number, value in enumerate(data) if value) / 2 / 44100
@@ -322,7 +318,7 @@ async def test_bit_rate_and_length_of_an_mp3_are_exact(harness: TranscodeHarness
     for kbps, rate in ((192, 44100), (320, 44100), (160, 24000), (64, 8000)):
         made = await harness.make(
             "plain.mp4",
-            recipe(MP3, bitrate_kbps=kbps, **({} if rate == 44100 else {"sample_rate_hz": rate})),
+            recipe("mp3", bitrate_kbps=kbps, **({} if rate == 44100 else {"sample_rate_hz": rate})),
         )
         audio = made.media.audio[0]
         assert (audio.codec, audio.bitrate_bps, audio.sample_rate_hz) == ("mp3", kbps * 1000, rate)
@@ -332,10 +328,32 @@ async def test_bit_rate_and_length_of_an_mp3_are_exact(harness: TranscodeHarness
 
 
 async def test_the_rate_of_an_mp3_follows_its_bit_rate(harness: TranscodeHarness) -> None:
-    made = await harness.make("unsigned.wav", recipe(MP3))
+    made = await harness.make("unsigned.wav", recipe("mp3"))
     assert (made.media.audio[0].sample_rate_hz, made.media.audio[0].bitrate_bps) == (32000, 192_000)
-    made = await harness.make("wide.wav", recipe(MP3, quality=2))
+    made = await harness.make("wide.wav", recipe("mp3", quality=2))
     assert made.media.audio[0].sample_rate_hz == 48000
+
+
+async def test_the_audio_of_an_mp4_has_the_bit_rate_that_was_asked_for(
+    harness: TranscodeHarness, tmp_path: Path
+) -> None:
+    path = tmp_path / "noise.mp4"
+    noise = "anoisesrc=duration=5:color=pink:seed=1:amplitude=0.3:sample_rate=44100"
+    picture = "color=size=64x48:rate=5:duration=5"
+    await harness.ffmpeg.run_command(
+        [
+            *("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", noise, "-pix_fmt", "yuv420p"),
+            *("-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-b:a", "96k", str(path)),
+        ]
+    )
+    found = await harness.prober.probe(path)
+    for kbps in (32, 64, 128):
+        made = await harness.make_of(found, path, recipe("mp4", audio_bitrate_kbps=kbps))
+        assert made.media.audio[0].bitrate_bps == pytest.approx(kbps * 1000, rel=0.1)
+        assert made.media.video[0].codec == "h264"
+    less = plan_conversion(recipe("mp4", audio_bitrate_kbps=16), found)
+    with pytest.raises(Failure, match=r"its audio has .* bit/s, not about 16000"):
+        verify_media(less, made.media, made.path, 0.0)
 
 
 async def test_loudness_is_brought_to_the_target(harness: TranscodeHarness, tmp_path: Path) -> None:
@@ -346,7 +364,7 @@ async def test_loudness_is_brought_to_the_target(harness: TranscodeHarness, tmp_
         ["-f", "lavfi", "-i", noise, "-af", "volume=0.5:enable='lt(t,6)'", str(path)]
     )
     found = await harness.prober.probe(path)
-    for form in (MP3,):
+    for form in ("mp3",):
         made = await harness.make_of(found, path, recipe(form, normalize_loudness=True))
         ran = await harness.ffmpeg.run_command(
             ["-i", str(made.path), "-af", "ebur128=peak=true", "-f", "null", "-"], log_level="info"
@@ -359,14 +377,14 @@ async def test_loudness_is_brought_to_the_target(harness: TranscodeHarness, tmp_
 
 
 async def test_silence_stays_silence(harness: TranscodeHarness) -> None:
-    made = await harness.make("quiet.wav", recipe(MP3, normalize_loudness=True))
+    made = await harness.make("quiet.wav", recipe("mp3", normalize_loudness=True))
     assert decoded(made.path)[1] == pytest.approx(2.0, abs=0.05)
 
 
 async def test_progress_grows_over_both_passes(harness: TranscodeHarness) -> None:
     reports: list[TranscodeProgress] = []
     await harness.make(
-        "plain.mp4", recipe(MP3, normalize_loudness=True), on_progress=reports.append
+        "plain.mp4", recipe("mp3", normalize_loudness=True), on_progress=reports.append
     )
     assert reports == sorted(reports, key=lambda report: report.done_seconds)
     assert {report.total_seconds for report in reports} == {4.0}
@@ -375,11 +393,11 @@ async def test_progress_grows_over_both_passes(harness: TranscodeHarness) -> Non
 
 async def test_a_reader_makes_the_same_as_a_file(harness: TranscodeHarness, tmp_path: Path) -> None:
     found = await harness.prober.probe(media("faststart.mp4"))
-    from_file = await harness.make_of(found, media("faststart.mp4"), recipe(MP3))
+    from_file = await harness.make_of(found, media("faststart.mp4"), recipe("mp3"))
     directory = tmp_path / "piped"
     directory.mkdir()
     reader = io.BytesIO(media("faststart.mp4").read_bytes())
-    plan = plan_conversion(recipe(MP3), found)
+    plan = plan_conversion(recipe("mp3"), found)
     from_reader = await Transcoder(harness.ffmpeg, harness.prober).transcode(
         plan, reader, directory, tags_for(plan)
     )
@@ -391,7 +409,7 @@ async def test_a_wrong_result_is_refused(harness: TranscodeHarness) -> None:
     found.duration.FromTimedelta(timedelta(seconds=60))
     del found.video[:]
     with pytest.raises(Failure) as caught:
-        await harness.make_of(found, media("plain.mp4"), recipe(MP3))
+        await harness.make_of(found, media("plain.mp4"), recipe("mp3"))
     assert reason_name(caught.value.reason) == "CONVERSION_FAILED"
     assert "it lasts 2.000 s, not 60.000 s" in caught.value.message
 
@@ -411,7 +429,7 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(harness: Transcode
 
     making = asyncio.create_task(
         Transcoder(harness.ffmpeg, harness.prober).transcode(
-            plan_conversion(recipe(MP3), found),
+            plan_conversion(recipe("mp3"), found),
             Endless(),  # type: ignore[arg-type]
             directory,
             Tags(),
@@ -426,18 +444,15 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(harness: Transcode
     assert reason_name(caught.value.reason) == "CONVERTER_CRASHED"
 
 
-@pytest.mark.parametrize("form", [MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG])
-async def test_a_full_disk_is_reported(
-    harness: TranscodeHarness, form: Recipe.Format.ValueType
-) -> None:
+@pytest.mark.parametrize("name", [name for name in RECIPE_FORMATS if name != "waveform"])
+async def test_a_full_disk_is_reported(harness: TranscodeHarness, name: str) -> None:
     found = await harness.prober.probe(media("vp9.webm"))
-    extension = {M4A: "m4a", JPEG: "jpg"}.get(form, Recipe.Format.Name(form)[7:].lower())
     directory = harness.directory / "full"
     directory.mkdir()
-    (directory / f"result.{extension}").symlink_to("/dev/full")
+    (directory / f"result{RECIPE_FORMATS[name].extension}").symlink_to("/dev/full")
     with pytest.raises(Failure) as caught:
         await Transcoder(harness.ffmpeg, harness.prober).transcode(
-            plan_conversion(recipe(form), found), media("vp9.webm"), directory, Tags()
+            plan_conversion(recipe(name), found), media("vp9.webm"), directory, Tags()
         )
     assert reason_name(caught.value.reason) == "SCRATCH_FULL", caught.value
 
@@ -445,7 +460,7 @@ async def test_a_full_disk_is_reported(
 async def test_a_result_past_the_largest_media_is_refused(harness: TranscodeHarness) -> None:
     harness.ffmpeg = Ffmpeg(Settings(max_media_size=ByteSize(50_000)))
     with pytest.raises(Failure) as caught:
-        await harness.make("sound.flac", recipe(WAV))
+        await harness.make("sound.flac", recipe("wav"))
     assert reason_name(caught.value.reason) == "TOO_LARGE"
 
 
@@ -466,7 +481,7 @@ async def test_half_an_hour_of_mp3_is_exact_to_its_end(
     found = await harness.prober.probe(path)
     whole = found.duration.ToTimedelta().total_seconds()
     assert whole > 1790
-    made = await harness.make_of(found, path, recipe(MP3, bitrate_kbps=64))
+    made = await harness.make_of(found, path, recipe("mp3", bitrate_kbps=64))
     assert made.media.duration.ToTimedelta().total_seconds() == pytest.approx(whole, abs=0.05)
     assert made.media.audio[0].bitrate_bps == 64_000
     assert decoded(made.path)[1] == pytest.approx(whole, abs=0.05)

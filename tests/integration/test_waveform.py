@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
-from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
@@ -20,6 +18,7 @@ from ingot_server.transcode.tags import Tags
 from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transcode.waveform import Waveform
 from tests.media import media
+from tests.recipes import make_recipe
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ async def test_it_shows_where_sound_is(tools: tuple[Ffmpeg, Prober], tmp_path: P
     path = tmp_path / "half.wav"
     tone = "aevalsrc='if(lt(t,1),0,0.5*sin(440*2*PI*t))':duration=2:sample_rate=48000"
     await ffmpeg.run_command(["-f", "lavfi", "-i", tone, str(path)])
-    recipe = canonical_recipe(Recipe(format=Recipe.FORMAT_WAVEFORM, points_per_second=10))
+    recipe = canonical_recipe(make_recipe("waveform", points_per_second=10))
     plan = plan_conversion(recipe, await prober.probe(path))
     made = await Transcoder(ffmpeg, prober).transcode(plan, path, tmp_path, Tags())
     drawn = json.loads(made.path.read_bytes())
@@ -70,7 +69,7 @@ async def test_it_shows_where_sound_is(tools: tuple[Ffmpeg, Prober], tmp_path: P
 async def test_a_part_and_a_reader_do(tools: tuple[Ffmpeg, Prober], tmp_path: Path) -> None:
     ffmpeg, prober = tools
     found = await prober.probe(media("faststart.mp4"))
-    recipe = Recipe(format=Recipe.FORMAT_WAVEFORM, start=Duration(seconds=1))
+    recipe = make_recipe("waveform", start=1)
     sources: list[tuple[Path | BinaryIO, int]] = [
         (media("faststart.mp4"), 20),
         (media("faststart.mp4").open("rb"), 40),
@@ -81,4 +80,4 @@ async def test_a_part_and_a_reader_do(tools: tuple[Ffmpeg, Prober], tmp_path: Pa
         plan = plan_conversion(canonical_recipe(recipe), found)
         made = await Transcoder(ffmpeg, prober).transcode(plan, source, directory, Tags())
         assert json.loads(made.path.read_bytes())["length"] == length
-        recipe.ClearField("start")
+        recipe.ClearField("start_offset")

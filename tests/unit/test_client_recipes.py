@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from google.protobuf.text_format import Parse
 
-from ingot import Recipe, args_to_request, render
+from ingot import InvalidRequest, Recipe, args_to_request, render
 from ingot.arguments import build_parser
 from ingot.recipe_options import FORMATS, OPTIONS, add_recipe_options, parse_position, parse_recipe
+from tests.recipes import PARAMETERS
 
 
 def convert(*arguments: str) -> Recipe:
@@ -21,36 +22,39 @@ def test_every_field_and_format_of_the_contract_has_an_option() -> None:
     parser = argparse.ArgumentParser()
     add_recipe_options(parser)
 
-    assert list(OPTIONS) == [field.name for field in Recipe.DESCRIPTOR.fields]
+    parameters = {name for names in PARAMETERS.values() for name in names}
+    assert set(OPTIONS) == parameters - {"encoding"} | {"format", "start_offset", "end_offset"}
     assert set(OPTIONS.values()) <= {
         name for each in parser._actions for name in each.option_strings
     }
-    known = [name.removeprefix("FORMAT_").lower() for name in Recipe.Format.keys()]
-    assert ["unspecified", *FORMATS] == known
+    encodings = [name.removeprefix("ENCODING_").lower() for name in Recipe.Image.Encoding.keys()]
+    by_field = {"image": encodings[1:]}
+    assert list(FORMATS) == [name for field in PARAMETERS for name in by_field.get(field, [field])]
 
 
 @pytest.mark.parametrize(
     ("arguments", "recipe"),
     [
-        ("--format mp3", "format: FORMAT_MP3"),
-        ("--format mp3 --quality 0", "format: FORMAT_MP3 quality: 0"),
+        ("--format mp3", "mp3 {}"),
+        ("--format mp3 --quality 0", "mp3 { quality: 0 }"),
         (
             "--format mp3 --bitrate 128 --start 1:30 --end 2m",
-            "format: FORMAT_MP3 bitrate_kbps: 128 start { seconds: 90 } end { seconds: 120 }",
+            "mp3 { bitrate_kbps: 128 } start_offset { seconds: 90 } end_offset { seconds: 120 }",
         ),
         (
             "--format flac --sample-rate 8000 --channels 1 --bits-per-sample 24",
-            "format: FORMAT_FLAC sample_rate_hz: 8000 channels: 1 bits_per_sample: 24",
+            "flac { sample_rate_hz: 8000 channels: 1 bits_per_sample: 24 }",
         ),
         (
-            "--format mp4 --max-height 360 --normalize-loudness",
-            "format: FORMAT_MP4 max_height: 360 normalize_loudness: true",
+            "--format mp4 --max-height 360 --audio-bitrate 96 --normalize-loudness",
+            "mp4 { max_height: 360 audio_bitrate_kbps: 96 normalize_loudness: true }",
         ),
         (
             "--format waveform --points-per-second 5",
-            "format: FORMAT_WAVEFORM points_per_second: 5",
+            "waveform { points_per_second: 5 }",
         ),
-        ("--format png --start 0", "format: FORMAT_PNG start {}"),
+        ("--format png --start 0", "image { encoding: ENCODING_PNG } start_offset {}"),
+        ("--format jpeg --max-height 90", "image { encoding: ENCODING_JPEG max_height: 90 }"),
     ],
 )
 def test_the_long_and_the_short_form_of_options_make_the_same_recipe(
@@ -98,4 +102,37 @@ def test_a_recipe_is_shown_on_one_line() -> None:
         *["--format", "wav", "--start", "1:30", "--channels", "1", "--normalize-loudness"]
     )
 
-    assert render.recipe(recipe) == "wav, start 1:30, channels 1, normalize loudness"
+    assert render.recipe(recipe) == "wav, channels 1, normalize loudness, start 1:30"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["convert", "URL", "--format", "wav", "--bitrate", "64"],
+            "--bitrate does not apply to wav",
+        ),
+        (
+            ["convert", "URL", "--format", "mp4", "--bitrate", "64"],
+            "--bitrate does not apply to mp4",
+        ),
+        (
+            ["convert", "URL", "--format", "png", "--normalize-loudness"],
+            "--normalize-loudness does not apply to png",
+        ),
+        (
+            ["ingest", "URL", "--recipe", "mp3", "--recipe", "wav,bitrate=64"],
+            "bitrate of --recipe wav,bitrate=64 does not apply to wav",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_an_option_that_the_format_does_not_have_is_wrong_usage(
+    arguments: list[str], message: str
+) -> None:
+    options = build_parser().parse_args(arguments)
+    build = args_to_request.ingest if options.command == "ingest" else args_to_request.recipe
+    with pytest.raises(InvalidRequest) as refused:
+        build(options)
+    assert args_to_request.name_options(refused.value, options)
+    assert refused.value.message == f"{message}."

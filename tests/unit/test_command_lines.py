@@ -23,8 +23,8 @@ from ingot_server.transcode.commands import (
 from ingot_server.transcode.ffmpeg import DEMUXERS
 from ingot_server.transcode.loudness import Loudness
 from ingot_server.transcode.plan import Plan, plan_conversion
+from tests.recipes import make_recipe
 
-MP3, M4A, OPUS, FLAC, WAV, MP4, PNG, JPEG, WAVEFORM = map(Recipe.Format.ValueType, range(1, 10))
 SOURCE, OUTPUT, METADATA = "file:/in", Path("/out"), Path("/metadata.txt")
 LOUDNESS = Loudness(-23.5, -4.0, 12.25, -33.9, 0.1)
 INPUT = f"-format_whitelist {DEMUXERS}"
@@ -60,29 +60,30 @@ def turned() -> Media:
 
 
 CASES: dict[str, tuple[Recipe, Media]] = {
-    "MP3 of video": (Recipe(format=MP3), clip()),
-    "MP3 of sound": (Recipe(format=MP3), song()),
-    "MP3 of a part": (Recipe(format=MP3, quality=2, start=TWO, end=FIVE), clip()),
+    "MP3 of video": (make_recipe("mp3"), clip()),
+    "MP3 of sound": (make_recipe("mp3"), song()),
+    "MP3 of a part": (make_recipe("mp3", quality=2, start=2, end=5), clip()),
     "MP3 small": (
-        Recipe(format=MP3, bitrate_kbps=64, sample_rate_hz=22050, channels=1),
+        make_recipe("mp3", bitrate_kbps=64, sample_rate_hz=22050, channels=1),
         turned(),
     ),
-    "MP3 of MPEG-TS": (Recipe(format=MP3, start=Duration(seconds=40)), clip("mpegts", 60)),
-    "M4A": (Recipe(format=M4A), clip()),
-    "OPUS": (Recipe(format=OPUS), turned()),
-    "OPUS high": (Recipe(format=OPUS, bitrate_kbps=510, channels=1), song()),
-    "FLAC": (Recipe(format=FLAC), song()),
-    "FLAC of a part": (Recipe(format=FLAC, bits_per_sample=24, end=FIVE), song()),
-    "WAV": (Recipe(format=WAV, sample_rate_hz=16000), song()),
-    "WAV of video": (Recipe(format=WAV, bits_per_sample=24), turned()),
-    "MP4 copied": (Recipe(format=MP4), clip()),
-    "MP4 encoded": (Recipe(format=MP4), turned()),
-    "MP4 of quality": (Recipe(format=MP4, quality=30, channels=1), clip()),
-    "MP4 of a part": (Recipe(format=MP4, max_height=180, start=TWO), clip()),
-    "MP4 not enlarged": (Recipe(format=MP4, max_height=720), turned()),
-    "PNG": (Recipe(format=PNG), clip()),
-    "PNG of MPEG-TS": (Recipe(format=PNG, start=TWO, max_height=64), clip("mpegts", 60)),
-    "JPEG": (Recipe(format=JPEG, max_height=90), turned()),
+    "MP3 of MPEG-TS": (make_recipe("mp3", start=40), clip("mpegts", 60)),
+    "M4A": (make_recipe("m4a"), clip()),
+    "OPUS": (make_recipe("opus"), turned()),
+    "OPUS high": (make_recipe("opus", bitrate_kbps=510, channels=1), song()),
+    "FLAC": (make_recipe("flac"), song()),
+    "FLAC of a part": (make_recipe("flac", bits_per_sample=24, end=5), song()),
+    "WAV": (make_recipe("wav", sample_rate_hz=16000), song()),
+    "WAV of video": (make_recipe("wav", bits_per_sample=24), turned()),
+    "MP4 copied": (make_recipe("mp4"), clip()),
+    "MP4 encoded": (make_recipe("mp4"), turned()),
+    "MP4 of quality": (make_recipe("mp4", quality=30, channels=1), clip()),
+    "MP4 of an audio bit rate": (make_recipe("mp4", audio_bitrate_kbps=96), clip()),
+    "MP4 of a part": (make_recipe("mp4", max_height=180, start=2), clip()),
+    "MP4 not enlarged": (make_recipe("mp4", max_height=720), turned()),
+    "PNG": (make_recipe("png"), clip()),
+    "PNG of MPEG-TS": (make_recipe("png", start=2, max_height=64), clip("mpegts", 60)),
+    "JPEG": (make_recipe("jpeg", max_height=90), turned()),
 }
 
 
@@ -101,29 +102,29 @@ def test_the_same_recipe_makes_the_same_command(name: str) -> None:
 
 
 def test_loudness_takes_two_commands() -> None:
-    planned = plan(Recipe(format=MP3, normalize_loudness=True), clip())
+    planned = plan(make_recipe("mp3", normalize_loudness=True), clip())
     assert line(measure_arguments(planned, SOURCE, 2)) == LINES["loudness measured"]
     levelled = convert_arguments(planned, SOURCE, OUTPUT, loudness=LOUDNESS, threads=2)
     assert line(levelled) == LINES["loudness levelled"]
 
 
 def test_tags_come_from_a_file() -> None:
-    planned = plan(Recipe(format=M4A), song())
+    planned = plan(make_recipe("m4a"), song())
     tagged = convert_arguments(planned, SOURCE, OUTPUT, metadata=METADATA, threads=2)
     assert line(tagged) == LINES["M4A with metadata"]
 
 
 def test_what_cannot_be_copied_is_encoded() -> None:
-    planned = plan(Recipe(format=MP4), clip())
+    planned = plan(make_recipe("mp4"), clip())
     encoded = convert_arguments(planned, SOURCE, OUTPUT, encode=True, threads=2)
     assert line(encoded) == LINES["MP4 encoded after all"]
 
 
 def test_the_last_image_has_a_command_of_its_own() -> None:
-    planned = plan(Recipe(format=PNG, start=FIVE), clip())
+    planned = plan(make_recipe("png", start=5), clip())
     assert line(last_image_arguments(planned, SOURCE, OUTPUT, 2)) == LINES["last PNG"]
 
 
 def test_a_waveform_is_drawn_from_samples() -> None:
-    planned = plan(Recipe(format=WAVEFORM, end=FIVE), clip())
+    planned = plan(make_recipe("waveform", end=5), clip())
     assert line(waveform_arguments(planned, SOURCE, 2)) == LINES["WAVEFORM"]

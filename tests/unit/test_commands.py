@@ -16,15 +16,9 @@ from ingot_server.transcode.commands import (
 from ingot_server.transcode.loudness import Loudness
 from ingot_server.transcode.plan import Plan, plan_conversion
 from ingot_server.transcode.targets import AudioTarget, Size, VideoTarget
+from tests.recipes import make_recipe
 
 OUTPUT = Path("/scratch/made")
-MP3, M4A, OPUS, WAV, MP4 = (
-    Recipe.FORMAT_MP3,
-    Recipe.FORMAT_M4A,
-    Recipe.FORMAT_OPUS,
-    Recipe.FORMAT_WAV,
-    Recipe.FORMAT_MP4,
-)
 
 
 def clip(*, rate: int = 44100, channels: int = 2, format_name: str = "mov,mp4") -> Media:
@@ -82,7 +76,7 @@ def convert(
 
 
 def test_only_files_pipes_and_containers_are_opened() -> None:
-    for recipe in (Recipe(format=MP3), Recipe(format=MP4), Recipe(format=Recipe.FORMAT_PNG)):
+    for recipe in (make_recipe("mp3"), make_recipe("mp4"), make_recipe("png")):
         arguments = convert(recipe, clip())
         before = arguments[: arguments.index("-i")]
         assert options(before)["-protocol_whitelist"] == "file,pipe"
@@ -91,12 +85,12 @@ def test_only_files_pipes_and_containers_are_opened() -> None:
 
 
 def test_an_mp3_is_named_in_every_number() -> None:
-    found = options(convert(Recipe(format=MP3), clip()))
+    found = options(convert(make_recipe("mp3"), clip()))
     assert found["-map"] == "0:1"
     assert (found["-c:a"], found["-b:a"], found["-abr"]) == ("libmp3lame", "192k", "0")
     assert found["-ar"] == "44100"
     assert (found["-map_metadata"], found["-map_chapters"]) == ("-1", "-1")
-    variable = options(convert(Recipe(format=MP3, quality=2), clip()))
+    variable = options(convert(make_recipe("mp3", quality=2), clip()))
     assert variable["-q:a"] == "2"
     assert "-b:a" not in variable
 
@@ -104,19 +98,19 @@ def test_an_mp3_is_named_in_every_number() -> None:
 @pytest.mark.parametrize(
     ("recipe", "rate", "made"),
     [
-        (Recipe(format=MP3), 44100, 44100),
-        (Recipe(format=MP3), 22050, 32000),
-        (Recipe(format=MP3), 8000, 32000),
-        (Recipe(format=MP3), 96000, 48000),
-        (Recipe(format=MP3, bitrate_kbps=64), 22050, 22050),
-        (Recipe(format=MP3, bitrate_kbps=8), 48000, 24000),
-        (Recipe(format=MP3, quality=4), 11025, 11025),
-        (Recipe(format=M4A), 192000, 96000),
-        (Recipe(format=OPUS), 44100, 48000),
-        (Recipe(format=OPUS), 22050, 24000),
-        (Recipe(format=OPUS, sample_rate_hz=16000), 44100, 16000),
-        (Recipe(format=WAV), 11025, 11025),
-        (Recipe(format=WAV, sample_rate_hz=16000), 48000, 16000),
+        (make_recipe("mp3"), 44100, 44100),
+        (make_recipe("mp3"), 22050, 32000),
+        (make_recipe("mp3"), 8000, 32000),
+        (make_recipe("mp3"), 96000, 48000),
+        (make_recipe("mp3", bitrate_kbps=64), 22050, 22050),
+        (make_recipe("mp3", bitrate_kbps=8), 48000, 24000),
+        (make_recipe("mp3", quality=4), 11025, 11025),
+        (make_recipe("m4a"), 192000, 96000),
+        (make_recipe("opus"), 44100, 48000),
+        (make_recipe("opus"), 22050, 24000),
+        (make_recipe("opus", sample_rate_hz=16000), 44100, 16000),
+        (make_recipe("wav"), 11025, 11025),
+        (make_recipe("wav", sample_rate_hz=16000), 48000, 16000),
     ],
 )
 def test_a_sample_rate_that_is_not_asked_for_is_the_nearest(
@@ -127,11 +121,11 @@ def test_a_sample_rate_that_is_not_asked_for_is_the_nearest(
 
 def test_more_channels_than_a_format_has_are_mixed() -> None:
     six, twelve = clip(channels=6), clip(channels=12)
-    assert audio_target(Recipe(format=MP3), six).layout == "stereo"
-    assert audio_target(Recipe(format=WAV), six).layout == "5.1"
-    assert audio_target(Recipe(format=WAV), twelve).layout == "stereo"
-    assert audio_target(Recipe(format=WAV, channels=1), six).layout == "mono"
-    low = options(convert(Recipe(format=OPUS, bitrate_kbps=510), clip(channels=1)))
+    assert audio_target(make_recipe("mp3"), six).layout == "stereo"
+    assert audio_target(make_recipe("wav"), six).layout == "5.1"
+    assert audio_target(make_recipe("wav"), twelve).layout == "stereo"
+    assert audio_target(make_recipe("wav", channels=1), six).layout == "mono"
+    low = options(convert(make_recipe("opus", bitrate_kbps=510), clip(channels=1)))
     assert low["-b:a"] == "256k"  # libopus takes no more for one channel.
 
 
@@ -146,21 +140,22 @@ def test_the_audio_to_hear_is_chosen() -> None:
         ([plain], 1),
     ):
         media = Media(audio=streams, duration=Duration(seconds=1))
-        assert audio_target(Recipe(format=WAV), media).index == index
+        assert audio_target(make_recipe("wav"), media).index == index
 
 
 def test_streams_are_copied_only_when_nothing_asks_for_a_change() -> None:
     media = clip()
     for recipe, video, audio in (
-        (Recipe(format=MP4), True, True),
-        (Recipe(format=MP4, max_height=360), True, True),
-        (Recipe(format=MP4, end=Duration(seconds=5)), True, True),
-        (Recipe(format=MP4, max_height=240), False, True),
-        (Recipe(format=MP4, quality=20), False, True),
-        (Recipe(format=MP4, start=Duration(seconds=1)), False, False),
-        (Recipe(format=MP4, channels=2), True, False),
-        (Recipe(format=MP4, sample_rate_hz=44100), True, False),
-        (Recipe(format=MP4, normalize_loudness=True), True, False),
+        (make_recipe("mp4"), True, True),
+        (make_recipe("mp4", max_height=360), True, True),
+        (make_recipe("mp4", end=5), True, True),
+        (make_recipe("mp4", max_height=240), False, True),
+        (make_recipe("mp4", quality=20), False, True),
+        (make_recipe("mp4", start=1), False, False),
+        (make_recipe("mp4", channels=2), True, False),
+        (make_recipe("mp4", sample_rate_hz=44100), True, False),
+        (make_recipe("mp4", normalize_loudness=True), True, False),
+        (make_recipe("mp4", audio_bitrate_kbps=96), True, False),
     ):
         copied = video_target(recipe, media).copied, audio_target(recipe, media).copied
         assert copied == (video, audio), recipe
@@ -168,7 +163,7 @@ def test_streams_are_copied_only_when_nothing_asks_for_a_change() -> None:
         assert found["-c:v"] == ("copy" if video else "libx264")
         assert found["-c:a"] == ("copy" if audio else "aac")
         assert found["-movflags"] == "+faststart"
-    assert options(convert(Recipe(format=MP4), media, encode=True))["-c:v"] == "libx264"
+    assert options(convert(make_recipe("mp4"), media, encode=True))["-c:v"] == "libx264"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +177,7 @@ def test_streams_are_copied_only_when_nothing_asks_for_a_change() -> None:
 def test_what_no_browser_decodes_is_encoded(video: VideoStream) -> None:
     media = clip()
     media.video[0].MergeFrom(video)
-    found = options(convert(Recipe(format=MP4), media))
+    found = options(convert(make_recipe("mp4"), media))
     assert (found["-c:v"], found["-pix_fmt"]) == ("libx264", "yuv420p")
 
 
@@ -207,43 +202,41 @@ def test_pictures_are_even_and_no_higher_than_asked_as_they_are_shown(
     media = clip()
     media.video[0].width, media.video[0].height = width, height
     media.video[0].rotation = rotation
-    recipe = Recipe(format=MP4)
-    if most:
-        recipe.max_height = most
+    recipe = make_recipe("mp4", **({"max_height": most} if most else {}))
     assert video_target(recipe, media).size == Size(*size)
 
 
 def test_a_part_is_sought_and_measured() -> None:
-    recipe = Recipe(format=MP3, start=Duration(seconds=2), end=Duration(seconds=5))
+    recipe = make_recipe("mp3", start=2, end=5)
     arguments = convert(recipe, clip())
     assert options(arguments[: arguments.index("-i")])["-ss"] == "2.000000"
     assert options(arguments)["-t"] == "3.000000"
     planned = plan(recipe, clip())
     assert (planned.time_range.length, planned.tolerance) == (3, 0.05)
-    beyond = Recipe(format=MP3, start=Duration(seconds=2), end=Duration(seconds=50))
+    beyond = make_recipe("mp3", start=2, end=50)
     assert plan(beyond, clip()).time_range.length == 8
 
 
 def test_what_has_no_index_is_decoded_from_before_the_start() -> None:
     media = clip(format_name="mpegts")
     media.duration.seconds = 60
-    arguments = convert(Recipe(format=MP3, start=Duration(seconds=40)), media)
+    arguments = convert(make_recipe("mp3", start=40), media)
     assert options(arguments[: arguments.index("-i")])["-ss"] == "25.000000"
     assert options(arguments[arguments.index("-i") :])["-ss"] == "15.000000"
     assert "apad=whole_dur=35.000000" in options(arguments)["-af"]
-    arguments = convert(Recipe(format=MP3, start=Duration(seconds=4)), media)
+    arguments = convert(make_recipe("mp3", start=4), media)
     assert "-ss" not in arguments[: arguments.index("-i")]
 
 
 def test_sound_of_a_video_lasts_as_long_as_the_video() -> None:
-    assert "apad=whole_dur=10.000000" in options(convert(Recipe(format=MP3), clip()))["-af"]
-    alone = convert(Recipe(format=MP3), song())
+    assert "apad=whole_dur=10.000000" in options(convert(make_recipe("mp3"), clip()))["-af"]
+    alone = convert(make_recipe("mp3"), song())
     assert "apad" not in options(alone)["-af"]
     assert "-t" not in alone
 
 
 def test_loudness_is_measured_and_then_brought_to_the_target() -> None:
-    recipe = Recipe(format=MP3, normalize_loudness=True)
+    recipe = make_recipe("mp3", normalize_loudness=True)
     measuring = options(measure_arguments(plan(recipe, song()), "file:/scratch/in"))
     assert measuring["-af"].endswith("loudnorm=I=-16:TP=-1.5:print_format=json")
     levels = Loudness(-23.5, -4.0, 12.25, -33.9, 0.1)
@@ -255,7 +248,7 @@ def test_loudness_is_measured_and_then_brought_to_the_target() -> None:
 
 def test_a_waveform_has_whole_samples_in_every_point() -> None:
     for rate, points, made in ((44100, 20, 44100), (44100, 1000, 44000), (96000, 7, 47999)):
-        recipe = Recipe(format=Recipe.FORMAT_WAVEFORM, points_per_second=points)
+        recipe = make_recipe("waveform", points_per_second=points)
         planned = plan(recipe, song(rate=rate))
         assert planned.waveform is not None
         found = planned.waveform.sample_rate_hz
@@ -272,7 +265,7 @@ def test_chapters_are_cut_to_the_part() -> None:
                 title=title, start_offset=Duration(seconds=start), end_offset=Duration(seconds=end)
             )
         )
-    recipe = Recipe(format=MP3, start=Duration(seconds=4), end=Duration(seconds=8))
+    recipe = make_recipe("mp3", start=4, end=8)
     chapters = plan(recipe, media).chapters
     assert [(one.title, one.start_offset.seconds, one.end_offset.seconds) for one in chapters] == [
         ("b", 0, 2),

@@ -24,7 +24,7 @@ CONVERSION = (
     job_pb2.JOB_STAGE_COMMITTING,
 )
 MADE = Media(derived_from_media_id="parent")
-RECIPES = [Recipe(format=Recipe.FORMAT_MP3)]
+RECIPES = [Recipe(mp3=Recipe.Mp3())]
 
 
 def running(stage: job_pb2.JobStage.ValueType, **progress: float) -> Job:

@@ -12,7 +12,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import ChildCounts
 
-RECIPES = [Recipe(format=Recipe.FORMAT_MP3), Recipe(format=Recipe.FORMAT_WAV)]
+RECIPES = [Recipe(mp3=Recipe.Mp3()), Recipe(wav=Recipe.Wav())]
 SOURCE = Media(id="source")
 MADE = [
     Media(id="mp3", derived_from_media_id="source"),

@@ -7,7 +7,11 @@ from argparse import Namespace
 from datetime import timedelta
 from typing import Any, Final
 
-from ingot.errors import InvalidRequest
+from google.rpc.code_pb2 import INVALID_ARGUMENT
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from ingot.errors import DOMAIN, InvalidRequest
 from ingot.recipe_options import OPTIONS
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import IngestOptions
@@ -23,6 +27,13 @@ _OPTION_BY_FIELD: Final = {
     "options.record_duration": "--record",
     "options.subtitle_languages": "--subtitles",
     "selection.max_height": "--max-height",
+}
+
+# The formats on the command line that are encodings of an image in the contract.
+_ENCODINGS: Final = {
+    name.removeprefix("ENCODING_").lower(): value
+    for name, value in Recipe.Image.Encoding.items()
+    if value
 }
 
 AUDIO_ONLY: Final = Selection(mode=Selection.MODE_AUDIO_ONLY)
@@ -52,7 +63,9 @@ def ingest(options: Namespace) -> dict[str, Any]:
         "max_age": options.max_age,
         "labels": dict(options.label),
         "options": ingest_options if ingest_options.ByteSize() else None,
-        "recipes": [recipe(each) for each in options.recipe],
+        "recipes": [
+            recipe(each, at=f"recipes[{number}]") for number, each in enumerate(options.recipe)
+        ],
     }
 
 
@@ -61,17 +74,30 @@ def priority(options: Namespace) -> IngestRequest.Priority.ValueType:
     return IngestRequest.Priority.Value(f"PRIORITY_{options.priority.upper()}")
 
 
-def recipe(options: Namespace) -> Recipe:
-    """Return the recipe that the options describe."""
-    message = Recipe(format=Recipe.Format.Value(f"FORMAT_{options.format.upper()}"))
+def recipe(options: Namespace, *, at: str = "recipe") -> Recipe:
+    """Return the recipe that the options describe; it is the field `at` of the request.
+
+    Raises InvalidRequest for options that its format does not have.
+    """
+    message = Recipe()
+    name = "image" if options.format in _ENCODINGS else options.format
+    parameters = getattr(message, name)
+    parameters.SetInParent()
+    if name == "image":
+        message.image.encoding = _ENCODINGS[options.format]
+    foreign = []
     for field in OPTIONS:
         value = getattr(options, field, None)
-        if field == "format" or value is None:
+        if field == "format" or value is None or value is False:
             continue
         if isinstance(value, timedelta):
             getattr(message, field).FromTimedelta(value)
+        elif field in parameters.DESCRIPTOR.fields_by_name:
+            setattr(parameters, field, value)
         else:
-            setattr(message, field, value)
+            foreign.append(f"{at}.{name}.{field}")
+    if foreign:
+        raise _invalid(dict.fromkeys(foreign, f"does not apply to {options.format}"))
     return message
 
 
@@ -106,11 +132,16 @@ def _option(path: str) -> str:
 
 
 def _recipe_option(path: str, options: Namespace) -> str:
-    """Return the command line's name of a field such as `recipe.end`; empty if it has none."""
-    match = re.fullmatch(r"recipe(?:s\[(\d+)\])?\.(\w+)", path)
-    if match is None or match[2] not in OPTIONS:
+    """Return the command line's name of a field such as `recipe.mp3.quality`; empty if none."""
+    match = re.fullmatch(r"recipe(?:s\[(\d+)\])?\.(\w+)(?:\.(\w+))?", path)
+    if match is None:
         return ""
-    index, field = match.groups()
+    index, name, parameter = match.groups()
+    field = parameter or (name if name in OPTIONS else "format")
+    if field == "encoding":
+        field = "format"
+    if field not in OPTIONS:
+        return ""
     if options.command == "convert":
         return OPTIONS[field]
     if options.command == "mp3":
@@ -121,3 +152,15 @@ def _recipe_option(path: str, options: Namespace) -> str:
     texts = [each.text for each in options.recipe]
     text = texts[int(index)] if index else " or ".join(texts)
     return f"{OPTIONS[field].removeprefix('--')} of --recipe {text}"
+
+
+def _invalid(violations: dict[str, str]) -> InvalidRequest:
+    """Return the error that the server would return for these fields."""
+    shown = "; ".join(f"{field} {rule}" for field, rule in violations.items())
+    status = Status(code=INVALID_ARGUMENT, message=f"The request is invalid: {shown}.")
+    status.details.add().Pack(ErrorInfo(domain=DOMAIN, reason="INVALID_REQUEST"))
+    wrong = BadRequest()
+    for field, rule in violations.items():
+        wrong.field_violations.add(field=field, description=rule)
+    status.details.add().Pack(wrong)
+    return InvalidRequest(status.message, status=status)

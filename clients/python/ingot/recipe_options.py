@@ -1,7 +1,8 @@
-"""The options of the command line for a recipe, one for each field of ingot.v1.Recipe.
+"""The options of the command line for a recipe, one for each parameter of a format.
 
-This module refuses only what is wrong in the text itself. The server knows what each format and
-each media item allow. The contract is not loaded here, so that `--help` is fast.
+This module refuses only what is wrong in the text itself. The contract says which parameters each
+format has, and the server what each media item allows. The contract is not loaded here, so that
+`--help` is fast.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, NoReturn
 
-FORMATS: Final = ("mp3", "m4a", "opus", "flac", "wav", "mp4", "png", "jpeg", "waveform")
+FORMATS: Final = ("mp3", "m4a", "opus", "flac", "wav", "mp4", "jpeg", "png", "waveform")
+"""The formats; `jpeg` and `png` are the encodings of an image."""
 
 OPTIONS: Final[Mapping[str, str]] = {
     "format": "--format",
+    "start_offset": "--start",
+    "end_offset": "--end",
     "bitrate_kbps": "--bitrate",
+    "audio_bitrate_kbps": "--audio-bitrate",
     "quality": "--quality",
-    "start": "--start",
-    "end": "--end",
     "sample_rate_hz": "--sample-rate",
     "channels": "--channels",
-    "max_height": "--max-height",
     "normalize_loudness": "--normalize-loudness",
+    "max_height": "--max-height",
     "bits_per_sample": "--bits-per-sample",
     "points_per_second": "--points-per-second",
 }
@@ -44,10 +47,10 @@ class _RecipeParser(argparse.ArgumentParser):
 def add_audio_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that apply to an MP3."""
     rate = parser.add_mutually_exclusive_group()
-    _add(rate, "bitrate_kbps", parse_integer, "KBPS", "constant bit rate of the audio in kbit/s")
+    _add(rate, "bitrate_kbps", parse_integer, "KBPS", "bit rate of an audio file in kbit/s")
     _add(rate, "quality", parse_integer, "NUMBER", "constant quality, variable bit rate; 0 is best")
-    _add(parser, "start", parse_position, "TIME", "where to start, such as 1:30 or 90s")
-    _add(parser, "end", parse_position, "TIME", "where to end, such as 2:00 or 120s")
+    _add(parser, "start_offset", parse_position, "TIME", "where to start, such as 1:30 or 90s")
+    _add(parser, "end_offset", parse_position, "TIME", "where to end, such as 2:00 or 120s")
     _add(parser, "sample_rate_hz", parse_integer, "HZ", "audio samples per second")
     parser.add_argument(
         OPTIONS["channels"], type=int, choices=(1, 2), help="1 for mono, 2 for stereo"
@@ -63,6 +66,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         OPTIONS["format"], choices=FORMATS, required=True, help="format to convert to"
     )
     add_audio_options(parser)
+    _add(parser, "audio_bitrate_kbps", parse_integer, "KBPS", "bit rate of the audio of an mp4")
     _add(parser, "max_height", parse_integer, "PIXELS", "maximum height of the video or image")
     parser.add_argument(
         OPTIONS["bits_per_sample"], type=int, choices=(16, 24), help="for wav and flac"

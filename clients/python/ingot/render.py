@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingot.v1.job_pb2 import Job, JobStage, JobState
@@ -162,13 +161,18 @@ def job_table(job: Job) -> str:
 
 def recipe(recipe: Recipe) -> str:
     """Format a recipe on one line, such as `mp3, bitrate kbps 192, start 1:30`."""
-    parts = [Recipe.Format.Name(recipe.format).removeprefix("FORMAT_").lower()]
-    for field, value in recipe.ListFields():
-        if isinstance(value, Duration):
-            value = duration(value.ToTimedelta().total_seconds())
-        if field.name != "format":
+    name: str = recipe.WhichOneof("format") or ""
+    parts = [name]
+    for field, value in getattr(recipe, name).ListFields() if name else ():
+        if field.enum_type is not None:
+            parts[0] = Recipe.Image.Encoding.Name(value).removeprefix("ENCODING_").lower()
+        else:
             shown = "" if value is True else f" {value}"
             parts.append(field.name.replace("_", " ") + shown)
+    for name in ("start", "end"):
+        if recipe.HasField(f"{name}_offset"):  # type: ignore[arg-type] # a field's name
+            offset = getattr(recipe, f"{name}_offset").ToTimedelta()
+            parts.append(f"{name} {duration(offset.total_seconds())}")
     return ", ".join(parts)
 
 

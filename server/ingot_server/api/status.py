@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure, Treatment
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,12 @@ def _in_words(violation: Any) -> tuple[str, str]:
     rule = violation.rule_id
     if rule == "required" and name == "name":
         return "name", "must be set: give either media_id or url"
-    if rule == "string.min_len":
+    if rule == "required" and name == "format":
+        formats = Recipe.DESCRIPTOR.oneofs_by_name[name].fields
+        words = f"must be set: give one of {', '.join(field.name for field in formats)}"
+    elif rule.endswith(".in"):
+        words = violation.message.replace("must be in list [", "must be one of ").rstrip("]")
+    elif rule == "string.min_len":
         words = "must not be empty"
     elif rule == "string.pattern":
         words = _PATTERNS.get(name, violation.message)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from google.protobuf.message import Message
+
 from ingot.v1.recipe_pb2 import Recipe
 
 Numbers = range | tuple[int, ...]
@@ -78,13 +80,10 @@ class RecipeFormat:
     """More channels than this are mixed into it."""
     tag_writer: TagWriter | None = None
     has_cover: bool = False
-    fields: frozenset[str] = frozenset()
-    """The fields of a Recipe that the format knows, besides `format` and `start`."""
     defaults: Mapping[str, int] = field(default_factory=dict)
-    """The values of fields that are not set. A default bit rate gives way to a lower maximum."""
+    """The values of unset parameters. A default bit rate gives way to a lower maximum."""
     rates: tuple[AudioRates, ...] = ()
-    """In ascending order of the sample rates."""
-    qualities: range = range(0)
+    """In ascending order of the sample rates. The contract allows the same rates."""
     browser_video: frozenset[str] = frozenset()
     """The video codecs that every current browser decodes in this container."""
     browser_audio: frozenset[str] = frozenset()
@@ -95,10 +94,13 @@ class RecipeFormat:
         """All sample rates of the format."""
         return _union(rates.sample_rates_hz for rates in self.rates)
 
-    def bitrates_kbps(self, sample_rate_hz: int = 0) -> Numbers:
-        """The bit rates that go with a sample rate; all of them if the rate is 0 or unknown."""
-        fitting = [rates for rates in self.rates if sample_rate_hz in rates.sample_rates_hz]
-        return _union(rates.bitrates_kbps for rates in fitting or self.rates)
+    def bitrates_kbps(self, sample_rate_hz: int | None = None) -> Numbers:
+        """The bit rates that go with a sample rate; all of them if it is None."""
+        return _union(
+            rates.bitrates_kbps
+            for rates in self.rates
+            if sample_rate_hz is None or sample_rate_hz in rates.sample_rates_hz
+        )
 
     def sample_rates_for(self, bitrate_kbps: int) -> Numbers:
         """The sample rates that go with a bit rate."""
@@ -114,7 +116,6 @@ def _union(numbers: Iterable[Numbers]) -> Numbers:
     return tuple(sorted({number for part in parts for number in part}))
 
 
-_AUDIO_FIELDS: Final = frozenset({"end", "sample_rate_hz", "channels", "normalize_loudness"})
 _H264: Final = frozenset({"h264"})
 _AAC: Final = frozenset({"aac"})
 _ANY_RATE: Final = (AudioRates(range(8000, 192_001)),)
@@ -126,13 +127,18 @@ _MP3_RATES: Final = (
         (32000, 44100, 48000), (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
     ),
 )
-_AAC_SAMPLE_RATES: Final = (
-    *(8000, 11025, 12000, 16000, 22050, 24000),
-    *(32000, 44100, 48000, 64000, 88200, 96000),
+_AAC_RATES: Final = (
+    AudioRates(
+        (
+            *(8000, 11025, 12000, 16000, 22050, 24000),
+            *(32000, 44100, 48000, 64000, 88200, 96000),
+        ),
+        range(16, 513),
+    ),
 )
 
-RECIPE_FORMATS: Final[Mapping[Recipe.Format.ValueType, RecipeFormat]] = {
-    Recipe.FORMAT_MP3: RecipeFormat(
+RECIPE_FORMATS: Final[Mapping[str, RecipeFormat]] = {
+    "mp3": RecipeFormat(
         FormatKind.AUDIO,
         extension=".mp3",
         content_type="audio/mpeg",
@@ -143,13 +149,11 @@ RECIPE_FORMATS: Final[Mapping[Recipe.Format.ValueType, RecipeFormat]] = {
         max_channels=2,
         tag_writer=TagWriter.ID3,
         has_cover=True,
-        fields=_AUDIO_FIELDS | {"bitrate_kbps", "quality"},
         defaults={"bitrate_kbps": 192},
         rates=_MP3_RATES,
-        qualities=range(10),
         browser_audio=frozenset({"mp3"}),
     ),
-    Recipe.FORMAT_M4A: RecipeFormat(
+    "m4a": RecipeFormat(
         FormatKind.AUDIO,
         extension=".m4a",
         content_type="audio/mp4",
@@ -158,13 +162,12 @@ RECIPE_FORMATS: Final[Mapping[Recipe.Format.ValueType, RecipeFormat]] = {
         audio_codec=AudioCodec.AAC,
         tag_writer=TagWriter.MP4,
         has_cover=True,
-        fields=_AUDIO_FIELDS | {"bitrate_kbps"},
         defaults={"bitrate_kbps": 160},
-        rates=(AudioRates(_AAC_SAMPLE_RATES, range(16, 513)),),
+        rates=_AAC_RATES,
         browser_video=_H264,
         browser_audio=_AAC,
     ),
-    Recipe.FORMAT_OPUS: RecipeFormat(
+    "opus": RecipeFormat(
         FormatKind.AUDIO,
         extension=".opus",
         content_type="audio/ogg",
@@ -173,12 +176,11 @@ RECIPE_FORMATS: Final[Mapping[Recipe.Format.ValueType, RecipeFormat]] = {
         audio_codec=AudioCodec.OPUS,
         tag_writer=TagWriter.OGG_OPUS,
         has_cover=True,
-        fields=_AUDIO_FIELDS | {"bitrate_kbps"},
         defaults={"bitrate_kbps": 128},
         rates=(AudioRates((8000, 12000, 16000, 24000, 48000), range(6, 511)),),
         browser_audio=frozenset({"opus", "vorbis"}),
     ),
-    Recipe.FORMAT_FLAC: RecipeFormat(
+    "flac": RecipeFormat(
         FormatKind.AUDIO,
         extension=".flac",
         content_type="audio/flac",
@@ -187,24 +189,22 @@ RECIPE_FORMATS: Final[Mapping[Recipe.Format.ValueType, RecipeFormat]] = {
         audio_codec=AudioCodec.FLAC,
         tag_writer=TagWriter.FLAC,
         has_cover=True,
-        fields=_AUDIO_FIELDS | {"bits_per_sample"},
         defaults={"bits_per_sample": 16},
         rates=_ANY_RATE,
         browser_audio=frozenset({"flac"}),
     ),
-    Recipe.FORMAT_WAV: RecipeFormat(
+    "wav": RecipeFormat(
         FormatKind.AUDIO,
         extension=".wav",
         content_type="audio/wav",
         container="wav",
         muxer={"f": "wav", "rf64": "auto"},
         audio_codec=AudioCodec.PCM,
-        fields=_AUDIO_FIELDS | {"bits_per_sample"},
         defaults={"bits_per_sample": 16},
         rates=_ANY_RATE,
         browser_audio=frozenset({"pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_f32le"}),
     ),
-    Recipe.FORMAT_MP4: RecipeFormat(
+    "mp4": RecipeFormat(
         FormatKind.VIDEO,
         extension=".mp4",
         content_type="video/mp4",
@@ -212,41 +212,71 @@ RECIPE_FORMATS: Final[Mapping[Recipe.Format.ValueType, RecipeFormat]] = {
         muxer={"f": "mp4", "movflags": "+faststart"},
         audio_codec=AudioCodec.AAC,
         tag_writer=TagWriter.FFMPEG,
-        fields=_AUDIO_FIELDS | {"quality", "max_height"},
-        rates=(AudioRates(_AAC_SAMPLE_RATES),),
-        qualities=range(52),
+        rates=_AAC_RATES,
         browser_video=_H264,
         browser_audio=_AAC,
     ),
-    Recipe.FORMAT_PNG: RecipeFormat(
+    "png": RecipeFormat(
         FormatKind.IMAGE,
         extension=".png",
         content_type="image/png",
         container="image2",
         muxer={"f": "image2", "update": 1},
         image_encoder={"c:v": "png", "pix_fmt": "rgb24"},
-        fields=frozenset({"max_height"}),
     ),
-    Recipe.FORMAT_JPEG: RecipeFormat(
+    "jpeg": RecipeFormat(
         FormatKind.IMAGE,
         extension=".jpg",
         content_type="image/jpeg",
         container="image2",
         muxer={"f": "image2", "update": 1},
         image_encoder={"c:v": "mjpeg", "pix_fmt": "yuvj420p", "q:v": 2},
-        fields=frozenset({"max_height"}),
+        defaults={"encoding": Recipe.Image.ENCODING_JPEG},
     ),
-    Recipe.FORMAT_WAVEFORM: RecipeFormat(
+    "waveform": RecipeFormat(
         FormatKind.WAVEFORM,
         extension=".json",
         content_type="application/json",
         container="json",
-        fields=frozenset({"end", "points_per_second"}),
         defaults={"points_per_second": 20},
     ),
 }
+"""By name: that of the format's field in Recipe, or of the encoding of an image."""
+
+
+def format_name(recipe: Recipe) -> str:
+    """Return the name of a recipe's format, such as `mp3` or `png`."""
+    if recipe.HasField("image"):
+        encoding = recipe.image.encoding or Recipe.Image.ENCODING_JPEG
+        return Recipe.Image.Encoding.Name(encoding).removeprefix("ENCODING_").lower()
+    return recipe.WhichOneof("format") or ""
 
 
 def format_of(recipe: Recipe) -> RecipeFormat:
-    """Return the row of a canonical recipe's format."""
-    return RECIPE_FORMATS[recipe.format]
+    """Return the row of a recipe's format."""
+    return RECIPE_FORMATS[format_name(recipe)]
+
+
+def parameters_of(recipe: Recipe) -> Message:
+    """Return the message with the parameters of a recipe's format."""
+    parameters: Message = getattr(recipe, recipe.WhichOneof("format") or "")
+    return parameters
+
+
+def parameter(recipe: Recipe, name: str) -> int | None:
+    """Return a parameter; None if it is not set, or if the recipe's format does not have it."""
+    parameters = parameters_of(recipe)
+    if name not in parameters.DESCRIPTOR.fields_by_name or not parameters.HasField(name):
+        return None
+    value: int = getattr(parameters, name)
+    return value
+
+
+def audio_bitrate_kbps(recipe: Recipe) -> int | None:
+    """Return the bit rate of the audio; None if the recipe does not set it."""
+    return parameter(recipe, "bitrate_kbps") or parameter(recipe, "audio_bitrate_kbps")
+
+
+def normalizes_loudness(recipe: Recipe) -> bool:
+    """Return whether the recipe normalizes the loudness of the audio."""
+    return getattr(parameters_of(recipe), "normalize_loudness", False)

@@ -2,17 +2,18 @@
 
     id = base32(SHA-256(recipe text, LF, the parent's media id)), lower case, without padding
 
-The recipe text is `format=MP3;bitrate_kbps=192;...`: the format, then every field that the
-canonical form sets, in the order of their numbers. No selection text (`identity.py`) looks like
-this, so a derived media item never has the id of one that came from a source. A field that is added
-to Recipe later must add nothing while it is unset, or every id would change.
+The recipe text is `format=MP3;bitrate_kbps=192;...`: the format, then the parameters and the
+offsets that the canonical form sets, each in the order of their numbers. No selection text
+(`identity.py`) looks like this, so a derived media item never has the id of one that came from a
+source. A field that is added to Recipe later must add nothing while it is unset, or every id would
+change.
 """
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b32encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -23,11 +24,14 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.library.recipe_formats import (
-    RECIPE_FORMATS,
     FormatKind,
     Numbers,
-    RecipeFormat,
+    audio_bitrate_kbps,
+    format_name,
     format_of,
+    normalizes_loudness,
+    parameter,
+    parameters_of,
 )
 
 LONGEST_SECONDS: Final = 315_576_000_000
@@ -40,10 +44,10 @@ SOURCE: Final = "convert"
 def canonical_recipe(recipe: Recipe, *, at: str = "recipe") -> Recipe:
     """Return a new Recipe that is equal for all recipes that mean the same.
 
-    Raises Failure INVALID_REQUEST if the recipe means nothing. Its violations name the fields of
-    the request; the recipe is the field `at` of it.
+    The recipe keeps the rules of the contract. Raises Failure INVALID_REQUEST if its fields do not
+    go together. Its violations name the fields of the request; the recipe is the field `at` of it.
     """
-    wrong = _violations(recipe)
+    wrong = dict(_violations(recipe))
     if wrong:
         raise Failure(
             reason_pb2.REASON_INVALID_REQUEST,
@@ -54,27 +58,31 @@ def canonical_recipe(recipe: Recipe, *, at: str = "recipe") -> Recipe:
         )
     canonical = Recipe()
     canonical.CopyFrom(recipe)
-    row = format_of(recipe)
+    parameters, row = parameters_of(canonical), format_of(canonical)
     for name, value in row.defaults.items():
         if name == "bitrate_kbps":
-            if recipe.WhichOneof("rate") is None:
-                canonical.bitrate_kbps = min(value, row.bitrates_kbps(recipe.sample_rate_hz)[-1])
-        elif not canonical.HasField(name):  # type: ignore[arg-type] # a field's name
-            setattr(canonical, name, value)
-    if not _nanoseconds(recipe.start):
-        canonical.ClearField("start")
+            if parameter(recipe, "quality") is not None:
+                continue
+            value = min(value, row.bitrates_kbps(parameter(recipe, "sample_rate_hz"))[-1])
+        if not getattr(parameters, name):
+            setattr(parameters, name, value)
+    if not _nanoseconds(recipe.start_offset):
+        canonical.ClearField("start_offset")
     return canonical
 
 
 def recipe_text(recipe: Recipe) -> str:
     """Return a canonical recipe as the one line that ids are computed from."""
-    parts = [f"format={_format_name(recipe)}"]
-    for descriptor, value in sorted(recipe.ListFields(), key=lambda each: each[0].number):
-        if descriptor.name == "format":
-            continue
-        if isinstance(value, Duration):
-            value = f"{value.seconds}.{value.nanos:09d}"
-        parts.append(f"{descriptor.name}={int(value) if isinstance(value, bool) else value}")
+    parts = [f"format={format_name(recipe).upper()}"]
+    for descriptor, value in sorted(
+        parameters_of(recipe).ListFields(), key=lambda each: each[0].number
+    ):
+        if descriptor.enum_type is None:  # the encoding of an image is its format's name
+            parts.append(f"{descriptor.name}={int(value)}")
+    for name in ("start_offset", "end_offset"):
+        offset: Duration = getattr(recipe, name)
+        if _nanoseconds(offset):
+            parts.append(f"{name}={offset.seconds}.{offset.nanos:09d}")
     return ";".join(parts)
 
 
@@ -137,10 +145,8 @@ def is_current(derived: Media, parent: Media) -> bool:
 
 def sample_rates(recipe: Recipe) -> Numbers:
     """Return the sample rates of the format that allow the bit rate of a canonical recipe."""
-    row = format_of(recipe)
-    if recipe.HasField("bitrate_kbps"):
-        return row.sample_rates_for(recipe.bitrate_kbps)
-    return row.sample_rates_hz
+    row, bitrate_kbps = format_of(recipe), audio_bitrate_kbps(recipe)
+    return row.sample_rates_for(bitrate_kbps) if bitrate_kbps else row.sample_rates_hz
 
 
 def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> None:
@@ -149,16 +155,18 @@ def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> Non
     Raises Failure INVALID_REQUEST, naming the field of the request, if it does not.
     """
     duration = media.duration.seconds * 10**9 + media.duration.nanos
-    name = problem = ""
+    name: str = recipe.WhichOneof("format") or ""
+    problem = ""
     if needs_video(recipe) and not media.video:
-        name, problem = "format", "needs video, and the media item has none"
+        problem = "needs video, and the media item has none"
     elif not needs_video(recipe) and not media.audio:
-        name, problem = "format", "needs audio, and the media item has none"
-    elif _nanoseconds(recipe.start) and _nanoseconds(recipe.start) >= duration:
-        name, problem = "start", f"is past the end of the media item at {duration / 1e9:g} s"
-    elif recipe.normalize_loudness and not media.audio:
-        name, problem = "normalize_loudness", "needs audio, and the media item has none"
-    if name:
+        problem = "needs audio, and the media item has none"
+    elif _nanoseconds(recipe.start_offset) and _nanoseconds(recipe.start_offset) >= duration:
+        name = "start_offset"
+        problem = f"is past the end of the media item at {duration / 1e9:g} s"
+    elif normalizes_loudness(recipe) and not media.audio:
+        name, problem = f"{name}.normalize_loudness", "needs audio, and the media item has none"
+    if problem:
         raise Failure(
             reason_pb2.REASON_INVALID_REQUEST,
             f"The recipe's {name} {problem}.",
@@ -166,45 +174,24 @@ def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> Non
         )
 
 
-def _violations(recipe: Recipe) -> dict[str, str]:
-    row = RECIPE_FORMATS.get(recipe.format)
-    if row is None:
-        return {"format": "is not a known format"}
-    shown = _format_name(recipe)
-    wrong = {
-        descriptor.name: f"does not apply to {shown}"
-        for descriptor, _ in recipe.ListFields()
-        if descriptor.name not in row.fields | {"format", "start"}
-    }
-    for name, allowed in _allowed(row, recipe).items():
-        set_and_known = name not in wrong and recipe.HasField(name)  # type: ignore[arg-type]
-        if set_and_known and getattr(recipe, name) not in allowed:
-            wrong[name] = f"must be {_range_text(allowed)} for {shown}"
-    for name in ("start", "end"):
-        if name not in wrong and not _is_time(getattr(recipe, name)):
-            wrong[name] = "is not a valid time"
-    ends = not wrong and recipe.HasField("end")
-    if ends and _nanoseconds(recipe.end) <= _nanoseconds(recipe.start):
-        wrong["end"] = "must be after start"
-    return wrong
-
-
-def _allowed(row: RecipeFormat, recipe: Recipe) -> dict[str, Numbers]:
-    return {
-        "bitrate_kbps": row.bitrates_kbps(recipe.sample_rate_hz),
-        "quality": row.qualities,
-        "sample_rate_hz": row.sample_rates_hz,
-    }
-
-
-def _range_text(allowed: Numbers) -> str:
-    if isinstance(allowed, range):
-        return f"from {allowed[0]} to {allowed[-1]}"
-    return "one of " + ", ".join(map(str, allowed))
-
-
-def _format_name(recipe: Recipe) -> str:
-    return Recipe.Format.Name(recipe.format).removeprefix("FORMAT_")
+def _violations(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield what the rules of the contract, which are about single fields, cannot say."""
+    row = format_of(recipe)
+    bitrate_kbps, sample_rate_hz = audio_bitrate_kbps(recipe), parameter(recipe, "sample_rate_hz")
+    if bitrate_kbps and bitrate_kbps not in row.bitrates_kbps(sample_rate_hz):
+        allowed = ", ".join(map(str, row.bitrates_kbps(sample_rate_hz)))
+        yield (
+            f"{recipe.WhichOneof('format')}.bitrate_kbps",
+            f"must be one of {allowed} at {sample_rate_hz} samples per second",
+        )
+    for name in ("start_offset", "end_offset"):
+        if not _is_time(getattr(recipe, name)):
+            yield name, "is not a valid time"
+    if recipe.HasField("end_offset"):
+        if row.kind is FormatKind.IMAGE:
+            yield "end_offset", "does not apply to an image"
+        elif _nanoseconds(recipe.end_offset) <= _nanoseconds(recipe.start_offset):
+            yield "end_offset", "must be after the start"
 
 
 def _base32(text: str) -> str:

@@ -3,9 +3,9 @@
 - Of several audio streams the first that the file marks as default is taken, and of several video
   streams the first. An audio stream that is marked as a commentary, or as made for the impaired, is
   taken only if the file has no other.
-- A result begins at the beginning of the media item, or at `start`. If the audio begins later,
-  silence is put before it. The audio of a media item with other streams lasts as long as the media
-  item. So a moment has the same time in the media item and in a result of all of it.
+- A result begins at the beginning of the media item, or at `start_offset`. If the audio begins
+  later, silence is put before it. The audio of a media item with other streams lasts as long as the
+  media item. So a moment has the same time in the media item and in a result of all of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from ingot_server.library.recipe_formats import (
     FormatKind,
     RecipeFormat,
     TagWriter,
+    audio_bitrate_kbps,
     format_of,
+    normalizes_loudness,
+    parameter,
 )
 from ingot_server.library.recipes import check_applicable, sample_rates
 from ingot_server.transcode.targets import (
@@ -119,8 +122,8 @@ def plan_conversion(recipe: Recipe, media: Media) -> Plan:
 def reads_source_once(recipe: Recipe) -> bool:
     """Return whether ffmpeg reads the source once, from the beginning: then it can be a stream."""
     return not (
-        recipe.normalize_loudness
-        or recipe.HasField("start")
+        normalizes_loudness(recipe)
+        or recipe.HasField("start_offset")
         or format_of(recipe).kind in {FormatKind.IMAGE, FormatKind.VIDEO}
     )
 
@@ -156,8 +159,8 @@ def displayed_size(video: VideoStream) -> Size:
 
 
 def _time_range(recipe: Recipe, media: Media) -> TimeRange:
-    whole, start = to_seconds(media.duration), to_seconds(recipe.start)
-    end = to_seconds(recipe.end) if recipe.HasField("end") else whole
+    whole, start = to_seconds(media.duration), to_seconds(recipe.start_offset)
+    end = to_seconds(recipe.end_offset) if recipe.HasField("end_offset") else whole
     lead = min(_LEAD_SECONDS.get(media.format_name, 0.0), start)
     return TimeRange(start, max(0.0, min(end, whole) - start), end >= whole, lead)
 
@@ -180,20 +183,20 @@ def _audio_target(recipe: Recipe, media: Media) -> AudioTarget:
     row, source = format_of(recipe), _audio_stream(media)
     assert row.audio_codec is not None  # of all formats with audio
     most = 2 if source.channels > max(_LAYOUTS) else row.max_channels
-    channels = recipe.channels or max(1, min(source.channels, most))
+    channels = parameter(recipe, "channels") or max(1, min(source.channels, most))
     layouts = _AAC_LAYOUTS if row.audio_codec is AudioCodec.AAC else _LAYOUTS
-    has_quality = row.kind is FormatKind.AUDIO and recipe.HasField("quality")
     return AudioTarget(
         index=source.index,
         codec=row.audio_codec,
-        sample_rate_hz=recipe.sample_rate_hz or _nearest_rate(recipe, source.sample_rate_hz),
+        sample_rate_hz=parameter(recipe, "sample_rate_hz")
+        or _nearest_rate(recipe, source.sample_rate_hz),
         channels=channels,
         layout=layouts[channels],
         bitrate_kbps=_bitrate_kbps(recipe, row.audio_codec, channels),
-        quality=recipe.quality if has_quality else None,
-        bits_per_sample=recipe.bits_per_sample,
+        quality=parameter(recipe, "quality") if row.kind is FormatKind.AUDIO else None,
+        bits_per_sample=parameter(recipe, "bits_per_sample") or 0,
         copied=row.kind is FormatKind.VIDEO and _can_copy_audio(recipe, source),
-        normalized=recipe.normalize_loudness,
+        normalized=normalizes_loudness(recipe),
     )
 
 
@@ -205,64 +208,70 @@ def _nearest_rate(recipe: Recipe, rate_hz: int) -> int:
 
 
 def _bitrate_kbps(recipe: Recipe, codec: AudioCodec, channels: int) -> int:
+    chosen = audio_bitrate_kbps(recipe) or 0
     if codec is AudioCodec.OPUS:
-        return min(recipe.bitrate_kbps, _OPUS_KBPS_PER_CHANNEL * channels)
+        return min(chosen, _OPUS_KBPS_PER_CHANNEL * channels)
     if codec is AudioCodec.AAC:
-        return recipe.bitrate_kbps or _AAC_KBPS_PER_CHANNEL * channels
-    return recipe.bitrate_kbps
+        return chosen or _AAC_KBPS_PER_CHANNEL * channels
+    return chosen
 
 
 def _can_copy_audio(recipe: Recipe, audio: AudioStream) -> bool:
     changed = (
-        recipe.HasField("sample_rate_hz")
-        or recipe.HasField("channels")
-        or recipe.normalize_loudness
-        or to_seconds(recipe.start)
+        audio_bitrate_kbps(recipe)
+        or parameter(recipe, "sample_rate_hz")
+        or parameter(recipe, "channels")
+        or normalizes_loudness(recipe)
+        or to_seconds(recipe.start_offset)
     )
     return audio.codec == "aac" and is_common_profile(audio) and not changed
 
 
 def _video_target(recipe: Recipe, video: VideoStream) -> VideoTarget:
+    quality = parameter(recipe, "quality")
     return VideoTarget(
         index=video.index,
         size=_encoded_size(recipe, video),
         source_size=displayed_size(video),
-        scaled=recipe.HasField("max_height"),
-        crf=recipe.quality if recipe.HasField("quality") else _DEFAULT_CRF,
+        scaled=parameter(recipe, "max_height") is not None,
+        crf=_DEFAULT_CRF if quality is None else quality,
         copied=_can_copy_video(recipe, video),
     )
 
 
 def _can_copy_video(recipe: Recipe, video: VideoStream) -> bool:
     """Return whether the stream stays as it is. A copy can begin at a key frame only."""
-    lower = recipe.HasField("max_height") and displayed_size(video).height > recipe.max_height
+    max_height = parameter(recipe, "max_height")
+    lower = max_height is not None and displayed_size(video).height > max_height
     return (
         video.codec == "h264"
         and video.pixel_format in _YUV420
         and is_common_profile(video)
-        and not (lower or recipe.HasField("quality") or to_seconds(recipe.start))
+        and not (
+            lower or parameter(recipe, "quality") is not None or to_seconds(recipe.start_offset)
+        )
     )
 
 
 def _encoded_size(recipe: Recipe, video: VideoStream) -> Size:
     """Return an even size, which 4:2:0 needs."""
-    shown = displayed_size(video)
-    if recipe.HasField("max_height") and shown.height > recipe.max_height:
-        height = recipe.max_height // 2 * 2
+    shown, max_height = displayed_size(video), parameter(recipe, "max_height")
+    if max_height is not None and shown.height > max_height:
+        height = max_height // 2 * 2
         return Size(max(2, round(shown.width * height / shown.height / 2) * 2), height)
     return Size(max(2, shown.width // 2 * 2), max(2, shown.height // 2 * 2))
 
 
 def _image_target(recipe: Recipe, video: VideoStream) -> ImageTarget:
-    height = displayed_size(video).height
-    max_height = recipe.max_height if recipe.HasField("max_height") else None
+    height, max_height = displayed_size(video).height, parameter(recipe, "max_height")
     return ImageTarget(
         video.index, height if max_height is None else min(height, max_height), max_height
     )
 
 
 def _waveform_target(recipe: Recipe, media: Media) -> WaveformTarget:
-    source, points = _audio_stream(media), recipe.points_per_second
+    source, points = _audio_stream(media), parameter(recipe, "points_per_second")
+    assert points  # the canonical form sets it
     rate = min(_WAVEFORM_HZ, source.sample_rate_hz)
     return WaveformTarget(source.index, points * max(1, round(rate / points)), points)
 

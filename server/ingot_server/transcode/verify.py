@@ -23,6 +23,10 @@ from ingot_server.transcode.targets import (
 _PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _FRAME_MARKERS: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _WRITTEN_SECONDS: Final = 0.1
+# ffmpeg's AAC encoder stays near the bit rate, except that every channel needs some bits.
+_AAC_EXCESS: Final = 1.5
+_AAC_CHANNEL_BPS: Final = 32_000
+_AAC_SECONDS: Final = 1.0
 
 
 def verify_media(plan: Plan, made: Media, path: Path, written_seconds: float) -> None:
@@ -119,6 +123,11 @@ def _audio_problems(target: AudioTarget, made: Media) -> Iterator[str]:
     bitrate_bps = target.bitrate_kbps * 1000
     if target.codec is AudioCodec.MP3 and bitrate_bps and found.bitrate_bps != bitrate_bps:
         yield f"it has {found.bitrate_bps} bit/s, not {bitrate_bps}"
+    # An average: silence needs less, and what is short or has many channels may need more.
+    most = _AAC_EXCESS * bitrate_bps + _AAC_CHANNEL_BPS * target.channels
+    long_enough = to_seconds(found.duration) >= _AAC_SECONDS
+    if target.codec is AudioCodec.AAC and long_enough and found.bitrate_bps > most:
+        yield f"its audio has {found.bitrate_bps} bit/s, not about {bitrate_bps}"
 
 
 def _video_problems(target: VideoTarget, made: Media) -> Iterator[str]:

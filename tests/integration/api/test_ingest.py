@@ -32,7 +32,7 @@ from tests.integration.api.running_api import URL, Api, media_key, serving
 from tests.refusals import refused
 from tests.waiting import TIMEOUT_SECONDS
 
-MP3 = Recipe(format=Recipe.FORMAT_MP3)
+MP3 = Recipe(mp3=Recipe.Mp3())
 
 BAD_INPUT: list[tuple[str, Message, str, str]] = [
     ("Ingest", IngestRequest(), "INVALID_REQUEST", "url"),
@@ -266,4 +266,4 @@ async def test_a_media_is_converted_by_any_id_that_reads_it(api: Api) -> None:
     await api.catalog.put_alias("a" * 52, stored.id, source_key="http:another")
     for media_id in (stored.id, "a" * 52):
         found = await refused(api.ingest.Convert(ConvertRequest(media_id=media_id, recipe=MP3)))
-        assert found.fields == {"recipe.format"}, "it is there, and has no sound"
+        assert found.fields == {"recipe.mp3"}, "it is there, and has no sound"

@@ -20,170 +20,464 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Recipe(_message.Message):
-    """What to convert a media item to: a format and its parameters.
+    """What to convert a media item to: a format with its parameters, and the part to convert.
 
-    Every recipe has a canonical form with the defaults of its format filled in. Recipes with the
-    same canonical form make the same media item. A field that the format does not support fails with
-    INVALID_REQUEST.
+    `{"mp3": {}}` is a whole recipe: every parameter has a default. Every recipe has a canonical form
+    with the defaults of its format filled in. Recipes with the same canonical form make the same
+    media item.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Format:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+    @_typing.final
+    class Mp3(_message.Message):
+        """The parameters of an MP3."""
 
-    class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Recipe._Format.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        FORMAT_UNSPECIFIED: Recipe._Format.ValueType  # 0
-        """Not allowed."""
-        FORMAT_MP3: Recipe._Format.ValueType  # 1
-        """MPEG-1 or MPEG-2 Audio Layer III, with tags and cover."""
-        FORMAT_M4A: Recipe._Format.ValueType  # 2
-        """AAC in MP4, with tags and cover."""
-        FORMAT_OPUS: Recipe._Format.ValueType  # 3
-        """Opus in Ogg (RFC 7845), with tags and cover."""
-        FORMAT_FLAC: Recipe._Format.ValueType  # 4
-        """FLAC (RFC 9639), with tags and cover."""
-        FORMAT_WAV: Recipe._Format.ValueType  # 5
-        """Uncompressed PCM in RIFF."""
-        FORMAT_MP4: Recipe._Format.ValueType  # 6
-        """H.264 and AAC in MP4, arranged for playback during download. Streams that are H.264 or AAC
-        already are copied, unless another field requires encoding.
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BITRATE_KBPS_FIELD_NUMBER: _builtins.int
+        QUALITY_FIELD_NUMBER: _builtins.int
+        SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+        CHANNELS_FIELD_NUMBER: _builtins.int
+        NORMALIZE_LOUDNESS_FIELD_NUMBER: _builtins.int
+        bitrate_kbps: _builtins.int
+        """Constant bit rate in kbit/s. 16000 to 24000 samples per second go with at most 160, fewer
+        samples with at most 64, more samples with at least 32.
         """
-        FORMAT_PNG: Recipe._Format.ValueType  # 7
-        """One lossless image."""
-        FORMAT_JPEG: Recipe._Format.ValueType  # 8
-        """One image."""
-        FORMAT_WAVEFORM: Recipe._Format.ValueType  # 9
+        quality: _builtins.int
+        """Constant quality with a variable bit rate, from 0 (best) to 9, as `lame -V`."""
+        sample_rate_hz: _builtins.int
+        """Samples per second. Unset means that of the media item, or the nearest that goes with the
+        bit rate.
+        """
+        channels: _builtins.int
+        """Number of channels: 1 is mono, 2 is stereo. Unset means that of the media item; more than two
+        are mixed into two.
+        """
+        normalize_loudness: _builtins.bool
+        """Whether to normalize the loudness to -16 LUFS with at most -1.5 dBTP, in two passes (EBU R
+        128). Unset means no.
+        """
+        def __init__(
+            self,
+            *,
+            bitrate_kbps: _builtins.int = ...,
+            quality: _builtins.int = ...,
+            sample_rate_hz: _builtins.int | None = ...,
+            channels: _builtins.int | None = ...,
+            normalize_loudness: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "channels", b"channels", "quality", b"quality", "rate", b"rate", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "channels", b"channels", "normalize_loudness", b"normalize_loudness", "quality", b"quality", "rate", b"rate", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+        _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+        _WhichOneofReturnType__sample_rate_hz: _TypeAlias = _typing.Literal["sample_rate_hz"]  # noqa: Y015
+        _WhichOneofArgType__sample_rate_hz: _TypeAlias = _typing.Literal["_sample_rate_hz", b"_sample_rate_hz"]  # noqa: Y015
+        _WhichOneofReturnType_rate: _TypeAlias = _typing.Literal["bitrate_kbps", "quality"]  # noqa: Y015
+        _WhichOneofArgType_rate: _TypeAlias = _typing.Literal["rate", b"rate"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hz) -> _WhichOneofReturnType__sample_rate_hz | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_rate) -> _WhichOneofReturnType_rate | None: ...
+
+    @_typing.final
+    class M4a(_message.Message):
+        """The parameters of an M4A."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BITRATE_KBPS_FIELD_NUMBER: _builtins.int
+        SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+        CHANNELS_FIELD_NUMBER: _builtins.int
+        NORMALIZE_LOUDNESS_FIELD_NUMBER: _builtins.int
+        bitrate_kbps: _builtins.int
+        """Average bit rate in kbit/s. Unset means 160."""
+        sample_rate_hz: _builtins.int
+        """Samples per second. Unset means that of the media item, or the nearest of these."""
+        channels: _builtins.int
+        """Number of channels: 1 is mono, 2 is stereo. Unset means that of the media item."""
+        normalize_loudness: _builtins.bool
+        """Whether to normalize the loudness, as in Mp3. Unset means no."""
+        def __init__(
+            self,
+            *,
+            bitrate_kbps: _builtins.int | None = ...,
+            sample_rate_hz: _builtins.int | None = ...,
+            channels: _builtins.int | None = ...,
+            normalize_loudness: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "channels", b"channels", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "channels", b"channels", "normalize_loudness", b"normalize_loudness", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__bitrate_kbps: _TypeAlias = _typing.Literal["bitrate_kbps"]  # noqa: Y015
+        _WhichOneofArgType__bitrate_kbps: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps"]  # noqa: Y015
+        _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+        _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+        _WhichOneofReturnType__sample_rate_hz: _TypeAlias = _typing.Literal["sample_rate_hz"]  # noqa: Y015
+        _WhichOneofArgType__sample_rate_hz: _TypeAlias = _typing.Literal["_sample_rate_hz", b"_sample_rate_hz"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__bitrate_kbps) -> _WhichOneofReturnType__bitrate_kbps | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hz) -> _WhichOneofReturnType__sample_rate_hz | None: ...
+
+    @_typing.final
+    class Opus(_message.Message):
+        """The parameters of an Opus file."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BITRATE_KBPS_FIELD_NUMBER: _builtins.int
+        SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+        CHANNELS_FIELD_NUMBER: _builtins.int
+        NORMALIZE_LOUDNESS_FIELD_NUMBER: _builtins.int
+        bitrate_kbps: _builtins.int
+        """Constant bit rate in kbit/s; at most 256 for each channel is used. Unset means 128."""
+        sample_rate_hz: _builtins.int
+        """Samples per second that are encoded; every decoder gives 48000. Unset means that of the media
+        item, or the nearest of these.
+        """
+        channels: _builtins.int
+        """Number of channels: 1 is mono, 2 is stereo. Unset means that of the media item."""
+        normalize_loudness: _builtins.bool
+        """Whether to normalize the loudness, as in Mp3. Unset means no."""
+        def __init__(
+            self,
+            *,
+            bitrate_kbps: _builtins.int | None = ...,
+            sample_rate_hz: _builtins.int | None = ...,
+            channels: _builtins.int | None = ...,
+            normalize_loudness: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "channels", b"channels", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "channels", b"channels", "normalize_loudness", b"normalize_loudness", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__bitrate_kbps: _TypeAlias = _typing.Literal["bitrate_kbps"]  # noqa: Y015
+        _WhichOneofArgType__bitrate_kbps: _TypeAlias = _typing.Literal["_bitrate_kbps", b"_bitrate_kbps"]  # noqa: Y015
+        _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+        _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+        _WhichOneofReturnType__sample_rate_hz: _TypeAlias = _typing.Literal["sample_rate_hz"]  # noqa: Y015
+        _WhichOneofArgType__sample_rate_hz: _TypeAlias = _typing.Literal["_sample_rate_hz", b"_sample_rate_hz"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__bitrate_kbps) -> _WhichOneofReturnType__bitrate_kbps | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hz) -> _WhichOneofReturnType__sample_rate_hz | None: ...
+
+    @_typing.final
+    class Flac(_message.Message):
+        """The parameters of a FLAC file."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+        CHANNELS_FIELD_NUMBER: _builtins.int
+        BITS_PER_SAMPLE_FIELD_NUMBER: _builtins.int
+        NORMALIZE_LOUDNESS_FIELD_NUMBER: _builtins.int
+        sample_rate_hz: _builtins.int
+        """Samples per second. Unset means that of the media item, or the nearest of these."""
+        channels: _builtins.int
+        """Number of channels: 1 is mono, 2 is stereo. Unset means that of the media item."""
+        bits_per_sample: _builtins.int
+        """Bits per sample. Unset means 16."""
+        normalize_loudness: _builtins.bool
+        """Whether to normalize the loudness, as in Mp3. Unset means no."""
+        def __init__(
+            self,
+            *,
+            sample_rate_hz: _builtins.int | None = ...,
+            channels: _builtins.int | None = ...,
+            bits_per_sample: _builtins.int | None = ...,
+            normalize_loudness: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bits_per_sample", b"bits_per_sample", "channels", b"channels", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bits_per_sample", b"bits_per_sample", "channels", b"channels", "normalize_loudness", b"normalize_loudness", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__bits_per_sample: _TypeAlias = _typing.Literal["bits_per_sample"]  # noqa: Y015
+        _WhichOneofArgType__bits_per_sample: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample"]  # noqa: Y015
+        _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+        _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+        _WhichOneofReturnType__sample_rate_hz: _TypeAlias = _typing.Literal["sample_rate_hz"]  # noqa: Y015
+        _WhichOneofArgType__sample_rate_hz: _TypeAlias = _typing.Literal["_sample_rate_hz", b"_sample_rate_hz"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__bits_per_sample) -> _WhichOneofReturnType__bits_per_sample | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hz) -> _WhichOneofReturnType__sample_rate_hz | None: ...
+
+    @_typing.final
+    class Wav(_message.Message):
+        """The parameters of a WAV file."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+        CHANNELS_FIELD_NUMBER: _builtins.int
+        BITS_PER_SAMPLE_FIELD_NUMBER: _builtins.int
+        NORMALIZE_LOUDNESS_FIELD_NUMBER: _builtins.int
+        sample_rate_hz: _builtins.int
+        """Samples per second. Unset means that of the media item, or the nearest of these."""
+        channels: _builtins.int
+        """Number of channels: 1 is mono, 2 is stereo. Unset means that of the media item."""
+        bits_per_sample: _builtins.int
+        """Bits per sample. Unset means 16."""
+        normalize_loudness: _builtins.bool
+        """Whether to normalize the loudness, as in Mp3. Unset means no."""
+        def __init__(
+            self,
+            *,
+            sample_rate_hz: _builtins.int | None = ...,
+            channels: _builtins.int | None = ...,
+            bits_per_sample: _builtins.int | None = ...,
+            normalize_loudness: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bits_per_sample", b"bits_per_sample", "channels", b"channels", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample", "_channels", b"_channels", "_sample_rate_hz", b"_sample_rate_hz", "bits_per_sample", b"bits_per_sample", "channels", b"channels", "normalize_loudness", b"normalize_loudness", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__bits_per_sample: _TypeAlias = _typing.Literal["bits_per_sample"]  # noqa: Y015
+        _WhichOneofArgType__bits_per_sample: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample"]  # noqa: Y015
+        _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+        _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+        _WhichOneofReturnType__sample_rate_hz: _TypeAlias = _typing.Literal["sample_rate_hz"]  # noqa: Y015
+        _WhichOneofArgType__sample_rate_hz: _TypeAlias = _typing.Literal["_sample_rate_hz", b"_sample_rate_hz"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__bits_per_sample) -> _WhichOneofReturnType__bits_per_sample | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hz) -> _WhichOneofReturnType__sample_rate_hz | None: ...
+
+    @_typing.final
+    class Mp4(_message.Message):
+        """The parameters of an MP4. Those of the audio are ignored if the media item has none, except
+        `normalize_loudness`, which fails.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MAX_HEIGHT_FIELD_NUMBER: _builtins.int
+        QUALITY_FIELD_NUMBER: _builtins.int
+        AUDIO_BITRATE_KBPS_FIELD_NUMBER: _builtins.int
+        SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
+        CHANNELS_FIELD_NUMBER: _builtins.int
+        NORMALIZE_LOUDNESS_FIELD_NUMBER: _builtins.int
+        max_height: _builtins.int
+        """Maximum height of the video in pixels, as displayed; lower video is not enlarged. Unset means
+        that of the media item.
+        """
+        quality: _builtins.int
+        """Constant quality of the video, from 0 (best) to 51, as the CRF of x264. If it is set, the
+        video is always encoded. Unset means 23 for video that has to be encoded.
+        """
+        audio_bitrate_kbps: _builtins.int
+        """Average bit rate of the audio in kbit/s. If it is set, the audio is always encoded. Unset
+        means 80 for each channel of audio that has to be encoded.
+        """
+        sample_rate_hz: _builtins.int
+        """Samples of the audio per second. If it is set, the audio is always encoded. Unset means that
+        of the media item, or the nearest of these.
+        """
+        channels: _builtins.int
+        """Number of channels of the audio: 1 is mono, 2 is stereo. If it is set, the audio is always
+        encoded. Unset means that of the media item.
+        """
+        normalize_loudness: _builtins.bool
+        """Whether to normalize the loudness of the audio, as in Mp3. Unset means no."""
+        def __init__(
+            self,
+            *,
+            max_height: _builtins.int | None = ...,
+            quality: _builtins.int | None = ...,
+            audio_bitrate_kbps: _builtins.int | None = ...,
+            sample_rate_hz: _builtins.int | None = ...,
+            channels: _builtins.int | None = ...,
+            normalize_loudness: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_bitrate_kbps", b"_audio_bitrate_kbps", "_channels", b"_channels", "_max_height", b"_max_height", "_quality", b"_quality", "_sample_rate_hz", b"_sample_rate_hz", "audio_bitrate_kbps", b"audio_bitrate_kbps", "channels", b"channels", "max_height", b"max_height", "quality", b"quality", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_bitrate_kbps", b"_audio_bitrate_kbps", "_channels", b"_channels", "_max_height", b"_max_height", "_quality", b"_quality", "_sample_rate_hz", b"_sample_rate_hz", "audio_bitrate_kbps", b"audio_bitrate_kbps", "channels", b"channels", "max_height", b"max_height", "normalize_loudness", b"normalize_loudness", "quality", b"quality", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__audio_bitrate_kbps: _TypeAlias = _typing.Literal["audio_bitrate_kbps"]  # noqa: Y015
+        _WhichOneofArgType__audio_bitrate_kbps: _TypeAlias = _typing.Literal["_audio_bitrate_kbps", b"_audio_bitrate_kbps"]  # noqa: Y015
+        _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+        _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+        _WhichOneofReturnType__max_height: _TypeAlias = _typing.Literal["max_height"]  # noqa: Y015
+        _WhichOneofArgType__max_height: _TypeAlias = _typing.Literal["_max_height", b"_max_height"]  # noqa: Y015
+        _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+        _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+        _WhichOneofReturnType__sample_rate_hz: _TypeAlias = _typing.Literal["sample_rate_hz"]  # noqa: Y015
+        _WhichOneofArgType__sample_rate_hz: _TypeAlias = _typing.Literal["_sample_rate_hz", b"_sample_rate_hz"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_bitrate_kbps) -> _WhichOneofReturnType__audio_bitrate_kbps | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__max_height) -> _WhichOneofReturnType__max_height | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hz) -> _WhichOneofReturnType__sample_rate_hz | None: ...
+
+    @_typing.final
+    class Image(_message.Message):
+        """The parameters of an image."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        class _Encoding:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Recipe.Image._Encoding.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            ENCODING_UNSPECIFIED: Recipe.Image._Encoding.ValueType  # 0
+            """The same as ENCODING_JPEG."""
+            ENCODING_JPEG: Recipe.Image._Encoding.ValueType  # 1
+            """JPEG. The default."""
+            ENCODING_PNG: Recipe.Image._Encoding.ValueType  # 2
+            """PNG, which is lossless."""
+
+        class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
+            """File formats of images."""
+
+        ENCODING_UNSPECIFIED: Recipe.Image.Encoding.ValueType  # 0
+        """The same as ENCODING_JPEG."""
+        ENCODING_JPEG: Recipe.Image.Encoding.ValueType  # 1
+        """JPEG. The default."""
+        ENCODING_PNG: Recipe.Image.Encoding.ValueType  # 2
+        """PNG, which is lossless."""
+
+        ENCODING_FIELD_NUMBER: _builtins.int
+        MAX_HEIGHT_FIELD_NUMBER: _builtins.int
+        encoding: Global___Recipe.Image.Encoding.ValueType
+        """File format of the image. Unset means JPEG."""
+        max_height: _builtins.int
+        """Maximum height in pixels, as displayed; a lower image is not enlarged. Unset means that of the
+        video.
+        """
+        def __init__(
+            self,
+            *,
+            encoding: Global___Recipe.Image.Encoding.ValueType = ...,
+            max_height: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "max_height", b"max_height"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "encoding", b"encoding", "max_height", b"max_height"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__max_height: _TypeAlias = _typing.Literal["max_height"]  # noqa: Y015
+        _WhichOneofArgType__max_height: _TypeAlias = _typing.Literal["_max_height", b"_max_height"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__max_height) -> _WhichOneofReturnType__max_height | None: ...
+
+    @_typing.final
+    class Waveform(_message.Message):
+        """The parameters of a waveform."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        POINTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+        points_per_second: _builtins.int
+        """Pairs of minimum and maximum per second. Unset means 20."""
+        def __init__(
+            self,
+            *,
+            points_per_second: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_points_per_second", b"_points_per_second", "points_per_second", b"points_per_second"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_points_per_second", b"_points_per_second", "points_per_second", b"points_per_second"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__points_per_second: _TypeAlias = _typing.Literal["points_per_second"]  # noqa: Y015
+        _WhichOneofArgType__points_per_second: _TypeAlias = _typing.Literal["_points_per_second", b"_points_per_second"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__points_per_second) -> _WhichOneofReturnType__points_per_second | None: ...
+
+    MP3_FIELD_NUMBER: _builtins.int
+    M4A_FIELD_NUMBER: _builtins.int
+    OPUS_FIELD_NUMBER: _builtins.int
+    FLAC_FIELD_NUMBER: _builtins.int
+    WAV_FIELD_NUMBER: _builtins.int
+    MP4_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    WAVEFORM_FIELD_NUMBER: _builtins.int
+    START_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mp3(self) -> Global___Recipe.Mp3:
+        """MPEG-1 or MPEG-2 Audio Layer III, with tags and cover."""
+
+    @_builtins.property
+    def m4a(self) -> Global___Recipe.M4a:
+        """AAC in MP4, with tags and cover."""
+
+    @_builtins.property
+    def opus(self) -> Global___Recipe.Opus:
+        """Opus in Ogg (RFC 7845), with tags and cover."""
+
+    @_builtins.property
+    def flac(self) -> Global___Recipe.Flac:
+        """FLAC (RFC 9639), with tags and cover."""
+
+    @_builtins.property
+    def wav(self) -> Global___Recipe.Wav:
+        """Uncompressed PCM in RIFF."""
+
+    @_builtins.property
+    def mp4(self) -> Global___Recipe.Mp4:
+        """H.264 and AAC in MP4, arranged for playback during download. Streams that are H.264 or AAC
+        already are copied, unless a parameter or `start_offset` requires encoding.
+        """
+
+    @_builtins.property
+    def image(self) -> Global___Recipe.Image:
+        """One image of a video: the one at `start_offset`. It has no `end_offset`."""
+
+    @_builtins.property
+    def waveform(self) -> Global___Recipe.Waveform:
         """The waveform for drawing, as JSON in the data format of audiowaveform, version 2, 8 bits
         (https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md).
         """
 
-    class Format(_Format, metaclass=_FormatEnumTypeWrapper):
-        """Formats to convert to."""
-
-    FORMAT_UNSPECIFIED: Recipe.Format.ValueType  # 0
-    """Not allowed."""
-    FORMAT_MP3: Recipe.Format.ValueType  # 1
-    """MPEG-1 or MPEG-2 Audio Layer III, with tags and cover."""
-    FORMAT_M4A: Recipe.Format.ValueType  # 2
-    """AAC in MP4, with tags and cover."""
-    FORMAT_OPUS: Recipe.Format.ValueType  # 3
-    """Opus in Ogg (RFC 7845), with tags and cover."""
-    FORMAT_FLAC: Recipe.Format.ValueType  # 4
-    """FLAC (RFC 9639), with tags and cover."""
-    FORMAT_WAV: Recipe.Format.ValueType  # 5
-    """Uncompressed PCM in RIFF."""
-    FORMAT_MP4: Recipe.Format.ValueType  # 6
-    """H.264 and AAC in MP4, arranged for playback during download. Streams that are H.264 or AAC
-    already are copied, unless another field requires encoding.
-    """
-    FORMAT_PNG: Recipe.Format.ValueType  # 7
-    """One lossless image."""
-    FORMAT_JPEG: Recipe.Format.ValueType  # 8
-    """One image."""
-    FORMAT_WAVEFORM: Recipe.Format.ValueType  # 9
-    """The waveform for drawing, as JSON in the data format of audiowaveform, version 2, 8 bits
-    (https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md).
-    """
-
-    FORMAT_FIELD_NUMBER: _builtins.int
-    BITRATE_KBPS_FIELD_NUMBER: _builtins.int
-    QUALITY_FIELD_NUMBER: _builtins.int
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
-    SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
-    CHANNELS_FIELD_NUMBER: _builtins.int
-    MAX_HEIGHT_FIELD_NUMBER: _builtins.int
-    NORMALIZE_LOUDNESS_FIELD_NUMBER: _builtins.int
-    BITS_PER_SAMPLE_FIELD_NUMBER: _builtins.int
-    POINTS_PER_SECOND_FIELD_NUMBER: _builtins.int
-    format: Global___Recipe.Format.ValueType
-    """Format to convert to. Required."""
-    bitrate_kbps: _builtins.int
-    """Constant bit rate of the audio in kbit/s. MP3: one of the rates of the format, from 8 to 320,
-    default 192. M4A: 16 to 512, default 160. OPUS: 6 to 510, default 128.
-    """
-    quality: _builtins.int
-    """Constant quality with a variable bit rate; lower is better. MP3: 0 to 9, as `lame -V`. MP4: 0
-    to 51, as the CRF of x264, default 23 if the video has to be encoded. If it is set, the video
-    is always encoded.
-    """
-    sample_rate_hz: _builtins.int
-    """Samples per second, from 8000 to 192000, of those that the format supports. Unset means that of
-    the media, or the nearest that the format supports. For audio formats and MP4.
-    """
-    channels: _builtins.int
-    """Number of channels: 1 is mono, 2 is stereo. Unset means that of the media; MP3 mixes more than
-    two down to two.
-    """
-    max_height: _builtins.int
-    """Maximum height of the video or image in pixels, as displayed; lower ones are not enlarged.
-    Unset means that of the media. For MP4, PNG and JPEG.
-    """
-    normalize_loudness: _builtins.bool
-    """Normalize the loudness to -16 LUFS with at most -1.5 dBTP, in two passes (EBU R 128). For audio
-    formats and MP4.
-    """
-    bits_per_sample: _builtins.int
-    """Bits per sample, 16 or 24. Unset means 16. For WAV and FLAC."""
-    points_per_second: _builtins.int
-    """Pairs of minimum and maximum per second. Unset means 20. For WAVEFORM."""
     @_builtins.property
-    def start(self) -> _duration_pb2.Duration:
-        """Where the result starts in the media. Unset means at the beginning. For PNG and JPEG, the
-        position of the image.
-        """
+    def start_offset(self) -> _duration_pb2.Duration:
+        """Where the result starts in the media item. Unset means at the beginning."""
 
     @_builtins.property
-    def end(self) -> _duration_pb2.Duration:
-        """Where the result ends in the media, after `start`. Unset means at the end. Not for PNG and
-        JPEG.
+    def end_offset(self) -> _duration_pb2.Duration:
+        """Where the result ends in the media item, after `start_offset`. Unset means at the end. An
+        `image` must not have it.
         """
 
     def __init__(
         self,
         *,
-        format: Global___Recipe.Format.ValueType = ...,
-        bitrate_kbps: _builtins.int = ...,
-        quality: _builtins.int = ...,
-        start: _duration_pb2.Duration | None = ...,
-        end: _duration_pb2.Duration | None = ...,
-        sample_rate_hz: _builtins.int | None = ...,
-        channels: _builtins.int | None = ...,
-        max_height: _builtins.int | None = ...,
-        normalize_loudness: _builtins.bool = ...,
-        bits_per_sample: _builtins.int | None = ...,
-        points_per_second: _builtins.int | None = ...,
+        mp3: Global___Recipe.Mp3 | None = ...,
+        m4a: Global___Recipe.M4a | None = ...,
+        opus: Global___Recipe.Opus | None = ...,
+        flac: Global___Recipe.Flac | None = ...,
+        wav: Global___Recipe.Wav | None = ...,
+        mp4: Global___Recipe.Mp4 | None = ...,
+        image: Global___Recipe.Image | None = ...,
+        waveform: Global___Recipe.Waveform | None = ...,
+        start_offset: _duration_pb2.Duration | None = ...,
+        end_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample", "_channels", b"_channels", "_max_height", b"_max_height", "_points_per_second", b"_points_per_second", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "bits_per_sample", b"bits_per_sample", "channels", b"channels", "end", b"end", "max_height", b"max_height", "points_per_second", b"points_per_second", "quality", b"quality", "rate", b"rate", "sample_rate_hz", b"sample_rate_hz", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample", "_channels", b"_channels", "_max_height", b"_max_height", "_points_per_second", b"_points_per_second", "_sample_rate_hz", b"_sample_rate_hz", "bitrate_kbps", b"bitrate_kbps", "bits_per_sample", b"bits_per_sample", "channels", b"channels", "end", b"end", "format", b"format", "max_height", b"max_height", "normalize_loudness", b"normalize_loudness", "points_per_second", b"points_per_second", "quality", b"quality", "rate", b"rate", "sample_rate_hz", b"sample_rate_hz", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__bits_per_sample: _TypeAlias = _typing.Literal["bits_per_sample"]  # noqa: Y015
-    _WhichOneofArgType__bits_per_sample: _TypeAlias = _typing.Literal["_bits_per_sample", b"_bits_per_sample"]  # noqa: Y015
-    _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
-    _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
-    _WhichOneofReturnType__max_height: _TypeAlias = _typing.Literal["max_height"]  # noqa: Y015
-    _WhichOneofArgType__max_height: _TypeAlias = _typing.Literal["_max_height", b"_max_height"]  # noqa: Y015
-    _WhichOneofReturnType__points_per_second: _TypeAlias = _typing.Literal["points_per_second"]  # noqa: Y015
-    _WhichOneofArgType__points_per_second: _TypeAlias = _typing.Literal["_points_per_second", b"_points_per_second"]  # noqa: Y015
-    _WhichOneofReturnType__sample_rate_hz: _TypeAlias = _typing.Literal["sample_rate_hz"]  # noqa: Y015
-    _WhichOneofArgType__sample_rate_hz: _TypeAlias = _typing.Literal["_sample_rate_hz", b"_sample_rate_hz"]  # noqa: Y015
-    _WhichOneofReturnType_rate: _TypeAlias = _typing.Literal["bitrate_kbps", "quality"]  # noqa: Y015
-    _WhichOneofArgType_rate: _TypeAlias = _typing.Literal["rate", b"rate"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__bits_per_sample) -> _WhichOneofReturnType__bits_per_sample | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_height) -> _WhichOneofReturnType__max_height | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__points_per_second) -> _WhichOneofReturnType__points_per_second | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hz) -> _WhichOneofReturnType__sample_rate_hz | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_rate) -> _WhichOneofReturnType_rate | None: ...
+    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["mp3", "m4a", "opus", "flac", "wav", "mp4", "image", "waveform"]  # noqa: Y015
+    _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_format) -> _WhichOneofReturnType_format | None: ...
 
 Global___Recipe: _TypeAlias = Recipe  # noqa: Y015
