@@ -69,7 +69,7 @@ class PlaylistHarness:
         job.media.id = identity(url)
         creation = await self.records.create(job)
         if creation.is_new and send:
-            await self.queue.send(creation.job.id)
+            await self.queue.send(creation.job)
         return creation.job
 
     async def expand(self, parent: Job, urls: Sequence[str]) -> None:

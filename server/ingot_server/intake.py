@@ -169,7 +169,7 @@ class Intake:
     async def decide_conversion(self, parent: Media, recipe: Recipe, requested: Job) -> Decision:
         """Decide about one conversion of a stored media item.
 
-        The labels and the list title of the job are those of `requested`.
+        The labels, the priority and the list title of the job are those of `requested`.
         """
         job = conversion_job(parent, recipe, requested)
         try:
@@ -252,9 +252,11 @@ def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
 
 
 def conversion_job(parent: Media, recipe: Recipe, requested: Job) -> Job:
-    """Return the draft of the job for one conversion, with labels and list title of `requested`."""
+    """Return the draft of the job for one conversion, with what `requested` says of its caller."""
     return Job(
         kind=job_pb2.JOB_KIND_CONVERT,
+        priority=requested.priority,
+        requested_by=requested.requested_by,
         url=parent.url,
         labels=requested.labels,
         selection=parent.selection,

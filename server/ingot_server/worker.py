@@ -26,7 +26,6 @@ from ingot_server.intake import Intake
 from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
-from ingot_server.jobs.lifecycle import is_conversion
 from ingot_server.jobs.outcomes import ChildrenChanged, LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.queue import (
     Queue,
@@ -249,7 +248,7 @@ class Worker:
             recovery = await self._records.recover(job_id)
             match recovery:
                 case SendAgain(job):
-                    await self._queue.send(job.id, conversion=is_conversion(job))
+                    await self._queue.send(job)
                 case ChildrenChanged(job):
                     await self._playlists.advance(job.id)
                 case NothingToDo():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ingot
-from ingot import Client, JobState
+from ingot import Client, JobPriority, JobState
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import (
@@ -56,7 +56,7 @@ async def test_an_ingest_is_watched_to_its_media(server: ScriptedServer, client:
         URL,
         selection=ingot.Selection(mode=ingot.Selection.MODE_AUDIO_ONLY, max_height=720),
         max_age=timedelta(minutes=1.5),
-        priority=IngestRequest.PRIORITY_HIGH,
+        priority=JobPriority.JOB_PRIORITY_HIGH,
         labels={"team": "news"},
     )
     revisions = [update.revision async for update in job]
@@ -67,7 +67,7 @@ async def test_an_ingest_is_watched_to_its_media(server: ScriptedServer, client:
     request = server.received(IngestRequest)[0]
     assert (request.url, request.max_age.seconds) == (URL, 90)
     assert request.labels == {"team": "news"}
-    assert (request.priority, request.selection.max_height) == (IngestRequest.PRIORITY_HIGH, 720)
+    assert (request.priority, request.selection.max_height) == (JobPriority.JOB_PRIORITY_HIGH, 720)
     assert len(request.request_id) == 36
 
 

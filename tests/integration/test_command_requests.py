@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from ingot import JobState, Selection
+from ingot import JobPriority, JobState, Selection
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_service_pb2 import ListJobsRequest
 from ingot.v1.media_service_pb2 import (
@@ -121,4 +121,4 @@ async def test_a_conversion_asks_for_all_that_its_options_say(
     assert recipe.mp3.bitrate_kbps == 128
     assert (recipe.start_offset.seconds, recipe.end_offset.seconds) == (1, 2)
     assert (asked.max_age.seconds, dict(asked.labels)) == (3600, {"a": "b"})
-    assert asked.priority == IngestRequest.PRIORITY_HIGH
+    assert asked.priority == JobPriority.JOB_PRIORITY_HIGH

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingot import JobState
+from ingot import JobPriority, JobState
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot_server.errors import Failure
@@ -81,5 +81,5 @@ async def test_the_priority_of_the_command_line_is_that_of_the_request(
     code, _, _ = await run_command(server.target, "ingest", URL, "--priority", priority)
 
     assert code == 0
-    expected = IngestRequest.Priority.Value(f"PRIORITY_{priority.upper()}")
+    expected = JobPriority.Value(f"JOB_PRIORITY_{priority.upper()}")
     assert [request.priority for request in server.received(IngestRequest)] == [expected]

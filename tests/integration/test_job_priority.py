@@ -11,8 +11,8 @@ from datetime import datetime
 
 import pytest
 
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
-from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions, Job
+from ingot.v1.ingest_service_pb2 import ConvertRequest
+from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions, Job, JobPriority
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
@@ -23,9 +23,9 @@ from tests.waiting import TIMEOUT_SECONDS
 pytestmark = pytest.mark.any_stores
 
 PRIORITIES = {
-    "low": IngestRequest.PRIORITY_LOW,
-    "unset": IngestRequest.PRIORITY_UNSPECIFIED,
-    "high": IngestRequest.PRIORITY_HIGH,
+    "low": JobPriority.JOB_PRIORITY_LOW,
+    "unset": JobPriority.JOB_PRIORITY_UNSPECIFIED,
+    "high": JobPriority.JOB_PRIORITY_HIGH,
 }
 """In the order in which the jobs are asked for."""
 
@@ -107,3 +107,25 @@ async def test_the_entries_of_a_list_begin_after_what_others_ask_for_by_itself(
     jobs["by itself"] = await harness.ask(origin.serve("/clip.mp4", Page(clip)))
 
     assert (await order_of(harness, jobs))[0] == "by itself"
+
+
+async def test_a_job_whose_message_was_lost_keeps_its_priority(
+    harness: Harness, origin: Origin, clip: bytes
+) -> None:
+    jobs = {
+        name: await harness.ask(origin.serve(f"/{name}.mp4", Page(clip)), priority=priority)
+        for name, priority in PRIORITIES.items()
+    }
+    await harness.redis.delete(*await harness.redis.keys("ingot:queue:ingot*"))
+    await harness.redis.zadd("ingot:deadlines", {job.id: 0 for job in jobs.values()})
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while await messages(harness) < len(jobs):  # noqa: ASYNC110 - Redis has no event for it
+            await asyncio.sleep(0.05)
+
+    assert await order_of(harness, jobs) == ["high", "unset", "low"]
+
+
+async def messages(harness: Harness) -> int:
+    """The number of messages in the queue. The worker of the harness sends some, and takes none."""
+    keys = await harness.redis.keys("ingot:queue:ingot*")
+    return sum([await harness.redis.llen(key) for key in keys])

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from ingot.v1 import reason_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job, JobPriority
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.queue import SEND_SECONDS, Queue, celery_app
@@ -37,6 +37,10 @@ app.worker_main(["--quiet", "worker", "--pool=threads", "--concurrency=1", "--wi
 """
 
 
+def a_job(job_id: str, priority: JobPriority.ValueType = job_pb2.JOB_PRIORITY_NORMAL) -> Job:
+    return Job(id=job_id, priority=priority)
+
+
 @pytest.fixture
 async def queue(settings: Settings) -> AsyncIterator[Queue]:
     queue = Queue(celery_app(settings))
@@ -47,12 +51,8 @@ async def queue(settings: Settings) -> AsyncIterator[Queue]:
 async def test_a_worker_receives_job_ids_by_priority(
     settings: Settings, queue: Queue, tmp_path: Path
 ) -> None:
-    for priority in (
-        IngestRequest.PRIORITY_LOW,
-        IngestRequest.PRIORITY_UNSPECIFIED,
-        IngestRequest.PRIORITY_HIGH,
-    ):
-        await queue.send(IngestRequest.Priority.Name(priority), priority)
+    for name in ("LOW", "NORMAL", "HIGH"):
+        await queue.send(a_job(name, JobPriority.Value(f"JOB_PRIORITY_{name}")))
     worker = await asyncio.create_subprocess_exec(
         *launch_command(sys.executable, "-c", WORKER),
         stdout=asyncio.subprocess.PIPE,
@@ -64,23 +64,24 @@ async def test_a_worker_receives_job_ids_by_priority(
         assert worker.stdout is not None
         async with asyncio.timeout(TIMEOUT_SECONDS):
             received = [(await worker.stdout.readline()).decode().strip() for _ in range(3)]
-            await queue.send("later")
+            await queue.send(a_job("later"))
             received.append((await worker.stdout.readline()).decode().strip())
     finally:
         worker.kill()
         await worker.communicate()
-    assert received == ["PRIORITY_HIGH", "PRIORITY_UNSPECIFIED", "PRIORITY_LOW", "later"]
+    assert received == ["HIGH", "NORMAL", "LOW", "later"]
 
 
 SENDER = """
 import asyncio, os, sys
+from ingot.v1.job_pb2 import JOB_PRIORITY_NORMAL, Job
 from ingot_server.config import Settings
 from ingot_server.jobs.queue import Queue, celery_app
 
 async def main():
     queue = Queue(celery_app(Settings.from_environment(os.environ)))
     before = set(sys.modules)
-    await queue.send("job")
+    await queue.send(Job(id="job", priority=JOB_PRIORITY_NORMAL))
     print(*set(sys.modules) - before)
     await queue.close()
 
@@ -102,10 +103,10 @@ async def test_a_caller_waits_only_for_the_broker(settings: Settings, tmp_path: 
 
 
 async def test_a_connection_broken_while_idle_is_replaced(settings: Settings, queue: Queue) -> None:
-    await queue.send("one")
+    await queue.send(a_job("one"))
     async with Redis.from_url(settings.redis_url) as redis:
         await redis.client_kill_filter(_type="normal", skipme=True)
-        await queue.send("two")
+        await queue.send(a_job("two"))
         assert await redis.llen("ingot:queue:ingot\x06\x165") == 2
 
 
@@ -116,7 +117,7 @@ async def test_a_broker_that_is_down(settings: Settings, broker_url: str) -> Non
     queue = Queue(celery_app(settings.replace(broker_url=broker_url)))
     began = time.monotonic()
     with pytest.raises(Failure) as caught:
-        await queue.send("job")
+        await queue.send(a_job("job"))
     assert caught.value.reason == reason_pb2.REASON_QUEUE_UNAVAILABLE
     assert time.monotonic() - began < 2 * SEND_SECONDS
     await queue.close()
@@ -128,7 +129,7 @@ async def test_a_broker_that_never_responds(settings: Settings) -> None:
         queue = Queue(celery_app(settings.replace(broker_url=f"redis://127.0.0.1:{port}/0")))
         began = time.monotonic()
         with pytest.raises(Failure) as caught:
-            await queue.send("job")
+            await queue.send(a_job("job"))
         assert caught.value.reason == reason_pb2.REASON_QUEUE_UNAVAILABLE
         assert time.monotonic() - began < 2 * SEND_SECONDS
         await queue.close()

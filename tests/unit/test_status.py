@@ -9,7 +9,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
-from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.job_pb2 import IngestOptions, JobPriority
 from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobRequest
 from ingot.v1.media_pb2 import Blob, Media, Selection
 from ingot.v1.media_service_pb2 import (
@@ -25,7 +25,7 @@ from ingot_server.api.status import OutOfRange, check, grpc_error, unexpected
 from ingot_server.errors import TREATMENTS, Failure, reason_name
 
 URL = "http://example.com/clip.mp4"
-UNKNOWN = IngestRequest.Priority.ValueType(9)
+UNKNOWN = JobPriority.ValueType(9)
 
 
 def violations(failure: Failure) -> dict[str, str]:

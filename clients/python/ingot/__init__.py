@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from ingot.job import IngestJob
     from ingot.v1.ingest_service_pb2 import IngestRequest
-    from ingot.v1.job_pb2 import IngestOptions, Job, JobStage, JobState
+    from ingot.v1.job_pb2 import IngestOptions, Job, JobPriority, JobStage, JobState
     from ingot.v1.media_pb2 import Media, Selection
     from ingot.v1.recipe_pb2 import Recipe
 
@@ -49,6 +49,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobNotFound",
+    "JobPriority",
     "JobStage",
     "JobState",
     "Media",
@@ -71,6 +72,7 @@ _MODULES: Final = {
     "IngestOptions": "ingot.v1.job_pb2",
     "IngestRequest": "ingot.v1.ingest_service_pb2",
     "Job": "ingot.v1.job_pb2",
+    "JobPriority": "ingot.v1.job_pb2",
     "JobStage": "ingot.v1.job_pb2",
     "JobState": "ingot.v1.job_pb2",
     "Media": "ingot.v1.media_pb2",

@@ -13,8 +13,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.errors import DOMAIN, InvalidRequest
 from ingot.recipe_options import OPTIONS
-from ingot.v1.ingest_service_pb2 import IngestRequest
-from ingot.v1.job_pb2 import IngestOptions
+from ingot.v1.job_pb2 import IngestOptions, JobPriority
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
 
@@ -69,9 +68,9 @@ def ingest(options: Namespace) -> dict[str, Any]:
     }
 
 
-def priority(options: Namespace) -> IngestRequest.Priority.ValueType:
+def priority(options: Namespace) -> JobPriority.ValueType:
     """Return the priority of the job."""
-    return IngestRequest.Priority.Value(f"PRIORITY_{options.priority.upper()}")
+    return JobPriority.Value(f"JOB_PRIORITY_{options.priority.upper()}")
 
 
 def recipe(options: Namespace, *, at: str = "recipe") -> Recipe:

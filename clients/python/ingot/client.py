@@ -21,8 +21,8 @@ from ingot.errors import Conflict
 from ingot.job import IngestJob
 from ingot.request import make_ingest_request, media_name, to_duration
 from ingot.upload import upload
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
-from ingot.v1.job_pb2 import IngestOptions, Job, JobState
+from ingot.v1.ingest_service_pb2 import ConvertRequest
+from ingot.v1.job_pb2 import IngestOptions, Job, JobPriority, JobState
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
@@ -110,7 +110,7 @@ class Client:
         *,
         selection: Selection | None = None,
         max_age: timedelta | None = None,
-        priority: IngestRequest.Priority.ValueType = IngestRequest.PRIORITY_UNSPECIFIED,
+        priority: JobPriority.ValueType = JobPriority.JOB_PRIORITY_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
         options: IngestOptions | None = None,
         recipes: Iterable[Recipe] = (),
@@ -146,7 +146,7 @@ class Client:
         *,
         selection: Selection | None = None,
         max_age: timedelta | None = None,
-        priority: IngestRequest.Priority.ValueType = IngestRequest.PRIORITY_UNSPECIFIED,
+        priority: JobPriority.ValueType = JobPriority.JOB_PRIORITY_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> IngestJob:

@@ -10,7 +10,6 @@ from ingot.v1 import job_pb2
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
-from ingot_server.jobs.lifecycle import is_conversion
 from ingot_server.jobs.outcomes import Creation
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
@@ -71,7 +70,7 @@ class Admission:
         job = creation.job
         if creation.is_new:
             try:
-                await self._queue.send(job.id, request.priority, conversion=is_conversion(job))
+                await self._queue.send(job)
             except Failure as failure:
                 await self._records.fail_unqueued(job.id, failure)
                 raise

@@ -202,6 +202,7 @@ def _draft(request: Request, recipes: Sequence[Recipe]) -> Job:
     options = IngestOptions() if isinstance(request, ConvertRequest) else request.options
     job = Job(
         kind=job_pb2.JOB_KIND_CONVERT if converts else job_pb2.JOB_KIND_INGEST,
+        priority=request.priority or job_pb2.JOB_PRIORITY_NORMAL,
         recipes=recipes,
         labels=request.labels,
         options=options if options.ByteSize() else None,

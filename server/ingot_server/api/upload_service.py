@@ -209,6 +209,7 @@ def _job(header: UploadHeader) -> Job:
     key = content_key(header.sha256) if header.sha256 else upload_key(header.upload_id)
     job = Job(
         kind=job_pb2.JOB_KIND_INGEST,
+        priority=job_pb2.JOB_PRIORITY_NORMAL,
         url=upload_url(header.upload_id),
         labels=header.labels,
         selection=_ANY_SELECTION,

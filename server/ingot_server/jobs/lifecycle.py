@@ -104,6 +104,7 @@ def created(job: Job) -> Job:
     job = copy_of(job)
     job.id = job.id or new_job_id()
     job.state = job.state or job_pb2.JOB_STATE_QUEUED
+    job.priority = job.priority or job_pb2.JOB_PRIORITY_NORMAL
     job.revision = 1
     if not job.HasField("create_time"):
         job.create_time.GetCurrentTime()

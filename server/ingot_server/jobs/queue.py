@@ -19,10 +19,11 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from ingot.v1 import reason_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1.job_pb2 import Job, JobPriority
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.jobs.lifecycle import is_conversion
 
 TASK_NAME: Final = "ingot.run_job"
 
@@ -41,10 +42,9 @@ VISIBILITY_SECONDS: Final = 24 * 3600
 # RabbitMQ delivers the highest number first, Celery's Redis transport the lowest.
 _PRIORITIES: Final = (0, 5, 9)
 _PRIORITY_INDEX: Final = {
-    IngestRequest.PRIORITY_HIGH: 0,
-    IngestRequest.PRIORITY_NORMAL: 1,
-    IngestRequest.PRIORITY_UNSPECIFIED: 1,
-    IngestRequest.PRIORITY_LOW: 2,
+    job_pb2.JOB_PRIORITY_HIGH: 0,
+    job_pb2.JOB_PRIORITY_NORMAL: 1,
+    job_pb2.JOB_PRIORITY_LOW: 2,
 }
 
 
@@ -100,14 +100,8 @@ class Queue:
         # Sending blocks as long as the broker does, so it has its own threads.
         self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="queue")
 
-    async def send(
-        self,
-        job_id: str,
-        priority: IngestRequest.Priority.ValueType = IngestRequest.PRIORITY_NORMAL,
-        *,
-        conversion: bool = False,
-    ) -> None:
-        """Send a job id to the workers, or to the workers for conversions.
+    async def send(self, job: Job) -> None:
+        """Send the id of a job to the workers of its kind, with its priority.
 
         Raises Failure with QUEUE_UNAVAILABLE if the broker has not accepted the message within
         `SEND_SECONDS`; the message may still arrive. Safe to repeat.
@@ -115,8 +109,8 @@ class Queue:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                name = CONVERT_QUEUE_NAME if conversion else QUEUE_NAME
-                await loop.run_in_executor(self._senders, self._send, job_id, priority, name)
+                name = CONVERT_QUEUE_NAME if is_conversion(job) else QUEUE_NAME
+                await loop.run_in_executor(self._senders, self._send, job.id, job.priority, name)
         except (KombuError, RedisError, OSError, TimeoutError) as error:
             cause = str(error) or f"no response within {SEND_SECONDS:g} s"
             raise Failure(
@@ -129,7 +123,7 @@ class Queue:
         self._senders.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._app.close)
 
-    def _send(self, job_id: str, priority: IngestRequest.Priority.ValueType, name: str) -> None:
+    def _send(self, job_id: str, priority: JobPriority.ValueType, name: str) -> None:
         number = _PRIORITIES[_PRIORITY_INDEX[priority]]
         self._app.send_task(
             TASK_NAME,

@@ -15,7 +15,6 @@ from collections.abc import Container, Sequence
 from typing import Final
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import Job
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
@@ -23,7 +22,7 @@ from ingot_server.errors import Failure
 from ingot_server.intake import Intake, identified, refused
 from ingot_server.jobs.changes import titled
 from ingot_server.jobs.lease import Lease
-from ingot_server.jobs.lifecycle import has_ended, is_conversion, is_workflow
+from ingot_server.jobs.lifecycle import has_ended, is_workflow
 from ingot_server.jobs.outcomes import CircularEntry
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
@@ -78,12 +77,8 @@ class Playlists:
             for child in await self._records.get_many(
                 await self._records.children.dispatch(parent_id)
             ):
-                if child is None:
-                    continue
-                if is_conversion(child):
-                    await self._queue.send(child.id, conversion=True)
-                else:
-                    await self._queue.send(child.id, IngestRequest.PRIORITY_LOW)
+                if child is not None:
+                    await self._queue.send(child)
             parent = await self._records.children.roll_up(parent_id)
         except Failure as failure:
             # The sweep tries again.
@@ -148,6 +143,8 @@ class Playlists:
         """Return the entry's job, which has already ended if nothing has to be fetched for it."""
         child = Job(
             kind=job_pb2.JOB_KIND_INGEST,
+            priority=job_pb2.JOB_PRIORITY_LOW,
+            requested_by=parent.requested_by,
             url=url,
             labels=parent.labels,
             selection=parent.selection,

@@ -109,6 +109,8 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
     intake = context.intake
     draft = Job(
         kind=job_pb2.JOB_KIND_INGEST,
+        priority=job.priority,
+        requested_by=job.requested_by,
         labels=job.labels,
         options=job.options,
         max_age=job.max_age if job.HasField("max_age") else None,

@@ -9,7 +9,6 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from ingot.v1 import job_pb2 as _job_pb2
 from ingot.v1 import media_pb2 as _media_pb2
@@ -30,33 +29,6 @@ class IngestRequest(_message.Message):
     """A URL to ingest, and how."""
 
     DESCRIPTOR: _descriptor.Descriptor
-
-    class _Priority:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[IngestRequest._Priority.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        PRIORITY_UNSPECIFIED: IngestRequest._Priority.ValueType  # 0
-        """The same as PRIORITY_NORMAL."""
-        PRIORITY_LOW: IngestRequest._Priority.ValueType  # 1
-        """After all others."""
-        PRIORITY_NORMAL: IngestRequest._Priority.ValueType  # 2
-        """The default."""
-        PRIORITY_HIGH: IngestRequest._Priority.ValueType  # 3
-        """Before all others, because a person is waiting for it."""
-
-    class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-        """Order among waiting jobs."""
-
-    PRIORITY_UNSPECIFIED: IngestRequest.Priority.ValueType  # 0
-    """The same as PRIORITY_NORMAL."""
-    PRIORITY_LOW: IngestRequest.Priority.ValueType  # 1
-    """After all others."""
-    PRIORITY_NORMAL: IngestRequest.Priority.ValueType  # 2
-    """The default."""
-    PRIORITY_HIGH: IngestRequest.Priority.ValueType  # 3
-    """Before all others, because a person is waiting for it."""
 
     @_typing.final
     class LabelsEntry(_message.Message):
@@ -89,7 +61,7 @@ class IngestRequest(_message.Message):
     RECIPES_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """URL of the media, `http` or `https`, without user info. At most 8192 bytes. Required."""
-    priority: Global___IngestRequest.Priority.ValueType
+    priority: _job_pb2.JobPriority.ValueType
     """Order among the waiting jobs. Unset means normal. A job that exists already keeps its priority."""
     request_id: _builtins.str
     """Makes a retried call safe (AIP-155): another call with the same id and the same request returns
@@ -136,7 +108,7 @@ class IngestRequest(_message.Message):
         url: _builtins.str = ...,
         selection: _media_pb2.Selection | None = ...,
         max_age: _duration_pb2.Duration | None = ...,
-        priority: Global___IngestRequest.Priority.ValueType = ...,
+        priority: _job_pb2.JobPriority.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
@@ -296,7 +268,7 @@ class ConvertRequest(_message.Message):
     """Media.id of a stored media item."""
     url: _builtins.str
     """URL, as in IngestRequest, or internal address. It is ingested first if it is not stored."""
-    priority: Global___IngestRequest.Priority.ValueType
+    priority: _job_pb2.JobPriority.ValueType
     """Order among the waiting jobs, as in IngestRequest. Unset means normal."""
     request_id: _builtins.str
     """Makes a retried call safe, as in IngestRequest. Unset turns this off."""
@@ -331,7 +303,7 @@ class ConvertRequest(_message.Message):
         selection: _media_pb2.Selection | None = ...,
         recipe: _recipe_pb2.Recipe | None = ...,
         max_age: _duration_pb2.Duration | None = ...,
-        priority: Global___IngestRequest.Priority.ValueType = ...,
+        priority: _job_pb2.JobPriority.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,

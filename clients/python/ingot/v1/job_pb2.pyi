@@ -48,6 +48,34 @@ JOB_KIND_CONVERT: JobKind.ValueType  # 2
 """Convert a stored media item."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
+class _JobPriority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobPriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobPriority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_PRIORITY_UNSPECIFIED: _JobPriority.ValueType  # 0
+    """In a request, the same as JOB_PRIORITY_NORMAL."""
+    JOB_PRIORITY_LOW: _JobPriority.ValueType  # 1
+    """After all others."""
+    JOB_PRIORITY_NORMAL: _JobPriority.ValueType  # 2
+    """The default."""
+    JOB_PRIORITY_HIGH: _JobPriority.ValueType  # 3
+    """Before all others, because a person is waiting for it."""
+
+class JobPriority(_JobPriority, metaclass=_JobPriorityEnumTypeWrapper):
+    """Order among waiting jobs."""
+
+JOB_PRIORITY_UNSPECIFIED: JobPriority.ValueType  # 0
+"""In a request, the same as JOB_PRIORITY_NORMAL."""
+JOB_PRIORITY_LOW: JobPriority.ValueType  # 1
+"""After all others."""
+JOB_PRIORITY_NORMAL: JobPriority.ValueType  # 2
+"""The default."""
+JOB_PRIORITY_HIGH: JobPriority.ValueType  # 3
+"""Before all others, because a person is waiting for it."""
+Global___JobPriority: _TypeAlias = JobPriority  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -178,6 +206,8 @@ class Job(_message.Message):
     RECIPES_FIELD_NUMBER: _builtins.int
     CONVERSIONS_FIELD_NUMBER: _builtins.int
     LIST_TITLE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones. Empty
     in the response to validate_only.
@@ -202,6 +232,13 @@ class Job(_message.Message):
     """Title of the playlist, channel or album that the job is an entry of, as its source gives it. It
     becomes the album tag of the entry's conversions. Empty for other jobs.
     """
+    priority: Global___JobPriority.ValueType
+    """Order among the waiting jobs: that of the request that created the job, or JOB_PRIORITY_NORMAL.
+    The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. Never
+    unspecified.
+    """
+    requested_by: _builtins.str
+    """Who asked for the job. Empty without authentication."""
     @_builtins.property
     def progress(self) -> Global___JobProgress:
         """How much is done. Unset before a worker takes the job, and between two attempts."""
@@ -305,10 +342,12 @@ class Job(_message.Message):
         recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
         conversions: _abc.Iterable[_media_pb2.Media] | None = ...,
         list_title: _builtins.str = ...,
+        priority: Global___JobPriority.ValueType = ...,
+        requested_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "retry_time", b"retry_time", "selection", b"selection", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "progress", b"progress", "recipes", b"recipes", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
