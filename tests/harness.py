@@ -73,8 +73,8 @@ class Harness:
     async def end(self, job: Job) -> Job:
         """Run a job with all its attempts and children, as the queue would, and return its end."""
         while not has_ended(job):
-            if job.HasField("retry_time"):
-                left = job.retry_time.ToDatetime(UTC) - datetime.now(UTC)
+            if job.waiting.HasField("end_time"):
+                left = job.waiting.end_time.ToDatetime(UTC) - datetime.now(UTC)
                 await asyncio.sleep(max(0.0, left.total_seconds()))
             async with asyncio.timeout(JOB_SECONDS):
                 await self.worker.run_job(job.id)

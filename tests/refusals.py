@@ -37,6 +37,11 @@ def reason_name_of(job: Job) -> str:
     return reason_name(reason_of(job))
 
 
+def failed_attempt_of(job: Job) -> str:
+    """Return the name of the reason in the error of a job's last attempt."""
+    return reason_name(Failure.from_status(job.last_attempt_error).reason)
+
+
 def refusal(error: grpc.aio.AioRpcError) -> Refusal:
     details = dict(error.trailing_metadata())["grpc-status-details-bin"]
     assert isinstance(details, bytes)

@@ -144,9 +144,7 @@ class Failure(Exception):
     `violations` maps the paths of request fields to what is wrong with them, and goes into
     google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo if the reason is transient.
 
-    Only the worker reads these two: `deferred` means that the job has not started and waits for a
-    permit, so this was not an attempt; `final` means that another attempt cannot help, even if the
-    reason is transient.
+    Only the worker reads `final`: another attempt cannot help, even if the reason is transient.
     """
 
     def __init__(
@@ -157,7 +155,6 @@ class Failure(Exception):
         metadata: Mapping[str, str] | None = None,
         violations: Mapping[str, str] | None = None,
         retry_after: timedelta = timedelta(seconds=1),
-        deferred: bool = False,
         final: bool = False,
     ) -> None:
         super().__init__(message)
@@ -166,7 +163,6 @@ class Failure(Exception):
         self.metadata = {name: _utf8(value) for name, value in (metadata or {}).items()}
         self.violations = dict(violations or {})
         self.retry_after = retry_after
-        self.deferred = deferred
         self.final = final
 
     def __repr__(self) -> str:

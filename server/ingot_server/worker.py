@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
 
 from ingot.v1 import reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.system_service_pb2 import WorkerStatus
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
@@ -26,7 +26,7 @@ from ingot_server.intake import Intake
 from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
-from ingot_server.jobs.outcomes import ChildrenChanged, LeaseLost, NothingToDo, SendAgain
+from ingot_server.jobs.outcomes import ChildrenChanged, Deferred, LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.queue import (
     Queue,
     celery_app,
@@ -62,6 +62,8 @@ _SLOTS_PER_CONVERSION: Final = 4
 UPLOAD_SWEEP_SECONDS: Final = 300.0
 # A string that expires: while it exists, a worker has swept the uploads recently.
 UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
+# What the next attempt waits for, if that is more than its delay.
+_CAUSES: Final = {reason_pb2.REASON_SCRATCH_FULL: JobWaiting.CAUSE_SCRATCH_SPACE}
 
 
 class Worker:
@@ -195,12 +197,14 @@ class Worker:
             logger.info("job %s is abandoned: %s", job_id, lost)
         except asyncio.CancelledError:
             with contextlib.suppress(LeaseLost):
-                await self._records.release(job_id, claim.token, retry_time=None, error=None)
+                await self._records.release(job_id, claim.token)
             raise
 
     async def _run_leased(self, job: Job, lease: Lease) -> None:
         try:
             result = await self._pipeline.run(job, lease)
+        except Deferred as deferred:
+            await lease.release(waiting=deferred.waiting, deferred=True)
         except Failure as failure:
             await self._end_attempt(job, lease, failure)
         except Exception:
@@ -220,16 +224,11 @@ class Worker:
     async def _end_attempt(self, job: Job, lease: Lease, failure: Failure) -> None:
         """Release a job for its next attempt, or end it with the failure."""
         logger.info("job %s, attempt %d: %s", job.id, job.attempt, reason_name(failure.reason))
-        if failure.deferred:
-            await lease.release(
-                retry_time=datetime.now(UTC) + failure.retry_after,
-                error=failure.status(),
-                deferred=True,
-            )
-        elif failure.transient and not failure.final and job.attempt < self._settings.attempts:
+        if failure.transient and not failure.final and job.attempt < self._settings.attempts:
             backoff: timedelta = self._settings.retry_backoff * 2 ** (job.attempt - 1)
-            delay = max(backoff, failure.retry_after)
-            await lease.release(retry_time=datetime.now(UTC) + delay, error=failure.status())
+            waiting = JobWaiting(cause=_CAUSES.get(failure.reason, JobWaiting.CAUSE_RETRY))
+            waiting.end_time.FromDatetime(datetime.now(UTC) + max(backoff, failure.retry_after))
+            await lease.release(waiting=waiting, error=failure.status())
         else:
             await lease.update(failed(failure))
 

@@ -25,7 +25,7 @@ from tests.installation import (
 )
 from tests.origin import Origin, Page
 from tests.recipes import make_recipe
-from tests.refusals import reason_name_of
+from tests.refusals import failed_attempt_of, reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.timeout(300)
@@ -89,8 +89,8 @@ async def test_a_killed_ffmpeg_is_said_and_tried_again(tmp_path: Path, origin: O
         os.kill(ffmpegs(up.process.pid)[0], signal.SIGKILL)
         reasons = set()
         async for update in api.watch(job.id):
-            if update.HasField("error"):
-                reasons.add(reason_name_of(update))
+            if update.HasField("last_attempt_error"):
+                reasons.add(failed_attempt_of(update))
             job = update
 
         assert reasons == {"CONVERTER_CRASHED"}

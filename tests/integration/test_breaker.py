@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.source_service_pb2 import SourceStatus
 from ingot_server.config import Settings
 from tests import videos
 from tests.harness import Harness, running_harness
 from tests.integration.test_sources_api import listed
-from tests.refusals import reason_name_of
+from tests.refusals import failed_attempt_of
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 
@@ -50,12 +50,20 @@ async def attempted(harness: Harness, video_id: str) -> Job:
     return await harness.record(job.id)
 
 
+def assert_waits_for_youtube(job: Job) -> None:
+    """The source is blocked, which is not an error of the job."""
+    waiting = job.waiting
+    assert (waiting.cause, waiting.source) == (JobWaiting.CAUSE_SOURCE_BLOCKED, "youtube")
+    assert waiting.reason == reason_pb2.REASON_BOT_CHECK
+    assert not job.HasField("last_attempt_error")
+
+
 async def end_the_block(harness: Harness, *jobs: Job) -> None:
     """Make the time come at which the jobs may try the source again."""
     await harness.redis.hset("ingot:source:youtube", "retry_at", "0")
     for job in jobs:
         await harness.redis.hset(f"ingot:job:{job.id}", "not_before", "0")
-        job.ClearField("retry_time")
+        job.ClearField("waiting")
 
 
 async def test_a_bot_check_stops_all_jobs_until_one_succeeds(
@@ -68,8 +76,11 @@ async def test_a_bot_check_stops_all_jobs_until_one_succeeds(
         assert len(site.log) == requests, "the source gets no request"
         for job, attempts in ((first, 1), (second, 0)):
             assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, attempts)
-            assert reason_name_of(job) == "BOT_CHECK"
-            assert job.HasField("retry_time")
+            assert not job.HasField("error")
+            assert job.waiting.HasField("end_time")
+        assert failed_attempt_of(first) == "BOT_CHECK"
+        assert first.waiting.cause == JobWaiting.CAUSE_RETRY
+        assert_waits_for_youtube(second)
         status = (await listed(harness.settings))["youtube"]
         assert status.health == SourceStatus.HEALTH_BLOCKED
         assert status.reason == reason_pb2.REASON_BOT_CHECK
@@ -89,7 +100,7 @@ async def test_a_block_outlives_the_workers_but_not_redis(
         first = await attempted(harness, IDS[0])
     async with running_harness(long) as harness:
         requests = len(site.log)
-        assert reason_name_of(await attempted(harness, IDS[1])) == "BOT_CHECK"
+        assert_waits_for_youtube(await attempted(harness, IDS[1]))
         assert len(site.log) == requests
         await harness.redis.flushall()
         assert await harness.records.get(first.id) is None

@@ -21,6 +21,7 @@ from ingot.arguments import build_parser
 from ingot.cli import main
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.job_pb2 import JobWaiting
 from ingot.v1.job_service_pb2 import CancelJobRequest
 from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.errors import Failure
@@ -298,8 +299,10 @@ async def test_a_terminal_shows_a_bar_with_bytes_rate_and_remaining_time(
     server.last_revision = 3
     retry = server.updates[3]
     retry.state = JobState.JOB_STATE_QUEUED
-    retry.error.CopyFrom(Failure(reason_pb2.REASON_STALLED, "Too \x1b[31mslow.").status())
-    retry.retry_time.GetCurrentTime()
+    stalled = Failure(reason_pb2.REASON_STALLED, "Too \x1b[31mslow.")
+    retry.last_attempt_error.CopyFrom(stalled.status())
+    retry.waiting.cause = JobWaiting.CAUSE_RETRY
+    retry.waiting.end_time.GetCurrentTime()
     terminal, tty = pty.openpty()
     process = await start_command(server.target, "ingest", URL, stderr=tty)
     os.close(tty)

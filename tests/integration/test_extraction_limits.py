@@ -24,7 +24,7 @@ from tests.installation import descendants
 from tests.manifests import packed, serve_manifest
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
-from tests.refusals import reason_name_of
+from tests.refusals import failed_attempt_of, reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
@@ -155,7 +155,7 @@ async def test_a_killed_extractor_is_started_again(
         await first
 
         job = await harness.record(job.id)
-        assert (job.state, reason_name_of(job)) == (JOB_STATE_QUEUED, "EXTRACTOR_CRASHED")
+        assert (job.state, failed_attempt_of(job)) == (JOB_STATE_QUEUED, "EXTRACTOR_CRASHED")
         await harness.assert_idle()
         gate.set()
         job = await harness.end(job)

@@ -250,7 +250,7 @@ async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Fee
     worker.cancel()
     with pytest.raises(asyncio.CancelledError):
         await worker
-    released = await records.release(job.id, token, retry_time=None, error=None)
+    released = await records.release(job.id, token)
     assert released.state == job_pb2.JOB_STATE_QUEUED
 
 
@@ -265,7 +265,7 @@ async def test_an_error_of_the_body_comes_through(records: Records, feed: Feed) 
 async def test_releasing_a_job_is_not_a_loss(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
-        released = await lease.release(retry_time=None, error=None)
+        released = await lease.release()
         await asyncio.sleep(LEASE.total_seconds())
         assert lease.lost is None
         await lease.update(downloading)

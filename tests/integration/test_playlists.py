@@ -311,7 +311,7 @@ async def test_a_stale_worker_adds_no_children(ingot: PlaylistHarness) -> None:
     parent = await ingot.make(ingot.serve_list("some.list", urls), send=False)
     claim = await ingot.records.claim(parent.id)
     assert claim is not None
-    await ingot.records.release(parent.id, claim.token, retry_time=None, error=None)
+    await ingot.records.release(parent.id, claim.token)
     again = await ingot.records.claim(parent.id)
     assert again is not None
 

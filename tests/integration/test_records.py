@@ -11,13 +11,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.outcomes import LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.records import Records
 from tests.records import claimed_job, new_job
-from tests.refusals import reason_of
+from tests.refusals import failed_attempt_of, reason_of
 
 SHORT = timedelta(milliseconds=60)
 
@@ -140,12 +140,13 @@ async def test_only_the_lease_holder_writes(short_deadlines: Records) -> None:
     recovered = await short_deadlines.recover(job.id)
     assert isinstance(recovered, SendAgain)
     assert recovered.job.state == job_pb2.JOB_STATE_QUEUED
-    assert reason_of(recovered.job) == reason_pb2.REASON_WORKER_LOST
+    assert failed_attempt_of(recovered.job) == "WORKER_LOST"
+    assert recovered.job.waiting.cause == JobWaiting.CAUSE_WORKER
     for late in (short_deadlines.write(job, token), short_deadlines.renew(job.id, token)):
         with pytest.raises(LeaseLost):
             await late
     with pytest.raises(LeaseLost):
-        await short_deadlines.release(job.id, token, retry_time=None, error=None)
+        await short_deadlines.release(job.id, token)
     claim = await short_deadlines.claim(job.id)
     assert claim is not None
     assert claim.job.attempt == 2
@@ -206,15 +207,18 @@ async def released_job(records: Records, delay: timedelta) -> tuple[Job, Job]:
     """Return a job as it was claimed, and as it was released."""
     job, token = await claimed_job(records)
     failure = Failure(reason_pb2.REASON_STALLED, "It stalled.")
-    due = datetime.now(UTC) + delay
-    return job, await records.release(job.id, token, retry_time=due, error=failure.status())
+    waiting = JobWaiting(cause=JobWaiting.CAUSE_RETRY)
+    waiting.end_time.FromDatetime(datetime.now(UTC) + delay)
+    return job, await records.release(job.id, token, waiting=waiting, error=failure.status())
 
 
 async def test_a_released_job_waits_for_its_retry(records: Records, redis: Redis) -> None:
     delay = timedelta(minutes=5)
     job, released = await released_job(records, delay)
     assert released.state == job_pb2.JOB_STATE_QUEUED
-    assert reason_of(released) == reason_pb2.REASON_STALLED
+    assert failed_attempt_of(released) == "STALLED"
+    assert released.waiting.cause == JobWaiting.CAUSE_RETRY
+    assert not released.HasField("error")
     assert not released.HasField("progress")
     assert await records.claim(job.id) is None
     assert not await records.overdue(10)
@@ -228,7 +232,7 @@ async def test_a_released_job_is_claimed_when_its_retry_is_due(records: Records)
     assert isinstance(await records.recover(job.id), SendAgain)
     claim = await records.claim(job.id)
     assert claim is not None
-    assert not claim.job.HasField("retry_time")
+    assert not claim.job.HasField("waiting")
     assert claim.job.start_time == job.start_time
 
 

@@ -85,7 +85,7 @@ async def test_a_job_is_released_when_redis_accepts_writes_again(
     job, token = await claimed_job(records)
     async with hold(records, feed, job, token) as lease:
         async with refusing_writes(redis):
-            releasing = asyncio.create_task(lease.release(retry_time=None, error=None))
+            releasing = asyncio.create_task(lease.release())
             await asyncio.sleep(0.3)
             assert not releasing.done()
         released = await releasing

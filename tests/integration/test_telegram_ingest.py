@@ -22,7 +22,7 @@ from ingot_server.config import Secret, Settings
 from tests import mtproto
 from tests.harness import Harness, running_harness
 from tests.mtproto import Channel, FakeDataCentre
-from tests.refusals import reason_name_of
+from tests.refusals import failed_attempt_of, reason_name_of
 from tests.telegram import (
     FILE_ID,
     FOR_THE_APPS,
@@ -352,8 +352,8 @@ async def _waits(harness: Harness, job: Job, length: timedelta) -> Job:
     end = datetime.now(UTC)
     job = await harness.record(job.id)
     assert job.state == job_pb2.JOB_STATE_QUEUED, job
-    assert reason_name_of(job) == "RATE_LIMITED"
-    assert begin <= job.retry_time.ToDatetime(UTC) - length <= end
+    assert failed_attempt_of(job) == "RATE_LIMITED"
+    assert begin <= job.waiting.end_time.ToDatetime(UTC) - length <= end
     return job
 
 

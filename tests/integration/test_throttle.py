@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.media_pb2 import Media
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import throttle as throttle_module
+from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.source_settings import SourceSettings
@@ -40,7 +41,10 @@ def throttling(redis: Redis, settings: Settings, source: SourceSettings) -> Sour
 async def use(
     throttle: SourceThrottle, job_id: str, reason: Reason.ValueType | None = None
 ) -> Failure | None:
-    """Use the source once, with a failure if there is a `reason`; return the Failure raised."""
+    """Use the source once, with a failure if there is a `reason`; return the Failure raised.
+
+    Raises Deferred if the job has to wait.
+    """
     try:
         async with throttle.permit("youtube", job_id):
             if reason is not None:
@@ -50,11 +54,17 @@ async def use(
     return None
 
 
-async def deferred(throttle: SourceThrottle, job_id: str) -> Failure:
-    failure = await use(throttle, job_id)
-    assert failure is not None
-    assert failure.deferred
-    return failure
+async def deferred(throttle: SourceThrottle, job_id: str) -> JobWaiting:
+    """Return what a job waits for that cannot use the source now."""
+    with pytest.raises(Deferred) as caught:
+        await use(throttle, job_id)
+    assert caught.value.waiting.source == "youtube"
+    return caught.value.waiting
+
+
+def left(waiting: JobWaiting) -> timedelta:
+    """Return how long a job waits."""
+    return waiting.end_time.ToDatetime(UTC) - datetime.now(UTC)
 
 
 async def end_the_block(redis: Redis) -> None:
@@ -69,14 +79,17 @@ async def test_a_burst_starts_at_once_and_the_rest_wait_in_order(
     throttle, elsewhere = (throttling(redis, settings, source) for _ in range(2))
     assert [await use(throttle, f"a{number}") for number in range(3)] == [None] * 3
     waits = [await deferred(elsewhere, f"b{number}") for number in range(3)]
-    assert {failure.reason for failure in waits} == {RATE_LIMITED}
-    seconds = [failure.retry_after.total_seconds() for failure in waits]
+    assert {waiting.cause for waiting in waits} == {JobWaiting.CAUSE_SOURCE_RATE_LIMIT}
+    assert [waiting.jobs_ahead for waiting in waits] == [0, 1, 2]
+    seconds = [left(waiting).total_seconds() for waiting in waits]
     # Each has its own place in the waiting queue, one interval after the one before.
     assert seconds[0] <= 2 < seconds[1] <= 4 < seconds[2] <= 6
     await asyncio.sleep(seconds[0])
     # First come, first served, even if another job tries meanwhile.
     assert await use(throttle, "b0") is None
-    assert (await deferred(throttle, "c0")).retry_after > waits[2].retry_after / 2
+    last = await deferred(throttle, "c0")
+    assert last.jobs_ahead == 2
+    assert left(last) > left(waits[2])
 
 
 async def test_a_short_wait_happens_in_the_worker(
@@ -91,7 +104,8 @@ async def test_a_short_wait_happens_in_the_worker(
 async def test_the_concurrency_limit_applies(redis: Redis, settings: Settings) -> None:
     throttle = throttling(redis, settings, SourceSettings(concurrency=2))
     async with throttle.permit("youtube", "a"), throttle.permit("youtube", "b"):
-        assert (await deferred(throttle, "c")).reason == RATE_LIMITED
+        cause = (await deferred(throttle, "c")).cause
+        assert cause == JobWaiting.CAUSE_SOURCE_CONCURRENCY_LIMIT
     assert await use(throttle, "c") is None
 
 
@@ -134,8 +148,9 @@ async def test_a_bot_check_opens_the_breaker_for_longer_each_time_until_a_trial_
     lengths = []
     for number in range(4):
         assert (await use(throttle, f"try{number}", BOT_CHECK)) is not None
-        failure = await deferred(throttle, "other")
-        assert failure.reason == BOT_CHECK
+        waiting = await deferred(throttle, "other")
+        assert waiting.cause == JobWaiting.CAUSE_SOURCE_BLOCKED
+        assert waiting.reason == BOT_CHECK
         breaker = (await throttle.open_breakers(["youtube"]))["youtube"]
         assert breaker.reason == BOT_CHECK
         lengths.append(round(breaker.retry_after / BLOCK))
@@ -181,11 +196,11 @@ async def test_a_job_waits_only_so_long_for_the_breaker(redis: Redis, settings: 
     short_timeout = settings.replace(source_wait_timeout=timedelta(milliseconds=100))
     throttle = throttling(redis, short_timeout, SourceSettings(block=timedelta(minutes=1)))
     await use(throttle, "a", BOT_CHECK)
-    assert (await deferred(throttle, "b")).retry_after <= short_timeout.source_wait_timeout
+    assert left(await deferred(throttle, "b")) <= short_timeout.source_wait_timeout
     await asyncio.sleep(0.12)
     failure = await use(throttle, "b")
     assert failure is not None
-    assert (failure.reason, failure.deferred, failure.final) == (BOT_CHECK, False, True)
+    assert (failure.reason, failure.final) == (BOT_CHECK, True)
     # Another job has its own time to wait.
     await deferred(throttle, "c")
 
@@ -198,10 +213,7 @@ async def test_waiting_for_a_permit_is_not_an_attempt(redis: Redis, settings: Se
         claim = await records.claim(job.id)
         assert claim is not None
         assert claim.job.attempt == 1
-        failure = Failure(RATE_LIMITED, "waits", deferred=True)
-        job = await records.release(
-            job.id, claim.token, retry_time=None, error=failure.status(), deferred=True
-        )
+        job = await records.release(job.id, claim.token, deferred=True)
         assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
 
 
@@ -222,8 +234,10 @@ async def test_a_worker_defers_a_blocked_job_and_fails_it_after_the_wait_timeout
         waiting = await records.get(job.id)
         assert waiting is not None
         assert (waiting.state, waiting.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
-        assert waiting.HasField("retry_time")
-        assert Failure.from_status(waiting.error).reason == BOT_CHECK
+        assert waiting.waiting.cause == JobWaiting.CAUSE_SOURCE_BLOCKED
+        assert waiting.waiting.HasField("end_time")
+        assert not waiting.HasField("error")
+        assert not waiting.HasField("last_attempt_error")
         await asyncio.sleep(1.05)
         await worker.run_job(job.id)
         ended = await records.get(job.id)

@@ -70,3 +70,14 @@ async def test_a_waiter_that_gives_up_as_it_gets_a_slot_is_passed_over() -> None
         await asyncio.wait(waiting)
     assert waiting[0].cancelled()
     assert waiting[1].exception() is None
+
+
+async def test_who_waits_is_told_how_many_are_ahead() -> None:
+    slots, ahead = Slots(1), list[int]()
+
+    async def work() -> None:
+        async with slots.acquire(1, ahead.append):
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work() for _ in range(3)))
+    assert ahead == [0, 1]

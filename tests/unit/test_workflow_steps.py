@@ -87,7 +87,7 @@ def test_progress_never_goes_back() -> None:
     assert later is not None
     later = lifecycle.with_fraction(later, job)
     assert later.progress.fraction == 0.9
-    released = lifecycle.released(later, retry_time=None, error=None)
+    released = lifecycle.released(later)
     assert released.progress.fraction == 0.9
 
 

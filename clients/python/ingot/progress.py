@@ -68,7 +68,7 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
         known_attempts = self._failed_attempts.get(job.id, 0)
         if job.state == JobState.JOB_STATE_QUEUED and job.attempt > known_attempts:
             self._failed_attempts[job.id] = job.attempt
-            if job.HasField("error"):
+            if job.HasField("last_attempt_error"):
                 prefix = f"{render.printable(job.url)}: " if self._show_names else ""
                 self.print_line(prefix + _failed_attempt(job))
         step = _job_step(job, show_name=self._show_names)
@@ -177,13 +177,14 @@ def _details(step: Step) -> str:
 
 def _job_step(job: Job, *, show_name: bool = False) -> Step:
     """Return what is displayed of a state of a job."""
+    activity = ", ".join(filter(None, [render.state(job), render.waiting(job.waiting)]))
     size = job.media.blob.size_bytes if job.state == JobState.JOB_STATE_SUCCEEDED else 0
     stage = StageProgress(bytes_done=size)
     if job.state == JobState.JOB_STATE_RUNNING or job.HasField("children"):
         stage = job.progress.stage
     name = _shorten(render.printable(job.url)) if show_name else ""
     return Step(
-        render.state(job),
+        activity,
         bytes_done=stage.bytes_done,
         bytes_total=stage.bytes_total if stage.HasField("bytes_total") else None,
         bytes_per_second=stage.bytes_per_second,
@@ -201,8 +202,9 @@ def _shorten(url: str) -> str:
 
 
 def _failed_attempt(job: Job) -> str:
-    line = f"Attempt {job.attempt} failed: {render.printable(job.error.message)}"
-    if not job.HasField("retry_time"):
+    message = render.printable(job.last_attempt_error.message)
+    line = f"Attempt {job.attempt} failed: {message}"
+    if not job.waiting.HasField("end_time"):
         return line
-    wait = (job.retry_time.ToDatetime(UTC) - datetime.now(UTC)).total_seconds()
+    wait = (job.waiting.end_time.ToDatetime(UTC) - datetime.now(UTC)).total_seconds()
     return f"{line} Next attempt in {render.duration(max(wait, 0))}."

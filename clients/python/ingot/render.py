@@ -11,7 +11,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ingot.v1.job_pb2 import Job, JobStage, JobState
+from ingot.v1.job_pb2 import Job, JobStage, JobState, JobWaiting
 from ingot.v1.media_pb2 import AudioStream, Media, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
@@ -58,6 +58,38 @@ def state(job: Job) -> str:
     if job.cached:
         name += " (already stored)"
     return f"{name} (attempt {job.attempt})" if job.attempt > 1 else name
+
+
+def waiting(waiting: JobWaiting) -> str:
+    """Format what a job waits for, such as `waits for example.com, 3 jobs ahead, until 12:03:00`.
+
+    Empty if the job waits only for a worker, like every queued job, or does not wait.
+    """
+    what = _causes(waiting).get(waiting.cause)
+    if what is None:
+        return ""
+    ahead = waiting.jobs_ahead
+    moment = waiting.end_time.ToDatetime(UTC).astimezone()
+    parts = [
+        f"waits for {what}",
+        f"{ahead} {'job' if ahead == 1 else 'jobs'} ahead" if ahead else "",
+        f"until {moment:%H:%M:%S}" if waiting.HasField("end_time") else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _causes(waiting: JobWaiting) -> dict[JobWaiting.Cause.ValueType, str]:
+    reason = Reason.Name(waiting.reason).removeprefix("REASON_").lower().replace("_", " ")
+    return {
+        JobWaiting.CAUSE_RETRY: "its next attempt",
+        JobWaiting.CAUSE_SCRATCH_SPACE: "scratch space on the server",
+        JobWaiting.CAUSE_SOURCE_RATE_LIMIT: waiting.source,
+        JobWaiting.CAUSE_SOURCE_CONCURRENCY_LIMIT: waiting.source,
+        JobWaiting.CAUSE_SOURCE_BLOCKED: f"{waiting.source}, which refuses the server ({reason})",
+        JobWaiting.CAUSE_HOST_LIMIT: waiting.host,
+        JobWaiting.CAUSE_SAME_MEDIA: f"job {waiting.job_id}, which makes the same media item",
+        JobWaiting.CAUSE_CONVERSION_LIMIT: "other conversions",
+    }
 
 
 def job_row(job: Job) -> tuple[str, ...]:
@@ -150,8 +182,9 @@ def job_table(job: Job) -> str:
         *(("recipe", recipe(each)) for each in job.recipes),
         ("entries", entries(job)),
         ("progress", _progress(job)),
+        ("waiting", waiting(job.waiting)),
         ("error", job.error.message),
-        ("next attempt", _time(job.retry_time) if job.HasField("retry_time") else ""),
+        ("last attempt", job.last_attempt_error.message),
         ("labels", _labels(job.labels.items())),
         ("created", _time(job.create_time)),
         ("ended", _time(job.end_time)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,14 +25,22 @@ class HostLimits:
         self._hosts: dict[str, _Limit] = {}
 
     @asynccontextmanager
-    async def acquire(self, host: str) -> AsyncIterator[None]:
-        """Hold one of the host's places while the body runs; waits for it if all are taken."""
+    async def acquire(
+        self, host: str, on_wait: Callable[[int], None] = lambda _: None
+    ) -> AsyncIterator[None]:
+        """Hold one of the host's places while the body runs; waits for it if all are taken.
+
+        Then `on_wait` is called with the number of those that wait already.
+        """
         if not self._limit:
             yield
             return
         entry = self._hosts.setdefault(host, _Limit(asyncio.Semaphore(self._limit)))
+        waiting = entry.users - self._limit
         entry.users += 1
         try:
+            if waiting >= 0:
+                on_wait(waiting)
             async with entry.semaphore:
                 yield
         finally:

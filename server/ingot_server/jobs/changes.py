@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from ingot.v1 import job_pb2
-from ingot.v1.job_pb2 import Job, StageProgress
+from ingot.v1.job_pb2 import Job, JobWaiting, StageProgress
 from ingot.v1.media_pb2 import Extraction, Media
 from ingot_server.errors import Failure
 
@@ -92,7 +92,6 @@ def succeeded(media: Media, *conversions: Media, cached: bool) -> Change:
         job.cached = cached
         job.media.CopyFrom(media)
         job.conversions.extend(conversions)
-        job.ClearField("error")
 
     return change
 
@@ -107,6 +106,20 @@ def failed(failure: Failure) -> Change:
     return change
 
 
+def waits(waiting: JobWaiting) -> Change:
+    """Return the change that says what a job waits for."""
+
+    def change(job: Job) -> None:
+        job.waiting.CopyFrom(waiting)
+
+    return change
+
+
+def goes_on(job: Job) -> None:
+    """Change a job that waits no longer."""
+    job.ClearField("waiting")
+
+
 def titled(title: str) -> Change:
     """Return the change that gives the job's list or media item a title."""
 
@@ -117,11 +130,17 @@ def titled(title: str) -> Change:
 
 
 def mirrored(child: Job, *, fraction: float) -> Change:
-    """Return the change that shows a child's stage in its parent, of which `fraction` is done."""
+    """Return the change that shows in its parent what a child does; `fraction` of that is done."""
 
     def change(job: Job) -> None:
         job.stage = child.stage or job.stage
         job.progress.stage.CopyFrom(child.progress.stage)
         job.progress.fraction = fraction
+        if child.HasField("waiting"):
+            job.waiting.CopyFrom(child.waiting)
+        else:
+            job.ClearField("waiting")
+        if child.HasField("last_attempt_error"):
+            job.last_attempt_error.CopyFrom(child.last_attempt_error)
 
     return change

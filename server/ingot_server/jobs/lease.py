@@ -14,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of, has_ended
@@ -133,7 +132,11 @@ class Lease:
                 raise await self._explain(self._expired())
 
     async def release(
-        self, *, retry_time: datetime | None, error: Status | None, deferred: bool = False
+        self,
+        *,
+        waiting: JobWaiting | None = None,
+        error: Status | None = None,
+        deferred: bool = False,
     ) -> Job:
         """Release the job, see `Records.release`; nothing is written afterwards."""
         async with self._writing:
@@ -142,7 +145,7 @@ class Lease:
                 self._records.release,
                 self.job.id,
                 self._token,
-                retry_time=retry_time,
+                waiting=waiting,
                 error=error,
                 deferred=deferred,
             )

@@ -19,13 +19,12 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.errors import Failure
 from ingot_server.jobs.fraction import (
     CONVERSION,
@@ -39,6 +38,7 @@ from ingot_server.jobs.fraction import (
 ENDED: Final = frozenset(
     {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
 )
+_FOR_WORKER: Final = JobWaiting(cause=JobWaiting.CAUSE_WORKER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,8 @@ def created(job: Job) -> Job:
     job.id = job.id or new_job_id()
     job.state = job.state or job_pb2.JOB_STATE_QUEUED
     job.priority = job.priority or job_pb2.JOB_PRIORITY_NORMAL
+    if job.state == job_pb2.JOB_STATE_QUEUED and not job.HasField("waiting"):
+        job.waiting.CopyFrom(_FOR_WORKER)
     job.revision = 1
     if not job.HasField("create_time"):
         job.create_time.GetCurrentTime()
@@ -122,17 +124,21 @@ def claimed(job: Job) -> Job | None:
     job.attempt += 1
     if not job.HasField("start_time"):
         job.start_time.GetCurrentTime()
-    job.ClearField("retry_time")
+    job.ClearField("waiting")
     return job
 
 
 def released(
-    job: Job, *, retry_time: datetime | None, error: Status | None, deferred: bool = False
+    job: Job,
+    *,
+    waiting: JobWaiting | None = None,
+    error: Status | None = None,
+    deferred: bool = False,
 ) -> Job:
-    """Return the job as its worker releases it: QUEUED again.
+    """Return the job as its worker releases it: QUEUED again, and `waiting` for a worker if unset.
 
-    Without an `error` the last one stays. A `deferred` job had not started, so the attempt does
-    not count.
+    `error` says why the attempt failed; without it the last one stays. A `deferred` job had not
+    started, so the attempt does not count.
     """
     job = copy_of(job)
     if deferred:
@@ -142,10 +148,9 @@ def released(
     job.progress.ClearField("stage")
     if not _is_parent(job):
         job.ClearField("progress")
-    if retry_time is not None:
-        job.retry_time.FromDatetime(retry_time)
+    job.waiting.CopyFrom(waiting or _FOR_WORKER)
     if error is not None:
-        job.error.CopyFrom(error)
+        job.last_attempt_error.CopyFrom(error)
     return job
 
 
@@ -163,7 +168,7 @@ def lost(job: Job, *, losses: int, allowed: int) -> Job | None:
     )
     if losses >= allowed:
         return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
-    return released(job, retry_time=None, error=failure.status())
+    return released(job, error=failure.status())
 
 
 def unqueued(job: Job, failure: Failure) -> Job | None:
@@ -188,7 +193,7 @@ def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
     conversions = is_workflow(job)
     job.stage = job_pb2.JOB_STAGE_CONVERTING if conversions else job_pb2.JOB_STAGE_DOWNLOADING
     job.progress.ClearField("stage")
-    job.ClearField("error")
+    job.ClearField("waiting")
     del job.child_job_ids[:]
     job.child_job_ids.extend(child_ids)
     job.children.total = len(child_ids)
@@ -276,7 +281,7 @@ def same_result(job: Job, other: Job) -> bool:
     for each in job, other:
         each.ClearField("revision")
         each.ClearField("end_time")
-        each.ClearField("retry_time")
+        each.ClearField("waiting")
         each.ClearField("progress")
     return job == other
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,17 @@ class LeaseLost(Exception):
 
 class JobCancelled(LeaseLost):
     """A caller cancelled the job, so its lease is lost."""
+
+
+class Deferred(Exception):
+    """The job cannot start now, and waits without a worker until `waiting.end_time`.
+
+    That is not a failure, and not an attempt.
+    """
+
+    def __init__(self, waiting: JobWaiting) -> None:
+        super().__init__(JobWaiting.Cause.Name(waiting.cause))
+        self.waiting = waiting
 
 
 class RequestIdReused(Exception):

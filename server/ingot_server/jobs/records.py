@@ -22,7 +22,7 @@ from google.rpc.status_pb2 import Status
 from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
@@ -184,7 +184,7 @@ class Records:
         except asyncio.CancelledError:
             # The job may be claimed although the response with its token was lost.
             with contextlib.suppress(LeaseLost, Failure):
-                await self.release(job_id, token, retry_time=None, error=None)
+                await self.release(job_id, token)
             raise
         return Claim(job, token) if job is not None else None
 
@@ -235,21 +235,23 @@ class Records:
         job_id: str,
         token: str,
         *,
-        retry_time: datetime | None,
-        error: Status | None,
+        waiting: JobWaiting | None = None,
+        error: Status | None = None,
         deferred: bool = False,
     ) -> Job:
-        """Release a leased job: it is QUEUED, and any worker may claim it from `retry_time` on.
+        """Release a leased job: it is QUEUED, and may be claimed from `waiting.end_time` on.
 
-        Without a `retry_time` that is at once. `error` says why the attempt failed; None keeps the
-        last error. A `deferred` job had not started, so the attempt does not count. The sweep sends
-        its message. Raises LeaseLost.
+        Without that time it may be claimed at once. Without `waiting` it waits for a worker.
+        `error` says why the attempt failed; None keeps the last one. A `deferred` job had not
+        started, so the attempt does not count. The sweep sends its message. Raises LeaseLost.
         """
-        delay = max(retry_time - datetime.now(UTC), timedelta(0)) if retry_time else timedelta(0)
+        delay = timedelta(0)
+        if waiting is not None and waiting.HasField("end_time"):
+            delay = max(waiting.end_time.ToDatetime(UTC) - datetime.now(UTC), delay)
         return await self._change_held(
             job_id,
             token,
-            partial(lifecycle.released, retry_time=retry_time, error=error, deferred=deferred),
+            partial(lifecycle.released, waiting=waiting, error=error, deferred=deferred),
             delay=milliseconds(delay),
             deadline=milliseconds(delay),
         )

@@ -21,7 +21,7 @@
 -- ARGV: the operation, the source's name, then pairs of an argument's name and value:
 --   acquire  job permit permit_ms interval_ms burst concurrency
 --            -> acquired
---             | rate_limited, milliseconds until the job may start
+--             | rate_limited, milliseconds until the job may start, how many jobs start before it
 --             | concurrency_limited
 --             | open, reason, milliseconds until the next trial, milliseconds that this job has waited
 --   renew    permit permit_ms -> done
@@ -118,7 +118,8 @@ local function acquire()
   end
   local wait = ms_until_start()
   if wait > 0 then
-    return { 'rate_limited', time(wait) }
+    local ahead = redis.call('ZCOUNT', WAITING, time(now), '(' .. time(now + wait))
+    return { 'rate_limited', time(wait), ahead }
   end
   redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', time(now))
   local limit = tonumber(arg.concurrency)

@@ -1,6 +1,6 @@
 """The throttle of a source: a rate limit, a concurrency limit and a circuit breaker.
 
-    async with throttle.permit("youtube", job.id):
+    async with throttle.permit("youtube", job.id, on_wait):
         ...                                  # use the source; a Failure says how it responded
 
 The limits apply to all workers together, so all state is in Redis; `throttle.lua` documents the
@@ -16,20 +16,22 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import resources
-from typing import Any, Final, assert_never, cast
+from typing import Any, Final, TypeAlias, assert_never, cast
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from redis.asyncio import Redis
 
-from ingot.v1 import reason_pb2
+from ingot.v1.job_pb2 import JobWaiting
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import TREATMENTS, Failure, SourceOutcome
+from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.transition import Argument, milliseconds
 from ingot_server.redis import unavailable
 from ingot_server.source_settings import SourceSettings
@@ -47,6 +49,9 @@ _DEFERRED_SECONDS: Final = (2.0, 5.0)
 _TRIAL_LENGTH: Final = timedelta(seconds=1)
 _SHORTEST_WAIT: Final = timedelta(milliseconds=10)
 _NO_PERMIT: Final = "none"
+
+OnWait: TypeAlias = Callable[[JobWaiting], None]
+"""Is called with what a job waits for in its worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,8 @@ class _RateLimited:
     """The rate limit lets the job start later."""
 
     wait: timedelta
+    jobs_ahead: int
+    """How many waiting jobs start before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +121,18 @@ class SourceThrottle:
         return self._settings(source).proxy
 
     @asynccontextmanager
-    async def permit(self, source: str, job_id: str) -> AsyncIterator[None]:
+    async def permit(
+        self, source: str, job_id: str, on_wait: OnWait = lambda _: None
+    ) -> AsyncIterator[None]:
         """Hold a permit for the source while the body runs, and record the body's outcome.
 
-        Waits at most ACQUIRE_TIMEOUT. Raises a deferred Failure if the body did not start:
-        RATE_LIMITED if the job may start later (after `retry_after`), or the breaker's reason if
-        the breaker is open. A job that has waited `settings.source_wait_timeout` for the breaker
-        gets that Failure as its final one. Raises CACHE_UNAVAILABLE if Redis cannot be used.
+        Waits at most ACQUIRE_TIMEOUT, and calls `on_wait` with what it waits for. Raises Deferred
+        if the job has to wait longer than that, and if the breaker is open. A job that has waited
+        `settings.source_wait_timeout` for the breaker gets a final Failure with the breaker's
+        reason. Raises Failure CACHE_UNAVAILABLE if Redis cannot be used.
         """
         permit = secrets.token_hex(8)
-        await self._acquire(source, job_id, permit)
+        await self._acquire(source, job_id, permit, on_wait)
         renewing = asyncio.create_task(self._keep_renewing(source, permit))
         try:
             yield
@@ -153,8 +162,9 @@ class SourceThrottle:
                 found[source] = OpenBreaker(_reason(reason), _duration(wait))
         return found
 
-    async def _acquire(self, source: str, job_id: str, permit: str) -> None:
-        settings = self._settings(source)
+    async def _acquire(
+        self, source: str, job_id: str, permit: str, on_wait: OnWait = lambda _: None
+    ) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ACQUIRE_TIMEOUT.total_seconds()
         while True:
@@ -163,18 +173,28 @@ class SourceThrottle:
                 case _Acquired():
                     return
                 case _Blocked(breaker, waited):
-                    raise await self._blocked(source, job_id, breaker, waited)
-                case _RateLimited(duration):
-                    wait = duration.total_seconds()
-                    failure = _over_rate_limit(source, settings, duration)
+                    raise await self._deferred_or_failed(source, job_id, breaker, waited)
+                case _RateLimited(duration, jobs_ahead):
+                    wait = later = duration.total_seconds()
+                    waiting = JobWaiting(
+                        cause=JobWaiting.CAUSE_SOURCE_RATE_LIMIT,
+                        source=source,
+                        jobs_ahead=jobs_ahead,
+                        end_time=_time_in(duration),
+                    )
                 case _ConcurrencyLimited():
-                    # No one knows when another job will release its permit.
+                    # It is not known when another job will release its permit.
                     wait = random.uniform(0.5, 1.5) * _POLL_SECONDS  # noqa: S311 - jitter
-                    failure = _over_concurrency_limit(source, settings)
+                    later = random.uniform(*_DEFERRED_SECONDS)  # noqa: S311 - jitter
+                    waiting = JobWaiting(
+                        cause=JobWaiting.CAUSE_SOURCE_CONCURRENCY_LIMIT, source=source
+                    )
                 case _:
                     assert_never(acquisition)
             if loop.time() + wait >= deadline:
-                raise failure
+                waiting.end_time.CopyFrom(_time_in(timedelta(seconds=later)))
+                raise Deferred(waiting)
+            on_wait(waiting)
             await asyncio.sleep(wait)
 
     async def _try_acquire(self, source: str, job_id: str, permit: str) -> _Acquisition:
@@ -198,7 +218,7 @@ class SourceThrottle:
             case b"acquired":
                 return _Acquired()
             case b"rate_limited":
-                return _RateLimited(_duration(content[0]))
+                return _RateLimited(_duration(content[0]), int(content[1]))
             case b"concurrency_limited":
                 return _ConcurrencyLimited()
             case _:
@@ -210,33 +230,31 @@ class SourceThrottle:
         with contextlib.suppress(Failure):
             await self._run("release", source, permit=permit)
 
-    async def _blocked(
+    async def _deferred_or_failed(
         self, source: str, job_id: str, breaker: OpenBreaker, waited: timedelta
-    ) -> Failure:
-        """Return the failure of a job that finds the breaker open."""
+    ) -> Deferred | Failure:
+        """Return what a job that finds the breaker open raises."""
         time_left = self._wait_timeout - waited
-        is_final = time_left <= timedelta(0)
-        if is_final:
+        if time_left <= timedelta(0):
             await self._run("leave", source, job=job_id)
-            message = (
+            return Failure(
+                breaker.reason,
                 f"The source {source} has refused this server's requests for longer than "
                 "INGOT_SOURCE_WAIT_TIMEOUT. Give it cookies or its own proxy in the file that "
-                "INGOT_SOURCES_FILE names."
-            )
-        else:
-            message = (
-                f"The source {source} refuses this server's requests. "
-                "The job waits and is tried again later."
+                "INGOT_SOURCES_FILE names.",
+                metadata={"source": source},
+                final=True,
             )
         # All waiting jobs are due when the trial ends, so they are spread a little.
         after_trial = breaker.retry_after + _TRIAL_LENGTH * random.random()  # noqa: S311 - jitter
-        return Failure(
-            breaker.reason,
-            message,
-            metadata={"source": source},
-            retry_after=max(min(after_trial, time_left), _SHORTEST_WAIT),
-            deferred=not is_final,
-            final=is_final,
+        wait = max(min(after_trial, time_left), _SHORTEST_WAIT)
+        return Deferred(
+            JobWaiting(
+                cause=JobWaiting.CAUSE_SOURCE_BLOCKED,
+                source=source,
+                reason=breaker.reason,
+                end_time=_time_in(wait),
+            )
         )
 
     async def _keep_renewing(self, source: str, permit: str) -> None:
@@ -288,22 +306,8 @@ def _duration(text: bytes) -> timedelta:
     return timedelta(milliseconds=int(text))
 
 
-def _over_rate_limit(source: str, settings: SourceSettings, wait: timedelta) -> Failure:
-    return _deferred(
-        source, f"{settings.rate} jobs may start there in {settings.rate_period}", wait
-    )
-
-
-def _over_concurrency_limit(source: str, settings: SourceSettings) -> Failure:
-    wait = timedelta(seconds=random.uniform(*_DEFERRED_SECONDS))  # noqa: S311 - jitter
-    return _deferred(source, f"{settings.concurrency} jobs may run there at the same time", wait)
-
-
-def _deferred(source: str, limit: str, retry_after: timedelta) -> Failure:
-    return Failure(
-        reason_pb2.REASON_RATE_LIMITED,
-        f"The job waits for the source {source}: at most {limit}.",
-        metadata={"source": source},
-        retry_after=retry_after,
-        deferred=True,
-    )
+def _time_in(wait: timedelta) -> Timestamp:
+    """Return the time after `wait`."""
+    moment = Timestamp()
+    moment.FromDatetime(datetime.now(UTC) + wait)
+    return moment

@@ -156,7 +156,7 @@ class Transition:
     def _describe(self, job: Job) -> dict[str, Argument]:
         """Return the arguments for a new record; complete a job that has ended."""
         if has_ended(job):
-            job.ClearField("retry_time")
+            job.ClearField("waiting")
             if not job.HasField("end_time"):
                 job.end_time.GetCurrentTime()
         return {

@@ -73,7 +73,7 @@ class JobWaiter:
 
 def _seconds_until_due(job: Job) -> float:
     """Return the seconds until a queued job may be claimed."""
-    if not job.HasField("retry_time"):
+    if not job.waiting.HasField("end_time"):
         return _RETRY_SECONDS
-    left = job.retry_time.ToDatetime(UTC) - datetime.now(UTC)
+    left = job.waiting.end_time.ToDatetime(UTC) - datetime.now(UTC)
     return max(left.total_seconds(), _RETRY_SECONDS)

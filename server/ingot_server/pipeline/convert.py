@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.media_pb2 import Blob, Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
-from ingot_server.jobs.changes import converted, entered
+from ingot_server.jobs.changes import converted, entered, goes_on, waits
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import derived_media, is_current
@@ -71,7 +71,7 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             parent.blob.sha256, recipe, folder, on_progress
         )
         async with (
-            context.slots.acquire(_ALL_SLOTS if plan.video is not None else 1),
+            _slots(context, lease, _ALL_SLOTS if plan.video is not None else 1),
             source_file(context, plan, job, folder, on_progress) as source,
             StagedUploads(context.blobs) as staged_uploads,
             PendingUpload(staged_uploads, stem, content_type=plan.format.content_type) as pending,
@@ -100,6 +100,19 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
                 superseding=superseding,
             )
             return Stored(winner, cached=False)
+
+
+@asynccontextmanager
+async def _slots(context: WorkerContext, lease: Lease, cost: int) -> AsyncIterator[None]:
+    """Hold slots for ffmpeg; while all are in use, the job says that it waits."""
+
+    def on_wait(jobs_ahead: int) -> None:
+        cause = JobWaiting.CAUSE_CONVERSION_LIMIT
+        lease.note(waits(JobWaiting(cause=cause, jobs_ahead=jobs_ahead)))
+
+    async with context.slots.acquire(cost, on_wait):
+        lease.note(goes_on)
+        yield
 
 
 @asynccontextmanager

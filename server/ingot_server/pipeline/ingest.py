@@ -19,12 +19,12 @@ from typing import Final, assert_never
 from urllib.parse import urlsplit
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.media_pb2 import Media
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.errors import Failure
 from ingot_server.intake import Missing, missing_of, missing_side_files
-from ingot_server.jobs.changes import entered, marked_as_list
+from ingot_server.jobs.changes import entered, goes_on, marked_as_list, waits
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
 from ingot_server.pipeline.adopt import BucketFetcher
@@ -80,7 +80,7 @@ class Pipeline:
     async def run(self, job: Job, lease: Lease) -> Stored | Expanded:
         """Run a job of any kind.
 
-        Raises Failure with the reason why it failed, LeaseLost. Safe to repeat.
+        Raises Failure with the reason why it failed, Deferred, LeaseLost. Safe to repeat.
         """
         if is_conversion(job):
             return await convert(self._context, job, lease)
@@ -118,8 +118,7 @@ class Pipeline:
                 result = await self._fetch(attempt)
         except Failure as failure:
             if failure.reason not in _NO_MEDIA:
-                if not failure.deferred:
-                    await self._context.catalog.remember_failure(lease.job.media.id, failure)
+                await self._context.catalog.remember_failure(lease.job.media.id, failure)
                 raise
             result = NotAList()  # a file, or nothing: the ingest reports which
         match result:
@@ -159,7 +158,10 @@ class Pipeline:
                     return result
                 case FollowJob(job_id):
                     # Without a permit: the job that is followed may wait for one.
+                    same = JobWaiting(cause=JobWaiting.CAUSE_SAME_MEDIA, job_id=job_id)
+                    await lease.update(waits(same))
                     followed = await self._context.job_waiter.result(job_id)
+                    lease.note(goes_on)
                     if followed is not None:
                         return Stored(await self._with_side_files(attempt, followed), cached=True)
                 case Retry():
@@ -175,8 +177,7 @@ class Pipeline:
             async with self._permit(attempt):
                 return await self._fetch(attempt)
         except Failure as failure:
-            if not failure.deferred:
-                await self._context.catalog.remember_failure(attempt.job.media.id, failure)
+            await self._context.catalog.remember_failure(attempt.job.media.id, failure)
             raise
 
     async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
@@ -190,11 +191,21 @@ class Pipeline:
     @contextlib.asynccontextmanager
     async def _permit(self, attempt: Attempt) -> AsyncIterator[None]:
         """Hold a permit of the source, or of the host if the source is the open web."""
-        if not attempt.source.throttled_by_host:
-            async with self._context.throttle.permit(attempt.source.name, attempt.job.id):
-                yield
-            return
-        async with self._hosts.acquire(_host(attempt)):
+        lease, host = attempt.lease, _host(attempt)
+
+        def on_wait(waiting: JobWaiting) -> None:
+            lease.note(waits(waiting))
+
+        def on_host_wait(jobs_ahead: int) -> None:
+            cause = JobWaiting.CAUSE_HOST_LIMIT
+            on_wait(JobWaiting(cause=cause, host=host, jobs_ahead=jobs_ahead))
+
+        async with (
+            self._hosts.acquire(host, on_host_wait)
+            if attempt.source.throttled_by_host
+            else self._context.throttle.permit(attempt.source.name, attempt.job.id, on_wait)
+        ):
+            lease.note(goes_on)
             yield
 
     async def _fetch(self, attempt: Attempt) -> AttemptResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -21,13 +21,20 @@ class Slots:
         return 0 if self._waiting else self._free
 
     @asynccontextmanager
-    async def acquire(self, cost: int) -> AsyncIterator[None]:
-        """Wait for `cost` slots and hold them; a larger number than there are means all."""
+    async def acquire(
+        self, cost: int, on_wait: Callable[[int], None] = lambda _: None
+    ) -> AsyncIterator[None]:
+        """Wait for `cost` slots and hold them; a larger number than there are means all.
+
+        If they are not free, `on_wait` is called with the number of those that wait already.
+        """
         cost = min(max(1, cost), self._count)
         granted = asyncio.get_running_loop().create_future()
         self._waiting.append((cost, granted))
         self._grant()
         try:
+            if not granted.done():
+                on_wait(len(self._waiting) - 1)
             await granted
         except asyncio.CancelledError:
             if not granted.cancelled():

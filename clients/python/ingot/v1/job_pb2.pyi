@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from ingot.v1 import media_pb2 as _media_pb2
+from ingot.v1 import reason_pb2 as _reason_pb2
 from ingot.v1 import recipe_pb2 as _recipe_pb2
 import builtins as _builtins
 import sys
@@ -199,7 +200,6 @@ class Job(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     SELECTION_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
-    RETRY_TIME_FIELD_NUMBER: _builtins.int
     EXTRACTION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
@@ -208,6 +208,8 @@ class Job(_message.Message):
     LIST_TITLE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LAST_ATTEMPT_ERROR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones. Empty
     in the response to validate_only.
@@ -251,8 +253,8 @@ class Job(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why the job FAILED or was CANCELLED, with exactly one google.rpc.ErrorInfo. While the job is
-        QUEUED or RUNNING, why the last attempt failed. Unset otherwise.
+        """Why the job FAILED or was CANCELLED, with exactly one google.rpc.ErrorInfo. Unset in all other
+        states.
         """
 
     @_builtins.property
@@ -284,10 +286,6 @@ class Job(_message.Message):
         """Oldest stored copy of a mutable URL that the request accepts. Unset means any age."""
 
     @_builtins.property
-    def retry_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next attempt may start, after one has failed. Unset otherwise."""
-
-    @_builtins.property
     def extraction(self) -> _media_pb2.Extraction:
         """Which extractor, version and formats were chosen, and why. Unset for plain files, and before
         the stage RESOLVING has ended.
@@ -313,6 +311,17 @@ class Job(_message.Message):
     def conversions(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
         """Results of the recipes of an ingest, in their order. Empty until the job has SUCCEEDED."""
 
+    @_builtins.property
+    def waiting(self) -> Global___JobWaiting:
+        """What the job waits for. Unset while it goes on, and when it has ended."""
+
+    @_builtins.property
+    def last_attempt_error(self) -> _status_pb2.Status:
+        """Why the last attempt failed that did not end the job, with exactly one google.rpc.ErrorInfo. A
+        job with recipes also has that of its ingest. It stays when the job ends, also if the job has
+        SUCCEEDED. Unset if no attempt failed so.
+        """
+
     def __init__(
         self,
         *,
@@ -335,7 +344,6 @@ class Job(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         selection: _media_pb2.Selection | None = ...,
         max_age: _duration_pb2.Duration | None = ...,
-        retry_time: _timestamp_pb2.Timestamp | None = ...,
         extraction: _media_pb2.Extraction | None = ...,
         options: Global___IngestOptions | None = ...,
         children: Global___ChildSummary | None = ...,
@@ -344,14 +352,121 @@ class Job(_message.Message):
         list_title: _builtins.str = ...,
         priority: Global___JobPriority.ValueType = ...,
         requested_by: _builtins.str = ...,
+        waiting: Global___JobWaiting | None = ...,
+        last_attempt_error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "retry_time", b"retry_time", "selection", b"selection", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "last_attempt_error", b"last_attempt_error", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "selection", b"selection", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "retry_time", b"retry_time", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class JobWaiting(_message.Message):
+    """What a job waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Cause:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[JobWaiting._Cause.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CAUSE_UNSPECIFIED: JobWaiting._Cause.ValueType  # 0
+        """Never sent."""
+        CAUSE_WORKER: JobWaiting._Cause.ValueType  # 1
+        """A worker has to be free. The entry of a list also waits for its turn in the list."""
+        CAUSE_RETRY: JobWaiting._Cause.ValueType  # 2
+        """The delay before the next attempt; Job.last_attempt_error says why the last one failed."""
+        CAUSE_SCRATCH_SPACE: JobWaiting._Cause.ValueType  # 3
+        """A worker had no scratch space left; the job is tried again later."""
+        CAUSE_SOURCE_RATE_LIMIT: JobWaiting._Cause.ValueType  # 4
+        """The rate limit of `source`."""
+        CAUSE_SOURCE_CONCURRENCY_LIMIT: JobWaiting._Cause.ValueType  # 5
+        """The concurrency limit of `source`: another job there has to end."""
+        CAUSE_SOURCE_BLOCKED: JobWaiting._Cause.ValueType  # 6
+        """`source` refuses the requests of this server at present, for the `reason`."""
+        CAUSE_HOST_LIMIT: JobWaiting._Cause.ValueType  # 7
+        """The worker has as many jobs at `host` as are allowed: one of them has to end."""
+        CAUSE_SAME_MEDIA: JobWaiting._Cause.ValueType  # 8
+        """The job `job_id` makes the same media item, and both end with it."""
+        CAUSE_CONVERSION_LIMIT: JobWaiting._Cause.ValueType  # 9
+        """The worker runs as many conversions as are allowed: one of them has to end."""
+
+    class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
+        """Causes of waiting."""
+
+    CAUSE_UNSPECIFIED: JobWaiting.Cause.ValueType  # 0
+    """Never sent."""
+    CAUSE_WORKER: JobWaiting.Cause.ValueType  # 1
+    """A worker has to be free. The entry of a list also waits for its turn in the list."""
+    CAUSE_RETRY: JobWaiting.Cause.ValueType  # 2
+    """The delay before the next attempt; Job.last_attempt_error says why the last one failed."""
+    CAUSE_SCRATCH_SPACE: JobWaiting.Cause.ValueType  # 3
+    """A worker had no scratch space left; the job is tried again later."""
+    CAUSE_SOURCE_RATE_LIMIT: JobWaiting.Cause.ValueType  # 4
+    """The rate limit of `source`."""
+    CAUSE_SOURCE_CONCURRENCY_LIMIT: JobWaiting.Cause.ValueType  # 5
+    """The concurrency limit of `source`: another job there has to end."""
+    CAUSE_SOURCE_BLOCKED: JobWaiting.Cause.ValueType  # 6
+    """`source` refuses the requests of this server at present, for the `reason`."""
+    CAUSE_HOST_LIMIT: JobWaiting.Cause.ValueType  # 7
+    """The worker has as many jobs at `host` as are allowed: one of them has to end."""
+    CAUSE_SAME_MEDIA: JobWaiting.Cause.ValueType  # 8
+    """The job `job_id` makes the same media item, and both end with it."""
+    CAUSE_CONVERSION_LIMIT: JobWaiting.Cause.ValueType  # 9
+    """The worker runs as many conversions as are allowed: one of them has to end."""
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    JOBS_AHEAD_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    cause: Global___JobWaiting.Cause.ValueType
+    """What has to happen before the job goes on. Never unspecified."""
+    jobs_ahead: _builtins.int
+    """How many jobs that wait for the same go on before this one, as of the last change of the job.
+    Unset if that is not known.
+    """
+    source: _builtins.str
+    """Name of the source, for the causes CAUSE_SOURCE_*. Empty for all others."""
+    host: _builtins.str
+    """Name of the host, for CAUSE_HOST_LIMIT. Empty for all others."""
+    job_id: _builtins.str
+    """Id of the other job, for CAUSE_SAME_MEDIA. Empty for all others."""
+    reason: _reason_pb2.Reason.ValueType
+    """Why the source is blocked, for CAUSE_SOURCE_BLOCKED. Unspecified for all others."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the job can go on at the earliest. Unset if that is not known. A time that has passed means
+        that the job goes on as soon as a worker is free.
+        """
+
+    def __init__(
+        self,
+        *,
+        cause: Global___JobWaiting.Cause.ValueType = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        jobs_ahead: _builtins.int | None = ...,
+        source: _builtins.str = ...,
+        host: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        reason: _reason_pb2.Reason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_jobs_ahead", b"_jobs_ahead", "end_time", b"end_time", "jobs_ahead", b"jobs_ahead"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jobs_ahead", b"_jobs_ahead", "cause", b"cause", "end_time", b"end_time", "host", b"host", "job_id", b"job_id", "jobs_ahead", b"jobs_ahead", "reason", b"reason", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__jobs_ahead: _TypeAlias = _typing.Literal["jobs_ahead"]  # noqa: Y015
+    _WhichOneofArgType__jobs_ahead: _TypeAlias = _typing.Literal["_jobs_ahead", b"_jobs_ahead"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jobs_ahead) -> _WhichOneofReturnType__jobs_ahead | None: ...
+
+Global___JobWaiting: _TypeAlias = JobWaiting  # noqa: Y015
 
 @_typing.final
 class ChildSummary(_message.Message):
