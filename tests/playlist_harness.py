@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
+from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
@@ -63,7 +63,7 @@ class PlaylistHarness:
         return self.origin.serve(f"/{name}", Page("\n".join(urls).encode()))
 
     async def make(self, url: str, *, send: bool = True, **fields: Any) -> Job:
-        job = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, **fields)
+        job = Job(kind=ingest_kind(fields.get("recipes", ())), url=url, **fields)
         job.selection.CopyFrom(canonical_selection(job.selection))
         job.options.playlist = url.endswith((".list", ".xml"))
         job.media.id = identity(url)

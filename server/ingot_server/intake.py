@@ -139,13 +139,19 @@ class Intake:
         return (*found, choice)[0]
 
     async def decide(
-        self, resolved_url: ResolvedUrl, draft: Job, *, is_entry: bool = False
+        self,
+        resolved_url: ResolvedUrl,
+        draft: Job,
+        *,
+        converts: bool = False,
+        is_entry: bool = False,
     ) -> Decision:
         """Decide about the `identified` draft of a job.
 
-        A draft of the kind CONVERT becomes the conversion if its media item is stored. If a better
-        identity is known, the job of the result has that one. An entry of a list is not refused
-        because one of its recipes cannot be applied: the others are still made.
+        With `converts`, only the result of its one recipe is wanted: the draft becomes that
+        conversion if its media item is stored. If a better identity is known, the job of the result
+        has that one. An entry of a list is not refused because one of its recipes cannot be
+        applied: the others are still made.
         """
         source = resolved_url.source
         found_id, stored = await self._catalog.find(resolved_url.media_id)
@@ -162,7 +168,7 @@ class Intake:
             return refused(draft, found)
         if found is not Missing.NOTHING or stored is None:
             return Needed(draft, found, stored)
-        if draft.kind == job_pb2.JOB_KIND_CONVERT:
+        if converts:
             return await self.decide_conversion(stored, draft.recipes[0], draft)
         return await self._decide_recipes(draft, stored, is_entry=is_entry)
 
@@ -248,6 +254,13 @@ def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
     job.selection.CopyFrom(resolved_url.selection)
     job.media.CopyFrom(resolved_url.identity.media(resolved_url.media_id))
     job.media.selection.CopyFrom(resolved_url.selection)
+    return job
+
+
+def wanting_result(draft: Job) -> Job:
+    """Return a copy of an `identified` draft that wants only the result of its one recipe."""
+    job = copy_of(draft)
+    job.media.CopyFrom(derived_media(draft.media, draft.recipes[0]))
     return job
 
 

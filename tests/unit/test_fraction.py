@@ -100,7 +100,7 @@ def test_it_does_not_go_back_when_a_stage_begins_again() -> None:
 
 def test_a_new_attempt_starts_at_0() -> None:
     before = with_fraction(running(job_pb2.JOB_STAGE_DOWNLOADING, fraction=0.8), Job())
-    released = with_fraction(lifecycle.released(before, retry_time=None, error=None), before)
+    released = with_fraction(lifecycle.released(before), before)
     assert not released.HasField("progress")
     claimed = lifecycle.claimed(released)
     assert claimed is not None
@@ -111,7 +111,7 @@ def test_a_job_with_conversions_goes_on_where_its_last_attempt_was() -> None:
     before = running(job_pb2.JOB_STAGE_DOWNLOADING)
     before.recipes.extend(RECIPES)
     before.progress.fraction = 0.4
-    released = with_fraction(lifecycle.released(before, retry_time=None, error=None), before)
+    released = with_fraction(lifecycle.released(before), before)
     claimed = lifecycle.claimed(released)
     assert claimed is not None
     assert fraction_of(claimed, released) == 0.4

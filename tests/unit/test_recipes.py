@@ -5,7 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 
 from ingot.v1.ingest_service_pb2 import ConvertRequest
-from ingot.v1.job_pb2 import JOB_KIND_INGEST, Job
+from ingot.v1.job_pb2 import JOB_KIND_INGEST, JOB_KIND_INGEST_AND_CONVERT, Job
 from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.status import check
@@ -152,8 +152,8 @@ def test_a_list_is_canonical_in_its_order_and_has_each_once() -> None:
 def test_only_a_job_that_waits_for_a_conversion_has_its_own_single_flight_key() -> None:
     source = Media(id="a" * 52)
     mp3 = canonical_recipe(make_recipe("mp3"))
-    parts = Job(kind=JOB_KIND_INGEST, media=source, recipes=[mp3])
-    listed = Job(media=source, recipes=[mp3], kind=JOB_KIND_INGEST, list_title="A list")
+    parts = Job(kind=JOB_KIND_INGEST_AND_CONVERT, media=source, recipes=[mp3])
+    listed = Job(media=source, recipes=[mp3], kind=JOB_KIND_INGEST_AND_CONVERT, list_title="A list")
     assert single_flight_key(parts) == single_flight_key(listed) != ""
     assert single_flight_key(parts) not in {source.id, derived_id(source.id, mp3)}
     assert not single_flight_key(Job(kind=JOB_KIND_INGEST, media=source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import IngestOptions, Job
+from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
@@ -21,9 +21,10 @@ MADE = [
 BROKEN = Failure(reason_pb2.REASON_CONVERSION_FAILED, "ffmpeg says no.").status()
 
 
-def workflow(kind: job_pb2.JobKind.ValueType = job_pb2.JOB_KIND_INGEST) -> Job:
-    recipes = RECIPES if kind == job_pb2.JOB_KIND_INGEST else RECIPES[:1]
-    return Job(kind=kind, state=job_pb2.JOB_STATE_RUNNING, recipes=recipes)
+def workflow() -> Job:
+    return Job(
+        kind=job_pb2.JOB_KIND_INGEST_AND_CONVERT, state=job_pb2.JOB_STATE_RUNNING, recipes=RECIPES
+    )
 
 
 def counts(
@@ -54,7 +55,8 @@ def test_it_ends_with_all_that_was_made_in_the_order_of_the_recipes() -> None:
 
 
 def test_a_conversion_of_a_url_ends_with_the_media_that_was_asked_for() -> None:
-    asked = workflow(job_pb2.JOB_KIND_CONVERT)
+    asked = workflow()
+    asked.media.derived_from_media_id = "source"
     ended = lifecycle.rolled_up(asked, counts(total=2, succeeded=2), parts(SOURCE, MADE[0]))
     assert ended is not None
     assert (ended.media.id, ended.media.derived_from_media_id) == ("mp3", "source")
@@ -96,8 +98,7 @@ def test_progress_never_goes_back() -> None:
     [
         (Job(kind=job_pb2.JOB_KIND_INGEST), False, False),
         (workflow(), False, True),
-        (workflow(job_pb2.JOB_KIND_CONVERT), False, True),
-        (Job(recipes=RECIPES, options=IngestOptions(playlist=True)), False, False),
+        (Job(kind=job_pb2.JOB_KIND_PLAYLIST, recipes=RECIPES), False, False),
         (Job(kind=job_pb2.JOB_KIND_CONVERT, recipes=RECIPES[:1], media=MADE[0]), True, False),
     ],
 )

@@ -46,7 +46,9 @@ from ingot_server.intake import (
     Refused,
     conversion_job,
     identified,
+    wanting_result,
 )
+from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
@@ -55,7 +57,6 @@ from ingot_server.library.recipes import (
     LONGEST_SECONDS,
     canonical_recipe,
     canonical_recipes,
-    derived_media,
 )
 from ingot_server.library.uploads import Uploads
 from ingot_server.resolve import ResolvedUrl, may_be_list
@@ -149,15 +150,16 @@ class IngestService(Service):
             # A single media item, so it shares its job with those who ask for it as such.
             draft.options.playlist = False
         job = identified(draft, resolved_url)
+        converts = isinstance(request, ConvertRequest)
         if request.validate_only:
-            if isinstance(request, ConvertRequest):
-                job.media.CopyFrom(derived_media(job.media, recipes[0]))
-            return job
+            return wanting_result(job) if converts else job
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
-        decision = await self._intake.decide(resolved_url, job)
+        decision = await self._intake.decide(resolved_url, job, converts=converts)
         if isinstance(decision, Needed) and decision.missing is not Missing.CONVERSIONS:
             await self._require_existence(resolved_url, decision.job)
+            if converts:
+                decision = replace(decision, job=wanting_result(decision.job))
         return await self._carry_out(decision, request)
 
     async def _convert_stored(self, request: ConvertRequest, recipe: Recipe) -> Job:
@@ -198,10 +200,9 @@ class IngestService(Service):
 
 def _draft(request: Request, recipes: Sequence[Recipe]) -> Job:
     """Return what a request asks for as a job. Raises Failure INVALID_REQUEST."""
-    converts = isinstance(request, ConvertRequest)
     options = IngestOptions() if isinstance(request, ConvertRequest) else request.options
     job = Job(
-        kind=job_pb2.JOB_KIND_CONVERT if converts else job_pb2.JOB_KIND_INGEST,
+        kind=ingest_kind(recipes),
         priority=request.priority or job_pb2.JOB_PRIORITY_NORMAL,
         recipes=recipes,
         labels=request.labels,

@@ -10,6 +10,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting, StageProgress
 from ingot.v1.media_pb2 import Extraction, Media
 from ingot_server.errors import Failure
+from ingot_server.jobs.lifecycle import ingest_kind
 
 Change: TypeAlias = Callable[[Job], None]
 
@@ -61,7 +62,7 @@ def identified_as(media: Media, *, playlist: bool | None = None) -> Change:
     def change(job: Job) -> None:
         job.media.MergeFrom(media)
         if playlist is not None:
-            job.options.playlist = playlist
+            marked_as_list(playlist)(job)
 
     return change
 
@@ -76,10 +77,12 @@ def extracted_with(extraction: Extraction) -> Change:
 
 
 def marked_as_list(is_list: bool) -> Change:
-    """Return the change that says whether a job is about a list."""
+    """Return the change that says whether a job looks for a list."""
 
     def change(job: Job) -> None:
         job.options.playlist = is_list
+        if not is_list:
+            job.kind = ingest_kind(job.recipes)
 
     return change
 
@@ -120,10 +123,11 @@ def goes_on(job: Job) -> None:
     job.ClearField("waiting")
 
 
-def titled(title: str) -> Change:
-    """Return the change that gives the job's list or media item a title."""
+def found_list(title: str) -> Change:
+    """Return the change that makes a job that of a list."""
 
     def change(job: Job) -> None:
+        job.kind = job_pb2.JOB_KIND_PLAYLIST
         job.media.title = title
 
     return change

@@ -25,6 +25,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
 from ingot_server.jobs.fraction import (
     CONVERSION,
@@ -83,7 +84,7 @@ def has_ended(job: Job) -> bool:
 
 def is_conversion(job: Job) -> bool:
     """Tell whether the job converts a stored media item with ffmpeg."""
-    return job.kind == job_pb2.JOB_KIND_CONVERT and bool(job.media.derived_from_media_id)
+    return job.kind == job_pb2.JOB_KIND_CONVERT
 
 
 def is_workflow(job: Job) -> bool:
@@ -91,7 +92,12 @@ def is_workflow(job: Job) -> bool:
 
     The job of a list is not: each of its entries has such a parent.
     """
-    return bool(job.recipes) and not is_conversion(job) and not job.options.playlist
+    return job.kind == job_pb2.JOB_KIND_INGEST_AND_CONVERT
+
+
+def ingest_kind(recipes: Sequence[Recipe]) -> job_pb2.JobKind.ValueType:
+    """Return the kind of a job that stores one media item and applies `recipes` to it."""
+    return job_pb2.JOB_KIND_INGEST_AND_CONVERT if recipes else job_pb2.JOB_KIND_INGEST
 
 
 def milestone(job: Job) -> tuple[int, int, int]:
@@ -242,7 +248,7 @@ def _concluded(job: Job, parts: Sequence[Job]) -> Job:
     ingest, *conversions = parts
     job.state = job_pb2.JOB_STATE_SUCCEEDED
     job.cached = all(part.cached for part in parts)
-    if job.kind == job_pb2.JOB_KIND_CONVERT:
+    if job.media.derived_from_media_id:
         job.media.CopyFrom(conversions[0].media)
     else:
         job.media.CopyFrom(ingest.media)

@@ -113,7 +113,7 @@ def single_flight_key(job: Job) -> str:
 
     A job that asks for a list has another key than one that does not, even for the same URL.
     """
-    if job.media.derived_from_media_id or not (job.recipes or job.options.playlist):
+    if job.kind == job_pb2.JOB_KIND_CONVERT or not (job.recipes or job.options.playlist):
         return ""
     kind = job_pb2.JobKind.Name(job.kind) + ("_LIST" if job.options.playlist else "")
     return workflow_id(job.media.id, job.recipes, kind=kind)

@@ -86,7 +86,8 @@ class Pipeline:
             return await convert(self._context, job, lease)
         if not job.recipes:
             return await self.ingest(job, lease)
-        if is_workflow(job) and not await self._names_list(job, lease):
+        seeks_list = job.options.playlist or not is_workflow(job)
+        if not seeks_list and not await self._names_list(job, lease):
             return Expanded()
         if not await self._expand(job, lease):
             await run_workflow(self._context, lease.job, lease)

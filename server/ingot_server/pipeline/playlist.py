@@ -20,9 +20,9 @@ from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.intake import Intake, identified, refused
-from ingot_server.jobs.changes import titled
+from ingot_server.jobs.changes import found_list
 from ingot_server.jobs.lease import Lease
-from ingot_server.jobs.lifecycle import has_ended, is_workflow
+from ingot_server.jobs.lifecycle import has_ended, ingest_kind, is_workflow
 from ingot_server.jobs.outcomes import CircularEntry
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
@@ -58,6 +58,7 @@ class Playlists:
         title = title[:LONGEST_TITLE]
         parent = await self._records.get(job.parent_job_id) if job.parent_job_id else None
         self._check(job, parent, max(total, len(urls)))
+        await lease.update(found_list(title))
         around = {each.media.id for each in (job, parent) if each is not None}
         child_ids: list[str] = []
         for first in range(0, len(urls), ENTRIES_AT_ONCE):
@@ -66,7 +67,6 @@ class Playlists:
                 self._child(url, first + at, job, lease, title, around)
                 for at, url in enumerate(entries)
             )
-        lease.note(titled(title))
         # An entry that is in the list twice has one child.
         await lease.wait_for_children(list(dict.fromkeys(each for each in child_ids if each)))
         await self.advance(job.id)
@@ -142,7 +142,7 @@ class Playlists:
     async def _decide(self, url: str, parent: Job, title: str) -> Job:
         """Return the entry's job, which has already ended if nothing has to be fetched for it."""
         child = Job(
-            kind=job_pb2.JOB_KIND_INGEST,
+            kind=ingest_kind(parent.recipes),
             priority=job_pb2.JOB_PRIORITY_LOW,
             requested_by=parent.requested_by,
             url=url,

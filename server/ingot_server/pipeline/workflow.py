@@ -35,7 +35,9 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
     ingest = await lease.add_child(await _ingest(context, job), entry="ingest", order=0)
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
-        context.speculative.speculate(job.media.id, job.recipes, folder) as speculation,
+        context.speculative.speculate(
+            job.media.derived_from_media_id or job.media.id, job.recipes, folder
+        ) as speculation,
     ):
         media = await _await_ingest(context, ingest, lease, speculation)
         conversions = await _add_conversions(context, media, lease)

@@ -34,9 +34,18 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
     """Never sent."""
     JOB_KIND_INGEST: _JobKind.ValueType  # 1
-    """Store the media at a URL or an uploaded file."""
+    """Store the media at a URL or an uploaded file. A job whose URL may name a list is also of this
+    kind, or of JOB_KIND_INGEST_AND_CONVERT, until its source has said so.
+    """
     JOB_KIND_CONVERT: _JobKind.ValueType  # 2
-    """Convert a stored media item."""
+    """Convert a stored media item. Job.media is the new media item."""
+    JOB_KIND_INGEST_AND_CONVERT: _JobKind.ValueType  # 3
+    """Store the media at a URL and convert it: the parent of an ingest and of one conversion for each
+    recipe. Convert makes such a job for a URL that is not stored. Job.media is then the new media
+    item, and Job.conversions is empty.
+    """
+    JOB_KIND_PLAYLIST: _JobKind.ValueType  # 4
+    """Store the entries of a playlist, channel or album: the parent of one job for each entry."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
     """Kinds of jobs."""
@@ -44,9 +53,18 @@ class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
 JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 """Never sent."""
 JOB_KIND_INGEST: JobKind.ValueType  # 1
-"""Store the media at a URL or an uploaded file."""
+"""Store the media at a URL or an uploaded file. A job whose URL may name a list is also of this
+kind, or of JOB_KIND_INGEST_AND_CONVERT, until its source has said so.
+"""
 JOB_KIND_CONVERT: JobKind.ValueType  # 2
-"""Convert a stored media item."""
+"""Convert a stored media item. Job.media is the new media item."""
+JOB_KIND_INGEST_AND_CONVERT: JobKind.ValueType  # 3
+"""Store the media at a URL and convert it: the parent of an ingest and of one conversion for each
+recipe. Convert makes such a job for a URL that is not stored. Job.media is then the new media
+item, and Job.conversions is empty.
+"""
+JOB_KIND_PLAYLIST: JobKind.ValueType  # 4
+"""Store the entries of a playlist, channel or album: the parent of one job for each entry."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobPriority:
@@ -215,7 +233,9 @@ class Job(_message.Message):
     in the response to validate_only.
     """
     kind: Global___JobKind.ValueType
-    """What kind of work it is."""
+    """What kind of work it is. It changes at most once, to JOB_KIND_PLAYLIST, when the source has said
+    that the URL names a list.
+    """
     state: Global___JobState.ValueType
     """Whether the job waits, runs, or has ended."""
     stage: Global___JobStage.ValueType
@@ -309,7 +329,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def conversions(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
-        """Results of the recipes of an ingest, in their order. Empty until the job has SUCCEEDED."""
+        """Results of the recipes of an Ingest call, in their order. Empty until the job has SUCCEEDED."""
 
     @_builtins.property
     def waiting(self) -> Global___JobWaiting:
