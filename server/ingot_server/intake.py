@@ -24,7 +24,8 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
-from ingot_server.jobs.changes import failed, succeeded
+from ingot_server.jobs.changes import described, failed, succeeded
+from ingot_server.jobs.display_name import name_of_url
 from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -251,6 +252,7 @@ def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
     """Return a copy of `draft` that says which media item it is about."""
     job = copy_of(draft)
     job.url = resolved_url.identity.url
+    job.display_name = name_of_url(job.url)
     job.selection.CopyFrom(resolved_url.selection)
     job.media.CopyFrom(resolved_url.identity.media(resolved_url.media_id))
     job.media.selection.CopyFrom(resolved_url.selection)
@@ -266,8 +268,9 @@ def wanting_result(draft: Job) -> Job:
 
 def conversion_job(parent: Media, recipe: Recipe, requested: Job) -> Job:
     """Return the draft of the job for one conversion, with what `requested` says of its caller."""
-    return Job(
+    job = Job(
         kind=job_pb2.JOB_KIND_CONVERT,
+        display_name=name_of_url(parent.url) or parent.id,
         priority=requested.priority,
         requested_by=requested.requested_by,
         url=parent.url,
@@ -277,6 +280,8 @@ def conversion_job(parent: Media, recipe: Recipe, requested: Job) -> Job:
         media=derived_media(parent, recipe),
         list_title=requested.list_title,
     )
+    described(parent)(job)
+    return job
 
 
 def already_stored(draft: Job, media: Media, *conversions: Media) -> AlreadyStored:

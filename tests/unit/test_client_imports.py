@@ -32,6 +32,7 @@ EXPORTS = [
     "Job",
     "JobCancelled",
     "JobNotFound",
+    "JobPriority",
     "JobStage",
     "JobState",
     "Media",

@@ -5,7 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 
 from ingot.v1.ingest_service_pb2 import ConvertRequest
-from ingot.v1.job_pb2 import JOB_KIND_INGEST, JOB_KIND_INGEST_AND_CONVERT, Job
+from ingot.v1.job_pb2 import JOB_KIND_CONVERT, JOB_KIND_INGEST, JOB_KIND_INGEST_AND_CONVERT, Job
 from ingot.v1.media_pb2 import AudioStream, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.status import check
@@ -157,7 +157,10 @@ def test_only_a_job_that_waits_for_a_conversion_has_its_own_single_flight_key() 
     assert single_flight_key(parts) == single_flight_key(listed) != ""
     assert single_flight_key(parts) not in {source.id, derived_id(source.id, mp3)}
     assert not single_flight_key(Job(kind=JOB_KIND_INGEST, media=source))
-    assert not single_flight_key(Job(media=derived_media(source, mp3), recipes=[mp3]))
+    made = derived_media(source, mp3)
+    assert not single_flight_key(Job(kind=JOB_KIND_CONVERT, media=made, recipes=[mp3]))
+    of_url = Job(kind=JOB_KIND_INGEST_AND_CONVERT, media=made, recipes=[mp3])
+    assert single_flight_key(of_url) not in {made.id, single_flight_key(parts), ""}
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,11 @@ class Step:
     speed: float = 0
     """Seconds of media that are processed in one second."""
     name: str = ""
-    """URL or file that the step belongs to, if several are displayed."""
+    """Name of the job or file that the step belongs to, if several are displayed."""
 
 
 class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
-    """The progress of jobs and transfers on stderr; with `show_names` each line has its URL."""
+    """The progress of jobs and transfers on stderr; with `show_names` each line has its name."""
 
     def __init__(self, *, show_names: bool = False) -> None:
         self._show_names = show_names
@@ -69,7 +69,8 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
         if job.state == JobState.JOB_STATE_QUEUED and job.attempt > known_attempts:
             self._failed_attempts[job.id] = job.attempt
             if job.HasField("last_attempt_error"):
-                prefix = f"{render.printable(job.url)}: " if self._show_names else ""
+                name = render.printable(job.display_name or job.url)
+                prefix = f"{name}: " if self._show_names else ""
                 self.print_line(prefix + _failed_attempt(job))
         step = _job_step(job, show_name=self._show_names)
         self.show_step(replace(step, fraction=share * job.progress.fraction), job.id)
@@ -182,7 +183,7 @@ def _job_step(job: Job, *, show_name: bool = False) -> Step:
     stage = StageProgress(bytes_done=size)
     if job.state == JobState.JOB_STATE_RUNNING or job.HasField("children"):
         stage = job.progress.stage
-    name = _shorten(render.printable(job.url)) if show_name else ""
+    name = _shorten(render.printable(job.display_name or job.url)) if show_name else ""
     return Step(
         activity,
         bytes_done=stage.bytes_done,
@@ -197,8 +198,8 @@ def _job_step(job: Job, *, show_name: bool = False) -> Step:
     )
 
 
-def _shorten(url: str) -> str:
-    return url if len(url) <= LONGEST_NAME else f"...{url[-LONGEST_NAME:]}"
+def _shorten(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 
 def _failed_attempt(job: Job) -> str:

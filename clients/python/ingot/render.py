@@ -17,7 +17,7 @@ from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
 
-JOB_COLUMNS: Final = ("id", "state", "progress", "created", "url")
+JOB_COLUMNS: Final = ("id", "state", "progress", "created", "name")
 MEDIA_COLUMNS: Final = ("id", "stored", "duration", "size", "type", "title", "url")
 SOURCE_COLUMNS: Final = ("source", "health", "limits", "uses", "accepts")
 
@@ -98,8 +98,10 @@ def job_row(job: Job) -> tuple[str, ...]:
     if job.state == JobState.JOB_STATE_RUNNING and job.HasField("progress"):
         progress_text = f"{job.progress.fraction:.0%}"
     recipes = ", ".join(recipe(each) for each in job.recipes)
-    url = f"{job.url} ({recipes})" if recipes else job.url
-    return (job.id, state(job), progress_text, _time(job.create_time), url)
+    name = job.display_name or job.url
+    activity = ", ".join(filter(None, [state(job), waiting(job.waiting)]))
+    shown = f"{name} ({recipes})" if recipes else name
+    return (job.id, activity, progress_text, _time(job.create_time), shown)
 
 
 def media_row(media: Media) -> tuple[str, ...]:
@@ -177,6 +179,7 @@ def job_table(job: Job) -> str:
     rows = [
         ("job", job.id),
         ("state", state(job)),
+        ("name", job.display_name),
         ("url", job.url),
         ("media", job.media.id),
         *(("recipe", recipe(each)) for each in job.recipes),

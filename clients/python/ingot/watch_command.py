@@ -182,6 +182,7 @@ async def _print_failed_children(client: Client, job: Job, options: Namespace) -
             error = from_status(child.error)
             reason = f" [{error.reason}]" if error.reason else ""
             is_conversion = render.converts_one_item(job) and child.recipes
-            subject = render.recipe(child.recipes[0]) if is_conversion else child.url
+            name = child.display_name or child.url
+            subject = render.recipe(child.recipes[0]) if is_conversion else name
             sys.stderr.write(render.printable(f"{subject}: {error.message}{reason}") + "\n")
     sys.stderr.flush()

@@ -32,6 +32,7 @@ from ingot_server.api.status import check_labels, invalid
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.intake import already_stored
+from ingot_server.jobs.display_name import shortened
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.library.uploads import (
@@ -211,6 +212,7 @@ def _job(header: UploadHeader) -> Job:
         kind=job_pb2.JOB_KIND_INGEST,
         priority=job_pb2.JOB_PRIORITY_NORMAL,
         url=upload_url(header.upload_id),
+        display_name=shortened(header.filename) or upload_url(header.upload_id),
         labels=header.labels,
         selection=_ANY_SELECTION,
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting, StageProgress
 from ingot.v1.media_pb2 import Extraction, Media
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
+from ingot_server.jobs.display_name import shortened
 from ingot_server.jobs.lifecycle import ingest_kind
 
 Change: TypeAlias = Callable[[Job], None]
+_UPLOAD: Final = "upload"
+"""The source name of uploads."""
 
 
 def entered(stage: job_pb2.JobStage.ValueType) -> Change:
@@ -95,6 +99,7 @@ def succeeded(media: Media, *conversions: Media, cached: bool) -> Change:
         job.cached = cached
         job.media.CopyFrom(media)
         job.conversions.extend(conversions)
+        _rename(job, media.title)
 
     return change
 
@@ -123,18 +128,38 @@ def goes_on(job: Job) -> None:
     job.ClearField("waiting")
 
 
+def described(media: Media) -> Change:
+    """Return the change that shows what the source says about a media item before it is stored.
+
+    That is the title, uploader, duration and thumbnail_url; what `media` does not have stays.
+    """
+
+    def change(job: Job) -> None:
+        for name in ("title", "uploader", "thumbnail_url"):
+            setattr(job.media, name, getattr(media, name) or getattr(job.media, name))
+        if media.HasField("duration") and not _is_cut(job.media.recipe):
+            job.media.duration.CopyFrom(media.duration)
+        _rename(job, media.title)
+
+    return change
+
+
 def found_list(title: str) -> Change:
     """Return the change that makes a job that of a list."""
 
     def change(job: Job) -> None:
         job.kind = job_pb2.JOB_KIND_PLAYLIST
         job.media.title = title
+        _rename(job, title)
 
     return change
 
 
 def mirrored(child: Job, *, fraction: float) -> Change:
-    """Return the change that shows in its parent what a child does; `fraction` of that is done."""
+    """Return the change that shows in its parent what a child does, and its media.
+
+    `fraction` of the parent is done.
+    """
 
     def change(job: Job) -> None:
         job.stage = child.stage or job.stage
@@ -146,5 +171,16 @@ def mirrored(child: Job, *, fraction: float) -> Change:
             job.ClearField("waiting")
         if child.HasField("last_attempt_error"):
             job.last_attempt_error.CopyFrom(child.last_attempt_error)
+        described(child.media)(job)
 
     return change
+
+
+def _is_cut(recipe: Recipe) -> bool:
+    return recipe.HasField("start_offset") or recipe.HasField("end_offset")
+
+
+def _rename(job: Job, title: str) -> None:
+    # The sender of a file knows it by its name.
+    if title and job.media.source.name != _UPLOAD:
+        job.display_name = shortened(title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Final, assert_never
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ def describe(media: Media, job: Job, received: Received, blob: Blob) -> None:
     now = datetime.now(UTC)
     media.MergeFrom(received.identity.media(received.media_id))
     media.selection.CopyFrom(job.selection)
-    media.title = media.title or PurePosixPath(received.filename).stem
+    media.title = media.title or title_of(received.filename)
     set_blob(media, blob)
     media.web_playable = is_web_playable(media)
     media.labels.update(job.labels)
@@ -54,6 +54,21 @@ def describe(media: Media, job: Job, received: Received, blob: Blob) -> None:
             pass
         case _:
             assert_never(received.details)
+
+
+def announced(resolved: Resolved) -> Media:
+    """Return what a source says of a media item before it is downloaded, for people."""
+    media = Media(
+        title=resolved.title, uploader=resolved.uploader, thumbnail_url=resolved.thumbnail_url
+    )
+    if resolved.duration_seconds is not None:
+        media.duration.FromTimedelta(timedelta(seconds=resolved.duration_seconds))
+    return media
+
+
+def title_of(filename: str) -> str:
+    """Return the title that a file's name stands for."""
+    return PurePosixPath(filename).stem
 
 
 def set_blob(media: Media, blob: Blob) -> None:

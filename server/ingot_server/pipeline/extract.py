@@ -16,11 +16,11 @@ from pathlib import Path
 from ingot.v1.job_pb2 import IngestOptions
 from ingot_server.extractor.result import Entries, Resolved
 from ingot_server.extractor.session import Session
-from ingot_server.jobs.changes import extracted_with
+from ingot_server.jobs.changes import described, extracted_with
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.pipeline.attempt import Attempt, AttemptResult, Expanded, NotAList, Stored
-from ingot_server.pipeline.description import name_extension
+from ingot_server.pipeline.description import announced, name_extension
 from ingot_server.pipeline.extraction_session import ExtractionSessions
 from ingot_server.pipeline.identification import better_identity, ingest_as_media, take_identity
 from ingot_server.pipeline.landing import Landing
@@ -81,6 +81,7 @@ class ExtractorFetcher:
             return NotAList()
         if attempt.seeks_list or (attempt.records and not found.is_live):
             return await ingest_as_media(attempt, is_live=found.is_live)
+        attempt.lease.note(described(announced(found)))
         await attempt.lease.update(extracted_with(found.extraction))
         identity = better_identity(attempt.identity, found)
         known = await take_identity(self._catalog, attempt, identity)

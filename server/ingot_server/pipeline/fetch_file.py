@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
+from ingot_server.jobs.changes import described
 from ingot_server.library.blobs import Blobs
 from ingot_server.pipeline.attempt import Attempt, Stored
-from ingot_server.pipeline.description import extension
+from ingot_server.pipeline.description import extension, title_of
 from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.pipeline.landing import Landing
 from ingot_server.pipeline.progress import Meter, downloading
@@ -104,6 +106,7 @@ class FileFetcher:
                 settings=self._settings,
                 freshness=attempt.stored.freshness if attempt.stored is not None else None,
                 progress=meter.advance,
+                on_name=lambda name: attempt.lease.note(described(Media(title=title_of(name)))),
             )
 
     async def _receive(self, attempt: Attempt, file: ScratchFile, meter: Meter) -> TelegramFile:
@@ -115,4 +118,5 @@ class FileFetcher:
                 proxy_url=proxy_url,
                 settings=self._settings,
                 progress=meter.advance,
+                on_found=lambda media: attempt.lease.note(described(media)),
             )

@@ -21,6 +21,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.intake import Intake, identified, refused
 from ingot_server.jobs.changes import found_list
+from ingot_server.jobs.display_name import name_of_url
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended, ingest_kind, is_workflow
 from ingot_server.jobs.outcomes import CircularEntry
@@ -145,6 +146,7 @@ class Playlists:
             kind=ingest_kind(parent.recipes),
             priority=job_pb2.JOB_PRIORITY_LOW,
             requested_by=parent.requested_by,
+            display_name=name_of_url(url),
             url=url,
             labels=parent.labels,
             selection=parent.selection,

@@ -131,7 +131,7 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
 
 
 def _mirror(lease: Lease, speculation: Speculation) -> Callable[[Job], None]:
-    """Return a callback that shows the stage and progress of the ingest in the parent."""
+    """Return a callback that shows in the parent what the ingest does, and its media."""
     recipes = len({recipe_text(each) for each in lease.job.recipes})
 
     def on_change(ingest: Job) -> None:

@@ -64,7 +64,7 @@ class TelegramFile:
     def describe(self, media: Media) -> None:
         """Fill in what the message says."""
         if self.text:
-            media.title = self.text.strip().splitlines()[0][:255]
+            media.title = mtproto.title_of(self.text)
             media.description = self.text
         if self.channel:
             media.uploader = self.channel
@@ -79,10 +79,12 @@ async def receive(
     proxy_url: str,
     settings: Settings,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+    on_found: Callable[[Media], None] = lambda _media: None,
 ) -> TelegramFile:
     """Receive the bot's file or the message that `identity` names into `file`, and complete it.
 
-    `proxy_url` is of a grant for `trusted_server(settings)`; `progress` is as in `download`. A
+    `proxy_url` is of a grant for `trusted_server(settings)`; `progress` is as in `download`.
+    `on_found` is called with what Telegram says of the file, before its bytes are received. A
     failure or a cancellation also fails the file. Safe to repeat.
     """
     try:
@@ -94,10 +96,12 @@ async def receive(
                 proxy_url=proxy_url,
                 settings=settings,
                 progress=progress,
+                on_found=on_found,
             )
             downloaded = replace(message.downloaded, final_url=identity.url)
             return TelegramFile(downloaded, message.text, message.channel, message.publish_time)
         located = await locate(file_id, proxy_url=proxy_url, settings=settings)
+        on_found(Media(title=PurePosixPath(located.filename).stem))
         return TelegramFile(
             await _download(located, file, identity.url, proxy_url, settings, progress)
         )

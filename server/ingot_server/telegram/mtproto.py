@@ -16,10 +16,12 @@ import importlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from ingot.v1 import reason_pb2
+from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.telegram.mtproto_failures import (
@@ -63,15 +65,19 @@ async def receive(
     proxy_url: str,
     settings: Settings,
     progress: Callable[[int, int | None], None],
+    on_found: Callable[[Media], None],
 ) -> Message:
     """Receive the file of a message into `file`, and complete it.
 
+    `on_found` is called with what the message says of it, before its bytes are received.
     `channel` is the number of a private channel, or the name of a public one.
     Raises Failure: SOURCE_NOT_CONFIGURED without a session that works, PRIVATE, NOT_MEDIA,
     MEDIA_DOES_NOT_EXIST, RATE_LIMITED with Telegram's own wait, and what a transfer can fail with.
     """
     async with _account(proxy_url, settings) as (telethon, client):
-        return await _receive(telethon, client, channel, message, file, settings, progress)
+        return await _receive(
+            telethon, client, channel, message, file, settings, progress, on_found
+        )
 
 
 async def posted_together(
@@ -209,6 +215,7 @@ async def _receive(
     file: ScratchFile,
     settings: Settings,
     progress: Callable[[int, int | None], None],
+    on_found: Callable[[Media], None],
 ) -> Message:
     [message] = await _messages(telethon, client, channel, [number], settings) or [None]
     if message is None:
@@ -223,6 +230,8 @@ async def _receive(
         )
     _check_size(found.size, settings)
     file.reserve(found.size)
+    text, channel_title = message.message or "", await _title(message)
+    on_found(_announced(found, text, channel_title))
     progress(0, found.size)
     received = 0
     async for part in _parts(client, message.document, settings):
@@ -244,7 +253,21 @@ async def _receive(
         http_etag="",
         http_last_modified="",
     )
-    return Message(downloaded, message.message or "", await _title(message), message.date)
+    return Message(downloaded, text, channel_title, message.date)
+
+
+def _announced(found: Any, text: str, channel: str) -> Media:
+    """Return what a message says of its file."""
+    title = title_of(text) or PurePosixPath(found.name or "").stem
+    media = Media(title=title, uploader=channel)
+    if found.duration:
+        media.duration.FromTimedelta(timedelta(seconds=found.duration))
+    return media
+
+
+def title_of(text: str) -> str:
+    """Return the title that the text of a message stands for: its first line."""
+    return next(iter(text.strip().splitlines()), "")[:255]
 
 
 async def _messages(

@@ -67,15 +67,17 @@ async def download(
     trusted: tuple[str, int] | None = None,
     freshness: Freshness | None = None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+    on_name: Callable[[str], None] = lambda _name: None,
 ) -> Downloaded | None:
     """Download `url` into `scratch_file` and complete it; None if `freshness` is still current.
 
     `trusted` is the address that the grant in `proxy_url` covers. `progress` is called with the
     received and, if known, the total bytes: once when the headers are accepted, then at most ten
-    times a second, and at the end. A failure or a cancellation also fails the file, which ends its
+    times a second, and at the end. Before that, `on_name` is called with the file's name, if the
+    headers or the URL say one. A failure or a cancellation also fails the file, which ends its
     readers, and closes the connection at once.
     """
-    transfer = _Transfer(url, scratch_file, settings, progress)
+    transfer = _Transfer(url, scratch_file, settings, progress, on_name)
     try:
         async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
             async with Fetcher(settings, proxy_url, trusted=trusted) as fetcher:
@@ -106,11 +108,13 @@ class _Transfer:
         scratch_file: ScratchFile,
         settings: Settings,
         progress: Callable[[int, int | None], None],
+        on_name: Callable[[str], None],
     ) -> None:
         self._url = url
         self._file = scratch_file
         self._settings = settings
         self._progress = progress
+        self._on_name = on_name
         self._host = urlsplit(url).hostname or ""
         self._body = Body(scratch_file, settings, self._host, progress)
         self._final_url = url
@@ -174,6 +178,8 @@ class _Transfer:
         self._body.set_total(response.content_length)
         if self._body.total == 0:
             raise self._empty()
+        if self._filename:
+            self._on_name(self._filename)
         self._progress(0, self._body.total)
         return await self._body.receive(response)
 

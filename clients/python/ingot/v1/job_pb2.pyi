@@ -228,6 +228,7 @@ class Job(_message.Message):
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     LAST_ATTEMPT_ERROR_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones. Empty
     in the response to validate_only.
@@ -261,14 +262,21 @@ class Job(_message.Message):
     """
     requested_by: _builtins.str
     """Who asked for the job. Empty without authentication."""
+    display_name: _builtins.str
+    """Name of the job for people, at most 200 characters: at first the file name of the upload, or a
+    readable form of the URL; then the title of the media item or the list, as soon as its source
+    has told it. The name of an upload stays. Never empty.
+    """
     @_builtins.property
     def progress(self) -> Global___JobProgress:
         """How much is done. Unset before a worker takes the job, and between two attempts."""
 
     @_builtins.property
     def media(self) -> _media_pb2.Media:
-        """The result, which is complete when the job has SUCCEEDED. Before that it has only what is known
-        without asking the source: id, url and source.
+        """The result, which is complete when the job has SUCCEEDED. Before that it has what is known: id,
+        url and source at once; title, uploader, duration and thumbnail_url as soon as the source has
+        told them, which is when the stage RESOLVING ends. A plain file has only the title that follows
+        from its name, as soon as its server begins to send it.
         """
 
     @_builtins.property
@@ -374,10 +382,11 @@ class Job(_message.Message):
         requested_by: _builtins.str = ...,
         waiting: Global___JobWaiting | None = ...,
         last_attempt_error: _status_pb2.Status | None = ...,
+        display_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "last_attempt_error", b"last_attempt_error", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "selection", b"selection", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
