@@ -17,19 +17,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
+from ingot_server.drafts import conversion_job
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
-from ingot_server.jobs.changes import described, failed, succeeded
-from ingot_server.jobs.display_name import name_of_url
+from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.recipes import check_applicable, derived_media, needs_video
+from ingot_server.library.recipes import check_applicable, needs_video
 from ingot_server.resolve import ResolvedUrl, record_duration, resolve, resolve_internal
 from ingot_server.sources.internal import parse
 
@@ -246,42 +246,6 @@ class Intake:
             )
         is_same = stored is not None and is_made_of(stored, found.etag)
         return Missing.NOTHING if is_same else Missing.EVERYTHING
-
-
-def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
-    """Return a copy of `draft` that says which media item it is about."""
-    job = copy_of(draft)
-    job.url = resolved_url.identity.url
-    job.display_name = name_of_url(job.url)
-    job.selection.CopyFrom(resolved_url.selection)
-    job.media.CopyFrom(resolved_url.identity.media(resolved_url.media_id))
-    job.media.selection.CopyFrom(resolved_url.selection)
-    return job
-
-
-def wanting_result(draft: Job) -> Job:
-    """Return a copy of an `identified` draft that wants only the result of its one recipe."""
-    job = copy_of(draft)
-    job.media.CopyFrom(derived_media(draft.media, draft.recipes[0]))
-    return job
-
-
-def conversion_job(parent: Media, recipe: Recipe, requested: Job) -> Job:
-    """Return the draft of the job for one conversion, with what `requested` says of its caller."""
-    job = Job(
-        kind=job_pb2.JOB_KIND_CONVERT,
-        display_name=name_of_url(parent.url) or parent.id,
-        priority=requested.priority,
-        requested_by=requested.requested_by,
-        url=parent.url,
-        labels=requested.labels,
-        selection=parent.selection,
-        recipes=[recipe],
-        media=derived_media(parent, recipe),
-        list_title=requested.list_title,
-    )
-    described(parent)(job)
-    return job
 
 
 def already_stored(draft: Job, media: Media, *conversions: Media) -> AlreadyStored:

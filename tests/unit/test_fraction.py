@@ -109,7 +109,7 @@ def test_a_new_attempt_starts_at_0() -> None:
 
 def test_a_job_with_conversions_goes_on_where_its_last_attempt_was() -> None:
     before = running(job_pb2.JOB_STAGE_DOWNLOADING)
-    before.recipes.extend(RECIPES)
+    before.kind = job_pb2.JOB_KIND_INGEST_AND_CONVERT
     before.progress.fraction = 0.4
     released = with_fraction(lifecycle.released(before), before)
     claimed = lifecycle.claimed(released)

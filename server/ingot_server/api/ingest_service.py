@@ -36,6 +36,7 @@ from ingot_server.api.preflight import Preflight
 from ingot_server.api.status import check_labels, invalid
 from ingot_server.api.upload_service import UploadMethods
 from ingot_server.config import Settings
+from ingot_server.drafts import conversion_job, identified, wanting_result
 from ingot_server.errors import Failure
 from ingot_server.intake import (
     AlreadyStored,
@@ -44,9 +45,6 @@ from ingot_server.intake import (
     Missing,
     Needed,
     Refused,
-    conversion_job,
-    identified,
-    wanting_result,
 )
 from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.jobs.queue import Queue

@@ -18,8 +18,9 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
+from ingot_server.drafts import identified
 from ingot_server.errors import Failure
-from ingot_server.intake import Intake, identified, refused
+from ingot_server.intake import Intake, refused
 from ingot_server.jobs.changes import found_list
 from ingot_server.jobs.display_name import name_of_url
 from ingot_server.jobs.lease import Lease

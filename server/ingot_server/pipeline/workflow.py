@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
+from ingot_server.drafts import identified
 from ingot_server.errors import Failure
-from ingot_server.intake import Missing, Needed, identified, is_thumbnail_requested
+from ingot_server.intake import Missing, Needed, is_thumbnail_requested
 from ingot_server.jobs.changes import mirrored
 from ingot_server.jobs.fraction import conversion_fraction, workflow_fraction
 from ingot_server.jobs.lease import Lease
