@@ -28,7 +28,6 @@ RATE = 20 * 1000 * 1000
 MINUTES = 5
 SEGMENTS, SEGMENT_BYTES = 100, 500_000
 MP3 = Recipe(mp3=Recipe.Mp3())
-MP4 = Recipe(mp4=Recipe.Mp4(max_height=480))
 
 Start = Callable[[int], Awaitable[IngestJob]]
 Seconds = Mapping[JobStage.ValueType, float]
@@ -39,7 +38,6 @@ async def main() -> None:
         folder = Path(directory)
         small = await clip(folder, 100_000)
         whole = await film(folder, MINUTES, video_kbps=2500)
-        scene = await film(folder, 1, video_kbps=2500)
         sound = await recording(folder, 2 * MINUTES)
         hls = await segments(folder, SEGMENTS, SEGMENT_BYTES)
         with installation(folder / "data", workers="1") as ingot:
@@ -53,13 +51,10 @@ async def main() -> None:
                     start = ingests(client, address, "list.m3u8?run={}")
                     await show(f"HLS of {SEGMENTS} segments", fraction.EXTRACTION, start)
                 async with origin(sound) as address:
-                    start = conversions(client, address, MP3)
+                    start = conversions(client, address, "sound")
                     await show(f"{2 * MINUTES} minutes to MP3", fraction.CONVERSION, start)
-                async with origin(scene) as address:
-                    start = conversions(client, address, MP4)
-                    await show("a minute of 720p to 480p", fraction.CONVERSION, start)
                 async with origin(whole) as address:
-                    start = conversions(client, address, MP3)
+                    start = conversions(client, address, "film")
                     name = f"{MINUTES} minutes of film to MP3"
                     conversion = await show(name, fraction.CONVERSION, start)
         share = ingest / (ingest + conversion)
@@ -76,13 +71,12 @@ def ingests(client: Client, address: str, name: str = "{}.mp4") -> Start:
     return start
 
 
-def conversions(client: Client, address: str, recipe: Recipe) -> Start:
-    """Return what stores a file, and starts its conversion."""
+def conversions(client: Client, address: str, name: str) -> Start:
+    """Return what stores a file under that name, and starts its conversion to MP3."""
 
     async def start(run: int) -> IngestJob:
-        name = recipe.WhichOneof("format")
         media = await (await client.ingest_video(f"{address}/{name}-{run}.mp4"))
-        return await client.convert(media.id, recipe)
+        return await client.convert(media.id, MP3)
 
     return start
 

@@ -45,29 +45,29 @@ FILE: Final = _stages(
     {
         job_pb2.JOB_STAGE_RESOLVING: 1,
         job_pb2.JOB_STAGE_DOWNLOADING: 90,
-        job_pb2.JOB_STAGE_PROBING: 3,
-        job_pb2.JOB_STAGE_STORING: 3,
-        job_pb2.JOB_STAGE_COMMITTING: 3,
+        job_pb2.JOB_STAGE_PROBING: 7,
+        job_pb2.JOB_STAGE_STORING: 1,
+        job_pb2.JOB_STAGE_COMMITTING: 1,
     }
 )
 """A file that is stored while it arrives."""
 
 EXTRACTION: Final = _stages(
     {
-        job_pb2.JOB_STAGE_RESOLVING: 10,
-        job_pb2.JOB_STAGE_DOWNLOADING: 75,
-        job_pb2.JOB_STAGE_PROBING: 3,
-        job_pb2.JOB_STAGE_STORING: 10,
-        job_pb2.JOB_STAGE_COMMITTING: 2,
+        job_pb2.JOB_STAGE_RESOLVING: 8,
+        job_pb2.JOB_STAGE_DOWNLOADING: 66,
+        job_pb2.JOB_STAGE_PROBING: 5,
+        job_pb2.JOB_STAGE_STORING: 20,
+        job_pb2.JOB_STAGE_COMMITTING: 1,
     }
 )
 """A media item that yt-dlp finds and fetches; it is stored afterwards."""
 
 CONVERSION: Final = _stages(
     {
-        job_pb2.JOB_STAGE_CONVERTING: 94,
-        job_pb2.JOB_STAGE_STORING: 3,
-        job_pb2.JOB_STAGE_COMMITTING: 3,
+        job_pb2.JOB_STAGE_CONVERTING: 98,
+        job_pb2.JOB_STAGE_STORING: 1,
+        job_pb2.JOB_STAGE_COMMITTING: 1,
     }
 )
 """One conversion of a stored media item."""
