@@ -126,6 +126,9 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_CHECKSUM_MISMATCH: Treatment(code_pb2.DATA_LOSS),
     reason_pb2.REASON_CONVERSION_FAILED: _IMPOSSIBLE,
     reason_pb2.REASON_CONVERTER_CRASHED: _TRANSIENT,
+    reason_pb2.REASON_UNSUPPORTED_CALL: Treatment(code_pb2.UNIMPLEMENTED),
+    reason_pb2.REASON_REQUEST_TOO_LARGE: Treatment(code_pb2.RESOURCE_EXHAUSTED),
+    reason_pb2.REASON_DEADLINE_EXCEEDED: Treatment(code_pb2.DEADLINE_EXCEEDED),
     reason_pb2.REASON_STORAGE_UNAVAILABLE: _TRANSIENT,
     reason_pb2.REASON_CACHE_UNAVAILABLE: _TRANSIENT,
     reason_pb2.REASON_QUEUE_UNAVAILABLE: _TRANSIENT,
@@ -161,7 +164,9 @@ class Failure(Exception):
         self.reason = reason
         self.message = _utf8(message)
         self.metadata = {name: _utf8(value) for name, value in (metadata or {}).items()}
-        self.violations = dict(violations or {})
+        self.violations = {
+            _utf8(field): _utf8(description) for field, description in (violations or {}).items()
+        }
         self.retry_after = retry_after
         self.final = final
 

@@ -40,7 +40,7 @@ def violations(failure: Failure) -> dict[str, str]:
     [
         (IngestRequest(), "url", "must not be empty"),
         (IngestRequest(url="h" * 8193), "url", "at most 8192 bytes"),
-        (IngestRequest(url=URL, priority=UNKNOWN), "priority", "one of the defined values"),
+        (IngestRequest(url=URL, priority=UNKNOWN), "priority", "PRIORITY_NORMAL or PRIORITY_HIGH"),
         (IngestRequest(url=URL, labels={"A b": ""}), "labels['A b']", "lower-case"),
         (IngestRequest(url=URL, labels={"a": "x" * 256}), "labels['a']", "at most 255"),
         (IngestRequest(url=URL, labels={f"k{n}": "" for n in range(65)}), "labels", "64"),
@@ -65,7 +65,7 @@ def violations(failure: Failure) -> dict[str, str]:
         (
             ListJobsRequest(states=[job_pb2.JOB_STATE_UNSPECIFIED]),
             "states[0]",
-            "one of the defined values",
+            "JOB_STATE_FAILED or JOB_STATE_CANCELLED",
         ),
         (WatchJobRequest(job_id="a", after_revision=-1), "after_revision", "greater than"),
     ],

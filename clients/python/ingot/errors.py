@@ -186,6 +186,9 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "SHUTTING_DOWN": ServiceUnavailable,
     "INTERNAL": ServiceFailed,
     "CONVERTER_CRASHED": ServiceFailed,
+    "UNSUPPORTED_CALL": ServiceFailed,
+    "REQUEST_TOO_LARGE": InvalidRequest,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
 }
 
 # For reasons of a newer server, which CLASSES does not have.
@@ -202,6 +205,7 @@ _CLASSES_OF_NEW_REASONS: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: ServiceFailed,
     grpc.StatusCode.DATA_LOSS: ServiceFailed,
+    grpc.StatusCode.UNIMPLEMENTED: ServiceFailed,
     grpc.StatusCode.INTERNAL: ServiceFailed,
 }
 

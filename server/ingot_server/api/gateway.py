@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
@@ -19,6 +18,7 @@ import uvicorn
 from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Service
 from ingot_server.api.calls import Calls
+from ingot_server.api.connect_errors import refuse
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
 from ingot_server.config import SettingError, Settings
@@ -32,8 +32,6 @@ _BACKLOG: Final = 2048
 _LAST_PORT: Final = 65535
 # Time to send the last frames of responses.
 _LINGER_SECONDS: Final = 0.5
-
-_GRPC: Final = re.compile(rb"application/grpc(\+.*)?")
 
 
 class Gateway:
@@ -112,20 +110,21 @@ class Gateway:
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI application."""
-        if not _is_text(scope):
-            await _say(send, HTTPStatus.BAD_REQUEST, "The header fields must be UTF-8.\n")
-            return
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        path = scope["path"]
+        origin = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
+        path, verb = scope["path"], scope["method"]
         if path == "/healthz":
-            await self._serve_health(scope["method"], send)
-        elif path not in self._services.paths:
-            await _say(send, HTTPStatus.NOT_FOUND, "This path does not exist. See docs/http.md.\n")
-        elif scope["method"] == "OPTIONS":
+            await self._serve_health(verb, send)
+        elif verb == "OPTIONS" and path in self._services.paths:
             await _say(send, HTTPStatus.NO_CONTENT, "", self._cors.preflight(origin))
-        elif _GRPC.fullmatch(headers.get(b"content-type", b"")):
-            await _say(send, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Use the port for gRPC.\n")
+        elif not _is_text(scope):
+            await refuse(
+                self._with(self._cors.headers(origin), send),
+                HTTPStatus.BAD_REQUEST,
+                Failure(
+                    reason_pb2.REASON_INVALID_REQUEST,
+                    "The header fields and the query must be UTF-8.",
+                ),
+            )
         else:
             await self._call(scope, receive, self._with(self._cors.headers(origin), send))
 
@@ -139,7 +138,9 @@ class Gateway:
 
     async def _serve_health(self, method: str, send: Any) -> None:
         if method not in {"GET", "HEAD"}:
-            await _say(send, HTTPStatus.METHOD_NOT_ALLOWED, "", [(b"allow", b"GET, HEAD")])
+            await _say(
+                send, HTTPStatus.METHOD_NOT_ALLOWED, "Use GET.\n", [(b"allow", b"GET, HEAD")]
+            )
         elif self._draining:
             await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, "draining\n")
         else:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import grpc
 import protovalidate
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
@@ -29,8 +30,9 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 _MESSAGE_BYTES: Final = 768
 _METADATA_BYTES: Final = 256
 _FIELD_BYTES: Final = 96
-_DESCRIPTION_BYTES: Final = 192
-_VIOLATIONS: Final = 8
+_DESCRIPTION_BYTES: Final = 256
+VIOLATIONS: Final = 8
+"""How many violations a status has at most."""
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -44,8 +46,7 @@ _PATTERNS: Final = {
 }
 _RULES: Final = {
     "required": "must be set",
-    "enum.defined_only": "must be one of the defined values",
-    "enum.not_in": "must be set to one of the defined values",
+    "string.min_len": "must not be empty",
 }
 
 _validator: Final = protovalidate.Validator()
@@ -66,8 +67,7 @@ def check(request: Message) -> None:
     """Raise Failure INVALID_REQUEST, with each field's violation, if a rule is broken."""
     found = _validator.collect_violations(request)
     if found:
-        violations = dict(_in_words(violation.proto) for violation in found)
-        raise invalid(violations)
+        raise invalid(dict(_in_words(violation.proto, request) for violation in found))
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
@@ -118,7 +118,7 @@ def _cut(failure: Failure) -> Failure:
         metadata={name: _clip(value, _METADATA_BYTES) for name, value in failure.metadata.items()},
         violations={
             _clip(field, _FIELD_BYTES): _clip(description, _DESCRIPTION_BYTES)
-            for field, description in list(failure.violations.items())[:_VIOLATIONS]
+            for field, description in list(failure.violations.items())[:VIOLATIONS]
         },
         retry_after=failure.retry_after,
     )
@@ -133,7 +133,13 @@ def _clip(text: str, limit: int) -> str:
     return encoded[: limit - 3].decode(errors="ignore") + "..."
 
 
-def _in_words(violation: Any) -> tuple[str, str]:
+def enum_values(enum: EnumDescriptor) -> str:
+    """Return the names of the values that a caller may choose, as in `A, B or C`."""
+    *names, last = [value.name for value in enum.values if value.number]
+    return f"{', '.join(names)} or {last}" if names else last
+
+
+def _in_words(violation: Any, request: Message) -> tuple[str, str]:
     """Return a buf.validate.Violation as the path of the field and a description."""
     elements = violation.field.elements if violation.field is not None else ()
     path = ".".join(_element(element) for element in elements)
@@ -144,15 +150,26 @@ def _in_words(violation: Any) -> tuple[str, str]:
     if rule == "required" and name == "format":
         formats = Recipe.DESCRIPTOR.oneofs_by_name[name].fields
         words = f"must be set: give one of {', '.join(field.name for field in formats)}"
+    elif rule.startswith("enum.") and (enum := _enum(elements, request.DESCRIPTOR)):
+        words = f"must be {enum_values(enum)}"
     elif rule.endswith(".in"):
         words = violation.message.replace("must be in list [", "must be one of ").rstrip("]")
-    elif rule == "string.min_len":
-        words = "must not be empty"
     elif rule == "string.pattern":
         words = _PATTERNS.get(name, violation.message)
     else:
         words = _RULES.get(rule, violation.message)
     return path or "request", f"(the key) {words}" if violation.for_key else words
+
+
+def _enum(elements: Iterable[Any], message: Any) -> EnumDescriptor | None:
+    """Return the type of the enum field at the path, or None for another type."""
+    enum: EnumDescriptor | None = None
+    for element in elements:
+        field = message.fields_by_name.get(element.field_name) if message else None
+        if field is None:
+            return None
+        message, enum = field.message_type, field.enum_type
+    return enum
 
 
 def _element(element: Any) -> str:

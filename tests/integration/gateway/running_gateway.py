@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from google.protobuf.json_format import Parse
 from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from ingot.v1 import media_service_pb2
 from ingot.v1.ingest_service_pb2 import IngestResponse
@@ -94,7 +95,7 @@ class SlowService(Service):
             raise ZeroDivisionError("a secret")
         return GetMediaResponse()
 
-    list_media = delete_media = create_download_url = get_media
+    batch_get_media = list_media = delete_media = create_download_url = get_media
 
     async def download(
         self, _: Any, caller: Caller
@@ -150,3 +151,12 @@ def reason(details: list[dict[str, Any]]) -> str:
 
 def trailers(block: bytes) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in block.decode().splitlines())
+
+
+def grpc_web_reason(found: dict[str, str]) -> str:
+    """The reason in the trailers of gRPC-Web."""
+    status = Status.FromString(base64.b64decode(found["grpc-status-details-bin"] + "=="))
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert status.message
+    return str(info.reason)

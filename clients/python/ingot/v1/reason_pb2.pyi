@@ -140,6 +140,18 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A defect in Ingot; report it with the id of the job. Permanent."""
     REASON_CONVERTER_CRASHED: _Reason.ValueType  # 58
     """ffmpeg crashed, hung, or exceeded its limits. Transient."""
+    REASON_UNSUPPORTED_CALL: _Reason.ValueType  # 59
+    """The server has no such method, or it cannot be called in this way: with this HTTP method,
+    content type or compression. The message says how. Only over HTTP. Permanent.
+    """
+    REASON_REQUEST_TOO_LARGE: _Reason.ValueType  # 60
+    """One message of the request is larger than the server accepts. Only over HTTP; gRPC itself
+    refuses it with RESOURCE_EXHAUSTED. Permanent. Metadata: `limit_bytes`.
+    """
+    REASON_DEADLINE_EXCEEDED: _Reason.ValueType  # 61
+    """The call did not end before the deadline that its caller set. Its work may have been done. Only
+    over HTTP; on gRPC the caller's own library ends the call. Permanent for this deadline.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a job failed. The list is complete.
@@ -269,4 +281,16 @@ REASON_INTERNAL: Reason.ValueType  # 57
 """A defect in Ingot; report it with the id of the job. Permanent."""
 REASON_CONVERTER_CRASHED: Reason.ValueType  # 58
 """ffmpeg crashed, hung, or exceeded its limits. Transient."""
+REASON_UNSUPPORTED_CALL: Reason.ValueType  # 59
+"""The server has no such method, or it cannot be called in this way: with this HTTP method,
+content type or compression. The message says how. Only over HTTP. Permanent.
+"""
+REASON_REQUEST_TOO_LARGE: Reason.ValueType  # 60
+"""One message of the request is larger than the server accepts. Only over HTTP; gRPC itself
+refuses it with RESOURCE_EXHAUSTED. Permanent. Metadata: `limit_bytes`.
+"""
+REASON_DEADLINE_EXCEEDED: Reason.ValueType  # 61
+"""The call did not end before the deadline that its caller set. Its work may have been done. Only
+over HTTP; on gRPC the caller's own library ends the call. Permanent for this deadline.
+"""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
