@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dockerfile format generate lock release bench
+.PHONY: check-dockerfile check-stubs format generate lock release bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -80,6 +80,9 @@ check-generated: install-dev ## Check that the generated code is what proto/ gen
 	generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && clients/generate.sh "$$generated" && \
 		diff -r -x __pycache__ "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
 		diff "$$generated/server/ingot_server/api/validate.binpb" server/ingot_server/api/validate.binpb
+
+check-stubs: install-dev ## Generate and compile stubs for Go and TypeScript (needs Go and Node)
+	tests/stubs/check.sh
 
 check-dockerfile: install-dev ## Lint the Dockerfile
 	hadolint Dockerfile
