@@ -40,7 +40,11 @@ def violations(failure: Failure) -> dict[str, str]:
     [
         (IngestRequest(), "url", "must not be empty"),
         (IngestRequest(url="h" * 8193), "url", "at most 8192 bytes"),
-        (IngestRequest(url=URL, priority=UNKNOWN), "priority", "PRIORITY_NORMAL or PRIORITY_HIGH"),
+        (
+            IngestRequest(url=URL, priority=UNKNOWN),
+            "priority",
+            "JOB_PRIORITY_NORMAL or JOB_PRIORITY_HIGH",
+        ),
         (IngestRequest(url=URL, labels={"A b": ""}), "labels['A b']", "lower-case"),
         (IngestRequest(url=URL, labels={"a": "x" * 256}), "labels['a']", "at most 255"),
         (IngestRequest(url=URL, labels={f"k{n}": "" for n in range(65)}), "labels", "64"),
