@@ -114,7 +114,6 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_AGE_RESTRICTED: _WITHHELD,
     reason_pb2.REASON_LIVE_STREAM: _IMPOSSIBLE_HERE,
     reason_pb2.REASON_UPCOMING: _NOT_NOW,
-    reason_pb2.REASON_FILE_TOO_LARGE: _IMPOSSIBLE_HERE,
     reason_pb2.REASON_EXTRACTION_FAILED: _TRANSIENT,
     reason_pb2.REASON_EXTRACTOR_CRASHED: _TRANSIENT,
     reason_pb2.REASON_SOURCE_NOT_CONFIGURED: _IMPOSSIBLE,
@@ -234,6 +233,31 @@ class Failure(Exception):
         if retry.HasField("retry_delay"):
             failure.retry_after = retry.retry_delay.ToTimedelta()
         return failure
+
+
+def too_large(limit_bytes: int, size_bytes: int | None = None) -> Failure:
+    """Return the failure of a file with more bytes than INGOT_MAX_MEDIA_SIZE, `limit_bytes`.
+
+    `size_bytes` is the size that is known or announced; None if only the limit was reached.
+    """
+    size = f"{size_bytes} bytes, more" if size_bytes is not None else "more"
+    return Failure(
+        reason_pb2.REASON_TOO_LARGE,
+        f"The file has {size} than the {limit_bytes} bytes that INGOT_MAX_MEDIA_SIZE allows. "
+        "Choose a smaller one, or raise that setting on the server.",
+        metadata={"limited_by": "ingot", "limit_bytes": str(limit_bytes)},
+    )
+
+
+def too_large_for_source(message: str, limit_bytes: int | None = None) -> Failure:
+    """Return the failure of a file that its source does not send because of its size.
+
+    `message` names the limit and another way to get the file; `limit_bytes` is None if unknown.
+    """
+    metadata = {"limited_by": "source"}
+    if limit_bytes is not None:
+        metadata["limit_bytes"] = str(limit_bytes)
+    return Failure(reason_pb2.REASON_TOO_LARGE, message, metadata=metadata)
 
 
 def reason_name(reason: Reason.ValueType) -> str:

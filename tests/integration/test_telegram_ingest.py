@@ -144,7 +144,7 @@ async def test_an_album_becomes_a_job_for_each_of_its_videos(
     assert [child.media.blob.sha256 for child in children[:2]] == [sha256(clip), sha256(other_clip)]
     assert children[1].cached
     assert children[1].media.id == alone.media.id
-    assert reason_name_of(children[2]) == "FILE_TOO_LARGE"
+    assert reason_name_of(children[2]) == "TOO_LARGE"
     assert again.cached
 
 
@@ -192,7 +192,7 @@ async def test_what_is_in_an_album_is_converted(
         ("t.me/lake/50", "NOT_MEDIA", "The post has no video."),
         ("t.me/lake/51", "NOT_MEDIA", "Others of its album have: https://t.me/lake/52"),
         ("t.me/lake/53", "PRIVATE", "does not show the content of the post"),
-        ("t.me/lake/54", "FILE_TOO_LARGE", "INGOT_TELEGRAM_SESSION"),
+        ("t.me/lake/54", "TOO_LARGE", "INGOT_TELEGRAM_SESSION"),
     ],
 )
 @pytest.mark.parametrize("options", [IngestOptions(), ALBUM], ids=["post", "album"])
@@ -364,7 +364,7 @@ async def test_a_file_too_large_for_the_bot_api_says_so(telegram: FakeTelegram) 
         await harness.assert_nothing_is_left()
 
     assert job.state == job_pb2.JOB_STATE_FAILED
-    assert reason_name_of(job) == "FILE_TOO_LARGE"
+    assert reason_name_of(job) == "TOO_LARGE"
     assert "INGOT_TELEGRAM_API_URL" in job.error.message
     assert job.attempt == 1
 

@@ -166,7 +166,6 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "AGE_RESTRICTED": SourceRefused,
     "LIVE_STREAM": MediaRefused,
     "UPCOMING": MediaRefused,
-    "FILE_TOO_LARGE": MediaRefused,
     "EXTRACTION_FAILED": SourceUnavailable,
     "EXTRACTOR_CRASHED": SourceUnavailable,
     "SOURCE_NOT_CONFIGURED": SourceRefused,

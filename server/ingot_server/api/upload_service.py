@@ -30,7 +30,7 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.api.admission import Admission
 from ingot_server.api.status import check_labels, invalid
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large
 from ingot_server.intake import already_stored
 from ingot_server.jobs.display_name import shortened
 from ingot_server.library.catalog import Catalog
@@ -188,14 +188,9 @@ class UploadMethods:
         return await self._admission.admit(_job(header), IngestRequest())
 
     def _check_size(self, size: int) -> None:
-        limit = self._settings.max_media_size
+        limit = int(self._settings.max_media_size)
         if size > limit:
-            raise Failure(
-                reason_pb2.REASON_TOO_LARGE,
-                f"The file has at least {size} bytes, and the limit is {limit}. Upload a smaller "
-                "file, or raise INGOT_MAX_MEDIA_SIZE on the server.",
-                metadata={"limit_bytes": str(int(limit))},
-            )
+            raise too_large(limit, size)
 
 
 def _flush_later(writer: UploadWriter) -> None:

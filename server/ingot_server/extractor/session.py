@@ -22,7 +22,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import SideFile
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large
 from ingot_server.extractor.failures import crashed, failure_of_report
 from ingot_server.extractor.protocol import Report, Request
 from ingot_server.extractor.result import (
@@ -100,12 +100,9 @@ class Session:
             raise _stage_timeout("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
         path = _inside(directory, message["path"])
         size = path.stat().st_size
-        if size > self._settings.max_media_size:
-            raise Failure(
-                reason_pb2.REASON_TOO_LARGE,
-                f"The file has {size} bytes, more than INGOT_MAX_MEDIA_SIZE allows.",
-                metadata={"limit_bytes": str(int(self._settings.max_media_size))},
-            )
+        largest = int(self._settings.max_media_size)
+        if size > largest:
+            raise too_large(largest, size)
         progress(size, size)
         return Fetched(path, side_files)
 
@@ -141,6 +138,11 @@ class Session:
                 for watchdog in watchdogs:
                     watchdog.check()
             return await reading
+        except Failure as failure:
+            if failure.reason != reason_pb2.REASON_TOO_LARGE:
+                raise
+            # The child does not know the words for its own limit.
+            raise too_large(int(self._settings.max_media_size)) from failure
         finally:
             await cancel_and_wait(reading)
 

@@ -7,7 +7,7 @@ from typing import Final
 from ingot.v1 import media_pb2, reason_pb2
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large
 from ingot_server.extractor.result import Resolved
 from ingot_server.transfer.staged import StagedFile
 
@@ -49,11 +49,7 @@ def check_announced(found: Resolved, settings: Settings) -> None:
             metadata={"limit_seconds": f"{limit.total_seconds():g}"},
         )
     if found.size_bytes and found.size_bytes > settings.max_media_size:
-        raise Failure(
-            reason_pb2.REASON_TOO_LARGE,
-            f"The source announces {found.size_bytes} bytes; INGOT_MAX_MEDIA_SIZE allows fewer.",
-            metadata={"limit_bytes": str(int(settings.max_media_size))},
-        )
+        raise too_large(int(settings.max_media_size), found.size_bytes)
 
 
 def check_duration(media: Media, announced_seconds: float | None) -> None:
@@ -89,8 +85,4 @@ def check_size(size_bytes: int, settings: Settings) -> None:
     """Raise Failure TOO_LARGE for a file that is larger than the limit."""
     limit = int(settings.max_media_size)
     if size_bytes > limit:
-        raise Failure(
-            reason_pb2.REASON_TOO_LARGE,
-            f"The file has {size_bytes} bytes. INGOT_MAX_MEDIA_SIZE allows {limit}.",
-            metadata={"limit_bytes": str(limit)},
-        )
+        raise too_large(limit, size_bytes)

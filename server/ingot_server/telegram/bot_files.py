@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large_for_source
 from ingot_server.sources.http import normalise
 from ingot_server.sources.source import Identity
 from ingot_server.sources.telegram import file_id_of, message_of
@@ -114,7 +114,7 @@ async def locate(file_id: str, *, proxy_url: str, settings: Settings) -> Located
     """Return the place of a bot's file, which the Bot API knows.
 
     `proxy_url` is of a grant for `trusted_server(settings)`. Raises Failure:
-    SOURCE_NOT_CONFIGURED, MEDIA_DOES_NOT_EXIST, FILE_TOO_LARGE, RATE_LIMITED, and what a request
+    SOURCE_NOT_CONFIGURED, MEDIA_DOES_NOT_EXIST, TOO_LARGE, RATE_LIMITED, and what a request
     can fail with. A retry is safe.
     """
     base, token = _base(settings), _token(settings)
@@ -226,12 +226,11 @@ def _refusal(status: int, response: dict[str, Any], settings: Settings) -> Failu
             "@BotFather gave, for the server that INGOT_TELEGRAM_API_URL names.",
         )
     if code == 400 and "too big" in lower:
-        return Failure(
-            reason_pb2.REASON_FILE_TOO_LARGE,
+        return too_large_for_source(
             f"The Bot API offers no file of more than {PUBLIC_LIMIT} bytes. Run a Bot API server "
             "of your own with --local and name it in INGOT_TELEGRAM_API_URL, or ingest the post "
             "by its link.",
-            metadata={"limit_bytes": str(PUBLIC_LIMIT)},
+            PUBLIC_LIMIT,
         )
     if code == 400 and ("file_id" in lower or "file identifier" in lower):
         return Failure(

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large
 from ingot_server.telegram.mtproto_failures import (
     foreign,
     not_configured,
@@ -347,8 +347,4 @@ async def _parts(client: Any, document: Any, settings: Settings) -> AsyncIterato
 def _check_size(size: int, settings: Settings) -> None:
     limit = int(settings.max_media_size)
     if size > limit:
-        raise Failure(
-            reason_pb2.REASON_TOO_LARGE,
-            f"The file has {size} bytes. INGOT_MAX_MEDIA_SIZE allows {limit}.",
-            metadata={"limit_bytes": str(limit)},
-        )
+        raise too_large(limit, size)

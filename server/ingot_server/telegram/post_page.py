@@ -16,7 +16,7 @@ from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large_for_source
 from ingot_server.transfer.fetch import Fetcher
 
 _HOST: Final = "t.me"
@@ -104,10 +104,7 @@ def _refusal(said: str) -> Failure:
 
 
 def _too_big() -> Failure:
-    return Failure(
-        reason_pb2.REASON_FILE_TOO_LARGE,
-        f"The video is too large for Telegram's public page. {_ACCOUNT}",
-    )
+    return too_large_for_source(f"The video is too large for Telegram's public page. {_ACCOUNT}")
 
 
 def _unshown() -> Failure:

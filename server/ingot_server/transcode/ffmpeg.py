@@ -32,7 +32,7 @@ import imageio_ffmpeg
 from ingot.v1 import reason_pb2
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 from ingot_server.process.limits import Limits
 
@@ -183,12 +183,7 @@ class Ffmpeg:
         if code == -signal.SIGXCPU:
             return self._timed_out()
         if code == -signal.SIGXFSZ or "File too large" in log:
-            limit = int(self._settings.max_media_size)
-            return Failure(
-                reason_pb2.REASON_TOO_LARGE,
-                f"The result is larger than the {limit} bytes that INGOT_MAX_MEDIA_SIZE allows.",
-                metadata={"limit_bytes": str(limit)},
-            )
+            return too_large(int(self._settings.max_media_size))
         if code < 0:
             return _crashed(f"it was {describe_exit(code)}")
         if any(words in log for words in _DISK_FULL):

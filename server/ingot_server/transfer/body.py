@@ -12,7 +12,7 @@ from aiohttp.http import HttpProcessingError
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, too_large
 from ingot_server.transfer.fetch import stalled
 from ingot_server.transfer.headers import check_start
 from ingot_server.transfer.scratch import ScratchFile
@@ -54,7 +54,7 @@ class Body:
         if total is None:
             return
         if total > self._settings.max_media_size:
-            raise self._too_large(f"is {total} bytes long")
+            raise too_large(int(self._settings.max_media_size), total)
         self.total = total
         self._file.reserve(total - self.received)
 
@@ -110,7 +110,7 @@ class Body:
             check_start(data, self._host)
         self.received += len(data)
         if self.received > self._settings.max_media_size:
-            raise self._too_large("is too long")
+            raise too_large(int(self._settings.max_media_size))
         if self.total is not None and self.received > self.total:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED,
@@ -139,11 +139,3 @@ class Body:
         seconds = self._settings.stall_timeout.total_seconds()
         self._still_due = max(1, int(self._settings.stall_rate * seconds))
         self._deadline = asyncio.get_running_loop().time() + seconds
-
-    def _too_large(self, what: str) -> Failure:
-        limit = int(self._settings.max_media_size)
-        return Failure(
-            reason_pb2.REASON_TOO_LARGE,
-            f"The file {what}; the limit is {limit} bytes. INGOT_MAX_MEDIA_SIZE sets it.",
-            metadata={"limit_bytes": str(limit)},
-        )

@@ -151,7 +151,7 @@ async def test_an_empty_file_is_not_media(
 async def test_an_endless_file_ends_at_the_limit(origin: Origin, harness: DownloadHarness) -> None:
     failure = await harness.failure(origin.serve("/endless", Page(endless=True)))
     assert failure.reason == reason_pb2.REASON_TOO_LARGE
-    assert failure.metadata["limit_bytes"] == str(8 << 20)
+    assert failure.metadata == {"limited_by": "ingot", "limit_bytes": str(8 << 20)}
     await origin.idle()
 
 

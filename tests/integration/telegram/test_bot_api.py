@@ -74,8 +74,8 @@ async def test_the_public_api_is_asked_through_the_guard_and_the_companys_proxy(
     [
         (
             refused(400, "Bad Request: file is too big"),
-            reason_pb2.REASON_FILE_TOO_LARGE,
-            {"limit_bytes": "20971520"},
+            reason_pb2.REASON_TOO_LARGE,
+            {"limited_by": "source", "limit_bytes": "20971520"},
             "INGOT_TELEGRAM_API_URL",
         ),
         (

@@ -69,7 +69,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TRUNCATED: _Reason.ValueType  # 30
     """The number of bytes differs from the announced one, or the file is incomplete. Transient."""
     REASON_TOO_LARGE: _Reason.ValueType  # 31
-    """The file is larger than the limit. Permanent. Metadata: `limit_bytes`."""
+    """The file is larger than a limit. Permanent. Metadata: `limited_by`, which is `ingot` for
+    INGOT_MAX_MEDIA_SIZE and `source` if the source does not send files of this size in this way;
+    and `limit_bytes`, if the limit is known.
+    """
     REASON_TOO_LONG: _Reason.ValueType  # 32
     """The media is longer than the limit. Permanent. Metadata: `limit_seconds`."""
     REASON_NOT_MEDIA: _Reason.ValueType  # 33
@@ -89,10 +92,6 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_UPCOMING: _Reason.ValueType  # 38
     """The media is announced, but not available yet. Permanent; cached briefly. Metadata:
     `start_time` (RFC 3339) if the source gives it.
-    """
-    REASON_FILE_TOO_LARGE: _Reason.ValueType  # 39
-    """The source does not send files of this size in this way. Permanent. Metadata: `limit_bytes` if
-    the limit is known.
     """
     REASON_EXTRACTION_FAILED: _Reason.ValueType  # 40
     """The extractor did not understand the response of the source; an update of the extractor may
@@ -210,7 +209,10 @@ REASON_STALLED: Reason.ValueType  # 29
 REASON_TRUNCATED: Reason.ValueType  # 30
 """The number of bytes differs from the announced one, or the file is incomplete. Transient."""
 REASON_TOO_LARGE: Reason.ValueType  # 31
-"""The file is larger than the limit. Permanent. Metadata: `limit_bytes`."""
+"""The file is larger than a limit. Permanent. Metadata: `limited_by`, which is `ingot` for
+INGOT_MAX_MEDIA_SIZE and `source` if the source does not send files of this size in this way;
+and `limit_bytes`, if the limit is known.
+"""
 REASON_TOO_LONG: Reason.ValueType  # 32
 """The media is longer than the limit. Permanent. Metadata: `limit_seconds`."""
 REASON_NOT_MEDIA: Reason.ValueType  # 33
@@ -230,10 +232,6 @@ Permanent.
 REASON_UPCOMING: Reason.ValueType  # 38
 """The media is announced, but not available yet. Permanent; cached briefly. Metadata:
 `start_time` (RFC 3339) if the source gives it.
-"""
-REASON_FILE_TOO_LARGE: Reason.ValueType  # 39
-"""The source does not send files of this size in this way. Permanent. Metadata: `limit_bytes` if
-the limit is known.
 """
 REASON_EXTRACTION_FAILED: Reason.ValueType  # 40
 """The extractor did not understand the response of the source; an update of the extractor may
