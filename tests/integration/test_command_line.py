@@ -82,7 +82,7 @@ async def test_the_command_prints_json_with_one_message_per_line(server: Scripte
         (["ingest", URL, "--validate-only"], ["queued", URL]),
         (["watch", JOB_ID], [MEDIA_ID, "Clip"]),
         (["url", MEDIA_ID, "--lifetime", "90s"], ["http://store.test/signed"]),
-        (["rm", MEDIA_ID], [f"Deleted {MEDIA_ID}."]),
+        (["rm", MEDIA_ID, URL], [f"Deleted {MEDIA_ID}.", f"Deleted {URL}."]),
     ],
     ids=lambda value: value[0] if value[0].islower() else None,
 )

@@ -46,6 +46,7 @@ async def requests(
         (["media", URL, "--audio-only"], GetMediaRequest(url=URL, selection=SOUND)),
         (["media", URL, "--max-height", "480"], GetMediaRequest(url=URL, selection=LOW)),
         (["rm", MEDIA_ID], DeleteMediaRequest(media_id=MEDIA_ID)),
+        (["rm", URL], DeleteMediaRequest(url=URL)),
         (
             ["url", URL, "--audio-only", "--lifetime", "90s"],
             CreateDownloadUrlRequest(url=URL, selection=SOUND, lifetime=Duration(seconds=90)),

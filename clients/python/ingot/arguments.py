@@ -65,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_url(command("url", "Print a link to the file of a media item, for any HTTP client."))
     _add_list(command("list", "List the stored media, latest first."))
-    command("rm", "Delete a stored media item.").add_argument(
-        "media_id", type=_parse_text, metavar="ID"
+    command("rm", "Delete stored media items.").add_argument(
+        "names", type=_parse_text, nargs="+", metavar="URL_OR_ID"
     )
     command("sources", "List where media can come from, and the status of each source.")
     command("system", "Show what waits and runs, the workers, and what is wrong.")

@@ -246,12 +246,22 @@ class Client:
             for media in page.media:
                 yield media
 
-    async def delete_media(self, media_id: str, *, etag: str = "") -> None:
-        """Delete a media item.
+    async def delete_media(
+        self,
+        name: str,
+        *,
+        selection: Selection | None = None,
+        etag: str = "",
+        allow_missing: bool = False,
+    ) -> None:
+        """Delete a media item, named by id, URL or internal address.
 
-        With `etag`, raises Conflict if another version is stored now.
+        With `etag`, raises Conflict if another version is stored now. Raises MediaNotFound if it is
+        not stored, unless `allow_missing` is set.
         """
-        request = DeleteMediaRequest(media_id=media_id, etag=etag)
+        request = DeleteMediaRequest(
+            selection=selection, etag=etag, allow_missing=allow_missing, **media_name(name)
+        )
         await self._connection.call(self._connection.media.DeleteMedia, request)
 
     async def download(

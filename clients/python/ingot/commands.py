@@ -187,9 +187,14 @@ async def _system(client: Client, options: Namespace) -> int:
 
 
 async def _remove(client: Client, options: Namespace) -> int:
-    await client.delete_media(options.media_id)
-    write(options, DeleteMediaResponse(), lambda _: f"Deleted {options.media_id}.")
+    for name in options.names:
+        await client.delete_media(name)
+        _write_deleted(options, name)
     return SUCCEEDED
+
+
+def _write_deleted(options: Namespace, name: str) -> None:
+    write(options, DeleteMediaResponse(), lambda _: f"Deleted {name}.")
 
 
 async def _url(client: Client, options: Namespace) -> int:

@@ -9,7 +9,7 @@ from typing import assert_never
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.status_pb2 import Status
 
-from ingot.v1 import ingest_service_pb2, job_pb2, reason_pb2
+from ingot.v1 import ingest_service_pb2, job_pb2
 from ingot.v1.ingest_service_pb2 import (
     BatchIngestRequest,
     BatchIngestResponse,
@@ -32,12 +32,12 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.admission import Admission, Request
 from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.caller import Caller, Service
+from ingot_server.api.named_media import find_named
 from ingot_server.api.preflight import Preflight
-from ingot_server.api.status import check_labels, invalid
+from ingot_server.api.status import invalid
 from ingot_server.api.upload_service import UploadMethods
 from ingot_server.config import Settings
 from ingot_server.drafts import conversion_job, identified, wanting_result
-from ingot_server.errors import Failure
 from ingot_server.intake import (
     AlreadyStored,
     Decision,
@@ -83,6 +83,7 @@ class IngestService(Service):
         """Without `preflight`, a job is created for everything that is not stored."""
         self._preflight = preflight
         self._catalog = catalog
+        self._blobs = blobs
         self._intake = Intake(catalog, blobs, settings)
         self._admission = Admission(records, queue)
         self._uploads = UploadMethods(catalog, Uploads(blobs, settings), self._admission, settings)
@@ -112,9 +113,8 @@ class IngestService(Service):
         )
 
     async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
-        check_labels(request.labels)
         recipe = canonical_recipe(request.recipe)
-        if request.WhichOneof("source") == "media_id":
+        if request.media_id:
             return ConvertResponse(job=await self._convert_stored(request, recipe))
         selection = await self._intake.choose_selection(
             request.url, request.selection, recipe, stored=not request.validate_only
@@ -167,13 +167,7 @@ class IngestService(Service):
             return conversion_job(Media(id=request.media_id), recipe, requested)
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
-        _, stored = await self._catalog.find(request.media_id)
-        if stored is None:
-            raise Failure(
-                reason_pb2.REASON_MEDIA_NOT_FOUND,
-                f"No media item with the id {request.media_id} is stored. Ingest its URL first, "
-                "or convert the URL.",
-            )
+        stored = await find_named(request, self._catalog, self._blobs)
         return await self._carry_out(
             await self._intake.decide_conversion(stored, recipe, requested), request
         )

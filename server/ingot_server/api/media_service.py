@@ -30,14 +30,13 @@ from ingot.v1.media_service_pb2 import (
 from ingot_server.api import pagination as page
 from ingot_server.api.batch import run_batch
 from ingot_server.api.caller import Caller, Serialized, Service
-from ingot_server.api.status import OutOfRange, check_labels, invalid
+from ingot_server.api.named_media import find_named, named_id, not_stored
+from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.identity import is_media_id
 from ingot_server.library.media_index import MediaFilter, member_of
 from ingot_server.library.media_list import MediaList
-from ingot_server.resolve import resolve, resolve_internal
 from ingot_server.sources.internal import parse
 
 DEFAULT_LIFETIME: Final = timedelta(hours=1)
@@ -88,12 +87,12 @@ class MediaService(Service):
         self._serialized: dict[str, tuple[Media, Serialized]] = {}
 
     async def get_media(self, request: GetMediaRequest, _: Caller) -> GetMediaResponse | Serialized:
-        media_id = request.media_id or self._resolve(request)
+        media_id = named_id(request, self._blobs)
         media = self._catalog.get_from_memory(media_id)
         if media is None and (alias := self._catalog.alias_from_memory(media_id)) is not None:
             media = self._catalog.get_from_memory(alias)
         if media is None:
-            return GetMediaResponse(media=await self._get(request, media_id))
+            return GetMediaResponse(media=await self._find(request))
         serialized = self._serialized.get(media_id)
         if serialized is not None and serialized[0] is media:
             return serialized[1]
@@ -116,7 +115,6 @@ class MediaService(Service):
         return BatchGetMediaResponse(results=page.fitting(results, len(results))[0])
 
     async def list_media(self, request: ListMediaRequest, _: Caller) -> ListMediaResponse:
-        check_labels(request.labels)
         limit = page.size(request)
         cursor = page.start(request)
         found = await self._media_list.page(_filter(request), limit=limit, cursor=cursor)
@@ -129,9 +127,12 @@ class MediaService(Service):
         )
 
     async def delete_media(self, request: DeleteMediaRequest, _: Caller) -> DeleteMediaResponse:
-        media_id = request.media_id
-        if not is_media_id(media_id) or not await self._catalog.delete(media_id, etag=request.etag):
-            raise _not_stored(media_id)
+        media_id = named_id(request, self._blobs)
+        deleted = await self._catalog.delete(media_id, etag=request.etag)
+        if not deleted and (target := await self._catalog.alias_of(media_id)) is not None:
+            deleted = await self._catalog.delete(target, etag=request.etag)
+        if not (deleted or request.allow_missing):
+            raise not_stored(request)
         return DeleteMediaResponse()
 
     async def download(
@@ -195,33 +196,7 @@ class MediaService(Service):
     async def _find(
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> Media:
-        media_id = request.media_id or self._resolve(request)
-        return self._catalog.get_from_memory(media_id) or await self._get(request, media_id)
-
-    def _resolve(
-        self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
-    ) -> str:
-        """Return the media id behind a request's URL, which may be an internal one."""
-        return resolve_internal(resolve(request.url, request.selection), self._blobs).media_id
-
-    async def _get(
-        self,
-        request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest,
-        media_id: str,
-    ) -> Media:
-        """Return the stored media item.
-
-        Raises Failure MEDIA_NOT_FOUND, or MEDIA_DOES_NOT_EXIST if its source said so lately.
-        """
-        media_id, media = await self._catalog.find(media_id)
-        if media is not None:
-            return media
-        if request.url and media_id:
-            remembered = await self._catalog.remembered_failure(media_id)
-            failure = remembered[0] if remembered is not None else None
-            if failure and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
-                raise failure
-        raise _not_stored(request.media_id, request.url)
+        return await find_named(request, self._catalog, self._blobs)
 
 
 def _filter(request: ListMediaRequest) -> MediaFilter:
@@ -275,14 +250,3 @@ def filename(media: Media, file: Blob | None = None) -> str:
         or PurePosixPath(blob.url).suffix
     )
     return stem if stem.lower().endswith(extension) else stem + extension
-
-
-def _not_stored(media_id: str, url: str = "") -> Failure:
-    if url:
-        message = f"No media item is stored for {url}. Ingest the URL first."
-    else:
-        message = (
-            f"No media item with the id {media_id} is stored. List the stored ones, or ingest the "
-            "URL."
-        )
-    return Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, message)

@@ -19,7 +19,6 @@ from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure, Treatment
 
@@ -68,12 +67,6 @@ def check(request: Message) -> None:
     found = _validator.collect_violations(request)
     if found:
         raise invalid(dict(_in_words(violation.proto, request) for violation in found))
-
-
-def check_labels(labels: Mapping[str, str]) -> None:
-    """Raise Failure INVALID_REQUEST for labels that break the rules of IngestRequest."""
-    if labels:
-        check(IngestRequest(url="any:", labels=labels))
 
 
 def invalid(violations: Mapping[str, str]) -> Failure:

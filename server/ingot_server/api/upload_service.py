@@ -28,7 +28,7 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Selection
 from ingot_server.api.admission import Admission
-from ingot_server.api.status import check_labels, invalid
+from ingot_server.api.status import check, invalid
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
 from ingot_server.intake import already_stored
@@ -67,7 +67,6 @@ class UploadMethods:
         if first is None or not first.HasField("header"):
             raise invalid({"header": "must be the first message of an upload"})
         header = first.header
-        check_labels(header.labels)
         self._check_size(header.size_bytes)
         if (cached := await self._cached(header)) is not None:
             return UploadResponse(job=cached)
@@ -110,7 +109,6 @@ class UploadMethods:
         return response
 
     async def complete_upload(self, request: CompleteUploadRequest) -> CompleteUploadResponse:
-        check_labels(request.labels)
         status = await self._status(request.upload_id)
         size = status.committed_size
         if not size:
@@ -125,6 +123,7 @@ class UploadMethods:
             raise
         header.sha256 = request.sha256 or header.sha256
         header.labels.update(request.labels)
+        check(header)
         await self._uploads.replace_header(request.upload_id, header)
         return CompleteUploadResponse(job=await self._ingest(header))
 

@@ -125,7 +125,7 @@ class Catalog:
 
     async def alias_of(self, media_id: str) -> str | None:
         """Return the media id that this id is an alias of; None if it is not an alias."""
-        return await self._aliases.get(media_id)
+        return await self._aliases.get(media_id) if is_media_id(media_id) else None
 
     async def put_alias(self, media_id: str, target_id: str, *, source_key: str) -> None:
         """Make an id an alias of `target_id`, whose source key is `source_key`."""

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.ingest_service_pb2 import CompleteUploadRequest, ConvertRequest, IngestRequest
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.job_service_pb2 import (
@@ -21,6 +21,7 @@ from ingot.v1.job_service_pb2 import (
 )
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
+    DeleteMediaRequest,
     DownloadRequest,
     GetMediaRequest,
     ListMediaRequest,
@@ -70,7 +71,16 @@ BAD_INPUT: list[tuple[str, Message, str, str]] = [
         "INVALID_REQUEST",
         "labels['a']",
     ),
+    (
+        "CompleteUpload",
+        CompleteUploadRequest(upload_id="a", labels={"A b": ""}),
+        "INVALID_REQUEST",
+        "labels['A b']",
+    ),
+    ("ListJobs", ListJobsRequest(labels={"": "a"}), "INVALID_REQUEST", "labels['']"),
     ("GetMedia", GetMediaRequest(), "INVALID_REQUEST", "name"),
+    ("Convert", ConvertRequest(recipe=MP3), "INVALID_REQUEST", "name"),
+    ("DeleteMedia", DeleteMediaRequest(), "INVALID_REQUEST", "name"),
     ("GetMedia", GetMediaRequest(url="file:///etc/passwd"), "UNSUPPORTED_URL", "url"),
     ("ListMedia", ListMediaRequest(page_size=-1), "INVALID_REQUEST", "page_size"),
     ("ListMedia", ListMediaRequest(page_token="x"), "INVALID_REQUEST", "page_token"),

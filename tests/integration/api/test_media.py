@@ -96,3 +96,24 @@ async def test_a_deletion_is_guarded_by_the_etag(api: Api) -> None:
     await api.media.DeleteMedia(DeleteMediaRequest(media_id=media.id, etag=media.etag))
     found = await refused(api.media.GetMedia(GetMediaRequest(media_id=media.id)))
     assert found.reason == "MEDIA_NOT_FOUND"
+
+
+async def test_a_media_item_is_deleted_by_any_of_its_names(api: Api) -> None:
+    alias = "a" * 52
+    for number in range(3):
+        media = await api.store()
+        await api.catalog.put_alias(alias, media.id, source_key=media.source.key)
+        request = (
+            DeleteMediaRequest(url="http://127.0.0.1:80/./clip.mp4"),
+            DeleteMediaRequest(url=media.blob.url),
+            DeleteMediaRequest(media_id=alias),
+        )[number]
+        await api.media.DeleteMedia(request)
+        found = await refused(api.media.GetMedia(GetMediaRequest(media_id=media.id)))
+        assert found.reason == "MEDIA_NOT_FOUND"
+
+
+async def test_deleting_what_is_not_stored_succeeds_only_if_that_is_allowed(api: Api) -> None:
+    found = await refused(api.media.DeleteMedia(DeleteMediaRequest(url=URL)))
+    assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "MEDIA_NOT_FOUND")
+    await api.media.DeleteMedia(DeleteMediaRequest(url=URL, allow_missing=True))

@@ -30,7 +30,7 @@ from ingot.v1 import media_pb2 as ingot_dot_v1_dot_media__pb2
 from ingot.v1 import recipe_pb2 as ingot_dot_v1_dot_recipe__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/ingest_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/recipe.proto\"\xd9\x04\n\rIngestRequest\x12\x1c\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@R\x03url\x12\x31\n\tselection\x18\x02 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12<\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00R\x06maxAge\x12;\n\x08priority\x18\x04 \x01(\x0e\x32\x15.ingot.v1.JobPriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12x\n\x06labels\x18\x05 \x03(\x0b\x32#.ingot.v1.IngestRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12\x39\n\nrequest_id\x18\x06 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12#\n\rvalidate_only\x18\x07 \x01(\x08R\x0cvalidateOnly\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32\x17.ingot.v1.IngestOptionsR\x07options\x12\x34\n\x07recipes\x18\t \x03(\x0b\x32\x10.ingot.v1.RecipeB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x07recipes\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"1\n\x0eIngestResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"[\n\x12\x42\x61tchIngestRequest\x12\x45\n\x08requests\x18\x01 \x03(\x0b\x32\x17.ingot.v1.IngestRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xc8\x01\"\x03\xd8\x01\x03R\x08requests\"\xb8\x01\n\x13\x42\x61tchIngestResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.ingot.v1.BatchIngestResponse.ResultR\x07results\x1a\x61\n\x06Result\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"\xad\x04\n\x0e\x43onvertRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x30\n\x06recipe\x18\x04 \x01(\x0b\x32\x10.ingot.v1.RecipeB\x06\xbaH\x03\xc8\x01\x01R\x06recipe\x12<\n\x07max_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00R\x06maxAge\x12;\n\x08priority\x18\x06 \x01(\x0e\x32\x15.ingot.v1.JobPriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12\x46\n\x06labels\x18\x07 \x03(\x0b\x32$.ingot.v1.ConvertRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12\x39\n\nrequest_id\x18\x08 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12#\n\rvalidate_only\x18\t \x01(\x08R\x0cvalidateOnly\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\"2\n\x0f\x43onvertResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\x7f\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x16.ingot.v1.UploadHeaderH\x00R\x06header\x12-\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.ingot.v1.UploadChunkH\x00R\x05\x63hunkB\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xf5\x02\n\x0cUploadHeader\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12+\n\x0c\x63ontent_type\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0b\x63ontentType\x12&\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\x12\x30\n\x06sha256\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12\x37\n\tupload_id\x18\x05 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\x08uploadId\x12\x44\n\x06labels\x18\x06 \x03(\x0b\x32\".ingot.v1.UploadHeader.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"N\n\x0bUploadChunk\x12\x1f\n\x06offset\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06offset\x12\x1e\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01R\x04\x64\x61ta\"1\n\x0eUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"<\n\x12QueryUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\"y\n\x13QueryUploadResponse\x12%\n\x0e\x63ommitted_size\x18\x01 \x01(\x03R\rcommittedSize\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x87\x01\n\x16\x43reateUploadUrlRequest\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12G\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x08lifetime\"\x85\x01\n\x17\x43reateUploadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1b\n\tupload_id\x18\x02 \x01(\tR\x08uploadId\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xfb\x01\n\x15\x43ompleteUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\x12\x30\n\x06sha256\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12M\n\x06labels\x18\x03 \x03(\x0b\x32+.ingot.v1.CompleteUploadRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"9\n\x16\x43ompleteUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job2\x95\x04\n\rIngestService\x12;\n\x06Ingest\x12\x17.ingot.v1.IngestRequest\x1a\x18.ingot.v1.IngestResponse\x12J\n\x0b\x42\x61tchIngest\x12\x1c.ingot.v1.BatchIngestRequest\x1a\x1d.ingot.v1.BatchIngestResponse\x12=\n\x06Upload\x12\x17.ingot.v1.UploadRequest\x1a\x18.ingot.v1.UploadResponse(\x01\x12O\n\x0bQueryUpload\x12\x1c.ingot.v1.QueryUploadRequest\x1a\x1d.ingot.v1.QueryUploadResponse\"\x03\x90\x02\x01\x12V\n\x0f\x43reateUploadUrl\x12 .ingot.v1.CreateUploadUrlRequest\x1a!.ingot.v1.CreateUploadUrlResponse\x12S\n\x0e\x43ompleteUpload\x12\x1f.ingot.v1.CompleteUploadRequest\x1a .ingot.v1.CompleteUploadResponse\x12>\n\x07\x43onvert\x12\x18.ingot.v1.ConvertRequest\x1a\x19.ingot.v1.ConvertResponseBp\n\x1eio.github.ingot_media.ingot.v1B\x12IngestServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/ingest_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/recipe.proto\"\xd9\x04\n\rIngestRequest\x12\x1c\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@R\x03url\x12\x31\n\tselection\x18\x02 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12<\n\x07max_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00R\x06maxAge\x12;\n\x08priority\x18\x04 \x01(\x0e\x32\x15.ingot.v1.JobPriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12x\n\x06labels\x18\x05 \x03(\x0b\x32#.ingot.v1.IngestRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12\x39\n\nrequest_id\x18\x06 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12#\n\rvalidate_only\x18\x07 \x01(\x08R\x0cvalidateOnly\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32\x17.ingot.v1.IngestOptionsR\x07options\x12\x34\n\x07recipes\x18\t \x03(\x0b\x32\x10.ingot.v1.RecipeB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x07recipes\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"1\n\x0eIngestResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"[\n\x12\x42\x61tchIngestRequest\x12\x45\n\x08requests\x18\x01 \x03(\x0b\x32\x17.ingot.v1.IngestRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xc8\x01\"\x03\xd8\x01\x03R\x08requests\"\xb8\x01\n\x13\x42\x61tchIngestResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.ingot.v1.BatchIngestResponse.ResultR\x07results\x1a\x61\n\x06Result\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"\xde\x04\n\x0e\x43onvertRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x30\n\x06recipe\x18\x04 \x01(\x0b\x32\x10.ingot.v1.RecipeB\x06\xbaH\x03\xc8\x01\x01R\x06recipe\x12<\n\x07max_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00R\x06maxAge\x12;\n\x08priority\x18\x06 \x01(\x0e\x32\x15.ingot.v1.JobPriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x08priority\x12y\n\x06labels\x18\x07 \x03(\x0b\x32$.ingot.v1.ConvertRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12\x39\n\nrequest_id\x18\x08 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\trequestId\x12#\n\rvalidate_only\x18\t \x01(\x08R\x0cvalidateOnly\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"2\n\x0f\x43onvertResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\x7f\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x16.ingot.v1.UploadHeaderH\x00R\x06header\x12-\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.ingot.v1.UploadChunkH\x00R\x05\x63hunkB\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xa8\x03\n\x0cUploadHeader\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12+\n\x0c\x63ontent_type\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x0b\x63ontentType\x12&\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\x12\x30\n\x06sha256\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12\x37\n\tupload_id\x18\x05 \x01(\tB\x1a\xbaH\x17r\x15\x18@2\x11^[A-Za-z0-9._-]*$R\x08uploadId\x12w\n\x06labels\x18\x06 \x03(\x0b\x32\".ingot.v1.UploadHeader.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"N\n\x0bUploadChunk\x12\x1f\n\x06offset\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06offset\x12\x1e\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01R\x04\x64\x61ta\"1\n\x0eUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"<\n\x12QueryUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\"y\n\x13QueryUploadResponse\x12%\n\x0e\x63ommitted_size\x18\x01 \x01(\x03R\rcommittedSize\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x87\x01\n\x16\x43reateUploadUrlRequest\x12$\n\x08\x66ilename\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilename\x12G\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x08lifetime\"\x85\x01\n\x17\x43reateUploadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12\x1b\n\tupload_id\x18\x02 \x01(\tR\x08uploadId\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xaf\x02\n\x15\x43ompleteUploadRequest\x12&\n\tupload_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08uploadId\x12\x30\n\x06sha256\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256\x12\x80\x01\n\x06labels\x18\x03 \x03(\x0b\x32+.ingot.v1.CompleteUploadRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"9\n\x16\x43ompleteUploadResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job2\x95\x04\n\rIngestService\x12;\n\x06Ingest\x12\x17.ingot.v1.IngestRequest\x1a\x18.ingot.v1.IngestResponse\x12J\n\x0b\x42\x61tchIngest\x12\x1c.ingot.v1.BatchIngestRequest\x1a\x1d.ingot.v1.BatchIngestResponse\x12=\n\x06Upload\x12\x17.ingot.v1.UploadRequest\x1a\x18.ingot.v1.UploadResponse(\x01\x12O\n\x0bQueryUpload\x12\x1c.ingot.v1.QueryUploadRequest\x1a\x1d.ingot.v1.QueryUploadResponse\"\x03\x90\x02\x01\x12V\n\x0f\x43reateUploadUrl\x12 .ingot.v1.CreateUploadUrlRequest\x1a!.ingot.v1.CreateUploadUrlResponse\x12S\n\x0e\x43ompleteUpload\x12\x1f.ingot.v1.CompleteUploadRequest\x1a .ingot.v1.CompleteUploadResponse\x12>\n\x07\x43onvert\x12\x18.ingot.v1.ConvertRequest\x1a\x19.ingot.v1.ConvertResponseBp\n\x1eio.github.ingot_media.ingot.v1B\x12IngestServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,8 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHINGESTREQUEST'].fields_by_name['requests']._serialized_options = b'\272H\r\222\001\n\010\001\020\310\001\"\003\330\001\003'
   _globals['_CONVERTREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_CONVERTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CONVERTREQUEST'].oneofs_by_name['source']._loaded_options = None
-  _globals['_CONVERTREQUEST'].oneofs_by_name['source']._serialized_options = b'\272H\002\010\001'
+  _globals['_CONVERTREQUEST'].oneofs_by_name['name']._loaded_options = None
+  _globals['_CONVERTREQUEST'].oneofs_by_name['name']._serialized_options = b'\272H\002\010\001'
   _globals['_CONVERTREQUEST'].fields_by_name['media_id']._loaded_options = None
   _globals['_CONVERTREQUEST'].fields_by_name['media_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_CONVERTREQUEST'].fields_by_name['url']._loaded_options = None
@@ -69,7 +69,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERTREQUEST'].fields_by_name['priority']._loaded_options = None
   _globals['_CONVERTREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_CONVERTREQUEST'].fields_by_name['labels']._loaded_options = None
-  _globals['_CONVERTREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020@'
+  _globals['_CONVERTREQUEST'].fields_by_name['labels']._serialized_options = b'\272H8\232\0015\020@\"*r(\020\001\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\005r\003\030\377\001'
   _globals['_CONVERTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CONVERTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\027r\025\030@2\021^[A-Za-z0-9._-]*$'
   _globals['_UPLOADREQUEST'].oneofs_by_name['part']._loaded_options = None
@@ -87,7 +87,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADHEADER'].fields_by_name['upload_id']._loaded_options = None
   _globals['_UPLOADHEADER'].fields_by_name['upload_id']._serialized_options = b'\272H\027r\025\030@2\021^[A-Za-z0-9._-]*$'
   _globals['_UPLOADHEADER'].fields_by_name['labels']._loaded_options = None
-  _globals['_UPLOADHEADER'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020@'
+  _globals['_UPLOADHEADER'].fields_by_name['labels']._serialized_options = b'\272H8\232\0015\020@\"*r(\020\001\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\005r\003\030\377\001'
   _globals['_UPLOADCHUNK'].fields_by_name['offset']._loaded_options = None
   _globals['_UPLOADCHUNK'].fields_by_name['offset']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_UPLOADCHUNK'].fields_by_name['data']._loaded_options = None
@@ -105,7 +105,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['sha256']._loaded_options = None
   _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['sha256']._serialized_options = b'\272H\025r\0232\021^([0-9a-f]{64})?$'
   _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['labels']._loaded_options = None
-  _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020@'
+  _globals['_COMPLETEUPLOADREQUEST'].fields_by_name['labels']._serialized_options = b'\272H8\232\0015\020@\"*r(\020\001\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\005r\003\030\377\001'
   _globals['_INGESTSERVICE'].methods_by_name['QueryUpload']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['QueryUpload']._serialized_options = b'\220\002\001'
   _globals['_INGESTREQUEST']._serialized_start=199
@@ -121,35 +121,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHINGESTRESPONSE_RESULT']._serialized_start=1034
   _globals['_BATCHINGESTRESPONSE_RESULT']._serialized_end=1131
   _globals['_CONVERTREQUEST']._serialized_start=1134
-  _globals['_CONVERTREQUEST']._serialized_end=1691
+  _globals['_CONVERTREQUEST']._serialized_end=1740
   _globals['_CONVERTREQUEST_LABELSENTRY']._serialized_start=743
   _globals['_CONVERTREQUEST_LABELSENTRY']._serialized_end=800
-  _globals['_CONVERTRESPONSE']._serialized_start=1693
-  _globals['_CONVERTRESPONSE']._serialized_end=1743
-  _globals['_UPLOADREQUEST']._serialized_start=1745
-  _globals['_UPLOADREQUEST']._serialized_end=1872
-  _globals['_UPLOADHEADER']._serialized_start=1875
-  _globals['_UPLOADHEADER']._serialized_end=2248
+  _globals['_CONVERTRESPONSE']._serialized_start=1742
+  _globals['_CONVERTRESPONSE']._serialized_end=1792
+  _globals['_UPLOADREQUEST']._serialized_start=1794
+  _globals['_UPLOADREQUEST']._serialized_end=1921
+  _globals['_UPLOADHEADER']._serialized_start=1924
+  _globals['_UPLOADHEADER']._serialized_end=2348
   _globals['_UPLOADHEADER_LABELSENTRY']._serialized_start=743
   _globals['_UPLOADHEADER_LABELSENTRY']._serialized_end=800
-  _globals['_UPLOADCHUNK']._serialized_start=2250
-  _globals['_UPLOADCHUNK']._serialized_end=2328
-  _globals['_UPLOADRESPONSE']._serialized_start=2330
-  _globals['_UPLOADRESPONSE']._serialized_end=2379
-  _globals['_QUERYUPLOADREQUEST']._serialized_start=2381
-  _globals['_QUERYUPLOADREQUEST']._serialized_end=2441
-  _globals['_QUERYUPLOADRESPONSE']._serialized_start=2443
-  _globals['_QUERYUPLOADRESPONSE']._serialized_end=2564
-  _globals['_CREATEUPLOADURLREQUEST']._serialized_start=2567
-  _globals['_CREATEUPLOADURLREQUEST']._serialized_end=2702
-  _globals['_CREATEUPLOADURLRESPONSE']._serialized_start=2705
-  _globals['_CREATEUPLOADURLRESPONSE']._serialized_end=2838
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=2841
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=3092
+  _globals['_UPLOADCHUNK']._serialized_start=2350
+  _globals['_UPLOADCHUNK']._serialized_end=2428
+  _globals['_UPLOADRESPONSE']._serialized_start=2430
+  _globals['_UPLOADRESPONSE']._serialized_end=2479
+  _globals['_QUERYUPLOADREQUEST']._serialized_start=2481
+  _globals['_QUERYUPLOADREQUEST']._serialized_end=2541
+  _globals['_QUERYUPLOADRESPONSE']._serialized_start=2543
+  _globals['_QUERYUPLOADRESPONSE']._serialized_end=2664
+  _globals['_CREATEUPLOADURLREQUEST']._serialized_start=2667
+  _globals['_CREATEUPLOADURLREQUEST']._serialized_end=2802
+  _globals['_CREATEUPLOADURLRESPONSE']._serialized_start=2805
+  _globals['_CREATEUPLOADURLRESPONSE']._serialized_end=2938
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=2941
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=3244
   _globals['_COMPLETEUPLOADREQUEST_LABELSENTRY']._serialized_start=743
   _globals['_COMPLETEUPLOADREQUEST_LABELSENTRY']._serialized_end=800
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=3094
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=3151
-  _globals['_INGESTSERVICE']._serialized_start=3154
-  _globals['_INGESTSERVICE']._serialized_end=3687
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=3246
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=3303
+  _globals['_INGESTSERVICE']._serialized_start=3306
+  _globals['_INGESTSERVICE']._serialized_end=3839
 # @@protoc_insertion_point(module_scope)

@@ -85,8 +85,9 @@ class IngestRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels to store with the job and, if this request stores the media, with the media. At most 64;
-        keys have at most 63 characters, values at most 255.
+        """Labels to store with the job and, if this request stores the media, with the media. At most
+        64. Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a
+        letter or digit at both ends. Values have at most 255 characters.
         """
 
     @_builtins.property
@@ -291,8 +292,9 @@ class ConvertRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels to store with the job and, if this request makes the new media item, with that. Limits
-        as in IngestRequest.
+        """Labels to store with the job and, if this request makes the new media item, with that. At most
+        64. Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a
+        letter or digit at both ends. Values have at most 255 characters.
         """
 
     def __init__(
@@ -308,13 +310,13 @@ class ConvertRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "media_id", b"media_id", "recipe", b"recipe", "selection", b"selection", "source", b"source", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "media_id", b"media_id", "name", b"name", "recipe", b"recipe", "selection", b"selection", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "media_id", b"media_id", "priority", b"priority", "recipe", b"recipe", "request_id", b"request_id", "selection", b"selection", "source", b"source", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "media_id", b"media_id", "name", b"name", "priority", b"priority", "recipe", b"recipe", "request_id", b"request_id", "selection", b"selection", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["media_id", "url"]  # noqa: Y015
-    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+    _WhichOneofReturnType_name: _TypeAlias = _typing.Literal["media_id", "url"]  # noqa: Y015
+    _WhichOneofArgType_name: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_name) -> _WhichOneofReturnType_name | None: ...
 
 Global___ConvertRequest: _TypeAlias = ConvertRequest  # noqa: Y015
 
@@ -422,8 +424,9 @@ class UploadHeader(_message.Message):
     """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels to store with the job and, if this upload stores the media, with the media. Limits as in
-        IngestRequest.
+        """Labels to store with the job and, if this upload stores the media, with the media. At most 64.
+        Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter
+        or digit at both ends. Values have at most 255 characters.
         """
 
     def __init__(
@@ -641,7 +644,10 @@ class CompleteUploadRequest(_message.Message):
     """SHA-256 of the file in lower-case hexadecimal. Empty if the caller does not know it."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels, as in UploadHeader."""
+        """Labels to store with the job and, if this upload stores the media, with the media. At most 64.
+        Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter
+        or digit at both ends. Values have at most 255 characters.
+        """
 
     def __init__(
         self,

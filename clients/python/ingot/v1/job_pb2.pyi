@@ -303,7 +303,10 @@ class Job(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the request that created the job."""
+        """Labels of the request that created the job. At most 64. Keys have 1 to 63 characters:
+        lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
+        have at most 255 characters.
+        """
 
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:

@@ -105,7 +105,10 @@ class ListJobsRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only jobs with all of these labels. Empty means all jobs."""
+        """Only jobs with all of these labels. Empty means all jobs. At most 64. Keys have 1 to 63
+        characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both
+        ends. Values have at most 255 characters.
+        """
 
     def __init__(
         self,
@@ -283,7 +286,10 @@ class WatchJobsRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only jobs with all of these labels. Empty means all jobs."""
+        """Only jobs with all of these labels. Empty means all jobs. At most 64. Keys have 1 to 63
+        characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both
+        ends. Values have at most 255 characters.
+        """
 
     def __init__(
         self,

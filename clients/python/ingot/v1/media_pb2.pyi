@@ -200,7 +200,10 @@ class Media(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the request that first stored the media item."""
+        """Labels of the request that first stored the media item. At most 64. Keys have 1 to 63
+        characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both
+        ends. Values have at most 255 characters.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

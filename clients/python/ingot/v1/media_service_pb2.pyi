@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetMediaRequest(_message.Message):
-    """Names a media item by its id, or by a URL and a selection."""
+    """Names the media item to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -34,7 +34,7 @@ class GetMediaRequest(_message.Message):
     media_id: _builtins.str
     """Media.id."""
     url: _builtins.str
-    """Any URL that names the media at its source. At most 8192 bytes."""
+    """Any URL that names the media at its source, or an internal address. At most 8192 bytes."""
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
         """Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`."""
@@ -213,8 +213,9 @@ class ListMediaRequest(_message.Message):
     """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only media items with all of these labels. Empty means all media items. At most 64; keys have at
-        most 63 characters, values at most 255.
+        """Only media items with all of these labels. Empty means all media items. At most 64. Keys have
+        1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit
+        at both ends. Values have at most 255 characters.
         """
 
     @_builtins.property
@@ -287,24 +288,42 @@ class DeleteMediaRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEDIA_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """Media.id. Required."""
+    """Media.id."""
+    url: _builtins.str
+    """Any URL that names the media at its source, or an internal address. At most 8192 bytes."""
     etag: _builtins.str
     """Media.etag: if another version is stored, the call fails with ABORTED and ETAG_MISMATCH. Unset
     deletes any version.
     """
+    allow_missing: _builtins.bool
+    """Succeed if the media item is not stored (AIP-135). Unset fails with NOT_FOUND and
+    MEDIA_NOT_FOUND then.
+    """
+    @_builtins.property
+    def selection(self) -> _media_pb2.Selection:
+        """Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`."""
+
     def __init__(
         self,
         *,
         media_id: _builtins.str = ...,
+        url: _builtins.str = ...,
+        selection: _media_pb2.Selection | None = ...,
         etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "name", b"name", "selection", b"selection", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "media_id", b"media_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "media_id", b"media_id", "name", b"name", "selection", b"selection", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_name: _TypeAlias = _typing.Literal["media_id", "url"]  # noqa: Y015
+    _WhichOneofArgType_name: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_name) -> _WhichOneofReturnType_name | None: ...
 
 Global___DeleteMediaRequest: _TypeAlias = DeleteMediaRequest  # noqa: Y015
 

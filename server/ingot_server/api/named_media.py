@@ -1,0 +1,73 @@
+"""The media item that a request names: the oneof `name` with media_id or url, and `selection`.
+
+Every method that takes a media item has these fields, and finds the media item here.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from ingot.v1 import reason_pb2
+from ingot.v1.ingest_service_pb2 import ConvertRequest
+from ingot.v1.media_pb2 import Media
+from ingot.v1.media_service_pb2 import (
+    CreateDownloadUrlRequest,
+    DeleteMediaRequest,
+    DownloadRequest,
+    GetMediaRequest,
+)
+from ingot_server.errors import Failure
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.resolve import resolve, resolve_internal
+
+NamingRequest: TypeAlias = (
+    GetMediaRequest
+    | DeleteMediaRequest
+    | DownloadRequest
+    | CreateDownloadUrlRequest
+    | ConvertRequest
+)
+
+
+def named_id(request: NamingRequest, blobs: Blobs) -> str:
+    """Return the media id that a request names, which may be an alias. No I/O.
+
+    Raises Failure: INVALID_REQUEST for a malformed URL, UNSUPPORTED_URL if no source accepts it,
+    BUCKET_FORBIDDEN.
+    """
+    if request.media_id:
+        return request.media_id
+    return resolve_internal(resolve(request.url, request.selection), blobs).media_id
+
+
+async def find_named(request: NamingRequest, catalog: Catalog, blobs: Blobs) -> Media:
+    """Return the stored media item that a request names.
+
+    Raises Failure as `named_id` does, MEDIA_NOT_FOUND, and MEDIA_DOES_NOT_EXIST if the source of
+    its URL said so lately.
+    """
+    media_id = named_id(request, blobs)
+    if (media := catalog.get_from_memory(media_id)) is not None:
+        return media
+    media_id, media = await catalog.find(media_id)
+    if media is not None:
+        return media
+    if request.url:
+        remembered = await catalog.remembered_failure(media_id)
+        failure = remembered[0] if remembered is not None else None
+        if failure and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST:
+            raise failure
+    raise not_stored(request)
+
+
+def not_stored(request: NamingRequest) -> Failure:
+    """Return the failure of a request whose media item is not stored."""
+    if request.url:
+        message = f"No media item is stored for {request.url}. Ingest the URL first."
+    else:
+        message = (
+            f"No media item with the id {request.media_id} is stored. List the stored ones, or "
+            "ingest the URL."
+        )
+    return Failure(reason_pb2.REASON_MEDIA_NOT_FOUND, message)
