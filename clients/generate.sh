@@ -19,3 +19,8 @@ done
 rules=server/ingot_server/api/validate.binpb
 mkdir -p "$output/$(dirname "$rules")"
 buf build --path proto/buf/validate --exclude-source-info --output "$output/$rules"
+
+# The server's own messages, which are not part of the contract.
+rm -f "$output"/server/ingot_server/library/manifest_pb2.py*
+python -m grpc_tools.protoc --proto_path=server --proto_path=proto \
+    --python_out="$output/server" --mypy_out="quiet:$output/server" ingot_server/library/manifest.proto

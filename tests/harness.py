@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf import json_format
 
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
@@ -32,6 +33,7 @@ from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_list import MediaList
 from ingot_server.redis import connect
 from ingot_server.worker import Worker
@@ -92,6 +94,12 @@ class Harness:
         answer = await self.media.GetMedia(GetMediaRequest(**request))
         media: Media = answer.media
         return media
+
+    async def manifest(self, media_id: str) -> Manifest:
+        """What the bucket says about a stored media item."""
+        found = await self.blobs.get(f"media/{media_id}/media.json")
+        assert found is not None
+        return json_format.Parse(found[0], Manifest())
 
     async def delete(self, media_id: str) -> None:
         await self.media.DeleteMedia(DeleteMediaRequest(media_id=media_id))

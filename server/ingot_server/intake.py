@@ -29,6 +29,7 @@ from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipes import check_applicable, needs_video
 from ingot_server.resolve import ResolvedUrl, record_duration, resolve, resolve_internal
 from ingot_server.sources.internal import parse
@@ -37,7 +38,7 @@ _AUDIO_SELECTIONS: Final = (
     Selection(mode=Selection.MODE_AUDIO_ONLY),
     Selection(mode=Selection.MODE_BEST),
 )
-# Entries of Media.sought, next to the tags of languages.
+# Entries of Manifest.requested_side_files, next to the tags of languages.
 _THUMBNAIL: Final = "thumbnail"
 _AUTOMATIC: Final = " automatic"
 
@@ -75,8 +76,8 @@ class Needed:
 
     job: Job
     missing: Missing
-    stored: Media | None
-    """The stored media item that lacks something; None if nothing is stored."""
+    stored: Manifest | None
+    """The manifest of the media item that lacks something; None if nothing is stored."""
 
 
 Decision: TypeAlias = AlreadyStored | Refused | Needed
@@ -132,9 +133,9 @@ class Intake:
             return choice
         found = []
         for each in _AUDIO_SELECTIONS:
-            _, media = await self._catalog.find(resolve(url, each).media_id)
-            if media is not None:
-                if await self._catalog.conversion(media, recipe) is not None:
+            _, manifest = await self._catalog.find(resolve(url, each).media_id)
+            if manifest is not None:
+                if await self._catalog.conversion(manifest.media, recipe) is not None:
                     return each
                 found.append(each)
         return (*found, choice)[0]
@@ -170,7 +171,7 @@ class Intake:
         if found is not Missing.NOTHING or stored is None:
             return Needed(draft, found, stored)
         if converts:
-            return await self.decide_conversion(stored, draft.recipes[0], draft)
+            return await self.decide_conversion(stored.media, draft.recipes[0], draft)
         return await self._decide_recipes(draft, stored, is_entry=is_entry)
 
     async def decide_conversion(self, parent: Media, recipe: Recipe, requested: Job) -> Decision:
@@ -186,25 +187,25 @@ class Intake:
         made = await self._catalog.conversion(parent, recipe)
         if made is not None:
             return already_stored(job, made)
-        return Needed(job, Missing.CONVERSIONS, parent)
+        return Needed(job, Missing.CONVERSIONS, None)
 
-    async def _decide_recipes(self, draft: Job, stored: Media, *, is_entry: bool) -> Decision:
+    async def _decide_recipes(self, draft: Job, stored: Manifest, *, is_entry: bool) -> Decision:
         if not is_entry:
             for number, recipe in enumerate(draft.recipes):
                 try:
-                    check_applicable(recipe, stored, at=f"recipes[{number}]")
+                    check_applicable(recipe, stored.media, at=f"recipes[{number}]")
                 except Failure as failure:
                     return refused(draft, failure)
         conversions = []
         for recipe in draft.recipes:
-            made = await self._catalog.conversion(stored, recipe)
+            made = await self._catalog.conversion(stored.media, recipe)
             if made is None:
                 return Needed(draft, Missing.CONVERSIONS, stored)
             conversions.append(made)
-        return already_stored(draft, stored, *conversions)
+        return already_stored(draft, stored.media, *conversions)
 
     async def _check_source(
-        self, draft: Job, stored: Media | None, *, mutable: bool
+        self, draft: Job, stored: Manifest | None, *, mutable: bool
     ) -> Missing | Failure:
         """Return what the source has to be asked for, or the failure that it gave lately.
 
@@ -220,7 +221,7 @@ class Intake:
         return missing
 
     async def _check_object(
-        self, resolved_url: ResolvedUrl, stored: Media | None
+        self, resolved_url: ResolvedUrl, stored: Manifest | None
     ) -> Missing | Failure:
         """Return whether the object of an internal URL, or of an `upload:` one, must be adopted.
 
@@ -262,7 +263,7 @@ def refused(draft: Job, failure: Failure) -> Refused:
     return Refused(job, failure)
 
 
-def missing_of(job: Job, stored: Media | None, *, mutable: bool) -> Missing:
+def missing_of(job: Job, stored: Manifest | None, *, mutable: bool) -> Missing:
     """Return what `stored` lacks of what `job` asks for, its recipes aside.
 
     `mutable`: the content may have changed at its source, so that `max_age` counts.
@@ -274,14 +275,14 @@ def missing_of(job: Job, stored: Media | None, *, mutable: bool) -> Missing:
     return Missing.NOTHING
 
 
-def missing_side_files(media: Media, options: IngestOptions) -> IngestOptions | None:
+def missing_side_files(stored: Manifest, options: IngestOptions) -> IngestOptions | None:
     """Return those side files of `options` that the source was not asked for yet, or None.
 
     None also if the media item was not extracted: such a source has no side files.
     """
-    if not media.HasField("extraction"):
+    if not stored.media.HasField("extraction"):
         return None
-    known = set(media.sought)
+    known = set(stored.requested_side_files)
     left = IngestOptions(
         automatic_subtitles=options.automatic_subtitles,
         thumbnail=options.thumbnail and _THUMBNAIL not in known,
@@ -295,34 +296,34 @@ def missing_side_files(media: Media, options: IngestOptions) -> IngestOptions | 
     return left if left.thumbnail or left.subtitle_languages else None
 
 
-def is_thumbnail_requested(media: Media) -> bool:
+def is_thumbnail_requested(stored: Manifest) -> bool:
     """Return whether the source was asked for a thumbnail, or has no side files."""
-    return missing_side_files(media, IngestOptions(thumbnail=True)) is None
+    return missing_side_files(stored, IngestOptions(thumbnail=True)) is None
 
 
 def requested_side_files(options: IngestOptions) -> list[str]:
-    """Return the side files of `options`, sorted, as `Media.sought` records them."""
+    """Return the side files of `options`, sorted, as the manifest records them."""
     suffix = _AUTOMATIC if options.automatic_subtitles else ""
     languages = {language.lower() + suffix for language in options.subtitle_languages}
     return sorted(languages | ({_THUMBNAIL} if options.thumbnail else set()))
 
 
 def entity_tag(etag: str) -> str:
-    """Return an object's ETag as `Media.freshness` records it, with quotes."""
+    """Return an object's ETag as the manifest records it, with quotes."""
     return f'"{etag}"'
 
 
-def is_made_of(stored: Media, etag: str) -> bool:
+def is_made_of(stored: Manifest, etag: str) -> bool:
     """Return whether `stored` was adopted from the object version that has this ETag."""
-    return stored.freshness.http_etag == entity_tag(etag)
+    return stored.source_version.http_etag == entity_tag(etag)
 
 
-def _age(media: Media) -> timedelta:
+def _age(stored: Manifest) -> timedelta:
     """Return the time since the source last confirmed the content, or since it was stored."""
     confirmed = (
-        media.freshness.validate_time
-        if media.freshness.HasField("validate_time")
-        else media.create_time
+        stored.source_version.confirm_time
+        if stored.source_version.HasField("confirm_time")
+        else stored.media.create_time
     )
     return datetime.now(UTC) - confirmed.ToDatetime(UTC)
 

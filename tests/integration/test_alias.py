@@ -23,6 +23,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.await_job import JobWaiter
 from tests.waiting import TIMEOUT_SECONDS
 
@@ -38,12 +39,12 @@ async def catalog(blobs: Blobs, redis: Redis, settings: Settings) -> AsyncIterat
     await opened.close()
 
 
-def new_media(blobs: Blobs) -> Media:
+def new_media(blobs: Blobs) -> Manifest:
     media = Media(id=TARGET, title="A Bell")
     media.blob.url = blobs.url(f"media/{TARGET}/1.mp4")
     media.duration.FromTimedelta(timedelta(seconds=1))
     media.side_files.add(url=blobs.url(f"media/{TARGET}/1.1.vtt"))
-    return media
+    return Manifest(media=media)
 
 
 async def test_an_alias_leads_to_its_media_and_outlives_redis(
@@ -54,11 +55,11 @@ async def test_an_alias_leads_to_its_media_and_outlives_redis(
     await redis.flushall()
     other = Catalog(blobs, redis, settings)
 
-    name, media = await other.find(ASKED)
+    name, manifest = await other.find(ASKED)
 
     assert name == TARGET
-    assert media is not None
-    assert media.title == "A Bell"
+    assert manifest is not None
+    assert manifest.media.title == "A Bell"
     assert other.alias_from_memory(ASKED) == TARGET
     assert await redis.get(f"ingot:alias:{ASKED}") == TARGET.encode()
     await other.close()

@@ -58,4 +58,4 @@ async def test_a_download_that_resumes_in_another_version_stores_that_version_al
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert job.media.blob.sha256 == hashlib.sha256(new).hexdigest()
     assert await harness.download(media_id=job.media.id) == new
-    assert getattr(job.media.freshness, f"http_{field}") == after
+    assert getattr((await harness.manifest(job.media.id)).source_version, f"http_{field}") == after

@@ -20,6 +20,7 @@ from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 
 URL = "http://127.0.0.1/clip.mp4"
 CONTENT = random.randbytes(900_001)
@@ -50,12 +51,11 @@ class Worker:
         media.title = "Clip"
         media.duration.FromSeconds(2)
         media.create_time.GetCurrentTime()
-        media.freshness.validate_time.GetCurrentTime()
         media.blob.url = self._blobs.url(key)
         media.blob.size_bytes = len(CONTENT)
         media.blob.content_type = "video/mp4"
         media.blob.sha256 = hashlib.sha256(CONTENT).hexdigest()
-        job.media.CopyFrom(await self._catalog.commit(media))
+        job.media.CopyFrom((await self._catalog.commit(Manifest(media=media))).media)
         job.state = JobState.JOB_STATE_SUCCEEDED
         return await self._records.write(job, token)
 

@@ -125,7 +125,9 @@ async def test_a_stored_media_becomes_another_one(
     assert made.blob.content_type == "audio/mpeg"
     assert made.recipe.mp3.bitrate_kbps == 192
     assert made.title == source.title
-    assert await harness.catalog.get(made.id) == made
+    manifest = await harness.catalog.get(made.id)
+    assert manifest is not None
+    assert manifest.media == made
 
 
 @pytest.mark.parametrize("name", ["faststart.mp4", "plain.mp4"])

@@ -15,6 +15,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.multipart import StoredBlob
 from ingot_server.redis import connect
 from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
@@ -167,7 +168,8 @@ async def commit(harness: Harness, media_id: str, content: bytes) -> Media:
     media.blob.size_bytes = len(content)
     media.blob.content_type = "video/mp4"
     async with connect(harness.settings) as redis:
-        return await Catalog(harness.blobs, redis, harness.settings).commit(media)
+        catalog = Catalog(harness.blobs, redis, harness.settings)
+        return (await catalog.commit(Manifest(media=media))).media
 
 
 class OneByteLess:

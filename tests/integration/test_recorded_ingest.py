@@ -75,7 +75,7 @@ async def test_what_is_not_live_is_ingested_as_without_a_limit(
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert job.media.id == media_id(f"http:{url}", BEST)
-    assert job.media.freshness.http_etag == '"1"'
+    assert (await harness.manifest(job.media.id)).source_version.http_etag == '"1"'
     assert (await harness.ask(url)).cached
     assert (await harness.ingest(url, options=recorded(60))).cached
 

@@ -109,6 +109,7 @@ async def test_a_public_post_is_ingested_and_kept(telegram: FakeTelegram, clip: 
         asked = len(telegram.pages.asked)
         again = await harness.ask("https://t.me/s/lake/41")
         stored = await harness.download(media_id=job.media.id)
+        manifest = await harness.manifest(job.media.id)
 
     assert (again.cached, again.media.id) == (True, job.media.id)
     assert len(telegram.pages.asked) == asked
@@ -118,7 +119,7 @@ async def test_a_public_post_is_ingested_and_kept(telegram: FakeTelegram, clip: 
     assert media.title == media.description == "Two clips from the lake with a second line"
     assert media.uploader == "The lake channel"
     assert media.publish_time.ToDatetime(UTC) == datetime(2026, 10, 21, 17, 26, 43, tzinfo=UTC)
-    assert not media.HasField("freshness")
+    assert not manifest.HasField("source_version")
 
 
 async def test_an_album_becomes_a_job_for_each_of_its_videos(

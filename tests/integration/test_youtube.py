@@ -19,6 +19,7 @@ from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.redis import connect
 from tests.videos import PRIVATE, Video
 from tests.waiting import TIMEOUT_SECONDS
@@ -216,7 +217,7 @@ async def test_what_is_stored_is_not_asked_for(settings: Settings, site: FakeYou
         blobs = Blobs(settings)
         await blobs.prepare()
         catalog = Catalog(blobs, redis, settings)
-        await catalog.commit(stored)
+        await catalog.commit(Manifest(media=stored))
         await catalog.close()
         await blobs.close()
 

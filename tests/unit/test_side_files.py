@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from ingot.v1.job_pb2 import IngestOptions
-from ingot.v1.media_pb2 import Media
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.subtitles import language_tag, subtitles
 from ingot_server.intake import missing_side_files, requested_side_files
+from ingot_server.library.manifest_pb2 import Manifest
 
 
 def request(languages: list[str], *, automatic: bool) -> Request:
@@ -108,10 +108,10 @@ def test_subtitles_called_by_a_tag_go_before_those_with_a_name() -> None:
 def test_a_source_is_asked_once_for_each_side_file(
     before: IngestOptions, now: IngestOptions, left: IngestOptions | None
 ) -> None:
-    media = Media(sought=requested_side_files(before))
-    media.extraction.extractor = "Generic"
-    assert missing_side_files(media, now) == left
+    stored = Manifest(requested_side_files=requested_side_files(before))
+    stored.media.extraction.extractor = "Generic"
+    assert missing_side_files(stored, now) == left
 
 
 def test_a_plain_file_has_no_side_files() -> None:
-    assert missing_side_files(Media(), IngestOptions(thumbnail=True)) is None
+    assert missing_side_files(Manifest(), IngestOptions(thumbnail=True)) is None

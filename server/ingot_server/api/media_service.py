@@ -35,6 +35,7 @@ from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaFilter, member_of
 from ingot_server.library.media_list import MediaList
 from ingot_server.sources.internal import parse
@@ -84,23 +85,23 @@ class MediaService(Service):
         self._catalog = catalog
         self._media_list = media_list
         self._blobs = blobs
-        self._serialized: dict[str, tuple[Media, Serialized]] = {}
+        self._serialized: dict[str, tuple[Manifest, Serialized]] = {}
 
     async def get_media(self, request: GetMediaRequest, _: Caller) -> GetMediaResponse | Serialized:
         media_id = named_id(request, self._blobs)
-        media = self._catalog.get_from_memory(media_id)
-        if media is None and (alias := self._catalog.alias_from_memory(media_id)) is not None:
-            media = self._catalog.get_from_memory(alias)
-        if media is None:
+        manifest = self._catalog.get_from_memory(media_id)
+        if manifest is None and (alias := self._catalog.alias_from_memory(media_id)) is not None:
+            manifest = self._catalog.get_from_memory(alias)
+        if manifest is None:
             return GetMediaResponse(media=await self._find(request))
         serialized = self._serialized.get(media_id)
-        if serialized is not None and serialized[0] is media:
+        if serialized is not None and serialized[0] is manifest:
             return serialized[1]
-        response = GetMediaResponse(media=media).SerializeToString()
+        response = GetMediaResponse(media=manifest.media).SerializeToString()
         if len(response) <= _SERIALIZED_BYTES:
             if len(self._serialized) >= _SERIALIZED:
                 self._serialized.clear()
-            self._serialized[media_id] = media, response
+            self._serialized[media_id] = manifest, response
         return response
 
     async def batch_get_media(

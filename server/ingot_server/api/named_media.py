@@ -47,12 +47,9 @@ async def find_named(request: NamingRequest, catalog: Catalog, blobs: Blobs) -> 
     Raises Failure as `named_id` does, MEDIA_NOT_FOUND, and MEDIA_DOES_NOT_EXIST if the source of
     its URL said so lately.
     """
-    media_id = named_id(request, blobs)
-    if (media := catalog.get_from_memory(media_id)) is not None:
-        return media
-    media_id, media = await catalog.find(media_id)
-    if media is not None:
-        return media
+    media_id, manifest = await catalog.find(named_id(request, blobs))
+    if manifest is not None:
+        return manifest.media
     if request.url:
         remembered = await catalog.remembered_failure(media_id)
         failure = remembered[0] if remembered is not None else None

@@ -181,7 +181,7 @@ class UploadMethods:
         stored = await self._catalog.get(job.media.id)
         if stored is None:
             return None
-        return await self._admission.record(already_stored(job, stored).job, IngestRequest())
+        return await self._admission.record(already_stored(job, stored.media).job, IngestRequest())
 
     async def _ingest(self, header: UploadHeader) -> Job:
         return await self._admission.admit(_job(header), IngestRequest())

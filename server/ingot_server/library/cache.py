@@ -1,6 +1,6 @@
 """The cache of manifests, aliases and failures: in Redis, and manifests also in this process.
 
-    ingot:media:<id>     the manifest as a serialized Media, etag included; lives for manifest_ttl.
+    ingot:media:<id>     the serialized Manifest, its etag included; lives for manifest_ttl.
                          Or a mark, 0xFF and random bytes: this manifest is being replaced or
                          deleted, read the bucket. Lives for MARK_SECONDS.
     ingot:alias:<id>     the media id that this id is an alias of; lives for manifest_ttl
@@ -33,10 +33,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.invalidation import Invalidation
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.memory_cache import LruCache
 
 T = TypeVar("T")
@@ -80,43 +80,43 @@ class Cache:
         self._failing = False
 
     async def start(self) -> None:
-        """Begin to keep media items in memory; returns also when Redis cannot be reached."""
+        """Begin to keep manifests in memory; returns also when Redis cannot be reached."""
         await self._invalidation.start()
 
     async def close(self) -> None:
         """End what `start` began."""
         await self._invalidation.close()
 
-    def get_from_memory(self, media_id: str) -> Media | None:
-        """Return the media item if it is in memory, without I/O."""
+    def get_from_memory(self, media_id: str) -> Manifest | None:
+        """Return the manifest if it is in memory, without I/O."""
         return self._memory.get(media_id)
 
-    async def get(self, media_id: str) -> Media | None:
-        """Return the media item that Redis has, and keep it in memory."""
+    async def get(self, media_id: str) -> Manifest | None:
+        """Return the manifest that Redis has, and keep it in memory."""
         ticket = self._memory.begin_read(media_id)
         try:
             value = await self._query(lambda: self._redis.get(_MEDIA + media_id))
-            media = _media(value)
-            if media is not None and value is not None:
-                self._memory.put(media, len(value), ticket)
-            return media
+            manifest = _manifest(value)
+            if manifest is not None and value is not None:
+                self._memory.put(manifest, len(value), ticket)
+            return manifest
         finally:
             self._memory.end_read(media_id, ticket)
 
-    async def get_many(self, media_ids: Sequence[str]) -> list[Media | None]:
+    async def get_many(self, media_ids: Sequence[str]) -> list[Manifest | None]:
         """Return what Redis has of each; it is not kept in memory, as a listing may be long."""
         if not media_ids:
             return []
         keys = [_MEDIA + media_id for media_id in media_ids]
         values = await self._query(lambda: self._redis.mget(keys))
-        return [_media(value) for value in values] if values else [None] * len(media_ids)
+        return [_manifest(value) for value in values] if values else [None] * len(media_ids)
 
-    async def fill(self, media: Media, begun: float) -> None:
-        """Store a media item that was read from or added to the bucket since `begun`, loop time."""
+    async def fill(self, manifest: Manifest, begun: float) -> None:
+        """Store a manifest that was read from or added to the bucket since `begun`, loop time."""
         if asyncio.get_running_loop().time() - begun > FILL_SECONDS:
             return
-        value = media.SerializeToString()
-        key = _MEDIA + media.id
+        value = manifest.SerializeToString()
+        key = _MEDIA + manifest.media.id
         await self._query(lambda: self._redis.set(key, value, px=self._lifetime, nx=True))
 
     async def mark(self, media_id: str) -> bytes:
@@ -135,11 +135,11 @@ class Cache:
             )
         return mark
 
-    async def settle(self, media: Media, mark: bytes) -> None:
-        """Store a media item that was written under `mark`, unless another change followed."""
-        value = media.SerializeToString()
+    async def settle(self, manifest: Manifest, mark: bytes) -> None:
+        """Store a manifest that was written under `mark`, unless another change followed."""
+        value = manifest.SerializeToString()
         lifetime = str(int(self._lifetime.total_seconds() * 1000))
-        key = _MEDIA + media.id
+        key = _MEDIA + manifest.media.id
         await self._query(
             lambda: cast(
                 Awaitable[int],
@@ -214,10 +214,10 @@ class Cache:
         self._memory.clear()
 
 
-def _media(value: object) -> Media | None:
+def _manifest(value: object) -> Manifest | None:
     if not isinstance(value, bytes) or value.startswith(_MARK):
         return None
     try:
-        return Media.FromString(value)
+        return Manifest.FromString(value)
     except DecodeError:
         return None

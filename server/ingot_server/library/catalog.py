@@ -1,6 +1,7 @@
 """The catalog of stored media items: each has a manifest, and its PUT is the commit.
 
-    media/<id>/media.json      the Media as protobuf JSON, without its etag, which is the object's
+    media/<id>/media.json      the Manifest (manifest.proto) as protobuf JSON, with the Media that
+                               callers see and what only the server needs to know
 
 A media item exists from the PUT of its manifest to the removal of the manifest. A manifest is
 written only if there is none, or over the version that was read: of two writers the bucket refuses
@@ -30,6 +31,7 @@ from ingot_server.library.aliases import Aliases
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
 from ingot_server.redis import unavailable
@@ -43,7 +45,7 @@ _COMMIT_ATTEMPTS: Final = 5
 
 
 class Catalog:
-    """All media items in the bucket. Returned items are shared: do not change them.
+    """The manifests of all media items in the bucket. They are shared: do not change them.
 
     The coroutines raise Failure STORAGE_UNAVAILABLE when the bucket cannot be reached. Those that
     change a stored media item raise CACHE_UNAVAILABLE when Redis cannot be reached. All can be
@@ -56,8 +58,8 @@ class Catalog:
         self._aliases = Aliases(blobs, self._cache)
         self._index = MediaIndex(redis)
         self._reading = asyncio.Semaphore(_READERS)
-        self._running: dict[str, asyncio.Task[Media | None]] = {}
-        self._waiting: dict[str, asyncio.Task[Media | None]] = {}
+        self._running: dict[str, asyncio.Task[Manifest | None]] = {}
+        self._waiting: dict[str, asyncio.Task[Manifest | None]] = {}
 
     async def start(self) -> None:
         """Begin to keep media items in memory; returns also when Redis cannot be reached."""
@@ -71,23 +73,23 @@ class Catalog:
             await asyncio.wait(reading)
         await self._cache.close()
 
-    def get_from_memory(self, media_id: str) -> Media | None:
-        """Return the media item if this process has it in memory, without I/O.
+    def get_from_memory(self, media_id: str) -> Manifest | None:
+        """Return the manifest if this process has it in memory, without I/O.
 
-        None does not mean that it does not exist.
+        None does not mean that there is none.
         """
         return self._cache.get_from_memory(media_id)
 
-    async def get(self, media_id: str) -> Media | None:
-        """Return the media item as it was at some moment since the call; None if there is none.
+    async def get(self, media_id: str) -> Manifest | None:
+        """Return the manifest as it was at some moment since the call; None if there is none.
 
         A thousand calls at once read it twice at most: each joins a read that begins after it.
         """
         if not is_media_id(media_id):
             return None
-        media = self._cache.get_from_memory(media_id)
-        if media is not None:
-            return media
+        manifest = self._cache.get_from_memory(media_id)
+        if manifest is not None:
+            return manifest
         reading = self._waiting.get(media_id)
         if reading is None:
             reading = asyncio.create_task(self._read_after(self._running.get(media_id), media_id))
@@ -95,19 +97,19 @@ class Catalog:
             self._waiting[media_id] = reading
         return await asyncio.shield(reading)
 
-    async def find(self, media_id: str) -> tuple[str, Media | None]:
-        """Return the id and the media item that `media_id` names, by itself or as an alias.
+    async def find(self, media_id: str) -> tuple[str, Manifest | None]:
+        """Return id and manifest of the media item that `media_id` names, by itself or as an alias.
 
         If there is no such media item, return the id that it would have, and None.
         """
         if not is_media_id(media_id):
             return media_id, None
         remembered = self._aliases.get_from_memory(media_id)
-        if remembered is not None and (media := await self.get(remembered)) is not None:
-            return remembered, media
-        media = await self.get(media_id)
-        if media is not None:
-            return media_id, media
+        if remembered is not None and (manifest := await self.get(remembered)) is not None:
+            return remembered, manifest
+        manifest = await self.get(media_id)
+        if manifest is not None:
+            return media_id, manifest
         # The alias in memory may be stale, because its media item does not exist.
         target = await self._aliases.get(media_id, allow_stale=False)
         if target is None:
@@ -117,7 +119,7 @@ class Catalog:
     async def conversion(self, parent: Media, recipe: Recipe) -> Media | None:
         """Return what a canonical recipe made of the present file of `parent`; else None."""
         made = await self.get(derived_id(parent.id, recipe))
-        return made if made is not None and is_current(made, parent) else None
+        return made.media if made is not None and is_current(made.media, parent) else None
 
     def alias_from_memory(self, media_id: str) -> str | None:
         """Return what `alias_of` returns, if this process has it in memory, without I/O."""
@@ -136,8 +138,8 @@ class Catalog:
         await self._aliases.remove(media_id)
 
     async def _read_after(
-        self, former: asyncio.Task[Media | None] | None, media_id: str
-    ) -> Media | None:
+        self, former: asyncio.Task[Manifest | None] | None, media_id: str
+    ) -> Manifest | None:
         if former is not None:
             await asyncio.wait([former])
         task = self._running[media_id] = self._waiting.pop(media_id)
@@ -147,33 +149,34 @@ class Catalog:
             if self._running.get(media_id) is task:
                 del self._running[media_id]
 
-    async def _read(self, media_id: str) -> Media | None:
+    async def _read(self, media_id: str) -> Manifest | None:
         cached = await self._cache.get(media_id)
         if cached is not None:
             return cached
         begun = asyncio.get_running_loop().time()
-        media = await self._load(media_id)
-        if media is not None:
-            await self._cache.fill(media, begun)
-            await self._put_in_index(media)
-        return media
+        manifest = await self._load(media_id)
+        if manifest is not None:
+            await self._cache.fill(manifest, begun)
+            await self._put_in_index(manifest.media)
+        return manifest
 
-    async def commit(self, media: Media, *, replacing: str = "") -> Media:
-        """Write the manifest of `media`, whose blob is stored; return the manifest that won.
+    async def commit(self, manifest: Manifest, *, replacing: str = "") -> Manifest:
+        """Write `manifest`, whose blob is stored; return the manifest that won.
 
         Without `replacing` the media item must be new. With the etag of a stored version it
         replaces that version, or is new if that version was deleted meanwhile. The second of two
         writers gets the manifest of the first, and must remove its blob if that manifest does not
         name it. A commit that is repeated after a lost response gets its own manifest.
         """
-        key = manifest_key(media.id)
-        committed = Media()
-        committed.CopyFrom(media)
-        committed.ClearField("etag")
-        if not committed.HasField("create_time"):
-            committed.create_time.FromDatetime(datetime.now(UTC))
-        content = _manifest(committed)
-        mark = await self._cache.mark(media.id) if replacing else b""
+        media_id = manifest.media.id
+        key = manifest_key(media_id)
+        committed = Manifest()
+        committed.CopyFrom(manifest)
+        committed.media.ClearField("etag")
+        if not committed.media.HasField("create_time"):
+            committed.media.create_time.FromDatetime(datetime.now(UTC))
+        content = _serialized(committed)
+        mark = await self._cache.mark(media_id) if replacing else b""
         begun = asyncio.get_running_loop().time()
         for attempt in range(_COMMIT_ATTEMPTS):
             etag = await self._blobs.put(
@@ -185,7 +188,7 @@ class Catalog:
             )
             if etag is not None:
                 break
-            winner = await self._load(media.id)
+            winner = await self._load(media_id)
             if winner is not None:
                 return winner
             replacing = ""
@@ -195,13 +198,13 @@ class Catalog:
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
                 f"The bucket refuses the manifest {key}, although it does not have one. Try again.",
             )
-        committed.etag = etag
+        committed.media.etag = etag
         if mark:
             await self._cache.settle(committed, mark)
         else:
             await self._cache.fill(committed, begun)
-        await self._cache.forget_failure(media.id)
-        await self._put_in_index(committed)
+        await self._cache.forget_failure(media_id)
+        await self._put_in_index(committed.media)
         return committed
 
     async def _put_in_index(self, media: Media) -> None:
@@ -241,7 +244,7 @@ class Catalog:
             await self._index.remove(media_id)  # A list would drop it, too.
         try:
             folder = self._blobs.url(f"{FOLDER}{media_id}/")
-            for name in files_of(_parsed(media_id, *found)):
+            for name in files_of(_parsed(media_id, *found).media):
                 if not name.startswith(folder):
                     continue  # adopted: the object belongs to another owner
                 await self._blobs.remove(self._blobs.key(name))
@@ -249,13 +252,13 @@ class Catalog:
             logger.warning("files of the deleted media item %s were left: %s", media_id, failure)
         return True
 
-    async def load_many(self, media_ids: Sequence[str]) -> Sequence[Media]:
-        """Return those of the media items that exist, in order.
+    async def load_many(self, media_ids: Sequence[str]) -> Sequence[Manifest]:
+        """Return the manifests of those media items that exist, in order.
 
         A manifest that cannot be read is left out and logged.
         """
 
-        async def load_one(media_id: str, cached: Media | None) -> Media | None:
+        async def load_one(media_id: str, cached: Manifest | None) -> Manifest | None:
             if cached is not None:
                 return cached
             try:
@@ -272,9 +275,9 @@ class Catalog:
             tasks = [
                 group.create_task(load_one(*pair)) for pair in zip(media_ids, cached, strict=True)
             ]
-        return [media for task in tasks if (media := task.result()) is not None]
+        return [manifest for task in tasks if (manifest := task.result()) is not None]
 
-    async def _load(self, media_id: str) -> Media | None:
+    async def _load(self, media_id: str) -> Manifest | None:
         found = await self._blobs.get(manifest_key(media_id))
         return _parsed(media_id, *found) if found is not None else None
 
@@ -301,25 +304,27 @@ def manifest_key(media_id: str) -> str:
     return f"{FOLDER}{media_id}/media.json"
 
 
-def _manifest(media: Media) -> bytes:
-    """Return protobuf JSON, the same bytes for the same media item."""
-    text = json_format.MessageToJson(media, sort_keys=True, ensure_ascii=False, indent=2)
+def _serialized(manifest: Manifest) -> bytes:
+    """Return protobuf JSON, the same bytes for the same manifest."""
+    text = json_format.MessageToJson(manifest, sort_keys=True, ensure_ascii=False, indent=2)
     return text.encode()
 
 
-def _parsed(media_id: str, content: bytes, etag: str) -> Media:
-    """Return the media item of a manifest; fields that a later version added are skipped."""
+def _parsed(media_id: str, content: bytes, etag: str) -> Manifest:
+    """Return the manifest; fields that a later version added are skipped."""
     try:
-        media = json_format.Parse(content.decode(), Media(), ignore_unknown_fields=True)
+        manifest = json_format.Parse(content.decode(), Manifest(), ignore_unknown_fields=True)
+        if not manifest.HasField("media"):
+            raise json_format.ParseError("it has no media")
     except (json_format.ParseError, UnicodeDecodeError) as exc:
         raise Failure(
             reason_pb2.REASON_INTERNAL,
             f"The manifest {manifest_key(media_id)} cannot be read: {exc}. Restore it or remove "
             "it.",
         ) from exc
-    media.id = media_id
-    media.etag = etag
-    return media
+    manifest.media.id = media_id
+    manifest.media.etag = etag
+    return manifest
 
 
 def files_of(media: Media) -> set[str]:

@@ -56,7 +56,8 @@ class MediaList:
         with unavailable():
             is_built = await self._index.is_built()
             found = await self._index.find(wanted, limit=limit, cursor=cursor)
-            media = await self._catalog.load_many(found.media_ids)
+            manifests = await self._catalog.load_many(found.media_ids)
+            media = [manifest.media for manifest in manifests]
             for gone in set(found.media_ids) - {each.id for each in media}:
                 await self._index.remove(gone)
         return Page(media, found.cursor, is_built)
@@ -94,7 +95,8 @@ class MediaList:
         after = ""
         while True:
             names = await self._blobs.list_folders(FOLDER, after=after, limit=_BATCH)
-            yield await self._catalog.load_many([name for name in names if is_media_id(name)])
+            manifests = await self._catalog.load_many(list(filter(is_media_id, names)))
+            yield [manifest.media for manifest in manifests]
             if len(names) < _BATCH:
                 return
             after = names[-1]

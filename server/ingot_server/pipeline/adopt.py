@@ -86,13 +86,13 @@ class BucketFetcher:
             # A worker that was lost after its commit may have removed it.
             stored = await self._catalog.get(job.media.id)
             if stored is not None:
-                return Stored(stored, cached=True)
+                return Stored(stored.media, cached=True)
             raise upload_not_found(upload_id)
         header = status.header
         if header.sha256:
             known_id = media_id(content_key(header.sha256), job.selection)
             if (stored := await self._catalog.get(known_id)) is not None:
-                return Stored(stored, cached=True)
+                return Stored(stored.media, cached=True)
         async with (
             self._scratch.open(job.id, job.attempt) as file,
             downloading(attempt.lease) as meter,
@@ -117,7 +117,7 @@ class BucketFetcher:
             # If another job has it, both go on, and the second commit finds the first's manifest.
             await attempt.lease.adopt(identified_as(identity.media(target)))
         if (stored := await self._catalog.get(target)) is not None:
-            return Stored(stored, cached=True)
+            return Stored(stored.media, cached=True)
         received = Received(
             path=file.path,
             media_id=target,
@@ -155,7 +155,7 @@ class BucketFetcher:
                 f"The bucket {address.bucket} has no object {address.key} to adopt.",
             )
         if stored is not None and is_made_of(stored, found.etag):
-            return Stored(stored, cached=True)
+            return Stored(stored.media, cached=True)
         check_size(found.size_bytes, self._settings)
 
         async def check_unchanged() -> None:

@@ -10,6 +10,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.identity import media_id
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.sources.source import Identity, Source
 
 
@@ -55,7 +56,7 @@ class Attempt:
     source: Source
     identity: Identity
     """What the job's URL names."""
-    stored: Media | None
+    stored: Manifest | None
     """The version to replace: a copy of a mutable URL that is too old. None if there is none."""
 
     @property

@@ -14,6 +14,7 @@ from ingot_server.extractor.session import Session
 from ingot_server.intake import requested_side_files
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog, files_of
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.attempt import Attempt, blob_stem
 from ingot_server.pipeline.extraction_session import ExtractionSessions
 from ingot_server.pipeline.identification import better_identity
@@ -32,42 +33,44 @@ class Backfill:
         self._blobs = blobs
 
     async def add_side_files(
-        self, attempt: Attempt, stored: Media, options: IngestOptions
+        self, attempt: Attempt, stored: Manifest, options: IngestOptions
     ) -> Media:
-        """Return `stored` with the side files of `options`, or unchanged if that fails."""
+        """Return the media item with the side files of `options`, or unchanged if that fails."""
         try:
             return await self._sessions.run(
                 attempt, options, partial(self._use, attempt, stored, options)
             )
         except Failure as failure:
-            logger.warning("side files of %s: %s", stored.id, failure.message)
-            return stored
+            logger.warning("side files of %s: %s", stored.media.id, failure.message)
+            return stored.media
 
     async def _use(
         self,
         attempt: Attempt,
-        stored: Media,
+        stored: Manifest,
         options: IngestOptions,
         session: Session,
         folder: Path,
     ) -> Media:
         found = await session.resolve()
         if not isinstance(found, Resolved):
-            return stored
-        if better_identity(attempt.identity, found).key != stored.source.key:
-            return stored  # the page shows another media item now
+            return stored.media
+        if better_identity(attempt.identity, found).key != stored.media.source.key:
+            return stored.media  # the page shows another media item now
         files = await session.fetch_side_files(folder)
-        media = Media()
-        media.CopyFrom(stored)
-        media.sought[:] = sorted({*stored.sought, *requested_side_files(options)})
-        known = {(side.kind, side.language, side.automatic) for side in stored.side_files}
+        manifest = Manifest()
+        manifest.CopyFrom(stored)
+        requested = {*stored.requested_side_files, *requested_side_files(options)}
+        manifest.requested_side_files[:] = sorted(requested)
+        media = manifest.media
+        known = {(side.kind, side.language, side.automatic) for side in media.side_files}
         new = [side for side in files if (side.kind, side.language, side.automatic) not in known]
-        stem = blob_stem(attempt.job, stored.id)
+        stem = blob_stem(attempt.job, media.id)
         async with StagedUploads(self._blobs) as staged_uploads:
             media.side_files.extend(await stage_side_files(self._blobs, staged_uploads, stem, new))
             # Whatever becomes of the commit, the manifest that stands may name them.
             staged_uploads.keep()
-            winner = await self._catalog.commit(media, replacing=stored.etag)
+            winner = (await self._catalog.commit(manifest, replacing=stored.media.etag)).media
             if not files_of(media) <= files_of(winner):
                 await staged_uploads.discard()
             return winner

@@ -9,6 +9,7 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog, files_of
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
@@ -18,31 +19,32 @@ logger = logging.getLogger(__name__)
 async def commit(
     catalog: Catalog,
     blobs: Blobs,
-    media: Media,
+    manifest: Manifest,
     upload: StreamingUpload | PendingUpload | StagedUploads,
     *,
-    stored: Media | None,
+    stored: Manifest | None,
     superseding: bool,
 ) -> Media:
-    """Write the manifest of `media`, and return the manifest that stands.
+    """Write `manifest`, and return the media item that stands.
 
     That may be another job's; then the objects of `upload` are removed. `stored` is the version
     that is replaced. `superseding` removes what earlier attempts left behind.
     """
     replacing = ""
+    media = manifest.media
     if stored is not None:
-        media.create_time.CopyFrom(stored.create_time)
-        replacing = stored.etag
+        media.create_time.CopyFrom(stored.media.create_time)
+        replacing = stored.media.etag
     upload.keep()
-    committing = asyncio.create_task(catalog.commit(media, replacing=replacing))
+    committing = asyncio.create_task(catalog.commit(manifest, replacing=replacing))
     try:
-        winner = await asyncio.shield(committing)
+        winner = (await asyncio.shield(committing)).media
     except (asyncio.CancelledError, Failure):
         # The manifest may have been written all the same. Only the bucket knows which blob it
         # names.
         await asyncio.wait([committing])
         standing = await catalog.get(media.id)
-        if standing is None or standing.blob.url != media.blob.url:
+        if standing is None or standing.media.blob.url != media.blob.url:
             await upload.discard()
         raise
     if winner.blob.url != media.blob.url:

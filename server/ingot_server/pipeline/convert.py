@@ -23,6 +23,7 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.jobs.changes import converted, entered, goes_on, waits
 from ingot_server.jobs.lease import Lease
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import derived_media, is_current
 from ingot_server.pipeline.attempt import Stored, blob_stem
@@ -49,16 +50,17 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
     have what the recipe needs, and what `source_file`, the transcoder and the commit raise.
     """
     recipe = job.recipes[0]
-    parent = await context.catalog.get(job.media.derived_from_media_id)
-    if parent is None:
+    manifest = await context.catalog.get(job.media.derived_from_media_id)
+    if manifest is None:
         raise Failure(
             reason_pb2.REASON_MEDIA_NOT_FOUND,
             f"The media item {job.media.derived_from_media_id} is no longer stored. "
             "Ingest it again.",
         )
+    parent = manifest.media
     stored = await context.catalog.get(job.media.id)
-    if stored is not None and is_current(stored, parent):
-        return Stored(stored, cached=True)
+    if stored is not None and is_current(stored.media, parent):
+        return Stored(stored.media, cached=True)
     plan = plan_conversion(recipe, parent)
     on_progress = _report_to(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
@@ -94,7 +96,7 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             winner = await commit(
                 context.catalog,
                 context.blobs,
-                media,
+                Manifest(media=media),
                 staged_uploads,
                 stored=stored,
                 superseding=superseding,

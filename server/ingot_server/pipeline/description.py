@@ -12,6 +12,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Blob, Media
 from ingot_server.extractor.result import Resolved
 from ingot_server.intake import requested_side_files
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.playable import is_web_playable
 from ingot_server.pipeline.received import Extracted, Received
 from ingot_server.telegram.bot_files import TelegramFile
@@ -30,9 +31,13 @@ def name_extension(name: str) -> str:
     return suffix if _EXTENSION.fullmatch(suffix) else ""
 
 
-def describe(media: Media, job: Job, received: Received, blob: Blob) -> None:
-    """Complete a probed Media. `blob` has the URL, size and checksum of what is stored."""
+def describe(media: Media, job: Job, received: Received, blob: Blob) -> Manifest:
+    """Complete a probed Media, and return its manifest.
+
+    `blob` has the URL, size and checksum of what is stored.
+    """
     now = datetime.now(UTC)
+    manifest = Manifest()
     media.MergeFrom(received.identity.media(received.media_id))
     media.selection.CopyFrom(job.selection)
     media.title = media.title or title_of(received.filename)
@@ -41,12 +46,12 @@ def describe(media: Media, job: Job, received: Received, blob: Blob) -> None:
     media.labels.update(job.labels)
     media.create_time.FromDatetime(now)
     if received.mutable:
-        media.freshness.http_etag = received.etag
-        media.freshness.http_last_modified = received.last_modified
-        media.freshness.validate_time.FromDatetime(now)
+        manifest.source_version.http_etag = received.etag
+        manifest.source_version.http_last_modified = received.last_modified
+        manifest.source_version.confirm_time.FromDatetime(now)
     match received.details:
         case Extracted(resolved):
-            media.sought.extend(requested_side_files(job.options))
+            manifest.requested_side_files.extend(requested_side_files(job.options))
             _describe_extracted(media, resolved)
         case TelegramFile():
             received.details.describe(media)
@@ -54,6 +59,8 @@ def describe(media: Media, job: Job, received: Received, blob: Blob) -> None:
             pass
         case _:
             assert_never(received.details)
+    manifest.media.CopyFrom(media)
+    return manifest
 
 
 def announced(resolved: Resolved) -> Media:

@@ -104,7 +104,7 @@ class FileFetcher:
                 file,
                 proxy_url=proxy_url,
                 settings=self._settings,
-                freshness=attempt.stored.freshness if attempt.stored is not None else None,
+                stored=attempt.stored.source_version if attempt.stored is not None else None,
                 progress=meter.advance,
                 on_name=lambda name: attempt.lease.note(described(Media(title=title_of(name)))),
             )

@@ -62,7 +62,7 @@ async def take_identity(
     else:
         await catalog.put_alias(attempt.requested_id, target, source_key=identity.key)
     if stored is not None:
-        return Stored(stored, cached=True)
+        return Stored(stored.media, cached=True)
     return FollowJob(active) if active else None
 
 

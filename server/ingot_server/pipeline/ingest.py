@@ -23,7 +23,7 @@ from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.media_pb2 import Media
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.errors import Failure
-from ingot_server.intake import Missing, missing_of, missing_side_files
+from ingot_server.intake import Missing, missing_of, missing_side_files, requested_side_files
 from ingot_server.jobs.changes import entered, goes_on, marked_as_list, waits
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_workflow
@@ -149,7 +149,7 @@ class Pipeline:
             attempt = Attempt(lease, source, identity, stored)
             missing = missing_of(job, stored, mutable=attempt.mutable)
             if stored is not None and missing is not Missing.EVERYTHING:
-                return Stored(await self._with_side_files(attempt, stored), cached=True)
+                return Stored(await self._with_side_files(attempt, stored.media), cached=True)
             result = await self._fetch_permitted(attempt)
             match result:
                 case Stored(media, cached):
@@ -183,11 +183,14 @@ class Pipeline:
 
     async def _with_side_files(self, attempt: Attempt, media: Media) -> Media:
         """Return `media` with the side files that its source was not asked for before."""
-        left = missing_side_files(media, attempt.job.options)
-        if left is None or not attempt.source.has_side_files:
+        if not (attempt.source.has_side_files and requested_side_files(attempt.job.options)):
+            return media
+        stored = await self._context.catalog.get(media.id)
+        left = missing_side_files(stored, attempt.job.options) if stored is not None else None
+        if stored is None or left is None:
             return media
         async with self._permit(attempt):
-            return await self._backfill.add_side_files(attempt, media, left)
+            return await self._backfill.add_side_files(attempt, stored, left)
 
     @contextlib.asynccontextmanager
     async def _permit(self, attempt: Attempt) -> AsyncIterator[None]:

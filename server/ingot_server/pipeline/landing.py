@@ -22,6 +22,7 @@ from ingot_server.extractor.result import Resolved
 from ingot_server.jobs.changes import entered
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.attempt import Attempt, Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.description import describe
@@ -56,7 +57,7 @@ class Landing:
         check_announced(found, self._settings)
 
     async def land(self, attempt: Attempt, received: Received, upload: FileUpload) -> Media:
-        """Return the manifest that stands, which may be that of another job.
+        """Return the media item that stands, which may be that of another job.
 
         Raises Failure with the reason why the file cannot be committed.
         """
@@ -67,12 +68,12 @@ class Landing:
         staged = await upload.finish()
         check_stored(staged)
         url = self._blobs.url(staged.key)
-        describe(
+        manifest = describe(
             media, job, received, Blob(url=url, size_bytes=staged.file_bytes, sha256=staged.sha256)
         )
         if isinstance(extracted := received.details, Extracted):
             stem = blob_stem(job, received.media_id)
-            media.side_files.extend(
+            manifest.media.side_files.extend(
                 await stage_side_files(
                     self._blobs, extracted.staged_uploads, stem, extracted.side_files
                 )
@@ -81,7 +82,7 @@ class Landing:
         return await commit(
             self._catalog,
             self._blobs,
-            media,
+            manifest,
             upload,
             stored=attempt.stored,
             superseding=job.attempt > 1,
@@ -102,26 +103,26 @@ class Landing:
         media = await self._validated(attempt, received)
         await check_unchanged()
         url = received.identity.url
-        describe(
+        manifest = describe(
             media, attempt.job, received, Blob(url=url, size_bytes=file.size, sha256=file.sha256)
         )
         await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         replacing = ""
         if attempt.stored is not None:
-            media.create_time.CopyFrom(attempt.stored.create_time)
-            replacing = attempt.stored.etag
-        return await self._catalog.commit(media, replacing=replacing)
+            manifest.media.create_time.CopyFrom(attempt.stored.media.create_time)
+            replacing = attempt.stored.media.etag
+        return (await self._catalog.commit(manifest, replacing=replacing)).media
 
     async def confirm(self, attempt: Attempt) -> Stored:
         """Record that the source still has the stored content."""
         stored = attempt.stored
         assert stored is not None
-        confirmed = Media()
+        confirmed = Manifest()
         confirmed.CopyFrom(stored)
-        confirmed.freshness.validate_time.FromDatetime(datetime.now(UTC))
+        confirmed.source_version.confirm_time.FromDatetime(datetime.now(UTC))
         await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-        media = await self._catalog.commit(confirmed, replacing=stored.etag)
-        return Stored(media, cached=media.blob.url == stored.blob.url)
+        winner = await self._catalog.commit(confirmed, replacing=stored.media.etag)
+        return Stored(winner.media, cached=winner.media.blob.url == stored.media.blob.url)
 
     async def _validated(self, attempt: Attempt, received: Received) -> Media:
         """Probe the file, and return what it contains if that is what the job asks for."""

@@ -41,7 +41,7 @@ class Received:
     etag: str = ""
     last_modified: str = ""
     mutable: bool = False
-    """Whether the content may change at its source. Only then the manifest has a Freshness."""
+    """Whether the content may change at its source. Only then the manifest has a SourceVersion."""
     announced_seconds: float | None = None
     """The duration that the source announced; None or zero if it announced none."""
     final_if_truncated: bool = False

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import Freshness
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.library.manifest_pb2 import SourceVersion
 from ingot_server.transfer.body import Body, ContentChanged
 from ingot_server.transfer.fetch import Fetcher
 from ingot_server.transfer.headers import (
@@ -65,23 +65,24 @@ async def download(
     proxy_url: str,
     settings: Settings,
     trusted: tuple[str, int] | None = None,
-    freshness: Freshness | None = None,
+    stored: SourceVersion | None = None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
     on_name: Callable[[str], None] = lambda _name: None,
 ) -> Downloaded | None:
-    """Download `url` into `scratch_file` and complete it; None if `freshness` is still current.
+    """Download `url` into `scratch_file` and complete it; None if `stored` is still current.
 
-    `trusted` is the address that the grant in `proxy_url` covers. `progress` is called with the
-    received and, if known, the total bytes: once when the headers are accepted, then at most ten
-    times a second, and at the end. Before that, `on_name` is called with the file's name, if the
-    headers or the URL say one. A failure or a cancellation also fails the file, which ends its
-    readers, and closes the connection at once.
+    `stored` is the version that a stored copy has; None if there is no copy. `trusted` is the
+    address that the grant in `proxy_url` covers. `progress` is called with the received and, if
+    known, the total bytes: once when the headers are accepted, then at most ten times a second, and
+    at the end. Before that, `on_name` is called with the file's name, if the headers or the URL say
+    one. A failure or a cancellation also fails the file, which ends its readers, and closes the
+    connection at once.
     """
     transfer = _Transfer(url, scratch_file, settings, progress, on_name)
     try:
         async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
             async with Fetcher(settings, proxy_url, trusted=trusted) as fetcher:
-                return await transfer.receive(fetcher, freshness or Freshness())
+                return await transfer.receive(fetcher, stored or SourceVersion())
     except TimeoutError as exc:
         if not limit.expired():
             scratch_file.fail(exc)
@@ -122,10 +123,10 @@ class _Transfer:
         self._content_type = ""
         self._version = Version("", "")
 
-    async def receive(self, fetcher: Fetcher, freshness: Freshness) -> Downloaded | None:
+    async def receive(self, fetcher: Fetcher, stored: SourceVersion) -> Downloaded | None:
         conditions = {
-            "If-None-Match": freshness.http_etag,
-            "If-Modified-Since": freshness.http_last_modified,
+            "If-None-Match": stored.http_etag,
+            "If-Modified-Since": stored.http_last_modified,
         }
         headers = {name: value for name, value in conditions.items() if value}
         async with fetcher.get(self._url, headers) as (final_url, response):

@@ -30,6 +30,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_list import MediaList
 from ingot_server.sources import pick
 
@@ -65,14 +66,13 @@ class Api:
         media.source.page_url = identity.page_url
         media.duration.FromSeconds(1)
         media.create_time.GetCurrentTime()
-        media.freshness.validate_time.GetCurrentTime()
         key = f"media/{media.id}/1.mp4"
         await self.blobs.put(key, content, content_type="video/mp4")
         media.blob.url = self.blobs.url(key)
         media.blob.size_bytes = len(content)
         media.blob.content_type = "video/mp4"
         media.blob.sha256 = hashlib.sha256(content).hexdigest()
-        return await self.catalog.commit(media)
+        return (await self.catalog.commit(Manifest(media=media))).media
 
     async def submit(self, url: str = URL, **fields: Any) -> Job:
         response: IngestResponse = await self.ingest.Ingest(IngestRequest(url=url, **fields))

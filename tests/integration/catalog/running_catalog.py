@@ -17,6 +17,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from tests.waiting import TIMEOUT_SECONDS
 
 GONE = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "It was deleted.", metadata={"a": "b"})
@@ -30,13 +31,13 @@ def media_id(name: object) -> str:
 ID = media_id("one")
 
 
-def new_media(blobs: Blobs, attempt: object = 1, name: str = ID) -> Media:
+def new_media(blobs: Blobs, attempt: object = 1, name: str = ID) -> Manifest:
     media = Media(id=name, title="Füße", labels={"b": "1", "a": "2"})
     media.blob.url = blobs.url(f"media/{name}/{attempt}.mp4")
     media.blob.size_bytes = 1 << 40
     media.duration.FromTimedelta(timedelta(seconds=1.5))
     media.video.add(url=media.blob.url, width=640)
-    return media
+    return Manifest(media=media)
 
 
 @asynccontextmanager
@@ -48,7 +49,7 @@ async def opened(blobs: Blobs, settings: Settings) -> AsyncIterator[Catalog]:
         await catalog.close()
 
 
-async def holding(catalog: Catalog, name: str = ID) -> Media:
+async def holding(catalog: Catalog, name: str = ID) -> Manifest:
     """Reads until the process holds the media."""
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while (held := catalog.get_from_memory(name)) is None:

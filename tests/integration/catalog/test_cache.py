@@ -11,13 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library import invalidation
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import MARK_SECONDS
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from tests.integration.catalog.running_catalog import GONE, ID, holding, new_media, opened
 from tests.waiting import until
 
@@ -54,7 +54,7 @@ async def test_redis_serves_reads_without_the_bucket(
     committed = await catalog.commit(new_media(blobs))
     value = await redis.get(f"ingot:media:{ID}")
     assert isinstance(value, bytes)
-    assert Media.FromString(value) == committed
+    assert Manifest.FromString(value) == committed
     assert 0 < await redis.ttl(f"ingot:media:{ID}") <= settings.manifest_ttl.total_seconds()
     await blobs.remove(f"media/{ID}/media.json")
     assert await catalog.get(ID) == committed
@@ -67,7 +67,9 @@ async def test_another_process_is_notified_of_a_change(
     first = await catalog.commit(new_media(blobs))
     assert await holding(other) == first
     if change == "replace":
-        expected: Media | None = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+        expected: Manifest | None = await catalog.commit(
+            new_media(blobs, 2), replacing=first.media.etag
+        )
     else:
         expected = None
         await catalog.delete(ID)
@@ -92,7 +94,7 @@ async def test_what_changed_while_it_was_read_is_not_held(
         heard.set()
 
     monkeypatch.setattr(other._cache._memory, "invalidate", drop_and_tell)
-    second = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+    second = await catalog.commit(new_media(blobs, 2), replacing=first.media.etag)
     await heard.wait()
     gate.opened.set()
     assert await reading == first
@@ -117,7 +119,9 @@ async def test_what_changed_while_it_was_read_is_not_put_into_redis(
     reading = asyncio.create_task(other.get(ID))
     await gate.reached.wait()
     if change == "replace":
-        expected: Media | None = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+        expected: Manifest | None = await catalog.commit(
+            new_media(blobs, 2), replacing=first.media.etag
+        )
     else:
         expected = None
         await catalog.delete(ID)
@@ -136,7 +140,7 @@ async def test_a_change_during_which_redis_is_wiped_leaves_nothing_stale(
     first = await catalog.commit(new_media(blobs))
     gate = Gate()
     monkeypatch.setattr(catalog._cache, "mark", gate.behind(catalog._cache.mark))
-    replacing = asyncio.create_task(catalog.commit(new_media(blobs, 2), replacing=first.etag))
+    replacing = asyncio.create_task(catalog.commit(new_media(blobs, 2), replacing=first.media.etag))
     await gate.reached.wait()
     await redis.flushall()
     assert await other.get(ID) == first
@@ -159,7 +163,7 @@ async def test_callers_at_once_share_a_read_that_begins_after_them(
     loads = 0
     load = catalog._load
 
-    async def counted(name: str) -> Media | None:
+    async def counted(name: str) -> Manifest | None:
         nonlocal loads
         loads += 1
         return await load(name)
@@ -204,7 +208,10 @@ async def test_without_redis_the_bucket_answers(
         await catalog.remember_failure(ID, GONE)
         assert await catalog.remembered_failure(ID) is None
         # Who holds the media could not be told.
-        for change in (catalog.delete(ID), catalog.commit(committed, replacing=committed.etag)):
+        for change in (
+            catalog.delete(ID),
+            catalog.commit(committed, replacing=committed.media.etag),
+        ):
             with pytest.raises(Failure) as raised:
                 await change
             assert raised.value.reason == reason_pb2.REASON_CACHE_UNAVAILABLE

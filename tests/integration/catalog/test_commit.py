@@ -20,8 +20,8 @@ async def test_a_committed_media_is_found_everywhere(
 ) -> None:
     assert await catalog.get(ID) is None
     committed = await catalog.commit(new_media(blobs))
-    assert committed.etag
-    assert committed.HasField("create_time")
+    assert committed.media.etag
+    assert committed.media.HasField("create_time")
     for each in (catalog, other):
         assert await each.get(ID) == committed
         assert await holding(each) == committed
@@ -31,19 +31,19 @@ async def test_the_manifest_is_deterministic_json_without_etag(
     blobs: Blobs, catalog: Catalog
 ) -> None:
     media = new_media(blobs)
-    media.etag = "not stored"
-    media.create_time.FromSeconds(1)
+    media.media.etag = "not stored"
+    media.media.create_time.FromSeconds(1)
     first = await catalog.commit(media)
     stored = await blobs.get(f"media/{ID}/media.json")
     assert stored is not None
-    manifest = json.loads(stored[0])
+    manifest = json.loads(stored[0])["media"]
     assert "Füße".encode() in stored[0]
     assert "etag" not in manifest
     assert manifest["blob"]["sizeBytes"] == str(1 << 40)
     assert manifest["createTime"] == "1970-01-01T00:00:01Z"
     assert list(manifest["labels"]) == ["a", "b"]
-    again = await catalog.commit(media, replacing=first.etag)
-    assert again.etag == first.etag
+    again = await catalog.commit(media, replacing=first.media.etag)
+    assert again.media.etag == first.media.etag
 
 
 async def test_of_sixteen_commits_one_wins_and_all_get_it(
@@ -52,18 +52,18 @@ async def test_of_sixteen_commits_one_wins_and_all_get_it(
     answers = await asyncio.gather(
         *((catalog, other)[attempt % 2].commit(new_media(blobs, attempt)) for attempt in range(16))
     )
-    assert len({answer.etag for answer in answers}) == 1
+    assert len({answer.media.etag for answer in answers}) == 1
     assert all(answer == answers[0] for answer in answers)
     replaced = await asyncio.gather(
         *(
             (catalog, other)[attempt % 2].commit(
-                new_media(blobs, attempt), replacing=answers[0].etag
+                new_media(blobs, attempt), replacing=answers[0].media.etag
             )
             for attempt in range(16, 32)
         )
     )
-    assert len({answer.etag for answer in replaced}) == 1
-    assert replaced[0].etag != answers[0].etag
+    assert len({answer.media.etag for answer in replaced}) == 1
+    assert replaced[0].media.etag != answers[0].media.etag
     assert await catalog.get(ID) == await other.get(ID) == replaced[0]
 
 
@@ -76,15 +76,16 @@ async def test_a_reader_never_sees_a_torn_media(
 
     async def read() -> None:
         while not ended:
-            media = await other.get(ID)
-            assert media is not None
+            manifest = await other.get(ID)
+            assert manifest is not None
+            media = manifest.media
             assert media.video[0].url == media.blob.url
             seen.append(int(media.blob.url.rpartition("/")[2].removesuffix(".mp4")))
             await asyncio.sleep(0)
 
     reading = asyncio.create_task(read())
     for attempt in range(1, 20):
-        standing = await catalog.commit(new_media(blobs, attempt), replacing=standing.etag)
+        standing = await catalog.commit(new_media(blobs, attempt), replacing=standing.media.etag)
     ended = True
     await reading
     assert seen == sorted(seen)
@@ -96,7 +97,7 @@ async def test_replacing_what_was_deleted_meanwhile_makes_it_new(
 ) -> None:
     first = await catalog.commit(new_media(blobs))
     assert await catalog.delete(ID)
-    second = await catalog.commit(new_media(blobs, 2), replacing=first.etag)
+    second = await catalog.commit(new_media(blobs, 2), replacing=first.media.etag)
     assert await catalog.get(ID) == second
 
 
@@ -110,15 +111,16 @@ async def test_only_a_media_id_becomes_a_key(blobs: Blobs, catalog: Catalog, tex
 
 
 async def test_a_manifest_of_a_later_version_is_read(blobs: Blobs, catalog: Catalog) -> None:
-    manifest = b'{"id": "x", "title": "t", "inventedLater": {"a": 1}}'
+    manifest = b'{"media": {"id": "x", "title": "t", "a": {"b": 1}}, "inventedLater": 1}'
     await blobs.put(f"media/{ID}/media.json", manifest, content_type="application/json")
-    media = await catalog.get(ID)
-    assert media is not None
-    assert (media.id, media.title) == (ID, "t")
+    read = await catalog.get(ID)
+    assert read is not None
+    assert (read.media.id, read.media.title) == (ID, "t")
 
 
-async def test_a_broken_manifest_is_named(blobs: Blobs, catalog: Catalog) -> None:
-    await blobs.put(f"media/{ID}/media.json", b"{", content_type="application/json")
+@pytest.mark.parametrize("manifest", [b"{", b"{}"])
+async def test_a_broken_manifest_is_named(blobs: Blobs, catalog: Catalog, manifest: bytes) -> None:
+    await blobs.put(f"media/{ID}/media.json", manifest, content_type="application/json")
     with pytest.raises(Failure, match=f"media/{ID}/media.json cannot be read"):
         await catalog.get(ID)
     assert await catalog.load_many([ID]) == []
@@ -135,7 +137,7 @@ async def test_a_deleted_media_leaves_only_what_is_under_way(
         await catalog.delete(ID, etag="0" * 32)
     assert raised.value.reason == reason_pb2.REASON_ETAG_MISMATCH
     assert await catalog.get(ID) == committed
-    assert await catalog.delete(ID, etag=committed.etag)
+    assert await catalog.delete(ID, etag=committed.media.etag)
     assert await catalog.get(ID) is None
     assert not await catalog.delete(ID)
     assert await blobs.stat(f"media/{ID}/media.json") is None
@@ -149,7 +151,7 @@ async def test_a_manifest_cannot_have_another_media_s_files_deleted(
     theirs = f"media/{media_id('two')}/1.mp4"
     await blobs.put(theirs, b"x", content_type="video/mp4")
     media = new_media(blobs)
-    media.blob.url = blobs.url(theirs)
+    media.media.blob.url = blobs.url(theirs)
     await catalog.commit(media)
     assert await catalog.delete(ID)
     assert await blobs.stat(theirs) is not None

@@ -14,6 +14,7 @@ from ingot.v1 import media_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaFilter, MediaIndex
 from ingot_server.library.media_list import MediaList
 from tests.integration.catalog.running_catalog import ID, media_id, new_media
@@ -40,12 +41,12 @@ async def stored(blobs: Blobs, catalog: Catalog) -> list[Media]:
     media[3].ClearField("video")
     media[3].audio.add(url=media[3].blob.url)
     media[4].blob.content_type = "image/png"
-    committed = [await catalog.commit(each) for each in media]
+    committed = [(await catalog.commit(Manifest(media=each))).media for each in media]
     return committed[::-1]
 
 
 def dated(blobs: Blobs, number: int) -> Media:
-    media = new_media(blobs, name=media_id(number))
+    media = new_media(blobs, name=media_id(number)).media
     media.create_time.FromDatetime(START + timedelta(minutes=number))
     return media
 
@@ -109,10 +110,9 @@ async def test_only_what_matches_every_filter_is_listed(
 async def test_a_media_item_that_changed_is_listed_as_it_is(
     catalog: Catalog, media_list: MediaList, stored: Sequence[Media]
 ) -> None:
-    changed = Media()
-    changed.CopyFrom(stored[-1])
-    changed.source.name = "vimeo"
-    await catalog.commit(changed, replacing=changed.etag)
+    changed = Manifest(media=stored[-1])
+    changed.media.source.name = "vimeo"
+    await catalog.commit(changed, replacing=changed.media.etag)
 
     listed = [each.id for each in await everything(media_list, MediaFilter(source="youtube"))]
     assert listed == [media_id(1)]

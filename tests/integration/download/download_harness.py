@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ingot.v1.media_pb2 import Freshness
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
+from ingot_server.library.manifest_pb2 import SourceVersion
 from ingot_server.transfer.download import Downloaded, download
 from ingot_server.transfer.growing_file import Abandoned
 from ingot_server.transfer.scratch import Scratch, ScratchFile
@@ -43,7 +43,7 @@ class DownloadHarness:
         self.settings = self.settings.replace(stall_timeout=SECOND)
 
     async def into(
-        self, file: ScratchFile, url: str, freshness: Freshness | None = None
+        self, file: ScratchFile, url: str, stored: SourceVersion | None = None
     ) -> Downloaded | None:
         self.seen.clear()
         egress = self.proxy.grant("job")
@@ -53,7 +53,7 @@ class DownloadHarness:
                 file,
                 proxy_url=egress.proxy_url,
                 settings=self.settings,
-                freshness=freshness,
+                stored=stored,
                 progress=self._progress,
             )
         finally:

@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import Freshness
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import ByteSize
 from ingot_server.errors import reason_name
+from ingot_server.library.manifest_pb2 import SourceVersion
 from ingot_server.transfer.download import Downloaded
 from tests.integration.download.download_harness import CLIP, DownloadHarness
 from tests.origin import Origin, Page
@@ -164,20 +164,20 @@ async def test_no_room_in_scratch_is_reported_before_a_byte_arrives(
     assert failure.reason == reason_pb2.REASON_SCRATCH_FULL
 
 
-ETAG = Freshness(http_etag='"v1"')
-DATE = Freshness(http_last_modified="Fri, 20 Nov 2026 10:00:00 GMT")
+ETAG = SourceVersion(http_etag='"v1"')
+DATE = SourceVersion(http_last_modified="Fri, 20 Nov 2026 10:00:00 GMT")
 
 
-@pytest.mark.parametrize("freshness", [ETAG, DATE])
+@pytest.mark.parametrize("stored", [ETAG, DATE])
 async def test_an_unchanged_file_is_not_received(
-    origin: Origin, harness: DownloadHarness, freshness: Freshness
+    origin: Origin, harness: DownloadHarness, stored: SourceVersion
 ) -> None:
-    page = Page(CLIP, etag=freshness.http_etag, last_modified=freshness.http_last_modified)
+    page = Page(CLIP, etag=stored.http_etag, last_modified=stored.http_last_modified)
     url = origin.serve("/clip.mp4", page)
     async with harness.file() as file:
-        assert await harness.into(file, url, freshness) is None
+        assert await harness.into(file, url, stored) is None
         assert origin.bytes_sent("/clip.mp4") == 0
         page.etag, page.last_modified = '"v2"', "Sat, 21 Nov 2026 10:00:00 GMT"
-        downloaded = await harness.into(file, url, freshness)
+        downloaded = await harness.into(file, url, stored)
         assert downloaded is not None
         assert (downloaded.http_etag, file.size) == ('"v2"', len(CLIP))

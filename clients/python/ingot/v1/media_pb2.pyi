@@ -59,7 +59,7 @@ class Media(_message.Message):
     """A stored media item: a blob in the bucket, and what is known about it.
 
     A media item exists completely or not at all. It comes into existence when its manifest
-    `media/<id>/media.json` is written, which is this message as protobuf JSON.
+    `media/<id>/media.json` is written.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -123,12 +123,10 @@ class Media(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
-    FRESHNESS_FIELD_NUMBER: _builtins.int
     FORMAT_NAME_FIELD_NUMBER: _builtins.int
     FILE_TAGS_FIELD_NUMBER: _builtins.int
     SIDE_FILES_FIELD_NUMBER: _builtins.int
     EXTRACTION_FIELD_NUMBER: _builtins.int
-    SOUGHT_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
     WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
@@ -210,10 +208,6 @@ class Media(_message.Message):
         """When the media item was first stored."""
 
     @_builtins.property
-    def freshness(self) -> Global___Freshness:
-        """Which version of the file is stored, according to the source. Unset for immutable sources."""
-
-    @_builtins.property
     def file_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Metadata tags of the file, such as `artist`, with keys in lower case."""
 
@@ -224,12 +218,6 @@ class Media(_message.Message):
     @_builtins.property
     def extraction(self) -> Global___Extraction:
         """How the media was extracted from its page. Unset for plain files."""
-
-    @_builtins.property
-    def sought(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Side files that the source was asked for, whether it had them or not: `thumbnail`, a language
-        such as `pt-br`, or `pt-br automatic`.
-        """
 
     @_builtins.property
     def recipe(self) -> _recipe_pb2.Recipe:
@@ -259,19 +247,17 @@ class Media(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
-        freshness: Global___Freshness | None = ...,
         format_name: _builtins.str = ...,
         file_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         side_files: _abc.Iterable[Global___SideFile] | None = ...,
         extraction: Global___Extraction | None = ...,
-        sought: _abc.Iterable[_builtins.str] | None = ...,
         recipe: _recipe_pb2.Recipe | None = ...,
         derived_from_sha256: _builtins.str = ...,
         web_playable: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "freshness", b"freshness", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "freshness", b"freshness", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "sought", b"sought", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -639,40 +625,6 @@ class Chapter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Chapter: _TypeAlias = Chapter  # noqa: Y015
-
-@_typing.final
-class Freshness(_message.Message):
-    """Which version of a mutable URL is stored, and when the source last confirmed it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HTTP_ETAG_FIELD_NUMBER: _builtins.int
-    HTTP_LAST_MODIFIED_FIELD_NUMBER: _builtins.int
-    VALIDATE_TIME_FIELD_NUMBER: _builtins.int
-    http_etag: _builtins.str
-    """Entity tag of the source, including quotes (RFC 9110, section 8.8.3). Empty if it sent none."""
-    http_last_modified: _builtins.str
-    """Last-Modified field of the source as it was sent (RFC 9110, section 8.8.2). Empty if it sent
-    none.
-    """
-    @_builtins.property
-    def validate_time(self) -> _timestamp_pb2.Timestamp:
-        """When the source last confirmed that this version is current."""
-
-    def __init__(
-        self,
-        *,
-        http_etag: _builtins.str = ...,
-        http_last_modified: _builtins.str = ...,
-        validate_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["validate_time", b"validate_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["http_etag", b"http_etag", "http_last_modified", b"http_last_modified", "validate_time", b"validate_time"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Freshness: _TypeAlias = Freshness  # noqa: Y015
 
 @_typing.final
 class Selection(_message.Message):
