@@ -30,6 +30,10 @@ from ingot.v1.reason_pb2 import Reason
 DOMAIN: Final = "ingot.v1"
 PREFIX: Final = "REASON_"
 
+# A message may quote a source, and a job's record and its watches carry it.
+_MESSAGE_CHARACTERS: Final = 4000
+_METADATA_CHARACTERS: Final = 1000
+
 
 class SourceOutcome(StrEnum):
     """What a reason says about the source: the input of its circuit breaker."""
@@ -142,9 +146,10 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
 class Failure(Exception):
     """The failure of a call or a job, for a reason of the contract.
 
-    `message` says what happened and what to do. `metadata` goes into google.rpc.ErrorInfo.
-    `violations` maps the paths of request fields to what is wrong with them, and goes into
-    google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo if the reason is transient.
+    `message` says what happened and what to do; the end of a very long one is cut. `metadata` goes
+    into google.rpc.ErrorInfo. `violations` maps the paths of request fields to what is wrong with
+    them, and goes into google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo if the
+    reason is transient.
 
     Only the worker reads `final`: another attempt cannot help, even if the reason is transient.
     """
@@ -161,8 +166,10 @@ class Failure(Exception):
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = _utf8(message)
-        self.metadata = {name: _utf8(value) for name, value in (metadata or {}).items()}
+        self.message = _utf8(message)[:_MESSAGE_CHARACTERS]
+        self.metadata = {
+            name: _utf8(value)[:_METADATA_CHARACTERS] for name, value in (metadata or {}).items()
+        }
         self.violations = {
             _utf8(field): _utf8(description) for field, description in (violations or {}).items()
         }

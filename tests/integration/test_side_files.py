@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import grpc
+import imageio_ffmpeg
 import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions
 from ingot.v1.media_pb2 import Media, SideFile
-from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest
+from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest, ListMediaRequest
 from ingot_server.config import Settings
+from ingot_server.library.bounds import LARGEST_MANIFEST
 from tests.harness import Harness, running_harness
 from tests.manifests import TYPES, serve_manifest
 from tests.media import media
@@ -278,6 +282,55 @@ async def test_what_the_source_says_about_its_media_is_kept(
         for each in stored.chapters
     ] == [("Ding", 0, 1), ("Dong", 1, 2)]
     assert await harness.get(url=url) == stored
+
+
+async def test_a_page_with_megabytes_of_text_makes_a_media_item_that_can_be_read(
+    harness: Harness, origin: Origin, tmp_path: Path
+) -> None:
+    origin.pages["/clip.mp4"].content = tagged(tmp_path / "tagged.mp4")
+    url = serve_object(
+        origin,
+        name="語" * 300_000,
+        description="é" * 1_000_000,
+        keywords=",".join(f"{number}" * 100 for number in range(2000)),
+        author={"name": "The Founder" * 100_000},
+        thumbnailUrl=origin.url("/picture?" + "x" * 1_000_000),
+        hasPart=[
+            {"@type": "Clip", "name": "Ding" * 250, "startOffset": at, "endOffset": at + 1}
+            for at in range(2000)
+        ],
+    )
+
+    job = await harness.ingest(url)
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert job.media.title.startswith("語")
+    assert job.media.title.endswith("…")
+    assert {"title", "description", "tags", "chapters", "file_tags"} <= set(
+        job.media.truncated_fields
+    )
+    (manifest,) = [key for key in await harness.keys("media/") if key.endswith("/media.json")]
+    content = await harness.blobs.get(manifest)
+    assert content is not None
+    assert len(content[0]) <= LARGEST_MANIFEST
+    assert await harness.get(url=url) == job.media
+    listed = await harness.media.ListMedia(ListMediaRequest())
+    assert [each.id for each in listed.media] == [job.media.id]
+
+
+def tagged(path: Path) -> bytes:
+    """A clip whose tags have half a megabyte."""
+    tags = [f"tag{number}={'x' * 4000}" for number in range(120)]
+    subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"),
+            *("-i", str(media("plain.mp4")), "-c", "copy", "-movflags", "use_metadata_tags"),
+            *(argument for tag in tags for argument in ("-metadata", tag)),
+            str(path),
+        ],
+        check=True,
+    )
+    return path.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from ingot_server.extractor import formats
 from ingot_server.extractor.protocol import Request
 
 _MAX_TEXT: Final = 100_000
+_MAX_NAME: Final = 4000
+_MAX_URL_BYTES: Final = 8192
 _MAX_ITEMS: Final = 1000
 
 
@@ -22,20 +24,20 @@ def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[s
     parts = formats.taken(info)
     return {
         "kind": "resolved",
-        "extractor": _text(info.get("extractor_key") or info.get("extractor")),
-        "extractor_id": _text(info.get("id")),
-        "identity": _text(identity),
-        "title": _text(info.get("title")),
+        "extractor": _name(info.get("extractor_key") or info.get("extractor")),
+        "extractor_id": _id(info.get("id")),
+        "identity": _id(identity),
+        "title": _name(info.get("title")),
         "description": _text(info.get("description")),
-        "tags": [_text(tag) for tag in (info.get("tags") or [])[:_MAX_ITEMS]],
-        "uploader": _text(info.get("uploader") or info.get("channel") or info.get("creator")),
+        "tags": [_name(tag) for tag in (info.get("tags") or [])[:_MAX_ITEMS]],
+        "uploader": _name(info.get("uploader") or info.get("channel") or info.get("creator")),
         "publish_time": _published(info),
         "duration": _number(info.get("duration")),
         "thumbnail_url": _web(info.get("thumbnail")),
         "page_url": page_of(info),
         "chapters": [
             {
-                "title": _text(chapter.get("title")),
+                "title": _name(chapter.get("title")),
                 "start": _number(chapter.get("start_time")) or 0.0,
                 "end": _number(chapter.get("end_time")) or 0.0,
             }
@@ -44,8 +46,8 @@ def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[s
         "is_live": bool(info.get("is_live")),
         "size_bytes": formats.size_bytes(info),
         "format_id": "+".join(_text(part.get("format_id")) for part in parts)[:500],
-        "format_reason": formats.reason(
-            info, audio_only=request.audio_only, max_height=request.max_height
+        "format_reason": _name(
+            formats.reason(info, audio_only=request.audio_only, max_height=request.max_height)
         ),
     }
 
@@ -62,9 +64,9 @@ def listed(found: Mapping[str, Any], entries: list[Any], asked: str) -> dict[str
             urls.append(url)
     return {
         "kind": "entries",
-        "title": _text(found.get("title")),
-        "extractor": _text(found.get("extractor_key") or found.get("extractor")),
-        "extractor_id": _text(found.get("id")),
+        "title": _name(found.get("title")),
+        "extractor": _name(found.get("extractor_key") or found.get("extractor")),
+        "extractor_id": _id(found.get("id")),
         "urls": urls,
         "total": max(int(found.get("playlist_count") or 0), len(urls)),
     }
@@ -97,7 +99,19 @@ def _text(value: object) -> str:
     return text.encode(errors="replace").decode()[:_MAX_TEXT].replace("\0", "")
 
 
+def _name(value: object) -> str:
+    return _text(value)[:_MAX_NAME]
+
+
+def _id(value: object) -> str:
+    """Return an id; empty for one that is too long to be one, as a part of it may be another's."""
+    text = _text(value)
+    return text if len(text) <= _MAX_NAME else ""
+
+
 def _web(value: object) -> str:
-    """Return an http or https URL; empty for any other scheme."""
+    """Return an http or https URL; empty for any other scheme, and for a URL that is too long."""
     text = _text(value).partition("#__youtubedl_smuggle")[0]  # data for another extractor
+    if len(text.encode()) > _MAX_URL_BYTES:
+        return ""
     return text if re.match(r"https?://", text, re.IGNORECASE) else ""

@@ -29,6 +29,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.aliases import Aliases
 from ingot_server.library.blobs import Blobs
+from ingot_server.library.bounds import LARGEST_MANIFEST
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
 from ingot_server.library.manifest_pb2 import Manifest
@@ -166,7 +167,8 @@ class Catalog:
         Without `replacing` the media item must be new. With the etag of a stored version it
         replaces that version, or is new if that version was deleted meanwhile. The second of two
         writers gets the manifest of the first, and must remove its blob if that manifest does not
-        name it. A commit that is repeated after a lost response gets its own manifest.
+        name it. A commit that is repeated after a lost response gets its own manifest. Raises
+        Failure INTERNAL for more than LARGEST_MANIFEST bytes.
         """
         media_id = manifest.media.id
         key = manifest_key(media_id)
@@ -176,6 +178,12 @@ class Catalog:
         if not committed.media.HasField("create_time"):
             committed.media.create_time.FromDatetime(datetime.now(UTC))
         content = _serialized(committed)
+        if len(content) > LARGEST_MANIFEST:
+            raise Failure(
+                reason_pb2.REASON_INTERNAL,
+                f"The manifest {key} would have {len(content)} bytes; {LARGEST_MANIFEST} are the "
+                "most. Report this.",
+            )
         mark = await self._cache.mark(media_id) if replacing else b""
         begun = asyncio.get_running_loop().time()
         for attempt in range(_COMMIT_ATTEMPTS):

@@ -23,6 +23,7 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.jobs.changes import converted, entered, goes_on, waits
 from ingot_server.jobs.lease import Lease
+from ingot_server.library.bounds import bound
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import derived_media, is_current
@@ -41,6 +42,8 @@ from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUpload
 
 # x264 uses every processor; everything else runs on one.
 _ALL_SLOTS: Final = 1 << 16
+# Fields of Media that a result has from its parent, as they are there.
+_INHERITED: Final = frozenset({"title", "description", "tags", "uploader", "thumbnail_url"})
 
 
 async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
@@ -170,6 +173,8 @@ def _described(
     )
     media.labels.update(job.labels)
     media.create_time.FromDatetime(datetime.now(UTC))
+    media.truncated_fields.extend(_INHERITED & set(parent.truncated_fields))
+    bound(media)
     return media
 
 

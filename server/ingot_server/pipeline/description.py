@@ -12,6 +12,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Blob, Media
 from ingot_server.extractor.result import Resolved
 from ingot_server.intake import requested_side_files
+from ingot_server.library.bounds import bound
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.playable import is_web_playable
 from ingot_server.pipeline.received import Extracted, Received
@@ -59,6 +60,7 @@ def describe(media: Media, job: Job, received: Received, blob: Blob) -> Manifest
             pass
         case _:
             assert_never(received.details)
+    bound(media)
     manifest.media.CopyFrom(media)
     return manifest
 

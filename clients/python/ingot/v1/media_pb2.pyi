@@ -130,6 +130,7 @@ class Media(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
     WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
     the selection. The same media has the same id on every installation.
@@ -225,6 +226,13 @@ class Media(_message.Message):
         source.
         """
 
+    @_builtins.property
+    def truncated_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the fields that hold less than the source or the file gave, such as `description`: a
+        text was cut and ends with an ellipsis, a list lost its last items, or a URL was too long and is
+        empty. Sorted. Empty if nothing is missing.
+        """
+
     def __init__(
         self,
         *,
@@ -254,10 +262,11 @@ class Media(_message.Message):
         recipe: _recipe_pb2.Recipe | None = ...,
         derived_from_sha256: _builtins.str = ...,
         web_playable: _builtins.bool = ...,
+        truncated_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
