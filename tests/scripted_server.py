@@ -60,6 +60,8 @@ from ingot.v1.media_service_pb2 import (
     GetMediaResponse,
     ListMediaRequest,
     ListMediaResponse,
+    UpdateMediaRequest,
+    UpdateMediaResponse,
 )
 from ingot_server.errors import Failure
 
@@ -259,6 +261,14 @@ class ScriptedServer(
             media=self.media[start:end],
             next_page_token=str(end) if end < len(self.media) else "",
         )
+
+    async def UpdateMedia(
+        self,
+        request: UpdateMediaRequest,
+        context: ServicerContext[UpdateMediaRequest, UpdateMediaResponse],
+    ) -> UpdateMediaResponse:
+        await self._receive(request, context)
+        return UpdateMediaResponse(media=request.media)
 
     async def DeleteMedia(
         self,

@@ -140,13 +140,17 @@ async def test_a_job_is_watched_to_its_end_across_a_restart_of_the_server(
     assert path.read_bytes() == CONTENT
 
 
-async def test_stored_media_is_listed_linked_and_deleted(client: Client, worker: Worker) -> None:
+async def test_stored_media_is_listed_linked_updated_and_deleted(
+    client: Client, worker: Worker
+) -> None:
     job = await client.ingest_video(URL)
     await worker.succeed(*await worker.claim(job.id))
     media = await job
 
     assert [found.id async for found in client.list_media()] == [media.id]
     assert media.id in (await client.download_url(media.id, lifetime=timedelta(minutes=1))).url
+    renamed = await client.update_media(URL, title="A bell", etag=(await client.media(URL)).etag)
+    assert (renamed.title, renamed.labels) == ("A bell", media.labels)
     with pytest.raises(ingot.Conflict):
         await client.delete_media(media.id, etag="another")
     await client.delete_media(media.id)

@@ -12,7 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOptions
 from ingot.v1.media_pb2 import Media, SideFile
 from ingot_server.config import Settings
-from ingot_server.library.catalog import Catalog, files_of
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.redis import connect
 from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put

@@ -15,7 +15,10 @@ from ingot_server.errors import Failure
 FILES = (ingest_service_pb2, job_pb2, job_service_pb2, media_pb2, media_service_pb2)
 SELECTION = media_pb2.Selection.DESCRIPTOR
 # Each takes one stored media item.
-NAMING = ("GetMedia", "DeleteMedia", "Download", "CreateDownloadUrl", "Convert")
+NAMING = (
+    *("GetMedia", "UpdateMedia", "DeleteMedia", "Download", "CreateDownloadUrl"),
+    "Convert",
+)
 
 
 def messages() -> Iterator[Descriptor]:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from ingot.connection import Connection
 from ingot.download import ProgressCallback, download, find_file, resolve_destination
@@ -36,6 +37,7 @@ from ingot.v1.media_service_pb2 import (
     DeleteMediaRequest,
     GetMediaRequest,
     ListMediaRequest,
+    UpdateMediaRequest,
 )
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
@@ -245,6 +247,34 @@ class Client:
         async for page in self._connection.pages(self._connection.media.ListMedia, request):
             for media in page.media:
                 yield media
+
+    async def update_media(
+        self,
+        name: str,
+        *,
+        selection: Selection | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        etag: str = "",
+    ) -> Media:
+        """Change a media item, named by id, URL or internal address; return it as it is now.
+
+        None leaves a field as it is; an empty value removes what it held. With `etag`, raises
+        Conflict if another version is stored now. Raises MediaNotFound.
+        """
+        fields = {"title": title, "description": description, "tags": tags, "labels": labels}
+        given = {field: value for field, value in fields.items() if value is not None}
+        request = UpdateMediaRequest(
+            selection=selection,
+            media=Media(**given),  # type: ignore[arg-type] # the names and types are those above
+            update_mask=FieldMask(paths=given),
+            etag=etag,
+            **media_name(name),
+        )
+        response = await self._connection.call(self._connection.media.UpdateMedia, request)
+        return response.media
 
     async def delete_media(
         self,

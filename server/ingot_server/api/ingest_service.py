@@ -167,7 +167,7 @@ class IngestService(Service):
             return conversion_job(Media(id=request.media_id), recipe, requested)
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
-        stored = await find_named(request, self._catalog, self._blobs)
+        stored = (await find_named(request, self._catalog, self._blobs)).media
         return await self._carry_out(
             await self._intake.decide_conversion(stored, recipe, requested), request
         )

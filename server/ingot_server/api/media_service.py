@@ -1,4 +1,4 @@
-"""MediaService: reads, lists, downloads and deletes stored media items."""
+"""MediaService: reads, lists, updates, downloads and deletes stored media items."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ from ingot.v1.media_service_pb2 import (
     GetMediaResponse,
     ListMediaRequest,
     ListMediaResponse,
+    UpdateMediaRequest,
+    UpdateMediaResponse,
 )
 from ingot_server.api import pagination as page
 from ingot_server.api.batch import run_batch
 from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.media_update import updated
 from ingot_server.api.named_media import find_named, named_id, not_stored
 from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.errors import Failure
@@ -45,6 +48,9 @@ DEFAULT_LIFETIME: Final = timedelta(hours=1)
 # How many serialized responses are cached, and the size of the largest: 32 MiB at most.
 _SERIALIZED: Final = 2048
 _SERIALIZED_BYTES: Final = 16 << 10
+
+# Of two updates at the same time, one has to read the media item again.
+_UPDATE_ATTEMPTS: Final = 5
 
 _NAME_CHARACTERS: Final = 120
 # Extensions that the standard library does not know, or that differ between systems.
@@ -127,6 +133,25 @@ class MediaService(Service):
             rebuilding=not found.is_complete,
         )
 
+    async def update_media(self, request: UpdateMediaRequest, _: Caller) -> UpdateMediaResponse:
+        if not request.update_mask.paths:
+            raise invalid({"update_mask": "must name at least one field to change"})
+        for _attempt in range(_UPDATE_ATTEMPTS):
+            stored = await find_named(request, self._catalog, self._blobs)
+            etag = stored.media.etag
+            if request.etag and request.etag != etag:
+                raise Failure(
+                    reason_pb2.REASON_ETAG_MISMATCH,
+                    f"The media item has the etag {etag!r}, not {request.etag!r}. Get it again.",
+                )
+            changed = updated(stored, request.media, request.update_mask)
+            if (replaced := await self._catalog.replace(changed)) is not None:
+                return UpdateMediaResponse(media=replaced.media)
+        raise Failure(
+            reason_pb2.REASON_ETAG_MISMATCH,
+            "The media item was changed by others again and again. Repeat the call later.",
+        )
+
     async def delete_media(self, request: DeleteMediaRequest, _: Caller) -> DeleteMediaResponse:
         media_id = named_id(request, self._blobs)
         deleted = await self._catalog.delete(media_id, etag=request.etag)
@@ -197,7 +222,7 @@ class MediaService(Service):
     async def _find(
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> Media:
-        return await find_named(request, self._catalog, self._blobs)
+        return (await find_named(request, self._catalog, self._blobs)).media
 
 
 def _filter(request: ListMediaRequest) -> MediaFilter:

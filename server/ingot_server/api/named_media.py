@@ -9,20 +9,22 @@ from typing import TypeAlias
 
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import ConvertRequest
-from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     DeleteMediaRequest,
     DownloadRequest,
     GetMediaRequest,
+    UpdateMediaRequest,
 )
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.resolve import resolve, resolve_internal
 
 NamingRequest: TypeAlias = (
     GetMediaRequest
+    | UpdateMediaRequest
     | DeleteMediaRequest
     | DownloadRequest
     | CreateDownloadUrlRequest
@@ -41,15 +43,15 @@ def named_id(request: NamingRequest, blobs: Blobs) -> str:
     return resolve_internal(resolve(request.url, request.selection), blobs).media_id
 
 
-async def find_named(request: NamingRequest, catalog: Catalog, blobs: Blobs) -> Media:
-    """Return the stored media item that a request names.
+async def find_named(request: NamingRequest, catalog: Catalog, blobs: Blobs) -> Manifest:
+    """Return the manifest of the stored media item that a request names.
 
     Raises Failure as `named_id` does, MEDIA_NOT_FOUND, and MEDIA_DOES_NOT_EXIST if the source of
     its URL said so lately.
     """
     media_id, manifest = await catalog.find(named_id(request, blobs))
     if manifest is not None:
-        return manifest.media
+        return manifest
     if request.url:
         remembered = await catalog.remembered_failure(media_id)
         failure = remembered[0] if remembered is not None else None

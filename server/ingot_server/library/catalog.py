@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from google.protobuf import json_format
 from redis.asyncio import Redis
 
 from ingot.v1 import reason_pb2
@@ -29,9 +28,9 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.aliases import Aliases
 from ingot_server.library.blobs import Blobs
-from ingot_server.library.bounds import LARGEST_MANIFEST
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
+from ingot_server.library.manifest import files_of, parse, serialize
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
@@ -174,16 +173,9 @@ class Catalog:
         key = manifest_key(media_id)
         committed = Manifest()
         committed.CopyFrom(manifest)
-        committed.media.ClearField("etag")
         if not committed.media.HasField("create_time"):
             committed.media.create_time.FromDatetime(datetime.now(UTC))
-        content = _serialized(committed)
-        if len(content) > LARGEST_MANIFEST:
-            raise Failure(
-                reason_pb2.REASON_INTERNAL,
-                f"The manifest {key} would have {len(content)} bytes; {LARGEST_MANIFEST} are the "
-                "most. Report this.",
-            )
+        content = serialize(committed, key)
         mark = await self._cache.mark(media_id) if replacing else b""
         begun = asyncio.get_running_loop().time()
         for attempt in range(_COMMIT_ATTEMPTS):
@@ -214,6 +206,27 @@ class Catalog:
         await self._cache.forget_failure(media_id)
         await self._put_in_index(committed.media)
         return committed
+
+    async def replace(self, manifest: Manifest) -> Manifest | None:
+        """Write `manifest` over the version that has its etag; None if that is no longer stored.
+
+        Unlike `commit`, it never makes a media item new. Its files must be those of that version.
+        """
+        media_id = manifest.media.id
+        key = manifest_key(media_id)
+        content = serialize(manifest, key)
+        mark = await self._cache.mark(media_id)
+        etag = await self._blobs.put(
+            key, content, content_type=_CONTENT_TYPE, if_match=manifest.media.etag
+        )
+        if etag is None:
+            return None
+        replaced = Manifest()
+        replaced.CopyFrom(manifest)
+        replaced.media.etag = etag
+        await self._cache.settle(replaced, mark)
+        await self._put_in_index(replaced.media)
+        return replaced
 
     async def _put_in_index(self, media: Media) -> None:
         """List the media item. Without Redis it is listed when it is next read from the bucket."""
@@ -252,7 +265,7 @@ class Catalog:
             await self._index.remove(media_id)  # A list would drop it, too.
         try:
             folder = self._blobs.url(f"{FOLDER}{media_id}/")
-            for name in files_of(_parsed(media_id, *found).media):
+            for name in files_of(parse(media_id, key, *found).media):
                 if not name.startswith(folder):
                     continue  # adopted: the object belongs to another owner
                 await self._blobs.remove(self._blobs.key(name))
@@ -286,8 +299,9 @@ class Catalog:
         return [manifest for task in tasks if (manifest := task.result()) is not None]
 
     async def _load(self, media_id: str) -> Manifest | None:
-        found = await self._blobs.get(manifest_key(media_id))
-        return _parsed(media_id, *found) if found is not None else None
+        key = manifest_key(media_id)
+        found = await self._blobs.get(key)
+        return parse(media_id, key, *found) if found is not None else None
 
     async def remember_failure(self, media_id: str, failure: Failure) -> None:
         """Store in the negative cache why the source does not give this media item.
@@ -310,35 +324,3 @@ def manifest_key(media_id: str) -> str:
     if not is_media_id(media_id):
         raise ValueError(f"{media_id!r} is not a media id")
     return f"{FOLDER}{media_id}/media.json"
-
-
-def _serialized(manifest: Manifest) -> bytes:
-    """Return protobuf JSON, the same bytes for the same manifest."""
-    text = json_format.MessageToJson(manifest, sort_keys=True, ensure_ascii=False, indent=2)
-    return text.encode()
-
-
-def _parsed(media_id: str, content: bytes, etag: str) -> Manifest:
-    """Return the manifest; fields that a later version added are skipped."""
-    try:
-        manifest = json_format.Parse(content.decode(), Manifest(), ignore_unknown_fields=True)
-        if not manifest.HasField("media"):
-            raise json_format.ParseError("it has no media")
-    except (json_format.ParseError, UnicodeDecodeError) as exc:
-        raise Failure(
-            reason_pb2.REASON_INTERNAL,
-            f"The manifest {manifest_key(media_id)} cannot be read: {exc}. Restore it or remove "
-            "it.",
-        ) from exc
-    manifest.media.id = media_id
-    manifest.media.etag = etag
-    return manifest
-
-
-def files_of(media: Media) -> set[str]:
-    """Return the internal URLs of all files of a media item."""
-    urls = {media.blob.url}
-    urls.update(stream.url for stream in media.video)
-    urls.update(stream.url for stream in media.audio)
-    urls.update(file.url for file in media.side_files)
-    return urls - {""}

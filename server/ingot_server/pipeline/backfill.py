@@ -13,7 +13,8 @@ from ingot_server.extractor.result import Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.intake import requested_side_files
 from ingot_server.library.blobs import Blobs
-from ingot_server.library.catalog import Catalog, files_of
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.attempt import Attempt, blob_stem
 from ingot_server.pipeline.extraction_session import ExtractionSessions

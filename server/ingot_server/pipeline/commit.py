@@ -8,7 +8,8 @@ import logging
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
-from ingot_server.library.catalog import Catalog, files_of
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload

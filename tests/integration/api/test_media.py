@@ -9,13 +9,16 @@ from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     DeleteMediaRequest,
     DownloadRequest,
     GetMediaRequest,
     ListMediaRequest,
+    UpdateMediaRequest,
 )
 from tests.integration.api.running_api import CONTENT, URL, Api
 from tests.refusals import refused
@@ -117,3 +120,54 @@ async def test_deleting_what_is_not_stored_succeeds_only_if_that_is_allowed(api:
     found = await refused(api.media.DeleteMedia(DeleteMediaRequest(url=URL)))
     assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "MEDIA_NOT_FOUND")
     await api.media.DeleteMedia(DeleteMediaRequest(url=URL, allow_missing=True))
+
+
+def update(media: Media, *paths: str, etag: str = "", **fields: Any) -> UpdateMediaRequest:
+    return UpdateMediaRequest(
+        media_id=media.id, media=Media(**fields), update_mask=FieldMask(paths=paths), etag=etag
+    )
+
+
+async def test_an_update_changes_the_fields_of_its_mask_only(api: Api) -> None:
+    media = await api.store()
+    request = update(media, "title", "tags", title="A bell", tags=["bells"], description="Unnamed")
+    changed = (await api.media.UpdateMedia(request)).media
+    assert (changed.title, list(changed.tags), changed.description) == ("A bell", ["bells"], "")
+    assert (changed.labels, changed.blob) == (media.labels, media.blob)
+    assert changed.etag != media.etag
+    changed = (await api.media.UpdateMedia(update(media, "labels", labels={"a": "b"}))).media
+    changed = (await api.media.UpdateMedia(update(media, "tags"))).media
+    assert (changed.title, list(changed.tags), changed.labels) == ("A bell", [], {"a": "b"})
+    assert (await api.media.GetMedia(GetMediaRequest(url=URL))).media == changed
+
+
+async def test_an_update_is_guarded_by_the_etag_and_never_stores_anew(api: Api) -> None:
+    media = await api.store()
+    found = await refused(api.media.UpdateMedia(update(media, "title", etag="other")))
+    assert (found.code, found.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    await api.media.UpdateMedia(update(media, "title", etag=media.etag))
+    await api.media.DeleteMedia(DeleteMediaRequest(media_id=media.id))
+    found = await refused(api.media.UpdateMedia(update(media, "title")))
+    assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "MEDIA_NOT_FOUND")
+
+
+async def test_of_updates_at_the_same_time_none_is_lost(api: Api) -> None:
+    media = await api.store()
+    updates = (update(media, "title", title="A bell"), update(media, "tags", tags=["bells"]))
+    await asyncio.gather(*(api.media.UpdateMedia(each) for each in updates))
+    stored = (await api.media.GetMedia(GetMediaRequest(media_id=media.id))).media
+    assert (stored.title, list(stored.tags)) == ("A bell", ["bells"])
+
+
+async def test_an_update_that_is_not_allowed_names_the_field(api: Api) -> None:
+    media = await api.store()
+    for request, field in (
+        (update(media), "update_mask"),
+        (update(media, "blob"), "update_mask"),
+        (update(media, "title", title="x" * 5000), "media.title"),
+        (update(media, "labels", labels={"A b": ""}), "media.labels['A b']"),
+    ):
+        found = await refused(api.media.UpdateMedia(request))
+        assert found.reason == "INVALID_REQUEST"
+        assert field in found.fields, found.fields
+    assert (await api.media.GetMedia(GetMediaRequest(media_id=media.id))).media == media

@@ -95,7 +95,8 @@ class SlowService(Service):
             raise ZeroDivisionError("a secret")
         return GetMediaResponse()
 
-    batch_get_media = list_media = delete_media = create_download_url = get_media
+    batch_get_media = list_media = update_media = get_media
+    delete_media = create_download_url = get_media
 
     async def download(
         self, _: Any, caller: Caller

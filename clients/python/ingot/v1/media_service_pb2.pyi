@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -280,6 +281,87 @@ class ListMediaResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMediaResponse: _TypeAlias = ListMediaResponse  # noqa: Y015
+
+@_typing.final
+class UpdateMediaRequest(_message.Message):
+    """Names the media item to change, and its new values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """Media.id."""
+    url: _builtins.str
+    """Any URL that names the media at its source, or an internal address. At most 8192 bytes."""
+    etag: _builtins.str
+    """Media.etag: if another version is stored, the call fails with ABORTED and ETAG_MISMATCH. Unset
+    changes any version.
+    """
+    @_builtins.property
+    def selection(self) -> _media_pb2.Selection:
+        """Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`."""
+
+    @_builtins.property
+    def media(self) -> _media_pb2.Media:
+        """The new values of the fields in `update_mask`; an empty value removes the old one. Other fields
+        are ignored. Values past the bounds of a media item (docs/contract.md) fail with
+        INVALID_REQUEST.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields to change: `title`, `description`, `tags`, `labels`. Tags and labels are replaced as a
+        whole. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        url: _builtins.str = ...,
+        selection: _media_pb2.Selection | None = ...,
+        media: _media_pb2.Media | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "media_id", b"media_id", "name", b"name", "selection", b"selection", "update_mask", b"update_mask", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "media", b"media", "media_id", b"media_id", "name", b"name", "selection", b"selection", "update_mask", b"update_mask", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_name: _TypeAlias = _typing.Literal["media_id", "url"]  # noqa: Y015
+    _WhichOneofArgType_name: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_name) -> _WhichOneofReturnType_name | None: ...
+
+Global___UpdateMediaRequest: _TypeAlias = UpdateMediaRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMediaResponse(_message.Message):
+    """The changed media item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def media(self) -> _media_pb2.Media:
+        """The media item as it is stored now. Always set."""
+
+    def __init__(
+        self,
+        *,
+        media: _media_pb2.Media | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMediaResponse: _TypeAlias = UpdateMediaResponse  # noqa: Y015
 
 @_typing.final
 class DeleteMediaRequest(_message.Message):

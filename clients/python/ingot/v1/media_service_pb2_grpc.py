@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MediaServiceStub:
-    """Reads, lists and deletes stored media.
+    """Reads, lists, updates and deletes stored media.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,11 @@ class MediaServiceStub:
                 request_serializer=ingot_dot_v1_dot_media__service__pb2.ListMediaRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_media__service__pb2.ListMediaResponse.FromString,
                 _registered_method=True)
+        self.UpdateMedia = channel.unary_unary(
+                '/ingot.v1.MediaService/UpdateMedia',
+                request_serializer=ingot_dot_v1_dot_media__service__pb2.UpdateMediaRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_media__service__pb2.UpdateMediaResponse.FromString,
+                _registered_method=True)
         self.DeleteMedia = channel.unary_unary(
                 '/ingot.v1.MediaService/DeleteMedia',
                 request_serializer=ingot_dot_v1_dot_media__service__pb2.DeleteMediaRequest.SerializeToString,
@@ -68,7 +73,7 @@ class MediaServiceStub:
 
 
 class MediaServiceServicer:
-    """Reads, lists and deletes stored media.
+    """Reads, lists, updates and deletes stored media.
     """
 
     def GetMedia(self, request, context):
@@ -91,6 +96,14 @@ class MediaServiceServicer:
         """Lists stored media, the latest first. Media that is stored or deleted between two pages may or
         may not be listed; all other media is listed once. A filter that matches few of many media items
         may give pages with few or no entries: the list ends when there is no next_page_token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMedia(self, request, context):
+        """Changes what callers may change of a media item: its title, description, tags and labels. If the
+        content of a mutable URL changes, the new version has what its source says again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +150,11 @@ def add_MediaServiceServicer_to_server(servicer, server):
                     request_deserializer=ingot_dot_v1_dot_media__service__pb2.ListMediaRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_media__service__pb2.ListMediaResponse.SerializeToString,
             ),
+            'UpdateMedia': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMedia,
+                    request_deserializer=ingot_dot_v1_dot_media__service__pb2.UpdateMediaRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_media__service__pb2.UpdateMediaResponse.SerializeToString,
+            ),
             'DeleteMedia': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteMedia,
                     request_deserializer=ingot_dot_v1_dot_media__service__pb2.DeleteMediaRequest.FromString,
@@ -161,7 +179,7 @@ def add_MediaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MediaService:
-    """Reads, lists and deletes stored media.
+    """Reads, lists, updates and deletes stored media.
     """
 
     @staticmethod
@@ -235,6 +253,33 @@ class MediaService:
             '/ingot.v1.MediaService/ListMedia',
             ingot_dot_v1_dot_media__service__pb2.ListMediaRequest.SerializeToString,
             ingot_dot_v1_dot_media__service__pb2.ListMediaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.MediaService/UpdateMedia',
+            ingot_dot_v1_dot_media__service__pb2.UpdateMediaRequest.SerializeToString,
+            ingot_dot_v1_dot_media__service__pb2.UpdateMediaResponse.FromString,
             options,
             channel_credentials,
             insecure,

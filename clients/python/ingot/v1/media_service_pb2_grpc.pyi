@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MediaServiceStub:
-    """Reads, lists and deletes stored media."""
+    """Reads, lists, updates and deletes stored media."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,6 +46,10 @@ class MediaServiceStub:
     may not be listed; all other media is listed once. A filter that matches few of many media items
     may give pages with few or no entries: the list ends when there is no next_page_token.
     """
+    UpdateMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.UpdateMediaRequest, _media_service_pb2.UpdateMediaResponse]
+    """Changes what callers may change of a media item: its title, description, tags and labels. If the
+    content of a mutable URL changes, the new version has what its source says again.
+    """
     DeleteMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]
     """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
     again.
@@ -59,7 +63,7 @@ class MediaServiceStub:
 
 @_typing.type_check_only
 class MediaServiceAsyncStub(MediaServiceStub):
-    """Reads, lists and deletes stored media."""
+    """Reads, lists, updates and deletes stored media."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.GetMediaRequest, _media_service_pb2.GetMediaResponse]  # type: ignore[assignment]
@@ -75,6 +79,10 @@ class MediaServiceAsyncStub(MediaServiceStub):
     may not be listed; all other media is listed once. A filter that matches few of many media items
     may give pages with few or no entries: the list ends when there is no next_page_token.
     """
+    UpdateMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.UpdateMediaRequest, _media_service_pb2.UpdateMediaResponse]  # type: ignore[assignment]
+    """Changes what callers may change of a media item: its title, description, tags and labels. If the
+    content of a mutable URL changes, the new version has what its source says again.
+    """
     DeleteMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.DeleteMediaRequest, _media_service_pb2.DeleteMediaResponse]  # type: ignore[assignment]
     """Deletes a media item with its blob and its side files. A later Ingest of its URL stores it
     again.
@@ -87,7 +95,7 @@ class MediaServiceAsyncStub(MediaServiceStub):
     """Returns a signed link to the blob for any HTTP client, including range requests."""
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads, lists and deletes stored media."""
+    """Reads, lists, updates and deletes stored media."""
 
     @_abc_1.abstractmethod
     def GetMedia(
@@ -118,6 +126,16 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists stored media, the latest first. Media that is stored or deleted between two pages may or
         may not be listed; all other media is listed once. A filter that matches few of many media items
         may give pages with few or no entries: the list ends when there is no next_page_token.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateMedia(
+        self,
+        request: _media_service_pb2.UpdateMediaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_media_service_pb2.UpdateMediaResponse, _abc.Awaitable[_media_service_pb2.UpdateMediaResponse]]:
+        """Changes what callers may change of a media item: its title, description, tags and labels. If the
+        content of a mutable URL changes, the new version has what its source says again.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,58 @@
+"""Manifests as the bucket holds them, and the files that they name."""
+
+from __future__ import annotations
+
+from google.protobuf import json_format
+
+from ingot.v1 import reason_pb2
+from ingot.v1.media_pb2 import Media
+from ingot_server.errors import Failure
+from ingot_server.library.bounds import LARGEST_MANIFEST
+from ingot_server.library.manifest_pb2 import Manifest
+
+
+def serialize(manifest: Manifest, key: str) -> bytes:
+    """Return protobuf JSON without the etag, the same bytes for the same manifest.
+
+    Raises Failure INTERNAL for more than LARGEST_MANIFEST bytes; `key` is the object's.
+    """
+    stored = Manifest()
+    stored.CopyFrom(manifest)
+    stored.media.ClearField("etag")
+    text = json_format.MessageToJson(stored, sort_keys=True, ensure_ascii=False, indent=2)
+    content = text.encode()
+    if len(content) > LARGEST_MANIFEST:
+        raise Failure(
+            reason_pb2.REASON_INTERNAL,
+            f"The manifest {key} would have {len(content)} bytes; {LARGEST_MANIFEST} are the most. "
+            "Report this.",
+        )
+    return content
+
+
+def parse(media_id: str, key: str, content: bytes, etag: str) -> Manifest:
+    """Return the manifest of a media item; fields that a later version added are skipped.
+
+    Raises Failure INTERNAL if the object `key` is not a manifest.
+    """
+    try:
+        manifest = json_format.Parse(content.decode(), Manifest(), ignore_unknown_fields=True)
+        if not manifest.HasField("media"):
+            raise json_format.ParseError("it has no media")
+    except (json_format.ParseError, UnicodeDecodeError) as exc:
+        raise Failure(
+            reason_pb2.REASON_INTERNAL,
+            f"The manifest {key} cannot be read: {exc}. Restore it or remove it.",
+        ) from exc
+    manifest.media.id = media_id
+    manifest.media.etag = etag
+    return manifest
+
+
+def files_of(media: Media) -> set[str]:
+    """Return the internal URLs of all files of a media item."""
+    urls = {media.blob.url}
+    urls.update(stream.url for stream in media.video)
+    urls.update(stream.url for stream in media.audio)
+    urls.update(file.url for file in media.side_files)
+    return urls - {""}
