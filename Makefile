@@ -82,7 +82,8 @@ check-generated: install-dev ## Check that the generated code is what proto/ gen
 		diff "$$generated/server/ingot_server/api/validate.binpb" server/ingot_server/api/validate.binpb && \
 		for stub in manifest_pb2.py manifest_pb2.pyi; do \
 			diff "$$generated/server/ingot_server/library/$$stub" server/ingot_server/library/$$stub || exit 1; \
-		done
+		done && \
+		diff -r "$$generated/docs/reference" docs/reference
 
 check-stubs: install-dev ## Generate and compile stubs for Go and TypeScript (needs Go and Node)
 	tests/stubs/check.sh

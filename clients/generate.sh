@@ -24,3 +24,6 @@ buf build --path proto/buf/validate --exclude-source-info --output "$output/$rul
 rm -f "$output"/server/ingot_server/library/manifest_pb2.py*
 python -m grpc_tools.protoc --proto_path=server --proto_path=proto \
     --python_out="$output/server" --mypy_out="quiet:$output/server" ingot_server/library/manifest.proto
+
+# The reference, from the comments of the contract.
+python docs/generate_reference.py "$output/docs/reference"

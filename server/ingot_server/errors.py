@@ -6,8 +6,7 @@
 The code that calls a library translates its exceptions into a Failure. `api/status.py` makes a gRPC
 status of a Failure, and the worker makes a `Job.error` of it, both with `Failure.status`.
 
-To add a reason, add it to `reason.proto`, to TREATMENTS, and to the table in docs/contract.md;
-tests check that the three agree.
+To add a reason, add it to `reason.proto` and to TREATMENTS; tests check that the two agree.
 """
 
 from __future__ import annotations

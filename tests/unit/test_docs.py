@@ -5,8 +5,6 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
-from google.rpc import code_pb2
-
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import TREATMENTS, reason_name
 
@@ -27,20 +25,6 @@ def test_every_setting_is_documented_as_it_is() -> None:
     # The default of this one depends on the machine.
     del defaults["INGOT_SCRATCH_DIR"]
     assert Settings.from_environment(defaults) == Settings()
-
-
-def test_every_reason_is_documented_with_its_code_and_whether_it_is_tried_again() -> None:
-    text = (DOCS / "contract.md").read_text()
-
-    assert not [
-        row
-        for reason, treatment in TREATMENTS.items()
-        if (
-            row := f"| {reason_name(reason)} | {code_pb2.Code.Name(treatment.code)} "
-            f"| {'yes' if treatment.transient else 'no'} |"
-        )
-        not in text
-    ]
 
 
 def test_the_contract_says_how_each_reason_is_treated() -> None:

@@ -25,120 +25,174 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_UNSPECIFIED: _Reason.ValueType  # 0
     """Never sent."""
     REASON_INVALID_REQUEST: _Reason.ValueType  # 1
-    """The request breaks a rule of the contract; google.rpc.BadRequest lists the fields. Permanent."""
+    """The request breaks a rule of the contract; google.rpc.BadRequest lists the fields. Correct
+    these fields. Permanent.
+    """
     REASON_UNSUPPORTED_URL: _Reason.ValueType  # 2
-    """No source supports this URL. Permanent."""
+    """No source supports this URL. Use a URL that begins with http:// or https://. Permanent."""
     REASON_ADDRESS_FORBIDDEN: _Reason.ValueType  # 3
     """The address behind the URL or one of its redirects is private, loopback, link-local or
-    otherwise special, so Ingot does not connect to it. Permanent. Metadata: `host`.
+    otherwise special, so Ingot does not connect to it. Use an address on the internet. Permanent.
+    Metadata: `host`.
     """
     REASON_JOB_NOT_FOUND: _Reason.ValueType  # 4
     """There is no record of a job with this id. Records expire some time after the end of the job.
-    Permanent.
+    Check whether the media item is stored, or ask for it again. Permanent.
     """
     REASON_MEDIA_NOT_FOUND: _Reason.ValueType  # 5
-    """No media item with this id or URL is stored. Permanent until it is ingested."""
+    """No media item with this id or URL is stored. Ingest its URL. Permanent until it is ingested."""
     REASON_ETAG_MISMATCH: _Reason.ValueType  # 6
-    """Another version is stored than the one that the request names. Permanent."""
+    """Another version is stored than the one that the request names. Get the media item again, and
+    repeat the call with its etag. Permanent.
+    """
     REASON_REQUEST_ID_REUSED: _Reason.ValueType  # 7
-    """The request_id was already used for a different request. Permanent."""
+    """The request_id was already used for a different request. Use a new request_id. Permanent."""
     REASON_TOO_MANY_WATCHES: _Reason.ValueType  # 8
-    """The caller has too many open watches. Transient: another watch can start after one is closed."""
+    """The caller has too many open watches. Close one of them, or watch all jobs with one WatchJobs.
+    Transient: another watch can start after one is closed.
+    """
     REASON_CANCELLED: _Reason.ValueType  # 9
-    """The job was cancelled by a caller. Permanent."""
+    """The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
     REASON_MEDIA_DOES_NOT_EXIST: _Reason.ValueType  # 20
-    """The source reports that the media does not exist, or no longer exists. Permanent; cached."""
+    """The source reports that the media does not exist, or no longer exists. Check the URL.
+    Permanent; cached.
+    """
     REASON_PRIVATE: _Reason.ValueType  # 21
-    """The source refuses access without an account or permission. Permanent; cached briefly."""
+    """The source refuses access without an account or permission. The operator can give the source
+    cookies of an account that has it. Permanent; cached briefly.
+    """
     REASON_GEO_BLOCKED: _Reason.ValueType  # 22
-    """The source refuses access from this region. Permanent; cached briefly."""
+    """The source refuses access from this region. The operator can give the source a proxy in another
+    region. Permanent; cached briefly.
+    """
     REASON_BOT_CHECK: _Reason.ValueType  # 23
-    """The source asked for proof that the client is not a bot. Transient; not cached."""
+    """The source asked for proof that the client is not a bot. Wait; the operator can give the source
+    cookies or another proxy. Transient; not cached.
+    """
     REASON_RATE_LIMITED: _Reason.ValueType  # 24
-    """The source reported too many requests. Transient."""
+    """The source reported too many requests. Wait; the operator can lower the rate limit of the
+    source. Transient.
+    """
     REASON_HOST_NOT_FOUND: _Reason.ValueType  # 25
-    """The host name of the source has no address. Transient."""
+    """The host name of the source has no address. Check the name. Transient."""
     REASON_SOURCE_UNREACHABLE: _Reason.ValueType  # 26
-    """The connection to the source could not be made, or broke and could not be resumed. Transient."""
+    """The connection to the source could not be made, or broke and could not be resumed. Try again
+    later. Transient.
+    """
     REASON_SOURCE_FAILED: _Reason.ValueType  # 27
-    """The source responded with an error. Transient. Metadata: `http_status`."""
+    """The source responded with an error. Try again later. Transient. Metadata: `http_status`."""
     REASON_TOO_MANY_REDIRECTS: _Reason.ValueType  # 28
-    """The source redirected more often than allowed, or in a loop. Permanent."""
+    """The source redirected more often than allowed, or in a loop. Use the URL that the redirects
+    should lead to. Permanent.
+    """
     REASON_STALLED: _Reason.ValueType  # 29
-    """The source sent nothing, or almost nothing, for too long. Transient."""
+    """The source sent nothing, or almost nothing, for too long. Try again later. Transient."""
     REASON_TRUNCATED: _Reason.ValueType  # 30
-    """The number of bytes differs from the announced one, or the file is incomplete. Transient."""
+    """The number of bytes differs from the announced one, or the file is incomplete. If it happens
+    each time, the file is damaged at its source. Transient.
+    """
     REASON_TOO_LARGE: _Reason.ValueType  # 31
-    """The file is larger than a limit. Permanent. Metadata: `limited_by`, which is `ingot` for
+    """The file is larger than a limit. Choose a smaller selection; the operator can raise
+    INGOT_MAX_MEDIA_SIZE. Permanent. Metadata: `limited_by`, which is `ingot` for
     INGOT_MAX_MEDIA_SIZE and `source` if the source does not send files of this size in this way;
     and `limit_bytes`, if the limit is known.
     """
     REASON_TOO_LONG: _Reason.ValueType  # 32
-    """The media is longer than the limit. Permanent. Metadata: `limit_seconds`."""
+    """The media is longer than the limit. The operator can raise INGOT_MAX_DURATION. Permanent.
+    Metadata: `limit_seconds`.
+    """
     REASON_NOT_MEDIA: _Reason.ValueType  # 33
-    """The URL leads to something other than audio or video: a page, text, an image, or nothing.
-    Permanent.
+    """The URL leads to something other than audio or video: a page, text, an image, or nothing. Use
+    the URL of a file or of a page with media. Permanent.
     """
     REASON_SELECTION_UNAVAILABLE: _Reason.ValueType  # 34
-    """The source has the media, but not in the requested selection. Permanent."""
+    """The source has the media, but not in the requested selection. Choose another selection.
+    Permanent.
+    """
     REASON_MEMBERS_ONLY: _Reason.ValueType  # 35
-    """The media is available to paying members only. Permanent; cached briefly."""
+    """The media is available to paying members only. The operator can give the source cookies of a
+    member. Permanent; cached briefly.
+    """
     REASON_AGE_RESTRICTED: _Reason.ValueType  # 36
-    """The media is available to adult accounts only. Permanent; cached briefly."""
+    """The media is available to adult accounts only. The operator can give the source cookies of such
+    an account. Permanent; cached briefly.
+    """
     REASON_LIVE_STREAM: _Reason.ValueType  # 37
     """The media is live now. It can be ingested with a record_duration, or after it has ended.
     Permanent.
     """
     REASON_UPCOMING: _Reason.ValueType  # 38
-    """The media is announced, but not available yet. Permanent; cached briefly. Metadata:
-    `start_time` (RFC 3339) if the source gives it.
+    """The media is announced, but not available yet. Ask again when it has begun. Permanent; cached
+    briefly. Metadata: `start_time` (RFC 3339) if the source gives it.
     """
     REASON_EXTRACTION_FAILED: _Reason.ValueType  # 40
     """The extractor did not understand the response of the source; an update of the extractor may
     help. Transient. Metadata: `extractor_version`.
     """
     REASON_EXTRACTOR_CRASHED: _Reason.ValueType  # 41
-    """The process of the extractor crashed or exceeded its limits. Transient."""
+    """The process of the extractor crashed or exceeded its limits. If it happens each time, the
+    operator can raise INGOT_EXTRACTOR_MEMORY. Transient.
+    """
     REASON_SOURCE_NOT_CONFIGURED: _Reason.ValueType  # 42
-    """The source needs a setting that is missing on this installation. Permanent. Metadata:
-    `setting`.
+    """The source needs a setting that is missing on this installation. The operator has to give it.
+    Permanent. Metadata: `setting`.
     """
     REASON_TOO_MANY_ENTRIES: _Reason.ValueType  # 43
-    """The playlist has more entries than the limit. Permanent. Metadata: `limit`."""
+    """The playlist has more entries than the limit. Raise options.max_entries, or ingest the entries
+    by themselves. Permanent. Metadata: `limit`.
+    """
     REASON_ENTRIES_FAILED: _Reason.ValueType  # 44
     """No entry of the playlist could be stored; the child jobs have the reasons. Permanent. Metadata:
     `failed` and `cancelled`, the numbers of entries.
     """
     REASON_BUCKET_FORBIDDEN: _Reason.ValueType  # 45
-    """Ingot may not read the bucket on this installation. Permanent. Metadata: `bucket`."""
+    """Ingot may not read the bucket on this installation. The operator can add the bucket to
+    INGOT_BUCKETS_FILE. Permanent. Metadata: `bucket`.
+    """
     REASON_UPLOAD_NOT_FOUND: _Reason.ValueType  # 46
-    """There is no upload with this id: it was never begun, is complete, or has expired. Permanent."""
+    """There is no upload with this id: it was never begun, is complete, or has expired. Upload the
+    file again. Permanent.
+    """
     REASON_UPLOAD_OFFSET_MISMATCH: _Reason.ValueType  # 47
     """The bytes do not continue the upload where it stopped. QueryUpload returns the offset to
     continue from. Permanent. Metadata: `committed_size`.
     """
     REASON_CHECKSUM_MISMATCH: _Reason.ValueType  # 48
-    """The received file has another SHA-256 or size than announced. Permanent."""
+    """The received file has another SHA-256 or size than announced. Upload the file again. Permanent."""
     REASON_CONVERSION_FAILED: _Reason.ValueType  # 49
-    """ffmpeg could not convert this media item with this recipe. Permanent."""
+    """ffmpeg could not convert this media item with this recipe. Use another recipe; the message has
+    what ffmpeg reported. Permanent.
+    """
     REASON_STORAGE_UNAVAILABLE: _Reason.ValueType  # 50
-    """The bucket cannot be reached, or refused the request. Transient."""
+    """The bucket cannot be reached, or refused the request. The operator should check the S3 server.
+    Transient.
+    """
     REASON_CACHE_UNAVAILABLE: _Reason.ValueType  # 51
-    """Redis cannot be reached. Transient."""
+    """Redis cannot be reached. The operator should check Redis. Transient."""
     REASON_QUEUE_UNAVAILABLE: _Reason.ValueType  # 52
-    """The job could not be sent to the workers. Transient."""
+    """The job could not be sent to the workers. Call again; the operator should check the broker.
+    Transient.
+    """
     REASON_SCRATCH_FULL: _Reason.ValueType  # 53
-    """The scratch space of the workers has no room for the file now. Transient."""
+    """The scratch space of the workers has no room for the file now. The operator can enlarge the
+    disk of INGOT_SCRATCH_DIR. Transient.
+    """
     REASON_WORKER_LOST: _Reason.ValueType  # 54
-    """The worker of the job died or lost its lease as often as is allowed. Permanent."""
+    """The worker of the job died or lost its lease as often as is allowed. Read the log of the
+    worker: the job may need more memory than there is. Permanent.
+    """
     REASON_STAGE_TIMEOUT: _Reason.ValueType  # 55
-    """A stage exceeded its time limit. Permanent. Metadata: `stage`."""
+    """A stage exceeded its time limit. The operator can raise the limit. Permanent. Metadata:
+    `stage`.
+    """
     REASON_SHUTTING_DOWN: _Reason.ValueType  # 56
     """The server is shutting down. Another server, or the same one soon, accepts the call. Transient."""
     REASON_INTERNAL: _Reason.ValueType  # 57
     """A defect in Ingot; report it with the id of the job. Permanent."""
     REASON_CONVERTER_CRASHED: _Reason.ValueType  # 58
-    """ffmpeg crashed, hung, or exceeded its limits. Transient."""
+    """ffmpeg crashed, hung, or exceeded its limits. If it happens each time, the operator can raise
+    INGOT_CONVERSION_MEMORY. Transient.
+    """
     REASON_UNSUPPORTED_CALL: _Reason.ValueType  # 59
     """The server has no such method, or it cannot be called in this way: with this HTTP method,
     content type or compression. The message says how. Only over HTTP. Permanent.
@@ -165,120 +219,174 @@ class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
 REASON_UNSPECIFIED: Reason.ValueType  # 0
 """Never sent."""
 REASON_INVALID_REQUEST: Reason.ValueType  # 1
-"""The request breaks a rule of the contract; google.rpc.BadRequest lists the fields. Permanent."""
+"""The request breaks a rule of the contract; google.rpc.BadRequest lists the fields. Correct
+these fields. Permanent.
+"""
 REASON_UNSUPPORTED_URL: Reason.ValueType  # 2
-"""No source supports this URL. Permanent."""
+"""No source supports this URL. Use a URL that begins with http:// or https://. Permanent."""
 REASON_ADDRESS_FORBIDDEN: Reason.ValueType  # 3
 """The address behind the URL or one of its redirects is private, loopback, link-local or
-otherwise special, so Ingot does not connect to it. Permanent. Metadata: `host`.
+otherwise special, so Ingot does not connect to it. Use an address on the internet. Permanent.
+Metadata: `host`.
 """
 REASON_JOB_NOT_FOUND: Reason.ValueType  # 4
 """There is no record of a job with this id. Records expire some time after the end of the job.
-Permanent.
+Check whether the media item is stored, or ask for it again. Permanent.
 """
 REASON_MEDIA_NOT_FOUND: Reason.ValueType  # 5
-"""No media item with this id or URL is stored. Permanent until it is ingested."""
+"""No media item with this id or URL is stored. Ingest its URL. Permanent until it is ingested."""
 REASON_ETAG_MISMATCH: Reason.ValueType  # 6
-"""Another version is stored than the one that the request names. Permanent."""
+"""Another version is stored than the one that the request names. Get the media item again, and
+repeat the call with its etag. Permanent.
+"""
 REASON_REQUEST_ID_REUSED: Reason.ValueType  # 7
-"""The request_id was already used for a different request. Permanent."""
+"""The request_id was already used for a different request. Use a new request_id. Permanent."""
 REASON_TOO_MANY_WATCHES: Reason.ValueType  # 8
-"""The caller has too many open watches. Transient: another watch can start after one is closed."""
+"""The caller has too many open watches. Close one of them, or watch all jobs with one WatchJobs.
+Transient: another watch can start after one is closed.
+"""
 REASON_CANCELLED: Reason.ValueType  # 9
-"""The job was cancelled by a caller. Permanent."""
+"""The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
 REASON_MEDIA_DOES_NOT_EXIST: Reason.ValueType  # 20
-"""The source reports that the media does not exist, or no longer exists. Permanent; cached."""
+"""The source reports that the media does not exist, or no longer exists. Check the URL.
+Permanent; cached.
+"""
 REASON_PRIVATE: Reason.ValueType  # 21
-"""The source refuses access without an account or permission. Permanent; cached briefly."""
+"""The source refuses access without an account or permission. The operator can give the source
+cookies of an account that has it. Permanent; cached briefly.
+"""
 REASON_GEO_BLOCKED: Reason.ValueType  # 22
-"""The source refuses access from this region. Permanent; cached briefly."""
+"""The source refuses access from this region. The operator can give the source a proxy in another
+region. Permanent; cached briefly.
+"""
 REASON_BOT_CHECK: Reason.ValueType  # 23
-"""The source asked for proof that the client is not a bot. Transient; not cached."""
+"""The source asked for proof that the client is not a bot. Wait; the operator can give the source
+cookies or another proxy. Transient; not cached.
+"""
 REASON_RATE_LIMITED: Reason.ValueType  # 24
-"""The source reported too many requests. Transient."""
+"""The source reported too many requests. Wait; the operator can lower the rate limit of the
+source. Transient.
+"""
 REASON_HOST_NOT_FOUND: Reason.ValueType  # 25
-"""The host name of the source has no address. Transient."""
+"""The host name of the source has no address. Check the name. Transient."""
 REASON_SOURCE_UNREACHABLE: Reason.ValueType  # 26
-"""The connection to the source could not be made, or broke and could not be resumed. Transient."""
+"""The connection to the source could not be made, or broke and could not be resumed. Try again
+later. Transient.
+"""
 REASON_SOURCE_FAILED: Reason.ValueType  # 27
-"""The source responded with an error. Transient. Metadata: `http_status`."""
+"""The source responded with an error. Try again later. Transient. Metadata: `http_status`."""
 REASON_TOO_MANY_REDIRECTS: Reason.ValueType  # 28
-"""The source redirected more often than allowed, or in a loop. Permanent."""
+"""The source redirected more often than allowed, or in a loop. Use the URL that the redirects
+should lead to. Permanent.
+"""
 REASON_STALLED: Reason.ValueType  # 29
-"""The source sent nothing, or almost nothing, for too long. Transient."""
+"""The source sent nothing, or almost nothing, for too long. Try again later. Transient."""
 REASON_TRUNCATED: Reason.ValueType  # 30
-"""The number of bytes differs from the announced one, or the file is incomplete. Transient."""
+"""The number of bytes differs from the announced one, or the file is incomplete. If it happens
+each time, the file is damaged at its source. Transient.
+"""
 REASON_TOO_LARGE: Reason.ValueType  # 31
-"""The file is larger than a limit. Permanent. Metadata: `limited_by`, which is `ingot` for
+"""The file is larger than a limit. Choose a smaller selection; the operator can raise
+INGOT_MAX_MEDIA_SIZE. Permanent. Metadata: `limited_by`, which is `ingot` for
 INGOT_MAX_MEDIA_SIZE and `source` if the source does not send files of this size in this way;
 and `limit_bytes`, if the limit is known.
 """
 REASON_TOO_LONG: Reason.ValueType  # 32
-"""The media is longer than the limit. Permanent. Metadata: `limit_seconds`."""
+"""The media is longer than the limit. The operator can raise INGOT_MAX_DURATION. Permanent.
+Metadata: `limit_seconds`.
+"""
 REASON_NOT_MEDIA: Reason.ValueType  # 33
-"""The URL leads to something other than audio or video: a page, text, an image, or nothing.
-Permanent.
+"""The URL leads to something other than audio or video: a page, text, an image, or nothing. Use
+the URL of a file or of a page with media. Permanent.
 """
 REASON_SELECTION_UNAVAILABLE: Reason.ValueType  # 34
-"""The source has the media, but not in the requested selection. Permanent."""
+"""The source has the media, but not in the requested selection. Choose another selection.
+Permanent.
+"""
 REASON_MEMBERS_ONLY: Reason.ValueType  # 35
-"""The media is available to paying members only. Permanent; cached briefly."""
+"""The media is available to paying members only. The operator can give the source cookies of a
+member. Permanent; cached briefly.
+"""
 REASON_AGE_RESTRICTED: Reason.ValueType  # 36
-"""The media is available to adult accounts only. Permanent; cached briefly."""
+"""The media is available to adult accounts only. The operator can give the source cookies of such
+an account. Permanent; cached briefly.
+"""
 REASON_LIVE_STREAM: Reason.ValueType  # 37
 """The media is live now. It can be ingested with a record_duration, or after it has ended.
 Permanent.
 """
 REASON_UPCOMING: Reason.ValueType  # 38
-"""The media is announced, but not available yet. Permanent; cached briefly. Metadata:
-`start_time` (RFC 3339) if the source gives it.
+"""The media is announced, but not available yet. Ask again when it has begun. Permanent; cached
+briefly. Metadata: `start_time` (RFC 3339) if the source gives it.
 """
 REASON_EXTRACTION_FAILED: Reason.ValueType  # 40
 """The extractor did not understand the response of the source; an update of the extractor may
 help. Transient. Metadata: `extractor_version`.
 """
 REASON_EXTRACTOR_CRASHED: Reason.ValueType  # 41
-"""The process of the extractor crashed or exceeded its limits. Transient."""
+"""The process of the extractor crashed or exceeded its limits. If it happens each time, the
+operator can raise INGOT_EXTRACTOR_MEMORY. Transient.
+"""
 REASON_SOURCE_NOT_CONFIGURED: Reason.ValueType  # 42
-"""The source needs a setting that is missing on this installation. Permanent. Metadata:
-`setting`.
+"""The source needs a setting that is missing on this installation. The operator has to give it.
+Permanent. Metadata: `setting`.
 """
 REASON_TOO_MANY_ENTRIES: Reason.ValueType  # 43
-"""The playlist has more entries than the limit. Permanent. Metadata: `limit`."""
+"""The playlist has more entries than the limit. Raise options.max_entries, or ingest the entries
+by themselves. Permanent. Metadata: `limit`.
+"""
 REASON_ENTRIES_FAILED: Reason.ValueType  # 44
 """No entry of the playlist could be stored; the child jobs have the reasons. Permanent. Metadata:
 `failed` and `cancelled`, the numbers of entries.
 """
 REASON_BUCKET_FORBIDDEN: Reason.ValueType  # 45
-"""Ingot may not read the bucket on this installation. Permanent. Metadata: `bucket`."""
+"""Ingot may not read the bucket on this installation. The operator can add the bucket to
+INGOT_BUCKETS_FILE. Permanent. Metadata: `bucket`.
+"""
 REASON_UPLOAD_NOT_FOUND: Reason.ValueType  # 46
-"""There is no upload with this id: it was never begun, is complete, or has expired. Permanent."""
+"""There is no upload with this id: it was never begun, is complete, or has expired. Upload the
+file again. Permanent.
+"""
 REASON_UPLOAD_OFFSET_MISMATCH: Reason.ValueType  # 47
 """The bytes do not continue the upload where it stopped. QueryUpload returns the offset to
 continue from. Permanent. Metadata: `committed_size`.
 """
 REASON_CHECKSUM_MISMATCH: Reason.ValueType  # 48
-"""The received file has another SHA-256 or size than announced. Permanent."""
+"""The received file has another SHA-256 or size than announced. Upload the file again. Permanent."""
 REASON_CONVERSION_FAILED: Reason.ValueType  # 49
-"""ffmpeg could not convert this media item with this recipe. Permanent."""
+"""ffmpeg could not convert this media item with this recipe. Use another recipe; the message has
+what ffmpeg reported. Permanent.
+"""
 REASON_STORAGE_UNAVAILABLE: Reason.ValueType  # 50
-"""The bucket cannot be reached, or refused the request. Transient."""
+"""The bucket cannot be reached, or refused the request. The operator should check the S3 server.
+Transient.
+"""
 REASON_CACHE_UNAVAILABLE: Reason.ValueType  # 51
-"""Redis cannot be reached. Transient."""
+"""Redis cannot be reached. The operator should check Redis. Transient."""
 REASON_QUEUE_UNAVAILABLE: Reason.ValueType  # 52
-"""The job could not be sent to the workers. Transient."""
+"""The job could not be sent to the workers. Call again; the operator should check the broker.
+Transient.
+"""
 REASON_SCRATCH_FULL: Reason.ValueType  # 53
-"""The scratch space of the workers has no room for the file now. Transient."""
+"""The scratch space of the workers has no room for the file now. The operator can enlarge the
+disk of INGOT_SCRATCH_DIR. Transient.
+"""
 REASON_WORKER_LOST: Reason.ValueType  # 54
-"""The worker of the job died or lost its lease as often as is allowed. Permanent."""
+"""The worker of the job died or lost its lease as often as is allowed. Read the log of the
+worker: the job may need more memory than there is. Permanent.
+"""
 REASON_STAGE_TIMEOUT: Reason.ValueType  # 55
-"""A stage exceeded its time limit. Permanent. Metadata: `stage`."""
+"""A stage exceeded its time limit. The operator can raise the limit. Permanent. Metadata:
+`stage`.
+"""
 REASON_SHUTTING_DOWN: Reason.ValueType  # 56
 """The server is shutting down. Another server, or the same one soon, accepts the call. Transient."""
 REASON_INTERNAL: Reason.ValueType  # 57
 """A defect in Ingot; report it with the id of the job. Permanent."""
 REASON_CONVERTER_CRASHED: Reason.ValueType  # 58
-"""ffmpeg crashed, hung, or exceeded its limits. Transient."""
+"""ffmpeg crashed, hung, or exceeded its limits. If it happens each time, the operator can raise
+INGOT_CONVERSION_MEMORY. Transient.
+"""
 REASON_UNSUPPORTED_CALL: Reason.ValueType  # 59
 """The server has no such method, or it cannot be called in this way: with this HTTP method,
 content type or compression. The message says how. Only over HTTP. Permanent.
