@@ -22,6 +22,8 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
 
+pytestmark = pytest.mark.any_stores
+
 URL = "http://127.0.0.1/clip.mp4"
 CONTENT = random.randbytes(900_001)
 

@@ -31,6 +31,8 @@ from tests.recipes import make_recipe
 from tests.refusals import reason_of
 from tests.waiting import TIMEOUT_SECONDS
 
+pytestmark = pytest.mark.any_stores
+
 CALLER = Caller("unix:")
 MP3 = make_recipe("mp3")
 WAV = make_recipe("wav")

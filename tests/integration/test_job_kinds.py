@@ -18,6 +18,8 @@ from tests.harness import Harness, running_harness
 from tests.mediasite import serve_page, serve_presentation
 from tests.origin import Origin, Page
 
+pytestmark = pytest.mark.any_stores
+
 INGEST = job_pb2.JOB_KIND_INGEST
 CONVERT = job_pb2.JOB_KIND_CONVERT
 INGEST_AND_CONVERT = job_pb2.JOB_KIND_INGEST_AND_CONVERT

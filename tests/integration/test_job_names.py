@@ -18,6 +18,8 @@ from tests.mediasite import serve_page, serve_presentation
 from tests.origin import Origin, Page
 from tests.waiting import TIMEOUT_SECONDS
 
+pytestmark = pytest.mark.any_stores
+
 
 async def downloading(harness: Harness, asked: Job) -> Job:
     """Return a job as it is while its source sends, after its title is known."""

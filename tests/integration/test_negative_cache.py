@@ -31,6 +31,8 @@ from tests.refusals import reason_name_of, refusal
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 
+pytestmark = pytest.mark.any_stores
+
 URL = "http://127.0.0.1/clip.mp4"
 MEDIA_ID = media_id(f"http:{URL}", canonical_selection(Selection()))
 

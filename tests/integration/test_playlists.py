@@ -22,6 +22,8 @@ from tests.origin import Page
 from tests.playlist_harness import QUICK, PlaylistHarness, ingot, worker
 from tests.refusals import reason_of
 
+pytestmark = pytest.mark.any_stores
+
 __all__ = ["ingot"]
 
 

@@ -22,6 +22,8 @@ from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 from tests.ingot_command import run_command
 
+pytestmark = pytest.mark.any_stores
+
 
 async def listed(settings: Settings) -> dict[str, SourceStatus]:
     async with running(settings) as addresses, Client(addresses.grpc) as client:

@@ -27,6 +27,8 @@ from tests.videos import Video
 from tests.waiting import TIMEOUT_SECONDS
 from tests.youtube import FakeYouTube
 
+pytestmark = pytest.mark.any_stores
+
 WATCH = "https://www.youtube.com/watch?v="
 IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")
 

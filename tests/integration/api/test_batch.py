@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2
@@ -12,6 +13,8 @@ from ingot_server.api.batch import shortened
 from ingot_server.errors import Failure, reason_name
 from tests.integration.api.running_api import URL, Api
 from tests.refusals import refused
+
+pytestmark = pytest.mark.any_stores
 
 
 def reason_of(error: Status) -> str:

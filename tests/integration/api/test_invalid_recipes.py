@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
@@ -11,6 +12,8 @@ from ingot.v1.recipe_pb2 import Recipe
 from tests.integration.api.running_api import URL, Api
 from tests.recipes import PARAMETERS, make_recipe
 from tests.refusals import refused
+
+pytestmark = pytest.mark.any_stores
 
 MP3, IMAGE = Recipe.Mp3(), Recipe.Image()
 LONG = Duration(seconds=315_576_000_001)

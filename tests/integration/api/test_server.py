@@ -35,6 +35,8 @@ from ingot_server.jobs.records import Records
 from tests.integration.api.running_api import URL, Api, serving
 from tests.refusals import refused
 
+pytestmark = pytest.mark.any_stores
+
 SERVICES = ("ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaService")
 
 

@@ -39,6 +39,8 @@ from tests.integration.gateway.running_gateway import (
 )
 from tests.waiting import TIMEOUT_SECONDS
 
+pytestmark = pytest.mark.any_stores
+
 
 async def test_json_over_http_calls_the_same_services_as_grpc(api: Api) -> None:
     async with api.http.post(INGEST, json={"url": URL, "labels": {"team": "x"}}) as response:

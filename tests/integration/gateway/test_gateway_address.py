@@ -22,6 +22,8 @@ from tests.integration.gateway.running_gateway import (
 )
 from tests.waiting import TIMEOUT_SECONDS
 
+pytestmark = pytest.mark.any_stores
+
 
 async def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -43,6 +43,8 @@ from tests.integration.gateway.running_gateway import (
     trailers,
 )
 
+pytestmark = pytest.mark.any_stores
+
 LIST_JOBS = "/ingot.v1.JobService/ListJobs"
 UPLOAD = "/ingot.v1.IngestService/Upload"
 JSON = {"Content-Type": "application/json"}

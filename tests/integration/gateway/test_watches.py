@@ -31,6 +31,8 @@ from tests.integration.gateway.running_gateway import (
 )
 from tests.waiting import TIMEOUT_SECONDS
 
+pytestmark = pytest.mark.any_stores
+
 
 @pytest.mark.parametrize("headers", [CONNECT_JSON, CONNECT_PROTO, GRPC_WEB])
 async def test_a_job_is_watched_live(api: Api, headers: dict[str, str]) -> None:

@@ -20,6 +20,8 @@ from tests.ingot_command import CommandResult, run_command, run_on_terminal, sta
 from tests.integration.uploads.cutting_proxy import CuttingProxy
 from tests.integration.uploads.upload_servers import UploadServers, clip
 
+pytestmark = pytest.mark.any_stores
+
 
 @pytest.fixture
 async def working(servers: UploadServers) -> AsyncIterator[UploadServers]:
