@@ -116,6 +116,29 @@ async def test_a_directory_gets_a_file_named_after_the_title(
     )
 
 
+async def test_a_download_names_its_file_itself(server: ScriptedServer, tmp_path: Path) -> None:
+    content = server.store(1000)
+    server.media[0].blob.url = f"s3://ingot/media/{MEDIA_ID}/job-1.mp4"
+
+    code, stdout, _ = await run_command(server.target, "download", URL, directory=tmp_path)
+
+    assert (code, stdout.split(":")[0]) == (0, "Clip.mp4")
+    assert (tmp_path / "Clip.mp4").read_bytes() == content
+
+
+async def test_a_quiet_command_shows_the_result_alone(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.store(1000)
+
+    for arguments in (["ingest", URL], ["download", URL]):
+        code, stdout, stderr = await run_command(
+            server.target, "-q", *arguments, directory=tmp_path
+        )
+        assert (code, stderr) == (0, "")
+        assert stdout
+
+
 async def test_a_side_file_is_downloaded_by_its_address(
     server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:

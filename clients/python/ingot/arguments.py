@@ -28,7 +28,7 @@ _OUTPUT_HELP: Final = "file or directory; in a directory the file is named after
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command line.
 
-    `server` and `json` are set in the Namespace only if their options were given.
+    `server`, `json` and `quiet` are set in the Namespace only if their options were given.
     """
     global_options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     global_options.add_argument(
@@ -39,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     global_options.add_argument(
         "--json", action="store_true", help="print protobuf JSON, one message per line"
     )
+    global_options.add_argument(
+        "-q", "--quiet", action="store_true", help="show no progress, only results and errors"
+    )
 
     parser = argparse.ArgumentParser(
         prog="ingot",
@@ -46,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Store media from URLs and files, convert it, and download it.",
     )
     parser.add_argument(
-        "--version", action="version", version=importlib.metadata.version("ingot-client")
+        "-V", "--version", action="version", version=importlib.metadata.version("ingot-client")
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -130,6 +133,10 @@ def _add_mp3(parser: argparse.ArgumentParser) -> None:
     add_audio_options(parser)
     _add_audio_only(parser)
     _add_ingest_settings(parser)
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
@@ -147,9 +154,7 @@ def _add_named_media(parser: argparse.ArgumentParser) -> None:
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
     _add_named_media(parser)
-    parser.add_argument(
-        "-o", "--output", type=_parse_output, metavar="FILE", required=True, help=_OUTPUT_HELP
-    )
+    _add_output(parser)
 
 
 def _add_url(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.server = getattr(options, "server", "") or os.environ.get("INGOT_SERVER", "")
     options.server = options.server or DEFAULT_SERVER
     options.json = getattr(options, "json", False)
+    options.quiet = getattr(options, "quiet", False)
     if not re.fullmatch(r"unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):\d{1,5}", options.server):
         parser.error(
             f"the server is given as HOST:PORT, such as {DEFAULT_SERVER}, not {options.server!r}"

@@ -55,8 +55,8 @@ def print_path(options: Namespace, path: Path, blob: Blob) -> None:
 
 @contextlib.contextmanager
 def _progress_callback(options: Namespace) -> Iterator[ProgressCallback | None]:
-    """Show the progress of one download; with `--json` show nothing."""
-    if options.json:
+    """Show the progress of one download; with `--json` or `--quiet` show nothing."""
+    if options.json or options.quiet:
         yield None
         return
     from ingot.progress import ProgressDisplay, RateMeter

@@ -39,8 +39,8 @@ async def watch_to_end(client: Client, handles: Sequence[IngestJob], options: Na
 def open_display(
     options: Namespace, *, show_names: bool = False
 ) -> AbstractContextManager[ProgressDisplay | None]:
-    """Open a display of progress; None with `--json`."""
-    if options.json:
+    """Open a display of progress; None with `--json` or `--quiet`."""
+    if options.json or options.quiet:
         return contextlib.nullcontext()
     from ingot.progress import ProgressDisplay  # rich takes a tenth of a second to load
 
