@@ -52,7 +52,8 @@ class Calls:
         call = self.jobs.WatchJob(WatchJobRequest(job_id=job_id), timeout=WATCH_SECONDS)
         try:
             async for answer in call:
-                yield answer.job
+                if answer.HasField("job"):
+                    yield answer.job
         finally:
             call.cancel()
 

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from ingot import Client, JobState
+from ingot import Client, Job, JobState
 from ingot_server.app import running
 from ingot_server.config import Settings
 from ingot_server.jobs.lifecycle import is_conversion
@@ -28,7 +28,7 @@ async def running_service(settings: Settings) -> AsyncIterator[str]:
         async def work() -> None:
             async with asyncio.TaskGroup() as jobs:
                 async for job in client.watch_jobs(states=[JobState.JOB_STATE_QUEUED]):
-                    if job.state == JobState.JOB_STATE_QUEUED:
+                    if isinstance(job, Job) and job.state == JobState.JOB_STATE_QUEUED:
                         taker = converter if is_conversion(job) else worker
                         jobs.create_task(taker.run_job(job.id))
 

@@ -40,8 +40,10 @@ from ingot.v1.job_service_pb2 import (
     CancelJobResponse,
     GetJobRequest,
     GetJobResponse,
+    Heartbeat,
     ListJobsRequest,
     ListJobsResponse,
+    SnapshotEnd,
     WatchJobRequest,
     WatchJobResponse,
     WatchJobsRequest,
@@ -204,9 +206,9 @@ class ScriptedServer(
         self, request: WatchJobRequest, context: ServicerContext[WatchJobRequest, WatchJobResponse]
     ) -> AsyncGenerator[WatchJobResponse, None]:
         await self._receive(request, context)
-        for job in self.updates:
-            if request.after_revision < job.revision <= self.last_revision:
-                yield WatchJobResponse(job=job)
+        for job in self.updates[int(request.resume_token or 0) : self.last_revision]:
+            yield WatchJobResponse(heartbeat=Heartbeat(), resume_token=str(job.revision - 1))
+            yield WatchJobResponse(job=job, resume_token=str(job.revision))
         if self.last_revision < 6:
             await asyncio.Event().wait()
 
@@ -216,9 +218,13 @@ class ScriptedServer(
         context: ServicerContext[WatchJobsRequest, WatchJobsResponse],
     ) -> AsyncGenerator[WatchJobsResponse, None]:
         await self._receive(request, context)
-        for job in self.updates:
-            if job.revision <= self.last_revision:
-                yield WatchJobsResponse(job=job)
+        for job in self.updates[int(request.resume_token or 0) : self.last_revision]:
+            yield WatchJobsResponse(heartbeat=Heartbeat(), resume_token=str(job.revision - 1))
+            yield WatchJobsResponse(job=job, resume_token=str(job.revision))
+            if job.revision == 1:
+                yield WatchJobsResponse(snapshot_end=SnapshotEnd(), resume_token="1")
+        if self.last_revision == 6:
+            yield WatchJobsResponse(removed_job_id=JOB_ID, resume_token="6")
         await asyncio.Event().wait()
 
     async def GetMedia(

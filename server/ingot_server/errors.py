@@ -87,6 +87,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_REQUEST_ID_REUSED: Treatment(code_pb2.ALREADY_EXISTS),
     reason_pb2.REASON_TOO_MANY_WATCHES: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
     reason_pb2.REASON_CANCELLED: Treatment(code_pb2.CANCELLED),
+    reason_pb2.REASON_RESUME_TOKEN_EXPIRED: _IMPOSSIBLE,
     reason_pb2.REASON_MEDIA_DOES_NOT_EXIST: Treatment(
         code_pb2.NOT_FOUND,
         cached_for=timedelta(minutes=10),

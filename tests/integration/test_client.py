@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ingot
-from ingot import Client, JobPriority, JobState
+from ingot import Client, Job, JobPriority, JobState, RemovedJob, SnapshotEnd
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import (
@@ -95,27 +95,48 @@ async def test_a_watch_continues_after_a_restart_of_the_server(
             await server.start()
 
     assert revisions == [1, 2, 3, 4, 5, 6]
-    assert [request.after_revision for request in server.received(WatchJobRequest)][:1] == [1]
-    assert {3, 4} <= {request.after_revision for request in server.received(WatchJobRequest)}
+    tokens = [request.resume_token for request in server.received(WatchJobRequest)]
+    assert tokens[0] == ""
+    assert {"3", "4"} <= set(tokens)
 
 
 async def test_all_jobs_are_watched_over_a_restart_without_repeats(
     server: ScriptedServer, client: Client
 ) -> None:
     server.last_revision = 3
-    revisions = []
+    updates: list[Job | RemovedJob | SnapshotEnd] = []
 
     async for update in client.watch_jobs(labels={"team": "news"}):
+        updates.append(update)
+        if update == server.updates[2]:
+            await server.stop()
+            server.last_revision = 6
+            await server.start()
+        if isinstance(update, RemovedJob):
+            break
+
+    first, *others = server.updates
+    assert updates == [first, SnapshotEnd(), *others, RemovedJob(JOB_ID)]
+    last_request = server.received(WatchJobsRequest)[-1]
+    assert last_request.labels == {"team": "news"}
+    assert last_request.resume_token == "3"
+
+
+async def test_a_watch_that_cannot_be_resumed_begins_anew(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.last_revision = 3
+    expired = Failure(reason_pb2.REASON_RESUME_TOKEN_EXPIRED, "Watch again.")
+    revisions = []
+    async for update in await client.ingest_video(URL):
         revisions.append(update.revision)
         if update.revision == 3:
             await server.stop()
             server.last_revision = 6
+            server.outcomes = [expired]
             await server.start()
-        if update.revision == 6:
-            break
-
     assert revisions == [1, 2, 3, 4, 5, 6]
-    assert server.received(WatchJobsRequest)[-1].labels == {"team": "news"}
+    assert [each.resume_token for each in server.received(WatchJobRequest)][-2:] == ["3", ""]
 
 
 async def test_a_watch_fails_if_the_server_does_not_come_back(server: ScriptedServer) -> None:

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 import ingot
-from ingot import Client, Job, JobStage, JobState, Media
+from ingot import Client, Job, JobStage, JobState, Media, SnapshotEnd
 from ingot_server.app import running
 from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
@@ -175,9 +175,10 @@ async def test_a_cancelled_job_raises_for_all_who_wait(client: Client) -> None:
 async def test_all_jobs_are_watched_from_now_on(client: Client) -> None:
     first = await client.ingest_video(URL)
     updates = client.watch_jobs()
-    assert (await anext(updates)).id == first.id
+    assert await anext(updates) == first.latest
+    assert isinstance(await anext(updates), SnapshotEnd)
     second = await client.ingest_video(URL + "?second")
-    assert (await anext(updates)).id == second.id
+    assert await anext(updates) == second.latest
     await updates.aclose()
 
 

@@ -22,7 +22,7 @@ from ingot.cli import main
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import JobWaiting
-from ingot.v1.job_service_pb2 import CancelJobRequest
+from ingot.v1.job_service_pb2 import CancelJobRequest, WatchJobsResponse
 from ingot.v1.media_service_pb2 import DownloadRequest
 from ingot_server.errors import Failure
 from tests.ingot_command import COMMAND, run_command, start_command
@@ -210,6 +210,32 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_watch_it(server: ScriptedSe
     assert f"ingot watch {JOB_ID}" in stderr.decode()
     assert f"ingot cancel {JOB_ID}" in stderr.decode()
     assert not server.received(CancelJobRequest)
+
+
+async def test_watched_jobs_are_a_table_and_then_changes_and_removals(
+    server: ScriptedServer,
+) -> None:
+    process = await start_command(server.target, "jobs", "--watch")
+    assert process.stdout is not None
+    lines = [(await process.stdout.readline()).decode().split() for _ in range(8)]
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+
+    assert lines[0][0].lower() == "id"
+    assert lines[1][:2] == [JOB_ID, "queued"]
+    assert [line[0] for line in lines[2:]] == [JOB_ID] * 6
+    assert lines[-1][1] == "removed"
+
+
+async def test_watched_jobs_are_json_with_the_end_of_the_snapshot(server: ScriptedServer) -> None:
+    process = await start_command(server.target, "--json", "jobs", "--watch")
+    assert process.stdout is not None
+    lines = [await process.stdout.readline() for _ in range(8)]
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+
+    events = [Parse(line, WatchJobsResponse()).WhichOneof("event") for line in lines]
+    assert events == ["job", "snapshot_end", *["job"] * 5, "removed_job_id"]
 
 
 async def test_a_closed_output_pipe_ends_the_command_quietly(server: ScriptedServer) -> None:

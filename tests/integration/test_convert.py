@@ -249,7 +249,7 @@ async def test_progress_of_the_whole_only_grows(harness: ConversionHarness, orig
     job = await harness.ingest(serve(origin), MP3, WAV)
     await harness.finish(job)
 
-    changes = await harness.records.changes(job.id, 0)
+    changes = await harness.records.history.of_job(job.id)
 
     assert changes is not None
     fractions = [each.progress.fraction for each in changes]

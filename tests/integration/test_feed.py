@@ -15,9 +15,11 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import feed as feed_module
 from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.history import TRAIL_LENGTH
 from ingot_server.jobs.lifecycle import milestone
+from ingot_server.jobs.position import BEGINNING, Version, version
 from ingot_server.jobs.records import Records
-from tests.records import queued_job
+from tests.records import claimed_job, queued_job
 from tests.waiting import TIMEOUT_SECONDS
 
 STAGES = (
@@ -43,8 +45,8 @@ async def run(records: Records, job: Job, writes_a_stage: int = 40) -> Job:
     return await records.write(job, token)
 
 
-async def all_of(feed: Feed, job_id: str, after_revision: int = 0) -> list[Job]:
-    async with contextlib.aclosing(feed.watch(job_id, after_revision=after_revision)) as changes:
+async def all_of(feed: Feed, job_id: str, after: Version = BEGINNING) -> list[Job]:
+    async with contextlib.aclosing(feed.watch(job_id, after=after)) as changes:
         return [job async for job in changes]
 
 
@@ -68,11 +70,12 @@ async def _rest(watch: AsyncGenerator[Job, None], first: Job) -> list[Job]:
 
 async def until_ended(feed: Feed, job_id: str) -> AsyncGenerator[Job, None]:
     """Yield what a watch of all jobs yields for one of them."""
-    async with contextlib.aclosing(feed.watch_all(lambda job: job.id == job_id)) as changes:
-        async for job in changes:
-            yield job
-            if job.HasField("end_time"):
-                return
+    async with contextlib.aclosing(feed.watch_all(lambda job: job.id == job_id, 10)) as changes:
+        async for update in changes:
+            if isinstance(update.event, Job):
+                yield update.event
+                if update.event.HasField("end_time"):
+                    return
 
 
 def check(seen: list[Job], stages: bool = True) -> None:
@@ -126,21 +129,20 @@ async def test_a_thousand_watchers_of_one_job(feed: Feed, records: Records) -> N
 async def test_an_ended_job(feed: Feed, records: Records) -> None:
     ended = await run(records, await queued_job(records), writes_a_stage=1)
     assert await all_of(feed, ended.id) == [ended]
-    assert await all_of(feed, ended.id, ended.revision) == []
-    assert await all_of(feed, ended.id, ended.revision + 7) == []
+    assert await all_of(feed, ended.id, version(ended)) == []
 
 
 async def test_a_resumed_watch_receives_what_it_missed(feed: Feed, records: Records) -> None:
     job = await queued_job(records)
     await run(records, job, writes_a_stage=3)
-    seen = [job, *await all_of(feed, job.id, job.revision)]
+    seen = [job, *await all_of(feed, job.id, version(job))]
     check(seen)
 
 
 async def test_an_unknown_job(feed: Feed) -> None:
-    for after_revision in (0, 3):
+    for after in (BEGINNING, Version(1, 3)):
         with pytest.raises(Failure) as caught:
-            await all_of(feed, "no-such-job", after_revision)
+            await all_of(feed, "no-such-job", after)
         assert caught.value.reason == reason_pb2.REASON_JOB_NOT_FOUND
 
 
@@ -203,51 +205,36 @@ async def test_closing_ends_every_watch(redis: Redis, records: Records, settings
         assert caught.value.reason == reason_pb2.REASON_SHUTTING_DOWN
 
 
-async def test_all_jobs_that_match(feed: Feed, records: Records) -> None:
-    ended = await run(records, await queued_job(records, "old", team="news"), writes_a_stage=1)
-    queued = await queued_job(records, "new", team="news")
-    await queued_job(records, "other", team="sport")
-
-    def accepts(job: Job) -> bool:
-        return job.labels["team"] == "news"
-
+async def test_an_idle_watch_sends_heartbeats(
+    feed: Feed, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "HEARTBEAT_SECONDS", 0.05)
+    job = await queued_job(records)
     async with (
         asyncio.timeout(TIMEOUT_SECONDS),
-        contextlib.aclosing(feed.watch_all(accepts)) as changes,
+        contextlib.aclosing(feed.watch_with_heartbeats(job.id)) as changes,
     ):
-        assert [await anext(changes), await anext(changes)] == [queued, ended]
-        await queued_job(records, "another", team="sport")
-        later = await queued_job(records, "later", team="news")
-        assert await anext(changes) == later
+        assert [await anext(changes) for _ in range(3)] == [job, None, None]
+        assert await records.cancel(job.id) == await anext(changes)
 
 
-async def test_a_job_that_no_longer_matches_is_sent_once_more(feed: Feed, records: Records) -> None:
-    first, second = await queued_job(records, "one"), await queued_job(records, "two")
-
-    def accepts(job: Job) -> bool:
-        return job.state == job_pb2.JOB_STATE_QUEUED
-
-    async with (
-        asyncio.timeout(TIMEOUT_SECONDS),
-        contextlib.aclosing(feed.watch_all(accepts)) as changes,
-    ):
-        assert [await anext(changes), await anext(changes)] == [second, first]
-        ended = await run(records, first, writes_a_stage=1)
-        cancelled = await records.cancel(second.id)
-        received = [await anext(changes), await anext(changes)]
-    assert [(job.id, job.state) for job in received] == [
-        (first.id, job_pb2.JOB_STATE_RUNNING),
-        (second.id, job_pb2.JOB_STATE_CANCELLED),
-    ]
-    assert cancelled == received[1]
-    assert ended.revision > received[0].revision
+async def test_a_watch_is_not_resumed_if_a_stage_may_be_missing(
+    feed: Feed, records: Records
+) -> None:
+    job, token = await claimed_job(records)
+    for number in range(TRAIL_LENGTH + 3):
+        job.stage = STAGES[number % 2]
+        job = await records.write(job, token)
+    with pytest.raises(Failure) as caught:
+        await all_of(feed, job.id, Version(job.epoch, 2))
+    assert caught.value.reason == reason_pb2.REASON_RESUME_TOKEN_EXPIRED
 
 
 async def test_nothing_is_kept_of_a_watch_that_ended(feed: Feed, records: Records) -> None:
     job = await queued_job(records)
     async with contextlib.aclosing(feed.watch(job.id)) as changes:
         assert await anext(changes) == job
-    async with contextlib.aclosing(feed.watch_all(lambda _: True)) as changes:
-        assert await anext(changes) == job
+    async with contextlib.aclosing(feed.watch_all(lambda _: True, 10)) as changes:
+        assert (await anext(changes)).event == job
     assert not feed._job_watches
-    assert not feed._all_jobs_watches
+    assert not feed._all_jobs.watches

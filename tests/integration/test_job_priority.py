@@ -51,7 +51,8 @@ async def started(harness: Harness, job: Job) -> datetime:
     """When a job began that has succeeded by now."""
     call = harness.jobs.WatchJob(WatchJobRequest(job_id=job.id))
     async for answer in call:
-        job = answer.job
+        if answer.HasField("job"):
+            job = answer.job
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     return job.start_time.ToDatetime()
 

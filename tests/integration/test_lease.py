@@ -17,6 +17,7 @@ from ingot_server.jobs.changes import entered
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, SendAgain
+from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
 from tests.records import claimed_job
 from tests.waiting import TIMEOUT_SECONDS
@@ -79,7 +80,7 @@ async def test_progress_is_written_a_few_times_a_second(
     intervals = (time.monotonic() - begin) / PROGRESS_SECONDS
     assert revision + 2 <= ended.revision <= revision + 3 + intervals
     assert ended.progress.stage.bytes_done == 100
-    changes = await records.changes(job.id, 1)
+    changes = await records.history.of_job(job.id, Version(job.epoch, 1))
     assert changes is not None
     assert [change.stage for change in changes][-2:] == [job_pb2.JOB_STAGE_DOWNLOADING] * 2
 

@@ -15,6 +15,7 @@ from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.outcomes import LeaseLost, NothingToDo, SendAgain
+from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
 from tests.records import claimed_job, new_job
 from tests.refusals import failed_attempt_of, reason_of
@@ -301,7 +302,14 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
         await asyncio.sleep(2 * SHORT.total_seconds())
     assert await redis.zcard("ingot:jobs") == 1
     assert await redis.zcard("ingot:expiring") == 1
-    assert sorted(await redis.keys("ingot:*")) == [b"ingot:expiring", b"ingot:jobs"]
+    assert sorted(await redis.keys("ingot:*")) == [
+        b"ingot:changes",
+        b"ingot:expiring",
+        b"ingot:history",
+        b"ingot:jobs",
+        b"ingot:removed",
+    ]
+    assert await redis.zcard("ingot:changes") == 1
 
 
 async def test_changes_have_no_gaps_between_stages(records: Records) -> None:
@@ -311,15 +319,15 @@ async def test_changes_have_no_gaps_between_stages(records: Records) -> None:
         for done in range(3):
             job.progress.stage.bytes_done = done
             job = await records.write(job, token)
-    changes = await records.changes(job.id, 1)
+    changes = await records.history.of_job(job.id, Version(job.epoch, 1))
     assert changes is not None
     assert [(change.stage, change.progress.stage.bytes_done) for change in changes] == [
         (job_pb2.JOB_STAGE_RESOLVING, 0),
         (job_pb2.JOB_STAGE_DOWNLOADING, 2),
         (job_pb2.JOB_STAGE_PROBING, 2),
     ]
-    assert await records.changes(job.id, job.revision) == []
-    assert await records.changes("no-such-job", 0) is None
+    assert await records.history.of_job(job.id, version(job)) == []
+    assert await records.history.of_job("no-such-job") is None
 
 
 async def test_a_wiped_redis_in_the_middle_of_a_job(records: Records, redis: Redis) -> None:

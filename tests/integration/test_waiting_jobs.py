@@ -38,9 +38,10 @@ async def changed(harness: Harness, job: Job, condition: Callable[[Job], bool]) 
     changes = []
     async with asyncio.timeout(TIMEOUT_SECONDS):
         async for response in harness.jobs.WatchJob(WatchJobRequest(job_id=job.id)):
-            changes.append(response.job)
-            if condition(response.job):
-                break
+            if response.HasField("job"):
+                changes.append(response.job)
+                if condition(response.job):
+                    break
     return changes
 
 

@@ -74,7 +74,8 @@ async def whole(harness: Harness, url: str) -> tuple[Job, list[Job]]:
     await harness.worker.run_job(parent.id)
     parent = await harness.record(parent.id)
     children = [await harness.end(await harness.record(each)) for each in parent.child_job_ids]
-    updates = [each.job async for each in harness.jobs.WatchJob(WatchJobRequest(job_id=parent.id))]
+    watch = harness.jobs.WatchJob(WatchJobRequest(job_id=parent.id))
+    updates = [each.job async for each in watch if each.HasField("job")]
     return updates[-1], children
 
 

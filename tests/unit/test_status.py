@@ -10,7 +10,7 @@ from google.rpc.status_pb2 import Status
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import IngestOptions, JobPriority
-from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobRequest
+from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobsRequest
 from ingot.v1.media_pb2 import Blob, Media, Selection
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
@@ -71,7 +71,7 @@ def violations(failure: Failure) -> dict[str, str]:
             "states[0]",
             "JOB_STATE_FAILED or JOB_STATE_CANCELLED",
         ),
-        (WatchJobRequest(job_id="a", after_revision=-1), "after_revision", "greater than"),
+        (WatchJobsRequest(snapshot_size=-1), "snapshot_size", "greater than"),
     ],
 )
 def test_a_broken_rule_is_reported_by_field_and_in_words(

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
         SourceUnavailable,
         UnsupportedUrl,
     )
-    from ingot.job import IngestJob
+    from ingot.job import IngestJob, RemovedJob
     from ingot.v1.ingest_service_pb2 import IngestRequest
-    from ingot.v1.job_pb2 import IngestOptions, Job, JobPriority, JobStage, JobState
+    from ingot.v1.job_pb2 import IngestOptions, Job, JobKind, JobPriority, JobStage, JobState
+    from ingot.v1.job_service_pb2 import SnapshotEnd
     from ingot.v1.media_pb2 import Media, Selection
     from ingot.v1.recipe_pb2 import Recipe
 
@@ -48,6 +49,7 @@ __all__ = [
     "InvalidRequest",
     "Job",
     "JobCancelled",
+    "JobKind",
     "JobNotFound",
     "JobPriority",
     "JobStage",
@@ -57,9 +59,11 @@ __all__ = [
     "MediaNotFound",
     "MediaRefused",
     "Recipe",
+    "RemovedJob",
     "Selection",
     "ServiceFailed",
     "ServiceUnavailable",
+    "SnapshotEnd",
     "SourceRefused",
     "SourceUnavailable",
     "UnsupportedUrl",
@@ -72,12 +76,15 @@ _MODULES: Final = {
     "IngestOptions": "ingot.v1.job_pb2",
     "IngestRequest": "ingot.v1.ingest_service_pb2",
     "Job": "ingot.v1.job_pb2",
+    "JobKind": "ingot.v1.job_pb2",
     "JobPriority": "ingot.v1.job_pb2",
     "JobStage": "ingot.v1.job_pb2",
     "JobState": "ingot.v1.job_pb2",
     "Media": "ingot.v1.media_pb2",
     "Recipe": "ingot.v1.recipe_pb2",
+    "RemovedJob": "ingot.job",
     "Selection": "ingot.v1.media_pb2",
+    "SnapshotEnd": "ingot.v1.job_service_pb2",
 }
 
 

@@ -19,15 +19,16 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from ingot.connection import Connection
 from ingot.download import ProgressCallback, download, find_file, resolve_destination
 from ingot.errors import Conflict
-from ingot.job import IngestJob
+from ingot.job import IngestJob, RemovedJob, version
 from ingot.request import make_ingest_request, media_name, to_duration
 from ingot.upload import upload
 from ingot.v1.ingest_service_pb2 import ConvertRequest
-from ingot.v1.job_pb2 import IngestOptions, Job, JobPriority, JobState
+from ingot.v1.job_pb2 import IngestOptions, Job, JobKind, JobPriority, JobState
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
     ListJobsRequest,
+    SnapshotEnd,
     WatchJobsRequest,
 )
 from ingot.v1.media_pb2 import Media, MediaKind, Selection
@@ -357,10 +358,29 @@ class Client:
         self,
         *,
         states: Iterable[JobState.ValueType] = (),
+        kinds: Iterable[JobKind.ValueType] = (),
+        source: str = "",
+        parent_job_id: str = "",
+        media_id: str = "",
         labels: Mapping[str, str] | None = None,
+        text: str = "",
     ) -> AsyncGenerator[Job, None]:
-        """Yield the jobs on record, latest first: those in one of `states`, with all `labels`."""
-        request = ListJobsRequest(page_size=_PAGE_SIZE, states=states, labels=labels)
+        """Yield the jobs on record that match every argument, latest first.
+
+        They are in one of `states`, of one of `kinds`, of the source with this name, children of
+        this parent, about this media item, with all `labels`, and with `text` in their title,
+        uploader or URL. An empty argument matches every job.
+        """
+        request = ListJobsRequest(
+            page_size=_PAGE_SIZE,
+            states=states,
+            kinds=kinds,
+            source=source,
+            parent_job_id=parent_job_id,
+            media_id=media_id,
+            labels=labels,
+            text=text,
+        )
         async for page in self._connection.pages(self._connection.jobs.ListJobs, request):
             for job in page.jobs:
                 yield job
@@ -369,22 +389,47 @@ class Client:
         self,
         *,
         states: Iterable[JobState.ValueType] = (),
+        kinds: Iterable[JobKind.ValueType] = (),
+        source: str = "",
+        parent_job_id: str = "",
+        media_id: str = "",
         labels: Mapping[str, str] | None = None,
-    ) -> AsyncGenerator[Job, None]:
-        """Yield the current state of all matching jobs, then every change, without end.
+        text: str = "",
+        snapshot_size: int = 0,
+    ) -> AsyncGenerator[Job | RemovedJob | SnapshotEnd, None]:
+        """Yield all jobs that match every argument, then every change and removal, without end.
 
-        A job that stops matching is yielded one last time. After a lost connection, only the jobs
-        that changed meanwhile are yielded.
+        The arguments are those of `jobs`. First come at most `snapshot_size` jobs that are on
+        record, latest first, and SnapshotEnd; 0 means 1000. A job that stops matching is yielded
+        one last time, and a RemovedJob when its record has expired. After a lost connection, what
+        happened meanwhile is yielded; if that was too long, everything from the beginning, with
+        another SnapshotEnd.
         """
-        request = WatchJobsRequest(states=states, labels=labels)
-        seen: OrderedDict[str, int] = OrderedDict()
-        stream = self._connection.stream(self._connection.jobs.WatchJobs, lambda: request)
-        async with aclosing(stream):
-            async for response in stream:
-                job = response.job
-                if job.revision <= seen.get(job.id, 0):
+        request = WatchJobsRequest(
+            states=states,
+            kinds=kinds,
+            source=source,
+            parent_job_id=parent_job_id,
+            media_id=media_id,
+            labels=labels,
+            text=text,
+            snapshot_size=snapshot_size,
+        )
+        seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        watch = self._connection.watch(self._connection.jobs.WatchJobs, request)
+        async with aclosing(watch):
+            async for response in watch:
+                if response.HasField("snapshot_end"):
+                    yield response.snapshot_end
                     continue
-                seen[job.id] = job.revision
+                if response.removed_job_id:
+                    seen.pop(response.removed_job_id, None)
+                    yield RemovedJob(response.removed_job_id)
+                    continue
+                job = response.job
+                if version(job) <= seen.get(job.id, (0, 0)):
+                    continue
+                seen[job.id] = version(job)
                 seen.move_to_end(job.id)
                 if len(seen) > _REMEMBERED_JOBS:
                     seen.popitem(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -13,10 +13,11 @@ from ingot.client import Client
 from ingot.convert_command import convert_media
 from ingot.download_command import download_media
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
-from ingot.job import IngestJob
-from ingot.output import write, write_stream_table, write_table
+from ingot.job import IngestJob, RemovedJob
+from ingot.output import write, write_json, write_stream_table, write_table, write_text
 from ingot.system_report import system_report
 from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.job_service_pb2 import SnapshotEnd, WatchJobsResponse
 from ingot.v1.media_pb2 import MediaKind
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
 from ingot.watch_command import get_children, watch_to_end
@@ -150,10 +151,39 @@ async def _jobs(client: Client, options: Namespace) -> int:
         jobs = client.jobs(states=states, labels=labels)
         await write_stream_table(options, jobs, render.JOB_COLUMNS, render.job_row)
         return SUCCEEDED
-    async with aclosing(client.watch_jobs(states=states, labels=labels)) as changes:
-        async for job in changes:
-            write(options, job, lambda job: render.table([render.job_row(job)]))
+    await _print_watched_jobs(client.watch_jobs(states=states, labels=labels), options)
     return SUCCEEDED
+
+
+async def _print_watched_jobs(
+    updates: AsyncGenerator[Job | RemovedJob | SnapshotEnd, None], options: Namespace
+) -> None:
+    """Print a table of the snapshot, then a line for each update; all as JSON with `--json`."""
+    snapshot: list[Job] | None = []
+    async with aclosing(updates):
+        async for update in updates:
+            if options.json:
+                write_json(_as_response(update))
+            elif isinstance(update, SnapshotEnd):
+                if snapshot is not None:
+                    write_table(options, snapshot, render.JOB_COLUMNS, render.job_row)
+                snapshot = None
+            elif isinstance(update, RemovedJob):
+                write_text(f"{update.id}  removed")
+            elif snapshot is not None:
+                snapshot.append(update)
+            else:
+                write_text(render.table([render.job_row(update)]))
+
+
+def _as_response(update: Job | RemovedJob | SnapshotEnd) -> WatchJobsResponse:
+    match update:
+        case RemovedJob():
+            return WatchJobsResponse(removed_job_id=update.id)
+        case SnapshotEnd():
+            return WatchJobsResponse(snapshot_end=update)
+        case Job():
+            return WatchJobsResponse(job=update)
 
 
 async def _media(client: Client, options: Namespace) -> int:

@@ -7,7 +7,8 @@ import json
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from contextlib import aclosing
+from typing import Final, Literal, Protocol, TypeVar
 
 import grpc
 
@@ -34,8 +35,25 @@ class ListResponse(Protocol):
     next_page_token: str
 
 
+class WatchRequest(Protocol):
+    """A request for a watch, which can begin where an earlier one stopped."""
+
+    resume_token: str
+
+
+class WatchResponse(Protocol):
+    """What happened to what is watched."""
+
+    @property
+    def resume_token(self) -> str: ...
+
+    def HasField(self, name: Literal["heartbeat"], /) -> bool: ...  # noqa: N802 - of protobuf
+
+
 Page = TypeVar("Page", bound=ListResponse)
 PageRequest = TypeVar("PageRequest", bound=ListRequest)
+Watching = TypeVar("Watching", bound=WatchRequest)
+Update = TypeVar("Update", bound=WatchResponse)
 
 _CONNECT_SECONDS: Final = 5
 _INITIAL_BACKOFF_SECONDS: Final = 0.1
@@ -176,6 +194,26 @@ class Connection:
                 # A call that lasted this long was connected, although nothing was sent.
                 outage.end()
             await outage.wait(failure)
+
+    async def watch(
+        self, method: grpc.aio.UnaryStreamMultiCallable[Watching, Update], request: Watching
+    ) -> AsyncGenerator[Update, None]:
+        """Yield the responses of a watch, without heartbeats; after a lost connection, the next.
+
+        If the server cannot resume the watch, it begins anew. The generator ends and raises as that
+        of `stream` does.
+        """
+        while True:
+            try:
+                async with aclosing(self.stream(method, lambda: request)) as stream:
+                    async for response in stream:
+                        request.resume_token = response.resume_token
+                        if not response.HasField("heartbeat"):
+                            yield response
+            except IngotError as error:
+                if error.reason != "RESUME_TOKEN_EXPIRED" or not request.resume_token:
+                    raise
+                request.resume_token = ""
 
 
 class Outage:

@@ -147,6 +147,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "REQUEST_ID_REUSED": Conflict,
     "TOO_MANY_WATCHES": ServiceUnavailable,
     "CANCELLED": JobCancelled,
+    "RESUME_TOKEN_EXPIRED": Conflict,
     "MEDIA_DOES_NOT_EXIST": MediaDoesNotExist,
     "PRIVATE": SourceRefused,
     "GEO_BLOCKED": SourceRefused,

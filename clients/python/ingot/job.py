@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -20,13 +21,20 @@ ENDED: Final = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class RemovedJob:
+    """A job whose record has expired, as `Client.watch_jobs` yields it."""
+
+    id: str
+
+
 class IngestJob:
     """The handle of a job; `latest` is the last state of the job that was received.
 
     `async for update in job` yields the current state of the job and then every change; the last
-    update is how the job ended. After a lost connection, watching continues after the last revision
-    that was received. `media = await job` waits for the end in the same way. A job that has ended
-    needs no call. Any number of tasks may iterate over and await the same handle, repeatedly.
+    update is how the job ended. After a lost connection, watching continues where it stopped.
+    `media = await job` waits for the end in the same way. A job that has ended needs no call. Any
+    number of tasks may iterate over and await the same handle, repeatedly.
     """
 
     def __init__(self, connection: Connection, job: Job) -> None:
@@ -60,13 +68,11 @@ class IngestJob:
         if last.state in ENDED:
             return
 
-        def request() -> WatchJobRequest:
-            return WatchJobRequest(job_id=self.id, after_revision=last.revision)
-
-        stream = self._connection.stream(self._connection.jobs.WatchJob, request)
-        async with aclosing(stream):
-            async for response in stream:
-                if response.job.revision <= last.revision:
+        request = WatchJobRequest(job_id=self.id)
+        watch = self._connection.watch(self._connection.jobs.WatchJob, request)
+        async with aclosing(watch):
+            async for response in watch:
+                if version(response.job) <= version(last):
                     continue
                 last = response.job
                 self._update_latest(last)
@@ -111,6 +117,11 @@ class IngestJob:
         return self.latest.media
 
     def _update_latest(self, job: Job) -> None:
-        # Tasks that watch the same job may be at different revisions.
-        if job.revision > self.latest.revision:
+        # Tasks that watch the same job may be at different versions.
+        if version(job) > version(self.latest):
             self.latest = job
+
+
+def version(job: Job) -> tuple[int, int]:
+    """Return what grows with every change of a job."""
+    return job.epoch, job.revision

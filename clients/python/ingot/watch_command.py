@@ -16,6 +16,7 @@ from ingot.errors import IngotError, ServiceUnavailable, from_status
 from ingot.job import IngestJob
 from ingot.output import write_json, write_text
 from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.job_service_pb2 import SnapshotEnd
 
 if TYPE_CHECKING:
     from ingot.progress import ProgressDisplay
@@ -149,13 +150,13 @@ async def _display_children(client: Client, parent: Job, display: ProgressDispla
     with contextlib.suppress(IngotError):
         running = client.watch_jobs(states=[JobState.JOB_STATE_RUNNING])
         async with aclosing(running) as updates:
-            async for job in updates:
-                if job.id not in child_ids:
+            async for update in updates:
+                if isinstance(update, SnapshotEnd) or update.id not in child_ids:
                     continue
-                if job.state == JobState.JOB_STATE_RUNNING:
-                    display.show_child(job)
+                if isinstance(update, Job) and update.state == JobState.JOB_STATE_RUNNING:
+                    display.show_child(update)
                 else:
-                    display.remove_child(job.id)
+                    display.remove_child(update.id)
 
 
 async def _print_result(client: Client, handle: IngestJob, options: Namespace) -> bool:

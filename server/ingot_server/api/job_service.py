@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from typing import Final
 
 from ingot.v1 import job_pb2, job_service_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -15,19 +16,33 @@ from ingot.v1.job_service_pb2 import (
     CancelJobResponse,
     GetJobRequest,
     GetJobResponse,
+    Heartbeat,
     ListJobsRequest,
     ListJobsResponse,
+    SnapshotEnd,
     WatchJobRequest,
     WatchJobResponse,
     WatchJobsRequest,
+    WatchJobsResponse,
 )
 from ingot_server.api import pagination as page
+from ingot_server.api import resume_token
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.job_filter import job_filter
 from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.position import version
 from ingot_server.jobs.records import Records
+
+# How many jobs the snapshot of a watch has by default, and at most.
+SNAPSHOT_SIZE: Final = 1000
+LARGEST_SNAPSHOT: Final = 10_000
+
+_HEARTBEAT: Final = WatchJobResponse(heartbeat=Heartbeat()).SerializeToString()
+_HEARTBEATS: Final = WatchJobsResponse(heartbeat=Heartbeat()).SerializeToString()
+_SNAPSHOT_END: Final = WatchJobsResponse(snapshot_end=SnapshotEnd()).SerializeToString()
 
 
 class JobService(Service):
@@ -55,7 +70,7 @@ class JobService(Service):
     async def list_jobs(self, request: ListJobsRequest, _: Caller) -> ListJobsResponse:
         limit = page.size(request)
         found = await self._records.list(
-            limit=limit + 1, before=page.start(request), accepts=_filter(request)
+            limit=limit + 1, before=page.start(request), accepts=job_filter(request)
         )
         jobs, more = page.fitting(found, limit)
         return ListJobsResponse(
@@ -82,7 +97,7 @@ class JobService(Service):
         limit = 2 * self._settings.lease
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit.total_seconds()):
-                updates = self._feed.watch(job.id, after_revision=job.revision)
+                updates = self._feed.watch(job.id, after=version(job))
                 async with aclosing(updates):
                     async for update in updates:
                         job = update
@@ -100,23 +115,43 @@ class JobService(Service):
     async def watch_job(
         self, request: WatchJobRequest, caller: Caller
     ) -> AsyncGenerator[Serialized, None]:
+        after = resume_token.read_version(request)
         with self._counted(caller):
-            jobs = self._feed.watch(request.job_id, after_revision=request.after_revision)
-            async with aclosing(jobs):
-                async for job in jobs:
-                    yield self._serialize(job)
+            updates = self._feed.watch_with_heartbeats(request.job_id, after=after)
+            async with aclosing(updates):
+                async for job in updates:
+                    after = version(job) if job is not None else after
+                    token = resume_token.of_job(request.job_id, after)
+                    event = self._serialize(job) if job is not None else _HEARTBEAT
+                    yield event + WatchJobResponse(resume_token=token).SerializeToString()
 
     async def watch_jobs(
         self, request: WatchJobsRequest, caller: Caller
     ) -> AsyncGenerator[Serialized, None]:
+        size = min(request.snapshot_size or SNAPSHOT_SIZE, LARGEST_SNAPSHOT)
+        resume = resume_token.read_position(request)
+        filters = resume_token.filters_of(request)
         with self._counted(caller):
-            jobs = self._feed.watch_all(_filter(request))
-            async with aclosing(jobs):
-                async for job in jobs:
-                    yield self._serialize(job)
+            updates = self._feed.watch_all(job_filter(request), size, resume=resume)
+            async with aclosing(updates):
+                async for update in updates:
+                    token = resume_token.of_jobs(filters, update.position)
+                    event = self._serialize_event(update.event)
+                    yield event + WatchJobsResponse(resume_token=token).SerializeToString()
+
+    def _serialize_event(self, event: Job | str | SnapshotEnd | None) -> Serialized:
+        """Return a WatchJobsResponse without its token."""
+        if isinstance(event, Job):
+            return self._serialize(event)
+        if isinstance(event, str):
+            return WatchJobsResponse(removed_job_id=event).SerializeToString()
+        return _SNAPSHOT_END if event is not None else _HEARTBEATS
 
     def _serialize(self, job: Job) -> Serialized:
-        """Return a WatchJobResponse, which is also a WatchJobsResponse: the job in field 1."""
+        """Return a job in field 1, as WatchJobResponse and WatchJobsResponse have it.
+
+        The fields of a serialized message can be appended to it.
+        """
         if self._serialized[0] is not job:
             self._serialized = job, WatchJobResponse(job=job).SerializeToString()
         return self._serialized[1]
@@ -139,18 +174,6 @@ class JobService(Service):
             self._watches[address] -= 1
             if not self._watches[address]:
                 del self._watches[address]
-
-
-def _filter(request: ListJobsRequest | WatchJobsRequest) -> Callable[[Job], bool]:
-    states = frozenset(request.states)
-    labels = dict(request.labels)
-
-    def accepts(job: Job) -> bool:
-        if states and job.state not in states:
-            return False
-        return all(job.labels.get(name) == value for name, value in labels.items())
-
-    return accepts
 
 
 def _unknown(job_id: str) -> Failure:

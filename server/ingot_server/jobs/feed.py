@@ -1,12 +1,13 @@
 r"""The feed of job changes: one Redis subscription per process, fanned out in memory.
 
     ingot:jobs --> Feed --> JobWatch of one job --> Mailbox of each watcher of that job
-                        \-> AllJobsWatch ---------> Mailbox of one watcher of all jobs
+                        \-> AllJobsFeed
 
 A published message is a hint; the record is the truth. The feed reads the records again after a gap
-between two revisions, after a new connection, and every few seconds; `Records.changes` returns what
-happened since. Invariants: a mailbox is registered before anything is read for it; the mailboxes of
-a JobWatch have received everything up to the revision of `JobWatch.latest`.
+between two revisions, after a new connection, and every few seconds; `History.of_job` returns what
+happened since. If Redis has lost what a watcher has seen, the record is written again as a later
+version, so versions only grow. Invariants: a mailbox is registered before anything is read for it;
+the mailboxes of a JobWatch have received everything up to the version of `JobWatch.latest`.
 
 All watchers share the same Job objects, which must not be changed.
 """
@@ -16,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, Final
 
@@ -30,10 +30,13 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.jobs.all_jobs_feed import AllJobsFeed, Update
+from ingot_server.jobs.history import Change, read_message
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.mailbox import Mailbox
+from ingot_server.jobs.position import BEGINNING, Position, Version, version
 from ingot_server.jobs.records import Records
-from ingot_server.jobs.watches import AllJobsWatch, JobWatch
+from ingot_server.jobs.watches import JobWatch
 from ingot_server.redis import unavailable
 
 logger = logging.getLogger(__name__)
@@ -45,9 +48,9 @@ MESSAGE_DELAY_SECONDS: Final = 0.2
 RECONNECT_SECONDS: Final = 0.2
 START_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 5.0
-# New jobs are looked for this far back, because the clocks of two machines differ.
-CLOCK_SKEW_SECONDS: Final = 60.0
 PAGE: Final = 200
+# Proxies close a stream that was idle for a minute or less. The contract promises 20 seconds.
+HEARTBEAT_SECONDS: Final = 15.0
 
 
 class Feed:
@@ -58,7 +61,7 @@ class Feed:
         self._records = records
         self._settings = settings
         self._job_watches: dict[str, JobWatch] = {}
-        self._all_jobs_watches: set[AllJobsWatch] = set()
+        self._all_jobs = AllJobsFeed(records, settings, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
         self._recheck_now = asyncio.Event()
@@ -85,90 +88,98 @@ class Feed:
         shutting_down = _shutting_down()
         for watch in self._job_watches.values():
             watch.fail(shutting_down)
-        for all_jobs in self._all_jobs_watches:
-            all_jobs.mailbox.fail(shutting_down)
+        self._all_jobs.fail(shutting_down)
         while self._tasks:  # a task that ends may have started another
             await cancel_and_wait(*self._tasks)
 
-    async def watch(self, job_id: str, *, after_revision: int = 0) -> AsyncGenerator[Job, None]:
-        """Yield the current revision of a job, then every later one in order, up to its end.
+    async def watch(self, job_id: str, *, after: Version = BEGINNING) -> AsyncGenerator[Job, None]:
+        """Yield the current state of a job, then every later one in order, up to its end.
 
-        With `after_revision`, yield what happened since then instead of the current revision: at
-        least the last revision of every state and stage. Close it with `contextlib.aclosing`.
-        Raises Failure: JOB_NOT_FOUND if the record is gone, CACHE_UNAVAILABLE, SHUTTING_DOWN.
+        With `after`, yield what happened since that version instead of the current state: at least
+        the last revision of every state and stage. Close it with `contextlib.aclosing`. Raises
+        Failure: JOB_NOT_FOUND if the record is gone, RESUME_TOKEN_EXPIRED if the record does not
+        go back to `after`, CACHE_UNAVAILABLE, SHUTTING_DOWN.
         """
+        updates = self._updates(job_id, after, None)
+        async with contextlib.aclosing(updates):
+            async for job in updates:
+                if job is not None:
+                    yield job
+
+    def watch_with_heartbeats(
+        self, job_id: str, *, after: Version = BEGINNING
+    ) -> AsyncGenerator[Job | None, None]:
+        """Do what `watch` does, and yield None when nothing happens for HEARTBEAT_SECONDS."""
+        return self._updates(job_id, after, HEARTBEAT_SECONDS)
+
+    async def _updates(
+        self, job_id: str, after: Version, idle_seconds: float | None
+    ) -> AsyncGenerator[Job | None, None]:
         if self._closed:
             raise _shutting_down()
         mailbox = Mailbox()
         watch = self._join(job_id, mailbox)
         try:
-            seen = after_revision
-            if after_revision:
-                changes = await self._records.changes(job_id, after_revision)
+            seen = after
+            if after > BEGINNING:
+                changes = await self._records.history.of_job(job_id, after, complete=True)
                 if changes is None:
                     raise _not_found(job_id)
                 for job in changes:
-                    seen = job.revision
+                    seen = version(job)
                     yield job
                     if has_ended(job):
                         return
             while True:
-                job = await mailbox.next_job()
-                if job.revision > seen:
-                    yield job
-                if has_ended(job):
+                change = await mailbox.next_within(idle_seconds)
+                update = change.job if change is not None else None
+                if update is None or version(update) > seen:
+                    yield update
+                if update is not None and has_ended(update):
                     return
         finally:
             watch.mailboxes.discard(mailbox)
             if not watch.mailboxes and self._job_watches.get(job_id) is watch:
                 del self._job_watches[job_id]
 
-    async def watch_all(self, accepts: Callable[[Job], bool]) -> AsyncGenerator[Job, None]:
-        """Yield all jobs that match, newest first, then every change of one, without end.
+    def watch_all(
+        self,
+        accepts: Callable[[Job], bool],
+        snapshot_size: int,
+        *,
+        resume: Position | None = None,
+    ) -> AsyncGenerator[Update, None]:
+        """Yield the `snapshot_size` newest jobs that match, SnapshotEnd, then every change of one.
 
-        A job that no longer matches is yielded once more. Close it with `contextlib.aclosing`.
-        Raises Failure: CACHE_UNAVAILABLE, SHUTTING_DOWN.
+        A job that no longer matches is yielded once more. The id of a job whose record is gone is
+        yielded if the job was. With `resume`, what happened since that position comes instead of
+        the snapshot. Yields nothing as an Update when nothing happens for HEARTBEAT_SECONDS. Never
+        ends; close it with `contextlib.aclosing`. Raises Failure: RESUME_TOKEN_EXPIRED if the
+        history does not go back to `resume`, CACHE_UNAVAILABLE, SHUTTING_DOWN.
         """
         if self._closed:
             raise _shutting_down()
-        watch = AllJobsWatch(accepts, self._settings.job_ttl)
-        self._all_jobs_watches.add(watch)
-        try:
-            before = ""
-            while True:
-                page = await self._records.list(limit=PAGE, before=before)
-                for job in page:
-                    watch.notify(job)
-                while (next_job := watch.mailbox.next_job_nowait()) is not None:
-                    yield next_job
-                if len(page) < PAGE:
-                    break
-                before = page[-1].id
-            while True:
-                yield await watch.mailbox.next_job()
-        finally:
-            self._all_jobs_watches.discard(watch)
+        return self._all_jobs.watch(accepts, snapshot_size, resume, HEARTBEAT_SECONDS)
 
     def _join(self, job_id: str, mailbox: Mailbox) -> JobWatch:
         watch = self._job_watches.setdefault(job_id, JobWatch())
         watch.mailboxes.add(mailbox)
         if watch.latest is not None:
-            mailbox.put_job(watch.latest)
+            mailbox.put(Change(job_id, watch.latest))
         elif watch.buffered is None:
             self._catch_up(job_id, watch)
         return watch
 
-    def _deliver(self, job: Job) -> None:
-        watch = self._job_watches.get(job.id)
-        if watch is not None:
-            self._notify(watch, job)
-        for all_jobs in self._all_jobs_watches:
-            all_jobs.notify(job)
+    def _deliver(self, change: Change) -> None:
+        watch = self._job_watches.get(change.job_id)
+        if watch is not None and change.job is not None:
+            self._notify(watch, change.job)
+        self._all_jobs.receive(change)
 
     def _notify(self, watch: JobWatch, job: Job) -> None:
         if watch.buffered is not None:
             watch.buffered.append(job)
-        elif watch.latest is not None and job.revision > watch.latest.revision + 1:
+        elif watch.misses_changes_before(job):
             self._catch_up(job.id, watch)
             self._notify(watch, job)
         else:
@@ -182,7 +193,7 @@ class Feed:
         """Notify a watch of what the record says, then of what was buffered meanwhile."""
         try:
             if watch.latest is not None:
-                changes = await self._records.changes(job_id, watch.latest.revision)
+                changes = await self._records.history.of_job(job_id, version(watch.latest))
             else:
                 job = await self._records.get(job_id)
                 changes = [job] if job is not None else None
@@ -212,8 +223,8 @@ class Feed:
                         self._handle_message(await _next_message(pubsub))
             except (exceptions.RedisError, OSError) as error:
                 logger.warning("the subscription to %s broke: %s", CHANNEL, error)
-            except DecodeError:
-                logger.warning("a message on %s is not a job", CHANNEL)
+            except (DecodeError, ValueError):
+                logger.warning("a message on %s is not a change of a job", CHANNEL)
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def _handle_message(self, message: dict[str, Any]) -> None:
@@ -222,31 +233,29 @@ class Feed:
             self._subscribed.set()
             self._recheck_now.set()
         elif message["type"] == "message":
-            self._deliver(Job.FromString(message["data"]))
+            self._deliver(read_message(message["data"]))
 
     async def _keep_rechecking(self) -> None:
-        checked_at = time.time()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECHECK_SECONDS):
                     await self._recheck_now.wait()
             self._recheck_now.clear()
-            started_at = time.time()
             try:
-                await self._recheck(since=checked_at - CLOCK_SKEW_SECONDS)
+                await self._recheck()
             except Failure as failure:
                 logger.warning("the job records could not be read again: %s", failure.message)
-            else:
-                checked_at = started_at
 
-    async def _recheck(self, since: float) -> None:
-        """Find changes without a message: of watched jobs, and jobs created after `since`."""
-        watched = {job_id for job_id, each in self._job_watches.items() if not each.has_ended()}
-        for all_jobs in self._all_jobs_watches:
-            watched.update(all_jobs.revisions.keys() - all_jobs.ended.keys())
+    async def _recheck(self) -> None:
+        """Find changes without a message."""
+        if self._all_jobs.watches:
+            await self._all_jobs.catch_up()
+        watched = {
+            job_id: version(each.latest) if each.latest is not None else BEGINNING
+            for job_id, each in self._job_watches.items()
+            if not each.has_ended()
+        }
         gone, found = await self._read_records(watched)
-        if self._all_jobs_watches:
-            found += await self._created_since(since)
         await asyncio.sleep(MESSAGE_DELAY_SECONDS)
         for job_id in gone:
             self._handle_gone(job_id)
@@ -254,10 +263,9 @@ class Feed:
             watch = self._job_watches.get(job.id)
             if watch is not None and watch.buffered is None and watch.is_behind(job):
                 self._catch_up(job.id, watch)
-            for all_jobs in self._all_jobs_watches:
-                all_jobs.notify(job)
-        for all_jobs in self._all_jobs_watches:
-            all_jobs.forget_ended(time.monotonic() - 2 * CLOCK_SKEW_SECONDS)
+            elif version(job) < watched[job.id]:
+                # Redis has lost changes that were sent. The message of this change is delivered.
+                await self._records.history.restore(job.id, watched[job.id])
 
     async def _read_records(self, job_ids: Iterable[str]) -> tuple[set[str], list[Job]]:
         """Return the ids of jobs whose records are gone, and all other jobs."""
@@ -275,18 +283,6 @@ class Feed:
         watch = self._job_watches.get(job_id)
         if watch is not None and watch.buffered is None and not watch.has_ended():
             self._fail(job_id, watch, _not_found(job_id))
-        for all_jobs in self._all_jobs_watches:
-            all_jobs.forget(job_id)
-
-    async def _created_since(self, since: float) -> list[Job]:
-        found: list[Job] = []
-        before = ""
-        while True:
-            page = await self._records.list(limit=PAGE, before=before)
-            found += [job for job in page if job.create_time.seconds >= since]
-            if len(page) < PAGE or page[-1].create_time.seconds < since:
-                return found
-            before = page[-1].id
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -194,7 +194,7 @@ class Lease:
     def _take_over(self, written: Job) -> None:
         """Take over what the write has filled in."""
         self._written = written
-        self.job.revision = written.revision
+        self.job.epoch, self.job.revision = written.epoch, written.revision
         progress = self.job.progress
         progress.fraction = max(progress.fraction, written.progress.fraction)
 
@@ -329,6 +329,7 @@ def _is_progress(job: Job, other: Job) -> bool:
     job, other = copy_of(job), copy_of(other)
     for each in job, other:
         each.ClearField("progress")
+        each.ClearField("epoch")
         each.ClearField("revision")
     return job == other
 

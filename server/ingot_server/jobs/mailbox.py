@@ -1,8 +1,8 @@
-"""The mailbox of one watcher: the jobs that it has not received yet.
+"""The mailbox of one watcher: the changes that it has not received yet.
 
-A reader that keeps up receives every revision. A slow reader misses revisions, but never the last
-one of a state or stage. So the size of a mailbox depends on what happened, not on how often
-progress was measured.
+A reader that keeps up receives every change. A slow reader misses revisions, but never the last one
+of a state or stage. So the size of a mailbox depends on what happened, not on how often progress
+was measured.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
+from ingot_server.jobs.history import Change
 from ingot_server.jobs.lifecycle import has_ended, milestone
 
 LIMIT: Final = 32
@@ -30,60 +32,84 @@ class Mailbox:
 
     def __init__(self, record_lifetime: timedelta | None = None) -> None:
         self._record_lifetime = record_lifetime
-        self._jobs: deque[Job] = deque()
+        self._changes: deque[Change] = deque()
         self._limit = LIMIT
         self._failure: Failure | None = None
         self._ready = asyncio.Event()
 
-    def put_job(self, job: Job) -> None:
-        self._jobs.append(job)
+    def put(self, change: Change) -> None:
+        self._changes.append(change)
         self._ready.set()
-        if len(self._jobs) > self._limit:
+        if len(self._changes) > self._limit:
             self._shorten()
 
     def fail(self, failure: Failure) -> None:
-        """End the watch: drop the jobs, and raise `failure` in the reader."""
-        self._jobs.clear()
+        """End the watch: drop the changes, and raise `failure` in the reader."""
+        self._changes.clear()
         self._failure = failure
         self._ready.set()
 
-    def next_job_nowait(self) -> Job | None:
-        """Return the next job, or None if there is none yet. Raises Failure after `fail`."""
+    @property
+    def has_failed(self) -> bool:
+        return self._failure is not None
+
+    def next_nowait(self) -> Change | None:
+        """Return the next change, or None if there is none yet. Raises Failure after `fail`."""
         if self._failure is not None:
             # Each reader gets its own: a raised exception collects the frames of its readers.
             raise Failure(self._failure.reason, self._failure.message)
-        return self._jobs.popleft() if self._jobs else None
+        return self._changes.popleft() if self._changes else None
 
-    async def next_job(self) -> Job:
-        """Wait for the next job and return it. Raises Failure after `fail`."""
-        while (job := self.next_job_nowait()) is None:
+    async def next(self) -> Change:
+        """Wait for the next change and return it. Raises Failure after `fail`."""
+        while (change := self.next_nowait()) is None:
             self._ready.clear()
             await self._ready.wait()
-        return job
+        return change
+
+    async def next_within(self, seconds: float | None) -> Change | None:
+        """Return the next change; None if there is none for so many seconds. Raises as `next`."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.next()
+        except TimeoutError:
+            return None
 
     def _shorten(self) -> None:
-        jobs = collapse(self._jobs, lambda job, later: milestone(job) == milestone(later))
-        if self._record_lifetime is not None and len(jobs) > ALL_JOBS_LIMIT:
+        changes = collapse(self._changes, lambda job, later: milestone(job) == milestone(later))
+        if self._record_lifetime is not None and len(changes) > ALL_JOBS_LIMIT:
             oldest = datetime.now(UTC) - self._record_lifetime
-            jobs = [
-                job
-                for job in collapse(jobs, lambda *_: True)
-                if not has_ended(job) or job.end_time.ToDatetime(UTC) > oldest
+            changes = [
+                change
+                for change in collapse(changes, lambda *_: True)
+                if change.job is None
+                or not has_ended(change.job)
+                or change.job.end_time.ToDatetime(UTC) > oldest
             ]
-        self._jobs = deque(jobs)
-        # Jobs that could not be dropped are not examined again until the mailbox has doubled.
-        self._limit = max(LIMIT, 2 * len(jobs))
+        self._changes = deque(changes)
+        # Changes that could not be dropped are not examined again until the mailbox has doubled.
+        self._limit = max(LIMIT, 2 * len(changes))
 
 
-def collapse(jobs: Iterable[Job], is_alike: Callable[[Job, Job], bool]) -> list[Job]:
-    """Replace each revision of a job by the next one if the two are alike."""
-    kept: list[Job] = []
+def collapse(changes: Iterable[Change], is_alike: Callable[[Job, Job], bool]) -> list[Change]:
+    """Replace each revision of a job by the next one if the two are alike.
+
+    The next one takes the number of the first, because what lies between them is sent after it.
+    """
+    kept: list[Change] = []
     positions: dict[str, int] = {}
-    for job in jobs:
-        position = positions.get(job.id)
-        if position is not None and is_alike(kept[position], job):
-            kept[position] = job
+    for change in changes:
+        position = positions.get(change.job_id)
+        earlier = kept[position] if position is not None else None
+        if (
+            position is not None
+            and earlier is not None
+            and earlier.job is not None
+            and change.job is not None
+            and is_alike(earlier.job, change.job)
+        ):
+            kept[position] = replace(change, sequence=earlier.sequence)
         else:
-            positions[job.id] = len(kept)
-            kept.append(job)
+            positions[change.job_id] = len(kept)
+            kept.append(change)
     return kept

@@ -27,6 +27,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.children import Children
+from ingot_server.jobs.history import History
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.outcomes import (
     ChildrenChanged,
@@ -48,7 +49,6 @@ from ingot_server.redis import unavailable
 
 RESEND_LIMIT: Final = timedelta(minutes=10)
 
-_TRAIL_KEY: Final = "ingot:trail:"
 _REQUEST_KEY: Final = "ingot:request:"
 _JOBS_KEY: Final = "ingot:jobs"
 _PAGE: Final = 200
@@ -65,6 +65,7 @@ class Records:
         self.settings = settings
         self._transition = Transition(redis, settings)
         self.children = Children(self._transition, settings)
+        self.history = History(redis, self._transition)
 
     async def create(
         self,
@@ -120,22 +121,6 @@ class Records:
                     pipeline.hget(JOB_KEY + job_id, "record")
                 contents = await pipeline.execute()
         return [Job.FromString(content) if content else None for content in contents]
-
-    async def changes(self, job_id: str, after_revision: int) -> Jobs | None:
-        """Return the later revisions of a job, oldest first; None if it has no record.
-
-        The list has at least the last revision of each state and stage, and ends with the current
-        one. It is empty if there is no later revision.
-        """
-        with unavailable():
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.lrange(_TRAIL_KEY + job_id, 0, -1)
-                pipeline.hget(JOB_KEY + job_id, "record")
-                trail, content = await pipeline.execute()
-        if content is None:
-            return None
-        jobs = [Job.FromString(each) for each in [*trail, content]]
-        return [job for job in jobs if job.revision > after_revision]
 
     async def list(
         self,

@@ -16,8 +16,16 @@
 --                                           shared      1 if a caller of its own wants this child, too
 --                                           waits_for_children  1 if it is RUNNING without a worker
 --                                           rollup_at   when its counts may be written again
---   ingot:trail:<job id>            list    serialized Jobs, oldest first: the last revision of each
+--                                           sequence    number of the last change, among all jobs
+--   ingot:trail:<job id>            list    "sequence Job", oldest first: the last revision of each
 --                                           state and stage that the job has left
+--   ingot:history                   hash    epoch       begins with each loss of writes, and grows
+--                                           sequence    number of the last change of any job
+--                                           run_id      the Redis server of this epoch
+--                                           forgotten   number of the last removal that was forgotten
+--   ingot:changes                   zset    ids of all jobs, scored by the numbers of their last changes
+--   ingot:removed                   zset    ids of jobs whose records have expired, scored by the numbers
+--                                           of their removals; only the latest
 --   ingot:active:<key>              string  id of the job that holds this single-flight key: the media
 --                                           id, or what stands for it (see `single_flight_key`)
 --   ingot:deadlines                 zset    ids of the jobs that have not ended, scored by when the
@@ -34,7 +42,8 @@
 --                                           separated by spaces
 --   ingot:undispatched:<job id>     zset    children that were not dispatched yet, by order of entries
 -- Channel
---   ingot:jobs                      every new record, serialized
+--   ingot:jobs                      "job EPOCH SEQUENCE RECORD" for every new record, and
+--                                   "removed EPOCH SEQUENCE ID" for every job that is forgotten
 --
 -- Lifetimes. Keys of a job that has not ended never expire. When it ends, all its keys get a time to
 -- live, and its members of the sorted sets are removed by a later end. An ended child lives at least
@@ -43,16 +52,23 @@
 --
 -- ARGV: the operation, the job's id, then pairs of an argument's name and value. Arguments in brackets
 -- are optional; durations are in milliseconds.
---   create   change_id record revision ended ttl deadline single_flight_key request_id fingerprint
+--   create   epoch change_id record revision ended ttl deadline single_flight_key request_id fingerprint
 --            [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
---   change   change_id record revision ended ttl deadline next_token milestone
+--               | epoch, current epoch: the record must be made for that epoch
+--   change   epoch change_id record revision ended ttl deadline next_token milestone
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared: conditions]
 --            [losses delay waits_for_children rollup_interval counts_version: values to set]
 --            [forget_requests: the request ids of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
 --            -> done, record | gone | lost | early | stale | taken, id of the job that holds the key
+--               | epoch, current epoch
+--   restore  epoch change_id record revision expected_revision -> done, record | gone | stale | epoch,
+--            current epoch: writes the record of a job again whose last changes were lost
+--   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
+--   since    limit [known_epoch known_sequence: a position of the caller]
+--            -> found | lost, epoch, sequence, ids of changed jobs, ids of removed jobs and their numbers
 --   renew    token deadline -> done | gone | lost
 --   resend   interval longest_interval -> done, record | gone | early
 --   overdue  limit -> ids of jobs past their deadline, the most overdue first
@@ -70,7 +86,9 @@ local REQUEST, REQUESTS = 'ingot:request:', 'ingot:requests:'
 local ENTRIES, COUNTS = 'ingot:entries:', 'ingot:child-counts:'
 local PROGRESS, UNDISPATCHED = 'ingot:child-progress:', 'ingot:undispatched:'
 local CHANNEL = 'ingot:jobs'
-local TRAIL_LENGTH, EXPIRED_PER_END = 64, 16
+local HISTORY, CHANGES, REMOVED = 'ingot:history', 'ingot:changes', 'ingot:removed'
+local TRAIL_LENGTH, EXPIRED_PER_END, EXPIRED_PER_SWEEP = 64, 16, 1000
+local REMOVED_LENGTH = 10000
 -- How much longer than its parent a child lives, in milliseconds.
 local CHILD_EXTRA_TTL = 60000
 
@@ -92,10 +110,57 @@ local function field(job_id, name)
   return redis.call('HGET', JOB .. job_id, name)
 end
 
+local function begin_epoch(after)
+  local epoch = math.max(now, after + 1)
+  redis.call('HSET', HISTORY, 'epoch', time(epoch))
+  return epoch
+end
+
+local function current_epoch()
+  local epoch = redis.call('HGET', HISTORY, 'epoch')
+  return epoch and tonumber(epoch) or begin_epoch(0)
+end
+
+local function publish(kind, sequence, content)
+  redis.call('PUBLISH', CHANNEL,
+    kind .. ' ' .. time(current_epoch()) .. ' ' .. time(sequence) .. ' ' .. content)
+end
+
 local function forget(job_id)
   redis.call('ZREM', DEADLINES, job_id)
   redis.call('ZREM', JOBS, job_id)
   redis.call('ZREM', EXPIRING, job_id)
+  if redis.call('ZREM', CHANGES, job_id) == 0 then
+    return
+  end
+  local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
+  redis.call('ZADD', REMOVED, time(sequence), job_id)
+  if redis.call('ZCARD', REMOVED) > REMOVED_LENGTH then
+    local oldest = redis.call('ZPOPMIN', REMOVED)
+    redis.call('HSET', HISTORY, 'forgotten', oldest[2])
+  end
+  publish('removed', sequence, job_id)
+end
+
+local function forget_expired(limit)
+  local expired = redis.call('ZRANGEBYSCORE', EXPIRING, '-inf', time(now), 'LIMIT', 0, limit)
+  for _, job_id in ipairs(expired) do
+    if redis.call('EXISTS', JOB .. job_id) == 0 then
+      forget(job_id)
+    end
+  end
+end
+
+-- Numbers the change of a job that was just written, and publishes it.
+local function record_change()
+  local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
+  redis.call('HSET', JOB .. id, 'sequence', time(sequence))
+  redis.call('ZADD', CHANGES, time(sequence), id)
+  publish('job', sequence, arg.record)
+end
+
+local function is_other_epoch()
+  return tonumber(arg.epoch) ~= current_epoch()
 end
 
 local function set_deadline(milliseconds)
@@ -137,10 +202,7 @@ local function finish(key)
   if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
     redis.call('DEL', ACTIVE .. key)
   end
-  local expired = redis.call('ZRANGEBYSCORE', EXPIRING, '-inf', time(now), 'LIMIT', 0, EXPIRED_PER_END)
-  for _, job_id in ipairs(expired) do
-    forget(job_id)
-  end
+  forget_expired(EXPIRED_PER_END)
   -- Children of a job that ended early continue alone, so the sweep must dispatch them.
   for _, child in ipairs(redis.call('ZRANGE', UNDISPATCHED .. id, 0, -1)) do
     redis.call('ZADD', DEADLINES, time(now), child)
@@ -282,6 +344,9 @@ local function create()
   if field(id, 'change_id') == arg.change_id then
     return { 'created', field(id, 'record') }
   end
+  if is_other_epoch() then
+    return { 'epoch', time(current_epoch()) }
+  end
   local found = find_existing()
   if found then
     return found
@@ -312,7 +377,7 @@ local function create()
     notify_parents()
     finish('')
   end
-  redis.call('PUBLISH', CHANNEL, arg.record)
+  record_change()
   return { 'created', arg.record }
 end
 
@@ -356,14 +421,17 @@ end
 
 local function change()
   local stored = redis.call('HMGET', JOB .. id,
-    'record', 'revision', 'token', 'not_before', 'change_id', 'single_flight_key')
-  local record, revision, token, not_before, change_id, key = unpack(stored)
+    'record', 'revision', 'token', 'not_before', 'change_id', 'single_flight_key', 'sequence')
+  local record, revision, token, not_before, change_id, key, sequence = unpack(stored)
   if not record then
     forget(id)
     return { 'gone' }
   end
   if change_id == arg.change_id then
     return { 'done', record }
+  end
+  if is_other_epoch() then
+    return { 'epoch', time(current_epoch()) }
   end
   if arg.token and arg.token ~= token then
     return { 'lost' }
@@ -384,7 +452,7 @@ local function change()
     end
   end
   if arg.milestone == '1' then
-    redis.call('RPUSH', TRAIL .. id, record)
+    redis.call('RPUSH', TRAIL .. id, sequence .. ' ' .. record)
     redis.call('LTRIM', TRAIL .. id, -TRAIL_LENGTH, -1)
   end
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
@@ -405,8 +473,61 @@ local function change()
   else
     set_deadline(arg.deadline)
   end
-  redis.call('PUBLISH', CHANNEL, arg.record)
+  record_change()
   return { 'done', arg.record }
+end
+
+local function restore()
+  local stored = redis.call('HMGET', JOB .. id, 'record', 'revision', 'change_id')
+  local record, revision, change_id = unpack(stored)
+  if not record then
+    return { 'gone' }
+  end
+  if change_id == arg.change_id then
+    return { 'done', record }
+  end
+  if is_other_epoch() then
+    return { 'epoch', time(current_epoch()) }
+  end
+  if arg.expected_revision ~= revision then
+    return { 'stale' }
+  end
+  redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision,
+    'change_id', arg.change_id)
+  record_change()
+  return { 'done', arg.record }
+end
+
+-- A new epoch begins if this is another server than before, or if it has lost what the caller knows.
+local function check_epoch()
+  local stored = redis.call('HMGET', HISTORY, 'run_id', 'sequence')
+  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local epoch, sequence = current_epoch(), tonumber(stored[2] or 0)
+  local known = tonumber(arg.known_epoch or 0)
+  if known > epoch or (known == epoch and tonumber(arg.known_sequence) > sequence) then
+    epoch = begin_epoch(known)
+  elseif stored[1] and stored[1] ~= run_id then
+    epoch = begin_epoch(epoch)
+  end
+  redis.call('HSET', HISTORY, 'run_id', run_id)
+  return epoch
+end
+
+local function since()
+  forget_expired(EXPIRED_PER_SWEEP)
+  local epoch = check_epoch()
+  local stored = redis.call('HMGET', HISTORY, 'sequence', 'forgotten')
+  local sequence, forgotten = stored[1] or '0', tonumber(stored[2] or 0)
+  local known = tonumber(arg.known_sequence or 0)
+  if tonumber(arg.known_epoch or 0) ~= epoch or known < forgotten
+    or redis.call('ZCOUNT', CHANGES, '(' .. time(known), '+inf') > tonumber(arg.limit) then
+    return { 'lost', time(epoch), sequence, {}, {} }
+  end
+  return {
+    'found', time(epoch), sequence,
+    redis.call('ZRANGEBYSCORE', CHANGES, '(' .. time(known), '+inf'),
+    redis.call('ZRANGEBYSCORE', REMOVED, '(' .. time(known), '+inf', 'WITHSCORES'),
+  }
 end
 
 local function renew()
@@ -511,6 +632,15 @@ local operations = {
     return { 'done' }
   end,
   detach = detach,
+  restore = restore,
+  epoch = function()
+    local epoch = current_epoch()
+    if epoch <= tonumber(arg.after) then
+      epoch = begin_epoch(tonumber(arg.after))
+    end
+    return { time(epoch) }
+  end,
+  since = since,
 }
 
 return operations[operation]()

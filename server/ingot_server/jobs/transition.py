@@ -27,9 +27,11 @@ from ingot_server.jobs.outcomes import (
     RequestIdReused,
     SingleFlightTaken,
 )
+from ingot_server.jobs.position import Version, version
 from ingot_server.redis import unavailable
 
 JOB_KEY: Final = "ingot:job:"
+TRAIL_KEY: Final = "ingot:trail:"
 _OUTCOMES: Final = {
     job_pb2.JOB_STATE_SUCCEEDED: "succeeded",
     job_pb2.JOB_STATE_FAILED: "failed",
@@ -56,6 +58,7 @@ class Transition:
         self._settings = settings
         source = resources.files(__package__).joinpath("transition.lua").read_bytes()
         self._script = redis.register_script(source)
+        self._epoch = 0  # of the store, as it was last heard
 
     async def call(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:
         """Call one operation of the script, which documents its arguments and results."""
@@ -91,14 +94,19 @@ class Transition:
         CircularEntry.
         """
         new = lifecycle.with_fraction(lifecycle.created(job), Job())
-        outcome, *content = await self.call(
-            "create",
-            new.id,
-            **self._describe(new),
-            **arguments,
-            change_id=secrets.token_hex(8),
-            single_flight_key=single_flight_key or new.media.id,
-        )
+        change_id = secrets.token_hex(8)
+        while True:
+            outcome, *content = await self.call(
+                "create",
+                new.id,
+                **self._describe(new),
+                **arguments,
+                change_id=change_id,
+                single_flight_key=single_flight_key or new.media.id,
+            )
+            if outcome != b"epoch":
+                break
+            self._epoch = int(content[0])
         match outcome:
             case b"request_id_reused":
                 raise RequestIdReused
@@ -150,7 +158,39 @@ class Transition:
                     raise SingleFlightTaken(content[0].decode())
                 case b"stale":
                     continue
+                case b"epoch":
+                    self._epoch = int(content[0])
                 case _:
+                    return None
+
+    async def restore(self, job_id: str, seen: Version) -> Job | None:
+        """Return a job that is later than a version that was `seen`; None if it has no record.
+
+        If Redis has lost that version, the record is written again in a later epoch.
+        """
+        change_id = secrets.token_hex(8)
+        while True:
+            record = await self.read_record(job_id)
+            if record is None or version(record.job) >= seen:
+                return record.job if record is not None else None
+            [epoch] = await self.call("epoch", "", after=seen.epoch)
+            self._epoch = int(epoch)
+            new = lifecycle.copy_of(record.job)
+            new.revision += 1
+            new.epoch = self._epoch
+            outcome, *content = await self.call(
+                "restore",
+                job_id,
+                epoch=new.epoch,
+                change_id=change_id,
+                record=new.SerializeToString(),
+                revision=new.revision,
+                expected_revision=record.job.revision,
+            )
+            match outcome:
+                case b"done":
+                    return Job.FromString(content[0])
+                case b"gone":
                     return None
 
     def _describe(self, job: Job) -> dict[str, Argument]:
@@ -159,7 +199,9 @@ class Transition:
             job.ClearField("waiting")
             if not job.HasField("end_time"):
                 job.end_time.GetCurrentTime()
+        job.epoch = self._epoch
         return {
+            "epoch": self._epoch,
             "record": job.SerializeToString(),
             "revision": job.revision,
             "ended": int(has_ended(job)),

@@ -1,18 +1,19 @@
-"""The watches of one job and of all jobs: which mailbox receives which revision.
+"""The watches of one job and of all jobs: which mailbox receives which change.
 
-`feed.py` drives them.
+`feed.py` and `all_jobs_feed.py` drive them.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
+from ingot_server.jobs.history import Change
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.mailbox import Mailbox
+from ingot_server.jobs.position import BEGINNING, Version, version
 
 
 class JobWatch:
@@ -25,11 +26,12 @@ class JobWatch:
         self.mailboxes: set[Mailbox] = set()
 
     def notify(self, job: Job) -> None:
-        """Put a job into the mailboxes unless they have received it, or a later revision."""
-        if self.latest is None or job.revision > self.latest.revision:
+        """Put a job into the mailboxes unless they have received it, or a later version."""
+        if self.is_behind(job):
             self.latest = job
+            change = Change(job.id, job)
             for mailbox in self.mailboxes:
-                mailbox.put_job(job)
+                mailbox.put(change)
 
     def fail(self, failure: Failure) -> None:
         """End the watch in every mailbox."""
@@ -37,46 +39,78 @@ class JobWatch:
             mailbox.fail(failure)
 
     def is_behind(self, job: Job) -> bool:
-        return self.latest is None or self.latest.revision < job.revision
+        return self.latest is None or version(self.latest) < version(job)
+
+    def misses_changes_before(self, job: Job) -> bool:
+        """Tell whether there may be a change between the latest and `job`."""
+        latest = self.latest
+        return latest is not None and (
+            job.epoch > latest.epoch
+            or (job.epoch == latest.epoch and job.revision > latest.revision + 1)
+        )
 
     def has_ended(self) -> bool:
         return self.latest is not None and has_ended(self.latest)
 
 
 class AllJobsWatch:
-    """One watcher of all jobs that match a filter."""
+    """One watcher of all jobs that match a filter.
 
-    def __init__(self, accepts: Callable[[Job], bool], record_lifetime: timedelta) -> None:
+    It keeps the version of each job that it has sent until the job is removed. With `is_resumed`
+    it does not know what was sent before, so it sends every removal. Changes are held back until
+    `release`.
+    """
+
+    def __init__(
+        self, accepts: Callable[[Job], bool], record_lifetime: timedelta, *, is_resumed: bool
+    ) -> None:
+        self.accepts = accepts
         self.mailbox = Mailbox(record_lifetime)
-        # The latest revision of each job that was seen, matching or not.
-        self.revisions: dict[str, int] = {}
-        # When each ended job was seen to have ended, by the monotonic clock.
-        self.ended: dict[str, float] = {}
-        self._accepts = accepts
+        self.versions: dict[str, Version] = {}
+        # What was sent before the watch began anew.
+        self.versions_before: dict[str, Version] = {}
+        self._record_lifetime = record_lifetime
+        self._is_resumed = is_resumed
         self._matching: set[str] = set()
+        self._held_back: list[Change] | None = []
 
-    def notify(self, job: Job) -> None:
-        """Put a job into the mailbox if it matches, or matched until now."""
-        if job.revision <= self.revisions.get(job.id, 0):
+    def begin_anew(self) -> None:
+        """Drop all changes, and hold back the next ones."""
+        self.mailbox = Mailbox(self._record_lifetime)
+        self.versions_before |= self.versions
+        self.versions.clear()
+        self._held_back = []
+
+    def release(self, after: int) -> None:
+        """Notify of the changes after number `after` that were held back, and of all later ones."""
+        held_back, self._held_back = self._held_back or [], None
+        for change in held_back:
+            if change.sequence > after:
+                self.notify(change)
+
+    def receive(self, change: Change) -> None:
+        """Notify of a change unless changes are held back."""
+        if self._held_back is not None:
+            self._held_back.append(change)
+        else:
+            self.notify(change)
+
+    def notify(self, change: Change) -> None:
+        """Put a change into the mailbox if its job matches, or matched until now."""
+        if change.job is None:
+            self._matching.discard(change.job_id)
+            if self.versions.pop(change.job_id, None) is not None or self._is_resumed:
+                self.mailbox.put(change)
             return
-        self.revisions[job.id] = job.revision
-        matches, matched = self._accepts(job), job.id in self._matching
-        if matches or matched:
-            self.mailbox.put_job(job)
-        if has_ended(job):
-            self.ended[job.id] = time.monotonic()
-            self._matching.discard(job.id)
-        elif matches:
+        job = change.job
+        if version(job) <= self.versions.get(job.id, BEGINNING):
+            return
+        matches = self.accepts(job)
+        if not matches and job.id not in self._matching:
+            return
+        self.versions[job.id] = version(job)
+        self.mailbox.put(change)
+        if matches and not has_ended(job):
             self._matching.add(job.id)
         else:
             self._matching.discard(job.id)
-
-    def forget(self, job_id: str) -> None:
-        self._matching.discard(job_id)
-        self.revisions.pop(job_id, None)
-        self.ended.pop(job_id, None)
-
-    def forget_ended(self, before: float) -> None:
-        """Forget jobs that ended so long ago that no message about them can arrive any more."""
-        for job_id in [each for each, at in self.ended.items() if at < before]:
-            self.forget(job_id)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
+import pytest
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -16,7 +18,7 @@ from ingot.v1.job_service_pb2 import (
 )
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
-from tests.integration.api.running_api import Api, serving
+from tests.integration.api.running_api import Api, media_key, serving
 from tests.refusals import refusal, refused, rest
 from tests.waiting import TIMEOUT_SECONDS
 
@@ -41,10 +43,12 @@ async def test_a_watch_follows_a_job_to_its_end(api: Api) -> None:
     assert (await watch.read()).job == job
     every = api.jobs.WatchJobs(WatchJobsRequest())
     assert (await every.read()).job == job
+    assert (await every.read()).HasField("snapshot_end")
     running, token = await api.claim(job, job_pb2.JOB_STAGE_DOWNLOADING)
     running.state = job_pb2.JOB_STATE_SUCCEEDED
     final = await api.records.write(running, token)
-    seen = [response.job for response in await rest(watch)]
+    responses = await rest(watch)
+    seen = [response.job for response in responses]
     assert [update.revision for update in seen] == sorted({update.revision for update in seen})
     assert seen[-1] == final
     while (await every.read()).job != final:
@@ -52,6 +56,64 @@ async def test_a_watch_follows_a_job_to_its_end(api: Api) -> None:
     every.cancel()
     again = api.jobs.WatchJob(WatchJobRequest(job_id=job.id))
     assert [response.job for response in await rest(again)] == [final]
+    resumed = WatchJobRequest(job_id=job.id, resume_token=responses[0].resume_token)
+    assert await rest(api.jobs.WatchJob(resumed)) == responses[1:]
+    ended = WatchJobRequest(job_id=job.id, resume_token=responses[-1].resume_token)
+    assert await rest(api.jobs.WatchJob(ended)) == []
+
+
+async def test_a_token_of_another_watch_is_refused(api: Api) -> None:
+    job, other = await api.submit(), await api.submit("http://127.0.0.1/other.mp4")
+    token = (await api.jobs.WatchJob(WatchJobRequest(job_id=job.id)).read()).resume_token
+    every = (await api.jobs.WatchJobs(WatchJobsRequest()).read()).resume_token
+    for wrong in (token, token[:-4], "not a token"):
+        request = WatchJobRequest(job_id=other.id, resume_token=wrong)
+        assert (await refused(api.jobs.WatchJob(request))).fields == {"resume_token"}
+        filtered = WatchJobsRequest(text="clip", resume_token=every)
+        assert (await refused(api.jobs.WatchJobs(filtered))).fields == {"resume_token"}
+
+
+async def test_a_watch_of_all_jobs_is_resumed(api: Api) -> None:
+    await api.submit()
+    watch = api.jobs.WatchJobs(WatchJobsRequest())
+    assert (await watch.read()).resume_token
+    end = await watch.read()
+    watch.cancel()
+    new = await api.submit("http://127.0.0.1/other.mp4")
+    resumed = api.jobs.WatchJobs(WatchJobsRequest(resume_token=end.resume_token))
+    assert (await resumed.read()).job == new
+    resumed.cancel()
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"states": [job_pb2.JOB_STATE_QUEUED]},
+        {"kinds": [job_pb2.JOB_KIND_INGEST]},
+        {"source": "http"},
+        {"media_id": media_key()},
+        {"labels": {"team": "news"}},
+        {"text": "CLIP"},
+        {"text": "127.0.0.1/cl"},
+    ],
+)
+async def test_a_list_and_a_watch_have_the_same_filters(api: Api, filters: dict[str, Any]) -> None:
+    job = await api.submit(labels={"team": "news"})
+    other = Job(kind=job_pb2.JOB_KIND_CONVERT, state=job_pb2.JOB_STATE_FAILED, url="s3://x/y")
+    await api.records.create(other)
+    assert list((await api.jobs.ListJobs(ListJobsRequest(**filters))).jobs) == [job]
+    watch = api.jobs.WatchJobs(WatchJobsRequest(**filters))
+    assert (await watch.read()).job == job
+    assert (await watch.read()).HasField("snapshot_end")
+    watch.cancel()
+
+
+async def test_the_children_of_a_job_are_listed(api: Api) -> None:
+    parent = await api.submit()
+    child = Job(parent_job_id=parent.id, state=job_pb2.JOB_STATE_FAILED)
+    child = (await api.records.create(child)).job
+    listed = await api.jobs.ListJobs(ListJobsRequest(parent_job_id=parent.id))
+    assert list(listed.jobs) == [child]
 
 
 async def watch_to_deadline(api: Api, job: Job) -> None:

@@ -29,8 +29,10 @@ from ingot.v1.media_service_pb2 import (
 from ingot_server.api.caller import Caller
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.media_service import MediaService
+from ingot_server.api.resume_token import of_job
 from ingot_server.config import SettingError, Settings
 from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
 from tests.integration.api.running_api import URL, Api, serving
 from tests.refusals import refused
@@ -41,7 +43,7 @@ SERVICES = ("ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaServ
 
 
 async def test_what_is_unknown_is_not_found(api: Api) -> None:
-    unknown = "a" * 52
+    unknown, token = "a" * 52, of_job("nothing", Version(1, 7))
     calls = {
         "MEDIA_NOT_FOUND": [
             api.media.GetMedia(GetMediaRequest(media_id=unknown)),
@@ -56,7 +58,7 @@ async def test_what_is_unknown_is_not_found(api: Api) -> None:
             api.jobs.GetJob(GetJobRequest(job_id="nothing")),
             api.jobs.CancelJob(CancelJobRequest(job_id="nothing")),
             api.jobs.WatchJob(WatchJobRequest(job_id="nothing")),
-            api.jobs.WatchJob(WatchJobRequest(job_id="nothing", after_revision=7)),
+            api.jobs.WatchJob(WatchJobRequest(job_id="nothing", resume_token=token)),
         ],
     }
     for reason, each in calls.items():

@@ -30,7 +30,7 @@ async def working(servers: UploadServers) -> AsyncIterator[UploadServers]:
     async def work() -> None:
         async with Client(servers.targets[1]) as client, asyncio.TaskGroup() as jobs:
             async for job in client.watch_jobs(states=[JobState.JOB_STATE_QUEUED]):
-                if job.state == JobState.JOB_STATE_QUEUED:
+                if isinstance(job, Job) and job.state == JobState.JOB_STATE_QUEUED:
                     jobs.create_task(servers.worker.run_job(job.id))
 
     task = asyncio.create_task(work())

@@ -229,6 +229,7 @@ class Job(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     LAST_ATTEMPT_ERROR_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones. Empty
     in the response to validate_only.
@@ -248,7 +249,7 @@ class Job(_message.Message):
     attempt: _builtins.int
     """Number of the current attempt, from 1. Zero before a worker takes the job."""
     revision: _builtins.int
-    """Number of the last change, from 1. It grows with every change. WatchJob can resume after it."""
+    """Number of the last change, from 1. It grows with every change in one epoch."""
     parent_job_id: _builtins.str
     """Id of the job that this job is a part of. Empty if there is none."""
     list_title: _builtins.str
@@ -266,6 +267,11 @@ class Job(_message.Message):
     """Name of the job for people, at most 200 characters: at first the file name of the upload, or a
     readable form of the URL; then the title of the media item or the list, as soon as its source
     has told it. The name of an upload stays. Never empty.
+    """
+    epoch: _builtins.int
+    """Grows when the server has lost the last changes of its jobs, which happens if its Redis fails
+    over. Of two states of a job, the one with the greater epoch is later; if the epochs are the
+    same, the one with the greater revision.
     """
     @_builtins.property
     def progress(self) -> Global___JobProgress:
@@ -386,10 +392,11 @@ class Job(_message.Message):
         waiting: Global___JobWaiting | None = ...,
         last_attempt_error: _status_pb2.Status | None = ...,
         display_name: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "last_attempt_error", b"last_attempt_error", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "selection", b"selection", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "epoch", b"epoch", "error", b"error", "extraction", b"extraction", "id", b"id", "kind", b"kind", "labels", b"labels", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

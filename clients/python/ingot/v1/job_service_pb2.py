@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ingot.v1 import job_pb2 as ingot_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aingot/v1/job_service.proto\x12\x08ingot.v1\x1a\x12ingot/v1/job.proto\"2\n\rGetJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05jobId\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\xd6\x02\n\x0fListJobsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12=\n\x06states\x18\x03 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12z\n\x06labels\x18\x04 \x03(\x0b\x32%.ingot.v1.ListJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"]\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\r.ingot.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n\x10\x43\x61ncelJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05jobId\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"d\n\x0fWatchJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05jobId\x12.\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rafterRevision\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\x89\x02\n\x10WatchJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12{\n\x06labels\x18\x02 \x03(\x0b\x32&.ingot.v1.WatchJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"4\n\x11WatchJobsResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job2\xf8\x02\n\nJobService\x12@\n\x06GetJob\x12\x17.ingot.v1.GetJobRequest\x1a\x18.ingot.v1.GetJobResponse\"\x03\x90\x02\x01\x12\x46\n\x08ListJobs\x12\x19.ingot.v1.ListJobsRequest\x1a\x1a.ingot.v1.ListJobsResponse\"\x03\x90\x02\x01\x12I\n\tCancelJob\x12\x1a.ingot.v1.CancelJobRequest\x1a\x1b.ingot.v1.CancelJobResponse\"\x03\x90\x02\x02\x12H\n\x08WatchJob\x12\x19.ingot.v1.WatchJobRequest\x1a\x1a.ingot.v1.WatchJobResponse\"\x03\x90\x02\x01\x30\x01\x12K\n\tWatchJobs\x12\x1a.ingot.v1.WatchJobsRequest\x1a\x1b.ingot.v1.WatchJobsResponse\"\x03\x90\x02\x01\x30\x01\x42m\n\x1eio.github.ingot_media.ingot.v1B\x0fJobServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aingot/v1/job_service.proto\x12\x08ingot.v1\x1a\x12ingot/v1/job.proto\"2\n\rGetJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05jobId\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"\xa5\x04\n\x0fListJobsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12=\n\x06states\x18\x03 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12z\n\x06labels\x18\x04 \x03(\x0b\x32%.ingot.v1.ListJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x05 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"]\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\r.ingot.v1.JobR\x04jobs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n\x10\x43\x61ncelJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05jobId\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobR\x03job\"a\n\x0fWatchJobRequest\x12!\n\x06job_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05jobId\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\"\x96\x01\n\x10WatchJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12\x33\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.ingot.v1.HeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"\xb3\x04\n\x10WatchJobsRequest\x12=\n\x06states\x18\x01 \x03(\x0e\x32\x12.ingot.v1.JobStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x06states\x12{\n\x06labels\x18\x02 \x03(\x0b\x32&.ingot.v1.WatchJobsRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12:\n\x05kinds\x18\x03 \x03(\x0e\x32\x11.ingot.v1.JobKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12 \n\x06source\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06source\x12,\n\rparent_job_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x0bparentJobId\x12#\n\x08media_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x07mediaId\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x04text\x12+\n\x0cresume_token\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\x12,\n\rsnapshot_size\x18\t \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x0csnapshotSize\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xfb\x01\n\x11WatchJobsResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\r.ingot.v1.JobH\x00R\x03job\x12:\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x15.ingot.v1.SnapshotEndH\x00R\x0bsnapshotEnd\x12&\n\x0eremoved_job_id\x18\x03 \x01(\tH\x00R\x0cremovedJobId\x12\x33\n\theartbeat\x18\x04 \x01(\x0b\x32\x13.ingot.v1.HeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x05 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"\r\n\x0bSnapshotEnd\"\x0b\n\tHeartbeat2\xf8\x02\n\nJobService\x12@\n\x06GetJob\x12\x17.ingot.v1.GetJobRequest\x1a\x18.ingot.v1.GetJobResponse\"\x03\x90\x02\x01\x12\x46\n\x08ListJobs\x12\x19.ingot.v1.ListJobsRequest\x1a\x1a.ingot.v1.ListJobsResponse\"\x03\x90\x02\x01\x12I\n\tCancelJob\x12\x1a.ingot.v1.CancelJobRequest\x1a\x1b.ingot.v1.CancelJobResponse\"\x03\x90\x02\x02\x12H\n\x08WatchJob\x12\x19.ingot.v1.WatchJobRequest\x1a\x1a.ingot.v1.WatchJobResponse\"\x03\x90\x02\x01\x30\x01\x12K\n\tWatchJobs\x12\x1a.ingot.v1.WatchJobsRequest\x1a\x1b.ingot.v1.WatchJobsResponse\"\x03\x90\x02\x01\x30\x01\x42m\n\x1eio.github.ingot_media.ingot.v1B\x0fJobServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,18 +45,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\016\222\001\013\020\020\"\007\202\001\004\020\001 \000'
   _globals['_LISTJOBSREQUEST'].fields_by_name['labels']._loaded_options = None
   _globals['_LISTJOBSREQUEST'].fields_by_name['labels']._serialized_options = b'\272H8\232\0015\020@\"*r(\020\001\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\005r\003\030\377\001'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\020\"\007\202\001\004\020\001 \000'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['source']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['parent_job_id']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['parent_job_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['media_id']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['media_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTJOBSREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_LISTJOBSREQUEST'].fields_by_name['text']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_CANCELJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_CANCELJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
-  _globals['_WATCHJOBREQUEST'].fields_by_name['after_revision']._loaded_options = None
-  _globals['_WATCHJOBREQUEST'].fields_by_name['after_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_WATCHJOBREQUEST'].fields_by_name['resume_token']._loaded_options = None
+  _globals['_WATCHJOBREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_WATCHJOBSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_WATCHJOBSREQUEST'].fields_by_name['states']._loaded_options = None
   _globals['_WATCHJOBSREQUEST'].fields_by_name['states']._serialized_options = b'\272H\016\222\001\013\020\020\"\007\202\001\004\020\001 \000'
   _globals['_WATCHJOBSREQUEST'].fields_by_name['labels']._loaded_options = None
   _globals['_WATCHJOBSREQUEST'].fields_by_name['labels']._serialized_options = b'\272H8\232\0015\020@\"*r(\020\001\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\005r\003\030\377\001'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\020\"\007\202\001\004\020\001 \000'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['source']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['parent_job_id']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['parent_job_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['media_id']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['media_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['text']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['resume_token']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['snapshot_size']._loaded_options = None
+  _globals['_WATCHJOBSREQUEST'].fields_by_name['snapshot_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._serialized_options = b'\220\002\001'
   _globals['_JOBSERVICE'].methods_by_name['ListJobs']._loaded_options = None
@@ -72,25 +96,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETJOBRESPONSE']._serialized_start=112
   _globals['_GETJOBRESPONSE']._serialized_end=161
   _globals['_LISTJOBSREQUEST']._serialized_start=164
-  _globals['_LISTJOBSREQUEST']._serialized_end=506
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=449
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=506
-  _globals['_LISTJOBSRESPONSE']._serialized_start=508
-  _globals['_LISTJOBSRESPONSE']._serialized_end=601
-  _globals['_CANCELJOBREQUEST']._serialized_start=603
-  _globals['_CANCELJOBREQUEST']._serialized_end=656
-  _globals['_CANCELJOBRESPONSE']._serialized_start=658
-  _globals['_CANCELJOBRESPONSE']._serialized_end=710
-  _globals['_WATCHJOBREQUEST']._serialized_start=712
-  _globals['_WATCHJOBREQUEST']._serialized_end=812
-  _globals['_WATCHJOBRESPONSE']._serialized_start=814
-  _globals['_WATCHJOBRESPONSE']._serialized_end=865
-  _globals['_WATCHJOBSREQUEST']._serialized_start=868
-  _globals['_WATCHJOBSREQUEST']._serialized_end=1133
-  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_start=449
-  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_end=506
-  _globals['_WATCHJOBSRESPONSE']._serialized_start=1135
-  _globals['_WATCHJOBSRESPONSE']._serialized_end=1187
-  _globals['_JOBSERVICE']._serialized_start=1190
-  _globals['_JOBSERVICE']._serialized_end=1566
+  _globals['_LISTJOBSREQUEST']._serialized_end=713
+  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=656
+  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=713
+  _globals['_LISTJOBSRESPONSE']._serialized_start=715
+  _globals['_LISTJOBSRESPONSE']._serialized_end=808
+  _globals['_CANCELJOBREQUEST']._serialized_start=810
+  _globals['_CANCELJOBREQUEST']._serialized_end=863
+  _globals['_CANCELJOBRESPONSE']._serialized_start=865
+  _globals['_CANCELJOBRESPONSE']._serialized_end=917
+  _globals['_WATCHJOBREQUEST']._serialized_start=919
+  _globals['_WATCHJOBREQUEST']._serialized_end=1016
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1019
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1169
+  _globals['_WATCHJOBSREQUEST']._serialized_start=1172
+  _globals['_WATCHJOBSREQUEST']._serialized_end=1735
+  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_start=656
+  _globals['_WATCHJOBSREQUEST_LABELSENTRY']._serialized_end=713
+  _globals['_WATCHJOBSRESPONSE']._serialized_start=1738
+  _globals['_WATCHJOBSRESPONSE']._serialized_end=1989
+  _globals['_SNAPSHOTEND']._serialized_start=1991
+  _globals['_SNAPSHOTEND']._serialized_end=2004
+  _globals['_HEARTBEAT']._serialized_start=2006
+  _globals['_HEARTBEAT']._serialized_end=2017
+  _globals['_JOBSERVICE']._serialized_start=2020
+  _globals['_JOBSERVICE']._serialized_end=2396
 # @@protoc_insertion_point(module_scope)

@@ -95,10 +95,27 @@ class ListJobsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PARENT_JOB_ID_FIELD_NUMBER: _builtins.int
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Maximum number of jobs in the response. Unset means 50; more than 1000 means 1000."""
     page_token: _builtins.str
     """ListJobsResponse.next_page_token of a call with the same filters. Unset means the first page."""
+    source: _builtins.str
+    """Only jobs whose media are of this source, by its name, such as `youtube`. Empty means all
+    sources.
+    """
+    parent_job_id: _builtins.str
+    """Only jobs with this parent_job_id. Empty means all jobs."""
+    media_id: _builtins.str
+    """Only jobs that make the media item with this id. Empty means all jobs."""
+    text: _builtins.str
+    """Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
+    Empty means all jobs.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states. Empty means all states."""
@@ -110,6 +127,10 @@ class ListJobsRequest(_message.Message):
         ends. Values have at most 255 characters.
         """
 
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobKind.ValueType]:
+        """Only jobs of one of these kinds. Empty means all kinds."""
+
     def __init__(
         self,
         *,
@@ -117,10 +138,15 @@ class ListJobsRequest(_message.Message):
         page_token: _builtins.str = ...,
         states: _abc.Iterable[_job_pb2.JobState.ValueType] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        kinds: _abc.Iterable[_job_pb2.JobKind.ValueType] | None = ...,
+        source: _builtins.str = ...,
+        parent_job_id: _builtins.str = ...,
+        media_id: _builtins.str = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "page_size", b"page_size", "page_token", b"page_token", "parent_job_id", b"parent_job_id", "source", b"source", "states", b"states", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,22 +233,22 @@ class WatchJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
-    AFTER_REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Job.id. Required."""
-    after_revision: _builtins.int
-    """Last Job.revision that was received: only later ones are sent. Zero also sends the current
-    state.
+    resume_token: _builtins.str
+    """The last resume_token that was received from a watch of this job: only what happened since is
+    sent. Empty begins with the current state.
     """
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
-        after_revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,31 +256,43 @@ Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
 
 @_typing.final
 class WatchJobResponse(_message.Message):
-    """One state of the watched job."""
+    """What happened to the watched job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Where another call continues after this message. Opaque. Always set."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The complete job at one revision. Always set."""
+        """The complete job, as it is now or was at one of its changes."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Nothing happened for a while."""
 
     def __init__(
         self,
         *,
         job: _job_pb2.Job | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "job", b"job", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["job", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015
 
 @_typing.final
 class WatchJobsRequest(_message.Message):
-    """Selects the jobs to watch."""
+    """Selects the jobs to watch, and where to begin."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,6 +318,33 @@ class WatchJobsRequest(_message.Message):
 
     STATES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PARENT_JOB_ID_FIELD_NUMBER: _builtins.int
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_SIZE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Only jobs whose media are of this source, by its name, such as `youtube`. Empty means all
+    sources.
+    """
+    parent_job_id: _builtins.str
+    """Only jobs with this parent_job_id. Empty means all jobs."""
+    media_id: _builtins.str
+    """Only jobs that make the media item with this id. Empty means all jobs."""
+    text: _builtins.str
+    """Only jobs with this text in their display_name, title, uploader or URL, in upper or lower case.
+    Empty means all jobs.
+    """
+    resume_token: _builtins.str
+    """The last resume_token that was received from a watch with the same filters: only what happened
+    since is sent. Empty begins with the snapshot.
+    """
+    snapshot_size: _builtins.int
+    """Maximum number of jobs in the snapshot, which are the latest. Jobs outside it are sent when they
+    change. Unset means 1000; more than 10000 means 10000.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states. Empty means all states."""
@@ -291,15 +356,26 @@ class WatchJobsRequest(_message.Message):
         ends. Values have at most 255 characters.
         """
 
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobKind.ValueType]:
+        """Only jobs of one of these kinds. Empty means all kinds."""
+
     def __init__(
         self,
         *,
         states: _abc.Iterable[_job_pb2.JobState.ValueType] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        kinds: _abc.Iterable[_job_pb2.JobKind.ValueType] | None = ...,
+        source: _builtins.str = ...,
+        parent_job_id: _builtins.str = ...,
+        media_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+        snapshot_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "labels", b"labels", "media_id", b"media_id", "parent_job_id", b"parent_job_id", "resume_token", b"resume_token", "snapshot_size", b"snapshot_size", "source", b"source", "states", b"states", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,24 +383,82 @@ Global___WatchJobsRequest: _TypeAlias = WatchJobsRequest  # noqa: Y015
 
 @_typing.final
 class WatchJobsResponse(_message.Message):
-    """One state of one of the watched jobs."""
+    """What happened to one of the watched jobs, or to the watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_END_FIELD_NUMBER: _builtins.int
+    REMOVED_JOB_ID_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    removed_job_id: _builtins.str
+    """Id of a job whose record has expired. It may be one that was not sent before."""
+    resume_token: _builtins.str
+    """Where another call continues after this message. Opaque. Always set."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The complete job at one revision. Always set."""
+        """The complete job, as it is now or was at one of its changes."""
+
+    @_builtins.property
+    def snapshot_end(self) -> Global___SnapshotEnd:
+        """The snapshot is complete; what follows are changes."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Nothing happened for a while."""
 
     def __init__(
         self,
         *,
         job: _job_pb2.Job | None = ...,
+        snapshot_end: Global___SnapshotEnd | None = ...,
+        removed_job_id: _builtins.str = ...,
+        heartbeat: Global___Heartbeat | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "job", b"job", "removed_job_id", b"removed_job_id", "snapshot_end", b"snapshot_end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "job", b"job", "removed_job_id", b"removed_job_id", "resume_token", b"resume_token", "snapshot_end", b"snapshot_end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["job", "snapshot_end", "removed_job_id", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchJobsResponse: _TypeAlias = WatchJobsResponse  # noqa: Y015
+
+@_typing.final
+class SnapshotEnd(_message.Message):
+    """Marks the end of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WatchJobsResponse: _TypeAlias = WatchJobsResponse  # noqa: Y015
+Global___SnapshotEnd: _TypeAlias = SnapshotEnd  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    """Keeps an idle stream open: it is sent at least every 20 seconds while nothing else is, so that
+    proxies do not close the connection, and callers can tell a quiet server from a lost one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015

@@ -89,18 +89,25 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams a job: first its current state, then every change in the order of revisions, until the
-        job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
-        resumed by another call with the last revision that was received.
+        """Streams a job: first its current state, then every change in order, until the job ends. A slow
+        reader misses progress, but no state and no stage. An interrupted stream is resumed by another
+        call with the last resume_token that was received. If the server has too little of the job's
+        past to resume, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+        without the token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJobs(self, request, context):
-        """Streams all matching jobs: first those on record, then every change, until the caller ends the
-        call. The revisions of one job are in order. A job that stops matching is sent one last time.
-        An interrupted stream is resumed by another call, which begins with all matching jobs.
+        """Streams all matching jobs: first a snapshot of those on record, latest first, then every change
+        and every removal, until the caller ends the call. The states of one job are in order. A job
+        that stops matching is sent one last time. A slow reader misses progress. If the server has lost
+        the last changes of its jobs, the snapshot and its end are sent again. An interrupted stream
+        is resumed by another call with the last resume_token that was received; it begins with what
+        happened meanwhile instead of the snapshot, and may repeat states that were sent before. If the
+        token is too old, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+        without the token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,14 +42,21 @@ class JobServiceStub:
     CANCELLED. A job that has already ended is returned as it ended.
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams a job: first its current state, then every change in the order of revisions, until the
-    job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
-    resumed by another call with the last revision that was received.
+    """Streams a job: first its current state, then every change in order, until the job ends. A slow
+    reader misses progress, but no state and no stage. An interrupted stream is resumed by another
+    call with the last resume_token that was received. If the server has too little of the job's
+    past to resume, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+    without the token.
     """
     WatchJobs: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobsRequest, _job_service_pb2.WatchJobsResponse]
-    """Streams all matching jobs: first those on record, then every change, until the caller ends the
-    call. The revisions of one job are in order. A job that stops matching is sent one last time.
-    An interrupted stream is resumed by another call, which begins with all matching jobs.
+    """Streams all matching jobs: first a snapshot of those on record, latest first, then every change
+    and every removal, until the caller ends the call. The states of one job are in order. A job
+    that stops matching is sent one last time. A slow reader misses progress. If the server has lost
+    the last changes of its jobs, the snapshot and its end are sent again. An interrupted stream
+    is resumed by another call with the last resume_token that was received; it begins with what
+    happened meanwhile instead of the snapshot, and may repeat states that were sent before. If the
+    token is too old, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+    without the token.
     """
 
 @_typing.type_check_only
@@ -66,14 +73,21 @@ class JobServiceAsyncStub(JobServiceStub):
     CANCELLED. A job that has already ended is returned as it ended.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams a job: first its current state, then every change in the order of revisions, until the
-    job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
-    resumed by another call with the last revision that was received.
+    """Streams a job: first its current state, then every change in order, until the job ends. A slow
+    reader misses progress, but no state and no stage. An interrupted stream is resumed by another
+    call with the last resume_token that was received. If the server has too little of the job's
+    past to resume, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+    without the token.
     """
     WatchJobs: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobsRequest, _job_service_pb2.WatchJobsResponse]  # type: ignore[assignment]
-    """Streams all matching jobs: first those on record, then every change, until the caller ends the
-    call. The revisions of one job are in order. A job that stops matching is sent one last time.
-    An interrupted stream is resumed by another call, which begins with all matching jobs.
+    """Streams all matching jobs: first a snapshot of those on record, latest first, then every change
+    and every removal, until the caller ends the call. The states of one job are in order. A job
+    that stops matching is sent one last time. A slow reader misses progress. If the server has lost
+    the last changes of its jobs, the snapshot and its end are sent again. An interrupted stream
+    is resumed by another call with the last resume_token that was received; it begins with what
+    happened meanwhile instead of the snapshot, and may repeat states that were sent before. If the
+    token is too old, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+    without the token.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -111,9 +125,11 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams a job: first its current state, then every change in the order of revisions, until the
-        job ends. A slow reader misses progress, but no state and no stage. An interrupted stream is
-        resumed by another call with the last revision that was received.
+        """Streams a job: first its current state, then every change in order, until the job ends. A slow
+        reader misses progress, but no state and no stage. An interrupted stream is resumed by another
+        call with the last resume_token that was received. If the server has too little of the job's
+        past to resume, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+        without the token.
         """
 
     @_abc_1.abstractmethod
@@ -122,9 +138,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobsResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobsResponse]]:
-        """Streams all matching jobs: first those on record, then every change, until the caller ends the
-        call. The revisions of one job are in order. A job that stops matching is sent one last time.
-        An interrupted stream is resumed by another call, which begins with all matching jobs.
+        """Streams all matching jobs: first a snapshot of those on record, latest first, then every change
+        and every removal, until the caller ends the call. The states of one job are in order. A job
+        that stops matching is sent one last time. A slow reader misses progress. If the server has lost
+        the last changes of its jobs, the snapshot and its end are sent again. An interrupted stream
+        is resumed by another call with the last resume_token that was received; it begins with what
+        happened meanwhile instead of the snapshot, and may repeat states that were sent before. If the
+        token is too old, the call fails with FAILED_PRECONDITION and RESUME_TOKEN_EXPIRED; call again
+        without the token.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,6 +53,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """
     REASON_CANCELLED: _Reason.ValueType  # 9
     """The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
+    REASON_RESUME_TOKEN_EXPIRED: _Reason.ValueType  # 10
+    """The server cannot continue the watch from this resume_token: it has forgotten too much of what
+    happened since, or has lost it. Watch again without the token. Permanent.
+    """
     REASON_MEDIA_DOES_NOT_EXIST: _Reason.ValueType  # 20
     """The source reports that the media does not exist, or no longer exists. Check the URL.
     Permanent; cached.
@@ -247,6 +251,10 @@ Transient: another watch can start after one is closed.
 """
 REASON_CANCELLED: Reason.ValueType  # 9
 """The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
+REASON_RESUME_TOKEN_EXPIRED: Reason.ValueType  # 10
+"""The server cannot continue the watch from this resume_token: it has forgotten too much of what
+happened since, or has lost it. Watch again without the token. Permanent.
+"""
 REASON_MEDIA_DOES_NOT_EXIST: Reason.ValueType  # 20
 """The source reports that the media does not exist, or no longer exists. Check the URL.
 Permanent; cached.

@@ -1,0 +1,34 @@
+"""The filter of jobs that lists and watches share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ingot.v1.job_pb2 import Job
+from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobsRequest
+
+
+def job_filter(request: ListJobsRequest | WatchJobsRequest) -> Callable[[Job], bool]:
+    """Return whether a job matches all filters of `request`; without any, every job does."""
+    states = frozenset(request.states)
+    kinds = frozenset(request.kinds)
+    labels = dict(request.labels)
+    text = request.text.casefold()
+
+    def accepts(job: Job) -> bool:
+        return (
+            (not states or job.state in states)
+            and (not kinds or job.kind in kinds)
+            and request.source in ("", job.media.source.name)
+            and request.parent_job_id in ("", job.parent_job_id)
+            and request.media_id in ("", job.media.id)
+            and all(job.labels.get(name) == value for name, value in labels.items())
+            and (not text or any(text in shown.casefold() for shown in _texts(job)))
+        )
+
+    return accepts
+
+
+def _texts(job: Job) -> tuple[str, ...]:
+    """Return what a person knows a job by."""
+    return job.display_name, job.media.title, job.media.uploader, job.url
