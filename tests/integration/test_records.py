@@ -308,6 +308,7 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
         b"ingot:history",
         b"ingot:jobs",
         b"ingot:removed",
+        b"ingot:state:5",
     ]
     assert await redis.zcard("ingot:changes") == 1
 

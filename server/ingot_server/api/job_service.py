@@ -17,6 +17,7 @@ from ingot.v1.job_service_pb2 import (
     GetJobRequest,
     GetJobResponse,
     Heartbeat,
+    JobStateCount,
     ListJobsRequest,
     ListJobsResponse,
     SnapshotEnd,
@@ -73,8 +74,13 @@ class JobService(Service):
             limit=limit + 1, before=page.start(request), accepts=job_filter(request)
         )
         jobs, more = page.fitting(found, limit)
+        counts = await self._records.count_by_state()
         return ListJobsResponse(
-            jobs=jobs, next_page_token=page.token(request, jobs[-1].id) if more else ""
+            jobs=jobs,
+            next_page_token=page.token(request, jobs[-1].id) if more else "",
+            state_counts=[
+                JobStateCount(state=state, count=count) for state, count in counts.items()
+            ],
         )
 
     async def cancel_job(self, request: CancelJobRequest, _: Caller) -> CancelJobResponse:

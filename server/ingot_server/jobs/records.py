@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, cast
@@ -149,6 +149,12 @@ class Records:
                     found.append(job)
             before = job_ids[-1]
         return found[:limit]
+
+    async def count_by_state(self) -> Mapping[job_pb2.JobState.ValueType, int]:
+        """Return how many jobs have a record, by state, without states that have none."""
+        counts = await self._transition.call("count", "")
+        states = sorted(set(job_pb2.JobState.values()) - {job_pb2.JOB_STATE_UNSPECIFIED})
+        return {state: count for state, count in zip(states, counts, strict=True) if count}
 
     async def claim(self, job_id: str) -> Claim | None:
         """Claim a queued job: it is RUNNING, leased, and has one more attempt.

@@ -17,6 +17,7 @@
 --                                           waits_for_children  1 if it is RUNNING without a worker
 --                                           rollup_at   when its counts may be written again
 --                                           sequence    number of the last change, among all jobs
+--                                           state       Job.state
 --   ingot:trail:<job id>            list    "sequence Job", oldest first: the last revision of each
 --                                           state and stage that the job has left
 --   ingot:history                   hash    epoch       begins with each loss of writes, and grows
@@ -31,6 +32,7 @@
 --   ingot:deadlines                 zset    ids of the jobs that have not ended, scored by when the
 --                                           sweep must check them: a lease expires, a message counts
 --                                           as lost, a retry is due, children have changed
+--   ingot:state:<state>             set     ids of all jobs in this state, a number of JobState
 --   ingot:jobs                      zset    ids of all jobs, all with score 0: sorted by id, so by age
 --   ingot:expiring                  zset    ids of ended jobs, scored by when their records expire
 --   ingot:request:<request id>      hash    job_id, fingerprint: the job and the request it was used for
@@ -52,11 +54,11 @@
 --
 -- ARGV: the operation, the job's id, then pairs of an argument's name and value. Arguments in brackets
 -- are optional; durations are in milliseconds.
---   create   epoch change_id record revision ended ttl deadline single_flight_key request_id fingerprint
+--   create   epoch change_id record revision state ended ttl deadline single_flight_key request_id fingerprint
 --            [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
 --               | epoch, current epoch: the record must be made for that epoch
---   change   epoch change_id record revision ended ttl deadline next_token milestone
+--   change   epoch change_id record revision state ended ttl deadline next_token milestone
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared: conditions]
 --            [losses delay waits_for_children rollup_interval counts_version: values to set]
@@ -67,6 +69,7 @@
 --   restore  epoch change_id record revision expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
 --   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
+--   count    -> the number of jobs in each state of JobState, from 1
 --   since    limit [known_epoch known_sequence: a position of the caller]
 --            -> found | lost, epoch, sequence, ids of changed jobs, ids of removed jobs and their numbers
 --   renew    token deadline -> done | gone | lost
@@ -89,6 +92,7 @@ local CHANNEL = 'ingot:jobs'
 local HISTORY, CHANGES, REMOVED = 'ingot:history', 'ingot:changes', 'ingot:removed'
 local TRAIL_LENGTH, EXPIRED_PER_END, EXPIRED_PER_SWEEP = 64, 16, 1000
 local REMOVED_LENGTH = 10000
+local STATE, STATES = 'ingot:state:', 5
 -- How much longer than its parent a child lives, in milliseconds.
 local CHILD_EXTRA_TTL = 60000
 
@@ -133,6 +137,9 @@ local function forget(job_id)
   if redis.call('ZREM', CHANGES, job_id) == 0 then
     return
   end
+  for state = 1, STATES do
+    redis.call('SREM', STATE .. state, job_id)
+  end
   local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
   redis.call('ZADD', REMOVED, time(sequence), job_id)
   if redis.call('ZCARD', REMOVED) > REMOVED_LENGTH then
@@ -157,6 +164,17 @@ local function record_change()
   redis.call('HSET', JOB .. id, 'sequence', time(sequence))
   redis.call('ZADD', CHANGES, time(sequence), id)
   publish('job', sequence, arg.record)
+end
+
+local function count_in_state()
+  local state = field(id, 'state')
+  if state ~= arg.state then
+    if state then
+      redis.call('SREM', STATE .. state, id)
+    end
+    redis.call('SADD', STATE .. arg.state, id)
+    redis.call('HSET', JOB .. id, 'state', arg.state)
+  end
 end
 
 local function is_other_epoch()
@@ -377,6 +395,7 @@ local function create()
     notify_parents()
     finish('')
   end
+  count_in_state()
   record_change()
   return { 'created', arg.record }
 end
@@ -473,6 +492,7 @@ local function change()
   else
     set_deadline(arg.deadline)
   end
+  count_in_state()
   record_change()
   return { 'done', arg.record }
 end
@@ -641,6 +661,14 @@ local operations = {
     return { time(epoch) }
   end,
   since = since,
+  count = function()
+    forget_expired(EXPIRED_PER_SWEEP)
+    local counts = {}
+    for state = 1, STATES do
+      counts[state] = redis.call('SCARD', STATE .. state)
+    end
+    return counts
+  end,
 }
 
 return operations[operation]()

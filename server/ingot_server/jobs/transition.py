@@ -204,6 +204,7 @@ class Transition:
             "epoch": self._epoch,
             "record": job.SerializeToString(),
             "revision": job.revision,
+            "state": job.state,
             "ended": int(has_ended(job)),
             "ttl": milliseconds(self._settings.job_ttl),
             **_for_parents(job),

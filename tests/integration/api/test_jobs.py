@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -106,6 +107,25 @@ async def test_a_list_and_a_watch_have_the_same_filters(api: Api, filters: dict[
     assert (await watch.read()).job == job
     assert (await watch.read()).HasField("snapshot_end")
     watch.cancel()
+
+
+async def test_a_list_counts_all_jobs_by_state(settings: Settings) -> None:
+    async with serving(settings.replace(job_ttl=timedelta(milliseconds=200))) as api:
+
+        async def counts() -> dict[int, int]:
+            found = await api.jobs.ListJobs(ListJobsRequest(page_size=1, source="none"))
+            assert not found.jobs
+            return {each.state: each.count for each in found.state_counts}
+
+        assert await counts() == {}
+        jobs = [await api.submit(f"http://127.0.0.1/{number}.mp4") for number in range(3)]
+        await api.claim(jobs[0], job_pb2.JOB_STAGE_DOWNLOADING)
+        await api.jobs.CancelJob(CancelJobRequest(job_id=jobs[1].id))
+        queued, running = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING
+        assert await counts() == {queued: 1, running: 1, job_pb2.JOB_STATE_CANCELLED: 1}
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while await counts() != {queued: 1, running: 1}:
+                pass
 
 
 async def test_the_children_of_a_job_are_listed(api: Api) -> None:
