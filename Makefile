@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dockerfile check-stubs format generate lock release bench
+.PHONY: check-dockerfile check-stubs format generate lock freeze bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -104,7 +104,7 @@ lock: install-dev ## Resolve the dependencies again and pin them by their hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client -c requirements/uv.txt server/pyproject.toml requirements/build.in -o requirements/server.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client --no-emit-package ingot-server -c requirements/server.txt --group dev -o requirements/dev.txt
 
-release: install-dev ## Record proto/ as released: from now on it may only grow
+freeze: install-dev ## Record proto/ as the contract that check-contract compares with
 	buf build --exclude-source-info --path proto/ingot --output proto/released.binpb
 
 bench: install-dev ## Run the benchmarks, print their ratios
