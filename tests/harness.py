@@ -22,11 +22,14 @@ from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import DeleteMediaRequest, DownloadRequest, GetMediaRequest
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
+from ingot_server.api.admission import Admission
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
+from ingot_server.api.retries import Retries
 from ingot_server.config import Settings
+from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.queue import Queue, celery_app
@@ -159,7 +162,12 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
     services = [
         IngestService(catalog, records, queue, blobs, settings),
         MediaService(catalog, blobs, MediaList(catalog, blobs, redis)),
-        JobService(records, feed, settings),
+        JobService(
+            records,
+            feed,
+            Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue)),
+            settings,
+        ),
     ]
     server = ApiServer(services, feed, settings)
     try:

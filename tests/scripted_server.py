@@ -38,11 +38,17 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     CancelJobResponse,
+    CancelJobsRequest,
+    CancelJobsResponse,
     GetJobRequest,
     GetJobResponse,
     Heartbeat,
     ListJobsRequest,
     ListJobsResponse,
+    RetryJobRequest,
+    RetryJobResponse,
+    RetryJobsRequest,
+    RetryJobsResponse,
     SnapshotEnd,
     WatchJobRequest,
     WatchJobResponse,
@@ -193,6 +199,30 @@ class ScriptedServer(
     ) -> ListJobsResponse:
         await self._receive(request, context)
         return ListJobsResponse(jobs=self.updates[-1:])
+
+    async def CancelJobs(
+        self,
+        request: CancelJobsRequest,
+        context: ServicerContext[CancelJobsRequest, CancelJobsResponse],
+    ) -> CancelJobsResponse:
+        await self._receive(request, context)
+        return CancelJobsResponse(cancelled_count=3)
+
+    async def RetryJob(
+        self,
+        request: RetryJobRequest,
+        context: ServicerContext[RetryJobRequest, RetryJobResponse],
+    ) -> RetryJobResponse:
+        await self._receive(request, context)
+        return RetryJobResponse(job=self.updates[0])
+
+    async def RetryJobs(
+        self,
+        request: RetryJobsRequest,
+        context: ServicerContext[RetryJobsRequest, RetryJobsResponse],
+    ) -> RetryJobsResponse:
+        await self._receive(request, context)
+        return RetryJobsResponse(retried_count=2, refused_count=1)
 
     async def CancelJob(
         self,

@@ -9,16 +9,19 @@ import signal
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from ingot_server.api.admission import Admission
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
 from ingot_server.api.preflight import Preflight
+from ingot_server.api.retries import Retries
 from ingot_server.api.source_service import SourceService
 from ingot_server.api.system_service import SystemService
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
+from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
@@ -66,6 +69,9 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(queue.close)
         preflight = Preflight(catalog, redis, sources, settings)
         stack.push_async_callback(preflight.close)
+        intake = Intake(catalog, blobs, settings)
+        retries = Retries(catalog, intake, Admission(records, queue))
+        stack.push_async_callback(retries.close)
         ingest = IngestService(catalog, records, queue, blobs, settings, preflight=preflight)
         stack.push_async_callback(ingest.close)
         media_list = MediaList(catalog, blobs, redis)
@@ -75,7 +81,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
-            JobService(records, feed, settings),
+            JobService(records, feed, retries, settings),
             SourceService(throttle, sources, settings),
             SystemService(redis, records, Workers(redis), throttle, settings),
         )

@@ -80,6 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
         ("cancel", "Cancel a job, also for other callers who wait for it."),
     ):
         command(name, description).add_argument("job_id", type=_parse_text, metavar="ID")
+    retry = command("retry", "Run a job again that failed or was cancelled.")
+    retry.add_argument("job_id", type=_parse_text, metavar="ID")
+    _add_no_wait(retry)
     return parser
 
 

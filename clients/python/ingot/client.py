@@ -28,6 +28,7 @@ from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
     ListJobsRequest,
+    RetryJobRequest,
     SnapshotEnd,
     WatchJobsRequest,
 )
@@ -444,6 +445,12 @@ class Client:
             self._connection.jobs.CancelJob, CancelJobRequest(job_id=job_id)
         )
         return response.job
+
+    async def retry(self, job_id: str) -> IngestJob:
+        """Return a job like one that failed or was cancelled. Raises an error for any other job."""
+        request = RetryJobRequest(job_id=job_id, request_id=str(uuid.uuid4()))
+        response = await self._connection.call(self._connection.jobs.RetryJob, request)
+        return IngestJob(self._connection, response.job)
 
     async def sources(self) -> list[SourceStatus]:
         """Return the sources and their status, in the order in which they are tried for a URL."""

@@ -144,6 +144,14 @@ async def _cancel(client: Client, options: Namespace) -> int:
     return SUCCEEDED if job.state == JobState.JOB_STATE_CANCELLED else FAILED
 
 
+async def _retry(client: Client, options: Namespace) -> int:
+    handle = await client.retry(options.job_id)
+    if options.no_wait:
+        write(options, handle.latest, render.job_table)
+        return SUCCEEDED
+    return SUCCEEDED if await watch_to_end(client, [handle], options) else FAILED
+
+
 async def _jobs(client: Client, options: Namespace) -> int:
     states = [JobState.Value(f"JOB_STATE_{name.upper()}") for name in options.state]
     labels = dict(options.label)
@@ -252,6 +260,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "job": _job,
     "watch": _watch,
     "cancel": _cancel,
+    "retry": _retry,
     "list": _list,
     "rm": _remove,
     "sources": _sources,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from ingot.v1 import job_pb2
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import Job
+from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.errors import Failure
+from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
 from ingot_server.jobs.outcomes import Creation
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.recipes import single_flight_key
 
-Request: TypeAlias = IngestRequest | ConvertRequest
-"""Both have labels, a priority, a request_id and a URL to ingest."""
+Request: TypeAlias = IngestRequest | ConvertRequest | RetryJobRequest
+"""All have a request_id."""
 
 
 class Admission:
@@ -41,6 +43,18 @@ class Admission:
         if not request.request_id:
             return None
         return await self._records.requested(request.request_id, _fingerprint(request))
+
+    async def carry_out(self, decision: Decision, request: Request) -> Job:
+        """Return the job that a decision leads to. Raises the Failure of a refusal."""
+        match decision:
+            case AlreadyStored(job):
+                return await self.record(job, request)
+            case Refused(failure=failure):
+                raise failure
+            case Needed(job):
+                return await self.admit(job, request)
+            case _:
+                assert_never(decision)
 
     async def admit(self, job: Job, request: Request) -> Job:
         """Create the job and send it to the workers, also if its first caller hangs up meanwhile.

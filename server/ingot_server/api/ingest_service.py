@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import assert_never
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.status_pb2 import Status
@@ -29,7 +28,7 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.api.admission import Admission, Request
+from ingot_server.api.admission import Admission
 from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.named_media import find_named
@@ -39,12 +38,9 @@ from ingot_server.api.upload_service import UploadMethods
 from ingot_server.config import Settings
 from ingot_server.drafts import conversion_job, identified, wanting_result
 from ingot_server.intake import (
-    AlreadyStored,
-    Decision,
     Intake,
     Missing,
     Needed,
-    Refused,
 )
 from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.jobs.queue import Queue
@@ -138,7 +134,10 @@ class IngestService(Service):
         return await self._uploads.complete_upload(request)
 
     async def _ingest(
-        self, request: Request, selection: Selection, recipes: Sequence[Recipe]
+        self,
+        request: IngestRequest | ConvertRequest,
+        selection: Selection,
+        recipes: Sequence[Recipe],
     ) -> Job:
         """Return the job that ingests the URL and applies `recipes` to the media item."""
         draft = _draft(request, recipes)
@@ -158,7 +157,7 @@ class IngestService(Service):
             await self._require_existence(resolved_url, decision.job)
             if converts:
                 decision = replace(decision, job=wanting_result(decision.job))
-        return await self._carry_out(decision, request)
+        return await self._admission.carry_out(decision, request)
 
     async def _convert_stored(self, request: ConvertRequest, recipe: Recipe) -> Job:
         """Return the job that converts the stored media item `request.media_id`."""
@@ -168,20 +167,9 @@ class IngestService(Service):
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
         stored = (await find_named(request, self._catalog, self._blobs)).media
-        return await self._carry_out(
+        return await self._admission.carry_out(
             await self._intake.decide_conversion(stored, recipe, requested), request
         )
-
-    async def _carry_out(self, decision: Decision, request: Request) -> Job:
-        match decision:
-            case AlreadyStored(job):
-                return await self._admission.record(job, request)
-            case Refused(failure=failure):
-                raise failure
-            case Needed(job):
-                return await self._admission.admit(job, request)
-            case _:
-                assert_never(decision)
 
     async def _require_existence(self, resolved_url: ResolvedUrl, job: Job) -> None:
         """Raise Failure MEDIA_DOES_NOT_EXIST if the source says so in a small request."""
@@ -190,7 +178,7 @@ class IngestService(Service):
             await self._preflight.require(replace(resolved_url, media_id=job.media.id), max_age)
 
 
-def _draft(request: Request, recipes: Sequence[Recipe]) -> Job:
+def _draft(request: IngestRequest | ConvertRequest, recipes: Sequence[Recipe]) -> Job:
     """Return what a request asks for as a job. Raises Failure INVALID_REQUEST."""
     options = IngestOptions() if isinstance(request, ConvertRequest) else request.options
     job = Job(

@@ -1,11 +1,11 @@
-"""JobService: reads, watches and cancels jobs."""
+"""JobService: reads, watches, cancels and retries jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Final
 
@@ -14,12 +14,18 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     CancelJobResponse,
+    CancelJobsRequest,
+    CancelJobsResponse,
     GetJobRequest,
     GetJobResponse,
     Heartbeat,
     JobStateCount,
     ListJobsRequest,
     ListJobsResponse,
+    RetryJobRequest,
+    RetryJobResponse,
+    RetryJobsRequest,
+    RetryJobsResponse,
     SnapshotEnd,
     WatchJobRequest,
     WatchJobResponse,
@@ -28,7 +34,10 @@ from ingot.v1.job_service_pb2 import (
 )
 from ingot_server.api import pagination as page
 from ingot_server.api import resume_token
+from ingot_server.api.batch import run_batch
 from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.retries import FAILED, Retries
+from ingot_server.api.status import invalid
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
@@ -40,6 +49,8 @@ from ingot_server.jobs.records import Records
 # How many jobs the snapshot of a watch has by default, and at most.
 SNAPSHOT_SIZE: Final = 1000
 LARGEST_SNAPSHOT: Final = 10_000
+
+_PAGE: Final = 1000
 
 _HEARTBEAT: Final = WatchJobResponse(heartbeat=Heartbeat()).SerializeToString()
 _HEARTBEATS: Final = WatchJobsResponse(heartbeat=Heartbeat()).SerializeToString()
@@ -55,8 +66,9 @@ class JobService(Service):
 
     descriptor = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
 
-    def __init__(self, records: Records, feed: Feed, settings: Settings) -> None:
+    def __init__(self, records: Records, feed: Feed, retries: Retries, settings: Settings) -> None:
         self._records = records
+        self._retries = retries
         self._feed = feed
         self._settings = settings
         self._watches: Counter[str] = Counter()
@@ -88,6 +100,52 @@ class JobService(Service):
         if not has_ended(job):
             job = await self._cancel_or_wait(job)
         return CancelJobResponse(job=job)
+
+    async def cancel_jobs(self, request: CancelJobsRequest, _: Caller) -> CancelJobsResponse:
+        matches = _required_filter(request)
+        jobs = await self._all(lambda job: not has_ended(job) and matches(job))
+        states = await run_batch(jobs, self._cancelled_now)
+        return CancelJobsResponse(cancelled_count=states.count(True))
+
+    async def retry_job(self, request: RetryJobRequest, _: Caller) -> RetryJobResponse:
+        earlier = await self._retries.earlier(request)
+        if earlier is not None:
+            return RetryJobResponse(job=earlier)
+        job = await self._records.get(request.job_id)
+        if job is None:
+            raise _unknown(request.job_id)
+        return RetryJobResponse(job=await self._retries.retry(job, request))
+
+    async def retry_jobs(self, request: RetryJobsRequest, _: Caller) -> RetryJobsResponse:
+        matches = _required_filter(request)
+        states = set(request.states) or {job_pb2.JOB_STATE_FAILED}
+
+        def is_wanted(job: Job) -> bool:
+            is_part = job.parent_job_id != request.parent_job_id
+            return job.state in FAILED & states and not is_part and matches(job)
+
+        async def retry(job: Job) -> bool:
+            await self._retries.retry(job, RetryJobRequest(job_id=job.id))
+            return True
+
+        results = await run_batch(await self._all(is_wanted), retry)
+        retried = results.count(True)
+        return RetryJobsResponse(retried_count=retried, refused_count=len(results) - retried)
+
+    async def _all(self, accepts: Callable[[Job], bool]) -> list[Job]:
+        """Return all jobs on record that match, newest first."""
+        found: list[Job] = []
+        before = ""
+        while True:
+            jobs = await self._records.list(limit=_PAGE, before=before, accepts=accepts)
+            found += jobs
+            if len(jobs) < _PAGE:
+                return found
+            before = jobs[-1].id
+
+    async def _cancelled_now(self, job: Job) -> bool:
+        cancelled = await self._records.cancel(job.id)
+        return cancelled is not None and cancelled.state == job_pb2.JOB_STATE_CANCELLED
 
     async def _cancel(self, job_id: str) -> Job:
         job = await self._records.cancel(job_id)
@@ -180,6 +238,15 @@ class JobService(Service):
             self._watches[address] -= 1
             if not self._watches[address]:
                 del self._watches[address]
+
+
+def _required_filter(
+    request: CancelJobsRequest | RetryJobsRequest,
+) -> Callable[[Job], bool]:
+    """Return the filter of a request. Raises Failure INVALID_REQUEST if it has none."""
+    if not request.ListFields():
+        raise invalid({"states": "must be set if there is no other filter"})
+    return job_filter(request)
 
 
 def _unknown(job_id: str) -> Failure:

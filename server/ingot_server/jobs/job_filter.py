@@ -1,14 +1,25 @@
-"""The filter of jobs that lists and watches share."""
+"""The filter of jobs that all calls about many jobs share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from ingot.v1.job_pb2 import Job
-from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobsRequest
+from ingot.v1.job_service_pb2 import (
+    CancelJobsRequest,
+    ListJobsRequest,
+    RetryJobsRequest,
+    WatchJobsRequest,
+)
+
+FilteringRequest: TypeAlias = (
+    ListJobsRequest | WatchJobsRequest | CancelJobsRequest | RetryJobsRequest
+)
+"""All have the same filters."""
 
 
-def job_filter(request: ListJobsRequest | WatchJobsRequest) -> Callable[[Job], bool]:
+def job_filter(request: FilteringRequest) -> Callable[[Job], bool]:
     """Return whether a job matches all filters of `request`; without any, every job does."""
     states = frozenset(request.states)
     kinds = frozenset(request.kinds)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Reads, watches and cancels jobs.
+    """Reads, watches, cancels and retries jobs.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,21 @@ class JobServiceStub:
                 request_serializer=ingot_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.CancelJobs = channel.unary_unary(
+                '/ingot.v1.JobService/CancelJobs',
+                request_serializer=ingot_dot_v1_dot_job__service__pb2.CancelJobsRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_job__service__pb2.CancelJobsResponse.FromString,
+                _registered_method=True)
+        self.RetryJob = channel.unary_unary(
+                '/ingot.v1.JobService/RetryJob',
+                request_serializer=ingot_dot_v1_dot_job__service__pb2.RetryJobRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_job__service__pb2.RetryJobResponse.FromString,
+                _registered_method=True)
+        self.RetryJobs = channel.unary_unary(
+                '/ingot.v1.JobService/RetryJobs',
+                request_serializer=ingot_dot_v1_dot_job__service__pb2.RetryJobsRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_job__service__pb2.RetryJobsResponse.FromString,
+                _registered_method=True)
         self.WatchJob = channel.unary_stream(
                 '/ingot.v1.JobService/WatchJob',
                 request_serializer=ingot_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
@@ -63,7 +78,7 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Reads, watches and cancels jobs.
+    """Reads, watches, cancels and retries jobs.
     """
 
     def GetJob(self, request, context):
@@ -83,6 +98,34 @@ class JobServiceServicer:
     def CancelJob(self, request, context):
         """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
         CANCELLED. A job that has already ended is returned as it ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelJobs(self, request, context):
+        """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
+        returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
+        together mean everything that has not ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryJob(self, request, context):
+        """Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
+        learned about the absence of the media is forgotten. If the media is stored by now or another
+        job makes it, returns that job, as Ingest does. Any other job fails with FAILED_PRECONDITION and
+        JOB_NOT_FAILED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryJobs(self, request, context):
+        """Retries all matching jobs as RetryJob does, and returns how many. At least one filter is
+        required. Without `states` these are the FAILED ones. Parts of another job are retried with that
+        job, or if `parent_job_id` names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +174,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=ingot_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
             ),
+            'CancelJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJobs,
+                    request_deserializer=ingot_dot_v1_dot_job__service__pb2.CancelJobsRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_job__service__pb2.CancelJobsResponse.SerializeToString,
+            ),
+            'RetryJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJob,
+                    request_deserializer=ingot_dot_v1_dot_job__service__pb2.RetryJobRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_job__service__pb2.RetryJobResponse.SerializeToString,
+            ),
+            'RetryJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJobs,
+                    request_deserializer=ingot_dot_v1_dot_job__service__pb2.RetryJobsRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_job__service__pb2.RetryJobsResponse.SerializeToString,
+            ),
             'WatchJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchJob,
                     request_deserializer=ingot_dot_v1_dot_job__service__pb2.WatchJobRequest.FromString,
@@ -150,7 +208,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Reads, watches and cancels jobs.
+    """Reads, watches, cancels and retries jobs.
     """
 
     @staticmethod
@@ -224,6 +282,87 @@ class JobService:
             '/ingot.v1.JobService/CancelJob',
             ingot_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
             ingot_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.JobService/CancelJobs',
+            ingot_dot_v1_dot_job__service__pb2.CancelJobsRequest.SerializeToString,
+            ingot_dot_v1_dot_job__service__pb2.CancelJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.JobService/RetryJob',
+            ingot_dot_v1_dot_job__service__pb2.RetryJobRequest.SerializeToString,
+            ingot_dot_v1_dot_job__service__pb2.RetryJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.JobService/RetryJobs',
+            ingot_dot_v1_dot_job__service__pb2.RetryJobsRequest.SerializeToString,
+            ingot_dot_v1_dot_job__service__pb2.RetryJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

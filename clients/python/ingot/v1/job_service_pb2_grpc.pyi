@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Reads, watches and cancels jobs."""
+    """Reads, watches, cancels and retries jobs."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,6 +40,22 @@ class JobServiceStub:
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
     CANCELLED. A job that has already ended is returned as it ended.
+    """
+    CancelJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]
+    """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
+    returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
+    together mean everything that has not ended.
+    """
+    RetryJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]
+    """Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
+    learned about the absence of the media is forgotten. If the media is stored by now or another
+    job makes it, returns that job, as Ingest does. Any other job fails with FAILED_PRECONDITION and
+    JOB_NOT_FAILED.
+    """
+    RetryJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobsRequest, _job_service_pb2.RetryJobsResponse]
+    """Retries all matching jobs as RetryJob does, and returns how many. At least one filter is
+    required. Without `states` these are the FAILED ones. Parts of another job are retried with that
+    job, or if `parent_job_id` names it.
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
     """Streams a job: first its current state, then every change in order, until the job ends. A slow
@@ -61,7 +77,7 @@ class JobServiceStub:
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Reads, watches and cancels jobs."""
+    """Reads, watches, cancels and retries jobs."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
@@ -71,6 +87,22 @@ class JobServiceAsyncStub(JobServiceStub):
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
     CANCELLED. A job that has already ended is returned as it ended.
+    """
+    CancelJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]  # type: ignore[assignment]
+    """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
+    returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
+    together mean everything that has not ended.
+    """
+    RetryJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]  # type: ignore[assignment]
+    """Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
+    learned about the absence of the media is forgotten. If the media is stored by now or another
+    job makes it, returns that job, as Ingest does. Any other job fails with FAILED_PRECONDITION and
+    JOB_NOT_FAILED.
+    """
+    RetryJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobsRequest, _job_service_pb2.RetryJobsResponse]  # type: ignore[assignment]
+    """Retries all matching jobs as RetryJob does, and returns how many. At least one filter is
+    required. Without `states` these are the FAILED ones. Parts of another job are retried with that
+    job, or if `parent_job_id` names it.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Streams a job: first its current state, then every change in order, until the job ends. A slow
@@ -91,7 +123,7 @@ class JobServiceAsyncStub(JobServiceStub):
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads, watches and cancels jobs."""
+    """Reads, watches, cancels and retries jobs."""
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -117,6 +149,40 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
         """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
         CANCELLED. A job that has already ended is returned as it ended.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelJobs(
+        self,
+        request: _job_service_pb2.CancelJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.CancelJobsResponse, _abc.Awaitable[_job_service_pb2.CancelJobsResponse]]:
+        """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
+        returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
+        together mean everything that has not ended.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryJob(
+        self,
+        request: _job_service_pb2.RetryJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.RetryJobResponse, _abc.Awaitable[_job_service_pb2.RetryJobResponse]]:
+        """Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
+        learned about the absence of the media is forgotten. If the media is stored by now or another
+        job makes it, returns that job, as Ingest does. Any other job fails with FAILED_PRECONDITION and
+        JOB_NOT_FAILED.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryJobs(
+        self,
+        request: _job_service_pb2.RetryJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.RetryJobsResponse, _abc.Awaitable[_job_service_pb2.RetryJobsResponse]]:
+        """Retries all matching jobs as RetryJob does, and returns how many. At least one filter is
+        required. Without `states` these are the FAILED ones. Parts of another job are retried with that
+        job, or if `parent_job_id` names it.
         """
 
     @_abc_1.abstractmethod

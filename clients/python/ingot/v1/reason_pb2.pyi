@@ -51,6 +51,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The caller has too many open watches. Close one of them, or watch all jobs with one WatchJobs.
     Transient: another watch can start after one is closed.
     """
+    REASON_JOB_NOT_FAILED: _Reason.ValueType  # 62
+    """The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
+    Permanent.
+    """
     REASON_CANCELLED: _Reason.ValueType  # 9
     """The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
     REASON_RESUME_TOKEN_EXPIRED: _Reason.ValueType  # 10
@@ -248,6 +252,10 @@ REASON_REQUEST_ID_REUSED: Reason.ValueType  # 7
 REASON_TOO_MANY_WATCHES: Reason.ValueType  # 8
 """The caller has too many open watches. Close one of them, or watch all jobs with one WatchJobs.
 Transient: another watch can start after one is closed.
+"""
+REASON_JOB_NOT_FAILED: Reason.ValueType  # 62
+"""The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
+Permanent.
 """
 REASON_CANCELLED: Reason.ValueType  # 9
 """The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
