@@ -18,7 +18,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from tests.harness import Harness
 from tests.origin import Origin, Page
-from tests.waiting import TIMEOUT_SECONDS
+from tests.waiting import JOB_SECONDS, TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -59,7 +59,7 @@ async def started(harness: Harness, job: Job) -> datetime:
 
 async def order_of(harness: Harness, jobs: dict[str, Job], *arguments: str) -> list[str]:
     """The names of jobs that wait, in the order in which a worker process does them."""
-    async with asyncio.timeout(TIMEOUT_SECONDS), worker_process(harness.settings, *arguments):
+    async with asyncio.timeout(JOB_SECONDS), worker_process(harness.settings, *arguments):
         times = {name: await started(harness, job) for name, job in jobs.items()}
     return sorted(times, key=lambda name: times[name])
 
