@@ -109,9 +109,10 @@ async def test_children_are_added_when_redis_accepts_writes_again(
 async def test_a_claim_whose_response_is_lost_to_a_cancel_is_released(
     records: Records, relay: Relay, relayed: Redis, settings: Settings
 ) -> None:
-    job = await queued_job(records)
+    ours = Records(relayed, settings)
+    job = await queued_job(ours)  # after this it knows the epoch, and claims with one call
     relay.silence_after(b"next_token")
-    claiming = asyncio.create_task(Records(relayed, settings).claim(job.id))
+    claiming = asyncio.create_task(ours.claim(job.id))
     await relay.lost.wait()
     assert (await _read(records, job)).state == job_pb2.JOB_STATE_RUNNING
     relay.silence_after(b"")
