@@ -21,6 +21,8 @@ from tests.origin import Origin, Page, running_origin
 from tests.refusals import reason_name_of, refusal
 from tests.waiting import TIMEOUT_SECONDS
 
+pytestmark = pytest.mark.slow
+
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
 

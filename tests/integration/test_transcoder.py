@@ -154,6 +154,7 @@ def judge(wanted: Recipe, found: Media, made: Transcoded) -> None:
 
 
 @pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.slow
 async def test_every_recipe_on_every_input(harness: TranscodeHarness, name: str) -> None:
     path = media(name)
     found = await harness.prober.probe(path)

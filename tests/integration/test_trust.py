@@ -25,7 +25,7 @@ from tests.origin import Origin, Page, running_origin
 from tests.refusals import reason_name_of, refusal
 from tests.tls import server_context
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 # Every object that an ingest may make, and every name in scratch.
 KEY = re.compile(

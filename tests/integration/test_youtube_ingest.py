@@ -19,7 +19,7 @@ from tests.refusals import reason_name_of
 from tests.videos import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video
 from tests.youtube import FakeYouTube
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 ID = "dQw4-9Wg_cQ"
 KEY = f"youtube:{ID}"

@@ -21,7 +21,7 @@ from tests.refusals import reason_name_of, refusal
 from tests.videos import Video
 from tests.youtube import FakeYouTube
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 IDS = ("dQw4-9Wg_cQ", "dQw4-9Wg_cR", "dQw4-9Wg_cS")
 LIST = "PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf"
