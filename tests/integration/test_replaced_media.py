@@ -159,6 +159,34 @@ async def commit(harness: Harness, changed: Media) -> Media:
         return (await catalog.commit(manifest, replacing=changed.etag)).media
 
 
+async def test_a_file_is_replaced_although_its_description_changes_meanwhile(
+    bucket: tuple[BucketProxy, Settings], origin: Origin, clip: bytes, other_clip: bytes
+) -> None:
+    proxy, settings = bucket
+    url = origin.serve("/clip.mp4", Page(clip, etag='"1"'))
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        running_harness(settings.replace(attempts=1)) as harness,
+    ):
+        stored = (await harness.ingest(url)).media
+        origin.pages["/clip.mp4"] = Page(other_clip, etag='"2"')
+        job = await harness.ask(url, max_age=NOW)
+        proxy.hold(is_manifest_put)
+        ending = asyncio.create_task(harness.end(job))
+        await proxy.held()
+        proxy.holds = lambda _method, _path: False
+        changed = Media()
+        changed.CopyFrom(stored)
+        changed.description = "Described meanwhile"
+        await commit(harness, changed)
+        proxy.release()
+        job = await ending
+
+        assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, False)
+        assert await harness.download(media_id=stored.id) == other_clip
+        await assert_holds_only(harness, job.media)
+
+
 async def test_side_files_that_come_later_are_dropped_when_the_media_changes_meanwhile(
     harness: Harness, origin: Origin, clip: bytes
 ) -> None:

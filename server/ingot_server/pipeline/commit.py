@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
@@ -15,6 +16,9 @@ from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
 logger = logging.getLogger(__name__)
+
+# Each attempt after the first means that a caller changed the description just then.
+_ATTEMPTS: Final = 5
 
 
 async def commit(
@@ -31,13 +35,11 @@ async def commit(
     That may be another job's; then the objects of `upload` are removed. `stored` is the version
     that is replaced. `superseding` removes what earlier attempts left behind.
     """
-    replacing = ""
     media = manifest.media
     if stored is not None:
         media.create_time.CopyFrom(stored.media.create_time)
-        replacing = stored.media.etag
     upload.keep()
-    committing = asyncio.create_task(catalog.commit(manifest, replacing=replacing))
+    committing = asyncio.create_task(_commit_over(catalog, manifest, stored))
     try:
         winner = (await asyncio.shield(committing)).media
     except (asyncio.CancelledError, Failure):
@@ -52,6 +54,23 @@ async def commit(
         await upload.discard()
     elif superseding or stored is not None:
         await _remove_superseded(blobs, winner)
+    return winner
+
+
+async def _commit_over(catalog: Catalog, manifest: Manifest, stored: Manifest | None) -> Manifest:
+    """Commit `manifest` over the file of `stored`, and return the manifest that stands.
+
+    A caller may change the description of that file meanwhile: then the file is still the one to
+    replace, under a new etag.
+    """
+    if stored is None:
+        return await catalog.commit(manifest)
+    ours, former = manifest.media.blob.url, stored.media.blob.url
+    winner = stored
+    for _ in range(_ATTEMPTS):
+        winner = await catalog.commit(manifest, replacing=winner.media.etag)
+        if winner.media.blob.url == ours or winner.media.blob.url != former:
+            break
     return winner
 
 
