@@ -32,6 +32,7 @@ from redis.asyncio import Redis
 
 from ingot.v1 import media_pb2
 from ingot.v1.media_pb2 import Media, MediaKind
+from ingot_server.asyncio_tasks import cancel_and_wait
 
 _PREFIX: Final = "ingot:index:"
 _ALL: Final = "all"
@@ -43,6 +44,16 @@ _TEXT_CHARACTERS: Final = 512
 # How many entries are examined for one page at most; the page then ends early.
 _EXAMINED: Final = 10_000
 _CHUNK: Final = 1000
+# Whoever lost the lock, lost with Redis what was added before.
+_END_BUILDING: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+    if ARGV[2] == '1' then
+        redis.call('SET', KEYS[2], '1')
+    end
+end
+return 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +121,17 @@ class MediaIndex:
         upper = f"({cursor}" if cursor else _bound(wanted.created_before, "+")
         lower = _bound(wanted.created_after, "-")
         media_ids: list[str] = []
+        last = ""
         for _ in range(0, _EXAMINED, _CHUNK):
-            members = await self._members(first, upper, lower, limit if exact else _CHUNK)
-            matching = await self._matching(members, others, wanted)
-            for member in matching:
-                media_ids.append(member[_TIME_DIGITS:])
+            # One more than the page has tells whether the list continues.
+            count = limit + 1 if exact else _CHUNK
+            members = await self._members(first, upper, lower, count)
+            for member in await self._matching(members, others, wanted):
                 if len(media_ids) == limit:
-                    return Found(media_ids, member)
-            if len(members) < _CHUNK:
+                    return Found(media_ids, last)
+                last = member
+                media_ids.append(member[_TIME_DIGITS:])
+            if len(members) < count:
                 return Found(media_ids, "")
             upper = f"({members[-1]}"
         return Found(media_ids, upper[1:])
@@ -130,21 +144,24 @@ class MediaIndex:
     async def building(self) -> AsyncIterator[bool]:
         """Build the index in the body, if no other process does: then yield True.
 
-        After the body, the index counts as built.
+        After the body, the index counts as built, unless Redis was lost meanwhile.
         """
         token = secrets.token_hex(8)
         if not await self._redis.set(_BUILDER, token, nx=True, px=_BUILDER_LIFETIME):
             yield False
             return
         renewing = asyncio.create_task(self._keep_renewing())
+        is_built = 0
         try:
             await self._redis.delete(_BUILT)
             yield True
-            await self._redis.set(_BUILT, "1")
+            is_built = 1
         finally:
-            renewing.cancel()
-            await asyncio.wait([renewing])
-            await self._redis.delete(_BUILDER)
+            await cancel_and_wait(renewing)
+            await cast(
+                "Awaitable[int]",
+                self._redis.eval(_END_BUILDING, 2, _BUILDER, _BUILT, token, is_built),
+            )
 
     async def listed(self) -> AsyncIterator[str]:
         """Yield the id of each media item that is in the index."""

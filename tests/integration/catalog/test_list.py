@@ -151,6 +151,28 @@ async def test_after_a_loss_of_redis_the_list_is_right_again(
     assert len(await everything(media_list, MediaFilter(source="youtube"))) == 2
 
 
+async def test_an_index_that_was_lost_while_it_was_built_is_built_again(
+    media_list: MediaList, redis: Redis, stored: Sequence[Media]
+) -> None:
+    async with MediaIndex(redis).building():
+        await redis.flushall()
+    assert not await MediaIndex(redis).is_built()
+
+    keeping = asyncio.create_task(media_list.keep_index_built())
+    async with asyncio.timeout(30):
+        while not (await media_list.page(ANY, limit=10)).is_complete:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    assert await everything(media_list) == stored
+
+
+async def test_the_last_page_says_that_it_is_the_last(media_list: MediaList) -> None:
+    for wanted in ANY, MediaFilter(kind=media_pb2.MEDIA_KIND_VIDEO, text="füße"):
+        count = len(await everything(media_list, wanted))
+        assert (await media_list.page(wanted, limit=count)).cursor == ""
+        assert (await media_list.page(wanted, limit=count - 1)).cursor != ""
+
+
 async def test_a_rebuild_removes_what_the_bucket_does_not_have(
     blobs: Blobs, media_list: MediaList, redis: Redis
 ) -> None:
