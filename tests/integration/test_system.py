@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from redis.asyncio import Redis
 
 from ingot.client import Client
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.system_service_pb2 import GetSystemResponse, Problem, WorkerStatus
 from ingot_server.app import running
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.backlog import counted
@@ -80,12 +81,25 @@ async def first_report(client: Client) -> WorkerStatus:
 
 async def test_a_worker_that_died_is_forgotten_after_half_a_minute(settings: Settings) -> None:
     async with connect(settings) as redis:
-        dead = WorkerStatus(id="gone:1")
-        dead.report_time.FromDatetime(datetime.now(UTC) - timedelta(seconds=31))
-        await redis.hset("ingot:workers", dead.id, dead.SerializeToString())
+        workers = Workers(redis)
+        await report(redis, WorkerStatus(id="gone:1"))
+        (alive,) = await workers.living()
+        lifetime = await redis.pttl("ingot:worker:gone:1")
+        await redis.delete("ingot:worker:gone:1")  # as it expires
 
-        assert not await Workers(redis).living()
-        assert not await redis.hgetall("ingot:workers")
+        assert alive.id == "gone:1"
+        assert 0 < lifetime <= 30_000
+        assert not await workers.living()
+        assert not await redis.keys("ingot:worker*")
+
+
+async def report(redis: Redis, status: WorkerStatus) -> None:
+    """Report once, as a worker does every few seconds."""
+    reporting = asyncio.create_task(Workers(redis).keep_reporting(lambda: status))
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not await redis.exists(f"ingot:worker:{status.id}"):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    await cancel_and_wait(reporting)
 
 
 async def test_what_is_wrong_is_said_with_what_to_do(settings: Settings) -> None:
@@ -96,8 +110,7 @@ async def test_what_is_wrong_is_said_with_what_to_do(settings: Settings) -> None
                 "youtube", Failure(reason_pb2.REASON_BOT_CHECK, "Sign in to confirm")
             )
             small = WorkerStatus(id="small:1", version="0.0.1", scratch_free_bytes=1)
-            small.report_time.GetCurrentTime()
-            await redis.hset("ingot:workers", small.id, small.SerializeToString())
+            await report(redis, small)
         system = await client.system()
 
     conversions, scratch, version, source = system.problems

@@ -1,9 +1,10 @@
 """The worker processes: each reports to Redis, and whoever asks reads the reports.
 
-    ingot:workers   hash   worker id -> serialized WorkerStatus
+    ingot:workers           set     ids of the workers
+    ingot:worker:<id>       string  serialized WorkerStatus; expires after LIFETIME
 
-A worker that stops removes its report. That of a worker that died is ignored after LIFETIME, and
-removed by the next reader.
+A worker that stops removes its report. That of a worker that died expires, and the next reader
+removes its id.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final, cast
 
 from redis.asyncio import Redis
@@ -29,6 +30,7 @@ VERSION: Final = importlib.metadata.version("ingot-server")
 REPORT_SECONDS: Final = 5.0
 LIFETIME: Final = timedelta(seconds=30)
 _WORKERS_KEY: Final = "ingot:workers"
+_WORKER_KEY: Final = "ingot:worker:"
 
 
 def this_worker() -> str:
@@ -49,7 +51,7 @@ class Workers:
             status.report_time.GetCurrentTime()
             try:
                 with unavailable():
-                    await self._redis.hset(_WORKERS_KEY, status.id, status.SerializeToString())
+                    await self._report(status)
             except Failure as failure:
                 logger.warning("this worker could not be reported: %s", failure.message)
             await asyncio.sleep(REPORT_SECONDS)
@@ -57,16 +59,27 @@ class Workers:
     async def remove(self, worker_id: str) -> None:
         """Remove the report of a worker that stops."""
         with unavailable():
-            await self._redis.hdel(_WORKERS_KEY, worker_id)
+            await self._redis.delete(_WORKER_KEY + worker_id)
 
     async def living(self) -> Sequence[WorkerStatus]:
         """Return the reports of the last half minute, by id."""
         with unavailable():
-            reports = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(_WORKERS_KEY))
-        workers = sorted(map(WorkerStatus.FromString, reports.values()), key=lambda each: each.id)
-        earliest = datetime.now(UTC) - LIFETIME
-        alive = [each for each in workers if each.report_time.ToDatetime(UTC) >= earliest]
-        for dead in workers:
-            if dead not in alive:
-                await self.remove(dead.id)
-        return alive
+            members = await cast("Awaitable[set[bytes]]", self._redis.smembers(_WORKERS_KEY))
+            ids = sorted(member.decode() for member in members)
+            reports = await self._redis.mget([_WORKER_KEY + each for each in ids]) if ids else []
+            found = dict(zip(ids, reports, strict=True))
+            gone = [worker_id for worker_id, report in found.items() if report is None]
+            if gone:
+                await self._redis.srem(_WORKERS_KEY, *gone)
+        return [
+            WorkerStatus.FromString(cast("bytes", report))
+            for report in found.values()
+            if report is not None
+        ]
+
+    async def _report(self, status: WorkerStatus) -> None:
+        # The id is added each time: a reader may have removed it, or Redis may have been lost.
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(_WORKER_KEY + status.id, status.SerializeToString(), px=LIFETIME)
+            pipeline.sadd(_WORKERS_KEY, status.id)
+            await pipeline.execute()
