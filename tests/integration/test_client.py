@@ -122,7 +122,7 @@ async def test_all_jobs_are_watched_over_a_restart_without_repeats(
     assert last_request.resume_token == "3"
 
 
-async def test_a_watch_that_cannot_be_resumed_begins_anew(
+async def test_a_watch_that_cannot_be_resumed_starts_over(
     server: ScriptedServer, client: Client
 ) -> None:
     server.last_revision = 3

@@ -118,7 +118,7 @@ async def test_a_resumed_watch_continues_with_the_record_as_it_is_now(
         assert await anext(changes) == ended
 
 
-async def test_a_watch_of_all_jobs_begins_anew(feed: Feed, records: Records, redis: Redis) -> None:
+async def test_a_watch_of_all_jobs_starts_over(feed: Feed, records: Records, redis: Redis) -> None:
     job, token = await claimed_job(records)
     quiet = await queued_job(records, "quiet")
     async with (

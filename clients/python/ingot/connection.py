@@ -200,8 +200,8 @@ class Connection:
     ) -> AsyncGenerator[Update, None]:
         """Yield the responses of a watch, without heartbeats; after a lost connection, the next.
 
-        If the server cannot resume the watch, it begins anew. The generator ends and raises as that
-        of `stream` does.
+        If the server cannot resume the watch, it starts over with a snapshot. The generator ends
+        and raises as that of `stream` does.
         """
         while True:
             try:

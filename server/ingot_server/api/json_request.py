@@ -67,7 +67,7 @@ def _load(data: bytes) -> Any:
         text = data.decode()
         body = json.loads(text, object_pairs_hook=_without_duplicates)
         if "\\u" in text:
-            # JSON can escape half of a surrogate pair, and protobuf has no such text.
+            # JSON can escape half of a surrogate pair, which protobuf does not accept.
             json.dumps(body, ensure_ascii=False).encode()
     except UnicodeError as error:
         raise _not_json(

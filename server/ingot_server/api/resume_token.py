@@ -84,7 +84,7 @@ def _position(watched: str, token: str) -> str:
         raise invalid(
             {
                 "resume_token": "must be the resume_token of a response to the same request, or "
-                "empty to begin anew"
+                "empty to start over"
             }
         )
     return position

@@ -4,7 +4,7 @@
 
 `position` is what every watch has received. A message with the next number is delivered at once.
 After a gap in the numbers, and every few seconds, the feed reads from the history what happened
-since. If Redis has lost that, every watch begins anew.
+since. If Redis has lost that, every watch starts over.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class AllJobsFeed:
                         raise
                 # Redis has lost the history that the watch follows.
                 resume = None
-                watch.begin_anew()
+                watch.start_over()
         finally:
             self.watches.discard(watch)
 

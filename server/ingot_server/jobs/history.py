@@ -19,7 +19,7 @@ from ingot_server.jobs.position import BEGINNING, Position, Version, version
 from ingot_server.jobs.transition import JOB_KEY, TRAIL_KEY, Transition
 from ingot_server.redis import unavailable
 
-# A watch that missed more changed jobs than this begins anew.
+# A watch that missed more changed jobs than this starts over.
 LONGEST_CATCH_UP: Final = 10_000
 # As in transition.lua.
 TRAIL_LENGTH: Final = 64

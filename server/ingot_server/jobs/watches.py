@@ -67,14 +67,14 @@ class AllJobsWatch:
         self.accepts = accepts
         self.mailbox = Mailbox(record_lifetime)
         self.versions: dict[str, Version] = {}
-        # What was sent before the watch began anew.
+        # What was sent before the watch started over.
         self.versions_before: dict[str, Version] = {}
         self._record_lifetime = record_lifetime
         self._is_resumed = is_resumed
         self._matching: set[str] = set()
         self._held_back: list[Change] | None = []
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """Drop all changes, and hold back the next ones."""
         self.mailbox = Mailbox(self._record_lifetime)
         self.versions_before |= self.versions

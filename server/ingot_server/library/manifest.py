@@ -38,7 +38,7 @@ def parse(media_id: str, key: str, content: bytes, etag: str) -> Manifest:
     try:
         manifest = json_format.Parse(content.decode(), Manifest(), ignore_unknown_fields=True)
         if not manifest.HasField("media"):
-            raise json_format.ParseError("it has no media")
+            raise json_format.ParseError("the field media is missing")
     except (json_format.ParseError, UnicodeDecodeError) as exc:
         raise Failure(
             reason_pb2.REASON_INTERNAL,

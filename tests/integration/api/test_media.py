@@ -141,7 +141,7 @@ async def test_an_update_changes_the_fields_of_its_mask_only(api: Api) -> None:
     assert (await api.media.GetMedia(GetMediaRequest(url=URL))).media == changed
 
 
-async def test_an_update_is_guarded_by_the_etag_and_never_stores_anew(api: Api) -> None:
+async def test_an_update_is_guarded_by_the_etag_and_stores_nothing_new(api: Api) -> None:
     media = await api.store()
     found = await refused(api.media.UpdateMedia(update(media, "title", etag="other")))
     assert (found.code, found.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")

@@ -26,7 +26,7 @@ GONE = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "It is gone.")
 
 
 async def fail(api: Api, job: Job) -> Job:
-    """Do what a worker does for a job whose source has no such media."""
+    """Do what a worker does for a job whose source does not have the media."""
     running, token = await api.claim(job, job_pb2.JOB_STAGE_RESOLVING)
     failed(GONE)(running)
     await api.catalog.remember_failure(job.media.id, GONE)

@@ -389,7 +389,7 @@ class Source(_message.Message):
     key: _builtins.str
     """Identity of the media at that source, such as `http:http://example.com/clip.mp4`."""
     page_url: _builtins.str
-    """URL of the page about the media. Equal to Media.url if the source has no page for it."""
+    """URL of the page about the media. Equal to Media.url if there is no page of its own."""
     def __init__(
         self,
         *,

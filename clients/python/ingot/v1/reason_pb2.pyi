@@ -202,7 +202,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     INGOT_CONVERSION_MEMORY. Transient.
     """
     REASON_UNSUPPORTED_CALL: _Reason.ValueType  # 59
-    """The server has no such method, or it cannot be called in this way: with this HTTP method,
+    """The method does not exist, or it cannot be called in this way: with this HTTP method,
     content type or compression. The message says how. Only over HTTP. Permanent.
     """
     REASON_REQUEST_TOO_LARGE: _Reason.ValueType  # 60
@@ -404,7 +404,7 @@ REASON_CONVERTER_CRASHED: Reason.ValueType  # 58
 INGOT_CONVERSION_MEMORY. Transient.
 """
 REASON_UNSUPPORTED_CALL: Reason.ValueType  # 59
-"""The server has no such method, or it cannot be called in this way: with this HTTP method,
+"""The method does not exist, or it cannot be called in this way: with this HTTP method,
 content type or compression. The message says how. Only over HTTP. Permanent.
 """
 REASON_REQUEST_TOO_LARGE: Reason.ValueType  # 60
