@@ -24,6 +24,8 @@ PLUGIN = """
 import os
 from yt_dlp.extractor.common import InfoExtractor
 
+pytestmark = pytest.mark.slow
+
 class TrialIE(InfoExtractor):
     _VALID_URL = r"https?://[^/]+/trial"
 

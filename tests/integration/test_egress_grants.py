@@ -17,7 +17,7 @@ from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
 from tests.waiting import TIMEOUT_SECONDS
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 
 @pytest.fixture

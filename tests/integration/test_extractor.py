@@ -31,7 +31,7 @@ from tests.installation import descendants
 from tests.media import media
 from tests.origin import Origin, Page
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 BEST = Selection(mode=Selection.MODE_BEST)
 

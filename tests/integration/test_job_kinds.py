@@ -18,7 +18,7 @@ from tests.harness import Harness, running_harness
 from tests.mediasite import serve_page, serve_presentation
 from tests.origin import Origin, Page
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 INGEST = job_pb2.JOB_KIND_INGEST
 CONVERT = job_pb2.JOB_KIND_CONVERT

@@ -20,7 +20,7 @@ from tests.harness import Harness
 from tests.origin import Origin, Page
 from tests.waiting import JOB_SECONDS, TIMEOUT_SECONDS
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 PRIORITIES = {
     "low": JobPriority.JOB_PRIORITY_LOW,

@@ -11,7 +11,7 @@ from tests.manifests import HEIGHTS, PACKINGS, serve_manifest
 from tests.origin import Origin, Page
 from tests.refusals import reason_name_of
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(max_height=60)

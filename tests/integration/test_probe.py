@@ -151,6 +151,7 @@ def audio(found: Media) -> list[str]:
     return [f"{s.codec} {s.sample_rate_hz} {s.channels} {s.language}".strip() for s in found.audio]
 
 
+@pytest.mark.slow
 async def test_every_kind_of_file_is_described(prober: Prober) -> None:
     async def check(number: int) -> None:
         name, (content_type, format_name, pictures, sounds) = list(FILES.items())[number]
@@ -208,6 +209,7 @@ async def test_the_true_length_is_known_where_no_header_says_it(prober: Prober) 
         assert found.audio[0].duration == found.duration
 
 
+@pytest.mark.slow
 async def test_a_file_that_was_cut_off_is_refused(prober: Prober, tmp_path: Path) -> None:
     async def check(number: int) -> None:
         name = list(FILES)[number]
@@ -290,6 +292,7 @@ async def test_the_message_says_what_it_is_instead(prober: Prober, tmp_path: Pat
         assert said in (await refusal(prober, path))[1]
 
 
+@pytest.mark.slow
 async def test_nothing_a_file_names_is_opened(prober: Prober, tmp_path: Path) -> None:
     # Opening a pipe without a writer blocks; the probe would end in STAGE_TIMEOUT.
     canary = tmp_path / "canary.ts"
@@ -315,6 +318,7 @@ def damaged(seed: int) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 async def test_any_damage_ends_in_an_answer(prober: Prober, tmp_path: Path) -> None:
     endings: list[str] = []
 

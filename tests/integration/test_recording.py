@@ -22,6 +22,8 @@ from ingot_server.extractor.session import Session
 from ingot_server.probe.prober import Prober
 from tests.broadcast import Broadcast, broadcasting, encoded
 
+pytestmark = pytest.mark.slow
+
 BEST = Selection(mode=Selection.MODE_BEST)
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 

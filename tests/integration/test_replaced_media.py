@@ -24,7 +24,7 @@ from tests.origin import Origin, Page
 from tests.refusals import reason_name_of
 from tests.waiting import TIMEOUT_SECONDS
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 NOW = Duration()
 THUMBNAIL = IngestOptions(thumbnail=True)

@@ -33,7 +33,7 @@ from tests.waiting import TIMEOUT_SECONDS
 from tests.web_server import web_server
 from tests.youtube import FakeYouTube
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 YOUTUBE_ID = "dQw4-9Wg_cQ"
 PRIVATE_CHANNEL = 1234567890

@@ -26,7 +26,7 @@ from ingot_server.transcode.transcoder import Transcoded, Transcoder
 from ingot_server.transfer.scratch import Scratch, ScratchFile
 from tests.waiting import until
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 MP3 = canonical_recipe(Recipe(mp3=Recipe.Mp3()))
 MEDIA_ID = "media"

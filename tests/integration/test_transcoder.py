@@ -465,6 +465,7 @@ async def test_a_result_past_the_largest_media_is_refused(harness: TranscodeHarn
     assert reason_name(caught.value.reason) == "TOO_LARGE"
 
 
+@pytest.mark.slow
 async def test_half_an_hour_of_mp3_is_exact_to_its_end(
     harness: TranscodeHarness, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from ingot_server.sources import pick
 from tests.videos import REFUSALS, Video
 from tests.youtube import FakeYouTube
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 ID = "dQw4-9Wg_cQ"
 
