@@ -20,11 +20,11 @@ from ingot_server.extractor.result import Resolved
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = """
 import os
 from yt_dlp.extractor.common import InfoExtractor
-
-pytestmark = pytest.mark.slow
 
 class TrialIE(InfoExtractor):
     _VALID_URL = r"https?://[^/]+/trial"
