@@ -258,6 +258,23 @@ async def test_the_client_is_used_within_async_with(server: ScriptedServer) -> N
     assert "secret" not in repr(client)
 
 
+async def test_the_client_is_connected_and_closed_without_async_with(
+    server: ScriptedServer,
+) -> None:
+    client = Client(server.target)
+    assert await client.connect() is client
+    assert await client.media(URL) == make_media()
+    with pytest.raises(RuntimeError, match="connected already"):
+        await client.connect()
+
+    await client.close()
+    await client.close()
+    with pytest.raises(RuntimeError, match="not connected"):
+        await client.media(URL)
+    async with client:
+        assert await client.media(URL) == make_media()
+
+
 async def test_a_download_resumes_at_any_offset_and_after_every_interruption(
     server: ScriptedServer, client: Client, tmp_path: Path
 ) -> None:

@@ -1,0 +1,84 @@
+"""What all parts of the client share: its arguments, and the connection while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+
+from ingot.connection import Connection
+
+PAGE_SIZE: Final = 200
+"""How many items of a list one call asks for."""
+
+
+class BaseClient:
+    """A client without methods of the API; `Client` describes the arguments."""
+
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: timedelta = timedelta(seconds=30),
+        reconnect_timeout: timedelta = timedelta(seconds=60),
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._metadata = dict(metadata or {})
+        self._timeout = timeout
+        self._reconnect_timeout = reconnect_timeout
+        self._open: Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._target!r})"
+
+    async def connect(self) -> Self:
+        """Make the client ready for calls, and return it.
+
+        It connects to the server at the first call, so the server does not have to run yet. Raises
+        RuntimeError if the client is connected already.
+        """
+        if self._open is not None:
+            raise RuntimeError("This client is connected already. Create another one.")
+        self._open = Connection(
+            self._target,
+            credentials=self._credentials,
+            metadata=self._metadata,
+            timeout_seconds=self._timeout.total_seconds(),
+            reconnect_seconds=self._reconnect_timeout.total_seconds(),
+        )
+        return self
+
+    async def close(self) -> None:
+        """Close the connection; calls that still run fail. Closing again does nothing.
+
+        The client can be connected again.
+        """
+        connection, self._open = self._open, None
+        if connection is not None:
+            await connection.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.connect()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def _connection(self) -> Connection:
+        if self._open is None:
+            raise RuntimeError(
+                "The client is not connected. Use it within `async with Client(...) as client`, or"
+                " call `await client.connect()` before and `await client.close()` at the end."
+            )
+        return self._open

@@ -1,0 +1,144 @@
+"""The arguments of the commands that store media: `ingest`, `upload`, `convert` and `mp3`.
+
+This module loads neither gRPC nor the contract, so that `--help` is fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from ingot.recipe_options import (
+    add_audio_options,
+    add_recipe_options,
+    parse_duration,
+    parse_integer,
+    parse_recipe,
+)
+from ingot.shared_arguments import (
+    OUTPUT_HELP,
+    add_labels,
+    add_name,
+    add_no_wait,
+    add_output,
+    add_selection,
+    parse_output,
+    parse_text,
+)
+
+_PRIORITIES: Final = ("low", "normal", "high")
+
+
+def add_ingest(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ingest`."""
+    parser.add_argument("urls", type=parse_text, metavar="URL", nargs="+")
+    add_selection(parser)
+    _add_ingest_settings(parser)
+    _add_ingest_options(parser)
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        type=parse_recipe,
+        metavar="FORMAT[,OPTION=VALUE...]",
+        help="also convert the media, for example mp3,bitrate=128 (options as in `ingot convert`)",
+    )
+    exclusive = parser.add_mutually_exclusive_group()
+    add_no_wait(exclusive)
+    exclusive.add_argument(
+        "--validate-only",
+        action="store_true",
+        help="check the request without running it, and print the job that it would create",
+    )
+
+
+def add_upload(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `upload`."""
+    parser.add_argument("files", metavar="FILE", nargs="+")
+    add_labels(parser, "label to store with the job and the media; repeatable")
+    add_no_wait(parser)
+
+
+def add_convert(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `convert`."""
+    add_name(parser)
+    add_recipe_options(parser)
+    _add_audio_only(parser)
+    _add_ingest_settings(parser)
+    exclusive = parser.add_mutually_exclusive_group()
+    add_no_wait(exclusive)
+    exclusive.add_argument(
+        "-o",
+        "--output",
+        type=parse_output,
+        metavar="FILE",
+        help=f"also download the result to this {OUTPUT_HELP}",
+    )
+
+
+def add_mp3(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `mp3`."""
+    add_name(parser)
+    parser.set_defaults(format="mp3", no_wait=False)
+    add_audio_options(parser)
+    _add_audio_only(parser)
+    _add_ingest_settings(parser)
+    add_output(parser)
+
+
+def _add_audio_only(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--audio-only",
+        action="store_true",
+        help="convert the best audio of the URL, and fetch no video",
+    )
+
+
+def _add_ingest_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-age",
+        type=parse_duration,
+        metavar="TIME",
+        help="oldest stored copy to accept, such as 1h; 0 always checks the source",
+    )
+    add_labels(parser, "label to store with the job and the media; repeatable")
+    parser.add_argument(
+        "--priority",
+        choices=_PRIORITIES,
+        default="normal",
+        help="order among the waiting jobs (default: normal)",
+    )
+
+
+def _add_ingest_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--playlist",
+        action="store_true",
+        help="ingest all entries of a playlist, channel or album",
+    )
+    parser.add_argument(
+        "--max-entries",
+        type=parse_integer,
+        metavar="NUMBER",
+        help="refuse a playlist with more entries than this",
+    )
+    parser.add_argument(
+        "--record",
+        type=parse_duration,
+        metavar="TIME",
+        help="record a live stream for at most this long",
+    )
+    parser.add_argument(
+        "--subtitles",
+        action="append",
+        default=[],
+        type=parse_text,
+        metavar="LANGUAGE",
+        help="also store the subtitles in this language, such as en; repeatable",
+    )
+    parser.add_argument(
+        "--automatic-subtitles",
+        action="store_true",
+        help="accept automatic subtitles if there are no others",
+    )
+    parser.add_argument("--thumbnail", action="store_true", help="also store the thumbnail")
