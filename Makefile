@@ -79,7 +79,9 @@ check-contract: install-dev ## Lint the contract, and compare it with the releas
 check-generated: install-dev ## Check that the generated code is what proto/ generates
 	generated=$$(mktemp -d) && trap 'rm -rf "$$generated"' EXIT && clients/generate.sh "$$generated" && \
 		diff -r -x __pycache__ "$$generated/clients/python/ingot/v1" clients/python/ingot/v1 && \
-		diff "$$generated/server/ingot_server/api/validate.binpb" server/ingot_server/api/validate.binpb && \
+		for file in validate.binpb openapi.json; do \
+			diff "$$generated/server/ingot_server/api/$$file" server/ingot_server/api/$$file || exit 1; \
+		done && \
 		for stub in manifest_pb2.py manifest_pb2.pyi; do \
 			diff "$$generated/server/ingot_server/library/$$stub" server/ingot_server/library/$$stub || exit 1; \
 		done && \

@@ -8,36 +8,39 @@ pages are committed, and CI compares them with what this generates.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from described_contract import (
+    ENUM_VALUE,
+    FILE_ENUM,
+    FILE_MESSAGE,
+    FILE_SERVICE,
+    MESSAGE_ENUM,
+    MESSAGE_FIELD,
+    MESSAGE_NESTED,
+    PACKAGE,
+    ROOT,
+    SERVICE_METHOD,
+    Comments,
+    Contract,
+)
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
-    FileDescriptorSet,
     MethodDescriptorProto,
     MethodOptions,
 )
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass, GetMessageClassesForFiles
 from google.rpc import code_pb2
 
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.errors import PREFIX, TREATMENTS, Treatment
-
-ROOT: Final = Path(__file__).parents[1]
-PACKAGE: Final = ".ingot.v1."
-# Numbers of the fields in descriptor.proto, from which the paths of comments are made.
-_FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 4, 5, 6
-_MESSAGE_FIELD, _MESSAGE_NESTED, _MESSAGE_ENUM, _MESSAGE_ONEOF = 2, 3, 4, 8
-_ENUM_VALUE, _SERVICE_METHOD = 2, 2
 
 _NAMES: Final = {
     FieldDescriptorProto.TYPE_DOUBLE: "double",
@@ -52,23 +55,6 @@ _IDEMPOTENCY: Final = {
     MethodOptions.NO_SIDE_EFFECTS: "It has no side effects, so it can be repeated.",
     MethodOptions.IDEMPOTENT: "It can be repeated with the same effect.",
 }
-
-
-class Rules:
-    """Protovalidate's rules, read with the descriptors of the contract itself."""
-
-    def __init__(self, files: FileDescriptorSet) -> None:
-        pool = DescriptorPool()
-        for file in files.file:
-            pool.Add(file)
-        GetMessageClassesForFiles([file.name for file in files.file], pool)
-        self._options = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FieldOptions"))
-        self._extension = pool.FindExtensionByName("buf.validate.field")
-
-    def of(self, field: FieldDescriptorProto) -> Iterator[str]:
-        """Yield the rules of a field in words."""
-        options = self._options.FromString(field.options.SerializeToString())
-        yield from _described(options.Extensions[self._extension])
 
 
 def _described(rules: Message) -> Iterator[str]:
@@ -90,15 +76,14 @@ def _described(rules: Message) -> Iterator[str]:
 class Page:
     """The reference of one proto file."""
 
-    def __init__(self, file: FileDescriptorProto, homes: dict[str, str], rules: Rules) -> None:
+    def __init__(
+        self, file: FileDescriptorProto, homes: dict[str, str], contract: Contract
+    ) -> None:
         """Describe `file`; `homes` maps the full names of types to the pages that have them."""
         self._file = file
-        self._rules = rules
+        self._contract = contract
         self._homes = homes
-        self._comments = {
-            tuple(location.path): location.leading_comments.strip()
-            for location in file.source_code_info.location
-        }
+        self._comments = Comments(file)
         self._entries = {
             f"{PACKAGE}{message.name}.{nested.name}": nested
             for message in file.message_type
@@ -110,14 +95,14 @@ class Page:
         title = Path(self._file.name).stem.replace("_", " ").capitalize()
         blocks = [f"# {title}", f"Generated from `proto/{self._file.name}`."]
         for number, service in enumerate(self._file.service):
-            blocks += [f"## {service.name}", self._comment(_FILE_SERVICE, number)]
+            blocks += [f"## {service.name}", self._comments.paragraphs(FILE_SERVICE, number)]
             for at, method in enumerate(service.method):
-                path = (_FILE_SERVICE, number, _SERVICE_METHOD, at)
-                blocks += self._method(method, self._comment(*path))
+                path = (FILE_SERVICE, number, SERVICE_METHOD, at)
+                blocks += self._method(method, self._comments.paragraphs(*path))
         for number, message in enumerate(self._file.message_type):
-            blocks += self._message(message, message.name, (_FILE_MESSAGE, number))
+            blocks += self._message(message, message.name, (FILE_MESSAGE, number))
         for number, enum in enumerate(self._file.enum_type):
-            blocks += self._enum(enum, enum.name, (_FILE_ENUM, number))
+            blocks += self._enum(enum, enum.name, (FILE_ENUM, number))
         return "\n\n".join(blocks) + "\n"
 
     def _method(self, method: MethodDescriptorProto, comment: str) -> Iterator[str]:
@@ -133,19 +118,19 @@ class Page:
 
     def _message(self, message: DescriptorProto, name: str, path: tuple[int, ...]) -> Iterator[str]:
         yield f"## {name}"
-        yield self._comment(*path)
+        yield self._comments.paragraphs(*path)
         fields = [
-            self._field(message, field, (*path, _MESSAGE_FIELD, number))
+            self._field(message, field, (*path, MESSAGE_FIELD, number))
             for number, field in enumerate(message.field)
         ]
         if fields:
             yield "\n".join(fields)
         for number, nested in enumerate(message.nested_type):
             if not nested.options.map_entry:
-                nested_path = (*path, _MESSAGE_NESTED, number)
+                nested_path = (*path, MESSAGE_NESTED, number)
                 yield from self._message(nested, f"{name}.{nested.name}", nested_path)
         for number, enum in enumerate(message.enum_type):
-            yield from self._enum(enum, f"{name}.{enum.name}", (*path, _MESSAGE_ENUM, number))
+            yield from self._enum(enum, f"{name}.{enum.name}", (*path, MESSAGE_ENUM, number))
 
     def _field(
         self, message: DescriptorProto, field: FieldDescriptorProto, path: tuple[int, ...]
@@ -153,18 +138,18 @@ class Page:
         facts = [self._type(field)]
         if field.HasField("oneof_index") and not field.proto3_optional:
             facts.append(f"one of `{message.oneof_decl[field.oneof_index].name}`")
-        rules = list(self._rules.of(field))
+        rules = list(_described(self._contract.field_rules(field)))
         if rules:
             facts.append(", ".join(rules))
-        return f"- `{field.name}` ({'; '.join(facts)}): {self._inline(path)}"
+        return f"- `{field.name}` ({'; '.join(facts)}): {self._comments.line(*path)}"
 
     def _enum(self, enum: EnumDescriptorProto, name: str, path: tuple[int, ...]) -> Iterator[str]:
         yield f"## {name}"
-        yield self._comment(*path)
+        yield self._comments.paragraphs(*path)
         reasons = enum.name == "Reason"
         lines = []
         for number, value in enumerate(enum.value):
-            comment = self._inline((*path, _ENUM_VALUE, number))
+            comment = self._comments.line(*path, ENUM_VALUE, number)
             if reasons and value.number:
                 lines.append(_reason(value.name, value.number, comment))
             elif not reasons:
@@ -186,13 +171,6 @@ class Page:
         if home is None:
             return f"`{full_name.removeprefix('.')}`"
         return f"[{name}]({home}#{name.replace('.', '').lower()})"
-
-    def _comment(self, *path: int) -> str:
-        paragraphs = self._comments[path].split("\n\n")
-        return "\n\n".join(" ".join(each.split()) for each in paragraphs)
-
-    def _inline(self, path: tuple[int, ...]) -> str:
-        return " ".join(self._comments[path].split())
 
 
 def _reason(name: str, number: int, comment: str) -> str:
@@ -255,22 +233,15 @@ def _index(files: list[FileDescriptorProto]) -> str:
 
 
 def main(directory: Path) -> None:
-    image = subprocess.run(
-        ["buf", "build", "--path", "proto/ingot", "--as-file-descriptor-set", "--output", "-"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    ).stdout
-    described = FileDescriptorSet.FromString(image)
-    files = [file for file in described.file if file.package == "ingot.v1"]
-    homes, rules = _homes(files), Rules(described)
+    contract = Contract.built()
+    homes = _homes(contract.files)
     directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.glob("*.md"):
         stale.unlink()
-    for file in files:
+    for file in contract.files:
         page = directory / f"{Path(file.name).stem}.md"
-        page.write_text(Page(file, homes, rules).text())
-    (directory / "README.md").write_text(_index(files))
+        page.write_text(Page(file, homes, contract).text())
+    (directory / "README.md").write_text(_index(contract.files))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The API for browsers and plain HTTP clients: in the process of gRPC, on a port of its own.
 
 POST /ingot.v1.SERVICE/METHOD   Connect, gRPC-Web or JSON (connect_services.py); reads also by GET
+GET /openapi.json               the OpenAPI document of these methods
 GET /healthz                    200 while serving, 503 while draining
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import socket
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Any, Final
 
 import uvicorn
@@ -48,6 +50,7 @@ class Gateway:
         self._cors = Cors(settings.cors_origins)
         self._calls = Calls()
         self._services = ConnectServices(services, self._calls, self._admit)
+        self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
         self._draining = False
         self._serving: asyncio.Task[None] | None = None
         self._server = _Server(
@@ -114,6 +117,8 @@ class Gateway:
         path, verb = scope["path"], scope["method"]
         if path == "/healthz":
             await self._serve_health(verb, send)
+        elif path == "/openapi.json":
+            await self._serve_openapi(verb, self._with(self._cors.headers(origin), send))
         elif verb == "OPTIONS" and path in self._services.paths:
             await _say(send, HTTPStatus.NO_CONTENT, "", self._cors.preflight(origin))
         elif not _is_text(scope):
@@ -138,13 +143,17 @@ class Gateway:
 
     async def _serve_health(self, method: str, send: Any) -> None:
         if method not in {"GET", "HEAD"}:
-            await _say(
-                send, HTTPStatus.METHOD_NOT_ALLOWED, "Use GET.\n", [(b"allow", b"GET, HEAD")]
-            )
+            await _refuse_method(send)
         elif self._draining:
             await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, "draining\n")
         else:
             await _say(send, HTTPStatus.OK, "serving\n")
+
+    async def _serve_openapi(self, method: str, send: Any) -> None:
+        if method not in {"GET", "HEAD"}:
+            await _refuse_method(send)
+        else:
+            await _respond(send, HTTPStatus.OK, self._openapi, b"application/json")
 
     @staticmethod
     def _with(headers: Headers, send: Any) -> Any:
@@ -178,16 +187,29 @@ def _is_text(scope: Any) -> bool:
     return True
 
 
-async def _say(send: Any, status: HTTPStatus, text: str, headers: Sequence[Any] = ()) -> None:
-    body = text.encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        *headers,
-    ]
+async def _refuse_method(send: Any) -> None:
+    await _say(send, HTTPStatus.METHOD_NOT_ALLOWED, "Use GET.\n", [(b"allow", b"GET, HEAD")])
+
+
+async def _say(
+    send: Any, status: HTTPStatus, text: str, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    await _respond(send, status, text.encode(), b"text/plain; charset=utf-8", headers)
+
+
+async def _respond(
+    send: Any,
+    status: HTTPStatus,
+    body: bytes,
+    content_type: bytes,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    length = str(len(body)).encode()
+    described = [(b"content-type", content_type), (b"content-length", length)]
     if status == HTTPStatus.NO_CONTENT:
-        del headers[:2]
-    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+        described = []
+    start = {"type": "http.response.start", "status": status.value}
+    await send({**start, "headers": [*described, *headers]})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
