@@ -48,7 +48,10 @@ EXPORTS = [
     "SnapshotEnd",
     "SourceRefused",
     "SourceUnavailable",
+    "SyncClient",
+    "SyncIngestJob",
     "UnsupportedUrl",
+    "name_of",
 ]
 
 

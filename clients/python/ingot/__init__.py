@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ingot.client import Client
+    from ingot.enums import name_of
     from ingot.errors import (
         AddressForbidden,
         ChecksumMismatch,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         UnsupportedUrl,
     )
     from ingot.job import IngestJob, RemovedJob
+    from ingot.sync_client import SyncClient
+    from ingot.sync_job import SyncIngestJob
     from ingot.v1.ingest_service_pb2 import IngestRequest
     from ingot.v1.job_pb2 import IngestOptions, Job, JobKind, JobPriority, JobStage, JobState
     from ingot.v1.job_service_pb2 import SnapshotEnd
@@ -66,7 +69,10 @@ __all__ = [
     "SnapshotEnd",
     "SourceRefused",
     "SourceUnavailable",
+    "SyncClient",
+    "SyncIngestJob",
     "UnsupportedUrl",
+    "name_of",
 ]
 
 # The modules of the names that are not in ingot.errors.
@@ -85,6 +91,9 @@ _MODULES: Final = {
     "RemovedJob": "ingot.job",
     "Selection": "ingot.v1.media_pb2",
     "SnapshotEnd": "ingot.v1.job_service_pb2",
+    "SyncClient": "ingot.sync_client",
+    "SyncIngestJob": "ingot.sync_job",
+    "name_of": "ingot.enums",
 }
 
 

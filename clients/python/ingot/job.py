@@ -11,6 +11,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from ingot.connection import Connection
+from ingot.enums import name_of
 from ingot.errors import IngotError, JobCancelled, from_status
 from ingot.v1.job_pb2 import Job, JobState
 from ingot.v1.job_service_pb2 import CancelJobRequest, WatchJobRequest
@@ -42,7 +43,7 @@ class IngestJob:
         self.latest = job
 
     def __repr__(self) -> str:
-        return f"IngestJob({self.id}, {JobState.Name(self.latest.state)})"
+        return f"IngestJob({self.id}, {name_of(JobState, self.latest.state)})"
 
     @property
     def id(self) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ingot.enums import name_of
 from ingot.v1.job_pb2 import Job, JobStage, JobState, JobWaiting
 from ingot.v1.media_pb2 import AudioStream, Media, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
@@ -52,9 +53,9 @@ def state(job: Job) -> str:
     """Return the state or stage of a job, and its attempt if that is not the first."""
     if not job.state:
         return ""  # with --validate-only there is no job
-    name = JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+    name = name_of(JobState, job.state).lower()
     if job.state == JobState.JOB_STATE_RUNNING and job.stage:
-        name = JobStage.Name(job.stage).removeprefix("JOB_STAGE_").lower()
+        name = name_of(JobStage, job.stage).lower()
     if job.cached:
         name += " (already stored)"
     return f"{name} (attempt {job.attempt})" if job.attempt > 1 else name
@@ -79,7 +80,7 @@ def waiting(waiting: JobWaiting) -> str:
 
 
 def _causes(waiting: JobWaiting) -> dict[JobWaiting.Cause.ValueType, str]:
-    reason = Reason.Name(waiting.reason).removeprefix("REASON_").lower().replace("_", " ")
+    reason = name_of(Reason, waiting.reason).lower().replace("_", " ")
     return {
         JobWaiting.CAUSE_RETRY: "its next attempt",
         JobWaiting.CAUSE_SCRATCH_SPACE: "scratch space on the server",
@@ -119,10 +120,10 @@ def media_row(media: Media) -> tuple[str, ...]:
 
 def source_row(source: SourceStatus) -> tuple[str, ...]:
     """Return the row of a source for SOURCE_COLUMNS."""
-    health = SourceStatus.Health.Name(source.health).removeprefix("HEALTH_").lower()
+    health = name_of(SourceStatus.Health, source.health).lower()
     health = health.replace("_", " ")
     if source.health == SourceStatus.HEALTH_BLOCKED:
-        reason = Reason.Name(source.reason).removeprefix("REASON_").lower().replace("_", " ")
+        reason = name_of(Reason, source.reason).lower().replace("_", " ")
         health = f"{health} ({reason}), next attempt {_time(source.retry_time)}"
     limits = []
     if source.rate:
@@ -201,7 +202,7 @@ def recipe(recipe: Recipe) -> str:
     parts = [name]
     for field, value in getattr(recipe, name).ListFields() if name else ():
         if field.enum_type is not None:
-            parts[0] = Recipe.Image.Encoding.Name(value).removeprefix("ENCODING_").lower()
+            parts[0] = name_of(Recipe.Image.Encoding, value).lower()
         else:
             shown = "" if value is True else f" {value}"
             parts.append(field.name.replace("_", " ") + shown)
@@ -257,7 +258,7 @@ def _audio(stream: AudioStream) -> str:
 
 
 def _side_file_kind(side: SideFile) -> str:
-    return SideFile.Kind.Name(side.kind).removeprefix("KIND_").lower()
+    return name_of(SideFile.Kind, side.kind).lower()
 
 
 def _side_file(side: SideFile) -> str:

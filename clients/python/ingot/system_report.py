@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
+from ingot.enums import name_of
 from ingot.render import size, table
 from ingot.v1.job_pb2 import JobKind
 from ingot.v1.system_service_pb2 import GetSystemResponse, Problem, QueueStatus, WorkerStatus
@@ -28,7 +29,7 @@ def system_report(system: GetSystemResponse) -> str:
 
 def _problems(problems: Iterable[Problem]) -> Iterator[str]:
     for problem in problems:
-        severity = Problem.Severity.Name(problem.severity).removeprefix("SEVERITY_").lower()
+        severity = name_of(Problem.Severity, problem.severity).lower()
         yield f"{severity}: {problem.summary} {problem.remedy}"
 
 
@@ -37,7 +38,7 @@ def _queue(queue: QueueStatus, now: datetime) -> tuple[str, ...]:
     if queue.HasField("oldest_queued_time"):
         age = now - queue.oldest_queued_time.ToDatetime(UTC)
         waits = f"{max(0, round(age.total_seconds()))} s"
-    kind = JobKind.Name(queue.kind).removeprefix("JOB_KIND_").lower().replace("_", " ")
+    kind = name_of(JobKind, queue.kind).lower().replace("_", " ")
     return (kind, str(queue.queued), str(queue.running), waits)
 
 
