@@ -50,6 +50,19 @@ PACKINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 HEIGHTS = ("hls-renditions", "dash", "dash-one-file")
+# Two languages: English in mono, which is the default one of HLS, and German in stereo.
+_TWO_LANGUAGES = (
+    *("-map", "0:v", "-map", "0:a", "-map", "0:a", "-c:v", "copy", "-c:a", "aac", "-ac:a:1", "2"),
+    *("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu"),
+)
+LANGUAGES: dict[str, tuple[str, ...]] = {
+    "hls-languages": (
+        *("stream-%v.m3u8", *_TWO_LANGUAGES, *_HLS, "-master_pl_name", "list.m3u8"),
+        "-var_stream_map",
+        "a:0,agroup:sound,language:en,default:yes a:1,agroup:sound,language:de v:0,agroup:sound",
+    ),
+    "dash-languages": ("list.mpd", *_TWO_LANGUAGES, "-f", "dash", "-seg_duration", "1"),
+}
 
 
 @functools.cache
@@ -60,7 +73,7 @@ def packed(name: str) -> Path:
     key.write_bytes(KEY)
     info = folder() / "key.info"
     info.write_text(f"secret.key\n{key}\n")
-    manifest, *arguments = PACKINGS[name]
+    manifest, *arguments = {**PACKINGS, **LANGUAGES}[name]
     subprocess.run(
         [
             imageio_ffmpeg.get_ffmpeg_exe(),

@@ -47,7 +47,7 @@ def resolve(
 
     Raises Failure: INVALID_REQUEST for a malformed URL, UNSUPPORTED_URL if no source accepts it.
     """
-    arguments = url, selection.mode, selection.max_height, playlist, record_duration
+    arguments = url, selection.SerializeToString(deterministic=True), playlist, record_duration
     return _cached(*arguments) if len(url) <= _CACHED_URL_LENGTH else _resolve(*arguments)
 
 
@@ -91,14 +91,10 @@ def may_be_list(resolved_url: ResolvedUrl, url: str) -> bool:
 
 
 def _resolve(
-    url: str,
-    mode: Selection.Mode.ValueType,
-    max_height: int,
-    playlist: bool,
-    record_duration: timedelta | None,
+    url: str, serialized: bytes, playlist: bool, record_duration: timedelta | None
 ) -> ResolvedUrl:
     source, identity = pick(url, playlist=playlist)
-    selection = canonical_selection(Selection(mode=mode, max_height=max_height or None))
+    selection = canonical_selection(Selection.FromString(serialized))
     recorded = record_duration if source.may_be_live else None
     name = media_id(identity.key, selection, recorded)
     return ResolvedUrl(name, source, identity, selection, recorded)

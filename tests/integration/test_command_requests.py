@@ -23,6 +23,16 @@ from tests.scripted_server import MEDIA_ID, URL, ScriptedServer, running_scripte
 
 SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(mode=Selection.MODE_BEST, max_height=480)
+EXACT = Selection(
+    mode=Selection.MODE_BEST,
+    min_height=720,
+    audio_language="pt-BR",
+    video_codecs=["h264", "vp9"],
+)
+EXACTLY = [
+    *("--min-height", "720", "--audio-language", "pt-BR"),
+    *("--video-codec", "h264", "--video-codec", "vp9"),
+]
 
 
 @pytest.fixture
@@ -45,6 +55,7 @@ async def requests(
     [
         (["media", URL, "--audio-only"], GetMediaRequest(url=URL, selection=SOUND)),
         (["media", URL, "--max-height", "480"], GetMediaRequest(url=URL, selection=LOW)),
+        (["media", URL, *EXACTLY], GetMediaRequest(url=URL, selection=EXACT)),
         (["rm", MEDIA_ID], DeleteMediaRequest(media_id=MEDIA_ID)),
         (["rm", URL], DeleteMediaRequest(url=URL)),
         (
@@ -95,10 +106,12 @@ async def test_an_ingest_asks_for_all_that_its_options_say(
         *("ingest", URL, "--playlist", "--max-entries", "3", "--record", "5s", "--thumbnail"),
         *("--subtitles", "en", "--subtitles", "de", "--automatic-subtitles"),
         *("--recipe", "mp3,bitrate=128", "--max-age", "1h", "--label", "a=b", "--no-wait"),
+        *EXACTLY,
     ]
     (asked,) = await requests(server, arguments, IngestRequest, tmp_path)
 
     assert isinstance(asked, IngestRequest)
+    assert asked.selection == EXACT
     options = asked.options
     assert (options.playlist, options.max_entries, options.thumbnail) == (True, 3, True)
     assert options.record_duration.seconds == 5

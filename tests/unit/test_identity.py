@@ -10,6 +10,9 @@ from ingot_server.library.identity import canonical_selection, is_media_id, medi
 BEST = Selection(mode=Selection.MODE_BEST)
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
 SMALL = Selection(max_height=720)
+EXACT = Selection(
+    max_height=1080, min_height=720, audio_language="en-US", video_codecs=["h264", "vp9"]
+)
 KEY = "http:http://example.com/clip.mp4"
 
 
@@ -20,6 +23,7 @@ KEY = "http:http://example.com/clip.mp4"
         (KEY, Selection(), "chkmz5h5f56jqoabak2tnyhv3xlu7cx5j2vf2kzzwx5eol6qvvuq"),
         (KEY, AUDIO, "3b5jwtp4tt5eago7p4lc3ueygsx2eokmos7qg6csxcz3t25sbpoa"),
         (KEY, SMALL, "6jxlqbjwglwvrgp3bhxd6yzkqmefj2eodd5wmuzqhwbddwmhbg6a"),
+        (KEY, EXACT, "xftkn5wfcd5zqidd4o63mkmdqm2wk2s4eigmi4pjn4hknfcdveea"),
         ("youtube:p9kdDet7G14", BEST, "crclsoq5twhwtgjw2gi5ppyxmdsjohzfjlh5rhhcqkk6covlnvva"),
         (
             "http:http://example.com/\u00fc",
@@ -38,6 +42,11 @@ def test_unset_means_best() -> None:
     assert canonical_selection(SMALL) == Selection(mode=Selection.MODE_BEST, max_height=720)
 
 
+def test_every_spelling_of_a_language_has_the_same_id() -> None:
+    ids = {media_id(KEY, Selection(audio_language=each)) for each in ("en-US", "eng-us", "EN-us")}
+    assert len(ids) == 1
+
+
 def test_canonical_selection_leaves_its_argument_alone() -> None:
     selection = Selection()
     canonical_selection(selection).max_height = 1
@@ -45,7 +54,9 @@ def test_canonical_selection_leaves_its_argument_alone() -> None:
 
 
 def test_every_key_and_selection_has_an_id_of_its_own() -> None:
-    selections = [BEST, AUDIO, SMALL, Selection(max_height=7), Selection(max_height=72)]
+    selections = [BEST, AUDIO, SMALL, Selection(max_height=7), Selection(max_height=72), EXACT]
+    selections += [Selection(min_height=720), Selection(audio_language="de")]
+    selections += [Selection(video_codecs=names) for names in (["h264", "vp9"], ["vp9", "h264"])]
     keys = [KEY, KEY + "?", "0\n" + KEY, "", "mode=BEST\n" + KEY]
     ids = {media_id(key, selection) for key in keys for selection in selections}
     assert len(ids) == len(keys) * len(selections)

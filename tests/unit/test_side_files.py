@@ -8,7 +8,7 @@ import pytest
 
 from ingot.v1.job_pb2 import IngestOptions
 from ingot_server.extractor.protocol import Request
-from ingot_server.extractor.subtitles import language_tag, subtitles
+from ingot_server.extractor.subtitles import subtitles
 from ingot_server.intake import missing_side_files, requested_side_files
 from ingot_server.library.manifest_pb2 import Manifest
 
@@ -53,27 +53,6 @@ def test_subtitles_that_people_made_go_before_automatic_ones(
     }
     found = subtitles(info, request(asked, automatic=automatic))
     assert [(language, is_automatic) for language, is_automatic, _ in found] == taken
-
-
-@pytest.mark.parametrize(
-    ("label", "tag"),
-    [
-        ("English (CC)", "en"),
-        ("ENGLISH", "en"),
-        ("Fran\N{LATIN SMALL LETTER C WITH CEDILLA}ais", "fr"),
-        ("Portuguese (Brazil)", "pt"),
-        ("thai", "th"),
-        ("en_US", "en-US"),
-        ("ENG", "en"),
-        ("gsw", "gsw"),
-        ("Captions 1", ""),
-        ("../../en", ""),
-        ("en\n", ""),
-        ("", ""),
-    ],
-)
-def test_a_language_is_known_by_its_tag_its_code_and_its_name(label: str, tag: str) -> None:
-    assert language_tag(label) == tag
 
 
 def test_subtitles_called_by_a_tag_go_before_those_with_a_name() -> None:

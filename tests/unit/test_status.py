@@ -8,7 +8,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.ingest_service_pb2 import IngestRequest
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
 from ingot.v1.job_pb2 import IngestOptions, JobPriority
 from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobsRequest
 from ingot.v1.media_pb2 import Blob, Media, Selection
@@ -23,6 +23,7 @@ from ingot_server.api.caller import Caller
 from ingot_server.api.media_service import filename
 from ingot_server.api.status import OutOfRange, check, grpc_error, unexpected
 from ingot_server.errors import TREATMENTS, Failure, reason_name
+from tests.recipes import make_recipe
 
 URL = "http://example.com/clip.mp4"
 UNKNOWN = JobPriority.ValueType(9)
@@ -54,6 +55,47 @@ def violations(failure: Failure) -> dict[str, str]:
             IngestRequest(url=URL, selection=Selection(max_height=0)),
             "selection.max_height",
             "greater than or equal to 1",
+        ),
+        (
+            IngestRequest(url=URL, selection=Selection(min_height=16385)),
+            "selection.min_height",
+            "less than or equal to 16384",
+        ),
+        (
+            IngestRequest(url=URL, selection=Selection(min_height=721, max_height=720)),
+            "selection.min_height",
+            "must be at most max_height",
+        ),
+        (
+            GetMediaRequest(
+                url=URL, selection=Selection(min_height=1, mode=Selection.MODE_AUDIO_ONLY)
+            ),
+            "selection.min_height",
+            "must be unset with MODE_AUDIO_ONLY",
+        ),
+        (
+            ConvertRequest(
+                url=URL,
+                recipe=make_recipe("mp3"),
+                selection=Selection(mode=Selection.MODE_AUDIO_ONLY, video_codecs=["h264"]),
+            ),
+            "selection.video_codecs",
+            "must be empty with MODE_AUDIO_ONLY",
+        ),
+        (
+            IngestRequest(url=URL, selection=Selection(video_codecs=["avc1"])),
+            "selection.video_codecs[0]",
+            "must be one of av1, h264, hevc, vp8, vp9",
+        ),
+        (
+            IngestRequest(url=URL, selection=Selection(video_codecs=["vp9", "vp9"])),
+            "selection.video_codecs",
+            "must not have the same value twice",
+        ),
+        (
+            IngestRequest(url=URL, selection=Selection(audio_language="English")),
+            "selection.audio_language",
+            "such as `en`",
         ),
         (
             IngestRequest(url=URL, options=IngestOptions(subtitle_languages=["all of them"])),

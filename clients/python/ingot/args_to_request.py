@@ -25,7 +25,10 @@ _OPTION_BY_FIELD: Final = {
     "options.playlist": "--playlist",
     "options.record_duration": "--record",
     "options.subtitle_languages": "--subtitles",
+    "selection.audio_language": "--audio-language",
     "selection.max_height": "--max-height",
+    "selection.min_height": "--min-height",
+    "selection.video_codecs": "--video-codec",
 }
 
 # The formats on the command line that are encodings of an image in the contract.
@@ -40,10 +43,16 @@ AUDIO_ONLY: Final = Selection(mode=Selection.MODE_AUDIO_ONLY)
 
 def selection(options: Namespace) -> Selection | None:
     """Return the selection that the options describe; None means the best video and audio."""
-    if not options.audio_only and options.max_height is None:
+    chosen = Selection(
+        max_height=options.max_height,
+        min_height=options.min_height,
+        audio_language=options.audio_language,
+        video_codecs=options.video_codec,
+    )
+    if not options.audio_only and not chosen.ByteSize():
         return None
-    mode = Selection.MODE_AUDIO_ONLY if options.audio_only else Selection.MODE_BEST
-    return Selection(mode=mode, max_height=options.max_height)
+    chosen.mode = Selection.MODE_AUDIO_ONLY if options.audio_only else Selection.MODE_BEST
+    return chosen
 
 
 def ingest(options: Namespace) -> dict[str, Any]:

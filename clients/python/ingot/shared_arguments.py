@@ -11,6 +11,7 @@ from typing import Final
 
 from ingot.recipe_options import parse_integer
 
+_VIDEO_CODECS: Final = ("av1", "h264", "hevc", "vp8", "vp9")
 OUTPUT_HELP: Final = "file or directory; in a directory the file is named after the title"
 
 
@@ -31,6 +32,25 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         type=parse_integer,
         metavar="PIXELS",
         help="the best video of the URL up to this height",
+    )
+    parser.add_argument(
+        "--min-height",
+        type=parse_integer,
+        metavar="PIXELS",
+        help="no video of the URL that is lower than this",
+    )
+    parser.add_argument(
+        "--audio-language",
+        type=parse_text,
+        metavar="LANGUAGE",
+        help="the audio of the URL in this language, such as en (default: the original)",
+    )
+    parser.add_argument(
+        "--video-codec",
+        action="append",
+        default=[],
+        choices=_VIDEO_CODECS,
+        help="prefer this codec among videos of the same height; repeatable, the best first",
     )
 
 

@@ -37,6 +37,7 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 # A regular expression means nothing to most people, so these texts describe the patterns.
 _PATTERNS: Final = {
+    "audio_language": "must be a language tag, such as `en` or `pt-BR`",
     "labels": "must begin and end with a lower-case letter or a digit, and may have `.`, `_`, `-` "
     "and `/` in between",
     "request_id": "may only have letters, digits, `.`, `_` and `-`",
@@ -45,6 +46,7 @@ _PATTERNS: Final = {
 }
 _RULES: Final = {
     "required": "must be set",
+    "repeated.unique": "must not have the same value twice",
     "string.min_len": "must not be empty",
 }
 
@@ -138,6 +140,9 @@ def _in_words(violation: Any, request: Message) -> tuple[str, str]:
     path = ".".join(_element(element) for element in elements)
     name = elements[-1].field_name if elements else ""
     rule = violation.rule_id
+    if violation.rule is None and rule != "required":
+        # A rule of a message. Its id begins with the field that it is about.
+        return ".".join(filter(None, (path, rule.partition(".")[0]))), violation.message
     if rule == "required" and name == "name":
         return "name", "must be set: give either media_id or url"
     if rule == "required" and name == "format":

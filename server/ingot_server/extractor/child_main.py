@@ -160,19 +160,14 @@ class Extraction:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        choice = formats.choose(
-            audio_only=request.audio_only,
-            max_height=request.max_height,
-            live=bool(request.record_seconds),
-        )
         self._info: dict[str, Any] = {}
         if request.plugins:
             yt_dlp.globals.plugin_dirs.value = [request.plugins]
             yt_dlp.globals.all_plugins_loaded.value = False
         self.ydl = Downloader(
             {
-                "format": choice.selector,
-                "format_sort": list(choice.sort),
+                "format": self._select,
+                "format_sort": formats.sort(audio_only=request.audio_only),
                 "merge_output_format": formats.MERGED_INTO,
                 "proxy": request.proxy,
                 "compat_opts": {"no-certifi"},
@@ -205,6 +200,15 @@ class Extraction:
             auto_init=False,
         )
         self.ydl.add_default_info_extractors()
+        self._best = self.ydl.build_format_selector(formats.selector(audio_only=request.audio_only))
+
+    def _select(self, context: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Select formats, as yt-dlp's option `format` does."""
+        offered = formats.offered(
+            context["formats"], self._request.wanted, live=bool(self._request.record_seconds)
+        )
+        found: Iterator[dict[str, Any]] = self._best({**context, "formats": offered})
+        return found
 
     def resolve(self) -> dict[str, Any]:
         self.ydl.ignores_media_types = self._request.manifest

@@ -136,6 +136,7 @@ _KINDS: Final = {
     "GeoRestrictedError": reason_pb2.REASON_GEO_BLOCKED,
     "UserNotLive": reason_pb2.REASON_UPCOMING,
     "UnsupportedError": reason_pb2.REASON_UNSUPPORTED_URL,
+    "SelectionUnavailable": reason_pb2.REASON_SELECTION_UNAVAILABLE,
     "LiveStream": reason_pb2.REASON_LIVE_STREAM,
     "Upcoming": reason_pb2.REASON_UPCOMING,
     "Stalled": reason_pb2.REASON_STALLED,

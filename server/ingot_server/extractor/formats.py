@@ -1,45 +1,169 @@
-"""Selects formats of a source with yt-dlp's format selectors, and explains the choice. Pure.
+"""Selects formats of a source as a Selection wants them, and explains the choice. Pure.
+
+    what the source offers -> offered: those that the selection allows, in its order
+    -> yt-dlp's format selector `selector`: one of them, or video and audio apart
 
 Nothing is re-encoded: separate video and audio are merged into one container, and audio is copied
-out of a container that holds both. Resolution and frame rate decide first; among equals MP4 and M4A
-win, because everything plays them.
+out of a container that holds both. Resolution and frame rate decide first, then the codecs that the
+caller prefers; among equals MP4 and M4A win, because everything plays them. The original sound goes
+before its translations.
 
-This module imports only the standard library, because it also runs in the extraction child.
+This module imports only the standard library and `languages`, because it also runs in the
+extraction child.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ingot_server.languages import in_language
+
 MERGED_INTO: Final = "mp4/webm/mkv"
 _ABSENT: Final = (None, "none")
+_MOST_NAMES: Final = 20
+
+# What sources call the codecs that ffprobe names as on the left.
+_CODECS: Final = {
+    "av1": re.compile(r"av0?1", re.IGNORECASE),
+    "h264": re.compile(r"avc|[hx]\.?264", re.IGNORECASE),
+    "hevc": re.compile(r"hev|hvc|[hx]\.?265", re.IGNORECASE),
+    "vp8": re.compile(r"vp0?8", re.IGNORECASE),
+    "vp9": re.compile(r"vp0?9", re.IGNORECASE),
+}
+
+
+class SelectionUnavailable(Exception):
+    """The source has the media, but not as it was selected. The message says what there is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The options `format` and `format_sort` of yt-dlp."""
+class Wanted:
+    """A Selection as the extraction child knows it. None, or empty: not restricted."""
 
-    selector: str
-    sort: tuple[str, ...]
+    audio_only: bool
+    max_height: int | None = None
+    min_height: int | None = None
+    audio_language: str = ""
+    video_codecs: Sequence[str] = ()
 
 
-def choose(*, audio_only: bool, max_height: int | None, live: bool = False) -> Choice:
-    """Return the options for a selection; `max_height` is in pixels, None means no limit.
+def selector(*, audio_only: bool) -> str:
+    """Return yt-dlp's format selector for the best of what is `offered`."""
+    return "bestaudio/best" if audio_only else "bestvideo*+bestaudio/best"
 
-    With `live`, HLS formats go before all others, because only they can be recorded. Formats of
-    unknown height are selected only if every known height is too large.
+
+def sort(*, audio_only: bool) -> list[str]:
+    """Return yt-dlp's option `format_sort`."""
+    return [] if audio_only else ["res", "fps", "vext:mp4", "lang", "aext:m4a"]
+
+
+def offered(
+    formats: Iterable[Mapping[str, Any]], wanted: Wanted, *, live: bool = False
+) -> list[Mapping[str, Any]]:
+    """Return those `formats` that `wanted` allows. They are sorted, the best one last.
+
+    With `live`, only HLS formats if there are any, because only they can be recorded. Video of
+    unknown height is allowed only if no video is known to have an allowed height. Raises
+    SelectionUnavailable.
     """
-    limits = [""]
-    if max_height is not None and not audio_only:
-        limits = [f"[height<={int(max_height)}]", f"[height<=?{int(max_height)}]"]
-    selectors = []
-    for protocol in ("[protocol^=m3u8]", "") if live else ("",):
-        for limit in limits:
-            video = "" if audio_only else f"bestvideo*{limit}{protocol}+"
-            selectors.append(f"{video}bestaudio{protocol}/best{limit}{protocol}")
-    return Choice("/".join(selectors), () if audio_only else ("res", "fps", "ext:mp4:m4a"))
+    found = list(formats)
+    if live:
+        found = [each for each in found if _is_hls(each)] or found
+    if wanted.audio_language:
+        found = _in_language(found, wanted)
+    if not wanted.audio_only:
+        found = _of_height(found, wanted)
+    return _by_codec(found, wanted.video_codecs)
+
+
+def _in_language(formats: list[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:
+    languages = [str(each.get("language") or "") for each in _with("acodec", formats)]
+    labels = sorted(set(languages) - {""})
+    accepted = in_language(wanted.audio_language, labels)
+    if not accepted:
+        offer = (
+            f"offers audio in {_listed(labels)}"
+            if labels
+            else "does not say which language its audio has"
+        )
+        raise SelectionUnavailable(
+            f"The source {offer}, and audio_language is {wanted.audio_language}"
+        )
+    found = [
+        each
+        for each in formats
+        if each.get("acodec") == "none" or str(each.get("language")) in accepted
+    ]
+    if not wanted.audio_only and _with("vcodec", formats) and not _with("vcodec", found):
+        raise SelectionUnavailable(
+            f"The source offers audio in {_listed(sorted(accepted))}, but no video to go with it"
+        )
+    return found
+
+
+def _of_height(formats: list[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:
+    limits = {"min_height": wanted.min_height, "max_height": wanted.max_height}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    if not limits:
+        return formats
+    lowest, highest = wanted.min_height or 0, wanted.max_height or float("inf")
+    videos = _with("vcodec", formats)
+    known = [each for each in videos if each.get("height")]
+    allowed = [each for each in known if lowest <= each["height"] <= highest]
+    if not allowed:
+        allowed = [each for each in videos if not each.get("height")]
+    if not allowed and (videos or wanted.min_height):
+        heights = sorted({int(each["height"]) for each in known})
+        offer = f"video with a height of {_listed(heights)} pixels" if heights else "no video"
+        raise SelectionUnavailable(
+            f"The source offers {offer}, and "
+            + " and ".join(f"{name} is {limit}" for name, limit in limits.items())
+        )
+    return [each for each in formats if each.get("vcodec") == "none" or each in allowed]
+
+
+def _by_codec(formats: list[Mapping[str, Any]], codecs: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return the formats with those of the same rank ordered by the caller's `codecs`."""
+    if not codecs:
+        return formats
+    return [
+        each
+        for _, equals in itertools.groupby(formats, _rank)
+        for each in sorted(equals, key=lambda each: -_place(each, codecs))
+    ]
+
+
+def _rank(each: Mapping[str, Any]) -> tuple[object, ...]:
+    sizes = [size for size in (each.get("height"), each.get("width")) if size]
+    has_video = each.get("vcodec") != "none"
+    return has_video, each.get("preference"), min(sizes, default=0), round(each.get("fps") or 0)
+
+
+def _place(each: Mapping[str, Any], codecs: Sequence[str]) -> int:
+    name = str(each.get("vcodec"))
+    for place, codec in enumerate(codecs):
+        if _CODECS[codec].match(name):
+            return place
+    return len(codecs)
+
+
+def _is_hls(each: Mapping[str, Any]) -> bool:
+    return str(each.get("protocol")).startswith("m3u8")
+
+
+def _with(codec: str, formats: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the formats that have video (`vcodec`) or audio (`acodec`), or may have it."""
+    return [each for each in formats if each.get(codec) != "none"]
+
+
+def _listed(names: Sequence[object]) -> str:
+    """Return names as in `1, 2 and 3`."""
+    *others, last = [str(name)[:40] for name in names[-_MOST_NAMES:]]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def taken(info: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -58,21 +182,23 @@ def size_bytes(info: Mapping[str, Any]) -> int | None:
     return sum(size for size in sizes if size) if all(sizes) else None
 
 
-def reason(info: Mapping[str, Any], *, audio_only: bool, max_height: int | None) -> str:
+def reason(info: Mapping[str, Any], wanted: Wanted) -> str:
     """Return one sentence that says why these formats were selected."""
     parts = taken(info)
     what = " with ".join(_named(part) for part in parts)
-    if audio_only:
+    if wanted.audio_only:
         alone = parts[0].get("vcodec") == "none"
         why = (
             "the best audio"
             if alone
             else "no audio-only format exists, so it is copied out of the video"
         )
-    elif max_height is not None:
-        why = f"the best of at most {max_height} pixels in height"
+    elif wanted.max_height is not None:
+        why = f"the best of at most {wanted.max_height} pixels in height"
     else:
         why = "the best available"
+    if wanted.audio_language:
+        why += f", in {parts[-1].get('language')}"
     if len(parts) > 1:
         why += ", merged into one file without re-encoding"
     return f"{what}: {why}."

@@ -46,9 +46,7 @@ def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[s
         "is_live": bool(info.get("is_live")),
         "size_bytes": formats.size_bytes(info),
         "format_id": "+".join(_text(part.get("format_id")) for part in parts)[:500],
-        "format_reason": _name(
-            formats.reason(info, audio_only=request.audio_only, max_height=request.max_height)
-        ),
+        "format_reason": _name(formats.reason(info, request.wanted)),
     }
 
 

@@ -1,12 +1,14 @@
 """What the worker and its extraction child send each other as JSON: a request and a failure report.
 
-`child_main.py` documents the order of the messages. This module imports only the standard library,
-because both sides use it.
+`child_main.py` documents the order of the messages. This module imports only the standard library
+and `formats`, because both sides use it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from ingot_server.extractor.formats import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,9 @@ class Request:
     """Whether the URL is an HLS or DASH manifest, whatever its content type says."""
     audio_only: bool
     max_height: int | None
+    min_height: int | None
+    audio_language: str
+    video_codecs: list[str]
     playlist: bool
     max_entries: int
     record_seconds: float
@@ -35,6 +40,17 @@ class Request:
     timeout: float
     max_bytes: int
     memory_bytes: int
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is selected."""
+        return Wanted(
+            audio_only=self.audio_only,
+            max_height=self.max_height,
+            min_height=self.min_height,
+            audio_language=self.audio_language,
+            video_codecs=self.video_codecs,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import locale
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,19 +11,14 @@ from typing import Any, Final
 import yt_dlp
 import yt_dlp.extractor.common
 import yt_dlp.utils
-from yt_dlp.utils import ISO639Utils
 
 from ingot_server.extractor.error_report import Refused
 from ingot_server.extractor.protocol import Request
+from ingot_server.languages import language_tag
 
 _MAX_THUMBNAIL_BYTES: Final = 32 << 20
 _MAX_THUMBNAILS: Final = 8
 _START_BYTES: Final = 4096
-_TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_WORD: Final = re.compile(r"[^\W\d_]+")
-# Shorter words are codes themselves.
-_NAME_LETTERS: Final = 4
-_NO_LANGUAGES: Final = frozenset({"cextend", "posix", "univ", "universal"})
 _SUBTITLE_TYPES: Final = {
     "vtt": "text/vtt",
     "srt": "application/x-subrip",
@@ -94,24 +88,6 @@ def subtitles(
                 yield tag, automatic, _best_format(languages[key])
             if tag:
                 break
-
-
-def language_tag(label: str) -> str:
-    """Return the BCP 47 tag for a source's name of a language; empty if it is unknown.
-
-    `pt_BR` is `pt-BR`. `eng` is `en`, by yt-dlp's table of ISO 639-2/T. A label may begin with a
-    name that Python's `locale` knows: `English`, `English (CC)`, `Deutsch`.
-    """
-    word = _WORD.match(label)
-    name = word[0].lower() if word else ""
-    if len(name) >= _NAME_LETTERS and name not in _NO_LANGUAGES:
-        alias = locale.locale_alias.get(name)
-        if alias is not None:
-            return alias.partition("_")[0]
-    if not _TAG.fullmatch(label):
-        return ""
-    first, *rest = label.replace("_", "-").split("-")
-    return "-".join([ISO639Utils.long2short(first.lower()) or first, *rest])
 
 
 def keep_subtitle_names() -> None:

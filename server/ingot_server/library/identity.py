@@ -2,11 +2,11 @@
 
     id = base32(SHA-256(selection text, LF, source key)), lower case, without padding: 52 characters
 
-The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then `;max_height=N` if there is a limit,
-then `;record_ms=N` for a recording of a live stream, which differs from the media item that exists
-after its end. It is not protobuf, whose bytes are not canonical across versions and languages. A
-field added to Selection later must add nothing to the text while it is unset, or every id would
-change.
+The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then those that are set of
+`;max_height=N;min_height=N;audio_language=TAG;video_codecs=NAME,NAME`, then `;record_ms=N` for a
+recording of a live stream, which differs from the media item that exists after its end. It is not
+protobuf, whose bytes are not canonical across versions and languages. A field added to Selection
+later must add nothing to the text while it is unset, or every id would change.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Final
 
 from ingot.v1.media_pb2 import Selection
+from ingot_server.languages import canonical_tag
 
 _MEDIA_ID: Final = re.compile(r"[a-z2-7]{52}")
 
@@ -28,6 +29,8 @@ def canonical_selection(selection: Selection) -> Selection:
     canonical.CopyFrom(selection)
     if canonical.mode == Selection.MODE_UNSPECIFIED:
         canonical.mode = Selection.MODE_BEST
+    if canonical.audio_language:
+        canonical.audio_language = canonical_tag(canonical.audio_language)
     return canonical
 
 
@@ -40,8 +43,13 @@ def media_id(
     """
     canonical = canonical_selection(selection)
     text = "mode=" + Selection.Mode.Name(canonical.mode).removeprefix("MODE_")
-    if canonical.HasField("max_height"):
-        text += f";max_height={canonical.max_height}"
+    for name in ("max_height", "min_height"):
+        if canonical.HasField(name):
+            text += f";{name}={getattr(canonical, name)}"
+    if canonical.audio_language:
+        text += f";audio_language={canonical.audio_language}"
+    if canonical.video_codecs:
+        text += f";video_codecs={','.join(canonical.video_codecs)}"
     if record_duration is not None:
         text += f";record_ms={round(record_duration / timedelta(milliseconds=1))}"
     # The first line feed ends the selection, so a key cannot imitate another selection.

@@ -132,6 +132,7 @@ class Landing:
             if received.final_if_truncated and failure.reason == reason_pb2.REASON_TRUNCATED:
                 raise failure.as_final() from failure
             raise
-        check_selection(media, attempt.job.selection)
+        is_extracted = isinstance(received.details, Extracted)
+        check_selection(media, attempt.job.selection, extracted=is_extracted)
         check_duration(media, received.announced_seconds)
         return media

@@ -9,6 +9,7 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
 from ingot_server.extractor.result import Resolved
+from ingot_server.languages import in_language
 from ingot_server.transfer.staged import StagedFile
 
 # How much shorter than its source announced a file may be, and how much longer.
@@ -18,22 +19,46 @@ _LONGER_SECONDS: Final = 60.0
 _LONGER: Final = 0.5
 
 
-def check_selection(media: Media, selection: Selection) -> None:
-    """Raise Failure SELECTION_UNAVAILABLE if the streams do not match the selection."""
+def check_selection(media: Media, selection: Selection, *, extracted: bool) -> None:
+    """Raise Failure SELECTION_UNAVAILABLE if the streams do not match the selection.
+
+    `extracted`: the extractor chose the audio by the language that the source gives it, which files
+    often do not repeat.
+    """
     if selection.mode == media_pb2.Selection.MODE_AUDIO_ONLY and media.video:
-        raise Failure(
-            reason_pb2.REASON_SELECTION_UNAVAILABLE,
+        raise _unavailable(
             "The file has video, and the source does not offer its audio alone. Ingest it without "
-            "selecting audio only.",
+            "selecting audio only."
         )
-    if selection.HasField("max_height"):
-        height = max((stream.height for stream in media.video), default=0)
-        if height > selection.max_height:
-            raise Failure(
-                reason_pb2.REASON_SELECTION_UNAVAILABLE,
-                f"The only video is {height} pixels high, and max_height is "
-                f"{selection.max_height}. Ingest it without max_height.",
-            )
+    height = max((stream.height for stream in media.video), default=0)
+    if selection.HasField("max_height") and height > selection.max_height:
+        raise _unavailable(
+            f"The only video is {height} pixels high, and max_height is {selection.max_height}. "
+            "Ingest it without max_height."
+        )
+    if selection.HasField("min_height") and height < selection.min_height:
+        offer = f"The best video is {height} pixels high" if media.video else "There is no video"
+        raise _unavailable(
+            f"{offer}, and min_height is {selection.min_height}. Ingest it without min_height."
+        )
+    if selection.audio_language and not extracted:
+        _check_language(media, selection.audio_language)
+
+
+def _check_language(media: Media, wanted: str) -> None:
+    languages = list(dict.fromkeys(each.language for each in media.audio if each.language))
+    if in_language(wanted, languages):
+        return
+    offer = (
+        f"The file has audio in {', '.join(languages)}"
+        if languages
+        else "The file does not say which language its audio has"
+    )
+    raise _unavailable(f"{offer}, and audio_language is {wanted}. Ingest it without that.")
+
+
+def _unavailable(message: str) -> Failure:
+    return Failure(reason_pb2.REASON_SELECTION_UNAVAILABLE, message)
 
 
 def check_announced(found: Resolved, settings: Settings) -> None:

@@ -637,7 +637,11 @@ Global___Chapter: _TypeAlias = Chapter  # noqa: Y015
 
 @_typing.final
 class Selection(_message.Message):
-    """What to store of the media at a source: audio or video, and in which size."""
+    """What to store of the media at a source: audio or video, in which size, language and codec.
+
+    Nothing is encoded again: a selection chooses among what the source offers. If the source does not
+    offer it, the job fails with SELECTION_UNAVAILABLE, and its message says what there is.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -666,22 +670,55 @@ class Selection(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     MAX_HEIGHT_FIELD_NUMBER: _builtins.int
+    MIN_HEIGHT_FIELD_NUMBER: _builtins.int
+    AUDIO_LANGUAGE_FIELD_NUMBER: _builtins.int
+    VIDEO_CODECS_FIELD_NUMBER: _builtins.int
     mode: Global___Selection.Mode.ValueType
     """Audio or video. Unset means the best of both."""
     max_height: _builtins.int
     """Maximum height of video in pixels. Unset means no limit."""
+    min_height: _builtins.int
+    """Minimum height of video in pixels, at most `max_height`. Unset means no limit, so that the best
+    video of the source is stored, however low it is. Not for MODE_AUDIO_ONLY.
+    """
+    audio_language: _builtins.str
+    """Language of the audio (BCP 47), such as `en` or `pt-BR`. Unset means the original sound of the
+    media, as far as the source says which one that is.
+
+    Audio in exactly this language goes before all other audio of the same primary language: `en`
+    accepts `en-US`, and `en-GB` accepts `en-US`, if there is nothing better. A source that does not
+    say the language of its audio does not offer any. A file that is stored as it is, such as that
+    of a plain HTTP URL, needs one audio stream that is marked with the language, and keeps the
+    others.
+    """
+    @_builtins.property
+    def video_codecs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Video codecs that the caller prefers, the best first, named as in VideoStream.codec. They decide
+        between formats of the same height and frame rate. If the source offers none of them, another
+        codec is stored. Empty means no preference: what most players support goes first. Not for
+        MODE_AUDIO_ONLY.
+        """
+
     def __init__(
         self,
         *,
         mode: Global___Selection.Mode.ValueType = ...,
         max_height: _builtins.int | None = ...,
+        min_height: _builtins.int | None = ...,
+        audio_language: _builtins.str = ...,
+        video_codecs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "max_height", b"max_height"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "max_height", b"max_height", "min_height", b"min_height"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "max_height", b"max_height", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "audio_language", b"audio_language", "max_height", b"max_height", "min_height", b"min_height", "mode", b"mode", "video_codecs", b"video_codecs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_height: _TypeAlias = _typing.Literal["max_height"]  # noqa: Y015
     _WhichOneofArgType__max_height: _TypeAlias = _typing.Literal["_max_height", b"_max_height"]  # noqa: Y015
+    _WhichOneofReturnType__min_height: _TypeAlias = _typing.Literal["min_height"]  # noqa: Y015
+    _WhichOneofArgType__min_height: _TypeAlias = _typing.Literal["_min_height", b"_min_height"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_height) -> _WhichOneofReturnType__max_height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_height) -> _WhichOneofReturnType__min_height | None: ...
 
 Global___Selection: _TypeAlias = Selection  # noqa: Y015

@@ -114,8 +114,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     the URL of a file or of a page with media. Permanent.
     """
     REASON_SELECTION_UNAVAILABLE: _Reason.ValueType  # 34
-    """The source has the media, but not in the requested selection. Choose another selection.
-    Permanent.
+    """The source has the media, but not in the requested selection. Choose another selection; the
+    message says what there is. Permanent.
     """
     REASON_MEMBERS_ONLY: _Reason.ValueType  # 35
     """The media is available to paying members only. The operator can give the source cookies of a
@@ -316,8 +316,8 @@ REASON_NOT_MEDIA: Reason.ValueType  # 33
 the URL of a file or of a page with media. Permanent.
 """
 REASON_SELECTION_UNAVAILABLE: Reason.ValueType  # 34
-"""The source has the media, but not in the requested selection. Choose another selection.
-Permanent.
+"""The source has the media, but not in the requested selection. Choose another selection; the
+message says what there is. Permanent.
 """
 REASON_MEMBERS_ONLY: Reason.ValueType  # 35
 """The media is available to paying members only. The operator can give the source cookies of a
