@@ -6,7 +6,9 @@ import asyncio
 import os
 import pty
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from tests.waiting import JOB_SECONDS
@@ -29,23 +31,36 @@ async def start_command(
     stdout: int = asyncio.subprocess.PIPE,
     stderr: int = asyncio.subprocess.PIPE,
     columns: int = 120,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> asyncio.subprocess.Process:
-    """Start the command for the server at `target`."""
+    """Start the command for the server at `target`, without a configuration file.
+
+    `environment` is added to that of the tests.
+    """
     return await asyncio.create_subprocess_exec(
         COMMAND,
         *arguments,
         stdout=stdout,
         stderr=stderr,
         cwd=directory,
-        env={**os.environ, "INGOT_SERVER": target, "COLUMNS": str(columns)},
+        env={
+            **os.environ,
+            "INGOT_SERVER": target,
+            "XDG_CONFIG_HOME": os.devnull,
+            "COLUMNS": str(columns),
+            **environment,
+        },
     )
 
 
 async def run_command(
-    target: str, *arguments: str | Path, directory: Path | None = None
+    target: str,
+    *arguments: str | Path,
+    directory: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> CommandResult:
     """Run the command for the server at `target` until it ends, or kill it if it hangs."""
-    process = await start_command(target, *arguments, directory=directory)
+    process = await start_command(target, *arguments, directory=directory, environment=environment)
     try:
         async with asyncio.timeout(JOB_SECONDS):
             stdout, stderr = await process.communicate()

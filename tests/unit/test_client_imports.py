@@ -19,6 +19,7 @@ USED = "import google.rpc.error_details_pb2, google.protobuf.json_format, grpc.a
 OWN = {"ingot"}
 
 EXPORTS = [
+    "AccessDenied",
     "AddressForbidden",
     "ChecksumMismatch",
     "Client",

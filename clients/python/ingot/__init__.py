@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ingot.client import Client
     from ingot.enums import name_of
     from ingot.errors import (
+        AccessDenied,
         AddressForbidden,
         ChecksumMismatch,
         Conflict,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ingot.v1.recipe_pb2 import Recipe
 
 __all__ = [
+    "AccessDenied",
     "AddressForbidden",
     "ChecksumMismatch",
     "Client",

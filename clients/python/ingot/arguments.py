@@ -9,8 +9,10 @@ import argparse
 import importlib.metadata
 from typing import Final
 
+from ingot.config_command import add_config
 from ingot.ingest_arguments import add_convert, add_ingest, add_mp3, add_upload
 from ingot.recipe_options import parse_duration
+from ingot.server_options import add_server_options
 from ingot.shared_arguments import (
     add_labels,
     add_name,
@@ -21,32 +23,19 @@ from ingot.shared_arguments import (
     parse_text,
 )
 
-DEFAULT_SERVER: Final = "localhost:50051"
-
 _STATES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command line.
 
-    `server`, `json` and `quiet` are set in the Namespace only if their options were given.
+    The global options, which may precede or follow the command, are set in the Namespace only if
+    they were given.
     """
-    global_options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    global_options.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        help=f"address of the Ingot server (default: INGOT_SERVER, else {DEFAULT_SERVER})",
-    )
-    global_options.add_argument(
-        "--json", action="store_true", help="print protobuf JSON, one message per line"
-    )
-    global_options.add_argument(
-        "-q", "--quiet", action="store_true", help="show no progress, only results and errors"
-    )
-
+    global_options = _global_options(headers="headers")
     parser = argparse.ArgumentParser(
         prog="ingot",
-        parents=[global_options],
+        parents=[_global_options(headers="first_headers")],
         description="Store media from URLs and files, convert it, and download it.",
     )
     parser.add_argument(
@@ -81,9 +70,26 @@ def build_parser() -> argparse.ArgumentParser:
         ("cancel", "Cancel a job, also for other callers who wait for it."),
     ):
         command(name, description).add_argument("job_id", type=parse_text, metavar="ID")
+    config = command("config", "Show or change which server the other commands call.")
+    add_config(config, parents=[global_options])
     retry = command("retry", "Run a job again that failed or was cancelled.")
     retry.add_argument("job_id", type=parse_text, metavar="ID")
     add_no_wait(retry)
+    return parser
+
+
+def _global_options(*, headers: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    add_server_options(parser, headers=headers)
+    parser.add_argument(
+        "--json", action="store_true", help="print protobuf JSON, one message per line"
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="show no progress, only results and errors"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="also show each call, its status and its time"
+    )
     return parser
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from os import PathLike
 from types import TracebackType
 from typing import Final, Self
 
 import grpc
 
+from ingot.access import call_metadata, channel_credentials
+from ingot.address import DEFAULT_ADDRESS, parse_address
 from ingot.connection import Connection
 
 PAGE_SIZE: Final = 200
@@ -20,22 +23,31 @@ class BaseClient:
 
     def __init__(
         self,
-        target: str = "localhost:50051",
+        address: str = DEFAULT_ADDRESS,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
+        ca_file: str | PathLike[str] = "",
         metadata: Mapping[str, str] | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        allow_plaintext_token: bool = False,
         timeout: timedelta = timedelta(seconds=30),
         reconnect_timeout: timedelta = timedelta(seconds=60),
     ) -> None:
-        self._target = target
-        self._credentials = credentials
-        self._metadata = dict(metadata or {})
+        self._address = parse_address(address)
+        self._credentials = channel_credentials(self._address, credentials, ca_file)
+        self._metadata = call_metadata(
+            self._address,
+            metadata or {},
+            token,
+            encrypted=self._credentials is not None,
+            plaintext=allow_plaintext_token,
+        )
         self._timeout = timeout
         self._reconnect_timeout = reconnect_timeout
         self._open: Connection | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._target!r})"
+        return f"{type(self).__name__}({self._address.target!r})"
 
     async def connect(self) -> Self:
         """Make the client ready for calls, and return it.
@@ -46,7 +58,7 @@ class BaseClient:
         if self._open is not None:
             raise RuntimeError("This client is connected already. Create another one.")
         self._open = Connection(
-            self._target,
+            self._address,
             credentials=self._credentials,
             metadata=self._metadata,
             timeout_seconds=self._timeout.total_seconds(),

@@ -8,30 +8,37 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingot.arguments import DEFAULT_SERVER, build_parser
+from ingot.arguments import build_parser
+from ingot.config_command import run_config
+from ingot.config_file import ConfigError
+from ingot.log import show_log
+from ingot.server_options import VARIABLES, find_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default that of the program, and return its exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    options.server = getattr(options, "server", "") or os.environ.get("INGOT_SERVER", "")
-    options.server = options.server or DEFAULT_SERVER
-    options.json = getattr(options, "json", False)
-    options.quiet = getattr(options, "quiet", False)
-    if not re.fullmatch(r"unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):\d{1,5}", options.server):
-        parser.error(
-            f"the server is given as HOST:PORT, such as {DEFAULT_SERVER}, not {options.server!r}"
-        )
+    _set_global_options(options)
+    try:
+        if options.command == "config":
+            return run_config(options, os.environ)
+        settings = find_settings(options, os.environ)
+    except ConfigError as error:
+        parser.error(str(error))
+    for key in VARIABLES:
+        setattr(options, key, settings[key].value if key in settings else "")
 
     _prepare_output()
     # gRPC would otherwise write its own log between the lines of a command while a server restarts.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if options.verbose:
+        show_log()
     from ingot import commands  # gRPC is slow to load, and `--help` does not need it
 
     try:
@@ -42,6 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout when it exits, and would report the closed pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _set_global_options(options: Namespace) -> None:
+    """Set the global options that were not given, and join the headers from both places."""
+    for name in ("json", "quiet", "verbose", "allow_plaintext_token"):
+        setattr(options, name, getattr(options, name, False))
+    options.headers = [
+        header for name in ("first_headers", "headers") for header in getattr(options, name, [])
+    ]
 
 
 def _prepare_output() -> None:

@@ -30,12 +30,28 @@ WRONG_USAGE: Final = 2
 async def run_command(options: Namespace) -> int:
     """Run the command that `options` name, and return its exit code."""
     try:
-        async with Client(options.server) as client:
+        client = _make_client(options)
+    except (ValueError, OSError) as error:
+        error_text.write_usage_error(error)
+        return WRONG_USAGE
+    try:
+        async with client:
             return await _COMMANDS[options.command](client, options)
     except BrokenPipeError:
         raise
     except (IngotError, OSError) as error:
         return _write_error(error, options)
+
+
+def _make_client(options: Namespace) -> Client:
+    """Make the client that the global options describe. Raises ValueError and OSError."""
+    return Client(
+        options.server,
+        token=options.token,
+        ca_file=options.ca,
+        metadata=dict(options.headers),
+        allow_plaintext_token=options.allow_plaintext_token,
+    )
 
 
 def _write_error(error: IngotError | OSError, options: Namespace, *, subject: str = "") -> int:

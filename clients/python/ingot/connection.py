@@ -12,7 +12,9 @@ from typing import Final, Literal, Protocol, TypeVar
 
 import grpc
 
+from ingot.address import Address
 from ingot.errors import IngotError, ServiceUnavailable, from_call
+from ingot.log import log_call, logger
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
@@ -112,7 +114,7 @@ class Connection:
 
     def __init__(
         self,
-        target: str,
+        address: Address,
         *,
         credentials: grpc.ChannelCredentials | None,
         metadata: Mapping[str, str],
@@ -120,13 +122,13 @@ class Connection:
         reconnect_seconds: float,
     ) -> None:
         options = list(_OPTIONS)
-        if target.startswith(("localhost:", "127.", "[::1]:", "unix:")):
+        if address.is_local:
             # gRPC would use the proxy in `http_proxy` even for addresses of this machine.
             options.append(("grpc.enable_http_proxy", 0))
         if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=options)
+            self._channel = grpc.aio.insecure_channel(address.target, options=options)
         else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
+            self._channel = grpc.aio.secure_channel(address.target, credentials, options=options)
         self.metadata = tuple(metadata.items())
         self._timeout_seconds = timeout_seconds
         self.reconnect_seconds = reconnect_seconds
@@ -146,10 +148,14 @@ class Connection:
 
         The timeout includes the retries. Raises IngotError.
         """
+        begin = time.monotonic()
         try:
-            return await method(request, timeout=self._timeout_seconds, metadata=self.metadata)
+            response = await method(request, timeout=self._timeout_seconds, metadata=self.metadata)
         except grpc.aio.AioRpcError as error:
+            log_call(request, error.code(), begin)
             raise from_call(error) from error
+        log_call(request, grpc.StatusCode.OK, begin)
+        return response
 
     async def pages(
         self, method: grpc.aio.UnaryUnaryMultiCallable[PageRequest, Page], request: PageRequest
@@ -177,19 +183,22 @@ class Connection:
         outage = Outage(self.reconnect_seconds)
         while True:
             called = time.monotonic()
-            call = method(request(), metadata=self.metadata)
+            sent = request()
+            call = method(sent, metadata=self.metadata)
             try:
                 async for response in call:
                     outage.end()
                     yield response
                 failure: IngotError = ServiceUnavailable("The server ended the stream early.")
             except grpc.aio.AioRpcError as error:
+                log_call(sent, error.code(), called)
                 failure = from_call(error)
                 failure.__cause__ = error
                 if not is_interrupted(failure):
                     raise failure from error
             finally:
-                call.cancel()
+                if call.cancel():
+                    log_call(sent, grpc.StatusCode.OK, called)
             if time.monotonic() - called > 2 * _CONNECT_SECONDS:
                 # A call that lasted this long was connected, although nothing was sent.
                 outage.end()
@@ -238,6 +247,7 @@ class Outage:
         self._attempts += 1
         if now + backoff - self._start > self._limit_seconds:
             raise failure
+        logger.debug("The next attempt is in %.1f s.", backoff)
         await asyncio.sleep(backoff)
 
 

@@ -11,6 +11,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot import render
 from ingot.errors import (
+    AccessDenied,
     AddressForbidden,
     ChecksumMismatch,
     Conflict,
@@ -28,6 +29,7 @@ from ingot.errors import (
     SourceUnavailable,
     UnsupportedUrl,
 )
+from ingot.unreachable import explain
 
 # The hint for a class also holds for its subclasses, unless they have their own.
 _HINTS: Final[Mapping[type[BaseException], str]] = {
@@ -36,6 +38,10 @@ _HINTS: Final[Mapping[type[BaseException], str]] = {
     AddressForbidden: (
         "Use a public address. To try Ingot on this machine alone, start the server with"
         " INGOT_EGRESS_ALLOW_LOOPBACK=on."
+    ),
+    AccessDenied: (
+        "Give the right token with --token or INGOT_TOKEN, or store it with"
+        " `ingot config set token`."
     ),
     Conflict: "Check with `ingot media` what is stored now, and run the command again.",
     JobNotFound: (
@@ -103,11 +109,18 @@ def write_error(
     sys.stderr.flush()
 
 
+def write_usage_error(error: ValueError | OSError) -> None:
+    """Write why the options cannot be used; what to do is a part of the message."""
+    text = _summary(error, "") if isinstance(error, OSError) else str(error)
+    sys.stderr.write(f"ingot: {render.printable(text)}\n")
+    sys.stderr.flush()
+
+
 def _summary(error: IngotError | OSError, server: str) -> str:
     """Return what happened, on one line."""
     if isinstance(error, ServiceUnavailable) and not error.reason:
-        # gRPC puts the cause last: `...; last error: UNKNOWN: ...: Connection refused (111)`.
-        cause = error.message.rpartition(": ")[2]
+        unreachable = explain(error.status.message)
+        cause = unreachable.cause if unreachable else error.message
         return render.printable(f"Cannot connect to an Ingot server at {server}: {cause}")
     if isinstance(error, IngotError) and error.reason:
         return f"{render.printable(error.message)} [{error.reason}]"
@@ -128,9 +141,12 @@ def _hint(error: IngotError | OSError) -> str:
         )
         return render.printable(f"Correct {rules}.")
     if isinstance(error, ServiceUnavailable) and not error.reason:
+        unreachable = explain(error.status.message)
+        if unreachable and unreachable.advice:
+            return unreachable.advice
         return (
-            "Start a server with `ingot-server up`, or set its address with --server or"
-            " INGOT_SERVER."
+            "Start a server with `ingot-server up`, or set its address with --server,"
+            " INGOT_SERVER or `ingot config set server ADDRESS`."
         )
     if isinstance(error, IngotError) and error.reason in _HINTS_BY_REASON:
         return _HINTS_BY_REASON[error.reason]

@@ -5,6 +5,7 @@
         ├── InvalidRequest       the request breaks a rule; `violations` names the fields
         │   └── UnsupportedUrl   no source supports this URL
         ├── AddressForbidden     the URL leads to an address that Ingot never connects to
+        ├── AccessDenied         the server wants a token, or does not accept this one
         ├── Conflict             another version is stored, or the request id was used before
         ├── JobNotFound          there is no record of this job
         ├── MediaNotFound        the media is not stored
@@ -33,6 +34,8 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
+from ingot.unreachable import explain
 
 DOMAIN: Final = "ingot.v1"
 # The trailer in which gRPC sends google.rpc.Status: https://grpc.io/docs/guides/error/#richer-error-model
@@ -87,6 +90,10 @@ class UnsupportedUrl(InvalidRequest):
 
 class AddressForbidden(IngotError):
     """The URL leads to a private or otherwise special address."""
+
+
+class AccessDenied(IngotError):
+    """The server, or a proxy before it, requires a token, or does not accept this one."""
 
 
 class Conflict(IngotError):
@@ -212,6 +219,8 @@ _CLASSES_OF_NEW_REASONS: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
 # For errors without a reason, which come from gRPC itself or from a proxy before the server.
 _CLASSES_BY_CODE: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailable,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
@@ -238,4 +247,9 @@ def from_call(call: grpc.aio.AioRpcError) -> IngotError:
         except DecodeError:
             pass  # not from Ingot: the code and the details of gRPC remain
     message = call.details() or call.code().name
-    return from_status(Status(code=call.code().value[0], message=message))
+    error = from_status(Status(code=call.code().value[0], message=message))
+    if isinstance(error, ServiceUnavailable) and (unreachable := explain(message)):
+        sentence = f"Cannot connect to the server: {unreachable.cause}."
+        error.message = " ".join(filter(None, [sentence, unreachable.advice]))
+        error.args = (error.message,)
+    return error

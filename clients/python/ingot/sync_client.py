@@ -10,11 +10,13 @@ import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from datetime import timedelta
+from os import PathLike
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 
+from ingot.address import DEFAULT_ADDRESS
 from ingot.client import Client
 from ingot.job import IngestJob
 from ingot.loop_thread import LoopThread
@@ -71,17 +73,23 @@ class SyncClient:
 
     def __init__(
         self,
-        target: str = "localhost:50051",
+        address: str = DEFAULT_ADDRESS,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
+        ca_file: str | PathLike[str] = "",
         metadata: Mapping[str, str] | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        allow_plaintext_token: bool = False,
         timeout: timedelta = timedelta(seconds=30),
         reconnect_timeout: timedelta = timedelta(seconds=60),
     ) -> None:
         self._client = Client(
-            target,
-            credentials=credentials,
+            address,
+            token=token,
+            ca_file=ca_file,
             metadata=metadata,
+            credentials=credentials,
+            allow_plaintext_token=allow_plaintext_token,
             timeout=timeout,
             reconnect_timeout=reconnect_timeout,
         )
