@@ -87,7 +87,7 @@ check-generated: install-dev ## Check that the generated code is what proto/ gen
 		done && \
 		diff -r "$$generated/docs/reference" docs/reference
 
-check-stubs: install-dev ## Generate and compile stubs for Go and TypeScript (needs Go and Node)
+check-stubs: install-dev ## Generate and compile stubs for Go, TypeScript and Java (needs Go, Node, Maven)
 	tests/stubs/check.sh
 
 check-dockerfile: install-dev ## Lint the Dockerfile

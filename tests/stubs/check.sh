@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Generates stubs for Go and TypeScript from a copy of proto/, without edits and without any
+# Generates stubs for Go, TypeScript and Java from a copy of proto/, without edits and without any
 # other file of the contract; compiles them; decodes an error with them.
-# Needs Go, Node, and what `make install-dev` installs.
+# Needs Go, Node, a JDK with Maven, and what `make install-dev` installs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 clean=$(mktemp -d)
@@ -43,3 +43,14 @@ copy_to typescript
     npx --no-install tsc
 )
 check TypeScript "$(node "$clean/typescript/out/main.js" <"$clean/status")"
+
+copy_to java
+(
+    cd "$clean/java"
+    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=lib
+    chmod +x lib/*.exe
+    buf generate
+    find src -name '*.java' >sources
+    javac -nowarn -proc:none -d out -cp 'lib/*' Main.java @sources
+)
+check Java "$(java -cp "$clean/java/out:$clean/java/lib/*" Main <"$clean/status")"
