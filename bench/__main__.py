@@ -7,6 +7,7 @@ import sys
 NAMES = (
     *("get_media", "ingest_throughput", "worker_memory", "ingest_latency", "start_up"),
     *("hls", "extraction_overhead", "mp3", "url_to_mp3", "cancel", "stage_times"),
+    "probe_cost",
 )
 
 for name in sys.argv[1:] or NAMES:

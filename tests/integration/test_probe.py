@@ -22,6 +22,7 @@ from ingot_server.process.child import ChildProcess
 from ingot_server.process.limits import Limits
 from tests.installation import descendants
 from tests.media import SECONDS, media
+from tests.waiting import until
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 H264 = "h264 160x120 25 yuv420p"
@@ -375,39 +376,32 @@ async def test_a_file_that_is_gone_is_our_own_mistake(prober: Prober, tmp_path: 
     assert (await refusal(prober, tmp_path / "missing.mp4"))[0] == "INTERNAL"
 
 
-def waiting(prober: Prober) -> ChildProcess:
-    assert prober._prewarmed._ready is not None
-    return prober._prewarmed._ready[1]
+async def probing(prober: Prober, tmp_path: Path) -> tuple[asyncio.Task[Media], int]:
+    """Return a probe that waits for a file to be opened, and the process that does it."""
+    path = tmp_path / "pipe.mp4"
+    os.mkfifo(path)
+    others = set(descendants(os.getpid()))
+    task = asyncio.create_task(prober.probe(path))
+    await until(lambda: bool(set(descendants(os.getpid())) - others))
+    (child,) = set(descendants(os.getpid())) - others
+    return task, child
 
 
-async def test_a_child_that_dies_waiting_is_replaced(prober: Prober) -> None:
-    child = waiting(prober)
-    os.kill(child.pid, signal.SIGKILL)
-    await child.wait()
+async def test_a_child_that_dies_reading_is_an_answer(prober: Prober, tmp_path: Path) -> None:
+    task, child = await probing(prober, tmp_path)
+    os.kill(child, signal.SIGSEGV)
+    with pytest.raises(Failure, match="SIGSEGV") as caught:
+        await task
+    assert caught.value.reason == reason_pb2.REASON_NOT_MEDIA
     assert (await prober.probe(media("plain.mp4"))).video
 
 
-async def test_a_child_that_dies_reading_is_an_answer(prober: Prober) -> None:
-    child = waiting(prober)
-    os.kill(child.pid, signal.SIGSTOP)
-    probing = asyncio.create_task(prober.probe(media("plain.mp4")))
-    await asyncio.sleep(0.05)
-    os.kill(child.pid, signal.SIGSEGV)
-    os.kill(child.pid, signal.SIGCONT)
-    with pytest.raises(Failure, match="SIGSEGV") as caught:
-        await probing
-    assert caught.value.reason == reason_pb2.REASON_NOT_MEDIA
-
-
-async def test_cancelling_ends_the_child(prober: Prober) -> None:
-    child = waiting(prober)
-    os.kill(child.pid, signal.SIGSTOP)
-    probing = asyncio.create_task(prober.probe(media("plain.mp4")))
-    await asyncio.sleep(0.05)
-    probing.cancel()
+async def test_cancelling_ends_the_child(prober: Prober, tmp_path: Path) -> None:
+    task, child = await probing(prober, tmp_path)
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await probing
-    assert not child.running
+        await task
+    assert child not in descendants(os.getpid())
 
 
 async def test_closing_leaves_no_child() -> None:

@@ -47,7 +47,7 @@ check TypeScript "$(node "$clean/typescript/out/main.js" <"$clean/status")"
 copy_to java
 (
     cd "$clean/java"
-    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=lib
+    mvn -q -B -Dstyle.color=never org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=lib
     chmod +x lib/*.exe
     buf generate
     find src -name '*.java' >sources

@@ -1,4 +1,4 @@
-"""The program that runs yt-dlp: one process per job, started by `pool.py`.
+"""The program that runs yt-dlp: one process per job, forked or started by `pool.py`.
 
     request   {"url": ..., "proxy": ..., ...}: `Request` has all fields
     response  {"kind": "resolved", ...} or {"kind": "entries", ...}
@@ -30,8 +30,14 @@ from typing import Any, Final
 
 # CPython keeps a .pyc file that a file size limit has cut short, and fails on it from then on.
 _BYTECODE_BYTES: Final = 16 << 20
-sys.dont_write_bytecode = 0 <= resource.getrlimit(resource.RLIMIT_FSIZE)[0] < _BYTECODE_BYTES
 
+
+def _keep_bytecode_whole() -> None:
+    size = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    sys.dont_write_bytecode = 0 <= size < _BYTECODE_BYTES
+
+
+_keep_bytecode_whole()
 _ARGUMENTS: Final = sys.argv[1:]
 if _ARGUMENTS:
     sys.path.insert(0, _ARGUMENTS[0])  # an updated yt-dlp, see versions.py
@@ -40,7 +46,7 @@ if _ARGUMENTS:
     except Exception as error:
         # If its files are damaged, the yt-dlp released with Ingot runs the job.
         sys.stderr.write(f"{_ARGUMENTS[0]} is damaged: {error!r}\n")
-        os.execv(sys.executable, [sys.executable, "-I", __file__])  # noqa: S606 - this program
+        os.execv(sys.executable, sys.orig_argv[:-1])  # noqa: S606 - this program
 
 import yt_dlp
 import yt_dlp.extractor
@@ -62,6 +68,9 @@ _PROGRESS_SECONDS: Final = 0.1
 _READ_BYTES: Final = 128 << 10
 # How deep lists of one entry may be nested.
 _MAX_NESTED_LISTS: Final = 3
+
+_output = 1
+"""The descriptor of the responses."""
 
 
 class LiveStream(Exception):
@@ -304,23 +313,32 @@ class Extraction:
 
 
 def _send(**message: object) -> None:
-    os.write(_OUTPUT, json.dumps(message).encode() + b"\n")
+    os.write(_output, json.dumps(message).encode() + b"\n")
 
 
-def _prepare() -> None:
-    """Do early what yt-dlp does late: imports, and 0.3 s of compiling URL patterns."""
+def prepare() -> None:
+    """Do what every job needs. Imports and compiling URL patterns, 0.3 s, yt-dlp would do late."""
+    yt_dlp.globals.plugin_dirs.value = []
+    sandbox.refuse_downloaders()
+    keep_subtitle_names()
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         ydl.get_info_extractor("Generic")
     for extractor in yt_dlp.extractor.gen_extractor_classes():
         extractor.suitable("http://host.invalid/")
 
 
-def main() -> None:
-    """Run one extraction, then end."""
-    yt_dlp.globals.plugin_dirs.value = []
-    sandbox.refuse_downloaders()
-    keep_subtitle_names()
-    _prepare()
+def serve() -> None:
+    """Run one extraction, and end the process."""
+    _keep_bytecode_whole()
+    # Standard output carries the responses; everything else that prints goes to standard error.
+    global _output
+    _output = os.dup(1)
+    os.dup2(2, 1)
+    _extract()
+    os._exit(0)
+
+
+def _extract() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
@@ -353,8 +371,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Standard output carries the responses; everything else that prints goes to standard error.
-    _OUTPUT: Final = os.dup(1)
-    os.dup2(2, 1)
-    main()
-    os._exit(0)
+    prepare()
+    serve()

@@ -1,12 +1,12 @@
-"""Runs yt-dlp for jobs: one child process per job, one of them prewarmed.
+"""Runs yt-dlp for jobs: one child process per job.
 
-    prewarmed child --session--> resolve: Resolved or Entries --> fetch: Fetched --> killed, always
+    child --session--> resolve: Resolved or Entries --> fetch: Fetched --> killed, always
 
 Only `child_main.py` imports yt-dlp. So whatever yt-dlp or a site does, the worker receives nothing
 but lines of JSON (`session.py`).
 
-With `extractor_prewarm`, one child with its imports done waits for the next job, which saves 0.7 s
-(process/prewarmed.py). The cache directory belongs to the worker and is removed with it.
+With `extractor_prewarm`, children are forked from a process that has done the imports, which saves
+0.7 s (process/fork_server.py). The cache directory belongs to the worker and is removed with it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import asyncio
 import importlib.metadata
 import os
 import shutil
-import sys
 import sysconfig
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -35,8 +34,8 @@ from ingot_server.extractor.failures import crashed
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.session import Session, running_version
 from ingot_server.process.child import ChildError, ChildProcess
+from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
-from ingot_server.process.prewarmed import PrewarmedProcess
 
 _PROGRAM: Final = str(Path(__file__).with_name("child_main.py"))
 # Deno's V8 reserves tens of GiB of address space; the child limits itself by extractor_memory.
@@ -61,7 +60,7 @@ class ExtractorPool:
         self._installed = installed
         self._cache = ""
         self._started = False
-        self._prewarmed = PrewarmedProcess(self._launch, purpose="extraction", version=installed)
+        self._processes = ForkServer(_PROGRAM, limits=_limits(settings), arguments=self._arguments)
 
     @property
     def version(self) -> str:
@@ -74,7 +73,7 @@ class ExtractorPool:
         return ""
 
     async def start(self, cache: Path | None = None) -> None:
-        """Prewarm a child; if that fails now, the first job starts its own.
+        """Get ready to fork children; if that fails now, the first job tries again.
 
         `cache` is the directory that yt-dlp and Deno may fill; None means a temporary one that
         `close` removes.
@@ -84,12 +83,12 @@ class ExtractorPool:
         self._cache = os.fspath(cache)
         self._started = True
         if self._settings.extractor_prewarm:
-            await self._prewarmed.start()
+            await self._processes.start()
 
     async def close(self) -> None:
-        """End the prewarmed child. Sessions that are open end with their own tasks."""
+        """End the process to fork from. Sessions that are open end with their own tasks."""
         self._started = False
-        await self._prewarmed.close()
+        await self._processes.close()
         await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
 
     async def check(self) -> str:
@@ -121,7 +120,6 @@ class ExtractorPool:
         )
         version = self.version
         async with await self._child() as child:
-            self._prewarmed.prewarm_next()
             yield Session(child, request, self._settings, version)
 
     def _request(
@@ -165,20 +163,22 @@ class ExtractorPool:
 
     async def _child(self) -> ChildProcess:
         try:
-            return await self._prewarmed.take_process()
+            return await self._processes.start_child()
         except ChildError as error:
             raise crashed(str(error)) from error
 
-    async def _launch(self) -> ChildProcess:
-        settings, place = self._settings, self._installed()
-        limits = Limits(
-            memory_bytes=_RESERVED_BYTES,
-            cpu=settings.extraction_timeout + settings.download_timeout,
-            file_bytes=2 * int(settings.max_media_size),
-            open_files=256,
-        )
-        arguments = [] if place is None else [str(place)]
-        return await ChildProcess.start(sys.executable, "-I", _PROGRAM, *arguments, limits=limits)
+    def _arguments(self) -> Sequence[str]:
+        place = self._installed()
+        return () if place is None else (str(place),)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        memory_bytes=_RESERVED_BYTES,
+        cpu=settings.extraction_timeout + settings.download_timeout,
+        file_bytes=2 * int(settings.max_media_size),
+        open_files=256,
+    )
 
 
 def _checked(url: str) -> str:

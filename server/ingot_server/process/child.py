@@ -2,8 +2,9 @@
 
 What holds for every child:
 
-- `launch.py` starts it with exec, in a session and process group of its own, without a shell. Its
-  environment is only what is passed in, and its only files are its three standard streams.
+- `launch.py` starts it with exec, or `fork_server.py` forks it from a process that was started so:
+  in a session and process group of its own, without a shell. Its environment is only what is passed
+  in, and its only files are its three standard streams.
 - The kernel limits its memory, CPU time and file sizes, and kills it when its worker dies.
 - `close` kills the whole group with SIGKILL, which no process can ignore, and leaves no zombie and
   no open pipe. The end of `async with` calls it, so also cancellation and timeouts do.
@@ -20,14 +21,13 @@ import json
 import os
 import signal
 import socket
-from asyncio.subprocess import Process
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, Self
 
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
 
-_ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
+ENVIRONMENT: Final = {"LANG": "C.UTF-8"}
 _LINE_BYTES: Final = 4 << 20
 _STDERR_BYTES: Final = 64 << 10
 _STDERR_SECONDS: Final = 1.0
@@ -37,8 +37,25 @@ class ChildError(Exception):
     """A child could not be started, or what it wrote is not a message."""
 
 
+class Spawned(Protocol):
+    """A process that was started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or minus the signal that killed it; None while it runs."""
+
+    async def wait(self) -> int:
+        """Wait until it has ended; return the `returncode`."""
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL. Raises ProcessLookupError if it has ended."""
+
+
 class ChildProcess:
-    """A running program; `start` makes it, `close` or the end of `async with` ends it.
+    """A running program; `start` or `spawned` makes it, `close` or the end of `async with` ends it.
 
     It belongs to the event loop that started it, and dies with that loop's thread: Linux sends the
     parent-death signal when the thread that started a child ends.
@@ -46,7 +63,7 @@ class ChildProcess:
 
     def __init__(
         self,
-        process: Process,
+        process: Spawned,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         stderr: tuple[asyncio.StreamReader, asyncio.StreamWriter],
@@ -69,19 +86,33 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Start `program`, an absolute path. Raises ChildError if the system refuses."""
+
+        async def execute(streams: int, errors: int) -> Spawned:
+            return await asyncio.create_subprocess_exec(
+                *launch_command(program, *arguments, rlimits=limits.rlimits()),
+                stdin=streams,
+                stdout=streams,
+                stderr=errors,
+                env={**ENVIRONMENT, **(environment or {})},
+                start_new_session=True,
+            )
+
+        return await cls.spawned(execute)
+
+    @classmethod
+    async def spawned(cls, spawn: Callable[[int, int], Awaitable[Spawned]]) -> Self:
+        """Return the child that `spawn` starts.
+
+        `spawn` gets the descriptors of its standard input and output, which are one, and of its
+        standard error. Raises ChildError if it raises OSError, or if there are no descriptors.
+        """
         try:
-            return await cls._start(program, *arguments, limits=limits, environment=environment)
+            return await cls._spawned(spawn)
         except OSError as error:
             raise ChildError(f"it could not be started: {error.strerror}") from error
 
     @classmethod
-    async def _start(
-        cls,
-        program: str,
-        *arguments: str,
-        limits: Limits,
-        environment: Mapping[str, str] | None,
-    ) -> Self:
+    async def _spawned(cls, spawn: Callable[[int, int], Awaitable[Spawned]]) -> Self:
         with contextlib.ExitStack() as inherited, contextlib.ExitStack() as kept:
             ours, theirs = socket.socketpair()
             kept.callback(ours.close)
@@ -93,14 +124,7 @@ class ChildProcess:
             kept.callback(writer.close)
             stderr = await asyncio.open_connection(sock=errors)
             kept.callback(stderr[1].close)
-            process = await asyncio.create_subprocess_exec(
-                *launch_command(program, *arguments, rlimits=limits.rlimits()),
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=their_errors.fileno(),
-                env={**_ENVIRONMENT, **(environment or {})},
-                start_new_session=True,
-            )
+            process = await spawn(theirs.fileno(), their_errors.fileno())
             kept.pop_all()
         return cls(process, reader, writer, stderr)
 
@@ -195,6 +219,7 @@ class ChildProcess:
             self._killed = True  # Later the number may belong to another group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+                self._process.kill()
         self._writer.close()
         self._stderr_writer.close()
         self._draining.cancel()

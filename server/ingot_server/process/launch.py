@@ -38,13 +38,24 @@ def launch_command(
 
 def main(parent: str, limits: str, program: str, *arguments: str) -> None:
     """Become `program`, or end the process with an error. Never returns."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != int(parent):
-            os._exit(1)  # The parent died before the call of prctl.
+    die_with_parent(int(parent))
     for restored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(restored, signal.SIG_DFL)  # Python ignores them, and exec keeps that.
-    for name, value in json.loads(limits).items():
+    set_limits(json.loads(limits))
+    os.execv(program, [program, *arguments])  # noqa: S606 - typed arguments, no shell
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # The parent died before the call of prctl.
+
+
+def set_limits(limits: Mapping[str, int]) -> None:
+    """Limit this process: names of resources, such as `RLIMIT_AS`, and numbers."""
+    for name, value in limits.items():
         kind = getattr(resource, name)
         inherited = resource.getrlimit(kind)[1]
         soft = value if inherited == resource.RLIM_INFINITY else min(value, inherited)
@@ -52,7 +63,6 @@ def main(parent: str, limits: str, program: str, *arguments: str) -> None:
         # hard limit it sends SIGKILL.
         hard = soft + 1 if kind == resource.RLIMIT_CPU and soft != inherited else soft
         resource.setrlimit(kind, (soft, hard))
-    os.execv(program, [program, *arguments])  # noqa: S606 - typed arguments, no shell
 
 
 if __name__ == "__main__":

@@ -1,0 +1,267 @@
+"""Children forked from a process that has done their imports: a start costs milliseconds.
+
+    worker --launch.py--> fork_server_main.py PROGRAM --fork--> one child for each job
+
+The worker itself never forks: it has threads, and connections that no child may inherit. Children
+share the memory of what they import. They are isolated from each other, from the worker and from
+the process that they are forked from as those that are started with exec (child.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from ingot_server.process.child import ENVIRONMENT, ChildError, ChildProcess
+from ingot_server.process.launch import launch_command
+from ingot_server.process.limits import Limits
+
+logger = logging.getLogger(__name__)
+
+_PROGRAM: Final = str(Path(__file__).with_name("fork_server_main.py"))
+_MESSAGE_BYTES: Final = 4096
+_ATTEMPTS: Final = 2
+# After these times without a response, the process to fork from hangs, and is killed.
+_START_SECONDS: Final = 60.0
+_END_SECONDS: Final = 5.0
+
+
+class ForkServer:
+    """Starts children of one program, between `start` and `close` by forking.
+
+    Before and after, each child is started with exec, and does the imports itself.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        *,
+        limits: Limits,
+        arguments: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """Prepare to run `program`, a Python file with the functions `prepare` and `serve`.
+
+        `arguments` returns what it is started with now. If that changes, later children get the new
+        ones.
+        """
+        self._program = program
+        self._limits = limits
+        self._arguments = arguments
+        self._started = False
+        self._parent: _Parent | None = None
+        self._launching = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the process to fork from; if that is impossible now, log it and return."""
+        self._started = True
+        try:
+            await self._parent_with(tuple(self._arguments()))
+        except ChildError as error:
+            logger.warning("%s is not ready in advance: %s", self._program, error)
+
+    async def close(self) -> None:
+        """End the process to fork from, as soon as its last child has ended."""
+        self._started = False
+        parent, self._parent = self._parent, None
+        if parent is not None:
+            await parent.retire()
+
+    async def start_child(self) -> ChildProcess:
+        """Return a new child. Raises ChildError if none can be started."""
+        arguments = tuple(self._arguments())
+        if not self._started:
+            return await ChildProcess.start(
+                sys.executable, "-I", self._program, *arguments, limits=self._limits
+            )
+        for attempt in range(1, _ATTEMPTS + 1):
+            parent = await self._parent_with(arguments)
+            try:
+                return await ChildProcess.spawned(parent.fork)
+            except ChildError:
+                # It may have died meanwhile; then another one is started.
+                if attempt == _ATTEMPTS or not parent.ended:
+                    raise
+        raise AssertionError
+
+    async def _parent_with(self, arguments: tuple[str, ...]) -> _Parent:
+        async with self._launching:
+            parent = self._parent
+            if parent is None or parent.ended or parent.arguments != arguments:
+                self._parent = await _Parent.launch(self._program, arguments, self._limits)
+                if parent is not None:
+                    await parent.retire()
+            assert self._parent is not None
+            return self._parent
+
+
+class _Parent:
+    """The process to fork from. It belongs to the running event loop."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        control: socket.socket,
+        arguments: tuple[str, ...],
+        limits: Limits,
+    ) -> None:
+        self.arguments = arguments
+        self.ended = False
+        self._process = process
+        self._control = control
+        self._limits = limits
+        self._children: dict[int, _Forked] = {}
+        self._last_number = 0
+        self._retired = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(control, self._receive)
+        self._logging = asyncio.create_task(self._log_stderr())
+
+    @classmethod
+    async def launch(cls, program: str, arguments: tuple[str, ...], limits: Limits) -> Self:
+        """Start it. Raises ChildError if the system refuses."""
+        try:
+            control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with contextlib.ExitStack() as kept, theirs:
+                kept.callback(control.close)
+                control.setblocking(False)
+                process = await asyncio.create_subprocess_exec(
+                    *launch_command(sys.executable, "-I", _PROGRAM, program, *arguments),
+                    stdin=theirs.fileno(),
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=dict(ENVIRONMENT),
+                    start_new_session=True,
+                )
+                kept.pop_all()
+        except OSError as error:
+            raise ChildError(f"it could not be started: {error.strerror}") from error
+        return cls(process, control, arguments, limits)
+
+    async def fork(self, streams: int, errors: int) -> _Forked:
+        """Return a new child with these descriptors. Raises OSError or ChildError."""
+        self._last_number += 1
+        number = self._last_number
+        request = {"number": number, "limits": self._limits.rlimits()}
+        socket.send_fds(self._control, [json.dumps(request).encode()], [streams, errors])
+        child = self._children[number] = _Forked(self._expect_end)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await child.wait_until_started()
+        except TimeoutError:
+            self._kill()
+            raise ChildError("it could not be forked in time") from None
+        return child
+
+    async def retire(self) -> None:
+        """Fork no more; end when no child is left. Returns at once if one is."""
+        self._retired = True
+        if not self._children:
+            self._close()
+            await self._process.wait()
+
+    def _receive(self) -> None:
+        try:
+            data = self._control.recv(_MESSAGE_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._close()
+            return
+        message: dict[str, Any] = json.loads(data)
+        number = message["number"]
+        if "pid" in message:
+            self._children[number].start(message["pid"])
+        elif "error" in message:
+            self._children.pop(number).fail(f"it could not be forked: {message['error']}")
+        else:
+            self._children.pop(number).end(message["code"])
+        if self._retired and not self._children:
+            self._close()
+
+    def _close(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._loop.remove_reader(self._control)
+        self._control.close()
+        # The kernel kills them with the process that they were forked from.
+        for child in self._children.values():
+            child.end(-signal.SIGKILL)
+        self._children.clear()
+
+    def _expect_end(self, child: _Forked) -> None:
+        """Kill this process unless it soon reports the end of a child that was killed."""
+
+        def check() -> None:
+            if child.returncode is None:
+                logger.warning("the process that children are forked from hangs; it is replaced")
+                self._kill()
+
+        self._loop.call_later(_END_SECONDS, check)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _log_stderr(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            logger.warning("%s", line.decode(errors="replace").rstrip())
+
+
+class _Forked:
+    """A child that was forked, or is being forked."""
+
+    def __init__(self, expect_end: Callable[[_Forked], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._expect_end = expect_end
+        self._pid: asyncio.Future[int] = loop.create_future()
+        self._code: asyncio.Future[int] = loop.create_future()
+
+    @property
+    def pid(self) -> int:
+        return self._pid.result()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._code.result() if self._code.done() else None
+
+    async def wait_until_started(self) -> None:
+        """Wait until it is in a process group of its own. Raises ChildError if it never is."""
+        await self._pid
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._code)
+
+    def kill(self) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._expect_end(self)
+
+    def start(self, pid: int) -> None:
+        if self._pid.cancelled():
+            # Whoever wanted it has gone.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        else:
+            self._pid.set_result(pid)
+
+    def fail(self, message: str) -> None:
+        if not self._pid.done():
+            self._pid.set_exception(ChildError(message))
+
+    def end(self, code: int) -> None:
+        self.fail("it ended before it was ready")
+        if not self._code.done():
+            self._code.set_result(code)
