@@ -12,18 +12,31 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.jobs.changes import described
 from ingot_server.jobs.display_name import name_of_url
 from ingot_server.jobs.lifecycle import copy_of
+from ingot_server.library.identity import media_id
 from ingot_server.library.recipes import derived_media
 from ingot_server.resolve import ResolvedUrl
+from ingot_server.sources.upload import content_identity
 
 
 def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
-    """Return a copy of `draft` that says which media item it is about."""
+    """Return a copy of `draft` that says which media item it is about.
+
+    A draft without a name is named after the URL.
+    """
     job = copy_of(draft)
     job.url = resolved_url.identity.url
-    job.display_name = name_of_url(job.url)
+    job.display_name = draft.display_name or name_of_url(job.url)
     job.selection.CopyFrom(resolved_url.selection)
     job.media.CopyFrom(resolved_url.identity.media(resolved_url.media_id))
     job.media.selection.CopyFrom(resolved_url.selection)
+    return job
+
+
+def with_content(draft: Job, sha256: str) -> Job:
+    """Return a copy of the `identified` draft of an upload whose content has this SHA-256."""
+    job = copy_of(draft)
+    identity = content_identity(sha256)
+    job.media.MergeFrom(identity.media(media_id(identity.key, draft.selection)))
     return job
 
 

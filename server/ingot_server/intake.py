@@ -12,7 +12,7 @@ all conversions made, did the source refuse this lately.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
-from ingot_server.drafts import conversion_job
+from ingot_server.drafts import conversion_job, with_content
 from ingot_server.egress.addresses import check_host
 from ingot_server.errors import Failure
 from ingot_server.jobs.changes import failed, succeeded
@@ -31,8 +31,10 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipes import check_applicable, needs_video
+from ingot_server.library.uploads import Uploads, UploadStatus
 from ingot_server.resolve import ResolvedUrl, record_duration, resolve, resolve_internal
 from ingot_server.sources.internal import parse
+from ingot_server.sources.upload import upload_id_of
 
 _AUDIO_SELECTIONS: Final = (
     Selection(mode=Selection.MODE_AUDIO_ONLY),
@@ -93,6 +95,7 @@ class Intake:
         self._catalog = catalog
         self._blobs = blobs
         self._settings = settings
+        self._uploads = Uploads(blobs, settings)
 
     def resolve(self, url: str, selection: Selection, options: IngestOptions) -> ResolvedUrl:
         """Return what `url` names in this installation. No I/O.
@@ -156,12 +159,18 @@ class Intake:
         applied: the others are still made.
         """
         source = resolved_url.source
+        upload = await self._complete_upload(resolved_url.identity.url)
+        if upload is not None and upload.header.sha256:
+            draft = with_content(draft, upload.header.sha256)
+            resolved_url = replace(resolved_url, media_id=draft.media.id)
         found_id, stored = await self._catalog.find(resolved_url.media_id)
         is_alias = found_id != resolved_url.media_id
         if is_alias:
             draft = copy_of(draft)
             draft.media.id = found_id
-        if source.in_bucket:
+        if upload is not None:
+            found: Missing | Failure = _missing_if(stored is None)
+        elif source.in_bucket:
             found = await self._check_object(resolved_url, stored)
         else:
             mutable = resolved_url.record_duration is not None or (source.mutable and not is_alias)
@@ -220,6 +229,12 @@ class Intake:
                     return failure
         return missing
 
+    async def _complete_upload(self, url: str) -> UploadStatus | None:
+        """Return the upload that `url` names, if all of its bytes are in the bucket."""
+        upload_id = upload_id_of(url)
+        status = await self._uploads.status(upload_id) if upload_id else None
+        return status if status is not None and status.complete else None
+
     async def _check_object(
         self, resolved_url: ResolvedUrl, stored: Manifest | None
     ) -> Missing | Failure:
@@ -245,8 +260,7 @@ class Intake:
                 reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
                 f"The bucket {address.bucket} has no object {address.key}. Put it there first.",
             )
-        is_same = stored is not None and is_made_of(stored, found.etag)
-        return Missing.NOTHING if is_same else Missing.EVERYTHING
+        return _missing_if(stored is None or not is_made_of(stored, found.etag))
 
 
 def already_stored(draft: Job, media: Media, *conversions: Media) -> AlreadyStored:
@@ -326,6 +340,10 @@ def _age(stored: Manifest) -> timedelta:
         else stored.media.create_time
     )
     return datetime.now(UTC) - confirmed.ToDatetime(UTC)
+
+
+def _missing_if(absent: bool) -> Missing:
+    return Missing.EVERYTHING if absent else Missing.NOTHING
 
 
 def _is_too_old(age: timedelta, job: Job) -> bool:

@@ -119,6 +119,38 @@ async def test_a_request_id_names_one_job(records: Records, redis: Redis) -> Non
     assert (await records.create(new_job("one"), request_id="r", fingerprint="g")).is_new
 
 
+async def test_an_upload_has_one_job_until_that_fails_or_expires(
+    records: Records, redis: Redis
+) -> None:
+    job, token = await claimed_job(records, "first")
+    joined = await records.create(new_job("first"), upload_id="u")
+    assert (joined.job.id, joined.is_new) == (job.id, False)
+    # The job may have another identity by now, so its media is not what it is found by.
+    assert (await records.create(new_job("second"), upload_id="u")).job.id == job.id
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+    ended = await records.write(job, token)
+    assert (await records.create(new_job("third"), upload_id="u")).job == ended
+    assert await records.uploads.job("u") == ended
+    assert 0 < await redis.ttl("ingot:upload:u") <= 3600
+    await redis.delete(f"ingot:job:{job.id}")
+    assert await records.uploads.job("u") is None
+
+    failing = (await records.create(new_job("fourth"), upload_id="u")).job
+    failed = await records.cancel(failing.id)
+    assert await records.uploads.job("u") == failed
+    again = await records.create(new_job("fifth"), upload_id="u")
+    assert again.is_new
+    # The expiry of the old job leaves the upload to the new one.
+    assert await records.uploads.job("u") == again.job
+    assert await redis.ttl("ingot:upload:u") == -1
+
+
+async def test_an_upload_whose_job_could_not_be_sent_is_free_again(records: Records) -> None:
+    job = (await records.create(new_job(), upload_id="u")).job
+    await records.fail_unqueued(job.id, Failure(reason_pb2.REASON_QUEUE_UNAVAILABLE, "No broker."))
+    assert await records.uploads.job("u") is None
+
+
 async def test_a_single_flight_key_whose_record_is_gone_is_free(
     records: Records, redis: Redis
 ) -> None:

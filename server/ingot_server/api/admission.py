@@ -7,7 +7,13 @@ import hashlib
 from typing import TypeAlias, assert_never
 
 from ingot.v1 import job_pb2
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    ConvertRequest,
+    CreateUploadUrlRequest,
+    IngestRequest,
+    UploadHeader,
+)
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.errors import Failure
@@ -17,7 +23,14 @@ from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.recipes import single_flight_key
 
-Request: TypeAlias = IngestRequest | ConvertRequest | RetryJobRequest
+Request: TypeAlias = (
+    IngestRequest
+    | ConvertRequest
+    | RetryJobRequest
+    | UploadHeader
+    | CreateUploadUrlRequest
+    | CompleteUploadRequest
+)
 """All have a request_id."""
 
 
@@ -25,7 +38,8 @@ class Admission:
     """Creates jobs, at most one for each `request_id`.
 
     Each method that takes a request returns the earlier job of its `request_id`, and raises Failure
-    with REQUEST_ID_REUSED if another request used that.
+    with REQUEST_ID_REUSED if another request used that. With an `upload_id`, it returns the job of
+    that upload if there is one that has not failed.
     """
 
     def __init__(self, records: Records, queue: Queue) -> None:
@@ -44,43 +58,52 @@ class Admission:
             return None
         return await self._records.requested(request.request_id, _fingerprint(request))
 
-    async def carry_out(self, decision: Decision, request: Request) -> Job:
+    async def of_upload(self, upload_id: str) -> Job | None:
+        """Return the last job of an upload, however it ended; None if it has no record."""
+        return await self._records.uploads.job(upload_id)
+
+    async def forget_upload(self, upload_id: str) -> None:
+        """Forget the job of an upload, so that it can get another one."""
+        await self._records.uploads.forget(upload_id)
+
+    async def carry_out(self, decision: Decision, request: Request, *, upload_id: str = "") -> Job:
         """Return the job that a decision leads to. Raises the Failure of a refusal."""
         match decision:
             case AlreadyStored(job):
-                return await self.record(job, request)
+                return await self.record(job, request, upload_id=upload_id)
             case Refused(failure=failure):
                 raise failure
             case Needed(job):
-                return await self.admit(job, request)
+                return await self.admit(job, request, upload_id=upload_id)
             case _:
                 assert_never(decision)
 
-    async def admit(self, job: Job, request: Request) -> Job:
+    async def admit(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the job and send it to the workers, also if its first caller hangs up meanwhile.
 
         Returns the running job for the same media item instead, if there is one.
         """
         job.state = job_pb2.JOB_STATE_QUEUED
-        admitting = asyncio.create_task(self._enqueue(job, request))
+        admitting = asyncio.create_task(self._enqueue(job, request, upload_id))
         self._admitting.add(admitting)
         admitting.add_done_callback(self._admitted)
         return await asyncio.shield(admitting)
 
-    async def record(self, job: Job, request: Request) -> Job:
+    async def record(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the record of a job that has already ended."""
-        return (await self._create(job, request)).job
+        return (await self._create(job, request, upload_id)).job
 
-    async def _create(self, job: Job, request: Request) -> Creation:
+    async def _create(self, job: Job, request: Request, upload_id: str) -> Creation:
         return await self._records.create(
             job,
             request_id=request.request_id,
             fingerprint=_fingerprint(request) if request.request_id else "",
+            upload_id=upload_id,
             single_flight_key=single_flight_key(job),
         )
 
-    async def _enqueue(self, job: Job, request: Request) -> Job:
-        creation = await self._create(job, request)
+    async def _enqueue(self, job: Job, request: Request, upload_id: str) -> Job:
+        creation = await self._create(job, request, upload_id)
         job = creation.job
         if creation.is_new:
             try:

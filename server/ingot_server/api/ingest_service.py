@@ -82,7 +82,9 @@ class IngestService(Service):
         self._blobs = blobs
         self._intake = Intake(catalog, blobs, settings)
         self._admission = Admission(records, queue)
-        self._uploads = UploadMethods(catalog, Uploads(blobs, settings), self._admission, settings)
+        self._uploads = UploadMethods(
+            catalog, Uploads(blobs, settings), self._intake, self._admission, settings
+        )
 
     async def close(self) -> None:
         """Wait for the jobs that are being created, also for callers that hung up."""

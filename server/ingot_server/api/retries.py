@@ -14,6 +14,7 @@ from ingot_server.errors import Failure
 from ingot_server.intake import Decision, Intake, Needed
 from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.library.catalog import Catalog
+from ingot_server.sources.upload import upload_id_of
 
 FAILED: Final = frozenset({job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED})
 
@@ -46,7 +47,9 @@ class Retries:
                 f"The job {job.id} has not failed, so it cannot be retried. Watch it instead.",
             )
         await self._catalog.forget_failure(job.media.id)
-        return await self._admission.carry_out(await self._decide(job), request)
+        return await self._admission.carry_out(
+            await self._decide(job), request, upload_id=upload_id_of(job.url)
+        )
 
     async def _decide(self, job: Job) -> Decision:
         if job.kind == job_pb2.JOB_KIND_CONVERT:
@@ -74,6 +77,7 @@ def _draft(job: Job) -> Job:
         kind=ingest_kind(job.recipes),
         priority=job.priority,
         requested_by=job.requested_by,
+        display_name=job.display_name,
         labels=job.labels,
         options=job.options if job.HasField("options") else None,
         recipes=job.recipes,

@@ -45,6 +45,7 @@ from ingot_server.jobs.transition import (
     Transition,
     milliseconds,
 )
+from ingot_server.jobs.upload_index import UploadIndex
 from ingot_server.redis import unavailable
 
 RESEND_LIMIT: Final = timedelta(minutes=10)
@@ -66,6 +67,7 @@ class Records:
         self._transition = Transition(redis, settings)
         self.children = Children(self._transition, settings)
         self.history = History(redis, self._transition)
+        self.uploads = UploadIndex(redis, self._transition)
 
     async def create(
         self,
@@ -73,6 +75,7 @@ class Records:
         *,
         request_id: str = "",
         fingerprint: str = "",
+        upload_id: str = "",
         single_flight_key: str = "",
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
@@ -81,17 +84,19 @@ class Records:
         already is only stored. Without a `single_flight_key` the media id is used; a job whose
         children make the media item needs its own key. A `request_id` that was used before returns
         the job that it was used for, or raises Failure with REQUEST_ID_REUSED if the `fingerprint`
-        of that request was different.
+        of that request was different. An `upload_id` returns the job of that upload, unless it has
+        failed.
         """
         arguments: dict[str, Argument] = {
             "deadline": milliseconds(self.settings.resend_interval),
             "request_id": request_id,
             "fingerprint": fingerprint,
+            "upload_id": upload_id,
         }
         try:
             return await self._transition.create(job, single_flight_key, arguments)
         except RequestIdReused:
-            raise _reused(request_id) from None
+            raise request_id_reused(request_id) from None
 
     async def requested(self, request_id: str, fingerprint: str) -> Job | None:
         """Return the job that `request_id` was used for; None if there is none any more.
@@ -105,7 +110,7 @@ class Records:
             )
         job = await self.get(job_id.decode()) if job_id is not None else None
         if job is not None and used_for != fingerprint.encode():
-            raise _reused(request_id)
+            raise request_id_reused(request_id)
         return job
 
     async def get(self, job_id: str) -> Job | None:
@@ -330,7 +335,8 @@ class Records:
         return job
 
 
-def _reused(request_id: str) -> Failure:
+def request_id_reused(request_id: str) -> Failure:
+    """Return the failure of a request id that another request has used."""
     return Failure(
         reason_pb2.REASON_REQUEST_ID_REUSED,
         f"The request id {request_id} was used for a different request. Use a new one.",

@@ -37,6 +37,8 @@
 --   ingot:expiring                  zset    ids of ended jobs, scored by when their records expire
 --   ingot:request:<request id>      hash    job_id, fingerprint: the job and the request it was used for
 --   ingot:requests:<job id>         set     the request ids that led to the job
+--   ingot:upload:<upload id>        string  id of the last job of the upload
+--   ingot:job-uploads:<job id>      set     the ids of the uploads that led to the job
 --   ingot:entries:<job id>          hash    its children: entry -> job id
 --   ingot:child-counts:<job id>     hash    total, succeeded, failed, cancelled, cached, bytes (received
 --                                           by ended children), version (grows with every change)
@@ -55,14 +57,14 @@
 -- ARGV: the operation, the job's id, then pairs of an argument's name and value. Arguments in brackets
 -- are optional; durations are in milliseconds.
 --   create   epoch change_id record revision state ended ttl deadline single_flight_key request_id fingerprint
---            [outcome cached bytes parent parent_token entry order: a child of `parent`]
+--            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
 --               | epoch, current epoch: the record must be made for that epoch
 --   change   epoch change_id record revision state ended ttl deadline next_token milestone
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared: conditions]
 --            [losses delay waits_for_children rollup_interval counts_version: values to set]
---            [forget_requests: the request ids of the job can be used again]
+--            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
 --            -> done, record | gone | lost | early | stale | taken, id of the job that holds the key
 --               | epoch, current epoch
@@ -86,13 +88,14 @@
 local JOB, TRAIL, ACTIVE = 'ingot:job:', 'ingot:trail:', 'ingot:active:'
 local DEADLINES, JOBS, EXPIRING = 'ingot:deadlines', 'ingot:jobs', 'ingot:expiring'
 local REQUEST, REQUESTS = 'ingot:request:', 'ingot:requests:'
+local UPLOAD, UPLOADS = 'ingot:upload:', 'ingot:job-uploads:'
 local ENTRIES, COUNTS = 'ingot:entries:', 'ingot:child-counts:'
 local PROGRESS, UNDISPATCHED = 'ingot:child-progress:', 'ingot:undispatched:'
 local CHANNEL = 'ingot:jobs'
 local HISTORY, CHANGES, REMOVED = 'ingot:history', 'ingot:changes', 'ingot:removed'
 local TRAIL_LENGTH, EXPIRED_PER_END, EXPIRED_PER_SWEEP = 64, 16, 1000
 local REMOVED_LENGTH = 10000
-local STATE, STATES = 'ingot:state:', 5
+local STATE, STATES, FAILED, CANCELLED = 'ingot:state:', 5, 4, 5
 -- How much longer than its parent a child lives, in milliseconds.
 local CHILD_EXTRA_TTL = 60000
 
@@ -205,6 +208,12 @@ local function expire(job_id, ttl)
   for _, request in ipairs(redis.call('SMEMBERS', REQUESTS .. job_id)) do
     redis.call('PEXPIRE', REQUEST .. request, ttl)
   end
+  redis.call('PEXPIRE', UPLOADS .. job_id, ttl)
+  for _, upload in ipairs(redis.call('SMEMBERS', UPLOADS .. job_id)) do
+    if redis.call('GET', UPLOAD .. upload) == job_id then
+      redis.call('PEXPIRE', UPLOAD .. upload, ttl)
+    end
+  end
   redis.call('ZADD', EXPIRING, time(now + ttl), job_id)
   for _, child in ipairs(redis.call('HVALS', ENTRIES .. job_id)) do
     if field(child, 'ended') == '1' and not has_living_parent(child) then
@@ -308,7 +317,15 @@ local function share(job_id)
   end
 end
 
+local function remember_upload(job_id)
+  if arg.upload_id and arg.upload_id ~= '' then
+    redis.call('SET', UPLOAD .. arg.upload_id, job_id)
+    redis.call('SADD', UPLOADS .. job_id, arg.upload_id)
+  end
+end
+
 local function remember_request(job_id)
+  remember_upload(job_id)
   if arg.request_id ~= '' then
     local key = REQUEST .. arg.request_id
     redis.call('HSET', key, 'job_id', job_id, 'fingerprint', arg.fingerprint)
@@ -342,6 +359,23 @@ local function find_existing()
   return nil
 end
 
+-- The response for an upload that has a job, unless that has failed or was cancelled; else nil.
+local function find_upload()
+  if not arg.upload_id or arg.upload_id == '' then
+    return nil
+  end
+  local job_id = redis.call('GET', UPLOAD .. arg.upload_id)
+  local record = job_id and field(job_id, 'record')
+  local state = record and tonumber(field(job_id, 'state'))
+  if not state or state == FAILED or state == CANCELLED then
+    return nil
+  end
+  if field(job_id, 'ended') == '0' then
+    remember_request(job_id)
+  end
+  return { 'existing', record }
+end
+
 -- The response if another job holds arg.single_flight_key, else nil.
 local function share_active()
   local active = redis.call('GET', ACTIVE .. arg.single_flight_key)
@@ -365,7 +399,7 @@ local function create()
   if is_other_epoch() then
     return { 'epoch', time(current_epoch()) }
   end
-  local found = find_existing()
+  local found = find_existing() or find_upload()
   if found then
     return found
   end
@@ -436,6 +470,12 @@ local function forget_requests()
     redis.call('DEL', REQUEST .. request)
   end
   redis.call('DEL', REQUESTS .. id)
+  for _, upload in ipairs(redis.call('SMEMBERS', UPLOADS .. id)) do
+    if redis.call('GET', UPLOAD .. upload) == id then
+      redis.call('DEL', UPLOAD .. upload)
+    end
+  end
+  redis.call('DEL', UPLOADS .. id)
 end
 
 local function change()

@@ -270,6 +270,9 @@ class Blobs(Bucket):
             if not each.is_dir
         ]
 
-    async def upload_url(self, key: str, *, lifetime: timedelta) -> str:
-        """Return a signed link for PUT at the public endpoint; `lifetime` is at most 7 days."""
-        return self._s3.public.get_presigned_url("PUT", self.bucket, key, lifetime)
+    async def upload_url(self, key: str, *, lifetime: timedelta, size_bytes: int) -> str:
+        """Return a signed link at the public endpoint for a PUT of `size_bytes` bytes.
+
+        `lifetime` is at most 7 days. The S3 server refuses a body of another size.
+        """
+        return self._s3.link_for_put(key, lifetime=lifetime, size_bytes=size_bytes)

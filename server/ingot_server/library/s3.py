@@ -24,6 +24,7 @@ from urllib3.response import BaseHTTPResponse
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
+from ingot_server.library.signed_links import with_size
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class S3:
         if not is_bucket_name(settings.s3_bucket):
             raise SettingError(f"INGOT_S3_BUCKET={settings.s3_bucket!r} is not a bucket name.")
         self._configured_in = configured_in
+        self._secret_key = settings.s3_secret_key
         self.bucket = settings.s3_bucket
         self.endpoint = settings.s3_endpoint
         self.pool = urllib3.PoolManager(
@@ -135,6 +137,11 @@ class S3:
         )
         checked = {**headers, "Content-MD5": b64encode(md5).decode("ascii")}
         return self.pool.request("PUT", url, body=data, headers=checked)
+
+    def link_for_put(self, key: str, *, lifetime: timedelta, size_bytes: int) -> str:
+        """Return a signed link at the public endpoint for a PUT of `size_bytes` bytes."""
+        url = self.public.get_presigned_url("PUT", self.bucket, key, lifetime)
+        return with_size(url, self._secret_key, size_bytes)
 
     async def close(self) -> None:
         """Wait up to a second for running calls, then close all connections."""

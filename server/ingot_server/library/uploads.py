@@ -1,13 +1,15 @@
 """Uploads: bytes that callers send, stored in parts until a job has made a media item of them.
 
-    uploads/<hash of the upload id>/header.json         the UploadHeader as protobuf JSON
-    uploads/<hash of the upload id>/<offset, 20 digits>  the bytes from there on, 8 MiB or fewer
+    uploads/<hash of the upload id>/header.json   the UploadHeader as protobuf JSON
+    uploads/<hash of the upload id>/<part>        bytes of the file; see upload_parts.py
 
-The parts follow each other without a gap: a writer adds a part only at the end of the one before
-it, and only if there is none yet. So of two writers the bucket refuses the second, whichever API
-server each uses, and the committed bytes are the sum of the parts. A part is never changed. All are
-removed together when the media item is stored, or when nothing has arrived for `upload_ttl`. A
-browser puts the whole file as the part at offset 0.
+An API server appends parts of 8 MiB: it adds one only at the end of the bytes before it, and only
+if there is none yet. So of two writers the bucket refuses the second, whichever API server each
+uses. Signed links accept parts in any order. The committed bytes are those from the beginning to
+the first gap. All parts are removed together when the media item is stored, or when nothing has
+arrived for `upload_ttl`.
+
+An upload is complete if the header has the size of the file and so many bytes are committed.
 """
 
 from __future__ import annotations
@@ -24,9 +26,18 @@ from google.protobuf import json_format
 
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import UploadHeader
+from ingot.v1.media_pb2 import Blob
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
+from ingot_server.library.upload_parts import (
+    Part,
+    Segment,
+    appended_name,
+    file_segments,
+    linked_name,
+    parse_part,
+)
 
 FOLDER: Final = "uploads/"
 PART_BYTES: Final = 8 << 20
@@ -39,12 +50,21 @@ class UploadStatus:
     """The progress of one upload."""
 
     header: UploadHeader
-    committed_size: int
-    """Bytes that are stored."""
-    offsets: tuple[int, ...]
-    """Where its parts begin, ascending."""
+    parts: tuple[Part, ...]
+    segments: tuple[Segment, ...]
+    """What to read for the committed bytes."""
     expire_time: datetime
     """When it is removed if no more bytes arrive."""
+
+    @property
+    def committed_size(self) -> int:
+        """Bytes that are stored without a gap from the beginning."""
+        return sum(segment.size_bytes for segment in self.segments)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the size of the file is known, and all of it is stored."""
+        return 0 < self.header.size_bytes == self.committed_size
 
 
 class Uploads:
@@ -62,21 +82,22 @@ class Uploads:
         status = await self.status(upload_id)
         if status is None:
             if await self._put_header(upload_id, header, if_none_match=True):
-                return UploadStatus(header, 0, (), datetime.now(UTC) + self._ttl)
+                return UploadStatus(header, (), (), datetime.now(UTC) + self._ttl)
             # Another call has begun it meanwhile.
             status = await self.status(upload_id)
             if status is None:
                 raise upload_not_found(upload_id)
-        for field in ("size_bytes", "sha256"):
-            first, now = getattr(status.header, field), getattr(header, field)
-            if first and now and first != now:
-                raise Failure(
-                    reason_pb2.REASON_INVALID_REQUEST,
-                    f"The upload {upload_id} began as a file whose {field} is {first}, not {now}. "
-                    "Use a different upload_id for each file.",
-                    violations={f"header.{field}": f"was {first} when the upload began"},
-                )
+        check_same_file(upload_id, header, status.header)
         return status
+
+    async def create(self, upload_id: str, header: UploadHeader) -> UploadHeader:
+        """Create an upload, unless it exists; return its header, which may be an earlier one."""
+        if await self._put_header(upload_id, header, if_none_match=True):
+            return header
+        found = await self.header(upload_id)
+        if found is None:
+            raise upload_not_found(upload_id)
+        return found
 
     async def replace_header(self, upload_id: str, header: UploadHeader) -> None:
         """Replace the header."""
@@ -84,23 +105,27 @@ class Uploads:
 
     async def status(self, upload_id: str) -> UploadStatus | None:
         """Return the status of the upload; None if it does not exist."""
-        folder = _folder(upload_id)
-        found = await self._blobs.get(folder + _HEADER)
-        if found is None:
+        header = await self.header(upload_id)
+        if header is None:
             return None
-        header = json_format.Parse(found[0].decode(), UploadHeader(), ignore_unknown_fields=True)
-        committed, offsets, latest = 0, [], datetime.fromtimestamp(0, UTC)
+        folder, parts, latest = _folder(upload_id), [], datetime.fromtimestamp(0, UTC)
         for item in await self._blobs.list_objects(folder):
             latest = max(latest, item.modify_time)
-            name = item.key.removeprefix(folder)
-            if name.isdecimal() and int(name) == committed and item.size_bytes:
-                offsets.append(committed)
-                committed += item.size_bytes
-        return UploadStatus(header, committed, tuple(offsets), latest + self._ttl)
+            part = parse_part(item.key.removeprefix(folder), item.size_bytes)
+            if part is not None:
+                parts.append(part)
+        return UploadStatus(header, tuple(parts), file_segments(parts), latest + self._ttl)
+
+    async def header(self, upload_id: str) -> UploadHeader | None:
+        """Return the header of the upload; None if it does not exist."""
+        found = await self._blobs.get(_folder(upload_id) + _HEADER)
+        if found is None:
+            return None
+        return json_format.Parse(found[0].decode(), UploadHeader(), ignore_unknown_fields=True)
 
     async def put_part(self, upload_id: str, offset: int, data: bytes) -> bool:
-        """Write a part at the end of the one before it; False if another one is there already."""
-        key = _part(upload_id, offset)
+        """Append a part to the committed bytes; False if another one is there already."""
+        key = _folder(upload_id) + appended_name(offset)
         if await self._blobs.put(key, data, content_type=_CONTENT_TYPE, if_none_match=True):
             return True
         # It may be the same part: its first response was lost, or both writers have the file.
@@ -109,17 +134,23 @@ class Uploads:
 
     async def read_content(self, upload_id: str, status: UploadStatus) -> AsyncIterator[bytes]:
         """Yield all bytes in order, in chunks of at most 256 KiB."""
-        for offset in status.offsets:
-            async for chunk in self._blobs.read_object(_part(upload_id, offset), offset=0, limit=0):
+        folder = _folder(upload_id)
+        for segment in status.segments:
+            async for chunk in self._blobs.read_object(
+                folder + segment.name, offset=segment.skip, limit=segment.size_bytes
+            ):
                 yield chunk
 
     async def remove(self, upload_id: str) -> None:
         """Remove an upload with all its bytes."""
         await self._blobs.remove_tree(_folder(upload_id))
 
-    async def signed_put_url(self, upload_id: str, lifetime: timedelta) -> str:
-        """Return a signed link for one PUT of the whole file."""
-        return await self._blobs.upload_url(_part(upload_id, 0), lifetime=lifetime)
+    async def part_url(
+        self, upload_id: str, offset: int, size_bytes: int, *, lifetime: timedelta
+    ) -> str:
+        """Return a signed link for a PUT of the `size_bytes` bytes from `offset` on."""
+        key = _folder(upload_id) + linked_name(offset, size_bytes)
+        return await self._blobs.upload_url(key, lifetime=lifetime, size_bytes=size_bytes)
 
     async def sweep(self) -> int:
         """Remove the uploads that received nothing within `upload_ttl`; return how many."""
@@ -209,26 +240,39 @@ class UploadWriter:
 
 
 def offset_mismatch(upload_id: str, committed_size: int) -> Failure:
-    """Return the failure of bytes that do not continue an upload."""
+    """Return the failure of bytes that do not continue an upload, or that are missing."""
     return Failure(
         reason_pb2.REASON_UPLOAD_OFFSET_MISMATCH,
-        f"The upload {upload_id} has {committed_size} bytes; continue there.",
+        f"The upload {upload_id} has {committed_size} bytes without a gap. Send the bytes from "
+        f"offset {committed_size} on.",
         metadata={"committed_size": str(committed_size)},
     )
+
+
+def check_same_file(upload_id: str, header: UploadHeader, known: UploadHeader | Blob) -> None:
+    """Raise Failure INVALID_REQUEST if `header` describes another file than that of the upload.
+
+    `known` is what is known of that file.
+    """
+    for field in ("size_bytes", "sha256"):
+        first, now = getattr(known, field), getattr(header, field)
+        if first and now and first != now:
+            raise Failure(
+                reason_pb2.REASON_INVALID_REQUEST,
+                f"The upload {upload_id} began as a file whose {field} is {first}, not {now}. "
+                "Use a different upload_id for each file.",
+                violations={f"header.{field}": f"was {first} when the upload began"},
+            )
 
 
 def upload_not_found(upload_id: str) -> Failure:
     """Return the failure of an upload that does not exist."""
     return Failure(
         reason_pb2.REASON_UPLOAD_NOT_FOUND,
-        f"There is no upload {upload_id}: it never began, was completed, or expired. Begin it "
-        "again at offset 0.",
+        f"There is no upload {upload_id}: it never began, or it expired, or the record of its job "
+        "did. Begin it again at offset 0.",
     )
 
 
 def _folder(upload_id: str) -> str:
     return f"{FOLDER}{hashlib.sha256(upload_id.encode()).hexdigest()}/"
-
-
-def _part(upload_id: str, offset: int) -> str:
-    return f"{_folder(upload_id)}{offset:020}"

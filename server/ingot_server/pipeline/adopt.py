@@ -34,8 +34,7 @@ from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Received
 from ingot_server.pipeline.validation import check_size
 from ingot_server.sources.internal import parse
-from ingot_server.sources.source import Identity
-from ingot_server.sources.upload import SCHEME, content_key
+from ingot_server.sources.upload import content_identity, upload_id_of
 from ingot_server.transfer.scratch import Scratch, ScratchFile
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
@@ -67,7 +66,7 @@ class BucketFetcher:
         """
         if attempt.lists_only:
             return NotAList()
-        upload_id = attempt.job.url.removeprefix(SCHEME)
+        upload_id = upload_id_of(attempt.job.url)
         await attempt.lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
         try:
             result = await self._ingest_upload(attempt, upload_id)
@@ -90,7 +89,7 @@ class BucketFetcher:
             raise upload_not_found(upload_id)
         header = status.header
         if header.sha256:
-            known_id = media_id(content_key(header.sha256), job.selection)
+            known_id = media_id(content_identity(header.sha256).key, job.selection)
             if (stored := await self._catalog.get(known_id)) is not None:
                 return Stored(stored.media, cached=True)
         async with (
@@ -110,8 +109,7 @@ class BucketFetcher:
     async def _land(self, attempt: Attempt, file: ScratchFile, header: UploadHeader) -> Stored:
         """Give the job the identity of its content, and store that if it is not stored yet."""
         job = attempt.job
-        key = content_key(file.sha256)
-        identity = Identity("upload", key, key, key)
+        identity = content_identity(file.sha256)
         target = media_id(identity.key, job.selection)
         if target != job.media.id:
             # If another job has it, both go on, and the second commit finds the first's manifest.

@@ -114,6 +114,7 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
         kind=job_pb2.JOB_KIND_INGEST,
         priority=job.priority,
         requested_by=job.requested_by,
+        display_name=job.display_name,
         labels=job.labels,
         options=job.options,
         max_age=job.max_age if job.HasField("max_age") else None,

@@ -1,7 +1,7 @@
 """The source of uploads: files that callers send. Their identity is their content.
 
-upload:<sha256>       key and URL of the media item whose content has this SHA-256
-upload:<upload id>    URL of the job that ingests an upload
+upload:<sha256>          key and URL of the media item whose content has this SHA-256
+upload-id:<upload id>    key and URL of an upload that a job ingests, until its content is known
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final
 
 from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
-SCHEME: Final = "upload:"
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CONTENT: Final = "upload:"
+_UPLOAD: Final = "upload-id:"
+_URL: Final = re.compile(rf"(?:{_CONTENT}|{_UPLOAD})[A-Za-z0-9._-]{{1,64}}")
 
 
 class UploadSource(SourceDefaults):
-    """Accepts `upload:` URLs. The content behind one never changes."""
+    """Accepts the URLs of uploads. The content behind one never changes."""
 
     name: Final = "upload"
     fetch_method: Final = FetchMethod.UPLOAD
@@ -25,23 +25,24 @@ class UploadSource(SourceDefaults):
     in_bucket = True
 
     def identify(self, url: str) -> Identity | None:
-        name = url.strip().removeprefix(SCHEME)
-        if name == url.strip() or not _UPLOAD_ID.fullmatch(name):
-            return None
-        key = content_key(name) if _SHA256.fullmatch(name) else upload_key(name)
-        return Identity(self.name, key, upload_url(name), upload_url(name))
+        url = url.strip()
+        return _identity(url) if _URL.fullmatch(url) else None
 
 
-def content_key(sha256: str) -> str:
-    """Return the source key of the content with this SHA-256."""
-    return SCHEME + sha256
-
-
-def upload_key(upload_id: str) -> str:
-    """Return what is used as source key while the content of an upload is not known."""
-    return f"upload-id:{upload_id}"
+def content_identity(sha256: str) -> Identity:
+    """Return the identity of the media item whose content has this SHA-256."""
+    return _identity(_CONTENT + sha256)
 
 
 def upload_url(upload_id: str) -> str:
     """Return the URL of the job that ingests the upload `upload_id`."""
-    return SCHEME + upload_id
+    return _UPLOAD + upload_id
+
+
+def upload_id_of(url: str) -> str:
+    """Return the id of the upload that the URL of a job names; empty for any other URL."""
+    return url.removeprefix(_UPLOAD) if url.startswith(_UPLOAD) else ""
+
+
+def _identity(url: str) -> Identity:
+    return Identity(UploadSource.name, url, url, url)

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -102,19 +103,30 @@ async def test_a_call_repeated_while_its_job_runs_gets_that_job(servers: UploadS
     assert not await servers.left()
 
 
-async def test_a_job_whose_upload_another_took_in_ends_with_its_media(
-    servers: UploadServers,
-) -> None:
+async def test_a_job_whose_upload_is_gone_ends_with_its_media(servers: UploadServers) -> None:
     content = clip()
     sha256 = hashlib.sha256(content).hexdigest()
-    # Both were made before either ran: one without the content's name, one with it.
-    first = await servers.send(content, upload_id="shared")
-    second = await servers.send(content, upload_id="shared", offset=len(content), sha256=sha256)
-    assert first.id != second.id
-    ended = [await servers.ended(job) for job in (first, second)]
-    assert [JobState.Name(job.state) for job in ended] == ["JOB_STATE_SUCCEEDED"] * 2
-    assert ended[0].media == ended[1].media
-    assert ended[1].cached
+    first = await servers.send(content, upload_id="named", sha256=sha256)
+    other = await servers.ended(await servers.send(content, upload_id="unnamed"))
+    # As a worker that was lost after its commit leaves it.
+    await Uploads(servers.blobs, servers.settings).remove("named")
+    ended = await servers.ended(first)
+    assert (ended.state, ended.cached) == (JobState.JOB_STATE_SUCCEEDED, True)
+    assert ended.media == other.media
+
+
+async def test_an_upload_has_one_job_whatever_is_known_of_it_later(servers: UploadServers) -> None:
+    content = clip()
+    sha256 = hashlib.sha256(content).hexdigest()
+    sent: dict[str, Any] = {"upload_id": "shared", "offset": len(content)}
+    job = await servers.send(content, upload_id="shared")
+    assert (await servers.send(content, sha256=sha256, **sent)).id == job.id
+    refused = await servers.refused(content, size_bytes=len(content) - 1, **sent)
+    assert refused.fields == {"header.size_bytes"}
+    ended = await servers.ended(job)
+    refused = await servers.refused(content, sha256="0" * 64, **sent)
+    assert refused.fields == {"header.sha256"}
+    assert (await servers.send(content, **sent)) == ended
 
 
 async def test_a_bucket_that_goes_down_and_comes_back_loses_nothing(

@@ -13,7 +13,16 @@ import grpc
 import pytest
 
 from ingot import Client
-from ingot.v1.ingest_service_pb2 import QueryUploadRequest, UploadChunk, UploadHeader, UploadRequest
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    CreateUploadUrlRequest,
+    CreateUploadUrlResponse,
+    QueryUploadRequest,
+    QueryUploadResponse,
+    UploadChunk,
+    UploadHeader,
+    UploadRequest,
+)
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
@@ -46,6 +55,43 @@ class UploadServers:
         async with Client(self.targets[0]) as client:
             return (await client.job(job.id)).latest
 
+    async def finished(self, job: Job) -> Job:
+        """Return an ingest with conversions after the worker has run all of it."""
+        async with Client(self.targets[0]) as client:
+            await self.ended(job)
+            parent = (await client.job(job.id)).latest
+            for child_id in parent.child_job_ids:
+                await self.ended((await client.job(child_id)).latest)
+            async with asyncio.timeout(JOB_SECONDS):
+                async for each in await client.job(job.id):
+                    job = each
+        return job
+
+    async def link(self, content: bytes, **fields: Any) -> CreateUploadUrlResponse:
+        """Begin an upload of `content` by links; return the first."""
+        asked: dict[str, Any] = {"size_bytes": len(content), "content_type": "video/mp4"}
+        request = CreateUploadUrlRequest(**asked | fields)
+        response: CreateUploadUrlResponse = await self.stubs[0].CreateUploadUrl(request)
+        return response
+
+    async def part_link(self, upload_id: str, offset: int, size: int) -> CreateUploadUrlResponse:
+        """Return a link for a part of an upload that has begun; from the other server."""
+        request = CreateUploadUrlRequest(upload_id=upload_id, offset=offset, part_size_bytes=size)
+        response: CreateUploadUrlResponse = await self.stubs[1].CreateUploadUrl(request)
+        return response
+
+    async def complete(self, upload_id: str, *, server: int = 0, **fields: Any) -> Job:
+        request = CompleteUploadRequest(upload_id=upload_id, **fields)
+        response = await self.stubs[server].CompleteUpload(request)
+        job: Job = response.job
+        return job
+
+    async def query(self, upload_id: str) -> QueryUploadResponse:
+        response: QueryUploadResponse = await self.stubs[1].QueryUpload(
+            QueryUploadRequest(upload_id=upload_id)
+        )
+        return response
+
     async def send(self, content: bytes, *, server: int = 0, offset: int = 0, **header: Any) -> Job:
         response = await self.stubs[server].Upload(requests(content, offset=offset, **header))
         job: Job = response.job
@@ -57,8 +103,11 @@ class UploadServers:
         return refusal(caught.value)
 
     async def committed(self, upload_id: str) -> int:
-        answer = await self.stubs[1].QueryUpload(QueryUploadRequest(upload_id=upload_id))
-        return int(answer.committed_size)
+        return (await self.query(upload_id)).committed_size
+
+    async def delete(self, media_id: str) -> None:
+        async with Client(self.targets[0]) as client:
+            await client.delete_media(media_id)
 
     async def has(self, upload_id: str, size: int) -> None:
         """Wait until so many bytes of an upload are committed."""

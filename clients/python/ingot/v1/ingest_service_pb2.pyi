@@ -380,7 +380,9 @@ Global___UploadRequest: _TypeAlias = UploadRequest  # noqa: Y015
 
 @_typing.final
 class UploadHeader(_message.Message):
-    """Describes the file of an upload."""
+    """Describes the file of an upload, and what to do with it. If a later call continues the upload,
+    each field that its header leaves unset is as in the first header, except request_id.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -410,6 +412,10 @@ class UploadHeader(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """Name of the file, used as the title. Never used as a path. May be empty."""
     content_type: _builtins.str
@@ -419,14 +425,28 @@ class UploadHeader(_message.Message):
     sha256: _builtins.str
     """SHA-256 of the whole file in lower-case hexadecimal. Empty if it is not known yet."""
     upload_id: _builtins.str
-    """Name of the upload, chosen by the caller, which makes it possible to continue it. A UUID is
-    recommended. Empty means that the upload cannot be continued.
+    """Name of the upload, chosen by the caller, which makes it possible to continue it. Each file
+    needs its own: a UUID is recommended. Empty means that the upload cannot be continued.
     """
+    priority: _job_pb2.JobPriority.ValueType
+    """Order among the waiting jobs, as in IngestRequest. Unset means normal."""
+    request_id: _builtins.str
+    """Makes a retried call safe, as in IngestRequest. Unset turns this off."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels to store with the job and, if this upload stores the media, with the media. At most 64.
         Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter
         or digit at both ends. Values have at most 255 characters.
+        """
+
+    @_builtins.property
+    def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
+        """Conversions to run when the file is stored, as in IngestRequest. At most 16."""
+
+    @_builtins.property
+    def options(self) -> _job_pb2.IngestOptions:
+        """Options of the ingest. A file has no playlist, live stream or side files, so every option that
+        exists now fails with INVALID_REQUEST, which names it. Unset means no options.
         """
 
     def __init__(
@@ -438,10 +458,14 @@ class UploadHeader(_message.Message):
         sha256: _builtins.str = ...,
         upload_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        priority: _job_pb2.JobPriority.ValueType = ...,
+        request_id: _builtins.str = ...,
+        recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
+        options: _job_pb2.IngestOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "labels", b"labels", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "labels", b"labels", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -525,23 +549,67 @@ class QueryUploadResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Range(_message.Message):
+        """Successive bytes of the file."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OFFSET_FIELD_NUMBER: _builtins.int
+        SIZE_BYTES_FIELD_NUMBER: _builtins.int
+        offset: _builtins.int
+        """Position of the first byte in the file, from zero."""
+        size_bytes: _builtins.int
+        """Number of bytes."""
+        def __init__(
+            self,
+            *,
+            offset: _builtins.int = ...,
+            size_bytes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "size_bytes", b"size_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COMMITTED_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
     committed_size: _builtins.int
-    """Number of bytes that are stored, which is the offset to continue from."""
+    """Number of bytes that are stored without a gap from the beginning of the file, which is the
+    offset to continue from. If the job of the upload has SUCCEEDED, the size of the file.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the upload is deleted if no more bytes arrive."""
+        """When the upload is deleted if no more bytes arrive. Unset if the bytes are not kept any more,
+        because the job has ended.
+        """
+
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryUploadResponse.Range]:
+        """The bytes that are stored, ascending. Parts that touch or overlap are one range. At most 10000.
+        Empty if the bytes are not kept any more.
+        """
+
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job of the upload, for as long as the record of the job exists. Unset if the upload has not
+        been completed.
+        """
 
     def __init__(
         self,
         *,
         committed_size: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        ranges: _abc.Iterable[Global___QueryUploadResponse.Range] | None = ...,
+        job: _job_pb2.Job | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_size", b"committed_size", "expire_time", b"expire_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_size", b"committed_size", "expire_time", b"expire_time", "job", b"job", "ranges", b"ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,29 +617,120 @@ Global___QueryUploadResponse: _TypeAlias = QueryUploadResponse  # noqa: Y015
 
 @_typing.final
 class CreateUploadUrlRequest(_message.Message):
-    """Describes the file that will be sent to the link."""
+    """Begins an upload, or names one to continue; and the part of its file to sign a link for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FILENAME_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """Name of the file, used as the title. Never used as a path. May be empty."""
+    """Name of the file, used as the title. Never used as a path. May be empty. Only in the call that
+    begins the upload.
+    """
+    upload_id: _builtins.str
+    """CreateUploadUrlResponse.upload_id of the upload to continue. Empty begins an upload."""
+    size_bytes: _builtins.int
+    """Size of the whole file in bytes. Required in the call that begins the upload, and unset in the
+    others.
+    """
+    content_type: _builtins.str
+    """Media type of the file according to the caller. Ingot determines the type from the file.
+    Required in the call that begins the upload, and unset in the others.
+    """
+    sha256: _builtins.str
+    """SHA-256 of the whole file in lower-case hexadecimal. Empty if it is not known yet. Only in the
+    call that begins the upload.
+    """
+    offset: _builtins.int
+    """Position of the first byte of the part in the file, from zero."""
+    part_size_bytes: _builtins.int
+    """Size of the part in bytes, at most 64 MiB. Zero means 64 MiB, or the rest of the file if that
+    is less.
+    """
+    priority: _job_pb2.JobPriority.ValueType
+    """Order among the waiting jobs, as in IngestRequest. Unset means normal. Only in the call that
+    begins the upload.
+    """
+    request_id: _builtins.str
+    """Makes a retried call safe (AIP-155): another call with the same id that describes the same file
+    returns a link for the same upload, for as long as the upload or the record of its job exists.
+    A UUID is recommended. Unset turns this off. Only in the call that begins the upload.
+    """
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
         """How long the link works, from 1 second to 1 day, but not longer than the upload is kept. Unset
         means 1 hour.
         """
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels to store with the job and, if this upload stores the media, with the media. At most 64.
+        Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter
+        or digit at both ends. Values have at most 255 characters. Only in the call that begins the
+        upload.
+        """
+
+    @_builtins.property
+    def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
+        """Conversions to run when the file is stored, as in IngestRequest. At most 16. Only in the call
+        that begins the upload.
+        """
+
+    @_builtins.property
+    def options(self) -> _job_pb2.IngestOptions:
+        """Options of the ingest, as in UploadHeader. Only in the call that begins the upload."""
+
     def __init__(
         self,
         *,
         filename: _builtins.str = ...,
         lifetime: _duration_pb2.Duration | None = ...,
+        upload_id: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        part_size_bytes: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        priority: _job_pb2.JobPriority.ValueType = ...,
+        request_id: _builtins.str = ...,
+        recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
+        options: _job_pb2.IngestOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "lifetime", b"lifetime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "labels", b"labels", "lifetime", b"lifetime", "offset", b"offset", "options", b"options", "part_size_bytes", b"part_size_bytes", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,20 +738,36 @@ Global___CreateUploadUrlRequest: _TypeAlias = CreateUploadUrlRequest  # noqa: Y0
 
 @_typing.final
 class CreateUploadUrlResponse(_message.Message):
-    """A signed link for one upload."""
+    """A signed link for one part of an upload, or the job of an upload that needs no more bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     URL_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Link for one HTTP PUT of the whole file. Everyone who has it can write this one object."""
+    """Link for one HTTP PUT of the part, whose Content-Length must be part_size_bytes: the S3 server
+    refuses every other size. Everyone who has the link can write this one part until the link
+    expires. If the part is sent again, the last bytes count. Empty if `job` is set.
+    """
     upload_id: _builtins.str
-    """Name of the upload, for CompleteUpload. Set by the server."""
+    """Name of the upload, for further calls. Set by the server."""
+    offset: _builtins.int
+    """Position of the first byte of the part in the file, as requested."""
+    part_size_bytes: _builtins.int
+    """Size of the part in bytes."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the link stops working."""
+        """When the link stops working. Unset if `job` is set."""
+
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job, if nothing has to be sent: the upload was completed before, or a file with the
+        requested SHA-256 is stored already. Unset otherwise.
+        """
 
     def __init__(
         self,
@@ -600,10 +775,13 @@ class CreateUploadUrlResponse(_message.Message):
         url: _builtins.str = ...,
         upload_id: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        offset: _builtins.int = ...,
+        part_size_bytes: _builtins.int = ...,
+        job: _job_pb2.Job | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "upload_id", b"upload_id", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "job", b"job", "offset", b"offset", "part_size_bytes", b"part_size_bytes", "upload_id", b"upload_id", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,7 +789,9 @@ Global___CreateUploadUrlResponse: _TypeAlias = CreateUploadUrlResponse  # noqa: 
 
 @_typing.final
 class CompleteUploadRequest(_message.Message):
-    """Names an upload whose file was sent to its link."""
+    """Names an upload whose bytes have arrived, and says what to do with the file. Each field that is
+    set replaces what CreateUploadUrl or UploadHeader set for the upload; an unset one leaves it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -638,10 +818,22 @@ class CompleteUploadRequest(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """CreateUploadUrlResponse.upload_id of the upload. Required."""
+    """CreateUploadUrlResponse.upload_id or UploadHeader.upload_id of the upload. Required."""
     sha256: _builtins.str
-    """SHA-256 of the file in lower-case hexadecimal. Empty if the caller does not know it."""
+    """SHA-256 of the file in lower-case hexadecimal. Empty if the caller does not know it. One that
+    was given before cannot be replaced by another.
+    """
+    priority: _job_pb2.JobPriority.ValueType
+    """Order among the waiting jobs, as in IngestRequest. Unset leaves it as it was, normal at first."""
+    request_id: _builtins.str
+    """Makes a retried call safe, as in IngestRequest. The upload_id does so too, for as long as the
+    upload or the record of its job exists. Unset turns this off.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels to store with the job and, if this upload stores the media, with the media. At most 64.
@@ -649,16 +841,28 @@ class CompleteUploadRequest(_message.Message):
         or digit at both ends. Values have at most 255 characters.
         """
 
+    @_builtins.property
+    def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_pb2.Recipe]:
+        """Conversions to run when the file is stored, as in IngestRequest. At most 16."""
+
+    @_builtins.property
+    def options(self) -> _job_pb2.IngestOptions:
+        """Options of the ingest, as in UploadHeader."""
+
     def __init__(
         self,
         *,
         upload_id: _builtins.str = ...,
         sha256: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        priority: _job_pb2.JobPriority.ValueType = ...,
+        request_id: _builtins.str = ...,
+        recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
+        options: _job_pb2.IngestOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "sha256", b"sha256", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "sha256", b"sha256", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

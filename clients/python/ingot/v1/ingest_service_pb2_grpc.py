@@ -100,28 +100,35 @@ class IngestServiceServicer:
         Ingest. An interrupted upload is continued by another call with the same upload_id, from the
         offset that QueryUpload returns. The upload is complete when the client closes the stream. If
         the stream is cut off instead, the received bytes are kept and no job is created. The same
-        content is one media item, however often it is uploaded.
+        content is one media item, however often it is uploaded. Content that is stored already is not
+        received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
+        call with its upload_id returns that job and reads no bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryUpload(self, request, context):
-        """Returns how much of an upload is stored.
+        """Returns which bytes of an upload are stored, and its job if it has one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateUploadUrl(self, request, context):
-        """Returns a signed link that accepts a file by one HTTP PUT, for browsers.
+        """Begins an upload by signed links, for browsers, or continues one. Returns a link that accepts
+        one part of the file by HTTP PUT. Parts may be sent in any order, at the same time, and more
+        than once. CompleteUpload ends the upload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """Completes an upload by a signed link. Returns the job that stores the file.
+        """Completes an upload of which all bytes have arrived. Returns the job that stores the file, as
+        Ingest does. Another call returns the same job, also after it has ended, for as long as its
+        record exists; RetryJob repeats one that has failed. If bytes are missing, the call fails with
+        UPLOAD_OFFSET_MISMATCH, which has the offset to continue from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,14 +49,23 @@ class IngestServiceStub:
     Ingest. An interrupted upload is continued by another call with the same upload_id, from the
     offset that QueryUpload returns. The upload is complete when the client closes the stream. If
     the stream is cut off instead, the received bytes are kept and no job is created. The same
-    content is one media item, however often it is uploaded.
+    content is one media item, however often it is uploaded. Content that is stored already is not
+    received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
+    call with its upload_id returns that job and reads no bytes.
     """
     QueryUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]
-    """Returns how much of an upload is stored."""
+    """Returns which bytes of an upload are stored, and its job if it has one."""
     CreateUploadUrl: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.CreateUploadUrlRequest, _ingest_service_pb2.CreateUploadUrlResponse]
-    """Returns a signed link that accepts a file by one HTTP PUT, for browsers."""
+    """Begins an upload by signed links, for browsers, or continues one. Returns a link that accepts
+    one part of the file by HTTP PUT. Parts may be sent in any order, at the same time, and more
+    than once. CompleteUpload ends the upload.
+    """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]
-    """Completes an upload by a signed link. Returns the job that stores the file."""
+    """Completes an upload of which all bytes have arrived. Returns the job that stores the file, as
+    Ingest does. Another call returns the same job, also after it has ended, for as long as its
+    record exists; RetryJob repeats one that has failed. If bytes are missing, the call fails with
+    UPLOAD_OFFSET_MISMATCH, which has the offset to continue from.
+    """
     Convert: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ConvertRequest, _ingest_service_pb2.ConvertResponse]
     """Converts a stored media item to another one. Returns at once, with the job that does the work.
 
@@ -86,14 +95,23 @@ class IngestServiceAsyncStub(IngestServiceStub):
     Ingest. An interrupted upload is continued by another call with the same upload_id, from the
     offset that QueryUpload returns. The upload is complete when the client closes the stream. If
     the stream is cut off instead, the received bytes are kept and no job is created. The same
-    content is one media item, however often it is uploaded.
+    content is one media item, however often it is uploaded. Content that is stored already is not
+    received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
+    call with its upload_id returns that job and reads no bytes.
     """
     QueryUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]  # type: ignore[assignment]
-    """Returns how much of an upload is stored."""
+    """Returns which bytes of an upload are stored, and its job if it has one."""
     CreateUploadUrl: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.CreateUploadUrlRequest, _ingest_service_pb2.CreateUploadUrlResponse]  # type: ignore[assignment]
-    """Returns a signed link that accepts a file by one HTTP PUT, for browsers."""
+    """Begins an upload by signed links, for browsers, or continues one. Returns a link that accepts
+    one part of the file by HTTP PUT. Parts may be sent in any order, at the same time, and more
+    than once. CompleteUpload ends the upload.
+    """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.CompleteUploadRequest, _ingest_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
-    """Completes an upload by a signed link. Returns the job that stores the file."""
+    """Completes an upload of which all bytes have arrived. Returns the job that stores the file, as
+    Ingest does. Another call returns the same job, also after it has ended, for as long as its
+    record exists; RetryJob repeats one that has failed. If bytes are missing, the call fails with
+    UPLOAD_OFFSET_MISMATCH, which has the offset to continue from.
+    """
     Convert: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ConvertRequest, _ingest_service_pb2.ConvertResponse]  # type: ignore[assignment]
     """Converts a stored media item to another one. Returns at once, with the job that does the work.
 
@@ -138,7 +156,9 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         Ingest. An interrupted upload is continued by another call with the same upload_id, from the
         offset that QueryUpload returns. The upload is complete when the client closes the stream. If
         the stream is cut off instead, the received bytes are kept and no job is created. The same
-        content is one media item, however often it is uploaded.
+        content is one media item, however often it is uploaded. Content that is stored already is not
+        received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
+        call with its upload_id returns that job and reads no bytes.
         """
 
     @_abc_1.abstractmethod
@@ -147,7 +167,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.QueryUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.QueryUploadResponse, _abc.Awaitable[_ingest_service_pb2.QueryUploadResponse]]:
-        """Returns how much of an upload is stored."""
+        """Returns which bytes of an upload are stored, and its job if it has one."""
 
     @_abc_1.abstractmethod
     def CreateUploadUrl(
@@ -155,7 +175,10 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.CreateUploadUrlRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.CreateUploadUrlResponse, _abc.Awaitable[_ingest_service_pb2.CreateUploadUrlResponse]]:
-        """Returns a signed link that accepts a file by one HTTP PUT, for browsers."""
+        """Begins an upload by signed links, for browsers, or continues one. Returns a link that accepts
+        one part of the file by HTTP PUT. Parts may be sent in any order, at the same time, and more
+        than once. CompleteUpload ends the upload.
+        """
 
     @_abc_1.abstractmethod
     def CompleteUpload(
@@ -163,7 +186,11 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.CompleteUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.CompleteUploadResponse, _abc.Awaitable[_ingest_service_pb2.CompleteUploadResponse]]:
-        """Completes an upload by a signed link. Returns the job that stores the file."""
+        """Completes an upload of which all bytes have arrived. Returns the job that stores the file, as
+        Ingest does. Another call returns the same job, also after it has ended, for as long as its
+        record exists; RetryJob repeats one that has failed. If bytes are missing, the call fails with
+        UPLOAD_OFFSET_MISMATCH, which has the offset to continue from.
+        """
 
     @_abc_1.abstractmethod
     def Convert(

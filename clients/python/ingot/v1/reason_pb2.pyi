@@ -158,12 +158,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     INGOT_BUCKETS_FILE. Permanent. Metadata: `bucket`.
     """
     REASON_UPLOAD_NOT_FOUND: _Reason.ValueType  # 46
-    """There is no upload with this id: it was never begun, is complete, or has expired. Upload the
-    file again. Permanent.
+    """There is no upload with this id: it was never begun, or it has expired, or the record of its
+    job has. Upload the file again. Permanent.
     """
     REASON_UPLOAD_OFFSET_MISMATCH: _Reason.ValueType  # 47
-    """The bytes do not continue the upload where it stopped. QueryUpload returns the offset to
-    continue from. Permanent. Metadata: `committed_size`.
+    """The bytes do not continue the upload where it stopped, or bytes are missing at its completion.
+    Send the bytes from the offset `committed_size` on; QueryUpload returns it too. Permanent.
+    Metadata: `committed_size`.
     """
     REASON_CHECKSUM_MISMATCH: _Reason.ValueType  # 48
     """The received file has another SHA-256 or size than announced. Upload the file again. Permanent."""
@@ -360,12 +361,13 @@ REASON_BUCKET_FORBIDDEN: Reason.ValueType  # 45
 INGOT_BUCKETS_FILE. Permanent. Metadata: `bucket`.
 """
 REASON_UPLOAD_NOT_FOUND: Reason.ValueType  # 46
-"""There is no upload with this id: it was never begun, is complete, or has expired. Upload the
-file again. Permanent.
+"""There is no upload with this id: it was never begun, or it has expired, or the record of its
+job has. Upload the file again. Permanent.
 """
 REASON_UPLOAD_OFFSET_MISMATCH: Reason.ValueType  # 47
-"""The bytes do not continue the upload where it stopped. QueryUpload returns the offset to
-continue from. Permanent. Metadata: `committed_size`.
+"""The bytes do not continue the upload where it stopped, or bytes are missing at its completion.
+Send the bytes from the offset `committed_size` on; QueryUpload returns it too. Permanent.
+Metadata: `committed_size`.
 """
 REASON_CHECKSUM_MISMATCH: Reason.ValueType  # 48
 """The received file has another SHA-256 or size than announced. Upload the file again. Permanent."""

@@ -1,0 +1,100 @@
+"""Signed links for the parts of an upload, which browsers send to the S3 server themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ingot.v1.ingest_service_pb2 import (
+    CreateUploadUrlRequest,
+    CreateUploadUrlResponse,
+    UploadHeader,
+)
+from ingot.v1.job_pb2 import Job
+from ingot_server.api.status import invalid
+from ingot_server.api.upload_jobs import UploadJobs
+from ingot_server.api.upload_request import check_continues, check_size, first_header, part_size
+from ingot_server.config import Settings
+from ingot_server.jobs.records import request_id_reused
+from ingot_server.library.uploads import Uploads, upload_not_found
+
+DEFAULT_LIFETIME: Final = timedelta(hours=1)
+
+
+class UploadLinks:
+    """Begins and continues uploads by signed links."""
+
+    def __init__(self, uploads: Uploads, jobs: UploadJobs, settings: Settings) -> None:
+        self._uploads = uploads
+        self._jobs = jobs
+        self._settings = settings
+
+    async def create(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
+        """Return a link for one part, or the job of an upload that needs no more bytes."""
+        if request.upload_id:
+            return await self._continue(request)
+        return await self._begin(request)
+
+    async def _begin(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
+        upload_id = _upload_id(request)
+        header = first_header(request, upload_id)
+        check_size(header.size_bytes, self._settings)
+        part_size(request, header.size_bytes)
+        job = await self._jobs.earlier(request)
+        if job is None and request.request_id:
+            job = await self._jobs.of_upload(upload_id)
+        if job is None:
+            job = await self._jobs.of_stored(header, request, upload_id=upload_id)
+        if job is not None:
+            return _complete(upload_id, job)
+        existing = await self._uploads.create(upload_id, header)
+        if not header.sha256:
+            # A worker that reads the file adds it.
+            existing.sha256 = ""
+        if existing != header:
+            raise request_id_reused(request.request_id)
+        return await self._signed(request, header)
+
+    async def _continue(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
+        check_continues(request)
+        if (job := await self._jobs.of_upload(request.upload_id)) is not None:
+            return _complete(request.upload_id, job)
+        header = await self._uploads.header(request.upload_id)
+        if header is None:
+            raise upload_not_found(request.upload_id)
+        if not header.size_bytes:
+            raise invalid(
+                {"upload_id": "names an upload that began without a size; continue it by Upload"}
+            )
+        return await self._signed(request, header)
+
+    async def _signed(
+        self, request: CreateUploadUrlRequest, header: UploadHeader
+    ) -> CreateUploadUrlResponse:
+        size = part_size(request, header.size_bytes)
+        lifetime = (
+            request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
+        )
+        # The upload itself expires after upload_ttl.
+        lifetime = min(lifetime, self._settings.upload_ttl)
+        response = CreateUploadUrlResponse(
+            upload_id=header.upload_id, offset=request.offset, part_size_bytes=size
+        )
+        response.url = await self._uploads.part_url(
+            header.upload_id, request.offset, size, lifetime=lifetime
+        )
+        response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
+        return response
+
+
+def _complete(upload_id: str, job: Job) -> CreateUploadUrlResponse:
+    return CreateUploadUrlResponse(upload_id=upload_id, job=job)
+
+
+def _upload_id(request: CreateUploadUrlRequest) -> str:
+    """Return the id of a new upload: always the same for one request_id, so that it is found."""
+    if not request.request_id:
+        return secrets.token_hex(16)
+    return hashlib.sha256(f"CreateUploadUrl\n{request.request_id}".encode()).hexdigest()[:32]
