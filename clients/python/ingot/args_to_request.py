@@ -71,15 +71,26 @@ def ingest(options: Namespace) -> dict[str, Any]:
         "max_age": options.max_age,
         "labels": dict(options.label),
         "options": ingest_options if ingest_options.ByteSize() else None,
-        "recipes": [
-            recipe(each, at=f"recipes[{number}]") for number, each in enumerate(options.recipe)
-        ],
+        "recipes": _recipes(options),
+    }
+
+
+def upload(options: Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of Client.upload_media."""
+    return {
+        "labels": dict(options.label),
+        "priority": priority(options),
+        "recipes": _recipes(options),
     }
 
 
 def priority(options: Namespace) -> JobPriority.ValueType:
     """Return the priority of the job."""
     return JobPriority.Value(f"JOB_PRIORITY_{options.priority.upper()}")
+
+
+def _recipes(options: Namespace) -> list[Recipe]:
+    return [recipe(each, at=f"recipes[{number}]") for number, each in enumerate(options.recipe)]
 
 
 def recipe(options: Namespace, *, at: str = "recipe") -> Recipe:
@@ -115,6 +126,11 @@ def name_options(error: InvalidRequest, options: Namespace) -> bool:
     Returns whether all of them have one, which makes it an error of usage. `error.status` stays as
     the server sent it.
     """
+    if options.command == "upload":
+        error.violations = {
+            field.removeprefix("header."): rule for field, rule in error.violations.items()
+        }
+        error.message = error.message.replace("header.", "")
     recipe_options = {field: _recipe_option(field, options) for field in error.violations}
     if recipe_options and all(recipe_options.values()):
         error.violations = {recipe_options[field]: rule for field, rule in error.violations.items()}
@@ -154,7 +170,7 @@ def _recipe_option(path: str, options: Namespace) -> str:
         return OPTIONS[field]
     if options.command == "mp3":
         return "MP3" if field == "format" else OPTIONS[field]
-    if options.command != "ingest":
+    if options.command not in ("ingest", "upload"):
         return ""
     # The error of a job does not say which of several recipes is wrong.
     texts = [each.text for each in options.recipe]

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from ingot import args_to_request, error_text, render
 from ingot.client import Client
@@ -74,10 +74,10 @@ async def _ingest(client: Client, options: Namespace) -> int:
 
 
 async def _upload(client: Client, options: Namespace) -> int:
-    show_names = len(options.files) > 1
+    arguments = args_to_request.upload(options)
 
     async def start(path: str) -> Job | IngestJob:
-        return await _upload_file(client, path, options, show_names=show_names)
+        return await _upload_file(client, path, options, arguments)
 
     return await _run_jobs(client, options, options.files, start)
 
@@ -117,15 +117,14 @@ async def _run_jobs(
 
 
 async def _upload_file(
-    client: Client, path: str, options: Namespace, *, show_names: bool
+    client: Client, path: str, options: Namespace, arguments: Mapping[str, Any]
 ) -> IngestJob:
-    labels = dict(options.label)
     if options.json:
-        return await client.upload_media(path, labels=labels)
+        return await client.upload_media(path, **arguments)
 
     from ingot.progress import ProgressDisplay, RateMeter
 
-    meter = RateMeter()
+    meter, show_names = RateMeter(), len(options.files) > 1
     name = render.printable(path) if show_names else ""
     with ProgressDisplay(show_names=show_names) as display:
 
@@ -133,7 +132,7 @@ async def _upload_file(
             step = meter.step("uploading", bytes_done, bytes_total)
             display.show_step(replace(step, name=name), path)
 
-        return await client.upload_media(path, labels=labels, progress=show)
+        return await client.upload_media(path, progress=show, **arguments)
 
 
 async def _convert(client: Client, options: Namespace) -> int:

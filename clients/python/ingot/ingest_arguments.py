@@ -35,14 +35,7 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     _add_ingest_settings(parser)
     _add_ingest_options(parser)
-    parser.add_argument(
-        "--recipe",
-        action="append",
-        default=[],
-        type=parse_recipe,
-        metavar="FORMAT[,OPTION=VALUE...]",
-        help="also convert the media, for example mp3,bitrate=128 (options as in `ingot convert`)",
-    )
+    _add_recipes(parser)
     exclusive = parser.add_mutually_exclusive_group()
     add_no_wait(exclusive)
     exclusive.add_argument(
@@ -55,7 +48,8 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
 def add_upload(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `upload`."""
     parser.add_argument("files", metavar="FILE", nargs="+")
-    add_labels(parser, "label to store with the job and the media; repeatable")
+    _add_job_settings(parser)
+    _add_recipes(parser)
     add_no_wait(parser)
 
 
@@ -101,12 +95,27 @@ def _add_ingest_settings(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="oldest stored copy to accept, such as 1h; 0 always checks the source",
     )
+    _add_job_settings(parser)
+
+
+def _add_job_settings(parser: argparse.ArgumentParser) -> None:
     add_labels(parser, "label to store with the job and the media; repeatable")
     parser.add_argument(
         "--priority",
         choices=_PRIORITIES,
         default="normal",
         help="order among the waiting jobs (default: normal)",
+    )
+
+
+def _add_recipes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        type=parse_recipe,
+        metavar="FORMAT[,OPTION=VALUE...]",
+        help="also convert the media, for example mp3,bitrate=128 (options as in `ingot convert`)",
     )
 
 

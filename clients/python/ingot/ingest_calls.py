@@ -13,7 +13,7 @@ from ingot.download import ProgressCallback
 from ingot.job import IngestJob
 from ingot.request import make_ingest_request, media_name, to_duration
 from ingot.upload import upload
-from ingot.v1.ingest_service_pb2 import ConvertRequest
+from ingot.v1.ingest_service_pb2 import ConvertRequest, UploadHeader
 from ingot.v1.job_pb2 import IngestOptions, Job, JobPriority
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
@@ -94,17 +94,21 @@ class IngestCalls(BaseClient):
         path: str | PathLike[str],
         *,
         progress: ProgressCallback | None = None,
+        priority: JobPriority.ValueType = JobPriority.JOB_PRIORITY_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
+        recipes: Iterable[Recipe] = (),
     ) -> IngestJob:
         """Upload the file at `path`, and return the job that stores it.
 
-        A file that is already stored is not sent, and its job has already ended. An upload that was
-        interrupted is resumed, also by a later call for the same file. `progress` is called with
-        the number of bytes sent and of all bytes. Raises OSError if the file cannot be read, or
-        changes during the upload.
+        A file that is already stored is not sent, and its job has already ended unless a conversion
+        is missing. An upload that was interrupted is resumed, also by a later call for the same
+        file and recipes. `progress` is called with the number of bytes sent and of all bytes.
+        `recipes` are as in `ingest_video`. Raises OSError if the file cannot be read, or changes
+        during the upload.
         """
         connection = self._connection
-        return IngestJob(connection, await upload(connection, Path(path), progress, labels))
+        wanted = UploadHeader(priority=priority, labels=labels, recipes=recipes)
+        return IngestJob(connection, await upload(connection, Path(path), progress, wanted))
 
     async def validate(
         self,

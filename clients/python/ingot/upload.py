@@ -6,7 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -23,6 +23,7 @@ from ingot.v1.ingest_service_pb2 import (
     UploadResponse,
 )
 from ingot.v1.job_pb2 import Job
+from ingot.v1.recipe_pb2 import Recipe
 
 _CHUNK_BYTES: Final = 256 << 10
 _HASH_BLOCK_BYTES: Final = 4 << 20
@@ -34,11 +35,12 @@ async def upload(
     connection: Connection,
     path: Path,
     progress: ProgressCallback | None,
-    labels: Mapping[str, str] | None,
+    wanted: UploadHeader,
 ) -> Job:
     """Upload the file at `path`, and return the job that stores it.
 
-    An interrupted upload is resumed until the connection is gone for longer than
+    `wanted` is a header that says what to do with the file, but not which file it is. An
+    interrupted upload is resumed until the connection is gone for longer than
     `connection.reconnect_seconds`. Raises OSError if the file cannot be read, or changes meanwhile.
     """
     with await asyncio.to_thread(_open_regular_file, path) as file:
@@ -48,10 +50,9 @@ async def upload(
             filename=os.fsencode(path.name).decode(errors="replace")[:255],
             size_bytes=size,
             sha256=sha256,
-            # The id depends on the content only, so that another process can resume the upload.
-            upload_id=sha256[:32],
-            labels=labels,
+            upload_id=_upload_id(sha256, wanted.recipes),
         )
+        header.MergeFrom(wanted)
         resumable = _ResumableUpload(connection, file, header, progress)
         outage = Outage(connection.reconnect_seconds)
         furthest_offset = -1
@@ -137,6 +138,17 @@ class _ResumableUpload:
     def _report(self, bytes_done: int) -> None:
         if self._progress is not None:
             self._progress(bytes_done, self._header.size_bytes)
+
+
+def _upload_id(sha256: str, recipes: Iterable[Recipe]) -> str:
+    """Return the id that another process finds too, which resumes the upload.
+
+    An upload has one job, so other recipes make another upload.
+    """
+    digest = hashlib.sha256(sha256.encode())
+    for recipe in recipes:
+        digest.update(hashlib.sha256(recipe.SerializeToString(deterministic=True)).digest())
+    return digest.hexdigest()[:32]
 
 
 def _open_regular_file(path: Path) -> BinaryIO:

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.json_format import Parse
 from google.rpc.status_pb2 import Status
 
-from ingot import Client, Job, JobState
+from ingot import Client, Job, JobKind, JobPriority, JobState
 from ingot_server.library.uploads import PART_BYTES
 from tests.ingot_command import CommandResult, run_command, run_on_terminal, start_command
 from tests.integration.uploads.cutting_proxy import CuttingProxy
@@ -62,6 +62,40 @@ async def test_it_stores_a_file_and_shows_the_media(working: UploadServers, tmp_
     assert code == 0
     job = Parse(stdout.splitlines()[-1], Job())
     assert (job.cached, job.media) == (True, stored[0])
+
+
+async def test_it_converts_the_file_and_shows_what_was_made(
+    working: UploadServers, tmp_path: Path
+) -> None:
+    path = tmp_path / "talk.mp4"
+    path.write_bytes(clip())
+    options = ["--recipe", "mp3,bitrate=64", "--priority", "high", "--json"]
+    code, stdout, stderr = await upload(working.targets[0], path, *options)
+    assert code == 0, stderr
+    job = Parse(stdout.splitlines()[-1], Job())
+    assert job.kind == JobKind.JOB_KIND_INGEST_AND_CONVERT
+    assert job.priority == JobPriority.JOB_PRIORITY_HIGH
+    assert [each.audio[0].codec for each in job.conversions] == ["mp3"]
+    assert job.media.title == "talk"
+
+    # The file is stored, so only what is missing is made.
+    code, stdout, _ = await upload(working.targets[0], path, "--recipe", "wav", "--json")
+    assert code == 0
+    more = Parse(stdout.splitlines()[-1], Job())
+    assert more.media == job.media
+    assert [each.audio[0].codec for each in more.conversions] == ["pcm_s16le"]
+
+
+async def test_a_recipe_that_does_not_fit_is_wrong_usage(
+    servers: UploadServers, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip())
+    code, stdout, stderr = await upload(servers.targets[0], path, "--recipe", "mp3,bitrate=7")
+    assert (code, stdout) == (2, "")
+    assert "bitrate of --recipe mp3,bitrate=7 must be" in stderr
+    assert "header" not in stderr
+    assert not await servers.left()
 
 
 async def test_a_bar_shows_the_progress(working: UploadServers, tmp_path: Path) -> None:
