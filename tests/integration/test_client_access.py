@@ -48,7 +48,8 @@ class Front:
 
     @property
     def address(self) -> str:
-        return f"https://localhost:{self.port}"
+        # A name could also lead to ::1, where nothing listens; gRPC reports only its last attempt.
+        return f"https://127.0.0.1:{self.port}"
 
 
 @asynccontextmanager
@@ -123,8 +124,8 @@ async def test_the_command_says_what_keeps_it_from_the_server(front: Front, tmp_
     cases = [
         (front.address, ca, 1, "token is missing or wrong", "--token or INGOT_TOKEN"),
         (front.address, (), 1, "not signed by a trusted authority", "--ca FILE"),
-        (f"localhost:{front.port}", (), 1, "a server that expects TLS", "https://HOST"),
-        (f"https://localhost:{front.plain_port}", ca, 1, "does not use TLS", "ingot://HOST:PORT"),
+        (f"127.0.0.1:{front.port}", (), 1, "a server that expects TLS", "https://HOST"),
+        (f"https://127.0.0.1:{front.plain_port}", ca, 1, "does not use TLS", "ingot://HOST:PORT"),
         ("https://no-such-host.invalid", (), 1, "host name is not known", "Check the host name"),
         (other_host, ca, 1, "Connection refused", "ingot-server up"),
         (front.address, ("--ca", "missing.pem"), 2, "missing.pem: No such file", ""),

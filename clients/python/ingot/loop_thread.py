@@ -10,7 +10,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Generator
-from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -36,34 +36,47 @@ class LoopThread:
         Raises RuntimeError if the thread was stopped, also during the call, and if the caller is
         the thread itself, which would wait forever.
         """
-        problem = ""
+        self._check(awaitable)
+        tasks: list[asyncio.Task[T | _Raised]] = []
+        # Bare locks: an interruption inside a Condition, as futures have it, can leave it broken.
+        ended, interrupted = _locked(), _locked()
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(_settle(awaitable)))
+            tasks[0].add_done_callback(lambda _: ended.release())
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+                task.add_done_callback(lambda _: interrupted.release())
+            if not tasks:  # the interruption came before `begin` was scheduled
+                interrupted.release()
+
+        try:
+            self._loop.call_soon_threadsafe(begin)
+            ended.acquire()
+        except BaseException:
+            self._loop.call_soon_threadsafe(cancel)  # runs after `begin`
+            interrupted.acquire()
+            raise
+        if tasks[0].cancelled():
+            raise RuntimeError("The client was closed during this call.")
+        outcome = tasks[0].result()
+        if isinstance(outcome, _Raised):
+            raise outcome.error
+        return outcome
+
+    def _check(self, awaitable: Awaitable[T]) -> None:
+        """Raise RuntimeError if the thread cannot run `awaitable` for the caller."""
         if threading.current_thread() is self._thread:
             problem = "A callback of the client must not call the client."
         elif not self.stop.alive:
             problem = "The client is closed."
-        if problem:
-            if asyncio.iscoroutine(awaitable):
-                awaitable.close()
-            raise RuntimeError(problem)
-
-        outcome: Future[T] = Future()
-        tasks: list[asyncio.Task[None]] = []
-
-        def begin() -> None:
-            tasks.append(self._loop.create_task(_settle(awaitable, outcome)))
-            tasks[0].add_done_callback(end)
-
-        def end(_: asyncio.Task[None]) -> None:
-            if not outcome.done():
-                outcome.set_exception(RuntimeError("The client was closed during this call."))
-
-        self._loop.call_soon_threadsafe(begin)
-        try:
-            return outcome.result()
-        finally:
-            if not outcome.done():
-                self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-                wait([outcome])
+        else:
+            return
+        if asyncio.iscoroutine(awaitable):
+            awaitable.close()
+        raise RuntimeError(problem)
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """Yield what `items` yields."""
@@ -75,15 +88,26 @@ class LoopThread:
                 self.run(items.aclose())
 
 
-async def _settle(awaitable: Awaitable[T], outcome: Future[T]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a coroutine raised; as a result, so that nothing of it can end the loop."""
+
+    error: BaseException
+
+
+async def _settle(awaitable: Awaitable[T]) -> T | _Raised:
     try:
-        result = await awaitable
+        return await awaitable
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        outcome.set_exception(error)
-    else:
-        outcome.set_result(result)
+        return _Raised(error)
+
+
+def _locked() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
