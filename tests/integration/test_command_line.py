@@ -194,7 +194,7 @@ async def test_the_command_downloads(server: ScriptedServer, tmp_path: Path) -> 
     code, _, stderr = await run_command(
         server.target, "download", URL, "-o", str(tmp_path / "no" / "x")
     )
-    assert code == 1
+    assert code == 2
     assert "No such file or directory" in stderr
 
 
@@ -295,8 +295,8 @@ async def test_options_are_named_if_their_fields_are_wrong(server: ScriptedServe
         )
     ]
     code, _, stderr = await run_command(server.target, "ingest", URL)
-    assert code == 1
-    assert stderr.splitlines()[1] == "Correct url: it has no scheme."
+    assert code == 2
+    assert stderr.splitlines()[1] == "Correct URL: it has no scheme."
 
 
 async def test_converting_a_list_refers_to_ingest(server: ScriptedServer) -> None:

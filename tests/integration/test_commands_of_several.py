@@ -41,7 +41,7 @@ async def test_an_ingest_of_several_urls_fails_when_one_of_them_is_refused(
 
     code, stdout, stderr = await run_command(server.target, "ingest", URL, OTHER, *how)
 
-    assert code == 1
+    assert code == 2
     assert [request.url for request in server.received(IngestRequest)] == [URL, OTHER]
     assert "No source takes it." in stderr
     assert (JOB_ID if how else MEDIA_ID) in stdout

@@ -238,7 +238,7 @@ async def test_a_wrong_recipe_of_an_ingest_or_an_mp3_is_refused(
 
     silent = serve(origin, "silent.mp4")
     code, _, stderr = await run_command(target, "mp3", silent, "-o", tmp_path / "song.mp3")
-    assert (code, list(tmp_path.glob("song*"))) == (1, [])
+    assert (code, list(tmp_path.glob("song*"))) == (2, [])
     assert "ingot: MP3 needs audio, and the media item has none. [INVALID_REQUEST]" in stderr
 
 
@@ -249,7 +249,7 @@ async def test_no_job_starts_if_the_output_cannot_be_written(
 
     for arguments in (["mp3"], ["convert", "--format", "mp3"]):
         code, _, stderr = await run_command(server.target, *arguments, SCRIPTED_URL, "-o", path)
-        assert code == 1
+        assert code == 2
         assert stderr.startswith(f"ingot: {path.parent}: No such file or directory")
     assert not server.requests
 

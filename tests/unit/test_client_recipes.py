@@ -134,5 +134,5 @@ def test_an_option_that_the_format_does_not_have_is_wrong_usage(
     build = args_to_request.ingest if options.command == "ingest" else args_to_request.recipe
     with pytest.raises(InvalidRequest) as refused:
         build(options)
-    assert args_to_request.name_options(refused.value, options)
+    args_to_request.name_options(refused.value, options)
     assert refused.value.message == f"{message}."

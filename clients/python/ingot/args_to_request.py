@@ -18,6 +18,7 @@ from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
 
 _OPTION_BY_FIELD: Final = {
+    "job_id": "ID",
     "labels": "--label",
     "lifetime": "--lifetime",
     "max_age": "--max-age",
@@ -29,6 +30,9 @@ _OPTION_BY_FIELD: Final = {
     "selection.max_height": "--max-height",
     "selection.min_height": "--min-height",
     "selection.video_codecs": "--video-codec",
+    "source": "--source",
+    "text": "WORD",
+    "url": "URL",
 }
 
 # The formats on the command line that are encodings of an image in the contract.
@@ -120,11 +124,10 @@ def recipe(options: Namespace, *, at: str = "recipe") -> Recipe:
     return message
 
 
-def name_options(error: InvalidRequest, options: Namespace) -> bool:
-    """Replace the names of fields in `error` by the names of their options.
+def name_options(error: InvalidRequest, options: Namespace) -> None:
+    """Replace the names of fields in `error` by the names of their options and arguments.
 
-    Returns whether all of them have one, which makes it an error of usage. `error.status` stays as
-    the server sent it.
+    `error.status` stays as the server sent it.
     """
     if options.command == "upload":
         error.violations = {
@@ -135,22 +138,20 @@ def name_options(error: InvalidRequest, options: Namespace) -> bool:
     if recipe_options and all(recipe_options.values()):
         error.violations = {recipe_options[field]: rule for field, rule in error.violations.items()}
         error.message = "; ".join(f"{name} {rule}" for name, rule in error.violations.items()) + "."
-        if all("--" in name for name in error.violations):
-            return True
-        error.add_note("`ingot media URL_OR_ID` shows which streams the media has.")
-        return False
+        if not all("--" in name for name in error.violations):
+            error.add_note("`ingot media URL_OR_ID` shows which streams the media has.")
+        return
     if options.command in ("convert", "mp3") and "options.playlist" in error.violations:
         error.add_note("To convert all entries, run `ingot ingest URL --playlist --recipe FORMAT`.")
-        return False
+        return
     names = {field: _option(field) for field in error.violations}
     for field, name in names.items():
         error.message = error.message.replace(field, name)
     error.violations = {names[field]: rule for field, rule in error.violations.items()}
-    return bool(names) and all(name.startswith("--") for name in error.violations)
 
 
 def _option(path: str) -> str:
-    """Return the option for a field such as `selection.max_height`, or the path if it has none."""
+    """Return the name of a field such as `selection.max_height`, or the path if it has none."""
     field = re.match(r"[\w.]+", path)
     return _OPTION_BY_FIELD.get(field[0], path) if field else path
 

@@ -20,6 +20,7 @@ from ingot.shared_arguments import (
     add_output,
     add_selection,
     parse_limit,
+    parse_media_id,
     parse_text,
 )
 
@@ -143,7 +144,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--made-of",
-        type=parse_text,
+        type=parse_media_id,
         default="",
         metavar="ID",
         help="list only media that was converted from this media item",

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from ingot import args_to_request, error_text, render
+from ingot import args_to_request, error_text, render, wrong_input
 from ingot.client import Client
 from ingot.convert_command import convert_media
 from ingot.download_command import download_media
@@ -40,7 +40,7 @@ async def run_command(options: Namespace) -> int:
     except BrokenPipeError:
         raise
     except (IngotError, OSError) as error:
-        return _write_error(error, options)
+        return _write_error(error, options, _single_name(options))
 
 
 def _make_client(options: Namespace) -> Client:
@@ -54,11 +54,30 @@ def _make_client(options: Namespace) -> Client:
     )
 
 
-def _write_error(error: IngotError | OSError, options: Namespace, *, subject: str = "") -> int:
-    """Write an error to stderr, and return the exit code for it."""
-    wrong_usage = isinstance(error, InvalidRequest) and args_to_request.name_options(error, options)
+def _write_error(
+    error: IngotError | OSError, options: Namespace, name: str = "", *, subject: str = ""
+) -> int:
+    """Write an error about `name` to stderr, and return the exit code for it.
+
+    `subject` is the name if the text has to tell which one of several it was.
+    """
+    is_wrong_input = wrong_input.is_wrong_input(error, options.command, name)
+    if isinstance(error, InvalidRequest):
+        args_to_request.name_options(error, options)
     error_text.write_error(error, server=options.server, as_json=options.json, subject=subject)
-    return WRONG_USAGE if wrong_usage else FAILED
+    return WRONG_USAGE if is_wrong_input else FAILED
+
+
+def _single_name(options: Namespace) -> str:
+    """Return the id, URL or file that the command is about; empty if there are none or several."""
+    for argument in ("job_id", "name"):
+        if name := getattr(options, argument, ""):
+            return str(name)
+    for argument in ("urls", "files", "names"):
+        names: list[str] = getattr(options, argument, [])
+        if len(names) == 1:
+            return names[0]
+    return ""
 
 
 async def _ingest(client: Client, options: Namespace) -> int:
@@ -102,8 +121,8 @@ async def _run_jobs(
             if len(names) == 1 or isinstance(error, ServiceUnavailable):
                 raise
             # The message of an OSError has the path itself.
-            _write_error(error, options, subject=name if isinstance(error, IngotError) else "")
-            code = FAILED
+            subject = name if isinstance(error, IngotError) else ""
+            code = max(code, _write_error(error, options, name, subject=subject))
             continue
         if isinstance(started, Job):
             write(options, started, render.job_table)
@@ -112,7 +131,7 @@ async def _run_jobs(
         else:
             handles.append(started)
     if handles and not await watch_to_end(client, handles, options):
-        code = FAILED
+        code = max(code, FAILED)
     return code
 
 
@@ -140,8 +159,18 @@ async def _convert(client: Client, options: Namespace) -> int:
 
 
 async def _watch(client: Client, options: Namespace) -> int:
-    handle = await client.job(options.job_id)
-    return SUCCEEDED if await watch_to_end(client, [handle], options) else FAILED
+    return await _watch_to_end(client, await client.job(options.job_id), options)
+
+
+async def _watch_to_end(client: Client, handle: IngestJob, options: Namespace) -> int:
+    """Watch a job that others may have started; its failure is not wrong input of this command."""
+    try:
+        return SUCCEEDED if await watch_to_end(client, [handle], options) else FAILED
+    except IngotError as error:
+        if handle.error() is None:
+            raise
+        _write_error(error, options)
+        return FAILED
 
 
 async def _job(client: Client, options: Namespace) -> int:
@@ -164,7 +193,7 @@ async def _retry(client: Client, options: Namespace) -> int:
     if options.no_wait:
         write(options, handle.latest, render.job_table)
         return SUCCEEDED
-    return SUCCEEDED if await watch_to_end(client, [handle], options) else FAILED
+    return await _watch_to_end(client, handle, options)
 
 
 async def _jobs(client: Client, options: Namespace) -> int:
@@ -241,7 +270,11 @@ async def _system(client: Client, options: Namespace) -> int:
 
 async def _remove(client: Client, options: Namespace) -> int:
     for name in options.names:
-        await client.delete_media(name)
+        try:
+            await client.delete_media(name)
+        except IngotError as error:
+            subject = name if len(options.names) > 1 else ""
+            return _write_error(error, options, name, subject=subject)
         _write_deleted(options, name)
     return SUCCEEDED
 

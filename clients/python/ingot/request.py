@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TypedDict
 
 from google.protobuf.duration_pb2 import Duration
 
+from ingot.ids import is_media_id
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
@@ -43,8 +43,8 @@ class MediaName(TypedDict, total=False):
 
 
 def media_name(name: str) -> MediaName:
-    """Return the field for a name: 52 characters of base32 are a media id, all else is a URL."""
-    return {"media_id": name} if re.fullmatch("[a-z2-7]{52}", name) else {"url": name}
+    """Return the field for a name: what has the form of a media id is one, all else is a URL."""
+    return {"media_id": name} if is_media_id(name) else {"url": name}
 
 
 def to_duration(length: timedelta | None) -> Duration | None:

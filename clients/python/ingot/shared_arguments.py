@@ -9,6 +9,7 @@ import argparse
 import os
 from typing import Final
 
+from ingot.ids import is_media_id
 from ingot.recipe_options import parse_integer
 
 _VIDEO_CODECS: Final = ("av1", "h264", "hevc", "vp8", "vp9")
@@ -91,6 +92,16 @@ def parse_text(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:  # bytes that Python could not decode
         raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8") from None
+    return text
+
+
+def parse_media_id(text: str) -> str:
+    """Return the id of a media item. Raises ArgumentTypeError if it cannot be one."""
+    if text and not is_media_id(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the id of a media item, which has 52 letters and digits;"
+            " `ingot list` shows the ids"
+        )
     return text
 
 

@@ -117,7 +117,7 @@ async def test_of_several_files_each_is_stored_or_says_why_not(
     os.mkfifo(tmp_path / "pipe")
     files = [tmp_path / name for name in (*names, "absent.mp4", ".", "pipe")]
     code, stdout, stderr = await upload(working.targets[0], *files)
-    assert code == 1
+    assert code == 2
     assert "one" in stdout
     assert "two" in stdout
     errors = [line for line in stderr.splitlines() if line.startswith("ingot: ")]
@@ -133,12 +133,12 @@ async def test_a_file_that_cannot_be_uploaded_is_an_error(
     servers: UploadServers, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.mp4").touch()
-    for name in ("absent.mp4", ".", "empty.mp4"):
+    for name, expected in (("absent.mp4", 2), (".", 2), ("empty.mp4", 1)):
         code, stdout, stderr = await upload(servers.targets[0], tmp_path / name)
-        assert (code, stdout) == (1, ""), name
+        assert (code, stdout) == (expected, ""), name
         assert stderr.startswith("ingot: ")
         code, stdout, stderr = await upload(servers.targets[0], "--json", tmp_path / name)
-        assert (code, stdout) == (1, ""), name
+        assert (code, stdout) == (expected, ""), name
         assert Parse(stderr, Status()).message
     assert (await upload(servers.targets[0]))[0] == 2
     path = tmp_path / "clip.mp4"
