@@ -32,6 +32,7 @@ from ingot_server.config import Settings
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
@@ -160,7 +161,7 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
     await feed.start()
     queue = Queue(celery_app(settings))
     services = [
-        IngestService(catalog, records, queue, blobs, settings),
+        IngestService(catalog, records, queue, blobs, feed, Previews(redis, settings), settings),
         MediaService(catalog, blobs, MediaList(catalog, blobs, redis)),
         JobService(
             records,

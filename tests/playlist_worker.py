@@ -16,7 +16,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server import worker_process
 from ingot_server.config import Settings
 from ingot_server.jobs.lease import Lease
-from ingot_server.pipeline.attempt import Expanded, Stored
+from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.worker import Worker
@@ -37,7 +37,7 @@ class PlaylistPipeline(Pipeline):
         super().__init__(pipeline._context)
         self._playlists = playlists
 
-    async def run(self, job: Job, lease: Lease) -> Stored | Expanded:
+    async def run(self, job: Job, lease: Lease) -> Stored | Expanded | Previewed:
         if not job.url.endswith(".list"):
             return await super().run(job, lease)
         if job.url.endswith(".deadly.list") and job.attempt == 1:

@@ -34,6 +34,8 @@ from ingot.v1.ingest_service_pb2 import (
     ConvertResponse,
     IngestRequest,
     IngestResponse,
+    ResolveRequest,
+    ResolveResponse,
 )
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
@@ -126,6 +128,7 @@ class ScriptedServer(
     def __init__(self, directory: str) -> None:
         self.target = f"unix:{directory}/grpc"
         self.updates = make_revisions()
+        self.resolved = ResolveResponse(kind=ResolveResponse.KIND_MEDIA, media=make_media())
         # The last revision that a watch sends. After it the stream stays open and idle.
         self.last_revision = 6
         self.content = b"content"
@@ -143,6 +146,12 @@ class ScriptedServer(
 
     def QueryUpload(self, *_: object) -> NoReturn:
         raise NotImplementedError
+
+    async def Resolve(
+        self, request: ResolveRequest, context: ServicerContext[ResolveRequest, ResolveResponse]
+    ) -> ResolveResponse:
+        await self._receive(request, context)
+        return self.resolved
 
     def CreateUploadUrl(self, *_: object) -> NoReturn:
         raise NotImplementedError

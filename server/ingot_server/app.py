@@ -23,6 +23,7 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
@@ -72,7 +73,10 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         intake = Intake(catalog, blobs, settings)
         retries = Retries(catalog, intake, Admission(records, queue))
         stack.push_async_callback(retries.close)
-        ingest = IngestService(catalog, records, queue, blobs, settings, preflight=preflight)
+        previews = Previews(redis, settings)
+        ingest = IngestService(
+            catalog, records, queue, blobs, feed, previews, settings, preflight=preflight
+        )
         stack.push_async_callback(ingest.close)
         media_list = MediaList(catalog, blobs, redis)
         building = asyncio.create_task(media_list.keep_index_built())

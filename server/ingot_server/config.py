@@ -204,6 +204,10 @@ class Settings:
     preflight_ttl: timedelta = _setting(
         timedelta(hours=1), "how long a positive response of that check is remembered"
     )
+    resolve_ttl: timedelta = _setting(
+        timedelta(minutes=5),
+        "how long Resolve returns what a source has said before it asks again; 0 asks every time",
+    )
     lease: timedelta = _setting(
         timedelta(seconds=8), "a worker that sends no heartbeat for this long loses its jobs"
     )

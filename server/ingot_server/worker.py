@@ -27,6 +27,7 @@ from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
 from ingot_server.jobs.outcomes import ChildrenChanged, Deferred, LeaseLost, NothingToDo, SendAgain
+from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import (
     Queue,
     celery_app,
@@ -37,7 +38,7 @@ from ingot_server.jobs.workers import VERSION, Workers, this_worker
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
-from ingot_server.pipeline.attempt import Expanded, Stored
+from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
 from ingot_server.pipeline.await_job import JobWaiter
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
@@ -102,6 +103,7 @@ class Worker:
                 prober=self._prober,
                 extractor=self._extractor,
                 throttle=SourceThrottle(self._redis, self._sources, settings),
+                previews=Previews(self._redis, settings),
                 playlists=self._playlists,
                 job_waiter=JobWaiter(self._records, self._feed, self.run_job),
                 ffmpeg=ffmpeg,
@@ -216,6 +218,8 @@ class Worker:
                 case Stored(media, cached):
                     await lease.update(succeeded(media, cached=cached))
                     logger.info("job %s stored %s", job.id, lease.job.media.id)
+                case Previewed(media):
+                    await lease.update(succeeded(media, cached=False))
                 case Expanded():
                     pass  # its children make the media items; it waits without this worker
                 case _:

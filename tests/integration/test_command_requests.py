@@ -10,7 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from ingot import JobPriority, JobState, Selection
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest, ResolveRequest
+from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.job_service_pb2 import ListJobsRequest
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
@@ -56,6 +57,10 @@ async def requests(
         (["media", URL, "--audio-only"], GetMediaRequest(url=URL, selection=SOUND)),
         (["media", URL, "--max-height", "480"], GetMediaRequest(url=URL, selection=LOW)),
         (["media", URL, *EXACTLY], GetMediaRequest(url=URL, selection=EXACT)),
+        (
+            ["resolve", URL, *EXACTLY, "--playlist"],
+            ResolveRequest(url=URL, selection=EXACT, options=IngestOptions(playlist=True)),
+        ),
         (["rm", MEDIA_ID], DeleteMediaRequest(media_id=MEDIA_ID)),
         (["rm", URL], DeleteMediaRequest(url=URL)),
         (

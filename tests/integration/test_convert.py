@@ -18,6 +18,8 @@ from ingot_server.api.ingest_service import IngestService
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
+from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
@@ -47,7 +49,15 @@ class ConversionHarness:
         self.blobs = Blobs(settings)
         self.catalog = Catalog(self.blobs, self.redis, settings)
         self.queue = Queue(celery_app(settings))
-        self.service = IngestService(self.catalog, self.records, self.queue, self.blobs, settings)
+        self.service = IngestService(
+            self.catalog,
+            self.records,
+            self.queue,
+            self.blobs,
+            Feed(self.redis, self.records, settings),
+            Previews(self.redis, settings),
+            settings,
+        )
         self.worker = Worker(settings)
         self.converter = Worker(settings, converts=True)
 

@@ -43,6 +43,7 @@ EXPORTS = [
     "MediaRefused",
     "Recipe",
     "RemovedJob",
+    "ResolveResponse",
     "Selection",
     "ServiceFailed",
     "ServiceUnavailable",

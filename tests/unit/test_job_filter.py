@@ -8,6 +8,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import ListJobsRequest, WatchJobsRequest
 from ingot.v1.media_pb2 import Media
 from ingot_server.jobs.job_filter import job_filter
+from ingot_server.jobs.lifecycle import PREVIEW
 
 
 @pytest.mark.parametrize("request_type", [ListJobsRequest, WatchJobsRequest])
@@ -23,3 +24,10 @@ def test_text_is_found_in_the_name_title_uploader_and_url(
     accepts = job_filter(request_type(text=text))
     assert accepts(job)
     assert not accepts(Job(display_name="Rain.mov", url="https://example.com/rain"))
+
+
+@pytest.mark.parametrize("request_type", [ListJobsRequest, WatchJobsRequest])
+def test_no_filter_matches_a_preview(
+    request_type: type[ListJobsRequest | WatchJobsRequest],
+) -> None:
+    assert not job_filter(request_type())(Job(kind=PREVIEW))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ingot.job import IngestJob, RemovedJob
     from ingot.sync_client import SyncClient
     from ingot.sync_job import SyncIngestJob
-    from ingot.v1.ingest_service_pb2 import IngestRequest
+    from ingot.v1.ingest_service_pb2 import IngestRequest, ResolveResponse
     from ingot.v1.job_pb2 import IngestOptions, Job, JobKind, JobPriority, JobStage, JobState
     from ingot.v1.job_service_pb2 import SnapshotEnd
     from ingot.v1.media_pb2 import Media, Selection
@@ -65,6 +65,7 @@ __all__ = [
     "MediaRefused",
     "Recipe",
     "RemovedJob",
+    "ResolveResponse",
     "Selection",
     "ServiceFailed",
     "ServiceUnavailable",
@@ -91,6 +92,7 @@ _MODULES: Final = {
     "Media": "ingot.v1.media_pb2",
     "Recipe": "ingot.v1.recipe_pb2",
     "RemovedJob": "ingot.job",
+    "ResolveResponse": "ingot.v1.ingest_service_pb2",
     "Selection": "ingot.v1.media_pb2",
     "SnapshotEnd": "ingot.v1.job_service_pb2",
     "SyncClient": "ingot.sync_client",

@@ -10,7 +10,7 @@ import importlib.metadata
 from typing import Final
 
 from ingot.config_command import add_config
-from ingot.ingest_arguments import add_convert, add_ingest, add_mp3, add_upload
+from ingot.ingest_arguments import add_convert, add_ingest, add_mp3, add_resolve, add_upload
 from ingot.recipe_options import parse_duration
 from ingot.server_options import add_server_options
 from ingot.shared_arguments import (
@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     add_ingest(command("ingest", "Store the media at URLs, and show the progress."))
+    add_resolve(command("resolve", "Show what is behind a URL, without storing anything."))
     add_upload(command("upload", "Store local files. An interrupted upload is resumed."))
     add_convert(command("convert", "Convert a media item. A URL is ingested first."))
     add_mp3(command("mp3", "Save the audio of a URL or a media item as an MP3 file."))

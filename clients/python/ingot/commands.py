@@ -15,8 +15,9 @@ from ingot.download_command import download_media
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
 from ingot.job import IngestJob, RemovedJob
 from ingot.output import write, write_json, write_stream_table, write_table, write_text
+from ingot.resolve_report import resolve_report
 from ingot.system_report import system_report
-from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.job_pb2 import IngestOptions, Job, JobState
 from ingot.v1.job_service_pb2 import SnapshotEnd, WatchJobsResponse
 from ingot.v1.media_pb2 import MediaKind
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
@@ -90,6 +91,16 @@ async def _ingest(client: Client, options: Namespace) -> int:
         return await client.ingest_video(url, priority=priority, **arguments)
 
     return await _run_jobs(client, options, options.urls, start)
+
+
+async def _resolve(client: Client, options: Namespace) -> int:
+    found = await client.resolve(
+        options.url,
+        selection=args_to_request.selection(options),
+        options=IngestOptions(playlist=True) if options.playlist else None,
+    )
+    write(options, found, resolve_report)
+    return SUCCEEDED
 
 
 async def _upload(client: Client, options: Namespace) -> int:
@@ -298,6 +309,7 @@ async def _download(client: Client, options: Namespace) -> int:
 
 _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = {
     "ingest": _ingest,
+    "resolve": _resolve,
     "upload": _upload,
     "convert": _convert,
     "mp3": _convert,

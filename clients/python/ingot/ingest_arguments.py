@@ -45,6 +45,17 @@ def add_ingest(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resolve(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `resolve`."""
+    parser.add_argument("url", type=parse_text, metavar="URL")
+    add_selection(parser)
+    parser.add_argument(
+        "--playlist",
+        action="store_true",
+        help="look at the playlist that the video of the URL is part of",
+    )
+
+
 def add_upload(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `upload`."""
     parser.add_argument("files", metavar="FILE", nargs="+")

@@ -13,7 +13,12 @@ from ingot.download import ProgressCallback
 from ingot.job import IngestJob
 from ingot.request import make_ingest_request, media_name, to_duration
 from ingot.upload import upload
-from ingot.v1.ingest_service_pb2 import ConvertRequest, UploadHeader
+from ingot.v1.ingest_service_pb2 import (
+    ConvertRequest,
+    ResolveRequest,
+    ResolveResponse,
+    UploadHeader,
+)
 from ingot.v1.job_pb2 import IngestOptions, Job, JobPriority
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.recipe_pb2 import Recipe
@@ -109,6 +114,21 @@ class IngestCalls(BaseClient):
         connection = self._connection
         wanted = UploadHeader(priority=priority, labels=labels, recipes=recipes)
         return IngestJob(connection, await upload(connection, Path(path), progress, wanted))
+
+    async def resolve(
+        self,
+        url: str,
+        *,
+        selection: Selection | None = None,
+        options: IngestOptions | None = None,
+    ) -> ResolveResponse:
+        """Return what is behind `url`, without storing anything: a preview of `ingest_video`.
+
+        The source is asked, unless it was asked the same a few minutes ago. With
+        `options.playlist`, the URL of a video in a list means the list.
+        """
+        request = ResolveRequest(url=url, selection=selection, options=options)
+        return await self._connection.call(self._connection.ingest.Resolve, request)
 
     async def validate(
         self,

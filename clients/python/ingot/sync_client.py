@@ -144,6 +144,7 @@ class SyncClient:
     convert = _job_call(Client.convert)
     upload_media = _job_call(Client.upload_media)
     validate = _call(Client.validate)
+    resolve = _call(Client.resolve)
 
     media = _call(Client.media)
     list_media = _iteration(Client.list_media)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TypeAlias, assert_never
+from collections.abc import Coroutine
+from typing import Any, TypeAlias, assert_never
 
 from ingot.v1 import job_pb2
 from ingot.v1.ingest_service_pb2 import (
@@ -84,10 +85,11 @@ class Admission:
         Returns the running job for the same media item instead, if there is one.
         """
         job.state = job_pb2.JOB_STATE_QUEUED
-        admitting = asyncio.create_task(self._enqueue(job, request, upload_id))
-        self._admitting.add(admitting)
-        admitting.add_done_callback(self._admitted)
-        return await asyncio.shield(admitting)
+        return await self._enqueue(self._create(job, request, upload_id))
+
+    async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
+        """Create the job of a preview as `admit` does, or return the one that runs."""
+        return await self._enqueue(self._records.create(job, single_flight_key=single_flight_key))
 
     async def record(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the record of a job that has already ended."""
@@ -102,8 +104,14 @@ class Admission:
             single_flight_key=single_flight_key(job),
         )
 
-    async def _enqueue(self, job: Job, request: Request, upload_id: str) -> Job:
-        creation = await self._create(job, request, upload_id)
+    async def _enqueue(self, creating: Coroutine[Any, Any, Creation]) -> Job:
+        admitting = asyncio.create_task(self._create_and_send(creating))
+        self._admitting.add(admitting)
+        admitting.add_done_callback(self._admitted)
+        return await asyncio.shield(admitting)
+
+    async def _create_and_send(self, creating: Coroutine[Any, Any, Creation]) -> Job:
+        creation = await creating
         job = creation.job
         if creation.is_new:
             try:

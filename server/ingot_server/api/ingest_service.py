@@ -22,6 +22,8 @@ from ingot.v1.ingest_service_pb2 import (
     IngestResponse,
     QueryUploadRequest,
     QueryUploadResponse,
+    ResolveRequest,
+    ResolveResponse,
     UploadRequest,
     UploadResponse,
 )
@@ -33,6 +35,7 @@ from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.named_media import find_named
 from ingot_server.api.preflight import Preflight
+from ingot_server.api.resolver import Resolver
 from ingot_server.api.status import invalid
 from ingot_server.api.upload_service import UploadMethods
 from ingot_server.config import Settings
@@ -42,7 +45,9 @@ from ingot_server.intake import (
     Missing,
     Needed,
 )
+from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import ingest_kind
+from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
@@ -72,6 +77,8 @@ class IngestService(Service):
         records: Records,
         queue: Queue,
         blobs: Blobs,
+        feed: Feed,
+        previews: Previews,
         settings: Settings,
         *,
         preflight: Preflight | None = None,
@@ -82,6 +89,9 @@ class IngestService(Service):
         self._blobs = blobs
         self._intake = Intake(catalog, blobs, settings)
         self._admission = Admission(records, queue)
+        self._resolver = Resolver(
+            self._intake, catalog, previews, self._admission, feed, preflight, settings
+        )
         self._uploads = UploadMethods(
             catalog, Uploads(blobs, settings), self._intake, self._admission, settings
         )
@@ -118,6 +128,9 @@ class IngestService(Service):
             request.url, request.selection, recipe, stored=not request.validate_only
         )
         return ConvertResponse(job=await self._ingest(request, selection, [recipe]))
+
+    async def resolve(self, request: ResolveRequest, _: Caller) -> ResolveResponse:
+        return await self._resolver.resolve(request)
 
     async def upload(self, requests: AsyncIterator[UploadRequest], _: Caller) -> UploadResponse:
         return await self._uploads.upload(requests)

@@ -58,6 +58,7 @@ from ingot_server.extractor import formats, sandbox
 from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, report_of
 from ingot_server.extractor.extracted_identity import identity
 from ingot_server.extractor.info import listed, resolved
+from ingot_server.extractor.offer import offer
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
@@ -209,15 +210,27 @@ class Extraction:
             auto_init=False,
         )
         self.ydl.add_default_info_extractors()
+        self._selection_error = ""
         self._best = self.ydl.build_format_selector(formats.selector(audio_only=request.audio_only))
 
     def _select(self, context: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Select formats, as yt-dlp's option `format` does."""
-        offered = formats.offered(
-            context["formats"], self._request.wanted, live=bool(self._request.record_seconds)
-        )
-        found: Iterator[dict[str, Any]] = self._best({**context, "formats": offered})
-        return found
+        """Select formats, as yt-dlp's option `format` does.
+
+        A preview selects anything if the source does not offer what is wanted.
+        """
+        try:
+            offered = formats.offered(
+                context["formats"], self._request.wanted, live=bool(self._request.record_seconds)
+            )
+            found = list(self._best({**context, "formats": offered}))
+        except formats.SelectionUnavailable as error:
+            if not self._request.preview:
+                raise
+            self._selection_error, found = str(error), []
+        if not found and self._request.preview:
+            self._selection_error = self._selection_error or "The source offers no audio"
+            found = list(self.ydl.build_format_selector("best*")(context))
+        return iter(found)
 
     def resolve(self) -> dict[str, Any]:
         self.ydl.ignores_media_types = self._request.manifest
@@ -240,12 +253,16 @@ class Extraction:
                 raise yt_dlp.utils.UnsupportedError(self._request.url)
         self._info = found
         status = found.get("live_status")
-        if status == "is_upcoming":
+        if status == "is_upcoming" and not self._request.preview:
             raise Upcoming("The media is announced and not available yet")
         if status == "is_live" or found.get("is_live"):
             found["is_live"] = True
-            self._check_live()
-        return resolved(found, identity(self.ydl, found), self._request)
+            if not self._request.preview:
+                self._check_live()
+        message = resolved(found, identity(self.ydl, found), self._request)
+        if self._request.preview:
+            message["preview"] = {**offer(found), "selection_error": self._selection_error}
+        return message
 
     def _check_live(self) -> None:
         if not self._request.record_seconds:

@@ -34,6 +34,11 @@ _CODECS: Final = {
     "vp8": re.compile(r"vp0?8", re.IGNORECASE),
     "vp9": re.compile(r"vp0?9", re.IGNORECASE),
 }
+_AUDIO_CODECS: Final = {
+    "aac": re.compile(r"mp4a|aac", re.IGNORECASE),
+    "eac3": re.compile(r"e-?ac-?3|ec-3", re.IGNORECASE),
+    "ac3": re.compile(r"ac-?3", re.IGNORECASE),
+}
 
 
 class SelectionUnavailable(Exception):
@@ -164,6 +169,17 @@ def _listed(names: Sequence[object]) -> str:
     """Return names as in `1, 2 and 3`."""
     *others, last = [str(name)[:40] for name in names[-_MOST_NAMES:]]
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def codec_name(name: object) -> str:
+    """Return what ffprobe calls the codec that a source calls `name`; empty for none."""
+    if name in _ABSENT:
+        return ""
+    text = str(name)
+    for codec, names in (*_CODECS.items(), *_AUDIO_CODECS.items()):
+        if names.match(text):
+            return codec
+    return text.partition(".")[0]
 
 
 def taken(info: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -51,22 +51,23 @@ def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[s
 
 
 def listed(found: Mapping[str, Any], entries: list[Any], asked: str) -> dict[str, Any]:
-    """Return the message for a list: its entries' URLs, without the list's own URL `asked`."""
-    urls = []
+    """Return the message for a list: its entries, without the list's own URL `asked`."""
+    known: dict[str, dict[str, Any]] = {}
     for entry in entries:
         flat = str(entry.get("_type", "video")).startswith("url")
         choices = [entry.get("url" if flat else "webpage_url"), entry.get("url")]
         choices += [part.get("url") for part in entry.get("formats") or ()][-1:]
         url = next((one for one in map(_web, choices) if one and one != asked), "")
-        if url and url not in urls:
-            urls.append(url)
+        if url:
+            title, seconds = _name(entry.get("title")), _number(entry.get("duration"))
+            known.setdefault(url, {"url": url, "title": title, "duration": seconds})
     return {
         "kind": "entries",
         "title": _name(found.get("title")),
         "extractor": _name(found.get("extractor_key") or found.get("extractor")),
         "extractor_id": _id(found.get("id")),
-        "urls": urls,
-        "total": max(int(found.get("playlist_count") or 0), len(urls)),
+        "entries": list(known.values()),
+        "total": max(int(found.get("playlist_count") or 0), len(known)),
     }
 
 

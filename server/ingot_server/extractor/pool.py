@@ -106,17 +106,19 @@ class ExtractorPool:
         proxy_url: str,
         cookies_file: str = "",
         manifest: bool = False,
+        preview: bool = False,
     ) -> AsyncIterator[Session]:
         """Open a session for `url` in a child that reaches the network only through `proxy_url`.
 
         Afterwards the child and everything it started have ended. `cookies_file` is in Netscape's
-        format; `manifest` says that the URL is known to be an HLS or DASH manifest. Raises Failure
-        UNSUPPORTED_URL for any scheme but http and https.
+        format; `manifest` says that the URL is known to be an HLS or DASH manifest. The session of
+        a `preview` is only for `resolve`. Raises Failure UNSUPPORTED_URL for any scheme but http
+        and https.
         """
         if not self._started:
             raise RuntimeError("The extractor pool is not started.")
         request = self._request(
-            _checked(url), selection, options, proxy_url, cookies_file, manifest
+            _checked(url), selection, options, proxy_url, cookies_file, manifest, preview
         )
         version = self.version
         async with await self._child() as child:
@@ -130,6 +132,7 @@ class ExtractorPool:
         proxy_url: str,
         cookies_file: str,
         manifest: bool,
+        preview: bool,
     ) -> Request:
         settings = self._settings
         return Request(
@@ -140,6 +143,7 @@ class ExtractorPool:
             min_height=selection.min_height if selection.HasField("min_height") else None,
             audio_language=selection.audio_language,
             video_codecs=list(selection.video_codecs),
+            preview=preview,
             playlist=options.playlist,
             max_entries=options.max_entries or settings.max_playlist_entries,
             record_seconds=options.record_duration.ToTimedelta().total_seconds(),

@@ -23,6 +23,8 @@ class Request:
     min_height: int | None
     audio_language: str
     video_codecs: list[str]
+    preview: bool
+    """Whether to describe what is there, also if it cannot be fetched so or not now."""
     playlist: bool
     max_entries: int
     record_seconds: float

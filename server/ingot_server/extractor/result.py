@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from ingot.v1.media_pb2 import Chapter, Extraction, SideFile
+from ingot.v1.ingest_service_pb2 import ListEntry, OfferedFormat
+from ingot.v1.media_pb2 import Chapter, Extraction, FrameRate, SideFile
+
+_LONGEST_TITLE: Final = 200
+# As in 30000/1001.
+_LARGEST_DENOMINATOR: Final = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a preview has besides: all that the source offers."""
+
+    formats: tuple[OfferedFormat, ...]
+    """The best one is the last one."""
+    selection_error: str
+    """Why nothing can be selected; empty if something was."""
+    is_upcoming: bool
+    start_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +48,24 @@ class Resolved:
     is_live: bool
     size_bytes: int | None
     extraction: Extraction
+    offer: Offer | None = None
+    """None if it is not a preview."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """A playlist, channel or album: at most max_entries + 1 URLs, and the total it announces."""
+    """A playlist, channel or album: at most max_entries + 1 entries, and the total it announces."""
 
     title: str
     extractor: str
     extractor_id: str
-    urls: tuple[str, ...]
+    entries: tuple[ListEntry, ...]
     total: int
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs of the entries."""
+        return tuple(entry.url for entry in self.entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +114,41 @@ def resolved(answer: dict[str, Any], version: str) -> Resolved:
             format_id=answer["format_id"],
             format_reason=answer["format_reason"],
         ),
+        offer=_offer(answer["preview"]) if "preview" in answer else None,
+    )
+
+
+def listed(answer: dict[str, Any]) -> Entries:
+    """Build Entries from the child's message."""
+    entries = []
+    for found in answer["entries"]:
+        entry = ListEntry(url=found["url"], title=found["title"][:_LONGEST_TITLE])
+        if found["duration"] is not None:
+            entry.duration.FromTimedelta(timedelta(seconds=found["duration"]))
+        entries.append(entry)
+    return Entries(
+        title=answer["title"],
+        extractor=answer["extractor"],
+        extractor_id=answer["extractor_id"],
+        entries=tuple(entries),
+        total=answer["total"],
+    )
+
+
+def _offer(found: dict[str, Any]) -> Offer:
+    formats = []
+    for each in found["formats"]:
+        fps = each.pop("fps")
+        offered = OfferedFormat(**{key: value for key, value in each.items() if value is not None})
+        if fps:
+            rate = Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR)
+            numbers = FrameRate(numerator=rate.numerator, denominator=rate.denominator)
+            offered.frame_rate.CopyFrom(numbers)
+        formats.append(offered)
+    moment = found["start_time"]
+    return Offer(
+        formats=tuple(formats),
+        selection_error=found["selection_error"],
+        is_upcoming=found["is_upcoming"],
+        start_time=None if moment is None else datetime.fromtimestamp(moment, UTC),
     )

@@ -30,6 +30,7 @@ from ingot_server.extractor.result import (
     Fetched,
     FetchedSideFile,
     Resolved,
+    listed,
     resolved,
 )
 from ingot_server.extractor.watchdog import MemoryWatchdog, StallWatchdog
@@ -69,13 +70,7 @@ class Session:
                 *(version, self._version, self._child.stderr[-500:]),
             )
         if message["kind"] == "entries":
-            return Entries(
-                title=message["title"],
-                extractor=message["extractor"],
-                extractor_id=message["extractor_id"],
-                urls=tuple(message["urls"]),
-                total=message["total"],
-            )
+            return listed(message)
         return resolved(message, version)
 
     async def fetch(self, directory: Path, progress: Callable[[int, int | None], None]) -> Fetched:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobKind
 from ingot.v1.system_service_pb2 import QueueStatus
-from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.lifecycle import has_ended, is_preview
 from ingot_server.jobs.records import Records
 from ingot_server.redis import unavailable
 
@@ -31,7 +31,9 @@ async def read_backlog(redis: Redis, records: Records) -> list[QueueStatus]:
     found: list[Job] = []
     for at in range(0, len(job_ids), _PAGE):
         jobs = await records.get_many(job_ids[at : at + _PAGE])
-        found += [job for job in jobs if job is not None and not has_ended(job)]
+        found += [
+            job for job in jobs if job is not None and not has_ended(job) and not is_preview(job)
+        ]
     return counted(found)
 
 

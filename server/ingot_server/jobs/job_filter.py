@@ -12,6 +12,7 @@ from ingot.v1.job_service_pb2 import (
     RetryJobsRequest,
     WatchJobsRequest,
 )
+from ingot_server.jobs.lifecycle import is_preview
 
 FilteringRequest: TypeAlias = (
     ListJobsRequest | WatchJobsRequest | CancelJobsRequest | RetryJobsRequest
@@ -20,7 +21,10 @@ FilteringRequest: TypeAlias = (
 
 
 def job_filter(request: FilteringRequest) -> Callable[[Job], bool]:
-    """Return whether a job matches all filters of `request`; without any, every job does."""
+    """Return whether a job matches all filters of `request`; without any, every job does.
+
+    A preview matches none, because no caller sees it.
+    """
     states = frozenset(request.states)
     kinds = frozenset(request.kinds)
     labels = dict(request.labels)
@@ -28,7 +32,8 @@ def job_filter(request: FilteringRequest) -> Callable[[Job], bool]:
 
     def accepts(job: Job) -> bool:
         return (
-            (not states or job.state in states)
+            not is_preview(job)
+            and (not states or job.state in states)
             and (not kinds or job.kind in kinds)
             and request.source in ("", job.media.source.name)
             and request.parent_job_id in ("", job.parent_job_id)

@@ -39,6 +39,11 @@ from ingot_server.jobs.fraction import (
 ENDED: Final = frozenset(
     {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
 )
+PREVIEW: Final = job_pb2.JobKind.ValueType(1000)
+"""The kind of a job that finds out what is behind a URL and stores nothing.
+
+It is not part of the contract: no caller gets such a job (`Records.create`).
+"""
 _FOR_WORKER: Final = JobWaiting(cause=JobWaiting.CAUSE_WORKER)
 
 
@@ -85,6 +90,11 @@ def has_ended(job: Job) -> bool:
 def is_conversion(job: Job) -> bool:
     """Tell whether the job converts a stored media item with ffmpeg."""
     return job.kind == job_pb2.JOB_KIND_CONVERT
+
+
+def is_preview(job: Job) -> bool:
+    """Tell whether the job only finds out what is behind a URL, for Resolve."""
+    return job.kind == PREVIEW
 
 
 def is_workflow(job: Job) -> bool:

@@ -81,11 +81,11 @@ class Records:
         """Create a job, or return the active job for the same media item.
 
         Fills in the id, create_time and, if it is unset, the state QUEUED. A job that has ended
-        already is only stored. Without a `single_flight_key` the media id is used; a job whose
-        children make the media item needs its own key. A `request_id` that was used before returns
-        the job that it was used for, or raises Failure with REQUEST_ID_REUSED if the `fingerprint`
-        of that request was different. An `upload_id` returns the job of that upload, unless it has
-        failed.
+        already is only stored. A preview is in no list and no count. Without a `single_flight_key`
+        the media id is used; a job whose children make the media item needs its own key. A
+        `request_id` that was used before returns the job that it was used for, or raises Failure
+        with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
+        returns the job of that upload, unless it has failed.
         """
         arguments: dict[str, Argument] = {
             "deadline": milliseconds(self.settings.resend_interval),

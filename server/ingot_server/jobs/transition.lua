@@ -56,11 +56,13 @@
 --
 -- ARGV: the operation, the job's id, then pairs of an argument's name and value. Arguments in brackets
 -- are optional; durations are in milliseconds.
---   create   epoch change_id record revision state ended ttl deadline single_flight_key request_id fingerprint
+-- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
+-- is not published.
+--   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
 --               | epoch, current epoch: the record must be made for that epoch
---   change   epoch change_id record revision state ended ttl deadline next_token milestone
+--   change   epoch change_id record revision state ended unlisted ttl deadline next_token milestone
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared: conditions]
 --            [losses delay waits_for_children rollup_interval counts_version: values to set]
@@ -68,7 +70,7 @@
 --            [single_flight_key: the job moves to this key, unless another job holds it]
 --            -> done, record | gone | lost | early | stale | taken, id of the job that holds the key
 --               | epoch, current epoch
---   restore  epoch change_id record revision expected_revision -> done, record | gone | stale | epoch,
+--   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
 --   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
 --   count    -> the number of jobs in each state of JobState, from 1
@@ -165,11 +167,16 @@ end
 local function record_change()
   local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
   redis.call('HSET', JOB .. id, 'sequence', time(sequence))
-  redis.call('ZADD', CHANGES, time(sequence), id)
+  if arg.unlisted ~= '1' then
+    redis.call('ZADD', CHANGES, time(sequence), id)
+  end
   publish('job', sequence, arg.record)
 end
 
 local function count_in_state()
+  if arg.unlisted == '1' then
+    return
+  end
   local state = field(id, 'state')
   if state ~= arg.state then
     if state then
@@ -415,7 +422,9 @@ local function create()
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
     'single_flight_key', key, 'token', '', 'losses', 0, 'resends', 0, 'not_before', 0,
     'change_id', arg.change_id)
-  redis.call('ZADD', JOBS, 0, id)
+  if arg.unlisted ~= '1' then
+    redis.call('ZADD', JOBS, 0, id)
+  end
   remember_request(id)
   if arg.parent then
     join(id)

@@ -185,6 +185,7 @@ class Transition:
                 change_id=change_id,
                 record=new.SerializeToString(),
                 revision=new.revision,
+                unlisted=int(lifecycle.is_preview(new)),
                 expected_revision=record.job.revision,
             )
             match outcome:
@@ -206,6 +207,7 @@ class Transition:
             "revision": job.revision,
             "state": job.state,
             "ended": int(has_ended(job)),
+            "unlisted": int(lifecycle.is_preview(job)),
             "ttl": milliseconds(self._settings.job_ttl),
             **_for_parents(job),
         }

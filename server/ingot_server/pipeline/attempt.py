@@ -44,6 +44,13 @@ class Expanded:
     """The job has children now, and waits for them without its lease."""
 
 
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """The job was about what is behind a URL, and that is known now."""
+
+    media: Media
+
+
 AttemptResult: TypeAlias = Stored | FollowJob | Retry | NotAList | Expanded
 """How an attempt ends, if it does not raise a Failure."""
 

@@ -42,21 +42,22 @@ class ExtractionSessions:
         use: Callable[[Session, Path], Awaitable[_Result]],
         *,
         is_manifest: bool = False,
+        preview: bool = False,
     ) -> _Result:
         """Return the result of `use`, which gets a session and a scratch folder of its own.
 
         `is_manifest` says that the URL is known to be that of an HLS or DASH manifest. If the
         source asks for cookies and has some, `use` runs a second time with them; otherwise cookies
-        are never sent.
+        are never sent. The session of a `preview` is only for `resolve`.
         """
         cookies = self._throttle.cookies_for(attempt.source.name)
         is_manifest = is_manifest or attempt.source.is_manifest
         try:
-            return await self._run_once(attempt, options, use, is_manifest, "")
+            return await self._run_once(attempt, options, use, is_manifest, preview, "")
         except Failure as failure:
             if not cookies or failure.reason not in COOKIES_MAY_HELP:
                 raise
-        return await self._run_once(attempt, options, use, is_manifest, cookies)
+        return await self._run_once(attempt, options, use, is_manifest, preview, cookies)
 
     async def _run_once(
         self,
@@ -64,6 +65,7 @@ class ExtractionSessions:
         options: IngestOptions,
         use: Callable[[Session, Path], Awaitable[_Result]],
         is_manifest: bool,
+        preview: bool,
         cookies: str,
     ) -> _Result:
         job = attempt.job
@@ -77,6 +79,7 @@ class ExtractionSessions:
                     proxy_url=proxy_url,
                     cookies_file=await _copy_cookies(folder, cookies),
                     manifest=is_manifest,
+                    preview=preview,
                 ) as session,
             ):
                 return await use(session, folder)

@@ -9,16 +9,17 @@
     OBJECT, UPLOAD  the file is in a bucket already (adopt.py)
 
 A fetch method yields a `Received` file, and `Landing` validates, stores, describes and commits it.
+A preview asks the same sources with the same permits, and fetches nothing (preview.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Final, assert_never
+from collections.abc import AsyncIterator, Awaitable
+from typing import assert_never
 from urllib.parse import urlsplit
 
-from ingot.v1 import job_pb2, reason_pb2
+from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.media_pb2 import Media
 from ingot_server.egress.host_limits import HostLimits
@@ -26,7 +27,7 @@ from ingot_server.errors import Failure
 from ingot_server.intake import Missing, missing_of, missing_side_files, requested_side_files
 from ingot_server.jobs.changes import entered, goes_on, marked_as_list, waits
 from ingot_server.jobs.lease import Lease
-from ingot_server.jobs.lifecycle import is_conversion, is_workflow
+from ingot_server.jobs.lifecycle import is_conversion, is_preview, is_workflow
 from ingot_server.pipeline.adopt import BucketFetcher
 from ingot_server.pipeline.attempt import (
     Attempt,
@@ -34,6 +35,7 @@ from ingot_server.pipeline.attempt import (
     Expanded,
     FollowJob,
     NotAList,
+    Previewed,
     Retry,
     Stored,
 )
@@ -45,15 +47,15 @@ from ingot_server.pipeline.fetch_file import FileFetcher
 from ingot_server.pipeline.identification import ingest_as_media
 from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.pipeline.landing import Landing
+from ingot_server.pipeline.page_response import NO_MEDIA, extract_page
 from ingot_server.pipeline.playlist import names_list
+from ingot_server.pipeline.preview import Previewer
 from ingot_server.pipeline.telegram_ingest import TelegramFetcher
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.pipeline.workflow import run_workflow
 from ingot_server.sources import pick
 from ingot_server.sources.source import FetchMethod
-from ingot_server.transfer.headers import ManifestResponse, PageResponse
-
-_NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REASON_NOT_MEDIA})
+from ingot_server.transfer.headers import PageResponse
 
 
 class Pipeline:
@@ -76,12 +78,15 @@ class Pipeline:
         )
         self._bucket = BucketFetcher(landing, catalog, blobs, scratch, settings)
         self._backfill = Backfill(sessions, catalog, blobs)
+        self._previewer = Previewer(sessions, egress, settings)
 
-    async def run(self, job: Job, lease: Lease) -> Stored | Expanded:
+    async def run(self, job: Job, lease: Lease) -> Stored | Expanded | Previewed:
         """Run a job of any kind.
 
         Raises Failure with the reason why it failed, Deferred, LeaseLost. Safe to repeat.
         """
+        if is_preview(job):
+            return await self._preview(job, lease)
         if is_conversion(job):
             return await convert(self._context, job, lease)
         if not job.recipes:
@@ -118,7 +123,7 @@ class Pipeline:
             async with self._permit(attempt):
                 result = await self._fetch(attempt)
         except Failure as failure:
-            if failure.reason not in _NO_MEDIA:
+            if failure.reason not in NO_MEDIA:
                 await self._context.catalog.remember_failure(lease.job.media.id, failure)
                 raise
             result = NotAList()  # a file, or nothing: the ingest reports which
@@ -239,34 +244,35 @@ class Pipeline:
         try:
             return await self._files.fetch_http(attempt)
         except PageResponse as page:
-            return await self._extract_page(attempt, page)
+
+            def extract(is_manifest: bool) -> Awaitable[AttemptResult]:
+                return self._extractor.fetch(attempt, is_manifest=is_manifest)
+
+            return await extract_page(page, _host(attempt), extract)
 
     async def _extract_first(self, attempt: Attempt) -> AttemptResult:
         """Extract, because only that tells whether a URL is that of a list or a live stream."""
         try:
             return await self._extractor.fetch(attempt)
         except Failure as failure:
-            if failure.reason not in _NO_MEDIA:
+            if failure.reason not in NO_MEDIA:
                 raise
         return await ingest_as_media(attempt)
 
-    async def _extract_page(self, attempt: Attempt, page: PageResponse) -> AttemptResult:
-        is_manifest = isinstance(page, ManifestResponse)
+    async def _preview(self, job: Job, lease: Lease) -> Previewed:
+        """Find out what `job.url` names, and store that for Resolve.
+
+        Raises Failure with the reason why an ingest would fail.
+        """
+        attempt = Attempt(lease, *pick(job.url, playlist=job.options.playlist), None)
         try:
-            return await self._extractor.fetch(attempt, is_manifest=is_manifest)
+            async with self._permit(attempt):
+                found = await self._previewer.preview(attempt)
         except Failure as failure:
-            # A manifest exists. If the files that it names do not, the media was not removed.
-            is_hollow = is_manifest and failure.reason == reason_pb2.REASON_MEDIA_DOES_NOT_EXIST
-            if failure.reason not in _NO_MEDIA and not is_hollow:
-                raise
-            if page.reason != reason_pb2.REASON_NOT_MEDIA:
-                raise page from failure
-            raise Failure(
-                reason_pb2.REASON_NOT_MEDIA,
-                f"{_host(attempt)} sends a page, and no audio or video was found in it. "
-                "Use the URL of the media file itself.",
-                metadata=page.metadata,
-            ) from failure
+            await self._context.catalog.remember_failure(job.media.id, failure)
+            raise
+        await self._context.previews.put(job, found)
+        return Previewed(found.media)
 
 
 def _host(attempt: Attempt) -> str:

@@ -8,6 +8,7 @@ from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.intake import Intake
+from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -33,6 +34,7 @@ class WorkerContext:
     prober: Prober
     extractor: ExtractorPool
     throttle: SourceThrottle
+    previews: Previews
     playlists: Playlists
     job_waiter: JobWaiter
     ffmpeg: Ffmpeg

@@ -150,7 +150,7 @@ class _Transfer:
 
     async def _complete(self) -> Downloaded:
         if not self._body.received:
-            raise self._empty()
+            raise empty(self._host)
         await self._file.complete()
         self._progress(self._body.received, self._body.received)
         return Downloaded(
@@ -165,12 +165,7 @@ class _Transfer:
 
     async def _begin(self, final_url: str, response: aiohttp.ClientResponse) -> Exception | None:
         """Receive a response that has the whole file."""
-        host = urlsplit(final_url).hostname or ""
-        if response.status in {204, 205}:
-            raise self._empty()
-        if response.status not in {200, 203}:
-            raise status_failure(response.status, response.headers, host)
-        await self._check_content(response, host)
+        await check_response(response, urlsplit(final_url).hostname or "", self._settings)
         self._final_url = final_url
         self._filename = file_name(response.headers, final_url)
         self._content_type = media_type(response.headers)
@@ -178,30 +173,11 @@ class _Transfer:
         self._body.total = None
         self._body.set_total(response.content_length)
         if self._body.total == 0:
-            raise self._empty()
+            raise empty(self._host)
         if self._filename:
             self._on_name(self._filename)
         self._progress(0, self._body.total)
         return await self._body.receive(response)
-
-    async def _check_content(self, response: aiohttp.ClientResponse, host: str) -> None:
-        """Raise Failure if this is not a file; PageResponse if the extractor may read it."""
-        try:
-            check_content(response.headers, host)
-        except PageResponse:
-            raise
-        except Failure as failure:
-            # Manifests are sent as plain text too, and feeds as some XML.
-            if failure.reason == reason_pb2.REASON_NOT_MEDIA:
-                with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
-                    async with asyncio.timeout(self._settings.stall_timeout.total_seconds()):
-                        start = await response.content.readany()
-                        check_start(start, host)
-                        if is_feed(start):
-                            raise PageResponse(
-                                failure.reason, failure.message, metadata=failure.metadata
-                            ) from failure
-            raise
 
     async def _resume(self, fetcher: Fetcher, address: str) -> tuple[bool, Exception | None]:
         """Request the missing bytes; return whether there was a response, and what broke it."""
@@ -266,5 +242,34 @@ class _Transfer:
             "not be resumed. Try again later.",
         )
 
-    def _empty(self) -> Failure:
-        return Failure(reason_pb2.REASON_NOT_MEDIA, f"{self._host} sent an empty file.")
+
+async def check_response(response: aiohttp.ClientResponse, host: str, settings: Settings) -> None:
+    """Raise Failure if a response is not a whole file; PageResponse if the extractor may read it.
+
+    It reads the beginning of a body only if that may be a manifest or a feed.
+    """
+    if response.status in {204, 205}:
+        raise empty(host)
+    if response.status not in {200, 203}:
+        raise status_failure(response.status, response.headers, host)
+    try:
+        check_content(response.headers, host)
+    except PageResponse:
+        raise
+    except Failure as failure:
+        # Manifests are sent as plain text too, and feeds as some XML.
+        if failure.reason == reason_pb2.REASON_NOT_MEDIA:
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(settings.stall_timeout.total_seconds()):
+                    start = await response.content.readany()
+                    check_start(start, host)
+                    if is_feed(start):
+                        raise PageResponse(
+                            failure.reason, failure.message, metadata=failure.metadata
+                        ) from failure
+        raise
+
+
+def empty(host: str) -> Failure:
+    """Return the failure of a host that sent nothing."""
+    return Failure(reason_pb2.REASON_NOT_MEDIA, f"{host} sent an empty file.")

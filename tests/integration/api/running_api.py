@@ -28,6 +28,7 @@ from ingot_server.api.retries import Retries
 from ingot_server.config import Settings
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
@@ -108,7 +109,9 @@ async def serving(
     queue = Queue(celery_app(settings))
     server = ApiServer(
         [
-            IngestService(catalog, records, queue, blobs, settings),
+            IngestService(
+                catalog, records, queue, blobs, feed, Previews(store, settings), settings
+            ),
             media_service(catalog, blobs, MediaList(catalog, blobs, store)),
             JobService(
                 records,

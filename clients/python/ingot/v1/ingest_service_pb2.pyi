@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from ingot.v1 import job_pb2 as _job_pb2
 from ingot.v1 import media_pb2 as _media_pb2
@@ -345,6 +346,267 @@ class ConvertResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConvertResponse: _TypeAlias = ConvertResponse  # noqa: Y015
+
+@_typing.final
+class ResolveRequest(_message.Message):
+    """A URL to look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """URL of the media, as in IngestRequest. Required."""
+    @_builtins.property
+    def selection(self) -> _media_pb2.Selection:
+        """What would be stored. Unset means the best video and audio."""
+
+    @_builtins.property
+    def options(self) -> _job_pb2.IngestOptions:
+        """How the URL would be ingested. `playlist` says that the URL of a video in a list means the list,
+        and `record_duration` that a live stream would be recorded. The others have no effect.
+        """
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        selection: _media_pb2.Selection | None = ...,
+        options: _job_pb2.IngestOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "selection", b"selection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "selection", b"selection", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveRequest: _TypeAlias = ResolveRequest  # noqa: Y015
+
+@_typing.final
+class ResolveResponse(_message.Message):
+    """What is behind a URL, as its source says now or said a few minutes ago."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ResolveResponse._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: ResolveResponse._Kind.ValueType  # 0
+        """Never sent."""
+        KIND_MEDIA: ResolveResponse._Kind.ValueType  # 1
+        """One media item."""
+        KIND_LIST: ResolveResponse._Kind.ValueType  # 2
+        """A playlist, channel or album. It is ingested with `options.playlist`."""
+        KIND_LIVE: ResolveResponse._Kind.ValueType  # 3
+        """A stream that is live now. It is recorded with `options.record_duration`."""
+        KIND_UPCOMING: ResolveResponse._Kind.ValueType  # 4
+        """Media that is announced, but not available yet."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """Kinds of things that a URL names."""
+
+    KIND_UNSPECIFIED: ResolveResponse.Kind.ValueType  # 0
+    """Never sent."""
+    KIND_MEDIA: ResolveResponse.Kind.ValueType  # 1
+    """One media item."""
+    KIND_LIST: ResolveResponse.Kind.ValueType  # 2
+    """A playlist, channel or album. It is ingested with `options.playlist`."""
+    KIND_LIVE: ResolveResponse.Kind.ValueType  # 3
+    """A stream that is live now. It is recorded with `options.record_duration`."""
+    KIND_UPCOMING: ResolveResponse.Kind.ValueType  # 4
+    """Media that is announced, but not available yet."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    FORMATS_FIELD_NUMBER: _builtins.int
+    EXTRACTION_FIELD_NUMBER: _builtins.int
+    SELECTION_ERROR_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    ENTRY_COUNT_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___ResolveResponse.Kind.ValueType
+    """What the URL names. Never unspecified."""
+    stored: _builtins.bool
+    """Whether the media item is stored, so that GetMedia returns it. Never for a list."""
+    size_bytes: _builtins.int
+    """Size of what would be downloaded, in bytes. Unset if the source does not say."""
+    content_type: _builtins.str
+    """Media type of a plain file according to its server, such as `video/mp4`. Empty for all others,
+    and if the server does not say.
+    """
+    entry_count: _builtins.int
+    """Number of all entries of the list. Unset if the source does not say, and for all other kinds."""
+    @_builtins.property
+    def media(self) -> _media_pb2.Media:
+        """The media item or the list: id, url and source, and the title, uploader, duration and
+        thumbnail_url that the source gives. The id is that of the media item that would be stored. A
+        plain file has the title that follows from its name.
+        """
+
+    @_builtins.property
+    def formats(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferedFormat]:
+        """What the source offers, the best last. Empty if the source does not offer a choice, and for a
+        list.
+        """
+
+    @_builtins.property
+    def extraction(self) -> _media_pb2.Extraction:
+        """Which formats the selection takes, and why. Unset if it takes none, if there is no choice, and
+        for a list.
+        """
+
+    @_builtins.property
+    def selection_error(self) -> _status_pb2.Status:
+        """Why an ingest with this selection would fail, with exactly one google.rpc.ErrorInfo. Unset if it
+        would not fail for that.
+        """
+
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListEntry]:
+        """The first entries of the list, at most 200, in its order. Empty for all other kinds."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the media is announced to begin, for KIND_UPCOMING. Unset if the source does not say, and
+        for all other kinds.
+        """
+
+    def __init__(
+        self,
+        *,
+        kind: Global___ResolveResponse.Kind.ValueType = ...,
+        media: _media_pb2.Media | None = ...,
+        stored: _builtins.bool = ...,
+        formats: _abc.Iterable[Global___OfferedFormat] | None = ...,
+        extraction: _media_pb2.Extraction | None = ...,
+        selection_error: _status_pb2.Status | None = ...,
+        size_bytes: _builtins.int | None = ...,
+        content_type: _builtins.str = ...,
+        entries: _abc.Iterable[Global___ListEntry] | None = ...,
+        entry_count: _builtins.int | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entry_count", b"_entry_count", "_size_bytes", b"_size_bytes", "entry_count", b"entry_count", "extraction", b"extraction", "media", b"media", "selection_error", b"selection_error", "size_bytes", b"size_bytes", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_count", b"_entry_count", "_size_bytes", b"_size_bytes", "content_type", b"content_type", "entries", b"entries", "entry_count", b"entry_count", "extraction", b"extraction", "formats", b"formats", "kind", b"kind", "media", b"media", "selection_error", b"selection_error", "size_bytes", b"size_bytes", "start_time", b"start_time", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__entry_count: _TypeAlias = _typing.Literal["entry_count"]  # noqa: Y015
+    _WhichOneofArgType__entry_count: _TypeAlias = _typing.Literal["_entry_count", b"_entry_count"]  # noqa: Y015
+    _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entry_count) -> _WhichOneofReturnType__entry_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
+
+Global___ResolveResponse: _TypeAlias = ResolveResponse  # noqa: Y015
+
+@_typing.final
+class OfferedFormat(_message.Message):
+    """One of the formats in which a source offers a media item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_ID_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
+    VIDEO_CODEC_FIELD_NUMBER: _builtins.int
+    AUDIO_CODEC_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FRAME_RATE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    BITRATE_BPS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    format_id: _builtins.str
+    """Name of the format at the source, such as `137`, as in Extraction.format_id."""
+    extension: _builtins.str
+    """File extension of its container, such as `mp4`. Empty if unknown."""
+    video_codec: _builtins.str
+    """Video codec, as in VideoStream.codec, or as the source calls it. Empty if the format has no
+    video, or it is not known.
+    """
+    audio_codec: _builtins.str
+    """Audio codec, as in AudioStream.codec, or as the source calls it. Empty if the format has no
+    audio, or it is not known.
+    """
+    width: _builtins.int
+    """Width in pixels. Zero if the format has no video, or it is not known."""
+    height: _builtins.int
+    """Height in pixels. Zero if the format has no video, or it is not known."""
+    language: _builtins.str
+    """Language of the audio (BCP 47), such as `en`, or as the source calls it. Empty if it is not
+    known.
+    """
+    bitrate_bps: _builtins.int
+    """Bit rate in bit/s, according to the source. Zero if unknown."""
+    size_bytes: _builtins.int
+    """Size in bytes. Unset if the source does not say."""
+    @_builtins.property
+    def frame_rate(self) -> _media_pb2.FrameRate:
+        """Number of frames per second. Unset if the format has no video, or it is not known."""
+
+    def __init__(
+        self,
+        *,
+        format_id: _builtins.str = ...,
+        extension: _builtins.str = ...,
+        video_codec: _builtins.str = ...,
+        audio_codec: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        frame_rate: _media_pb2.FrameRate | None = ...,
+        language: _builtins.str = ...,
+        bitrate_bps: _builtins.int = ...,
+        size_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "frame_rate", b"frame_rate", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "audio_codec", b"audio_codec", "bitrate_bps", b"bitrate_bps", "extension", b"extension", "format_id", b"format_id", "frame_rate", b"frame_rate", "height", b"height", "language", b"language", "size_bytes", b"size_bytes", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
+
+Global___OfferedFormat: _TypeAlias = OfferedFormat  # noqa: Y015
+
+@_typing.final
+class ListEntry(_message.Message):
+    """An entry of a list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """URL of the entry."""
+    title: _builtins.str
+    """Title, at most 200 characters. Empty if the source does not give it with the list."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """Playing time. Unset if the source does not give it with the list."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        title: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "title", b"title", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntry: _TypeAlias = ListEntry  # noqa: Y015
 
 @_typing.final
 class UploadRequest(_message.Message):

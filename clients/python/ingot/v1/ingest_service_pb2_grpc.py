@@ -45,6 +45,11 @@ class IngestServiceStub:
                 request_serializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestResponse.FromString,
                 _registered_method=True)
+        self.Resolve = channel.unary_unary(
+                '/ingot.v1.IngestService/Resolve',
+                request_serializer=ingot_dot_v1_dot_ingest__service__pb2.ResolveRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_ingest__service__pb2.ResolveResponse.FromString,
+                _registered_method=True)
         self.Upload = channel.stream_unary(
                 '/ingot.v1.IngestService/Upload',
                 request_serializer=ingot_dot_v1_dot_ingest__service__pb2.UploadRequest.SerializeToString,
@@ -90,6 +95,19 @@ class IngestServiceServicer:
     def BatchIngest(self, request, context):
         """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
         what Ingest would return for it, a job or the error that refuses it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resolve(self, request, context):
+        """Returns what is behind a URL, without storing anything: a preview of Ingest.
+
+        A worker asks the source, as it would for an ingest, and the call waits for that. Callers that
+        ask the same at the same time share one request to the source, and for some minutes the result
+        comes from a cache. If the source does not give the media, the call fails with the reason that
+        the job of an Ingest would have. If the caller's deadline ends first, the source is asked all the
+        same, and a later call gets the result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +175,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.BatchIngest,
                     request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_ingest__service__pb2.BatchIngestResponse.SerializeToString,
+            ),
+            'Resolve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resolve,
+                    request_deserializer=ingot_dot_v1_dot_ingest__service__pb2.ResolveRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_ingest__service__pb2.ResolveResponse.SerializeToString,
             ),
             'Upload': grpc.stream_unary_rpc_method_handler(
                     servicer.Upload,
@@ -239,6 +262,33 @@ class IngestService:
             '/ingot.v1.IngestService/BatchIngest',
             ingot_dot_v1_dot_ingest__service__pb2.BatchIngestRequest.SerializeToString,
             ingot_dot_v1_dot_ingest__service__pb2.BatchIngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resolve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.IngestService/Resolve',
+            ingot_dot_v1_dot_ingest__service__pb2.ResolveRequest.SerializeToString,
+            ingot_dot_v1_dot_ingest__service__pb2.ResolveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,15 @@ class IngestServiceStub:
     """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
     what Ingest would return for it, a job or the error that refuses it.
     """
+    Resolve: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ResolveRequest, _ingest_service_pb2.ResolveResponse]
+    """Returns what is behind a URL, without storing anything: a preview of Ingest.
+
+    A worker asks the source, as it would for an ingest, and the call waits for that. Callers that
+    ask the same at the same time share one request to the source, and for some minutes the result
+    comes from a cache. If the source does not give the media, the call fails with the reason that
+    the job of an Ingest would have. If the caller's deadline ends first, the source is asked all the
+    same, and a later call gets the result.
+    """
     Upload: _grpc.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]
     """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
     Ingest. An interrupted upload is continued by another call with the same upload_id, from the
@@ -89,6 +98,15 @@ class IngestServiceAsyncStub(IngestServiceStub):
     BatchIngest: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.BatchIngestRequest, _ingest_service_pb2.BatchIngestResponse]  # type: ignore[assignment]
     """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
     what Ingest would return for it, a job or the error that refuses it.
+    """
+    Resolve: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ResolveRequest, _ingest_service_pb2.ResolveResponse]  # type: ignore[assignment]
+    """Returns what is behind a URL, without storing anything: a preview of Ingest.
+
+    A worker asks the source, as it would for an ingest, and the call waits for that. Callers that
+    ask the same at the same time share one request to the source, and for some minutes the result
+    comes from a cache. If the source does not give the media, the call fails with the reason that
+    the job of an Ingest would have. If the caller's deadline ends first, the source is asked all the
+    same, and a later call gets the result.
     """
     Upload: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.UploadRequest, _ingest_service_pb2.UploadResponse]  # type: ignore[assignment]
     """Receives a file: first a header, then its bytes in order. Returns the job that stores it, like
@@ -144,6 +162,21 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingest_service_pb2.BatchIngestResponse, _abc.Awaitable[_ingest_service_pb2.BatchIngestResponse]]:
         """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
         what Ingest would return for it, a job or the error that refuses it.
+        """
+
+    @_abc_1.abstractmethod
+    def Resolve(
+        self,
+        request: _ingest_service_pb2.ResolveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.ResolveResponse, _abc.Awaitable[_ingest_service_pb2.ResolveResponse]]:
+        """Returns what is behind a URL, without storing anything: a preview of Ingest.
+
+        A worker asks the source, as it would for an ingest, and the call waits for that. Callers that
+        ask the same at the same time share one request to the source, and for some minutes the result
+        comes from a cache. If the source does not give the media, the call fails with the reason that
+        the job of an Ingest would have. If the caller's deadline ends first, the source is asked all the
+        same, and a later call gets the result.
         """
 
     @_abc_1.abstractmethod
