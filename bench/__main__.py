@@ -5,8 +5,8 @@ import importlib
 import sys
 
 NAMES = (
-    *("get_media", "ingest_throughput", "worker_memory", "ingest_latency", "start_up"),
-    *("hls", "extraction_overhead", "mp3", "url_to_mp3", "cancel", "stage_times"),
+    *("get_media", "cached_ingest", "ingest_throughput", "worker_memory", "ingest_latency"),
+    *("start_up", "hls", "extraction_overhead", "mp3", "url_to_mp3", "cancel", "stage_times"),
     "probe_cost",
 )
 

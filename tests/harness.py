@@ -23,6 +23,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import DeleteMediaRequest, DownloadRequest, GetMediaRequest
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot_server.api.admission import Admission
+from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
@@ -165,6 +166,7 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
         MediaService(catalog, blobs, MediaList(catalog, blobs, redis)),
         JobService(
             records,
+            CachedJobs(catalog),
             feed,
             Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue)),
             settings,

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from ingot_server.api.admission import Admission
+from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
@@ -85,7 +86,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
-            JobService(records, feed, retries, settings),
+            JobService(records, CachedJobs(catalog), feed, retries, settings),
             SourceService(throttle, sources, settings),
             SystemService(redis, records, Workers(redis), throttle, settings),
         )

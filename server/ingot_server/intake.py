@@ -59,9 +59,20 @@ class Missing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class AlreadyStored:
-    """Everything that was requested is stored. `job` has succeeded with it."""
+    """Everything that was requested is stored."""
 
-    job: Job
+    draft: Job
+    """What was requested; do not change it."""
+    manifests: tuple[Manifest, ...]
+    """Those of the media item and of the conversions, in the order of the recipes."""
+
+    @property
+    def job(self) -> Job:
+        """A new job that has succeeded with what is stored."""
+        media, *conversions = (manifest.media for manifest in self.manifests)
+        job = copy_of(self.draft)
+        succeeded(media, *conversions, cached=True)(job)
+        return job
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +162,7 @@ class Intake:
         converts: bool = False,
         is_entry: bool = False,
     ) -> Decision:
-        """Decide about the `identified` draft of a job.
+        """Decide about the `identified` draft of a job, which is not changed.
 
         With `converts`, only the result of its one recipe is wanted: the draft becomes that
         conversion if its media item is stored. If a better identity is known, the job of the result
@@ -163,22 +174,19 @@ class Intake:
         if upload is not None and upload.header.sha256:
             draft = with_content(draft, upload.header.sha256)
             resolved_url = replace(resolved_url, media_id=draft.media.id)
-        found_id, stored = await self._catalog.find(resolved_url.media_id)
-        is_alias = found_id != resolved_url.media_id
-        if is_alias:
-            draft = copy_of(draft)
-            draft.media.id = found_id
+        media_id, stored = await self._catalog.find(resolved_url.media_id)
         if upload is not None:
             found: Missing | Failure = _missing_if(stored is None)
         elif source.in_bucket:
             found = await self._check_object(resolved_url, stored)
         else:
+            is_alias = media_id != resolved_url.media_id
             mutable = resolved_url.record_duration is not None or (source.mutable and not is_alias)
-            found = await self._check_source(draft, stored, mutable=mutable)
+            found = await self._check_source(draft, media_id, stored, mutable=mutable)
         if isinstance(found, Failure):
-            return refused(draft, found)
+            return refused(draft, found, media_id)
         if found is not Missing.NOTHING or stored is None:
-            return Needed(draft, found, stored)
+            return Needed(_about(media_id, draft), found, stored)
         if converts:
             return await self.decide_conversion(stored.media, draft.recipes[0], draft)
         return await self._decide_recipes(draft, stored, is_entry=is_entry)
@@ -195,7 +203,7 @@ class Intake:
             return refused(job, failure)
         made = await self._catalog.conversion(parent, recipe)
         if made is not None:
-            return already_stored(job, made)
+            return AlreadyStored(job, (made,))
         return Needed(job, Missing.CONVERSIONS, None)
 
     async def _decide_recipes(self, draft: Job, stored: Manifest, *, is_entry: bool) -> Decision:
@@ -204,17 +212,17 @@ class Intake:
                 try:
                     check_applicable(recipe, stored.media, at=f"recipes[{number}]")
                 except Failure as failure:
-                    return refused(draft, failure)
-        conversions = []
+                    return refused(draft, failure, stored.media.id)
+        manifests = [stored]
         for recipe in draft.recipes:
             made = await self._catalog.conversion(stored.media, recipe)
             if made is None:
-                return Needed(draft, Missing.CONVERSIONS, stored)
-            conversions.append(made)
-        return already_stored(draft, stored.media, *conversions)
+                return Needed(_about(stored.media.id, draft), Missing.CONVERSIONS, stored)
+            manifests.append(made)
+        return AlreadyStored(draft, tuple(manifests))
 
     async def _check_source(
-        self, draft: Job, stored: Manifest | None, *, mutable: bool
+        self, draft: Job, media_id: str, stored: Manifest | None, *, mutable: bool
     ) -> Missing | Failure:
         """Return what the source has to be asked for, or the failure that it gave lately.
 
@@ -222,7 +230,7 @@ class Intake:
         """
         missing = missing_of(draft, stored, mutable=mutable)
         if missing is not Missing.NOTHING:
-            remembered = await self._catalog.remembered_failure(draft.media.id)
+            remembered = await self._catalog.remembered_failure(media_id)
             if remembered is not None:
                 failure, known_for = remembered
                 if not _is_too_old(known_for, draft):
@@ -263,18 +271,23 @@ class Intake:
         return _missing_if(stored is None or not is_made_of(stored, found.etag))
 
 
-def already_stored(draft: Job, media: Media, *conversions: Media) -> AlreadyStored:
-    """Return the decision that nothing is missing, with the job that has ended."""
-    job = copy_of(draft)
-    succeeded(media, *conversions, cached=True)(job)
-    return AlreadyStored(job)
+def refused(draft: Job, failure: Failure, media_id: str = "") -> Refused:
+    """Return the decision that `failure` is the result, with the job that has failed.
 
-
-def refused(draft: Job, failure: Failure) -> Refused:
-    """Return the decision that `failure` is the result, with the job that has failed."""
-    job = copy_of(draft)
+    With `media_id` the job is about that media item.
+    """
+    job = copy_of(_about(media_id or draft.media.id, draft))
     failed(failure)(job)
     return Refused(job, failure)
+
+
+def _about(media_id: str, draft: Job) -> Job:
+    """Return the draft with the media id that it turned out to be about."""
+    if draft.media.id == media_id:
+        return draft
+    job = copy_of(draft)
+    job.media.id = media_id
+    return job
 
 
 def missing_of(job: Job, stored: Manifest | None, *, mutable: bool) -> Missing:
@@ -282,7 +295,7 @@ def missing_of(job: Job, stored: Manifest | None, *, mutable: bool) -> Missing:
 
     `mutable`: the content may have changed at its source, so that `max_age` counts.
     """
-    if stored is None or (mutable and _is_too_old(_age(stored), job)):
+    if stored is None or (mutable and job.HasField("max_age") and _is_too_old(_age(stored), job)):
         return Missing.EVERYTHING
     if missing_side_files(stored, job.options) is not None:
         return Missing.SIDE_FILES
@@ -294,7 +307,8 @@ def missing_side_files(stored: Manifest, options: IngestOptions) -> IngestOption
 
     None also if the media item was not extracted: such a source has no side files.
     """
-    if not stored.media.HasField("extraction"):
+    wanted = options.thumbnail or options.subtitle_languages
+    if not wanted or not stored.media.HasField("extraction"):
         return None
     known = set(stored.requested_side_files)
     left = IngestOptions(

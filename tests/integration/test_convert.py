@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest, IngestResponse
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
@@ -62,8 +62,13 @@ class ConversionHarness:
         self.converter = Worker(settings, converts=True)
 
     async def ingest(self, url: str, *recipes: Recipe) -> Job:
-        request = IngestRequest(url=url, recipes=recipes)
-        return (await self.service.ingest(request, CALLER)).job
+        return await self.ask(IngestRequest(url=url, recipes=recipes))
+
+    async def ask(self, request: IngestRequest) -> Job:
+        response = await self.service.ingest(request, CALLER)
+        if isinstance(response, bytes):
+            response = IngestResponse.FromString(response)
+        return response.job
 
     async def convert(self, recipe: Recipe, **source: str) -> Job:
         request = ConvertRequest(recipe=recipe, **source)  # type: ignore[arg-type]
@@ -246,7 +251,7 @@ async def test_media_that_was_replaced_is_converted_again(
     origin.serve("/plain.mp4", Page(media("faststart.mp4").read_bytes(), etag='"new"'))
     fresh = IngestRequest(url=url)
     fresh.max_age.FromSeconds(0)
-    await harness.finish((await harness.service.ingest(fresh, CALLER)).job)
+    await harness.finish(await harness.ask(fresh))
 
     job = await harness.finish(await harness.convert(MP3, media_id=source.id))
 
@@ -280,7 +285,7 @@ async def test_what_was_asked_for_as_a_list_and_is_one_media_is_converted(
     request = IngestRequest(url=url, recipes=[MP3])
     request.options.playlist = True
 
-    job = await harness.finish((await harness.service.ingest(request, CALLER)).job)
+    job = await harness.finish(await harness.ask(request))
 
     assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
     assert (job.media.url, job.media.derived_from_media_id) == (url, "")

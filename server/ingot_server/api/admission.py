@@ -19,6 +19,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.errors import Failure
 from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
+from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.jobs.outcomes import Creation
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
@@ -67,11 +68,19 @@ class Admission:
         """Forget the job of an upload, so that it can get another one."""
         await self._records.uploads.forget(upload_id)
 
-    async def carry_out(self, decision: Decision, request: Request, *, upload_id: str = "") -> Job:
-        """Return the job that a decision leads to. Raises the Failure of a refusal."""
+    async def carry_out(
+        self, decision: Decision, request: Request, *, upload_id: str = ""
+    ) -> Job | AlreadyStored:
+        """Return the job that a decision leads to. Raises the Failure of a refusal.
+
+        If everything is stored and there is neither a `request_id` nor an `upload_id` to remember,
+        returns just that: its job is a cached one (`cached_jobs.py`), which is not written down.
+        """
         match decision:
-            case AlreadyStored(job):
-                return await self.record(job, request, upload_id=upload_id)
+            case AlreadyStored():
+                if not (request.request_id or upload_id):
+                    return decision
+                return await self.record(decision.job, request, upload_id=upload_id)
             case Refused(failure=failure):
                 raise failure
             case Needed(job):
@@ -84,6 +93,7 @@ class Admission:
 
         Returns the running job for the same media item instead, if there is one.
         """
+        job = copy_of(job)
         job.state = job_pb2.JOB_STATE_QUEUED
         return await self._enqueue(self._create(job, request, upload_id))
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -19,8 +18,8 @@ from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
 
-# Callers repeat the same reads, and validating a request takes longer than serving it. The cache
-# takes about 8 MiB a method at most.
+# Callers repeat the same requests, and validating one takes longer than serving it from memory. The
+# cache takes about 8 MiB a method at most.
 _CACHED_REQUESTS: Final = 4096
 _CACHED_REQUEST_BYTES: Final = 512
 
@@ -98,7 +97,7 @@ def _reader(
         check(request)
         return request
 
-    if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS:
+    if method.client_streaming:
         return read
     cached = lru_cache(_CACHED_REQUESTS)(read)
     return lambda data: cached(data) if len(data) <= _CACHED_REQUEST_BYTES else read(data)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from google.protobuf.duration_pb2 import Duration
 from google.rpc.status_pb2 import Status
 
-from ingot.v1 import ingest_service_pb2, job_pb2
+from ingot.v1 import ingest_service_pb2
 from ingot.v1.ingest_service_pb2 import (
     BatchIngestRequest,
     BatchIngestResponse,
@@ -27,38 +26,30 @@ from ingot.v1.ingest_service_pb2 import (
     UploadRequest,
     UploadResponse,
 )
-from ingot.v1.job_pb2 import IngestOptions, Job
-from ingot.v1.media_pb2 import Media, Selection
+from ingot.v1.job_pb2 import Job
+from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.api.admission import Admission
 from ingot_server.api.batch import run_batch, shortened
-from ingot_server.api.caller import Caller, Service
+from ingot_server.api.cached_jobs import job_of
+from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.named_media import find_named
 from ingot_server.api.preflight import Preflight
+from ingot_server.api.request_draft import Drafts, RequestDraft, draft_job
 from ingot_server.api.resolver import Resolver
-from ingot_server.api.status import invalid
 from ingot_server.api.upload_service import UploadMethods
 from ingot_server.config import Settings
-from ingot_server.drafts import conversion_job, identified, wanting_result
-from ingot_server.intake import (
-    Intake,
-    Missing,
-    Needed,
-)
+from ingot_server.drafts import conversion_job, wanting_result
+from ingot_server.intake import AlreadyStored, Intake, Missing, Needed
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.recipes import (
-    LONGEST_SECONDS,
-    canonical_recipe,
-    canonical_recipes,
-)
+from ingot_server.library.recipes import canonical_recipe
 from ingot_server.library.uploads import Uploads
-from ingot_server.resolve import ResolvedUrl, may_be_list
+from ingot_server.resolve import ResolvedUrl
 
 
 class IngestService(Service):
@@ -88,6 +79,7 @@ class IngestService(Service):
         self._catalog = catalog
         self._blobs = blobs
         self._intake = Intake(catalog, blobs, settings)
+        self._drafts = Drafts(self._intake)
         self._admission = Admission(records, queue)
         self._resolver = Resolver(
             self._intake, catalog, previews, self._admission, feed, preflight, settings
@@ -100,15 +92,19 @@ class IngestService(Service):
         """Wait for the jobs that are being created, also for callers that hung up."""
         await self._admission.close()
 
-    async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse:
-        recipes = canonical_recipes(request.recipes)
-        return IngestResponse(job=await self._ingest(request, request.selection, recipes))
+    async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse | Serialized:
+        draft = self._drafts.of_ingest(request)
+        result = await self._ingest(request, draft)
+        return IngestResponse(job=result) if isinstance(result, Job) else draft.respond(result)
 
     async def batch_ingest(
         self, request: BatchIngestRequest, caller: Caller
     ) -> BatchIngestResponse:
         async def ingest(each: IngestRequest) -> Job:
-            return (await self.ingest(each, caller)).job
+            response = await self.ingest(each, caller)
+            if isinstance(response, bytes):
+                response = IngestResponse.FromString(response)
+            return response.job
 
         results = shortened(await run_batch(request.requests, ingest))
         return BatchIngestResponse(
@@ -123,11 +119,14 @@ class IngestService(Service):
     async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
         recipe = canonical_recipe(request.recipe)
         if request.media_id:
-            return ConvertResponse(job=await self._convert_stored(request, recipe))
-        selection = await self._intake.choose_selection(
-            request.url, request.selection, recipe, stored=not request.validate_only
-        )
-        return ConvertResponse(job=await self._ingest(request, selection, [recipe]))
+            result = await self._convert_stored(request, recipe)
+        else:
+            selection = await self._intake.choose_selection(
+                request.url, request.selection, recipe, stored=not request.validate_only
+            )
+            draft = self._drafts.of(request, selection, [recipe])
+            result = await self._ingest(request, draft)
+        return ConvertResponse(job=job_of(result))
 
     async def resolve(self, request: ResolveRequest, _: Caller) -> ResolveResponse:
         return await self._resolver.resolve(request)
@@ -149,19 +148,13 @@ class IngestService(Service):
         return await self._uploads.complete_upload(request)
 
     async def _ingest(
-        self,
-        request: IngestRequest | ConvertRequest,
-        selection: Selection,
-        recipes: Sequence[Recipe],
-    ) -> Job:
-        """Return the job that ingests the URL and applies `recipes` to the media item."""
-        draft = _draft(request, recipes)
-        resolved_url = self._intake.resolve(request.url, selection, draft.options)
-        self._intake.check_host(resolved_url)
-        if draft.options.playlist and not may_be_list(resolved_url, request.url):
-            # A single media item, so it shares its job with those who ask for it as such.
-            draft.options.playlist = False
-        job = identified(draft, resolved_url)
+        self, request: IngestRequest | ConvertRequest, draft: RequestDraft
+    ) -> Job | AlreadyStored:
+        """Return the job that ingests the URL and applies the recipes to the media item.
+
+        As in `Admission.carry_out`, what is stored already may not need one.
+        """
+        job, resolved_url = draft.job, draft.resolved_url
         converts = isinstance(request, ConvertRequest)
         if request.validate_only:
             return wanting_result(job) if converts else job
@@ -174,9 +167,9 @@ class IngestService(Service):
                 decision = replace(decision, job=wanting_result(decision.job))
         return await self._admission.carry_out(decision, request)
 
-    async def _convert_stored(self, request: ConvertRequest, recipe: Recipe) -> Job:
+    async def _convert_stored(self, request: ConvertRequest, recipe: Recipe) -> Job | AlreadyStored:
         """Return the job that converts the stored media item `request.media_id`."""
-        requested = _draft(request, [recipe])
+        requested = draft_job(request, [recipe])
         if request.validate_only:
             return conversion_job(Media(id=request.media_id), recipe, requested)
         if (earlier := await self._admission.earlier(request)) is not None:
@@ -191,27 +184,3 @@ class IngestService(Service):
         if self._preflight is not None:
             max_age = job.max_age.ToTimedelta() if job.HasField("max_age") else None
             await self._preflight.require(replace(resolved_url, media_id=job.media.id), max_age)
-
-
-def _draft(request: IngestRequest | ConvertRequest, recipes: Sequence[Recipe]) -> Job:
-    """Return what a request asks for as a job. Raises Failure INVALID_REQUEST."""
-    options = IngestOptions() if isinstance(request, ConvertRequest) else request.options
-    job = Job(
-        kind=ingest_kind(recipes),
-        priority=request.priority or job_pb2.JOB_PRIORITY_NORMAL,
-        recipes=recipes,
-        labels=request.labels,
-        options=options if options.ByteSize() else None,
-    )
-    if options.HasField("record_duration"):
-        _check_duration("options.record_duration", options.record_duration)
-    if request.HasField("max_age"):
-        _check_duration("max_age", request.max_age)
-        job.max_age.CopyFrom(request.max_age)
-    return job
-
-
-def _check_duration(field: str, duration: Duration) -> None:
-    """Raise Failure INVALID_REQUEST for a duration that cannot be written as JSON."""
-    if duration.seconds > LONGEST_SECONDS or not 0 <= duration.nanos < 10**9:
-        raise invalid({field: "must be at most 315,576,000,000 seconds, with 0 to 999,999,999 ns"})

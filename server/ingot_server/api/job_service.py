@@ -35,6 +35,7 @@ from ingot.v1.job_service_pb2 import (
 from ingot_server.api import pagination as page
 from ingot_server.api import resume_token
 from ingot_server.api.batch import run_batch
+from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.retries import FAILED, Retries
 from ingot_server.api.status import invalid
@@ -43,7 +44,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.job_filter import job_filter
 from ingot_server.jobs.lifecycle import has_ended
-from ingot_server.jobs.position import version
+from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
 
 # How many jobs the snapshot of a watch has by default, and at most.
@@ -66,8 +67,16 @@ class JobService(Service):
 
     descriptor = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
 
-    def __init__(self, records: Records, feed: Feed, retries: Retries, settings: Settings) -> None:
+    def __init__(
+        self,
+        records: Records,
+        cached: CachedJobs,
+        feed: Feed,
+        retries: Retries,
+        settings: Settings,
+    ) -> None:
         self._records = records
+        self._cached = cached
         self._retries = retries
         self._feed = feed
         self._settings = settings
@@ -75,10 +84,7 @@ class JobService(Service):
         self._serialized: tuple[Job | None, Serialized] = (None, b"")
 
     async def get_job(self, request: GetJobRequest, _: Caller) -> GetJobResponse:
-        job = await self._records.get(request.job_id)
-        if job is None:
-            raise _unknown(request.job_id)
-        return GetJobResponse(job=job)
+        return GetJobResponse(job=await self._get(request.job_id))
 
     async def list_jobs(self, request: ListJobsRequest, _: Caller) -> ListJobsResponse:
         limit = page.size(request)
@@ -96,7 +102,7 @@ class JobService(Service):
         )
 
     async def cancel_job(self, request: CancelJobRequest, _: Caller) -> CancelJobResponse:
-        job = await self._cancel(request.job_id)
+        job = await self._cached.find(request.job_id) or await self._cancel(request.job_id)
         if not has_ended(job):
             job = await self._cancel_or_wait(job)
         return CancelJobResponse(job=job)
@@ -111,9 +117,7 @@ class JobService(Service):
         earlier = await self._retries.earlier(request)
         if earlier is not None:
             return RetryJobResponse(job=earlier)
-        job = await self._records.get(request.job_id)
-        if job is None:
-            raise _unknown(request.job_id)
+        job = await self._get(request.job_id)
         return RetryJobResponse(job=await self._retries.retry(job, request))
 
     async def retry_jobs(self, request: RetryJobsRequest, _: Caller) -> RetryJobsResponse:
@@ -131,6 +135,12 @@ class JobService(Service):
         results = await run_batch(await self._all(is_wanted), retry)
         retried = results.count(True)
         return RetryJobsResponse(retried_count=retried, refused_count=len(results) - retried)
+
+    async def _get(self, job_id: str) -> Job:
+        job = await self._cached.find(job_id) or await self._records.get(job_id)
+        if job is None:
+            raise _unknown(job_id)
+        return job
 
     async def _all(self, accepts: Callable[[Job], bool]) -> list[Job]:
         """Return all jobs on record that match, newest first."""
@@ -181,13 +191,18 @@ class JobService(Service):
     ) -> AsyncGenerator[Serialized, None]:
         after = resume_token.read_version(request)
         with self._counted(caller):
-            updates = self._feed.watch_with_heartbeats(request.job_id, after=after)
-            async with aclosing(updates):
+            async with aclosing(await self._updates(request.job_id, after)) as updates:
                 async for job in updates:
                     after = version(job) if job is not None else after
                     token = resume_token.of_job(request.job_id, after)
                     event = self._serialize(job) if job is not None else _HEARTBEAT
                     yield event + WatchJobResponse(resume_token=token).SerializeToString()
+
+    async def _updates(self, job_id: str, after: Version) -> AsyncGenerator[Job | None, None]:
+        cached = await self._cached.find(job_id)
+        if cached is None:
+            return self._feed.watch_with_heartbeats(job_id, after=after)
+        return _updates_of(cached, after)
 
     async def watch_jobs(
         self, request: WatchJobsRequest, caller: Caller
@@ -238,6 +253,11 @@ class JobService(Service):
             self._watches[address] -= 1
             if not self._watches[address]:
                 del self._watches[address]
+
+
+async def _updates_of(ended: Job, after: Version) -> AsyncGenerator[Job | None, None]:
+    if version(ended) > after:
+        yield ended
 
 
 def _required_filter(

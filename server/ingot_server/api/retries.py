@@ -9,6 +9,7 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.admission import Admission
+from ingot_server.api.cached_jobs import job_of
 from ingot_server.drafts import identified, wanting_result
 from ingot_server.errors import Failure
 from ingot_server.intake import Decision, Intake, Needed
@@ -47,9 +48,10 @@ class Retries:
                 f"The job {job.id} has not failed, so it cannot be retried. Watch it instead.",
             )
         await self._catalog.forget_failure(job.media.id)
-        return await self._admission.carry_out(
+        result = await self._admission.carry_out(
             await self._decide(job), request, upload_id=upload_id_of(job.url)
         )
+        return job_of(result)
 
     async def _decide(self, job: Job) -> Decision:
         if job.kind == job_pb2.JOB_KIND_CONVERT:

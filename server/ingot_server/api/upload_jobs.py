@@ -6,6 +6,7 @@ from ingot.v1.ingest_service_pb2 import UploadHeader
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Selection
 from ingot_server.api.admission import Admission, Request
+from ingot_server.api.cached_jobs import job_of
 from ingot_server.api.retries import FAILED
 from ingot_server.api.upload_request import draft
 from ingot_server.drafts import identified
@@ -69,7 +70,7 @@ class UploadJobs:
         if await self._catalog.get(resolved_url.media_id) is None:
             return None
         decision = await self._intake.decide(resolved_url, identified(draft(header), resolved_url))
-        return await self._admission.carry_out(decision, request, upload_id=upload_id)
+        return job_of(await self._admission.carry_out(decision, request, upload_id=upload_id))
 
     async def of_complete(
         self, header: UploadHeader, request: Request, *, stored: UploadHeader
@@ -87,4 +88,4 @@ class UploadJobs:
             await self._uploads.replace_header(upload_id, header)
         resolved_url = self._intake.resolve(upload_url(upload_id), Selection(), header.options)
         decision = await self._intake.decide(resolved_url, identified(draft(header), resolved_url))
-        return await self._admission.carry_out(decision, request, upload_id=upload_id)
+        return job_of(await self._admission.carry_out(decision, request, upload_id=upload_id))

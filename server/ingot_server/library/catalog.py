@@ -116,10 +116,10 @@ class Catalog:
             return media_id, None
         return target, await self.get(target) if target != remembered else None
 
-    async def conversion(self, parent: Media, recipe: Recipe) -> Media | None:
+    async def conversion(self, parent: Media, recipe: Recipe) -> Manifest | None:
         """Return what a canonical recipe made of the present file of `parent`; else None."""
         made = await self.get(derived_id(parent.id, recipe))
-        return made.media if made is not None and is_current(made.media, parent) else None
+        return made if made is not None and is_current(made.media, parent) else None
 
     def alias_from_memory(self, media_id: str) -> str | None:
         """Return what `alias_of` returns, if this process has it in memory, without I/O."""

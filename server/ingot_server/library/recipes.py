@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b32encode
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -36,6 +37,9 @@ from ingot_server.library.recipe_formats import (
 
 LONGEST_SECONDS: Final = 315_576_000_000
 """The longest google.protobuf.Duration. JSON, and so a manifest, has no form for a longer one."""
+
+# Callers repeat the same conversions, and writing a recipe as text takes longer than the lookup.
+_CACHED_IDS: Final = 8192
 
 SOURCE: Final = "convert"
 """The source name of a derived media item."""
@@ -88,7 +92,7 @@ def recipe_text(recipe: Recipe) -> str:
 
 def derived_id(parent_id: str, recipe: Recipe) -> str:
     """Return the id of the result of a canonical recipe for the media item `parent_id`."""
-    return _base32(f"{recipe_text(recipe)}\n{parent_id}")
+    return _derived_id(parent_id, recipe.SerializeToString(deterministic=True))
 
 
 def canonical_recipes(recipes: Sequence[Recipe], *, at: str = "recipes") -> list[Recipe]:
@@ -192,6 +196,11 @@ def _violations(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield "end_offset", "does not apply to an image"
         elif _nanoseconds(recipe.end_offset) <= _nanoseconds(recipe.start_offset):
             yield "end_offset", "must be after the start"
+
+
+@lru_cache(_CACHED_IDS)
+def _derived_id(parent_id: str, recipe: bytes) -> str:
+    return _base32(f"{recipe_text(Recipe.FromString(recipe))}\n{parent_id}")
 
 
 def _base32(text: str) -> str:

@@ -20,6 +20,7 @@ from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot_server.api.admission import Admission
+from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
@@ -115,6 +116,7 @@ async def serving(
             media_service(catalog, blobs, MediaList(catalog, blobs, store)),
             JobService(
                 records,
+                CachedJobs(catalog),
                 feed,
                 Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue)),
                 settings,

@@ -85,8 +85,10 @@ class IngestServiceServicer:
         """Ingests the media at a URL. Returns at once, with the job that does the work.
 
         Callers that request the same media at the same time get the same job. If the media is stored
-        already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
-        does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+        already, with the results of all recipes, the job has SUCCEEDED and is `cached`: unless the
+        request has a request_id, nothing is written for it (see Job.cached). If the source recently
+        reported that the media does not exist, the call fails with NOT_FOUND and the reason
+        MEDIA_DOES_NOT_EXIST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

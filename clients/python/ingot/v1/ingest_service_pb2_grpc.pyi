@@ -37,8 +37,10 @@ class IngestServiceStub:
     """Ingests the media at a URL. Returns at once, with the job that does the work.
 
     Callers that request the same media at the same time get the same job. If the media is stored
-    already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
-    does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+    already, with the results of all recipes, the job has SUCCEEDED and is `cached`: unless the
+    request has a request_id, nothing is written for it (see Job.cached). If the source recently
+    reported that the media does not exist, the call fails with NOT_FOUND and the reason
+    MEDIA_DOES_NOT_EXIST.
     """
     BatchIngest: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.BatchIngestRequest, _ingest_service_pb2.BatchIngestResponse]
     """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
@@ -92,8 +94,10 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """Ingests the media at a URL. Returns at once, with the job that does the work.
 
     Callers that request the same media at the same time get the same job. If the media is stored
-    already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
-    does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+    already, with the results of all recipes, the job has SUCCEEDED and is `cached`: unless the
+    request has a request_id, nothing is written for it (see Job.cached). If the source recently
+    reported that the media does not exist, the call fails with NOT_FOUND and the reason
+    MEDIA_DOES_NOT_EXIST.
     """
     BatchIngest: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.BatchIngestRequest, _ingest_service_pb2.BatchIngestResponse]  # type: ignore[assignment]
     """Ingests the media at up to 200 URLs. Each request is independent of the others: its result is
@@ -150,8 +154,10 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ingests the media at a URL. Returns at once, with the job that does the work.
 
         Callers that request the same media at the same time get the same job. If the media is stored
-        already, the job has SUCCEEDED and is `cached`. If the source recently reported that the media
-        does not exist, the call fails with NOT_FOUND and the reason MEDIA_DOES_NOT_EXIST.
+        already, with the results of all recipes, the job has SUCCEEDED and is `cached`: unless the
+        request has a request_id, nothing is written for it (see Job.cached). If the source recently
+        reported that the media does not exist, the call fails with NOT_FOUND and the reason
+        MEDIA_DOES_NOT_EXIST.
         """
 
     @_abc_1.abstractmethod

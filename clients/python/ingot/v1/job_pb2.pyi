@@ -231,8 +231,8 @@ class Job(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones. Empty
-    in the response to validate_only.
+    """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones, except
+    the ids that begin with `cached-` (see `cached`). Empty in the response to validate_only.
     """
     kind: Global___JobKind.ValueType
     """What kind of work it is. It changes at most once, to JOB_KIND_PLAYLIST, when the source has said
@@ -245,7 +245,15 @@ class Job(_message.Message):
     url: _builtins.str
     """Canonical URL of the media that is ingested or converted."""
     cached: _builtins.bool
-    """Whether the result was stored already, so that nothing was downloaded."""
+    """Whether the result was stored already, so that nothing was downloaded or converted.
+
+    A call that is answered so creates no job and writes nothing, unless it has a request_id. The id
+    in its response begins with `cached-` and is the same for all calls with the same result. GetJob,
+    WatchJob, CancelJob and RetryJob accept it for as long as the result is stored, whether the call
+    was made or not. They return the present result, and nothing of the request but its recipes:
+    `labels`, `options` and `max_age` are unset, and `url` is that of the media item even if the
+    request had an alias. ListJobs and WatchJobs do not have it.
+    """
     attempt: _builtins.int
     """Number of the current attempt, from 1. Zero before a worker takes the job."""
     revision: _builtins.int
@@ -293,7 +301,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the job was accepted."""
+        """When the job was accepted. If the id begins with `cached-`, when the result was stored."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -301,7 +309,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When the job ended. Unset before."""
+        """When the job ended. Unset before. If the id begins with `cached-`, the same as create_time."""
 
     @_builtins.property
     def child_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -82,7 +82,8 @@ class JobServiceServicer:
     """
 
     def GetJob(self, request, context):
-        """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it.
+        """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it; for an id that
+        begins with `cached-`, if its result is not stored any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

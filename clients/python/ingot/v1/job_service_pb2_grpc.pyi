@@ -34,7 +34,9 @@ class JobServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
-    """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it."""
+    """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it; for an id that
+    begins with `cached-`, if its result is not stored any more.
+    """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Lists the jobs on record, latest first."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
@@ -81,7 +83,9 @@ class JobServiceAsyncStub(JobServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
-    """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it."""
+    """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it; for an id that
+    begins with `cached-`, if its result is not stored any more.
+    """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists the jobs on record, latest first."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
@@ -131,7 +135,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.GetJobResponse, _abc.Awaitable[_job_service_pb2.GetJobResponse]]:
-        """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it."""
+        """Returns a job. Fails with NOT_FOUND and JOB_NOT_FOUND if there is no record of it; for an id that
+        begins with `cached-`, if its result is not stored any more.
+        """
 
     @_abc_1.abstractmethod
     def ListJobs(
