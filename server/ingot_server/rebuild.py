@@ -22,4 +22,5 @@ async def rebuild(settings: Settings) -> int | None:
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)
         await blobs.prepare()
-        return await MediaList(Catalog(blobs, redis, settings), blobs, redis).rebuild_index()
+        media_list = MediaList(Catalog(blobs, redis, settings), blobs, redis)
+        return await media_list.rebuild_index(from_manifests=True)

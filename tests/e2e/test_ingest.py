@@ -275,7 +275,7 @@ async def test_the_command_line_does_the_whole_way(
     assert code == 1
 
     code, _, errors = await run("ingest", "http://127.0.0.1:1/" + "a" * 10_000)
-    assert code == 1
+    assert code == 2
     assert "url" in errors.lower()
 
     code, *_ = await run("frobnicate")

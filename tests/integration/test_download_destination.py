@@ -77,7 +77,7 @@ async def test_directories_and_pipes_are_never_replaced(
             await client.download(URL, path)
     for command in (["download", URL], ["mp3", URL], ["convert", URL, "--format", "wav"]):
         code, _, stderr = await run_command(server.target, *command, "-o", str(pipe))
-        assert (code, stderr.splitlines()[0]) == (1, f"ingot: {pipe}: Not a regular file")
+        assert (code, stderr.splitlines()[0]) == (2, f"ingot: {pipe}: Not a regular file")
 
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "directory"}
@@ -111,7 +111,7 @@ async def test_a_directory_gets_a_file_named_after_the_title(
     absent = f"{tmp_path}/absent/"
     code, _, stderr = await run_command(server.target, "download", URL, "-o", absent)
     assert (code, stderr.splitlines()[0]) == (
-        1,
+        2,
         f"ingot: {tmp_path}/absent: No such file or directory",
     )
 

@@ -2,6 +2,7 @@
 
     media/<id>/<attempt>.<ext>     a blob; it counts only once a manifest names it
     media/<id>/media.json          its manifest, see catalog.py
+    index/<character>              a copy of a part of the index, see media_list.py
     uploads/<hash>/...             what callers upload, until it is a media item; see uploads.py
     probe/<random>                 written and removed by `prepare`
 
@@ -45,6 +46,7 @@ class StoredObject:
     key: str
     size_bytes: int
     modify_time: datetime
+    etag: str
 
 
 class Blobs(Bucket):
@@ -265,7 +267,9 @@ class Blobs(Bucket):
     def _list_objects(self, prefix: str) -> list[StoredObject]:
         found = self._client.list_objects(self.bucket, prefix, recursive=True)
         return [
-            StoredObject(each.object_name, each.size or 0, each.last_modified)
+            StoredObject(
+                each.object_name, each.size or 0, each.last_modified, (each.etag or "").strip('"')
+            )
             for each in found
             if not each.is_dir
         ]

@@ -273,10 +273,13 @@ class Catalog:
             logger.warning("files of the deleted media item %s were left: %s", media_id, failure)
         return True
 
-    async def load_many(self, media_ids: Sequence[str]) -> Sequence[Manifest]:
+    async def load_many(
+        self, media_ids: Sequence[str], *, cache: bool = False
+    ) -> Sequence[Manifest]:
         """Return the manifests of those media items that exist, in order.
 
-        A manifest that cannot be read is left out and logged.
+        A manifest that cannot be read is left out and logged. `cache` puts what was read from the
+        bucket into the cache.
         """
 
         async def load_one(media_id: str, cached: Manifest | None) -> Manifest | None:
@@ -284,7 +287,11 @@ class Catalog:
                 return cached
             try:
                 async with self._reading:
-                    return await self._load(media_id)
+                    begun = asyncio.get_running_loop().time()
+                    manifest = await self._load(media_id)
+                    if cache and manifest is not None:
+                        await self._cache.fill(manifest, begun)
+                    return manifest
             except Failure as failure:
                 if failure.reason != reason_pb2.REASON_INTERNAL:
                     raise

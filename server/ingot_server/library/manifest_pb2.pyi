@@ -59,6 +59,74 @@ class Manifest(_message.Message):
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
 
 @_typing.final
+class IndexPart(_message.Message):
+    """What the index of media items has of a part of them: `index/<first character of the ids>`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORM_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    form: _builtins.int
+    """Which form the entries have. A part in another form is not used."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___IndexEntry]:
+        """Sorted by media id."""
+
+    def __init__(
+        self,
+        *,
+        form: _builtins.int = ...,
+        entries: _abc.Iterable[Global___IndexEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "form", b"form"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexPart: _TypeAlias = IndexPart  # noqa: Y015
+
+@_typing.final
+class IndexEntry(_message.Message):
+    """What the index has of a media item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SETS_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """Media.id."""
+    etag: _builtins.str
+    """ETag of the manifest that the entry was made of."""
+    member: _builtins.str
+    """The member of its sets."""
+    text: _builtins.str
+    """Title and uploader in one case."""
+    @_builtins.property
+    def sets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of its sets."""
+
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        member: _builtins.str = ...,
+        text: _builtins.str = ...,
+        sets: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "media_id", b"media_id", "member", b"member", "sets", b"sets", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexEntry: _TypeAlias = IndexEntry  # noqa: Y015
+
+@_typing.final
 class SourceVersion(_message.Message):
     """Which version of a mutable URL is stored, and when the source last confirmed it."""
 

@@ -10,6 +10,7 @@ r"""The index of media items in Redis, which makes lists of them cheap. The buck
     ingot:index:texts               hash    media id -> title and uploader in one case
     ingot:index:built               string  the index has all media items
     ingot:index:builder             string  expires; a process that builds the index holds it
+    ingot:index:checked             string  expires; the index was lately compared with the bucket
 
 A member is the create time in milliseconds, as 14 digits, followed by the media id. All scores are
 0, so the members of a set are in the order of time. Whoever reads a list drops entries whose media
@@ -33,11 +34,13 @@ from redis.asyncio import Redis
 from ingot.v1 import media_pb2
 from ingot.v1.media_pb2 import Media, MediaKind
 from ingot_server.asyncio_tasks import cancel_and_wait
+from ingot_server.library.manifest_pb2 import IndexEntry
 
 _PREFIX: Final = "ingot:index:"
 _ALL: Final = "all"
 _BUILT: Final = _PREFIX + "built"
 _BUILDER: Final = _PREFIX + "builder"
+_CHECKED: Final = _PREFIX + "checked"
 _BUILDER_LIFETIME: Final = timedelta(seconds=30)
 _TIME_DIGITS: Final = 14
 _TEXT_CHARACTERS: Final = 512
@@ -105,11 +108,19 @@ class MediaIndex:
 
     async def add(self, media: Media) -> None:
         """List a media item in its sets, and no longer in those of an earlier version of it."""
-        await self._script(args=[media.id, member_of(media), _text(media), *_sets(media)])
+        await self._script(args=["add", *_arguments(entry_of(media))])
+
+    async def add_missing(self, entries: Sequence[IndexEntry]) -> None:
+        """List those media items that are in no list; what the index has of others is newer."""
+        for begin in range(0, len(entries), _CHUNK):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for entry in entries[begin : begin + _CHUNK]:
+                    await self._script(args=["add_missing", *_arguments(entry)], client=pipeline)
+                await pipeline.execute()
 
     async def remove(self, media_id: str) -> None:
         """Remove a media item from all lists."""
-        await self._script(args=[media_id, "", ""])
+        await self._script(args=["remove", media_id])
 
     async def find(self, wanted: MediaFilter, *, limit: int, cursor: str = "") -> Found:
         """Return at most `limit` media items that match, newest first.
@@ -140,9 +151,13 @@ class MediaIndex:
         """Tell whether the index has all media items."""
         return bool(await self._redis.exists(_BUILT))
 
+    async def begin_check(self, interval: timedelta) -> bool:
+        """Return whether a check is due: the last one, of any process, began `interval` ago."""
+        return bool(await self._redis.set(_CHECKED, "1", nx=True, px=interval))
+
     @asynccontextmanager
     async def building(self) -> AsyncIterator[bool]:
-        """Build the index in the body, if no other process does: then yield True.
+        """Build or check the index in the body, if no other process does: then yield True.
 
         After the body, the index counts as built, unless Redis was lost meanwhile.
         """
@@ -153,7 +168,6 @@ class MediaIndex:
         renewing = asyncio.create_task(self._keep_renewing())
         is_built = 0
         try:
-            await self._redis.delete(_BUILT)
             yield True
             is_built = 1
         finally:
@@ -221,6 +235,21 @@ def kind_of(media: Media) -> MediaKind.ValueType:
 def member_of(media: Media) -> str:
     """Return the member of a media item in the sets, which is also the cursor after it."""
     return f"{media.create_time.ToMilliseconds():0{_TIME_DIGITS}d}{media.id}"
+
+
+def entry_of(media: Media) -> IndexEntry:
+    """Return what the index has of a media item."""
+    return IndexEntry(
+        media_id=media.id,
+        etag=media.etag,
+        member=member_of(media),
+        text=_text(media),
+        sets=_sets(media),
+    )
+
+
+def _arguments(entry: IndexEntry) -> list[str]:
+    return [entry.media_id, entry.member, entry.text, *entry.sets]
 
 
 def _text(media: Media) -> str:

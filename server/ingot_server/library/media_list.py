@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from redis.asyncio import Redis
@@ -16,12 +17,15 @@ from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import FOLDER, Catalog, manifest_key
 from ingot_server.library.identity import is_media_id
-from ingot_server.library.media_index import MediaFilter, MediaIndex
+from ingot_server.library.index_parts import PARTS, read_part, write_part
+from ingot_server.library.manifest_pb2 import IndexEntry
+from ingot_server.library.media_index import MediaFilter, MediaIndex, entry_of
 from ingot_server.redis import unavailable
 
 logger = logging.getLogger(__name__)
 
 _CHECK_SECONDS: Final = 1.0
+_CHECK_INTERVAL: Final = timedelta(hours=1)
 _BATCH: Final = 1000
 
 
@@ -56,52 +60,74 @@ class MediaList:
         with unavailable():
             is_built = await self._index.is_built()
             found = await self._index.find(wanted, limit=limit, cursor=cursor)
-            manifests = await self._catalog.load_many(found.media_ids)
+            manifests = await self._catalog.load_many(found.media_ids, cache=True)
             media = [manifest.media for manifest in manifests]
             for gone in set(found.media_ids) - {each.id for each in media}:
                 await self._index.remove(gone)
         return Page(media, found.cursor, is_built)
 
     async def keep_index_built(self) -> None:
-        """Build the index whenever Redis does not have it, until cancelled."""
+        """Build the index whenever Redis does not have it, and check it each hour; until cancelled.
+
+        A check lists what missed the index, and renews the copy in the bucket.
+        """
         while True:
             try:
                 with unavailable():
-                    if not await self._index.is_built():
+                    is_lost = not await self._index.is_built()
+                    if is_lost or await self._index.begin_check(_CHECK_INTERVAL):
                         await self.rebuild_index()
             except Failure as failure:
                 logger.warning("the index of media items is not built yet: %s", failure.message)
             await asyncio.sleep(_CHECK_SECONDS)
 
-    async def rebuild_index(self) -> int | None:
+    async def rebuild_index(self, *, from_manifests: bool = False) -> int | None:
         """Build the index from the bucket; return how many media items it has.
 
-        Returns None, at once, if another process builds it now.
+        Reads only those manifests of which the bucket has no current entry (index_parts.py);
+        `from_manifests` reads all. Returns None, at once, if another process builds it now.
         """
         with unavailable():
             async with self._index.building() as is_ours:
                 if not is_ours:
                     return None
                 indexed: set[str] = set()
-                async for media in self._everything():
-                    await gather_or_cancel(map(self._index.add, media))
-                    indexed.update(each.id for each in media)
+                for part in PARTS:
+                    copied = {} if from_manifests else await read_part(self._blobs, part)
+                    indexed.update(await self._rebuild_part(part, copied))
                 await self._remove_gone(indexed)
         logger.info("the index has %d media items", len(indexed))
         return len(indexed)
 
-    async def _everything(self) -> AsyncIterator[Sequence[Media]]:
-        """Yield all media items in the bucket, many at a time."""
-        after = ""
-        while True:
-            names = await self._blobs.list_folders(FOLDER, after=after, limit=_BATCH)
-            manifests = await self._catalog.load_many(list(filter(is_media_id, names)))
-            yield [manifest.media for manifest in manifests]
-            if len(names) < _BATCH:
-                return
-            after = names[-1]
+    async def _rebuild_part(self, part: str, copied: Mapping[str, IndexEntry]) -> Collection[str]:
+        """List the media items whose ids begin with `part`; return their ids."""
+        stored = await self._etags(part)
+        current = {
+            media_id: entry
+            for media_id, entry in copied.items()
+            if entry.etag == stored.get(media_id)
+        }
+        await self._index.add_missing(list(current.values()))
+        others = [media_id for media_id in stored if media_id not in current]
+        for begin in range(0, len(others), _BATCH):
+            manifests = await self._catalog.load_many(others[begin : begin + _BATCH])
+            await gather_or_cancel(self._index.add(manifest.media) for manifest in manifests)
+            current.update({each.media.id: entry_of(each.media) for each in manifests})
+        if current != copied:
+            await write_part(self._blobs, part, current.values())
+        return current.keys()
 
-    async def _remove_gone(self, indexed: set[str]) -> None:
+    async def _etags(self, part: str) -> Mapping[str, str]:
+        """Return the ETags of the manifests of media items whose ids begin with `part`."""
+        keys = {each.key: each.etag for each in await self._blobs.list_objects(FOLDER + part)}
+        ids = {key.removeprefix(FOLDER).partition("/")[0] for key in keys}
+        return {
+            media_id: keys[manifest_key(media_id)]
+            for media_id in sorted(filter(is_media_id, ids))
+            if manifest_key(media_id) in keys
+        }
+
+    async def _remove_gone(self, indexed: Collection[str]) -> None:
         """Remove the entries of media items that were neither indexed nor stored since."""
         async for media_id in self._index.listed():
             is_unknown = media_id not in indexed

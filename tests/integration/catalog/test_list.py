@@ -15,7 +15,7 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
-from ingot_server.library.media_index import MediaFilter, MediaIndex
+from ingot_server.library.media_index import MediaFilter, MediaIndex, entry_of
 from ingot_server.library.media_list import MediaList
 from tests.integration.catalog.running_catalog import ID, media_id, new_media
 
@@ -198,6 +198,95 @@ async def test_a_server_builds_the_index_by_itself(media_list: MediaList, redis:
     keeping.cancel()
 
     assert len(await everything(media_list)) == 6
+
+
+@pytest.fixture
+def manifests_read(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the manifests that are read from the bucket."""
+    read: list[str] = []
+    get = blobs.get
+
+    async def recorded(key: str) -> tuple[bytes, str] | None:
+        if key.endswith("media.json"):
+            read.append(key)
+        return await get(key)
+
+    monkeypatch.setattr(blobs, "get", recorded)
+    return read
+
+
+async def test_a_lost_index_is_built_from_its_copy_and_what_changed_since(
+    catalog: Catalog,
+    blobs: Blobs,
+    media_list: MediaList,
+    redis: Redis,
+    stored: Sequence[Media],
+    manifests_read: list[str],
+) -> None:
+    assert await media_list.rebuild_index() == 6
+    changed = Manifest(media=stored[0])
+    changed.media.title = "Another title"
+    await catalog.commit(changed, replacing=changed.media.etag)
+    await catalog.delete(stored[1].id)
+    new = (await catalog.commit(Manifest(media=dated(blobs, 7)))).media
+    await redis.flushall()
+    manifests_read.clear()
+
+    assert await media_list.rebuild_index() == 6
+
+    assert sorted(manifests_read) == sorted(
+        f"media/{media_id}/media.json" for media_id in (new.id, changed.media.id)
+    )
+    listed = [each.id for each in await everything(media_list)]
+    assert listed == [new.id, *(each.id for each in stored if each.id != stored[1].id)]
+    found = await everything(media_list, MediaFilter(text="another title"))
+    assert [each.id for each in found] == [changed.media.id]
+
+
+async def test_a_damaged_copy_of_the_index_is_written_again(
+    blobs: Blobs, media_list: MediaList, redis: Redis, manifests_read: list[str]
+) -> None:
+    assert await media_list.rebuild_index() == 6
+    for each in await blobs.list_objects("index/"):
+        await blobs.put(each.key, b"\xff", content_type="text/plain")
+    for expected in (6, 0):
+        await redis.flushall()
+        manifests_read.clear()
+        assert await media_list.rebuild_index() == 6
+        assert len(manifests_read) == expected
+
+
+async def test_a_check_lists_what_missed_the_index(
+    media_list: MediaList, redis: Redis, stored: Sequence[Media]
+) -> None:
+    assert await media_list.rebuild_index() == 6
+    await MediaIndex(redis).remove(stored[3].id)
+    assert len(await everything(media_list)) == 5
+
+    assert await media_list.rebuild_index() == 6
+
+    assert await everything(media_list) == stored
+
+
+async def test_a_copy_of_the_index_does_not_replace_what_is_newer(
+    redis: Redis, stored: Sequence[Media]
+) -> None:
+    older = entry_of(stored[0])
+    older.sets.append("source:vimeo")
+    await MediaIndex(redis).add_missing([older])
+
+    assert (await MediaIndex(redis).find(MediaFilter(source="vimeo"), limit=10)).media_ids == []
+
+
+async def test_a_page_is_read_from_the_bucket_once(
+    media_list: MediaList, redis: Redis, manifests_read: list[str]
+) -> None:
+    await redis.flushall()
+    await media_list.rebuild_index()
+    for expected in (6, 0):
+        manifests_read.clear()
+        await everything(media_list)
+        assert len(manifests_read) == expected
 
 
 async def test_what_cannot_be_read_is_left_out(
