@@ -7,7 +7,7 @@ import random
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -152,6 +152,10 @@ async def test_stored_media_is_listed_linked_updated_and_deleted(
     assert [found.id async for found in client.list_media()] == [media.id]
     assert media.id in (await client.download_url(media.id, lifetime=timedelta(minutes=1))).url
     renamed = await client.update_media(URL, title="A bell", etag=(await client.media(URL)).etag)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert (await client.update_media(URL, expire_time=tomorrow)).HasField("expire_time")
+    renamed = await client.update_media(URL, expire_time="never")
+    assert not renamed.HasField("expire_time")
     assert (renamed.title, renamed.labels) == ("A bell", media.labels)
     with pytest.raises(ingot.Conflict):
         await client.delete_media(media.id, etag="another")

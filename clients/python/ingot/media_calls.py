@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -68,18 +69,27 @@ class MediaCalls(BaseClient):
         description: str | None = None,
         tags: Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
+        expire_time: datetime | Literal["never"] | None = None,
         etag: str = "",
     ) -> Media:
         """Change a media item, named by id, URL or internal address; return it as it is now.
 
-        None leaves a field as it is; an empty value removes what it held. With `etag`, raises
+        None leaves a field as it is; an empty value removes what it held. `expire_time` is aware,
+        and from then on the media item is not stored; "never" removes it. With `etag`, raises
         Conflict if another version is stored now. Raises MediaNotFound.
         """
-        fields = {"title": title, "description": description, "tags": tags, "labels": labels}
+        fields = {
+            "title": title,
+            "description": description,
+            "tags": tags,
+            "labels": labels,
+            "expire_time": expire_time,
+        }
         given = {field: value for field, value in fields.items() if value is not None}
+        values = {field: value for field, value in given.items() if value != "never"}
         request = UpdateMediaRequest(
             selection=selection,
-            media=Media(**given),  # type: ignore[arg-type] # the names and types are those above
+            media=Media(**values),  # type: ignore[arg-type] # the names and types are those above
             update_mask=FieldMask(paths=given),
             etag=etag,
             **media_name(name),

@@ -8,6 +8,9 @@ written only if there is none, or over the version that was read: of two writers
 the second. Blobs are stored before the manifest and removed after it, so a reader of a manifest
 finds its blobs. The cache (cache.py) only saves requests to the bucket. An id may be an alias of
 another one (aliases.py).
+
+A media item whose expire_time has come is not stored: no read returns it, and the next commit
+deletes it first.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from ingot_server.library.aliases import Aliases
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
-from ingot_server.library.manifest import files_of, parse, serialize
+from ingot_server.library.manifest import files_of, has_expired, parse, serialize
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
@@ -78,7 +81,7 @@ class Catalog:
 
         None does not mean that there is none.
         """
-        return self._cache.get_from_memory(media_id)
+        return _unless_expired(self._cache.get_from_memory(media_id))
 
     async def get(self, media_id: str) -> Manifest | None:
         """Return the manifest as it was at some moment since the call; None if there is none.
@@ -89,13 +92,13 @@ class Catalog:
             return None
         manifest = self._cache.get_from_memory(media_id)
         if manifest is not None:
-            return manifest
+            return _unless_expired(manifest)
         reading = self._waiting.get(media_id)
         if reading is None:
             reading = asyncio.create_task(self._read_after(self._running.get(media_id), media_id))
             reading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             self._waiting[media_id] = reading
-        return await asyncio.shield(reading)
+        return _unless_expired(await asyncio.shield(reading))
 
     async def find(self, media_id: str) -> tuple[str, Manifest | None]:
         """Return id and manifest of the media item that `media_id` names, by itself or as an alias.
@@ -189,7 +192,9 @@ class Catalog:
             if etag is not None:
                 break
             winner = await self._load(media_id)
-            if winner is not None:
+            if winner is not None and has_expired(winner):
+                await self._delete_expired(winner)
+            elif winner is not None:
                 return winner
             replacing = ""
             await asyncio.sleep(0.02 * 2**attempt)
@@ -206,6 +211,14 @@ class Catalog:
         await self._cache.forget_failure(media_id)
         await self._put_in_index(committed.media)
         return committed
+
+    async def _delete_expired(self, manifest: Manifest) -> None:
+        try:
+            await self.delete(manifest.media.id, etag=manifest.media.etag)
+        except Failure as failure:
+            # Another writer replaced it.
+            if failure.reason != reason_pb2.REASON_ETAG_MISMATCH:
+                raise
 
     async def replace(self, manifest: Manifest) -> Manifest | None:
         """Write `manifest` over the version that has its etag; None if that is no longer stored.
@@ -303,7 +316,8 @@ class Catalog:
             tasks = [
                 group.create_task(load_one(*pair)) for pair in zip(media_ids, cached, strict=True)
             ]
-        return [manifest for task in tasks if (manifest := task.result()) is not None]
+        found = [_unless_expired(task.result()) for task in tasks]
+        return [manifest for manifest in found if manifest is not None]
 
     async def _load(self, media_id: str) -> Manifest | None:
         key = manifest_key(media_id)
@@ -324,6 +338,10 @@ class Catalog:
     async def forget_failure(self, media_id: str) -> None:
         """Remove the negative cache entry, so that the source is asked again."""
         await self._cache.forget_failure(media_id)
+
+
+def _unless_expired(manifest: Manifest | None) -> Manifest | None:
+    return None if manifest is not None and has_expired(manifest) else manifest
 
 
 def manifest_key(media_id: str) -> str:

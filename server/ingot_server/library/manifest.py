@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from google.protobuf import json_format
 
 from ingot.v1 import reason_pb2
@@ -28,6 +30,12 @@ def serialize(manifest: Manifest, key: str) -> bytes:
             "Report this.",
         )
     return content
+
+
+def has_expired(manifest: Manifest) -> bool:
+    """Return whether the media item is not stored any more, because its expire_time has come."""
+    media = manifest.media
+    return media.HasField("expire_time") and media.expire_time.ToNanoseconds() <= time.time_ns()
 
 
 def parse(media_id: str, key: str, content: bytes, etag: str) -> Manifest:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.parse
 import urllib.request
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import (
@@ -22,6 +26,7 @@ from ingot.v1.media_service_pb2 import (
 )
 from tests.integration.api.running_api import CONTENT, URL, Api
 from tests.refusals import refused
+from tests.waiting import TIMEOUT_SECONDS
 
 
 async def test_media_are_read_by_any_of_their_names(api: Api) -> None:
@@ -151,6 +156,30 @@ async def test_an_update_is_guarded_by_the_etag_and_stores_nothing_new(api: Api)
     assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "MEDIA_NOT_FOUND")
 
 
+async def test_a_media_item_is_not_stored_once_it_has_expired(api: Api) -> None:
+    media = await api.store()
+    expire_time = Timestamp()
+    expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+    changed = (
+        await api.media.UpdateMedia(update(media, "expire_time", expire_time=expire_time))
+    ).media
+    assert changed.expire_time == expire_time
+    changed = (await api.media.UpdateMedia(update(media, "expire_time"))).media
+    assert not changed.HasField("expire_time")
+
+    expire_time.FromDatetime(datetime.now(UTC) + timedelta(seconds=1))
+    await api.media.UpdateMedia(update(media, "expire_time", expire_time=expire_time))
+    stored = GetMediaRequest(media_id=media.id)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        # The server has it in memory, and nothing tells the server that it expires.
+        while time.time_ns() < expire_time.ToNanoseconds():
+            with suppress(grpc.aio.AioRpcError):
+                await api.media.GetMedia(stored)
+    found = await refused(api.media.GetMedia(stored))
+    assert (found.code, found.reason) == (grpc.StatusCode.NOT_FOUND, "MEDIA_NOT_FOUND")
+    assert not (await api.media.ListMedia(ListMediaRequest())).media
+
+
 async def test_of_updates_at_the_same_time_none_is_lost(api: Api) -> None:
     media = await api.store()
     updates = (update(media, "title", title="A bell"), update(media, "tags", tags=["bells"]))
@@ -166,6 +195,7 @@ async def test_an_update_that_is_not_allowed_names_the_field(api: Api) -> None:
         (update(media, "blob"), "update_mask"),
         (update(media, "title", title="x" * 5000), "media.title"),
         (update(media, "labels", labels={"A b": ""}), "media.labels['A b']"),
+        (update(media, "expire_time", expire_time=Timestamp(seconds=1)), "media.expire_time"),
     ):
         found = await refused(api.media.UpdateMedia(request))
         assert found.reason == "INVALID_REQUEST"

@@ -155,3 +155,25 @@ async def test_a_manifest_cannot_have_another_media_s_files_deleted(
     await catalog.commit(media)
     assert await catalog.delete(ID)
     assert await blobs.stat(theirs) is not None
+
+
+async def test_a_media_item_that_has_expired_is_not_stored_and_is_stored_anew(
+    blobs: Blobs, catalog: Catalog, other: Catalog
+) -> None:
+    for attempt in (1, 2):
+        key = f"media/{ID}/{attempt}.mp4"
+        await blobs.upload(key, io.BytesIO(b"x"), content_type="video/mp4", size_bytes=1)
+    expired = new_media(blobs, 1)
+    expired.media.expire_time.FromSeconds(1)
+    await catalog.commit(expired)
+    for each in (catalog, other):
+        assert await each.get(ID) is None
+        assert await each.find(ID) == (ID, None)
+        assert await each.load_many([ID]) == []
+
+    committed = await other.commit(new_media(blobs, 2))
+
+    assert committed.media.blob.url == blobs.url(f"media/{ID}/2.mp4")
+    assert await catalog.get(ID) == committed
+    assert await blobs.stat(f"media/{ID}/1.mp4") is None
+    assert await blobs.stat(f"media/{ID}/2.mp4") is not None

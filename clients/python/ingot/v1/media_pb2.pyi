@@ -131,6 +131,7 @@ class Media(_message.Message):
     DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
     WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELDS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
     the selection. The same media has the same id on every installation.
@@ -233,6 +234,13 @@ class Media(_message.Message):
         empty. Sorted. Empty if nothing is missing.
         """
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the media item stops being stored: from then on no call returns it, and an Ingest stores it
+        anew. Its files are removed by then or later. Set by UpdateMedia. Unset keeps it until it is
+        deleted.
+        """
+
     def __init__(
         self,
         *,
@@ -263,10 +271,11 @@ class Media(_message.Message):
         derived_from_sha256: _builtins.str = ...,
         web_playable: _builtins.bool = ...,
         truncated_fields: _abc.Iterable[_builtins.str] | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "expire_time", b"expire_time", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

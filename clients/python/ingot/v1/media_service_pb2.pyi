@@ -315,8 +315,8 @@ class UpdateMediaRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `title`, `description`, `tags`, `labels`. Tags and labels are replaced as a
-        whole. Required.
+        """Fields to change: `title`, `description`, `tags`, `labels`, `expire_time`. Tags and labels are
+        replaced as a whole. An expire_time must be in the future: DeleteMedia deletes at once. Required.
         """
 
     def __init__(

@@ -102,8 +102,9 @@ class MediaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMedia(self, request, context):
-        """Changes what callers may change of a media item: its title, description, tags and labels. If the
-        content of a mutable URL changes, the new version has what its source says again.
+        """Changes what callers may change of a media item: its title, description, tags, labels and
+        expire_time. If the content of a mutable URL changes, the new version has what its source says
+        again, and does not expire.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
