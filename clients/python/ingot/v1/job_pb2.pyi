@@ -200,39 +200,44 @@ class Job(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    CONVERSIONS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    LAST_ATTEMPT_ERROR_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     PARENT_JOB_ID_FIELD_NUMBER: _builtins.int
     CHILD_JOB_IDS_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    SELECTION_FIELD_NUMBER: _builtins.int
-    MAX_AGE_FIELD_NUMBER: _builtins.int
-    EXTRACTION_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
-    RECIPES_FIELD_NUMBER: _builtins.int
-    CONVERSIONS_FIELD_NUMBER: _builtins.int
     LIST_TITLE_FIELD_NUMBER: _builtins.int
+    RECIPES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
-    WAITING_FIELD_NUMBER: _builtins.int
-    LAST_ATTEMPT_ERROR_FIELD_NUMBER: _builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
+    EXTRACTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones, except
     the ids that begin with `cached-` (see `cached`). Empty in the response to validate_only.
+    """
+    display_name: _builtins.str
+    """Name of the job for people, at most 200 characters: at first the file name of the upload, or a
+    readable form of the URL; then the title of the media item or the list, as soon as its source
+    has told it. The name of an upload stays. Never empty.
     """
     kind: Global___JobKind.ValueType
     """What kind of work it is. It changes at most once, to JOB_KIND_PLAYLIST, when the source has said
@@ -258,6 +263,11 @@ class Job(_message.Message):
     """Number of the current attempt, from 1. Zero before a worker takes the job."""
     revision: _builtins.int
     """Number of the last change, from 1. It grows with every change in one epoch."""
+    epoch: _builtins.int
+    """Grows when the server has lost the last changes of its jobs, which happens if its Redis fails
+    over. Of two states of a job, the one with the greater epoch is later; if the epochs are the
+    same, the one with the greater revision.
+    """
     parent_job_id: _builtins.str
     """Id of the job that this job is a part of. Empty if there is none."""
     list_title: _builtins.str
@@ -271,19 +281,17 @@ class Job(_message.Message):
     """
     requested_by: _builtins.str
     """Who asked for the job. Empty without authentication."""
-    display_name: _builtins.str
-    """Name of the job for people, at most 200 characters: at first the file name of the upload, or a
-    readable form of the URL; then the title of the media item or the list, as soon as its source
-    has told it. The name of an upload stays. Never empty.
-    """
-    epoch: _builtins.int
-    """Grows when the server has lost the last changes of its jobs, which happens if its Redis fails
-    over. Of two states of a job, the one with the greater epoch is later; if the epochs are the
-    same, the one with the greater revision.
-    """
     @_builtins.property
     def progress(self) -> Global___JobProgress:
         """How much is done. Unset before a worker takes the job, and between two attempts."""
+
+    @_builtins.property
+    def waiting(self) -> Global___JobWaiting:
+        """What the job waits for. Unset while it goes on, and when it has ended."""
+
+    @_builtins.property
+    def selection(self) -> _media_pb2.Selection:
+        """Selection of the request. Unset means the best video and audio."""
 
     @_builtins.property
     def media(self) -> _media_pb2.Media:
@@ -294,9 +302,20 @@ class Job(_message.Message):
         """
 
     @_builtins.property
+    def conversions(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
+        """Results of the recipes of an Ingest call, in their order. Empty until the job has SUCCEEDED."""
+
+    @_builtins.property
     def error(self) -> _status_pb2.Status:
         """Why the job FAILED or was CANCELLED, with exactly one google.rpc.ErrorInfo. Unset in all other
         states.
+        """
+
+    @_builtins.property
+    def last_attempt_error(self) -> _status_pb2.Status:
+        """Why the last attempt failed that did not end the job, with exactly one google.rpc.ErrorInfo. A
+        job with recipes also has that of its ingest. It stays when the job ends, also if the job has
+        SUCCEEDED. Unset if no attempt failed so.
         """
 
     @_builtins.property
@@ -316,31 +335,6 @@ class Job(_message.Message):
         """Ids of the jobs that are parts of this one. Empty if there are none."""
 
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the request that created the job. At most 64. Keys have 1 to 63 characters:
-        lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
-        have at most 255 characters.
-        """
-
-    @_builtins.property
-    def selection(self) -> _media_pb2.Selection:
-        """Selection of the request. Unset means the best video and audio."""
-
-    @_builtins.property
-    def max_age(self) -> _duration_pb2.Duration:
-        """Oldest stored copy of a mutable URL that the request accepts. Unset means any age."""
-
-    @_builtins.property
-    def extraction(self) -> _media_pb2.Extraction:
-        """Which extractor, version and formats were chosen, and why. Unset for plain files, and before
-        the stage RESOLVING has ended.
-        """
-
-    @_builtins.property
-    def options(self) -> Global___IngestOptions:
-        """Options of the request: side files, playlists and live streams."""
-
-    @_builtins.property
     def children(self) -> Global___ChildSummary:
         """Counts of the child jobs, for a playlist, channel or album and for an ingest with recipes.
         Unset for other jobs.
@@ -353,54 +347,60 @@ class Job(_message.Message):
         """
 
     @_builtins.property
-    def conversions(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
-        """Results of the recipes of an Ingest call, in their order. Empty until the job has SUCCEEDED."""
+    def options(self) -> Global___IngestOptions:
+        """Options of the request: side files, playlists and live streams."""
 
     @_builtins.property
-    def waiting(self) -> Global___JobWaiting:
-        """What the job waits for. Unset while it goes on, and when it has ended."""
+    def max_age(self) -> _duration_pb2.Duration:
+        """Oldest stored copy of a mutable URL that the request accepts. Unset means any age."""
 
     @_builtins.property
-    def last_attempt_error(self) -> _status_pb2.Status:
-        """Why the last attempt failed that did not end the job, with exactly one google.rpc.ErrorInfo. A
-        job with recipes also has that of its ingest. It stays when the job ends, also if the job has
-        SUCCEEDED. Unset if no attempt failed so.
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of the request that created the job. At most 64. Keys have 1 to 63 characters:
+        lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
+        have at most 255 characters.
+        """
+
+    @_builtins.property
+    def extraction(self) -> _media_pb2.Extraction:
+        """Which extractor, version and formats were chosen, and why. Unset for plain files, and before
+        the stage RESOLVING has ended.
         """
 
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
         kind: Global___JobKind.ValueType = ...,
         state: Global___JobState.ValueType = ...,
         stage: Global___JobStage.ValueType = ...,
         progress: Global___JobProgress | None = ...,
+        waiting: Global___JobWaiting | None = ...,
         url: _builtins.str = ...,
+        selection: _media_pb2.Selection | None = ...,
         media: _media_pb2.Media | None = ...,
+        conversions: _abc.Iterable[_media_pb2.Media] | None = ...,
         error: _status_pb2.Status | None = ...,
+        last_attempt_error: _status_pb2.Status | None = ...,
         cached: _builtins.bool = ...,
         attempt: _builtins.int = ...,
         revision: _builtins.int = ...,
+        epoch: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         parent_job_id: _builtins.str = ...,
         child_job_ids: _abc.Iterable[_builtins.str] | None = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        selection: _media_pb2.Selection | None = ...,
-        max_age: _duration_pb2.Duration | None = ...,
-        extraction: _media_pb2.Extraction | None = ...,
-        options: Global___IngestOptions | None = ...,
         children: Global___ChildSummary | None = ...,
-        recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
-        conversions: _abc.Iterable[_media_pb2.Media] | None = ...,
         list_title: _builtins.str = ...,
+        recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
+        options: Global___IngestOptions | None = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         priority: Global___JobPriority.ValueType = ...,
         requested_by: _builtins.str = ...,
-        waiting: Global___JobWaiting | None = ...,
-        last_attempt_error: _status_pb2.Status | None = ...,
-        display_name: _builtins.str = ...,
-        epoch: _builtins.int = ...,
+        extraction: _media_pb2.Extraction | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "last_attempt_error", b"last_attempt_error", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "selection", b"selection", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -65,7 +65,7 @@ class Media(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class LabelsEntry(_message.Message):
+    class FileTagsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -85,7 +85,7 @@ class Media(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
-    class FileTagsEntry(_message.Message):
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -116,22 +116,22 @@ class Media(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     THUMBNAIL_URL_FIELD_NUMBER: _builtins.int
     BLOB_FIELD_NUMBER: _builtins.int
+    FORMAT_NAME_FIELD_NUMBER: _builtins.int
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     CHAPTERS_FIELD_NUMBER: _builtins.int
+    SIDE_FILES_FIELD_NUMBER: _builtins.int
+    FILE_TAGS_FIELD_NUMBER: _builtins.int
+    WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
     DERIVED_FROM_MEDIA_ID_FIELD_NUMBER: _builtins.int
+    DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    EXTRACTION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
-    FORMAT_NAME_FIELD_NUMBER: _builtins.int
-    FILE_TAGS_FIELD_NUMBER: _builtins.int
-    SIDE_FILES_FIELD_NUMBER: _builtins.int
-    EXTRACTION_FIELD_NUMBER: _builtins.int
-    RECIPE_FIELD_NUMBER: _builtins.int
-    DERIVED_FROM_SHA256_FIELD_NUMBER: _builtins.int
-    WEB_PLAYABLE_FIELD_NUMBER: _builtins.int
-    TRUNCATED_FIELDS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
     the selection. The same media has the same id on every installation.
@@ -148,20 +148,20 @@ class Media(_message.Message):
     """Who published the media at the source. Empty if unknown."""
     thumbnail_url: _builtins.str
     """URL of a thumbnail at the source. Empty if it has none."""
-    derived_from_media_id: _builtins.str
-    """Id of the media item that this one was converted from. Empty for media from a source."""
-    etag: _builtins.str
-    """Changes with every change of the stored media item. Set by the server in every response, for
-    DeleteMediaRequest.etag; not part of the manifest.
-    """
     format_name: _builtins.str
     """Container of the file as ffprobe names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+    web_playable: _builtins.bool
+    """Whether all current browsers can play the blob as it is. docs/recipes.md has the rule."""
+    derived_from_media_id: _builtins.str
+    """Id of the media item that this one was converted from. Empty for media from a source."""
     derived_from_sha256: _builtins.str
     """SHA-256 of the file that the media item was converted from, in lower-case hexadecimal. If that
     file is replaced, the next request converts it again. Empty for media from a source.
     """
-    web_playable: _builtins.bool
-    """Whether all current browsers can play the blob as it is. docs/recipes.md has the rule."""
+    etag: _builtins.str
+    """Changes with every change of the stored media item. Set by the server in every response, for
+    DeleteMediaRequest.etag; not part of the manifest.
+    """
     @_builtins.property
     def source(self) -> Global___Source:
         """Where the media came from."""
@@ -199,6 +199,24 @@ class Media(_message.Message):
         """Chapters, ordered by their start. Empty if the file has none."""
 
     @_builtins.property
+    def side_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SideFile]:
+        """Side files that requests asked for: subtitles and thumbnails. Empty if there are none."""
+
+    @_builtins.property
+    def file_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metadata tags of the file, such as `artist`, with keys in lower case."""
+
+    @_builtins.property
+    def recipe(self) -> _recipe_pb2.Recipe:
+        """Recipe that the media item was converted with, in canonical form. Unset for media from a
+        source.
+        """
+
+    @_builtins.property
+    def extraction(self) -> Global___Extraction:
+        """How the media was extracted from its page. Unset for plain files."""
+
+    @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the request that first stored the media item. At most 64. Keys have 1 to 63
         characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both
@@ -210,21 +228,9 @@ class Media(_message.Message):
         """When the media item was first stored."""
 
     @_builtins.property
-    def file_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Metadata tags of the file, such as `artist`, with keys in lower case."""
-
-    @_builtins.property
-    def side_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SideFile]:
-        """Side files that requests asked for: subtitles and thumbnails. Empty if there are none."""
-
-    @_builtins.property
-    def extraction(self) -> Global___Extraction:
-        """How the media was extracted from its page. Unset for plain files."""
-
-    @_builtins.property
-    def recipe(self) -> _recipe_pb2.Recipe:
-        """Recipe that the media item was converted with, in canonical form. Unset for media from a
-        source.
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the media item stops being stored: from then on no call returns it, and an Ingest stores it
+        anew. Its files are removed later. Set by UpdateMedia. Unset keeps it until it is deleted.
         """
 
     @_builtins.property
@@ -232,13 +238,6 @@ class Media(_message.Message):
         """Paths of the fields that hold less than the source or the file gave, such as `description`: a
         text was cut and ends with an ellipsis, a list lost its last items, or a URL was too long and is
         empty. Sorted. Empty if nothing is missing.
-        """
-
-    @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the media item stops being stored: from then on no call returns it, and an Ingest stores it
-        anew. Its files are removed by then or later. Set by UpdateMedia. Unset keeps it until it is
-        deleted.
         """
 
     def __init__(
@@ -256,22 +255,22 @@ class Media(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         thumbnail_url: _builtins.str = ...,
         blob: Global___Blob | None = ...,
+        format_name: _builtins.str = ...,
         video: _abc.Iterable[Global___VideoStream] | None = ...,
         audio: _abc.Iterable[Global___AudioStream] | None = ...,
         chapters: _abc.Iterable[Global___Chapter] | None = ...,
+        side_files: _abc.Iterable[Global___SideFile] | None = ...,
+        file_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        web_playable: _builtins.bool = ...,
         derived_from_media_id: _builtins.str = ...,
+        derived_from_sha256: _builtins.str = ...,
+        recipe: _recipe_pb2.Recipe | None = ...,
+        extraction: Global___Extraction | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        etag: _builtins.str = ...,
-        format_name: _builtins.str = ...,
-        file_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        side_files: _abc.Iterable[Global___SideFile] | None = ...,
-        extraction: Global___Extraction | None = ...,
-        recipe: _recipe_pb2.Recipe | None = ...,
-        derived_from_sha256: _builtins.str = ...,
-        web_playable: _builtins.bool = ...,
-        truncated_fields: _abc.Iterable[_builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        truncated_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

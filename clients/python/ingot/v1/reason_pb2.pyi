@@ -51,15 +51,15 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The caller has too many open watches. Close one of them, or watch all jobs with one WatchJobs.
     Transient: another watch can start after one is closed.
     """
-    REASON_JOB_NOT_FAILED: _Reason.ValueType  # 62
-    """The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
-    Permanent.
-    """
     REASON_CANCELLED: _Reason.ValueType  # 9
     """The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
     REASON_RESUME_TOKEN_EXPIRED: _Reason.ValueType  # 10
     """The server cannot continue the watch from this resume_token: it has forgotten too much of what
     happened since, or has lost it. Watch again without the token. Permanent.
+    """
+    REASON_JOB_NOT_FAILED: _Reason.ValueType  # 11
+    """The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
+    Permanent.
     """
     REASON_MEDIA_DOES_NOT_EXIST: _Reason.ValueType  # 20
     """The source reports that the media does not exist, or no longer exists. Check the URL.
@@ -254,15 +254,15 @@ REASON_TOO_MANY_WATCHES: Reason.ValueType  # 8
 """The caller has too many open watches. Close one of them, or watch all jobs with one WatchJobs.
 Transient: another watch can start after one is closed.
 """
-REASON_JOB_NOT_FAILED: Reason.ValueType  # 62
-"""The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
-Permanent.
-"""
 REASON_CANCELLED: Reason.ValueType  # 9
 """The job was cancelled by a caller. Ask again if the media is still wanted. Permanent."""
 REASON_RESUME_TOKEN_EXPIRED: Reason.ValueType  # 10
 """The server cannot continue the watch from this resume_token: it has forgotten too much of what
 happened since, or has lost it. Watch again without the token. Permanent.
+"""
+REASON_JOB_NOT_FAILED: Reason.ValueType  # 11
+"""The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
+Permanent.
 """
 REASON_MEDIA_DOES_NOT_EXIST: Reason.ValueType  # 20
 """The source reports that the media does not exist, or no longer exists. Check the URL.
