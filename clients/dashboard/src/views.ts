@@ -1,0 +1,52 @@
+import type { Component } from "svelte";
+
+import type { IconName } from "./components/icons";
+import { texts } from "./texts";
+
+/** A part of the page, with the places below its path. */
+export interface View {
+  /** First part of the path; empty for the view that is shown first. */
+  path: string;
+  label: string;
+  icon: IconName;
+  /** Loads the component when the view is first shown. */
+  load: () => Promise<{ default: Component }>;
+}
+
+export const views: readonly View[] = [
+  {
+    path: "",
+    label: texts.views.paste,
+    icon: "paste",
+    load: () => import("./paste/PasteView.svelte"),
+  },
+  {
+    path: "jobs",
+    label: texts.views.jobs,
+    icon: "jobs",
+    load: () => import("./jobs/JobsView.svelte"),
+  },
+  {
+    path: "library",
+    label: texts.views.library,
+    icon: "library",
+    load: () => import("./library/LibraryView.svelte"),
+  },
+  {
+    path: "uploads",
+    label: texts.views.uploads,
+    icon: "upload",
+    load: () => import("./uploads/UploadsView.svelte"),
+  },
+  {
+    path: "system",
+    label: texts.views.system,
+    icon: "system",
+    load: () => import("./system/SystemView.svelte"),
+  },
+];
+
+/** The view of a path; undefined for an address that leads nowhere. */
+export function viewAt(path: readonly string[]): View | undefined {
+  return views.find((view) => view.path === (path[0] ?? ""));
+}
