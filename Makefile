@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dockerfile check-stubs format generate lock freeze bench
+.PHONY: check-dockerfile check-stubs check-clients format generate generate-clients lock freeze bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -90,6 +90,9 @@ check-generated: install-dev ## Check that the generated code is what proto/ gen
 check-stubs: install-dev ## Generate and compile stubs for Go, TypeScript and Java (needs Go, Node, Maven)
 	tests/stubs/check.sh
 
+check-clients: install-dev ## Check the clients of other languages (needs Go)
+	clients/check.sh
+
 check-dockerfile: install-dev ## Lint the Dockerfile
 	hadolint Dockerfile
 
@@ -100,6 +103,9 @@ format: install-dev ## Format all code
 
 generate: install-dev ## Generate the stubs from proto/
 	clients/generate.sh
+
+generate-clients: install-dev ## Generate the stubs of the Go client (needs Go)
+	clients/go/generate.sh
 
 lock: install-dev ## Resolve the dependencies again and pin them by their hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.txt

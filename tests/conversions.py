@@ -1,4 +1,4 @@
-"""What tests of conversions share: calls, a count of ffmpeg processes, long audio."""
+"""What tests of conversions share: calls, a count of ffmpeg processes, long audio, a decoder."""
 
 from __future__ import annotations
 
@@ -120,6 +120,19 @@ def long_sound(number: int = 0) -> bytes:
     looped = ("-stream_loop", loops, "-i", str(minute), "-c", "copy", str(path))
     subprocess.run([*ffmpeg, *looped], check=True)
     return path.read_bytes()
+
+
+def assert_mp3_plays(path: Path) -> None:
+    """Decode an MP3 file to its end, without a word of ffmpeg."""
+    decoded = subprocess.run(
+        [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "mp3", "-i", path),
+            *("-map", "0:a", "-f", "null", "-"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    assert decoded.stderr == b""
 
 
 def ffmpegs(pid: int, *, of: str = "") -> list[int]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 import uuid
 from pathlib import Path
 
-import imageio_ffmpeg
 import pytest
 from mutagen.mp3 import MP3, BitrateMode
 
 from ingot import Client
+from tests.conversions import assert_mp3_plays
 from tests.ingot_command import run_on_terminal
 from tests.installation import Installation, installation
 from tests.media import media
@@ -21,19 +20,6 @@ from tests.videos import Video
 from tests.youtube import FakeYouTube
 
 ID = "dQw4-9Wg_cQ"
-
-
-def assert_plays(path: Path) -> None:
-    """It decodes to its end without a word."""
-    decoded = subprocess.run(
-        [
-            *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "mp3", "-i", path),
-            *("-map", "0:a", "-f", "null", "-"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    assert decoded.stderr == b""
 
 
 async def test_a_url_becomes_a_song_here_with_one_bar(
@@ -51,7 +37,7 @@ async def test_a_url_becomes_a_song_here_with_one_bar(
     shares = [int(share) for share in re.findall(r"(\d+)%", drawn)]
     assert shares == sorted(shares)
     assert (shares[0] < 100, shares[-1]) == (True, 100), drawn
-    assert_plays(song)
+    assert_mp3_plays(song)
     sound = MP3(song)
     assert sound.info.bitrate_mode == BitrateMode.CBR
     assert sound.info.bitrate == pytest.approx(128_000, rel=0.001)
@@ -89,7 +75,7 @@ async def test_a_youtube_link_becomes_a_song_named_and_tagged_after_it(tmp_path:
     assert code == 0, drawn
     song = here / "A title with _ and \u00e9.mp3"
     assert list(here.iterdir()) == [song]
-    assert_plays(song)
+    assert_mp3_plays(song)
     tags = MP3(song).tags
     assert tags is not None
     assert (tags["TIT2"].text, tags["TPE1"].text) == ([site.videos[ID].title], ["An uploader"])

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Checks the clients of other languages: clients/check.sh [PART ...], by default all parts.
+# Needs what `make install-dev` installs, and the language of each part.
+set -euo pipefail
+cd "$(dirname "$0")"
+generated=$(mktemp -d)
+trap 'rm -rf "$generated"' EXIT
+
+check_go() (
+    cd go
+    ./generate.sh "$generated"
+    diff -r "$generated/clients/go/ingot/v1" ingot/v1
+    unformatted=$(gofmt -l .)
+    [ -z "$unformatted" ] || { echo "gofmt -w these files: $unformatted" >&2; exit 1; }
+    go mod tidy -diff
+    go vet ./...
+    go test ./...
+)
+
+[ $# -gt 0 ] || set -- go
+for part; do
+    "check_$part"
+done

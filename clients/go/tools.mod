@@ -1,0 +1,14 @@
+// The generators of the stubs, apart from go.mod so that programs that use the client do not depend on them.
+module github.com/ingot-media/ingot/clients/go
+
+go 1.26.0
+
+tool (
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	google.golang.org/protobuf/cmd/protoc-gen-go
+)
+
+require (
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
