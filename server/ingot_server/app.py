@@ -91,7 +91,9 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             SystemService(redis, records, Workers(redis), throttle, settings),
         )
         server = ApiServer(services, feed, settings, reuse_port=reuse_port)
-        gateway = Gateway(services, settings, reuse_port=reuse_port)
+        gateway = Gateway(
+            services, settings, link_origins=blobs.link_origins(), reuse_port=reuse_port
+        )
 
         async def stop() -> None:
             # At once, as both wait for running calls within the same time limit.

@@ -50,3 +50,11 @@ async def test_one_url_in_one_media_out_over_http(
             download_url = (await response.json())["url"]
         async with aiohttp.request("GET", download_url) as response:
             assert await response.read() == clip
+
+
+async def test_the_printed_address_opens_the_web_page(ingot: Installation) -> None:
+    address = ingot.wait_for(r"^page\s+(\S+)")[1]
+    async with aiohttp.request("GET", address) as response:
+        assert response.status == 200
+        assert response.content_type == "text/html"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingot_server.config import Secret, SettingError, Settings
+from ingot_server.library.blobs import Blobs
 from ingot_server.library.bucket_settings import read_bucket_settings
 
 INSTALLATION = Settings(
@@ -75,3 +76,20 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, problem: str) -
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"none\.toml cannot be read"):
         read_bucket_settings(Settings(buckets_file=str(tmp_path / "none.toml")))
+
+
+async def test_the_origins_of_signed_links_are_those_of_every_bucket(tmp_path: Path) -> None:
+    path = tmp_path / "buckets.toml"
+    keys = 'access_key = "a"\nsecret_key = "b"'
+    path.write_text(
+        "[s3.incoming]\n"
+        f'[s3.archive]\nendpoint = "s3.eu-west-1.amazonaws.com"\nsecure = true\n{keys}\n'
+        f"[gs.footage]\n{keys}\n"
+    )
+    blobs = Blobs(INSTALLATION.replace(buckets_file=str(path)))
+    found = blobs.link_origins()
+    await blobs.close()
+    assert found[-1] == "https://store.example"
+    assert "https://storage.googleapis.com" in found
+    assert [each for each in found if "archive" in each and each.endswith(".amazonaws.com")]
+    assert len(found) == 3

@@ -29,3 +29,17 @@ def test_a_wheel_has_its_licence_and_its_types(
     assert licence == (ROOT / "LICENSE").read_bytes()
     assert f"{package}/py.typed" in names
     assert metadata["License-Expression"] == "Apache-2.0"
+
+
+def test_the_wheel_of_the_server_has_the_whole_web_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT / "server")
+
+    with zipfile.ZipFile(tmp_path / build_wheel(str(tmp_path))) as wheel:
+        found = {name for name in wheel.namelist() if name.startswith("ingot_server/page/")}
+
+    folder = ROOT / "server/ingot_server/page"
+    built = {path for path in folder.rglob("*") if path.is_file()}
+    assert found == {str(path.relative_to(ROOT / "server")) for path in built}
+    assert "ingot_server/page/index.html" in found

@@ -1,6 +1,7 @@
 """The API for browsers and plain HTTP clients: in the process of gRPC, on a port of its own.
 
 POST /ingot.v1.SERVICE/METHOD   Connect, gRPC-Web or JSON (connect_services.py); reads also by GET
+GET /, /assets/...              the web page (page.py)
 GET /openapi.json               the OpenAPI document of these methods
 GET /healthz                    200 while serving, 503 while draining
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
@@ -23,6 +24,7 @@ from ingot_server.api.calls import Calls
 from ingot_server.api.connect_errors import refuse
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
+from ingot_server.api.page import Page, PageResponse
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 
@@ -39,17 +41,24 @@ _LINGER_SECONDS: Final = 0.5
 class Gateway:
     """The services on one address, for HTTP/1.1. It belongs to the running event loop.
 
-    Raises SettingError if `cors_origins` cannot be used.
+    `link_origins` are the origins of signed links, which the web page may reach. Raises
+    SettingError if `cors_origins` cannot be used.
     """
 
     def __init__(
-        self, services: Sequence[Service], settings: Settings, *, reuse_port: bool = False
+        self,
+        services: Sequence[Service],
+        settings: Settings,
+        *,
+        link_origins: Collection[str] = (),
+        reuse_port: bool = False,
     ) -> None:
         self._settings = settings
         self._reuse_port = reuse_port
         self._cors = Cors(settings.cors_origins)
         self._calls = Calls()
         self._services = ConnectServices(services, self._calls, self._admit)
+        self._page = Page(link_origins)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
         self._draining = False
         self._serving: asyncio.Task[None] | None = None
@@ -113,12 +122,15 @@ class Gateway:
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI application."""
-        origin = dict(scope["headers"]).get(b"origin", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
         path, verb = scope["path"], scope["method"]
         if path == "/healthz":
             await self._serve_health(verb, send)
         elif path == "/openapi.json":
             await self._serve_openapi(verb, self._with(self._cors.headers(origin), send))
+        elif (response := self._page.response(path, headers)) is not None:
+            await self._serve_page(verb, response, send)
         elif verb == "OPTIONS" and path in self._services.paths:
             await _say(send, HTTPStatus.NO_CONTENT, "", self._cors.preflight(origin))
         elif not _is_text(scope):
@@ -154,6 +166,15 @@ class Gateway:
             await _refuse_method(send)
         else:
             await _respond(send, HTTPStatus.OK, self._openapi, b"application/json")
+
+    @staticmethod
+    async def _serve_page(method: str, response: PageResponse, send: Any) -> None:
+        if method not in {"GET", "HEAD"}:
+            await _refuse_method(send)
+        else:
+            start = {"type": "http.response.start", "status": response.status.value}
+            await send({**start, "headers": response.headers})
+            await send({"type": "http.response.body", "body": response.body, "more_body": False})
 
     @staticmethod
     def _with(headers: Headers, send: Any) -> Any:

@@ -103,6 +103,10 @@ class Blobs(Bucket):
         other = self._others.get(f"{scheme}://{name}")
         return other or (self if name == self.bucket else None)
 
+    def link_origins(self) -> list[str]:
+        """Return the origins of all signed links, those to other buckets too: sorted, each once."""
+        return sorted({each.link_origin() for each in (self, *self._others.values())})
+
     def locate(self, url: str) -> tuple[Bucket, str]:
         """Return the bucket and the key of a stored file, given the URL in its manifest.
 

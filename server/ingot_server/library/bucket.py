@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from minio.error import S3Error
 from urllib3.response import BaseHTTPResponse
@@ -97,6 +97,14 @@ class Bucket:
         return self._s3.public.get_presigned_url(
             "GET", self.bucket, key, lifetime, extra_query_params={**headers}
         )
+
+    def link_origin(self) -> str:
+        """Return the origin of signed links to this bucket, such as `https://s3.example.com`.
+
+        It may have the bucket in the name of its host, as on AWS.
+        """
+        link = urlsplit(self._s3.public.get_presigned_url("GET", self.bucket, "key"))
+        return f"{link.scheme}://{link.netloc}"
 
 
 def _next_chunks(response: BaseHTTPResponse) -> list[bytes]:

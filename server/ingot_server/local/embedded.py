@@ -40,6 +40,7 @@ _DRAIN: Final = timedelta(seconds=3)
 _STOP_SECONDS: Final = 4.0
 _LOCAL_SERVER_STOP_SECONDS: Final = 0.7
 _VACUUM_SECONDS: Final = 5.0
+_EVERY_ADDRESS: Final = ("0.0.0.0", "[::]")
 
 
 async def up(settings: Settings, given: Collection[str] = ()) -> None:
@@ -184,6 +185,7 @@ class Installation:
         sys.stdout.write(
             f"gRPC      {settings.grpc_address}\n"
             f"HTTP      {settings.http_address or 'off'}\n"
+            f"page      {_page_address(settings.http_address)}\n"
             f"S3        {scheme}://{settings.s3_endpoint}/{settings.s3_bucket}\n"
             f"Redis     {_without_password(settings.redis_url)}\n"
             f"data      {settings.data_dir}\n"
@@ -203,6 +205,14 @@ async def _wait_until_ready(child: SupervisedProgram) -> None:
     except ProgramFailed as failed:
         reason: Reason.ValueType = _REASONS.get(child.program.name, reason_pb2.REASON_INTERNAL)
         raise Failure(reason, str(failed)) from failed
+
+
+def _page_address(http_address: str) -> str:
+    """Return the URL that opens the web page in a browser on this machine."""
+    host, _, port = http_address.rpartition(":")
+    if not host:
+        return "off"
+    return f"http://{'localhost' if host in _EVERY_ADDRESS else host}:{port}/"
 
 
 def _without_password(url: str) -> str:

@@ -68,7 +68,7 @@ async def test_nothing_else_is_served(caplog: pytest.LogCaptureFixture) -> None:
     grpc_type = {"Content-Type": "application/grpc", "TE": "trailers"}
     async with slowly() as slow:
         for method, path, headers, status in (
-            ("GET", "/", {}, 404),
+            ("GET", "/nothing", {}, 404),
             ("POST", "/ingot.v1.MediaService/Nothing", {}, 404),
             ("GET", "/ingot.v1.MediaService/DeleteMedia", {}, 405),
             ("PUT", GET_MEDIA, {}, 405),

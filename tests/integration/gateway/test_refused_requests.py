@@ -164,7 +164,7 @@ TOO_LARGE = (429, "resource_exhausted", "REQUEST_TOO_LARGE")
 REFUSED = [
     Refused("/ingot.v1.JobService/GetJbo", *PATH, "/ingot.v1.JobService/GetJob"),
     Refused("/ingot.v1.jobservice/getjob", *PATH, "capital letters"),
-    Refused("/", *PATH, "docs/http.md", method="GET"),
+    Refused("/nothing", *PATH, "docs/http.md", method="GET"),
     Refused(GET_JOB, *VERB, "GetJob is called by GET or POST", method="PUT"),
     Refused(INGEST, *VERB, "Ingest is called by POST", method="GET"),
     Refused(WATCH_JOB, *VERB, "WatchJob is called by POST", method="GET", query=READ),
