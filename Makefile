@@ -90,7 +90,7 @@ check-generated: install-dev ## Check that the generated code is what proto/ gen
 check-stubs: install-dev ## Generate and compile stubs for Go, TypeScript and Java (needs Go, Node, Maven)
 	tests/stubs/check.sh
 
-check-clients: install-dev ## Check the clients of other languages (needs Go)
+check-clients: install-dev ## Check the clients of other languages (needs Node, Go)
 	clients/check.sh
 
 check-dockerfile: install-dev ## Lint the Dockerfile
@@ -104,7 +104,8 @@ format: install-dev ## Format all code
 generate: install-dev ## Generate the stubs from proto/
 	clients/generate.sh
 
-generate-clients: install-dev ## Generate the stubs of the Go client (needs Go)
+generate-clients: install-dev ## Generate the stubs of the TypeScript and Go clients (needs Node, Go)
+	clients/typescript/generate.sh
 	clients/go/generate.sh
 
 lock: install-dev ## Resolve the dependencies again and pin them by their hashes

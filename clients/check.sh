@@ -17,7 +17,17 @@ check_go() (
     go test ./...
 )
 
-[ $# -gt 0 ] || set -- go
+check_typescript() (
+    npm ci --silent
+    cd typescript
+    ./generate.sh "$generated"
+    for package in ingot google; do
+        diff -r "$generated/clients/typescript/src/v1/$package" "src/v1/$package"
+    done
+    npm run --silent check
+)
+
+[ $# -gt 0 ] || set -- typescript go
 for part; do
     "check_$part"
 done
