@@ -14,7 +14,7 @@ import ingot
 ROOT = Path(__file__).parents[2]
 
 # The dependencies of ingot-client, and the modules that it uses of them.
-DEPENDENCIES = {"googleapis-common-protos", "grpcio", "protobuf", "rich"}
+DEPENDENCIES = {"googleapis-common-protos", "grpcio", "protobuf", "rich", "shtab"}
 USED = "import google.rpc.error_details_pb2, google.protobuf.json_format, grpc.aio, rich.progress"
 OWN = {"ingot"}
 
@@ -99,6 +99,16 @@ def test_help_loads_neither_grpc_nor_rich() -> None:
     )
 
     assert loaded <= OWN
+
+
+def test_the_completion_loads_only_what_writes_its_script() -> None:
+    loaded = loaded_by(
+        "import contextlib, io, ingot.cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        "    ingot.cli.main(['completion', 'bash'])"
+    )
+
+    assert loaded <= {*OWN, "shtab"}
 
 
 def test_json_needs_no_rich() -> None:

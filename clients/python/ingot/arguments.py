@@ -9,6 +9,7 @@ import argparse
 import importlib.metadata
 from typing import Final
 
+from ingot.completion_command import add_completion
 from ingot.config_command import add_config
 from ingot.ingest_arguments import add_convert, add_ingest, add_mp3, add_resolve, add_upload
 from ingot.recipe_options import parse_duration
@@ -68,12 +69,19 @@ def build_parser() -> argparse.ArgumentParser:
     _add_jobs(command("jobs", "List the jobs, latest first."))
     for name, description in (
         ("job", "Show a job."),
-        ("watch", "Watch a job until it ends."),
         ("cancel", "Cancel a job, also for other callers who wait for it."),
     ):
         command(name, description).add_argument("job_id", type=parse_text, metavar="ID")
+    watch = command("watch", "Watch a job until it ends, or all jobs until Ctrl-C.")
+    watch.add_argument(
+        "job_id", type=parse_text, nargs="?", default="", metavar="ID", help="default: all jobs"
+    )
+    command("top", "Show what goes on in all jobs, live until q or Ctrl-C.")
     config = command("config", "Show or change which server the other commands call.")
     add_config(config, parents=[global_options])
+    add_completion(
+        command("completion", "Print a script with which a shell completes this command line.")
+    )
     retry = command("retry", "Run a job again that failed or was cancelled.")
     retry.add_argument("job_id", type=parse_text, metavar="ID")
     add_no_wait(retry)

@@ -16,6 +16,8 @@ from ingot.connection import Connection
 
 PAGE_SIZE: Final = 200
 """How many items of a list one call asks for."""
+RECONNECT_TIMEOUT: Final = timedelta(seconds=60)
+"""How long a stream tries to reconnect, unless the client says otherwise."""
 
 
 class BaseClient:
@@ -31,7 +33,7 @@ class BaseClient:
         credentials: grpc.ChannelCredentials | None = None,
         allow_plaintext_token: bool = False,
         timeout: timedelta = timedelta(seconds=30),
-        reconnect_timeout: timedelta = timedelta(seconds=60),
+        reconnect_timeout: timedelta = RECONNECT_TIMEOUT,
     ) -> None:
         self._address = parse_address(address)
         self._credentials = channel_credentials(self._address, credentials, ca_file)

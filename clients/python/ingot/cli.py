@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingot.arguments import build_parser
+from ingot.completion_command import run_completion
 from ingot.config_command import run_config
 from ingot.config_file import ConfigError
 from ingot.log import show_log
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     _set_global_options(options)
+    if options.command == "completion":
+        return run_completion(parser, options)
     try:
         if options.command == "config":
             return run_config(options, os.environ)

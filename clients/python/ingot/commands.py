@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 from ingot import args_to_request, error_text, render, wrong_input
+from ingot.base_client import RECONNECT_TIMEOUT
 from ingot.client import Client
 from ingot.convert_command import convert_media
 from ingot.download_command import download_media
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
-from ingot.job import IngestJob, RemovedJob
-from ingot.output import write, write_json, write_stream_table, write_table, write_text
+from ingot.job import IngestJob
+from ingot.jobs_command import list_jobs, watch_all_jobs
+from ingot.output import write, write_stream_table, write_table
 from ingot.resolve_report import resolve_report
 from ingot.system_report import system_report
+from ingot.top_command import is_live, show_top
 from ingot.v1.job_pb2 import IngestOptions, Job, JobState
-from ingot.v1.job_service_pb2 import SnapshotEnd, WatchJobsResponse
 from ingot.v1.media_pb2 import MediaKind
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
 from ingot.watch_command import get_children, watch_to_end
@@ -52,7 +54,13 @@ def _make_client(options: Namespace) -> Client:
         ca_file=options.ca,
         metadata=dict(options.headers),
         allow_plaintext_token=options.allow_plaintext_token,
+        reconnect_timeout=_reconnect_timeout(options),
     )
+
+
+def _reconnect_timeout(options: Namespace) -> timedelta:
+    """Return for how long to try: without end for a display that says when it is out of date."""
+    return timedelta.max if options.command == "top" and is_live(options) else RECONNECT_TIMEOUT
 
 
 def _write_error(
@@ -170,6 +178,9 @@ async def _convert(client: Client, options: Namespace) -> int:
 
 
 async def _watch(client: Client, options: Namespace) -> int:
+    if not options.job_id:
+        await watch_all_jobs(client, options)
+        return SUCCEEDED
     return await _watch_to_end(client, await client.job(options.job_id), options)
 
 
@@ -208,45 +219,13 @@ async def _retry(client: Client, options: Namespace) -> int:
 
 
 async def _jobs(client: Client, options: Namespace) -> int:
-    states = [JobState.Value(f"JOB_STATE_{name.upper()}") for name in options.state]
-    labels = dict(options.label)
-    if not options.watch:
-        jobs = client.jobs(states=states, labels=labels)
-        await write_stream_table(options, jobs, render.JOB_COLUMNS, render.job_row)
-        return SUCCEEDED
-    await _print_watched_jobs(client.watch_jobs(states=states, labels=labels), options)
+    await list_jobs(client, options)
     return SUCCEEDED
 
 
-async def _print_watched_jobs(
-    updates: AsyncGenerator[Job | RemovedJob | SnapshotEnd, None], options: Namespace
-) -> None:
-    """Print a table of the snapshot, then a line for each update; all as JSON with `--json`."""
-    snapshot: list[Job] | None = []
-    async with aclosing(updates):
-        async for update in updates:
-            if options.json:
-                write_json(_as_response(update))
-            elif isinstance(update, SnapshotEnd):
-                if snapshot is not None:
-                    write_table(options, snapshot, render.JOB_COLUMNS, render.job_row)
-                snapshot = None
-            elif isinstance(update, RemovedJob):
-                write_text(f"{update.id}  removed")
-            elif snapshot is not None:
-                snapshot.append(update)
-            else:
-                write_text(render.table([render.job_row(update)]))
-
-
-def _as_response(update: Job | RemovedJob | SnapshotEnd) -> WatchJobsResponse:
-    match update:
-        case RemovedJob():
-            return WatchJobsResponse(removed_job_id=update.id)
-        case SnapshotEnd():
-            return WatchJobsResponse(snapshot_end=update)
-        case Job():
-            return WatchJobsResponse(job=update)
+async def _top(client: Client, options: Namespace) -> int:
+    await show_top(client, options)
+    return SUCCEEDED
 
 
 async def _media(client: Client, options: Namespace) -> int:
@@ -317,6 +296,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "download": _download,
     "url": _url,
     "jobs": _jobs,
+    "top": _top,
     "job": _job,
     "watch": _watch,
     "cancel": _cancel,

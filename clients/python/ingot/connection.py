@@ -21,6 +21,9 @@ from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot.v1.source_service_pb2_grpc import SourceServiceStub
 from ingot.v1.system_service_pb2_grpc import SystemServiceStub
 
+# Called with False when the connection is lost, and with True when it is back.
+ConnectionCallback = Callable[[bool], None]
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -172,15 +175,17 @@ class Connection:
         self,
         method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
         request: Callable[[], Request],
+        connection_changed: ConnectionCallback | None = None,
     ) -> AsyncGenerator[Response, None]:
         """Yield the responses of a stream, which is called again whenever it is interrupted.
 
         `request` makes the request of each call, for what has not been received yet. The generator
         never ends by itself: the reader closes it when it has everything, and a stream that the
-        server ends before that counts as interrupted. Raises IngotError if another call cannot
-        help, or if the connection is gone for longer than `reconnect_seconds`.
+        server ends before that counts as interrupted. `connection_changed` is called with False
+        when the stream is interrupted, and with True at its next response. Raises IngotError if
+        another call cannot help, or if the connection is gone for longer than `reconnect_seconds`.
         """
-        outage = Outage(self.reconnect_seconds)
+        outage = Outage(self.reconnect_seconds, connection_changed)
         while True:
             called = time.monotonic()
             sent = request()
@@ -205,16 +210,20 @@ class Connection:
             await outage.wait(failure)
 
     async def watch(
-        self, method: grpc.aio.UnaryStreamMultiCallable[Watching, Update], request: Watching
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Watching, Update],
+        request: Watching,
+        connection_changed: ConnectionCallback | None = None,
     ) -> AsyncGenerator[Update, None]:
         """Yield the responses of a watch, without heartbeats; after a lost connection, the next.
 
         If the server cannot resume the watch, it starts over with a snapshot. The generator ends
-        and raises as that of `stream` does.
+        and raises, and calls `connection_changed`, as that of `stream` does.
         """
         while True:
             try:
-                async with aclosing(self.stream(method, lambda: request)) as stream:
+                responses = self.stream(method, lambda: request, connection_changed)
+                async with aclosing(responses) as stream:
                     async for response in stream:
                         request.resume_token = response.resume_token
                         if not response.HasField("heartbeat"):
@@ -223,18 +232,23 @@ class Connection:
                 if error.reason != "RESUME_TOKEN_EXPIRED" or not request.resume_token:
                     raise
                 request.resume_token = ""
+                if connection_changed is not None:
+                    connection_changed(True)  # the server has answered
 
 
 class Outage:
     """The time since the connection was lost, and the backoff between attempts to reconnect."""
 
-    def __init__(self, limit_seconds: float) -> None:
+    def __init__(self, limit_seconds: float, changed: ConnectionCallback | None = None) -> None:
         self._limit_seconds = limit_seconds
+        self._changed = changed
         self._start: float | None = None
         self._attempts = 0
 
     def end(self) -> None:
         """Note that the connection works again."""
+        if self._start is not None and self._changed is not None:
+            self._changed(True)
         self._start = None
         self._attempts = 0
 
@@ -243,6 +257,8 @@ class Outage:
         now = time.monotonic()
         if self._start is None:
             self._start = now
+            if self._changed is not None:
+                self._changed(False)
         backoff = _backoff_seconds(self._attempts)
         self._attempts += 1
         if now + backoff - self._start > self._limit_seconds:

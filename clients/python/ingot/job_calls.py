@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Final
 
 from ingot.base_client import PAGE_SIZE, BaseClient
+from ingot.connection import ConnectionCallback
 from ingot.job import IngestJob, RemovedJob, version
 from ingot.v1.job_pb2 import Job, JobKind, JobState
 from ingot.v1.job_service_pb2 import (
@@ -75,6 +76,7 @@ class JobCalls(BaseClient):
         labels: Mapping[str, str] | None = None,
         text: str = "",
         snapshot_size: int = 0,
+        connection_changed: ConnectionCallback | None = None,
     ) -> AsyncGenerator[Job | RemovedJob | SnapshotEnd, None]:
         """Yield all jobs that match every argument, then every change and removal, without end.
 
@@ -82,7 +84,8 @@ class JobCalls(BaseClient):
         record, latest first, and SnapshotEnd; 0 means 1000. A job that stops matching is yielded
         one last time, and a RemovedJob when its record has expired. After a lost connection, what
         happened meanwhile is yielded; if that was too long, everything from the beginning, with
-        another SnapshotEnd.
+        another SnapshotEnd. `connection_changed` is called with False when the connection is lost,
+        from when on what was yielded may be out of date, and with True when it is back.
         """
         request = WatchJobsRequest(
             states=states,
@@ -95,7 +98,7 @@ class JobCalls(BaseClient):
             snapshot_size=snapshot_size,
         )
         seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        watch = self._connection.watch(self._connection.jobs.WatchJobs, request)
+        watch = self._connection.watch(self._connection.jobs.WatchJobs, request, connection_changed)
         async with aclosing(watch):
             async for response in watch:
                 if response.HasField("snapshot_end"):

@@ -5,7 +5,7 @@ Titles and URLs come from strangers, so control characters are replaced.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
@@ -20,6 +20,14 @@ from ingot.v1.source_service_pb2 import SourceStatus
 
 JOB_COLUMNS: Final = ("id", "state", "progress", "created", "name")
 MEDIA_COLUMNS: Final = ("id", "stored", "duration", "size", "type", "title", "url")
+STATES: Final = (
+    JobState.JOB_STATE_RUNNING,
+    JobState.JOB_STATE_QUEUED,
+    JobState.JOB_STATE_SUCCEEDED,
+    JobState.JOB_STATE_FAILED,
+    JobState.JOB_STATE_CANCELLED,
+)
+"""The states of jobs, in the order in which their counts are shown."""
 SOURCE_COLUMNS: Final = ("source", "health", "limits", "uses", "accepts")
 
 
@@ -91,6 +99,12 @@ def _causes(waiting: JobWaiting) -> dict[JobWaiting.Cause.ValueType, str]:
         JobWaiting.CAUSE_SAME_MEDIA: f"job {waiting.job_id}, which makes the same media item",
         JobWaiting.CAUSE_CONVERSION_LIMIT: "other conversions",
     }
+
+
+def counts(counts: Mapping[JobState.ValueType, int], bytes_per_second: float) -> str:
+    """Format how many jobs are in each state, and their rate: `2 running, ..., 3 MB/s`."""
+    parts = [f"{counts.get(each, 0)} {name_of(JobState, each).lower()}" for each in STATES]
+    return ", ".join([*parts, f"{size(bytes_per_second)}/s"])
 
 
 def job_row(job: Job) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import grpc
 
 from ingot.address import DEFAULT_ADDRESS
+from ingot.base_client import RECONNECT_TIMEOUT
 from ingot.client import Client
 from ingot.job import IngestJob
 from ingot.loop_thread import LoopThread
@@ -81,7 +82,7 @@ class SyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         allow_plaintext_token: bool = False,
         timeout: timedelta = timedelta(seconds=30),
-        reconnect_timeout: timedelta = timedelta(seconds=60),
+        reconnect_timeout: timedelta = RECONNECT_TIMEOUT,
     ) -> None:
         self._client = Client(
             address,
