@@ -41,6 +41,7 @@ EXPORTS = [
     "MediaDoesNotExist",
     "MediaNotFound",
     "MediaRefused",
+    "MediaView",
     "Recipe",
     "RemovedJob",
     "ResolveResponse",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UnsupportedUrl,
     )
     from ingot.job import IngestJob, RemovedJob
+    from ingot.notebook import MediaView
     from ingot.sync_client import SyncClient
     from ingot.sync_job import SyncIngestJob
     from ingot.v1.ingest_service_pb2 import IngestRequest, ResolveResponse
@@ -63,6 +64,7 @@ __all__ = [
     "MediaDoesNotExist",
     "MediaNotFound",
     "MediaRefused",
+    "MediaView",
     "Recipe",
     "RemovedJob",
     "ResolveResponse",
@@ -90,6 +92,7 @@ _MODULES: Final = {
     "JobStage": "ingot.v1.job_pb2",
     "JobState": "ingot.v1.job_pb2",
     "Media": "ingot.v1.media_pb2",
+    "MediaView": "ingot.notebook",
     "Recipe": "ingot.v1.recipe_pb2",
     "RemovedJob": "ingot.job",
     "ResolveResponse": "ingot.v1.ingest_service_pb2",

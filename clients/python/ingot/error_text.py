@@ -105,7 +105,7 @@ def write_error(
         sys.stderr.write(MessageToJson(status, indent=None) + "\n")
     else:
         prefix = f"{render.printable(subject)}: " if subject else ""
-        sys.stderr.write(f"ingot: {prefix}{_summary(error, server)}\n{_hint(error)}\n")
+        sys.stderr.write(f"ingot: {prefix}{_summary(error, server)}\n{hint(error)}\n")
     sys.stderr.flush()
 
 
@@ -129,7 +129,7 @@ def _summary(error: IngotError | OSError, server: str) -> str:
     return render.printable(str(error))
 
 
-def _hint(error: IngotError | OSError) -> str:
+def hint(error: IngotError | OSError) -> str:
     """Return what to do about an error, on one line."""
     notes: list[str] = getattr(error, "__notes__", [])
     if notes:

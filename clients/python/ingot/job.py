@@ -45,6 +45,11 @@ class IngestJob:
     def __repr__(self) -> str:
         return f"IngestJob({self.id}, {name_of(JobState, self.latest.state)})"
 
+    def _repr_html_(self) -> str:
+        from ingot.notebook import job_html  # only notebooks need it
+
+        return job_html(self.latest, self.error())
+
     @property
     def id(self) -> str:
         return self.latest.id

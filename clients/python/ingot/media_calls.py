@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -24,6 +24,9 @@ from ingot.v1.media_service_pb2 import (
     ListMediaRequest,
     UpdateMediaRequest,
 )
+
+if TYPE_CHECKING:
+    from ingot.notebook import MediaView
 
 
 class MediaCalls(BaseClient):
@@ -167,3 +170,21 @@ class MediaCalls(BaseClient):
             **media_name(name),
         )
         return await self._connection.call(self._connection.media.CreateDownloadUrl, request)
+
+    async def show(
+        self,
+        name: str,
+        *,
+        selection: Selection | None = None,
+        lifetime: timedelta | None = None,
+    ) -> MediaView:
+        """Return a media item, named by id or URL, as a notebook shows it: a player and a table.
+
+        The player uses a signed link, which works for `lifetime`, as that of `download_url`, and
+        is stored with the notebook. Raises MediaNotFound.
+        """
+        from ingot.notebook import MediaView  # only notebooks need it
+
+        media = await self.media(name, selection=selection)
+        link = await self.download_url(media.id, lifetime=lifetime)
+        return MediaView(media, link.url, link.expire_time.ToDatetime(UTC))

@@ -168,6 +168,11 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 def media_table(media: Media) -> str:
     """Format the details of a media item, one per line."""
+    return table(media_details(media))
+
+
+def media_details(media: Media) -> list[tuple[str, str]]:
+    """Return the name and the value of each detail of a media item that has a value."""
     rows = [
         ("media", media.id),
         ("title", media.title),
@@ -186,7 +191,7 @@ def media_table(media: Media) -> str:
         ("sha256", media.blob.sha256),
         ("stored", _time(media.create_time)),
     ]
-    return table(row for row in rows if row[1])
+    return [row for row in rows if row[1]]
 
 
 def job_table(job: Job) -> str:

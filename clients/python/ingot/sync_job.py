@@ -25,6 +25,11 @@ class SyncIngestJob:
     def __repr__(self) -> str:
         return f"Sync{self._job!r}"
 
+    def _repr_html_(self) -> str:
+        from ingot.notebook import job_html  # only notebooks need it
+
+        return job_html(self.latest, self.error())
+
     @property
     def id(self) -> str:
         return self._job.id
