@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,20 @@ async def test_the_go_example_shows_progress_and_saves_an_mp3(
     assert len({*shares}) > 3, output
     assert "video/mp4" in lines[-1]
     assert_mp3_plays(song)
+
+
+async def test_the_program_in_the_readme_works(
+    ingot: Installation, origin: Origin, clip: bytes, tmp_path: Path
+) -> None:
+    url = origin.serve("/go-readme.mp4", Page(clip, rate=len(clip)))
+    (text,) = re.findall(
+        r"```go\n(package main\n.*?)```", (MODULE / "README.md").read_text(), re.DOTALL
+    )
+    program = tmp_path / "main.go"
+    text = text.replace("https://example.com/clip.mp4", url)
+    program.write_text(text.replace("localhost:50051", ingot.grpc_address))
+
+    output = await go("run", str(program))
+
+    assert "JOB_STAGE_DOWNLOADING" in output
+    assert str(len(clip)) in output.splitlines()[-1]
