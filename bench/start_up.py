@@ -14,9 +14,9 @@ from pathlib import Path
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
-from ingot_server.library.catalog import manifest_key
 from ingot_server.library.identity import media_id
 from ingot_server.library.manifest import serialize
+from ingot_server.library.manifest_objects import manifest_key
 from ingot_server.library.manifest_pb2 import Manifest
 from tests.installation import installation
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from ingot_server.config import Settings
@@ -37,6 +38,9 @@ class BucketProxy:
         """Requests that the bucket carries out and that are answered with a refusal."""
         self.holds: Matches = lambda _method, _path: False
         """Requests that wait for `release`."""
+        self.delivers_late: Matches = lambda _method, _path: False
+        """Requests that are answered with a refusal at once, and reach the bucket in `deliver`."""
+        self._undelivered: list[tuple[str, str, CIMultiDictProxy[str], bytes]] = []
 
     def release(self) -> None:
         """Lets everything through that was held."""
@@ -52,6 +56,16 @@ class BucketProxy:
         """Waits until a request is being held."""
         await self._held_back.wait()
 
+    async def deliver(self) -> list[int]:
+        """Send what `delivers_late` has kept, in order; return the statuses of the bucket."""
+        statuses, kept, self._undelivered = [], self._undelivered, []
+        async with aiohttp.ClientSession() as session:
+            for method, path, headers, body in kept:
+                url = URL(f"http://{self._endpoint}{path}", encoded=True)
+                async with session.request(method, url, headers=headers, data=body) as answer:
+                    statuses.append(answer.status)
+        return statuses
+
     async def forward(self, request: web.Request) -> web.StreamResponse:
         method, path = request.method, request.raw_path
         body = await request.read()
@@ -59,6 +73,9 @@ class BucketProxy:
             self._held_back.set()
             await self._passes.wait()
         if self.refuses(method, path):
+            return _denied()
+        if self.delivers_late(method, path):
+            self._undelivered.append((method, path, request.headers, body))
             return _denied()
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Final
 
 from ingot_server.config import PREFIX, SettingError, Settings
 from ingot_server.errors import Failure, reason_name
@@ -37,14 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         if options.command == "up":
             _up(settings, Settings.given(environment))
-        elif options.command == "serve":
-            _serve(settings, reuse_port=options.reuse_port)
-        elif options.command == "rebuild":
-            _rebuild(settings)
-        elif options.command == "extractor":
-            _extractor(settings, options)
         else:
-            _worker(settings, converts=options.convert)
+            _COMMANDS[options.command](settings, options)
     except SettingError as error:
         print(f"ingot-server: {error}", file=sys.stderr)
         sys.exit(2)
@@ -98,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", help="run a worker for all jobs except conversions")
     worker.add_argument("--convert", action="store_true", help="run conversions and nothing else")
     commands.add_parser("rebuild", help="build the index of media items from the bucket again")
+    gc = commands.add_parser("gc", help="list what nothing in the bucket needs any more")
+    gc.add_argument("--delete", action="store_true", help="remove it")
     _extractor_parser(
         commands.add_parser("extractor", help="update yt-dlp, or go back to an earlier version")
     )
@@ -156,23 +153,23 @@ def _up(settings: Settings, given: Collection[str]) -> None:
     asyncio.run(embedded.up(settings, given))
 
 
-def _serve(settings: Settings, *, reuse_port: bool) -> None:
+def _serve(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server import app
     from ingot_server.local import replicas
 
     if settings.processes > 1:
         asyncio.run(replicas.serve_replicas(settings))
     else:
-        asyncio.run(app.serve(settings, reuse_port=reuse_port))
+        asyncio.run(app.serve(settings, reuse_port=options.reuse_port))
 
 
-def _worker(settings: Settings, *, converts: bool) -> None:
+def _worker(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server import worker_process
 
-    worker_process.main(settings, converts=converts)
+    worker_process.main(settings, converts=options.convert)
 
 
-def _rebuild(settings: Settings) -> None:
+def _rebuild(settings: Settings, _: argparse.Namespace) -> None:
     from ingot_server import rebuild
 
     count = asyncio.run(rebuild.rebuild(settings))
@@ -181,6 +178,13 @@ def _rebuild(settings: Settings) -> None:
         if count is None
         else f"The index has {count} media items."
     )
+
+
+def _gc(settings: Settings, options: argparse.Namespace) -> None:
+    from ingot_server.garbage_collection import collect_garbage
+
+    say = functools.partial(print, flush=True)
+    asyncio.run(collect_garbage(settings, delete=options.delete, say=say))
 
 
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:
@@ -209,6 +213,14 @@ def _extractor(settings: Settings, options: argparse.Namespace) -> None:
         case _:
             extractor_update.remove(versions, options.version, say)
 
+
+_COMMANDS: Final = {
+    "serve": _serve,
+    "worker": _worker,
+    "rebuild": _rebuild,
+    "gc": _gc,
+    "extractor": _extractor,
+}
 
 if __name__ == "__main__":
     main()

@@ -185,6 +185,14 @@ class Settings:
     upload_ttl: timedelta = _setting(
         timedelta(days=1), "how long an unfinished upload is kept after its last bytes"
     )
+    gc_grace: timedelta = _setting(
+        timedelta(days=1),
+        "how long objects that nothing needs stay in the bucket; it must be longer than the "
+        "longest job, and than a proxy may delay a request",
+    )
+    gc_interval: timedelta = _setting(
+        timedelta(days=1), "how often a worker removes such objects; `0` means never"
+    )
     job_ttl: timedelta = _setting(
         timedelta(hours=1), "how long the record of a job is kept after its end"
     )

@@ -174,7 +174,8 @@ class Intake:
         if upload is not None and upload.header.sha256:
             draft = with_content(draft, upload.header.sha256)
             resolved_url = replace(resolved_url, media_id=draft.media.id)
-        media_id, stored = await self._catalog.find(resolved_url.media_id)
+        media_id, found_manifest = await self._catalog.find(resolved_url.media_id)
+        stored = await self._catalog.if_whole(found_manifest)
         if upload is not None:
             found: Missing | Failure = _missing_if(stored is None)
         elif source.in_bucket:

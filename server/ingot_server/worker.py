@@ -22,6 +22,7 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.canary import keep_checking
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.versions import Versions
+from ingot_server.garbage_collection import keep_collecting
 from ingot_server.intake import Intake
 from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.feed import Feed
@@ -140,6 +141,9 @@ class Worker:
             asyncio.create_task(self._workers.keep_reporting(self._measure)),
             asyncio.create_task(self._sweep_jobs()),
             asyncio.create_task(self._sweep_uploads()),
+            asyncio.create_task(
+                keep_collecting(self._redis, self._catalog, self._blobs, self._settings)
+            ),
             asyncio.create_task(keep_checking(self._versions, self._settings, self._sources)),
         ]
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, BinaryIO, cast
 
+import grpc
 import pytest
 
 from ingot.v1.ingest_service_pb2 import UploadChunk, UploadHeader, UploadRequest
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, Job
 from ingot.v1.media_pb2 import Media
+from ingot.v1.media_service_pb2 import DeleteMediaRequest, GetMediaRequest
 from ingot.v1.recipe_pb2 import Recipe
+from ingot_server import garbage_collection
 from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -69,8 +74,14 @@ async def upload(harness: Harness, content: bytes) -> Job:
 SOURCES = pytest.mark.parametrize("serve", [a_file, a_page])
 
 
+async def collect_garbage(harness: Harness) -> None:
+    """Run gc when everything in the bucket is old enough."""
+    settings = harness.settings.replace(gc_grace=timedelta(0))
+    await garbage_collection.collect_garbage(settings, delete=True, say=lambda _line: None)
+
+
 @SOURCES
-async def test_a_commit_that_fails_leaves_nothing(
+async def test_what_a_commit_with_an_unknown_outcome_leaves_is_removed_as_garbage(
     harness: Harness,
     proxy: BucketProxy,
     origin: Origin,
@@ -83,7 +94,102 @@ async def test_a_commit_that_fails_leaves_nothing(
         job = await harness.ingest(serve(origin, clip))
 
     assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    assert await harness.keys("media/") == [f"media/{job.media.id}/{job.id}-1.mp4"]
+    await collect_garbage(harness)
     await harness.assert_nothing_is_left()
+
+
+async def test_a_manifest_that_arrives_late_names_a_file_that_is_still_there(
+    bucket: tuple[BucketProxy, Settings], origin: Origin, clip: bytes
+) -> None:
+    proxy, settings = bucket
+    proxy.delivers_late = is_manifest_put
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        running_harness(settings.replace(attempts=2)) as harness,
+    ):
+        job = await harness.ask(a_file(origin, clip))
+        await harness.worker.run_job(job.id)
+        proxy.delivers_late = lambda _method, _path: False
+        await proxy.deliver()
+
+        job = await harness.end(job)
+
+        assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 2)
+        assert await harness.download(media_id=job.media.id) == clip
+
+
+async def test_a_manifest_that_arrives_after_a_later_attempt_or_a_deletion_changes_nothing(
+    bucket: tuple[BucketProxy, Settings], origin: Origin, clip: bytes
+) -> None:
+    proxy, settings = bucket
+    proxy.delivers_late = is_manifest_put
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        running_harness(settings.replace(attempts=3, lease=timedelta(minutes=1))) as harness,
+    ):
+        job = await harness.ask(a_file(origin, clip))
+        await harness.worker.run_job(job.id)
+        kept = list(proxy._undelivered)
+        proxy.delivers_late = lambda _method, _path: False
+        job = await harness.end(job)
+        assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 2)
+
+        assert await proxy.deliver() == [HTTPStatus.PRECONDITION_FAILED]
+        assert await harness.download(media_id=job.media.id) == clip
+
+        await harness.media.DeleteMedia(DeleteMediaRequest(media_id=job.media.id))
+        proxy._undelivered = kept
+        assert await proxy.deliver() == [HTTPStatus.PRECONDITION_FAILED]
+        assert await harness.keys("media/") == [f"media/{job.media.id}/media.json"]
+        with pytest.raises(grpc.aio.AioRpcError, match="NOT_FOUND"):
+            await harness.media.GetMedia(GetMediaRequest(media_id=job.media.id))
+        await collect_garbage(harness)
+        await harness.assert_nothing_is_left()
+
+
+async def test_the_bucket_refuses_a_manifest_that_arrives_after_the_lease_of_its_job(
+    bucket: tuple[BucketProxy, Settings], origin: Origin, clip: bytes
+) -> None:
+    proxy, settings = bucket
+    lease = timedelta(seconds=2)
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        running_harness(settings.replace(lease=lease)) as harness,
+    ):
+        job = await harness.ask(a_file(origin, clip))
+        proxy.hold(is_manifest_put)
+        running = asyncio.create_task(harness.worker.run_job(job.id))
+        await proxy.held()
+        await harness.redis.flushall()
+        # The signature expires by the clock of the S3 server, in whole seconds.
+        await asyncio.sleep(lease.total_seconds() + 1)
+        proxy.release()
+        await running
+
+        assert f"media/{job.media.id}/media.json" not in await harness.keys("media/")
+
+
+@pytest.mark.parametrize("left", ["nothing", "half of it"])
+async def test_media_whose_blob_is_gone_or_cut_is_not_stored_and_is_ingested_again(
+    harness: Harness, origin: Origin, clip: bytes, left: str
+) -> None:
+    url = a_file(origin, clip)
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        first = await harness.ingest(url)
+        key = harness.blobs.key(first.media.blob.url)
+        if left == "nothing":
+            await harness.blobs.remove(key)
+        else:
+            half = clip[: len(clip) // 2]
+            await harness.blobs.put(key, half, content_type="video/mp4")
+
+        again = await harness.ingest(url)
+
+        assert (again.state, again.cached) == (JOB_STATE_SUCCEEDED, False)
+        assert again.media.blob.url != first.media.blob.url
+        assert await harness.download(media_id=first.media.id) == clip
+        assert len(await harness.keys("media/")) == 2
 
 
 async def test_a_conversion_whose_commit_fails_leaves_its_parent_alone(
@@ -97,9 +203,10 @@ async def test_a_conversion_whose_commit_fails_leaves_its_parent_alone(
         job = await harness.ingest(parent.url, recipes=[Recipe(wav=Recipe.Wav())])
 
     assert job.state == JOB_STATE_FAILED
-    assert await harness.keys("media/") == before
     assert await harness.download(media_id=parent.media.id) == clip
     await harness.assert_idle()
+    await collect_garbage(harness)
+    assert await harness.keys("media/") == before
 
 
 async def test_an_upload_whose_commit_fails_keeps_its_bytes_for_another_try(
@@ -109,6 +216,7 @@ async def test_an_upload_whose_commit_fails_keeps_its_bytes_for_another_try(
     async with asyncio.timeout(TIMEOUT_SECONDS):
         job = await harness.end(await upload(harness, clip))
     assert (job.state, reason_name_of(job)) == (JOB_STATE_FAILED, "STORAGE_UNAVAILABLE")
+    await collect_garbage(harness)
     await harness.assert_nothing_is_left()
     assert await harness.keys("uploads/")
 

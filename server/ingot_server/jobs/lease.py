@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -150,6 +151,20 @@ class Lease:
                 deferred=deferred,
             )
             return await self._retry(release)
+
+    async def prove(self) -> None:
+        """Renew the lease now. Raises LeaseLost if it is lost."""
+        await self._renew()
+
+    def time_left(self) -> timedelta:
+        """Return how long the lease lasts from now on, at least a second, in whole seconds.
+
+        Raises LeaseLost if it ends sooner.
+        """
+        left = int(self._ends_at - _now())
+        if left < 1:
+            raise self._expired()
+        return timedelta(seconds=left)
 
     def start(self, feed: Feed) -> None:
         """Start the heartbeat, and watch for the loss of the lease."""

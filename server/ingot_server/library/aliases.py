@@ -57,8 +57,7 @@ class Aliases:
             return remembered
         media_id = await self._cache.get_alias(alias_id)
         if media_id is None:
-            found = await self._blobs.get(FOLDER + alias_id)
-            media_id = _parsed(alias_id, found[0]) if found is not None else None
+            media_id = await self.read(alias_id)
             if media_id is not None:
                 await self._cache.put_alias(alias_id, media_id)
         if media_id is not None:
@@ -66,6 +65,11 @@ class Aliases:
         else:
             self._in_memory.pop(alias_id, None)
         return media_id
+
+    async def read(self, alias_id: str) -> str | None:
+        """Return the media id in the bucket; None if there is no alias, or it cannot be read."""
+        found = await self._blobs.get(FOLDER + alias_id)
+        return _parsed(alias_id, found[0]) if found is not None else None
 
     async def put(self, alias_id: str, media_id: str, source_key: str) -> None:
         """Make `alias_id` an alias of `media_id`; its source key is stored for people."""

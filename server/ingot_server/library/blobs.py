@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import BinaryIO, Final
@@ -33,7 +33,7 @@ from ingot_server.library.conditional_writes import check_conditional_writes, pu
 from ingot_server.library.multipart import MultipartUpload, StoredBlob, part_size
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
 
-__all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject"]
+__all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject", "UnfinishedUpload"]
 
 _ABORT_SECONDS: Final = 5
 _PARTS_AT_ONCE: Final = 2
@@ -47,6 +47,15 @@ class StoredObject:
     size_bytes: int
     modify_time: datetime
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """A multipart upload that was neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begin_time: datetime
 
 
 class Blobs(Bucket):
@@ -143,12 +152,14 @@ class Blobs(Bucket):
         content_type: str,
         if_none_match: bool = False,
         if_match: str = "",
+        lifetime: timedelta | None = None,
     ) -> str | None:
         """Write a small object in one step; return its ETag, or None if the condition fails.
 
         `if_none_match` writes only if the object does not exist, `if_match` only over the version
         with this ETag. A PUT whose response was lost is sent again and may then return None
-        although it wrote: read the object.
+        although it wrote: read the object. After a Failure it may still be written, but not if it
+        arrives after `lifetime`, at least a second.
         """
         return await self._s3.call(
             partial(
@@ -159,6 +170,7 @@ class Blobs(Bucket):
                 content_type,
                 if_none_match=if_none_match,
                 if_match=if_match,
+                lifetime=lifetime,
             )
         )
 
@@ -212,6 +224,10 @@ class Blobs(Bucket):
         """Remove an object, if it exists."""
         await self._s3.call(partial(self._client.remove_object, self.bucket, key))
 
+    async def remove_within(self, key: str, *, lifetime: timedelta) -> None:
+        """Remove an object, unless the request arrives after `lifetime`, at least a second."""
+        await self._s3.call(partial(self._s3.delete, key, lifetime=lifetime))
+
     async def remove_tree(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         """Remove every object whose key begins with `prefix`, except those in `keep`."""
         await self._s3.call(partial(self._remove_tree, prefix, keep))
@@ -229,12 +245,28 @@ class Blobs(Bucket):
 
     async def abort_uploads(self, prefix: str) -> None:
         """Abort unfinished multipart uploads of keys that begin with `prefix`."""
-        await self._s3.call(partial(self._abort_uploads, prefix))
+        for upload in await self.unfinished_uploads(prefix):
+            await self.abort_upload(upload.key, upload.upload_id)
 
-    def _abort_uploads(self, prefix: str) -> None:
-        # The SDK does not have a public method for either.
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Abort a multipart upload, if it is unfinished."""
+        await self._s3.call(partial(self._abort_upload, key, upload_id))
+
+    def _abort_upload(self, key: str, upload_id: str) -> None:
+        try:
+            # The SDK does not have a public method for this, nor for the listing.
+            self._client._abort_multipart_upload(self.bucket, key, upload_id)  # noqa: SLF001
+        except S3Error as exc:
+            if exc.code != "NoSuchUpload":
+                raise
+
+    async def unfinished_uploads(self, prefix: str) -> list[UnfinishedUpload]:
+        """Return the unfinished multipart uploads of keys that begin with `prefix`."""
+        return await self._s3.call(partial(self._unfinished_uploads, prefix))
+
+    def _unfinished_uploads(self, prefix: str) -> list[UnfinishedUpload]:
         list_uploads = partial(self._client._list_multipart_uploads, self.bucket)  # noqa: SLF001
-        abort = partial(self._client._abort_multipart_upload, self.bucket)  # noqa: SLF001
+        found: dict[str, UnfinishedUpload] = {}
         # MinIO lists uploads only by whole keys, or all that began since its start; it removes the
         # others itself after a day.
         for listed in {"", prefix}:
@@ -243,10 +275,13 @@ class Blobs(Bucket):
                 page: ListMultipartUploadsResult = list_uploads(prefix=listed, key_marker=marker)
                 for each in page.uploads:
                     if each.object_name.startswith(prefix):
-                        abort(each.object_name, str(each.upload_id))
+                        upload_id = str(each.upload_id)
+                        began = each.initiated_time or datetime.now(UTC)
+                        found[upload_id] = UnfinishedUpload(each.object_name, upload_id, began)
                 marker = page.next_key_marker
                 if not page.is_truncated or not marker:
                     break
+        return list(found.values())
 
     async def list_folders(self, prefix: str, *, after: str, limit: int) -> list[str]:
         """Return the names of at most `limit` folders directly in `prefix`, sorted, after `after`.

@@ -1,13 +1,12 @@
 """The catalog of stored media items: each has a manifest, and its PUT is the commit.
 
-    media/<id>/media.json      the Manifest (manifest.proto) as protobuf JSON, with the Media that
-                               callers see and what only the server needs to know
-
-A media item exists from the PUT of its manifest to the removal of the manifest. A manifest is
-written only if there is none, or over the version that was read: of two writers the bucket refuses
-the second. Blobs are stored before the manifest and removed after it, so a reader of a manifest
-finds its blobs. The cache (cache.py) only saves requests to the bucket. An id may be an alias of
-another one (aliases.py).
+A media item exists from the PUT of its manifest to the PUT of its tombstone. A manifest is written
+only if there is none, or over the version that was read: of two writers the bucket refuses the
+second (manifest_objects.py). Blobs are stored before the manifest and removed after its tombstone,
+so a reader of a manifest finds its blobs. If the blob is gone all the same, the media item counts
+as not stored: this is checked when a manifest is read from the bucket, and for what an ingest would
+reuse at most once in RECHECK_SECONDS. The cache (cache.py) only saves requests to the bucket. An id
+may be an alias of another one (aliases.py).
 
 A media item whose expire_time has come is not stored: no read returns it, and the next commit
 deletes it first.
@@ -18,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -30,10 +29,17 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.aliases import Aliases
+from ingot_server.library.blob_checks import BlobChecks
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
 from ingot_server.library.identity import is_media_id
-from ingot_server.library.manifest import files_of, has_expired, parse, serialize
+from ingot_server.library.manifest import files_of, has_expired
+from ingot_server.library.manifest_objects import (
+    FOLDER,
+    ManifestObjects,
+    Version,
+    manifest_key,
+)
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
@@ -41,14 +47,16 @@ from ingot_server.redis import unavailable
 
 logger = logging.getLogger(__name__)
 
-FOLDER: Final = "media/"
-_CONTENT_TYPE: Final = "application/json"
 _READERS: Final = 16
 _COMMIT_ATTEMPTS: Final = 5
+_DELETE_ATTEMPTS: Final = 5
+_CLOSING_POLL_SECONDS: Final = 0.5
 
 
 class Catalog:
     """The manifests of all media items in the bucket. They are shared: do not change them.
+
+    `aliases` are those of its media items.
 
     The coroutines raise Failure STORAGE_UNAVAILABLE when the bucket cannot be reached. Those that
     change a stored media item raise CACHE_UNAVAILABLE when Redis cannot be reached. All can be
@@ -57,8 +65,10 @@ class Catalog:
 
     def __init__(self, blobs: Blobs, redis: Redis, settings: Settings) -> None:
         self._blobs = blobs
+        self._objects = ManifestObjects(blobs)
+        self._checks = BlobChecks(blobs)
         self._cache = Cache(redis, settings)
-        self._aliases = Aliases(blobs, self._cache)
+        self.aliases = Aliases(blobs, self._cache)
         self._index = MediaIndex(redis)
         self._reading = asyncio.Semaphore(_READERS)
         self._running: dict[str, asyncio.Task[Manifest | None]] = {}
@@ -107,14 +117,14 @@ class Catalog:
         """
         if not is_media_id(media_id):
             return media_id, None
-        remembered = self._aliases.get_from_memory(media_id)
+        remembered = self.aliases.get_from_memory(media_id)
         if remembered is not None and (manifest := await self.get(remembered)) is not None:
             return remembered, manifest
         manifest = await self.get(media_id)
         if manifest is not None:
             return media_id, manifest
         # The alias in memory may be stale, because its media item does not exist.
-        target = await self._aliases.get(media_id, allow_stale=False)
+        target = await self.aliases.get(media_id, allow_stale=False)
         if target is None:
             return media_id, None
         return target, await self.get(target) if target != remembered else None
@@ -122,23 +132,25 @@ class Catalog:
     async def conversion(self, parent: Media, recipe: Recipe) -> Manifest | None:
         """Return what a canonical recipe made of the present file of `parent`; else None."""
         made = await self.get(derived_id(parent.id, recipe))
-        return made if made is not None and is_current(made.media, parent) else None
+        if made is None or not is_current(made.media, parent):
+            return None
+        return await self.if_whole(made)
 
     def alias_from_memory(self, media_id: str) -> str | None:
         """Return what `alias_of` returns, if this process has it in memory, without I/O."""
-        return self._aliases.get_from_memory(media_id)
+        return self.aliases.get_from_memory(media_id)
 
     async def alias_of(self, media_id: str) -> str | None:
         """Return the media id that this id is an alias of; None if it is not an alias."""
-        return await self._aliases.get(media_id) if is_media_id(media_id) else None
+        return await self.aliases.get(media_id) if is_media_id(media_id) else None
 
     async def put_alias(self, media_id: str, target_id: str, *, source_key: str) -> None:
         """Make an id an alias of `target_id`, whose source key is `source_key`."""
-        await self._aliases.put(media_id, target_id, source_key)
+        await self.aliases.put(media_id, target_id, source_key)
 
     async def remove_alias(self, media_id: str) -> None:
         """Remove an alias; the id then stands for itself."""
-        await self._aliases.remove(media_id)
+        await self.aliases.remove(media_id)
 
     async def _read_after(
         self, former: asyncio.Task[Manifest | None] | None, media_id: str
@@ -163,45 +175,64 @@ class Catalog:
             await self._put_in_index(manifest.media)
         return manifest
 
-    async def commit(self, manifest: Manifest, *, replacing: str = "") -> Manifest:
+    async def if_whole(self, manifest: Manifest | None) -> Manifest | None:
+        """Return the manifest if its blob is there, as far as is known; else None.
+
+        A media item without its blob counts as not stored: whoever asks for it ingests it again.
+        """
+        if manifest is None or await self._checks.was_there(manifest.media):
+            return manifest
+        logger.warning("the blob of %s is gone from the bucket", manifest.media.id)
+        return None
+
+    async def has_blob(self, media: Media) -> bool:
+        """Return whether the blob of a media item is there now, whole."""
+        return await self._checks.is_there(media)
+
+    async def commit(
+        self,
+        manifest: Manifest,
+        *,
+        replacing: str = "",
+        time_left: Callable[[], timedelta] | None = None,
+    ) -> Manifest:
         """Write `manifest`, whose blob is stored; return the manifest that won.
 
         Without `replacing` the media item must be new. With the etag of a stored version it
         replaces that version, or is new if that version was deleted meanwhile. The second of two
         writers gets the manifest of the first, and must remove its blob if that manifest does not
-        name it. A commit that is repeated after a lost response gets its own manifest. Raises
-        Failure INTERNAL for more than LARGEST_MANIFEST bytes.
+        name it. A commit that is repeated after a lost response gets its own manifest.
+
+        `time_left` returns how long the writer may write, at least a second, or raises: the bucket
+        refuses what arrives later. After a Failure the manifest may be written, or be written soon.
+        Raises Failure INTERNAL for more than LARGEST_MANIFEST bytes.
         """
         media_id = manifest.media.id
-        key = manifest_key(media_id)
         committed = Manifest()
         committed.CopyFrom(manifest)
         if not committed.media.HasField("create_time"):
             committed.media.create_time.FromDatetime(datetime.now(UTC))
-        content = serialize(committed, key)
         mark = await self._cache.mark(media_id) if replacing else b""
         begun = asyncio.get_running_loop().time()
+        over = replacing
         for attempt in range(_COMMIT_ATTEMPTS):
-            etag = await self._blobs.put(
-                key,
-                content,
-                content_type=_CONTENT_TYPE,
-                if_none_match=not replacing,
-                if_match=replacing,
-            )
+            lifetime = time_left() if time_left is not None else None
+            etag = await self._objects.write(committed, over=over, lifetime=lifetime)
             if etag is not None:
                 break
-            winner = await self._load(media_id)
-            if winner is not None and has_expired(winner):
-                await self._delete_expired(winner)
-            elif winner is not None:
-                return winner
-            replacing = ""
+            version = await self._open_version(media_id)
+            if version.manifest is not None and has_expired(version.manifest):
+                await self.delete_expired(media_id, version.etag)
+                version = await self._open_version(media_id)
+            if version.manifest is not None:
+                return version.manifest
+            over = version.etag
             await asyncio.sleep(0.02 * 2**attempt)
         else:
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The bucket refuses the manifest {key}, although it does not have one. Try again.",
+                f"The bucket refuses the manifest {manifest_key(media_id)}, although it does not "
+                "have one. Try again.",
             )
         committed.media.etag = etag
         if mark:
@@ -212,26 +243,30 @@ class Catalog:
         await self._put_in_index(committed.media)
         return committed
 
-    async def _delete_expired(self, manifest: Manifest) -> None:
+    async def _open_version(self, media_id: str) -> Version:
+        """Return what is stored, when something may be written over it."""
+        while True:
+            version = await self._objects.read(media_id)
+            if not version.is_closing:
+                return version
+            await asyncio.sleep(_CLOSING_POLL_SECONDS)
+
+    async def delete_expired(self, media_id: str, etag: str) -> bool:
+        """Delete a media item that has expired; False if that version is not stored any more."""
         try:
-            await self.delete(manifest.media.id, etag=manifest.media.etag)
+            return await self.delete(media_id, etag=etag)
         except Failure as failure:
-            # Another writer replaced it.
             if failure.reason != reason_pb2.REASON_ETAG_MISMATCH:
                 raise
+            return False
 
     async def replace(self, manifest: Manifest) -> Manifest | None:
         """Write `manifest` over the version that has its etag; None if that is no longer stored.
 
         Unlike `commit`, it never makes a media item new. Its files must be those of that version.
         """
-        media_id = manifest.media.id
-        key = manifest_key(media_id)
-        content = serialize(manifest, key)
-        mark = await self._cache.mark(media_id)
-        etag = await self._blobs.put(
-            key, content, content_type=_CONTENT_TYPE, if_match=manifest.media.etag
-        )
+        mark = await self._cache.mark(manifest.media.id)
+        etag = await self._objects.write(manifest, over=manifest.media.etag)
         if etag is None:
             return None
         replaced = Manifest()
@@ -254,37 +289,47 @@ class Catalog:
             )
 
     async def delete(self, media_id: str, *, etag: str = "") -> bool:
-        """Remove a media item and the files that its manifest names; False if there is none.
+        """Delete a media item with the files that its manifest names; False if there is none.
 
         Files of an attempt that is still running stay, because it may commit. Raises Failure
-        ETAG_MISMATCH if the version is not `etag`. S3 servers do not agree on conditional deletes:
-        a version that is committed within the same milliseconds may be removed as well.
+        ETAG_MISMATCH if the version is not `etag`.
         """
         if not is_media_id(media_id):
             return False
-        key = manifest_key(media_id)
-        found = await self._blobs.get(key)
-        if found is None:
-            return False
-        if etag and etag != found[1]:
+        for _ in range(_DELETE_ATTEMPTS):
+            version = await self._objects.read(media_id)
+            if version.manifest is None:
+                return False
+            if etag and etag != version.etag:
+                raise Failure(
+                    reason_pb2.REASON_ETAG_MISMATCH,
+                    f"The media item has the etag {version.etag!r}, not {etag!r}. Get it again.",
+                )
+            await self._cache.mark(media_id)
+            buried = await self._objects.bury(media_id, version.etag)
+            await self._cache.mark(media_id)
+            if buried:
+                break
+            # It was replaced just then.
+        else:
             raise Failure(
-                reason_pb2.REASON_ETAG_MISMATCH,
-                f"The media item has the etag {found[1]!r}, not {etag!r}. Get it again.",
+                reason_pb2.REASON_STORAGE_UNAVAILABLE,
+                f"The media item {media_id} is replaced again and again. Delete it later.",
             )
-        await self._cache.mark(media_id)
-        await self._blobs.remove(key)
-        await self._cache.mark(media_id)
         with contextlib.suppress(Failure), unavailable():
             await self._index.remove(media_id)  # A list would drop it, too.
-        try:
-            folder = self._blobs.url(f"{FOLDER}{media_id}/")
-            for name in files_of(parse(media_id, key, *found).media):
-                if not name.startswith(folder):
-                    continue  # adopted: the object belongs to another owner
-                await self._blobs.remove(self._blobs.key(name))
-        except Failure as failure:
-            logger.warning("files of the deleted media item %s were left: %s", media_id, failure)
+        await self._remove_files(version.manifest.media)
         return True
+
+    async def _remove_files(self, media: Media) -> None:
+        """Remove the files of a deleted media item, but not those that belong to other owners."""
+        folder = self._blobs.url(f"{FOLDER}{media.id}/")
+        try:
+            for name in files_of(media):
+                if name.startswith(folder):
+                    await self._blobs.remove(self._blobs.key(name))
+        except Failure as failure:
+            logger.warning("files of the deleted media item %s were left: %s", media.id, failure)
 
     async def load_many(
         self, media_ids: Sequence[str], *, cache: bool = False
@@ -320,9 +365,7 @@ class Catalog:
         return [manifest for manifest in found if manifest is not None]
 
     async def _load(self, media_id: str) -> Manifest | None:
-        key = manifest_key(media_id)
-        found = await self._blobs.get(key)
-        return parse(media_id, key, *found) if found is not None else None
+        return (await self._objects.read(media_id)).manifest
 
     async def remember_failure(self, media_id: str, failure: Failure) -> None:
         """Store in the negative cache why the source does not give this media item.
@@ -342,10 +385,3 @@ class Catalog:
 
 def _unless_expired(manifest: Manifest | None) -> Manifest | None:
     return None if manifest is not None and has_expired(manifest) else manifest
-
-
-def manifest_key(media_id: str) -> str:
-    """Return the key of a manifest in the bucket. Raises ValueError for anything but an id."""
-    if not is_media_id(media_id):
-        raise ValueError(f"{media_id!r} is not a media id")
-    return f"{FOLDER}{media_id}/media.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from datetime import timedelta
 
 from minio.error import S3Error
 
@@ -20,15 +21,19 @@ def put(
     *,
     if_none_match: bool = False,
     if_match: str = "",
+    lifetime: timedelta | None = None,
 ) -> str | None:
-    """Write an object in one step; return its ETag, or None if the condition fails."""
+    """Write an object in one step; return its ETag, or None if the condition fails.
+
+    The server refuses a PUT that arrives after `lifetime`, if one is given.
+    """
     headers = {"Content-Type": content_type}
     if if_none_match:
         headers["If-None-Match"] = "*"
     if if_match:
         headers["If-Match"] = f'"{if_match}"'
     digest = hashlib.md5(data, usedforsecurity=False).digest()
-    response = s3.put(key, data, digest, headers=headers)
+    response = s3.put(key, data, digest, headers=headers, lifetime=lifetime)
     if response.status == 200:
         return etag_of(response)
     # 409: S3 may refuse either of two conditional writers at the same moment.

@@ -20,6 +20,9 @@ from typing import Final
 from ingot.v1.media_pb2 import Selection
 from ingot_server.languages import canonical_tag
 
+FIRST_CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+"""The characters of ids, sorted: those that list all ids in parts."""
+
 _MEDIA_ID: Final = re.compile(r"[a-z2-7]{52}")
 
 

@@ -19,9 +19,6 @@ from ingot_server.library.manifest_pb2 import IndexEntry, IndexPart
 
 logger = logging.getLogger(__name__)
 
-PARTS: Final = "abcdefghijklmnopqrstuvwxyz234567"
-"""The characters of media ids (RFC 4648, base32)."""
-
 _FOLDER: Final = "index/"
 # To be increased when entries of the same manifest become different.
 _FORM: Final = 1

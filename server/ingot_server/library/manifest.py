@@ -20,7 +20,8 @@ def serialize(manifest: Manifest, key: str) -> bytes:
     """
     stored = Manifest()
     stored.CopyFrom(manifest)
-    stored.media.ClearField("etag")
+    if stored.HasField("media"):
+        stored.media.ClearField("etag")
     text = json_format.MessageToJson(stored, sort_keys=True, ensure_ascii=False, indent=2)
     content = text.encode()
     if len(content) > LARGEST_MANIFEST:
@@ -39,12 +40,14 @@ def has_expired(manifest: Manifest) -> bool:
 
 
 def parse(media_id: str, key: str, content: bytes, etag: str) -> Manifest:
-    """Return the manifest of a media item; fields that a later version added are skipped.
+    """Return the manifest or tombstone of a media item; fields of a later version are skipped.
 
     Raises Failure INTERNAL if the object `key` is not a manifest.
     """
     try:
         manifest = json_format.Parse(content.decode(), Manifest(), ignore_unknown_fields=True)
+        if manifest.HasField("tombstone"):
+            return manifest
         if not manifest.HasField("media"):
             raise json_format.ParseError("the field media is missing")
     except (json_format.ParseError, UnicodeDecodeError) as exc:

@@ -22,16 +22,21 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Manifest(_message.Message):
-    """What the bucket holds about a media item: `media/<id>/media.json`, as protobuf JSON."""
+    """What the bucket holds about a media item: `media/<id>/media.json`, as protobuf JSON. With
+    `tombstone`, the media item was deleted, and nothing else is set.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEDIA_FIELD_NUMBER: _builtins.int
     SOURCE_VERSION_FIELD_NUMBER: _builtins.int
     REQUESTED_SIDE_FILES_FIELD_NUMBER: _builtins.int
+    TOMBSTONE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def media(self) -> _media_pb2.Media:
-        """The media item, as callers see it. In the bucket without `etag`, which is the object's."""
+        """The media item, as callers see it. In the bucket without `etag`, which is the object's. Unset
+        in a tombstone.
+        """
 
     @_builtins.property
     def source_version(self) -> Global___SourceVersion:
@@ -43,20 +48,55 @@ class Manifest(_message.Message):
         such as `pt-br`, or `pt-br automatic`. Sorted.
         """
 
+    @_builtins.property
+    def tombstone(self) -> Global___Tombstone:
+        """That the media item was deleted. Unset if it is stored."""
+
     def __init__(
         self,
         *,
         media: _media_pb2.Media | None = ...,
         source_version: Global___SourceVersion | None = ...,
         requested_side_files: _abc.Iterable[_builtins.str] | None = ...,
+        tombstone: Global___Tombstone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "source_version", b"source_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "requested_side_files", b"requested_side_files", "source_version", b"source_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "requested_side_files", b"requested_side_files", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
+
+@_typing.final
+class Tombstone(_message.Message):
+    """What takes the place of a manifest when a media item is deleted, so that a PUT of a manifest that
+    arrives late finds another version than it expects.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
+    closing: _builtins.bool
+    """The tombstone itself is about to be removed: nothing may be written over it for a while."""
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When the media item was deleted; if `closing`, when the tombstone was closed."""
+
+    def __init__(
+        self,
+        *,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        closing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delete_time", b"delete_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "delete_time", b"delete_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tombstone: _TypeAlias = Tombstone  # noqa: Y015
 
 @_typing.final
 class IndexPart(_message.Message):

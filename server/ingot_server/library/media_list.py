@@ -15,9 +15,10 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
-from ingot_server.library.catalog import FOLDER, Catalog, manifest_key
-from ingot_server.library.identity import is_media_id
-from ingot_server.library.index_parts import PARTS, read_part, write_part
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.identity import FIRST_CHARACTERS, is_media_id
+from ingot_server.library.index_parts import read_part, write_part
+from ingot_server.library.manifest_objects import FOLDER, manifest_key
 from ingot_server.library.manifest_pb2 import IndexEntry
 from ingot_server.library.media_index import MediaFilter, MediaIndex, entry_of
 from ingot_server.redis import unavailable
@@ -92,7 +93,7 @@ class MediaList:
                 if not is_ours:
                     return None
                 indexed: set[str] = set()
-                for part in PARTS:
+                for part in FIRST_CHARACTERS:
                     copied = {} if from_manifests else await read_part(self._blobs, part)
                     indexed.update(await self._rebuild_part(part, copied))
                 await self._remove_gone(indexed)
@@ -130,6 +131,5 @@ class MediaList:
     async def _remove_gone(self, indexed: Collection[str]) -> None:
         """Remove the entries of media items that were neither indexed nor stored since."""
         async for media_id in self._index.listed():
-            is_unknown = media_id not in indexed
-            if is_unknown and await self._blobs.stat(manifest_key(media_id)) is None:
+            if media_id not in indexed and not await self._catalog.load_many([media_id]):
                 await self._index.remove(media_id)

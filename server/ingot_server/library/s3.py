@@ -126,17 +126,32 @@ class S3:
         *,
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
+        lifetime: timedelta | None = None,
     ) -> BaseHTTPResponse:
         """Send a PUT that the server refuses unless `data` arrives with this MD5.
+
+        It also refuses one whose head arrives after `lifetime`, at least a second, or after 15
+        minutes if none is given.
 
         It is for headers that the SDK does not support, such as conditions: a signed URL takes any.
         SeaweedFS checks Content-MD5, but not the SHA-256 that the SDK signs; MinIO checks both.
         """
         url = self.client.get_presigned_url(
-            "PUT", self.bucket, key, _SIGNATURE_LIFETIME, extra_query_params={**(query or {})}
+            "PUT",
+            self.bucket,
+            key,
+            lifetime or _SIGNATURE_LIFETIME,
+            extra_query_params={**(query or {})},
         )
         checked = {**headers, "Content-MD5": b64encode(md5).decode("ascii")}
         return self.pool.request("PUT", url, body=data, headers=checked)
+
+    def delete(self, key: str, *, lifetime: timedelta) -> None:
+        """Remove an object, unless the request arrives after `lifetime`, at least a second."""
+        url = self.client.get_presigned_url("DELETE", self.bucket, key, lifetime)
+        response = self.pool.request("DELETE", url)
+        if response.status not in (200, 204):
+            raise error_of(response)
 
     def link_for_put(self, key: str, *, lifetime: timedelta, size_bytes: int) -> str:
         """Return a signed link at the public endpoint for a PUT of `size_bytes` bytes."""

@@ -154,17 +154,24 @@ class Uploads:
 
     async def sweep(self) -> int:
         """Remove the uploads that received nothing within `upload_ttl`; return how many."""
+        expired = await self.expired()
+        for folder in expired:
+            await self._blobs.remove_tree(folder)
+        return len(expired)
+
+    async def expired(self) -> dict[str, datetime]:
+        """Return the folders of uploads that received nothing within `upload_ttl`.
+
+        Each has a slash at its end, and comes with the time when it last received something.
+        """
         latest: dict[str, datetime] = defaultdict(lambda: datetime.fromtimestamp(0, UTC))
         for item in await self._blobs.list_objects(FOLDER):
             folder = item.key[: item.key.find("/", len(FOLDER)) + 1]
             latest[folder] = max(latest[folder], item.modify_time)
         now = datetime.now(UTC)
-        expired = [
-            folder for folder, at in latest.items() if now - at > self._ttl and folder != FOLDER
-        ]
-        for folder in expired:
-            await self._blobs.remove_tree(folder)
-        return len(expired)
+        return {
+            folder: at for folder, at in latest.items() if now - at > self._ttl and folder != FOLDER
+        }
 
     async def _put_header(
         self, upload_id: str, header: UploadHeader, *, if_none_match: bool

@@ -120,4 +120,15 @@ def blob_stem(job: Job, media_id: str) -> str:
 
     The rest of a key is a file extension. No other attempt uses the same keys.
     """
-    return f"media/{media_id}/{job.id}-{job.attempt}"
+    return f"{job_stem(job, media_id)}{job.attempt}"
+
+
+def job_stem(job: Job, media_id: str) -> str:
+    """Return the beginning of the keys of all attempts of `job`."""
+    return f"media/{media_id}/{job.id}-"
+
+
+def is_of_earlier_attempt(job: Job, media_id: str, key: str) -> bool:
+    """Return whether an earlier attempt of `job` has stored its object under `key`."""
+    number = key.removeprefix(job_stem(job, media_id)).partition(".")[0]
+    return number.isdecimal() and int(number) < job.attempt

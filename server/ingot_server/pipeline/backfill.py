@@ -71,7 +71,10 @@ class Backfill:
             media.side_files.extend(await stage_side_files(self._blobs, staged_uploads, stem, new))
             # Whatever becomes of the commit, the manifest that stands may name them.
             staged_uploads.keep()
-            winner = (await self._catalog.commit(manifest, replacing=stored.media.etag)).media
+            committed = await self._catalog.commit(
+                manifest, replacing=stored.media.etag, time_left=attempt.lease.time_left
+            )
+            winner = committed.media
             if not files_of(media) <= files_of(winner):
                 await staged_uploads.discard()
             return winner

@@ -1,23 +1,34 @@
-"""The commit of a media item: its manifest into the bucket, and the removal of what lost."""
+"""The commit of a media item: its manifest into the bucket, and the removal of what lost.
+
+Nothing is removed on a guess. A manifest whose PUT failed may be written all the same, at once or
+later: then the objects stay, and `ingot-server gc` removes them if no manifest names them in the
+end. What is removed belongs to this commit alone: its own objects, if another manifest stands; the
+files of the versions that it replaced; and what earlier attempts of its own job left.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Final
 
+from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.pipeline.attempt import is_of_earlier_attempt, job_stem
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
 logger = logging.getLogger(__name__)
 
-# Each attempt after the first means that a caller changed the description just then.
+# Each attempt after the first means that a caller changed the description just then, or that the
+# blob of the version that stood was gone.
 _ATTEMPTS: Final = 5
 
 
@@ -26,60 +37,91 @@ async def commit(
     blobs: Blobs,
     manifest: Manifest,
     upload: StreamingUpload | PendingUpload | StagedUploads,
+    lease: Lease,
     *,
     stored: Manifest | None,
-    superseding: bool,
 ) -> Media:
-    """Write `manifest`, and return the media item that stands.
+    """Write `manifest` while the lease lasts, and return the media item that stands.
 
     That may be another job's; then the objects of `upload` are removed. `stored` is the version
-    that is replaced. `superseding` removes what earlier attempts left behind.
+    that is replaced. Raises LeaseLost, and what `Catalog.commit` raises: then nothing is removed.
     """
-    media = manifest.media
     if stored is not None:
-        media.create_time.CopyFrom(stored.media.create_time)
+        manifest.media.create_time.CopyFrom(stored.media.create_time)
+    await lease.prove()
     upload.keep()
-    committing = asyncio.create_task(_commit_over(catalog, manifest, stored))
+    replaced: list[Media] = []
+    committing = asyncio.create_task(_commit_over(catalog, manifest, stored, lease, replaced))
     try:
         winner = (await asyncio.shield(committing)).media
-    except (asyncio.CancelledError, Failure):
-        # The manifest may have been written all the same. Only the bucket knows which blob it
-        # names.
+    except asyncio.CancelledError:
         await asyncio.wait([committing])
-        standing = await catalog.get(media.id)
-        if standing is None or standing.media.blob.url != media.blob.url:
-            await upload.discard()
+        if committing.exception() is None:
+            await _remove_if_lost(upload, manifest.media, committing.result().media)
         raise
-    if winner.blob.url != media.blob.url:
-        await upload.discard()
-    elif superseding or stored is not None:
-        await _remove_superseded(blobs, winner)
+    await _remove_if_lost(upload, manifest.media, winner)
+    if winner.blob.url == manifest.media.blob.url:
+        await lease.prove()
+        await _remove_superseded(blobs, winner, replaced, lease.job)
     return winner
 
 
-async def _commit_over(catalog: Catalog, manifest: Manifest, stored: Manifest | None) -> Manifest:
+async def _commit_over(
+    catalog: Catalog,
+    manifest: Manifest,
+    stored: Manifest | None,
+    lease: Lease,
+    replaced: list[Media],
+) -> Manifest:
     """Commit `manifest` over the file of `stored`, and return the manifest that stands.
 
     A caller may change the description of that file meanwhile: then the file is still the one to
-    replace, under a new etag.
+    replace, under a new etag. A manifest without its blob is replaced, too. Adds to `replaced` what
+    was written over.
     """
-    if stored is None:
-        return await catalog.commit(manifest)
-    ours, former = manifest.media.blob.url, stored.media.blob.url
-    winner = stored
+    ours = manifest.media.blob.url
+    former = stored.media.blob.url if stored is not None else ""
+    over = stored
     for _ in range(_ATTEMPTS):
-        winner = await catalog.commit(manifest, replacing=winner.media.etag)
-        if winner.media.blob.url == ours or winner.media.blob.url != former:
+        winner = await catalog.commit(
+            manifest,
+            replacing=over.media.etag if over is not None else "",
+            time_left=lease.time_left,
+        )
+        if winner.media.blob.url == ours:
+            if over is not None:
+                replaced.append(over.media)
             break
+        if winner.media.blob.url != former and await catalog.has_blob(winner.media):
+            break
+        over = winner
     return winner
 
 
-async def _remove_superseded(blobs: Blobs, media: Media) -> None:
-    """Remove the objects of lost attempts and of the former version: none can be committed now."""
+async def _remove_if_lost(
+    upload: StreamingUpload | PendingUpload | StagedUploads, ours: Media, winner: Media
+) -> None:
+    """Remove what was uploaded if another manifest stands: none can name it now."""
+    if winner.blob.url != ours.blob.url:
+        await upload.discard()
+
+
+async def _remove_superseded(
+    blobs: Blobs, media: Media, replaced: Iterable[Media], job: Job
+) -> None:
+    """Remove the files of the replaced versions, and what the job's earlier attempts left."""
     folder = f"media/{media.id}/"
+    kept = files_of(media)
     try:
-        keep = {folder + "media.json", *(blobs.key(url) for url in files_of(media))}
-        await blobs.remove_tree(folder, keep=keep)
-        await blobs.abort_uploads(folder)
+        for former in replaced:
+            for url in files_of(former) - kept:
+                if url.startswith(blobs.url(folder)):
+                    await blobs.remove(blobs.key(url))
+        if job.attempt > 1:
+            stem = job_stem(job, media.id)
+            for found in await blobs.list_objects(stem):
+                if is_of_earlier_attempt(job, media.id, found.key):
+                    await blobs.remove(found.key)
+            await blobs.abort_uploads(stem)
     except Failure as failure:
         logger.warning("objects were left in the bucket: %s: %s", folder, failure.message)

@@ -26,7 +26,7 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.library.bounds import bound
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipe_formats import format_of
-from ingot_server.library.recipes import derived_media, is_current
+from ingot_server.library.recipes import derived_media
 from ingot_server.pipeline.attempt import Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
@@ -62,8 +62,9 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
         )
     parent = manifest.media
     stored = await context.catalog.get(job.media.id)
-    if stored is not None and is_current(stored.media, parent):
-        return Stored(stored.media, cached=True)
+    current = await context.catalog.conversion(parent, recipe)
+    if current is not None:
+        return Stored(current.media, cached=True)
     plan = plan_conversion(recipe, parent)
     on_progress = _report_to(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
@@ -95,14 +96,13 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             check_stored(staged_file)
             media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
             await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-            superseding = job.attempt > 1
             winner = await commit(
                 context.catalog,
                 context.blobs,
                 Manifest(media=media),
                 staged_uploads,
+                lease,
                 stored=stored,
-                superseding=superseding,
             )
             return Stored(winner, cached=False)
 

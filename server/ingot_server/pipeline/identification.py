@@ -46,7 +46,7 @@ async def take_identity(
     if target == attempt.job.media.id or attempt.stored is not None:
         return None
     active = ""
-    stored = await catalog.get(target)
+    stored = await catalog.if_whole(await catalog.get(target))
     if stored is None:
         moved = attempt.job.media.id != attempt.requested_id
         active = await attempt.lease.adopt(identified_as(identity.media(target)))
@@ -56,7 +56,7 @@ async def take_identity(
                 reason_pb2.REASON_SOURCE_FAILED,
                 "The page names another media item than before. It is extracted again.",
             )
-        stored = await catalog.get(target)
+        stored = await catalog.if_whole(await catalog.get(target))
     if target == attempt.requested_id:
         await catalog.remove_alias(attempt.requested_id)
     else:

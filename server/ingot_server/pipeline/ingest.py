@@ -149,8 +149,9 @@ class Pipeline:
             assert isinstance(result, Stored)
             return result
         await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
+        catalog = self._context.catalog
         while True:
-            stored = await self._context.catalog.get(lease.job.media.id)
+            stored = await catalog.if_whole(await catalog.get(lease.job.media.id))
             attempt = Attempt(lease, source, identity, stored)
             missing = missing_of(job, stored, mutable=attempt.mutable)
             if stored is not None and missing is not Missing.EVERYTHING:
@@ -158,7 +159,7 @@ class Pipeline:
             result = await self._fetch_permitted(attempt)
             match result:
                 case Stored(media, cached):
-                    await self._context.catalog.forget_failure(lease.job.media.id)
+                    await catalog.forget_failure(lease.job.media.id)
                     return Stored(await self._with_side_files(attempt, media), cached)
                 case Expanded():
                     return result

@@ -84,8 +84,8 @@ class Landing:
             self._blobs,
             manifest,
             upload,
+            lease,
             stored=attempt.stored,
-            superseding=job.attempt > 1,
         )
 
     async def adopt(
@@ -111,7 +111,10 @@ class Landing:
         if attempt.stored is not None:
             manifest.media.create_time.CopyFrom(attempt.stored.media.create_time)
             replacing = attempt.stored.media.etag
-        return (await self._catalog.commit(manifest, replacing=replacing)).media
+        committed = await self._catalog.commit(
+            manifest, replacing=replacing, time_left=attempt.lease.time_left
+        )
+        return committed.media
 
     async def confirm(self, attempt: Attempt) -> Stored:
         """Record that the source still has the stored content."""
@@ -121,7 +124,9 @@ class Landing:
         confirmed.CopyFrom(stored)
         confirmed.source_version.confirm_time.FromDatetime(datetime.now(UTC))
         await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-        winner = await self._catalog.commit(confirmed, replacing=stored.media.etag)
+        winner = await self._catalog.commit(
+            confirmed, replacing=stored.media.etag, time_left=attempt.lease.time_left
+        )
         return Stored(winner.media, cached=winner.media.blob.url == stored.media.blob.url)
 
     async def _validated(self, attempt: Attempt, received: Received) -> Media:

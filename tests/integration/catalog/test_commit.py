@@ -12,6 +12,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import Manifest
 from tests.integration.catalog.running_catalog import ID, holding, media_id, new_media
 
 
@@ -140,9 +141,28 @@ async def test_a_deleted_media_leaves_only_what_is_under_way(
     assert await catalog.delete(ID, etag=committed.media.etag)
     assert await catalog.get(ID) is None
     assert not await catalog.delete(ID)
-    assert await blobs.stat(f"media/{ID}/media.json") is None
     assert await blobs.stat(f"media/{ID}/1.mp4") is None
     assert await blobs.stat(f"media/{ID}/2.mp4") is not None
+
+
+async def test_of_two_deletions_one_succeeds(
+    blobs: Blobs, catalog: Catalog, other: Catalog
+) -> None:
+    await catalog.commit(new_media(blobs))
+    assert sorted(await asyncio.gather(catalog.delete(ID), other.delete(ID))) == [False, True]
+
+
+async def test_a_deletion_of_one_version_never_deletes_the_next(
+    blobs: Blobs, catalog: Catalog, other: Catalog
+) -> None:
+    standing = await catalog.commit(new_media(blobs, 0))
+    for attempt in range(1, 10):
+        replacing = other.commit(new_media(blobs, attempt), replacing=standing.media.etag)
+        deleting = catalog.delete(ID, etag=standing.media.etag)
+        standing, deleted = await asyncio.gather(replacing, deleting, return_exceptions=True)  # type: ignore[assignment]
+        assert isinstance(standing, Manifest)
+        assert await other.get(ID) == standing
+        assert deleted is True or isinstance(deleted, Failure)
 
 
 async def test_a_manifest_cannot_have_another_media_s_files_deleted(

@@ -1,0 +1,86 @@
+"""`ingot-server gc`, and the same in a worker from time to time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from redis.asyncio import Redis
+
+from ingot_server.config import Settings
+from ingot_server.errors import Failure, reason_name
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.garbage import Garbage, GarbageCollector
+from ingot_server.redis import connect, unavailable
+
+logger = logging.getLogger(__name__)
+
+_LAST_RUN: Final = "ingot:gc"
+_CHECK_SECONDS: Final = 300.0
+
+
+async def collect_garbage(settings: Settings, *, delete: bool, say: Callable[[str], None]) -> None:
+    """Say what nothing in the bucket needs any more, and with `delete` remove it.
+
+    Raises Failure if Redis or S3 cannot be used.
+    """
+    async with _collector(settings) as collector:
+        removed: Counter[str] = Counter()
+        size_bytes = 0
+        async for garbage in collector.find():
+            if delete and not await collector.remove(garbage):
+                continue
+            say(_line(garbage))
+            removed[garbage.kind.value] += 1
+            size_bytes += garbage.size_bytes
+        say(_summary(removed, size_bytes, delete=delete))
+
+
+async def keep_collecting(redis: Redis, catalog: Catalog, blobs: Blobs, settings: Settings) -> None:
+    """Remove garbage every `gc_interval`, in one worker of the installation; until cancelled."""
+    interval = settings.gc_interval
+    if not interval:
+        return
+    collector = GarbageCollector(catalog, blobs, settings)
+    while True:
+        # Not at once: a worker that starts has jobs to run.
+        await asyncio.sleep(min(_CHECK_SECONDS, interval.total_seconds()))
+        try:
+            with unavailable():
+                is_due = await redis.set(_LAST_RUN, b"", nx=True, px=interval)
+            if is_due:
+                async for garbage in collector.find():
+                    if await collector.remove(garbage):
+                        logger.info("gc: removed %s", _line(garbage))
+        except Failure as failure:
+            logger.warning("gc: %s: %s", reason_name(failure.reason), failure.message)
+
+
+@contextlib.asynccontextmanager
+async def _collector(settings: Settings) -> AsyncIterator[GarbageCollector]:
+    async with contextlib.AsyncExitStack() as stack:
+        redis = connect(settings)
+        stack.push_async_callback(redis.aclose)
+        blobs = Blobs(settings)
+        stack.push_async_callback(blobs.close)
+        await blobs.prepare()
+        yield GarbageCollector(Catalog(blobs, redis, settings), blobs, settings)
+
+
+def _line(garbage: Garbage) -> str:
+    size = f", {garbage.size_bytes} bytes" if garbage.size_bytes else ""
+    return f"{garbage.kind.value} {garbage.key}, of {garbage.time:%Y-%m-%d %H:%M} UTC{size}"
+
+
+def _summary(removed: Counter[str], size_bytes: int, *, delete: bool) -> str:
+    if not removed:
+        return "There is nothing to remove."
+    counts = ", ".join(f"{count} of kind {kind!r}" for kind, count in sorted(removed.items()))
+    if delete:
+        return f"Removed: {counts}; {size_bytes} bytes."
+    return f"To remove: {counts}; {size_bytes} bytes. `ingot-server gc --delete` removes them."
