@@ -12,6 +12,7 @@ from typing import Final
 from ingot.completion_command import add_completion
 from ingot.config_command import add_config
 from ingot.ingest_arguments import add_convert, add_ingest, add_mp3, add_resolve, add_upload
+from ingot.mcp_command import add_mcp
 from ingot.recipe_options import parse_duration
 from ingot.server_options import add_server_options
 from ingot.shared_arguments import (
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_completion(
         command("completion", "Print a script with which a shell completes this command line.")
     )
+    add_mcp(command("mcp", "Offer Ingot to agents, as tools of the Model Context Protocol."))
     retry = command("retry", "Run a job again that failed or was cancelled.")
     retry.add_argument("job_id", type=parse_text, metavar="ID")
     add_no_wait(retry)

@@ -16,6 +16,7 @@ from ingot.download_command import download_media
 from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
 from ingot.job import IngestJob
 from ingot.jobs_command import list_jobs, watch_all_jobs
+from ingot.mcp_command import serve_agents
 from ingot.output import write, write_stream_table, write_table
 from ingot.resolve_report import resolve_report
 from ingot.system_report import system_report
@@ -228,6 +229,10 @@ async def _top(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
+async def _mcp(client: Client, options: Namespace) -> int:
+    return SUCCEEDED if await serve_agents(client, options) else FAILED
+
+
 async def _media(client: Client, options: Namespace) -> int:
     media = await client.media(options.name, selection=args_to_request.selection(options))
     write(options, media, render.media_table)
@@ -297,6 +302,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "url": _url,
     "jobs": _jobs,
     "top": _top,
+    "mcp": _mcp,
     "job": _job,
     "watch": _watch,
     "cancel": _cancel,

@@ -101,22 +101,22 @@ def write_error(
     """
     if as_json:
         status = error.status if isinstance(error, IngotError) else Status(code=2)
-        status.message = status.message or _summary(error, server)
+        status.message = status.message or summary(error, server)
         sys.stderr.write(MessageToJson(status, indent=None) + "\n")
     else:
         prefix = f"{render.printable(subject)}: " if subject else ""
-        sys.stderr.write(f"ingot: {prefix}{_summary(error, server)}\n{hint(error)}\n")
+        sys.stderr.write(f"ingot: {prefix}{summary(error, server)}\n{hint(error)}\n")
     sys.stderr.flush()
 
 
 def write_usage_error(error: ValueError | OSError) -> None:
     """Write why the options cannot be used; what to do is a part of the message."""
-    text = _summary(error, "") if isinstance(error, OSError) else str(error)
+    text = summary(error, "") if isinstance(error, OSError) else str(error)
     sys.stderr.write(f"ingot: {render.printable(text)}\n")
     sys.stderr.flush()
 
 
-def _summary(error: IngotError | OSError, server: str) -> str:
+def summary(error: IngotError | OSError, server: str) -> str:
     """Return what happened, on one line."""
     if isinstance(error, ServiceUnavailable) and not error.reason:
         unreachable = explain(error.status.message)
