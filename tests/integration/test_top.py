@@ -89,6 +89,7 @@ async def top_on_terminal(
         os.close(tty)
 
 
+@pytest.mark.slow
 async def test_top_is_live_and_q_ends_it(server: ScriptedServer) -> None:
     async with top_on_terminal(server.target) as terminal:
         await terminal.shows("1 running", "downloading", "750 kB/s, 4.0 s left", URL)
@@ -116,6 +117,7 @@ async def test_ctrl_c_ends_top_and_gives_the_terminal_back(server: ScriptedServe
         assert "Traceback" not in terminal.drawn
 
 
+@pytest.mark.slow
 async def test_top_says_since_when_it_is_out_of_date_and_resumes(server: ScriptedServer) -> None:
     async with top_on_terminal(server.target) as terminal:
         await terminal.shows("1 running")
@@ -128,6 +130,7 @@ async def test_top_says_since_when_it_is_out_of_date_and_resumes(server: Scripte
         assert [request.resume_token for request in server.received(WatchJobsRequest)] == ["", "3"]
 
 
+@pytest.mark.slow
 async def test_top_adapts_to_the_size_of_the_terminal(server: ScriptedServer) -> None:
     async with top_on_terminal(server.target) as terminal:
         await terminal.shows("750 kB/s, 4.0 s left")
