@@ -70,6 +70,12 @@ RECIPES: dict[str, tuple[str, ...]] = {
     ),
     "sound.m4a": (*_SOUND, *_AAC, *_TAGS),
     "chapters.m4a": (*_SOUND, "-i", "{chapters.txt}", "-map_metadata", "1", *_AAC),
+    "film.mp4": (
+        *("-f", "lavfi", "-i", "testsrc=size=320x180:rate=10:duration=30"),
+        *("-f", "lavfi", "-i", "sine=frequency=440:duration=30", "-i", "{chapters.txt}"),
+        *("-map", "0", "-map", "1", "-map_metadata", "2"),
+        *(*_H264, *_AAC, "-movflags", "+faststart"),
+    ),
     "raw.aac": (*_SOUND, *_AAC),
     "sound.ac3": (*_SOUND, "-c:a", "ac3"),
     "sound.flac": (*_SOUND, *_TAGS),

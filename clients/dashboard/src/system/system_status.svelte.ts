@@ -1,0 +1,82 @@
+/** The state of the installation, asked for every few seconds while somebody looks. */
+
+import { type Job, JobState } from "@ingot/client";
+import type { GetSystemResponse, SourceStatus } from "@ingot/client/v1";
+
+import { client } from "../connection/client";
+import { type Activity, activityOf, appended, IDLE } from "./activity";
+
+/** GetSystem should be called every few seconds at most. */
+const PERIOD_MS = 5000;
+/** Ten minutes. */
+export const HISTORY_LENGTH = 120;
+
+class SystemStatus {
+  system = $state.raw<GetSystemResponse | undefined>(undefined);
+  sources = $state.raw<readonly SourceStatus[]>([]);
+  /** Why the last call failed. What is shown is then stale. */
+  error = $state.raw<unknown>(undefined);
+  /** Number of jobs that waited at each call. */
+  queued = $state.raw<readonly number[]>([]);
+  /** What each source does now. */
+  activity = $state.raw<ReadonlyMap<string, Activity>>(new Map());
+  /** Number of jobs that ran at each source at each call. */
+  running = $state.raw<ReadonlyMap<string, readonly number[]>>(new Map());
+
+  #watchers = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** Asks until the returned function is called. */
+  watch(): () => void {
+    this.#watchers += 1;
+    if (this.#watchers === 1) void this.#ask();
+    return () => {
+      this.#watchers -= 1;
+      if (this.#watchers === 0) clearTimeout(this.#timer);
+    };
+  }
+
+  activityAt(source: string): Activity {
+    return this.activity.get(source) ?? IDLE;
+  }
+
+  async #ask(): Promise<void> {
+    if (!document.hidden) {
+      try {
+        const [system, sources, jobs] = await Promise.all([
+          client.system(),
+          client.sources(),
+          runningJobs(),
+        ]);
+        this.#show(system, sources, jobs);
+        this.error = undefined;
+      } catch (error) {
+        this.error = error;
+      }
+    }
+    clearTimeout(this.#timer);
+    if (this.#watchers > 0) this.#timer = setTimeout(() => void this.#ask(), PERIOD_MS);
+  }
+
+  #show(system: GetSystemResponse, sources: SourceStatus[], jobs: Job[]): void {
+    this.system = system;
+    this.sources = sources;
+    this.activity = activityOf(jobs);
+    const queued = system.queues.reduce((sum, queue) => sum + queue.queued, 0);
+    this.queued = appended(this.queued, queued, HISTORY_LENGTH);
+    this.running = new Map(
+      sources.map(({ name }) => {
+        const history = this.running.get(name) ?? [];
+        return [name, appended(history, this.activityAt(name).running, HISTORY_LENGTH)];
+      }),
+    );
+  }
+}
+
+async function runningJobs(): Promise<Job[]> {
+  const found: Job[] = [];
+  for await (const job of client.jobs({ states: [JobState.RUNNING] })) found.push(job);
+  return found;
+}
+
+export const systemStatus = new SystemStatus();

@@ -1,1 +1,0 @@
-import{a as e,c as t,d as n,f as r,i,l as a,n as o,o as s,r as c,s as l,t as u,u as d}from"./index-BN5tkt8i.js";var f=e(`<div class="view"><h1> </h1> <!></div>`);function p(e,p){n(p,!0);var m=f(),h=l(m),g=t(h,!0),_=a(h,2);u(_,{icon:`system`,get title(){return o.soon.title},get hint(){return o.soon.hint}}),r(m),s(()=>c(g,o.views.system)),i(e,m),d()}export{p as default};
