@@ -152,6 +152,9 @@ class AllJobsFeed:
                     yield _update(missed, replace(resume, sequence=missed.sequence))
             position = replace(since.position, snapshot=resume.snapshot)
         watch.release(after=position.sequence)
+        if resume is not None:
+            # If nothing has happened, the caller still hears at once that the watch goes on.
+            yield Update(None, position)
         if position.snapshot is not None:
             snapshot = self._snapshot(watch, position)
             async with aclosing(snapshot):
