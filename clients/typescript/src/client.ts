@@ -14,6 +14,7 @@ import { fromStatus, type IngotError } from "./errors.js";
 import { JobHandle } from "./job.js";
 import { type JobsEvent, watchJobs, type WatchJobsOptions } from "./jobs.js";
 import { type Fields, mediaName, newRequestId } from "./request.js";
+import { upload, type UploadArguments } from "./upload/upload.js";
 import {
   type ConvertRequestSchema,
   type IngestRequestSchema,
@@ -29,7 +30,7 @@ import {
   type RetryJobsRequestSchema,
   type RetryJobsResponse,
 } from "./v1/ingot/v1/job_service_pb.js";
-import type { Media } from "./v1/ingot/v1/media_pb.js";
+import type { Media, MediaSchema } from "./v1/ingot/v1/media_pb.js";
 import {
   type CreateDownloadUrlRequestSchema,
   type CreateDownloadUrlResponse,
@@ -37,10 +38,23 @@ import {
   type GetMediaRequestSchema,
   type ListMediaRequestSchema,
   MediaService,
+  type UpdateMediaRequestSchema,
 } from "./v1/ingot/v1/media_service_pb.js";
 import type { RecipeSchema } from "./v1/ingot/v1/recipe_pb.js";
 import { SourceService, type SourceStatus } from "./v1/ingot/v1/source_service_pb.js";
 import { type GetSystemResponse, SystemService } from "./v1/ingot/v1/system_service_pb.js";
+
+/** The fields of a media item that callers may change, and their paths. */
+const CHANGEABLE = {
+  title: "title",
+  description: "description",
+  tags: "tags",
+  labels: "labels",
+  expireTime: "expire_time",
+} as const;
+
+type UpdatedFields = "name" | "media" | "updateMask";
+export type MediaChanges = Partial<Pick<Fields<typeof MediaSchema>, keyof typeof CHANGEABLE>>;
 
 /** How many items of a list one call asks for. */
 const PAGE_SIZE = 200;
@@ -168,6 +182,18 @@ export class Client {
     return this.handle(await this.connection.call(IngestService.method.convert, request, safe));
   }
 
+  /**
+   * Upload a file in parts, and return the job that stores it. In Node, `openAsBlob` of `node:fs`
+   * opens a file.
+   *
+   * A file that is already stored is not sent. An upload that was interrupted is resumed, also by a
+   * later call for the same file and arguments. Throws a DOMException (NotReadableError) if the file
+   * cannot be read or changes meanwhile.
+   */
+  async upload(file: Blob, options: UploadArguments = {}): Promise<JobHandle> {
+    return new JobHandle(this.connection, await upload(this.connection, file, options));
+  }
+
   /** Return a handle of the job with this id. */
   async job(jobId: string, options: CallOptions = {}): Promise<JobHandle> {
     return this.handle(await this.connection.call(JobService.method.getJob, { jobId }, options));
@@ -254,6 +280,26 @@ export class Client {
       yield* page.media;
       pageToken = page.nextPageToken;
     } while (pageToken);
+  }
+
+  /**
+   * Change a media item, named by id, URL or internal address; return it as it is now.
+   *
+   * `changes` has the new values of its title, description, tags, labels and expireTime; what it
+   * does not name stays, and an undefined or empty value removes what there was.
+   */
+  async updateMedia(
+    name: string,
+    changes: MediaChanges,
+    options: CallOptions & Fields<typeof UpdateMediaRequestSchema, UpdatedFields> = {},
+  ): Promise<Media> {
+    const { signal, timeoutMs, ...fields } = options;
+    const paths = Object.keys(changes).map((field) => CHANGEABLE[field as keyof MediaChanges]);
+    const request = { ...fields, name: mediaName(name), media: changes, updateMask: { paths } };
+    // A second call with the etag would fail with ETAG_MISMATCH.
+    const safe = { signal, timeoutMs, isSafe: !fields.etag };
+    const method = MediaService.method.updateMedia;
+    return required((await this.connection.call(method, request, safe)).media);
   }
 
   /** Delete a media item, named by id, URL or internal address. */

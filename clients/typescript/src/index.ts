@@ -5,6 +5,7 @@ export {
   type ConvertArguments,
   type IngestArguments,
   type JobFilter,
+  type MediaChanges,
   type MediaFilter,
   type ResolveArguments,
 } from "./client.js";
@@ -12,6 +13,7 @@ export type { CallOptions } from "./connection.js";
 export { errorOf, fromStatus, IngotError, type ReasonName } from "./errors.js";
 export { hasEnded, isLater, JobHandle, type WaitOptions } from "./job.js";
 export type { JobsEvent, WatchJobsOptions } from "./jobs.js";
+export type { UploadArguments, UploadProgress } from "./upload/upload.js";
 export {
   type Job,
   JobKind,
