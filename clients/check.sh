@@ -27,7 +27,15 @@ check_typescript() (
     npm run --silent check
 )
 
-[ $# -gt 0 ] || set -- typescript go
+check_dashboard() (
+    npm ci --silent
+    cd dashboard
+    npm run --silent check
+    npx vite build --logLevel warn --outDir "$generated/page" --emptyOutDir
+    diff -r "$generated/page" ../../server/ingot_server/page
+)
+
+[ $# -gt 0 ] || set -- typescript go dashboard
 for part; do
     "check_$part"
 done

@@ -1,0 +1,6 @@
+/** Whether the command palette is open. */
+class PaletteState {
+  open = $state(false);
+}
+
+export const palette = new PaletteState();

@@ -1,1 +1,0 @@
-import{A as e,G as t,J as n,M as r,U as i,i as a,k as o,nt as s,q as c,rt as l,s as u,tt as d}from"./index-vx0Ckdjs.js";var f=r(`<div class="view"><h1> </h1> <!></div>`);function p(r,p){s(p,!0);var m=f(),h=t(m),g=c(h,!0),_=n(h,2);a(_,{icon:`paste`,get title(){return u.soon.title},get hint(){return u.soon.hint}}),l(m),i(()=>o(g,u.views.paste)),e(r,m),d()}export{p as default};
