@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dockerfile check-stubs check-clients format generate generate-clients lock freeze bench
+.PHONY: check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock freeze bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -115,6 +115,9 @@ lock: install-dev ## Resolve the dependencies again and pin them by their hashes
 
 freeze: install-dev ## Record proto/ as the contract that check-contract compares with
 	buf build --exclude-source-info --path proto/ingot --output proto/released.binpb
+
+screenshots: install-dev ## Take the screenshots of the web page in docs/images (needs Chromium)
+	$(VENV)/python docs/screenshots.py
 
 bench: install-dev ## Run the benchmarks, print their ratios
 	$(VENV)/python -m bench
