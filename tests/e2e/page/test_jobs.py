@@ -239,6 +239,7 @@ async def trace_tasks(page: Page) -> TracedTasks:
     return tasks
 
 
+@pytest.mark.timeout(300)  # much work for a busy machine
 async def test_a_thousand_live_jobs_do_not_block_the_page(
     browser: Browser, tmp_path: Path, origin: Origin
 ) -> None:

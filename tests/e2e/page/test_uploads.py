@@ -10,6 +10,7 @@ import random
 import wave
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, expect
 
 from ingot import Client
@@ -69,6 +70,7 @@ def large_sound(path: Path, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@pytest.mark.timeout(300)  # much work for a busy machine
 async def test_a_large_file_that_is_broken_twice_arrives_whole(
     browser: Browser, tmp_path: Path
 ) -> None:
