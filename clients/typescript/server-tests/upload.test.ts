@@ -81,7 +81,7 @@ test("what is made of a file is what its upload asks for", async () => {
   expect(labels).toEqual({ upload: "mp3" });
 });
 
-test("a file that is no media fails with a reason, and may be uploaded again", async () => {
+test("a file that is not media fails with a reason, and may be uploaded again", async () => {
   const file = new File([randomBytes(1000)], "noise.mp4");
   for (let attempt = 0; attempt < 2; attempt++) {
     const job = await client.upload(file);

@@ -21,7 +21,7 @@ const DOMAIN = "ingot.v1";
 /** The name of a value of `Reason`, such as `MEDIA_DOES_NOT_EXIST`. */
 export type ReasonName = Exclude<keyof typeof Reason, "UNSPECIFIED">;
 
-/** What an IngotError says besides its message. */
+/** The fields of an IngotError other than its message. */
 interface Facts {
   code: Code;
   reason: ReasonName | "";

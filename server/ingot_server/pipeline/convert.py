@@ -61,10 +61,10 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
             "Ingest it again.",
         )
     parent = manifest.media
-    stored = await context.catalog.get(job.media.id)
     current = await context.catalog.conversion(parent, recipe)
     if current is not None:
         return Stored(current.media, cached=True)
+    stored = await context.catalog.get(job.media.id)
     plan = plan_conversion(recipe, parent)
     on_progress = _report_to(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))

@@ -1,4 +1,4 @@
-/** The state of the installation, asked for every few seconds while somebody looks. */
+/** The state of the installation, requested every few seconds while the view is open. */
 
 import { type Job, JobState } from "@ingot/client";
 import type { GetSystemResponse, SourceStatus } from "@ingot/client/v1";
