@@ -6,11 +6,13 @@ import dataclasses
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from ingot_server.store_urls import StoreUrlError, check_broker_url, check_redis_url
 
 PREFIX: Final = "INGOT_"
 
@@ -36,8 +38,8 @@ class Secret(str):
         return "'***'"
 
 
-def _setting(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+def _setting(default: Any, doc: str, *, check: Callable[[str], None] | None = None) -> Any:
+    return field(default=default, metadata={"doc": doc, "check": check})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +72,14 @@ class Settings:
     processes: int = _setting(1, "number of API server processes that share the port")
 
     redis_url: str = _setting(
-        "redis://127.0.0.1:6379/0", "URL of Redis or Valkey; `unix:///path` for a Unix socket"
+        "redis://127.0.0.1:6379/0",
+        "URL of Redis or Valkey; `unix:///path` for a Unix socket; neither Sentinel nor Cluster",
+        check=check_redis_url,
     )
     broker_url: str = _setting(
-        "", "URL of Celery's broker, Redis or RabbitMQ; empty means redis_url"
+        "",
+        "URL of Celery's broker, Redis or RabbitMQ; empty means redis_url",
+        check=check_broker_url,
     )
     s3_endpoint: str = _setting("127.0.0.1:9000", "address of the S3 server, HOST:PORT")
     s3_access_key: str = _setting("", "access key for S3")
@@ -247,7 +253,7 @@ class Settings:
         Raises SettingError for a value that cannot be used.
         """
         values: dict[str, Any] = {
-            item.name: _parse(name, environment[name], type(item.default))
+            item.name: _parse(name, environment[name], item)
             for name, item in _by_variable().items()
             if name in environment
         }
@@ -288,8 +294,12 @@ def _by_variable() -> dict[str, dataclasses.Field[Any]]:
 _CLIENT_SETTINGS: Final = frozenset({"INGOT_SERVER"})
 
 
-def _parse(name: str, text: str, kind: type[Any]) -> object:
+def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> object:
+    kind: type[Any] = type(item.default)
+    check = item.metadata["check"]
     try:
+        if check is not None:
+            check(text)
         if kind is bool:
             return _BOOLEANS[text.lower()]
         if kind is timedelta:
@@ -302,6 +312,8 @@ def _parse(name: str, text: str, kind: type[Any]) -> object:
                 raise ValueError
             return number
         return kind(text)
+    except StoreUrlError as error:
+        raise SettingError(f"{name}: {error}") from None
     except (KeyError, ValueError):
         raise SettingError(f"{name}={text!r} is not {_EXPECTED[kind]}.") from None
 

@@ -10,8 +10,9 @@ from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import Settings
+from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
+from ingot_server.store_urls import without_password
 
 MAX_CONNECTIONS: Final = 64
 
@@ -29,10 +30,20 @@ _UNAVAILABLE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
 
 
 def connect(settings: Settings) -> Redis:
-    """Return a client whose callers wait for a free connection; redis-py's default pool raises."""
-    return Redis.from_pool(
-        BlockingConnectionPool.from_url(settings.redis_url, max_connections=MAX_CONNECTIONS)
-    )
+    """Return a client whose callers wait for a free connection; redis-py's default pool raises.
+
+    Raises SettingError for a URL with options that redis-py does not know.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(settings.redis_url, max_connections=MAX_CONNECTIONS)
+        # Otherwise the first command would raise TypeError for an unknown option.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError) as error:
+        raise SettingError(
+            f"INGOT_REDIS_URL: {without_password(settings.redis_url)!r} has an option that "
+            f"cannot be used: {error}."
+        ) from error
+    return Redis.from_pool(pool)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from ingot_server.local.datadir_lock import lock_data_dir
 from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
+from ingot_server.store_urls import without_password
 
 # One Ctrl-C stops all within five seconds: the API server and the workers first, then the local
 # servers.
@@ -187,7 +188,7 @@ class Installation:
             f"HTTP      {settings.http_address or 'off'}\n"
             f"page      {_page_address(settings.http_address)}\n"
             f"S3        {scheme}://{settings.s3_endpoint}/{settings.s3_bucket}\n"
-            f"Redis     {_without_password(settings.redis_url)}\n"
+            f"Redis     {without_password(settings.redis_url)}\n"
             f"data      {settings.data_dir}\n"
         )
         sys.stdout.flush()
@@ -213,7 +214,3 @@ def _page_address(http_address: str) -> str:
     if not host:
         return "off"
     return f"http://{'localhost' if host in _EVERY_ADDRESS else host}:{port}/"
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", url)
