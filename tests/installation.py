@@ -30,6 +30,32 @@ QUICK_SETTINGS = {
     "INGOT_RETRY_BACKOFF": "100ms",
     "INGOT_EXISTENCE_TIMEOUT": "1m",
 }
+# What libraries read, and what would break each of them. Every installation here has it.
+FOREIGN_VARIABLES = {
+    **dict.fromkeys(
+        (
+            *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"),
+            *("CELERY_RESULT_BACKEND", "REDIS_URL", "REDIS_HOST"),
+        ),
+        "redis://127.0.0.1:9/0",
+    ),
+    **dict.fromkeys(("CELERY_LOADER", "CELERY_CONFIG_MODULE", "DJANGO_SETTINGS_MODULE"), "nothing"),
+    **dict.fromkeys(
+        (
+            *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"),
+            *("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_ENDPOINT", "MINIO_ROOT_USER"),
+        ),
+        "foreign",
+    ),
+    **dict.fromkeys(
+        ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY"),
+        "http://127.0.0.1:9",
+    ),
+    "no_proxy": "",
+    "NO_PROXY": "",
+    "IMAGEIO_FFMPEG_EXE": "/nowhere/ffmpeg",
+    "WEB_CONCURRENCY": "many",
+}
 
 
 class Installation:
@@ -50,6 +76,7 @@ class Installation:
             text=True,
             env={
                 **{name: text for name, text in os.environ.items() if name[:6] != "INGOT_"},
+                **FOREIGN_VARIABLES,
                 **QUICK_SETTINGS,
                 "INGOT_SCRATCH_DIR": str(data_dir / "scratch"),
                 **{f"INGOT_{name.upper()}": value for name, value in settings.items()},

@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,20 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
 
 logger = logging.getLogger(__name__)
+
+# What the libraries and programs that Ingot is made of would read. Celery's broker, for example,
+# is CELERY_BROKER_URL in preference to any argument, and SeaweedFS takes AWS_ACCESS_KEY_ID for the
+# key of an administrator. The package installer's variables and proxies are not among them: only
+# `extractor update` uses these.
+_LIBRARY_PREFIXES: Final = (
+    *("CELERY", "KOMBU_", "REDIS_", "VALKEY_"),
+    *("AWS_", "MINIO_", "S3_", "WEED_"),
+    *("UVICORN_", "GRPC_PYTHON_", "IMAGEIO_"),
+)
+_LIBRARY_VARIABLES: Final = (
+    *("DJANGO_SETTINGS_MODULE", "FORKED_BY_MULTIPROCESSING", "C_FORCE_ROOT", "C_STRICT_APP"),
+    *("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    forget_library_variables(os.environ)
     try:
         environment = {**os.environ, **_flags(options)}
         settings = Settings.from_environment(environment)
@@ -51,6 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def forget_library_variables(environment: MutableMapping[str, str]) -> None:
+    """Remove what would decide in the place of settings, for this process and its children."""
+    for name in list(environment):
+        if name.startswith(_LIBRARY_PREFIXES) or name in _LIBRARY_VARIABLES:
+            del environment[name]
 
 
 def _parser() -> argparse.ArgumentParser:

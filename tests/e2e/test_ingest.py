@@ -17,7 +17,7 @@ from ingot import Client, IngotError, JobCancelled, MediaDoesNotExist, MediaNotF
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from tests.ingot_command import CommandResult, run_command
-from tests.installation import Installation, installation, names_below
+from tests.installation import FOREIGN_VARIABLES, Installation, installation, names_below
 from tests.origin import Origin, Page
 from tests.waiting import until
 
@@ -51,6 +51,20 @@ async def test_one_url_in_one_media_out(
     assert (await client.media(url)).id == media.id
     await client.download(url, tmp_path / "copy.mp4")
     assert (tmp_path / "copy.mp4").read_bytes() == clip
+
+
+async def test_variables_of_libraries_decide_nothing(
+    ingot: Installation, origin: Origin, clip: bytes, path: str, tmp_path: Path
+) -> None:
+    """The installation runs with all of them; the command line goes to loopback without a proxy."""
+    url = origin.serve(path, Page(clip))
+
+    result = await run_command(
+        ingot.grpc_address, "mp3", url, directory=tmp_path, environment=FOREIGN_VARIABLES
+    )
+
+    assert result.code == 0, result.stderr
+    assert [file.suffix for file in tmp_path.iterdir()] == [".mp3"]
 
 
 async def test_a_thousand_callers_share_one_download(

@@ -207,7 +207,10 @@ class SeaweedFS:
         # Imported here: it takes a tenth of the time in which `up` must be ready.
         import grpc.aio
 
-        async with grpc.aio.insecure_channel(f"{HOST}:{self.ports['master.grpc']}") as channel:
+        # It would go through the proxy in `http_proxy`, also to this machine.
+        options = (("grpc.enable_http_proxy", 0),)
+        address = f"{HOST}:{self.ports['master.grpc']}"
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
             call: Any = channel.unary_unary("/master_pb.Seaweed/VacuumVolume")
             try:
                 await call(_VACUUM_REQUEST, timeout=_VACUUM_SECONDS)
