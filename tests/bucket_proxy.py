@@ -29,7 +29,8 @@ class BucketProxy:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
-        self._held_back = asyncio.Event()
+        self._held_back = asyncio.Condition()
+        self._holding = 0
         self._passes = asyncio.Event()
         self._passes.set()
         self.refuses: Matches = lambda _method, _path: False
@@ -38,6 +39,8 @@ class BucketProxy:
         """Requests that the bucket carries out and that are answered with a refusal."""
         self.holds: Matches = lambda _method, _path: False
         """Requests that wait for `release`."""
+        self.stalls: Matches = lambda _method, _path: False
+        """Requests whose answers stop after their first byte until `release`."""
         self.delivers_late: Matches = lambda _method, _path: False
         """Requests that are answered with a refusal at once, and reach the bucket in `deliver`."""
         self._undelivered: list[tuple[str, str, CIMultiDictProxy[str], bytes]] = []
@@ -49,12 +52,25 @@ class BucketProxy:
     def hold(self, matches: Matches) -> None:
         """Keeps requests waiting until `release`."""
         self.holds = matches
-        self._held_back.clear()
+        self._holding = 0
         self._passes.clear()
 
-    async def held(self) -> None:
-        """Waits until a request is being held."""
-        await self._held_back.wait()
+    def stall(self, matches: Matches) -> None:
+        """Stops answers after their first byte until `release`."""
+        self.stalls = matches
+        self._holding = 0
+        self._passes.clear()
+
+    async def held(self, requests: int = 1) -> None:
+        """Waits until so many requests have been held or stalled since `hold` or `stall`."""
+        async with self._held_back:
+            await self._held_back.wait_for(lambda: self._holding >= requests)
+
+    async def _hold(self) -> None:
+        async with self._held_back:
+            self._holding += 1
+            self._held_back.notify_all()
+        await self._passes.wait()
 
     async def deliver(self) -> list[int]:
         """Send what `delivers_late` has kept, in order; return the statuses of the bucket."""
@@ -70,8 +86,7 @@ class BucketProxy:
         method, path = request.method, request.raw_path
         body = await request.read()
         if self.holds(method, path) and not self._passes.is_set():
-            self._held_back.set()
-            await self._passes.wait()
+            await self._hold()
         if self.refuses(method, path):
             return _denied()
         if self.delivers_late(method, path):
@@ -92,6 +107,9 @@ class BucketProxy:
             kept = {name: text for name, text in answer.headers.items() if name not in _HOP_BY_HOP}
             response = web.StreamResponse(status=answer.status, headers=kept)
             await response.prepare(request)
+            if self.stalls(method, path) and not self._passes.is_set():
+                await response.write(await answer.content.readexactly(1))
+                await self._hold()
             async for data in answer.content.iter_chunked(1 << 16):
                 await response.write(data)
             return response

@@ -123,7 +123,7 @@ class Harness:
     async def assert_nothing_is_left(self) -> None:
         """No object and no unfinished upload in the bucket, no file in scratch, no ffmpeg."""
         assert await self.keys("media/") == []
-        assert await self.blobs._s3.call(self._unfinished) == []
+        assert await self.blobs._s3.calls.run(self._unfinished) == []
         await self.assert_idle()
 
     async def assert_idle(self) -> None:
@@ -143,7 +143,7 @@ class Harness:
         return [command for command in map(_command_line, began) if program in command]
 
     def _unfinished(self) -> list[str]:
-        listed = self.blobs._client._list_multipart_uploads(self.blobs.bucket)
+        listed = self.blobs._s3.calls.client._list_multipart_uploads(self.blobs.bucket)
         return [str(upload.object_name) for upload in listed.uploads]
 
 

@@ -21,7 +21,7 @@ from tests.web_server import web_server
 
 
 async def uploads(blobs: Blobs) -> list[str | None]:
-    listed = await asyncio.to_thread(blobs._client._list_multipart_uploads, blobs.bucket)
+    listed = await asyncio.to_thread(blobs._s3.calls.client._list_multipart_uploads, blobs.bucket)
     return [upload.object_name for upload in listed.uploads]
 
 
@@ -116,9 +116,9 @@ async def test_what_arrives_changed_is_refused(settings: Settings, size: int) ->
 async def test_a_part_that_is_lost_is_noticed(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete = blobs._client._complete_multipart_upload
+    complete = blobs._s3.calls.client._complete_multipart_upload
     monkeypatch.setattr(
-        blobs._client,
+        blobs._s3.calls.client,
         "_complete_multipart_upload",
         lambda bucket, key, upload, parts: complete(bucket, key, upload, parts[1:]),
     )
@@ -161,7 +161,7 @@ def test_parts_are_as_small_as_ten_thousand_allow(limit: int, expected: int) -> 
 
 
 async def test_unfinished_uploads_are_removed_by_prefix(blobs: Blobs) -> None:
-    client = blobs._client
+    client = blobs._s3.calls.client
     for key in ("m/a/1", "m/a/2", "m/b/1"):
         upload = client._create_multipart_upload(blobs.bucket, key, {})
         client._upload_part(blobs.bucket, key, b"x", None, upload, 1)

@@ -163,5 +163,5 @@ async def test_nothing_is_left_of_an_extraction_that_fails(
 
 def _objects(harness: Harness, prefix: str) -> list[str]:
     blobs = harness.worker._blobs
-    found = blobs._client.list_objects(blobs.bucket, prefix, recursive=True)
+    found = blobs._s3.calls.client.list_objects(blobs.bucket, prefix, recursive=True)
     return [str(each.object_name) for each in found]

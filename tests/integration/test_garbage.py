@@ -55,9 +55,9 @@ async def filled(blobs: Blobs, catalog: Catalog, settings: Settings) -> set[str]
     expired = new_media(blobs, 1, EXPIRED)
     expired.media.expire_time.FromDatetime(datetime.now(UTC) - timedelta(seconds=1))
     await catalog.commit(expired)
-    create = blobs._client._create_multipart_upload
+    create = blobs._s3.calls.client._create_multipart_upload
     key = f"media/{FAILED}/lost-2.mp4"
-    await blobs._s3.call(lambda: create(blobs.bucket, key, {}))
+    await blobs._s3.calls.run(lambda: create(blobs.bucket, key, {}))
     await Uploads(blobs, settings).begin(UPLOAD, UploadHeader(filename="a.mp4"))
     return {stored, manifest_key(STORED), f"alias/{ALIAS}"}
 

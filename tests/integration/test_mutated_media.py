@@ -180,7 +180,7 @@ async def _check_bucket(harness: Harness, ended: list[Job]) -> None:
     keys = await harness.keys("media/")
     assert {key.split("/")[1] for key in keys} == made
     assert len(keys) == 2 * len(made)
-    assert await harness.blobs._s3.call(harness._unfinished) == []
+    assert await harness.blobs._s3.calls.run(harness._unfinished) == []
 
 
 def _command(pid: int) -> bytes:

@@ -51,7 +51,7 @@ async def assert_holds_only(harness: Harness, stored: Media) -> None:
     """The bucket has the manifest and the files that it names, whole, and nothing else."""
     files = {harness.blobs.key(url) for url in files_of(stored)}
     assert set(await harness.keys("media/")) == {f"media/{stored.id}/media.json", *files}
-    assert await harness.blobs._s3.call(harness._unfinished) == []
+    assert await harness.blobs._s3.calls.run(harness._unfinished) == []
     for side in stored.side_files:
         assert len(await harness.download(url=side.url)) == side.size_bytes
 
@@ -109,9 +109,9 @@ async def test_a_second_try_keeps_all_its_files_and_removes_those_of_the_first(
         # What a worker leaves that is killed there.
         folder = f"media/{job.media.id}"
         await harness.blobs.put(f"{folder}/{job.id}-1.mp4", clip, content_type="video/mp4")
-        create = harness.blobs._client._create_multipart_upload
+        create = harness.blobs._s3.calls.client._create_multipart_upload
         bucket_name, unfinished = harness.blobs.bucket, f"{folder}/{job.id}-1.1.jpg"
-        await harness.blobs._s3.call(lambda: create(bucket_name, unfinished, {}))
+        await harness.blobs._s3.calls.run(lambda: create(bucket_name, unfinished, {}))
         proxy.refuses = lambda _method, _path: False
         job = await harness.end(job)
 

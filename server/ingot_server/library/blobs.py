@@ -31,7 +31,7 @@ from ingot_server.library.bucket import CHUNK_BYTES, Bucket, release
 from ingot_server.library.bucket_settings import read_bucket_settings
 from ingot_server.library.conditional_writes import check_conditional_writes, put
 from ingot_server.library.multipart import MultipartUpload, StoredBlob, part_size
-from ingot_server.library.s3 import ABSENT, ADVICE, S3, etag_of
+from ingot_server.library.s3 import ABSENT, ADVICE, S3, SMALL_BYTES, etag_of
 
 __all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject", "UnfinishedUpload"]
 
@@ -83,7 +83,7 @@ class Blobs(Bucket):
         deadline = loop.time() + wait_at_most.total_seconds()
         while True:
             try:
-                return await self._s3.call(self._prepare)
+                return await self._s3.small.run(self._prepare)
             except Failure as failure:
                 cause = failure.__cause__
                 final = cause is None or (isinstance(cause, S3Error) and cause.code in ADVICE)
@@ -92,9 +92,10 @@ class Blobs(Bucket):
             await asyncio.sleep(0.2)
 
     def _prepare(self) -> None:
-        if not self._client.bucket_exists(self.bucket):
+        client = self._s3.small.client
+        if not client.bucket_exists(self.bucket):
             try:
-                self._client.make_bucket(self.bucket)
+                client.make_bucket(self.bucket)
             except S3Error as exc:
                 # Another process has made it meanwhile.
                 if exc.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
@@ -161,10 +162,12 @@ class Blobs(Bucket):
         although it wrote: read the object. After a Failure it may still be written, but not if it
         arrives after `lifetime`, at least a second.
         """
-        return await self._s3.call(
+        pool = self._s3.small if len(data) <= SMALL_BYTES else self._s3.calls
+        return await pool.run(
             partial(
                 put,
                 self._s3,
+                pool,
                 key,
                 data,
                 content_type,
@@ -176,11 +179,11 @@ class Blobs(Bucket):
 
     async def get(self, key: str) -> tuple[bytes, str] | None:
         """Return the content and ETag of a small object; None if it does not exist."""
-        return await self._s3.call(partial(self._get, key))
+        return await self._s3.small.run(partial(self._get, key))
 
     def _get(self, key: str) -> tuple[bytes, str] | None:
         try:
-            response = self._client.get_object(self.bucket, key)
+            response = self._s3.small.client.get_object(self.bucket, key)
         except S3Error as exc:
             if exc.code == ABSENT:
                 return None
@@ -217,26 +220,28 @@ class Blobs(Bucket):
             # This ends a read that waits; in a thread, because the reader may hold a lock.
             self._s3.calls.submit(upload.close)
             await asyncio.wait([uploading], timeout=_ABORT_SECONDS)
+            upload.interrupt()
             uploading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             raise
 
     async def remove(self, key: str) -> None:
         """Remove an object, if it exists."""
-        await self._s3.call(partial(self._client.remove_object, self.bucket, key))
+        small = self._s3.small
+        await small.run(partial(small.client.remove_object, self.bucket, key))
 
     async def remove_within(self, key: str, *, lifetime: timedelta) -> None:
         """Remove an object, unless the request arrives after `lifetime`, at least a second."""
-        await self._s3.call(partial(self._s3.delete, key, lifetime=lifetime))
+        await self._s3.small.run(partial(self._s3.delete, key, lifetime=lifetime))
 
     async def remove_tree(self, prefix: str, *, keep: Collection[str] = ()) -> None:
         """Remove every object whose key begins with `prefix`, except those in `keep`."""
-        await self._s3.call(partial(self._remove_tree, prefix, keep))
+        await self._s3.calls.run(partial(self._remove_tree, prefix, keep))
 
     def _remove_tree(self, prefix: str, keep: Collection[str]) -> None:
-        found = self._client.list_objects(self.bucket, prefix, recursive=True)
+        found = self._s3.calls.client.list_objects(self.bucket, prefix, recursive=True)
         # List to the end first: removing objects during a listing may shift its pages.
         keys = [each.object_name for each in found if each.object_name not in keep]
-        for error in self._client.remove_objects(self.bucket, map(DeleteObject, keys)):
+        for error in self._s3.calls.client.remove_objects(self.bucket, map(DeleteObject, keys)):
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
                 f"The S3 server at {self._s3.endpoint} did not remove {error.name}: {error.code}: "
@@ -250,22 +255,22 @@ class Blobs(Bucket):
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload, if it is unfinished."""
-        await self._s3.call(partial(self._abort_upload, key, upload_id))
+        await self._s3.calls.run(partial(self._abort_upload, key, upload_id))
 
     def _abort_upload(self, key: str, upload_id: str) -> None:
         try:
             # The SDK does not have a public method for this, nor for the listing.
-            self._client._abort_multipart_upload(self.bucket, key, upload_id)  # noqa: SLF001
+            self._s3.calls.client._abort_multipart_upload(self.bucket, key, upload_id)  # noqa: SLF001
         except S3Error as exc:
             if exc.code != "NoSuchUpload":
                 raise
 
     async def unfinished_uploads(self, prefix: str) -> list[UnfinishedUpload]:
         """Return the unfinished multipart uploads of keys that begin with `prefix`."""
-        return await self._s3.call(partial(self._unfinished_uploads, prefix))
+        return await self._s3.calls.run(partial(self._unfinished_uploads, prefix))
 
     def _unfinished_uploads(self, prefix: str) -> list[UnfinishedUpload]:
-        list_uploads = partial(self._client._list_multipart_uploads, self.bucket)  # noqa: SLF001
+        list_uploads = partial(self._s3.calls.client._list_multipart_uploads, self.bucket)  # noqa: SLF001
         found: dict[str, UnfinishedUpload] = {}
         # MinIO lists uploads only by whole keys, or all that began since its start; it removes the
         # others itself after a day.
@@ -288,12 +293,12 @@ class Blobs(Bucket):
 
         `prefix` ends with a slash, the names do not. SeaweedFS lists emptied folders for a while.
         """
-        return await self._s3.call(partial(self._list_folders, prefix, after, limit))
+        return await self._s3.calls.run(partial(self._list_folders, prefix, after, limit))
 
     def _list_folders(self, prefix: str, after: str, limit: int) -> list[str]:
         # "0" follows "/": after everything in the folder `after`, before the next folder.
         start = f"{prefix}{after}0" if after else None
-        found = self._client.list_objects(self.bucket, prefix, start_after=start)
+        found = self._s3.calls.client.list_objects(self.bucket, prefix, start_after=start)
         folders = (
             each.object_name.removeprefix(prefix).removesuffix("/") for each in found if each.is_dir
         )
@@ -301,10 +306,10 @@ class Blobs(Bucket):
 
     async def list_objects(self, prefix: str) -> list[StoredObject]:
         """Return all objects whose keys begin with `prefix`, sorted by key."""
-        return await self._s3.call(partial(self._list_objects, prefix))
+        return await self._s3.calls.run(partial(self._list_objects, prefix))
 
     def _list_objects(self, prefix: str) -> list[StoredObject]:
-        found = self._client.list_objects(self.bucket, prefix, recursive=True)
+        found = self._s3.calls.client.list_objects(self.bucket, prefix, recursive=True)
         return [
             StoredObject(
                 each.object_name, each.size or 0, each.last_modified, (each.etag or "").strip('"')

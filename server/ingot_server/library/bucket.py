@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
@@ -14,6 +13,7 @@ from urllib3.response import BaseHTTPResponse
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.library.interruptible import use_connection_of
 from ingot_server.library.multipart import StoredBlob, stat
 from ingot_server.library.s3 import ABSENT, S3
 
@@ -31,7 +31,6 @@ class Bucket:
     def __init__(self, s3: S3) -> None:
         self.bucket = s3.bucket
         self._s3 = s3
-        self._client = s3.client
 
     async def close(self) -> None:
         """End running calls and close all connections."""
@@ -39,34 +38,28 @@ class Bucket:
 
     async def stat(self, key: str) -> StoredBlob | None:
         """Return the size and ETag of an object; None if it does not exist."""
-        return await self._s3.call(partial(stat, self._s3, key))
+        return await self._s3.small.run(partial(stat, self._s3, self._s3.small, key))
 
     async def read_object(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
         """Yield `limit` bytes from `offset` on, or all if `limit` is 0, in chunks of 256 KiB.
 
         There are fewer at the end of the object. Raises Failure MEDIA_NOT_FOUND if it is missing.
         """
-        opening = asyncio.get_running_loop().run_in_executor(
-            self._s3.calls, self._s3.guarded, partial(self._open, key, offset, limit)
-        )
-        try:
-            response = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_release_opened)
-            raise
+        reads = self._s3.reads
+        response = await reads.run(partial(self._open, key, offset, limit), discard=_release_opened)
         if response is None:
             return
         try:
-            while chunks := await self._s3.call(partial(_next_chunks, response)):
+            while chunks := await reads.run(partial(_next_chunks, response)):
                 for chunk in chunks:
                     yield chunk
         finally:
-            # In a thread, because it waits for a read that was cancelled but still runs.
-            self._s3.calls.submit(release, response)
+            # In a thread, because a read that was cancelled may not have ended yet.
+            reads.submit(partial(release, response))
 
     def _open(self, key: str, offset: int, limit: int) -> BaseHTTPResponse | None:
         try:
-            response = self._client.get_object(self.bucket, key, offset, limit)
+            response = self._s3.reads.client.get_object(self.bucket, key, offset, limit)
         except S3Error as exc:
             if exc.code == ABSENT:
                 raise Failure(
@@ -109,15 +102,16 @@ class Bucket:
 
 def _next_chunks(response: BaseHTTPResponse) -> list[bytes]:
     """Return about a MiB in chunks, to use a thread less often; empty at the end."""
+    use_connection_of(response)
     chunks: list[bytes] = []
     while len(chunks) < _CHUNKS_A_HOP and (chunk := response.read(CHUNK_BYTES)):
         chunks.append(chunk)
     return chunks
 
 
-def _release_opened(opening: asyncio.Future[BaseHTTPResponse | None]) -> None:
-    if not opening.cancelled() and opening.exception() is None and (found := opening.result()):
-        release(found)
+def _release_opened(response: BaseHTTPResponse | None) -> None:
+    if response is not None:
+        release(response)
 
 
 def release(response: BaseHTTPResponse) -> None:

@@ -43,6 +43,7 @@ from ingot_server.library.manifest_objects import (
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
+from ingot_server.library.shared_reads import SharedReads
 from ingot_server.redis import unavailable
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,7 @@ class Catalog:
         self.aliases = Aliases(blobs, self._cache)
         self._index = MediaIndex(redis)
         self._reading = asyncio.Semaphore(_READERS)
-        self._running: dict[str, asyncio.Task[Manifest | None]] = {}
-        self._waiting: dict[str, asyncio.Task[Manifest | None]] = {}
+        self._reads = SharedReads(self._read)
 
     async def start(self) -> None:
         """Begin to keep media items in memory; returns also when Redis cannot be reached."""
@@ -80,10 +80,7 @@ class Catalog:
 
     async def close(self) -> None:
         """End what `start` began, and reads whose callers are gone."""
-        if reading := [*self._waiting.values(), *self._running.values()]:
-            for task in reading:
-                task.cancel()
-            await asyncio.wait(reading)
+        await self._reads.close()
         await self._cache.close()
 
     def get_from_memory(self, media_id: str) -> Manifest | None:
@@ -96,19 +93,14 @@ class Catalog:
     async def get(self, media_id: str) -> Manifest | None:
         """Return the manifest as it was at some moment since the call; None if there is none.
 
-        A thousand calls at once read it twice at most: each joins a read that begins after it.
+        A thousand calls at once read it twice at most.
         """
         if not is_media_id(media_id):
             return None
         manifest = self._cache.get_from_memory(media_id)
         if manifest is not None:
             return _unless_expired(manifest)
-        reading = self._waiting.get(media_id)
-        if reading is None:
-            reading = asyncio.create_task(self._read_after(self._running.get(media_id), media_id))
-            reading.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-            self._waiting[media_id] = reading
-        return _unless_expired(await asyncio.shield(reading))
+        return _unless_expired(await self._reads.get(media_id))
 
     async def find(self, media_id: str) -> tuple[str, Manifest | None]:
         """Return id and manifest of the media item that `media_id` names, by itself or as an alias.
@@ -151,18 +143,6 @@ class Catalog:
     async def remove_alias(self, media_id: str) -> None:
         """Remove an alias; the id then stands for itself."""
         await self.aliases.remove(media_id)
-
-    async def _read_after(
-        self, former: asyncio.Task[Manifest | None] | None, media_id: str
-    ) -> Manifest | None:
-        if former is not None:
-            await asyncio.wait([former])
-        task = self._running[media_id] = self._waiting.pop(media_id)
-        try:
-            return await self._read(media_id)
-        finally:
-            if self._running.get(media_id) is task:
-                del self._running[media_id]
 
     async def _read(self, media_id: str) -> Manifest | None:
         cached = await self._cache.get(media_id)

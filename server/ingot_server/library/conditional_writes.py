@@ -10,11 +10,13 @@ from minio.error import S3Error
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.library.call_pool import CallPool
 from ingot_server.library.s3 import ABSENT, S3, error_of, etag_of
 
 
 def put(
     s3: S3,
+    pool: CallPool,
     key: str,
     data: bytes,
     content_type: str,
@@ -33,7 +35,7 @@ def put(
     if if_match:
         headers["If-Match"] = f'"{if_match}"'
     digest = hashlib.md5(data, usedforsecurity=False).digest()
-    response = s3.put(key, data, digest, headers=headers, lifetime=lifetime)
+    response = s3.put(pool, key, data, digest, headers=headers, lifetime=lifetime)
     if response.status == 200:
         return etag_of(response)
     # 409: S3 may refuse either of two conditional writers at the same moment.
@@ -53,15 +55,15 @@ def check_conditional_writes(s3: S3) -> bool:
     """
     key = f"probe/{secrets.token_hex(16)}"
     try:
-        etag = put(s3, key, b"1", "text/plain", if_none_match=True)
+        etag = put(s3, s3.small, key, b"1", "text/plain", if_none_match=True)
         honoured = (
             bool(etag)
-            and put(s3, key, b"2", "text/plain", if_none_match=True) is None
-            and put(s3, key, b"3", "text/plain", if_match="0" * 32) is None
-            and put(s3, key, b"4", "text/plain", if_match=etag or "") is not None
+            and put(s3, s3.small, key, b"2", "text/plain", if_none_match=True) is None
+            and put(s3, s3.small, key, b"3", "text/plain", if_match="0" * 32) is None
+            and put(s3, s3.small, key, b"4", "text/plain", if_match=etag or "") is not None
         )
     finally:
-        s3.client.remove_object(s3.bucket, key)
+        s3.small.client.remove_object(s3.bucket, key)
     if not honoured:
         raise Failure(
             reason_pb2.REASON_STORAGE_UNAVAILABLE,

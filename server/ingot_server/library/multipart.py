@@ -23,6 +23,8 @@ from minio.error import S3Error
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.library.call_pool import CallPool
+from ingot_server.library.interruptible import Call
 from ingot_server.library.s3 import ABSENT, FOREIGN, S3, error_of, etag_of
 
 logger = logging.getLogger(__name__)
@@ -71,14 +73,18 @@ class MultipartUpload:
         self._digests: list[bytes] = []
         self._written = False
         self._size = 0
+        self._calls: list[Call] = []
         self.aborted = False
 
     def send(self, *, announced: int | None, etag_is_md5: bool) -> StoredBlob:
         """Send everything and check that the bucket has it; leave nothing behind after an error.
 
         Raises Failure STORAGE_UNAVAILABLE if S3 is at fault, TRUNCATED if the size is not the
-        announced one, UploadAborted, or what reading the content raises.
+        announced one, UploadAborted, CallInterrupted, or what reading the content raises.
         """
+        return self._call().run(partial(self._send, announced, etag_is_md5=etag_is_md5))
+
+    def _send(self, announced: int | None, *, etag_is_md5: bool) -> StoredBlob:
         with contextlib.closing(self._content):
             try:
                 self._send_parts()
@@ -86,6 +92,15 @@ class MultipartUpload:
             except BaseException:
                 self._discard()
                 raise
+
+    def interrupt(self) -> None:
+        """End the requests that hang, from any thread; what was sent may stay in the bucket."""
+        for call in list(self._calls):
+            call.interrupt()
+
+    def _call(self) -> Call:
+        self._calls.append(Call())
+        return self._calls[-1]
 
     def close(self) -> None:
         """Close the content, from any thread."""
@@ -99,7 +114,7 @@ class MultipartUpload:
             self._s3.guarded(partial(self._put, data, self._digest(data), headers, {}))
             return
         # The SDK does not have public methods for a multipart upload.
-        client, bucket, key = self._s3.client, self._s3.bucket, self._key
+        client, bucket, key = self._s3.calls.client, self._s3.bucket, self._key
         metadata: dict[str, str | list[str] | tuple[str]] = {"Content-Type": self._content_type}
         self._upload_id = self._s3.guarded(
             partial(client._create_multipart_upload, bucket, key, metadata)  # noqa: SLF001
@@ -107,7 +122,7 @@ class MultipartUpload:
         sending: deque[Future[str]] = deque()
         try:
             while data:
-                sending.append(self._s3.calls.submit(self._s3.guarded, self._prepare_part(data)))
+                sending.append(self._s3.calls.submit(self._prepare_part(data), self._call()))
                 if len(sending) == self._parts_at_once:
                     self._add_sent(sending.popleft())
                 del data  # before the next is read
@@ -151,7 +166,9 @@ class MultipartUpload:
     def _put(
         self, data: bytes, digest: bytes, headers: dict[str, str], query: dict[str, str]
     ) -> str:
-        response = self._s3.put(self._key, data, digest, headers=headers, query=query)
+        response = self._s3.put(
+            self._s3.calls, self._key, data, digest, headers=headers, query=query
+        )
         if response.status != 200:
             raise error_of(response)
         return etag_of(response)
@@ -159,7 +176,7 @@ class MultipartUpload:
     def _verified(self, announced: int | None, *, etag_is_md5: bool) -> StoredBlob:
         if self.aborted:
             raise UploadAborted
-        stored = self._s3.guarded(partial(stat, self._s3, self._key))
+        stored = self._s3.guarded(partial(stat, self._s3, self._s3.calls, self._key))
         # Each part was checked by its Content-MD5; this checks that all are there, in their order.
         if (
             stored is None
@@ -190,7 +207,7 @@ class MultipartUpload:
         return f"{digest.hexdigest()}-{len(self._digests)}"
 
     def _discard(self) -> None:
-        client, bucket, key = self._s3.client, self._s3.bucket, self._key
+        client, bucket, key = self._s3.calls.client, self._s3.bucket, self._key
         steps: list[Callable[[], object]] = []
         if self._upload_id:
             abort = client._abort_multipart_upload  # noqa: SLF001
@@ -215,10 +232,10 @@ def part_size(limit_bytes: int) -> int:
     return max(SMALLEST_PART, -(-needed // _MEBIBYTE) * _MEBIBYTE)
 
 
-def stat(s3: S3, key: str) -> StoredBlob | None:
+def stat(s3: S3, pool: CallPool, key: str) -> StoredBlob | None:
     """Return the size and ETag of an object; None if it does not exist."""
     try:
-        found = s3.client.stat_object(s3.bucket, key)
+        found = pool.client.stat_object(s3.bucket, key)
     except S3Error as exc:
         if exc.code == ABSENT:
             return None

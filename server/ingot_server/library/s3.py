@@ -1,7 +1,13 @@
 """The connection to one S3 server: the SDK, its threads, and the translation of its errors.
 
-The SDK is synchronous, so calls run in threads. Uploads have their own threads, because an upload
-occupies its thread until all of its content has arrived.
+The SDK is synchronous, so calls run in threads, of four kinds (call_pool.py). A server, or a proxy
+in front of it, may answer some requests and let others hang: those then wait for no one but their
+like.
+
+    small      manifests, tombstones, aliases, parts of the index: short time limits
+    reads      blobs that are read
+    calls      everything else: listings, parts of uploads
+    uploads    threads only: an upload occupies one until all of its content has arrived
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Final, TypeVar
 from xml.etree.ElementTree import ParseError
 
@@ -24,6 +31,7 @@ from urllib3.response import BaseHTTPResponse
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
+from ingot_server.library.call_pool import CallPool
 from ingot_server.library.signed_links import with_size
 
 T = TypeVar("T")
@@ -42,9 +50,17 @@ ADVICE: Final = {
     "NoSuchBucket": "Restore it, or restart Ingot, which creates it.",
 }
 
+# What is at most this large is small: the server has no reason to take its time.
+SMALL_BYTES: Final = 256 << 10
+
+_SMALL_THREADS: Final = 64
+_READ_THREADS: Final = 64
 _THREADS: Final = 32
-_CONNECT_SECONDS: Final = 3
-_READ_SECONDS: Final = 60
+_CONNECT_SECONDS: Final = 3.0
+# Without a byte from the server. A small request is then repeated once, a larger one twice.
+_SMALL_SECONDS: Final = 5.0
+_READ_SECONDS: Final = 20.0
+_SECONDS: Final = 60.0
 _SIGNATURE_LIFETIME: Final = timedelta(minutes=15)
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_CAUSE: Final = 300
@@ -58,9 +74,9 @@ def is_bucket_name(name: str) -> bool:
 class S3:
     """The server that the settings name.
 
-    Use `client` and `pool` in `call` or in the executor `uploads`; `public` signs links for the
-    public endpoint. Raises SettingError for settings that cannot be valid. `configured_in` names
-    the place where a bucket is configured that is not the installation's own.
+    `public` signs links for the public endpoint. Raises SettingError for settings that cannot be
+    valid. `configured_in` names the place where a bucket is configured that is not the
+    installation's own.
     """
 
     def __init__(self, settings: Settings, *, configured_in: str = "") -> None:
@@ -70,26 +86,47 @@ class S3:
         self._secret_key = settings.s3_secret_key
         self.bucket = settings.s3_bucket
         self.endpoint = settings.s3_endpoint
-        self.pool = urllib3.PoolManager(
-            maxsize=_THREADS + settings.worker_slots,
-            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-            retries=urllib3.Retry(
-                3,
-                connect=2,
-                read=2,
-                backoff_factor=0.2,
-                status_forcelist=[500, 502, 503, 504],
-                raise_on_status=False,
-                respect_retry_after_header=False,
-            ),
+        connect = partial(self._connect, settings, settings.s3_endpoint, "INGOT_S3_ENDPOINT")
+        self.small = CallPool(
+            "s3-small",
+            connect,
+            self.guarded,
+            threads=_SMALL_THREADS,
+            connections=_SMALL_THREADS,
+            connect_seconds=_CONNECT_SECONDS,
+            read_seconds=_SMALL_SECONDS,
+            repetitions=1,
         )
-        self.client = self._connect(settings, settings.s3_endpoint, "INGOT_S3_ENDPOINT")
-        public = settings.s3_public_endpoint or settings.s3_endpoint
-        self.public = self._connect(settings, public, "INGOT_S3_PUBLIC_ENDPOINT")
-        self.calls = ThreadPoolExecutor(_THREADS, "s3")
+        self.reads = CallPool(
+            "s3-read",
+            connect,
+            self.guarded,
+            threads=_READ_THREADS,
+            # A download has a connection all the time, but a thread only while it reads.
+            connections=4 * _READ_THREADS,
+            connect_seconds=_CONNECT_SECONDS,
+            read_seconds=_READ_SECONDS,
+            repetitions=2,
+        )
+        self.calls = CallPool(
+            "s3",
+            connect,
+            self.guarded,
+            threads=_THREADS,
+            connections=_THREADS + settings.worker_slots,
+            connect_seconds=_CONNECT_SECONDS,
+            read_seconds=_SECONDS,
+            repetitions=2,
+        )
         self.uploads = ThreadPoolExecutor(max(settings.worker_slots, 1), "s3-upload")
+        public = settings.s3_public_endpoint or settings.s3_endpoint
+        self.public = self._connect(
+            settings, public, "INGOT_S3_PUBLIC_ENDPOINT", self.calls.connections
+        )
 
-    def _connect(self, settings: Settings, endpoint: str, name: str) -> Minio:
+    def _connect(
+        self, settings: Settings, endpoint: str, name: str, connections: urllib3.PoolManager
+    ) -> Minio:
         scheme, found, host = endpoint.rpartition("://")
         try:
             return Minio(
@@ -98,15 +135,11 @@ class S3:
                 settings.s3_secret_key,
                 secure=scheme == "https" if found else settings.s3_secure,
                 region=settings.s3_region,
-                http_client=self.pool,
+                http_client=connections,
             )
         except ValueError as exc:
             where = f"{self._configured_in}: " if self._configured_in else ""
             raise SettingError(f"{where}{name}={endpoint!r} is not HOST:PORT: {exc}.") from exc
-
-    async def call(self, work: Callable[[], T]) -> T:
-        """Return the result of `work`, in a thread. Raises Failure STORAGE_UNAVAILABLE."""
-        return await asyncio.get_running_loop().run_in_executor(self.calls, self.guarded, work)
 
     def guarded(self, work: Callable[[], T]) -> T:
         """Return the result of `work`, in this thread, with foreign exceptions translated."""
@@ -120,6 +153,7 @@ class S3:
 
     def put(
         self,
+        pool: CallPool,
         key: str,
         data: bytes,
         md5: bytes,
@@ -136,7 +170,7 @@ class S3:
         It is for headers that the SDK does not support, such as conditions: a signed URL takes any.
         SeaweedFS checks Content-MD5, but not the SHA-256 that the SDK signs; MinIO checks both.
         """
-        url = self.client.get_presigned_url(
+        url = pool.client.get_presigned_url(
             "PUT",
             self.bucket,
             key,
@@ -144,12 +178,12 @@ class S3:
             extra_query_params={**(query or {})},
         )
         checked = {**headers, "Content-MD5": b64encode(md5).decode("ascii")}
-        return self.pool.request("PUT", url, body=data, headers=checked)
+        return pool.connections.request("PUT", url, body=data, headers=checked)
 
     def delete(self, key: str, *, lifetime: timedelta) -> None:
         """Remove an object, unless the request arrives after `lifetime`, at least a second."""
-        url = self.client.get_presigned_url("DELETE", self.bucket, key, lifetime)
-        response = self.pool.request("DELETE", url)
+        url = self.small.client.get_presigned_url("DELETE", self.bucket, key, lifetime)
+        response = self.small.connections.request("DELETE", url)
         if response.status not in (200, 204):
             raise error_of(response)
 
@@ -159,15 +193,15 @@ class S3:
         return with_size(url, self._secret_key, size_bytes)
 
     async def close(self) -> None:
-        """Wait up to a second for running calls, then close all connections."""
-        ending = [
-            asyncio.create_task(
-                asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
-            )
-            for executor in (self.uploads, self.calls)
-        ]
+        """Wait up to a second for running calls, then end them and close all connections."""
+        pools = (self.small, self.reads, self.calls)
+        uploads = partial(self.uploads.shutdown, wait=True, cancel_futures=True)
+        ending = [asyncio.create_task(asyncio.to_thread(uploads))]
+        ending += [asyncio.create_task(asyncio.to_thread(pool.shut_down)) for pool in pools]
         await asyncio.wait(ending, timeout=1)
-        self.pool.clear()
+        for pool in pools:
+            pool.interrupt()
+            pool.connections.clear()
 
 
 def error_of(response: BaseHTTPResponse) -> MinioException:

@@ -182,8 +182,8 @@ async def test_callers_at_once_share_a_read_that_begins_after_them(
     gate.opened.set()
     assert await early is None
     assert await late == committed
-    assert not catalog._running
-    assert not catalog._waiting
+    assert not catalog._reads._running
+    assert not catalog._reads._waiting
 
 
 async def test_a_caller_that_leaves_does_not_cancel_the_others(
