@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
@@ -28,7 +27,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.process.launch import launch_command
-from ingot_server.redis import connect
+from ingot_server.redis import Redis, connect
 from ingot_server.sources import pick
 from tests.media import media
 from tests.origin import Origin, Page, running_origin

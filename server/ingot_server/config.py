@@ -76,6 +76,11 @@ class Settings:
         "URL of Redis or Valkey; `unix:///path` for a Unix socket; neither Sentinel nor Cluster",
         check=check_redis_url,
     )
+    redis_prefix: str = _setting(
+        "ingot:",
+        "what all keys and channels in Redis begin with; installations that share a Redis server "
+        "need different ones",
+    )
     broker_url: str = _setting(
         "",
         "URL of Celery's broker, Redis or RabbitMQ; empty means redis_url",

@@ -9,18 +9,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from redis.asyncio import Redis
-
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.garbage import Garbage, GarbageCollector
-from ingot_server.redis import connect, unavailable
+from ingot_server.redis import Redis, connect, unavailable
 
 logger = logging.getLogger(__name__)
 
-_LAST_RUN: Final = "ingot:gc"
+_LAST_RUN: Final = "gc"
 _CHECK_SECONDS: Final = 300.0
 
 
@@ -52,7 +50,7 @@ async def keep_collecting(redis: Redis, catalog: Catalog, blobs: Blobs, settings
         await asyncio.sleep(min(_CHECK_SECONDS, interval.total_seconds()))
         try:
             with unavailable():
-                is_due = await redis.set(_LAST_RUN, b"", nx=True, px=interval)
+                is_due = await redis.set(redis.key(_LAST_RUN), b"", nx=True, px=interval)
             if is_due:
                 async for garbage in collector.find():
                     if await collector.remove(garbage):

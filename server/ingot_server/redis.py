@@ -1,13 +1,20 @@
-"""The Redis client, one for each process, and its errors as failures."""
+"""The Redis client, one for each process, the names of its keys, and its errors as failures.
+
+Every key and channel of Ingot begins with INGOT_REDIS_PREFIX, so that several installations can
+share one server. `Redis.key` and `Redis.channel` are the only places where names get it, and a
+script gets it as KEYS. The modules that own a key document it with the default prefix, `ingot:`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from importlib import resources
+from typing import Any, Final, cast
 
+import redis.asyncio
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError, Settings
@@ -29,13 +36,60 @@ _UNAVAILABLE_ERRORS: Final = (
 _UNAVAILABLE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
 
 
+class Redis(redis.asyncio.Redis):
+    """A client that knows how the names of this installation begin. It closes its `pool`."""
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool, prefix: str) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self._prefix = prefix
+        # The databases of a server have keys of their own, but share its channels.
+        database = int(pool.connection_kwargs.get("db") or 0)
+        self._channel_prefix = self._prefix + (f"{database}:" if database else "")
+
+    def key(self, name: str) -> str:
+        """Return the key that `name`, such as `job:<job id>`, has in Redis."""
+        return self._prefix + name
+
+    def channel(self, name: str) -> str:
+        """Return the channel that `name` has in Redis."""
+        return self._channel_prefix + name
+
+    def load_script(self, package: str, file_name: str) -> Script:
+        """Return the Lua script in a file of a package.
+
+        Its KEYS are what its keys begin with, and what its channels begin with.
+        """
+        source = resources.files(package).joinpath(file_name).read_bytes()
+        return Script(self, source, [self._prefix, self._channel_prefix])
+
+
+class Script:
+    """A Lua script, made by `Redis.load_script`. redis-py loads it again if Redis has lost it."""
+
+    def __init__(self, client: Redis, source: bytes, prefixes: Sequence[str]) -> None:
+        self._script = client.register_script(source)
+        self._prefixes = prefixes
+
+    async def run(
+        self, arguments: Sequence[str | int | bytes], *, pipeline: Pipeline | None = None
+    ) -> Any:
+        """Run the script, or add it to a `pipeline`. Raises the errors of redis-py."""
+        return await cast(
+            "Awaitable[Any]",
+            self._script(keys=list(self._prefixes), args=list(arguments), client=pipeline),
+        )
+
+
 def connect(settings: Settings) -> Redis:
     """Return a client whose callers wait for a free connection; redis-py's default pool raises.
 
     Raises SettingError for a URL with options that redis-py does not know.
     """
     try:
-        pool = BlockingConnectionPool.from_url(settings.redis_url, max_connections=MAX_CONNECTIONS)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.redis_url, max_connections=MAX_CONNECTIONS
+        )
         # Otherwise the first command would raise TypeError for an unknown option.
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError) as error:
@@ -43,7 +97,7 @@ def connect(settings: Settings) -> Redis:
             f"INGOT_REDIS_URL: {without_password(settings.redis_url)!r} has an option that "
             f"cannot be used: {error}."
         ) from error
-    return Redis.from_pool(pool)
+    return Redis(pool, settings.redis_prefix)
 
 
 @contextmanager

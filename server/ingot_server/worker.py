@@ -63,7 +63,7 @@ CANCEL_AGAIN_SECONDS: Final = 1.0
 _SLOTS_PER_CONVERSION: Final = 4
 UPLOAD_SWEEP_SECONDS: Final = 300.0
 # A string that expires: while it exists, a worker has swept the uploads recently.
-UPLOAD_SWEEP_KEY: Final = "ingot:uploads:swept"
+UPLOAD_SWEEP: Final = "uploads:swept"
 # What the next attempt waits for, if that is more than its delay.
 _CAUSES: Final = {reason_pb2.REASON_SCRATCH_FULL: JobWaiting.CAUSE_SCRATCH_SPACE}
 
@@ -275,7 +275,10 @@ class Worker:
             try:
                 with unavailable():
                     is_due = await self._redis.set(
-                        UPLOAD_SWEEP_KEY, b"", nx=True, px=max(1, int(interval * 900))
+                        self._redis.key(UPLOAD_SWEEP),
+                        b"",
+                        nx=True,
+                        px=max(1, int(interval * 900)),
                     )
                 if is_due:
                     await Uploads(self._blobs, self._settings).sweep()

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from minio import Minio
 from redis import Redis as BlockingRedis
-from redis.asyncio import Redis
 
 from ingot_server.config import Secret, Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
-from ingot_server.redis import connect
+from ingot_server.redis import Redis, connect
 from tests.broadcast import Broadcast, broadcasting, encoded
 from tests.harness import Harness, running_harness
 from tests.servers import STACKS, ServerMissing, Stores, stores

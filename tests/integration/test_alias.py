@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -25,6 +24,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import media_id
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.await_job import JobWaiter
+from ingot_server.redis import Redis
 from tests.waiting import TIMEOUT_SECONDS
 
 ASKED = media_id("http:http://127.0.0.1/page", Selection())

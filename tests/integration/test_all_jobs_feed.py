@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -23,6 +22,7 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.jobs.position import Position
 from ingot_server.jobs.records import Records
+from ingot_server.redis import Redis
 from tests.records import queued_job
 from tests.waiting import TIMEOUT_SECONDS
 

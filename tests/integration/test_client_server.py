@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import redis.asyncio
 
 import ingot
 from ingot import Client, Job, JobStage, JobState, Media, SnapshotEnd
@@ -21,6 +20,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.redis import connect
 
 pytestmark = pytest.mark.any_stores
 
@@ -99,7 +99,7 @@ async def worker(server: Server) -> AsyncIterator[Worker]:
 
 @asynccontextmanager
 async def _worker(settings: Settings) -> AsyncIterator[Worker]:
-    connections = redis.asyncio.Redis.from_url(settings.redis_url)
+    connections = connect(settings)
     blobs = Blobs(settings)
     catalog = Catalog(blobs, connections, settings)
     await catalog.start()

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -19,6 +18,7 @@ from ingot_server.jobs.history import TRAIL_LENGTH
 from ingot_server.jobs.lifecycle import milestone
 from ingot_server.jobs.position import BEGINNING, Version, version
 from ingot_server.jobs.records import Records
+from ingot_server.redis import Redis
 from tests.records import claimed_job, queued_job
 from tests.waiting import TIMEOUT_SECONDS
 

@@ -8,7 +8,6 @@ import time
 from datetime import timedelta
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -19,6 +18,7 @@ from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, SendAgain
 from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
+from ingot_server.redis import Redis
 from tests.records import claimed_job
 from tests.waiting import TIMEOUT_SECONDS
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -16,6 +15,7 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of, same_result
 from ingot_server.jobs.position import version
 from ingot_server.jobs.records import Records
+from ingot_server.redis import Redis
 from tests.records import claimed_job, queued_job
 from tests.waiting import TIMEOUT_SECONDS
 

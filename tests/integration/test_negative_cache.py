@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from redis.asyncio import Redis
 
 from ingot.client import Client
 from ingot.errors import IngotError
@@ -24,7 +23,7 @@ from ingot_server.errors import TREATMENTS, Failure, reason_name
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
-from ingot_server.redis import connect
+from ingot_server.redis import Redis, connect
 from tests import videos
 from tests.harness import Harness, running_harness
 from tests.refusals import reason_name_of, refusal

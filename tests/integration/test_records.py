@@ -6,9 +6,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
@@ -17,6 +14,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.outcomes import LeaseLost, NothingToDo, SendAgain
 from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
+from ingot_server.redis import Redis, connect
 from tests.records import claimed_job, new_job
 from tests.refusals import failed_attempt_of, reason_of
 
@@ -379,7 +377,7 @@ async def test_a_wiped_redis_in_the_middle_of_a_job(records: Records, redis: Red
 
 
 async def test_a_redis_that_is_not_there(settings: Settings) -> None:
-    async with Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0)) as nowhere:
+    async with connect(settings.replace(redis_url="redis://127.0.0.1:1")) as nowhere:
         records = Records(nowhere, settings)
         for call in (records.create(new_job()), records.get("job"), records.list(limit=1)):
             with pytest.raises(Failure) as caught:

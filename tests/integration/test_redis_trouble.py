@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
@@ -19,7 +18,7 @@ from ingot_server.jobs import feed as feed_module
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.records import Records
-from ingot_server.redis import connect
+from ingot_server.redis import Redis, connect
 from ingot_server.worker import Worker
 from tests.records import claimed_job, new_job, queued_job
 from tests.relay import Relay, relaying

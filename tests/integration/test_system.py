@@ -7,7 +7,6 @@ import json
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from redis.asyncio import Redis
 
 from ingot.client import Client
 from ingot.v1 import job_pb2, reason_pb2
@@ -21,7 +20,7 @@ from ingot_server.jobs.backlog import counted
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers
-from ingot_server.redis import connect
+from ingot_server.redis import Redis, connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.worker import Worker
 from tests.ingot_command import run_command

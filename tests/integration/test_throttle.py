@@ -7,7 +7,6 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
@@ -19,6 +18,7 @@ from ingot_server.jobs import throttle as throttle_module
 from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.redis import Redis
 from ingot_server.source_settings import SourceSettings
 from ingot_server.worker import Worker
 

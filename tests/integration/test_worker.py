@@ -6,11 +6,11 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2
 from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
+from ingot_server.redis import Redis
 from ingot_server.worker import Worker
 from tests.harness import running_harness
 from tests.media import media

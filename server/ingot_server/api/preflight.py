@@ -21,7 +21,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from yarl import URL
 
@@ -31,6 +30,7 @@ from ingot_server.egress.proxy import EgressGrant, EgressProxy
 from ingot_server.egress.tls import tls_context
 from ingot_server.errors import Failure
 from ingot_server.library.catalog import Catalog
+from ingot_server.redis import Redis
 from ingot_server.resolve import ResolvedUrl
 from ingot_server.source_settings import SourceSettings
 from ingot_server.sources import PreflightSource
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 PAUSE_SECONDS: Final = 30.0
 _REDIS_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 32
-_KEY: Final = "ingot:exists:"
+_EXISTS: Final = "exists:"
 _MEANINGS: Final = {200: True, 404: False}
 
 
@@ -152,7 +152,7 @@ class Preflight:
         """Return what Redis remembers, unless it is older than `max_age`."""
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                value = await self._redis.get(_KEY + key)
+                value = await self._redis.get(self._redis.key(_EXISTS + key))
         except (RedisError, OSError, TimeoutError):
             return None
         if not isinstance(value, bytes) or value[:1] not in b"+-" or not value[1:].isdigit():
@@ -168,6 +168,6 @@ class Preflight:
         value = f"{'+' if exists else '-'}{time.time() * 1000:.0f}"
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                await self._redis.set(_KEY + key, value, px=lifetime)
+                await self._redis.set(self._redis.key(_EXISTS + key), value, px=lifetime)
         except (RedisError, OSError, TimeoutError) as exc:
             logger.info("preflight: Redis did not store whether %s exists: %r", key, exc)

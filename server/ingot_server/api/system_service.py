@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from redis.asyncio import Redis
-
 from ingot.v1 import system_service_pb2
 from ingot.v1.system_service_pb2 import (
     GetSystemRequest,
@@ -21,7 +19,7 @@ from ingot_server.jobs.backlog import read_backlog
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 from ingot_server.sources import SOURCES
 
 _GIB: Final = 1 << 30

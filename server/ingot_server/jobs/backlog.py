@@ -6,17 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final, cast
 
-from redis.asyncio import Redis
-
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobKind
 from ingot.v1.system_service_pb2 import QueueStatus
 from ingot_server.jobs.lifecycle import has_ended, is_preview
 from ingot_server.jobs.records import Records
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
 # See transition.lua: the jobs that have not ended.
-_DEADLINES_KEY: Final = "ingot:deadlines"
+_DEADLINES: Final = "deadlines"
 _PAGE: Final = 200
 
 
@@ -26,7 +24,7 @@ async def read_backlog(redis: Redis, records: Records) -> list[QueueStatus]:
     Raises Failure with CACHE_UNAVAILABLE.
     """
     with unavailable():
-        members = await redis.zrange(_DEADLINES_KEY, 0, -1)
+        members = await redis.zrange(redis.key(_DEADLINES), 0, -1)
     job_ids = [cast("bytes", member).decode() for member in members]
     found: list[Job] = []
     for at in range(0, len(job_ids), _PAGE):

@@ -22,7 +22,6 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from redis import exceptions
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from ingot.v1 import reason_pb2
@@ -37,11 +36,11 @@ from ingot_server.jobs.mailbox import Mailbox
 from ingot_server.jobs.position import BEGINNING, Position, Version, version
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.watches import JobWatch
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
 logger = logging.getLogger(__name__)
 
-CHANNEL: Final = "ingot:jobs"
+_CHANNEL: Final = "jobs"
 RECHECK_SECONDS: Final = 5.0
 # How long a message may be late before the record is used instead.
 MESSAGE_DELAY_SECONDS: Final = 0.2
@@ -58,6 +57,7 @@ class Feed:
 
     def __init__(self, redis: Redis, records: Records, settings: Settings) -> None:
         self._redis = redis
+        self._channel = redis.channel(_CHANNEL)
         self._records = records
         self._settings = settings
         self._job_watches: dict[str, JobWatch] = {}
@@ -79,7 +79,8 @@ class Feed:
         except TimeoutError as error:
             raise Failure(
                 reason_pb2.REASON_CACHE_UNAVAILABLE,
-                f"Redis did not confirm the subscription to {CHANNEL} within {START_SECONDS:g} s.",
+                f"Redis did not confirm the subscription to {self._channel} "
+                f"within {START_SECONDS:g} s.",
             ) from error
 
     async def close(self) -> None:
@@ -218,13 +219,13 @@ class Feed:
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(CHANNEL)
+                    await pubsub.subscribe(self._channel)
                     while True:
                         self._handle_message(await _next_message(pubsub))
             except (exceptions.RedisError, OSError) as error:
-                logger.warning("the subscription to %s broke: %s", CHANNEL, error)
+                logger.warning("the subscription to %s broke: %s", self._channel, error)
             except (DecodeError, ValueError):
-                logger.warning("a message on %s is not a change of a job", CHANNEL)
+                logger.warning("a message on %s is not a change of a job", self._channel)
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def _handle_message(self, message: dict[str, Any]) -> None:

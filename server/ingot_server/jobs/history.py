@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from redis.asyncio import Redis
-
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
 from ingot_server.jobs.position import BEGINNING, Position, Version, version
-from ingot_server.jobs.transition import JOB_KEY, TRAIL_KEY, Transition
-from ingot_server.redis import unavailable
+from ingot_server.jobs.transition import JOB, TRAIL, Transition
+from ingot_server.redis import Redis, unavailable
 
 # A watch that missed more changed jobs than this starts over.
 LONGEST_CATCH_UP: Final = 10_000
@@ -90,8 +88,8 @@ class History:
         """
         with unavailable():
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.lrange(TRAIL_KEY + job_id, 0, -1)
-                pipeline.hget(JOB_KEY + job_id, "record")
+                pipeline.lrange(self._redis.key(TRAIL + job_id), 0, -1)
+                pipeline.hget(self._redis.key(JOB + job_id), "record")
                 trail, content = await pipeline.execute()
         if content is None:
             return None
@@ -118,8 +116,8 @@ class History:
             with unavailable():
                 async with self._redis.pipeline(transaction=True) as pipeline:
                     for job_id in job_ids[at : at + _PAGE]:
-                        pipeline.lrange(TRAIL_KEY + job_id, 0, -1)
-                        pipeline.hmget(JOB_KEY + job_id, ["sequence", "record"])
+                        pipeline.lrange(self._redis.key(TRAIL + job_id), 0, -1)
+                        pipeline.hmget(self._redis.key(JOB + job_id), ["sequence", "record"])
                     replies = await pipeline.execute()
             for trail, (sequence, record) in zip(replies[::2], replies[1::2], strict=True):
                 if record is not None:

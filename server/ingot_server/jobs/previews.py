@@ -11,14 +11,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final, cast
 
-from redis.asyncio import Redis
-
 from ingot.v1.ingest_service_pb2 import ResolveResponse
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
-_KEY: Final = "ingot:preview:"
+_PREVIEW: Final = "preview:"
 # Those who wait for the job of a preview must find its result when the job has ended.
 _SHORTEST: Final = timedelta(seconds=10)
 
@@ -33,15 +31,14 @@ class Previews:
     async def get(self, job: Job) -> ResolveResponse | None:
         """Return the result of a preview that asks what `job` asks; None if there is none."""
         with unavailable():
-            content = await self._redis.get(_KEY + preview_key(job))
+            content = await self._redis.get(self._redis.key(_PREVIEW + preview_key(job)))
         return ResolveResponse.FromString(cast("bytes", content)) if content is not None else None
 
     async def put(self, job: Job, found: ResolveResponse) -> None:
         """Store the result of the preview `job`."""
+        key = self._redis.key(_PREVIEW + preview_key(job))
         with unavailable():
-            await self._redis.set(
-                _KEY + preview_key(job), found.SerializeToString(), px=self._lifetime
-            )
+            await self._redis.set(key, found.SerializeToString(), px=self._lifetime)
 
 
 def preview_key(job: Job) -> str:

@@ -3,7 +3,8 @@
 A message is a hint that a job waits; the job's record decides (`records.py`). So a message that
 arrives twice does no harm, and the sweep replaces a lost one. Conversions have their own queue,
 `ingot-convert`, and their own workers, so that downloads, in the queue `ingot`, never wait for
-ffmpeg. On Redis all keys of the queues begin with `ingot:queue:`.
+ffmpeg. On Redis all keys of the queues begin with `ingot:queue:`, where `ingot:` is
+INGOT_REDIS_PREFIX.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TASK_NAME: Final = "ingot.run_job"
 
 QUEUE_NAME: Final = "ingot"
 CONVERT_QUEUE_NAME: Final = "ingot-convert"
-KEY_PREFIX: Final = "ingot:queue:"
+_KEYS: Final = "queue:"
 SEND_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 3.0
@@ -85,7 +86,7 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_SECONDS,
         broker_pool_limit=SENDERS,
-        broker_transport_options=_transport_options(app.conf.broker_url),
+        broker_transport_options=_transport_options(app.conf.broker_url, settings),
     )
     return app
 
@@ -149,12 +150,12 @@ def _is_amqp(address: str) -> bool:
     return urlsplit(address).scheme in {"amqp", "amqps", "pyamqp", "librabbitmq"}
 
 
-def _transport_options(address: str) -> dict[str, object]:
+def _transport_options(address: str, settings: Settings) -> dict[str, object]:
     if _is_amqp(address):
         return {"confirm_publish": True}
     return {
         "visibility_timeout": VISIBILITY_SECONDS,
-        "global_keyprefix": KEY_PREFIX,
+        "global_keyprefix": settings.redis_prefix + _KEYS,
         "priority_steps": list(_PRIORITIES),
         "queue_order_strategy": "priority",
         "socket_connect_timeout": CONNECT_SECONDS,

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Final, cast
 
 from google.rpc.status_pb2 import Status
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
@@ -40,18 +39,18 @@ from ingot_server.jobs.outcomes import (
     SendAgain,
 )
 from ingot_server.jobs.transition import (
-    JOB_KEY,
+    JOB,
     Argument,
     Transition,
     milliseconds,
 )
 from ingot_server.jobs.upload_index import UploadIndex
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
 RESEND_LIMIT: Final = timedelta(minutes=10)
 
-_REQUEST_KEY: Final = "ingot:request:"
-_JOBS_KEY: Final = "ingot:jobs"
+_REQUEST: Final = "request:"
+_JOBS: Final = "jobs"
 _PAGE: Final = 200
 
 # Inside Records, `list` is a method.
@@ -106,7 +105,9 @@ class Records:
         with unavailable():
             job_id, used_for = await cast(
                 "Awaitable[list[bytes | None]]",
-                self._redis.hmget(_REQUEST_KEY + request_id, ["job_id", "fingerprint"]),
+                self._redis.hmget(
+                    self._redis.key(_REQUEST + request_id), ["job_id", "fingerprint"]
+                ),
             )
         job = await self.get(job_id.decode()) if job_id is not None else None
         if job is not None and used_for != fingerprint.encode():
@@ -123,7 +124,7 @@ class Records:
         with unavailable():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for job_id in job_ids:
-                    pipeline.hget(JOB_KEY + job_id, "record")
+                    pipeline.hget(self._redis.key(JOB + job_id), "record")
                 contents = await pipeline.execute()
         return [Job.FromString(content) if content else None for content in contents]
 
@@ -142,7 +143,11 @@ class Records:
         while len(found) < limit:
             with unavailable():
                 members = await self._redis.zrevrangebylex(
-                    _JOBS_KEY, f"({before}" if before else "+", "-", start=0, num=_PAGE
+                    self._redis.key(_JOBS),
+                    f"({before}" if before else "+",
+                    "-",
+                    start=0,
+                    num=_PAGE,
                 )
             job_ids = [cast("bytes", member).decode() for member in members]
             if not job_ids:

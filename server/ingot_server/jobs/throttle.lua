@@ -1,6 +1,8 @@
 -- The throttle of one source: permits, a rate limit, a concurrency limit and a circuit breaker.
 -- One call of this script is one atomic operation.
 --
+-- KEYS[1]: what all keys begin with, below `ingot:`.
+--
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:source:<name>          hash  next_time           when the next job may start at an even rate
 --                                      open_reason         why the breaker is open; empty if closed
@@ -37,10 +39,10 @@ for i = 3, #ARGV, 2 do
   arg[ARGV[i]] = ARGV[i + 1]
 end
 
-local SOURCE = 'ingot:source:' .. name
-local PERMITS = 'ingot:source-permits:' .. name
-local WAITING = 'ingot:source-waiting:' .. name
-local BLOCKED = 'ingot:source-blocked:' .. name
+local SOURCE = KEYS[1] .. 'source:' .. name
+local PERMITS = KEYS[1] .. 'source-permits:' .. name
+local WAITING = KEYS[1] .. 'source-waiting:' .. name
+local BLOCKED = KEYS[1] .. 'source-blocked:' .. name
 local DAY = 86400000
 
 local clock = redis.call('TIME')

@@ -20,11 +20,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from typing import Any, Final, TypeAlias, assert_never, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from redis.asyncio import Redis
 
 from ingot.v1.job_pb2 import JobWaiting
 from ingot.v1.reason_pb2 import Reason
@@ -33,7 +31,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import TREATMENTS, Failure, SourceOutcome
 from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.transition import Argument, milliseconds
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 from ingot_server.source_settings import SourceSettings
 
 # How long a job waits for a permit in its worker's slot, before it goes back to the queue.
@@ -105,8 +103,7 @@ class SourceThrottle:
         self._sources = sources
         self._lease = settings.lease
         self._wait_timeout = settings.source_wait_timeout
-        script = resources.files(__package__).joinpath("throttle.lua").read_bytes()
-        self._script = redis.register_script(script)
+        self._script = redis.load_script(__package__, "throttle.lua")
 
     def cookies_for(self, source: str) -> str:
         """Return the path of the source's cookies, or an empty string if it has none.
@@ -287,7 +284,7 @@ class SourceThrottle:
         for name, value in arguments.items():
             flat += [name, value]
         with unavailable():
-            return cast("list[Any]", await self._script(args=flat))
+            return cast("list[Any]", await self._script.run(flat))
 
     def _settings(self, source: str) -> SourceSettings:
         return self._sources.get(source) or SourceSettings()

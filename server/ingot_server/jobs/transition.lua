@@ -1,5 +1,7 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation.
 --
+-- KEYS: what all keys begin with, and what all channels begin with. Below, both are `ingot:`.
+--
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
 --                                           revision    Job.revision
@@ -87,17 +89,17 @@
 --   detach   token ttl -> done | lost: the job continues as if it never had children
 -- A change that is repeated because its response was lost gets the same response again.
 
-local JOB, TRAIL, ACTIVE = 'ingot:job:', 'ingot:trail:', 'ingot:active:'
-local DEADLINES, JOBS, EXPIRING = 'ingot:deadlines', 'ingot:jobs', 'ingot:expiring'
-local REQUEST, REQUESTS = 'ingot:request:', 'ingot:requests:'
-local UPLOAD, UPLOADS = 'ingot:upload:', 'ingot:job-uploads:'
-local ENTRIES, COUNTS = 'ingot:entries:', 'ingot:child-counts:'
-local PROGRESS, UNDISPATCHED = 'ingot:child-progress:', 'ingot:undispatched:'
-local CHANNEL = 'ingot:jobs'
-local HISTORY, CHANGES, REMOVED = 'ingot:history', 'ingot:changes', 'ingot:removed'
+local PREFIX, CHANNEL = KEYS[1], KEYS[2] .. 'jobs'
+local JOB, TRAIL, ACTIVE = PREFIX .. 'job:', PREFIX .. 'trail:', PREFIX .. 'active:'
+local DEADLINES, JOBS, EXPIRING = PREFIX .. 'deadlines', PREFIX .. 'jobs', PREFIX .. 'expiring'
+local REQUEST, REQUESTS = PREFIX .. 'request:', PREFIX .. 'requests:'
+local UPLOAD, UPLOADS = PREFIX .. 'upload:', PREFIX .. 'job-uploads:'
+local ENTRIES, COUNTS = PREFIX .. 'entries:', PREFIX .. 'child-counts:'
+local PROGRESS, UNDISPATCHED = PREFIX .. 'child-progress:', PREFIX .. 'undispatched:'
+local HISTORY, CHANGES, REMOVED = PREFIX .. 'history', PREFIX .. 'changes', PREFIX .. 'removed'
 local TRAIL_LENGTH, EXPIRED_PER_END, EXPIRED_PER_SWEEP = 64, 16, 1000
 local REMOVED_LENGTH = 10000
-local STATE, STATES, FAILED, CANCELLED = 'ingot:state:', 5, 4, 5
+local STATE, STATES, FAILED, CANCELLED = PREFIX .. 'state:', 5, 4, 5
 -- How much longer than its parent a child lives, in milliseconds.
 local CHILD_EXTRA_TTL = 60000
 

@@ -10,10 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import resources
 from typing import Any, Final, cast
-
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
@@ -28,10 +25,10 @@ from ingot_server.jobs.outcomes import (
     SingleFlightTaken,
 )
 from ingot_server.jobs.position import Version, version
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
-JOB_KEY: Final = "ingot:job:"
-TRAIL_KEY: Final = "ingot:trail:"
+JOB: Final = "job:"
+TRAIL: Final = "trail:"
 _OUTCOMES: Final = {
     job_pb2.JOB_STATE_SUCCEEDED: "succeeded",
     job_pb2.JOB_STATE_FAILED: "failed",
@@ -51,13 +48,12 @@ class Record:
 
 
 class Transition:
-    """The script. redis-py loads it again if Redis has lost it."""
+    """The script."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        source = resources.files(__package__).joinpath("transition.lua").read_bytes()
-        self._script = redis.register_script(source)
+        self._script = redis.load_script(__package__, "transition.lua")
         self._epoch = 0  # of the store, as it was last heard
 
     async def call(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:
@@ -66,12 +62,14 @@ class Transition:
         for name, value in arguments.items():
             flat += [name, value]
         with unavailable():
-            return cast("list[Any]", await self._script(args=flat))
+            return cast("list[Any]", await self._script.run(flat))
 
     async def read_record(self, job_id: str) -> Record | None:
         """Return the record of a job, or None if there is none."""
         with unavailable():
-            values = await self._redis.hmget(JOB_KEY + job_id, ["record", "losses", "token"])
+            values = await self._redis.hmget(
+                self._redis.key(JOB + job_id), ["record", "losses", "token"]
+            )
         content, losses, token = cast("list[bytes]", values)
         if content is None:
             return None
@@ -79,10 +77,9 @@ class Transition:
 
     async def parents(self, job_id: str) -> list[str]:
         """Return the ids of the jobs that this job is a child of."""
+        key = self._redis.key(JOB + job_id)
         with unavailable():
-            parents = await cast(
-                "Awaitable[bytes | None]", self._redis.hget(JOB_KEY + job_id, "parents")
-            )
+            parents = await cast("Awaitable[bytes | None]", self._redis.hget(key, "parents"))
         return parents.decode().split() if parents else []
 
     async def create(

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Final, cast
 
-from redis.asyncio import Redis
-
 from ingot.v1.job_pb2 import Job
 from ingot_server.jobs.transition import Transition
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
-_KEY: Final = "ingot:upload:"
+_UPLOAD: Final = "upload:"
 
 
 class UploadIndex:
@@ -23,8 +21,9 @@ class UploadIndex:
 
     async def job(self, upload_id: str) -> Job | None:
         """Return the last job of an upload, however it ended; None if it has no record."""
+        key = self._redis.key(_UPLOAD + upload_id)
         with unavailable():
-            job_id = await cast("Awaitable[bytes | None]", self._redis.get(_KEY + upload_id))
+            job_id = await cast("Awaitable[bytes | None]", self._redis.get(key))
         if job_id is None:
             return None
         record = await self._transition.read_record(job_id.decode())
@@ -33,4 +32,4 @@ class UploadIndex:
     async def forget(self, upload_id: str) -> None:
         """Forget the job of an upload, so that the upload can get another one."""
         with unavailable():
-            await self._redis.delete(_KEY + upload_id)
+            await self._redis.delete(self._redis.key(_UPLOAD + upload_id))

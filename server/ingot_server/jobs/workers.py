@@ -18,19 +18,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
-from redis.asyncio import Redis
-
 from ingot.v1.system_service_pb2 import WorkerStatus
 from ingot_server.errors import Failure
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
 logger = logging.getLogger(__name__)
 
 VERSION: Final = importlib.metadata.version("ingot-server")
 REPORT_SECONDS: Final = 5.0
 LIFETIME: Final = timedelta(seconds=30)
-_WORKERS_KEY: Final = "ingot:workers"
-_WORKER_KEY: Final = "ingot:worker:"
 
 
 def this_worker() -> str:
@@ -43,6 +39,7 @@ class Workers:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._all = redis.key("workers")
 
     async def keep_reporting(self, measure: Callable[[], WorkerStatus]) -> None:
         """Report what `measure` returns, now and every few seconds, until cancelled."""
@@ -59,18 +56,18 @@ class Workers:
     async def remove(self, worker_id: str) -> None:
         """Remove the report of a worker that stops."""
         with unavailable():
-            await self._redis.delete(_WORKER_KEY + worker_id)
+            await self._redis.delete(self._key(worker_id))
 
     async def living(self) -> Sequence[WorkerStatus]:
         """Return the reports of the last half minute, by id."""
         with unavailable():
-            members = await cast("Awaitable[set[bytes]]", self._redis.smembers(_WORKERS_KEY))
+            members = await cast("Awaitable[set[bytes]]", self._redis.smembers(self._all))
             ids = sorted(member.decode() for member in members)
-            reports = await self._redis.mget([_WORKER_KEY + each for each in ids]) if ids else []
+            reports = await self._redis.mget([*map(self._key, ids)]) if ids else []
             found = dict(zip(ids, reports, strict=True))
             gone = [worker_id for worker_id, report in found.items() if report is None]
             if gone:
-                await self._redis.srem(_WORKERS_KEY, *gone)
+                await self._redis.srem(self._all, *gone)
         return [
             WorkerStatus.FromString(cast("bytes", report))
             for report in found.values()
@@ -80,6 +77,9 @@ class Workers:
     async def _report(self, status: WorkerStatus) -> None:
         # The id is added each time: a reader may have removed it, or Redis may have been lost.
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(_WORKER_KEY + status.id, status.SerializeToString(), px=LIFETIME)
-            pipeline.sadd(_WORKERS_KEY, status.id)
+            pipeline.set(self._key(status.id), status.SerializeToString(), px=LIFETIME)
+            pipeline.sadd(self._all, status.id)
             await pipeline.execute()
+
+    def _key(self, worker_id: str) -> str:
+        return self._redis.key(f"worker:{worker_id}")

@@ -29,7 +29,6 @@ from typing import Final, TypeVar, cast
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingot.v1 import reason_pb2
@@ -38,6 +37,7 @@ from ingot_server.errors import Failure
 from ingot_server.library.invalidation import Invalidation
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.memory_cache import LruCache
+from ingot_server.redis import Redis
 
 T = TypeVar("T")
 
@@ -51,9 +51,6 @@ _TIMEOUT_SECONDS: Final = 1.0
 # A redis-py client opens at most 100, and fails at once when more are needed.
 _CONNECTIONS: Final = 32
 
-_MEDIA: Final = "ingot:media:"
-_NEGATIVE: Final = "ingot:negative:"
-_ALIAS: Final = "ingot:alias:"
 _MARK: Final = b"\xff"
 # KEYS: the media's key. ARGV: own mark, value, its milliseconds, a mark's seconds.
 _SETTLE: Final = """
@@ -72,10 +69,14 @@ class Cache:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
+        self._media_prefix, self._alias_prefix = redis.key("media:"), redis.key("alias:")
+        self._negative_prefix = redis.key("negative:")
         self._lifetime = max(timedelta(milliseconds=1), settings.manifest_ttl)
         self._negative_lifetime = settings.negative_ttl
         self._memory = LruCache(MEMORY_ENTRIES, MEMORY_BYTES)
-        self._invalidation = Invalidation(redis, _MEDIA, self._key_changed, self._tracking_changed)
+        self._invalidation = Invalidation(
+            redis, self._media_prefix, self._key_changed, self._tracking_changed
+        )
         self._connections = asyncio.Semaphore(_CONNECTIONS)
         self._failing = False
 
@@ -95,7 +96,7 @@ class Cache:
         """Return the manifest that Redis has, and keep it in memory."""
         ticket = self._memory.begin_read(media_id)
         try:
-            value = await self._query(lambda: self._redis.get(_MEDIA + media_id))
+            value = await self._query(lambda: self._redis.get(self._media_prefix + media_id))
             manifest = _manifest(value)
             if manifest is not None and value is not None:
                 self._memory.put(manifest, len(value), ticket)
@@ -107,7 +108,7 @@ class Cache:
         """Return what Redis has of each; it is not kept in memory, as a listing may be long."""
         if not media_ids:
             return []
-        keys = [_MEDIA + media_id for media_id in media_ids]
+        keys = [self._media_prefix + media_id for media_id in media_ids]
         values = await self._query(lambda: self._redis.mget(keys))
         return [_manifest(value) for value in values] if values else [None] * len(media_ids)
 
@@ -116,7 +117,7 @@ class Cache:
         if asyncio.get_running_loop().time() - begun > FILL_SECONDS:
             return
         value = manifest.SerializeToString()
-        key = _MEDIA + manifest.media.id
+        key = self._media_prefix + manifest.media.id
         await self._query(lambda: self._redis.set(key, value, px=self._lifetime, nx=True))
 
     async def mark(self, media_id: str) -> bytes:
@@ -125,7 +126,7 @@ class Cache:
         Raises Failure CACHE_UNAVAILABLE when Redis cannot be reached: then do not change anything.
         """
         mark = _MARK + secrets.token_bytes(16)
-        key = _MEDIA + media_id
+        key = self._media_prefix + media_id
         self._memory.invalidate(media_id)
         if not await self._query(lambda: self._redis.set(key, mark, ex=MARK_SECONDS)):
             raise Failure(
@@ -139,7 +140,7 @@ class Cache:
         """Store a manifest that was written under `mark`, unless another change followed."""
         value = manifest.SerializeToString()
         lifetime = str(int(self._lifetime.total_seconds() * 1000))
-        key = _MEDIA + manifest.media.id
+        key = self._media_prefix + manifest.media.id
         await self._query(
             lambda: cast(
                 Awaitable[int],
@@ -149,16 +150,18 @@ class Cache:
 
     async def get_alias(self, alias_id: str) -> str | None:
         """Return the media id that `alias_id` is an alias of; None if it is not in Redis."""
-        value = await self._query(lambda: self._redis.get(_ALIAS + alias_id))
+        value = await self._query(lambda: self._redis.get(self._alias_prefix + alias_id))
         return value.decode() if isinstance(value, bytes) else None
 
     async def put_alias(self, alias_id: str, media_id: str) -> None:
         """Store that `alias_id` is an alias of `media_id`."""
-        await self._query(lambda: self._redis.set(_ALIAS + alias_id, media_id, px=self._lifetime))
+        await self._query(
+            lambda: self._redis.set(self._alias_prefix + alias_id, media_id, px=self._lifetime)
+        )
 
     async def remove_alias(self, alias_id: str) -> None:
         """Remove an alias."""
-        await self._query(lambda: self._redis.delete(_ALIAS + alias_id))
+        await self._query(lambda: self._redis.delete(self._alias_prefix + alias_id))
 
     async def remember_failure(self, media_id: str, failure: Failure) -> None:
         """Store a failure for as long as its reason is cached; many reasons are not cached."""
@@ -170,11 +173,13 @@ class Cache:
         now.FromDatetime(datetime.now(UTC))
         status.details.add().Pack(now)
         value = status.SerializeToString()
-        await self._query(lambda: self._redis.set(_NEGATIVE + media_id, value, px=lifetime))
+        await self._query(
+            lambda: self._redis.set(self._negative_prefix + media_id, value, px=lifetime)
+        )
 
     async def remembered_failure(self, media_id: str) -> tuple[Failure, timedelta] | None:
         """Return the failure that is in the negative cache and its age; None if there is none."""
-        value = await self._query(lambda: self._redis.get(_NEGATIVE + media_id))
+        value = await self._query(lambda: self._redis.get(self._negative_prefix + media_id))
         if value is None:
             return None
         time = Timestamp()
@@ -189,7 +194,7 @@ class Cache:
 
     async def forget_failure(self, media_id: str) -> None:
         """Remove the negative cache entry."""
-        await self._query(lambda: self._redis.delete(_NEGATIVE + media_id))
+        await self._query(lambda: self._redis.delete(self._negative_prefix + media_id))
 
     async def _query(self, command: Callable[[], Awaitable[T]]) -> T | None:
         """Return the reply of Redis; None if it cannot be reached, which is logged once."""
@@ -207,7 +212,7 @@ class Cache:
         return reply
 
     def _key_changed(self, key: str) -> None:
-        self._memory.invalidate(key.removeprefix(_MEDIA))
+        self._memory.invalidate(key.removeprefix(self._media_prefix))
 
     def _tracking_changed(self, tracking: bool) -> None:
         self._memory.enabled = tracking

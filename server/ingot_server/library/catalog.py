@@ -21,8 +21,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from redis.asyncio import Redis
-
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
@@ -44,7 +42,7 @@ from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaIndex
 from ingot_server.library.recipes import derived_id, is_current
 from ingot_server.library.shared_reads import SharedReads
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
 logger = logging.getLogger(__name__)
 

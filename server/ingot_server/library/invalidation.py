@@ -15,13 +15,13 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from ingot_server.asyncio_tasks import cancel_and_wait
+from ingot_server.redis import Redis
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,10 @@
 -- Changes the entry of one media item in the index. See media_index.py for the keys.
+-- KEYS[1]: what all keys begin with.
 -- ARGV: 'add', media id, member, text, and the names of the sets: list it in these, and in no others.
 --       'add_missing', and the same: only if it is in no list.
 --       'remove', media id: take it out of all lists.
 
-local PREFIX = 'ingot:index:'
+local PREFIX = KEYS[1] .. 'index:'
 local ENTRIES, TEXTS = PREFIX .. 'entries', PREFIX .. 'texts'
 local command, id, member, text = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 

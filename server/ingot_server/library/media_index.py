@@ -25,22 +25,16 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from importlib import resources
 from typing import Final, cast
 from urllib.parse import quote
-
-from redis.asyncio import Redis
 
 from ingot.v1 import media_pb2
 from ingot.v1.media_pb2 import Media, MediaKind
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.library.manifest_pb2 import IndexEntry
+from ingot_server.redis import Redis
 
-_PREFIX: Final = "ingot:index:"
 _ALL: Final = "all"
-_BUILT: Final = _PREFIX + "built"
-_BUILDER: Final = _PREFIX + "builder"
-_CHECKED: Final = _PREFIX + "checked"
 _BUILDER_LIFETIME: Final = timedelta(seconds=30)
 _TIME_DIGITS: Final = 14
 _TEXT_CHARACTERS: Final = 512
@@ -103,24 +97,23 @@ class MediaIndex:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        source = resources.files(__package__).joinpath("media_index.lua").read_bytes()
-        self._script = redis.register_script(source)
+        self._script = redis.load_script(__package__, "media_index.lua")
 
     async def add(self, media: Media) -> None:
         """List a media item in its sets, and no longer in those of an earlier version of it."""
-        await self._script(args=["add", *_arguments(entry_of(media))])
+        await self._script.run(["add", *_arguments(entry_of(media))])
 
     async def add_missing(self, entries: Sequence[IndexEntry]) -> None:
         """List those media items that are in no list; what the index has of others is newer."""
         for begin in range(0, len(entries), _CHUNK):
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for entry in entries[begin : begin + _CHUNK]:
-                    await self._script(args=["add_missing", *_arguments(entry)], client=pipeline)
+                    await self._script.run(["add_missing", *_arguments(entry)], pipeline=pipeline)
                 await pipeline.execute()
 
     async def remove(self, media_id: str) -> None:
         """Remove a media item from all lists."""
-        await self._script(args=["remove", media_id])
+        await self._script.run(["remove", media_id])
 
     async def find(self, wanted: MediaFilter, *, limit: int, cursor: str = "") -> Found:
         """Return at most `limit` media items that match, newest first.
@@ -149,11 +142,11 @@ class MediaIndex:
 
     async def is_built(self) -> bool:
         """Tell whether the index has all media items."""
-        return bool(await self._redis.exists(_BUILT))
+        return bool(await self._redis.exists(self._key("built")))
 
     async def begin_check(self, interval: timedelta) -> bool:
         """Return whether a check is due: the last one, of any process, began `interval` ago."""
-        return bool(await self._redis.set(_CHECKED, "1", nx=True, px=interval))
+        return bool(await self._redis.set(self._key("checked"), "1", nx=True, px=interval))
 
     @asynccontextmanager
     async def building(self) -> AsyncIterator[bool]:
@@ -161,11 +154,11 @@ class MediaIndex:
 
         After the body, the index counts as built, unless Redis was lost meanwhile.
         """
-        token = secrets.token_hex(8)
-        if not await self._redis.set(_BUILDER, token, nx=True, px=_BUILDER_LIFETIME):
+        token, builder = secrets.token_hex(8), self._key("builder")
+        if not await self._redis.set(builder, token, nx=True, px=_BUILDER_LIFETIME):
             yield False
             return
-        renewing = asyncio.create_task(self._keep_renewing())
+        renewing = asyncio.create_task(self._keep_renewing(builder))
         is_built = 0
         try:
             yield True
@@ -174,12 +167,12 @@ class MediaIndex:
             await cancel_and_wait(renewing)
             await cast(
                 "Awaitable[int]",
-                self._redis.eval(_END_BUILDING, 2, _BUILDER, _BUILT, token, is_built),
+                self._redis.eval(_END_BUILDING, 2, builder, self._key("built"), token, is_built),
             )
 
     async def listed(self) -> AsyncIterator[str]:
         """Yield the id of each media item that is in the index."""
-        async for media_id, _ in self._redis.hscan_iter(_PREFIX + "entries", count=_CHUNK):
+        async for media_id, _ in self._redis.hscan_iter(self._key("entries"), count=_CHUNK):
             yield media_id.decode()
 
     async def _smallest_first(self, names: Sequence[str]) -> list[str]:
@@ -187,12 +180,12 @@ class MediaIndex:
             return list(names)
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.zcard(_PREFIX + name)
+                pipeline.zcard(self._key(name))
             sizes = await pipeline.execute()
         return [name for _, name in sorted(zip(sizes, names, strict=True))]
 
     async def _members(self, name: str, upper: str, lower: str, count: int) -> list[str]:
-        found = await self._redis.zrevrangebylex(_PREFIX + name, upper, lower, start=0, num=count)
+        found = await self._redis.zrevrangebylex(self._key(name), upper, lower, start=0, num=count)
         return [cast("bytes", member).decode() for member in found]
 
     async def _matching(
@@ -202,14 +195,14 @@ class MediaIndex:
         for name in others:
             if not members:
                 break
-            scores = await self._redis.zmscore(_PREFIX + name, list(members))
+            scores = await self._redis.zmscore(self._key(name), list(members))
             pairs = zip(members, scores, strict=True)
             members = [member for member, score in pairs if score is not None]
         if not wanted.text or not members:
             return members
         media_ids = [member[_TIME_DIGITS:] for member in members]
         texts = await cast(
-            "Awaitable[list[bytes | None]]", self._redis.hmget(_PREFIX + "texts", media_ids)
+            "Awaitable[list[bytes | None]]", self._redis.hmget(self._key("texts"), media_ids)
         )
         return [
             member
@@ -217,10 +210,13 @@ class MediaIndex:
             if text is not None and wanted.matches_text(text.decode())
         ]
 
-    async def _keep_renewing(self) -> None:
+    async def _keep_renewing(self, builder: str) -> None:
         while True:
             await asyncio.sleep(_BUILDER_LIFETIME.total_seconds() / 4)
-            await self._redis.pexpire(_BUILDER, _BUILDER_LIFETIME)
+            await self._redis.pexpire(builder, _BUILDER_LIFETIME)
+
+    def _key(self, name: str) -> str:
+        return self._redis.key(f"index:{name}")
 
 
 def kind_of(media: Media) -> MediaKind.ValueType:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from redis.asyncio import Redis
-
 from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.errors import Failure
@@ -21,7 +19,7 @@ from ingot_server.library.index_parts import read_part, write_part
 from ingot_server.library.manifest_objects import FOLDER, manifest_key
 from ingot_server.library.manifest_pb2 import IndexEntry
 from ingot_server.library.media_index import MediaFilter, MediaIndex, entry_of
-from ingot_server.redis import unavailable
+from ingot_server.redis import Redis, unavailable
 
 logger = logging.getLogger(__name__)
 

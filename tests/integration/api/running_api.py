@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import redis.asyncio
 
 from ingot.v1 import job_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest, IngestResponse
@@ -37,6 +36,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_list import MediaList
+from ingot_server.redis import connect
 from ingot_server.sources import pick
 
 URL = "http://127.0.0.1/clip.mp4"
@@ -96,10 +96,7 @@ class Api:
 async def serving(
     settings: Settings, media_service: type[MediaService] = MediaService
 ) -> AsyncIterator[Api]:
-    # A thousand callers wait for a connection in turn; redis-py's usual pool refuses the 101st.
-    store = redis.asyncio.Redis.from_pool(
-        redis.asyncio.BlockingConnectionPool.from_url(settings.redis_url, max_connections=32)
-    )
+    store = connect(settings)
     records = Records(store, settings)
     feed = Feed(store, records, settings)
     blobs = Blobs(settings)

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import BatchIngestRequest, ConvertRequest, IngestRequest
@@ -28,6 +27,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.changes import failed
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipes import canonical_recipe, derived_id, derived_media
+from ingot_server.redis import Redis
 from tests.integration.api.running_api import URL, Api, media_key
 from tests.recipes import make_recipe
 from tests.refusals import refused, rest

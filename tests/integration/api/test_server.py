@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-import redis.asyncio
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
@@ -34,6 +33,7 @@ from ingot_server.config import SettingError, Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
+from ingot_server.redis import connect
 from tests.integration.api.running_api import URL, Api, serving
 from tests.refusals import refused
 
@@ -158,7 +158,7 @@ async def test_a_port_in_use_is_named(settings: Settings) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        store = redis.asyncio.Redis.from_url(settings.redis_url)
+        store = connect(settings)
         feed = Feed(store, Records(store, settings), settings)
         server = ApiServer([], feed, settings.replace(grpc_address=f"127.0.0.1:{port}"))
         with pytest.raises(SettingError, match=f"port {port} is in use"):

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from redis.asyncio import Redis
-
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
@@ -18,6 +16,7 @@ from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.redis import connect
 from tests.waiting import TIMEOUT_SECONDS
 
 GONE = Failure(reason_pb2.REASON_MEDIA_DOES_NOT_EXIST, "It was deleted.", metadata={"a": "b"})
@@ -42,7 +41,7 @@ def new_media(blobs: Blobs, attempt: object = 1, name: str = ID) -> Manifest:
 
 @asynccontextmanager
 async def opened(blobs: Blobs, settings: Settings) -> AsyncIterator[Catalog]:
-    async with Redis.from_url(settings.redis_url) as connection:
+    async with connect(settings) as connection:
         catalog = Catalog(blobs, connection, settings)
         await catalog.start()
         yield catalog

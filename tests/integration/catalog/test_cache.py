@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
@@ -18,6 +17,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import MARK_SECONDS
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.redis import Redis
 from tests.integration.catalog.running_catalog import GONE, ID, holding, new_media, opened
 from tests.waiting import until
 

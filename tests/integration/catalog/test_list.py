@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from ingot.v1 import media_pb2
 from ingot.v1.media_pb2 import Media
@@ -17,6 +16,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaFilter, MediaIndex, entry_of
 from ingot_server.library.media_list import MediaList
+from ingot_server.redis import Redis
 from tests.integration.catalog.running_catalog import ID, media_id, new_media
 
 ANY = MediaFilter()

@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-import redis.asyncio
 
 import ingot
 from ingot import Client
@@ -22,7 +21,8 @@ from ingot_server.app import running
 from ingot_server.config import ByteSize, Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.uploads import PART_BYTES, Uploads
-from ingot_server.worker import UPLOAD_SWEEP_KEY, Worker
+from ingot_server.redis import connect
+from ingot_server.worker import UPLOAD_SWEEP, Worker
 from tests.integration.uploads.cutting_proxy import CuttingProxy
 from tests.integration.uploads.upload_servers import UploadServers, clip, running_servers
 from tests.refusals import refusal
@@ -201,16 +201,16 @@ async def test_workers_sweep_abandoned_uploads_one_at_a_time(
     await uploads.put_part("abandoned", 0, b"some bytes")
     # Also what a link was used for after its upload was gone: a part without a header.
     assert await blobs.list_objects("uploads/")
-    connection = redis.asyncio.Redis.from_url(settings.redis_url)
+    connection = connect(settings)
     workers = [Worker(settings), Worker(settings)]
     try:
         # Another worker holds the sweep: no other one sweeps until it has finished.
-        await connection.set(UPLOAD_SWEEP_KEY, b"", px=60_000)
+        await connection.set(connection.key(UPLOAD_SWEEP), b"", px=60_000)
         for worker in workers:
             await worker.start()
         await asyncio.sleep(2.5)  # longer than the time to live and some turns
         assert await blobs.list_objects("uploads/")
-        await connection.delete(UPLOAD_SWEEP_KEY)
+        await connection.delete(connection.key(UPLOAD_SWEEP))
         async with asyncio.timeout(30):
             while await blobs.list_objects("uploads/"):  # noqa: ASYNC110 - S3 sends no event
                 await asyncio.sleep(0.05)
