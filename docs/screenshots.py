@@ -1,6 +1,7 @@
-"""Takes screenshots of every view of the web page, at three widths, light and dark.
+"""Takes screenshots of the web page.
 
-    python docs/screenshots.py [FOLDER]      docs/images, unless a folder is given
+    python docs/screenshots.py             those that the documentation shows, into docs/images
+    python docs/screenshots.py FOLDER      every view at three widths, light and dark
 
 It needs Chromium (Debian's package chromium) and what `make install-dev` installs. Everything runs
 on this machine, as in demo.py: ffmpeg makes the media, a web server on loopback serves them.
@@ -17,14 +18,16 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, AnyStr, Final
+from typing import TYPE_CHECKING, AnyStr, ClassVar, Final
 from urllib.parse import quote
 
 import imageio_ffmpeg
 from demo import start_ingot
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, async_playwright, expect
 
 from ingot import Client
 from ingot.v1.job_pb2 import JobState
@@ -36,8 +39,11 @@ if TYPE_CHECKING:
 IMAGES: Final = Path(__file__).parent / "images"
 WIDTHS: Final = {"wide": (1440, 900), "medium": (900, 1000), "phone": (390, 844)}
 THEMES: Final = ("light", "dark")
+SHOWN_VIEWS: Final = ("paste", "jobs", "job", "library", "media", "system")
+SHOWN_LOOKS: Final = (("wide", "light"), ("wide", "dark"), ("phone", "light"))
+NOT_SHOWN: Final = ("job-phone-light", "library-phone-light", "system-phone-light")
 SLOW: Final = "slow"
-SLOW_BYTES_PER_SECOND: Final = 60_000
+SLOW_BYTES_PER_SECOND: Final = 40_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Film:
     artist: str
     pattern: str
     seconds: int
+    chapters: tuple[str, ...] = ()
 
 
 FILMS: Final = (
@@ -58,7 +65,13 @@ FILMS: Final = (
         30,
     ),
     Film("Cells at play", "Institute of Patterns", "life=size=640x360:rate=25:mold=10", 20),
-    Film("Colours of the evening", "North Shore Films", "gradients=size=1280x720:rate=25", 45),
+    Film(
+        "Colours of the evening",
+        "North Shore Films",
+        "gradients=size=1280x720:rate=25:n=4:c0=#14213d:c1=#7b2d5b:c2=#e07a5f:c3=#f2cc8f:seed=3",
+        45,
+        chapters=("Sunset", "Blue hour", "Night"),
+    ),
     Film("A test card, with a clock", "Public Television", "testsrc2=size=1280x720:rate=25", 15),
     Film("Two hundred shades", "Institute of Patterns", "allrgb=rate=1", 25),
     Film("The long interview", "North Shore Films", "smptehdbars=size=1920x1080:rate=25", 90),
@@ -66,12 +79,22 @@ FILMS: Final = (
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """A web server for one folder; what is in SLOW takes its time."""
+    """A web server for one folder. What is in SLOW takes its time, and fails the first time."""
+
+    tried: ClassVar[set[str]] = set()
+
+    def do_GET(self) -> None:
+        if f"/{SLOW}/" in self.path and self.path not in self.tried:
+            self.tried.add(self.path)
+            self.send_error(503)
+        else:
+            super().do_GET()
 
     def copyfile(self, source: SupportsRead[AnyStr], outputfile: SupportsWrite[AnyStr]) -> None:
         pause = 0.1 if f"/{SLOW}/" in self.path else 0.0
         while chunk := source.read(int(SLOW_BYTES_PER_SECOND * 0.1)):
-            outputfile.write(chunk)
+            with suppress(ConnectionError):  # a job that was cancelled
+                outputfile.write(chunk)
             time.sleep(pause)
 
     def log_message(self, *_: object) -> None:
@@ -90,14 +113,18 @@ async def main() -> None:
             lines = (re.match(r"page\s+(\S+)", line) for line in process.stdout)
             page = next(found[1] for found in lines if found)
             async with Client(server) as client, async_playwright() as driver:
-                places = await fill(client, address)
                 browser = await driver.chromium.launch(
                     executable_path=chromium, args=["--no-sandbox"]
                 )
-                images.mkdir(exist_ok=True)
-                for theme in THEMES:
-                    for width in WIDTHS:
-                        await take(browser, page, places, images, theme, width)
+                # One window, which watches the jobs from their beginning: so their time lines are
+                # complete.
+                window = await browser.new_page(reduced_motion="reduce")
+                await window.goto(page)
+                places = await fill(client, address)
+                link = f"{address}/{quote(FILMS[5].title)}.mp4"
+                images.mkdir(parents=True, exist_ok=True)
+                for look in SHOWN_LOOKS if images == IMAGES else product(WIDTHS, THEMES):
+                    await take(window, link, places, images, *look)
                 await browser.close()
         finally:
             process.terminate()
@@ -115,6 +142,7 @@ def serve(folder: Path) -> str:
                 imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error",
                 "-f", "lavfi", "-i", film.pattern,
                 "-f", "lavfi", "-i", "aevalsrc=0.3*sin(2*PI*(220+20*floor(t))*t)*(0.6+0.4*sin(t))",
+                "-f", "ffmetadata", "-i", str(chapters_of(film, folder)),
                 "-t", str(film.seconds), "-c:v", "libx264", "-preset", "ultrafast",
                 "-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart",
                 "-metadata", f"title={film.title}", "-metadata", f"artist={film.artist}", str(path),
@@ -127,6 +155,21 @@ def serve(folder: Path) -> str:
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}"
+
+
+def chapters_of(film: Film, folder: Path) -> Path:
+    """Write the chapters of a film, equally long, as a file for ffmpeg."""
+    path = folder / f"{film.title}.txt"
+    length = film.seconds // max(1, len(film.chapters))
+    path.write_text(
+        ";FFMETADATA1\n"
+        + "".join(
+            f"[CHAPTER]\nTIMEBASE=1/1\nSTART={number * length}\nEND={(number + 1) * length}\n"
+            f"title={title}\n"
+            for number, title in enumerate(film.chapters)
+        )
+    )
+    return path
 
 
 async def fill(client: Client, address: str) -> dict[str, str]:
@@ -152,7 +195,7 @@ async def fill(client: Client, address: str) -> dict[str, str]:
         if update.state == JobState.JOB_STATE_RUNNING and update.progress.fraction > 0.05:
             break
     return {
-        "paste": f"?url={quote(urls[5], safe='')}#/",
+        "paste": "#/",
         "jobs": "#/jobs",
         "job": f"#/jobs/{running.id}",
         "failed-job": f"#/jobs/{failed.id}",
@@ -164,24 +207,36 @@ async def fill(client: Client, address: str) -> dict[str, str]:
 
 
 async def take(
-    browser: Browser, page: str, places: dict[str, str], images: Path, theme: str, width: str
+    window: Page, link: str, places: dict[str, str], images: Path, width: str, theme: str
 ) -> None:
-    """Take a picture of every view."""
+    """Take a picture of each view, in the one window."""
     across, down = WIDTHS[width]
-    context = await browser.new_context(
-        viewport={"width": across, "height": down},
-        color_scheme="dark" if theme == "dark" else "light",
-        reduced_motion="reduce",
-    )
+    await window.set_viewport_size({"width": across, "height": down})
+    await window.emulate_media(color_scheme="dark" if theme == "dark" else "light")
     for name, place in places.items():
-        window = await context.new_page()
-        await window.goto(page.rstrip("/") + "/" + place)
-        await settled(window)
         path = images / f"{name}-{width}-{theme}.png"
+        if images == IMAGES and (name not in SHOWN_VIEWS or path.stem in NOT_SHOWN):
+            continue
+        await window.evaluate("(place) => { location.hash = place; }", place)
+        if name == "paste":
+            await window.get_by_role("textbox", name="Links to video or audio").fill(link)
+        await settled(window)
         await window.screenshot(path=path)
-        print(path)
-        await window.close()
-    await context.close()
+        if name != "media":  # a film needs more colours
+            shrink(path)
+        print(path, flush=True)
+
+
+def shrink(path: Path) -> None:
+    """Write a picture again with the 256 colours that suit it best: half the size."""
+    original = path.rename(path.with_suffix(".original.png"))
+    palette = "palettegen=reserve_transparent=0"
+    best = f"split[all][some];[some]{palette}[best];[all][best]paletteuse=dither=none"
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", original, "-vf", best, path],
+        check=True,
+    )
+    original.unlink()
 
 
 async def settled(window: Page) -> None:

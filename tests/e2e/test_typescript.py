@@ -96,9 +96,10 @@ async def test_the_error_example_decides_by_the_reason(
     ingot: Installation, origin: Origin, clip: bytes
 ) -> None:
     stored = origin.serve("/ts-stored.mp4", Page(clip))
+    gone = origin.url("/ts-gone.mp4")
 
     assert "stored" in await example("errors.js", stored, ingot=ingot)
-    assert "no such media" in await example("errors.js", origin.url("/ts-gone.mp4"), ingot=ingot)
+    assert "no media at this link" in await example("errors.js", gone, ingot=ingot)
     assert "wrong input { url:" in await example("errors.js", "file:///etc/passwd", ingot=ingot)
     assert "ADDRESS_FORBIDDEN" in await example("errors.js", "http://10.0.0.1/", ingot=ingot)
 

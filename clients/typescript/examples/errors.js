@@ -12,7 +12,7 @@ try {
   if (!(error instanceof IngotError)) throw error;
   switch (error.reason) {
     case "MEDIA_DOES_NOT_EXIST":
-      console.log("there is no such media");
+      console.log("the source has no media at this link");
       break;
     case "UNSUPPORTED_URL":
     case "INVALID_REQUEST":

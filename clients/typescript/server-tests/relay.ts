@@ -4,6 +4,8 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export interface Relay {
   address: string;
+  /** How many connections of clients are open. */
+  readonly connections: number;
   /** Break all connections. */
   cut: () => void;
   close: () => void;
@@ -12,8 +14,11 @@ export interface Relay {
 export async function relayTo(address: string): Promise<Relay> {
   const { hostname, port } = new URL(address);
   const open = new Set<Socket>();
+  const clients = new Set<Socket>();
   const server = createServer((client) => {
     const upstream = connect(Number(port), hostname);
+    clients.add(client);
+    client.on("close", () => clients.delete(client));
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -34,6 +39,9 @@ export async function relayTo(address: string): Promise<Relay> {
   };
   return {
     address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    get connections() {
+      return clients.size;
+    },
     cut,
     close: () => {
       server.close();

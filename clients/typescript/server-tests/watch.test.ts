@@ -94,6 +94,8 @@ test("a watch gives up after its time limit if that is set", async () => {
 });
 
 test("leaving the loop closes the connection", async () => {
-  for await (const event of client.watchJobs()) if (event.type === "snapshotEnd") break;
-  for await (const event of client.watchJobs()) if (event.type === "snapshotEnd") return;
+  for await (const event of client.watchJobs()) {
+    if (event.type === "snapshotEnd") break;
+  }
+  await expect.poll(() => relay.connections).toBe(0);
 });

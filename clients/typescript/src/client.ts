@@ -5,10 +5,23 @@ import type {
   MessageInitShape,
   MessageShape,
 } from "@bufbuild/protobuf";
-import type { Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 
 import { callHeaders } from "./access.js";
+import {
+  CHANGEABLE,
+  type ClientOptions,
+  type ConvertArguments,
+  type DeleteMediaArguments,
+  type DownloadUrlArguments,
+  type GetMediaArguments,
+  type IngestArguments,
+  type JobFilter,
+  type MediaChanges,
+  type MediaFilter,
+  type ResolveArguments,
+  type UpdateMediaArguments,
+} from "./arguments.js";
 import { type CallOptions, Connection } from "./connection.js";
 import { fromStatus, type IngotError } from "./errors.js";
 import { JobHandle } from "./job.js";
@@ -16,74 +29,25 @@ import { type JobsEvent, watchJobs, type WatchJobsOptions } from "./jobs.js";
 import { type Fields, mediaName, newRequestId } from "./request.js";
 import { upload, type UploadArguments } from "./upload/upload.js";
 import {
-  type ConvertRequestSchema,
   type IngestRequestSchema,
   IngestService,
-  type ResolveRequestSchema,
   type ResolveResponse,
 } from "./v1/ingot/v1/ingest_service_pb.js";
 import type { Job } from "./v1/ingot/v1/job_pb.js";
 import {
   type CancelJobsRequestSchema,
   JobService,
-  type ListJobsRequestSchema,
   type RetryJobsRequestSchema,
   type RetryJobsResponse,
 } from "./v1/ingot/v1/job_service_pb.js";
-import type { Media, MediaSchema } from "./v1/ingot/v1/media_pb.js";
-import {
-  type CreateDownloadUrlRequestSchema,
-  type CreateDownloadUrlResponse,
-  type DeleteMediaRequestSchema,
-  type GetMediaRequestSchema,
-  type ListMediaRequestSchema,
-  MediaService,
-  type UpdateMediaRequestSchema,
-} from "./v1/ingot/v1/media_service_pb.js";
+import type { Media } from "./v1/ingot/v1/media_pb.js";
+import { type CreateDownloadUrlResponse, MediaService } from "./v1/ingot/v1/media_service_pb.js";
 import type { RecipeSchema } from "./v1/ingot/v1/recipe_pb.js";
 import { SourceService, type SourceStatus } from "./v1/ingot/v1/source_service_pb.js";
 import { type GetSystemResponse, SystemService } from "./v1/ingot/v1/system_service_pb.js";
 
-/** The fields of a media item that callers may change, and their paths. */
-const CHANGEABLE = {
-  title: "title",
-  description: "description",
-  tags: "tags",
-  labels: "labels",
-  expireTime: "expire_time",
-} as const;
-
-type UpdatedFields = "name" | "media" | "updateMask";
-export type MediaChanges = Partial<Pick<Fields<typeof MediaSchema>, keyof typeof CHANGEABLE>>;
-
 /** How many items of a list one call asks for. */
 const PAGE_SIZE = 200;
-
-export interface ClientOptions {
-  /** Sent as `authorization: Bearer TOKEN`; without TLS only to this machine. */
-  token?: string | undefined;
-  /** Send the token without TLS to other machines too. */
-  allowPlaintextToken?: boolean | undefined;
-  /** Sent with every call as they are. */
-  headers?: Readonly<Record<string, string>> | undefined;
-  /** Limits one call with its retries. 30 s by default. */
-  timeoutMs?: number | undefined;
-  /** How long the watch of a job and an upload try to reconnect. 60 s by default. */
-  reconnectTimeoutMs?: number | undefined;
-  /**
-   * What calls go through, such as `createGrpcWebTransport` of `@connectrpc/connect-web`. The
-   * Connect protocol by default. It has to lead to the same server as the address.
-   */
-  transport?: Transport | undefined;
-}
-
-export type IngestArguments = CallOptions &
-  Fields<typeof IngestRequestSchema, "url" | "validateOnly">;
-export type ConvertArguments = CallOptions &
-  Fields<typeof ConvertRequestSchema, "name" | "recipe" | "validateOnly">;
-export type ResolveArguments = CallOptions & Fields<typeof ResolveRequestSchema, "url">;
-export type JobFilter = Fields<typeof ListJobsRequestSchema, "pageSize" | "pageToken">;
-export type MediaFilter = Fields<typeof ListMediaRequestSchema, "pageSize" | "pageToken">;
 
 /**
  * A client of the Ingot server at an address such as `http://localhost:8080`.
@@ -259,10 +223,7 @@ export class Client {
   }
 
   /** Return the stored media item with this id or URL. */
-  async media(
-    name: string,
-    options: CallOptions & Fields<typeof GetMediaRequestSchema, "name"> = {},
-  ): Promise<Media> {
+  async media(name: string, options: GetMediaArguments = {}): Promise<Media> {
     const { signal, timeoutMs, ...fields } = options;
     const request = { ...fields, name: mediaName(name) };
     const method = MediaService.method.getMedia;
@@ -291,7 +252,7 @@ export class Client {
   async updateMedia(
     name: string,
     changes: MediaChanges,
-    options: CallOptions & Fields<typeof UpdateMediaRequestSchema, UpdatedFields> = {},
+    options: UpdateMediaArguments = {},
   ): Promise<Media> {
     const { signal, timeoutMs, ...fields } = options;
     const paths = Object.keys(changes).map((field) => CHANGEABLE[field as keyof MediaChanges]);
@@ -303,10 +264,7 @@ export class Client {
   }
 
   /** Delete a media item, named by id, URL or internal address. */
-  async deleteMedia(
-    name: string,
-    options: CallOptions & Fields<typeof DeleteMediaRequestSchema, "name"> = {},
-  ): Promise<void> {
+  async deleteMedia(name: string, options: DeleteMediaArguments = {}): Promise<void> {
     const { signal, timeoutMs, ...fields } = options;
     const request = { ...fields, name: mediaName(name) };
     // A second call would fail with MEDIA_NOT_FOUND, unless a missing one is allowed.
@@ -320,7 +278,7 @@ export class Client {
    */
   downloadUrl(
     name: string,
-    options: CallOptions & Fields<typeof CreateDownloadUrlRequestSchema, "name"> = {},
+    options: DownloadUrlArguments = {},
   ): Promise<CreateDownloadUrlResponse> {
     const { signal, timeoutMs, ...fields } = options;
     const request = { ...fields, name: mediaName(name) };

@@ -1,14 +1,18 @@
 /** The client of Ingot, the media ingest service: `new Client("http://localhost:8080")`. */
-export {
-  Client,
-  type ClientOptions,
-  type ConvertArguments,
-  type IngestArguments,
-  type JobFilter,
-  type MediaChanges,
-  type MediaFilter,
-  type ResolveArguments,
-} from "./client.js";
+export type {
+  ClientOptions,
+  ConvertArguments,
+  DeleteMediaArguments,
+  DownloadUrlArguments,
+  GetMediaArguments,
+  IngestArguments,
+  JobFilter,
+  MediaChanges,
+  MediaFilter,
+  ResolveArguments,
+  UpdateMediaArguments,
+} from "./arguments.js";
+export { Client } from "./client.js";
 export type { CallOptions } from "./connection.js";
 export { errorOf, fromStatus, IngotError, type ReasonName } from "./errors.js";
 export { hasEnded, isLater, JobHandle, type WaitOptions } from "./job.js";

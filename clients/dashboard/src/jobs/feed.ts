@@ -1,3 +1,5 @@
+import { hasEnded, IngotError } from "@ingot/client";
+
 import { client, messageOf } from "../connection/client";
 import { connection } from "../connection/connection.svelte";
 import { jobStore } from "./store.svelte";
@@ -57,10 +59,23 @@ async function watchOnce(): Promise<void> {
   }
 }
 
-/** Drops the jobs that a new snapshot should have and does not have: their records are gone. */
+/**
+ * Drops the jobs that a new snapshot should have and does not have: their records are gone. Jobs
+ * that are too old for it may have ended unseen, so each is asked for.
+ */
 function dropOthers(snapshot: ReadonlySet<string>): void {
   const oldest = snapshot.size < SNAPSHOT_SIZE ? "" : ([...snapshot].sort()[0] ?? "");
-  for (const id of [...jobStore.entries.keys()]) {
-    if (id > oldest && !snapshot.has(id) && !id.startsWith("cached-")) jobStore.remove(id);
+  for (const [id, { job }] of [...jobStore.entries]) {
+    if (snapshot.has(id) || id.startsWith("cached-")) continue;
+    if (id > oldest) jobStore.remove(id);
+    else if (!hasEnded(job)) void refresh(id);
+  }
+}
+
+async function refresh(id: string): Promise<void> {
+  try {
+    jobStore.receive((await client.job(id)).latest);
+  } catch (error) {
+    if (error instanceof IngotError && error.reason === "JOB_NOT_FOUND") jobStore.remove(id);
   }
 }

@@ -61,8 +61,11 @@ class JobStore {
     this.#pending.delete(id);
     this.#histories.delete(id);
     const entry = this.entries.get(id);
-    if (entry) entry.removed = true;
     this.entries.delete(id);
+    if (entry) {
+      entry.removed = true;
+      for (const listener of this.#listeners) listener(entry.job);
+    }
     this.countSoon();
     this.#showSoon();
   }
@@ -74,7 +77,10 @@ class JobStore {
     return this.entries.get(job.id) ?? new Entry(job);
   }
 
-  /** Calls `listener` with every state of a job as it arrives. Returns what ends that. */
+  /**
+   * Calls `listener` with every state of a job as it arrives, and with the last one when its record
+   * has expired. Returns what ends that.
+   */
   listen(listener: Listener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

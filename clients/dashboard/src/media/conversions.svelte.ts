@@ -5,6 +5,7 @@ import { errorOf, hasEnded, type Job, JobState, type Media } from "@ingot/client
 import type { RecipeSchema } from "@ingot/client/v1";
 
 import { client } from "../connection/client";
+import { follow } from "../jobs/follow";
 import type { Format } from "./recipe";
 
 export class Conversions {
@@ -55,7 +56,7 @@ export class Conversions {
     const { signal } = this.#stopped;
     try {
       const handle = await client.convert(this.#mediaId, recipe, { signal });
-      for await (const job of handle.watch({ signal })) this.#show(job);
+      for await (const job of follow(handle.latest, signal)) this.#show(job);
     } catch (error) {
       if (!signal.aborted) this.error = error;
       return;

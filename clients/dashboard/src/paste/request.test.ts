@@ -9,6 +9,7 @@ const wish: Wish = {
   whole: false,
   subtitles: "",
   automatic: false,
+  recordMinutes: 60,
 };
 
 test.each([

@@ -21,12 +21,11 @@ export interface Wish {
   whole: boolean;
   subtitles: string;
   automatic: boolean;
+  /** How long a live stream is recorded at most. */
+  recordMinutes: number;
 }
 
 type RecipeInit = MessageInitShape<typeof RecipeSchema>;
-
-/** How long a live stream is recorded at most. */
-const RECORD_MS = 3_600_000;
 
 /** Whether the times of a clip can be used. */
 export function hasValidTimes({ what, from, to }: Wish): boolean {
@@ -59,14 +58,17 @@ export function request(
   const recipe = recipeOf(wish);
   const isLive = kind === ResolveResponse_Kind.LIVE;
   const isList = kind === ResolveResponse_Kind.LIST || wish.whole;
-  if (recipe && !isLive && !isList) return client.convert(url, recipe, { priority });
+  const languages = languagesIn(wish.subtitles);
+  // Convert has no options, so what only an ingest can do needs one.
+  const needsIngest = isLive || isList || languages.length > 0;
+  if (recipe && !needsIngest) return client.convert(url, recipe, { priority });
   const isSound = wish.what === "mp3" || wish.what === "m4a";
   const options: MessageInitShape<typeof IngestOptionsSchema> = {
     playlist: isList,
     thumbnail: true,
-    subtitleLanguages: languagesIn(wish.subtitles),
+    subtitleLanguages: languages,
     automaticSubtitles: wish.automatic,
-    ...(isLive && { recordDuration: durationFromMs(RECORD_MS) }),
+    ...(isLive && { recordDuration: durationFromMs(wish.recordMinutes * 60_000) }),
   };
   return client.ingest(url, {
     priority,

@@ -1,9 +1,12 @@
-/** The state of the installation, requested every few seconds while the view is open. */
+/**
+ * The state of the installation, requested every few seconds while the view is open. What the
+ * sources do follows from the jobs that the page watches.
+ */
 
-import { type Job, JobState } from "@ingot/client";
 import type { GetSystemResponse, SourceStatus } from "@ingot/client/v1";
 
 import { client } from "../connection/client";
+import { jobStore } from "../jobs/store.svelte";
 import { type Activity, activityOf, appended, IDLE } from "./activity";
 
 /** GetSystem should be called every few seconds at most. */
@@ -43,12 +46,7 @@ class SystemStatus {
   async #ask(): Promise<void> {
     if (!document.hidden) {
       try {
-        const [system, sources, jobs] = await Promise.all([
-          client.system(),
-          client.sources(),
-          runningJobs(),
-        ]);
-        this.#show(system, sources, jobs);
+        this.#show(...(await Promise.all([client.system(), client.sources()])));
         this.error = undefined;
       } catch (error) {
         this.error = error;
@@ -58,10 +56,10 @@ class SystemStatus {
     if (this.#watchers > 0) this.#timer = setTimeout(() => void this.#ask(), PERIOD_MS);
   }
 
-  #show(system: GetSystemResponse, sources: SourceStatus[], jobs: Job[]): void {
+  #show(system: GetSystemResponse, sources: SourceStatus[]): void {
     this.system = system;
     this.sources = sources;
-    this.activity = activityOf(jobs);
+    this.activity = activityOf([...jobStore.entries.values()].map(({ job }) => job));
     const queued = system.queues.reduce((sum, queue) => sum + queue.queued, 0);
     this.queued = appended(this.queued, queued, HISTORY_LENGTH);
     this.running = new Map(
@@ -71,12 +69,6 @@ class SystemStatus {
       }),
     );
   }
-}
-
-async function runningJobs(): Promise<Job[]> {
-  const found: Job[] = [];
-  for await (const job of client.jobs({ states: [JobState.RUNNING] })) found.push(job);
-  return found;
 }
 
 export const systemStatus = new SystemStatus();

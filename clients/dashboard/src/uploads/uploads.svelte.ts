@@ -3,6 +3,7 @@
 import { errorOf, type Job, JobState, type UploadProgress } from "@ingot/client";
 
 import { client, messageOf } from "../connection/client";
+import { follow } from "../jobs/follow";
 import { Speed } from "./speed";
 
 /** Each file is sent in several parts at once already. */
@@ -51,7 +52,7 @@ export class Upload {
       };
       const handle = await client.upload(this.file, { onProgress, signal });
       this.state = "storing";
-      for await (const job of handle.watch({ signal })) this.job = job;
+      for await (const job of follow(handle.latest, signal)) this.job = job;
       const error = this.job && errorOf(this.job);
       if (error) throw error;
       this.state = this.job?.state === JobState.SUCCEEDED ? "stored" : "failed";
