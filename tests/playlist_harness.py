@@ -17,6 +17,7 @@ import pytest
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
 from ingot_server.intake import Intake
+from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.lifecycle import ingest_kind
@@ -68,7 +69,7 @@ class PlaylistHarness:
         job.media.id = identity(url)
         creation = await self.records.create(job)
         if creation.is_new and send:
-            await self.queue.send(creation.job)
+            await Dispatcher(self.records.dispatch, self.queue).run()
         return creation.job
 
     async def expand(self, parent: Job, urls: Sequence[str]) -> None:

@@ -232,8 +232,7 @@ class Settings:
     )
     resend_interval: timedelta = _setting(
         timedelta(seconds=5),
-        "a queued job that no worker has claimed is sent again after this "
-        "long, and then at doubled intervals",
+        "a job that its worker has not claimed after this long is dispatched to another one",
     )
     attempts: int = _setting(3, "attempts of a job whose failures are transient")
     retry_backoff: timedelta = _setting(

@@ -55,13 +55,13 @@ class Redis(redis.asyncio.Redis):
         """Return the channel that `name` has in Redis."""
         return self._channel_prefix + name
 
-    def load_script(self, package: str, file_name: str) -> Script:
-        """Return the Lua script in a file of a package.
+    def load_script(self, package: str, *file_names: str) -> Script:
+        """Return the Lua script in a file of a package, or in several as its parts.
 
         Its KEYS are what its keys begin with, and what its channels begin with.
         """
-        source = resources.files(package).joinpath(file_name).read_bytes()
-        return Script(self, source, [self._prefix, self._channel_prefix])
+        parts = [resources.files(package).joinpath(name).read_bytes() for name in file_names]
+        return Script(self, b"\n".join(parts), [self._prefix, self._channel_prefix])
 
 
 class Script:

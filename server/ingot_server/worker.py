@@ -1,4 +1,4 @@
-"""A worker: runs the jobs whose ids it receives, and recovers lost ones.
+"""A worker: runs the jobs that are dispatched to it, and recovers lost ones.
 
 A message is a hint, the record is the truth: a message for a job that is leased, has ended or is
 gone is dropped.
@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.system_service_pb2 import WorkerStatus
-from ingot_server.asyncio_tasks import cancel_and_wait
+from ingot_server.asyncio_tasks import cancel_and_wait, gather_or_cancel
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
@@ -25,9 +25,17 @@ from ingot_server.extractor.versions import Versions
 from ingot_server.garbage_collection import keep_collecting
 from ingot_server.intake import Intake
 from ingot_server.jobs.changes import failed, succeeded
+from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
-from ingot_server.jobs.outcomes import ChildrenChanged, Deferred, LeaseLost, NothingToDo, SendAgain
+from ingot_server.jobs.outcomes import (
+    ChildrenChanged,
+    Deferred,
+    LeaseLost,
+    NothingToDo,
+    QueuedAgain,
+)
+from ingot_server.jobs.placement import Work
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import (
     Queue,
@@ -57,8 +65,9 @@ from ingot_server.transfer.scratch import Scratch
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 1.0
-SWEEP_BATCH: Final = 100
+SWEEP_BATCH: Final = 32
 CANCEL_AGAIN_SECONDS: Final = 1.0
+RETIRE_SECONDS: Final = 1.0
 # One in so many slots for ingests may be used by a conversion that runs with its workflow.
 _SLOTS_PER_CONVERSION: Final = 4
 UPLOAD_SWEEP_SECONDS: Final = 300.0
@@ -123,6 +132,8 @@ class Worker:
             converts=converts,
             slots=settings.conversions if converts else settings.worker_slots,
         )
+        self._work = Work.CONVERT if converts else Work.FETCH
+        self._dispatcher = Dispatcher(self._records.dispatch, self._queue)
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -147,12 +158,19 @@ class Worker:
             asyncio.create_task(keep_checking(self._versions, self._settings, self._sources)),
         ]
 
+    async def accept_jobs(self) -> None:
+        """Announce this worker's slots again and again, so that jobs are dispatched to it."""
+        self._background.append(asyncio.create_task(self._keep_announcing()))
+
     async def stop(self) -> None:
-        """Release the running jobs to the queue, and close everything."""
+        """Give the running jobs back, which costs them no attempt, and close everything."""
         self._stopping = True
+        await self._retire()
         await cancel_and_wait(
             *self._background, *self._running, again_after_seconds=CANCEL_AGAIN_SECONDS
         )
+        # Again, because it may have been announced meanwhile.
+        await self._retire()
         with contextlib.suppress(Failure):  # Without Redis the report expires.
             await self._workers.remove(self._report.id)
         await self._extractor.close()
@@ -165,14 +183,22 @@ class Worker:
         await self._blobs.close()
         await self._redis.aclose()
 
+    async def run_dispatched(self, job_id: str) -> None:
+        """Run one attempt of a job that was dispatched to this worker, in a slot of its own."""
+        await self._run(job_id, self._report.id)
+        await self._dispatcher.run_or_warn(self._work)
+
     async def run_job(self, job_id: str) -> None:
-        """Run one attempt of a job, if the job can be claimed.
+        """Run one attempt of a job, if the job can be claimed. It takes no slot.
 
         A worker that is stopping leaves the job to the others.
         """
+        await self._run(job_id, "")
+
+    async def _run(self, job_id: str, slot_of: str) -> None:
         if self._stopping:
             return
-        task = asyncio.create_task(self._run_and_advance(job_id))
+        task = asyncio.create_task(self._run_and_advance(job_id, slot_of))
         self._running.add(task)
         try:
             await task
@@ -188,22 +214,42 @@ class Worker:
             report.extractor_version = self._extractor.version
         return report
 
-    async def _run_and_advance(self, job_id: str) -> None:
-        await self._run_attempt(job_id)
+    async def _retire(self) -> None:
+        """Leave what was sent to this worker, and its slots, to the others."""
+        # Without Redis the announcement expires.
+        with contextlib.suppress(Failure, TimeoutError):
+            async with asyncio.timeout(RETIRE_SECONDS):
+                await self._records.dispatch.retire(self._report.id, self._work)
+                await self._dispatcher.run_or_warn(self._work)
+
+    async def _keep_announcing(self) -> None:
+        interval = self._settings.lease.total_seconds() / 4
+        while True:
+            try:
+                await self._records.dispatch.announce(
+                    self._report.id, self._work, self._report.slots
+                )
+                await self._dispatcher.run_or_warn(self._work)
+            except Failure as failure:
+                logger.warning("this worker could not be announced: %s", failure.message)
+            await asyncio.sleep(interval)
+
+    async def _run_and_advance(self, job_id: str, slot_of: str) -> None:
+        await self._run_attempt(job_id, slot_of)
         await self._playlists.ended(job_id)
 
-    async def _run_attempt(self, job_id: str) -> None:
-        claim = await self._records.claim(job_id)
+    async def _run_attempt(self, job_id: str, slot_of: str) -> None:
+        claim = await self._records.claim(job_id, worker_id=slot_of)
         if claim is None:
             return
         try:
-            async with hold(self._records, self._feed, claim.job, claim.token) as lease:
+            async with hold(self._records, self._feed, claim.job, claim.token, claim.run) as lease:
                 await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
             logger.info("job %s is abandoned: %s", job_id, lost)
         except asyncio.CancelledError:
             with contextlib.suppress(LeaseLost):
-                await self._records.release(job_id, claim.token)
+                await self._records.release(job_id, claim.token, deferred=True)
             raise
 
     async def _run_leased(self, job: Job, lease: Lease) -> None:
@@ -241,12 +287,13 @@ class Worker:
             await lease.update(failed(failure))
 
     async def _sweep_jobs(self) -> None:
-        """Recover overdue jobs, for ever: lost messages, lost workers, due retries."""
+        """Recover overdue jobs, for ever: lost workers, children that have changed, due retries."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
-                for job_id in await self._records.overdue(SWEEP_BATCH):
-                    await self._recover(job_id)
+                while job_ids := await self._records.dispatch.sweep(SWEEP_BATCH):
+                    await gather_or_cancel(map(self._recover, job_ids))
+                await self._dispatcher.run_or_warn()
             except Failure as failure:
                 logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
 
@@ -254,11 +301,9 @@ class Worker:
         try:
             recovery = await self._records.recover(job_id)
             match recovery:
-                case SendAgain(job):
-                    await self._queue.send(job)
                 case ChildrenChanged(job):
                     await self._playlists.advance(job.id)
-                case NothingToDo():
+                case QueuedAgain() | NothingToDo():
                     pass
                 case _:
                     assert_never(recovery)

@@ -17,7 +17,8 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from ingot_server.config import Settings
-from ingot_server.jobs.queue import CONVERT_QUEUE_NAME, QUEUE_NAME, TASK_NAME, celery_app
+from ingot_server.jobs.queue import TASK_NAME, celery_app, queue_name
+from ingot_server.jobs.workers import this_worker
 from ingot_server.process.allocator import return_large_buffers
 from ingot_server.worker import Worker
 
@@ -32,7 +33,6 @@ class WorkerProcess:
         self._worker = Worker(settings, converts=converts)
         self._kind = "conversions" if converts else "jobs"
         self._slots = settings.conversions if converts else settings.worker_slots
-        self._queue_name = CONVERT_QUEUE_NAME if converts else QUEUE_NAME
 
     def start(self) -> None:
         """Start the loop and the worker. Raises Failure if a store cannot be used."""
@@ -43,7 +43,7 @@ class WorkerProcess:
         """Run Celery until SIGTERM or SIGINT."""
         app.task(name=TASK_NAME, typing=False)(self._run_job)
         signals.setup_logging.connect(_keep_logging)
-        signals.worker_ready.connect(self._log_ready)
+        signals.worker_ready.connect(self._begin)
         signals.worker_shutting_down.connect(self._stop)
         # Celery warns root about messages that contain code; ours are job ids in JSON.
         warnings.simplefilter("ignore", SecurityWarning)
@@ -52,8 +52,10 @@ class WorkerProcess:
                 "--quiet",
                 "worker",
                 "--pool=threads",
-                f"--concurrency={self._slots}",
-                f"--queues={self._queue_name}",
+                # A job that gave up its slot may still run for a while: a cancelled one cleans up,
+                # and a workflow converts what it has fetched.
+                f"--concurrency={2 * self._slots}",
+                f"--queues={queue_name(this_worker())}",
                 "--without-gossip",
                 "--without-mingle",
                 "--without-heartbeat",
@@ -61,9 +63,10 @@ class WorkerProcess:
         )
 
     def _run_job(self, job_id: str) -> None:
-        self._wait_for(self._worker.run_job(job_id))
+        self._wait_for(self._worker.run_dispatched(job_id))
 
-    def _log_ready(self, **_: object) -> None:
+    def _begin(self, **_: object) -> None:
+        self._wait_for(self._worker.accept_jobs())
         logger.info("ready for %s, %d at the same time", self._kind, self._slots)
 
     def _stop(self, **_: object) -> None:
@@ -89,4 +92,4 @@ def main(settings: Settings, *, converts: bool = False) -> None:
     return_large_buffers()
     process = WorkerProcess(settings, converts=converts)
     process.start()
-    process.run_celery(celery_app(settings))
+    process.run_celery(celery_app(settings, this_worker()))

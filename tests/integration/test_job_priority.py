@@ -18,7 +18,7 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from tests.harness import Harness
 from tests.origin import Origin, Page
-from tests.waiting import JOB_SECONDS, TIMEOUT_SECONDS
+from tests.waiting import JOB_SECONDS
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
@@ -108,25 +108,3 @@ async def test_the_entries_of_a_list_begin_after_what_others_ask_for_by_itself(
     jobs["by itself"] = await harness.ask(origin.serve("/clip.mp4", Page(clip)))
 
     assert (await order_of(harness, jobs))[0] == "by itself"
-
-
-async def test_a_job_whose_message_was_lost_keeps_its_priority(
-    harness: Harness, origin: Origin, clip: bytes
-) -> None:
-    jobs = {
-        name: await harness.ask(origin.serve(f"/{name}.mp4", Page(clip)), priority=priority)
-        for name, priority in PRIORITIES.items()
-    }
-    await harness.redis.delete(*await harness.redis.keys("ingot:queue:ingot*"))
-    await harness.redis.zadd("ingot:deadlines", {job.id: 0 for job in jobs.values()})
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while await messages(harness) < len(jobs):  # noqa: ASYNC110 - Redis has no event for it
-            await asyncio.sleep(0.05)
-
-    assert await order_of(harness, jobs) == ["high", "unset", "low"]
-
-
-async def messages(harness: Harness) -> int:
-    """The number of messages in the queue. The worker of the harness sends some, and takes none."""
-    keys = await harness.redis.keys("ingot:queue:ingot*")
-    return sum([await harness.redis.llen(key) for key in keys])

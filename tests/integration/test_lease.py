@@ -15,7 +15,7 @@ from ingot_server.config import Settings
 from ingot_server.jobs.changes import entered
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
-from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, SendAgain
+from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, QueuedAgain
 from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis
@@ -47,7 +47,7 @@ async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None
     async with hold(records, feed, job, token) as lease:
         for _ in range(8):
             await asyncio.sleep(LEASE.total_seconds() / 4)
-            assert not await records.overdue(10)
+            assert not await records.dispatch.sweep(10)
         ended = await lease.update(succeeded)
     assert await records.get(job.id) == ended
     assert ended.HasField("end_time")
@@ -155,7 +155,7 @@ async def test_a_recovered_job_stops_its_old_body(
     async def work() -> None:
         async with hold(records, feed, job, token):
             await redis.zadd("ingot:deadlines", {job.id: 1})
-            assert isinstance(await records.recover(job.id), SendAgain)
+            assert isinstance(await records.recover(job.id), QueuedAgain)
             await asyncio.Event().wait()
 
     with pytest.raises(LeaseLost) as caught:
@@ -215,7 +215,7 @@ async def test_a_lease_survives_a_short_outage(records: Records, feed: Feed, red
         await lease.update(downloading)
         await outage
         await asyncio.sleep(LEASE.total_seconds())
-        assert not await records.overdue(10)
+        assert not await records.dispatch.sweep(10)
         await lease.update(succeeded)
 
 

@@ -17,6 +17,7 @@ from ingot_server.app import running
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, NothingToDo
+from ingot_server.jobs.placement import Work
 from tests.ingot_command import run_command, run_on_terminal
 from tests.origin import Page
 from tests.playlist_harness import QUICK, PlaylistHarness, ingot, worker
@@ -180,12 +181,12 @@ async def test_a_cancel_that_broke_off_is_finished_by_the_sweep(ingot: PlaylistH
         with pytest.raises(ConnectionError):
             await ingot.records.cancel(parent.id)
 
-    assert parent.id in await ingot.records.overdue(10)
+    assert await ingot.records.dispatch.sweep(10) == [parent.id]
     assert await ingot.records.recover(parent.id) == NothingToDo()
 
     children = await ingot.children(await ingot.read(parent.id))
     assert {child.state for child in children} == {job_pb2.JOB_STATE_CANCELLED}
-    assert parent.id not in await ingot.records.overdue(10)
+    assert parent.id not in await ingot.records.dispatch.sweep(10)
 
 
 async def test_a_cancelled_list_gets_no_more_children(ingot: PlaylistHarness) -> None:
@@ -271,13 +272,18 @@ async def test_a_long_list_leaves_room_for_others(ingot: PlaylistHarness) -> Non
     await ingot.expand(parent, urls)
     job_ids = (await ingot.read(parent.id)).child_job_ids
 
-    assert await ingot.records.children.dispatch(parent.id) == []
-    await asyncio.sleep(QUICK.total_seconds() + 0.1)
-    assert set(await ingot.records.overdue(100)) == set(job_ids[:12])
-
+    for name in ("one", "two"):
+        await ingot.records.dispatch.announce(name, Work.FETCH, 30)
+    assert {each.job_id for each in await ingot.records.dispatch.take(Work.FETCH)} == {
+        *job_ids[:12]
+    }
+    assert await ingot.records.children.advance(parent.id) == 0
     for child_id in job_ids[:2]:
         await ingot.records.cancel(child_id)
-    assert await ingot.records.children.dispatch(parent.id) == list(job_ids[12:14])
+    assert await ingot.records.children.advance(parent.id) == 2
+    assert [each.job_id for each in await ingot.records.dispatch.take(Work.FETCH)] == [
+        *job_ids[12:14]
+    ]
 
 
 async def test_the_command_line_shows_a_list_and_its_entries(ingot: PlaylistHarness) -> None:

@@ -11,7 +11,7 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.jobs.outcomes import LeaseLost, NothingToDo, SendAgain
+from ingot_server.jobs.outcomes import LeaseLost, NothingToDo, QueuedAgain
 from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis, connect
@@ -29,7 +29,7 @@ def short_deadlines(redis: Redis, settings: Settings) -> Records:
 
 async def first_overdue(records: Records, after: timedelta = SHORT) -> str:
     await asyncio.sleep(after.total_seconds() + 0.02)
-    return (await records.overdue(10))[0]
+    return (await records.dispatch.sweep(10))[0]
 
 
 async def make_overdue(redis: Redis, job: Job) -> None:
@@ -169,7 +169,7 @@ async def test_only_the_lease_holder_writes(short_deadlines: Records) -> None:
     job, token = await claimed_job(short_deadlines)
     assert await first_overdue(short_deadlines) == job.id
     recovered = await short_deadlines.recover(job.id)
-    assert isinstance(recovered, SendAgain)
+    assert isinstance(recovered, QueuedAgain)
     assert recovered.job.state == job_pb2.JOB_STATE_QUEUED
     assert failed_attempt_of(recovered.job) == "WORKER_LOST"
     assert recovered.job.waiting.cause == JobWaiting.CAUSE_WORKER
@@ -191,9 +191,9 @@ async def test_a_renewed_lease_is_not_overdue(
     job, token = await claimed_job(records)
     for _ in range(5):
         await make_overdue(redis, job)
-        assert await records.overdue(10) == [job.id]
+        assert await records.dispatch.sweep(10) == [job.id]
         await records.renew(job.id, token)
-        assert not await records.overdue(10)
+        assert not await records.dispatch.sweep(10)
         assert timedelta(0) < await time_left(redis, job) <= settings.lease
     assert await records.recover(job.id) == NothingToDo()
 
@@ -206,7 +206,7 @@ async def test_a_job_that_kills_its_workers_fails(
         assert await records.claim(job.id) is not None
         await make_overdue(redis, job)
         recoveries = await asyncio.gather(*(records.recover(job.id) for _ in range(5)))
-        assert sum(isinstance(each, SendAgain) for each in recoveries) == 1
+        assert sum(isinstance(each, QueuedAgain) for each in recoveries) == 1
     assert await records.claim(job.id) is not None
     await make_overdue(redis, job)
     assert await records.recover(job.id) == NothingToDo()
@@ -214,24 +214,8 @@ async def test_a_job_that_kills_its_workers_fails(
     assert failed is not None
     assert failed.state == job_pb2.JOB_STATE_FAILED
     assert reason_of(failed) == reason_pb2.REASON_WORKER_LOST
-    assert not await records.overdue(10)
+    assert not await records.dispatch.sweep(10)
     assert (await records.create(new_job())).is_new
-
-
-async def test_a_lost_message_is_sent_again_at_growing_intervals(
-    records: Records, redis: Redis, settings: Settings
-) -> None:
-    job = (await records.create(new_job())).job
-    waits = []
-    for _ in range(3):
-        await make_overdue(redis, job)
-        recoveries = await asyncio.gather(*(records.recover(job.id) for _ in range(5)))
-        assert sum(isinstance(each, SendAgain) for each in recoveries) == 1
-        waits.append(await time_left(redis, job))
-    assert waits[0] < waits[1] < waits[2] <= 8 * settings.resend_interval
-    stored = await records.get(job.id)
-    assert stored is not None
-    assert stored.revision == 1
 
 
 async def released_job(records: Records, delay: timedelta) -> tuple[Job, Job]:
@@ -252,15 +236,14 @@ async def test_a_released_job_waits_for_its_retry(records: Records, redis: Redis
     assert not released.HasField("error")
     assert not released.HasField("progress")
     assert await records.claim(job.id) is None
-    assert not await records.overdue(10)
+    assert not await records.dispatch.sweep(10)
     assert timedelta(0) < await time_left(redis, job) <= delay
 
 
 async def test_a_released_job_is_claimed_when_its_retry_is_due(records: Records) -> None:
     delay = timedelta(milliseconds=150)
     job, _ = await released_job(records, delay)
-    assert await first_overdue(records, delay) == job.id
-    assert isinstance(await records.recover(job.id), SendAgain)
+    await asyncio.sleep(delay.total_seconds() + 0.02)
     claim = await records.claim(job.id)
     assert claim is not None
     assert not claim.job.HasField("waiting")
@@ -291,7 +274,7 @@ async def test_cancel(records: Records) -> None:
     with pytest.raises(LeaseLost):
         await records.write(job, token)
     assert await records.claim(job.id) is None
-    assert not await records.overdue(10)
+    assert not await records.dispatch.sweep(10)
     assert (await records.create(new_job())).is_new
 
 
@@ -339,6 +322,7 @@ async def test_the_end_of_a_job_cleans_up_after_expired_ones(
         b"ingot:jobs",
         b"ingot:removed",
         b"ingot:state:5",
+        b"ingot:turns:fetch",
     ]
     assert await redis.zcard("ingot:changes") == 1
 

@@ -29,8 +29,8 @@ from tests.youtube import FakeYouTube
 
 pytestmark = pytest.mark.any_stores
 
-# See transition.lua: the jobs that have not ended.
-DEADLINES = "ingot:deadlines"
+# See transition.lua: the active jobs of previews.
+ACTIVE = "ingot:active:preview:*"
 VIDEO = "dQw4-9Wg_cQ"
 FEED = b"<?xml version='1.0'?><rss><channel><title>Bells</title>%s</channel></rss>"
 
@@ -40,9 +40,10 @@ async def waiting_job(harness: Harness) -> str:
     found: Any = []
     async with asyncio.timeout(JOB_SECONDS):
         while not found:
-            found = await harness.redis.zrange(DEADLINES, 0, -1)
-    (member,) = found
-    return str(member.decode())
+            found = await harness.redis.keys(ACTIVE)
+    (key,) = found
+    job_id: Any = await harness.redis.get(key)
+    return str(job_id.decode())
 
 
 def begin(harness: Harness, url: str, **fields: Any) -> asyncio.Task[ResolveResponse]:

@@ -17,6 +17,7 @@ from ingot.v1.job_pb2 import (
     JobWaiting,
 )
 from ingot.v1.job_service_pb2 import WatchJobRequest
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.jobs import throttle
 from tests.harness import Harness, running_harness
@@ -103,6 +104,28 @@ async def test_an_attempt_that_failed_is_shown_and_what_the_job_waits_for_now(
         assert failed_attempt_of(job) == "SOURCE_FAILED"
         running = [each for each in await ended if each.state != JOB_STATE_QUEUED]
         assert not any(each.HasField("error") or each.HasField("waiting") for each in running)
+
+
+async def test_a_workflow_whose_ingest_waits_holds_no_slot(
+    settings: Settings, origin: Origin, clip: bytes
+) -> None:
+    page = Page(clip, status=503)
+    url = origin.serve("/talk.mp4", page)
+    async with running_harness(settings.replace(attempts=2)) as harness:
+        job = await harness.ask(url, recipes=[Recipe(wav=Recipe.Wav())])
+        await harness.worker.run_dispatched(job.id)
+        job = await harness.record(job.id)
+        assert job.state == JOB_STATE_RUNNING
+        assert job.waiting.cause == JobWaiting.CAUSE_RETRY
+        assert failed_attempt_of(job) == "SOURCE_FAILED"
+        assert await harness.redis.hlen("ingot:held:fetch") == 0
+
+        page.status = 200
+        job = await harness.end(job)
+
+    assert (job.state, job.attempt, len(job.conversions)) == (JOB_STATE_SUCCEEDED, 1, 1)
+    assert not job.HasField("waiting")
+    assert len(origin.gets("/talk.mp4")) == 2
 
 
 async def test_a_job_waits_for_another_at_its_host(

@@ -9,6 +9,7 @@ import pytest
 
 from ingot.v1 import job_pb2
 from ingot_server.config import Settings
+from ingot_server.jobs.placement import Work
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis
 from ingot_server.worker import Worker
@@ -39,7 +40,10 @@ async def test_an_unreadable_record_does_not_delay_other_jobs(
     settings: Settings, redis: Redis
 ) -> None:
     records = Records(redis, settings.replace(lease=timedelta(milliseconds=100)))
-    for field, value in (("record", b"\xff\xff"), ("losses", b"0"), ("token", b"")):
+    for field, value in [
+        ("record", b"\xff\xff"),
+        *[(name, b"0") for name in ("losses", "ended", "token")],
+    ]:
         await redis.hset("ingot:job:unreadable", field, value)
     await redis.zadd("ingot:deadlines", {"unreadable": 0})
     job, _ = await claimed_job(records)
@@ -65,3 +69,27 @@ async def test_zero_jobs_per_host_means_no_limit(settings: Settings) -> None:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             job = await harness.ingest(url)
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_a_job_that_its_worker_gives_back_has_lost_no_attempt(settings: Settings) -> None:
+    async with running_harness(settings.replace(attempts=1)) as harness, running_origin() as origin:
+        gate = asyncio.Event()
+        url = origin.serve("/tiny.mp4", Page(media("tiny.mp4").read_bytes(), gate=gate))
+        job = await harness.ask(url)
+        stopping = Worker(settings)
+        await stopping.start()
+        running = asyncio.create_task(stopping.run_dispatched(job.id))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await origin.asked_for("/tiny.mp4")
+        await stopping.stop()
+        await asyncio.wait([running])
+        job = await harness.record(job.id)
+        assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
+        await harness.records.dispatch.announce("another", Work.FETCH, 1)
+        assert len(await harness.records.dispatch.take(Work.FETCH)) == 1
+
+        gate.set()
+        job = await harness.end(job)
+        assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 1)
+        # Nothing of the first run can have the name of what the second one has stored.
+        assert job.media.blob.url.endswith("-2.mp4")

@@ -24,8 +24,8 @@ def test_broker_address(redis_url: str, broker_url: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("broker_url", ["redis://h:6379/0", "amqp://mq//"])
-def test_a_message_is_acknowledged_only_when_its_job_ends(broker_url: str) -> None:
+def test_a_message_is_acknowledged_when_its_job_begins(broker_url: str) -> None:
     conf = celery_app(Settings(broker_url=broker_url)).conf
-    assert conf.task_acks_late
+    assert not conf.task_acks_late
     assert conf.worker_prefetch_multiplier == 1
     assert conf.broker_transport_options.get("visibility_timeout", 86400) == 86400

@@ -1,4 +1,4 @@
-"""Admission of jobs: one record each, and a message to the workers."""
+"""Admission of jobs: one record each, and a message to a worker that has a slot for it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from ingot.v1.ingest_service_pb2 import (
 )
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
-from ingot_server.errors import Failure
+from ingot_server.api.caller import CALLER_ADDRESS
 from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
+from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.jobs.outcomes import Creation
+from ingot_server.jobs.placement import work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.library.recipes import single_flight_key
@@ -46,7 +48,7 @@ class Admission:
 
     def __init__(self, records: Records, queue: Queue) -> None:
         self._records = records
-        self._queue = queue
+        self._dispatcher = Dispatcher(records.dispatch, queue)
         self._admitting: set[asyncio.Task[Job]] = set()
 
     async def close(self) -> None:
@@ -89,7 +91,7 @@ class Admission:
                 assert_never(decision)
 
     async def admit(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
-        """Create the job and send it to the workers, also if its first caller hangs up meanwhile.
+        """Create the job and dispatch it if it may run, also if its caller hangs up meanwhile.
 
         Returns the running job for the same media item instead, if there is one.
         """
@@ -99,7 +101,11 @@ class Admission:
 
     async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
         """Create the job of a preview as `admit` does, or return the one that runs."""
-        return await self._enqueue(self._records.create(job, single_flight_key=single_flight_key))
+        return await self._enqueue(
+            self._records.create(
+                job, single_flight_key=single_flight_key, caller=CALLER_ADDRESS.get()
+            )
+        )
 
     async def record(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the record of a job that has already ended."""
@@ -112,23 +118,23 @@ class Admission:
             fingerprint=_fingerprint(request) if request.request_id else "",
             upload_id=upload_id,
             single_flight_key=single_flight_key(job),
+            caller=CALLER_ADDRESS.get(),
         )
 
     async def _enqueue(self, creating: Coroutine[Any, Any, Creation]) -> Job:
-        admitting = asyncio.create_task(self._create_and_send(creating))
+        admitting = asyncio.create_task(self._create_and_dispatch(creating))
         self._admitting.add(admitting)
         admitting.add_done_callback(self._admitted)
         return await asyncio.shield(admitting)
 
-    async def _create_and_send(self, creating: Coroutine[Any, Any, Creation]) -> Job:
+    async def _create_and_dispatch(self, creating: Coroutine[Any, Any, Creation]) -> Job:
         creation = await creating
         job = creation.job
         if creation.is_new:
-            try:
-                await self._queue.send(job)
-            except Failure as failure:
+            unsent = await self._dispatcher.run(work_of(job))
+            if failure := unsent.get(job.id):
                 await self._records.fail_unqueued(job.id, failure)
-                raise
+                raise failure
         return job
 
     def _admitted(self, admitting: asyncio.Task[Job]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -23,6 +24,10 @@ class Caller:
         """Return the address without the port. Limits per caller are counted by it."""
         kind, _, rest = self.peer.partition(":")
         return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else kind
+
+
+CALLER_ADDRESS: Final[ContextVar[str]] = ContextVar("CALLER_ADDRESS", default="")
+"""The address of the caller whose call runs: the caller of the jobs that it creates."""
 
 
 class Service:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ingot.v1 import reason_pb2
-from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.caller import CALLER_ADDRESS, Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
 
@@ -40,7 +40,7 @@ class Method:
 
     def invoke_serialized(self, request: Serialized, peer: str) -> Any:
         """Begin the call as `invoke` does. Raises Failure as `read` does."""
-        return self.function(self.read(request), Caller(peer))
+        return self.function(self.read(request), _caller(peer))
 
     def invoke(self, request: Message, peer: str) -> Any:
         """Begin the call, and return what the service's method returns, see Service.
@@ -49,15 +49,22 @@ class Method:
         breaks a rule of the contract.
         """
         check(request)
-        return self.function(request, Caller(peer))
+        return self.function(request, _caller(peer))
 
     def invoke_streaming(self, requests: AsyncIterable[Message], peer: str) -> Any:
         """Begin a call whose caller streams. Each request is validated when it is read."""
-        return self.function(_checked(requests), Caller(peer))
+        return self.function(_checked(requests), _caller(peer))
 
     def invoke_streaming_serialized(self, requests: AsyncIterable[Serialized], peer: str) -> Any:
         """Begin the call as `invoke_streaming` does, from serialized requests."""
-        return self.function(_read(requests, self.read), Caller(peer))
+        return self.function(_read(requests, self.read), _caller(peer))
+
+
+def _caller(peer: str) -> Caller:
+    """Return the caller at an address, and make it that of the task which makes the call."""
+    caller = Caller(peer)
+    CALLER_ADDRESS.set(caller.address)
+    return caller
 
 
 async def _checked(requests: AsyncIterable[Message]) -> AsyncIterator[Message]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Final, cast
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobKind
 from ingot.v1.system_service_pb2 import QueueStatus
-from ingot_server.jobs.lifecycle import has_ended, is_preview
+from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis, unavailable
 
-# See transition.lua: the jobs that have not ended.
-_DEADLINES: Final = "deadlines"
+# See transition.lua: the jobs in one state.
+_STATE: Final = "state:"
+_UNFINISHED: Final = (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
 _PAGE: Final = 200
 
 
@@ -24,14 +25,13 @@ async def read_backlog(redis: Redis, records: Records) -> list[QueueStatus]:
     Raises Failure with CACHE_UNAVAILABLE.
     """
     with unavailable():
-        members = await redis.zrange(redis.key(_DEADLINES), 0, -1)
-    job_ids = [cast("bytes", member).decode() for member in members]
+        keys = [redis.key(f"{_STATE}{state}") for state in _UNFINISHED]
+        members = await cast("Awaitable[set[bytes]]", redis.sunion(keys))
+    job_ids = [member.decode() for member in members]
     found: list[Job] = []
     for at in range(0, len(job_ids), _PAGE):
         jobs = await records.get_many(job_ids[at : at + _PAGE])
-        found += [
-            job for job in jobs if job is not None and not has_ended(job) and not is_preview(job)
-        ]
+        found += [job for job in jobs if job is not None and not has_ended(job)]
     return counted(found)
 
 

@@ -1,6 +1,6 @@
 """Parents and children: a list of media and its entries, or a workflow and its parts.
 
-    add, add, ... -> leave_parent -> dispatch, roll_up, dispatch, roll_up, ... -> the parent ends
+    add, add, ... -> leave_parent -> advance, roll_up, advance, roll_up, ... -> the parent ends
 
 A waiting parent is RUNNING and no worker holds it. The write that changes a child also updates the
 counts of its parents (`transition.lua`) and makes the parents overdue. The worker that ended the
@@ -32,8 +32,6 @@ from ingot_server.jobs.transition import Argument, Transition, milliseconds
 ROLLUP_INTERVAL: Final = timedelta(milliseconds=200)
 # A waiting parent is overdue when its children change; this is a safety net.
 WAITING_DEADLINE: Final = timedelta(minutes=1)
-# A child is not overdue before it was dispatched.
-UNDISPATCHED_DEADLINE: Final = timedelta(days=1)
 CANCELLED_AT_ONCE: Final = 16
 
 
@@ -67,15 +65,14 @@ class Children:
         """Add a child for one `entry` of a parent; return the job for that entry.
 
         That is the child that the entry has, the active job for the same media item, or `child`. A
-        new child, unless it has ended already, waits until `dispatch` returns it; children are
-        dispatched by `order`. `token` is that of the parent's lease, `single_flight_key` is as in
+        new child, unless it has ended already, waits until `advance` makes it ready; that happens
+        by `order`. `token` is that of the parent's lease, `single_flight_key` is as in
         `Records.create`. Raises Orphaned, or CircularEntry if the entry is the parent itself or a
         list that contains it.
         """
         new = lifecycle.copy_of(child)
         new.parent_job_id = parent_id
         arguments: dict[str, Argument] = {
-            "deadline": milliseconds(UNDISPATCHED_DEADLINE),
             "request_id": "",
             "fingerprint": "",
             "parent": parent_id,
@@ -109,18 +106,12 @@ class Children:
         if outcome == b"lost":
             raise Orphaned
 
-    async def dispatch(self, parent_id: str) -> list[str]:
-        """Return the children that the caller must send to the workers now.
-
-        If their messages are lost, the sweep sends them again.
-        """
-        children = await self._transition.call(
-            "dispatch",
-            parent_id,
-            limit=self._settings.playlist_jobs,
-            deadline=milliseconds(self._settings.resend_interval),
+    async def advance(self, parent_id: str) -> int:
+        """Make the next children of a waiting parent ready; return how many."""
+        [count] = await self._transition.call(
+            "advance", parent_id, limit=self._settings.playlist_jobs
         )
-        return [child.decode() for child in children]
+        return int(count)
 
     async def parents(self, job_id: str) -> list[str]:
         """Return the ids of the jobs that this job is a child of."""

@@ -37,12 +37,15 @@ _Result = TypeVar("_Result")
 class Lease:
     """The right to change one job, made by `hold`.
 
-    `job` is the job with all of the holder's changes, written or not. `lost` is why the body is
-    cancelled, or None while the lease is held.
+    `job` is the job with all of the holder's changes, written or not. `run` is how often the job
+    was claimed. `lost` is why the body is cancelled, or None while the lease is held.
     """
 
-    def __init__(self, records: Records, job: Job, token: str, body: asyncio.Task[Any]) -> None:
+    def __init__(
+        self, records: Records, job: Job, token: str, run: int, body: asyncio.Task[Any]
+    ) -> None:
         self.job = copy_of(job)
+        self.run = run
         self.lost: LeaseLost | None = None
         self._records = records
         self._token = token
@@ -308,8 +311,12 @@ class Lease:
 
 
 @contextlib.asynccontextmanager
-async def hold(records: Records, feed: Feed, job: Job, token: str) -> AsyncIterator[Lease]:
+async def hold(
+    records: Records, feed: Feed, job: Job, token: str, run: int = 1
+) -> AsyncIterator[Lease]:
     """Hold the lease of a claimed job while the body runs in the calling task.
+
+    `token` and `run` are those of the `Claim`.
 
     If the lease is lost, raises LeaseLost or JobCancelled instead of whatever the body raises, but
     not instead of a cancellation from outside.
@@ -317,7 +324,7 @@ async def hold(records: Records, feed: Feed, job: Job, token: str) -> AsyncItera
     body = asyncio.current_task()
     assert body is not None
     cancelling = body.cancelling()
-    lease = Lease(records, job, token, body)
+    lease = Lease(records, job, token, run, body)
     lease.start(feed)
     try:
         try:

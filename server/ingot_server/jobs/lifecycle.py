@@ -66,9 +66,14 @@ class ChildCounts:
         return self.succeeded + self.failed + self.cancelled
 
     def fraction(self, *, workflow: bool) -> float:
-        """Return how much of the parent is done; the ingest of a `workflow` has ended."""
+        """Return how much of the parent is done.
+
+        If a `workflow` has more children than its ingest, the ingest has ended.
+        """
         if not workflow:
             return list_fraction(self.ended, self.fractions, self.total)
+        if self.total == 1:
+            return workflow_fraction(self.ended + self.fractions, 0.0, count=1)
         conversions = max(0, self.ended - 1) + self.fractions
         return workflow_fraction(1.0, conversions, count=self.total - 1)
 
@@ -153,8 +158,8 @@ def released(
 ) -> Job:
     """Return the job as its worker releases it: QUEUED again, and `waiting` for a worker if unset.
 
-    `error` says why the attempt failed; without it the last one stays. A `deferred` job had not
-    started, so the attempt does not count.
+    `error` says why the attempt failed; without it the last one stays. With `deferred`, nothing
+    has failed, so the attempt does not count.
     """
     job = copy_of(job)
     if deferred:
@@ -204,12 +209,16 @@ def cancelled(job: Job) -> Job | None:
 
 
 def awaiting(job: Job, child_ids: Sequence[str]) -> Job:
-    """Return the job as its worker leaves it to its children, which exist now."""
+    """Return the job as its worker leaves it to its children.
+
+    A workflow whose only child is its ingest goes on when that has ended (`rolled_up`).
+    """
     job = copy_of(job)
-    conversions = is_workflow(job)
-    job.stage = job_pb2.JOB_STAGE_CONVERTING if conversions else job_pb2.JOB_STAGE_DOWNLOADING
+    if not is_workflow(job) or len(child_ids) > 1:
+        conversions = is_workflow(job)
+        job.stage = job_pb2.JOB_STAGE_CONVERTING if conversions else job_pb2.JOB_STAGE_DOWNLOADING
+        job.ClearField("waiting")
     job.progress.ClearField("stage")
-    job.ClearField("waiting")
     del job.child_job_ids[:]
     job.child_job_ids.extend(child_ids)
     job.children.total = len(child_ids)
@@ -220,7 +229,7 @@ def rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job] = ()) -> Job |
     """Return the job with its children's counts and progress; it ends when the last child ends.
 
     A list succeeds if one child did, a workflow if all did. `parts` are the children of a workflow
-    that have all ended, the ingest first.
+    that have all ended, the ingest first. A workflow without conversions yet is QUEUED again.
     """
     if job.state != job_pb2.JOB_STATE_RUNNING:
         return None
@@ -231,8 +240,12 @@ def rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job] = ()) -> Job |
     job.progress.stage.bytes_per_second = counts.bytes_per_second
     job.progress.fraction = counts.fraction(workflow=is_workflow(job))
     if counts.ended < counts.total:
+        if counts.bytes_per_second:
+            job.ClearField("waiting")
         return job
     if is_workflow(job):
+        if len(job.child_job_ids) == 1:
+            return released(job, deferred=True)
         return _concluded(job, parts)
     if counts.succeeded:
         job.state = job_pb2.JOB_STATE_SUCCEEDED

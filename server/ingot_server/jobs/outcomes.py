@@ -22,11 +22,13 @@ class Claim:
 
     job: Job
     token: str
+    run: int
+    """How often the job was claimed until now, also for attempts that do not count."""
 
 
 @dataclass(frozen=True, slots=True)
-class SendAgain:
-    """The overdue job is queued, and its message must be sent again."""
+class QueuedAgain:
+    """The overdue job had lost its worker, and is ready again."""
 
     job: Job
 
@@ -43,7 +45,7 @@ class NothingToDo:
     """The overdue job has ended, or another process recovers it."""
 
 
-Recovery = SendAgain | ChildrenChanged | NothingToDo
+Recovery = QueuedAgain | ChildrenChanged | NothingToDo
 
 
 class LeaseLost(Exception):

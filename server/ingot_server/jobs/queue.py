@@ -1,10 +1,10 @@
-"""The queue between API and workers: Celery messages that contain a job id and nothing else.
+"""The queues between API and workers: Celery messages that contain a job id and nothing else.
 
-A message is a hint that a job waits; the job's record decides (`records.py`). So a message that
-arrives twice does no harm, and the sweep replaces a lost one. Conversions have their own queue,
-`ingot-convert`, and their own workers, so that downloads, in the queue `ingot`, never wait for
-ffmpeg. On Redis all keys of the queues begin with `ingot:queue:`, where `ingot:` is
-INGOT_REDIS_PREFIX.
+A message is a hint that a job was dispatched; the job's record decides (`records.py`). So a message
+that arrives twice does no harm, and a job whose message is lost is dispatched again. Each worker
+has a queue of its own, because `dispatch.lua` chooses the worker that has a slot for the job. So no
+message waits behind another one. On Redis all keys of the queues begin with `ingot:queue:`, where
+`ingot:` is INGOT_REDIS_PREFIX.
 """
 
 from __future__ import annotations
@@ -20,33 +20,28 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job, JobPriority
+from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.jobs.lifecycle import is_conversion
 
 TASK_NAME: Final = "ingot.run_job"
 
-QUEUE_NAME: Final = "ingot"
-CONVERT_QUEUE_NAME: Final = "ingot-convert"
 _KEYS: Final = "queue:"
 SEND_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 1.0
 SOCKET_SECONDS: Final = 3.0
 SENDERS: Final = 8
 
-# Leases and the sweep recover the jobs of a dead worker. On Redis, Celery sends a message again
-# when it has reached this age: a short timeout would run long jobs twice at the same time.
+# On Redis, Celery sends a message again when it has reached this age. Leases and the sweep recover
+# the jobs of a dead worker long before.
 VISIBILITY_SECONDS: Final = 24 * 3600
+# RabbitMQ removes the queue of a worker that is gone for this long.
+_QUEUE_LIFETIME_MS: Final = 3600 * 1000
 
-# RabbitMQ delivers the highest number first, Celery's Redis transport the lowest.
-_PRIORITIES: Final = (0, 5, 9)
-_PRIORITY_INDEX: Final = {
-    job_pb2.JOB_PRIORITY_HIGH: 0,
-    job_pb2.JOB_PRIORITY_NORMAL: 1,
-    job_pb2.JOB_PRIORITY_LOW: 2,
-}
+
+def queue_name(worker_id: str) -> str:
+    """Return the name of a worker's queue."""
+    return f"ingot.{worker_id}"
 
 
 def broker_address(settings: Settings) -> str:
@@ -61,20 +56,22 @@ def broker_address(settings: Settings) -> str:
     return f"{address}?{query}" if query else address
 
 
-def celery_app(settings: Settings) -> Celery:
-    """Return the Celery application of API and workers; `worker.py` registers its only task."""
+def celery_app(settings: Settings, worker_id: str = "") -> Celery:
+    """Return the Celery application of API and workers.
+
+    `worker_process.py` registers its only task. A worker receives what is sent to its
+    `worker_id`; a process without one only sends.
+    """
     app = Celery("ingot", broker=broker_address(settings), set_as_current=False)
     app.conf.update(
-        task_default_queue=QUEUE_NAME,
-        task_queues=[
-            kombu.Queue(name, routing_key=name, queue_arguments={"x-max-priority": _PRIORITIES[-1]})
-            for name in (QUEUE_NAME, CONVERT_QUEUE_NAME)
-        ],
+        task_default_queue=queue_name(worker_id),
+        task_queues=[_queue(worker_id)] if worker_id else [],
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        task_acks_late=True,
-        task_acks_on_failure_or_timeout=True,
+        # At once: a message that stays unacknowledged while its job runs would end the connection
+        # to RabbitMQ (`consumer_timeout`). Leases recover the jobs of a dead worker.
+        task_acks_late=False,
         worker_prefetch_multiplier=1,
         # Workers are not controlled through the broker, and job records make events unnecessary.
         worker_enable_remote_control=False,
@@ -97,12 +94,11 @@ class Queue:
     def __init__(self, app: Celery) -> None:
         self._app = app
         _preload(app)
-        self._lowest_first = not _is_amqp(app.conf.broker_url)
         # Sending blocks as long as the broker does, so it has its own threads.
         self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="queue")
 
-    async def send(self, job: Job) -> None:
-        """Send the id of a job to the workers of its kind, with its priority.
+    async def send(self, job_id: str, worker_id: str) -> None:
+        """Send the id of a job to the worker that is to run it.
 
         Raises Failure with QUEUE_UNAVAILABLE if the broker has not accepted the message within
         `SEND_SECONDS`; the message may still arrive. Safe to repeat.
@@ -110,8 +106,7 @@ class Queue:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                name = CONVERT_QUEUE_NAME if is_conversion(job) else QUEUE_NAME
-                await loop.run_in_executor(self._senders, self._send, job.id, job.priority, name)
+                await loop.run_in_executor(self._senders, self._send, job_id, worker_id)
         except (KombuError, RedisError, OSError, TimeoutError) as error:
             cause = str(error) or f"no response within {SEND_SECONDS:g} s"
             raise Failure(
@@ -124,18 +119,24 @@ class Queue:
         self._senders.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._app.close)
 
-    def _send(self, job_id: str, priority: JobPriority.ValueType, name: str) -> None:
-        number = _PRIORITIES[_PRIORITY_INDEX[priority]]
+    def _send(self, job_id: str, worker_id: str) -> None:
+        name = queue_name(worker_id)
+        if name not in self._app.amqp.queues:
+            self._app.amqp.queues.add(_queue(worker_id))
         self._app.send_task(
             TASK_NAME,
             args=[job_id],
             queue=name,
-            priority=number if self._lowest_first else _PRIORITIES[-1] - number,
             ignore_result=True,
             # One retry, because a connection may have broken while it was idle in the pool.
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
         )
+
+
+def _queue(worker_id: str) -> kombu.Queue:
+    name = queue_name(worker_id)
+    return kombu.Queue(name, routing_key=name, queue_arguments={"x-expires": _QUEUE_LIFETIME_MS})
 
 
 def _preload(app: Celery) -> None:
@@ -156,8 +157,6 @@ def _transport_options(address: str, settings: Settings) -> dict[str, object]:
     return {
         "visibility_timeout": VISIBILITY_SECONDS,
         "global_keyprefix": settings.redis_prefix + _KEYS,
-        "priority_steps": list(_PRIORITIES),
-        "queue_order_strategy": "priority",
         "socket_connect_timeout": CONNECT_SECONDS,
         # Longer than the blocking read of a worker, which takes one second.
         "socket_timeout": SOCKET_SECONDS,

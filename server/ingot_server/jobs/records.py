@@ -26,6 +26,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.children import Children
+from ingot_server.jobs.dispatch import Dispatch
 from ingot_server.jobs.history import History
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.outcomes import (
@@ -34,10 +35,11 @@ from ingot_server.jobs.outcomes import (
     Creation,
     LeaseLost,
     NothingToDo,
+    QueuedAgain,
     Recovery,
     RequestIdReused,
-    SendAgain,
 )
+from ingot_server.jobs.placement import caller_name
 from ingot_server.jobs.transition import (
     JOB,
     Argument,
@@ -46,8 +48,6 @@ from ingot_server.jobs.transition import (
 )
 from ingot_server.jobs.upload_index import UploadIndex
 from ingot_server.redis import Redis, unavailable
-
-RESEND_LIMIT: Final = timedelta(minutes=10)
 
 _REQUEST: Final = "request:"
 _JOBS: Final = "jobs"
@@ -64,6 +64,7 @@ class Records:
         self._redis = redis
         self.settings = settings
         self._transition = Transition(redis, settings)
+        self.dispatch = Dispatch(self._transition, settings)
         self.children = Children(self._transition, settings)
         self.history = History(redis, self._transition)
         self.uploads = UploadIndex(redis, self._transition)
@@ -76,6 +77,7 @@ class Records:
         fingerprint: str = "",
         upload_id: str = "",
         single_flight_key: str = "",
+        caller: str = "",
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
 
@@ -84,10 +86,11 @@ class Records:
         the media id is used; a job whose children make the media item needs its own key. A
         `request_id` that was used before returns the job that it was used for, or raises Failure
         with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
-        returns the job of that upload, unless it has failed.
+        returns the job of that upload, unless it has failed. Slots are shared evenly among callers;
+        `caller` is the address of this one.
         """
         arguments: dict[str, Argument] = {
-            "deadline": milliseconds(self.settings.resend_interval),
+            "caller": caller_name(caller),
             "request_id": request_id,
             "fingerprint": fingerprint,
             "upload_id": upload_id,
@@ -166,20 +169,23 @@ class Records:
         states = sorted(set(job_pb2.JobState.values()) - {job_pb2.JOB_STATE_UNSPECIFIED})
         return {state: count for state, count in zip(states, counts, strict=True) if count}
 
-    async def claim(self, job_id: str) -> Claim | None:
+    async def claim(self, job_id: str, *, worker_id: str = "") -> Claim | None:
         """Claim a queued job: it is RUNNING, leased, and has one more attempt.
+
+        The job takes a slot of the worker `worker_id`, or none if that is empty.
 
         Returns None if the job cannot be claimed: another worker holds it, it has ended, it has no
         record, or its retry is not due yet.
         """
         token = secrets.token_hex(16)
         try:
-            job = await self._transition.change(
+            claimed = await self._transition.claim(
                 job_id,
                 lifecycle.claimed,
                 claimable=1,
                 token="",
                 next_token=token,
+                worker=worker_id,
                 deadline=milliseconds(self.settings.lease),
             )
         except asyncio.CancelledError:
@@ -187,7 +193,7 @@ class Records:
             with contextlib.suppress(LeaseLost, Failure):
                 await self.release(job_id, token)
             raise
-        return Claim(job, token) if job is not None else None
+        return Claim(claimed[0], token, claimed[1]) if claimed is not None else None
 
     async def renew(self, job_id: str, token: str) -> None:
         """Renew a lease for `settings.lease`. Raises LeaseLost."""
@@ -243,8 +249,8 @@ class Records:
         """Release a leased job: it is QUEUED, and may be claimed from `waiting.end_time` on.
 
         Without that time it may be claimed at once. Without `waiting` it waits for a worker.
-        `error` says why the attempt failed; None keeps the last one. A `deferred` job had not
-        started, so the attempt does not count. The sweep sends its message. Raises LeaseLost.
+        `error` says why the attempt failed; None keeps the last one. With `deferred`, nothing has
+        failed, so the attempt does not count. The job is ready at that time. Raises LeaseLost.
         """
         delay = timedelta(0)
         if waiting is not None and waiting.HasField("end_time"):
@@ -280,19 +286,10 @@ class Records:
             await self.children.cancel_children(job)
         return job or await self.get(job_id)
 
-    async def overdue(self, limit: int) -> Sequence[str]:
-        """Return the ids of at most `limit` jobs for `recover`, the most overdue first.
-
-        A job is overdue if its lease expired, its retry is due, its message counts as lost, or its
-        children have changed.
-        """
-        job_ids = await self._transition.call("overdue", "", limit=limit)
-        return [job_id.decode() for job_id in job_ids]
-
     async def recover(self, job_id: str) -> Recovery:
-        """Recover an overdue job, and return what the caller must do for it.
+        """Recover an overdue job that `dispatch.sweep` returned; return what has become of it.
 
-        A RUNNING job has lost its worker. It is QUEUED again, or FAILED with WORKER_LOST if this is
+        A RUNNING job has lost its worker. It is ready again, or FAILED with WORKER_LOST if this is
         loss number `settings.worker_losses`. If several processes recover a job at the same time,
         one of them has something to do.
         """
@@ -300,8 +297,6 @@ class Records:
         if record is None:
             await self._transition.call("forget", job_id)
             return NothingToDo()
-        if record.job.state == job_pb2.JOB_STATE_QUEUED:
-            return await self._resend(job_id)
         if has_ended(record.job):
             await self.children.cancel_children(record.job)
             return NothingToDo()
@@ -315,16 +310,7 @@ class Records:
             token=record.token,
             losses=losses,
         )
-        return SendAgain(job) if job is not None and not has_ended(job) else NothingToDo()
-
-    async def _resend(self, job_id: str) -> Recovery:
-        outcome, *content = await self._transition.call(
-            "resend",
-            job_id,
-            interval=milliseconds(self.settings.resend_interval),
-            longest_interval=milliseconds(RESEND_LIMIT),
-        )
-        return SendAgain(Job.FromString(content[0])) if outcome == b"done" else NothingToDo()
+        return QueuedAgain(job) if job is not None and not has_ended(job) else NothingToDo()
 
     async def _change_held(
         self,

@@ -1,6 +1,5 @@
--- The only way to change a job in Redis. One call of this script is one atomic operation.
---
--- KEYS: what all keys begin with, and what all channels begin with. Below, both are `ingot:`.
+-- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
+-- second part; the first is dispatch.lua.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -8,9 +7,8 @@
 --                                           ended       1 if the job has ended, else 0
 --                                           single_flight_key  the key that the job holds; empty if none
 --                                           token       fencing token of the lease; empty without a lease
+--                                           run         how often the job was claimed
 --                                           losses      how many workers the job has lost
---                                           resends     how often its message was sent again since the
---                                                       last change
 --                                           not_before  when a worker may claim the job
 --                                           change_id   id of the last change
 --                                           parents     ids of the jobs it is a child of, each followed
@@ -18,6 +16,7 @@
 --                                           shared      1 if a caller of its own wants this child, too
 --                                           waits_for_children  1 if it is RUNNING without a worker
 --                                           rollup_at   when its counts may be written again
+--                                           recheck_at  its deadline while a worker recovers it
 --                                           sequence    number of the last change, among all jobs
 --                                           state       Job.state
 --   ingot:trail:<job id>            list    "sequence Job", oldest first: the last revision of each
@@ -31,7 +30,7 @@
 --                                           of their removals; only the latest
 --   ingot:active:<key>              string  id of the job that holds this single-flight key: the media
 --                                           id, or what stands for it (see `single_flight_key`)
---   ingot:deadlines                 zset    ids of the jobs that have not ended, scored by when the
+--   ingot:deadlines                 zset    ids of the jobs that wait for a time, scored by when the
 --                                           sweep must check them: a lease expires, a message counts
 --                                           as lost, a retry is due, children have changed
 --   ingot:state:<state>             set     ids of all jobs in this state, a number of JobState
@@ -61,17 +60,19 @@
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
 -- is not published.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
+--            queue host priority cost [caller]
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
 --               | epoch, current epoch: the record must be made for that epoch
 --   change   epoch change_id record revision state ended unlisted ttl deadline next_token milestone
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared: conditions]
---            [losses delay waits_for_children rollup_interval counts_version: values to set]
+--            [losses delay worker waits_for_children (while RUNNING) rollup_interval counts_version: values;
+--            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
---            -> done, record | gone | lost | early | stale | taken, id of the job that holds the key
---               | epoch, current epoch
+--            -> done, record, run | gone | lost | early | stale | taken, id of the job that holds the
+--               key | epoch, current epoch
 --   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
 --   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
@@ -79,19 +80,22 @@
 --   since    limit [known_epoch known_sequence: a position of the caller]
 --            -> found | lost, epoch, sequence, ids of changed jobs, ids of removed jobs and their numbers
 --   renew    token deadline -> done | gone | lost
---   resend   interval longest_interval -> done, record | gone | early
---   overdue  limit -> ids of jobs past their deadline, the most overdue first
+--   sweep    limit recheck -> ids of jobs past their deadline that the caller must recover
+--   dispatch limit deadline jobs_per_host; the id is that of a queue
+--            -> ids of the jobs that are dispatched now, each followed by its worker
+--   announce queue slots ttl; the id is that of a worker -> done: the worker runs jobs of the queue
+--   retire   queue; the id is that of a worker -> done
 --   forget   -> done: removes a job without a record from the sorted sets
 --   children -> names and values of the counts, list of the progress, list of the children
 --   rest     deadline rollup_interval counts_version -> done: the counts of a waiting job are unchanged
---   dispatch limit deadline -> the children of a waiting job that are to be dispatched now
+--   advance  limit -> how many more children of a waiting job are ready now
 --   settle   -> done: the children of a cancelled job are cancelled
 --   detach   token ttl -> done | lost: the job continues as if it never had children
 -- A change that is repeated because its response was lost gets the same response again.
 
-local PREFIX, CHANNEL = KEYS[1], KEYS[2] .. 'jobs'
-local JOB, TRAIL, ACTIVE = PREFIX .. 'job:', PREFIX .. 'trail:', PREFIX .. 'active:'
-local DEADLINES, JOBS, EXPIRING = PREFIX .. 'deadlines', PREFIX .. 'jobs', PREFIX .. 'expiring'
+local CHANNEL = KEYS[2] .. 'jobs'
+local TRAIL, ACTIVE = PREFIX .. 'trail:', PREFIX .. 'active:'
+local JOBS, EXPIRING = PREFIX .. 'jobs', PREFIX .. 'expiring'
 local REQUEST, REQUESTS = PREFIX .. 'request:', PREFIX .. 'requests:'
 local UPLOAD, UPLOADS = PREFIX .. 'upload:', PREFIX .. 'job-uploads:'
 local ENTRIES, COUNTS = PREFIX .. 'entries:', PREFIX .. 'child-counts:'
@@ -99,27 +103,10 @@ local PROGRESS, UNDISPATCHED = PREFIX .. 'child-progress:', PREFIX .. 'undispatc
 local HISTORY, CHANGES, REMOVED = PREFIX .. 'history', PREFIX .. 'changes', PREFIX .. 'removed'
 local TRAIL_LENGTH, EXPIRED_PER_END, EXPIRED_PER_SWEEP = 64, 16, 1000
 local REMOVED_LENGTH = 10000
-local STATE, STATES, FAILED, CANCELLED = PREFIX .. 'state:', 5, 4, 5
+local STATE, STATES = PREFIX .. 'state:', 5
+local QUEUED, RUNNING, FAILED, CANCELLED = 1, 2, 4, 5
 -- How much longer than its parent a child lives, in milliseconds.
 local CHILD_EXTRA_TTL = 60000
-
-local operation, id = ARGV[1], ARGV[2]
-local arg = {}
-for i = 3, #ARGV, 2 do
-  arg[ARGV[i]] = ARGV[i + 1]
-end
-
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-
--- Redis converts a Lua number to text with 14 digits only, so times are formatted here.
-local function time(milliseconds)
-  return string.format('%.0f', milliseconds)
-end
-
-local function field(job_id, name)
-  return redis.call('HGET', JOB .. job_id, name)
-end
 
 local function begin_epoch(after)
   local epoch = math.max(now, after + 1)
@@ -138,6 +125,7 @@ local function publish(kind, sequence, content)
 end
 
 local function forget(job_id)
+  free_slots(job_id)
   redis.call('ZREM', DEADLINES, job_id)
   redis.call('ZREM', JOBS, job_id)
   redis.call('ZREM', EXPIRING, job_id)
@@ -197,6 +185,14 @@ local function set_deadline(milliseconds)
   redis.call('ZADD', DEADLINES, time(now + milliseconds), id)
 end
 
+-- Makes a child ready that waited for its turn, unless it was claimed or has ended meanwhile.
+local function send_child(child)
+  local stored = redis.call('HMGET', JOB .. child, 'ended', 'token', 'waits_for_children')
+  if stored[1] == '0' and stored[2] == '' and stored[3] ~= '1' then
+    make_ready(child)
+  end
+end
+
 local function parents_of(job_id)
   return string.gmatch(field(job_id, 'parents') or '', '%S+')
 end
@@ -235,13 +231,14 @@ end
 
 local function finish(key)
   redis.call('ZREM', DEADLINES, id)
+  make_unready(id)
   if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
     redis.call('DEL', ACTIVE .. key)
   end
   forget_expired(EXPIRED_PER_END)
-  -- Children of a job that ended early continue alone, so the sweep must dispatch them.
+  -- Children of a job that ended early continue alone.
   for _, child in ipairs(redis.call('ZRANGE', UNDISPATCHED .. id, 0, -1)) do
-    redis.call('ZADD', DEADLINES, time(now), child)
+    send_child(child)
   end
   redis.call('DEL', UNDISPATCHED .. id, PROGRESS .. id)
   if arg.outcome == 'cancelled' and redis.call('EXISTS', ENTRIES .. id) == 1 then
@@ -314,7 +311,7 @@ local function join(job_id)
   return true
 end
 
--- Another caller wants the job: a child that was not dispatched yet is dispatched now.
+-- Another caller wants the job: a child waits for its turn no longer.
 local function share(job_id)
   local waited = false
   for parent in parents_of(job_id) do
@@ -322,7 +319,7 @@ local function share(job_id)
     waited = redis.call('ZREM', UNDISPATCHED .. parent, job_id) == 1 or waited
   end
   if waited then
-    redis.call('ZADD', DEADLINES, time(now), job_id)
+    send_child(job_id)
   end
 end
 
@@ -422,8 +419,9 @@ local function create()
     redis.call('SET', ACTIVE .. key, id)
   end
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
-    'single_flight_key', key, 'token', '', 'losses', 0, 'resends', 0, 'not_before', 0,
-    'change_id', arg.change_id)
+    'single_flight_key', key, 'token', '', 'losses', 0, 'not_before', 0,
+    'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
+    'cost', arg.cost, 'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
   if arg.unlisted ~= '1' then
     redis.call('ZADD', JOBS, 0, id)
   end
@@ -431,14 +429,13 @@ local function create()
   if arg.parent then
     join(id)
   end
-  if arg.ended == '0' then
-    set_deadline(arg.deadline)
-    if arg.parent then
-      redis.call('ZADD', UNDISPATCHED .. arg.parent, arg.order, id)
-    end
-  else
+  if arg.ended == '1' then
     notify_parents()
     finish('')
+  elseif arg.parent then
+    redis.call('ZADD', UNDISPATCHED .. arg.parent, arg.order, id)
+  else
+    make_ready(id)
   end
   count_in_state()
   record_change()
@@ -473,7 +470,29 @@ end
 
 local function is_overdue()
   local deadline = redis.call('ZSCORE', DEADLINES, id)
-  return deadline and tonumber(deadline) <= now
+  return deadline and (tonumber(deadline) <= now or deadline == field(id, 'recheck_at'))
+end
+
+-- What becomes of the slots of a job that was changed, and of its place among those that are ready.
+local function reschedule()
+  if arg.next_token == '' then
+    free_slots(id)
+  elseif arg.worker then
+    make_unready(id)
+    free_slots(id)
+    if arg.worker ~= '' then
+      take_slots(id, arg.worker)
+    end
+    redis.call('HINCRBY', JOB .. id, 'run', 1)
+    for parent in parents_of(id) do
+      redis.call('ZREM', UNDISPATCHED .. parent, id)
+    end
+  end
+  if tonumber(arg.state) == QUEUED and tonumber(arg.delay or 0) <= 0 then
+    make_ready(id)
+  else
+    set_deadline(arg.deadline)
+  end
 end
 
 local function forget_requests()
@@ -498,7 +517,7 @@ local function change()
     return { 'gone' }
   end
   if change_id == arg.change_id then
-    return { 'done', record }
+    return { 'done', record, field(id, 'run') }
   end
   if is_other_epoch() then
     return { 'epoch', time(current_epoch()) }
@@ -525,10 +544,11 @@ local function change()
     redis.call('RPUSH', TRAIL .. id, sequence .. ' ' .. record)
     redis.call('LTRIM', TRAIL .. id, -TRAIL_LENGTH, -1)
   end
+  local waits = arg.waits_for_children and tonumber(arg.state) == RUNNING
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
-    'token', arg.next_token, 'resends', 0, 'not_before', time(now + (arg.delay or 0)),
+    'token', arg.next_token, 'not_before', time(now + (arg.delay or 0)),
     'change_id', arg.change_id,
-    'waits_for_children', arg.ended == '0' and arg.waits_for_children or 0)
+    'waits_for_children', waits and 1 or 0)
   if arg.losses then
     redis.call('HSET', JOB .. id, 'losses', arg.losses)
   end
@@ -537,15 +557,17 @@ local function change()
   end
   notify_parents()
   if arg.ended == '1' then
+    free_slots(id)
     finish(key)
-  elseif arg.waits_for_children then
+  elseif waits then
+    free_slots(id)
     rest()
   else
-    set_deadline(arg.deadline)
+    reschedule()
   end
   count_in_state()
   record_change()
-  return { 'done', arg.record }
+  return { 'done', arg.record, field(id, 'run') }
 end
 
 local function restore()
@@ -613,42 +635,50 @@ local function renew()
   return { 'done' }
 end
 
-local function resend()
-  local stored = redis.call('HMGET', JOB .. id, 'record', 'token', 'ended', 'resends')
-  local record, token, ended, resends = unpack(stored)
-  if not record then
-    forget(id)
-    return { 'gone' }
+-- A job without a worker that is due is ready again: its retry is due, or nobody has claimed it. All
+-- others are returned for the caller to recover, and not again until arg.recheck has passed.
+local function sweep()
+  local found = {}
+  for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)) do
+    local stored = redis.call('HMGET', JOB .. job_id, 'ended', 'token', 'waits_for_children')
+    local ended, token, waits_for_children = unpack(stored)
+    if not ended then
+      forget(job_id)
+    elseif ended == '0' and token == '' and waits_for_children ~= '1' then
+      local queue, worker = free_slots(job_id)
+      if worker then
+        -- It may have died, so it gets no more jobs before it announces itself again.
+        forget_worker(queue, worker)
+      end
+      make_ready(job_id)
+    else
+      local recheck_at = time(now + arg.recheck)
+      redis.call('ZADD', DEADLINES, recheck_at, job_id)
+      redis.call('HSET', JOB .. job_id, 'recheck_at', recheck_at)
+      found[#found + 1] = job_id
+    end
   end
-  if token ~= '' or ended == '1' or not is_overdue() then
-    return { 'early' }
-  end
-  redis.call('HINCRBY', JOB .. id, 'resends', 1)
-  -- The interval doubles: otherwise the messages of jobs in a long queue would fill that queue.
-  local interval = arg.interval * 2 ^ math.min(tonumber(resends) + 1, 30)
-  set_deadline(math.min(interval, tonumber(arg.longest_interval)))
-  return { 'done', record }
+  return found
 end
 
--- At most arg.limit children are dispatched and not ended; the others wait here.
-local function dispatch()
+-- At most arg.limit children are ready or run; the others wait here.
+local function advance()
   if field(id, 'waits_for_children') ~= '1' then
-    return {}
+    return { 0 }
   end
   local counts = redis.call('HMGET', COUNTS .. id, 'total', 'succeeded', 'failed', 'cancelled')
-  local dispatched = (counts[1] or 0) - (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
+  local begun = (counts[1] or 0) - (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
     - redis.call('ZCARD', UNDISPATCHED .. id)
-  local free = tonumber(arg.limit) - dispatched
+  local free = tonumber(arg.limit) - begun
   if free <= 0 then
-    return {}
+    return { 0 }
   end
-  local children = {}
-  for _, child in ipairs(redis.call('ZRANGE', UNDISPATCHED .. id, 0, free - 1)) do
+  local children = redis.call('ZRANGE', UNDISPATCHED .. id, 0, free - 1)
+  for _, child in ipairs(children) do
     redis.call('ZREM', UNDISPATCHED .. id, child)
-    redis.call('ZADD', DEADLINES, time(now + arg.deadline), child)
-    children[#children + 1] = child
+    send_child(child)
   end
-  return children
+  return { #children }
 end
 
 local function detach()
@@ -672,10 +702,10 @@ local operations = {
   create = create,
   change = change,
   renew = renew,
-  resend = resend,
-  overdue = function()
-    return redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)
-  end,
+  sweep = sweep,
+  dispatch = dispatch,
+  announce = announce,
+  retire = retire,
   forget = function()
     if redis.call('EXISTS', JOB .. id) == 0 then
       forget(id)
@@ -695,7 +725,7 @@ local operations = {
     end
     return { 'done' }
   end,
-  dispatch = dispatch,
+  advance = advance,
   settle = function()
     if field(id, 'ended') ~= '0' then
       redis.call('ZREM', DEADLINES, id)

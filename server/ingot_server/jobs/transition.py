@@ -1,4 +1,6 @@
-"""Calls of `transition.lua`, which makes every change of a job in Redis.
+"""Calls of the script that makes every change of a job in Redis.
+
+Its two parts are `dispatch.lua` and `transition.lua`.
 
 A change is computed on a copy of the record. The script receives the new record with the revision
 that it was computed from. If another writer was faster, the change is computed again.
@@ -24,6 +26,7 @@ from ingot_server.jobs.outcomes import (
     RequestIdReused,
     SingleFlightTaken,
 )
+from ingot_server.jobs.placement import placement
 from ingot_server.jobs.position import Version, version
 from ingot_server.redis import Redis, unavailable
 
@@ -53,7 +56,7 @@ class Transition:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._script = redis.load_script(__package__, "transition.lua")
+        self._script = redis.load_script(__package__, "dispatch.lua", "transition.lua")
         self._epoch = 0  # of the store, as it was last heard
 
     async def call(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:
@@ -97,6 +100,7 @@ class Transition:
                 "create",
                 new.id,
                 **self._describe(new),
+                **placement(new),
                 **arguments,
                 change_id=change_id,
                 single_flight_key=single_flight_key or new.media.id,
@@ -123,10 +127,24 @@ class Transition:
         """Change a job; return its new record, or None if `change` or a condition refuses.
 
         `change` may be called several times and must not modify its argument. Unless `arguments`
-        say otherwise, no worker holds the job afterwards, and the sweep checks it after
-        `settings.resend_interval`. Raises SingleFlightTaken if `arguments` move the job to a key
-        that another job holds.
+        say otherwise, no worker holds the job afterwards. Raises SingleFlightTaken if `arguments`
+        move the job to a key that another job holds.
         """
+        written = await self._change(job_id, change, arguments)
+        return written[0] if written is not None else None
+
+    async def claim(
+        self, job_id: str, change: Callable[[Job], Job | None], **arguments: Argument
+    ) -> tuple[Job, int] | None:
+        """Change a job as `change` does; return it, and how often it was claimed."""
+        return await self._change(job_id, change, arguments)
+
+    async def _change(
+        self,
+        job_id: str,
+        change: Callable[[Job], Job | None],
+        arguments: Mapping[str, Argument],
+    ) -> tuple[Job, int] | None:
         # All tries use one id: a change whose response was lost must not be made twice.
         change_id = secrets.token_hex(8)
         while True:
@@ -136,21 +154,19 @@ class Transition:
                 return None
             new = lifecycle.with_fraction(new, record.job)
             new.revision = record.job.revision + 1
-            defaults: dict[str, Argument] = {
-                "deadline": milliseconds(self._settings.resend_interval),
-                "next_token": "",
-            }
+            defaults: dict[str, Argument] = {"deadline": 0, "next_token": ""}
             outcome, *content = await self.call(
                 "change",
                 job_id,
-                **defaults | arguments | self._describe(new),
+                **defaults | dict(arguments) | self._describe(new),
                 change_id=change_id,
                 expected_revision=record.job.revision,
                 milestone=int(milestone(record.job) != milestone(new)),
             )
             match outcome:
                 case b"done":
-                    return Job.FromString(content[0])
+                    record_after, run = content
+                    return Job.FromString(record_after), int(run or 0)
                 case b"taken":
                     raise SingleFlightTaken(content[0].decode())
                 case b"stale":

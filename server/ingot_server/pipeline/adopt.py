@@ -123,7 +123,7 @@ class BucketFetcher:
             filename=header.filename,
             final_if_truncated=True,
         )
-        blob_key = blob_stem(job, target) + name_extension(header.filename)
+        blob_key = blob_stem(attempt.lease, target) + name_extension(header.filename)
         async with StreamingUpload(self._blobs, blob_key, file) as upload:
             winner = await self._landing.land(attempt, received, upload)
             return Stored(winner, cached=winner.blob.url != self._blobs.url(blob_key))

@@ -100,7 +100,7 @@ class Attempt:
     @property
     def blob_stem(self) -> str:
         """The beginning of the keys of this attempt's objects."""
-        return blob_stem(self.job, self.job.media.id)
+        return blob_stem(self.lease, self.job.media.id)
 
     def id_of(self, identity: Identity) -> str:
         """Return the media id that `identity` has with this job's selection and recording."""
@@ -115,20 +115,20 @@ def record_duration(source: Source, job: Job) -> timedelta | None:
     return job.options.record_duration.ToTimedelta()
 
 
-def blob_stem(job: Job, media_id: str) -> str:
-    """Return the beginning of the keys under which this attempt of `job` stores its objects.
+def blob_stem(lease: Lease, media_id: str) -> str:
+    """Return the beginning of the keys under which the holder of `lease` stores its objects.
 
-    The rest of a key is a file extension. No other attempt uses the same keys.
+    The rest of a key is a file extension. No other run of the job uses the same keys.
     """
-    return f"{job_stem(job, media_id)}{job.attempt}"
+    return f"{job_stem(lease.job, media_id)}{lease.run}"
 
 
 def job_stem(job: Job, media_id: str) -> str:
-    """Return the beginning of the keys of all attempts of `job`."""
+    """Return the beginning of the keys of all runs of `job`."""
     return f"media/{media_id}/{job.id}-"
 
 
-def is_of_earlier_attempt(job: Job, media_id: str, key: str) -> bool:
-    """Return whether an earlier attempt of `job` has stored its object under `key`."""
-    number = key.removeprefix(job_stem(job, media_id)).partition(".")[0]
-    return number.isdecimal() and int(number) < job.attempt
+def is_of_earlier_run(lease: Lease, media_id: str, key: str) -> bool:
+    """Return whether an earlier run of the job has stored its object under `key`."""
+    number = key.removeprefix(job_stem(lease.job, media_id)).partition(".")[0]
+    return number.isdecimal() and int(number) < lease.run

@@ -17,6 +17,15 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.records import Records
 
 _RETRY_SECONDS: Final = 0.05
+_SOON_SECONDS: Final = 0.5
+
+
+class Postponed(Exception):
+    """The job that is waited for goes on later than soon, at `job.waiting.end_time`."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} waits")
+        self.job = job
 
 
 class JobWaiter:
@@ -34,8 +43,9 @@ class JobWaiter:
     ) -> Media | None:
         """Return the media item that a job makes; None if it was cancelled or has no record.
 
-        A queued job runs in the caller's slot, because that may be the last free one. `seen` is
-        called with every change of the job. Raises the Failure that the job failed with.
+        A queued job runs in the caller's slot, because that may be the last free one. If it cannot
+        run soon, raises Postponed: who waits must not hold a slot. `seen` is called with every
+        change of the job. Raises the Failure that the job failed with.
         """
         running: asyncio.Task[None] | None = None
         try:
@@ -43,6 +53,7 @@ class JobWaiter:
                 async for job in changes:
                     seen(job)
                     if job.state == job_pb2.JOB_STATE_QUEUED:
+                        _require_soon(job)
                         if running is None or running.done():
                             running = asyncio.create_task(self._run_in_own_slot(job_id))
                     elif has_ended(job):
@@ -69,6 +80,11 @@ class JobWaiter:
                 return
             await asyncio.sleep(_seconds_until_due(job))
             await self.run_job(job_id)
+
+
+def _require_soon(job: Job) -> None:
+    if _seconds_until_due(job) > _SOON_SECONDS:
+        raise Postponed(job)
 
 
 def _seconds_until_due(job: Job) -> float:

@@ -66,7 +66,7 @@ class Backfill:
         media = manifest.media
         known = {(side.kind, side.language, side.automatic) for side in media.side_files}
         new = [side for side in files if (side.kind, side.language, side.automatic) not in known]
-        stem = blob_stem(attempt.job, media.id)
+        stem = blob_stem(attempt.lease, media.id)
         async with StagedUploads(self._blobs) as staged_uploads:
             media.side_files.extend(await stage_side_files(self._blobs, staged_uploads, stem, new))
             # Whatever becomes of the commit, the manifest that stands may name them.

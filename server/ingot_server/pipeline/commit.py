@@ -13,7 +13,6 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.jobs.lease import Lease
@@ -21,7 +20,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
-from ingot_server.pipeline.attempt import is_of_earlier_attempt, job_stem
+from ingot_server.pipeline.attempt import is_of_earlier_run, job_stem
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
@@ -62,7 +61,7 @@ async def commit(
     await _remove_if_lost(upload, manifest.media, winner)
     if winner.blob.url == manifest.media.blob.url:
         await lease.prove()
-        await _remove_superseded(blobs, winner, replaced, lease.job)
+        await _remove_superseded(blobs, winner, replaced, lease)
     return winner
 
 
@@ -107,9 +106,9 @@ async def _remove_if_lost(
 
 
 async def _remove_superseded(
-    blobs: Blobs, media: Media, replaced: Iterable[Media], job: Job
+    blobs: Blobs, media: Media, replaced: Iterable[Media], lease: Lease
 ) -> None:
-    """Remove the files of the replaced versions, and what the job's earlier attempts left."""
+    """Remove the files of the replaced versions, and what the job's earlier runs left."""
     folder = f"media/{media.id}/"
     kept = files_of(media)
     try:
@@ -117,10 +116,10 @@ async def _remove_superseded(
             for url in files_of(former) - kept:
                 if url.startswith(blobs.url(folder)):
                     await blobs.remove(blobs.key(url))
-        if job.attempt > 1:
-            stem = job_stem(job, media.id)
+        if lease.run > 1:
+            stem = job_stem(lease.job, media.id)
             for found in await blobs.list_objects(stem):
-                if is_of_earlier_attempt(job, media.id, found.key):
+                if is_of_earlier_run(lease, media.id, found.key):
                     await blobs.remove(found.key)
             await blobs.abort_uploads(stem)
     except Failure as failure:

@@ -68,7 +68,7 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
     plan = plan_conversion(recipe, parent)
     on_progress = _report_to(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
-    stem = blob_stem(job, job.media.id)
+    stem = blob_stem(lease, job.media.id)
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
         _cover(context, parent, recipe, folder) as cover,

@@ -28,6 +28,7 @@ from ingot_server.intake import Missing, missing_of, missing_side_files, request
 from ingot_server.jobs.changes import entered, goes_on, marked_as_list, waits
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_conversion, is_preview, is_workflow
+from ingot_server.jobs.outcomes import Deferred
 from ingot_server.pipeline.adopt import BucketFetcher
 from ingot_server.pipeline.attempt import (
     Attempt,
@@ -39,6 +40,7 @@ from ingot_server.pipeline.attempt import (
     Retry,
     Stored,
 )
+from ingot_server.pipeline.await_job import Postponed
 from ingot_server.pipeline.backfill import Backfill
 from ingot_server.pipeline.convert import convert
 from ingot_server.pipeline.extract import ExtractorFetcher
@@ -165,10 +167,7 @@ class Pipeline:
                     return result
                 case FollowJob(job_id):
                     # Without a permit: the job that is followed may wait for one.
-                    same = JobWaiting(cause=JobWaiting.CAUSE_SAME_MEDIA, job_id=job_id)
-                    await lease.update(waits(same))
-                    followed = await self._context.job_waiter.result(job_id)
-                    lease.note(goes_on)
+                    followed = await self._follow(lease, job_id)
                     if followed is not None:
                         return Stored(await self._with_side_files(attempt, followed), cached=True)
                 case Retry():
@@ -177,6 +176,21 @@ class Pipeline:
                     raise AssertionError("only a job that expands lists can get this")
                 case _:
                     assert_never(result)
+
+    async def _follow(self, lease: Lease, job_id: str) -> Media | None:
+        """Return the media item that another job makes; None if that makes none.
+
+        Raises Deferred if that job has to wait.
+        """
+        same = JobWaiting(cause=JobWaiting.CAUSE_SAME_MEDIA, job_id=job_id)
+        await lease.update(waits(same))
+        try:
+            followed = await self._context.job_waiter.result(job_id)
+        except Postponed as postponed:
+            same.end_time.CopyFrom(postponed.job.waiting.end_time)
+            raise Deferred(same) from postponed
+        lease.note(goes_on)
+        return followed
 
     async def _fetch_permitted(self, attempt: Attempt) -> AttemptResult:
         """Fetch with a permit, and remember a failure in the negative cache."""

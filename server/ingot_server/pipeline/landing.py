@@ -72,7 +72,7 @@ class Landing:
             media, job, received, Blob(url=url, size_bytes=staged.file_bytes, sha256=staged.sha256)
         )
         if isinstance(extracted := received.details, Extracted):
-            stem = blob_stem(job, received.media_id)
+            stem = blob_stem(lease, received.media_id)
             manifest.media.side_files.extend(
                 await stage_side_files(
                     self._blobs, extracted.staged_uploads, stem, extracted.side_files

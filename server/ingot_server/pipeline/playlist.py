@@ -1,10 +1,10 @@
 """Playlists, channels and albums: one parent job, and a child job for each entry.
 
     ingest_entries: worker of the parent      entries -> children -> the parent waits, no worker
-    advance: any worker that sees one end     send the next children -> roll up -> the parent ends
+    advance: any worker that sees one end     ready the next children -> roll up -> the parent ends
 
-At most `settings.playlist_jobs` children of one parent are with the workers at a time, behind the
-jobs of other callers, so that a long list takes no more than its share. If a worker was lost, a
+At most `settings.playlist_jobs` children of one parent are ready or run at a time, with a low
+priority, so that a long list takes no more than its share. If a worker was lost, a
 second expansion finds the existing children.
 """
 
@@ -22,6 +22,7 @@ from ingot_server.drafts import identified
 from ingot_server.errors import Failure
 from ingot_server.intake import Intake, refused
 from ingot_server.jobs.changes import found_list
+from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.display_name import name_of_url
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended, ingest_kind, is_workflow
@@ -44,7 +45,7 @@ class Playlists:
     def __init__(self, intake: Intake, records: Records, queue: Queue, settings: Settings) -> None:
         self._intake = intake
         self._records = records
-        self._queue = queue
+        self._dispatcher = Dispatcher(records.dispatch, queue)
         self._settings = settings
 
     async def ingest_entries(
@@ -74,13 +75,10 @@ class Playlists:
         await self.advance(job.id)
 
     async def advance(self, parent_id: str) -> None:
-        """Send the next children of a waiting job to the workers, and roll up all of them."""
+        """Make the next children of a waiting job ready, and roll up all of them."""
         try:
-            for child in await self._records.get_many(
-                await self._records.children.dispatch(parent_id)
-            ):
-                if child is not None:
-                    await self._queue.send(child)
+            if await self._records.children.advance(parent_id):
+                await self._dispatcher.run_or_warn()
             parent = await self._records.children.roll_up(parent_id)
         except Failure as failure:
             # The sweep tries again.
@@ -88,6 +86,8 @@ class Playlists:
             return
         if parent is not None and has_ended(parent):
             await self.ended(parent_id)
+        elif parent is not None and parent.state == job_pb2.JOB_STATE_QUEUED:
+            await self._dispatcher.run_or_warn()
 
     async def ended(self, job_id: str) -> None:
         """Advance all parents of a job that has ended."""

@@ -24,6 +24,7 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import recipe_text
+from ingot_server.pipeline.await_job import Postponed
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.speculative import Speculation
 
@@ -31,6 +32,7 @@ from ingot_server.transcode.speculative import Speculation
 async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
     """Have the media item ingested, then leave the job to its conversions and give up the lease.
 
+    If the ingest has to wait, the job is left to the ingest, and runs again when that has ended.
     Raises Failure: that of the ingest. Safe to repeat.
     """
     ingest = await lease.add_child(await _ingest(context, job), entry="ingest", order=0)
@@ -40,7 +42,12 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
             job.media.derived_from_media_id or job.media.id, job.recipes, folder
         ) as speculation,
     ):
-        media = await _await_ingest(context, ingest, lease, speculation)
+        try:
+            media = await _await_ingest(context, ingest, lease, speculation)
+        except Postponed:
+            await lease.wait_for_children([ingest.id])
+            await context.playlists.advance(job.id)
+            return
         conversions = await _add_conversions(context, media, lease)
         here = [
             each

@@ -29,6 +29,7 @@ from ingot.v1.media_service_pb2 import (
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.jobs.placement import Work
 from tests.integration.api.running_api import URL, Api, media_key, serving
 from tests.refusals import refused
 from tests.waiting import TIMEOUT_SECONDS
@@ -245,6 +246,7 @@ async def test_a_job_that_cannot_be_queued_is_reported_and_not_left_behind(
 ) -> None:
     broker = f"redis://127.0.0.1:{closed_port}/0"
     async with serving(settings.replace(broker_url=broker)) as api:
+        await api.records.dispatch.announce("worker", Work.FETCH, 16)
         for _ in range(2):
             found = await refused(
                 api.ingest.Ingest(IngestRequest(url=URL), timeout=TIMEOUT_SECONDS)
@@ -255,7 +257,7 @@ async def test_a_job_that_cannot_be_queued_is_reported_and_not_left_behind(
             )
         jobs = await api.records.list(limit=10)
         assert {job.state for job in jobs} <= {job_pb2.JOB_STATE_FAILED}
-        assert not await api.records.overdue(10)
+        assert not await api.records.dispatch.sweep(10)
 
 
 async def test_a_request_id_whose_job_could_not_be_queued_makes_another(
@@ -263,6 +265,7 @@ async def test_a_request_id_whose_job_could_not_be_queued_makes_another(
 ) -> None:
     broker = f"redis://127.0.0.1:{closed_port}/0"
     async with serving(settings.replace(broker_url=broker)) as api:
+        await api.records.dispatch.announce("worker", Work.FETCH, 16)
         request = IngestRequest(url=URL, request_id="r-3")
         assert (await refused(api.ingest.Ingest(request))).reason == "QUEUE_UNAVAILABLE"
     async with serving(settings) as api:

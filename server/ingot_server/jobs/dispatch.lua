@@ -1,0 +1,316 @@
+-- Which jobs are ready, which hold a slot of a worker, and which one is dispatched next. This is the first
+-- part of the script whose second part is transition.lua.
+--
+-- KEYS: what all keys begin with, and what all channels begin with. Below, both are `ingot:`.
+--
+-- Keys. All times are milliseconds of Redis' own clock. A <queue> is `fetch` or `convert`.
+--   ingot:job:<job id>              hash    further fields of those in transition.lua:
+--                                           queue       which workers run the job
+--                                           caller      address of the caller, or that of its parent's
+--                                           host        that the job fetches from; empty if none
+--                                           priority    Job.priority
+--                                           cost        slots that the job takes; 0 means all of a worker
+--   ingot:ready:<queue>             zset    callers with ready jobs, scored by the slots that they hold,
+--                                           then by the turn of their last dispatch
+--   ingot:ready:<queue> <caller> <priority>         zset  hosts with such jobs, by turn
+--   ingot:ready:<queue> <caller> <priority> <host>  zset  ids of such jobs, all with score 0: by age
+--   ingot:held:<queue>              hash    job id -> "worker slots caller host" of each job that was
+--                                           dispatched and has not given up its slots since
+--   ingot:load:<queue>              hash    slots in use of `caller <caller>`, `host <host>`,
+--                                           `worker <worker>` and `at <worker> <host>`
+--   ingot:turns:<queue>             hash    turn: number of the last dispatch or arrival;
+--                                           `passed <caller>`: its dispatches since one of low priority
+--   ingot:slots:<queue>             hash    worker -> how many slots it has
+--   ingot:slots-until:<queue>       zset    workers, scored by when they have to be announced again
+--
+-- Invariants. A QUEUED job is ready, or dispatched, or waits for a time (in the deadlines), or for its
+-- turn among the entries of its parent. A job holds slots from its dispatch until no worker holds its
+-- lease. The loads are the sums over `held`.
+
+local PREFIX = KEYS[1]
+local JOB, DEADLINES = PREFIX .. 'job:', PREFIX .. 'deadlines'
+local READY, HELD, LOAD = PREFIX .. 'ready:', PREFIX .. 'held:', PREFIX .. 'load:'
+local TURNS, SLOTS, SLOTS_UNTIL = PREFIX .. 'turns:', PREFIX .. 'slots:', PREFIX .. 'slots-until:'
+local QUEUES = { 'fetch', 'convert' }
+local LOW, NORMAL, HIGH = 1, 2, 3
+-- Of so many dispatches of a caller, one has low priority if there is such a job.
+local LOW_EACH = 10
+-- With fewer slots than these, one caller or host may use all of them.
+local SHARED_FROM = 4
+-- What one slot adds to the score of a caller; turns are less than this.
+local SLOT_SCORE = 1e10
+local PAGE = 16
+
+local operation, id = ARGV[1], ARGV[2]
+local arg = {}
+for i = 3, #ARGV, 2 do
+  arg[ARGV[i]] = ARGV[i + 1]
+end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- Redis converts a Lua number to text with 14 digits only, so times are formatted here.
+local function time(milliseconds)
+  return string.format('%.0f', milliseconds)
+end
+
+local function field(job_id, name)
+  return redis.call('HGET', JOB .. job_id, name)
+end
+
+local function next_turn(queue)
+  return redis.call('HINCRBY', TURNS .. queue, 'turn', 1)
+end
+
+local function load_of(queue, name)
+  return tonumber(redis.call('HGET', LOAD .. queue, name) or 0)
+end
+
+local function add_load(queue, worker, slots, caller, host)
+  for _, name in ipairs({
+    'caller ' .. caller, 'host ' .. host, 'worker ' .. worker, 'at ' .. worker .. ' ' .. host,
+  }) do
+    if redis.call('HINCRBY', LOAD .. queue, name, slots) <= 0 then
+      redis.call('HDEL', LOAD .. queue, name)
+    end
+  end
+  if redis.call('ZSCORE', READY .. queue, caller) then
+    redis.call('ZINCRBY', READY .. queue, time(slots * SLOT_SCORE), caller)
+  end
+end
+
+-- The queue and the lane of a job. A lane has the ready jobs of one caller and priority.
+local function place_of(job_id)
+  local stored = redis.call('HMGET', JOB .. job_id, 'queue', 'caller', 'priority', 'host')
+  local queue, caller = stored[1] or 'fetch', stored[2] or ''
+  local lane = queue .. ' ' .. caller .. ' ' .. (stored[3] or NORMAL)
+  return queue, caller, lane, stored[4] or ''
+end
+
+local function has_ready(queue, caller)
+  for priority = LOW, HIGH do
+    if redis.call('EXISTS', READY .. queue .. ' ' .. caller .. ' ' .. priority) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+local function make_ready(job_id)
+  local queue, caller, lane, host = place_of(job_id)
+  local turn = next_turn(queue)
+  redis.call('ZREM', DEADLINES, job_id)
+  redis.call('ZADD', READY .. lane .. ' ' .. host, 0, job_id)
+  redis.call('ZADD', READY .. lane, 'NX', turn, host)
+  local score = load_of(queue, 'caller ' .. caller) * SLOT_SCORE + turn
+  redis.call('ZADD', READY .. queue, 'NX', time(score), caller)
+end
+
+local function remove_ready(job_id, queue, caller, lane, host)
+  if redis.call('ZREM', READY .. lane .. ' ' .. host, job_id) == 0
+    or redis.call('EXISTS', READY .. lane .. ' ' .. host) == 1 then
+    return
+  end
+  redis.call('ZREM', READY .. lane, host)
+  if not has_ready(queue, caller) then
+    redis.call('ZREM', READY .. queue, caller)
+    redis.call('HDEL', TURNS .. queue, 'passed ' .. caller)
+  end
+end
+
+local function make_unready(job_id)
+  remove_ready(job_id, place_of(job_id))
+end
+
+local function take_slots(job_id, worker)
+  local queue, caller, _, host = place_of(job_id)
+  local slots = tonumber(field(job_id, 'cost') or 1)
+  if slots == 0 then
+    slots = tonumber(redis.call('HGET', SLOTS .. queue, worker) or 1)
+  end
+  redis.call('HSET', HELD .. queue, job_id, table.concat({ worker, slots, caller, host }, ' '))
+  add_load(queue, worker, slots, caller, host)
+end
+
+-- Returns the queue and the worker whose slots the job held, or nil.
+local function free_slots(job_id)
+  for _, queue in ipairs(QUEUES) do
+    local held = redis.call('HGET', HELD .. queue, job_id)
+    if held then
+      local worker, slots, caller, host = string.match(held, '^(%S*) (%d+) (%S*) (%S*)$')
+      redis.call('HDEL', HELD .. queue, job_id)
+      add_load(queue, worker, -tonumber(slots), caller, host)
+      return queue, worker
+    end
+  end
+  return nil
+end
+
+-- A worker that is not announced gets no jobs.
+local function forget_worker(queue, worker)
+  redis.call('HDEL', SLOTS .. queue, worker)
+  redis.call('ZREM', SLOTS_UNTIL .. queue, worker)
+end
+
+local function living_workers(queue)
+  local expired = redis.call('ZRANGEBYSCORE', SLOTS_UNTIL .. queue, '-inf', time(now))
+  for _, worker in ipairs(expired) do
+    forget_worker(queue, worker)
+    -- The messages that it has not received, if this Redis is the broker.
+    redis.call('DEL', PREFIX .. 'queue:ingot.' .. worker)
+  end
+  local stored = redis.call('HGETALL', SLOTS .. queue)
+  local workers, total = {}, 0
+  for i = 1, #stored, 2 do
+    local slots = tonumber(stored[i + 1])
+    total = total + slots
+    workers[#workers + 1] = {
+      name = stored[i], slots = slots, free = slots - load_of(queue, 'worker ' .. stored[i]),
+    }
+  end
+  return workers, total
+end
+
+-- The worker with the most free slots that may run the job; nil if there is none.
+local function choose_worker(workers, queue, job_id, host, jobs_per_host)
+  local cost, chosen = tonumber(field(job_id, 'cost') or 1), nil
+  for _, worker in ipairs(workers) do
+    local needed = cost == 0 and worker.slots or cost
+    if worker.free > 0 and worker.free >= needed and (not chosen or worker.free > chosen.free)
+      and (host == '' or jobs_per_host == 0
+        or load_of(queue, 'at ' .. worker.name .. ' ' .. host) < jobs_per_host) then
+      chosen = worker
+    end
+  end
+  return chosen, cost == 0
+end
+
+-- The first ready job of a lane that may run, its host and its worker; nil if there is none. The last
+-- result is true if a job needs all slots of a worker, so that it has to wait until one is idle.
+local function pick_from_lane(queue, caller, lane, workers, most)
+  local at = 0
+  while true do
+    local hosts = redis.call('ZRANGE', READY .. lane, at, at + PAGE - 1)
+    for _, host in ipairs(hosts) do
+      local job_id = redis.call('ZRANGE', READY .. lane .. ' ' .. host, 0, 0)[1]
+      while job_id and redis.call('EXISTS', JOB .. job_id) == 0 do
+        remove_ready(job_id, queue, caller, lane, host)
+        job_id = redis.call('ZRANGE', READY .. lane .. ' ' .. host, 0, 0)[1]
+      end
+      if job_id and (host == '' or load_of(queue, 'host ' .. host) < most) then
+        local worker, needs_all =
+          choose_worker(workers, queue, job_id, host, tonumber(arg.jobs_per_host))
+        if worker or needs_all then
+          return job_id, host, worker, not worker
+        end
+      end
+    end
+    if #hosts < PAGE then
+      return nil
+    end
+    at = at + PAGE
+  end
+end
+
+local function priorities_for(queue, caller)
+  local passed = tonumber(redis.call('HGET', TURNS .. queue, 'passed ' .. caller) or 0)
+  if passed >= LOW_EACH - 1 then
+    return { LOW, HIGH, NORMAL }
+  end
+  return { HIGH, NORMAL, LOW }
+end
+
+-- The caller with the fewest slots comes first. `skipped` are those that have nothing that may run.
+local function pick(queue, workers, most, skipped)
+  local at = 0
+  while true do
+    local callers = redis.call('ZRANGE', READY .. queue, at, at + PAGE - 1)
+    for _, caller in ipairs(callers) do
+      if load_of(queue, 'caller ' .. caller) >= most then
+        return nil
+      end
+      for _, priority in ipairs(skipped[caller] and {} or priorities_for(queue, caller)) do
+        local lane = queue .. ' ' .. caller .. ' ' .. priority
+        local job_id, host, worker, waits = pick_from_lane(queue, caller, lane, workers, most)
+        if waits then
+          return nil
+        elseif job_id then
+          return { id = job_id, caller = caller, priority = priority, lane = lane, host = host,
+            worker = worker }
+        end
+      end
+      skipped[caller] = true
+    end
+    if #callers < PAGE then
+      return nil
+    end
+    at = at + PAGE
+  end
+end
+
+local function note_turn(queue, picked)
+  local turn = next_turn(queue)
+  if redis.call('ZSCORE', READY .. picked.lane, picked.host) then
+    redis.call('ZADD', READY .. picked.lane, turn, picked.host)
+  end
+  if redis.call('ZSCORE', READY .. queue, picked.caller) then
+    local score = load_of(queue, 'caller ' .. picked.caller) * SLOT_SCORE + turn
+    redis.call('ZADD', READY .. queue, time(score), picked.caller)
+  end
+  local passed = 'passed ' .. picked.caller
+  if picked.priority == LOW then
+    redis.call('HDEL', TURNS .. queue, passed)
+  elseif redis.call('EXISTS', READY .. queue .. ' ' .. picked.caller .. ' ' .. LOW) == 1 then
+    redis.call('HINCRBY', TURNS .. queue, passed, 1)
+  end
+end
+
+local function has_free_slot(workers)
+  for _, worker in ipairs(workers) do
+    if worker.free > 0 then
+      return true
+    end
+  end
+  return false
+end
+
+local function dispatch()
+  local queue, dispatched, skipped = id, {}, {}
+  local workers, total = living_workers(queue)
+  local most = total < SHARED_FROM and total or math.ceil(total / 2)
+  while #dispatched < 2 * tonumber(arg.limit) do
+    local picked = has_free_slot(workers) and pick(queue, workers, most, skipped)
+    if not picked then
+      break
+    end
+    make_unready(picked.id)
+    take_slots(picked.id, picked.worker.name)
+    picked.worker.free = picked.worker.slots - load_of(queue, 'worker ' .. picked.worker.name)
+    note_turn(queue, picked)
+    redis.call('ZADD', DEADLINES, time(now + arg.deadline), picked.id)
+    dispatched[#dispatched + 1] = picked.id
+    dispatched[#dispatched + 1] = picked.worker.name
+  end
+  return dispatched
+end
+
+local function announce()
+  redis.call('HSET', SLOTS .. arg.queue, id, arg.slots)
+  redis.call('ZADD', SLOTS_UNTIL .. arg.queue, time(now + arg.ttl), id)
+  return { 'done' }
+end
+
+-- A worker stops: the jobs that were sent to it, and that it has not claimed, are ready again.
+local function retire()
+  forget_worker(arg.queue, id)
+  local held = redis.call('HGETALL', HELD .. arg.queue)
+  for i = 1, #held, 2 do
+    local job_id = held[i]
+    if string.match(held[i + 1], '^%S*') == id and field(job_id, 'token') == '' then
+      free_slots(job_id)
+      make_ready(job_id)
+    end
+  end
+  return { 'done' }
+end

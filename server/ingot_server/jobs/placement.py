@@ -1,0 +1,57 @@
+"""Where a job runs, and what its place among the ready jobs depends on."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+from ingot.v1.job_pb2 import Job
+from ingot_server.jobs.lifecycle import is_conversion
+
+_SPACE: Final = re.compile(r"\s")
+# ffmpeg's encoders of video use all processors.
+_WHOLE_WORKER: Final = 0
+
+
+class Work(StrEnum):
+    """The two kinds of work. Each has workers of its own."""
+
+    FETCH = "fetch"
+    CONVERT = "convert"
+
+
+def work_of(job: Job) -> Work:
+    """Return which workers run the job."""
+    return Work.CONVERT if is_conversion(job) else Work.FETCH
+
+
+def placement(job: Job) -> dict[str, str | int]:
+    """Return what the script keeps of a job to dispatch it, see dispatch.lua."""
+    return {
+        "queue": work_of(job),
+        "host": _host(job),
+        "priority": job.priority,
+        "cost": _WHOLE_WORKER if is_conversion(job) and _encodes_video(job) else 1,
+    }
+
+
+def caller_name(address: str) -> str:
+    """Return the address of a caller as a part of keys."""
+    return _SPACE.sub("_", address)
+
+
+def _encodes_video(job: Job) -> bool:
+    return any(each.WhichOneof("format") == "mp4" for each in job.recipes)
+
+
+def _host(job: Job) -> str:
+    """Return the host that the job fetches from; empty if it fetches from none."""
+    try:
+        parts = urlsplit(job.url)
+    except ValueError:
+        return ""
+    if is_conversion(job) or parts.scheme not in {"http", "https"}:
+        return ""
+    return _SPACE.sub("_", parts.hostname or "")
