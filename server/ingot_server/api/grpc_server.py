@@ -23,6 +23,7 @@ from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 
+_MOST_PENDING: Final = 100_000
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_send_message_length", -1),
@@ -32,6 +33,10 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
+    # Calls that arrive at once wait here until Python takes them, which is quick. By default gRPC
+    # cancels some of them from the 1,000th on, so that their callers cannot tell what happened.
+    ("grpc.server.max_pending_requests", _MOST_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
 )
 # Time for connections to close by themselves after their last call.
 _LINGER_SECONDS: Final = 0.1

@@ -42,6 +42,15 @@ pytestmark = pytest.mark.any_stores
 SERVICES = ("ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaService")
 
 
+@pytest.mark.slow  # gRPC drops calls from the 1,000th waiting one on
+async def test_a_burst_of_calls_is_answered(api: Api) -> None:
+    async def call() -> str:
+        return (await refused(api.jobs.GetJob(GetJobRequest(job_id="0" * 26)))).reason
+
+    answers = await asyncio.gather(*(call() for _ in range(3000)))
+    assert set(answers) == {"JOB_NOT_FOUND"}
+
+
 async def test_what_is_unknown_is_not_found(api: Api) -> None:
     unknown, token = "a" * 52, of_job("nothing", Version(1, 7))
     calls = {
