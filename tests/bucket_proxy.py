@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import aiohttp
 from aiohttp import web
@@ -43,6 +46,8 @@ class BucketProxy:
         """Requests whose answers stop after their first byte until `release`."""
         self.delivers_late: Matches = lambda _method, _path: False
         """Requests that are answered with a refusal at once, and reach the bucket in `deliver`."""
+        self.clock_offset = timedelta(0)
+        """How far the server's clock seems to be ahead of what it is."""
         self._undelivered: list[tuple[str, str, CIMultiDictProxy[str], bytes]] = []
 
     def release(self) -> None:
@@ -105,6 +110,7 @@ class BucketProxy:
             if self.denies_answer(method, path):
                 return _denied()
             kept = {name: text for name, text in answer.headers.items() if name not in _HOP_BY_HOP}
+            kept["Date"] = format_datetime(datetime.now(UTC) + self.clock_offset, usegmt=True)
             response = web.StreamResponse(status=answer.status, headers=kept)
             await response.prepare(request)
             if self.stalls(method, path) and not self._passes.is_set():
@@ -125,10 +131,12 @@ def is_manifest_put(method: str, path: str) -> bool:
 
 
 @asynccontextmanager
-async def bucket_behind_proxy(settings: Settings) -> AsyncIterator[tuple[BucketProxy, Settings]]:
+async def bucket_behind_proxy(
+    settings: Settings, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[BucketProxy, Settings]]:
     """A proxy in front of the bucket, and the settings that lead through it."""
     proxy = BucketProxy(settings.s3_endpoint)
-    async with web_server(proxy.forward) as address:
+    async with web_server(proxy.forward, tls=tls) as address:
         try:
             yield proxy, settings.replace(s3_endpoint=address)
         finally:

@@ -33,6 +33,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.media_list import MediaList
 from ingot_server.redis import connect
+from ingot_server.redis_checks import require_usable
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 
@@ -57,6 +58,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         sources = read_source_settings(settings, [source.name for source in SOURCES])
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
+        await require_usable(redis)
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)
         await blobs.prepare()

@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Collection, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,9 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
 
 logger = logging.getLogger(__name__)
+
+# These commands print what they do or find.
+_LOG_LEVELS: Final = {"extractor": logging.WARNING, "doctor": logging.CRITICAL}
 
 # What the libraries and programs that Ingot is made of would read. Celery's broker, for example,
 # is CELERY_BROKER_URL in preference to any argument, and SeaweedFS takes AWS_ACCESS_KEY_ID for the
@@ -38,14 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 1 if it failed and with 2 if it was used wrongly."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        # The command `extractor` prints what it does.
-        level=logging.WARNING if options.command == "extractor" else logging.INFO,
+        level=_LOG_LEVELS.get(options.command, logging.INFO),
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     forget_library_variables(os.environ)
     try:
         environment = {**os.environ, **_flags(options)}
+        if options.command == "doctor":
+            sys.exit(_doctor(environment, options))
         settings = Settings.from_environment(environment)
         for name in Settings.unknown(environment):
             logger.warning(
@@ -114,6 +118,10 @@ def _parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", help="run a worker for all jobs except conversions")
     worker.add_argument("--convert", action="store_true", help="run conversions and nothing else")
+    doctor = commands.add_parser(
+        "doctor", help="check settings, Redis, S3 and this machine, and say what to do"
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object per line")
     commands.add_parser("rebuild", help="build the index of media items from the bucket again")
     gc = commands.add_parser("gc", help="list what nothing in the bucket needs any more")
     gc.add_argument("--delete", action="store_true", help="remove it")
@@ -173,6 +181,21 @@ def _up(settings: Settings, given: Collection[str]) -> None:
     from ingot_server.local import embedded
 
     asyncio.run(embedded.up(settings, given))
+
+
+def _doctor(environment: Mapping[str, str], options: argparse.Namespace) -> int:
+    """Print what is found; return the exit code. A setting that cannot be used is a finding."""
+    from ingot_server.doctor import examination
+
+    try:
+        settings = Settings.from_environment(environment)
+        unknown = Settings.unknown(environment)
+        findings = asyncio.run(examination.examine(settings, unknown=unknown))
+    except SettingError as error:
+        findings = [examination.unreadable_settings(error)]
+    write = examination.json_lines if options.json else examination.lines
+    print("\n".join(write(findings)))
+    return examination.exit_code(findings)
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> None:

@@ -94,6 +94,10 @@ class Settings:
     )
     s3_region: str = _setting("us-east-1", "region that S3 requests are signed for")
     s3_secure: bool = _setting(False, "whether to use HTTPS for S3")
+    s3_ca_file: str = _setting(
+        "",
+        "PEM file with certificate authorities that are trusted for S3 in addition to the system's",
+    )
     s3_public_endpoint: str = _setting(
         "", "address of the S3 server in download links; empty means s3_endpoint"
     )

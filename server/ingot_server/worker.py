@@ -54,6 +54,7 @@ from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.probe.prober import Prober
 from ingot_server.redis import connect, unavailable
+from ingot_server.redis_checks import require_usable
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 from ingot_server.transcode.ffmpeg import Ffmpeg
@@ -134,11 +135,13 @@ class Worker:
         )
         self._work = Work.CONVERT if converts else Work.FETCH
         self._dispatcher = Dispatcher(self._records.dispatch, self._queue)
+        self._background: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     async def start(self) -> None:
         """Connect, and start the sweeps. Raises Failure if a store cannot be used."""
+        await require_usable(self._redis)
         await self._blobs.prepare()
         await self._catalog.start()
         await self._feed.start()
@@ -163,7 +166,10 @@ class Worker:
         self._background.append(asyncio.create_task(self._keep_announcing()))
 
     async def stop(self) -> None:
-        """Give the running jobs back, which costs them no attempt, and close everything."""
+        """Give the running jobs back, which costs them no attempt, and close everything.
+
+        Call it also if `start` failed.
+        """
         self._stopping = True
         await self._retire()
         await cancel_and_wait(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ingot.v1 import system_service_pb2
@@ -15,11 +15,13 @@ from ingot.v1.system_service_pb2 import (
 from ingot_server.api.caller import Caller, Service
 from ingot_server.config import Settings
 from ingot_server.errors import reason_name
+from ingot_server.findings import Finding, Level
 from ingot_server.jobs.backlog import read_backlog
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers
 from ingot_server.redis import Redis, unavailable
+from ingot_server.redis_checks import check_eviction
 from ingot_server.sources import SOURCES
 
 _GIB: Final = 1 << 30
@@ -52,7 +54,7 @@ class SystemService(Service):
         breakers = await self._throttle.open_breakers([source.name for source in SOURCES])
         problems = [
             *_worker_problems(workers, self._settings),
-            *_redis_problems(memory),
+            *_problems([check_eviction(memory)]),
             *_source_problems(breakers),
         ]
         return GetSystemResponse(
@@ -90,13 +92,12 @@ def _worker_problems(workers: Sequence[WorkerStatus], settings: Settings) -> Ite
             )
 
 
-def _redis_problems(memory: Mapping[str, str]) -> Iterator[Problem]:
-    policy = memory["maxmemory_policy"]
-    if policy != "noeviction":
-        yield _warning(
-            f"Redis may evict keys (maxmemory-policy {policy}), and with them records of jobs.",
-            "Set maxmemory-policy to noeviction.",
-        )
+def _problems(findings: Iterable[Finding]) -> Iterator[Problem]:
+    for finding in findings:
+        if finding.level is Level.PROBLEM:
+            yield _error(finding.message, finding.remedy)
+        elif finding.level is Level.WARNING:
+            yield _warning(finding.message, finding.remedy)
 
 
 def _source_problems(breakers: Mapping[str, OpenBreaker]) -> Iterator[Problem]:

@@ -88,6 +88,20 @@ def celery_app(settings: Settings, worker_id: str = "") -> Celery:
     return app
 
 
+def check_broker(settings: Settings) -> None:
+    """Connect to the broker; this blocks. Raises Failure QUEUE_UNAVAILABLE."""
+    app = celery_app(settings)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+    except (KombuError, RedisError, OSError) as error:
+        raise Failure(
+            reason_pb2.REASON_QUEUE_UNAVAILABLE, f"The broker cannot be reached: {error}"
+        ) from error
+    finally:
+        app.close()
+
+
 class Queue:
     """The sender of job ids. `app` is from `celery_app`."""
 

@@ -4,7 +4,7 @@
     media/<id>/media.json          its manifest, see catalog.py
     index/<character>              a copy of a part of the index, see media_list.py
     uploads/<hash>/...             what callers upload, until it is a media item; see uploads.py
-    probe/<random>                 written and removed by `prepare`
+    probe/<random>                 written and removed by `prepare`, see bucket_probe.py
 
 A key is written by a conditional PUT, or it is new and belongs to one writer. ETags are without
 their quotes.
@@ -27,9 +27,11 @@ from minio.error import S3Error
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.findings import require
 from ingot_server.library.bucket import CHUNK_BYTES, Bucket, release
+from ingot_server.library.bucket_probe import probe_bucket
 from ingot_server.library.bucket_settings import read_bucket_settings
-from ingot_server.library.conditional_writes import check_conditional_writes, put
+from ingot_server.library.conditional_writes import put
 from ingot_server.library.multipart import MultipartUpload, StoredBlob, part_size
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, SMALL_BYTES, etag_of
 
@@ -75,9 +77,11 @@ class Blobs(Bucket):
         }
 
     async def prepare(self, *, wait_at_most: timedelta = timedelta(seconds=30)) -> None:
-        """Create the bucket if it is missing, and check that it honours conditional writes.
+        """Create the bucket if it is missing, and check what Ingot's promises need of it.
 
-        Waits up to `wait_at_most` for a server that is not ready. Safe in many processes at once.
+        Raises Failure STORAGE_UNAVAILABLE if its keys may not do all that Ingot does, or if it does
+        not honour conditional writes. Waits up to `wait_at_most` for a server that is not ready.
+        Safe in many processes at once.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_at_most.total_seconds()
@@ -100,7 +104,9 @@ class Blobs(Bucket):
                 # Another process has made it meanwhile.
                 if exc.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                     raise
-        self._etag_is_md5 = check_conditional_writes(self._s3)
+        probe = probe_bucket(self._s3)
+        require(probe.findings, reason_pb2.REASON_STORAGE_UNAVAILABLE)
+        self._etag_is_md5 = probe.etag_is_md5
 
     async def close(self) -> None:
         await asyncio.gather(super().close(), *(each.close() for each in self._others.values()))

@@ -6,6 +6,7 @@ Each kind has its own, so that calls which hang take nothing from those of anoth
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -28,7 +29,8 @@ class CallPool:
     """At most `threads` calls at the same time; the others wait for a thread.
 
     `read_seconds` is how long the server may send nothing. A request that fails in this way is
-    repeated `repetitions` times, and one that is answered with 5xx three times.
+    repeated `repetitions` times, and one that is answered with 5xx three times. `tls` is for HTTPS;
+    None trusts what the system trusts.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class CallPool:
         connect_seconds: float,
         read_seconds: float,
         repetitions: int,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.connections: urllib3.PoolManager = InterruptiblePools(
+            ssl_context=tls,
             maxsize=connections,
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             retries=urllib3.Retry(

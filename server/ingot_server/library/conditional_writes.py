@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from datetime import timedelta
 
 from minio.error import S3Error
 
-from ingot.v1 import reason_pb2
-from ingot_server.errors import Failure
 from ingot_server.library.call_pool import CallPool
 from ingot_server.library.s3 import ABSENT, S3, error_of, etag_of
 
@@ -45,31 +42,3 @@ def put(
     if if_match and isinstance(error, S3Error) and error.code == ABSENT:
         return None
     raise error
-
-
-def check_conditional_writes(s3: S3) -> bool:
-    """Try every condition on an object of its own, `probe/<random>`, and remove it.
-
-    Raises Failure STORAGE_UNAVAILABLE if a condition is ignored. Returns whether ETags are made of
-    MD5; they are not if objects are encrypted with the keys of a KMS.
-    """
-    key = f"probe/{secrets.token_hex(16)}"
-    try:
-        etag = put(s3, s3.small, key, b"1", "text/plain", if_none_match=True)
-        honoured = (
-            bool(etag)
-            and put(s3, s3.small, key, b"2", "text/plain", if_none_match=True) is None
-            and put(s3, s3.small, key, b"3", "text/plain", if_match="0" * 32) is None
-            and put(s3, s3.small, key, b"4", "text/plain", if_match=etag or "") is not None
-        )
-    finally:
-        s3.small.client.remove_object(s3.bucket, key)
-    if not honoured:
-        raise Failure(
-            reason_pb2.REASON_STORAGE_UNAVAILABLE,
-            f"The S3 server at {s3.endpoint} does not honour conditional writes (If-None-Match and "
-            "If-Match on PUT, with the ETag that it returned), which Ingot needs to commit media. "
-            "Use a server that does, such as MinIO, SeaweedFS, AWS S3 or Cloudflare R2; a proxy in "
-            "front of it must forward these headers.",
-        )
-    return etag == hashlib.md5(b"1", usedforsecurity=False).hexdigest()

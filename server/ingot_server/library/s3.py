@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,7 @@ class S3:
         self._secret_key = settings.s3_secret_key
         self.bucket = settings.s3_bucket
         self.endpoint = settings.s3_endpoint
+        tls = _tls_context(settings.s3_ca_file)
         connect = partial(self._connect, settings, settings.s3_endpoint, "INGOT_S3_ENDPOINT")
         self.small = CallPool(
             "s3-small",
@@ -96,6 +98,7 @@ class S3:
             connect_seconds=_CONNECT_SECONDS,
             read_seconds=_SMALL_SECONDS,
             repetitions=1,
+            tls=tls,
         )
         self.reads = CallPool(
             "s3-read",
@@ -107,6 +110,7 @@ class S3:
             connect_seconds=_CONNECT_SECONDS,
             read_seconds=_READ_SECONDS,
             repetitions=2,
+            tls=tls,
         )
         self.calls = CallPool(
             "s3",
@@ -117,6 +121,7 @@ class S3:
             connect_seconds=_CONNECT_SECONDS,
             read_seconds=_SECONDS,
             repetitions=2,
+            tls=tls,
         )
         self.uploads = ThreadPoolExecutor(max(settings.worker_slots, 1), "s3-upload")
         public = settings.s3_public_endpoint or settings.s3_endpoint
@@ -204,6 +209,20 @@ class S3:
             pool.connections.clear()
 
 
+def _tls_context(ca_file: str) -> ssl.SSLContext | None:
+    """Return a context that trusts `ca_file` in addition to the system; None if it is empty."""
+    if not ca_file:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as exc:
+        raise SettingError(
+            f"INGOT_S3_CA_FILE={ca_file!r} cannot be used: {exc}. Name a PEM file."
+        ) from exc
+    return context
+
+
 def error_of(response: BaseHTTPResponse) -> MinioException:
     """Return the exception that the SDK would raise for this response."""
     try:
@@ -228,10 +247,18 @@ def _explained(exc: BaseException, configured_in: str) -> str:
         return f"returned HTTP status {exc.status_code}. See its log."
     # Not the retry error itself: its text contains the signed URL.
     cause = str(exc.reason if isinstance(exc, MaxRetryError) and exc.reason else exc)
+    cause = re.sub(r"^\w+\(host=.*?\): ", "", cause)  # the name of a class
     if isinstance(exc, MinioException | ParseError):
         return (
             f"does not respond as S3 does ({cause[:_LONGEST_CAUSE]}). "
             f"Check {configured_in or 'INGOT_S3_ENDPOINT'}."
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in cause:
+        if "ostname mismatch" in cause or "IP address mismatch" in cause:
+            return "has a certificate for another host. Use a host name that the certificate has."
+        return (
+            "has a certificate that is not signed by an authority that this machine trusts, or "
+            "that has expired. For an authority of your own, name its PEM file: INGOT_S3_CA_FILE."
         )
     setting = configured_in or "INGOT_S3_ENDPOINT and INGOT_S3_SECURE"
     return f"cannot be reached ({cause[:_LONGEST_CAUSE]}). Check that it runs, and {setting}."

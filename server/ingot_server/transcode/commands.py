@@ -17,6 +17,8 @@ from ingot_server.transcode.loudness import Loudness, measuring_filter, normaliz
 from ingot_server.transcode.plan import Plan
 from ingot_server.transcode.targets import AudioTarget, ImageTarget, VideoTarget
 
+# Every encoder that the commands name, except those of PCM, which no ffmpeg lacks.
+ENCODERS: Final = frozenset({"libx264", "libmp3lame", "aac", "libopus", "flac", "png", "mjpeg"})
 _PRESET: Final = "fast"
 # Fills gaps, also the one before the first sample, and leaves jitter below 0.1 s alone.
 _ON_TIME: Final = "aresample=async=1:first_pts=0"
