@@ -28,7 +28,7 @@ TEST_PROCESSES ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST := $(VENV)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal
 
 test: install-dev ## Run the tests in some minutes: unit, contract, integration, and one whole `up`
-	$(PYTEST) -m "not live and not slow and not other_stores" tests/unit tests/integration tests/e2e/test_http.py
+	$(PYTEST) -m "not live and not slow and not other_stores" tests/unit tests/model tests/integration tests/e2e/test_http.py
 	@echo "Passed. To run the rest too (slow tests, Redis and MinIO, end to end, chaos): make test-all"
 	@echo "To run one part: $(VENV)/pytest tests/unit"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -48,6 +48,8 @@ class BucketProxy:
         """Requests that are answered with a refusal at once, and reach the bucket in `deliver`."""
         self.clock_offset = timedelta(0)
         """How far the server's clock seems to be ahead of what it is."""
+        self.before_repetition: Callable[[], Awaitable[object]] | None = None
+        """What to do before the next PUT, which the bucket carries out, is answered with 503."""
         self._undelivered: list[tuple[str, str, CIMultiDictProxy[str], bytes]] = []
 
     def release(self) -> None:
@@ -109,6 +111,10 @@ class BucketProxy:
         ):
             if self.denies_answer(method, path):
                 return _denied()
+            if self.before_repetition is not None and method == "PUT":
+                act, self.before_repetition = self.before_repetition, None
+                await act()
+                return web.Response(status=503)
             kept = {name: text for name, text in answer.headers.items() if name not in _HOP_BY_HOP}
             kept["Date"] = format_datetime(datetime.now(UTC) + self.clock_offset, usegmt=True)
             response = web.StreamResponse(status=answer.status, headers=kept)

@@ -164,9 +164,8 @@ class Blobs(Bucket):
         """Write a small object in one step; return its ETag, or None if the condition fails.
 
         `if_none_match` writes only if the object does not exist, `if_match` only over the version
-        with this ETag. A PUT whose response was lost is sent again and may then return None
-        although it wrote: read the object. After a Failure it may still be written, but not if it
-        arrives after `lifetime`, at least a second.
+        with this ETag. None means that it was not written and will not be. After a Failure it may
+        be written, at once or later, but not if it arrives after `lifetime`, at least a second.
         """
         pool = self._s3.small if len(data) <= SMALL_BYTES else self._s3.calls
         return await pool.run(

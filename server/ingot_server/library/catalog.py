@@ -177,9 +177,10 @@ class Catalog:
         """Write `manifest`, whose blob is stored; return the manifest that won.
 
         Without `replacing` the media item must be new. With the etag of a stored version it
-        replaces that version, or is new if that version was deleted meanwhile. The second of two
-        writers gets the manifest of the first, and must remove its blob if that manifest does not
-        name it. A commit that is repeated after a lost response gets its own manifest.
+        replaces that version, or is new if that version was deleted meanwhile: so the files of
+        that version must not be those of `manifest` (see `replace`). The second of two writers
+        gets the manifest of the first, and must remove its blob if that manifest does not name it.
+        A commit that is repeated after a lost response gets its own manifest.
 
         `time_left` returns how long the writer may write, at least a second, or raises: the bucket
         refuses what arrives later. After a Failure the manifest may be written, or be written soon.
@@ -238,13 +239,16 @@ class Catalog:
                 raise
             return False
 
-    async def replace(self, manifest: Manifest) -> Manifest | None:
+    async def replace(
+        self, manifest: Manifest, *, lifetime: timedelta | None = None
+    ) -> Manifest | None:
         """Write `manifest` over the version that has its etag; None if that is no longer stored.
 
-        Unlike `commit`, it never makes a media item new. Its files must be those of that version.
+        Unlike `commit`, it never makes a media item new, because a deletion of that version removes
+        its files, which `manifest` still names. The bucket refuses what arrives after `lifetime`.
         """
         mark = await self._cache.mark(manifest.media.id)
-        etag = await self._objects.write(manifest, over=manifest.media.etag)
+        etag = await self._objects.write(manifest, over=manifest.media.etag, lifetime=lifetime)
         if etag is None:
             return None
         replaced = Manifest()

@@ -80,10 +80,7 @@ class ManifestObjects:
         return await self._put(key, serialize(manifest, key), over, lifetime)
 
     async def bury(self, media_id: str, etag: str) -> bool:
-        """Replace the manifest with this ETag by a tombstone; False if another version is stored.
-
-        A PUT whose response was lost is sent again, and finds its own tombstone.
-        """
+        """Replace the manifest with this ETag by a tombstone; False if another one is stored."""
         return await self._put_tombstone(media_id, etag) is not None
 
     async def remove_tombstone(self, media_id: str, etag: str) -> bool:
@@ -100,11 +97,7 @@ class ManifestObjects:
         key = manifest_key(media_id)
         grave = Manifest(tombstone=Tombstone(closing=closing))
         grave.tombstone.delete_time.FromDatetime(datetime.now(UTC))
-        etag = await self._put(key, serialize(grave, key), over, None)
-        if etag is not None:
-            return etag
-        version = await self.read(media_id)
-        return version.etag if version.tombstone == grave.tombstone else None
+        return await self._put(key, serialize(grave, key), over, None)
 
     async def _put(
         self, key: str, content: bytes, over: str, lifetime: timedelta | None

@@ -31,7 +31,7 @@ class FollowJob:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The job has another identity now and starts again."""
+    """The job starts again: it has another identity now, or what is stored was changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from ingot_server.extractor.session import Session
 from ingot_server.intake import requested_side_files
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.manifest import files_of
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.pipeline.attempt import Attempt, blob_stem
 from ingot_server.pipeline.extraction_session import ExtractionSessions
@@ -69,12 +68,10 @@ class Backfill:
         stem = blob_stem(attempt.lease, media.id)
         async with StagedUploads(self._blobs) as staged_uploads:
             media.side_files.extend(await stage_side_files(self._blobs, staged_uploads, stem, new))
-            # Whatever becomes of the commit, the manifest that stands may name them.
+            # After a failure the manifest may be written all the same.
             staged_uploads.keep()
-            committed = await self._catalog.commit(
-                manifest, replacing=stored.media.etag, time_left=attempt.lease.time_left
-            )
-            winner = committed.media
-            if not files_of(media) <= files_of(winner):
+            written = await self._catalog.replace(manifest, lifetime=attempt.lease.time_left())
+            if written is None:
                 await staged_uploads.discard()
-            return winner
+                written = await self._catalog.get(media.id) or stored
+            return written.media

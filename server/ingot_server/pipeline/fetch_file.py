@@ -13,7 +13,7 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.jobs.changes import described
 from ingot_server.library.blobs import Blobs
-from ingot_server.pipeline.attempt import Attempt, Stored
+from ingot_server.pipeline.attempt import Attempt, Retry, Stored
 from ingot_server.pipeline.description import extension, title_of
 from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.pipeline.landing import Landing
@@ -45,7 +45,7 @@ class FileFetcher:
         self._speculative = speculative
         self._settings = settings
 
-    async def fetch_http(self, attempt: Attempt) -> Stored:
+    async def fetch_http(self, attempt: Attempt) -> Stored | Retry:
         """Store the file behind the URL, or confirm the stored copy if that has not changed.
 
         Raises Failure with the reason why not; PageResponse if the URL is not that of a file.

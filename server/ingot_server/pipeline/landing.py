@@ -23,7 +23,7 @@ from ingot_server.jobs.changes import entered
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
-from ingot_server.pipeline.attempt import Attempt, Stored, blob_stem
+from ingot_server.pipeline.attempt import Attempt, Retry, Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.description import describe
 from ingot_server.pipeline.received import Extracted, Received
@@ -116,18 +116,16 @@ class Landing:
         )
         return committed.media
 
-    async def confirm(self, attempt: Attempt) -> Stored:
-        """Record that the source still has the stored content."""
+    async def confirm(self, attempt: Attempt) -> Stored | Retry:
+        """Record that the source still has the stored content, unless that is not stored now."""
         stored = attempt.stored
         assert stored is not None
         confirmed = Manifest()
         confirmed.CopyFrom(stored)
         confirmed.source_version.confirm_time.FromDatetime(datetime.now(UTC))
         await attempt.lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-        winner = await self._catalog.commit(
-            confirmed, replacing=stored.media.etag, time_left=attempt.lease.time_left
-        )
-        return Stored(winner.media, cached=winner.media.blob.url == stored.media.blob.url)
+        replaced = await self._catalog.replace(confirmed, lifetime=attempt.lease.time_left())
+        return Stored(replaced.media, cached=True) if replaced is not None else Retry()
 
     async def _validated(self, attempt: Attempt, received: Received) -> Media:
         """Probe the file, and return what it contains if that is what the job asks for."""
