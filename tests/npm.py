@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import os
 import subprocess
 from pathlib import Path
 
 from tests.programs import find_program
 
 CLIENTS = Path(__file__).parents[1] / "clients"
+TYPESCRIPT = CLIENTS / "typescript"
 
 
 def install_packages() -> Path:
@@ -31,13 +34,33 @@ def install_packages() -> Path:
 
 
 def build_typescript_client() -> Path:
-    """Build the package @ingot/client; return the folder `node_modules` that has it."""
+    """Build the package @ingot/client if its sources have changed; return `node_modules`."""
     modules = install_packages()
-    with (CLIENTS / "typescript" / "package.json").open() as lock:
+    sources = [path.stat().st_mtime for path in (TYPESCRIPT / "src").rglob("*.ts")]
+    with (TYPESCRIPT / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        subprocess.run(
-            [find_program("npm"), "run", "--silent", "build"],
-            cwd=CLIENTS / "typescript",
-            check=True,
-        )
+        built = TYPESCRIPT / "dist" / "index.js"
+        if not built.exists() or built.stat().st_mtime < max(sources):
+            npm = find_program("npm")
+            subprocess.run([npm, "run", "--silent", "build"], cwd=TYPESCRIPT, check=True)
     return modules
+
+
+async def run_node(program: str, *arguments: str, **environment: str) -> str:
+    """Run node, npm or npx in the folder of the TypeScript client; return the output."""
+    process = await asyncio.create_subprocess_exec(
+        find_program(program),
+        *arguments,
+        cwd=TYPESCRIPT,
+        env={**os.environ, "NO_COLOR": "1", **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    return output
+
+
+async def run_example(name: str, *arguments: str, **environment: str) -> str:
+    """Run an example of the TypeScript client, which has to be built; return its output."""
+    return await run_node("node", f"examples/{name}", *arguments, **environment)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import base64
 import hashlib
-import os
-import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.async_api import Page as BrowserPage
+from playwright.async_api import Route, async_playwright
 
 from ingot import Client
 from tests.conversions import assert_mp3_plays
 from tests.installation import Installation
 from tests.media import media
+from tests.npm import build_typescript_client, run_example, run_node
 from tests.origin import Origin, Page
 from tests.programs import find_program
-
-CLIENT = Path(__file__).parents[2] / "clients" / "typescript"
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,35 +30,12 @@ def http_address(ingot: Installation) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def built() -> None:
-    """Build the client, as the examples import it; once, if several processes run these tests."""
-    npm = find_program("npm")
-    with (CLIENT / "package.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (CLIENT.parent / "node_modules" / ".bin" / "tsc").exists():
-            subprocess.run([npm, "ci"], cwd=CLIENT.parent, check=True)
-        main = CLIENT / "dist" / "index.js"
-        sources = [path.stat().st_mtime for path in (CLIENT / "src").rglob("*.ts")]
-        if not main.exists() or main.stat().st_mtime < max(sources):
-            subprocess.run([npm, "run", "build"], cwd=CLIENT, check=True)
-
-
-async def run(program: str, *arguments: str, **environment: str) -> str:
-    """Run a program in the folder of the client; return its output."""
-    process = await asyncio.create_subprocess_exec(
-        find_program(program),
-        *arguments,
-        cwd=CLIENT,
-        env={**os.environ, "NO_COLOR": "1", **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output = (await process.communicate())[0].decode()
-    assert process.returncode == 0, output
-    return output
+    """Build the client, as the examples import it."""
+    build_typescript_client()
 
 
 async def example(name: str, *arguments: str, ingot: Installation) -> str:
-    return await run("node", f"examples/{name}", *arguments, INGOT_HTTP=http_address(ingot))
+    return await run_example(name, *arguments, INGOT_HTTP=http_address(ingot))
 
 
 async def test_the_typescript_client_keeps_its_promises_against_a_real_server(
@@ -67,7 +45,7 @@ async def test_the_typescript_client_keeps_its_promises_against_a_real_server(
     origin.serve("/slow.mp4", Page(clip, rate=len(clip) / 2))
     origin.serve("/stuck.mp4", Page(clip, gate=asyncio.Event()))
 
-    output = await run(
+    output = await run_node(
         *("npm", "run", "test:server"),
         INGOT_TEST_SERVER=http_address(ingot),
         INGOT_TEST_ORIGIN=origin.base,
@@ -122,3 +100,80 @@ async def test_the_upload_example_stores_a_file(ingot: Installation) -> None:
 
     assert f"sending {path.stat().st_size} of {path.stat().st_size}" in output
     assert hashlib.sha256(path.read_bytes()).hexdigest() in output.splitlines()[-1]
+
+
+RUN_IN_PAGE = """async ([name, words, files]) => {
+    globalThis.process = { argv: ["node", name, ...words], env: { INGOT_HTTP: location.origin } };
+    globalThis.files = {};
+    for (const [path, content] of Object.entries(files)) {
+        const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
+        globalThis.files[path] = new Blob([bytes]);
+    }
+    // Each run is another module: an example runs when it is loaded.
+    await import(`/examples/${name}?${crypto.randomUUID()}`);
+}"""
+READ_IN_PAGE = """async (path) => {
+    const bytes = new Uint8Array(await globalThis.files[path].arrayBuffer());
+    return btoa(Array.from(bytes, (each) => String.fromCharCode(each)).join(""));
+}"""
+
+
+class BrowserExamples:
+    """The examples in a page of the server's origin, and what they log."""
+
+    def __init__(self, page: BrowserPage) -> None:
+        self._page = page
+        self._lines: list[str] = []
+        page.on("console", lambda message: self._lines.append(message.text))
+
+    async def run(self, name: str, *arguments: str, **files: bytes) -> list[str]:
+        """Run an example; return the lines it logs. `files` are those that it can read."""
+        self._lines.clear()
+        encoded = {path: base64.b64encode(content).decode() for path, content in files.items()}
+        await self._page.evaluate(RUN_IN_PAGE, [name, arguments, encoded])
+        return list(self._lines)
+
+    async def read(self, path: str) -> bytes:
+        """Return what an example wrote."""
+        return base64.b64decode(await self._page.evaluate(READ_IN_PAGE, path))
+
+
+@pytest.fixture
+async def in_chromium(ingot: Installation, tmp_path: Path) -> AsyncIterator[BrowserExamples]:
+    bundles = tmp_path / "bundles"
+    await run_node("node", "server-tests/bundle_examples.js", str(bundles))
+
+    async def serve(route: Route) -> None:
+        await route.fulfill(path=bundles / urlsplit(route.request.url).path[len("/examples/") :])
+
+    executable = find_program("chromium")
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        page = await browser.new_page()
+        await page.route("**/examples/**", serve)
+        # Any document from the server itself: one that is made up here may not ask this machine.
+        await page.goto(f"{http_address(ingot)}/openapi.json")
+        yield BrowserExamples(page)
+        await browser.close()
+
+
+async def test_every_example_runs_in_chromium(
+    in_chromium: BrowserExamples, client: Client, origin: Origin, clip: bytes, tmp_path: Path
+) -> None:
+    url = origin.serve("/ts-chromium.mp4", Page(clip, rate=len(clip)))
+    lines = await in_chromium.run("mp3.js", url, "song.mp3")
+    assert "100 %" in lines[-1]
+    song = tmp_path / "song.mp3"
+    song.write_bytes(await in_chromium.read("song.mp3"))
+    assert_mp3_plays(song)
+
+    lines = await in_chromium.run("errors.js", origin.url("/ts-chromium-gone.mp4"))
+    assert lines == ["the source has no media at this link"]
+
+    other = origin.serve("/ts-chromium-2.mp4", Page(clip))
+    await (await client.ingest_video(other, labels={"batch": "chromium"}))
+    assert "SUCCEEDED" in (await in_chromium.run("watch.js", "chromium", "1"))[-1]
+
+    content = media("ntsc.mp4").read_bytes()
+    lines = await in_chromium.run("upload.js", "film.mp4", **{"film.mp4": content})
+    assert hashlib.sha256(content).hexdigest() in lines[-1]

@@ -428,6 +428,7 @@ export const texts = {
     },
     queueLine: (queued: string, running: string) => `${queued} waiting, ${running} running`,
     workers: "Workers",
+    workersTable: "Table of workers",
     workersNone: "No worker runs",
     workersNoneHint: "Jobs wait until one does. Start one with: ingot-server worker",
     worker: {

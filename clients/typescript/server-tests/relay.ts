@@ -4,8 +4,8 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export interface Relay {
   address: string;
-  /** How many connections of clients are open. */
-  readonly connections: number;
+  /** The connections of clients that are open now. */
+  connections: () => Socket[];
   /** Break all connections. */
   cut: () => void;
   close: () => void;
@@ -39,9 +39,7 @@ export async function relayTo(address: string): Promise<Relay> {
   };
   return {
     address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    get connections() {
-      return clients.size;
-    },
+    connections: () => [...clients],
     cut,
     close: () => {
       server.close();

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.async_api import Browser, CDPSession, Page, expect
+from playwright.async_api import expect
 
 from ingot import Client
 from ingot.v1.recipe_pb2 import Recipe
-from tests.e2e.page.conftest import Window, open_window
-from tests.installation import Installation, installation
-from tests.npm import install_packages
+from tests.e2e.page.conftest import Window
+from tests.media import media
 from tests.origin import Origin
 from tests.origin import Page as Served
-
-CATEGORIES = ["devtools.timeline", "disabled-by-default-devtools.timeline", "toplevel"]
-AXE = Path(__file__).parents[3] / "clients/node_modules/axe-core/axe.min.js"
 
 
 def slow(origin: Origin, clip: bytes) -> str:
@@ -87,15 +80,46 @@ async def test_a_hostile_title_stays_text(
     window: Window, client: Client, origin: Origin, clip: bytes, title: str
 ) -> None:
     url = origin.serve(f"/{uuid.uuid4().hex}.mp4", Served(clip))
-    media = await (await client.ingest_video(url))
-    await client.update_media(media.id, title=title)
-    job = await client.convert(media.id, Recipe(mp3=Recipe.Mp3()))
+    item = await (await client.ingest_video(url))
+    stored = (await client.update_media(item.id, title=title)).title
+    job = await client.convert(item.id, Recipe(mp3=Recipe.Mp3()))
     await job
-    page = await window.open(f"#/jobs/{job.id}")
-    await expect(page.get_by_role("heading", level=1)).to_be_visible()
-    assert await page.locator("main img, main script").count() == 0
-    wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-    assert not await page.evaluate(wide)
+    shown = {f"#/jobs/{job.id}": job.latest.display_name, f"#/library/{item.id}": stored}
+    for place, text in shown.items():
+        page = await window.open(place)
+        heading = page.get_by_role("heading", level=1)
+        await expect(heading).to_be_visible()
+        assert await heading.text_content() == text
+        assert await page.locator("main img, main script").count() == 0
+        wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not await page.evaluate(wide)
+
+
+async def test_a_list_of_fifty_is_a_tree_with_sums(
+    window: Window, client: Client, origin: Origin
+) -> None:
+    tiny = media("tiny.mp4").read_bytes()
+    mark = uuid.uuid4().hex
+    urls = [origin.serve(f"/{mark}-{number}.mp4", Served(tiny)) for number in range(48)]
+    urls += [missing(origin) for _ in range(2)]
+    items = "".join(f"<item><enclosure url='{url}' type='video/mp4'/></item>" for url in urls)
+    feed = f"<rss version='2.0'><channel><title>Fifty {mark}</title>{items}</channel></rss>"
+    served = Served(feed.encode(), content_type="application/rss+xml")
+    page = await window.open()
+    field = page.get_by_role("textbox", name="Links to video or audio")
+    await field.fill(origin.serve(f"/{mark}.xml", served))
+    await page.get_by_text("Video", exact=True).click()
+    await page.get_by_text("More options").click()
+    await page.get_by_label("The whole list").check()
+    await page.get_by_role("button", name="Get the list (50)").click()
+    await page.locator("li[data-job]").get_by_role("link").click()
+
+    parts = page.get_by_role("region", name="Parts")
+    await expect(parts).to_contain_text("50 of 50 parts ended")
+    await expect(parts).to_contain_text("48 Done")
+    await expect(parts).to_contain_text("2 Failed")
+    await expect(parts.get_by_role("listitem")).to_have_count(50)
+    await expect(page.get_by_role("heading", level=1)).to_have_text(f"Fifty {mark}")
 
 
 async def test_filters_are_in_the_address_and_back_returns_to_the_last(
@@ -138,121 +162,3 @@ async def test_the_keyboard_alone_finds_and_cancels_a_job(
             break
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
-
-
-async def axe(page: Page) -> list[str]:
-    """What axe finds in the page as it is now."""
-    await page.evaluate(AXE.read_text())
-    found = await page.evaluate("axe.run()")
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found["violations"]]
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_axe_finds_nothing(
-    browser: Browser, ingot: Installation, client: Client, origin: Origin, clip: bytes, theme: str
-) -> None:
-    install_packages()
-    failed = await client.ingest_video(missing(origin))
-    running = await client.ingest_video(slow(origin, clip))
-    address = ingot.wait_for(r"^page\s+(\S+)")[1]
-    window = await open_window(browser, address, color_scheme=theme, reduced_motion="reduce")
-    found: list[str] = []
-    for place in (
-        "#/",
-        "#/jobs",
-        "#/jobs?text=nothing-is-called-so",
-        f"#/jobs/{failed.id}",
-        f"#/jobs/{running.id}",
-        "#/jobs/none",
-        "#/nowhere",
-    ):
-        page = await window.open(place)
-        await expect(page.locator(".skeleton")).to_have_count(0)
-        found += [f"{place} {each}" for each in await axe(page)]
-    await page.keyboard.press("Control+k")
-    await expect(page.get_by_role("dialog")).to_be_visible()
-    found += [f"commands {each}" for each in await axe(page)]
-    await running.cancel()
-    assert found == []
-
-
-async def test_the_page_goes_on_after_the_server_was_killed_and_started_again(
-    browser: Browser, tmp_path: Path, origin: Origin, clip: bytes, unused_tcp_port: int
-) -> None:
-    address = f"127.0.0.1:{unused_tcp_port}"
-    with installation(tmp_path / "data", workers="1", http_address=address) as running:
-        window = await open_window(browser, f"http://{address}/")
-        page = await window.open("#/jobs")
-        await expect(page.locator(".badge.live")).to_be_visible()
-        async with Client(running.grpc_address) as client:
-            first = await client.ingest_video(missing(origin))
-            await expect(page.locator(f"a[data-job='{first.id}']")).to_be_visible()
-        await page.evaluate("window.sameDocument = true")
-    await expect(page.locator(".badge")).to_contain_text("Stale for")
-    with installation(tmp_path / "data", workers="1", http_address=address) as running:
-        await expect(page.locator(".badge.live")).to_be_visible()
-        async with Client(running.grpc_address) as client:
-            second = await client.ingest_video(missing(origin))
-            await expect(page.locator(f"a[data-job='{second.id}']")).to_be_visible()
-    assert await page.evaluate("window.sameDocument"), "the page was loaded again"
-
-
-class TracedTasks:
-    """The tasks of the page's main thread, as Chromium's tracing records them."""
-
-    def __init__(self, session: CDPSession) -> None:
-        self._session = session
-        self._events: list[dict[str, Any]] = []
-        self._complete = asyncio.Event()
-        session.on("Tracing.dataCollected", lambda found: self._events.extend(found["value"]))
-        session.on("Tracing.tracingComplete", lambda _: self._complete.set())
-
-    async def milliseconds(self) -> list[float]:
-        """End the tracing; return the processor time of each task.
-
-        Its time by the clock also has what other processes did meanwhile.
-        """
-        await self._session.send("Tracing.end")
-        await self._complete.wait()
-        main_threads = {
-            (each["pid"], each["tid"])
-            for each in self._events
-            if each["name"] == "thread_name" and each["args"]["name"] == "CrRendererMain"
-        }
-        return [
-            each["tdur"] / 1000
-            for each in self._events
-            if each["name"] == "RunTask"
-            and "tdur" in each
-            and (each["pid"], each["tid"]) in main_threads
-        ]
-
-
-async def trace_tasks(page: Page) -> TracedTasks:
-    """Begin to record the tasks of the page."""
-    session = await page.context.new_cdp_session(page)
-    tasks = TracedTasks(session)
-    await session.send(
-        "Tracing.start",
-        {"traceConfig": {"includedCategories": CATEGORIES}},
-    )
-    return tasks
-
-
-@pytest.mark.timeout(300)  # much work for a busy machine
-async def test_a_thousand_live_jobs_do_not_block_the_page(
-    browser: Browser, tmp_path: Path, origin: Origin
-) -> None:
-    with installation(tmp_path / "data", workers="1") as running:
-        window = await open_window(browser, running.wait_for(r"^page\s+(\S+)")[1])
-        page = await window.open("#/jobs")
-        tasks = await trace_tasks(page)
-        async with Client(running.grpc_address) as client:
-            for _ in range(20):
-                await asyncio.gather(*(client.ingest_video(missing(origin)) for _ in range(50)))
-        await expect(page.get_by_role("button", name="All")).to_contain_text("1,000")
-        await page.mouse.move(600, 500)
-        for _ in range(20):
-            await page.mouse.wheel(0, 400)
-            await page.wait_for_timeout(50)
-        assert max(await tasks.milliseconds()) < 200

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from playwright.async_api import Response, expect
 
 from ingot import Client, MediaNotFound
+from ingot.v1.job_pb2 import IngestOptions
 from tests.e2e.page.conftest import Window
 from tests.media import media
 from tests.origin import Origin, Page
@@ -17,6 +20,13 @@ PLAYS_AFTER = """(seconds) => new Promise((resolve) => {
     };
     video.addEventListener("timeupdate", check);
     check();
+})"""
+
+CUES_OF = """(track) => new Promise((resolve) => {
+    track.addEventListener("load", () => {
+        resolve([...track.track.cues].map((cue) => cue.text));
+    });
+    track.track.mode = "showing";
 })"""
 
 
@@ -42,9 +52,8 @@ async def test_a_film_is_found_played_and_sought(
     await page.get_by_role("link", name="Library").click()
     await page.get_by_role("searchbox").fill("two PARTS")
     await page.wait_for_url("**/#/library?q=two+PARTS")
-    row = page.get_by_role("listitem").filter(has_text="Two Parts")
-    await row.get_by_role("link").click()
-    assert page.url.endswith(f"#/library/{media_id}")
+    found = page.get_by_role("listitem").filter(has_text="Two Parts")
+    await found.locator(f"a[href$='{media_id}']").click()
 
     await expect(page.locator("video")).to_be_visible()
     await page.get_by_role("button", name="Second").click()
@@ -54,6 +63,24 @@ async def test_a_film_is_found_played_and_sought(
     assert ranges
     await page.go_back()
     await expect(page.get_by_role("searchbox")).to_have_value("two PARTS")
+
+
+async def test_stored_subtitles_are_tracks_of_the_player(
+    window: Window, client: Client, origin: Origin, clip: bytes
+) -> None:
+    origin.serve("/said.mp4", Page(clip))
+    origin.serve("/said.vtt", Page(b"WEBVTT\n\n00:00.000 --> 00:02.000\nDing.\n"))
+    tracks = [{"kind": "captions", "label": "Deutsch", "file": "/said.vtt"}]
+    setup = json.dumps({"file": "/said.mp4", "tracks": tracks})
+    html = f"<html><title>A Bell</title><script>jwplayer('p').setup({setup});</script></html>"
+    url = origin.serve("/bell", Page(html.encode(), content_type="text/html"))
+    options = IngestOptions(subtitle_languages=["de"])
+    stored = await (await client.ingest_video(url, options=options))
+
+    page = await window.open(f"#/library/{stored.id}")
+    track = page.locator("video track")
+    await expect(track).to_have_attribute("srclang", "de")
+    assert await track.evaluate(CUES_OF) == ["Ding."]
 
 
 async def test_labels_are_edited_and_only_valid_ones_are_sent(
