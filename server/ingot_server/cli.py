@@ -125,6 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("rebuild", help="build the index of media items from the bucket again")
     gc = commands.add_parser("gc", help="list what nothing in the bucket needs any more")
     gc.add_argument("--delete", action="store_true", help="remove it")
+    scrub = commands.add_parser(
+        "scrub",
+        help="read all stored files to find damaged ones; exit with 1 if there are any",
+    )
+    scrub.add_argument(
+        "--restart", action="store_true", help="do not go on where the last scrub was stopped"
+    )
+    scrub.add_argument(
+        "--scrub-rate", metavar="SIZE", help="bytes to read per second; 0 means no limit"
+    )
     _extractor_parser(
         commands.add_parser("extractor", help="update yt-dlp, or go back to an earlier version")
     )
@@ -232,6 +242,14 @@ def _gc(settings: Settings, options: argparse.Namespace) -> None:
     asyncio.run(collect_garbage(settings, delete=options.delete, say=say))
 
 
+def _scrub(settings: Settings, options: argparse.Namespace) -> None:
+    from ingot_server.scrub import scrub
+
+    say = functools.partial(print, flush=True)
+    if not asyncio.run(scrub(settings, restart=options.restart, say=say)):
+        sys.exit(1)
+
+
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server.extractor import update as extractor_update
     from ingot_server.extractor.versions import Versions
@@ -264,6 +282,7 @@ _COMMANDS: Final = {
     "worker": _worker,
     "rebuild": _rebuild,
     "gc": _gc,
+    "scrub": _scrub,
     "extractor": _extractor,
 }
 

@@ -208,6 +208,12 @@ class Settings:
     gc_interval: timedelta = _setting(
         timedelta(days=1), "how often a worker removes such objects; `0` means never"
     )
+    scrub_interval: timedelta = _setting(
+        timedelta(days=30), "how often a worker reads all stored files to find damage; `0` is never"
+    )
+    scrub_rate: ByteSize = _setting(
+        ByteSize(10 << 20), "bytes per second that a scrub reads; 0 means no limit"
+    )
     job_ttl: timedelta = _setting(
         timedelta(hours=1), "how long the record of a job is kept after its end"
     )

@@ -55,6 +55,7 @@ from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.probe.prober import Prober
 from ingot_server.redis import connect, unavailable
 from ingot_server.redis_checks import require_usable
+from ingot_server.scrub import keep_scrubbing
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 from ingot_server.transcode.ffmpeg import Ffmpeg
@@ -157,6 +158,9 @@ class Worker:
             asyncio.create_task(self._sweep_uploads()),
             asyncio.create_task(
                 keep_collecting(self._redis, self._catalog, self._blobs, self._settings)
+            ),
+            asyncio.create_task(
+                keep_scrubbing(self._redis, self._catalog, self._blobs, self._settings)
             ),
             asyncio.create_task(keep_checking(self._versions, self._settings, self._sources)),
         ]

@@ -170,7 +170,7 @@ async def test_a_blob_that_was_changed_is_not_converted(
 
     job = await harness.finish(await harness.convert(MP3, media_id=source.id))
 
-    assert reason_of(job) == reason_pb2.REASON_CHECKSUM_MISMATCH
+    assert reason_of(job) == reason_pb2.REASON_MEDIA_DAMAGED
     assert not await harness.blobs.list_objects(f"media/{job.media.id}/")
 
 

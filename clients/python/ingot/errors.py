@@ -8,7 +8,7 @@
         ├── AccessDenied         the server wants a token, or does not accept this one
         ├── Conflict             another version is stored, or the request id was used before
         ├── JobNotFound          there is no record of this job
-        ├── MediaNotFound        the media is not stored
+        ├── MediaNotFound        the media is not stored, or no longer whole
         │   └── MediaDoesNotExist    and does not exist at its source
         ├── JobCancelled         the job was cancelled
         ├── SourceRefused        the source refuses access: private, region, bot check
@@ -105,7 +105,7 @@ class JobNotFound(IngotError):
 
 
 class MediaNotFound(IngotError):
-    """The media is not stored."""
+    """The media is not stored, or what is stored is damaged."""
 
 
 class MediaDoesNotExist(MediaNotFound):
@@ -153,6 +153,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "ETAG_MISMATCH": Conflict,
     "REQUEST_ID_REUSED": Conflict,
     "TOO_MANY_WATCHES": ServiceUnavailable,
+    "MEDIA_DAMAGED": MediaNotFound,
     "CANCELLED": JobCancelled,
     "RESUME_TOKEN_EXPIRED": Conflict,
     "MEDIA_DOES_NOT_EXIST": MediaDoesNotExist,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mimetypes
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -38,6 +39,7 @@ from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.damage import check_read, refuse_damaged
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.media_index import MediaFilter, member_of
 from ingot_server.library.media_list import MediaList
@@ -164,7 +166,8 @@ class MediaService(Service):
     async def download(
         self, request: DownloadRequest, _: Caller
     ) -> AsyncGenerator[DownloadResponse, None]:
-        blob = _file(await self._find(request), request.url)
+        manifest = await find_named(request, self._catalog, self._blobs)
+        blob = _file(manifest, request.url)
         if request.sha256 and request.sha256 != blob.sha256:
             raise Failure(
                 reason_pb2.REASON_ETAG_MISMATCH,
@@ -185,13 +188,18 @@ class MediaService(Service):
             return
         end = offset + left
         bucket, key = self._blobs.locate(blob.url)
-        chunks = bucket.read_object(key, offset=offset, limit=left)
+        digest = hashlib.sha256() if left == blob.size_bytes else None
+        chunks = bucket.read_object(key, offset=offset, limit=left, digest=digest)
         # Closing the generator returns its connection at once.
         async with aclosing(cast("AsyncGenerator[bytes, None]", chunks)):
             async for data in chunks:
                 yield DownloadResponse(offset=offset, data=data)
                 offset += len(data)
-        if offset < end:
+        if offset == end:
+            if digest is not None and blob.sha256 not in ("", digest.hexdigest()):
+                await check_read(self._catalog, self._blobs, manifest.media, blob, digest)
+        else:
+            await check_read(self._catalog, self._blobs, manifest.media, blob, None)
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
                 f"Object storage ended the file after {offset} of {blob.size_bytes} bytes. "
@@ -203,8 +211,8 @@ class MediaService(Service):
     ) -> CreateDownloadUrlResponse:
         if not request.filename.isprintable() or {"/", "\\"} & set(request.filename):
             raise invalid({"filename": "must be one name, without slashes or control characters"})
-        media = await self._find(request)
-        file = _file(media, request.url)
+        manifest = await find_named(request, self._catalog, self._blobs)
+        media, file = manifest.media, _file(manifest, request.url)
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
         )
@@ -241,14 +249,19 @@ def _filter(request: ListMediaRequest) -> MediaFilter:
     )
 
 
-def _file(media: Media, url: str) -> Blob:
-    """Return the side file that an internal URL names, or else the media item's own file."""
+def _file(manifest: Manifest, url: str) -> Blob:
+    """Return the side file that an internal URL names, or else the media item's own file.
+
+    Raises Failure MEDIA_DAMAGED if it is known to be damaged.
+    """
+    media = manifest.media
     address = parse(url)
     if address is None:
         return media.blob
     for side in media.side_files:
         found = parse(side.url)
         if found is not None and found.key == address.key:
+            refuse_damaged(manifest, side.url)
             return Blob(
                 url=side.url,
                 size_bytes=side.size_bytes,

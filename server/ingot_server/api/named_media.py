@@ -19,6 +19,7 @@ from ingot.v1.media_service_pb2 import (
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.damage import refuse_damaged
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.resolve import resolve, resolve_internal
 
@@ -47,10 +48,11 @@ async def find_named(request: NamingRequest, catalog: Catalog, blobs: Blobs) -> 
     """Return the manifest of the stored media item that a request names.
 
     Raises Failure as `named_id` does, MEDIA_NOT_FOUND, and MEDIA_DOES_NOT_EXIST if the source of
-    its URL said so lately.
+    its URL said so lately, and MEDIA_DAMAGED.
     """
-    media_id, manifest = await catalog.find(named_id(request, blobs))
+    media_id, manifest = await catalog.find(named_id(request, blobs), damaged=True)
     if manifest is not None:
+        refuse_damaged(manifest)
         return manifest
     if request.url:
         remembered = await catalog.remembered_failure(media_id)

@@ -3,6 +3,7 @@
     media/<id>/<attempt>.<ext>     a blob; it counts only once a manifest names it
     media/<id>/media.json          its manifest, see catalog.py
     index/<character>              a copy of a part of the index, see media_list.py
+    scrub/<name>                   how far a scrub has come, see scrubber.py
     uploads/<hash>/...             what callers upload, until it is a media item; see uploads.py
     probe/<random>                 written and removed by `prepare`, see bucket_probe.py
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote, urlsplit
 
 from minio.error import S3Error
@@ -16,6 +16,15 @@ from ingot_server.errors import Failure
 from ingot_server.library.interruptible import use_connection_of
 from ingot_server.library.multipart import StoredBlob, stat
 from ingot_server.library.s3 import ABSENT, S3
+
+
+class Hash(Protocol):
+    """A hash of hashlib."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
 
 CHUNK_BYTES: Final = 256 << 10
 _CHUNKS_A_HOP: Final = 4
@@ -40,17 +49,20 @@ class Bucket:
         """Return the size and ETag of an object; None if it does not exist."""
         return await self._s3.small.run(partial(stat, self._s3, self._s3.small, key))
 
-    async def read_object(self, key: str, *, offset: int, limit: int) -> AsyncIterator[bytes]:
+    async def read_object(
+        self, key: str, *, offset: int, limit: int, digest: Hash | None = None
+    ) -> AsyncIterator[bytes]:
         """Yield `limit` bytes from `offset` on, or all if `limit` is 0, in chunks of 256 KiB.
 
-        There are fewer at the end of the object. Raises Failure MEDIA_NOT_FOUND if it is missing.
+        There are fewer at the end of the object. `digest` is updated with them. Raises Failure
+        MEDIA_NOT_FOUND if the object is missing.
         """
         reads = self._s3.reads
         response = await reads.run(partial(self._open, key, offset, limit), discard=_release_opened)
         if response is None:
             return
         try:
-            while chunks := await reads.run(partial(_next_chunks, response)):
+            while chunks := await reads.run(partial(_next_chunks, response, digest)):
                 for chunk in chunks:
                     yield chunk
         finally:
@@ -100,12 +112,14 @@ class Bucket:
         return f"{link.scheme}://{link.netloc}"
 
 
-def _next_chunks(response: BaseHTTPResponse) -> list[bytes]:
+def _next_chunks(response: BaseHTTPResponse, digest: Hash | None) -> list[bytes]:
     """Return about a MiB in chunks, to use a thread less often; empty at the end."""
     use_connection_of(response)
     chunks: list[bytes] = []
     while len(chunks) < _CHUNKS_A_HOP and (chunk := response.read(CHUNK_BYTES)):
         chunks.append(chunk)
+        if digest is not None:
+            digest.update(chunk)
     return chunks
 
 

@@ -9,13 +9,13 @@ reuse at most once in RECHECK_SECONDS. The cache (cache.py) only saves requests 
 may be an alias of another one (aliases.py).
 
 A media item whose expire_time has come is not stored: no read returns it, and the next commit
-deletes it first.
+deletes it first. Nor does a read return one whose blob is known to be damaged (damage.py), unless
+it asks for that; the next commit replaces it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,10 +30,10 @@ from ingot_server.library.aliases import Aliases
 from ingot_server.library.blob_checks import BlobChecks
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.cache import Cache
+from ingot_server.library.deletions import Deletions
 from ingot_server.library.identity import is_media_id
-from ingot_server.library.manifest import files_of, has_expired
+from ingot_server.library.manifest import has_expired, is_damaged
 from ingot_server.library.manifest_objects import (
-    FOLDER,
     ManifestObjects,
     Version,
     manifest_key,
@@ -48,14 +48,13 @@ logger = logging.getLogger(__name__)
 
 _READERS: Final = 16
 _COMMIT_ATTEMPTS: Final = 5
-_DELETE_ATTEMPTS: Final = 5
 _CLOSING_POLL_SECONDS: Final = 0.5
 
 
 class Catalog:
     """The manifests of all media items in the bucket. They are shared: do not change them.
 
-    `aliases` are those of its media items.
+    `aliases` are those of its media items, `deletions` deletes them.
 
     The coroutines raise Failure STORAGE_UNAVAILABLE when the bucket cannot be reached. Those that
     change a stored media item raise CACHE_UNAVAILABLE when Redis cannot be reached. All can be
@@ -69,6 +68,7 @@ class Catalog:
         self._cache = Cache(redis, settings)
         self.aliases = Aliases(blobs, self._cache)
         self._index = MediaIndex(redis)
+        self.deletions = Deletions(blobs, self._objects, self._cache, self._index)
         self._reading = asyncio.Semaphore(_READERS)
         self._reads = SharedReads(self._read)
 
@@ -86,38 +86,45 @@ class Catalog:
 
         None does not mean that there is none.
         """
-        return _unless_expired(self._cache.get_from_memory(media_id))
+        return _if_readable(self._cache.get_from_memory(media_id))
 
-    async def get(self, media_id: str) -> Manifest | None:
+    async def get(self, media_id: str, *, damaged: bool = False) -> Manifest | None:
         """Return the manifest as it was at some moment since the call; None if there is none.
 
-        A thousand calls at once read it twice at most.
+        With `damaged`, also that of a media item whose blob is damaged. A thousand calls at once
+        read it twice at most.
         """
         if not is_media_id(media_id):
             return None
         manifest = self._cache.get_from_memory(media_id)
-        if manifest is not None:
-            return _unless_expired(manifest)
-        return _unless_expired(await self._reads.get(media_id))
+        if manifest is None:
+            manifest = await self._reads.get(media_id)
+        return _if_readable(manifest, damaged=damaged)
 
-    async def find(self, media_id: str) -> tuple[str, Manifest | None]:
+    async def find(self, media_id: str, *, damaged: bool = False) -> tuple[str, Manifest | None]:
         """Return id and manifest of the media item that `media_id` names, by itself or as an alias.
 
-        If there is no such media item, return the id that it would have, and None.
+        If there is no such media item, return the id that it would have, and None. With `damaged`,
+        one whose blob is damaged counts, too.
         """
         if not is_media_id(media_id):
             return media_id, None
         remembered = self.aliases.get_from_memory(media_id)
-        if remembered is not None and (manifest := await self.get(remembered)) is not None:
+        if (
+            remembered is not None
+            and (manifest := await self.get(remembered, damaged=damaged)) is not None
+        ):
             return remembered, manifest
-        manifest = await self.get(media_id)
+        manifest = await self.get(media_id, damaged=damaged)
         if manifest is not None:
             return media_id, manifest
         # The alias in memory may be stale, because its media item does not exist.
         target = await self.aliases.get(media_id, allow_stale=False)
         if target is None:
             return media_id, None
-        return target, await self.get(target) if target != remembered else None
+        if target == remembered:
+            return target, None
+        return target, await self.get(target, damaged=damaged)
 
     async def conversion(self, parent: Media, recipe: Recipe) -> Manifest | None:
         """Return what a canonical recipe made of the present file of `parent`; else None."""
@@ -154,18 +161,27 @@ class Catalog:
         return manifest
 
     async def if_whole(self, manifest: Manifest | None) -> Manifest | None:
-        """Return the manifest if its blob is there, as far as is known; else None.
+        """Return the manifest if its files are whole, as far as is known; else None.
 
-        A media item without its blob counts as not stored: whoever asks for it ingests it again.
+        Otherwise it counts as not stored: whoever asks for it ingests it again.
         """
-        if manifest is None or await self._checks.was_there(manifest.media):
+        if manifest is None or manifest.HasField("damage"):
+            return None
+        if await self._checks.was_there(manifest.media):
             return manifest
         logger.warning("the blob of %s is gone from the bucket", manifest.media.id)
         return None
 
-    async def has_blob(self, media: Media) -> bool:
-        """Return whether the blob of a media item is there now, whole."""
-        return await self._checks.is_there(media)
+    async def is_whole(self, manifest: Manifest) -> bool:
+        """Return whether the blob is there now, and no file is known to be damaged."""
+        return not manifest.HasField("damage") and await self._checks.is_there(manifest.media)
+
+    async def read_stored(self, media_id: str) -> Manifest | None:
+        """Return the manifest that the bucket has, whatever is known of it; None if there is none.
+
+        It is not cached.
+        """
+        return await self._load(media_id)
 
     async def commit(
         self,
@@ -201,7 +217,7 @@ class Catalog:
                 break
             version = await self._open_version(media_id)
             if version.manifest is not None and has_expired(version.manifest):
-                await self.delete_expired(media_id, version.etag)
+                await self.deletions.delete_expired(media_id, version.etag)
                 version = await self._open_version(media_id)
             if version.manifest is not None:
                 return version.manifest
@@ -229,15 +245,6 @@ class Catalog:
             if not version.is_closing:
                 return version
             await asyncio.sleep(_CLOSING_POLL_SECONDS)
-
-    async def delete_expired(self, media_id: str, etag: str) -> bool:
-        """Delete a media item that has expired; False if that version is not stored any more."""
-        try:
-            return await self.delete(media_id, etag=etag)
-        except Failure as failure:
-            if failure.reason != reason_pb2.REASON_ETAG_MISMATCH:
-                raise
-            return False
 
     async def replace(
         self, manifest: Manifest, *, lifetime: timedelta | None = None
@@ -271,52 +278,13 @@ class Catalog:
             )
 
     async def delete(self, media_id: str, *, etag: str = "") -> bool:
-        """Delete a media item with the files that its manifest names; False if there is none.
-
-        Files of an attempt that is still running stay, because it may commit. Raises Failure
-        ETAG_MISMATCH if the version is not `etag`.
-        """
-        if not is_media_id(media_id):
-            return False
-        for _ in range(_DELETE_ATTEMPTS):
-            version = await self._objects.read(media_id)
-            if version.manifest is None:
-                return False
-            if etag and etag != version.etag:
-                raise Failure(
-                    reason_pb2.REASON_ETAG_MISMATCH,
-                    f"The media item has the etag {version.etag!r}, not {etag!r}. Get it again.",
-                )
-            await self._cache.mark(media_id)
-            buried = await self._objects.bury(media_id, version.etag)
-            await self._cache.mark(media_id)
-            if buried:
-                break
-            # It was replaced just then.
-        else:
-            raise Failure(
-                reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"The media item {media_id} is replaced again and again. Delete it later.",
-            )
-        with contextlib.suppress(Failure), unavailable():
-            await self._index.remove(media_id)  # A list would drop it, too.
-        await self._remove_files(version.manifest.media)
-        return True
-
-    async def _remove_files(self, media: Media) -> None:
-        """Remove the files of a deleted media item, but not those that belong to other owners."""
-        folder = self._blobs.url(f"{FOLDER}{media.id}/")
-        try:
-            for name in files_of(media):
-                if name.startswith(folder):
-                    await self._blobs.remove(self._blobs.key(name))
-        except Failure as failure:
-            logger.warning("files of the deleted media item %s were left: %s", media.id, failure)
+        """Delete a media item as `Deletions.delete` does."""
+        return await self.deletions.delete(media_id, etag=etag)
 
     async def load_many(
         self, media_ids: Sequence[str], *, cache: bool = False
     ) -> Sequence[Manifest]:
-        """Return the manifests of those media items that exist, in order.
+        """Return the manifests of those media items that exist and are not damaged, in order.
 
         A manifest that cannot be read is left out and logged. `cache` puts what was read from the
         bucket into the cache.
@@ -343,7 +311,7 @@ class Catalog:
             tasks = [
                 group.create_task(load_one(*pair)) for pair in zip(media_ids, cached, strict=True)
             ]
-        found = [_unless_expired(task.result()) for task in tasks]
+        found = [_if_readable(task.result()) for task in tasks]
         return [manifest for manifest in found if manifest is not None]
 
     async def _load(self, media_id: str) -> Manifest | None:
@@ -365,5 +333,7 @@ class Catalog:
         await self._cache.forget_failure(media_id)
 
 
-def _unless_expired(manifest: Manifest | None) -> Manifest | None:
-    return None if manifest is not None and has_expired(manifest) else manifest
+def _if_readable(manifest: Manifest | None, *, damaged: bool = False) -> Manifest | None:
+    if manifest is None or has_expired(manifest) or (is_damaged(manifest) and not damaged):
+        return None
+    return manifest

@@ -97,7 +97,9 @@ class GarbageCollector:
             case GarbageKind.TOMBSTONE:
                 return await self._objects.remove_tombstone(garbage.media_id, garbage.version)
             case GarbageKind.EXPIRED:
-                return await self._catalog.delete_expired(garbage.media_id, garbage.version)
+                return await self._catalog.deletions.delete_expired(
+                    garbage.media_id, garbage.version
+                )
             case GarbageKind.ALIAS:
                 target = await self._aliases.read(garbage.media_id)
                 if target is None or not await self._is_gone(target):

@@ -39,6 +39,16 @@ def has_expired(manifest: Manifest) -> bool:
     return media.HasField("expire_time") and media.expire_time.ToNanoseconds() <= time.time_ns()
 
 
+def is_damaged(manifest: Manifest) -> bool:
+    """Return whether the media item's own file is known not to be whole."""
+    return bool(problem_of(manifest, manifest.media.blob.url))
+
+
+def problem_of(manifest: Manifest, url: str) -> str:
+    """Return what is known to be wrong with a file of the media item; empty if nothing."""
+    return next((file.problem for file in manifest.damage.files if file.url == url), "")
+
+
 def parse(media_id: str, key: str, content: bytes, etag: str) -> Manifest:
     """Return the manifest or tombstone of a media item; fields of a later version are skipped.
 

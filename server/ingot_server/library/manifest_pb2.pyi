@@ -32,6 +32,7 @@ class Manifest(_message.Message):
     SOURCE_VERSION_FIELD_NUMBER: _builtins.int
     REQUESTED_SIDE_FILES_FIELD_NUMBER: _builtins.int
     TOMBSTONE_FIELD_NUMBER: _builtins.int
+    DAMAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def media(self) -> _media_pb2.Media:
         """The media item, as callers see it. In the bucket without `etag`, which is the object's. Unset
@@ -52,6 +53,10 @@ class Manifest(_message.Message):
     def tombstone(self) -> Global___Tombstone:
         """That the media item was deleted. Unset if it is stored."""
 
+    @_builtins.property
+    def damage(self) -> Global___Damage:
+        """Files of the media item that are no longer what this manifest says. Unset if none is known."""
+
     def __init__(
         self,
         *,
@@ -59,14 +64,115 @@ class Manifest(_message.Message):
         source_version: Global___SourceVersion | None = ...,
         requested_side_files: _abc.Iterable[_builtins.str] | None = ...,
         tombstone: Global___Tombstone | None = ...,
+        damage: Global___Damage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["damage", b"damage", "media", b"media", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "requested_side_files", b"requested_side_files", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damage", b"damage", "media", b"media", "requested_side_files", b"requested_side_files", "source_version", b"source_version", "tombstone", b"tombstone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
+
+@_typing.final
+class Damage(_message.Message):
+    """What a read of all bytes has found. A new version of the media item does not have it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIND_TIME_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def find_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was found first."""
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___DamagedFile]:
+        """At least one, sorted by URL."""
+
+    def __init__(
+        self,
+        *,
+        find_time: _timestamp_pb2.Timestamp | None = ...,
+        files: _abc.Iterable[Global___DamagedFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["find_time", b"find_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "find_time", b"find_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Damage: _TypeAlias = Damage  # noqa: Y015
+
+@_typing.final
+class DamagedFile(_message.Message):
+    """One file that must not be served as if it were whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Internal URL, as in `media`."""
+    problem: _builtins.str
+    """What is wrong with it, for people."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DamagedFile: _TypeAlias = DamagedFile  # noqa: Y015
+
+@_typing.final
+class ScrubProgress(_message.Message):
+    """How far a scrub has come: `scrub/<name>`, as protobuf JSON."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    MEDIA_ITEMS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DAMAGED_MEDIA_ITEMS_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """The last media item that was read. Empty before the first."""
+    media_items: _builtins.int
+    """What was read since begin_time, and how many media items of that are damaged."""
+    size_bytes: _builtins.int
+    damaged_media_items: _builtins.int
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began at the first media item."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When all media items had been read. Unset before."""
+
+    def __init__(
+        self,
+        *,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        media_id: _builtins.str = ...,
+        media_items: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        damaged_media_items: _builtins.int = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "damaged_media_items", b"damaged_media_items", "end_time", b"end_time", "media_id", b"media_id", "media_items", b"media_items", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrubProgress: _TypeAlias = ScrubProgress  # noqa: Y015
 
 @_typing.final
 class Tombstone(_message.Message):

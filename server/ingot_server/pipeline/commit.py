@@ -27,7 +27,7 @@ from ingot_server.transfer.streaming_upload import StreamingUpload
 logger = logging.getLogger(__name__)
 
 # Each attempt after the first means that a caller changed the description just then, or that the
-# blob of the version that stood was gone.
+# blob of the version that stood was gone or damaged.
 _ATTEMPTS: Final = 5
 
 
@@ -75,8 +75,8 @@ async def _commit_over(
     """Commit `manifest` over the file of `stored`, and return the manifest that stands.
 
     A caller may change the description of that file meanwhile: then the file is still the one to
-    replace, under a new etag. A manifest without its blob is replaced, too. Adds to `replaced` what
-    was written over.
+    replace, under a new etag. A manifest without its whole blob is replaced, too. Adds to
+    `replaced` what was written over.
     """
     ours = manifest.media.blob.url
     former = stored.media.blob.url if stored is not None else ""
@@ -91,7 +91,7 @@ async def _commit_over(
             if over is not None:
                 replaced.append(over.media)
             break
-        if winner.media.blob.url != former and await catalog.has_blob(winner.media):
+        if winner.media.blob.url != former and await catalog.is_whole(winner):
             break
         over = winner
     return winner

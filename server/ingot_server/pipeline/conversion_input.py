@@ -22,7 +22,7 @@ from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
-from ingot_server.library.blobs import Blobs
+from ingot_server.library.damage import media_damaged, report_damage, wrong_content
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.ffmpeg_run import EncodedFile, OnProgress
 from ingot_server.transcode.plan import Plan, can_begin_early
@@ -46,7 +46,7 @@ async def source_file(
 ) -> AsyncIterator[ConversionInput]:
     """Provide the blob of the plan's media item as a file, for as long as this is open.
 
-    `folder` is for what is encoded meanwhile. Raises Failure CHECKSUM_MISMATCH if the blob is not
+    `folder` is for what is encoded meanwhile. Raises Failure MEDIA_DAMAGED if the blob is not
     what its manifest says, and what reading the blob and ffmpeg raise.
     """
     kept = folder / "source"
@@ -54,7 +54,7 @@ async def source_file(
         yield ConversionInput(kept, None)
         return
     async with context.scratch.open(job.id, job.attempt) as file:
-        fetching = asyncio.create_task(_fetch_blob(context.blobs, plan.media, file))
+        fetching = asyncio.create_task(_fetch_blob(context, plan.media, file))
         encoding = asyncio.create_task(
             _encode_growing(context.transcoder, plan, job.recipes[0], file, folder, on_progress)
         )
@@ -69,11 +69,11 @@ async def source_file(
         yield ConversionInput(file.path, encoded)
 
 
-async def _fetch_blob(blobs: Blobs, media: Media, file: ScratchFile) -> None:
+async def _fetch_blob(context: WorkerContext, media: Media, file: ScratchFile) -> None:
     blob = media.blob
     try:
         file.reserve(blob.size_bytes)
-        bucket, key = blobs.locate(blob.url)
+        bucket, key = context.blobs.locate(blob.url)
         async for data in bucket.read_object(key, offset=0, limit=blob.size_bytes):
             await file.write(data)
         await file.complete()
@@ -81,11 +81,9 @@ async def _fetch_blob(blobs: Blobs, media: Media, file: ScratchFile) -> None:
         file.fail(exc)
         raise
     if file.sha256 != blob.sha256:
-        raise Failure(
-            reason_pb2.REASON_CHECKSUM_MISMATCH,
-            f"The blob of the media item {media.id} is no longer what its manifest says. "
-            "Ingest it again.",
-        )
+        problem = wrong_content(file.sha256, blob.sha256)
+        await report_damage(context.catalog, media, blob.url, problem)
+        raise media_damaged(media.id, problem)
 
 
 async def _encode_growing(

@@ -24,6 +24,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.changes import converted, entered, goes_on, waits
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.bounds import bound
+from ingot_server.library.damage import refuse_damaged
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import derived_media
@@ -49,17 +50,19 @@ _INHERITED: Final = frozenset({"title", "description", "tags", "uploader", "thum
 async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
     """Convert `job.media.derived_from_media_id` by the job's recipe, and return the result.
 
-    Safe to repeat. Raises MEDIA_NOT_FOUND if the parent is gone, INVALID_REQUEST if it does not
-    have what the recipe needs, and what `source_file`, the transcoder and the commit raise.
+    Safe to repeat. Raises MEDIA_NOT_FOUND if the parent is gone, MEDIA_DAMAGED, INVALID_REQUEST if
+    the parent does not have what the recipe needs, and what `source_file`, the transcoder and the
+    commit raise.
     """
     recipe = job.recipes[0]
-    manifest = await context.catalog.get(job.media.derived_from_media_id)
+    manifest = await context.catalog.get(job.media.derived_from_media_id, damaged=True)
     if manifest is None:
         raise Failure(
             reason_pb2.REASON_MEDIA_NOT_FOUND,
             f"The media item {job.media.derived_from_media_id} is no longer stored. "
             "Ingest it again.",
         )
+    refuse_damaged(manifest)
     parent = manifest.media
     current = await context.catalog.conversion(parent, recipe)
     if current is not None:

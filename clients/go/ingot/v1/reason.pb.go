@@ -63,6 +63,10 @@ const (
 	// The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
 	// Permanent.
 	Reason_REASON_JOB_NOT_FAILED Reason = 11
+	// The stored file is no longer what was stored: bytes are missing or different. Ingest its URL
+	// again, which replaces it, or upload the file again; or restore the file in the bucket from a
+	// backup and run `ingot-server scrub`. Permanent until then.
+	Reason_REASON_MEDIA_DAMAGED Reason = 12
 	// The source reports that the media does not exist, or no longer exists. Check the URL.
 	// Permanent; cached.
 	Reason_REASON_MEDIA_DOES_NOT_EXIST Reason = 20
@@ -199,6 +203,7 @@ var (
 		9:  "REASON_CANCELLED",
 		10: "REASON_RESUME_TOKEN_EXPIRED",
 		11: "REASON_JOB_NOT_FAILED",
+		12: "REASON_MEDIA_DAMAGED",
 		20: "REASON_MEDIA_DOES_NOT_EXIST",
 		21: "REASON_PRIVATE",
 		22: "REASON_GEO_BLOCKED",
@@ -254,6 +259,7 @@ var (
 		"REASON_CANCELLED":              9,
 		"REASON_RESUME_TOKEN_EXPIRED":   10,
 		"REASON_JOB_NOT_FAILED":         11,
+		"REASON_MEDIA_DAMAGED":          12,
 		"REASON_MEDIA_DOES_NOT_EXIST":   20,
 		"REASON_PRIVATE":                21,
 		"REASON_GEO_BLOCKED":            22,
@@ -329,7 +335,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xac\v\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xc6\v\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -343,7 +349,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x10REASON_CANCELLED\x10\t\x12\x1f\n" +
 	"\x1bREASON_RESUME_TOKEN_EXPIRED\x10\n" +
 	"\x12\x19\n" +
-	"\x15REASON_JOB_NOT_FAILED\x10\v\x12\x1f\n" +
+	"\x15REASON_JOB_NOT_FAILED\x10\v\x12\x18\n" +
+	"\x14REASON_MEDIA_DAMAGED\x10\f\x12\x1f\n" +
 	"\x1bREASON_MEDIA_DOES_NOT_EXIST\x10\x14\x12\x12\n" +
 	"\x0eREASON_PRIVATE\x10\x15\x12\x16\n" +
 	"\x12REASON_GEO_BLOCKED\x10\x16\x12\x14\n" +

@@ -61,6 +61,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
     Permanent.
     """
+    REASON_MEDIA_DAMAGED: _Reason.ValueType  # 12
+    """The stored file is no longer what was stored: bytes are missing or different. Ingest its URL
+    again, which replaces it, or upload the file again; or restore the file in the bucket from a
+    backup and run `ingot-server scrub`. Permanent until then.
+    """
     REASON_MEDIA_DOES_NOT_EXIST: _Reason.ValueType  # 20
     """The source reports that the media does not exist, or no longer exists. Check the URL.
     Permanent; cached.
@@ -263,6 +268,11 @@ happened since, or has lost it. Watch again without the token. Permanent.
 REASON_JOB_NOT_FAILED: Reason.ValueType  # 11
 """The job has not failed, so it cannot be retried: it has not ended, or has succeeded. Watch it.
 Permanent.
+"""
+REASON_MEDIA_DAMAGED: Reason.ValueType  # 12
+"""The stored file is no longer what was stored: bytes are missing or different. Ingest its URL
+again, which replaces it, or upload the file again; or restore the file in the bucket from a
+backup and run `ingot-server scrub`. Permanent until then.
 """
 REASON_MEDIA_DOES_NOT_EXIST: Reason.ValueType  # 20
 """The source reports that the media does not exist, or no longer exists. Check the URL.

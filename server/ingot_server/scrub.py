@@ -1,0 +1,155 @@
+"""`ingot-server scrub`, and the same slowly in a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from ingot_server.asyncio_tasks import cancel_and_wait
+from ingot_server.config import Settings
+from ingot_server.errors import Failure, reason_name
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.catalog import Catalog
+from ingot_server.library.manifest_pb2 import ScrubProgress
+from ingot_server.library.scrubber import Scrubbed, Scrubber
+from ingot_server.redis import Redis, connect, unavailable
+
+logger = logging.getLogger(__name__)
+
+# The names of the two scrubs, which go on where each of them stopped.
+COMMAND: Final = "command"
+WORKERS: Final = "workers"
+
+# The key `ingot:scrub`: while it exists, a worker scrubs.
+_TURN: Final = "scrub"
+_TURN_LIFETIME: Final = timedelta(minutes=1)
+_RENEW_SECONDS: Final = 20.0
+_CHECK_SECONDS: Final = 300.0
+_SAVE_SECONDS: Final = 15.0
+
+
+async def scrub(settings: Settings, *, restart: bool, say: Callable[[str], None]) -> bool:
+    """Read all stored files, from where the last run was stopped; return whether all are whole.
+
+    With `restart`, begin with the first. Raises Failure if Redis or S3 cannot be used.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        redis = connect(settings)
+        stack.push_async_callback(redis.aclose)
+        blobs = Blobs(settings)
+        stack.push_async_callback(blobs.close)
+        await blobs.prepare()
+        catalog = Catalog(blobs, redis, settings)
+        scrubber = Scrubber(catalog, blobs, settings.scrub_rate)
+        progress = await scrubber.progress(COMMAND)
+        if restart or not progress.HasField("begin_time") or progress.HasField("end_time"):
+            progress = _from_the_beginning()
+        elif progress.media_id:
+            say(f"Going on after {progress.media_id}; `--restart` begins with the first one.")
+        async for scrubbed in _go_on(scrubber, COMMAND, progress):
+            for line in _lines(scrubbed):
+                say(line)
+    say(_summary(progress))
+    return not progress.damaged_media_items
+
+
+async def keep_scrubbing(redis: Redis, catalog: Catalog, blobs: Blobs, settings: Settings) -> None:
+    """Read all stored files every `scrub_interval`, in one worker at a time; until cancelled."""
+    interval = settings.scrub_interval
+    if not interval:
+        return
+    scrubber = Scrubber(catalog, blobs, settings.scrub_rate)
+    while True:
+        # Not at once: a worker that starts has jobs to run.
+        await asyncio.sleep(min(_CHECK_SECONDS, interval.total_seconds()))
+        try:
+            async with _turn(redis) as is_ours:
+                if not is_ours:
+                    continue
+                progress = await scrubber.progress(WORKERS)
+                if progress.HasField("end_time"):
+                    if datetime.now(UTC) - progress.begin_time.ToDatetime(UTC) < interval:
+                        continue
+                    progress.Clear()
+                if not progress.HasField("begin_time"):
+                    progress = _from_the_beginning()
+                async for scrubbed in _go_on(scrubber, WORKERS, progress):
+                    for line in _lines(scrubbed):
+                        logger.warning("scrub: %s", line)
+                logger.info("scrub: %s", _summary(progress))
+        except Failure as failure:
+            logger.warning("scrub: %s: %s", reason_name(failure.reason), failure.message)
+
+
+def _from_the_beginning() -> ScrubProgress:
+    progress = ScrubProgress()
+    progress.begin_time.GetCurrentTime()
+    return progress
+
+
+async def _go_on(
+    scrubber: Scrubber, name: str, progress: ScrubProgress
+) -> AsyncGenerator[Scrubbed, None]:
+    """Scrub from `progress` to the end; keep the progress in the bucket, also when stopped."""
+    loop = asyncio.get_running_loop()
+    saved = loop.time()
+    try:
+        async for scrubbed in scrubber.scrub(progress.media_id):
+            progress.media_id = scrubbed.media_id
+            progress.media_items += 1
+            progress.size_bytes += scrubbed.size_bytes
+            progress.damaged_media_items += bool(scrubbed.problems)
+            yield scrubbed
+            if loop.time() - saved > _SAVE_SECONDS:
+                saved = loop.time()
+                await scrubber.save(name, progress)
+        progress.end_time.GetCurrentTime()
+    finally:
+        await scrubber.save(name, progress)
+
+
+@contextlib.asynccontextmanager
+async def _turn(redis: Redis) -> AsyncIterator[bool]:
+    """Yield whether this worker is the one that scrubs, for as long as this is open."""
+    with unavailable():
+        is_ours = bool(await redis.set(redis.key(_TURN), b"", nx=True, px=_TURN_LIFETIME))
+    if not is_ours:
+        yield False
+        return
+    renewing = asyncio.create_task(_renew(redis))
+    try:
+        yield True
+    finally:
+        await cancel_and_wait(renewing)
+        with contextlib.suppress(Failure), unavailable():
+            await redis.delete(redis.key(_TURN))
+
+
+async def _renew(redis: Redis) -> None:
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        # If it expires, two workers read the same files, which costs time only.
+        with contextlib.suppress(RedisError, OSError):
+            await redis.set(redis.key(_TURN), b"", px=_TURN_LIFETIME)
+
+
+def _lines(scrubbed: Scrubbed) -> list[str]:
+    if not scrubbed.problems and scrubbed.was_damaged:
+        return [f"{scrubbed.media_id} is whole again"]
+    return [f"damaged: {url}: {problem}" for url, problem in sorted(scrubbed.problems.items())]
+
+
+def _summary(progress: ScrubProgress) -> str:
+    read = f"{progress.media_items} media items with {progress.size_bytes} bytes were read"
+    if not progress.damaged_media_items:
+        return f"{read}; all are whole."
+    return (
+        f"{read}; {progress.damaged_media_items} are damaged, and are not served any more. Ingest "
+        "their URLs again, which replaces them, or restore the files from a backup and scrub again."
+    )
