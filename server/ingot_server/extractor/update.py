@@ -270,15 +270,7 @@ async def _uv(directory: Path, arguments: Sequence[str], settings: Settings) -> 
     cache = () if "UV_CACHE_DIR" in environment else ("--no-cache",)
     process = await asyncio.create_subprocess_exec(
         *(_program(), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"),
-        *(
-            *cache,
-            "--compile-bytecode",
-            "--python",
-            sys.executable,
-            "--target",
-            str(directory),
-            *arguments,
-        ),
+        *(*cache, "--python", sys.executable, "--target", str(directory), *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -310,7 +302,7 @@ def _program() -> str:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """Return our environment, with the installation's egress proxy unless another proxy is set."""
-    environment = {"UV_SYSTEM_CERTS": "true", **os.environ}
+    environment = {"UV_SYSTEM_CERTS": "true", "UV_COMPILE_BYTECODE": "true", **os.environ}
     if settings.egress_proxy and not any(name in environment for name in _PROXIES):
         environment |= {"HTTP_PROXY": settings.egress_proxy, "HTTPS_PROXY": settings.egress_proxy}
     return environment

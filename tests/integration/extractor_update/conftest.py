@@ -18,9 +18,10 @@ from tests.origin import Origin, Page
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What one test downloaded the others find."""
+    """What one test downloaded the others find; Python compiles only what it imports."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UV_CACHE_DIR", str(tmp_path_factory.mktemp("uv")))
+        patch.setenv("UV_COMPILE_BYTECODE", "false")
         yield
 
 
