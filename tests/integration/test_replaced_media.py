@@ -9,8 +9,10 @@ from datetime import timedelta
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOptions
+from ingot.v1.ingest_service_pb2 import ConvertRequest
+from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, IngestOptions, JobWaiting
 from ingot.v1.media_pb2 import Media, SideFile
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest import files_of
@@ -27,6 +29,7 @@ from tests.waiting import TIMEOUT_SECONDS
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
 NOW = Duration()
+CONVERSION_LIMIT = JobWaiting.CAUSE_CONVERSION_LIMIT
 THUMBNAIL = IngestOptions(thumbnail=True)
 
 
@@ -70,6 +73,26 @@ async def test_a_replaced_file_keeps_its_age_in_the_library_and_leaves_no_old_by
     assert job.media.create_time == first.create_time
     assert await harness.download(media_id=first.id) == other_clip
     await assert_holds_only(harness, job.media)
+
+
+async def test_a_conversion_that_waited_converts_the_version_that_replaced_its_parent(
+    harness: Harness, origin: Origin, clip: bytes, other_clip: bytes
+) -> None:
+    url = origin.serve("/clip.mp4", Page(clip, etag='"1"'))
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        first = (await harness.ingest(url)).media
+        request = ConvertRequest(media_id=first.id, recipe=Recipe(wav=Recipe.Wav()))
+        job = (await harness.api.Convert(request)).job
+        async with harness.worker._pipeline._context.slots.acquire(1 << 16):
+            converting = asyncio.create_task(harness.end(job))
+            while (await harness.record(job.id)).waiting.cause != CONVERSION_LIMIT:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            origin.pages["/clip.mp4"] = Page(other_clip, etag='"2"')
+            second = (await harness.ingest(url, max_age=NOW)).media
+        job = await converting
+
+    assert (job.state, job.attempt) == (JOB_STATE_SUCCEEDED, 1)
+    assert job.media.derived_from_sha256 == second.blob.sha256 != first.blob.sha256
 
 
 async def test_a_file_that_is_unchanged_at_its_source_counts_as_fresh_again(

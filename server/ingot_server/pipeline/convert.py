@@ -9,6 +9,7 @@ found again without work. A conversion that ends early leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ from ingot_server.transcode.tags import tags_for
 from ingot_server.transcode.transcoder import Transcoded
 from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUploads
 
+logger = logging.getLogger(__name__)
+
 # x264 uses every processor; everything else runs on one.
 _ALL_SLOTS: Final = 1 << 16
 # Fields of Media that a result has from its parent, as they are there.
@@ -50,20 +53,31 @@ _INHERITED: Final = frozenset({"title", "description", "tags", "uploader", "thum
 async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
     """Convert `job.media.derived_from_media_id` by the job's recipe, and return the result.
 
+    If the parent is replaced meanwhile, so that its file is gone, its new version is converted.
     Safe to repeat. Raises MEDIA_NOT_FOUND if the parent is gone, MEDIA_DAMAGED, INVALID_REQUEST if
     the parent does not have what the recipe needs, and what `source_file`, the transcoder and the
     commit raise.
     """
+    parent_id = job.media.derived_from_media_id
+    while True:
+        manifest = await context.catalog.get(parent_id, damaged=True)
+        if manifest is None:
+            raise Failure(
+                reason_pb2.REASON_MEDIA_NOT_FOUND,
+                f"The media item {parent_id} is no longer stored. Ingest it again.",
+            )
+        refuse_damaged(manifest)
+        try:
+            return await _convert(context, job, lease, manifest.media)
+        except Failure as failure:
+            current = await context.catalog.get(parent_id, damaged=True)
+            if current is None or current.media.blob.url == manifest.media.blob.url:
+                raise
+            logger.info("the parent of job %s was replaced: %s", job.id, failure.message)
+
+
+async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media) -> Stored:
     recipe = job.recipes[0]
-    manifest = await context.catalog.get(job.media.derived_from_media_id, damaged=True)
-    if manifest is None:
-        raise Failure(
-            reason_pb2.REASON_MEDIA_NOT_FOUND,
-            f"The media item {job.media.derived_from_media_id} is no longer stored. "
-            "Ingest it again.",
-        )
-    refuse_damaged(manifest)
-    parent = manifest.media
     current = await context.catalog.conversion(parent, recipe)
     if current is not None:
         return Stored(current.media, cached=True)
