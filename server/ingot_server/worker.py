@@ -75,6 +75,9 @@ _SLOTS_PER_CONVERSION: Final = 4
 UPLOAD_SWEEP_SECONDS: Final = 300.0
 # A string that expires: while it exists, a worker has swept the uploads recently.
 UPLOAD_SWEEP: Final = "uploads:swept"
+_THROTTLED: Final = [
+    source.name for source in SOURCES if not (source.throttled_by_host or source.in_bucket)
+]
 # What the next attempt waits for, if that is more than its delay.
 _CAUSES: Final = {reason_pb2.REASON_SCRATCH_FULL: JobWaiting.CAUSE_SCRATCH_SPACE}
 
@@ -100,6 +103,7 @@ class Worker:
         self._versions = Versions(settings)
         self._extractor = ExtractorPool(settings, installed=self._versions.directory_in_use)
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
+        self._throttle = SourceThrottle(self._redis, self._sources, settings)
         intake = Intake(self._catalog, self._blobs, settings)
         self._playlists = Playlists(intake, self._records, self._queue, settings)
         ffmpeg, slots = Ffmpeg(settings), Slots(settings.conversions)
@@ -114,7 +118,7 @@ class Worker:
                 scratch=self._scratch,
                 prober=self._prober,
                 extractor=self._extractor,
-                throttle=SourceThrottle(self._redis, self._sources, settings),
+                throttle=self._throttle,
                 previews=Previews(self._redis, settings),
                 playlists=self._playlists,
                 job_waiter=JobWaiter(self._records, self._feed, self.run_job),
@@ -239,6 +243,7 @@ class Worker:
                 await self._records.dispatch.announce(
                     self._report.id, self._work, self._report.slots
                 )
+                await self._throttle.announce_limits(_THROTTLED)
                 await self._dispatcher.run_or_warn(self._work)
             except Failure as failure:
                 logger.warning("this worker could not be announced: %s", failure.message)
@@ -298,12 +303,16 @@ class Worker:
 
     async def _sweep_jobs(self) -> None:
         """Recover overdue jobs, for ever: lost workers, children that have changed, due retries."""
+        seconds = SWEEP_SECONDS
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(seconds)
+            seconds = SWEEP_SECONDS
             try:
                 while job_ids := await self._records.dispatch.sweep(SWEEP_BATCH):
                     await gather_or_cancel(map(self._recover, job_ids))
-                await self._dispatcher.run_or_warn()
+                done = await self._dispatcher.run_or_warn()
+                if done is not None and done.next_permit is not None:
+                    seconds = min(seconds, done.next_permit.total_seconds())
             except Failure as failure:
                 logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
 

@@ -274,14 +274,14 @@ async def test_a_long_list_leaves_room_for_others(ingot: PlaylistHarness) -> Non
 
     for name in ("one", "two"):
         await ingot.records.dispatch.announce(name, Work.FETCH, 30)
-    assert {each.job_id for each in await ingot.records.dispatch.take(Work.FETCH)} == {
+    assert {each.job_id for each in (await ingot.records.dispatch.take(Work.FETCH)).jobs} == {
         *job_ids[:12]
     }
     assert await ingot.records.children.advance(parent.id) == 0
     for child_id in job_ids[:2]:
         await ingot.records.cancel(child_id)
     assert await ingot.records.children.advance(parent.id) == 2
-    assert [each.job_id for each in await ingot.records.dispatch.take(Work.FETCH)] == [
+    assert [each.job_id for each in (await ingot.records.dispatch.take(Work.FETCH)).jobs] == [
         *job_ids[12:14]
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import throttle as throttle_module
 from ingot_server.jobs.outcomes import Deferred
+from ingot_server.jobs.placement import Work
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.redis import Redis
@@ -118,7 +120,7 @@ async def test_a_permit_is_renewed_while_held_and_expires_when_its_worker_dies(
         await asyncio.sleep(2.5)
         await deferred(throttle, "b")
     # A worker that was killed: it acquired a permit and never renews it.
-    await throttle._acquire("youtube", "c", "permit of a dead worker")
+    await throttle._acquire("youtube", "job of a dead worker")
     await deferred(throttle, "b")
     await asyncio.sleep(2.05)
     assert await use(throttle, "b") is None
@@ -252,3 +254,130 @@ async def test_cookies_and_proxy_are_those_of_the_source(redis: Redis, settings:
     throttle = throttling(redis, settings, SourceSettings(proxy="http://proxy.example:3128"))
     assert throttle.proxy_for("youtube") == "http://proxy.example:3128"
     assert (throttle.proxy_for("http"), throttle.cookies_for("youtube")) == ("", "")
+
+
+URL = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
+
+
+async def youtube_jobs(records: Records, count: int, **fields: Any) -> list[str]:
+    """Create jobs that need a permit; return their ids in their order."""
+    ids = []
+    for number in range(count):
+        job = Job(kind=job_pb2.JOB_KIND_INGEST, url=URL, media=Media(id=f"m{number}"), **fields)
+        job.media.source.name = "youtube"
+        ids.append((await records.create(job)).job.id)
+    return ids
+
+
+async def dispatched(records: Records) -> list[str]:
+    return [each.job_id for each in (await records.dispatch.take(Work.FETCH)).jobs]
+
+
+@pytest.fixture
+async def slots(records: Records) -> None:
+    await records.dispatch.announce("worker", Work.FETCH, 200)
+    await records.dispatch.announce("another", Work.FETCH, 200)
+
+
+@pytest.mark.usefixtures("slots")
+async def test_a_job_is_dispatched_with_its_permit_or_not_at_all(
+    redis: Redis, settings: Settings, records: Records
+) -> None:
+    throttle = throttling(redis, settings, SourceSettings(concurrency=2))
+    await throttle.announce_limits(["youtube"])
+    ids = await youtube_jobs(records, 5)
+    assert await dispatched(records) == ids[:2]
+    assert await dispatched(records) == []
+    async with throttle.permit("youtube", ids[0]):
+        await deferred(throttle, "another")
+        assert await dispatched(records) == []
+    assert await dispatched(records) == [ids[2]]
+
+
+@pytest.mark.usefixtures("slots")
+async def test_a_cancelled_job_gives_its_permit_and_its_token_back(
+    redis: Redis, settings: Settings, records: Records
+) -> None:
+    source = SourceSettings(rate=1, rate_period=timedelta(hours=1), burst=2, concurrency=2)
+    throttle = throttling(redis, settings, source)
+    await throttle.announce_limits(["youtube"])
+    for _ in range(5):
+        ids = await youtube_jobs(records, 4)
+        assert await dispatched(records) == ids[:2]
+        taken = await records.dispatch.take(Work.FETCH)
+        assert not taken.jobs
+        assert taken.next_permit is not None
+        assert timedelta(minutes=50) < taken.next_permit <= timedelta(hours=1)
+        for job_id in ids:
+            await records.cancel(job_id)
+    # A token that was used is not given back.
+    [first, *_] = await youtube_jobs(records, 3)
+    assert len(await dispatched(records)) == 2
+    assert await records.claim(first, worker_id="worker") is not None
+    assert await use(throttle, first) is None
+    await records.cancel(first)
+    assert await dispatched(records) == []
+
+
+@pytest.mark.usefixtures("slots")
+async def test_while_the_breaker_is_open_one_job_is_dispatched_when_its_time_has_come(
+    redis: Redis, settings: Settings, records: Records
+) -> None:
+    throttle = throttling(redis, settings, BREAKING)
+    await throttle.announce_limits(["youtube"])
+    await use(throttle, "a", BOT_CHECK)
+    ids = await youtube_jobs(records, 3)
+    assert await dispatched(records) == []
+    await end_the_block(redis)
+    assert await dispatched(records) == ids[:1]
+    assert await use(throttle, ids[0]) is None
+    assert await dispatched(records) == ids[1:]
+
+
+@pytest.mark.usefixtures("slots")
+async def test_jobs_that_have_waited_too_long_for_the_breaker_are_dispatched_to_fail(
+    redis: Redis, settings: Settings, records: Records
+) -> None:
+    short_timeout = settings.replace(source_wait_timeout=timedelta(milliseconds=100))
+    throttle = throttling(redis, short_timeout, BREAKING)
+    await throttle.announce_limits(["youtube"])
+    await use(throttle, "a", BOT_CHECK)
+    ids = await youtube_jobs(records, 3)
+    assert await dispatched(records) == []
+    await asyncio.sleep(0.12)
+    assert await dispatched(records) == ids
+    failures = [await use(throttle, job_id) for job_id in ids]
+    assert [failure is not None and failure.final for failure in failures] == [True] * 3
+
+
+@pytest.mark.usefixtures("slots")
+async def test_a_child_takes_over_the_permit_of_the_worker_that_runs_it(
+    redis: Redis, settings: Settings, records: Records
+) -> None:
+    throttle = throttling(redis, settings, SourceSettings(concurrency=1))
+    await throttle.announce_limits(["youtube"])
+    [parent] = await youtube_jobs(records, 1)
+    assert await dispatched(records) == [parent]
+    async with throttle.permit("youtube", "child", parent_id=parent):
+        await deferred(throttle, parent)
+    assert await use(throttle, parent) is None
+
+
+@pytest.mark.usefixtures("slots")
+async def test_a_job_says_what_its_source_lets_it_wait_for(
+    redis: Redis, settings: Settings, records: Records
+) -> None:
+    source = SourceSettings(rate=1, rate_period=timedelta(minutes=1))
+    await throttling(redis, settings, source).announce_limits(["youtube"])
+    ids = await youtube_jobs(records, 3)
+    assert await dispatched(records) == ids[:1]
+    for ahead, job_id in enumerate(ids[1:]):
+        job = await records.get(job_id)
+        assert job is not None
+        waiting = (await records.explain_waiting(job)).waiting
+        assert waiting.cause == JobWaiting.CAUSE_SOURCE_RATE_LIMIT
+        assert (waiting.source, waiting.jobs_ahead) == ("youtube", ahead)
+        assert ahead < left(waiting) / timedelta(minutes=1) <= ahead + 1
+    # It has kept its place.
+    await records.cancel(ids[0])
+    assert await dispatched(records) == ids[1:2]

@@ -86,7 +86,7 @@ async def test_a_job_that_its_worker_gives_back_has_lost_no_attempt(settings: Se
         job = await harness.record(job.id)
         assert (job.state, job.attempt) == (job_pb2.JOB_STATE_QUEUED, 0)
         await harness.records.dispatch.announce("another", Work.FETCH, 1)
-        assert len(await harness.records.dispatch.take(Work.FETCH)) == 1
+        assert len((await harness.records.dispatch.take(Work.FETCH)).jobs) == 1
 
         gate.set()
         job = await harness.end(job)

@@ -131,10 +131,12 @@ class Admission:
         creation = await creating
         job = creation.job
         if creation.is_new:
-            unsent = await self._dispatcher.run(work_of(job))
-            if failure := unsent.get(job.id):
+            done = await self._dispatcher.run(work_of(job))
+            if failure := done.unsent.get(job.id):
                 await self._records.fail_unqueued(job.id, failure)
                 raise failure
+            if job.id not in done.sent:
+                return await self._records.explain_waiting(job)
         return job
 
     def _admitted(self, admitting: asyncio.Task[Job]) -> None:

@@ -1,13 +1,12 @@
--- Which jobs are ready, which hold a slot of a worker, and which one is dispatched next. This is the first
--- part of the script whose second part is transition.lua.
---
--- KEYS: what all keys begin with, and what all channels begin with. Below, both are `ingot:`.
+-- Which jobs are ready, which hold a slot of a worker, and which one is dispatched next. The parts of the
+-- script are arguments.lua, permits.lua, this one and transition.lua.
 --
 -- Keys. All times are milliseconds of Redis' own clock. A <queue> is `fetch` or `convert`.
 --   ingot:job:<job id>              hash    further fields of those in transition.lua:
 --                                           queue       which workers run the job
 --                                           caller      address of the caller, or that of its parent's
 --                                           host        that the job fetches from; empty if none
+--                                           source      whose permit the job needs; empty if none
 --                                           priority    Job.priority
 --                                           cost        slots that the job takes; 0 means all of a worker
 --   ingot:ready:<queue>             zset    callers with ready jobs, scored by the slots that they hold,
@@ -27,8 +26,7 @@
 -- turn among the entries of its parent. A job holds slots from its dispatch until no worker holds its
 -- lease. The loads are the sums over `held`.
 
-local PREFIX = KEYS[1]
-local JOB, DEADLINES = PREFIX .. 'job:', PREFIX .. 'deadlines'
+local DEADLINES = PREFIX .. 'deadlines'
 local READY, HELD, LOAD = PREFIX .. 'ready:', PREFIX .. 'held:', PREFIX .. 'load:'
 local TURNS, SLOTS, SLOTS_UNTIL = PREFIX .. 'turns:', PREFIX .. 'slots:', PREFIX .. 'slots-until:'
 local QUEUES = { 'fetch', 'convert' }
@@ -40,24 +38,6 @@ local SHARED_FROM = 4
 -- What one slot adds to the score of a caller; turns are less than this.
 local SLOT_SCORE = 1e10
 local PAGE = 16
-
-local operation, id = ARGV[1], ARGV[2]
-local arg = {}
-for i = 3, #ARGV, 2 do
-  arg[ARGV[i]] = ARGV[i + 1]
-end
-
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-
--- Redis converts a Lua number to text with 14 digits only, so times are formatted here.
-local function time(milliseconds)
-  return string.format('%.0f', milliseconds)
-end
-
-local function field(job_id, name)
-  return redis.call('HGET', JOB .. job_id, name)
-end
 
 local function next_turn(queue)
   return redis.call('HINCRBY', TURNS .. queue, 'turn', 1)
@@ -99,6 +79,7 @@ end
 
 local function make_ready(job_id)
   local queue, caller, lane, host = place_of(job_id)
+  redis.call('HSETNX', JOB .. job_id, 'waits_since', time(now))
   local turn = next_turn(queue)
   redis.call('ZREM', DEADLINES, job_id)
   redis.call('ZADD', READY .. lane .. ' ' .. host, 0, job_id)
@@ -135,6 +116,7 @@ end
 
 -- Returns the queue and the worker whose slots the job held, or nil.
 local function free_slots(job_id)
+  return_permit(job_id)
   for _, queue in ipairs(QUEUES) do
     local held = redis.call('HGET', HELD .. queue, job_id)
     if held then
@@ -186,9 +168,47 @@ local function choose_worker(workers, queue, job_id, host, jobs_per_host)
   return chosen, cost == 0
 end
 
+-- Whether the source of the job lets it start now. `gates` has what is known of sources in this call:
+-- the limits, and until when and why they let nobody start.
+local function is_let_in(job_id, gates)
+  local name = field(job_id, 'source') or ''
+  if name == '' then
+    return true
+  end
+  if not gates[name] then
+    local limits = announced_limits(name)
+    local wait, cause = nil, nil
+    if limits then
+      wait, cause = wait_for_permit(name, limits)
+    end
+    gates[name] = { limits = limits, wait = wait, cause = cause }
+  end
+  local gate = gates[name]
+  if gate.cause == 'open' then
+    -- A job that has waited for too long runs without a permit: its worker ends it.
+    local since = tonumber(field(job_id, 'waits_since')) or now
+    since = math.max(since, source_number(name, 'open_since'))
+    return now - since >= gate.limits.wait_timeout_ms
+  end
+  return not gate.cause
+end
+
+-- Gives a dispatched job the permit of its source, until its worker has claimed it and uses it.
+local function give_permit_of(job_id, gates)
+  local name = field(job_id, 'source') or ''
+  local gate = gates[name]
+  if not gate or not gate.limits or gate.cause then
+    return
+  end
+  give_permit(name, job_id, gate.limits, now + arg.deadline + gate.limits.permit_ms)
+  redis.call('HSET', JOB .. job_id, 'permit', name)
+  redis.call('HDEL', JOB .. job_id, 'waits_since')
+  gates[name] = nil
+end
+
 -- The first ready job of a lane that may run, its host and its worker; nil if there is none. The last
 -- result is true if a job needs all slots of a worker, so that it has to wait until one is idle.
-local function pick_from_lane(queue, caller, lane, workers, most)
+local function pick_from_lane(queue, caller, lane, workers, most, gates)
   local at = 0
   while true do
     local hosts = redis.call('ZRANGE', READY .. lane, at, at + PAGE - 1)
@@ -198,7 +218,8 @@ local function pick_from_lane(queue, caller, lane, workers, most)
         remove_ready(job_id, queue, caller, lane, host)
         job_id = redis.call('ZRANGE', READY .. lane .. ' ' .. host, 0, 0)[1]
       end
-      if job_id and (host == '' or load_of(queue, 'host ' .. host) < most) then
+      if job_id and (host == '' or load_of(queue, 'host ' .. host) < most)
+        and is_let_in(job_id, gates) then
         local worker, needs_all =
           choose_worker(workers, queue, job_id, host, tonumber(arg.jobs_per_host))
         if worker or needs_all then
@@ -222,7 +243,7 @@ local function priorities_for(queue, caller)
 end
 
 -- The caller with the fewest slots comes first. `skipped` are those that have nothing that may run.
-local function pick(queue, workers, most, skipped)
+local function pick(queue, workers, most, skipped, gates)
   local at = 0
   while true do
     local callers = redis.call('ZRANGE', READY .. queue, at, at + PAGE - 1)
@@ -232,7 +253,7 @@ local function pick(queue, workers, most, skipped)
       end
       for _, priority in ipairs(skipped[caller] and {} or priorities_for(queue, caller)) do
         local lane = queue .. ' ' .. caller .. ' ' .. priority
-        local job_id, host, worker, waits = pick_from_lane(queue, caller, lane, workers, most)
+        local job_id, host, worker, waits = pick_from_lane(queue, caller, lane, workers, most, gates)
         if waits then
           return nil
         elseif job_id then
@@ -276,23 +297,70 @@ local function has_free_slot(workers)
 end
 
 local function dispatch()
-  local queue, dispatched, skipped = id, {}, {}
+  local queue, dispatched, skipped, gates = id, {}, {}, {}
   local workers, total = living_workers(queue)
   local most = total < SHARED_FROM and total or math.ceil(total / 2)
   while #dispatched < 2 * tonumber(arg.limit) do
-    local picked = has_free_slot(workers) and pick(queue, workers, most, skipped)
+    local picked = has_free_slot(workers) and pick(queue, workers, most, skipped, gates)
     if not picked then
       break
     end
     make_unready(picked.id)
     take_slots(picked.id, picked.worker.name)
+    give_permit_of(picked.id, gates)
     picked.worker.free = picked.worker.slots - load_of(queue, 'worker ' .. picked.worker.name)
     note_turn(queue, picked)
     redis.call('ZADD', DEADLINES, time(now + arg.deadline), picked.id)
     dispatched[#dispatched + 1] = picked.id
     dispatched[#dispatched + 1] = picked.worker.name
   end
+  local next_wait = -1
+  for _, gate in pairs(gates) do
+    if gate.wait and (next_wait < 0 or gate.wait < next_wait) then
+      next_wait = gate.wait
+    end
+  end
+  table.insert(dispatched, 1, time(next_wait))
   return dispatched
+end
+
+-- What a ready job waits for, apart from a worker.
+local function waits_for()
+  local queue, caller, lane, host = place_of(id)
+  if not redis.call('ZSCORE', READY .. lane .. ' ' .. host, id) then
+    return { 'nothing' }
+  end
+  local ahead = redis.call('ZRANK', READY .. lane .. ' ' .. host, id)
+  local name = field(id, 'source') or ''
+  local limits = name ~= '' and announced_limits(name)
+  if limits then
+    local wait, cause = wait_for_permit(name, limits)
+    if cause == 'open' then
+      return { cause, name, time(wait), source_text(name, 'open_reason') }
+    elseif cause == 'rate_limited' then
+      return { cause, name, time(wait + ahead * limits.interval_ms), ahead }
+    elseif cause then
+      return { cause, name }
+    end
+  end
+  local workers, total = living_workers(queue)
+  local free, free_here = 0, 0
+  for _, worker in ipairs(workers) do
+    free = free + math.max(worker.free, 0)
+    local here = load_of(queue, 'at ' .. worker.name .. ' ' .. host)
+    if worker.free > 0 and (tonumber(arg.jobs_per_host) == 0 or here < tonumber(arg.jobs_per_host)) then
+      free_here = free_here + 1
+    end
+  end
+  if total == 0 then
+    return { 'nothing' }
+  elseif queue == 'convert' then
+    return { 'conversion_limit', ahead }
+  elseif host ~= '' and free > 0
+    and (free_here == 0 or load_of(queue, 'host ' .. host) >= math.ceil(total / 2)) then
+    return { 'host_limit', host, ahead }
+  end
+  return { 'nothing' }
 end
 
 local function announce()

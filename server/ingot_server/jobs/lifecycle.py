@@ -175,6 +175,15 @@ def released(
     return job
 
 
+def explained(job: Job, waiting: JobWaiting) -> Job | None:
+    """Return a QUEUED job with what it waits for; None if it does not wait any more."""
+    if job.state != job_pb2.JOB_STATE_QUEUED:
+        return None
+    job = copy_of(job)
+    job.waiting.CopyFrom(waiting)
+    return job
+
+
 def lost(job: Job, *, losses: int, allowed: int) -> Job | None:
     """Return the job after it lost a worker: QUEUED, or FAILED with WORKER_LOST.
 

@@ -32,6 +32,7 @@ def placement(job: Job) -> dict[str, str | int]:
     return {
         "queue": work_of(job),
         "host": _host(job),
+        "source": "" if is_conversion(job) else job.media.source.name,
         "priority": job.priority,
         "cost": _WHOLE_WORKER if is_conversion(job) and _encodes_video(job) else 1,
     }

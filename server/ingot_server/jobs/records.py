@@ -263,6 +263,14 @@ class Records:
             deadline=milliseconds(delay),
         )
 
+    async def explain_waiting(self, job: Job) -> Job:
+        """Write what a job waits for that was not dispatched, and return it."""
+        waiting = await self.dispatch.waiting(job)
+        if waiting is None:
+            return job
+        explain = partial(lifecycle.explained, waiting=waiting)
+        return await self._transition.change(job.id, explain, keeps_place=1) or job
+
     async def fail_unqueued(self, job_id: str, failure: Failure) -> Job | None:
         """End a new job whose message could not be sent; return it, or None if it has no record.
 

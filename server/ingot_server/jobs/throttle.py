@@ -3,8 +3,10 @@
     async with throttle.permit("youtube", job.id, on_wait):
         ...                                  # use the source; a Failure says how it responded
 
-The limits apply to all workers together, so all state is in Redis; `throttle.lua` documents the
-keys. The breaker opens when the source asks for proof that we are not a bot, or reports a rate
+The limits apply to all workers together, so all state is in Redis; `permits.lua` documents the
+keys. Dispatch gives a job the permit of its source together with its slot (`dispatch.lua`), so
+`permit` finds it. Only a job that needs a second one, or that runs in another job's slot, asks for
+it here. The breaker opens when the source asks for proof that we are not a bot, or reports a rate
 limit several times in a row. While it is open, jobs wait. After a while one job tries the source:
 its outcome closes the breaker, or opens it for twice as long. The permit of a worker that died
 expires after `settings.lease`.
@@ -15,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ from ingot_server.jobs.transition import Argument, milliseconds
 from ingot_server.redis import Redis, unavailable
 from ingot_server.source_settings import SourceSettings
 
-# How long a job waits for a permit in its worker's slot, before it goes back to the queue.
-ACQUIRE_TIMEOUT: Final = timedelta(seconds=3)
+# How long a job waits for a permit in its worker's slot, before it gives up the slot.
+ACQUIRE_TIMEOUT: Final = timedelta(milliseconds=500)
 # As many rate limit errors in a row open the breaker.
 RATE_LIMIT_THRESHOLD: Final = 3
 
@@ -46,7 +47,7 @@ _POLL_SECONDS: Final = 0.25
 _DEFERRED_SECONDS: Final = (2.0, 5.0)
 _TRIAL_LENGTH: Final = timedelta(seconds=1)
 _SHORTEST_WAIT: Final = timedelta(milliseconds=10)
-_NO_PERMIT: Final = "none"
+_NO_JOB: Final = "none"
 
 OnWait: TypeAlias = Callable[[JobWaiting], None]
 """Is called with what a job waits for in its worker."""
@@ -103,7 +104,9 @@ class SourceThrottle:
         self._sources = sources
         self._lease = settings.lease
         self._wait_timeout = settings.source_wait_timeout
-        self._script = redis.load_script(__package__, "throttle.lua")
+        self._script = redis.load_script(
+            __package__, "arguments.lua", "permits.lua", "throttle.lua"
+        )
 
     def cookies_for(self, source: str) -> str:
         """Return the path of the source's cookies, or an empty string if it has none.
@@ -119,35 +122,47 @@ class SourceThrottle:
 
     @asynccontextmanager
     async def permit(
-        self, source: str, job_id: str, on_wait: OnWait = lambda _: None
+        self, source: str, job_id: str, on_wait: OnWait = lambda _: None, *, parent_id: str = ""
     ) -> AsyncIterator[None]:
         """Hold a permit for the source while the body runs, and record the body's outcome.
 
-        Waits at most ACQUIRE_TIMEOUT, and calls `on_wait` with what it waits for. Raises Deferred
+        The job takes over the permit of its parent, whose worker runs it. Otherwise this waits at
+        most ACQUIRE_TIMEOUT, and calls `on_wait` with what it waits for. Raises Deferred
         if the job has to wait longer than that, and if the breaker is open. A job that has waited
         `settings.source_wait_timeout` for the breaker gets a final Failure with the breaker's
         reason. Raises Failure CACHE_UNAVAILABLE if Redis cannot be used.
         """
-        permit = secrets.token_hex(8)
-        await self._acquire(source, job_id, permit, on_wait)
-        renewing = asyncio.create_task(self._keep_renewing(source, permit))
+        await self._acquire(source, job_id, parent_id, on_wait)
+        renewing = asyncio.create_task(self._keep_renewing(source, job_id))
         try:
             yield
         except Failure as failure:
-            await self._record(source, failure, permit)
+            await self._record(source, failure, job_id)
             raise
         else:
-            await self._record(source, None, permit)
+            await self._record(source, None, job_id)
         finally:
             await cancel_and_wait(renewing)
-            await self._release(source, permit)
+            await self._release(source, job_id)
+
+    async def announce_limits(self, sources: Collection[str]) -> None:
+        """Say what the limits of these sources are, so that dispatch gives their permits."""
+        for source in sources:
+            settings = self._settings(source)
+            await self._run(
+                "limit",
+                source,
+                **_limits(settings),
+                permit_ms=milliseconds(self._lease),
+                wait_timeout_ms=milliseconds(self._wait_timeout),
+            )
 
     async def record_outcome(self, source: str, failure: Failure | None) -> None:
         """Tell the breaker the outcome of a request without a permit; None means success.
 
         While the breaker is open this changes nothing: only the trial does.
         """
-        await self._record(source, failure, _NO_PERMIT)
+        await self._record(source, failure, _NO_JOB)
 
     async def open_breakers(self, sources: Collection[str]) -> Mapping[str, OpenBreaker]:
         """Return the open breakers of these sources, by source."""
@@ -160,12 +175,12 @@ class SourceThrottle:
         return found
 
     async def _acquire(
-        self, source: str, job_id: str, permit: str, on_wait: OnWait = lambda _: None
+        self, source: str, job_id: str, parent_id: str = "", on_wait: OnWait = lambda _: None
     ) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ACQUIRE_TIMEOUT.total_seconds()
         while True:
-            acquisition = await self._try_acquire(source, job_id, permit)
+            acquisition = await self._try_acquire(source, job_id, parent_id)
             match acquisition:
                 case _Acquired():
                     return
@@ -194,22 +209,20 @@ class SourceThrottle:
             on_wait(waiting)
             await asyncio.sleep(wait)
 
-    async def _try_acquire(self, source: str, job_id: str, permit: str) -> _Acquisition:
+    async def _try_acquire(self, source: str, job_id: str, parent_id: str) -> _Acquisition:
         settings = self._settings(source)
         try:
             state, *content = await self._run(
                 "acquire",
                 source,
                 job=job_id,
-                permit=permit,
+                parent=parent_id,
                 permit_ms=milliseconds(self._lease),
-                interval_ms=_interval_ms(settings),
-                burst=settings.burst,
-                concurrency=settings.concurrency,
+                **_limits(settings),
             )
         except asyncio.CancelledError:
             # The permit may have been acquired although its response was lost.
-            await self._release(source, permit)
+            await self._release(source, job_id)
             raise
         match state:
             case b"acquired":
@@ -222,10 +235,10 @@ class SourceThrottle:
                 reason, wait, waited = content
                 return _Blocked(OpenBreaker(_reason(reason), _duration(wait)), _duration(waited))
 
-    async def _release(self, source: str, permit: str) -> None:
+    async def _release(self, source: str, job_id: str) -> None:
         # A permit that cannot be released expires.
         with contextlib.suppress(Failure):
-            await self._run("release", source, permit=permit)
+            await self._run("release", source, job=job_id)
 
     async def _deferred_or_failed(
         self, source: str, job_id: str, breaker: OpenBreaker, waited: timedelta
@@ -254,14 +267,14 @@ class SourceThrottle:
             )
         )
 
-    async def _keep_renewing(self, source: str, permit: str) -> None:
+    async def _keep_renewing(self, source: str, job_id: str) -> None:
         while True:
             await asyncio.sleep(self._lease.total_seconds() / 4)
             # If Redis is unavailable for a while, the next renewal restores the permit.
             with contextlib.suppress(Failure):
-                await self._run("renew", source, permit=permit, permit_ms=milliseconds(self._lease))
+                await self._run("renew", source, job=job_id, permit_ms=milliseconds(self._lease))
 
-    async def _record(self, source: str, failure: Failure | None, permit: str) -> None:
+    async def _record(self, source: str, failure: Failure | None, job_id: str) -> None:
         outcome = SourceOutcome.AVAILABLE if failure is None else failure.treatment.outcome
         if outcome is SourceOutcome.UNKNOWN:
             return
@@ -271,7 +284,7 @@ class SourceThrottle:
             await self._run(
                 "record",
                 source,
-                permit=permit,
+                job=job_id,
                 outcome=outcome,
                 reason=Reason.Name(failure.reason) if failure is not None else "",
                 open_ms=milliseconds(settings.block),
@@ -288,6 +301,14 @@ class SourceThrottle:
 
     def _settings(self, source: str) -> SourceSettings:
         return self._sources.get(source) or SourceSettings()
+
+
+def _limits(settings: SourceSettings) -> dict[str, Argument]:
+    return {
+        "interval_ms": _interval_ms(settings),
+        "burst": settings.burst,
+        "concurrency": settings.concurrency,
+    }
 
 
 def _interval_ms(settings: SourceSettings) -> int:

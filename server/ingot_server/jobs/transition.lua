@@ -1,5 +1,5 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
--- second part; the first is dispatch.lua.
+-- last part; the others are arguments.lua, permits.lua and dispatch.lua.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -60,7 +60,7 @@
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
 -- is not published.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
---            queue host priority cost [caller]
+--            queue host source priority cost [caller]
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
 --               | epoch, current epoch: the record must be made for that epoch
@@ -68,6 +68,7 @@
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared: conditions]
 --            [losses delay worker waits_for_children (while RUNNING) rollup_interval counts_version: values;
+--            keeps_place: the job stays ready or dispatched as it is;
 --            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
@@ -82,7 +83,11 @@
 --   renew    token deadline -> done | gone | lost
 --   sweep    limit recheck -> ids of jobs past their deadline that the caller must recover
 --   dispatch limit deadline jobs_per_host; the id is that of a queue
---            -> ids of the jobs that are dispatched now, each followed by its worker
+--            -> milliseconds until a source lets a job start, or -1; ids of the jobs that are dispatched
+--               now, each followed by its worker
+--   waits    jobs_per_host -> nothing | open, source, milliseconds, reason | rate_limited, source,
+--            milliseconds, jobs ahead | concurrency_limited, source | host_limit, host, jobs ahead
+--            | conversion_limit, jobs ahead: what a ready job waits for
 --   announce queue slots ttl; the id is that of a worker -> done: the worker runs jobs of the queue
 --   retire   queue; the id is that of a worker -> done
 --   forget   -> done: removes a job without a record from the sorted sets
@@ -232,6 +237,7 @@ end
 local function finish(key)
   redis.call('ZREM', DEADLINES, id)
   make_unready(id)
+  leave_source(id)
   if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
     redis.call('DEL', ACTIVE .. key)
   end
@@ -421,7 +427,7 @@ local function create()
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
     'single_flight_key', key, 'token', '', 'losses', 0, 'not_before', 0,
     'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
-    'cost', arg.cost, 'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
+    'source', arg.source, 'cost', arg.cost, 'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
   if arg.unlisted ~= '1' then
     redis.call('ZADD', JOBS, 0, id)
   end
@@ -479,7 +485,13 @@ local function reschedule()
     free_slots(id)
   elseif arg.worker then
     make_unready(id)
+    -- It keeps the permit that it has got.
+    local permit = field(id, 'permit')
+    redis.call('HDEL', JOB .. id, 'permit')
     free_slots(id)
+    if permit then
+      redis.call('HSET', JOB .. id, 'permit', permit)
+    end
     if arg.worker ~= '' then
       take_slots(id, arg.worker)
     end
@@ -562,7 +574,7 @@ local function change()
   elseif waits then
     free_slots(id)
     rest()
-  else
+  elseif not arg.keeps_place then
     reschedule()
   end
   count_in_state()
@@ -704,6 +716,7 @@ local operations = {
   renew = renew,
   sweep = sweep,
   dispatch = dispatch,
+  waits = waits_for,
   announce = announce,
   retire = retire,
   forget = function()

@@ -1,6 +1,6 @@
 """Calls of the script that makes every change of a job in Redis.
 
-Its two parts are `dispatch.lua` and `transition.lua`.
+Its last part, `transition.lua`, documents its operations.
 
 A change is computed on a copy of the record. The script receives the new record with the revision
 that it was computed from. If another writer was faster, the change is computed again.
@@ -32,6 +32,7 @@ from ingot_server.redis import Redis, unavailable
 
 JOB: Final = "job:"
 TRAIL: Final = "trail:"
+_PARTS: Final = ("arguments.lua", "permits.lua", "dispatch.lua", "transition.lua")
 _OUTCOMES: Final = {
     job_pb2.JOB_STATE_SUCCEEDED: "succeeded",
     job_pb2.JOB_STATE_FAILED: "failed",
@@ -56,7 +57,7 @@ class Transition:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._script = redis.load_script(__package__, "dispatch.lua", "transition.lua")
+        self._script = redis.load_script(__package__, *_PARTS)
         self._epoch = 0  # of the store, as it was last heard
 
     async def call(self, operation: str, job_id: str, **arguments: Argument) -> list[Any]:

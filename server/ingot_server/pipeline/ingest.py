@@ -227,7 +227,12 @@ class Pipeline:
         async with (
             self._hosts.acquire(host, on_host_wait)
             if attempt.source.throttled_by_host
-            else self._context.throttle.permit(attempt.source.name, attempt.job.id, on_wait)
+            else self._context.throttle.permit(
+                attempt.source.name,
+                attempt.job.id,
+                on_wait,
+                parent_id=attempt.job.parent_job_id,
+            )
         ):
             lease.note(goes_on)
             yield
