@@ -13,9 +13,9 @@ from ingot_server.jobs.changes import described
 from ingot_server.jobs.display_name import name_of_url
 from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.library.identity import media_id
-from ingot_server.library.recipes import derived_media
+from ingot_server.library.recipes import derived_media, single_flight_key
 from ingot_server.resolve import ResolvedUrl
-from ingot_server.sources.upload import content_identity
+from ingot_server.sources.upload import content_identity, upload_id_of
 
 
 def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
@@ -30,6 +30,17 @@ def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
     job.media.CopyFrom(resolved_url.identity.media(resolved_url.media_id))
     job.media.selection.CopyFrom(resolved_url.selection)
     return job
+
+
+def flight_key(job: Job) -> str:
+    """Return the single-flight key of a new job; empty if that is its media id.
+
+    What is in an upload is not known before a worker has read it, whatever checksum its caller has
+    announced. So uploads do not share a job: a wrong one would fail the right one, too. Of two
+    with the same content, the second finds the media item of the first.
+    """
+    upload_id = upload_id_of(job.url)
+    return f"upload:{upload_id}:{job.kind}" if upload_id else single_flight_key(job)
 
 
 def with_content(draft: Job, sha256: str) -> Job:

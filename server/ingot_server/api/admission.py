@@ -18,6 +18,7 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.caller import CALLER_ADDRESS
+from ingot_server.drafts import flight_key
 from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.lifecycle import copy_of
@@ -25,7 +26,6 @@ from ingot_server.jobs.outcomes import Creation
 from ingot_server.jobs.placement import work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
-from ingot_server.library.recipes import single_flight_key
 
 Request: TypeAlias = (
     IngestRequest
@@ -117,7 +117,7 @@ class Admission:
             request_id=request.request_id,
             fingerprint=_fingerprint(request) if request.request_id else "",
             upload_id=upload_id,
-            single_flight_key=single_flight_key(job),
+            single_flight_key=flight_key(job),
             caller=CALLER_ADDRESS.get(),
         )
 

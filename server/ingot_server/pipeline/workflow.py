@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
-from ingot_server.drafts import identified
+from ingot_server.drafts import flight_key, identified
 from ingot_server.errors import Failure
 from ingot_server.intake import Missing, Needed, is_thumbnail_requested
 from ingot_server.jobs.changes import mirrored
@@ -35,7 +35,10 @@ async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
     If the ingest has to wait, the job is left to the ingest, and runs again when that has ended.
     Raises Failure: that of the ingest. Safe to repeat.
     """
-    ingest = await lease.add_child(await _ingest(context, job), entry="ingest", order=0)
+    wanted = await _ingest(context, job)
+    ingest = await lease.add_child(
+        wanted, entry="ingest", order=0, single_flight_key=flight_key(wanted)
+    )
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
         context.speculative.speculate(

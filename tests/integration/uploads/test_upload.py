@@ -20,11 +20,14 @@ from ingot import Client
 from ingot.v1.ingest_service_pb2 import QueryUploadRequest, UploadChunk, UploadRequest
 from ingot.v1.ingest_service_pb2_grpc import IngestServiceStub
 from ingot.v1.job_pb2 import Job, JobState
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
 from ingot_server.library.uploads import PART_BYTES, Uploads
 from tests.integration.uploads.cutting_proxy import CuttingProxy
 from tests.integration.uploads.upload_servers import SHA, UploadServers, clip, requests
 from tests.refusals import refusal
+
+WAV = Recipe(wav=Recipe.Wav())
 
 
 async def test_an_upload_broken_ten_times_is_the_same_file(
@@ -240,6 +243,24 @@ async def test_a_worker_refuses_what_is_not_as_announced(
     assert ingot.errors.from_status(job.error).reason == reason
     assert not await servers.left()
     assert not await servers.blobs.list_objects("media/")
+
+
+@pytest.mark.parametrize("recipes", [[], [WAV]], ids=["file", "workflow"])
+async def test_a_wrong_upload_does_not_fail_the_right_one(
+    servers: UploadServers, recipes: list[Recipe]
+) -> None:
+    right, wrong = clip(seed=1), clip(seed=2)
+    fields: dict[str, Any] = {
+        "sha256": hashlib.sha256(right).hexdigest(),
+        "recipes": recipes,
+    }
+    first = await servers.send(wrong, upload_id="wrong", **fields)
+    second = await servers.send(right, upload_id="right", **fields)
+    assert first.id != second.id
+    assert (await servers.ended(first)).state == JobState.JOB_STATE_FAILED
+    job = await servers.finished(second)
+    assert job.state == JobState.JOB_STATE_SUCCEEDED
+    assert await servers.content(job.media) == right
 
 
 async def test_abandoned_uploads_expire(servers: UploadServers) -> None:
