@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.system_service_pb2 import WorkerStatus
-from ingot_server.asyncio_tasks import cancel_and_wait, gather_or_cancel
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
@@ -28,13 +28,7 @@ from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
-from ingot_server.jobs.outcomes import (
-    ChildrenChanged,
-    Deferred,
-    LeaseLost,
-    NothingToDo,
-    QueuedAgain,
-)
+from ingot_server.jobs.outcomes import Deferred, LeaseLost
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import (
@@ -42,6 +36,7 @@ from ingot_server.jobs.queue import (
     celery_app,
 )
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.sweep import keep_sweeping
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers, this_worker
 from ingot_server.library.blobs import Blobs
@@ -66,8 +61,6 @@ from ingot_server.transfer.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
-SWEEP_SECONDS: Final = 1.0
-SWEEP_BATCH: Final = 32
 CANCEL_AGAIN_SECONDS: Final = 1.0
 RETIRE_SECONDS: Final = 1.0
 # One in so many slots for ingests may be used by a conversion that runs with its workflow.
@@ -158,7 +151,9 @@ class Worker:
         self._report.start_time.GetCurrentTime()
         self._background = [
             asyncio.create_task(self._workers.keep_reporting(self._measure)),
-            asyncio.create_task(self._sweep_jobs()),
+            asyncio.create_task(
+                keep_sweeping(self._records, self._dispatcher, self._playlists.advance)
+            ),
             asyncio.create_task(self._sweep_uploads()),
             asyncio.create_task(
                 keep_collecting(self._redis, self._catalog, self._blobs, self._settings)
@@ -300,37 +295,6 @@ class Worker:
             await lease.release(waiting=waiting, error=failure.status())
         else:
             await lease.update(failed(failure))
-
-    async def _sweep_jobs(self) -> None:
-        """Recover overdue jobs, for ever: lost workers, children that have changed, due retries."""
-        seconds = SWEEP_SECONDS
-        while True:
-            await asyncio.sleep(seconds)
-            seconds = SWEEP_SECONDS
-            try:
-                while job_ids := await self._records.dispatch.sweep(SWEEP_BATCH):
-                    await gather_or_cancel(map(self._recover, job_ids))
-                done = await self._dispatcher.run_or_warn()
-                if done is not None and done.next_permit is not None:
-                    seconds = min(seconds, done.next_permit.total_seconds())
-            except Failure as failure:
-                logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
-
-    async def _recover(self, job_id: str) -> None:
-        try:
-            recovery = await self._records.recover(job_id)
-            match recovery:
-                case ChildrenChanged(job):
-                    await self._playlists.advance(job.id)
-                case QueuedAgain() | NothingToDo():
-                    pass
-                case _:
-                    assert_never(recovery)
-        except Failure:
-            raise
-        except Exception:
-            # A record that cannot be read must not stop the recovery of all other jobs.
-            logger.exception("job %s", job_id)
 
     async def _sweep_uploads(self) -> None:
         """Remove abandoned uploads, in one worker at a time, several times per `upload_ttl`."""
