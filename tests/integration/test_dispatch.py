@@ -95,17 +95,24 @@ def hosts(found: Sequence[Job]) -> list[str]:
     return [job.url.split("/")[2] for job in found]
 
 
-@pytest.mark.parametrize("own_caller", [True, False], ids=["of one caller", "of one host"])
-async def test_a_long_queue_leaves_slots_to_others(jobs: Jobs, own_caller: bool) -> None:
+async def test_a_long_queue_of_one_caller_leaves_slots_to_others(jobs: Jobs) -> None:
     await announce(jobs, 8, "a", "b")
     for number in range(40):
-        if own_caller:
-            await jobs.make(5, host=f"host-{number}.example", priority=HIGH)
-        else:
-            await jobs.make(5, caller=f"10.0.1.{number}", host="slow.example", priority=HIGH)
+        await jobs.make(5, host=f"host-{number}.example", priority=HIGH)
     assert len(await jobs.take()) == 8
     assert await jobs.take() == []
     clip = await jobs.make(caller="10.0.0.2", host="another.example", priority=LOW)
+    assert await jobs.take() == clip
+
+
+async def test_a_long_queue_of_one_host_leaves_slots_to_other_hosts_of_its_caller(
+    jobs: Jobs,
+) -> None:
+    await announce(jobs, 8, "a", "b")
+    await jobs.make(100, host="slow.example", priority=HIGH)
+    assert len(await jobs.take()) == 6
+    assert await jobs.take() == []
+    clip = await jobs.make(host="another.example", priority=LOW)
     assert await jobs.take() == clip
 
 
@@ -230,6 +237,20 @@ async def test_jobs_of_a_worker_that_stops_are_ready_again(jobs: Jobs) -> None:
     assert await jobs.take() == made[1:]
     await jobs.records.release(made[0], claim.token)
     assert await jobs.take() == made[:1]
+
+
+async def test_what_a_worker_gave_back_finds_room_among_the_other_ones(jobs: Jobs) -> None:
+    await announce(jobs, 4, "a", "b")
+    for host in ("one.example", "two.example"):
+        await jobs.make(2, host=host)
+    taken = (await jobs.records.dispatch.take(Work.FETCH)).jobs
+    assert Counter(each.worker_id for each in taken) == {"a": 2, "b": 2}
+    await jobs.records.dispatch.retire("a", Work.FETCH)
+    assert set(await jobs.take()) == {each.job_id for each in taken if each.worker_id == "a"}
+    # Its successor does not raise what half of the slots are.
+    await announce(jobs, 4, "c")
+    await jobs.make(host="three.example")
+    assert await jobs.take() == []
 
 
 async def test_one_dispatch_a_job_and_every_slot_is_given_back(jobs: Jobs, redis: Redis) -> None:

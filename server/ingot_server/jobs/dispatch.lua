@@ -16,10 +16,12 @@
 --   ingot:held:<queue>              hash    job id -> "worker slots caller host" of each job that was
 --                                           dispatched and has not given up its slots since
 --   ingot:load:<queue>              hash    slots in use of `caller <caller>`, `host <host>`,
---                                           `worker <worker>` and `at <worker> <host>`
+--                                           `of <caller> <host>`, `worker <worker>` and
+--                                           `at <worker> <host>`
 --   ingot:turns:<queue>             hash    turn: number of the last dispatch or arrival;
 --                                           `passed <caller>`: its dispatches since one of low priority
 --   ingot:slots:<queue>             hash    worker -> how many slots it has
+--   ingot:slots-left:<queue>        hash    the same of workers that have gone lately
 --   ingot:slots-until:<queue>       zset    workers, scored by when they have to be announced again
 --
 -- Invariants. A QUEUED job is ready, or dispatched, or waits for a time (in the deadlines), or for its
@@ -29,6 +31,7 @@
 local DEADLINES = PREFIX .. 'deadlines'
 local READY, HELD, LOAD = PREFIX .. 'ready:', PREFIX .. 'held:', PREFIX .. 'load:'
 local TURNS, SLOTS, SLOTS_UNTIL = PREFIX .. 'turns:', PREFIX .. 'slots:', PREFIX .. 'slots-until:'
+local LEFT, LEFT_LIFETIME = PREFIX .. 'slots-left:', 60000
 local QUEUES = { 'fetch', 'convert' }
 local LOW, NORMAL, HIGH = 1, 2, 3
 -- Of so many dispatches of a caller, one has low priority if there is such a job.
@@ -49,7 +52,8 @@ end
 
 local function add_load(queue, worker, slots, caller, host)
   for _, name in ipairs({
-    'caller ' .. caller, 'host ' .. host, 'worker ' .. worker, 'at ' .. worker .. ' ' .. host,
+    'caller ' .. caller, 'host ' .. host, 'of ' .. caller .. ' ' .. host,
+    'worker ' .. worker, 'at ' .. worker .. ' ' .. host,
   }) do
     if redis.call('HINCRBY', LOAD .. queue, name, slots) <= 0 then
       redis.call('HDEL', LOAD .. queue, name)
@@ -129,8 +133,14 @@ local function free_slots(job_id)
   return nil
 end
 
--- A worker that is not announced gets no jobs.
+-- A worker that is not announced gets no jobs. Until another one takes its place, its slots still count
+-- for what half of all slots are: the jobs that it gave back must find room elsewhere.
 local function forget_worker(queue, worker)
+  local slots = redis.call('HGET', SLOTS .. queue, worker)
+  if slots then
+    redis.call('HSET', LEFT .. queue, worker, slots)
+    redis.call('PEXPIRE', LEFT .. queue, LEFT_LIFETIME)
+  end
   redis.call('HDEL', SLOTS .. queue, worker)
   redis.call('ZREM', SLOTS_UNTIL .. queue, worker)
 end
@@ -144,6 +154,9 @@ local function living_workers(queue)
   end
   local stored = redis.call('HGETALL', SLOTS .. queue)
   local workers, total = {}, 0
+  for _, slots in ipairs(redis.call('HVALS', LEFT .. queue)) do
+    total = total + tonumber(slots)
+  end
   for i = 1, #stored, 2 do
     local slots = tonumber(stored[i + 1])
     total = total + slots
@@ -206,6 +219,22 @@ local function give_permit_of(job_id, gates)
   gates[name] = nil
 end
 
+-- Whether a host has as many slots as it may, in all or of this caller: what one caller wants from one
+-- host must leave room for what others want, and for what that caller wants from others.
+local function is_full(queue, caller, host, most)
+  if host == '' then
+    return false
+  end
+  local of_caller = most.limited and most.slots - math.max(1, math.floor(most.slots / 4)) or most.slots
+  return load_of(queue, 'host ' .. host) >= most.slots
+    or load_of(queue, 'of ' .. caller .. ' ' .. host) >= of_caller
+end
+
+local function most_slots(total)
+  local limited = total >= SHARED_FROM
+  return { limited = limited, slots = limited and math.ceil(total / 2) or total }
+end
+
 -- The first ready job of a lane that may run, its host and its worker; nil if there is none. The last
 -- result is true if a job needs all slots of a worker, so that it has to wait until one is idle.
 local function pick_from_lane(queue, caller, lane, workers, most, gates)
@@ -218,8 +247,7 @@ local function pick_from_lane(queue, caller, lane, workers, most, gates)
         remove_ready(job_id, queue, caller, lane, host)
         job_id = redis.call('ZRANGE', READY .. lane .. ' ' .. host, 0, 0)[1]
       end
-      if job_id and (host == '' or load_of(queue, 'host ' .. host) < most)
-        and is_let_in(job_id, gates) then
+      if job_id and not is_full(queue, caller, host, most) and is_let_in(job_id, gates) then
         local worker, needs_all =
           choose_worker(workers, queue, job_id, host, tonumber(arg.jobs_per_host))
         if worker or needs_all then
@@ -248,7 +276,7 @@ local function pick(queue, workers, most, skipped, gates)
   while true do
     local callers = redis.call('ZRANGE', READY .. queue, at, at + PAGE - 1)
     for _, caller in ipairs(callers) do
-      if load_of(queue, 'caller ' .. caller) >= most then
+      if load_of(queue, 'caller ' .. caller) >= most.slots then
         return nil
       end
       for _, priority in ipairs(skipped[caller] and {} or priorities_for(queue, caller)) do
@@ -299,7 +327,7 @@ end
 local function dispatch()
   local queue, dispatched, skipped, gates = id, {}, {}, {}
   local workers, total = living_workers(queue)
-  local most = total < SHARED_FROM and total or math.ceil(total / 2)
+  local most = most_slots(total)
   while #dispatched < 2 * tonumber(arg.limit) do
     local picked = has_free_slot(workers) and pick(queue, workers, most, skipped, gates)
     if not picked then
@@ -357,14 +385,20 @@ local function waits_for()
   elseif queue == 'convert' then
     return { 'conversion_limit', ahead }
   elseif host ~= '' and free > 0
-    and (free_here == 0 or load_of(queue, 'host ' .. host) >= math.ceil(total / 2)) then
+    and (free_here == 0 or is_full(queue, caller, host, most_slots(total))) then
     return { 'host_limit', host, ahead }
   end
   return { 'nothing' }
 end
 
 local function announce()
-  redis.call('HSET', SLOTS .. arg.queue, id, arg.slots)
+  if redis.call('HSET', SLOTS .. arg.queue, id, arg.slots) == 1
+    and redis.call('HDEL', LEFT .. arg.queue, id) == 0 then
+    local left = redis.call('HKEYS', LEFT .. arg.queue)
+    if left[1] then
+      redis.call('HDEL', LEFT .. arg.queue, left[1])
+    end
+  end
   redis.call('ZADD', SLOTS_UNTIL .. arg.queue, time(now + arg.ttl), id)
   return { 'done' }
 end

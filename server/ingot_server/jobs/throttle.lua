@@ -30,7 +30,8 @@ end
 local function limit()
   set('interval_ms', arg.interval_ms, 'burst', arg.burst, 'concurrency', arg.concurrency,
     'permit_ms', arg.permit_ms, 'wait_timeout_ms', arg.wait_timeout_ms)
-  keep_until(SOURCE .. name, math.max(source_number(name, 'next_time'), source_number(name, 'retry_at'), now))
+  local last = math.max(source_number(name, 'next_time'), source_number(name, 'retry_at'), now)
+  keep_until(SOURCE .. name, last)
   return { 'done' }
 end
 
@@ -114,7 +115,8 @@ local function leave()
 end
 
 local function close_breaker()
-  set('open_reason', '', 'open_since', '', 'retry_at', 0, 'open_ms', 0, 'trial_permit', '', 'rate_limits', 0)
+  set('open_reason', '', 'open_since', '', 'retry_at', 0, 'open_ms', 0, 'trial_permit', '',
+    'rate_limits', 0)
   redis.call('DEL', BLOCKED .. name)
 end
 

@@ -427,7 +427,8 @@ local function create()
   redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
     'single_flight_key', key, 'token', '', 'losses', 0, 'not_before', 0,
     'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
-    'source', arg.source, 'cost', arg.cost, 'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
+    'source', arg.source, 'cost', arg.cost,
+    'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
   if arg.unlisted ~= '1' then
     redis.call('ZADD', JOBS, 0, id)
   end
@@ -651,7 +652,8 @@ end
 -- others are returned for the caller to recover, and not again until arg.recheck has passed.
 local function sweep()
   local found = {}
-  for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)) do
+  local due = redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', time(now), 'LIMIT', 0, arg.limit)
+  for _, job_id in ipairs(due) do
     local stored = redis.call('HMGET', JOB .. job_id, 'ended', 'token', 'waits_for_children')
     local ended, token, waits_for_children = unpack(stored)
     if not ended then

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import has_ended
@@ -68,9 +69,8 @@ class JobWaiter:
                 raise
         finally:
             if running is not None:
-                running.cancel()
-                # If it failed, the job stays in the queue.
-                await asyncio.gather(running, return_exceptions=True)
+                # If it failed, the job stays ready.
+                await cancel_and_wait(running)
         return None
 
     async def _run_in_own_slot(self, job_id: str) -> None:
