@@ -157,6 +157,7 @@ async def hold(target: str, content: bytes) -> None:
             await IngestServiceStub(channel).Upload(held())
 
 
+@pytest.mark.any_stores
 @pytest.mark.parametrize("size", [PART_BYTES, PART_BYTES + 5000])
 @pytest.mark.parametrize("how", ["closed", "reset", "cancelled", "killed"])
 async def test_a_stream_that_is_cut_is_not_taken_for_whole(
