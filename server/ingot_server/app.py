@@ -19,6 +19,7 @@ from ingot_server.api.media_service import MediaService
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.retries import Retries
 from ingot_server.api.source_service import SourceService
+from ingot_server.api.store_health import StoreHealth, Stores
 from ingot_server.api.system_service import SystemService
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
@@ -104,7 +105,15 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(stop)
         # gRPC is last, because its health check means that everything is ready.
         http = await gateway.start() if settings.http_address else ""
-        yield Addresses(await server.start(), http)
+        addresses = Addresses(await server.start(), http)
+
+        async def report(usable: Stores) -> None:
+            gateway.report(usable)
+            await server.report(usable)
+
+        asking = asyncio.create_task(StoreHealth(redis, blobs).keep_asking(report))
+        stack.push_async_callback(cancel_and_wait, asking)
+        yield addresses
 
 
 async def serve(settings: Settings, *, reuse_port: bool = False) -> None:

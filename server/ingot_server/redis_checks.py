@@ -41,6 +41,12 @@ async def require_usable(redis: Redis) -> None:
     )
 
 
+async def require_writes(redis: Redis) -> None:
+    """Write a key. Raises Failure CACHE_UNAVAILABLE if Redis is away or takes no writes."""
+    with unavailable():
+        await redis.set(redis.key(_PROBE_KEY), b"", px=_PROBE_MILLISECONDS)
+
+
 async def check_redis(redis: Redis) -> list[Finding]:
     """Return everything that there is to say of a Redis that can be reached."""
     with unavailable():
@@ -139,8 +145,7 @@ def check_eviction(info: Info) -> Finding:
 async def _check_writes(redis: Redis) -> Finding:
     name = "Redis writes"
     try:
-        with unavailable():
-            await redis.set(redis.key(_PROBE_KEY), b"", px=_PROBE_MILLISECONDS)
+        await require_writes(redis)
     except Failure as failure:
         return problem(
             name,

@@ -115,5 +115,7 @@ async def test_the_command_line_shows_each_source_with_its_health(settings: Sett
     assert "blocked (bot check), next attempt 20" in youtube
     assert "300 per hour, 8 at once" in youtube
     assert "not configured" in text
+    assert "error: No worker for ingests is running" in text
+    assert "Start `ingot-server worker`" in text
     parsed = [json.loads(line) for line in lines.splitlines()]
     assert [source["name"] for source in parsed] == [source.name for source in SOURCES]

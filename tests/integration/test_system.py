@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
+import aiohttp
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ingot import watch_command
 from ingot.client import Client
+from ingot.progress import ProgressDisplay
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.system_service_pb2 import GetSystemResponse, Problem, WorkerStatus
+from ingot_server.api import store_health
 from ingot_server.app import running
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
@@ -23,6 +30,7 @@ from ingot_server.jobs.workers import VERSION, Workers
 from ingot_server.redis import Redis, connect
 from ingot_server.source_settings import read_source_settings
 from ingot_server.worker import Worker
+from tests.bucket_proxy import bucket_behind_proxy
 from tests.ingot_command import run_command
 from tests.waiting import TIMEOUT_SECONDS
 
@@ -131,6 +139,91 @@ async def test_the_command_shows_it_to_people_and_to_programs(settings: Settings
     assert (shown.code, printed.code) == (0, 0)
     assert "error: No worker for ingests is running" in shown.stdout
     assert json.loads(printed.stdout)["queues"][0]["queued"] == 1
+
+
+async def test_a_command_whose_job_waits_says_that_there_is_no_worker(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch_command, "WAITING_SECONDS", 0.1)
+    async with running(settings) as addresses, Client(addresses.grpc) as client:
+        job = await client.ingest_video("http://127.0.0.1:1/one.mp4")
+        with ProgressDisplay() as display:
+            watching = asyncio.create_task(watch_command.show_updates(client, [job], display))
+            said = ""
+            while "No worker for ingests is running" not in said:
+                await asyncio.sleep(0.05)
+                said += capsys.readouterr().err
+            await cancel_and_wait(watching)
+
+    assert "Start `ingot-server worker`" in said
+
+
+@pytest.fixture
+def quick_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REDIS_SECONDS", "S3_SECONDS", "AGAIN_SECONDS"):
+        monkeypatch.setattr(store_health, name, 0.05)
+
+
+@pytest.mark.usefixtures("quick_health")
+async def test_health_says_what_cannot_be_done_without_redis_or_s3(settings: Settings) -> None:
+    async with (
+        bucket_behind_proxy(settings) as (proxy, behind),
+        running(behind) as addresses,
+        grpc.aio.insecure_channel(addresses.grpc) as channel,
+        connect(settings) as redis,
+        aiohttp.ClientSession(f"http://{addresses.http}") as http,
+    ):
+        health = {name: Health(channel, name) for name in ("", "Ingest", "Job", "Media", "System")}
+
+        async def healthz() -> int:
+            async with http.get("/healthz") as response:
+                return int(response.status)
+
+        async def become(*serving: str) -> None:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                for name, each in health.items():
+                    await each.becomes(serving=name in serving)
+
+        await become("", "Ingest", "Job", "Media", "System")
+        assert await healthz() == 200
+
+        proxy.refuses = lambda _method, _path: True
+        await become("Job", "System")
+        assert await healthz() == 503
+
+        proxy.refuses = lambda _method, _path: False
+        await become("", "Ingest", "Job", "Media", "System")
+
+        # It still answers, but takes no writes.
+        await redis.config_set("min-replicas-to-write", 1)
+        try:
+            await become("Media")
+            assert await healthz() == 503
+        finally:
+            await redis.config_set("min-replicas-to-write", 0)
+        await become("", "Ingest", "Job", "Media", "System")
+        assert await healthz() == 200
+        for each in health.values():
+            each.close()
+
+
+class Health:
+    """A watch of the health of one service; the empty name is that of the server."""
+
+    def __init__(self, channel: grpc.aio.Channel, name: str) -> None:
+        service = f"ingot.v1.{name}Service" if name else ""
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        self._call = stub.Watch(health_pb2.HealthCheckRequest(service=service))
+        self._serving: bool | None = None
+
+    async def becomes(self, *, serving: bool) -> None:
+        """Wait for a state, which may be there already."""
+        while self._serving is not serving:
+            response = await self._call.read()
+            self._serving = response.status == health_pb2.HealthCheckResponse.SERVING
+
+    def close(self) -> None:
+        self._call.cancel()
 
 
 def test_the_oldest_job_is_found_in_any_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +18,9 @@ from ingot.errors import IngotError, InvalidRequest, ServiceUnavailable
 from ingot.job import IngestJob
 from ingot.jobs_command import list_jobs, watch_all_jobs
 from ingot.mcp_command import serve_agents
-from ingot.output import write, write_stream_table, write_table
+from ingot.output import write, write_stream_table, write_table, write_text
 from ingot.resolve_report import resolve_report
-from ingot.system_report import system_report
+from ingot.system_report import error_lines, system_report
 from ingot.top_command import is_live, show_top
 from ingot.v1.job_pb2 import IngestOptions, Job, JobState
 from ingot.v1.media_pb2 import MediaKind
@@ -255,6 +256,10 @@ async def _list(client: Client, options: Namespace) -> int:
 
 async def _sources(client: Client, options: Namespace) -> int:
     write_table(options, await client.sources(), render.SOURCE_COLUMNS, render.source_row)
+    if not options.json:
+        with contextlib.suppress(IngotError):
+            for line in error_lines(await client.system()):
+                write_text(line)
     return SUCCEEDED
 
 

@@ -27,6 +27,12 @@ def system_report(system: GetSystemResponse) -> str:
     return "\n\n".join(blocks)
 
 
+def error_lines(system: GetSystemResponse) -> list[str]:
+    """Return a line for each problem that keeps jobs from running, with what to do about it."""
+    errors = (each for each in system.problems if each.severity == Problem.SEVERITY_ERROR)
+    return list(_problems(errors))
+
+
 def _problems(problems: Iterable[Problem]) -> Iterator[str]:
     for problem in problems:
         severity = name_of(Problem.Severity, problem.severity).lower()

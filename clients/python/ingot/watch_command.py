@@ -15,6 +15,7 @@ from ingot.client import Client
 from ingot.errors import IngotError, ServiceUnavailable, from_status
 from ingot.job import IngestJob
 from ingot.output import write_json, write_text
+from ingot.system_report import error_lines
 from ingot.v1.job_pb2 import Job, JobState
 from ingot.v1.job_service_pb2 import SnapshotEnd
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ingot.progress import ProgressDisplay
 
 MAX_CONCURRENT_READS: Final = 16
+# How long a job may wait before people ask why.
+WAITING_SECONDS: Final = 5.0
 
 
 async def watch_to_end(client: Client, handles: Sequence[IngestJob], options: Namespace) -> bool:
@@ -80,10 +83,33 @@ async def show_updates(
     """
     if display is None:
         await _gather_or_cancel(_print_updates(handle) for handle in handles)
-    else:
+        return
+    explaining = asyncio.create_task(_explain_waiting(client, handles, display))
+    try:
         await _gather_or_cancel(
             _display_updates(client, handle, display, share) for handle in handles
         )
+    finally:
+        explaining.cancel()
+        await asyncio.gather(explaining, return_exceptions=True)
+
+
+async def _explain_waiting(
+    client: Client, handles: Sequence[IngestJob], display: ProgressDisplay
+) -> None:
+    """Say what keeps jobs from running, if one still waits after a while."""
+    await asyncio.sleep(WAITING_SECONDS)
+    if any(_may_wait_for_workers(handle.latest) for handle in handles):
+        with contextlib.suppress(IngotError):
+            for line in error_lines(await client.system()):
+                display.print_line(line)
+
+
+def _may_wait_for_workers(job: Job) -> bool:
+    """Return whether a job, or one that it consists of, may not have begun."""
+    return job.state == JobState.JOB_STATE_QUEUED or (
+        job.state == JobState.JOB_STATE_RUNNING and job.HasField("children")
+    )
 
 
 async def get_children(client: Client, job: Job) -> list[Job]:

@@ -8,6 +8,8 @@ from typing import ClassVar, Final, TypeAlias
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ingot_server.api.store_health import Stores
+
 Serialized: TypeAlias = bytes
 """A response that is already serialized. A service returns it if it has it in memory anyway."""
 
@@ -42,3 +44,5 @@ class Service:
     """
 
     descriptor: ClassVar[ServiceDescriptor]
+    needs: ClassVar[Stores] = Stores.ALL
+    """The stores without which most of its methods fail; its health follows from them."""

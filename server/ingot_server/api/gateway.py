@@ -25,6 +25,7 @@ from ingot_server.api.connect_errors import refuse
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
 from ingot_server.api.page import Page, PageResponse
+from ingot_server.api.store_health import Stores
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 
@@ -60,6 +61,7 @@ class Gateway:
         self._services = ConnectServices(services, self._calls, self._admit)
         self._page = Page(link_origins)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
+        self._usable = Stores.ALL
         self._draining = False
         self._serving: asyncio.Task[None] | None = None
         self._server = _Server(
@@ -88,6 +90,10 @@ class Gateway:
         host = self._settings.http_address.rpartition(":")[0]
         self._serving = asyncio.create_task(self._server.serve([listener]))
         return f"{host}:{listener.getsockname()[1]}"
+
+    def report(self, usable: Stores) -> None:
+        """Report at /healthz whether the stores can be used."""
+        self._usable = usable
 
     async def stop(self) -> None:
         """Drain: refuse new calls, let running ones finish, then cancel them.
@@ -158,6 +164,9 @@ class Gateway:
             await _refuse_method(send)
         elif self._draining:
             await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, "draining\n")
+        elif missing := Stores.ALL & ~self._usable:
+            names = " and ".join(str(store.name) for store in missing)
+            await _say(send, HTTPStatus.SERVICE_UNAVAILABLE, f"{names} cannot be used\n")
         else:
             await _say(send, HTTPStatus.OK, "serving\n")
 

@@ -19,6 +19,7 @@ from ingot_server.api.caller import Serialized, Service
 from ingot_server.api.calls import Calls, Method, failure_of, methods
 from ingot_server.api.reflection import add_reflection
 from ingot_server.api.status import DETAILS_KEY, grpc_error
+from ingot_server.api.store_health import Stores
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
@@ -38,6 +39,8 @@ _OPTIONS: Final = (
     ("grpc.server.max_pending_requests", _MOST_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
 )
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 # Time for connections to close by themselves after their last call.
 _LINGER_SECONDS: Final = 0.1
 
@@ -82,7 +85,7 @@ class ApiServer:
         host, _, port = address.rpartition(":")
         if not host or not (host == "unix" or port.isdecimal()):
             raise SettingError(f"grpc_address={address!r} is not HOST:PORT or unix:PATH.")
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.report(Stores.NONE)
         try:
             bound = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -96,8 +99,18 @@ class ApiServer:
                 + ". Stop the program that uses it, or set another grpc_address."
             ) from error
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self.report(Stores.ALL)
         return address if host == "unix" else f"{host}:{bound}"
+
+    async def report(self, usable: Stores) -> None:
+        """Report for each service whether the stores that it needs can be used.
+
+        The server itself, the empty name, needs all of them.
+        """
+        needs = {service.descriptor.full_name: service.needs for service in self._services}
+        for name, needed in {"": Stores.ALL, **needs}.items():
+            status = _SERVING if needed in usable else _NOT_SERVING
+            await self._health.set(name, status)
 
     async def stop(self) -> None:
         """Drain: report NOT_SERVING, end all watches, let calls finish, then cancel the rest.
@@ -119,10 +132,6 @@ class ApiServer:
     async def wait(self) -> None:
         """Wait until the server has stopped."""
         await self._server.wait_for_termination()
-
-    async def _set_health(self, status: int) -> None:
-        for name in ("", *(service.descriptor.full_name for service in self._services)):
-            await self._health.set(name, status)
 
 
 class _Handlers:

@@ -39,6 +39,7 @@ from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.retries import FAILED, Retries
 from ingot_server.api.status import invalid
+from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
@@ -66,6 +67,7 @@ class JobService(Service):
     """
 
     descriptor = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
+    needs = Stores.REDIS
 
     def __init__(
         self,

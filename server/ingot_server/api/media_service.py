@@ -36,6 +36,7 @@ from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.media_update import updated
 from ingot_server.api.named_media import find_named, named_id, not_stored
 from ingot_server.api.status import OutOfRange, invalid
+from ingot_server.api.store_health import Stores
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -88,6 +89,7 @@ class MediaService(Service):
     """
 
     descriptor = media_service_pb2.DESCRIPTOR.services_by_name["MediaService"]
+    needs = Stores.S3
 
     def __init__(self, catalog: Catalog, blobs: Blobs, media_list: MediaList) -> None:
         self._catalog = catalog

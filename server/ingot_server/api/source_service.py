@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ingot.v1 import reason_pb2, source_service_pb2
 from ingot.v1.source_service_pb2 import ListSourcesRequest, ListSourcesResponse, SourceStatus
 from ingot_server.api.caller import Caller, Service
+from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.extractor.versions import Versions
 from ingot_server.jobs.throttle import OpenBreaker, SourceThrottle
@@ -19,6 +20,7 @@ class SourceService(Service):
     """The service of sources. It reads settings and circuit breakers, and contacts no source."""
 
     descriptor = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
+    needs = Stores.REDIS
 
     def __init__(
         self, throttle: SourceThrottle, sources: Mapping[str, SourceSettings], settings: Settings

@@ -13,6 +13,7 @@ from ingot.v1.system_service_pb2 import (
     WorkerStatus,
 )
 from ingot_server.api.caller import Caller, Service
+from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.errors import reason_name
 from ingot_server.findings import Finding, Level
@@ -31,6 +32,7 @@ class SystemService(Service):
     """The service that describes the installation. It only reads."""
 
     descriptor = system_service_pb2.DESCRIPTOR.services_by_name["SystemService"]
+    needs = Stores.REDIS
 
     def __init__(
         self,

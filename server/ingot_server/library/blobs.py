@@ -109,6 +109,15 @@ class Blobs(Bucket):
         require(probe.findings, reason_pb2.REASON_STORAGE_UNAVAILABLE)
         self._etag_is_md5 = probe.etag_is_md5
 
+    async def require_bucket(self) -> None:
+        """Ask for the bucket. Raises Failure STORAGE_UNAVAILABLE if it is not there."""
+        exists = partial(self._s3.small.client.bucket_exists, self.bucket)
+        if not await self._s3.small.run(exists):
+            raise Failure(
+                reason_pb2.REASON_STORAGE_UNAVAILABLE,
+                f"The bucket {self.bucket} is gone. {ADVICE['NoSuchBucket']}",
+            )
+
     async def close(self) -> None:
         await asyncio.gather(super().close(), *(each.close() for each in self._others.values()))
 

@@ -41,6 +41,7 @@ _DRAIN: Final = timedelta(seconds=3)
 _STOP_SECONDS: Final = 4.0
 _LOCAL_SERVER_STOP_SECONDS: Final = 0.7
 _VACUUM_SECONDS: Final = 5.0
+_RUNS_JOBS: Final = re.compile("ready for (jobs|conversions)")
 _EVERY_ADDRESS: Final = ("0.0.0.0", "[::]")
 
 
@@ -112,13 +113,14 @@ class Installation:
         await asyncio.gather(
             *(_wait_until_ready(child) for child in (s3, api) if child is not None)
         )
-        # Workers start last, because they would delay the API server; jobs wait for them.
-        for number in range(self._settings.workers):
-            await _wait_until_ready(self._start_ingot(f"worker {number + 1}", "worker", None))
-        for number in range(self._settings.convert_workers):
-            await _wait_until_ready(
-                self._start_ingot(f"convert {number + 1}", "worker --convert", None)
-            )
+        # Workers start last, because they would delay the API server.
+        names = [f"worker {number + 1}" for number in range(self._settings.workers)]
+        converting = [f"convert {number + 1}" for number in range(self._settings.convert_workers)]
+        workers = [
+            *(self._start_ingot(name, "worker", _RUNS_JOBS) for name in names),
+            *(self._start_ingot(name, "worker --convert", _RUNS_JOBS) for name in converting),
+        ]
+        await asyncio.gather(*(_wait_until_ready(worker) for worker in workers))
         self._print_addresses()
         while self._seaweedfs is not None:
             await asyncio.sleep(_VACUUM_SECONDS)
@@ -163,9 +165,7 @@ class Installation:
         )
         return self._start(seaweedfs.program(), self._local_servers)
 
-    def _start_ingot(
-        self, name: str, command: str, ready: re.Pattern[str] | None
-    ) -> SupervisedProgram:
+    def _start_ingot(self, name: str, command: str, ready: re.Pattern[str]) -> SupervisedProgram:
         program = Program(
             name=name,
             arguments=(sys.executable, "-m", "ingot_server.cli", *command.split()),

@@ -1,3 +1,4 @@
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Job, JobKind, JobState } from "@ingot/client/v1";
 
 import { saveMedia } from "../jobs/actions";
@@ -9,6 +10,17 @@ export interface Started {
   entry: Entry;
   /** Whether to save its file when it is stored. */
   save: boolean;
+}
+
+/** How long a job may wait before it is worth asking why. */
+const PATIENCE_MS = 5000;
+
+/** Whether a job, or one that it consists of, may still wait for a worker. */
+export function waitsLong(job: Job, now: number): boolean {
+  const mayWait =
+    job.state === JobState.QUEUED || (job.state === JobState.RUNNING && job.children !== undefined);
+  const accepted = job.createTime ? timestampMs(job.createTime) : now;
+  return mayWait && now - accepted > PATIENCE_MS;
 }
 
 /** The jobs that were started here since the page was loaded, the latest first. */

@@ -1,0 +1,81 @@
+"""Whether the stores can be used, asked again and again, so that health checks tell the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from ingot_server.errors import Failure
+from ingot_server.library.blobs import Blobs
+from ingot_server.redis import Redis
+from ingot_server.redis_checks import require_writes
+
+logger = logging.getLogger(__name__)
+
+REDIS_SECONDS: Final = 1.0
+# Each question is one request to the bucket, so it is asked less often while the answer is good.
+S3_SECONDS: Final = 5.0
+AGAIN_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 4.0
+
+
+class Stores(enum.Flag):
+    """The stores that a service needs, or that can be used."""
+
+    NONE = 0
+    REDIS = enum.auto()
+    S3 = enum.auto()
+    ALL = REDIS | S3
+
+
+class StoreHealth:
+    """The stores that could be used when they were asked last: all, until the first answer."""
+
+    def __init__(self, redis: Redis, blobs: Blobs) -> None:
+        self._redis = redis
+        self._blobs = blobs
+        self.usable = Stores.ALL
+
+    async def keep_asking(self, changed: Callable[[Stores], Awaitable[None]]) -> None:
+        """Ask both stores until cancelled; call `changed` with `usable` whenever that changes."""
+        async with asyncio.TaskGroup() as asking:
+            asking.create_task(
+                self._keep_asking(Stores.REDIS, self._ask_redis, REDIS_SECONDS, changed)
+            )
+            asking.create_task(self._keep_asking(Stores.S3, self._ask_s3, S3_SECONDS, changed))
+
+    async def _keep_asking(
+        self,
+        store: Stores,
+        ask: Callable[[], Awaitable[None]],
+        seconds: float,
+        changed: Callable[[Stores], Awaitable[None]],
+    ) -> None:
+        while True:
+            before = self.usable
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await ask()
+            except (Failure, RedisError, TimeoutError) as error:
+                self.usable &= ~store
+                if before != self.usable:
+                    why = str(error) or f"no answer within {_ANSWER_SECONDS:g} s"
+                    logger.warning("%s cannot be used: %s", store.name, why)
+            else:
+                self.usable |= store
+                if before != self.usable:
+                    logger.info("%s can be used again", store.name)
+            if before != self.usable:
+                await changed(self.usable)
+            await asyncio.sleep(seconds if store in self.usable else min(seconds, AGAIN_SECONDS))
+
+    async def _ask_redis(self) -> None:
+        await require_writes(self._redis)
+
+    async def _ask_s3(self) -> None:
+        await self._blobs.require_bucket()
