@@ -7,6 +7,7 @@ its own.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,13 +83,19 @@ class Window:
             self.paths.add(address.path)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def chromium() -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def new_browser() -> AsyncIterator[Browser]:
     executable = find_program("chromium")
     async with async_playwright() as driver:
         running = await driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield running
         await running.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    async with new_browser() as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")

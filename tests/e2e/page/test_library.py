@@ -136,4 +136,4 @@ async def test_only_a_confirmed_deletion_deletes(
 
 async def test_a_link_to_what_is_not_stored_says_so(window: Window) -> None:
     page = await window.open(f"#/library/{'a' * 52}")
-    await expect(page.get_by_text("This media item is not stored")).to_be_visible()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("This media item is not stored")
