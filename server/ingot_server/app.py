@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -33,6 +32,7 @@ from ingot_server.jobs.workers import Workers
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.media_list import MediaList
+from ingot_server.process.stop_signals import stop_signals
 from ingot_server.redis import connect
 from ingot_server.redis_checks import require_usable
 from ingot_server.source_settings import read_source_settings
@@ -117,10 +117,10 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
 
 
 async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
-    """Run an API server until SIGTERM or SIGINT, then let its calls finish."""
+    """Run an API server until a signal stops it, then let its calls finish."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stopped.set)
     async with running(settings, reuse_port=reuse_port) as addresses:
         if addresses.http:

@@ -81,3 +81,22 @@ def test_a_port_in_use_is_named(running_stores: Stores) -> None:
 
             assert second.wait(TIMEOUT_SECONDS) == 2
             assert address.rpartition(":")[2] in message
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_hangup_stops_a_server_unless_it_was_ignored_from_the_start(
+    running_stores: Stores, ignored: bool
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with serve(running_stores, "--grpc-address", "127.0.0.1:0") as process:
+            assert process.stderr is not None
+            assert any("serving gRPC on" in line for line in process.stderr)
+            process.send_signal(signal.SIGHUP)
+            if ignored:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+            else:
+                assert process.wait(TIMEOUT_SECONDS) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

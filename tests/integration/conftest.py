@@ -57,8 +57,9 @@ def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
         extractor_prewarm=False,
         grpc_address="127.0.0.1:0",
         http_address="127.0.0.1:0",
-        data_dir=tmp_path / "data",
-        scratch_dir=tmp_path / "scratch",
+        # What means something in a URL, in a template or for a shell means nothing in a path.
+        data_dir=tmp_path / "data #?%2F",
+        scratch_dir=tmp_path / "scratch #?%2F",
     )
     _remove_bucket(stack, bucket)
 

@@ -278,7 +278,9 @@ class Extraction:
     def fetch(self, directory: str) -> dict[str, Any]:
         info = self._info
         self.ydl.ignores_media_types, self.ydl.fetching = False, True
-        self.ydl.params["outtmpl"] = {"default": str(Path(directory, "media.%(ext)s"))}
+        # In the directory, a "%" is only that.
+        template = f"{directory.replace('%', '%%')}/media.%(ext)s"
+        self.ydl.params["outtmpl"] = {"default": template}
         progress = ProgressHook(info, self._request.max_bytes)
         if info.get("is_live"):
             path = record(

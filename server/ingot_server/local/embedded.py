@@ -19,11 +19,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import signal
 import sys
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
+from urllib.parse import quote
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
@@ -32,6 +32,7 @@ from ingot_server.errors import Failure
 from ingot_server.local.datadir_lock import lock_data_dir
 from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
+from ingot_server.process.stop_signals import stop_signals
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 from ingot_server.store_urls import without_password
 
@@ -46,7 +47,7 @@ _EVERY_ADDRESS: Final = ("0.0.0.0", "[::]")
 
 
 async def up(settings: Settings, given: Collection[str] = ()) -> None:
-    """Run Ingot until SIGINT, SIGTERM or SIGHUP; a second signal kills all processes.
+    """Run Ingot until a signal stops it (stop_signals.py); a second signal kills all processes.
 
     `given` names the settings that were set explicitly. If the address of Redis or S3 is among
     them, or is not the default, that server is used, and no local one is started.
@@ -75,7 +76,7 @@ async def up(settings: Settings, given: Collection[str] = ()) -> None:
                 installation.kill()
 
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        signals = stop_signals()
         for number in signals:
             loop.add_signal_handler(number, stop)
         try:
@@ -153,7 +154,7 @@ class Installation:
             redis_program(valkey_executable(), directory, path), self._local_servers
         )
         await _wait_until_ready(child)
-        self._settings = self._settings.replace(redis_url=f"unix://{path}")
+        self._settings = self._settings.replace(redis_url=f"unix://{quote(str(path))}")
 
     def _start_s3(self) -> SupervisedProgram:
         self._seaweedfs = seaweedfs = SeaweedFS.open(self._settings.data_dir, self._ports)

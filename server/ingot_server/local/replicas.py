@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import signal
 import sys
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.local.ports import Ports
+from ingot_server.process.stop_signals import stop_signals
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
 
 logger = logging.getLogger(__name__)
 
 
 async def serve_replicas(settings: Settings) -> None:
-    """Run `settings.processes` API servers until SIGTERM or SIGINT; one that dies is replaced.
+    """Run `settings.processes` API servers until a signal stops them; one that dies is replaced.
 
     Raises SettingError when an address is in use, and Failure when a server does not start.
     """
@@ -52,7 +52,7 @@ async def _supervise(settings: Settings) -> None:
         for number in range(1, settings.processes + 1)
     ]
     stopped = asyncio.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
+    for signal_number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
     try:
         for child in children:
