@@ -7,6 +7,7 @@ script gets it as KEYS. The modules that own a key document it with the default 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -19,6 +20,7 @@ from redis.asyncio.client import Pipeline
 from ingot.v1 import reason_pb2
 from ingot_server.config import SettingError, Settings
 from ingot_server.errors import Failure
+from ingot_server.outage import Outage
 from ingot_server.store_urls import without_password
 
 MAX_CONNECTIONS: Final = 64
@@ -34,6 +36,7 @@ _UNAVAILABLE_ERRORS: Final = (
     exceptions.NoPermissionError,
 )
 _UNAVAILABLE_CODES: Final = ("NOREPLICAS", "MISCONF", "BUSY")
+_COMMAND: Final = re.compile(r"^Command # .* of pipeline caused error: \W*", re.DOTALL)
 
 
 class Redis(redis.asyncio.Redis):
@@ -43,6 +46,7 @@ class Redis(redis.asyncio.Redis):
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True
         self._prefix = prefix
+        self.outage = Outage("Redis")
         # The databases of a server have keys of their own, but share its channels.
         database = int(pool.connection_kwargs.get("db") or 0)
         self._channel_prefix = self._prefix + (f"{database}:" if database else "")
@@ -109,10 +113,15 @@ def unavailable() -> Iterator[None]:
         if isinstance(error, exceptions.ResponseError) and not _is_temporary(error):
             raise
         raise Failure(
-            reason_pb2.REASON_CACHE_UNAVAILABLE, f"Redis cannot be used now: {error}"
+            reason_pb2.REASON_CACHE_UNAVAILABLE, f"Redis cannot be used now: {_message(error)}"
         ) from error
 
 
 def _is_temporary(error: exceptions.ResponseError) -> bool:
     """Tell whether Redis refused because of its own state, not because of the command."""
-    return isinstance(error, _UNAVAILABLE_ERRORS) or str(error).startswith(_UNAVAILABLE_CODES)
+    return isinstance(error, _UNAVAILABLE_ERRORS) or _message(error).startswith(_UNAVAILABLE_CODES)
+
+
+def _message(error: exceptions.RedisError) -> str:
+    """Return what Redis said; redis-py puts the command before it, if that was in a pipeline."""
+    return _COMMAND.sub("", str(error))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, assert_never
 
 from ingot.v1 import reason_pb2
@@ -42,6 +44,7 @@ from ingot_server.jobs.workers import VERSION, Workers, this_worker
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
+from ingot_server.outage import Outage
 from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
 from ingot_server.pipeline.await_job import JobWaiter
 from ingot_server.pipeline.ingest import Pipeline
@@ -61,6 +64,8 @@ from ingot_server.transfer.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
+_BACKGROUND_PAUSE_SECONDS: Final = 1.0
+_ANNOUNCEMENT: Final = "announcement"
 CANCEL_AGAIN_SECONDS: Final = 1.0
 RETIRE_SECONDS: Final = 1.0
 # One in so many slots for ingests may be used by a conversion that runs with its workflow.
@@ -85,6 +90,7 @@ class Worker:
         self._settings = settings
         self._converts = converts
         self._redis = connect(settings)
+        self.broker_outage = Outage("The broker") if settings.broker_url else self._redis.outage
         self._records = Records(self._redis, settings)
         self._feed = Feed(self._redis, self._records, settings)
         self._queue = Queue(celery_app(settings))
@@ -149,19 +155,25 @@ class Worker:
             await self._egress.start()
             await self._extractor.start(self._scratch.make_folder("extractor"))
         self._report.start_time.GetCurrentTime()
+        stores = (self._redis, self._catalog, self._blobs, self._settings)
+        sweeping = partial(
+            keep_sweeping,
+            self._records,
+            self._dispatcher,
+            self._playlists.advance,
+            redis_outage=self._redis.outage,
+            broker_outage=self.broker_outage,
+        )
         self._background = [
-            asyncio.create_task(self._workers.keep_reporting(self._measure)),
-            asyncio.create_task(
-                keep_sweeping(self._records, self._dispatcher, self._playlists.advance)
-            ),
-            asyncio.create_task(self._sweep_uploads()),
-            asyncio.create_task(
-                keep_collecting(self._redis, self._catalog, self._blobs, self._settings)
-            ),
-            asyncio.create_task(
-                keep_scrubbing(self._redis, self._catalog, self._blobs, self._settings)
-            ),
-            asyncio.create_task(keep_checking(self._versions, self._settings, self._sources)),
+            asyncio.create_task(_run_again_if_it_fails(task))
+            for task in (
+                sweeping,
+                partial(self._workers.keep_reporting, self._measure),
+                self._sweep_uploads,
+                partial(keep_collecting, *stores),
+                partial(keep_scrubbing, *stores),
+                partial(keep_checking, self._versions, self._settings, self._sources),
+            )
         ]
 
     async def accept_jobs(self) -> None:
@@ -241,8 +253,10 @@ class Worker:
                 await self._throttle.announce_limits(_THROTTLED)
                 await self._dispatcher.run_or_warn(self._work)
             except Failure as failure:
-                logger.warning("this worker could not be announced: %s", failure.message)
-            await asyncio.sleep(interval)
+                await asyncio.sleep(self._redis.outage.failed(_ANNOUNCEMENT, failure))
+            else:
+                self._redis.outage.succeeded(_ANNOUNCEMENT)
+                await asyncio.sleep(interval)
 
     async def _run_and_advance(self, job_id: str, slot_of: str) -> None:
         await self._run_attempt(job_id, slot_of)
@@ -313,6 +327,16 @@ class Worker:
             except Failure as failure:
                 logger.warning("uploads: %s: %s", reason_name(failure.reason), failure.message)
             await asyncio.sleep(interval)
+
+
+async def _run_again_if_it_fails(task: Callable[[], Awaitable[None]]) -> None:
+    """Run a task of the worker that must never end because of a defect."""
+    while True:
+        try:
+            return await task()
+        except Exception:
+            logger.exception("a task of this worker failed and is started again")
+            await asyncio.sleep(_BACKGROUND_PAUSE_SECONDS)
 
 
 def _internal_error(job_id: str) -> Failure:

@@ -7,16 +7,20 @@ every connection exists once in the process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import warnings
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
+from ingot_server.celery_worker import CeleryWorker
 from ingot_server.config import Settings
+from ingot_server.errors import Failure
 from ingot_server.jobs.queue import TASK_NAME, celery_app, queue_name
 from ingot_server.jobs.workers import this_worker
 from ingot_server.process.allocator import return_large_buffers
@@ -39,37 +43,38 @@ class WorkerProcess:
         threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
         self._wait_for(self._worker.start())
 
-    def run_celery(self, app: Celery) -> None:
-        """Run Celery until SIGTERM or SIGINT."""
+    def run_celery(self, app: Celery) -> int:
+        """Run Celery until a signal stops it, and return the exit code; 0 only after a signal."""
         app.task(name=TASK_NAME, typing=False)(self._run_job)
         signals.setup_logging.connect(_keep_logging)
         signals.worker_ready.connect(self._begin)
-        signals.worker_shutting_down.connect(self._stop)
         # Celery warns root about messages that contain code; ours are job ids in JSON.
         warnings.simplefilter("ignore", SecurityWarning)
-        app.worker_main(
-            [
-                "--quiet",
-                "worker",
-                "--pool=threads",
-                # A job that gave up its slot may still run for a while: a cancelled one cleans up,
-                # and a workflow converts what it has fetched.
-                f"--concurrency={2 * self._slots}",
-                f"--queues={queue_name(this_worker())}",
-                "--without-gossip",
-                "--without-mingle",
-                "--without-heartbeat",
-            ]
+        worker = CeleryWorker(
+            app,
+            queue_name(this_worker()),
+            # A job that gave up its slot may still run for a while: a cancelled one cleans up, and
+            # a workflow converts what it has fetched.
+            threads=2 * self._slots,
+            outage=self._worker.broker_outage,
+            on_stop=self._stop,
         )
+        worker.start()
+        if worker.was_stopped:
+            return worker.exitcode or 0
+        logger.error("Celery ended although no signal had stopped it")
+        return worker.exitcode or 1
 
     def _run_job(self, job_id: str) -> None:
-        self._wait_for(self._worker.run_dispatched(job_id))
+        # The sweep recovers a job that could not be claimed, and one that is given back.
+        with contextlib.suppress(Failure, CancelledError):
+            self._wait_for(self._worker.run_dispatched(job_id))
 
     def _begin(self, **_: object) -> None:
         self._wait_for(self._worker.accept_jobs())
         logger.info("ready for %s, %d at the same time", self._kind, self._slots)
 
-    def _stop(self, **_: object) -> None:
+    def _stop(self) -> None:
         # Celery waits for its running tasks before it ends; this makes them end.
         asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
 
@@ -80,10 +85,14 @@ class WorkerProcess:
 def _keep_logging(**_: object) -> None:
     # While this is connected, Celery does not set the level of the root logger.
     logging.getLogger("celery").setLevel(logging.WARNING)
+    # It warns about each lost connection, of which `Outage` has told already.
+    logging.getLogger("celery.worker.consumer.consumer").setLevel(logging.ERROR)
 
 
-def main(settings: Settings, *, converts: bool = False) -> None:
-    """Run a worker until SIGTERM or SIGINT; then its running jobs go back to the queue.
+def main(settings: Settings, *, converts: bool = False) -> int:
+    """Run a worker until a signal stops it; then its running jobs go back to the queue.
+
+    Returns the exit code, which is not 0 unless a signal stopped it.
 
     If `converts`, it runs conversions only; otherwise it runs all other jobs.
 
@@ -92,4 +101,4 @@ def main(settings: Settings, *, converts: bool = False) -> None:
     return_large_buffers()
     process = WorkerProcess(settings, converts=converts)
     process.start()
-    process.run_celery(celery_app(settings, this_worker()))
+    return process.run_celery(celery_app(settings, this_worker()))

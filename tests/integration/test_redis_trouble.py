@@ -72,7 +72,7 @@ async def test_lost_jobs_are_recovered_when_redis_accepts_writes_again(
     try:
         job, _ = await claimed_job(records)
         async with refusing_writes(redis):
-            await until(lambda: "sweep: CACHE_UNAVAILABLE" in caplog.text)
+            await until(lambda: "Redis cannot be used" in caplog.text)
         await becomes(records, job, job_pb2.JOB_STATE_QUEUED)
     finally:
         await worker.stop()

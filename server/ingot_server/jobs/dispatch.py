@@ -179,7 +179,8 @@ class Dispatcher:
         try:
             done = await self.run(*kinds)
         except Failure as failure:
-            logger.warning("nothing was dispatched: %s", failure.message)
+            # The sweep says so in the log.
+            logger.debug("nothing was dispatched: %s", failure.message)
             return None
         for job_id, refused in done.unsent.items():
             logger.warning("job %s: %s", job_id, refused.message)

@@ -44,7 +44,8 @@ _CHANNEL: Final = "jobs"
 RECHECK_SECONDS: Final = 5.0
 # How long a message may be late before the record is used instead.
 MESSAGE_DELAY_SECONDS: Final = 0.2
-RECONNECT_SECONDS: Final = 0.2
+_SUBSCRIPTION: Final = "subscription"
+_RECHECK: Final = "recheck"
 START_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 5.0
 PAGE: Final = 200
@@ -223,14 +224,14 @@ class Feed:
                     while True:
                         self._handle_message(await _next_message(pubsub))
             except (exceptions.RedisError, OSError) as error:
-                logger.warning("the subscription to %s broke: %s", self._channel, error)
+                await asyncio.sleep(self._redis.outage.failed(_SUBSCRIPTION, error))
             except (DecodeError, ValueError):
                 logger.warning("a message on %s is not a change of a job", self._channel)
-            await asyncio.sleep(RECONNECT_SECONDS)
 
     def _handle_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
             # This also arrives after redis-py has reconnected by itself.
+            self._redis.outage.succeeded(_SUBSCRIPTION)
             self._subscribed.set()
             self._recheck_now.set()
         elif message["type"] == "message":
@@ -244,8 +245,10 @@ class Feed:
             self._recheck_now.clear()
             try:
                 await self._recheck()
-            except Failure as failure:
-                logger.warning("the job records could not be read again: %s", failure.message)
+            except (Failure, exceptions.RedisError) as failure:
+                await asyncio.sleep(self._redis.outage.failed(_RECHECK, failure))
+            else:
+                self._redis.outage.succeeded(_RECHECK)
 
     async def _recheck(self) -> None:
         """Find changes without a message."""

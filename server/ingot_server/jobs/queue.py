@@ -81,6 +81,8 @@ def celery_app(settings: Settings, worker_id: str = "") -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis that fails over or is full refuses commands; it will accept them again.
+        broker_channel_error_retry=True,
         broker_connection_timeout=CONNECT_SECONDS,
         broker_pool_limit=SENDERS,
         broker_transport_options=_transport_options(app.conf.broker_url, settings),

@@ -8,22 +8,32 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeAlias, assert_never
 
+from ingot.v1 import reason_pb2
 from ingot_server.asyncio_tasks import gather_or_cancel
-from ingot_server.errors import Failure, reason_name
+from ingot_server.errors import Failure
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.outcomes import ChildrenChanged, NothingToDo, QueuedAgain
 from ingot_server.jobs.records import Records
+from ingot_server.outage import Outage
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 32
+_SWEEP: Final = "sweep"
 
 Advance: TypeAlias = Callable[[str], Coroutine[Any, Any, None]]
 """Goes on with a parent, by its id, whose children have changed."""
 
 
-async def keep_sweeping(records: Records, dispatcher: Dispatcher, advance: Advance) -> None:
+async def keep_sweeping(
+    records: Records,
+    dispatcher: Dispatcher,
+    advance: Advance,
+    *,
+    redis_outage: Outage,
+    broker_outage: Outage,
+) -> None:
     """Sweep every second, and when a source lets its next job start; until cancelled."""
     recover = partial(_recover, records, advance)
     seconds = SWEEP_SECONDS
@@ -33,11 +43,17 @@ async def keep_sweeping(records: Records, dispatcher: Dispatcher, advance: Advan
         try:
             while job_ids := await records.dispatch.sweep(SWEEP_BATCH):
                 await gather_or_cancel(map(recover, job_ids))
-            done = await dispatcher.run_or_warn()
+            done = await dispatcher.run()
+            for refused in done.unsent.values():
+                raise refused
         except Failure as failure:
-            logger.warning("sweep: %s: %s", reason_name(failure.reason), failure.message)
+            is_broker = failure.reason == reason_pb2.REASON_QUEUE_UNAVAILABLE
+            outage = broker_outage if is_broker else redis_outage
+            seconds = max(seconds, outage.failed(_SWEEP, failure))
         else:
-            if done is not None and done.next_permit is not None:
+            redis_outage.succeeded(_SWEEP)
+            broker_outage.succeeded(_SWEEP)
+            if done.next_permit is not None:
                 seconds = min(seconds, done.next_permit.total_seconds())
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,11 +21,10 @@ from ingot.v1.system_service_pb2 import WorkerStatus
 from ingot_server.errors import Failure
 from ingot_server.redis import Redis, unavailable
 
-logger = logging.getLogger(__name__)
-
 VERSION: Final = importlib.metadata.version("ingot-server")
 REPORT_SECONDS: Final = 5.0
 LIFETIME: Final = timedelta(seconds=30)
+_REPORT: Final = "report of this worker"
 
 
 def this_worker() -> str:
@@ -50,8 +48,10 @@ class Workers:
                 with unavailable():
                     await self._report(status)
             except Failure as failure:
-                logger.warning("this worker could not be reported: %s", failure.message)
-            await asyncio.sleep(REPORT_SECONDS)
+                await asyncio.sleep(self._redis.outage.failed(_REPORT, failure))
+            else:
+                self._redis.outage.succeeded(_REPORT)
+                await asyncio.sleep(REPORT_SECONDS)
 
     async def remove(self, worker_id: str) -> None:
         """Remove the report of a worker that stops."""

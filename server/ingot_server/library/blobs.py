@@ -35,9 +35,13 @@ from ingot_server.library.bucket_settings import read_bucket_settings
 from ingot_server.library.conditional_writes import put
 from ingot_server.library.multipart import MultipartUpload, StoredBlob, part_size
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, SMALL_BYTES, etag_of
+from ingot_server.outage import Outage
 
 __all__ = ["CHUNK_BYTES", "Blobs", "Bucket", "StoredBlob", "StoredObject", "UnfinishedUpload"]
 
+_PREPARING: Final = "preparing"
+_START_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.2
 _ABORT_SECONDS: Final = 5
 _PARTS_AT_ONCE: Final = 2
 
@@ -85,16 +89,24 @@ class Blobs(Bucket):
         Safe in many processes at once.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_at_most.total_seconds()
+        began, outage = loop.time(), Outage("Object storage")
+        deadline = began + wait_at_most.total_seconds()
         while True:
             try:
-                return await self._s3.small.run(self._prepare)
+                await self._s3.small.run(self._prepare)
             except Failure as failure:
                 cause = failure.__cause__
                 final = cause is None or (isinstance(cause, S3Error) and cause.code in ADVICE)
                 if final or loop.time() >= deadline:
                     raise
-            await asyncio.sleep(0.2)
+                # A server that is started together with this process takes a moment.
+                if loop.time() - began >= _START_SECONDS:
+                    await asyncio.sleep(outage.failed(_PREPARING, failure))
+                else:
+                    await asyncio.sleep(_POLL_SECONDS)
+            else:
+                outage.succeeded(_PREPARING)
+                return
 
     def _prepare(self) -> None:
         client = self._s3.small.client

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,12 +22,10 @@ from redis.exceptions import RedisError, ResponseError
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.redis import Redis
 
-logger = logging.getLogger(__name__)
-
 CHANNEL: Final = "__redis__:invalidate"
 PING_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 5.0
-_RECONNECT_SECONDS: Final = (0.05, 0.2, 1.0)
+_TRACKING: Final = "changed keys"
 
 
 class Invalidation:
@@ -67,7 +64,7 @@ class Invalidation:
             self._task = None
 
     async def _keep_tracking(self) -> None:
-        failures = 0
+        outage = self._redis.outage
         while True:
             try:
                 async with contextlib.AsyncExitStack() as ending:
@@ -75,22 +72,17 @@ class Invalidation:
                     ending.push_async_callback(connection.disconnect, nowait=True)
                     async with asyncio.timeout(IDLE_SECONDS):
                         await self._subscribe(connection)
-                    if not self.reachable:
-                        logger.info("Redis is back.")
-                    failures, self.reachable = 0, True
+                    outage.succeeded(_TRACKING)
+                    self.reachable = True
                     ending.callback(self._tracking_changed, False)
                     self._tracking_changed(True)
                     self._tried.set()
                     await self._receive_changes(connection)
             except (RedisError, OSError, TimeoutError) as exc:
-                # Logged once each time that Redis becomes unreachable.
-                if not failures:
-                    logger.warning("Changes in Redis cannot be tracked: %r", exc)
                 # A server that responds but refuses to track can still be used.
                 self.reachable = isinstance(exc, ResponseError)
                 self._tried.set()
-            await asyncio.sleep(_RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS) - 1)])
-            failures += 1
+                await asyncio.sleep(outage.failed(_TRACKING, repr(exc)))
 
     def _connection(self) -> AbstractConnection:
         pool = self._redis.connection_pool

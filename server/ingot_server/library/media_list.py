@@ -19,10 +19,12 @@ from ingot_server.library.index_parts import read_part, write_part
 from ingot_server.library.manifest_objects import FOLDER, manifest_key
 from ingot_server.library.manifest_pb2 import IndexEntry
 from ingot_server.library.media_index import MediaFilter, MediaIndex, entry_of
+from ingot_server.outage import Outage
 from ingot_server.redis import Redis, unavailable
 
 logger = logging.getLogger(__name__)
 
+_BUILDING: Final = "building"
 _CHECK_SECONDS: Final = 1.0
 _CHECK_INTERVAL: Final = timedelta(hours=1)
 _BATCH: Final = 1000
@@ -70,6 +72,7 @@ class MediaList:
 
         A check lists what missed the index, and renews the copy in the bucket.
         """
+        outage = Outage("The index of media items")
         while True:
             try:
                 with unavailable():
@@ -77,8 +80,10 @@ class MediaList:
                     if is_lost or await self._index.begin_check(_CHECK_INTERVAL):
                         await self.rebuild_index()
             except Failure as failure:
-                logger.warning("the index of media items is not built yet: %s", failure.message)
-            await asyncio.sleep(_CHECK_SECONDS)
+                await asyncio.sleep(outage.failed(_BUILDING, failure))
+            else:
+                outage.succeeded(_BUILDING)
+                await asyncio.sleep(_CHECK_SECONDS)
 
     async def rebuild_index(self, *, from_manifests: bool = False) -> int | None:
         """Build the index from the bucket; return how many media items it has.

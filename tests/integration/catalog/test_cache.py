@@ -218,7 +218,7 @@ async def test_without_redis_the_bucket_answers(
         assert await catalog.get(ID) == committed
     ours = [record for record in caplog.records if record.name.startswith("ingot_server")]
     warned = {record.name for record in ours if record.levelno >= logging.WARNING}
-    assert warned == {"ingot_server.library.invalidation", "ingot_server.library.catalog"}
+    assert warned == {"ingot_server.outage", "ingot_server.library.catalog"}
 
 
 async def test_nothing_is_cached_while_no_changes_are_received(
