@@ -125,22 +125,8 @@ class Installation:
         return [str(item.object_name) for item in found]
 
     def children(self, role: str) -> list[int]:
-        """Process ids of what runs `role`.
-
-        That is serve, worker, worker --convert, valkey-server or weed.
-        """
-        found = [
-            child
-            for child in descendants(self.process.pid)
-            if (words := _command_line(child))
-            and (
-                Path(words[0].split(" ")[0]).name == role
-                or words[1:-1] == ["-m", "ingot_server.cli", *role.split()]
-            )
-        ]
-        # Until it executes its program a child looks like the process that starts it.
-        starting = {child for each in found for child in descendants(each)}
-        return [child for child in found if child not in starting]
+        """Process ids of what runs `role`, see `running_children`."""
+        return running_children(self.process.pid, role)
 
     def interrupt(self) -> int:
         """Send one Ctrl-C, and return the exit code."""
@@ -180,6 +166,25 @@ def installation(data_dir: Path, **settings: str) -> Iterator[Installation]:
         yield running
     finally:
         running.close()
+
+
+def running_children(pid: int, role: str) -> list[int]:
+    """Process ids of what runs `role` below the `up` that is `pid`.
+
+    That is serve, worker, worker --convert, valkey-server or weed.
+    """
+    found = [
+        child
+        for child in descendants(pid)
+        if (words := _command_line(child))
+        and (
+            Path(words[0].split(" ")[0]).name == role
+            or words[1:-1] == ["-m", "ingot_server.cli", *role.split()]
+        )
+    ]
+    # Until it executes its program a child looks like the process that starts it.
+    starting = {child for each in found for child in descendants(each)}
+    return [child for child in found if child not in starting]
 
 
 def kill_tree(pid: int) -> None:

@@ -16,6 +16,8 @@ from typing import Final
 from ingot_server.config import PREFIX, SettingError, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
+from ingot_server.output import open_missing_descriptors, write_lossily
+from ingot_server.process.init import continue_as_child_of_init
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +38,24 @@ _LIBRARY_VARIABLES: Final = (
     *("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"),
 )
 
+# The commands that run until they are stopped.
+_SERVICES: Final = frozenset({"up", "serve", "worker"})
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 1 if it failed and with 2 if it was used wrongly."""
+    open_missing_descriptors()
     options = _parser().parse_args(arguments)
+    if options.command in _SERVICES:
+        continue_as_child_of_init()
+        write_lossily()
     logging.basicConfig(
         level=_LOG_LEVELS.get(options.command, logging.INFO),
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # It warns of each try; what comes of the last one is in an error of Ingot.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     forget_library_variables(os.environ)
     try:
         environment = {**os.environ, **_flags(options)}
@@ -221,7 +232,9 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
 def _worker(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server import worker_process
 
-    worker_process.main(settings, converts=options.convert)
+    code = worker_process.main(settings, converts=options.convert)
+    if code:
+        sys.exit(code)
 
 
 def _rebuild(settings: Settings, _: argparse.Namespace) -> None:
