@@ -111,8 +111,9 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             gateway.report(usable)
             await server.report(usable)
 
-        asking = asyncio.create_task(StoreHealth(redis, blobs).keep_asking(report))
-        stack.push_async_callback(cancel_and_wait, asking)
+        health = StoreHealth(redis, blobs)
+        health.start(report)
+        stack.push_async_callback(health.close)
         yield addresses
 
 

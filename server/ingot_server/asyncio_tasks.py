@@ -76,4 +76,5 @@ async def gather_or_cancel(
     try:
         return await asyncio.gather(*tasks)
     finally:
-        await cancel_and_wait(*(task for task in tasks if not task.done()))
+        # To its end: a caller that is cancelled again must not leave the tasks behind.
+        await run_uncancelled(cancel_and_wait(*(task for task in tasks if not task.done())))

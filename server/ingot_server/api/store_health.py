@@ -10,6 +10,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.redis import Redis
@@ -39,15 +40,22 @@ class StoreHealth:
     def __init__(self, redis: Redis, blobs: Blobs) -> None:
         self._redis = redis
         self._blobs = blobs
+        self._asking: list[asyncio.Task[None]] = []
         self.usable = Stores.ALL
 
-    async def keep_asking(self, changed: Callable[[Stores], Awaitable[None]]) -> None:
-        """Ask both stores until cancelled; call `changed` with `usable` whenever that changes."""
-        async with asyncio.TaskGroup() as asking:
-            asking.create_task(
-                self._keep_asking(Stores.REDIS, self._ask_redis, REDIS_SECONDS, changed)
-            )
-            asking.create_task(self._keep_asking(Stores.S3, self._ask_s3, S3_SECONDS, changed))
+    def start(self, changed: Callable[[Stores], Awaitable[None]]) -> None:
+        """Ask both stores until `close`; call `changed` with `usable` whenever that changes."""
+        for store, ask, seconds in (
+            (Stores.REDIS, self._ask_redis, REDIS_SECONDS),
+            (Stores.S3, self._ask_s3, S3_SECONDS),
+        ):
+            asking = self._keep_asking(store, ask, seconds, changed)
+            self._asking.append(asyncio.create_task(asking))
+
+    async def close(self) -> None:
+        """Ask no more."""
+        # No TaskGroup does this: it cancels each of its tasks only once.
+        await cancel_and_wait(*self._asking)
 
     async def _keep_asking(
         self,
