@@ -183,6 +183,9 @@ class Settings:
         4, "fragments of one HLS or DASH stream that are downloaded at the same time"
     )
     probe_timeout: timedelta = _setting(timedelta(minutes=5), "time to probe one file")
+    ffmpeg: str = _setting(
+        "", "path of the ffmpeg to use; empty means the one that is installed with Ingot"
+    )
     conversion_timeout: timedelta = _setting(timedelta(hours=6), "time for one conversion")
     conversion_memory: ByteSize = _setting(
         ByteSize(4 << 30), "address space of the ffmpeg process of a conversion"

@@ -43,11 +43,9 @@ def smithy(
     tmp_path_factory: pytest.TempPathFactory, ffmpeg: CountedFfmpeg
 ) -> Iterator[Installation]:
     """An Ingot of few slots, so that a test can fill them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMAGEIO_FFMPEG_EXE", str(ffmpeg.program))
-        slots = {"workers": "1", "worker_slots": "4", "conversions": "2"}
-        with installation(tmp_path_factory.mktemp("smithy"), lease="1m", **slots) as running:
-            yield running
+    few = {"workers": "1", "worker_slots": "4", "conversions": "2", "ffmpeg": str(ffmpeg.program)}
+    with installation(tmp_path_factory.mktemp("smithy"), lease="1m", **few) as running:
+        yield running
 
 
 @pytest.fixture

@@ -196,8 +196,8 @@ async def test_an_extractor_that_leaks_is_a_crash(settings: Settings, origin: Or
 
 
 @pytest.fixture
-def hanging_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Stands in for an ffmpeg that hangs while it merges; what its command line has in it."""
+def hanging_ffmpeg(tmp_path: Path) -> Path:
+    """Stands in for an ffmpeg that hangs while it merges: it runs `sleep 98765`."""
     packed("dash")  # by the real one
     program = tmp_path / "ffmpeg"
     program.write_text(
@@ -205,34 +205,35 @@ def hanging_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
         "exec sleep 98765\n"
     )
     program.chmod(0o700)
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
-    return b"98765"
+    return program
 
 
 async def test_cancel_ends_a_hanging_merge(
-    settings: Settings, origin: Origin, hanging_ffmpeg: bytes
+    settings: Settings, origin: Origin, hanging_ffmpeg: Path
 ) -> None:
     serve_manifest(origin, "dash")
-    async with running_harness(settings) as harness:
+    async with running_harness(settings.replace(ffmpeg=str(hanging_ffmpeg))) as harness:
         job = await harness.ask(origin.url("/list.mpd"))
         run = asyncio.create_task(harness.worker.run_job(job.id))
-        await until(lambda: running(hanging_ffmpeg))
+        await until(lambda: running(b"98765"))
 
         await harness.cancel(job)
         await run
 
         assert (await harness.record(job.id)).state == JOB_STATE_CANCELLED
-        assert running(hanging_ffmpeg) == []
+        assert running(b"98765") == []
         await harness.assert_nothing_is_left()
 
 
 async def test_a_hanging_merge_is_stalled(
-    settings: Settings, origin: Origin, hanging_ffmpeg: bytes, clip: bytes
+    settings: Settings, origin: Origin, hanging_ffmpeg: Path, clip: bytes
 ) -> None:
     url = serve_presentation(origin, clip)
-    async with running_harness(settings.replace(stall_timeout=timedelta(seconds=2))) as harness:
+    async with running_harness(
+        settings.replace(ffmpeg=str(hanging_ffmpeg), stall_timeout=timedelta(seconds=2))
+    ) as harness:
         job = await harness.ingest(url, selection=Selection(mode=Selection.MODE_AUDIO_ONLY))
 
         assert reason_name_of(job) == "STALLED", job.error
-        assert running(hanging_ffmpeg) == []
+        assert running(b"98765") == []
         await harness.assert_nothing_is_left()

@@ -35,7 +35,9 @@ async def check_ffmpeg(settings: Settings) -> Finding:
     except (Failure, RuntimeError) as error:
         message = error.message if isinstance(error, Failure) else str(error)
         return problem(
-            name, f"It cannot be run: {message}", "Install the package imageio-ffmpeg again."
+            name,
+            f"It cannot be run: {message}",
+            "Install the package imageio-ffmpeg again, or name another ffmpeg in INGOT_FFMPEG.",
         )
     lines = b"".join(printed).decode(errors="replace").splitlines()
     listed = {words[1] for line in lines if len(words := line.split()) > 1}

@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urldefrag, urlsplit
 
-import imageio_ffmpeg
-
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
@@ -34,6 +32,7 @@ from ingot_server.extractor.failures import crashed
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.session import Session, running_version
 from ingot_server.process.child import ChildError, ChildProcess
+from ingot_server.process.ffmpeg_program import ffmpeg_program
 from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
 
@@ -157,7 +156,7 @@ class ExtractorPool:
             cookies_file=cookies_file,
             plugins=settings.extractor_plugins,
             cache=self._cache,
-            ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
+            ffmpeg=ffmpeg_program(settings),
             deno=str(Path(sysconfig.get_path("scripts")) / "deno"),
             fragments=max(1, settings.fragments_at_once),
             timeout=settings.stall_timeout.total_seconds(),

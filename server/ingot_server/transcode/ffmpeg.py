@@ -27,13 +27,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import imageio_ffmpeg
-
 from ingot.v1 import reason_pb2
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
+from ingot_server.process.ffmpeg_program import ffmpeg_program
 from ingot_server.process.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ class Ffmpeg:
 
     def __init__(self, settings: Settings, *, program: str = "") -> None:
         self._settings = settings
-        self._program = program or imageio_ffmpeg.get_ffmpeg_exe()
+        self._program = program or ffmpeg_program(settings)
 
     @property
     def threads(self) -> int:
