@@ -224,14 +224,14 @@ async def test_a_worker_defers_a_blocked_job_and_fails_it_after_the_wait_timeout
 ) -> None:
     throttle = throttling(redis, settings, SourceSettings())
     await throttle.record_outcome("youtube", Failure(BOT_CHECK, "The source said so."))
-    short_timeout = settings.replace(source_wait_timeout=timedelta(seconds=1))
+    short_timeout = settings.replace(source_wait_timeout=timedelta(seconds=2))
     records = Records(redis, short_timeout)
     url = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
     new = Job(kind=job_pb2.JOB_KIND_INGEST, url=url, media=Media(id="a" * 52))
-    job = (await records.create(new)).job
     worker = Worker(short_timeout)
     await worker.start()
     try:
+        job = (await records.create(new)).job
         await worker.run_job(job.id)
         waiting = await records.get(job.id)
         assert waiting is not None
@@ -240,7 +240,7 @@ async def test_a_worker_defers_a_blocked_job_and_fails_it_after_the_wait_timeout
         assert waiting.waiting.HasField("end_time")
         assert not waiting.HasField("error")
         assert not waiting.HasField("last_attempt_error")
-        await asyncio.sleep(1.05)
+        await asyncio.sleep(2.05)
         await worker.run_job(job.id)
         ended = await records.get(job.id)
         assert ended is not None

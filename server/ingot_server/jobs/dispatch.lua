@@ -9,10 +9,11 @@
 --                                           source      whose permit the job needs; empty if none
 --                                           priority    Job.priority
 --                                           cost        slots that the job takes; 0 means all of a worker
+--                                           age         the turn at which it became ready first
 --   ingot:ready:<queue>             zset    callers with ready jobs, scored by the slots that they hold,
 --                                           then by the turn of their last dispatch
 --   ingot:ready:<queue> <caller> <priority>         zset  hosts with such jobs, by turn
---   ingot:ready:<queue> <caller> <priority> <host>  zset  ids of such jobs, all with score 0: by age
+--   ingot:ready:<queue> <caller> <priority> <host>  zset  ids of such jobs, by age
 --   ingot:held:<queue>              hash    job id -> "worker slots caller host" of each job that was
 --                                           dispatched and has not given up its slots since
 --   ingot:load:<queue>              hash    slots in use of `caller <caller>`, `host <host>`,
@@ -86,7 +87,8 @@ local function make_ready(job_id)
   redis.call('HSETNX', JOB .. job_id, 'waits_since', time(now))
   local turn = next_turn(queue)
   redis.call('ZREM', DEADLINES, job_id)
-  redis.call('ZADD', READY .. lane .. ' ' .. host, 0, job_id)
+  redis.call('HSETNX', JOB .. job_id, 'age', turn)
+  redis.call('ZADD', READY .. lane .. ' ' .. host, field(job_id, 'age'), job_id)
   redis.call('ZADD', READY .. lane, 'NX', turn, host)
   local score = load_of(queue, 'caller ' .. caller) * SLOT_SCORE + turn
   redis.call('ZADD', READY .. queue, 'NX', time(score), caller)
