@@ -85,7 +85,8 @@ class Installation:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         try:
-            self.grpc_address = self.wait_for(r"^gRPC\s+(\S+)")[1]
+            # It is printed when the workers are ready, which takes long on a busy machine.
+            self.grpc_address = self.wait_for(r"^gRPC\s+(\S+)", seconds=110)[1]
             self.redis_url = self.wait_for(r"^Redis\s+(\S+)")[1]
         except AssertionError:
             self.close()

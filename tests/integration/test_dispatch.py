@@ -56,10 +56,7 @@ class Jobs:
                     media=Media(id=f"media-{self._made}"),
                 )
             )
-        creations = await asyncio.gather(
-            *(self.records.create(draft, caller=caller) for draft in drafts)
-        )
-        return sorted(creation.job.id for creation in creations)
+        return [(await self.records.create(draft, caller=caller)).job.id for draft in drafts]
 
     async def take(self, work: Work = Work.FETCH) -> list[str]:
         """Dispatch what may run; return the ids in their order."""
