@@ -32,7 +32,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Signature:
-    """The right to write until somebody ends it."""
+    """What makes a signed PUT valid, until it expires."""
 
     is_valid: bool = True
 
@@ -252,7 +252,7 @@ class ModelBucket:
             return
 
     def _tell(self, request: Request, result: Hashable | Failure) -> None:
-        """Answer the request, unless nobody waits any more."""
+        """Answer the request, unless its sender was cancelled."""
         told = (request.name, str(result) if isinstance(result, Failure) else result)
         if self.history[request.actor][-1:] != [told]:
             self.history[request.actor].append(told)

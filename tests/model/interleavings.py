@@ -101,7 +101,7 @@ class _Run:
             if state in self._seen:
                 raise _SeenBefore
             self._seen.add(state)
-            assert steps, "nothing can happen any more, but somebody waits"
+            assert steps, "a coroutine waits, but nothing can happen any more"
             choice = 0
             self._untried.extend([*self._choices, other] for other in range(1, len(steps)))
             self._choices.append(0)

@@ -213,7 +213,7 @@ class CommitWorld:
         self.bucket.end()
 
     def _check_results(self) -> None:
-        """What a job succeeded with is what is stored, if nobody deleted or replaced it."""
+        """What a job succeeded with is stored, unless it was deleted or replaced."""
         if self._results and not self._scenario.deletes:
             assert self._manifest() is not None, "a job has succeeded, but nothing is stored"
         if self._scenario == Scenario(jobs=self._scenario.jobs, faults=self._scenario.faults):

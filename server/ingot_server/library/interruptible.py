@@ -96,18 +96,8 @@ class _PlainConnection(HTTPConnection):
         _use(self)
 
 
-class _TlsConnection(HTTPSConnection):
-    call: Call | None = None
-    wire: socket.socket | None = None
-
-    def request(self, *arguments: Any, **options: Any) -> None:
-        _use(self)
-        super().request(*arguments, **options)
-
-    def connect(self) -> None:
-        super().connect()
-        self.wire = self.sock
-        _use(self)
+class _TlsConnection(_PlainConnection, HTTPSConnection):
+    """The same over TLS: `super()` of the methods above is an HTTPSConnection here."""
 
 
 class _Pool(HTTPConnectionPool):
