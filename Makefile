@@ -33,7 +33,7 @@ test: install-dev ## Run the tests in some minutes: unit, contract, integration,
 	@echo "To run one part: $(VENV)/pytest tests/unit"
 
 test-all: install-dev ## Run every test: also the slow ones, on Redis and MinIO, end to end, and chaos
-	$(PYTEST)
+	$(PYTEST) $(TEST_OPTIONS)
 
 chaos: install-dev ## Run the tests that kill processes, fill the disk and break the network
 	$(PYTEST) tests/chaos

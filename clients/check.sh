@@ -6,6 +6,10 @@ cd "$(dirname "$0")"
 generated=$(mktemp -d)
 trap 'rm -rf "$generated"' EXIT
 
+install_packages() {
+    [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent
+}
+
 check_go() (
     cd go
     ./generate.sh "$generated"
@@ -18,7 +22,7 @@ check_go() (
 )
 
 check_typescript() (
-    npm ci --silent
+    install_packages
     cd typescript
     ./generate.sh "$generated"
     for package in ingot google; do
@@ -28,7 +32,7 @@ check_typescript() (
 )
 
 check_dashboard() (
-    npm ci --silent
+    install_packages
     cd dashboard
     npm run --silent check
     npx vite build --logLevel warn --outDir "$generated/page" --emptyOutDir
