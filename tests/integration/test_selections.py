@@ -91,6 +91,16 @@ async def test_a_manifest_is_stored_with_its_audio_in_the_requested_language(
     assert [each.height for each in job.media.video] == [120]
 
 
+@pytest.mark.slow
+async def test_the_default_audio_of_a_manifest_is_stored_although_other_audio_is_better(
+    harness: Harness, origin: Origin
+) -> None:
+    job = await harness.ingest(serve_manifest(origin, "hls-languages"))
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert [(each.language, each.channels) for each in job.media.audio] == [("eng", 1)]
+
+
 @pytest.mark.parametrize("name", LANGUAGES)
 async def test_a_language_that_is_not_offered_is_refused_with_those_that_are(
     harness: Harness, origin: Origin, name: str

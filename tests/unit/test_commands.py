@@ -132,12 +132,14 @@ def test_more_channels_than_a_format_has_are_mixed() -> None:
 def test_the_audio_to_hear_is_chosen() -> None:
     plain, best = AudioStream(index=1), AudioStream(index=2, preferred=True)
     comment = AudioStream(index=3, preferred=True, supplementary=True)
+    original = AudioStream(index=4, role=AudioStream.ROLE_ORIGINAL)
     for streams, index in (
         ([plain, best], 2),
         ([comment, plain], 1),
         ([comment, plain, best], 2),
         ([comment], 3),
         ([plain], 1),
+        ([plain, best, original], 4),
     ):
         media = Media(audio=streams, duration=Duration(seconds=1))
         assert audio_target(make_recipe("wav"), media).index == index

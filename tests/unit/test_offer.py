@@ -22,6 +22,7 @@ MESSAGE: dict[str, Any] = {
     "size_bytes": None,
     "tags": [],
     "chapters": [],
+    "audio": [],
 }
 
 

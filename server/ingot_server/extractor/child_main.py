@@ -61,6 +61,7 @@ from ingot_server.extractor.info import listed, resolved
 from ingot_server.extractor.offer import offer
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
+from ingot_server.extractor.renditions import keep_audio_marks
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
 
 _PROGRESS_SECONDS: Final = 0.1
@@ -340,6 +341,7 @@ def prepare() -> None:
     yt_dlp.globals.plugin_dirs.value = []
     sandbox.refuse_downloaders()
     keep_subtitle_names()
+    keep_audio_marks()
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         ydl.get_info_extractor("Generic")
     for extractor in yt_dlp.extractor.gen_extractor_classes():

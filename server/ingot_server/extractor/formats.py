@@ -6,10 +6,10 @@
 Nothing is re-encoded: separate video and audio are merged into one container, and audio is copied
 out of a container that holds both. Resolution and frame rate decide first, then the codecs that the
 caller prefers; among equals MP4 and M4A win, because everything plays them. The original sound goes
-before its translations.
+before its translations and before all of these (`audio_tracks.py`).
 
-This module imports only the standard library and `languages`, because it also runs in the
-extraction child.
+This module imports only `audio_tracks`, `languages` and the standard library, because it also runs
+in the extraction child.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ingot_server.extractor.audio_tracks import with_best_audio
 from ingot_server.languages import in_language
 
 MERGED_INTO: Final = "mp4/webm/mkv"
@@ -63,7 +64,7 @@ def selector(*, audio_only: bool) -> str:
 
 def sort(*, audio_only: bool) -> list[str]:
     """Return yt-dlp's option `format_sort`."""
-    return [] if audio_only else ["res", "fps", "vext:mp4", "lang", "aext:m4a"]
+    return [] if audio_only else ["res", "fps", "vext:mp4", "aext:m4a"]
 
 
 def offered(
@@ -71,17 +72,23 @@ def offered(
 ) -> list[Mapping[str, Any]]:
     """Return those `formats` that `wanted` allows. They are sorted, the best one last.
 
-    With `live`, only HLS formats if there are any, because only they can be recorded. Video of
-    unknown height is allowed only if no video is known to have an allowed height. Raises
-    SelectionUnavailable.
+    Their audio is in the wanted language, or the original. With `live`, only HLS formats if there
+    are any, because only they can be recorded. Video of unknown height is allowed only if no video
+    is known to have an allowed height. Raises SelectionUnavailable.
     """
     found = list(formats)
     if live:
         found = [each for each in found if _is_hls(each)] or found
     if wanted.audio_language:
         found = _in_language(found, wanted)
+    spoken = found
     if not wanted.audio_only:
         found = _of_height(found, wanted)
+    found = with_best_audio(found, spoken, video=not wanted.audio_only)
+    if spoken and not found:
+        language = wanted.audio_language
+        sound = f"With audio in {language}" if language else "With its original sound"
+        raise _no_such_height(with_best_audio(spoken, spoken, video=True), wanted, f"{sound}, the")
     return _by_codec(found, wanted.video_codecs)
 
 
@@ -111,9 +118,7 @@ def _in_language(formats: list[Mapping[str, Any]], wanted: Wanted) -> list[Mappi
 
 
 def _of_height(formats: list[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:
-    limits = {"min_height": wanted.min_height, "max_height": wanted.max_height}
-    limits = {name: limit for name, limit in limits.items() if limit is not None}
-    if not limits:
+    if not _limits(wanted):
         return formats
     lowest, highest = wanted.min_height or 0, wanted.max_height or float("inf")
     videos = _with("vcodec", formats)
@@ -122,13 +127,24 @@ def _of_height(formats: list[Mapping[str, Any]], wanted: Wanted) -> list[Mapping
     if not allowed:
         allowed = [each for each in videos if not each.get("height")]
     if not allowed and (videos or wanted.min_height):
-        heights = sorted({int(each["height"]) for each in known})
-        offer = f"video with a height of {_listed(heights)} pixels" if heights else "no video"
-        raise SelectionUnavailable(
-            f"The source offers {offer}, and "
-            + " and ".join(f"{name} is {limit}" for name, limit in limits.items())
-        )
+        raise _no_such_height(formats, wanted)
     return [each for each in formats if each.get("vcodec") == "none" or each in allowed]
+
+
+def _limits(wanted: Wanted) -> dict[str, int]:
+    limits = {"min_height": wanted.min_height, "max_height": wanted.max_height}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _no_such_height(
+    formats: Iterable[Mapping[str, Any]], wanted: Wanted, subject: str = "The"
+) -> SelectionUnavailable:
+    heights = sorted({int(each["height"]) for each in formats if each.get("height")})
+    offer = f"video with a height of {_listed(heights)} pixels" if heights else "no video"
+    return SelectionUnavailable(
+        f"{subject} source offers {offer}, and "
+        + " and ".join(f"{name} is {limit}" for name, limit in _limits(wanted).items())
+    )
 
 
 def _by_codec(formats: list[Mapping[str, Any]], codecs: Sequence[str]) -> list[Mapping[str, Any]]:

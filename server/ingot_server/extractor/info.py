@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ingot_server.extractor import formats
+from ingot_server.extractor import audio_tracks, formats
 from ingot_server.extractor.protocol import Request
 
 _MAX_TEXT: Final = 100_000
@@ -45,6 +45,14 @@ def resolved(info: Mapping[str, Any], identity: str, request: Request) -> dict[s
         ],
         "is_live": bool(info.get("is_live")),
         "size_bytes": formats.size_bytes(info),
+        "audio": [
+            {
+                "language": audio_tracks.language(part),
+                "role": audio_tracks.role(part, info.get("formats") or ()),
+            }
+            for part in parts
+            if part.get("acodec") != "none"
+        ],
         "format_id": "+".join(_text(part.get("format_id")) for part in parts)[:500],
         "format_reason": _name(formats.reason(info, request.wanted)),
     }

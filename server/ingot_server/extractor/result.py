@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ingot.v1.ingest_service_pb2 import ListEntry, OfferedFormat
-from ingot.v1.media_pb2 import Chapter, Extraction, FrameRate, SideFile
+from ingot.v1.media_pb2 import AudioStream, Chapter, Extraction, FrameRate, SideFile
 
 _LONGEST_TITLE: Final = 200
 # As in 30000/1001.
@@ -45,6 +45,8 @@ class Resolved:
     thumbnail_url: str
     page_url: str
     chapters: tuple[Chapter, ...]
+    audio: tuple[AudioStream, ...]
+    """Language and role of each audio stream of the selected formats, in the order of the file."""
     is_live: bool
     size_bytes: int | None
     extraction: Extraction
@@ -108,6 +110,12 @@ def resolved(answer: dict[str, Any], version: str) -> Resolved:
         publish_time=None if moment is None else datetime.fromtimestamp(moment, UTC),
         duration_seconds=answer["duration"],
         chapters=tuple(chapters),
+        audio=tuple(
+            AudioStream(
+                language=found["language"], role=AudioStream.Role.Value(f"ROLE_{found['role']}")
+            )
+            for found in answer["audio"]
+        ),
         extraction=Extraction(
             extractor=answer["extractor"],
             extractor_version=version,

@@ -102,4 +102,8 @@ def _describe_extracted(media: Media, resolved: Resolved) -> None:
     if resolved.chapters:
         del media.chapters[:]
         media.chapters.extend(resolved.chapters)
+    if len(media.audio) == len(resolved.audio):
+        for stream, offered in zip(media.audio, resolved.audio, strict=True):
+            stream.language = stream.language or offered.language
+            stream.role = stream.role or offered.role
     media.extraction.CopyFrom(resolved.extraction)

@@ -28,7 +28,7 @@ import av.error
 import av.logging
 from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ingot_server.probe import containers
@@ -287,10 +287,26 @@ def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
             "sample_rate": getattr(context, "sample_rate", 0),
             "channels": context.layout.nb_channels if isinstance(context, AudioCodecContext) else 0,
             "preferred": bool(stream.disposition & Disposition.default),
-            "supplementary": bool(stream.disposition & _SUPPLEMENTARY)
-            or "commentary" in stream.metadata.get("title", "").lower(),
+            "supplementary": bool(stream.disposition & _SUPPLEMENTARY) or _is_commentary(stream),
+            "role": _role(stream),
         }
     return response
+
+
+def _role(stream: Stream) -> str:
+    """Return the name of an AudioStream.Role."""
+    if _is_commentary(stream):
+        return "COMMENTARY"
+    if stream.disposition & (Disposition.visual_impaired | Disposition.descriptions):
+        return "DESCRIBED"
+    if stream.disposition & Disposition.dub:
+        return "DUBBED"
+    return "ORIGINAL" if stream.disposition & Disposition.original else "UNSPECIFIED"
+
+
+def _is_commentary(stream: Stream) -> bool:
+    title = stream.metadata.get("title", "").lower()
+    return bool(stream.disposition & Disposition.comment) or "commentary" in title
 
 
 def _fraction(value: Any) -> tuple[int, int] | None:

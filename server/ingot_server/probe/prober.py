@@ -180,6 +180,7 @@ def _media(response: dict[str, Any]) -> Media:
                 channels=found["channels"],
                 preferred=found["preferred"],
                 supplementary=found["supplementary"],
+                role=AudioStream.Role.Value(f"ROLE_{found['role']}"),
             )
         if found["duration"] is not None:
             stream.duration.FromMicroseconds(found["duration"])

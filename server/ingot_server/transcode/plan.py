@@ -175,7 +175,10 @@ def _tolerance(row: RecipeFormat, media: Media, time_range: TimeRange, *, padded
 
 
 def _audio_stream(media: Media) -> AudioStream:
+    """Return the original sound, else the stream that players take."""
     main = [stream for stream in media.audio if not stream.supplementary]
+    original = [stream for stream in main if stream.role == AudioStream.ROLE_ORIGINAL]
+    main = original or main
     return next((stream for stream in main if stream.preferred), (main or media.audio)[0])
 
 

@@ -137,6 +137,67 @@ func (SideFile_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_ingot_v1_media_proto_rawDescGZIP(), []int{1, 0}
 }
 
+// What the audio of a media item is.
+type AudioStream_Role int32
+
+const (
+	// Unknown.
+	AudioStream_ROLE_UNSPECIFIED AudioStream_Role = 0
+	// The original sound.
+	AudioStream_ROLE_ORIGINAL AudioStream_Role = 1
+	// A translation of it.
+	AudioStream_ROLE_DUBBED AudioStream_Role = 2
+	// Audio with a description of what is seen.
+	AudioStream_ROLE_DESCRIBED AudioStream_Role = 3
+	// Somebody talks about the media.
+	AudioStream_ROLE_COMMENTARY AudioStream_Role = 4
+)
+
+// Enum value maps for AudioStream_Role.
+var (
+	AudioStream_Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_ORIGINAL",
+		2: "ROLE_DUBBED",
+		3: "ROLE_DESCRIBED",
+		4: "ROLE_COMMENTARY",
+	}
+	AudioStream_Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_ORIGINAL":    1,
+		"ROLE_DUBBED":      2,
+		"ROLE_DESCRIBED":   3,
+		"ROLE_COMMENTARY":  4,
+	}
+)
+
+func (x AudioStream_Role) Enum() *AudioStream_Role {
+	p := new(AudioStream_Role)
+	*p = x
+	return p
+}
+
+func (x AudioStream_Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AudioStream_Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_ingot_v1_media_proto_enumTypes[2].Descriptor()
+}
+
+func (AudioStream_Role) Type() protoreflect.EnumType {
+	return &file_ingot_v1_media_proto_enumTypes[2]
+}
+
+func (x AudioStream_Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AudioStream_Role.Descriptor instead.
+func (AudioStream_Role) EnumDescriptor() ([]byte, []int) {
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7, 0}
+}
+
 // Audio or video.
 type Selection_Mode int32
 
@@ -174,11 +235,11 @@ func (x Selection_Mode) String() string {
 }
 
 func (Selection_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_ingot_v1_media_proto_enumTypes[2].Descriptor()
+	return file_ingot_v1_media_proto_enumTypes[3].Descriptor()
 }
 
 func (Selection_Mode) Type() protoreflect.EnumType {
-	return &file_ingot_v1_media_proto_enumTypes[2]
+	return &file_ingot_v1_media_proto_enumTypes[3]
 }
 
 func (x Selection_Mode) Number() protoreflect.EnumNumber {
@@ -1019,7 +1080,8 @@ type AudioStream struct {
 	BitrateBps int64 `protobuf:"varint,6,opt,name=bitrate_bps,json=bitrateBps,proto3" json:"bitrate_bps,omitempty"`
 	// Length of the stream. Unset if the container does not have it.
 	Duration *durationpb.Duration `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
-	// Language according to the file, such as `eng` (ISO 639-2). Empty if it has none.
+	// Language: what the file says, such as `eng` (ISO 639-2), else what the source says, such as
+	// `pt-BR` (BCP 47). Empty if neither does.
 	Language string `protobuf:"bytes,8,opt,name=language,proto3" json:"language,omitempty"`
 	// Profile of the codec as ffprobe names it, such as `LC`. Empty if unknown.
 	Profile string `protobuf:"bytes,9,opt,name=profile,proto3" json:"profile,omitempty"`
@@ -1028,6 +1090,8 @@ type AudioStream struct {
 	// Whether the file marks the stream as a commentary, or as one for people with impaired sight or
 	// hearing.
 	Supplementary bool `protobuf:"varint,11,opt,name=supplementary,proto3" json:"supplementary,omitempty"`
+	// What the audio is, as far as the file or the source says so.
+	Role          AudioStream_Role `protobuf:"varint,12,opt,name=role,proto3,enum=ingot.v1.AudioStream_Role" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1137,6 +1201,13 @@ func (x *AudioStream) GetSupplementary() bool {
 		return x.Supplementary
 	}
 	return false
+}
+
+func (x *AudioStream) GetRole() AudioStream_Role {
+	if x != nil {
+		return x.Role
+	}
+	return AudioStream_ROLE_UNSPECIFIED
 }
 
 // A chapter of a media item.
@@ -1394,7 +1465,7 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\aprofile\x18\f \x01(\tR\aprofile\"K\n" +
 	"\tFrameRate\x12\x1c\n" +
 	"\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n" +
-	"\vdenominator\x18\x02 \x01(\x05R\vdenominator\"\xdf\x02\n" +
+	"\vdenominator\x18\x02 \x01(\x05R\vdenominator\"\xfa\x03\n" +
 	"\vAudioStream\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n" +
@@ -1408,7 +1479,14 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\aprofile\x18\t \x01(\tR\aprofile\x12\x1c\n" +
 	"\tpreferred\x18\n" +
 	" \x01(\bR\tpreferred\x12$\n" +
-	"\rsupplementary\x18\v \x01(\bR\rsupplementary\"\x97\x01\n" +
+	"\rsupplementary\x18\v \x01(\bR\rsupplementary\x12.\n" +
+	"\x04role\x18\f \x01(\x0e2\x1a.ingot.v1.AudioStream.RoleR\x04role\"i\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rROLE_ORIGINAL\x10\x01\x12\x0f\n" +
+	"\vROLE_DUBBED\x10\x02\x12\x12\n" +
+	"\x0eROLE_DESCRIBED\x10\x03\x12\x13\n" +
+	"\x0fROLE_COMMENTARY\x10\x04\"\x97\x01\n" +
 	"\aChapter\x12\x14\n" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12<\n" +
 	"\fstart_offset\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
@@ -1449,56 +1527,58 @@ func file_ingot_v1_media_proto_rawDescGZIP() []byte {
 	return file_ingot_v1_media_proto_rawDescData
 }
 
-var file_ingot_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_ingot_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_ingot_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_ingot_v1_media_proto_goTypes = []any{
 	(MediaKind)(0),                // 0: ingot.v1.MediaKind
 	(SideFile_Kind)(0),            // 1: ingot.v1.SideFile.Kind
-	(Selection_Mode)(0),           // 2: ingot.v1.Selection.Mode
-	(*Media)(nil),                 // 3: ingot.v1.Media
-	(*SideFile)(nil),              // 4: ingot.v1.SideFile
-	(*Extraction)(nil),            // 5: ingot.v1.Extraction
-	(*Source)(nil),                // 6: ingot.v1.Source
-	(*Blob)(nil),                  // 7: ingot.v1.Blob
-	(*VideoStream)(nil),           // 8: ingot.v1.VideoStream
-	(*FrameRate)(nil),             // 9: ingot.v1.FrameRate
-	(*AudioStream)(nil),           // 10: ingot.v1.AudioStream
-	(*Chapter)(nil),               // 11: ingot.v1.Chapter
-	(*Selection)(nil),             // 12: ingot.v1.Selection
-	nil,                           // 13: ingot.v1.Media.FileTagsEntry
-	nil,                           // 14: ingot.v1.Media.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*Recipe)(nil),                // 17: ingot.v1.Recipe
+	(AudioStream_Role)(0),         // 2: ingot.v1.AudioStream.Role
+	(Selection_Mode)(0),           // 3: ingot.v1.Selection.Mode
+	(*Media)(nil),                 // 4: ingot.v1.Media
+	(*SideFile)(nil),              // 5: ingot.v1.SideFile
+	(*Extraction)(nil),            // 6: ingot.v1.Extraction
+	(*Source)(nil),                // 7: ingot.v1.Source
+	(*Blob)(nil),                  // 8: ingot.v1.Blob
+	(*VideoStream)(nil),           // 9: ingot.v1.VideoStream
+	(*FrameRate)(nil),             // 10: ingot.v1.FrameRate
+	(*AudioStream)(nil),           // 11: ingot.v1.AudioStream
+	(*Chapter)(nil),               // 12: ingot.v1.Chapter
+	(*Selection)(nil),             // 13: ingot.v1.Selection
+	nil,                           // 14: ingot.v1.Media.FileTagsEntry
+	nil,                           // 15: ingot.v1.Media.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*Recipe)(nil),                // 18: ingot.v1.Recipe
 }
 var file_ingot_v1_media_proto_depIdxs = []int32{
-	6,  // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
-	12, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
-	15, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
-	16, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
-	7,  // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
-	8,  // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
-	10, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
-	11, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
-	4,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
-	13, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
-	17, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
-	5,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
-	14, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
-	15, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
-	15, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
+	13, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
+	16, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
+	17, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
+	8,  // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
+	9,  // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
+	11, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
+	12, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
+	5,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
+	14, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
+	18, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
+	6,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
+	15, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
+	16, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
+	16, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 15: ingot.v1.SideFile.kind:type_name -> ingot.v1.SideFile.Kind
-	9,  // 16: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
-	16, // 17: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
-	16, // 18: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
-	16, // 19: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
-	16, // 20: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
-	2,  // 21: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	10, // 16: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
+	17, // 17: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
+	17, // 18: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
+	2,  // 19: ingot.v1.AudioStream.role:type_name -> ingot.v1.AudioStream.Role
+	17, // 20: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
+	17, // 21: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
+	3,  // 22: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_media_proto_init() }
@@ -1513,7 +1593,7 @@ func file_ingot_v1_media_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_media_proto_rawDesc), len(file_ingot_v1_media_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -549,6 +549,37 @@ class AudioStream(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Role:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AudioStream._Role.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ROLE_UNSPECIFIED: AudioStream._Role.ValueType  # 0
+        """Unknown."""
+        ROLE_ORIGINAL: AudioStream._Role.ValueType  # 1
+        """The original sound."""
+        ROLE_DUBBED: AudioStream._Role.ValueType  # 2
+        """A translation of it."""
+        ROLE_DESCRIBED: AudioStream._Role.ValueType  # 3
+        """Audio with a description of what is seen."""
+        ROLE_COMMENTARY: AudioStream._Role.ValueType  # 4
+        """Somebody talks about the media."""
+
+    class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+        """What the audio of a media item is."""
+
+    ROLE_UNSPECIFIED: AudioStream.Role.ValueType  # 0
+    """Unknown."""
+    ROLE_ORIGINAL: AudioStream.Role.ValueType  # 1
+    """The original sound."""
+    ROLE_DUBBED: AudioStream.Role.ValueType  # 2
+    """A translation of it."""
+    ROLE_DESCRIBED: AudioStream.Role.ValueType  # 3
+    """Audio with a description of what is seen."""
+    ROLE_COMMENTARY: AudioStream.Role.ValueType  # 4
+    """Somebody talks about the media."""
+
     URL_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     CODEC_FIELD_NUMBER: _builtins.int
@@ -560,6 +591,7 @@ class AudioStream(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     PREFERRED_FIELD_NUMBER: _builtins.int
     SUPPLEMENTARY_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """Internal address of the file with the stream; equal to Blob.url if one file has all streams."""
     index: _builtins.int
@@ -573,7 +605,9 @@ class AudioStream(_message.Message):
     bitrate_bps: _builtins.int
     """Measured bit rate in bit/s. Zero if unknown."""
     language: _builtins.str
-    """Language according to the file, such as `eng` (ISO 639-2). Empty if it has none."""
+    """Language: what the file says, such as `eng` (ISO 639-2), else what the source says, such as
+    `pt-BR` (BCP 47). Empty if neither does.
+    """
     profile: _builtins.str
     """Profile of the codec as ffprobe names it, such as `LC`. Empty if unknown."""
     preferred: _builtins.bool
@@ -582,6 +616,8 @@ class AudioStream(_message.Message):
     """Whether the file marks the stream as a commentary, or as one for people with impaired sight or
     hearing.
     """
+    role: Global___AudioStream.Role.ValueType
+    """What the audio is, as far as the file or the source says so."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Length of the stream. Unset if the container does not have it."""
@@ -600,10 +636,11 @@ class AudioStream(_message.Message):
         profile: _builtins.str = ...,
         preferred: _builtins.bool = ...,
         supplementary: _builtins.bool = ...,
+        role: Global___AudioStream.Role.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate_bps", b"bitrate_bps", "channels", b"channels", "codec", b"codec", "duration", b"duration", "index", b"index", "language", b"language", "preferred", b"preferred", "profile", b"profile", "sample_rate_hz", b"sample_rate_hz", "supplementary", b"supplementary", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate_bps", b"bitrate_bps", "channels", b"channels", "codec", b"codec", "duration", b"duration", "index", b"index", "language", b"language", "preferred", b"preferred", "profile", b"profile", "role", b"role", "sample_rate_hz", b"sample_rate_hz", "supplementary", b"supplementary", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
