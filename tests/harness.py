@@ -36,6 +36,7 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
+from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
@@ -155,21 +156,25 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
     await worker.start()
     redis = connect(settings)
     records = Records(redis, settings)
-    feed = Feed(redis, records, settings)
     blobs = Blobs(settings)
+    journal = JournalWriter(records.journal, blobs)
+    feed = Feed(redis, records, settings, restore=journal.restorer.ensure)
     catalog = Catalog(blobs, redis, settings)
     await catalog.start()
     await feed.start()
     queue = Queue(celery_app(settings))
     services = [
-        IngestService(catalog, records, queue, blobs, feed, Previews(redis, settings), settings),
+        IngestService(
+            catalog, records, queue, blobs, feed, Previews(redis, settings), journal, settings
+        ),
         MediaService(catalog, blobs, MediaList(catalog, blobs, redis)),
         JobService(
             records,
             CachedJobs(catalog),
             feed,
-            Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue)),
+            Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue, journal)),
             settings,
+            restore=journal.restorer.ensure,
         ),
     ]
     server = ApiServer(services, feed, settings)

@@ -29,6 +29,7 @@ from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import Workers
+from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.media_list import MediaList
@@ -67,7 +68,9 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         await catalog.start()
         stack.push_async_callback(catalog.close)
         records = Records(redis, settings)
-        feed = Feed(redis, records, settings)
+        journal = JournalWriter(records.journal, blobs)
+        restore = journal.restorer.ensure
+        feed = Feed(redis, records, settings, restore=restore)
         await feed.start()
         stack.push_async_callback(feed.close)
         queue = Queue(celery_app(settings))
@@ -75,21 +78,22 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         preflight = Preflight(catalog, redis, sources, settings)
         stack.push_async_callback(preflight.close)
         intake = Intake(catalog, blobs, settings)
-        retries = Retries(catalog, intake, Admission(records, queue))
+        retries = Retries(catalog, intake, Admission(records, queue, journal))
         stack.push_async_callback(retries.close)
         previews = Previews(redis, settings)
         ingest = IngestService(
-            catalog, records, queue, blobs, feed, previews, settings, preflight=preflight
+            catalog, records, queue, blobs, feed, previews, journal, settings, preflight=preflight
         )
         stack.push_async_callback(ingest.close)
         media_list = MediaList(catalog, blobs, redis)
         building = asyncio.create_task(media_list.keep_index_built())
-        stack.push_async_callback(cancel_and_wait, building)
+        restoring = asyncio.create_task(journal.restorer.keep_restored(redis.outage))
+        stack.push_async_callback(cancel_and_wait, building, restoring)
         throttle = SourceThrottle(redis, sources, settings)
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
-            JobService(records, CachedJobs(catalog), feed, retries, settings),
+            JobService(records, CachedJobs(catalog), feed, retries, settings, restore=restore),
             SourceService(throttle, sources, settings),
             SystemService(redis, records, Workers(redis), throttle, settings),
         )

@@ -133,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="check settings, Redis, S3 and this machine, and say what to do"
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object per line")
-    commands.add_parser("rebuild", help="build the index of media items from the bucket again")
+    commands.add_parser(
+        "rebuild", help="fill Redis from the bucket: lost jobs, and the index of media items"
+    )
     gc = commands.add_parser("gc", help="list what nothing in the bucket needs any more")
     gc.add_argument("--delete", action="store_true", help="remove it")
     scrub = commands.add_parser(
@@ -240,11 +242,12 @@ def _worker(settings: Settings, options: argparse.Namespace) -> None:
 def _rebuild(settings: Settings, _: argparse.Namespace) -> None:
     from ingot_server import rebuild
 
-    count = asyncio.run(rebuild.rebuild(settings))
+    rebuilt = asyncio.run(rebuild.rebuild(settings, sys.stderr))
+    print(f"Jobs that were made again: {rebuilt.jobs}.")
     print(
         "Another process is building the index now."
-        if count is None
-        else f"The index has {count} media items."
+        if rebuilt.media_items is None
+        else f"The index has {rebuilt.media_items} media items."
     )
 
 

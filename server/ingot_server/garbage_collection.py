@@ -11,6 +11,8 @@ from typing import Final
 
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
+from ingot_server.jobs.records import Records
+from ingot_server.journal.leftovers import find_leftovers
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.garbage import Garbage, GarbageCollector
@@ -27,10 +29,11 @@ async def collect_garbage(settings: Settings, *, delete: bool, say: Callable[[st
 
     Raises Failure if Redis or S3 cannot be used.
     """
-    async with _collector(settings) as collector:
+    async with _stores(settings) as (redis, catalog, blobs):
+        collector = GarbageCollector(catalog, blobs, settings)
         removed: Counter[str] = Counter()
         size_bytes = 0
-        async for garbage in collector.find():
+        async for garbage in _find(collector, redis, blobs, settings):
             if delete and not await collector.remove(garbage):
                 continue
             say(_line(garbage))
@@ -52,22 +55,32 @@ async def keep_collecting(redis: Redis, catalog: Catalog, blobs: Blobs, settings
             with unavailable():
                 is_due = await redis.set(redis.key(_LAST_RUN), b"", nx=True, px=interval)
             if is_due:
-                async for garbage in collector.find():
+                async for garbage in _find(collector, redis, blobs, settings):
                     if await collector.remove(garbage):
                         logger.info("gc: removed %s", _line(garbage))
         except Failure as failure:
             logger.warning("gc: %s: %s", reason_name(failure.reason), failure.message)
 
 
+async def _find(
+    collector: GarbageCollector, redis: Redis, blobs: Blobs, settings: Settings
+) -> AsyncIterator[Garbage]:
+    async for garbage in collector.find():
+        yield garbage
+    journal = Records(redis, settings).journal
+    async for garbage in find_leftovers(journal, blobs, settings.gc_grace):
+        yield garbage
+
+
 @contextlib.asynccontextmanager
-async def _collector(settings: Settings) -> AsyncIterator[GarbageCollector]:
+async def _stores(settings: Settings) -> AsyncIterator[tuple[Redis, Catalog, Blobs]]:
     async with contextlib.AsyncExitStack() as stack:
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)
         await blobs.prepare()
-        yield GarbageCollector(Catalog(blobs, redis, settings), blobs, settings)
+        yield redis, Catalog(blobs, redis, settings), blobs
 
 
 def _line(garbage: Garbage) -> str:

@@ -170,9 +170,9 @@ async def _check_persistence(redis: Redis, info: Info) -> Finding:
     if int(info.get("aof_enabled", 0)):
         return ok(name, "Redis writes an append-only file.")
     lost = (
-        "Redis saves snapshots only: if it stops, the jobs accepted since the last one are lost."
+        "Redis saves snapshots only: if it stops, jobs that ran since the last one start again."
         if await _saves_snapshots(redis)
-        else "Redis keeps nothing on a disk: if it stops, all accepted jobs are lost."
+        else "Redis keeps nothing on a disk: if it stops, all jobs of that moment start again."
     )
     return warning(name, lost, "Set appendonly to yes.")
 

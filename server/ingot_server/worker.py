@@ -41,6 +41,8 @@ from ingot_server.jobs.records import Records
 from ingot_server.jobs.sweep import keep_sweeping
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers, this_worker
+from ingot_server.journal.removal import keep_removing
+from ingot_server.journal.restorer import Restorer
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
@@ -92,9 +94,10 @@ class Worker:
         self._redis = connect(settings)
         self.broker_outage = Outage("The broker") if settings.broker_url else self._redis.outage
         self._records = Records(self._redis, settings)
-        self._feed = Feed(self._redis, self._records, settings)
-        self._queue = Queue(celery_app(settings))
         self._blobs = Blobs(settings)
+        self._restorer = Restorer(self._records.journal, self._blobs)
+        self._feed = Feed(self._redis, self._records, settings, restore=self._restorer.ensure)
+        self._queue = Queue(celery_app(settings))
         self._catalog = Catalog(self._blobs, self._redis, settings)
         self._egress = EgressProxy(settings)
         self._scratch = Scratch(settings)
@@ -168,6 +171,8 @@ class Worker:
             asyncio.create_task(_run_again_if_it_fails(task))
             for task in (
                 sweeping,
+                partial(self._restorer.keep_restored, self._redis.outage),
+                partial(keep_removing, self._records.journal, self._blobs, self._redis.outage),
                 partial(self._workers.keep_reporting, self._measure),
                 self._sweep_uploads,
                 partial(keep_collecting, *stores),
@@ -267,7 +272,9 @@ class Worker:
         if claim is None:
             return
         try:
-            async with hold(self._records, self._feed, claim.job, claim.token, claim.run) as lease:
+            async with hold(
+                self._records, self._feed, claim.job, claim.token, claim.run, claim.wanted_key
+            ) as lease:
                 await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
             logger.info("job %s is abandoned: %s", job_id, lost)
@@ -279,6 +286,8 @@ class Worker:
     async def _run_leased(self, job: Job, lease: Lease) -> None:
         try:
             result = await self._pipeline.run(job, lease)
+        except LeaseLost:
+            raise
         except Deferred as deferred:
             await lease.release(waiting=deferred.waiting, deferred=True)
         except Failure as failure:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ingot
-from ingot import Client, Job, JobPriority, JobState, RemovedJob, SnapshotEnd
+from ingot import Client, Job, JobNotFound, JobPriority, JobState, RemovedJob, SnapshotEnd
 from ingot.v1 import reason_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot.v1.job_service_pb2 import (
@@ -137,6 +137,27 @@ async def test_a_watch_that_cannot_be_resumed_starts_over(
             await server.start()
     assert revisions == [1, 2, 3, 4, 5, 6]
     assert [each.resume_token for each in server.received(WatchJobRequest)][-2:] == ["3", ""]
+
+
+async def test_a_job_that_the_server_has_lost_is_requested_again_once(
+    server: ScriptedServer, client: Client
+) -> None:
+    lost = Failure(reason_pb2.REASON_JOB_NOT_FOUND, "There is no such job.")
+    job = await client.ingest_video(URL)
+    server.outcomes = [lost]
+    assert (await job).id == MEDIA_ID
+    first, again = server.received(IngestRequest)
+    assert first == again
+
+    job = await client.ingest_video(URL)
+    server.outcomes = [lost, "respond", lost]
+    with pytest.raises(JobNotFound):
+        await job
+    job = await client.job(job.id)
+    server.outcomes = [lost]
+    with pytest.raises(JobNotFound):
+        await job
+    assert len(server.received(IngestRequest)) == 4
 
 
 async def test_a_watch_fails_if_the_server_does_not_come_back(server: ScriptedServer) -> None:

@@ -22,6 +22,7 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
+from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import derived_id
@@ -56,6 +57,7 @@ class ConversionHarness:
             self.blobs,
             Feed(self.redis, self.records, settings),
             Previews(self.redis, settings),
+            JournalWriter(self.records.journal, self.blobs),
             settings,
         )
         self.worker = Worker(settings)

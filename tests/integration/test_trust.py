@@ -31,9 +31,10 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 KEY = re.compile(
     r"media/[a-z2-7]{52}/(?:media\.json|[a-z0-9]+-\d+(?:\.\d+)?(?:\.[a-z0-9]{1,8})?)"
     r"|alias/[a-z2-7]{52}"
+    r"|journal/[0-9a-v]{26}"
 )
 SCRATCH = re.compile(
-    r"\d+-[0-9a-f]+|lock|sweep\.lock|[a-z0-9]+-\d+(?:\.d)?|files|cookies|extractor"
+    r"\d+-[0-9a-f]+|lock|sweep\.lock|[a-z0-9]+-\d+-\d+(?:\.d)?|files|cookies|extractor"
     r"|(?:media|sound|thumbnail|subtitles-\d+)(?:\.[a-z0-9]{1,8})*(?:\.part|-Frag\d+)?"
 )
 TEXTS = {

@@ -305,3 +305,12 @@ async def test_a_disk_that_is_full_under_a_folder_is_reported(scratch: Scratch) 
         await fill(".")
     async with scratch.folder("job", 1) as folder:
         assert list(folder.iterdir()) == []
+
+
+async def test_an_attempt_that_begins_again_does_not_share_files_with_itself(
+    scratch: Scratch,
+) -> None:
+    async with scratch.folder("job", 1) as first, scratch.folder("job", 1) as second:
+        assert first != second
+    async with scratch.open("job", 1) as lost, scratch.open("job", 1) as file:
+        assert lost.path != file.path

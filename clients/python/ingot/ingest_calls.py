@@ -59,8 +59,11 @@ class IngestCalls(BaseClient):
         request.priority = priority
         request.request_id = str(uuid.uuid4()) if request_id is None else request_id
         connection = self._connection
-        response = await connection.call(connection.ingest.Ingest, request)
-        return IngestJob(connection, response.job)
+
+        async def send() -> Job:
+            return (await connection.call(connection.ingest.Ingest, request)).job
+
+        return IngestJob(connection, await send(), send)
 
     async def convert(
         self,
@@ -91,8 +94,11 @@ class IngestCalls(BaseClient):
             **media_name(name),
         )
         connection = self._connection
-        response = await connection.call(connection.ingest.Convert, request)
-        return IngestJob(connection, response.job)
+
+        async def send() -> Job:
+            return (await connection.call(connection.ingest.Convert, request)).job
+
+        return IngestJob(connection, await send(), send)
 
     async def upload_media(
         self,

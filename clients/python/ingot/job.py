@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.connection import Connection
 from ingot.enums import name_of
-from ingot.errors import IngotError, JobCancelled, from_status
+from ingot.errors import IngotError, JobCancelled, JobNotFound, from_status
 from ingot.v1.job_pb2 import Job, JobState
 from ingot.v1.job_service_pb2 import CancelJobRequest, WatchJobRequest
 from ingot.v1.media_pb2 import Media
@@ -36,10 +37,21 @@ class IngestJob:
     update is how the job ended. After a lost connection, watching continues where it stopped.
     `media = await job` waits for the end in the same way. A job that has ended needs no call. Any
     number of tasks may iterate over and await the same handle, repeatedly.
+
+    If the server has lost the job, which it never should, the handle of an ingest or a conversion
+    sends the request again, once, and goes on with the job that it gets.
     """
 
-    def __init__(self, connection: Connection, job: Job) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        job: Job,
+        request_again: Callable[[], Awaitable[Job]] | None = None,
+    ) -> None:
         self._connection = connection
+        self._request_again = request_again
+        self._requesting = asyncio.Lock()
+        self._replaced = 0
         self.latest = job
 
     def __repr__(self) -> str:
@@ -69,22 +81,40 @@ class IngestJob:
         return self.latest.conversions
 
     async def __aiter__(self) -> AsyncGenerator[Job, None]:
-        last = self.latest
-        yield last
-        if last.state in ENDED:
-            return
+        while True:
+            replaced, last = self._replaced, self.latest
+            yield last
+            if last.state in ENDED:
+                return
+            try:
+                async with aclosing(self._watch(last)) as updates:
+                    async for update in updates:
+                        self._update_latest(update)
+                        yield update
+                        if update.state in ENDED:
+                            return
+            except JobNotFound:
+                await self._replace(replaced)
+                if self._replaced == replaced:
+                    raise
 
-        request = WatchJobRequest(job_id=self.id)
+    async def _watch(self, last: Job) -> AsyncGenerator[Job, None]:
+        """Yield the states of a job that come after `last`."""
+        request = WatchJobRequest(job_id=last.id)
         watch = self._connection.watch(self._connection.jobs.WatchJob, request)
         async with aclosing(watch):
             async for response in watch:
-                if version(response.job) <= version(last):
-                    continue
-                last = response.job
-                self._update_latest(last)
-                yield last
-                if last.state in ENDED:
-                    return
+                if version(response.job) > version(last):
+                    last = response.job
+                    yield last
+
+    async def _replace(self, replaced: int) -> None:
+        """Request the job again, unless another task has done so since `replaced`."""
+        async with self._requesting:
+            if self._replaced == replaced and self._request_again is not None:
+                request_again, self._request_again = self._request_again, None
+                self.latest = await request_again()
+                self._replaced += 1
 
     def __await__(self) -> Generator[object, None, Media]:
         return self._wait_for_media().__await__()
@@ -124,7 +154,7 @@ class IngestJob:
 
     def _update_latest(self, job: Job) -> None:
         # Tasks that watch the same job may be at different versions.
-        if version(job) > version(self.latest):
+        if job.id == self.latest.id and version(job) > version(self.latest):
             self.latest = job
 
 

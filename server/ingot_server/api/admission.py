@@ -1,4 +1,7 @@
-"""Admission of jobs: one record each, and a message to a worker that has a slot for it."""
+"""Admission of jobs: one record each, then a message to a worker that has a slot for it.
+
+The call is answered when the journal has the job, too; the job does not wait for that.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ from ingot_server.api.caller import CALLER_ADDRESS
 from ingot_server.drafts import flight_key
 from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
 from ingot_server.jobs.dispatch import Dispatcher
+from ingot_server.jobs.journal_index import Accepted
 from ingot_server.jobs.lifecycle import copy_of
-from ingot_server.jobs.outcomes import Creation
+from ingot_server.jobs.outcomes import Creation, JournalUnrestored
 from ingot_server.jobs.placement import work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
+from ingot_server.journal.writer import JournalWriter
 
 Request: TypeAlias = (
     IngestRequest
@@ -46,8 +51,9 @@ class Admission:
     that upload if there is one that has not failed.
     """
 
-    def __init__(self, records: Records, queue: Queue) -> None:
+    def __init__(self, records: Records, queue: Queue, journal: JournalWriter) -> None:
         self._records = records
+        self._journal = journal
         self._dispatcher = Dispatcher(records.dispatch, queue)
         self._admitting: set[asyncio.Task[Job]] = set()
 
@@ -60,11 +66,17 @@ class Admission:
         """Return the job that an earlier call with the same request_id got, however it ended."""
         if not request.request_id:
             return None
-        return await self._records.requested(request.request_id, _fingerprint(request))
+        job = await self._records.requested(request.request_id, _fingerprint(request))
+        if job is not None:
+            await self._ensure_entry(job, request)
+        return job
 
     async def of_upload(self, upload_id: str) -> Job | None:
         """Return the last job of an upload, however it ended; None if it has no record."""
-        return await self._records.uploads.job(upload_id)
+        job = await self._records.uploads.job(upload_id)
+        if job is not None:
+            await self._journal.ensure(job, upload_id=upload_id)
+        return job
 
     async def forget_upload(self, upload_id: str) -> None:
         """Forget the job of an upload, so that it can get another one."""
@@ -93,42 +105,91 @@ class Admission:
     async def admit(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the job and dispatch it if it may run, also if its caller hangs up meanwhile.
 
-        Returns the running job for the same media item instead, if there is one.
+        Returns the running job for the same media item instead, if there is one. The journal has
+        the job then. Raises Failure STORAGE_UNAVAILABLE if the bucket does not take it; the job may
+        run all the same, and a call with the same `request_id` returns it.
         """
         job = copy_of(job)
         job.state = job_pb2.JOB_STATE_QUEUED
-        return await self._enqueue(self._create(job, request, upload_id))
+        return await self._finish(self._create_and_enter(job, request, upload_id))
 
     async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
         """Create the job of a preview as `admit` does, or return the one that runs."""
-        return await self._enqueue(
-            self._records.create(
-                job, single_flight_key=single_flight_key, caller=CALLER_ADDRESS.get()
-            )
-        )
+        return await self._finish(self._create_preview(job, single_flight_key))
 
     async def record(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the record of a job that has already ended."""
-        return (await self._create(job, request, upload_id)).job
+        creation = await self._create(job, request, upload_id)
+        if not creation.is_new and not creation.in_journal:
+            await self._ensure_entry(creation.job, request, upload_id)
+        return creation.job
 
     async def _create(self, job: Job, request: Request, upload_id: str) -> Creation:
-        return await self._records.create(
+        while True:
+            try:
+                return await self._records.create(
+                    job,
+                    request_id=request.request_id,
+                    fingerprint=_fingerprint_if_needed(request),
+                    upload_id=upload_id,
+                    single_flight_key=flight_key(job),
+                    caller=CALLER_ADDRESS.get(),
+                    require_restored=True,
+                )
+            except JournalUnrestored:
+                # One of the lost jobs may be the one that this call is about.
+                await self._journal.restorer.ensure()
+
+    async def _finish(self, admitting: Coroutine[Any, Any, Job]) -> Job:
+        """Return the result of a coroutine, which goes on if the caller hangs up."""
+        task = asyncio.create_task(admitting)
+        self._admitting.add(task)
+        task.add_done_callback(self._admitted)
+        return await asyncio.shield(task)
+
+    async def _create_preview(self, job: Job, single_flight_key: str) -> Job:
+        creation = await self._records.create(
+            job, single_flight_key=single_flight_key, caller=CALLER_ADDRESS.get()
+        )
+        return await self._dispatch(creation)
+
+    async def _create_and_enter(self, job: Job, request: Request, upload_id: str) -> Job:
+        creation = await self._create(job, request, upload_id)
+        entering = asyncio.create_task(self._enter(creation, request, upload_id))
+        try:
+            dispatched = await self._dispatch(creation)
+        finally:
+            await asyncio.wait([entering])
+            failed = entering.exception()
+        if failed is not None:
+            raise failed
+        return dispatched
+
+    async def _enter(self, creation: Creation, request: Request, upload_id: str) -> None:
+        job = creation.job
+        if creation.is_new:
+            await self._journal.enter(
+                Accepted(
+                    job,
+                    CALLER_ADDRESS.get(),
+                    flight_key(job) or job.media.id,
+                    request_id=request.request_id,
+                    fingerprint=_fingerprint_if_needed(request),
+                    upload_id=upload_id,
+                )
+            )
+        elif not creation.in_journal:
+            await self._ensure_entry(job, request, upload_id)
+
+    async def _ensure_entry(self, job: Job, request: Request, upload_id: str = "") -> None:
+        await self._journal.ensure(
             job,
             request_id=request.request_id,
-            fingerprint=_fingerprint(request) if request.request_id else "",
+            fingerprint=_fingerprint_if_needed(request),
             upload_id=upload_id,
-            single_flight_key=flight_key(job),
-            caller=CALLER_ADDRESS.get(),
         )
 
-    async def _enqueue(self, creating: Coroutine[Any, Any, Creation]) -> Job:
-        admitting = asyncio.create_task(self._create_and_dispatch(creating))
-        self._admitting.add(admitting)
-        admitting.add_done_callback(self._admitted)
-        return await asyncio.shield(admitting)
-
-    async def _create_and_dispatch(self, creating: Coroutine[Any, Any, Creation]) -> Job:
-        creation = await creating
+    async def _dispatch(self, creation: Creation) -> Job:
         job = creation.job
         if creation.is_new:
             done = await self._dispatcher.run(work_of(job))
@@ -143,6 +204,10 @@ class Admission:
         self._admitting.discard(admitting)
         # Retrieve the exception, or asyncio logs it if the caller is gone. The job has it too.
         _ = admitting.cancelled() or admitting.exception()
+
+
+def _fingerprint_if_needed(request: Request) -> str:
+    return _fingerprint(request) if request.request_id else ""
 
 
 def _fingerprint(request: Request) -> str:

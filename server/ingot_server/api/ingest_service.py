@@ -45,6 +45,7 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
+from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import canonical_recipe
@@ -70,6 +71,7 @@ class IngestService(Service):
         blobs: Blobs,
         feed: Feed,
         previews: Previews,
+        journal: JournalWriter,
         settings: Settings,
         *,
         preflight: Preflight | None = None,
@@ -80,7 +82,7 @@ class IngestService(Service):
         self._blobs = blobs
         self._intake = Intake(catalog, blobs, settings)
         self._drafts = Drafts(self._intake)
-        self._admission = Admission(records, queue)
+        self._admission = Admission(records, queue, journal)
         self._resolver = Resolver(
             self._intake, catalog, previews, self._admission, feed, preflight, settings
         )

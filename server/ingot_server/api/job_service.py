@@ -44,6 +44,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.job_filter import job_filter
+from ingot_server.jobs.journal_index import Restore, nothing_lost
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
@@ -76,7 +77,11 @@ class JobService(Service):
         feed: Feed,
         retries: Retries,
         settings: Settings,
+        *,
+        restore: Restore = nothing_lost,
     ) -> None:
+        """`restore` is called before a job counts as unknown."""
+        self._restore = restore
         self._records = records
         self._cached = cached
         self._retries = retries
@@ -141,6 +146,9 @@ class JobService(Service):
     async def _get(self, job_id: str) -> Job:
         job = await self._cached.find(job_id) or await self._records.get(job_id)
         if job is None:
+            await self._restore()
+            job = await self._records.get(job_id)
+        if job is None:
             raise _unknown(job_id)
         return job
 
@@ -161,6 +169,9 @@ class JobService(Service):
 
     async def _cancel(self, job_id: str) -> Job:
         job = await self._records.cancel(job_id)
+        if job is None:
+            await self._restore()
+            job = await self._records.cancel(job_id)
         if job is None:
             raise _unknown(job_id)
         return job

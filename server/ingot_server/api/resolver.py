@@ -129,12 +129,19 @@ class Resolver:
                 "sets that limit.",
                 metadata={"stage": "RESOLVING"},
             ) from error
+        except Failure as failure:
+            if failure.reason != reason_pb2.REASON_JOB_NOT_FOUND:
+                raise
+            raise _lost() from failure
         if asked.state == job_pb2.JOB_STATE_FAILED:
             raise Failure.from_status(asked.error)
         found = await self._previews.get(job)
         if found is None:
-            raise Failure(
-                reason_pb2.REASON_CACHE_UNAVAILABLE,
-                "Redis has lost what the source said. Call again.",
-            )
+            raise _lost()
         return found
+
+
+def _lost() -> Failure:
+    return Failure(
+        reason_pb2.REASON_CACHE_UNAVAILABLE, "Redis has lost what the source said. Call again."
+    )

@@ -10,6 +10,7 @@ since. If Redis has lost that, every watch starts over.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,11 +22,15 @@ from ingot.v1.job_service_pb2 import SnapshotEnd
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.history import Change, resume_token_expired
+from ingot_server.jobs.journal_index import Restore
 from ingot_server.jobs.position import BEGINNING, Position, SnapshotCursor, version
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.watches import AllJobsWatch
 
+logger = logging.getLogger(__name__)
+
 PAGE: Final = 200
+_RESTORE_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +51,25 @@ class AllJobsFeed:
         records: Records,
         settings: Settings,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        restore: Restore,
     ) -> None:
         self._records = records
         self._settings = settings
         self._spawn = spawn
+        self._restore = restore
         self._position: Position | None = None
         self._buffered: list[Change] | None = None  # None while the history is not being read
         self._reading = asyncio.Lock()
+        self._closed = False
         self.watches: set[AllJobsWatch] = set()
 
-    def fail(self, failure: Failure) -> None:
+    def close(self, failure: Failure) -> None:
         """End every watch."""
+        self._closed = True
+        self.fail(failure)
+
+    def fail(self, failure: Failure) -> None:
+        """End every watch, or have it start over if Redis has lost the history."""
         for watch in self.watches:
             watch.mailbox.fail(failure)
 
@@ -127,11 +140,23 @@ class AllJobsFeed:
                     expired = failure.reason == reason_pb2.REASON_RESUME_TOKEN_EXPIRED
                     if not expired or not watch.mailbox.has_failed:
                         raise
-                # Redis has lost the history that the watch follows.
+                # Redis has lost the history that the watch follows, and perhaps jobs.
+                await self._restored()
                 resume = None
                 watch.start_over()
         finally:
             self.watches.discard(watch)
+
+    async def _restored(self) -> None:
+        """Wait until lost jobs are restored: the new snapshot must not say that they are gone."""
+        while not self._closed:
+            try:
+                await self._restore()
+            except Failure as failure:
+                logger.debug("watches of all jobs wait: %s", failure.message)
+                await asyncio.sleep(_RESTORE_SECONDS)
+            else:
+                return
 
     async def _updates(
         self,

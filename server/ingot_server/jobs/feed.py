@@ -6,8 +6,9 @@ r"""The feed of job changes: one Redis subscription per process, fanned out in m
 A published message is a hint; the record is the truth. The feed reads the records again after a gap
 between two revisions, after a new connection, and every few seconds; `History.of_job` returns what
 happened since. If Redis has lost what a watcher has seen, the record is written again as a later
-version, so versions only grow. Invariants: a mailbox is registered before anything is read for it;
-the mailboxes of a JobWatch have received everything up to the version of `JobWatch.latest`.
+version, so versions only grow. A job is unknown only if it has no record after the journal was
+restored. Invariants: a mailbox is registered before anything is read for it; the mailboxes of a
+JobWatch have received everything up to the version of `JobWatch.latest`.
 
 All watchers share the same Job objects, which must not be changed.
 """
@@ -31,6 +32,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.all_jobs_feed import AllJobsFeed, Update
 from ingot_server.jobs.history import Change, read_message
+from ingot_server.jobs.journal_index import Restore, nothing_lost
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.mailbox import Mailbox
 from ingot_server.jobs.position import BEGINNING, Position, Version, version
@@ -56,13 +58,22 @@ HEARTBEAT_SECONDS: Final = 15.0
 class Feed:
     """All watches of one process. Belongs to the event loop that started it."""
 
-    def __init__(self, redis: Redis, records: Records, settings: Settings) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        records: Records,
+        settings: Settings,
+        *,
+        restore: Restore = nothing_lost,
+    ) -> None:
+        """`restore` is called before a job counts as unknown."""
         self._redis = redis
         self._channel = redis.channel(_CHANNEL)
         self._records = records
         self._settings = settings
         self._job_watches: dict[str, JobWatch] = {}
-        self._all_jobs = AllJobsFeed(records, settings, self._spawn)
+        self._restore = restore
+        self._all_jobs = AllJobsFeed(records, settings, self._spawn, restore)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribed = asyncio.Event()
         self._recheck_now = asyncio.Event()
@@ -90,7 +101,7 @@ class Feed:
         shutting_down = _shutting_down()
         for watch in self._job_watches.values():
             watch.fail(shutting_down)
-        self._all_jobs.fail(shutting_down)
+        self._all_jobs.close(shutting_down)
         while self._tasks:  # a task that ends may have started another
             await cancel_and_wait(*self._tasks)
 
@@ -124,10 +135,7 @@ class Feed:
         try:
             seen = after
             if after > BEGINNING:
-                changes = await self._records.history.of_job(job_id, after, complete=True)
-                if changes is None:
-                    raise _not_found(job_id)
-                for job in changes:
+                for job in await self._missed(job_id, after):
                     seen = version(job)
                     yield job
                     if has_ended(job):
@@ -143,6 +151,16 @@ class Feed:
             watch.mailboxes.discard(mailbox)
             if not watch.mailboxes and self._job_watches.get(job_id) is watch:
                 del self._job_watches[job_id]
+
+    async def _missed(self, job_id: str, after: Version) -> list[Job]:
+        """Return what has happened to a job since a version. Raises Failure as `watch` does."""
+        changes = await self._records.history.of_job(job_id, after, complete=True)
+        if changes is None:
+            await self._restore()
+            changes = await self._records.history.of_job(job_id, after, complete=True)
+        if changes is None:
+            raise _not_found(job_id)
+        return changes
 
     def watch_all(
         self,
@@ -194,11 +212,10 @@ class Feed:
     async def _read_changes(self, job_id: str, watch: JobWatch) -> None:
         """Notify a watch of what the record says, then of what was buffered meanwhile."""
         try:
-            if watch.latest is not None:
-                changes = await self._records.history.of_job(job_id, version(watch.latest))
-            else:
-                job = await self._records.get(job_id)
-                changes = [job] if job is not None else None
+            changes = await self._changes_of(job_id, watch)
+            if changes is None:
+                await self._restore()
+                changes = await self._changes_of(job_id, watch)
         except Failure as failure:
             self._fail(job_id, watch, failure)
             return
@@ -210,6 +227,13 @@ class Feed:
             watch.notify(job)
         for job in buffered:
             self._notify(watch, job)
+
+    async def _changes_of(self, job_id: str, watch: JobWatch) -> list[Job] | None:
+        """Return what the watch has not received; None if the job has no record."""
+        if watch.latest is not None:
+            return await self._records.history.of_job(job_id, version(watch.latest))
+        job = await self._records.get(job_id)
+        return [job] if job is not None else None
 
     def _fail(self, job_id: str, watch: JobWatch, failure: Failure) -> None:
         watch.fail(failure)
@@ -260,6 +284,9 @@ class Feed:
             if not each.has_ended()
         }
         gone, found = await self._read_records(watched)
+        if gone:
+            gone, restored = await self._read_restored(gone)
+            found += restored
         await asyncio.sleep(MESSAGE_DELAY_SECONDS)
         for job_id in gone:
             self._handle_gone(job_id)
@@ -282,6 +309,18 @@ class Feed:
                 else:
                     found.append(job)
         return gone, found
+
+    async def _read_restored(self, job_ids: Iterable[str]) -> tuple[set[str], list[Job]]:
+        """Do what `_read_records` does, after the journal is restored.
+
+        Until that is possible, no job is gone: the watches wait.
+        """
+        try:
+            await self._restore()
+        except Failure as failure:
+            logger.debug("watches wait: %s", failure.message)
+            return set(), []
+        return await self._read_records(job_ids)
 
     def _handle_gone(self, job_id: str) -> None:
         watch = self._job_watches.get(job_id)

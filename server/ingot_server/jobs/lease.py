@@ -37,15 +37,22 @@ _Result = TypeVar("_Result")
 class Lease:
     """The right to change one job, made by `hold`.
 
-    `job` is the job with all of the holder's changes, written or not. `run` is how often the job
-    was claimed. `lost` is why the body is cancelled, or None while the lease is held.
+    `job` is the job with all of the holder's changes, written or not. `run` and `wanted_key` are
+    those of the `Claim`. `lost` is why the body is cancelled, or None while the lease is held.
     """
 
     def __init__(
-        self, records: Records, job: Job, token: str, run: int, body: asyncio.Task[Any]
+        self,
+        records: Records,
+        job: Job,
+        token: str,
+        run: int,
+        body: asyncio.Task[Any],
+        wanted_key: str,
     ) -> None:
         self.job = copy_of(job)
         self.run = run
+        self.wanted_key = wanted_key
         self.lost: LeaseLost | None = None
         self._records = records
         self._token = token
@@ -95,6 +102,28 @@ class Lease:
             except SingleFlightTaken as taken:
                 return taken.job_id
             change(self.job)
+            self._take_over(written)
+        return ""
+
+    async def take_wanted_key(self) -> str:
+        """Take the single-flight key that another job held when this one was made again.
+
+        Returns an empty string, or the id of the job that holds it. Raises LeaseLost.
+        """
+        if not self.wanted_key:
+            return ""
+        async with self._writing:
+            take = partial(
+                self._records.change_identity,
+                self.job,
+                self._token,
+                single_flight_key=self.wanted_key,
+            )
+            try:
+                written = await self._retry(take)
+            except SingleFlightTaken as taken:
+                return taken.job_id
+            self.wanted_key = ""
             self._take_over(written)
         return ""
 
@@ -312,11 +341,11 @@ class Lease:
 
 @contextlib.asynccontextmanager
 async def hold(
-    records: Records, feed: Feed, job: Job, token: str, run: int = 1
+    records: Records, feed: Feed, job: Job, token: str, run: int = 1, wanted_key: str = ""
 ) -> AsyncIterator[Lease]:
     """Hold the lease of a claimed job while the body runs in the calling task.
 
-    `token` and `run` are those of the `Claim`.
+    `token`, `run` and `wanted_key` are those of the `Claim`.
 
     If the lease is lost, raises LeaseLost or JobCancelled instead of whatever the body raises, but
     not instead of a cancellation from outside.
@@ -324,7 +353,7 @@ async def hold(
     body = asyncio.current_task()
     assert body is not None
     cancelling = body.cancelling()
-    lease = Lease(records, job, token, run, body)
+    lease = Lease(records, job, token, run, body, wanted_key)
     lease.start(feed)
     try:
         try:

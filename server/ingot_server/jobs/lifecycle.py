@@ -44,6 +44,25 @@ PREVIEW: Final = job_pb2.JobKind.ValueType(1000)
 
 It is not part of the contract: no caller gets such a job (`Records.create`).
 """
+# What the attempts of a job have written into its record.
+_OF_ATTEMPTS: Final = (
+    "state",
+    "stage",
+    "progress",
+    "waiting",
+    "error",
+    "last_attempt_error",
+    "attempt",
+    "revision",
+    "epoch",
+    "start_time",
+    "end_time",
+    "children",
+    "child_job_ids",
+    "conversions",
+    "cached",
+    "extraction",
+)
 _FOR_WORKER: Final = JobWaiting(cause=JobWaiting.CAUSE_WORKER)
 
 
@@ -132,6 +151,14 @@ def created(job: Job) -> Job:
     if not job.HasField("create_time"):
         job.create_time.GetCurrentTime()
     return job
+
+
+def recreated(job: Job) -> Job:
+    """Return the job as its caller requested it: the first revision of one that Redis has lost."""
+    job = copy_of(job)
+    for name in _OF_ATTEMPTS:
+        job.ClearField(name)
+    return created(job)
 
 
 def claimed(job: Job) -> Job | None:

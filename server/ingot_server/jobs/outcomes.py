@@ -14,6 +14,8 @@ class Creation:
     job: Job
     is_new: bool
     """Whether the job was made now; if not, it existed and is shared."""
+    in_journal: bool
+    """Whether the journal has an entry of the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,12 @@ class Claim:
     job: Job
     token: str
     run: int
-    """How often the job was claimed until now, also for attempts that do not count."""
+    """Number of the run, which grows with each, also for attempts that do not count.
+
+    The first is 1. The number jumps when Redis has lost writes, so it never repeats.
+    """
+    wanted_key: str = ""
+    """The single-flight key that another job held when Redis had lost this one; usually empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,10 @@ class Deferred(Exception):
     def __init__(self, waiting: JobWaiting) -> None:
         super().__init__(JobWaiting.Cause.Name(waiting.cause))
         self.waiting = waiting
+
+
+class JournalUnrestored(Exception):
+    """Redis has lost writes, and not all jobs of the journal are known to have a record."""
 
 
 class RequestIdReused(Exception):

@@ -28,6 +28,7 @@ from ingot_server.jobs import lifecycle
 from ingot_server.jobs.children import Children
 from ingot_server.jobs.dispatch import Dispatch
 from ingot_server.jobs.history import History
+from ingot_server.jobs.journal_index import JournalIndex
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.outcomes import (
     ChildrenChanged,
@@ -68,6 +69,7 @@ class Records:
         self.children = Children(self._transition, settings)
         self.history = History(redis, self._transition)
         self.uploads = UploadIndex(redis, self._transition)
+        self.journal = JournalIndex(redis, self._transition)
 
     async def create(
         self,
@@ -78,6 +80,7 @@ class Records:
         upload_id: str = "",
         single_flight_key: str = "",
         caller: str = "",
+        require_restored: bool = False,
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
 
@@ -87,7 +90,8 @@ class Records:
         `request_id` that was used before returns the job that it was used for, or raises Failure
         with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
         returns the job of that upload, unless it has failed. Slots are shared evenly among callers;
-        `caller` is the address of this one.
+        `caller` is the address of this one. With `require_restored`, raises JournalUnrestored if
+        Redis may have lost jobs that the journal has.
         """
         arguments: dict[str, Argument] = {
             "caller": caller_name(caller),
@@ -95,6 +99,8 @@ class Records:
             "fingerprint": fingerprint,
             "upload_id": upload_id,
         }
+        if require_restored:
+            arguments["restored"] = 1
         try:
             return await self._transition.create(job, single_flight_key, arguments)
         except RequestIdReused:
@@ -193,7 +199,9 @@ class Records:
             with contextlib.suppress(LeaseLost, Failure):
                 await self.release(job_id, token)
             raise
-        return Claim(claimed[0], token, claimed[1]) if claimed is not None else None
+        if claimed is None:
+            return None
+        return Claim(claimed.job, token, claimed.run, claimed.wanted_key)
 
     async def renew(self, job_id: str, token: str) -> None:
         """Renew a lease for `settings.lease`. Raises LeaseLost."""
@@ -223,8 +231,8 @@ class Records:
                 raise
             return written
 
-    async def change_identity(self, job: Job, token: str) -> Job:
-        """Write `job` like `write`, and move its single flight to `job.media.id`.
+    async def change_identity(self, job: Job, token: str, *, single_flight_key: str = "") -> Job:
+        """Write `job` like `write`, and move its single flight to the key, or else `job.media.id`.
 
         Raises SingleFlightTaken if another job makes that media item; then nothing has changed.
         Raises LeaseLost.
@@ -234,7 +242,7 @@ class Records:
             token,
             partial(lifecycle.replaced, by=job),
             next_token=token,
-            single_flight_key=job.media.id,
+            single_flight_key=single_flight_key or job.media.id,
         )
 
     async def release(

@@ -1,5 +1,5 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
--- last part; the others are arguments.lua, permits.lua and dispatch.lua.
+-- last part; the others are arguments.lua, permits.lua, dispatch.lua and journal.lua.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -7,7 +7,11 @@
 --                                           ended       1 if the job has ended, else 0
 --                                           single_flight_key  the key that the job holds; empty if none
 --                                           token       fencing token of the lease; empty without a lease
---                                           run         how often the job was claimed
+--                                           run         number of the last claim. It only grows, and
+--                                                       jumps when Redis has lost writes
+--                                           run_epoch   the epoch that the run belongs to
+--                                           wanted_key  the single-flight key that another job held when
+--                                                       this one was made again
 --                                           losses      how many workers the job has lost
 --                                           not_before  when a worker may claim the job
 --                                           change_id   id of the last change
@@ -62,8 +66,12 @@
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
 --            queue host source priority cost [caller]
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
---            -> created, record | existing, record | request_id_reused, job id | orphaned | circular
+--            [restored: only if the journal is restored]
+--            -> created, record | existing, record, group of the journal or empty | request_id_reused, job id
+--               | orphaned | circular | unrestored
 --               | epoch, current epoch: the record must be made for that epoch
+--   recreate the same arguments, without a parent, and `before` -> created, record | existing, record
+--            | late: it is `before` or later | epoch: makes a job of the journal again
 --   change   epoch change_id record revision state ended unlisted ttl deadline next_token milestone
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared: conditions]
@@ -72,8 +80,8 @@
 --            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
---            -> done, record, run | gone | lost | early | stale | taken, id of the job that holds the
---               key | epoch, current epoch
+--            -> done, record, run, wanted_key | gone | lost | early | stale | taken, id of the job that
+--               holds the key | epoch, current epoch
 --   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
 --   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
@@ -96,6 +104,13 @@
 --   advance  limit -> how many more children of a waiting job are ready now
 --   settle   -> done: the children of a cancelled job are cancelled
 --   detach   token ttl -> done | lost: the job continues as if it never had children
+--   journal_state  [known_epoch known_sequence] -> epoch, sequence, 1 if the journal is restored, else 0
+--   journal_restored  epoch -> done: the journal is restored, unless writes were lost since
+--   journal_note  jobs; the id is that of a group -> done | gone: a job has no record
+--   journal_unknown  groups -> the time, the groups that are not known
+--   journal_due  limit interval recheck [again] -> groups to remove from the bucket now
+--   journal_removed  groups -> done
+--   journal_needed  groups -> those that have a job that has not ended
 -- A change that is repeated because its response was lost gets the same response again.
 
 local CHANNEL = KEYS[2] .. 'jobs'
@@ -236,6 +251,7 @@ end
 
 local function finish(key)
   redis.call('ZREM', DEADLINES, id)
+  leave_journal(id)
   make_unready(id)
   leave_source(id)
   if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
@@ -346,6 +362,10 @@ local function remember_request(job_id)
   end
 end
 
+local function existing(job_id)
+  return { 'existing', field(job_id, 'record'), field(job_id, 'journal') or '' }
+end
+
 -- The response for an entry of arg.parent or a request id that has its job already, else nil.
 local function find_existing()
   if arg.parent then
@@ -353,19 +373,17 @@ local function find_existing()
       return { 'orphaned' }
     end
     local child = redis.call('HGET', ENTRIES .. arg.parent, arg.entry)
-    local record = child and field(child, 'record')
-    if record then
-      return { 'existing', record }
+    if child and field(child, 'record') then
+      return existing(child)
     end
   end
   if arg.request_id ~= '' then
     local used = redis.call('HMGET', REQUEST .. arg.request_id, 'job_id', 'fingerprint')
-    local record = used[1] and field(used[1], 'record')
-    if record then
+    if used[1] and field(used[1], 'record') then
       if used[2] ~= arg.fingerprint then
         return { 'request_id_reused', used[1] }
       end
-      return { 'existing', record }
+      return existing(used[1])
     end
   end
   return nil
@@ -377,15 +395,14 @@ local function find_upload()
     return nil
   end
   local job_id = redis.call('GET', UPLOAD .. arg.upload_id)
-  local record = job_id and field(job_id, 'record')
-  local state = record and tonumber(field(job_id, 'state'))
+  local state = job_id and tonumber(field(job_id, 'state') or nil)
   if not state or state == FAILED or state == CANCELLED then
     return nil
   end
   if field(job_id, 'ended') == '0' then
     remember_request(job_id)
   end
-  return { 'existing', record }
+  return existing(job_id)
 end
 
 -- The response if another job holds arg.single_flight_key, else nil.
@@ -401,7 +418,22 @@ local function share_active()
     share(active)
   end
   remember_request(active)
-  return { 'existing', field(active, 'record') }
+  return existing(active)
+end
+
+local function is_restored()
+  return redis.call('HGET', HISTORY, 'restored') == time(current_epoch())
+end
+
+local function write_new(key)
+  redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
+    'single_flight_key', key, 'token', '', 'losses', 0, 'not_before', 0,
+    'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
+    'source', arg.source, 'cost', arg.cost, 'run_epoch', arg.epoch,
+    'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
+  if arg.unlisted ~= '1' then
+    redis.call('ZADD', JOBS, 0, id)
+  end
 end
 
 local function create()
@@ -410,6 +442,9 @@ local function create()
   end
   if is_other_epoch() then
     return { 'epoch', time(current_epoch()) }
+  end
+  if arg.restored and not is_restored() then
+    return { 'unrestored' }
   end
   local found = find_existing() or find_upload()
   if found then
@@ -424,14 +459,7 @@ local function create()
     key = arg.single_flight_key
     redis.call('SET', ACTIVE .. key, id)
   end
-  redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
-    'single_flight_key', key, 'token', '', 'losses', 0, 'not_before', 0,
-    'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
-    'source', arg.source, 'cost', arg.cost,
-    'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
-  if arg.unlisted ~= '1' then
-    redis.call('ZADD', JOBS, 0, id)
-  end
+  write_new(key)
   remember_request(id)
   if arg.parent then
     join(id)
@@ -444,6 +472,39 @@ local function create()
   else
     make_ready(id)
   end
+  count_in_state()
+  record_change()
+  return { 'created', arg.record }
+end
+
+-- Makes a job of the journal again. It exists under its id even if another job holds its key by now: then
+-- its worker follows that one.
+local function recreate()
+  if field(id, 'record') then
+    return { 'existing', field(id, 'record') }
+  end
+  if now >= tonumber(arg.before) then
+    return { 'late' }
+  end
+  if is_other_epoch() then
+    return { 'epoch', time(current_epoch()) }
+  end
+  local key = arg.single_flight_key
+  local active = redis.call('GET', ACTIVE .. key)
+  if active and field(active, 'ended') == '0' then
+    redis.call('HSET', JOB .. id, 'wanted_key', key)
+    key = ''
+  else
+    redis.call('SET', ACTIVE .. key, id)
+  end
+  write_new(key)
+  -- Its earlier runs may not have ended, and have names of objects that this one must not use.
+  redis.call('HSET', JOB .. id, 'run', time(now), 'shared', 1)
+  local used = arg.request_id ~= '' and redis.call('HGET', REQUEST .. arg.request_id, 'job_id')
+  if not used or not field(used, 'record') then
+    remember_request(id)
+  end
+  make_ready(id)
   count_in_state()
   record_change()
   return { 'created', arg.record }
@@ -472,12 +533,22 @@ local function move_from(key)
   end
   redis.call('SET', ACTIVE .. arg.single_flight_key, id)
   redis.call('HSET', JOB .. id, 'single_flight_key', arg.single_flight_key)
+  redis.call('HDEL', JOB .. id, 'wanted_key')
   return nil
 end
 
 local function is_overdue()
   local deadline = redis.call('ZSCORE', DEADLINES, id)
   return deadline and (tonumber(deadline) <= now or deadline == field(id, 'recheck_at'))
+end
+
+-- Runs of which Redis has lost the record may not have ended.
+local function number_run()
+  local run = redis.call('HINCRBY', JOB .. id, 'run', 1)
+  local epoch = time(current_epoch())
+  if field(id, 'run_epoch') ~= epoch then
+    redis.call('HSET', JOB .. id, 'run', time(math.max(run, now)), 'run_epoch', epoch)
+  end
 end
 
 -- What becomes of the slots of a job that was changed, and of its place among those that are ready.
@@ -496,7 +567,7 @@ local function reschedule()
     if arg.worker ~= '' then
       take_slots(id, arg.worker)
     end
-    redis.call('HINCRBY', JOB .. id, 'run', 1)
+    number_run()
     for parent in parents_of(id) do
       redis.call('ZREM', UNDISPATCHED .. parent, id)
     end
@@ -530,7 +601,7 @@ local function change()
     return { 'gone' }
   end
   if change_id == arg.change_id then
-    return { 'done', record, field(id, 'run') }
+    return { 'done', record, field(id, 'run'), field(id, 'wanted_key') }
   end
   if is_other_epoch() then
     return { 'epoch', time(current_epoch()) }
@@ -580,7 +651,7 @@ local function change()
   end
   count_in_state()
   record_change()
-  return { 'done', arg.record, field(id, 'run') }
+  return { 'done', arg.record, field(id, 'run'), field(id, 'wanted_key') }
 end
 
 local function restore()
@@ -634,6 +705,11 @@ local function since()
     redis.call('ZRANGEBYSCORE', CHANGES, '(' .. time(known), '+inf'),
     redis.call('ZRANGEBYSCORE', REMOVED, '(' .. time(known), '+inf', 'WITHSCORES'),
   }
+end
+
+local function journal_state()
+  local epoch = check_epoch()
+  return { time(epoch), redis.call('HGET', HISTORY, 'sequence') or '0', is_restored() and 1 or 0 }
 end
 
 local function renew()
@@ -714,6 +790,7 @@ end
 
 local operations = {
   create = create,
+  recreate = recreate,
   change = change,
   renew = renew,
   sweep = sweep,
@@ -749,6 +826,18 @@ local operations = {
   end,
   detach = detach,
   restore = restore,
+  journal_state = journal_state,
+  journal_restored = function()
+    if not is_other_epoch() then
+      redis.call('HSET', HISTORY, 'restored', arg.epoch)
+    end
+    return { 'done' }
+  end,
+  journal_note = note_group,
+  journal_unknown = unknown_groups,
+  journal_due = due_groups,
+  journal_removed = forget_groups,
+  journal_needed = needed_groups,
   epoch = function()
     local epoch = current_epoch()
     if epoch <= tonumber(arg.after) then

@@ -22,6 +22,7 @@ from ingot_server.jobs.lifecycle import has_ended, milestone
 from ingot_server.jobs.outcomes import (
     CircularEntry,
     Creation,
+    JournalUnrestored,
     Orphaned,
     RequestIdReused,
     SingleFlightTaken,
@@ -32,7 +33,13 @@ from ingot_server.redis import Redis, unavailable
 
 JOB: Final = "job:"
 TRAIL: Final = "trail:"
-_PARTS: Final = ("arguments.lua", "permits.lua", "dispatch.lua", "transition.lua")
+_PARTS: Final = (
+    "arguments.lua",
+    "permits.lua",
+    "dispatch.lua",
+    "journal.lua",
+    "transition.lua",
+)
 _OUTCOMES: Final = {
     job_pb2.JOB_STATE_SUCCEEDED: "succeeded",
     job_pb2.JOB_STATE_FAILED: "failed",
@@ -49,6 +56,15 @@ class Record:
     losses: int
     token: str
     """The fencing token; empty if no worker holds a lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that was changed, and what a worker that claimed it needs to know."""
+
+    job: Job
+    run: int
+    wanted_key: str
 
 
 class Transition:
@@ -91,14 +107,49 @@ class Transition:
     ) -> Creation:
         """Make a job, or return the one that exists for its entry, request id or key.
 
-        `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned or
-        CircularEntry.
+        `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned,
+        CircularEntry or JournalUnrestored.
         """
+        outcome, content = await self._create("create", job, single_flight_key, arguments)
+        match outcome:
+            case b"request_id_reused":
+                raise RequestIdReused
+            case b"orphaned":
+                raise Orphaned
+            case b"circular":
+                raise CircularEntry
+            case b"unrestored":
+                raise JournalUnrestored
+            case b"created":
+                return Creation(Job.FromString(content[0]), is_new=True, in_journal=False)
+            case _:
+                record, group = content
+                return Creation(Job.FromString(record), is_new=False, in_journal=bool(group))
+
+    async def recreate(
+        self, job: Job, single_flight_key: str, arguments: Mapping[str, Argument]
+    ) -> bool:
+        """Make a job again under its id; return False if it has a record.
+
+        Raises JournalUnrestored if that is too late (`before` in `arguments`).
+        """
+        outcome, _ = await self._create("recreate", job, single_flight_key, arguments)
+        if outcome == b"late":
+            raise JournalUnrestored
+        return outcome == b"created"
+
+    async def _create(
+        self,
+        operation: str,
+        job: Job,
+        single_flight_key: str,
+        arguments: Mapping[str, Argument],
+    ) -> tuple[bytes, list[bytes]]:
         new = lifecycle.with_fraction(lifecycle.created(job), Job())
         change_id = secrets.token_hex(8)
         while True:
             outcome, *content = await self.call(
-                "create",
+                operation,
                 new.id,
                 **self._describe(new),
                 **placement(new),
@@ -107,17 +158,8 @@ class Transition:
                 single_flight_key=single_flight_key or new.media.id,
             )
             if outcome != b"epoch":
-                break
+                return outcome, content
             self._epoch = int(content[0])
-        match outcome:
-            case b"request_id_reused":
-                raise RequestIdReused
-            case b"orphaned":
-                raise Orphaned
-            case b"circular":
-                raise CircularEntry
-            case _:
-                return Creation(Job.FromString(content[0]), outcome == b"created")
 
     async def change(
         self,
@@ -132,12 +174,12 @@ class Transition:
         move the job to a key that another job holds.
         """
         written = await self._change(job_id, change, arguments)
-        return written[0] if written is not None else None
+        return written.job if written is not None else None
 
     async def claim(
         self, job_id: str, change: Callable[[Job], Job | None], **arguments: Argument
-    ) -> tuple[Job, int] | None:
-        """Change a job as `change` does; return it, and how often it was claimed."""
+    ) -> Claimed | None:
+        """Change a job as `change` does."""
         return await self._change(job_id, change, arguments)
 
     async def _change(
@@ -145,7 +187,7 @@ class Transition:
         job_id: str,
         change: Callable[[Job], Job | None],
         arguments: Mapping[str, Argument],
-    ) -> tuple[Job, int] | None:
+    ) -> Claimed | None:
         # All tries use one id: a change whose response was lost must not be made twice.
         change_id = secrets.token_hex(8)
         while True:
@@ -166,8 +208,10 @@ class Transition:
             )
             match outcome:
                 case b"done":
-                    record_after, run = content
-                    return Job.FromString(record_after), int(run or 0)
+                    record_after, run, wanted_key = content
+                    return Claimed(
+                        Job.FromString(record_after), int(run or 0), (wanted_key or b"").decode()
+                    )
                 case b"taken":
                     raise SingleFlightTaken(content[0].decode())
                 case b"stale":

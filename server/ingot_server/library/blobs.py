@@ -2,6 +2,7 @@
 
     media/<id>/<attempt>.<ext>     a blob; it counts only once a manifest names it
     media/<id>/media.json          its manifest, see catalog.py
+    journal/<group>                accepted jobs that have not ended, see journal_objects.py
     index/<character>              a copy of a part of the index, see media_list.py
     scrub/<name>                   how far a scrub has come, see scrubber.py
     uploads/<hash>/...             what callers upload, until it is a media item; see uploads.py
@@ -14,7 +15,7 @@ their quotes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -267,7 +268,13 @@ class Blobs(Bucket):
     def _remove_tree(self, prefix: str, keep: Collection[str]) -> None:
         found = self._s3.calls.client.list_objects(self.bucket, prefix, recursive=True)
         # List to the end first: removing objects during a listing may shift its pages.
-        keys = [each.object_name for each in found if each.object_name not in keep]
+        self._remove_many([each.object_name for each in found if each.object_name not in keep])
+
+    async def remove_many(self, keys: Sequence[str]) -> None:
+        """Remove objects, if they exist, in one request for each thousand."""
+        await self._s3.calls.run(partial(self._remove_many, keys))
+
+    def _remove_many(self, keys: Iterable[str]) -> None:
         for error in self._s3.calls.client.remove_objects(self.bucket, map(DeleteObject, keys)):
             raise Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,

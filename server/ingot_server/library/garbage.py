@@ -7,6 +7,7 @@
     aliases of media items that are not stored
     uploads that received nothing for `upload_ttl`
     unfinished multipart uploads
+    groups of the journal that no job needs (found by journal/leftovers.py, which asks Redis)
 
 Everything but an expired media item stays for `gc_grace` first. That is longer than any job takes
 from the beginning of an upload to its commit, so jobs may run meanwhile: what they have uploaded is
@@ -42,6 +43,7 @@ class GarbageKind(enum.Enum):
     ALIAS = "alias"
     UPLOAD = "upload"
     UNFINISHED = "unfinished multipart upload"
+    JOURNAL = "group of the journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class GarbageCollector:
     async def remove(self, garbage: Garbage) -> bool:
         """Remove a piece of garbage; False if it was replaced or removed meanwhile."""
         match garbage.kind:
-            case GarbageKind.FILE:
+            case GarbageKind.FILE | GarbageKind.JOURNAL:
                 await self._blobs.remove(garbage.key)
             case GarbageKind.TOMBSTONE:
                 return await self._objects.remove_tombstone(garbage.media_id, garbage.version)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from ingot.v1 import job_pb2 as _job_pb2
 from ingot.v1 import media_pb2 as _media_pb2
 import builtins as _builtins
 import sys
@@ -305,3 +306,73 @@ class SourceVersion(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceVersion: _TypeAlias = SourceVersion  # noqa: Y015
+
+@_typing.final
+class JournalGroup(_message.Message):
+    """Accepted jobs, as many as were written at once: `journal/<group>`. It is removed when all of them
+    have ended.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalEntry]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___JournalEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalGroup: _TypeAlias = JournalGroup  # noqa: Y015
+
+@_typing.final
+class JournalEntry(_message.Message):
+    """What makes the record of an accepted job again, under the same id, if Redis has lost it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    SINGLE_FLIGHT_KEY_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """Address of the caller."""
+    request_id: _builtins.str
+    """Request id of the call. Empty if it had none."""
+    fingerprint: _builtins.str
+    """Fingerprint of the request. Empty without a request id."""
+    upload_id: _builtins.str
+    """Id of the upload that the job is about. Empty if there is none."""
+    single_flight_key: _builtins.str
+    """Key of the job's single flight."""
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job as it was when the entry was written. Only what its callers requested counts."""
+
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+        caller: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        single_flight_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "fingerprint", b"fingerprint", "job", b"job", "request_id", b"request_id", "single_flight_key", b"single_flight_key", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalEntry: _TypeAlias = JournalEntry  # noqa: Y015

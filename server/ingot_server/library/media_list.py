@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -28,6 +28,9 @@ _BUILDING: Final = "building"
 _CHECK_SECONDS: Final = 1.0
 _CHECK_INTERVAL: Final = timedelta(hours=1)
 _BATCH: Final = 1000
+
+Progress = Callable[[int, int], None]
+"""Hears how many media items are indexed, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +88,26 @@ class MediaList:
                 outage.succeeded(_BUILDING)
                 await asyncio.sleep(_CHECK_SECONDS)
 
-    async def rebuild_index(self, *, from_manifests: bool = False) -> int | None:
+    async def rebuild_index(
+        self, *, from_manifests: bool = False, progress: Progress | None = None
+    ) -> int | None:
         """Build the index from the bucket; return how many media items it has.
 
         Reads only those manifests of which the bucket has no current entry (index_parts.py);
-        `from_manifests` reads all. Returns None, at once, if another process builds it now.
+        `from_manifests` reads all. Returns None, at once, if another process builds it now. To tell
+        `progress` how many there are, the bucket is listed once more.
         """
         with unavailable():
             async with self._index.building() as is_ours:
                 if not is_ours:
                     return None
                 indexed: set[str] = set()
+                total = await self._count() if progress is not None else 0
                 for part in FIRST_CHARACTERS:
                     copied = {} if from_manifests else await read_part(self._blobs, part)
                     indexed.update(await self._rebuild_part(part, copied))
+                    if progress is not None:
+                        progress(min(len(indexed), total), total)
                 await self._remove_gone(indexed)
         logger.info("the index has %d media items", len(indexed))
         return len(indexed)
@@ -120,6 +129,9 @@ class MediaList:
         if current != copied:
             await write_part(self._blobs, part, current.values())
         return current.keys()
+
+    async def _count(self) -> int:
+        return sum([len(await self._etags(part)) for part in FIRST_CHARACTERS])
 
     async def _etags(self, part: str) -> Mapping[str, str]:
         """Return the ETags of the manifests of media items whose ids begin with `part`."""

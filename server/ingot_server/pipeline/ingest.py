@@ -89,6 +89,8 @@ class Pipeline:
         """
         if is_preview(job):
             return await self._preview(job, lease)
+        if lease.wanted_key and not is_workflow(job) and (media := await self._same_media(lease)):
+            return Stored(media, cached=True)
         if is_conversion(job):
             return await convert(self._context, job, lease)
         if not job.recipes:
@@ -176,6 +178,16 @@ class Pipeline:
                     raise AssertionError("only a job that expands lists can get this")
                 case _:
                     assert_never(result)
+
+    async def _same_media(self, lease: Lease) -> Media | None:
+        """Return what the job makes that got the single flight of this one; None if it has none.
+
+        Then this job has the single flight. Raises Failure as `_follow` does.
+        """
+        while other := await lease.take_wanted_key():
+            if (followed := await self._follow(lease, other)) is not None:
+                return followed
+        return None
 
     async def _follow(self, lease: Lease, job_id: str) -> Media | None:
         """Return the media item that another job makes; None if that makes none.

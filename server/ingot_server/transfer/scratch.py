@@ -17,6 +17,7 @@ import asyncio
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import time
@@ -48,6 +49,7 @@ class Scratch:
         self._spare_bytes = int(settings.scratch_reserve)
         self._directory: Path | None = None
         self._lock = -1
+        self._numbers = itertools.count(1)
         self._reserved: dict[Path, int] = {}
         self.threads = ThreadPoolExecutor(
             max(4, os.cpu_count() or 1), thread_name_prefix="ingot-scratch"
@@ -74,7 +76,7 @@ class Scratch:
         """Return a file for one attempt of a job; `async with` creates and removes it."""
         if self._directory is None:
             raise RuntimeError("Scratch is not started.")
-        return ScratchFile(self, self._directory / f"{job_id}-{attempt}")
+        return ScratchFile(self, self._directory / self._new_name(job_id, attempt))
 
     @asynccontextmanager
     async def folder(self, job_id: str, attempt: int) -> AsyncIterator[Path]:
@@ -84,7 +86,7 @@ class Scratch:
         """
         if self._directory is None:
             raise RuntimeError("Scratch is not started.")
-        path = self._directory / f"{job_id}-{attempt}.d"
+        path = self._directory / f"{self._new_name(job_id, attempt)}.d"
         with _translating_full_disk():
             path.mkdir(mode=0o700)
         try:
@@ -93,6 +95,10 @@ class Scratch:
         finally:
             self.release(path)
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+    def _new_name(self, job_id: str, attempt: int) -> str:
+        # An attempt may begin again while the one that lost its lease still ends.
+        return f"{job_id}-{attempt}-{next(self._numbers)}"
 
     def make_folder(self, name: str) -> Path:
         """Create a directory that this process keeps until `close`; return its path."""

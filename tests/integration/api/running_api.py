@@ -31,6 +31,7 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
+from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import canonical_selection, media_id
@@ -98,8 +99,9 @@ async def serving(
 ) -> AsyncIterator[Api]:
     store = connect(settings)
     records = Records(store, settings)
-    feed = Feed(store, records, settings)
     blobs = Blobs(settings)
+    journal = JournalWriter(records.journal, blobs)
+    feed = Feed(store, records, settings, restore=journal.restorer.ensure)
     catalog = Catalog(blobs, store, settings)
     await blobs.prepare()
     await catalog.start()
@@ -108,15 +110,20 @@ async def serving(
     server = ApiServer(
         [
             IngestService(
-                catalog, records, queue, blobs, feed, Previews(store, settings), settings
+                catalog, records, queue, blobs, feed, Previews(store, settings), journal, settings
             ),
             media_service(catalog, blobs, MediaList(catalog, blobs, store)),
             JobService(
                 records,
                 CachedJobs(catalog),
                 feed,
-                Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue)),
+                Retries(
+                    catalog,
+                    Intake(catalog, blobs, settings),
+                    Admission(records, queue, journal),
+                ),
                 settings,
+                restore=journal.restorer.ensure,
             ),
         ],
         feed,

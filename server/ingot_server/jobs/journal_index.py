@@ -1,0 +1,162 @@
+"""What Redis knows of the journal in the bucket. `journal.lua` documents the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeAlias, cast
+
+from ingot.v1.job_pb2 import Job
+from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.placement import caller_name
+from ingot_server.jobs.position import Position
+from ingot_server.jobs.transition import JOB, Argument, Transition, milliseconds
+from ingot_server.redis import Redis, unavailable
+
+_CHECK: Final = "journal-check"
+_REMOVAL_INTERVAL: Final = timedelta(seconds=2)
+# A worker removes the groups within this time, or another one does.
+_RECHECK: Final = timedelta(seconds=30)
+
+
+Restore: TypeAlias = Callable[[], Awaitable[bool]]
+"""Makes the jobs again that Redis has lost; tells whether it may have lost some.
+
+Afterwards, a job without a record is unknown. Raises Failure if a store cannot be used.
+"""
+
+
+async def nothing_lost() -> bool:
+    """Do nothing, where no job can be restored."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job as a call got it, with all that is needed to make its record again."""
+
+    job: Job
+    caller: str
+    single_flight_key: str
+    request_id: str = ""
+    fingerprint: str = ""
+    upload_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """Whether Redis has all jobs of the journal."""
+
+    position: Position
+    """Where the history of all jobs is now."""
+    is_restored: bool
+    """Whether every job of the journal was found to have a record since Redis last lost writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Groups that Redis does not know."""
+
+    groups: Sequence[str]
+    found_at: int
+    """Milliseconds of Redis' own clock."""
+
+
+class JournalIndex:
+    """The groups of the journal. Every method raises Failure with CACHE_UNAVAILABLE."""
+
+    def __init__(self, redis: Redis, transition: Transition) -> None:
+        self._redis = redis
+        self._transition = transition
+
+    async def state(self, known: Position | None) -> JournalState:
+        """Return whether the journal is restored; `known` is the last position that was seen.
+
+        If Redis has lost what led to that, or is another server than before, a new epoch begins.
+        """
+        arguments = (
+            {"known_epoch": known.epoch, "known_sequence": known.sequence}
+            if known is not None
+            else {}
+        )
+        epoch, sequence, restored = await self._transition.call("journal_state", "", **arguments)
+        return JournalState(Position(int(epoch), int(sequence)), bool(restored))
+
+    async def mark_restored(self, epoch: int) -> None:
+        """Note that the journal is restored, unless Redis has lost writes since `epoch` began."""
+        await self._transition.call("journal_restored", "", epoch=epoch)
+
+    async def begin_check(self, interval: timedelta) -> bool:
+        """Return whether a check is due: the last one, of any process, began `interval` ago."""
+        with unavailable():
+            return bool(await self._redis.set(self._redis.key(_CHECK), "", nx=True, px=interval))
+
+    async def unwritten(self, job_id: str) -> Accepted | None:
+        """Return a job that has no entry; None if it has one, has ended or has no record."""
+        names = ["record", "journal", "caller", "single_flight_key", "wanted_key"]
+        with unavailable():
+            stored = await cast(
+                "Awaitable[list[bytes | None]]",
+                self._redis.hmget(self._redis.key(JOB + job_id), names),
+            )
+        record, group, caller, key, wanted_key = stored
+        job = Job.FromString(record) if record is not None else None
+        if job is None or group or has_ended(job):
+            return None
+        return Accepted(job, (caller or b"").decode(), (key or wanted_key or b"").decode())
+
+    async def note(self, group: str, job_ids: Sequence[str]) -> bool:
+        """Note a group that was written to the bucket; False if one of its jobs has no record.
+
+        Then Redis has lost it, and nothing is noted. A group that no job needs is due for removal.
+        """
+        [outcome] = await self._transition.call("journal_note", group, jobs=" ".join(job_ids))
+        return bool(outcome == b"done")
+
+    async def unknown(self, groups: Sequence[str]) -> Unknown:
+        """Return those groups that were never noted, or that Redis has lost."""
+        found_at, *unknown = await self._transition.call(
+            "journal_unknown", "", groups=" ".join(groups)
+        )
+        return Unknown([group.decode() for group in unknown], int(found_at))
+
+    async def recreate(self, accepted: Accepted, *, before: int) -> bool:
+        """Make a job again, under its id; return False if it has a record.
+
+        Raises JournalUnrestored if it is `before` already, milliseconds of Redis' own clock.
+        """
+        arguments: dict[str, Argument] = {
+            "caller": caller_name(accepted.caller),
+            "request_id": accepted.request_id,
+            "fingerprint": accepted.fingerprint,
+            "upload_id": accepted.upload_id,
+            "before": before,
+        }
+        return await self._transition.recreate(accepted.job, accepted.single_flight_key, arguments)
+
+    async def due(self, limit: int, *, again: bool = False) -> Sequence[str]:
+        """Return groups to remove from the bucket now, all of whose jobs have ended.
+
+        No other caller gets the same for a while. There are some at most every two seconds, unless
+        `again` asks for more.
+        """
+        arguments = {"again": 1} if again else {}
+        groups = await self._transition.call(
+            "journal_due",
+            "",
+            limit=limit,
+            interval=milliseconds(_REMOVAL_INTERVAL),
+            recheck=milliseconds(_RECHECK),
+            **arguments,
+        )
+        return [group.decode() for group in groups]
+
+    async def removed(self, groups: Sequence[str]) -> None:
+        """Note that groups are no longer in the bucket."""
+        await self._transition.call("journal_removed", "", groups=" ".join(groups))
+
+    async def needed(self, groups: Sequence[str]) -> Sequence[str]:
+        """Return those groups that have a job that has not ended."""
+        needed = await self._transition.call("journal_needed", "", groups=" ".join(groups))
+        return [group.decode() for group in needed]

@@ -1,0 +1,31 @@
+"""Entries of the journal: jobs as Redis has them, and as the bucket has them."""
+
+from __future__ import annotations
+
+from ingot_server.jobs.journal_index import Accepted
+from ingot_server.jobs.lifecycle import recreated
+from ingot_server.library.manifest_pb2 import JournalEntry
+
+
+def entry_of(accepted: Accepted) -> JournalEntry:
+    """Return what the bucket keeps of an accepted job."""
+    return JournalEntry(
+        job=accepted.job,
+        caller=accepted.caller,
+        request_id=accepted.request_id,
+        fingerprint=accepted.fingerprint,
+        upload_id=accepted.upload_id,
+        single_flight_key=accepted.single_flight_key,
+    )
+
+
+def accepted_of(entry: JournalEntry) -> Accepted:
+    """Return the accepted job of an entry, as its caller requested it."""
+    return Accepted(
+        recreated(entry.job),
+        caller=entry.caller,
+        request_id=entry.request_id,
+        fingerprint=entry.fingerprint,
+        upload_id=entry.upload_id,
+        single_flight_key=entry.single_flight_key,
+    )

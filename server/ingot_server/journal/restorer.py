@@ -1,0 +1,134 @@
+"""The restoration of jobs that Redis has lost, from the journal.
+
+Redis loses all of its data, or its last writes when it fails over. Then groups of the journal are
+unknown to it: their jobs are made again, under their ids, as their callers requested them. That is
+done when the loss is noticed, when a process starts, and each minute in any case. It can be
+repeated, and several processes may do it at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from ingot.v1 import reason_pb2
+from ingot_server.asyncio_tasks import gather_or_cancel
+from ingot_server.errors import Failure
+from ingot_server.jobs.journal_index import JournalIndex, JournalState
+from ingot_server.jobs.outcomes import JournalUnrestored
+from ingot_server.jobs.position import Position
+from ingot_server.journal.entries import accepted_of
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.journal_objects import JournalObjects, group_of
+from ingot_server.library.manifest_pb2 import JournalEntry
+from ingot_server.outage import Outage
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS: Final = 1.0
+_FULL_CHECK_INTERVAL: Final = timedelta(minutes=1)
+_RESTORING: Final = "restoring"
+_CHUNK: Final = 32
+# A group may be removed after it was found unknown, and later the records of its jobs expire.
+_MOST_MILLISECONDS: Final = 30_000
+
+Progress = Callable[[int, int], None]
+"""Hears how many groups were looked at, and how many there are."""
+
+
+class Restorer:
+    """Makes lost jobs again. Every coroutine raises Failure if a store cannot be used."""
+
+    def __init__(self, index: JournalIndex, blobs: Blobs) -> None:
+        self._index = index
+        self._objects = JournalObjects(blobs)
+        self._known: Position | None = None
+        self._restoring = asyncio.Lock()
+
+    async def ensure(self) -> bool:
+        """Restore the journal if Redis has lost writes since the last time; tell whether it had.
+
+        Afterwards, a job without a record is unknown.
+        """
+        if (await self._state()).is_restored:
+            return False
+        async with self._restoring:
+            if not (await self._state()).is_restored:
+                await self.restore()
+        return True
+
+    async def restore(self, progress: Progress = lambda _done, _total: None) -> int:
+        """Make all jobs again that Redis does not have; return their number."""
+        epoch = (await self._state()).position.epoch
+        groups = [group_of(each) for each in await self._objects.list()]
+        # Processes that do this at the same time take different groups first.
+        random.shuffle(groups)
+        count = 0
+        progress(0, len(groups))
+        for begin in range(0, len(groups), _CHUNK):
+            chunk = groups[begin : begin + _CHUNK]
+            unknown = await self._index.unknown(chunk)
+            counts = await gather_or_cancel(
+                self._restore_group(group, unknown.found_at) for group in unknown.groups
+            )
+            count += sum(counts)
+            progress(begin + len(chunk), len(groups))
+        await self._index.mark_restored(epoch)
+        if count:
+            logger.warning("Redis had lost %d accepted jobs, which were made again", count)
+        return count
+
+    async def recreate(self, group: str, entries: Sequence[JournalEntry], found_at: int) -> int:
+        """Make those jobs of a group again that have no record, and note the group."""
+        count = 0
+        try:
+            for entry in entries:
+                count += await self._index.recreate(
+                    accepted_of(entry), before=found_at + _MOST_MILLISECONDS
+                )
+        except JournalUnrestored as late:
+            raise _interrupted() from late
+        if not await self._index.note(group, [entry.job.id for entry in entries]):
+            raise _interrupted()
+        return count
+
+    async def keep_restored(self, redis_outage: Outage) -> None:
+        """Restore the journal when Redis has lost writes; until cancelled.
+
+        One process of the installation also does it each minute, whatever was noticed.
+        """
+        bucket_outage = Outage("The journal in the bucket")
+        while True:
+            try:
+                if await self._index.begin_check(_FULL_CHECK_INTERVAL):
+                    await self.restore()
+                else:
+                    await self.ensure()
+            except Failure as failure:
+                is_redis = failure.reason == reason_pb2.REASON_CACHE_UNAVAILABLE
+                outage = redis_outage if is_redis else bucket_outage
+                await asyncio.sleep(outage.failed(_RESTORING, failure))
+            else:
+                redis_outage.succeeded(_RESTORING)
+                bucket_outage.succeeded(_RESTORING)
+                await asyncio.sleep(CHECK_SECONDS)
+
+    async def _restore_group(self, group: str, found_at: int) -> int:
+        entries = await self._objects.read(group)
+        return await self.recreate(group, entries, found_at) if entries else 0
+
+    async def _state(self) -> JournalState:
+        state = await self._index.state(self._known)
+        self._known = state.position
+        return state
+
+
+def _interrupted() -> Failure:
+    return Failure(
+        reason_pb2.REASON_CACHE_UNAVAILABLE,
+        "Redis lost data, or took too long, while lost jobs were made again. Try again.",
+    )

@@ -1,0 +1,67 @@
+"""The journal in the bucket: what was accepted and has not ended.
+
+    journal/<group>     a JournalGroup (manifest.proto): jobs that were accepted at the same time
+
+A group has a name of its own, is written once and never changed. A PUT that is late writes nothing
+that harms: its jobs have a record, or are made again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from ingot_server.library.blobs import Blobs, StoredObject
+from ingot_server.library.manifest_pb2 import JournalEntry, JournalGroup
+
+logger = logging.getLogger(__name__)
+
+FOLDER: Final = "journal/"
+_CONTENT_TYPE: Final = "application/x-protobuf"
+# A request that arrives later than this is refused.
+_WRITE_LIFETIME: Final = timedelta(seconds=30)
+
+
+class JournalObjects:
+    """The groups in the bucket. Every coroutine raises Failure STORAGE_UNAVAILABLE."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._unreadable: set[str] = set()
+
+    async def write(self, group: str, entries: Sequence[JournalEntry]) -> None:
+        """Write a group; `group` is its name. After a Failure it may be written all the same."""
+        content = JournalGroup(entries=entries).SerializeToString()
+        await self._blobs.put(
+            FOLDER + group, content, content_type=_CONTENT_TYPE, lifetime=_WRITE_LIFETIME
+        )
+
+    async def list(self) -> Sequence[StoredObject]:
+        """Return all groups, sorted by key."""
+        return await self._blobs.list_objects(FOLDER)
+
+    async def read(self, group: str) -> Sequence[JournalEntry]:
+        """Return the entries of a group; none if it was removed, or cannot be read."""
+        found = await self._blobs.get(FOLDER + group)
+        if found is None:
+            return []
+        try:
+            return JournalGroup.FromString(found[0]).entries
+        except DecodeError:
+            if group not in self._unreadable:
+                self._unreadable.add(group)
+                logger.error("%s cannot be read: its jobs are lost", FOLDER + group)
+            return []
+
+    async def remove(self, groups: Sequence[str]) -> None:
+        """Remove groups in one request for each thousand."""
+        await self._blobs.remove_many([FOLDER + group for group in groups])
+
+
+def group_of(found: StoredObject) -> str:
+    """Return the name of a group in a listing."""
+    return found.key.removeprefix(FOLDER)
