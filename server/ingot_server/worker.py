@@ -41,6 +41,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.jobs.sweep import keep_sweeping
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers, this_worker
+from ingot_server.journal.compaction import keep_compacting
 from ingot_server.journal.removal import keep_removing
 from ingot_server.journal.restorer import Restorer
 from ingot_server.library.blobs import Blobs
@@ -173,6 +174,7 @@ class Worker:
                 sweeping,
                 partial(self._restorer.keep_restored, self._redis.outage),
                 partial(keep_removing, self._records.journal, self._blobs, self._redis.outage),
+                partial(keep_compacting, self._records.journal, self._blobs, self._redis.outage),
                 partial(self._workers.keep_reporting, self._measure),
                 self._sweep_uploads,
                 partial(keep_collecting, *stores),

@@ -20,6 +20,7 @@ from ingot_server.jobs.journal_index import Accepted
 from ingot_server.jobs.outcomes import JournalUnrestored
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.records import Records
+from ingot_server.journal.compaction import compact
 from ingot_server.journal.leftovers import find_leftovers
 from ingot_server.journal.restorer import Restorer
 from ingot_server.journal.writer import JournalWriter
@@ -317,6 +318,27 @@ async def test_jobs_that_are_accepted_at_the_same_time_share_their_requests(
         await asyncio.gather(first, *others)
         assert len(await groups(blobs)) <= 3
         await blobs.close()
+
+
+async def test_jobs_that_have_ended_do_not_run_again_because_of_others_in_their_group(
+    records: Records, writer: JournalWriter, redis: Redis, blobs: Blobs
+) -> None:
+    ended, other = [await queued_job(records, name, part="one") for name in ("ended", "other")]
+    await asyncio.gather(
+        *(writer.enter(Accepted(each, "", each.media.id)) for each in (ended, other))
+    )
+    [group] = await groups(blobs)
+    await records.cancel(ended.id)
+    assert await compact(records.journal, blobs, age=timedelta(0))
+    assert not await compact(records.journal, blobs, age=timedelta(0))
+    assert [f"journal/{each}" for each in await records.journal.due(10)] == [group]
+    await blobs.remove(group)
+    await redis.flushall()
+    assert await writer.restorer.restore() == 1
+    assert await records.get(ended.id) is None
+    restored = await records.get(other.id)
+    assert restored is not None
+    assert restored.labels == {"part": "one"}
 
 
 async def test_gc_finds_only_those_groups_that_no_job_needs(

@@ -7,6 +7,7 @@
 --   ingot:journal:<group>           set     ids of the jobs of the group that have not ended
 --   ingot:journal-due               zset    groups all of whose jobs have ended, scored by when a worker
 --                                           may remove them from the bucket
+--   ingot:journal-partial           zset    groups some of whose jobs have ended, scored by when the first did
 --   ingot:journal-removal           string  expires; groups were removed lately
 --   ingot:journal-check             string  expires; the journal was lately compared with Redis
 --   ingot:history                   hash    a further field of those in transition.lua:
@@ -19,19 +20,30 @@
 -- or nothing of it.
 
 local JOURNAL, JOURNAL_DUE = PREFIX .. 'journal:', PREFIX .. 'journal-due'
-local JOURNAL_REMOVAL = PREFIX .. 'journal-removal'
+local JOURNAL_PARTIAL, JOURNAL_REMOVAL = PREFIX .. 'journal-partial', PREFIX .. 'journal-removal'
 
 local function is_known_group(group)
   return redis.call('EXISTS', JOURNAL .. group) == 1
     or redis.call('ZSCORE', JOURNAL_DUE, group) ~= false
 end
 
+local function leave_group(group, job_id)
+  if redis.call('SREM', JOURNAL .. group, job_id) == 0 then
+    return
+  end
+  if redis.call('EXISTS', JOURNAL .. group) == 0 then
+    redis.call('ZREM', JOURNAL_PARTIAL, group)
+    redis.call('ZADD', JOURNAL_DUE, time(now), group)
+  else
+    redis.call('ZADD', JOURNAL_PARTIAL, 'NX', time(now), group)
+  end
+end
+
 -- The job has ended, so its entry is needed no more.
 local function leave_journal(job_id)
   local group = field(job_id, 'journal')
-  if group and redis.call('SREM', JOURNAL .. group, job_id) == 1
-    and redis.call('EXISTS', JOURNAL .. group) == 0 then
-    redis.call('ZADD', JOURNAL_DUE, time(now), group)
+  if group then
+    leave_group(group, job_id)
   end
 end
 
@@ -78,6 +90,38 @@ local function due_groups()
     redis.call('ZADD', JOURNAL_DUE, time(now + arg.recheck), group)
   end
   return due
+end
+
+-- Groups some of whose jobs have ended a while ago, and the jobs that have not. Other workers get the same
+-- only after that time.
+local function partial_groups()
+  local groups = redis.call('ZRANGEBYSCORE', JOURNAL_PARTIAL, '-inf', time(now - arg.age),
+    'LIMIT', 0, arg.limit)
+  local jobs = {}
+  for _, group in ipairs(groups) do
+    redis.call('ZADD', JOURNAL_PARTIAL, time(now), group)
+    for _, job_id in ipairs(redis.call('SMEMBERS', JOURNAL .. group)) do
+      jobs[#jobs + 1] = job_id
+    end
+  end
+  return jobs
+end
+
+-- Notes a group that is in the bucket in place of those that its jobs have now.
+local function move_to_group()
+  local group = id
+  for job_id in string.gmatch(arg.jobs, '%S+') do
+    local stored = redis.call('HMGET', JOB .. job_id, 'ended', 'journal')
+    if stored[1] == '0' and stored[2] and stored[2] ~= group then
+      redis.call('HSET', JOB .. job_id, 'journal', group)
+      redis.call('SADD', JOURNAL .. group, job_id)
+      leave_group(stored[2], job_id)
+    end
+  end
+  if not is_known_group(group) then
+    redis.call('ZADD', JOURNAL_DUE, time(now), group)
+  end
+  return { 'done' }
 end
 
 local function forget_groups()

@@ -15,6 +15,9 @@ from ingot_server.jobs.transition import JOB, Argument, Transition, milliseconds
 from ingot_server.redis import Redis, unavailable
 
 _CHECK: Final = "journal-check"
+_REQUEST: Final = "request:"
+_REQUESTS: Final = "requests:"
+_UPLOADS: Final = "job-uploads:"
 _REMOVAL_INTERVAL: Final = timedelta(seconds=2)
 # A worker removes the groups within this time, or another one does.
 _RECHECK: Final = timedelta(seconds=30)
@@ -134,6 +137,50 @@ class JournalIndex:
             "before": before,
         }
         return await self._transition.recreate(accepted.job, accepted.single_flight_key, arguments)
+
+    async def partial(self, limit: int, age: timedelta) -> Sequence[str]:
+        """Return the ids of jobs that have not ended, of at most `limit` groups.
+
+        Other jobs of these groups have ended at least `age` ago. No other caller gets them before
+        that time has passed again.
+        """
+        job_ids = await self._transition.call(
+            "journal_partial", "", limit=limit, age=milliseconds(age)
+        )
+        return [job_id.decode() for job_id in job_ids]
+
+    async def accepted(self, job_id: str) -> Accepted | None:
+        """Return what the entry of a job must have; None if it has ended or has no record."""
+        names = ["record", "caller", "single_flight_key", "wanted_key"]
+        with unavailable():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hmget(self._redis.key(JOB + job_id), names)
+                pipeline.srandmember(self._redis.key(_REQUESTS + job_id))
+                pipeline.srandmember(self._redis.key(_UPLOADS + job_id))
+                stored, request_id, upload_id = await pipeline.execute()
+        record, caller, key, wanted_key = stored
+        job = Job.FromString(record) if record is not None else None
+        if job is None or has_ended(job):
+            return None
+        request = (request_id or b"").decode()
+        return Accepted(
+            job,
+            (caller or b"").decode(),
+            (key or wanted_key or b"").decode(),
+            request_id=request,
+            fingerprint=await self._fingerprint(request) if request else "",
+            upload_id=(upload_id or b"").decode(),
+        )
+
+    async def _fingerprint(self, request_id: str) -> str:
+        key = self._redis.key(_REQUEST + request_id)
+        with unavailable():
+            found = await cast("Awaitable[bytes | None]", self._redis.hget(key, "fingerprint"))
+        return (found or b"").decode()
+
+    async def move(self, group: str, job_ids: Sequence[str]) -> None:
+        """Note a group that was written in place of those that its jobs have now."""
+        await self._transition.call("journal_move", group, jobs=" ".join(job_ids))
 
     async def due(self, limit: int, *, again: bool = False) -> Sequence[str]:
         """Return groups to remove from the bucket now, all of whose jobs have ended.

@@ -108,6 +108,8 @@
 --   journal_restored  epoch -> done: the journal is restored, unless writes were lost since
 --   journal_note  jobs; the id is that of a group -> done | gone: a job has no record
 --   journal_unknown  groups -> the time, the groups that are not known
+--   journal_partial  limit age -> jobs of groups whose other jobs have ended
+--   journal_move  jobs; the id is that of a group -> done: it takes the place of their groups
 --   journal_due  limit interval recheck [again] -> groups to remove from the bucket now
 --   journal_removed  groups -> done
 --   journal_needed  groups -> those that have a job that has not ended
@@ -835,6 +837,8 @@ local operations = {
   end,
   journal_note = note_group,
   journal_unknown = unknown_groups,
+  journal_partial = partial_groups,
+  journal_move = move_to_group,
   journal_due = due_groups,
   journal_removed = forget_groups,
   journal_needed = needed_groups,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ingot_server.jobs.journal_index import Accepted
 from ingot_server.jobs.lifecycle import recreated
 from ingot_server.library.manifest_pb2 import JournalEntry
+from ingot_server.library.s3 import SMALL_BYTES
 
 
 def entry_of(accepted: Accepted) -> JournalEntry:
@@ -17,6 +20,18 @@ def entry_of(accepted: Accepted) -> JournalEntry:
         upload_id=accepted.upload_id,
         single_flight_key=accepted.single_flight_key,
     )
+
+
+def fitting(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
+    """Return as many of the first entries as fit into a small object, but at least one."""
+    fit: list[JournalEntry] = []
+    size_bytes = 0
+    for entry in entries:
+        size_bytes += entry.ByteSize()
+        if fit and size_bytes > SMALL_BYTES:
+            break
+        fit.append(entry)
+    return fit
 
 
 def accepted_of(entry: JournalEntry) -> Accepted:

@@ -16,12 +16,11 @@ from typing import Final
 from ingot.v1.job_pb2 import Job
 from ingot_server.jobs.journal_index import Accepted, JournalIndex
 from ingot_server.jobs.lifecycle import has_ended, new_job_id
-from ingot_server.journal.entries import entry_of
+from ingot_server.journal.entries import entry_of, fitting
 from ingot_server.journal.restorer import Restorer
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.journal_objects import JournalObjects
 from ingot_server.library.manifest_pb2 import JournalEntry
-from ingot_server.library.s3 import SMALL_BYTES
 
 INTERVAL_SECONDS: Final = 0.075
 # So many PUTs may follow each other at once.
@@ -99,14 +98,8 @@ class JournalWriter:
             self._is_crowded = len(group) > 1 or bool(self._pending)
 
     def _take(self) -> Sequence[JournalEntry]:
-        """Take the entries of the next group: what fits into a small object, but at least one."""
-        taken: list[JournalEntry] = []
-        size_bytes = 0
-        for entry in self._pending.values():
-            size_bytes += entry.ByteSize()
-            if taken and size_bytes > SMALL_BYTES:
-                break
-            taken.append(entry)
+        """Take the entries of the next group."""
+        taken = fitting(self._pending.values())
         for entry in taken:
             del self._pending[entry.job.id]
         return taken
