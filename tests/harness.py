@@ -135,8 +135,7 @@ class Harness:
         files = {path.name for path in files_below(self.settings.scratch_dir)}
         assert files <= {"lock", "sweep.lock", "authorities.pem"}
         await until(lambda: not self._running(b"ffmpeg"))
-        ready = 1 if self.settings.extractor_prewarm else 0
-        await until(lambda: len(self._running(b"child_main.py")) <= ready)
+        await until(lambda: len(self._running(b"child_main.py")) <= 1)
 
     def _running(self, program: bytes) -> list[bytes]:
         """Return the command lines with `program` in them that began after this harness."""
@@ -152,7 +151,7 @@ class Harness:
 async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
     """Run a Harness on the stores that `settings` name, and remove all of it afterwards."""
     older = frozenset(descendants(os.getpid()))
-    worker = Worker(settings)
+    worker = Worker(settings.replace(extractor_prewarm=True))
     await worker.start()
     redis = connect(settings)
     records = Records(redis, settings)

@@ -120,7 +120,7 @@ async def ingot(settings: Settings) -> AsyncIterator[PlaylistHarness]:
 def worker(
     ingot: PlaylistHarness, *arguments: str, **changes: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    settings = ingot.settings.replace(**changes)
+    settings = ingot.settings.replace(extractor_prewarm=True, **changes)
     environment = {name: text for name, text in os.environ.items() if name[:6] != "INGOT_"}
     process = subprocess.Popen(
         launch_command(sys.executable, "-m", "tests.playlist_worker", *arguments),

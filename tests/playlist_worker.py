@@ -20,6 +20,7 @@ from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.worker import Worker
+from tests.prepared_programs import use_prepared_programs
 
 LIVES_FOR = 20
 
@@ -68,5 +69,6 @@ def _lines(url: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    use_prepared_programs()
     worker_process.Worker = PlaylistWorker  # type: ignore[attr-defined] # `main` makes it
     worker_process.main(Settings.from_environment(os.environ), converts="--convert" in sys.argv)

@@ -127,7 +127,7 @@ async def test_progress_of_the_whole_grows_from_nothing_to_one(
 async def test_a_cancel_ends_ffmpeg(
     smithy: Installation, api: Calls, origin: Origin, clip: bytes, path: str
 ) -> None:
-    url = origin.serve(path, Page(long_sound()))
+    url = origin.serve(path, Page(long_sound(hours=1)))
     source = await api.end(await api.ingest(url))
     job = await api.convert(OPUS, media_id=source.media.id)
     await api.until(job.id, job_pb2.JOB_STATE_RUNNING, fraction=1e-6)
@@ -149,7 +149,7 @@ async def test_a_cancel_ends_what_began_early(
     smithy: Installation, api: Calls, origin: Origin, path: str
 ) -> None:
     """One of two conversions first, and then the whole."""
-    url = origin.serve(path, Page(long_sound(1)))
+    url = origin.serve(path, Page(long_sound(1, hours=1)))
     job = await api.ingest(url, OPUS, MP3)
     parent = await api.until(job.id, job_pb2.JOB_STATE_RUNNING, fraction=1 / 3)
     while len(parent.child_job_ids) < 3 or len(ffmpegs(smithy.process.pid)) < 2:
@@ -171,7 +171,7 @@ async def test_an_ingest_does_not_wait_for_conversions(
     smithy: Installation, api: Calls, origin: Origin, clip: bytes, path: str
 ) -> None:
     """More long conversions than all workers have slots, some of them begun by ingests."""
-    content = long_sound()
+    content = long_sound(hours=1)
     urls = [origin.serve(f"{path}-{number}", Page(content)) for number in range(8)]
     jobs = [await api.convert(OPUS, url=url) for url in urls]
     for job in jobs:

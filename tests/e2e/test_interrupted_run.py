@@ -64,8 +64,14 @@ def run_of_pytest(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux ends the children of a dead process"
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("target", ["pytest", "xdist worker"])
+@pytest.mark.parametrize(
+    ("target", "number"),
+    [
+        # Of SIGINT to pytest, its worker gets one too.
+        *(("pytest", number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)),
+        ("xdist worker", signal.SIGKILL),
+    ],
+)
 def test_an_interrupted_run_leaves_no_server_behind(
     tmp_path: Path, number: signal.Signals, target: str
 ) -> None:

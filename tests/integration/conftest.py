@@ -19,6 +19,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.redis import Redis, connect
 from tests.broadcast import Broadcast, broadcasting, encoded
 from tests.harness import Harness, running_harness
+from tests.prepared_programs import prepared_programs
 from tests.servers import STACKS, ServerMissing, Stores, stores
 
 _EMBEDDED, *_OTHERS = STACKS
@@ -40,6 +41,13 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stores]:
         yield found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def prepared() -> Iterator[None]:
+    """The programs of workers are ready to be forked."""
+    with prepared_programs():
+        yield
+
+
 @pytest.fixture
 def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
     """Settings with an empty Redis, and a bucket name and a scratch directory of their own."""
@@ -53,7 +61,7 @@ def settings(stack: Stores, tmp_path: Path) -> Iterator[Settings]:
         s3_secret_key=Secret(stack.s3_secret_key),
         s3_bucket=bucket,
         egress_allow_loopback=True,
-        # Most tests extract nothing, and a ready process would cost each of them a second.
+        # Most workers of tests extract nothing, and a ready process would cost each a second.
         extractor_prewarm=False,
         grpc_address="127.0.0.1:0",
         http_address="127.0.0.1:0",

@@ -24,24 +24,27 @@ from tests.installation import descendants
 from tests.manifests import packed, serve_manifest
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
+from tests.prepared_programs import DIRECTORY
 from tests.refusals import failed_attempt_of, reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
+SHARED = b"prepared_process.py"
 HLS = "application/vnd.apple.mpegurl"
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.replace(
-        attempts=1, retry_backoff=timedelta(milliseconds=10), extractor_prewarm=True
-    )
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    # These tests kill and stop processes to fork from, so they do not share one with others.
+    monkeypatch.delenv(DIRECTORY)
+    return settings.replace(attempts=1, retry_backoff=timedelta(milliseconds=10))
 
 
 def running(what: bytes) -> list[int]:
-    """The processes below this one whose command line has `what` in it."""
-    return [pid for pid in descendants(os.getpid()) if what in command_line(pid)]
+    """The processes below this one whose command line has `what` in it, but for shared ones."""
+    commands = {pid: command_line(pid) for pid in descendants(os.getpid())}
+    return [pid for pid, command in commands.items() if what in command and SHARED not in command]
 
 
 def command_line(pid: int) -> bytes:

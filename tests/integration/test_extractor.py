@@ -30,6 +30,7 @@ from ingot_server.probe.prober import Prober
 from tests.installation import descendants
 from tests.media import media
 from tests.origin import Origin, Page
+from tests.waiting import until
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
@@ -96,7 +97,7 @@ async def running_harness(settings: Settings, directory: Path) -> AsyncIterator[
     finally:
         await extractor.close()
         await proxy.close()
-        assert set(descendants(os.getpid())) <= set(servers)
+        await until(lambda: set(descendants(os.getpid())) <= set(servers))
 
 
 @pytest.fixture

@@ -123,8 +123,11 @@ async def test_a_page_of_videos_is_a_list_only_when_one_was_asked_for(
     assert taken.children == ChildSummary(total=3, succeeded=3)
 
 
-@pytest.mark.parametrize("recipes", [[], [MP3]], ids=["as they are", "converted"])
-@pytest.mark.parametrize("first", [True, False], ids=["the list first", "the media first"])
+@pytest.mark.parametrize(
+    ("first", "recipes"),
+    [(True, [MP3]), (False, [])],
+    ids=["the list first, converted", "the media first, as it is"],
+)
 async def test_requests_for_a_list_and_for_one_media_item_each_get_what_they_asked_for(
     ingot: PlaylistHarness, first: bool, recipes: list[Recipe]
 ) -> None:

@@ -114,8 +114,8 @@ class ForkServerProcess:
             self._control.send(json.dumps(message).encode())
 
 
-def main(program: str, *arguments: str) -> None:
-    """Import `program` and fork children that run it."""
+def prepare(program: str, *arguments: str) -> Callable[[], None]:
+    """Import and prepare `program`, whose arguments these are; return its function `serve`."""
     sys.argv = [program, *arguments]
     spec = importlib.util.spec_from_file_location("forked_program", program)
     assert spec is not None
@@ -124,15 +124,22 @@ def main(program: str, *arguments: str) -> None:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     module.prepare()
+    # What is not collected is not written to, so children share it with this process.
+    gc.collect()
+    gc.freeze()
+    serve: Callable[[], None] = module.serve
+    return serve
+
+
+def main(program: str, *arguments: str) -> None:
+    """Import `program` and fork children that run it."""
+    serve = prepare(program, *arguments)
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     for target in (0, 1):
         os.dup2(null, target)
     os.close(null)
-    # What is not collected is not written to, so children share it with this process.
-    gc.collect()
-    gc.freeze()
-    ForkServerProcess(control, module.serve).run()
+    ForkServerProcess(control, serve).run()
 
 
 if __name__ == "__main__":
