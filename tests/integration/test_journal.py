@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 from io import StringIO
 
@@ -13,12 +14,14 @@ import pytest
 from ingot import Client, IngestJob, IngestOptions
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
-from ingot.v1.job_service_pb2 import WatchJobRequest
+from ingot.v1.job_service_pb2 import SnapshotEnd, WatchJobRequest
 from ingot_server.config import Settings
 from ingot_server.jobs.dispatch import Dispatched
+from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.journal_index import Accepted
 from ingot_server.jobs.outcomes import JournalUnrestored
 from ingot_server.jobs.placement import Work
+from ingot_server.jobs.position import version
 from ingot_server.jobs.records import Records
 from ingot_server.journal.compaction import compact
 from ingot_server.journal.leftovers import find_leftovers
@@ -139,6 +142,31 @@ async def test_each_accepted_job_ends_under_its_id_after_all_of_redis_is_lost(
             ]
         assert seen[jobs[0].id][-1].labels == {"is": "kept"}
         await emptied(blobs)
+
+
+async def test_watches_wait_for_lost_jobs_and_go_on_with_them(
+    records: Records, writer: JournalWriter, redis: Redis, settings: Settings
+) -> None:
+    feed = Feed(redis, records, settings, restore=writer.restorer.ensure)
+    await feed.start()
+    job = await accepted(records, writer)
+    async with (
+        asyncio.timeout(TIMEOUT_SECONDS),
+        aclosing(feed.watch_all(lambda _: True, 10)) as updates,
+        aclosing(feed.watch(job.id)) as changes,
+    ):
+        while (await anext(updates)).event != SnapshotEnd():
+            pass
+        assert await anext(changes) == job
+        await redis.flushall()
+        feed._recheck_now.set()
+        events = []
+        while (update := await anext(updates)).event != SnapshotEnd():
+            events.append(update.event)
+        restored = await anext(changes)
+    assert events == [restored]
+    assert version(restored) > version(job)
+    await feed.close()
 
 
 async def test_a_job_that_an_older_replica_does_not_know_is_made_again(
