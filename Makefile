@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev up demo test test-all chaos test-versions test-lowest test-highest
+.PHONY: help install install-dev up demo test test-all chaos chaos-proof test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
 .PHONY: check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock freeze bench
 
@@ -35,8 +35,16 @@ test: install-dev ## Run the tests in some minutes: unit, contract, integration,
 test-all: install-dev ## Run every test: also the slow ones, on Redis and MinIO, end to end, and chaos
 	$(PYTEST) $(TEST_OPTIONS)
 
-chaos: install-dev ## Run the tests that kill processes, fill the disk and break the network
-	$(PYTEST) tests/chaos
+# Another seed each time, unless SEED is set; the report names it.
+FAULTS ?= 200
+STACK ?= valkey-seaweedfs
+BROKER ?= redis
+
+chaos: install-dev ## Disturb a whole Ingot at random, check every promise (SEED, FAULTS, STACK, BROKER)
+	$(VENV)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --faults $(FAULTS) --stack $(STACK) --broker $(BROKER)
+
+chaos-proof: install-dev ## Plant bugs into copies of the server; the suite must find each (BUGS names some of them)
+	$(VENV)/python -m tests.chaos.planted $(BUGS)
 
 test-versions: test-lowest test-highest ## Run the unit tests on the oldest and the newest allowed dependencies
 

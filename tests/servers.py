@@ -44,7 +44,7 @@ STACKS = ("valkey-seaweedfs", "redis-minio")
 @contextlib.contextmanager
 def stores(stack: str) -> Iterator[Stores]:
     """Runs the Redis and the S3 server that the name of `stack` says. Raises ServerMissing."""
-    executables = {"valkey": valkey_executable, "redis": _redis_executable}
+    executables = {"valkey": valkey_executable, "redis": redis_executable}
     redis, s3 = stack.split("-")
     # A socket's path may be no longer than 104 bytes, so not below pytest's own directories.
     with tempfile.TemporaryDirectory(prefix="ingot-") as folder, contextlib.ExitStack() as running:
@@ -71,27 +71,33 @@ def seaweedfs(directory: Path) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def minio(directory: Path) -> Iterator[dict[str, str]]:
     """The real MinIO; yields the S3 settings that lead to it. Raises ServerMissing."""
+    with Ports() as ports:
+        program, access = minio_program(directory, ports)
+        with process(program):
+            yield _settings(*access)
+
+
+def minio_program(directory: Path, ports: Ports) -> tuple[Program, tuple[str, str, str]]:
+    """How to run MinIO while `ports` is open, and its endpoint and keys. Raises ServerMissing."""
     found = shutil.which("minio") or (str(MINIO_BUILT) if MINIO_BUILT.exists() else None)
     if found is None:
         raise ServerMissing(f"minio is neither in the PATH nor at {MINIO_BUILT}")
-    with Ports() as ports:
-        port, console_port = ports.reserve(HOST), ports.reserve(HOST)
-        program = Program(
-            name="minio",
-            arguments=(
-                *(found, "server", str(directory), "--address", f"{HOST}:{port}"),
-                *("--console-address", f"{HOST}:{console_port}"),
-            ),
-            environment={
-                "MINIO_ROOT_USER": "ingot-tests",
-                "MINIO_ROOT_PASSWORD": "ingot-tests",
-                "MINIO_BROWSER": "off",
-                "MINIO_UPDATE": "off",
-            },
-            ready=re.compile("^API: "),
-        )
-        with process(program):
-            yield _settings(f"{HOST}:{port}", "ingot-tests", "ingot-tests")
+    port, console_port = ports.reserve(HOST), ports.reserve(HOST)
+    program = Program(
+        name="minio",
+        arguments=(
+            *(found, "server", str(directory), "--address", f"{HOST}:{port}"),
+            *("--console-address", f"{HOST}:{console_port}"),
+        ),
+        environment={
+            "MINIO_ROOT_USER": "ingot-tests",
+            "MINIO_ROOT_PASSWORD": "ingot-tests",
+            "MINIO_BROWSER": "off",
+            "MINIO_UPDATE": "off",
+        },
+        ready=re.compile("^API: "),
+    )
+    return program, (f"{HOST}:{port}", "ingot-tests", "ingot-tests")
 
 
 @contextlib.contextmanager
@@ -132,7 +138,8 @@ def process(program: Program) -> Iterator[subprocess.Popen[str]]:
         child.stdout.close()
 
 
-def _redis_executable() -> Path:
+def redis_executable() -> Path:
+    """Raises ServerMissing."""
     found = shutil.which("redis-server")
     if found is None:
         raise ServerMissing("redis-server is not in the PATH")

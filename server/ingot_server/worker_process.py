@@ -12,8 +12,8 @@ import logging
 import threading
 import warnings
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError
-from typing import Any
+from concurrent.futures import CancelledError, Future
+from typing import Any, Final
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
@@ -28,6 +28,9 @@ from ingot_server.worker import Worker
 
 logger = logging.getLogger(__name__)
 
+# Without Redis a stop takes about this long; whoever waits for it kills it a little later.
+_STOP_SECONDS: Final = 5.0
+
 
 class WorkerProcess:
     """A worker's event loop in its own thread, and what Celery calls from its threads."""
@@ -37,6 +40,7 @@ class WorkerProcess:
         self._worker = Worker(settings, converts=converts)
         self._kind = "conversions" if converts else "jobs"
         self._slots = settings.conversions if converts else settings.worker_slots
+        self._stopping: Future[None] | None = None
 
     def start(self) -> None:
         """Start the loop and the worker. Raises Failure if a store cannot be used."""
@@ -60,6 +64,7 @@ class WorkerProcess:
             on_stop=self._stop,
         )
         worker.start()
+        self._wait_until_stopped()
         if worker.was_stopped:
             return worker.exitcode or 0
         logger.error("Celery ended although no signal had stopped it")
@@ -76,7 +81,13 @@ class WorkerProcess:
 
     def _stop(self) -> None:
         # Celery waits for its running tasks before it ends; this makes them end.
-        asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
+        self._stopping = asyncio.run_coroutine_threadsafe(self._worker.stop(), self._loop)
+
+    def _wait_until_stopped(self) -> None:
+        """Let the worker give everything back: without running tasks Celery ends before that."""
+        if self._stopping is not None:
+            with contextlib.suppress(CancelledError, TimeoutError):
+                self._stopping.result(_STOP_SECONDS)
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -58,6 +59,7 @@ async def filled(blobs: Blobs, catalog: Catalog, settings: Settings) -> set[str]
     create = blobs._s3.calls.client._create_multipart_upload
     key = f"media/{FAILED}/lost-2.mp4"
     await blobs._s3.calls.run(lambda: create(blobs.bucket, key, {}))
+    await blobs.put("probe/of-a-killed-process", b"1", content_type="text/plain")
     await Uploads(blobs, settings).begin(UPLOAD, UploadHeader(filename="a.mp4"))
     return {stored, manifest_key(STORED), f"alias/{ALIAS}"}
 
@@ -95,13 +97,14 @@ async def test_gc_lists_first_and_removes_only_when_told(
 
     assert await keys(blobs) == before
     assert "`ingot-server gc --delete` removes them." in listed[-1]
-    kinds = {line.partition(" media/")[0].partition(" alias/")[0] for line in listed[:-1]}
+    kinds = {re.split(" (?:media|alias|probe)/", line)[0] for line in listed[:-1]}
     assert kinds >= {
         "file",
         "tombstone",
         "expired media item",
         "alias",
         "unfinished multipart upload",
+        "check of the bucket",
     }
 
     removed = await collect(old, delete=True)

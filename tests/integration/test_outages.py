@@ -16,6 +16,7 @@ from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
 from ingot_server.process.launch import launch_command
 from ingot_server.redis import Redis
+from tests.installation import names_below
 from tests.records import new_job
 from tests.waiting import TIMEOUT_SECONDS, until
 
@@ -118,6 +119,8 @@ async def test_a_worker_waits_while_redis_refuses_and_then_runs_what_was_queued(
             assert [BEGIN in log[0], END in log[-1], len(log)] == [True, True, 2], "".join(log)
         worker.process.send_signal(signal.SIGTERM)
         assert await worker.process.wait() == 0
+        # It had no job to wait for, and has cleared up all the same.
+        assert names_below(settings.scratch_dir) == {"sweep.lock"}
 
 
 async def test_a_worker_that_no_signal_stopped_does_not_end_with_0(settings: Settings) -> None:

@@ -93,3 +93,25 @@ async def test_a_job_that_its_worker_gives_back_has_lost_no_attempt(settings: Se
         assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 1)
         # Nothing of the first run can have the name of what the second one has stored.
         assert job.media.blob.url.endswith("-2.mp4")
+
+
+async def test_a_job_whose_lease_another_worker_took_is_left_without_a_word_of_a_defect(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with (
+        running_harness(settings.replace(lease=timedelta(minutes=1))) as harness,
+        running_origin() as origin,
+    ):
+        gate = asyncio.Event()
+        url = origin.serve("/tiny.mp4", Page(media("tiny.mp4").read_bytes(), gate=gate))
+        job = await harness.ask(url)
+        running = asyncio.create_task(harness.worker.run_job(job.id))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await origin.asked_for("/tiny.mp4")
+            await harness.redis.hset(harness.redis.key(f"job:{job.id}"), "token", "another's")
+            gate.set()
+            await running
+
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    assert f"job {job.id} is abandoned" in caplog.text

@@ -18,6 +18,8 @@ from ingot_server.findings import Finding, ok, problem, warning
 from ingot_server.library.conditional_writes import put
 from ingot_server.library.s3 import S3
 
+FOLDER: Final = "probe/"
+
 T = TypeVar("T")
 
 _VERSIONED: Final = "Enabled"
@@ -40,7 +42,7 @@ def probe_bucket(s3: S3) -> BucketProbe:
 
     Raises what the SDK raises if the server cannot be reached or is not S3.
     """
-    key = f"probe/{secrets.token_hex(16)}"
+    key = f"{FOLDER}{secrets.token_hex(16)}"
     found = BucketProbe()
     denied: list[str] = []
     etag = _allowed(

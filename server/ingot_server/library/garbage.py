@@ -8,6 +8,7 @@
     uploads that received nothing for `upload_ttl`
     unfinished multipart uploads
     groups of the journal that no job needs (found by journal/leftovers.py, which asks Redis)
+    what a process that was killed while it started left of its check of the bucket
 
 Everything but an expired media item stays for `gc_grace` first. That is longer than any job takes
 from the beginning of an upload to its commit, so jobs may run meanwhile: what they have uploaded is
@@ -25,6 +26,7 @@ from itertools import groupby
 from ingot_server.config import Settings
 from ingot_server.library.aliases import FOLDER as ALIASES
 from ingot_server.library.blobs import Blobs, StoredObject, UnfinishedUpload
+from ingot_server.library.bucket_probe import FOLDER as PROBES
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.identity import FIRST_CHARACTERS, is_media_id
 from ingot_server.library.manifest import files_of, has_expired
@@ -44,6 +46,7 @@ class GarbageKind(enum.Enum):
     UPLOAD = "upload"
     UNFINISHED = "unfinished multipart upload"
     JOURNAL = "group of the journal"
+    PROBE = "check of the bucket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,10 @@ class GarbageCollector:
                 yield found
         for folder, latest in (await self._uploads.expired()).items():
             yield Garbage(GarbageKind.UPLOAD, folder, 0, latest)
-        for prefix in (MEDIA, UPLOADS):
+        for probe in await self._blobs.list_objects(PROBES):
+            if self._is_old(probe.modify_time):
+                yield _garbage(GarbageKind.PROBE, probe)
+        for prefix in (MEDIA, UPLOADS, PROBES):
             for upload in await self._blobs.unfinished_uploads(prefix):
                 if self._is_old(upload.begin_time):
                     yield _unfinished(upload)
@@ -94,7 +100,7 @@ class GarbageCollector:
     async def remove(self, garbage: Garbage) -> bool:
         """Remove a piece of garbage; False if it was replaced or removed meanwhile."""
         match garbage.kind:
-            case GarbageKind.FILE | GarbageKind.JOURNAL:
+            case GarbageKind.FILE | GarbageKind.JOURNAL | GarbageKind.PROBE:
                 await self._blobs.remove(garbage.key)
             case GarbageKind.TOMBSTONE:
                 return await self._objects.remove_tombstone(garbage.media_id, garbage.version)

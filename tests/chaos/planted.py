@@ -1,0 +1,119 @@
+"""Planted bugs: each undoes one guard of a copy of the product, and the suite must find it.
+
+    python -m tests.chaos.planted               all of them, and a run without a bug
+    python -m tests.chaos.planted tombstone     some of them
+
+Each bug has the faults and times that aim at it, so that it shows within a minute or two. The exit
+code is 1 if a bug was not found within its seeds, or if a promise is broken without one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.planted_bugs import BUGS, PlantedBug
+
+ROOT = Path(__file__).parents[2]
+_RUN_SECONDS = 400.0
+
+
+class EditFailed(Exception):
+    """The text that an edit replaces is not there exactly once: the product has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the suite said of a bug."""
+
+    name: str
+    claims: tuple[str, ...]
+    """The promises that it found broken."""
+    seeds: int
+    """How many runs it took."""
+    seconds: float
+
+
+def plant(bug: PlantedBug, tree: Path) -> None:
+    """Undo the guard in a copy of the tree. Raises EditFailed."""
+    for edit in bug.edits:
+        path = tree / "server" / "ingot_server" / edit.file
+        text = path.read_text()
+        if text.count(edit.old) != 1:
+            raise EditFailed(
+                f"{bug.name}: {edit.file} has {text.count(edit.old)} times\n{edit.old}\n"
+                "Say in planted_bugs.py how this guard is undone now."
+            )
+        path.write_text(text.replace(edit.old, edit.new))
+
+
+def copy_of_the_tree(directory: Path) -> Path:
+    """A copy of what runs, where bugs can be planted."""
+    ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+    for name in ("server", "clients/python", "tests"):
+        shutil.copytree(ROOT / name, directory / name, ignore=ignored)
+    return directory
+
+
+def try_to_find(bug: PlantedBug) -> Outcome:
+    """Run the suite on a copy with the bug, with one seed after another, until it finds it."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="ingot-planted-") as directory:
+        tree = copy_of_the_tree(Path(directory))
+        plant(bug, tree)
+        for number, seed in enumerate(bug.seeds, start=1):
+            print(f"planted {bug.name}, seed {seed}", file=sys.stderr, flush=True)
+            claims = _broken_claims(bug, seed, tree)
+            if claims:
+                return Outcome(bug.name, claims, number, time.monotonic() - begin)
+    return Outcome(bug.name, (), len(bug.seeds), time.monotonic() - begin)
+
+
+def _broken_claims(bug: PlantedBug, seed: int, tree: Path) -> tuple[str, ...]:
+    plan = json.dumps({"seed": seed, **bug.plan})
+    paths = os.pathsep.join(str(tree / name) for name in ("server", "clients/python", "."))
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.chaos.planted_run", plan],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=_RUN_SECONDS,
+        check=False,
+    )
+    if finished.returncode != 0:
+        raise RuntimeError(f"{bug.name}: the suite failed:\n{finished.stderr[-4000:]}")
+    found: list[str] = json.loads(finished.stdout.splitlines()[-1])
+    return tuple(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.planted")
+    parser.add_argument("names", nargs="*", help="bugs to plant; without any, all of them")
+    names = parser.parse_args().names
+    chosen = [bug for bug in BUGS if not names or bug.name in names]
+    missed = 0
+    for bug in chosen:
+        outcome = try_to_find(bug)
+        found = bool(outcome.claims) != bug.is_harmless
+        missed += not found
+        verdict = ", ".join(outcome.claims) or "no promise is broken"
+        mark = "ok    " if found else "MISSED"
+        print(
+            f"{mark} {bug.name}: {verdict} ({outcome.seeds} runs, {outcome.seconds:.0f} s)",
+            flush=True,
+        )
+    print(f"{len(chosen) - missed} of {len(chosen)} as expected")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The bugs that planted.py plants: the guards, how each is undone, and the faults that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+_STOPS = ("stop a worker", "cut Redis off")
+_LATE = ("S3 delivers manifests late",)
+_KILLS = ("kill a worker", "kill a conversion worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One replacement in a file below server/ingot_server."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedBug:
+    """A guard that is undone."""
+
+    name: str
+    edits: Sequence[Edit]
+    plan: Mapping[str, object] = field(default_factory=dict)
+    """Fields of Plan besides the seed, and `lease` in seconds."""
+    seeds: Sequence[int] = (1, 2, 3)
+    is_harmless: bool = False
+
+
+def _plan(*only: str, faults: int = 25, pause: float = 1.2, **others: object) -> dict[str, object]:
+    return {
+        "only": only,
+        "faults": faults,
+        "fault_seconds": pause,
+        "load_seconds": 0.3,
+        "settle_seconds": 45,
+        **others,
+    }
+
+
+BUGS: tuple[PlantedBug, ...] = (
+    PlantedBug(
+        "none",
+        (),
+        _plan(*_STOPS, *_LATE, *_KILLS),
+        seeds=(1,),
+        is_harmless=True,
+    ),
+    PlantedBug(
+        "fencing-token",
+        (
+            Edit(
+                "jobs/transition.lua",
+                "if arg.token and arg.token ~= token then\n    return { 'lost' }",
+                "if arg.token and arg.token ~= token and false then\n    return { 'lost' }",
+            ),
+        ),
+        _plan("stop a worker", faults=30),
+    ),
+    PlantedBug(
+        "if-match",
+        (
+            Edit(
+                "library/conditional_writes.py",
+                '    if if_none_match:\n        headers["If-None-Match"] = "*"\n    if if_match:\n',
+                "    if False:\n",
+            ),
+        ),
+        _plan(*_LATE, faults=25),
+    ),
+    PlantedBug(
+        "tombstone",
+        (
+            Edit(
+                "library/manifest_objects.py",
+                "        return await self._put_tombstone(media_id, etag) is not None",
+                "        await self._blobs.remove(manifest_key(media_id))\n        return True",
+            ),
+        ),
+        _plan(*_LATE, faults=30, lease=12, load={"ingest_new": 30, "delete_latest": 30}),
+    ),
+    PlantedBug(
+        "unknown-outcome",
+        (Edit("pipeline/commit.py", "    upload.keep()\n    replaced", "    replaced"),),
+        _plan(*_LATE, faults=25),
+    ),
+    PlantedBug(
+        "cleanup-rule",
+        (
+            Edit(
+                "pipeline/commit.py",
+                "        await lease.prove()\n        await _remove_superseded(",
+                "        await _remove_superseded(",
+            ),
+            Edit(
+                "pipeline/commit.py",
+                "        if lease.run > 1:\n            stem = job_stem(lease.job, media.id)\n",
+                "        if True:\n            stem = folder\n",
+            ),
+            Edit(
+                "pipeline/commit.py",
+                "if is_of_earlier_run(lease, media.id, found.key):",
+                'if blobs.url(found.key) not in kept and not found.key.endswith("media.json"):',
+            ),
+        ),
+        _plan("stop a worker", "slow S3 down", faults=30),
+    ),
+    PlantedBug(
+        "lifetime-of-a-signed-put",
+        (
+            Edit(
+                "library/manifest_objects.py",
+                "serialize(manifest, key), over, lifetime)",
+                "serialize(manifest, key), over, None)",
+            ),
+        ),
+        _plan(*_LATE, faults=25, load={"ingest_new": 30, "cancel": 30}),
+    ),
+    PlantedBug(
+        "single-flight",
+        (
+            Edit(
+                "jobs/transition.lua",
+                "if not active or field(active, 'ended') ~= '0' then\n    return nil",
+                "if not active or field(active, 'ended') ~= '0' or not arg.parent then\n"
+                "    return nil",
+            ),
+        ),
+        _plan("stop a worker", faults=5),
+    ),
+    PlantedBug(
+        "slots-of-ended-jobs",
+        (
+            Edit(
+                "jobs/transition.lua",
+                "  if arg.ended == '1' then\n    free_slots(id)\n",
+                "  if arg.ended == '1' then\n",
+            ),
+        ),
+        _plan("stop a worker", faults=3),
+    ),
+    PlantedBug(
+        "expired-leases",
+        (
+            Edit(
+                "jobs/transition.lua",
+                "      found[#found + 1] = job_id\n    end\n  end\n  return found",
+                "      found[#found + 1] = token == '' and job_id or nil\n    end\n  end\n"
+                "  return found",
+            ),
+        ),
+        _plan("kill a worker", faults=8),
+    ),
+    PlantedBug(
+        "length-of-a-download",
+        (
+            Edit(
+                "transfer/body.py",
+                'return EOFError("The response ended early.") if missing or self._to_compare '
+                "else None",
+                "return None",
+            ),
+            Edit(
+                "transfer/body.py",
+                "            except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:\n"
+                "                return exc\n",
+                "            except (aiohttp.ClientError, HttpProcessingError, OSError):\n"
+                "                return None\n",
+            ),
+        ),
+        _plan("stop a worker", faults=8),
+    ),
+    PlantedBug(
+        "request-ids",
+        (
+            Edit(
+                "jobs/transition.lua",
+                "  if arg.request_id ~= '' then\n    local used",
+                "  if arg.request_id ~= '' and false then\n    local used",
+            ),
+        ),
+        _plan("stop a worker", faults=10, load={"ingest_new": 10, "repeat_request": 30}),
+    ),
+    PlantedBug(
+        "journal",
+        (
+            Edit(
+                "journal/writer.py",
+                "            await self._objects.write(group, entries)\n",
+                "",
+            ),
+        ),
+        _plan("flush Redis", faults=4, pause=4, load={"ingest_new": 30, "upload": 5}),
+    ),
+)

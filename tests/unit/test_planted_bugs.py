@@ -1,0 +1,21 @@
+"""Every bug that the chaos suite has to find can still be planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.planted_bugs import BUGS, PlantedBug
+
+SERVER = Path(__file__).parents[2] / "server" / "ingot_server"
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_what_the_bug_replaces_is_there_once(bug: PlantedBug) -> None:
+    for edit in bug.edits:
+        assert (SERVER / edit.file).read_text().count(edit.old) == 1, edit
+
+
+def test_at_least_ten_guards_are_undone() -> None:
+    assert sum(not bug.is_harmless for bug in BUGS) >= 10
