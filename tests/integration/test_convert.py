@@ -212,6 +212,24 @@ async def test_an_ingest_is_followed_by_its_recipes(
     assert (again.cached, again.conversions) == (True, job.conversions)
 
 
+@pytest.mark.parametrize(
+    "parts", [("clip.ts", "ten_hours_later.ts"), ("vorbis.ogg", "other_vorbis.ogg")]
+)
+async def test_a_file_whose_clock_jumps_is_converted_as_long_as_it_is(
+    harness: ConversionHarness, origin: Origin, parts: Sequence[str]
+) -> None:
+    content = b"".join(media(part).read_bytes() for part in parts)
+    url = origin.serve(f"/{parts[0]}", Page(content, content_type="application/octet-stream"))
+
+    job = await harness.finish(await harness.ingest(url, MP3))
+
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    lengths = [
+        each.duration.ToTimedelta().total_seconds() for each in (job.media, *job.conversions)
+    ]
+    assert lengths == [pytest.approx(4, abs=0.15)] * 2
+
+
 async def test_a_url_is_ingested_before_it_is_converted(
     harness: ConversionHarness, origin: Origin
 ) -> None:

@@ -242,6 +242,111 @@ async def test_a_file_allocated_ahead_of_its_bytes_is_refused(
         assert (await refusal(prober, path))[0] == "TRUNCATED", name
 
 
+UNKNOWN_LENGTHS = (0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+def wav_from_a_pipe(riff_length: int, data_length: int) -> bytes:
+    data = bytearray(media("sound.wav").read_bytes())
+    data[4:8] = riff_length.to_bytes(4, "little")
+    at = data.index(b"data") + 4
+    data[at : at + 4] = data_length.to_bytes(4, "little")
+    return bytes(data)
+
+
+async def test_a_wav_from_a_pipe_is_as_long_as_it_is(prober: Prober, tmp_path: Path) -> None:
+    # ffmpeg and sox repeat the size, arecord and speech services add the header, modulo 2^32.
+    sizes = [(each, each) for each in UNKNOWN_LENGTHS]
+    sizes += [((each + 36) % (1 << 32), each) for each in UNKNOWN_LENGTHS]
+
+    async def check(number: int) -> None:
+        path = tmp_path / f"{number}.wav"
+        path.write_bytes(wav_from_a_pipe(*sizes[number]))
+        found = await prober.probe(path)
+        assert found.duration.ToTimedelta() == timedelta(seconds=SECONDS), sizes[number]
+        assert found.audio[0].duration == found.duration
+
+    await each(len(sizes), check)
+
+
+async def test_a_wav_whose_sizes_have_wrapped_is_refused(prober: Prober, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    path.write_bytes(media("sound.wav").read_bytes())
+    os.truncate(path, path.stat().st_size + (1 << 32))
+    reason, message = await refusal(prober, path)
+    assert reason == "NOT_MEDIA"
+    assert message.startswith("The file has more than 4 GiB, which WAV cannot hold"), message
+
+
+def without_the_last_page(data: bytes) -> bytes:
+    return data[: data.rindex(b"OggS")]
+
+
+def with_a_stale_header(data: bytes) -> bytes:
+    """An MP3 whose Xing header counts twice as many frames as there are."""
+    at = data.index(b"Xing") + 8
+    frames = int.from_bytes(data[at : at + 4])
+    return data[:at] + (2 * frames).to_bytes(4) + data[at + 4 :]
+
+
+STREAMED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "Ogg without an end flag": ("short_pages.ogg", without_the_last_page),
+    "MP3 with a stale header": ("variable.mp3", with_a_stale_header),
+    "MP3 with zeros behind it": ("unheaded.mp3", lambda data: data + bytes(8192)),
+    "MPEG-TS with half a packet": ("clip.ts", lambda data: data + data[:100]),
+}
+
+
+@pytest.mark.parametrize("name", STREAMED)
+async def test_a_streamed_file_that_was_delivered_whole_is_as_long_as_it_is(
+    prober: Prober, tmp_path: Path, name: str
+) -> None:
+    source, change = STREAMED[name]
+    path = tmp_path / source
+    path.write_bytes(change(media(source).read_bytes()))
+    found = await prober.probe(path, delivered=True)
+    assert found.duration.ToTimedelta().total_seconds() == pytest.approx(SECONDS, abs=0.1)
+    assert (await refusal(prober, path))[0] == "TRUNCATED"
+
+
+@pytest.mark.slow
+async def test_other_formats_are_refused_when_cut_although_delivered_whole(
+    prober: Prober, tmp_path: Path
+) -> None:
+    names = [name for name in FILES if not name.endswith((".mp3", "ac3", "aac", "ogg", "opus"))]
+    names = [name for name in names if not name.endswith((".ts", ".mpg"))]
+
+    async def check(number: int) -> None:
+        data = media(names[number]).read_bytes()
+        path = tmp_path / names[number]
+        path.write_bytes(data[: len(data) * 6 // 10])
+        with pytest.raises(Failure, match="The file is incomplete"):
+            await prober.probe(path, delivered=True)
+
+    await each(len(names), check)
+
+
+async def test_the_length_is_that_of_what_is_there_although_the_clock_jumps(
+    prober: Prober, tmp_path: Path
+) -> None:
+    for parts in (
+        ("clip.ts", "ten_hours_later.ts"),
+        ("ten_hours_later.ts", "clip.ts"),
+        ("vorbis.ogg", "other_vorbis.ogg"),
+        ("vorbis.ogg", "vorbis.ogg"),
+    ):
+        path = tmp_path / parts[0]
+        path.write_bytes(b"".join(media(part).read_bytes() for part in parts))
+        found = await prober.probe(path)
+        assert found.duration.ToTimedelta().total_seconds() == pytest.approx(4, abs=0.15), parts
+
+
+async def test_a_cover_that_is_a_video_track_is_no_video(prober: Prober) -> None:
+    found = await prober.probe(media("film_cover.m4a"))
+    assert (found.blob.content_type, video(found), audio(found)) == ("audio/mp4", [], [AAC])
+    head = await prober.probe_head(media("film_cover.m4a"))
+    assert not head.video
+
+
 async def test_silence_and_padding_do_not_count_as_truncation(
     prober: Prober, tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ class BucketFetcher:
             media_id=target,
             identity=identity,
             filename=header.filename,
-            final_if_truncated=True,
+            delivered=True,
         )
         blob_key = blob_stem(attempt.lease, target) + name_extension(header.filename)
         async with StreamingUpload(self._blobs, blob_key, file) as upload:

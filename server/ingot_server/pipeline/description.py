@@ -16,6 +16,7 @@ from ingot_server.library.bounds import bound
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.playable import is_web_playable
 from ingot_server.pipeline.received import Extracted, Received
+from ingot_server.probe import chapters
 from ingot_server.telegram.bot_files import TelegramFile
 
 _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,8}")
@@ -101,7 +102,7 @@ def _describe_extracted(media: Media, resolved: Resolved) -> None:
         media.source.page_url = resolved.page_url
     if resolved.chapters:
         del media.chapters[:]
-        media.chapters.extend(resolved.chapters)
+        media.chapters.extend(chapters.within(resolved.chapters, media.duration.ToTimedelta()))
     if len(media.audio) == len(resolved.audio):
         for stream, offered in zip(media.audio, resolved.audio, strict=True):
             stream.language = stream.language or offered.language

@@ -63,6 +63,7 @@ class FileFetcher:
                 etag=downloaded.http_etag,
                 last_modified=downloaded.http_last_modified,
                 mutable=True,
+                delivered=downloaded.delivered,
             )
             return Stored(await self._landing.land(attempt, received, upload), cached=False)
 
@@ -78,6 +79,7 @@ class FileFetcher:
                 media_id=attempt.job.media.id,
                 identity=attempt.identity,
                 filename=message.downloaded.filename,
+                delivered=message.downloaded.delivered,
                 details=message,
             )
             return Stored(await self._landing.land(attempt, received, upload), cached=False)

@@ -130,9 +130,9 @@ class Landing:
     async def _validated(self, attempt: Attempt, received: Received) -> Media:
         """Probe the file, and return what it contains if that is what the job asks for."""
         try:
-            media = await self._prober.probe(received.path)
+            media = await self._prober.probe(received.path, delivered=received.delivered)
         except Failure as failure:
-            if received.final_if_truncated and failure.reason == reason_pb2.REASON_TRUNCATED:
+            if received.delivered and failure.reason == reason_pb2.REASON_TRUNCATED:
                 raise failure.as_final() from failure
             raise
         is_extracted = isinstance(received.details, Extracted)

@@ -44,6 +44,6 @@ class Received:
     """Whether the content may change at its source. Only then the manifest has a SourceVersion."""
     announced_seconds: float | None = None
     """The duration that the source announced; None or zero if it announced none."""
-    final_if_truncated: bool = False
-    """Whether another attempt would receive the same bytes, so that TRUNCATED is final."""
+    delivered: bool = False
+    """Whether these are all bytes that the source announced: another attempt gets the same."""
     details: Details = None

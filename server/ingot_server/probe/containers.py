@@ -29,6 +29,11 @@ _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_BROADCAST: Final = 1
 
+_STREAMED: Final = ("Ogg", "MPEG-TS", "MPEG-PS")
+# Sizes for an unknown length. A size of 32 bits is that of the samples, or of them and the header.
+_UNKNOWN_SIZES: Final = (0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_HEADER_BYTES: Final = 256
+_SIZE_LIMIT: Final = 1 << 32
 _PACK: Final = b"\0\0\1\xba"
 _PROGRAM_END: Final = b"\xb9"
 _PROGRAM_TAIL_BYTES: Final = 256 << 10
@@ -64,14 +69,21 @@ _BINARY: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What `examine` found.
-
-    `kind` is empty if the file does not begin like a container that is known here. `problem` says
-    what is missing; empty if nothing is.
-    """
+    """What `examine` found."""
 
     kind: str
+    """Empty if the file does not begin like a container that is known here."""
     problem: str
+    """What is missing; empty if nothing is."""
+    is_unsized: bool = False
+    """Whether the sizes were written before the length was known, as programs do in a pipe."""
+    has_wrapped_sizes: bool = False
+    """Whether the file is larger than its sizes can say."""
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the format can be written, and read, without knowing where it will end."""
+        return self.is_unsized or self.kind in _STREAMED
 
 
 def examine(file: BinaryIO) -> Structure:
@@ -83,7 +95,7 @@ def examine(file: BinaryIO) -> Structure:
     if head.startswith(_EBML):
         return Structure("Matroska", _matroska(file, size))
     if head[:4] in {b"RIFF", b"RF64"} and head[8:12] in {b"WAVE", b"AVI ", b"AMV "}:
-        return Structure("RIFF", _riff(file, size))
+        return _riff(file, size)
     if head.startswith(b"FORM") and head[8:12] in {b"AIFF", b"AIFC"}:
         end = 8 + int.from_bytes(head[4:8])
         return Structure("AIFF", _past("FORM chunk", end, size))
@@ -185,23 +197,39 @@ def _vint_length(number: bytes) -> int:
     return 9 - number[0].bit_length() if number else 9
 
 
-def _riff(file: BinaryIO, size: int) -> str:
-    """Check the chain of RIFF chunks (OpenDML has one per GB); a streamed one has no size."""
+def _riff(file: BinaryIO, size: int) -> Structure:
+    """Check the chain of RIFF chunks; OpenDML has one per GB."""
     position = 0
     for _ in range(_MAX_PIECES):
         header = _read(file, position, 28)
         if header[:4] not in {b"RIFF", b"RF64"} or len(header) < 12:
-            return ""
+            rest = size - position
+            return Structure(
+                "RIFF",
+                "",
+                is_unsized=rest > 0 and position <= _HEADER_BYTES,
+                has_wrapped_sizes=rest > _SIZE_LIMIT // 2 and _is_near(rest % _SIZE_LIMIT),
+            )
         length = int.from_bytes(header[4:8], "little")
         if header[:4] == b"RF64" and header[12:16] == b"ds64":
             length = int.from_bytes(header[20:28], "little")
-        elif length in {0, 0xFFFFFFFF}:
-            return ""
+        elif not length or (8 + length > size and _is_unknown(length)):
+            return Structure("RIFF", "", is_unsized=True)
         position += 8 + length
         if position > size:
-            return _past("RIFF chunk", position, size)
+            return Structure("RIFF", _past("RIFF chunk", position, size))
         position += length % 2
-    return ""
+    return Structure("RIFF", "")
+
+
+def _is_unknown(length: int) -> bool:
+    """Return whether a RIFF size is one of those that mean an unknown length, or near it."""
+    return any(_is_near((length - unknown) % _SIZE_LIMIT) for unknown in _UNKNOWN_SIZES)
+
+
+def _is_near(difference: int) -> bool:
+    """Return whether a difference, modulo 2^32, is less than a header."""
+    return min(difference, _SIZE_LIMIT - difference) <= _HEADER_BYTES
 
 
 def _asf(file: BinaryIO, size: int) -> str:

@@ -30,6 +30,11 @@ _MAX_ROTATED: Final = 4
 _MAX_UNDECODED: Final = 100
 _TAIL_PACKETS: Final = 8
 _BLANK_BYTES: Final = 16
+# How far a clock must jump, forward and back, for ffmpeg to follow it (-dts_delta_threshold).
+_JUMP_SECONDS: Final = 10.0
+_BACK_SECONDS: Final = 0.1
+_CLOCK_MAY_JUMP: Final = 0x200  # AVFMT_TS_DISCONT
+_IMAGES: Final = frozenset(("bmp", "gif", "mjpeg", "png", "tiff", "webp"))
 _UNCOMPRESSED: Final = ("pcm_", "adpcm_", "dsd_", "rawvideo", "wrapped", "v210", "v410", "r210")
 
 
@@ -43,6 +48,8 @@ class Track:
     size_bytes: int = 0
     start: float | None = None
     end: float | None = None
+    decoded_until: float | None = None
+    """When the last packet has been decoded, on the continuous timeline."""
     last: Packet[Stream] | None = None
     rotation: int = 0
     undecoded: int = 0
@@ -64,6 +71,12 @@ class Track:
         return isinstance(stream, AudioStream) and bool(self._measure("sample_rate", "channels"))
 
     @property
+    def is_still(self) -> bool:
+        """Whether this is one image: beside audio a cover, although it is not marked as one."""
+        packets = self.packets or self.stream.frames
+        return packets == 1 and self.codec in _IMAGES
+
+    @property
     def is_uncompressed(self) -> bool:
         """Whether zeros are silence or a black frame."""
         return self.codec.startswith(_UNCOMPRESSED)
@@ -75,25 +88,42 @@ class Track:
 
 @dataclass(slots=True)
 class PacketReport:
-    """The tracks of a file after `read_packets`; `end` and `gap` are on their common timeline."""
+    """The tracks of a file after `read_packets`; `end` and `gap` are on their common timeline.
+
+    The timeline is continuous: where the clock of a file jumps, as that of recordings and of
+    files that were joined does, the packets follow each other. ffmpeg makes conversions the same
+    way.
+    """
 
     tracks: list[Track]
+    may_jump: bool = False
+    """Whether the clock of this format may jump."""
+    jumped: float = 0.0
+    """How many seconds the clock has jumped in all, backward if this is negative."""
     end: float | None = None
     gap: float = 0.0
     error: str = ""
 
     @property
     def media(self) -> list[Track]:
-        return [track for track in self.tracks if track.is_media]
+        found = [track for track in self.tracks if track.is_media]
+        if any(isinstance(track.stream, AudioStream) for track in found):
+            return [track for track in found if not track.is_still]
+        return found
 
     def add(self, track: Track, packet: Packet[Stream]) -> None:
         """Count the next packet, which belongs to `track`."""
         track.packets += 1
         track.size_bytes += packet.size
         track.last = packet
+        if packet.is_discard:
+            return
+        length = (packet.duration or 0) * track.scale
+        if packet.dts is not None:
+            self._follow(track, packet.dts * track.scale, length)
         time = packet.pts if packet.pts is not None else packet.dts
-        start = time * track.scale if time is not None else track.end or 0.0
-        end = start + (packet.duration or 0) * track.scale
+        start = time * track.scale - self.jumped if time is not None else track.end or 0.0
+        end = start + length
         if track.start is None or start < track.start:
             track.start = start
         if track.end is None or end > track.end:
@@ -102,6 +132,15 @@ class PacketReport:
             if self.end is not None and start - self.end > self.gap:
                 self.gap = start - self.end
             self.end = end
+
+    def _follow(self, track: Track, time: float, length: float) -> None:
+        """Note the time at which a packet is decoded, and whether the clock has jumped before."""
+        expected = track.decoded_until
+        if self.may_jump and expected is not None:
+            ahead = time - self.jumped - expected
+            if ahead > _JUMP_SECONDS or ahead < -(length + _BACK_SECONDS):
+                self.jumped += ahead
+        track.decoded_until = time - self.jumped + length
 
     def length(self) -> float:
         """Return the seconds from the first packet of audio and video to the end of the last."""
@@ -117,8 +156,6 @@ class PacketReport:
         mp4. A packet that is marked corrupt counts only at the end of a stream: broadcasts have
         such packets anywhere.
         """
-        if self.error:
-            return f"reading stops with an error: {self.error}"
         for track in self.media:
             number = track.stream.index
             if indexed and (entries := len(track.stream.index_entries)) > track.packets:
@@ -138,7 +175,7 @@ def read_packets(container: InputContainer) -> PacketReport:
     """Read `container` from its current position to its end."""
     headerless = container.format.name in HEADERLESS
     tracks = [Track(stream, ratio(stream.time_base)) for stream in container.streams]
-    report = PacketReport(tracks)
+    report = PacketReport(tracks, may_jump=bool(container.format.flags & _CLOCK_MAY_JUMP))
     videos = [t for t in report.media if isinstance(t.stream, VideoStream)]
     unrotated = {track.stream.index for track in videos[:_MAX_ROTATED]}
     try:

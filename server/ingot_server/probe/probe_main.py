@@ -1,7 +1,7 @@
 """The program that opens one untrusted file (see `prober.py`).
 
-    request    {"path": ..., "whole": true}; false for a growing file: only its head is read, and
-               nothing is checked
+    request    {"path": ..., "whole": true, "delivered": ...}; "whole" is false for a growing file:
+               only its head is read, and nothing is checked
     response   {"format": ..., "duration": ..., "streams": [...], ...}, see `report`
     or         {"reason": "NOT_MEDIA" | "TRUNCATED" | "INTERNAL", "message": ...}
 
@@ -126,7 +126,9 @@ def serve() -> None:
         os._exit(0)
     request = json.loads(line)
     try:
-        response = probe(request["path"], log, whole=request["whole"])
+        response = probe(
+            request["path"], log, whole=request["whole"], delivered=request["delivered"]
+        )
     except Refused as refused:
         response = {"reason": refused.reason, "message": str(refused)}
     except MemoryError:
@@ -138,8 +140,12 @@ def serve() -> None:
     os._exit(0)  # Nothing here needs an orderly end, which would take time.
 
 
-def probe(path: str, log: FfmpegLog, *, whole: bool) -> dict[str, Any]:
-    """Read the file to its end and return its `report`. Raises Refused."""
+def probe(path: str, log: FfmpegLog, *, whole: bool, delivered: bool = False) -> dict[str, Any]:
+    """Read the file to its end and return its `report`. Raises Refused.
+
+    `delivered`: the file has every byte that its source announced. Then a format that can be
+    written without knowing the end may end anywhere.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with io.FileIO(descriptor) as file:
         head = file.read(4096)
@@ -148,7 +154,13 @@ def probe(path: str, log: FfmpegLog, *, whole: bool) -> dict[str, Any]:
         if resembled := containers.resemblance(head):
             raise Refused("NOT_MEDIA", f"The file is {resembled}, not audio or video.")
         structure = containers.examine(file)
-        if structure.problem and whole:
+        if structure.has_wrapped_sizes:
+            raise Refused(
+                "NOT_MEDIA",
+                "The file has more than 4 GiB, which WAV cannot hold: its sizes have wrapped, so "
+                "that players stop too early. Save it as RF64 or FLAC.",
+            )
+        if structure.problem and whole and not (delivered and structure.is_streamed):
             raise cut_off(structure.problem)
         ends_in_zeros = containers.ends_in_zeros(file)
         file.seek(0)
@@ -169,14 +181,21 @@ def probe(path: str, log: FfmpegLog, *, whole: bool) -> dict[str, Any]:
             ) from error
         with container:
             if whole:
-                packets = check(container, log, structure.kind, ends_in_zeros=ends_in_zeros)
+                packets = check(
+                    container, log, structure, ends_in_zeros=ends_in_zeros, delivered=delivered
+                )
             else:
                 packets = PacketReport([Track(stream, 0) for stream in container.streams])
             return report(container, packets, log, head)
 
 
 def check(
-    container: InputContainer, log: FfmpegLog, kind: str, *, ends_in_zeros: bool
+    container: InputContainer,
+    log: FfmpegLog,
+    structure: containers.Structure,
+    *,
+    ends_in_zeros: bool,
+    delivered: bool,
 ) -> PacketReport:
     """Read all packets. Raises Refused unless the file is media and complete."""
     container.flags &= ~_GENERATE_TIMES
@@ -188,18 +207,29 @@ def check(
         held = f"only {', '.join(kinds)}" if kinds else "no stream"
         raise Refused("NOT_MEDIA", f"The file contains no audio or video, {held}.")
     packets = read_packets(container)
-    problem = log.cut_off or packets.damage(
-        indexed=container.format.name.startswith("mov,"),
-        headerless=container.format.name in HEADERLESS,
-    )
-    uncompressed = any(track.is_uncompressed for track in packets.media)
-    if not problem and ends_in_zeros and kind != "mp4" and not uncompressed:
-        problem = "it ends in zeros"
-    if not problem and container.duration and not log.estimated:
-        problem = shortfall(container, packets)
+    headerless = container.format.name in HEADERLESS
+    may_end_anywhere = structure.is_unsized or (delivered and (headerless or structure.is_streamed))
+    problem = packets.error and f"reading stops with an error: {packets.error}"
+    if not problem and not may_end_anywhere:
+        problem = (
+            log.cut_off
+            or packets.damage(
+                indexed=container.format.name.startswith("mov,"), headerless=headerless
+            )
+            or _ending_in_zeros(packets, structure, ends_in_zeros=ends_in_zeros)
+            or ("" if log.estimated else shortfall(container, packets))
+        )
     if problem:
         raise cut_off(problem)
     return packets
+
+
+def _ending_in_zeros(
+    packets: PacketReport, structure: containers.Structure, *, ends_in_zeros: bool
+) -> str:
+    uncompressed = any(track.is_uncompressed for track in packets.media)
+    padded = structure.kind == "mp4" or uncompressed
+    return "it ends in zeros" if ends_in_zeros and not padded else ""
 
 
 def shortfall(container: InputContainer, packets: PacketReport) -> str:
@@ -209,6 +239,8 @@ def shortfall(container: InputContainer, packets: PacketReport) -> str:
     pause between packets is too, because the last image of a slide show stays as long as others.
     """
     announced = (container.duration or 0) / _MICROSECONDS
+    if not announced or packets.jumped:
+        return ""
     start = (container.start_time or 0) / _MICROSECONDS
     # Some Matroska writers count the duration from zero, others from the first packet.
     end = announced + (0 if container.format.name.startswith("matroska") else start)
@@ -227,9 +259,8 @@ def report(
     container: InputContainer, packets: PacketReport, log: FfmpegLog, head: bytes
 ) -> dict[str, Any]:
     """Return what is in the file. Times are microseconds; None means unknown."""
-    measured = _microseconds(packets.length())
-    announced = None if log.estimated else _microseconds((container.duration or 0) / 1e6)
-    duration = announced or measured
+    announced = 0.0 if log.estimated else (container.duration or 0) / _MICROSECONDS
+    duration = _microseconds(length(announced, packets.length(), packets.gap))
     if not duration:
         raise Refused("NOT_MEDIA", "The audio or video in the file has no duration.")
     tags = _tags(container.metadata)
@@ -251,16 +282,28 @@ def report(
             for chapter in container.chapters()[:_MAX_CHAPTERS]
         ],
         "streams": [
-            _stream(track, estimated=log.estimated) for track in packets.media[:_MAX_STREAMS]
+            _stream(track, packets.gap, estimated=log.estimated)
+            for track in packets.media[:_MAX_STREAMS]
         ],
     }
 
 
-def _stream(track: Track, *, estimated: bool) -> dict[str, Any]:
+def length(announced: float, measured: float, gap: float) -> float:
+    """Return how many seconds media lasts: what is announced, if the packets confirm it.
+
+    Otherwise the packets are right. Zero means unknown. The longest pause between packets, `gap`,
+    is how long the last image of a slide show may stay.
+    """
+    near = max(_NEAR_SECONDS, announced * _NEAR_SHARE, gap)
+    return announced if announced and abs(announced - measured) <= near else measured or announced
+
+
+def _stream(track: Track, gap: float, *, estimated: bool) -> dict[str, Any]:
     stream, context = track.stream, track.stream.codec_context
     seconds = track.end - track.start if track.start is not None and track.end is not None else 0.0
     announced = (stream.duration or 0) * track.scale
-    duration = seconds if estimated else announced or _tagged(stream.metadata.get("DURATION", ""))
+    announced = announced or _tagged(stream.metadata.get("DURATION", ""))
+    duration = length(0.0 if estimated else announced, seconds, gap)
     bitrate_bps = getattr(context, "bit_rate", 0) or (
         round(track.size_bytes * 8 / seconds) if seconds > 0 else 0
     )

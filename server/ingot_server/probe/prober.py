@@ -28,6 +28,7 @@ from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import PREFIX, Failure
 from ingot_server.library.recipe_formats import MP4_CONTAINER
+from ingot_server.probe import chapters
 from ingot_server.process.child import ChildError, describe_exit
 from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
@@ -84,14 +85,17 @@ class Prober:
         """End the process to fork from. Probes that are running end with their own tasks."""
         await self._processes.close()
 
-    async def probe(self, path: Path) -> Media:
+    async def probe(self, path: Path, *, delivered: bool = False) -> Media:
         """Return what the file at `path` says about itself, after checking that it is complete.
+
+        `delivered`: it has every byte that its source announced. Then an Ogg, MP3 or MPEG file
+        that seems to end too early does so at its source, too, and is complete.
 
         The Media has title, duration, video, audio, chapters, format_name, file_tags and
         blob.content_type; its streams have no `url`. Safe to repeat and to cancel. Raises Failure
         NOT_MEDIA, TRUNCATED, TOO_LONG or STAGE_TIMEOUT; INTERNAL only if the file does not exist.
         """
-        return await self._probe(path, whole=True)
+        return await self._probe(path, whole=True, delivered=delivered)
 
     async def probe_head(self, path: Path) -> Media:
         """Return what the head of a growing file says, like `probe` but without any check.
@@ -100,11 +104,13 @@ class Prober:
         """
         return await self._probe(path, whole=False)
 
-    async def _probe(self, path: Path, *, whole: bool) -> Media:
+    async def _probe(self, path: Path, *, whole: bool, delivered: bool = False) -> Media:
         async with self._slots:
             try:
                 async with asyncio.timeout(self._settings.probe_timeout.total_seconds()):
-                    response = await self._request_probe(path, whole=whole)
+                    response = await self._request_probe(
+                        path=os.fspath(path), whole=whole, delivered=delivered
+                    )
             except TimeoutError as error:
                 raise self._timed_out() from error
         if "reason" in response:
@@ -119,9 +125,9 @@ class Prober:
             )
         return media
 
-    async def _request_probe(self, path: Path, *, whole: bool) -> dict[str, Any]:
+    async def _request_probe(self, **request: object) -> dict[str, Any]:
         async with await self._processes.start_child() as child:
-            await child.send_message({"path": os.fspath(path), "whole": whole})
+            await child.send_message(request)
             try:
                 response = await child.receive_message()
             except ChildError as error:
@@ -132,7 +138,7 @@ class Prober:
             if code == -signal.SIGXCPU:
                 raise self._timed_out()
             logger.warning(
-                "probe of %s %s: %s", path.name, describe_exit(code), child.stderr[-2000:]
+                "probe of %s %s: %s", request["path"], describe_exit(code), child.stderr[-2000:]
             )
             raise _unreadable(f"the process that read it was {describe_exit(code)}")
 
@@ -184,14 +190,18 @@ def _media(response: dict[str, Any]) -> Media:
             )
         if found["duration"] is not None:
             stream.duration.FromMicroseconds(found["duration"])
-    # ID3 may have them in any order.
-    for found in sorted(response["chapters"], key=lambda found: (found["start"], found["end"])):
-        chapter = Chapter(title=found["title"])
-        chapter.start_offset.FromMicroseconds(found["start"])
-        chapter.end_offset.FromMicroseconds(found["end"])
-        media.chapters.append(chapter)
+    media.chapters.extend(
+        chapters.within(map(_chapter, response["chapters"]), media.duration.ToTimedelta())
+    )
     media.blob.content_type = _content_type(response, has_video=bool(media.video))
     return media
+
+
+def _chapter(found: dict[str, Any]) -> Chapter:
+    chapter = Chapter(title=found["title"])
+    chapter.start_offset.FromMicroseconds(found["start"])
+    chapter.end_offset.FromMicroseconds(found["end"])
+    return chapter
 
 
 def _frame_rate(found: tuple[int, int] | None) -> FrameRate | None:

@@ -252,6 +252,7 @@ async def _receive(
         sha256=file.sha256,
         http_etag="",
         http_last_modified="",
+        delivered=True,
     )
     return Message(downloaded, text, channel_title, message.date)
 

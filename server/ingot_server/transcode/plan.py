@@ -60,6 +60,8 @@ _NEAR_SHARE: Final = 0.01
 _EXACT_SECONDS: Final = 0.05
 # Without an index a seek may end behind the last key frame before the start.
 _LEAD_SECONDS: Final = {"mpegts": 15.0, "mpeg": 15.0}
+# Their clocks may jump, so only all of their packets say how long they last.
+_LENGTH_AT_END: Final = frozenset({"mpegts", "mpeg", "ogg"})
 _YUV420: Final = frozenset({"yuv420p", "yuvj420p"})
 
 
@@ -139,6 +141,14 @@ def can_begin_early(recipe: Recipe) -> bool:
         and row.kind is not FormatKind.WAVEFORM
         and not tags_by_ffmpeg(row)
     )
+
+
+def is_made_from_head(plan: Plan) -> bool:
+    """Return whether the head of a file is enough for a plan, as far as it depends on the length.
+
+    A wrong length would be filled with silence.
+    """
+    return not plan.padded or plan.media.format_name not in _LENGTH_AT_END
 
 
 def tags_by_ffmpeg(row: RecipeFormat) -> bool:

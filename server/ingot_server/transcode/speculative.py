@@ -30,7 +30,7 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipes import recipe_text
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg_run import EncodedFile, OnProgress, TranscodeProgress
-from ingot_server.transcode.plan import can_begin_early, plan_conversion
+from ingot_server.transcode.plan import can_begin_early, is_made_from_head, plan_conversion
 from ingot_server.transcode.slots import Slots
 from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transfer.growing_file import Abandoned
@@ -225,6 +225,8 @@ class SpeculativeTranscoder:
                 await asyncio.to_thread(folder.mkdir)
                 head = await self._probe_head(speculation.source, file)
                 plan = plan_conversion(recipe, head)
+                if not is_made_from_head(plan):
+                    return None
                 return await self._transcoder.encode_stream(
                     plan, reader, folder, on_progress=report
                 )

@@ -56,6 +56,8 @@ class Downloaded:
     sha256: str
     http_etag: str
     http_last_modified: str
+    delivered: bool
+    """Whether the source said where the file ends, by its length or its last chunk (RFC 9112)."""
 
 
 async def download(
@@ -121,6 +123,7 @@ class _Transfer:
         self._final_url = url
         self._filename = ""
         self._content_type = ""
+        self._is_chunked = False
         self._version = Version("", "")
 
     async def receive(self, fetcher: Fetcher, stored: SourceVersion) -> Downloaded | None:
@@ -161,6 +164,7 @@ class _Transfer:
             sha256=self._file.sha256,
             http_etag=self._version.etag,
             http_last_modified=self._version.last_modified,
+            delivered=self._body.total is not None or self._is_chunked,
         )
 
     async def _begin(self, final_url: str, response: aiohttp.ClientResponse) -> Exception | None:
@@ -170,6 +174,7 @@ class _Transfer:
         self._filename = file_name(response.headers, final_url)
         self._content_type = media_type(response.headers)
         self._version = Version.of(response.headers)
+        self._is_chunked = "Transfer-Encoding" in response.headers
         self._body.total = None
         self._body.set_total(response.content_length)
         if self._body.total == 0:

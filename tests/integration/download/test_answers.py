@@ -38,6 +38,7 @@ async def test_a_file_arrives_whole_with_what_its_source_said(
         sha256=hashlib.sha256(CLIP).hexdigest(),
         http_etag='"v1"',
         http_last_modified="Fri, 20 Nov 2026 10:00:00 GMT",
+        delivered=True,
     )
     assert harness.seen[0] == (0, len(CLIP))
     assert harness.seen[-1] == (len(CLIP), len(CLIP))

@@ -202,7 +202,7 @@ def test_what_telethon_raises_has_its_reason(
 def test_what_a_message_says_goes_into_the_media() -> None:
     when = datetime(2026, 10, 21, 17, 26, tzinfo=UTC)
     media = Media(title="file tag")
-    nothing = Downloaded("", "", "", 1, "", "", "")
+    nothing = Downloaded("", "", "", 1, "", "", "", delivered=True)
     TelegramFile(nothing).describe(media)
     assert media == Media(title="file tag")
     TelegramFile(nothing, " Lake\nat dawn", "Clips", when).describe(media)

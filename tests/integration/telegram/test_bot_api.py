@@ -43,6 +43,7 @@ async def test_a_bots_file_arrives_whole(harness: BotFilesHarness, api: FakeBotA
             sha256=hashlib.sha256(CLIP).hexdigest(),
             http_etag="",
             http_last_modified="",
+            delivered=True,
         )
     )
     assert [path for _, path in api.asked] == [
@@ -250,7 +251,7 @@ async def test_the_token_is_nowhere_to_be_seen(
     else:
         harness.settings = harness.settings.replace(telegram_api_url="https://127.0.0.1:1")
     failure = await harness.failure()
-    received = TelegramFile(Downloaded("", "", "", 0, "", "", ""))
+    received = TelegramFile(Downloaded("", "", "", 0, "", "", "", delivered=True))
     seen = [shown(failure), repr(harness.settings), repr(received), caplog.text]
     seen += [repr(record.__dict__) for record in caplog.records]
     assert not [text for text in seen if TOKEN in text or TOKEN.partition(":")[2] in text]
