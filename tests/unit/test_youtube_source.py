@@ -25,7 +25,7 @@ HOSTS = (
     *("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com"),
     *("gaming.youtube.com", "WWW.YouTube.COM", "www.youtube-nocookie.com"),
 )
-PATHS = ("shorts", "live", "embed", "v", "e", "watch")
+PATHS = ("shorts", "live", "embed", "v", "vi", "e", "watch")
 QUERIES = (
     *(
         "t=30s",
@@ -96,6 +96,11 @@ def _forms() -> list[str]:
         f"https://www.youtube.com/watch#!v={ID}",
         f"https://www.youtube.com/watch_popup?v={ID}",
         f"https://www.youtube.com/?v={ID}",
+        f"https://www.youtube.com/watch?vi={ID}",
+        f"https://www.youtube.com/?vi={ID}&feature=related",
+        f"https://www.youtube.com/ytscreeningroom?v={ID}",
+        f"https://www.youtube.com/user/Scobleizer#p/u/1/{ID}",
+        f"http://www.youtube.com/user/SilkRoadTheatre#p/a/u/2/{ID}",
         f"https://youtu.be/watch?v={ID}",
         f"https://www.youtube.com/embed/{ID}?list={LIST}",
         f"https://youtube.googleapis.com/v/{ID}",
@@ -145,7 +150,7 @@ PAGES = (
         "live",
         "embed/",
     ),
-    *(f"watch?V={ID}", f"watch?vi={ID}", f"watch?video={ID}", f"watch/x/{ID}", f"shorts/{ID}/x"),
+    *(f"watch?V={ID}", f"watch?video={ID}", f"watch/x/{ID}", f"shorts/{ID}/x"),
     *(f"source/{ID}/shorts", f"x/{ID}", ID, f"oembed?url={quote(CANONICAL, safe='')}", f"a?v={ID}"),
     *(
         "attribution_link",
@@ -160,6 +165,7 @@ TWO = (
     *(
         f"embed/{ID}?v={OTHER}",
         f"v/{ID}&v={OTHER}",
+        f"watch?v={ID}&vi={OTHER}",
         f"watch/{ID}?v={OTHER}",
         f"watch?v={ID}&v=short",
     ),

@@ -37,8 +37,8 @@ _HOSTS: Final = frozenset(
 _SHORT_HOSTS: Final = frozenset(["youtu.be", "www.youtu.be"])
 _CONSENT_HOST: Final = "consent.youtube.com"
 
-_WITH_PARAMETER: Final = frozenset(["watch", "watch_popup", "movie"])
-_WITH_SEGMENT: Final = frozenset(["shorts", "live", "embed", "v", "e", "watch"])
+_WITH_PARAMETER: Final = frozenset(["watch", "watch_popup", "movie", "ytscreeningroom"])
+_WITH_SEGMENT: Final = frozenset(["shorts", "live", "embed", "v", "vi", "e", "watch"])
 # Path segments of YouTube that look like ids because they have eleven letters.
 _NO_IDS: Final = frozenset(["videoseries", "live_stream"])
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
@@ -53,6 +53,10 @@ _NO_SCHEME: Final = re.compile(r"(?://)?(?P<host>[^/?#:@\\\s]+)(?=[/?#:]|$)")
 # Forms of the mobile site and the first player, which put the path or the query after `#`.
 _HASH_PATH: Final = re.compile(r"^(https?://[^/?#]+)/?#!?/", re.IGNORECASE)
 _HASH_QUERY: Final = re.compile(r"^(https?://[^/?#]+/watch)#!?(?=\w+=)", re.IGNORECASE)
+# The player on the old pages of users: `#p/u/1/ID`, `#p/a/u/1/ID`.
+_HASH_PLAYER: Final = re.compile(
+    r"^(https?://[^/?#]+)/user/[^/?#]+/?#p/(?:a/)?u/\d+/(?=[^/]+$)", re.IGNORECASE
+)
 _ROUGH_HOST: Final = re.compile(r"https?:/*(?:[^/?#]*@)?(?P<host>[^/?#:]*)", re.IGNORECASE)
 
 
@@ -99,6 +103,8 @@ class _Link:
         first, *rest = (segments[-1] if segments else "").split("&")
         self.segments = [*segments[:-1], first] if segments else []
         self.parameters = parse_qs("&".join([*rest, query.replace("&amp;", "&")]))
+        if shown := self.parameters.pop("vi", []):
+            self.parameters.setdefault("v", []).extend(shown)
 
     @classmethod
     def of(cls, url: str) -> _Link | None:
@@ -110,6 +116,7 @@ class _Link:
         if bare is not None and _OURS.fullmatch(bare["host"].lower()):
             text = "https://" + text.removeprefix("//")
         text = _HASH_QUERY.sub(r"\1?", _HASH_PATH.sub(r"\1/", text))
+        text = _HASH_PLAYER.sub(r"\1/v/", text)
         try:
             normalised = normalise(text)
         except Failure:
