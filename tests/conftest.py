@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.media import media
+from tests.model.job_model import STEPS_OF_MODEL
 from tests.origin import Origin, running_origin
 from tests.servers import STACKS
 
@@ -32,11 +33,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print one line for each reason that tests were skipped for."""
+    """Print why tests were skipped, a line for each reason, and how far the model has gone."""
     skipped = terminalreporter.getreports("skipped")
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"{count} skipped: {reason}")
+    properties = [
+        each for report in terminalreporter.getreports("passed") for each in report.user_properties
+    ]
+    if steps := sum(value for name, value in properties if name == STEPS_OF_MODEL):
+        terminalreporter.write_line(f"{steps} {STEPS_OF_MODEL}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,259 @@
+"""What is known of jobs, workers and sources, without Redis: a model that operations are made on.
+
+Every part of it that Redis stores, too, has the same value there (`expected`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from ingot.v1 import job_pb2
+
+QUEUED, RUNNING = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING
+SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
+CANCELLED = job_pb2.JOB_STATE_CANCELLED
+OUTCOMES: dict[int, str] = {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "cancelled"}
+STEPS_OF_MODEL = "steps of the model of jobs"
+LEASE, RESEND, RECHECK, TTL, CHILD_EXTRA = 8_000, 5_000, 5_000, 20_000, 60_000
+
+
+class Place(Enum):
+    """Where a job is. It is in one place."""
+
+    READY = auto()
+    DISPATCHED = auto()
+    DELAYED = auto()
+    TURN = auto()
+    """It waits for its turn among the children of its parents."""
+    RUNNING = auto()
+    CHILDREN = auto()
+    """It waits for its children."""
+    ENDED = auto()
+
+
+@dataclass(eq=False)
+class ModelJob:
+    id: str
+    queue: str
+    caller: str
+    host: str
+    source: str
+    priority: int
+    cost: int
+    key: str
+    made_for: str = ""
+    """The parent that it was made for."""
+    state: int = QUEUED
+    revision: int = 1
+    token: str = ""
+    run: int = 0
+    losses: int = 0
+    not_before: int = 0
+    place: Place = Place.READY
+    deadline: int | None = None
+    worker: str = ""
+    """Whose slots it holds."""
+    slots: int = 0
+    permit: str = ""
+    """The source whose permit it got with its dispatch and has not used."""
+    waits_since: int | None = None
+    age: int = 0
+    parents: list[str] = field(default_factory=list)
+    is_shared: bool = False
+    is_settled: bool = True
+    """Not if it was cancelled and its children may have to be."""
+    entries: dict[str, str] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
+    """Children that wait for their turn -> their order."""
+    counts: Counter[str] = field(default_factory=Counter)
+    has_left: bool = False
+    """Whether its record says that it waits, or has waited, for children."""
+    commits: bool = False
+    """It cannot be cancelled."""
+    expires: int | None = None
+    last_found: object = None
+    """What was stored of it when that was last compared."""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.place is Place.ENDED
+
+    def stored(self) -> list[bytes]:
+        """What contents.lua returns of it; empty for zero."""
+        return [
+            b"%d" % self.revision,
+            b"1" if self.has_ended else b"",
+            self.token.encode(),
+            b"%d" % self.run if self.run else b"",
+            b"%d" % self.losses if self.losses else b"",
+            b"%d" % self.state,
+            self.key.encode(),
+            self.permit.encode(),
+            "".join(f"{parent} " for parent in self.parents).encode(),
+            b"1" if self.is_shared else b"",
+            b"1" if self.place is Place.CHILDREN else b"",
+        ]
+
+
+@dataclass
+class ModelSource:
+    """The permits, the rate limit and the breaker of a source."""
+
+    name: str
+    interval: int
+    burst: int
+    concurrency: int
+    wait_timeout: int
+    next_time: int = 0
+    permits: dict[str, int] = field(default_factory=dict)
+    """job -> when its permit expires"""
+    reason: str = ""
+    """Why the breaker is open."""
+    open_since: int = 0
+    retry_at: int = 0
+    open_ms: int = 0
+    trial: str = ""
+    trial_expires: int = 0
+    rate_limits: int = 0
+
+    def closed_because(self, now: int) -> str:
+        """Why nobody may start now; empty if a job may."""
+        if self.reason and max(self.retry_at, self.trial_expires if self.trial else 0) > now:
+            return "open"
+        if self.interval and self.next_time - (self.burst - 1) * self.interval > now:
+            return "rate_limited"
+        self.permits = {job: until for job, until in self.permits.items() if until > now}
+        return "concurrency_limited" if len(self.permits) >= self.concurrency > 0 else ""
+
+    def give(self, job_id: str, now: int, until: int) -> None:
+        if self.interval:
+            self.next_time = max(self.next_time, now) + self.interval
+        if self.reason:
+            self.trial = job_id
+        self.extend(job_id, until)
+
+    def extend(self, job_id: str, until: int) -> None:
+        self.permits[job_id] = until
+        if self.trial == job_id:
+            self.trial_expires = until
+
+    def remove(self, job_id: str) -> None:
+        self.permits.pop(job_id, None)
+        if self.trial == job_id:
+            self.trial = ""
+
+    def record(self, job_id: str, outcome: str, now: int, *, open_ms: int, longest: int) -> None:
+        if self.reason and self.trial != job_id:
+            return
+        if outcome == "available":
+            if self.reason:
+                self.reason = self.trial = ""
+                self.open_since = self.retry_at = self.open_ms = 0
+            self.rate_limits = 0
+            return
+        if not self.reason and outcome == "rate_limited":
+            self.rate_limits += 1
+            if self.rate_limits < 3:
+                return
+        self.open_since = self.open_since if self.reason else now
+        self.open_ms = min(2 * self.open_ms, max(longest, open_ms)) if self.open_ms else open_ms
+        self.reason, self.retry_at, self.trial = "BOT_CHECK", now + self.open_ms, ""
+        self.rate_limits = 0
+
+
+@dataclass
+class JobModel:
+    """All jobs whose records exist, and all workers and sources."""
+
+    now: int
+    sources: dict[str, ModelSource]
+    jobs: dict[str, ModelJob] = field(default_factory=dict)
+    active: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """request id -> its job and its fingerprint"""
+    ages: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def make_ready(self, job: ModelJob) -> None:
+        job.place, job.deadline = Place.READY, None
+        job.age = job.age or next(self.ages)
+        if job.waits_since is None:
+            job.waits_since = self.now
+
+    def free(self, job: ModelJob) -> None:
+        """Give up slots, and a permit that was not used with its token."""
+        job.worker, job.slots = "", 0
+        if job.permit:
+            source = self.sources[job.permit]
+            source.remove(job.id)
+            source.next_time -= source.interval
+            job.permit = ""
+
+    def changed(self, job: ModelJob, state: int, place: Place) -> None:
+        job.revision += 1
+        job.state, job.place = state, place
+
+    def release(self, job: ModelJob, delay: int) -> None:
+        self.changed(job, QUEUED, Place.DELAYED)
+        job.token, job.not_before = "", self.now + delay
+        self.free(job)
+        if delay:
+            job.deadline = self.now + delay
+        else:
+            self.make_ready(job)
+
+    def end(self, job: ModelJob, state: int) -> None:
+        self.changed(job, state, Place.ENDED)
+        job.token, job.deadline = "", None
+        for parent in self.parents(job):
+            if not parent.has_ended:
+                parent.counts[OUTCOMES[state]] += 1
+                parent.turns.pop(job.id, None)
+        self.free(job)
+        if self.active.get(job.key) == job.id:
+            del self.active[job.key]
+        for child_id in list(job.turns):
+            self.send_child(child_id)
+        job.turns = {}
+        if state == CANCELLED and job.entries:
+            job.is_settled = False
+        if not self.has_living_parent(job):
+            self.expire(job, TTL)
+
+    def send_child(self, child_id: str) -> None:
+        child = self.jobs.get(child_id)
+        if child is not None and child.state == QUEUED:
+            self.make_ready(child)
+
+    def parents(self, job: ModelJob) -> list[ModelJob]:
+        return [self.jobs[each] for each in job.parents if each in self.jobs]
+
+    def has_living_parent(self, job: ModelJob) -> bool:
+        return any(
+            not parent.has_ended or self.has_living_parent(parent) for parent in self.parents(job)
+        )
+
+    def expire(self, job: ModelJob, ttl: int) -> None:
+        job.expires = self.now + ttl
+        for child in self.children(job):
+            if child.has_ended and not self.has_living_parent(child):
+                self.expire(child, ttl + CHILD_EXTRA)
+
+    def children(self, job: ModelJob) -> list[ModelJob]:
+        return [self.jobs[each] for each in job.entries.values() if each in self.jobs]
+
+    def descends(self, job: ModelJob, ancestor: ModelJob) -> bool:
+        return job is ancestor or any(
+            self.descends(parent, ancestor) for parent in self.parents(job)
+        )
+
+    def pass_time(self, milliseconds: int) -> None:
+        self.now += milliseconds
+        self.jobs = {
+            job.id: job
+            for job in self.jobs.values()
+            if job.expires is None or job.expires > self.now
+        }
