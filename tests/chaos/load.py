@@ -96,9 +96,10 @@ class Load:
         task.add_done_callback(self._actions.discard)
 
     async def answered(self, seconds: float) -> None:
-        """Wait until every action that has begun is answered."""
+        """Wait until every action that has begun is answered, and give the others up."""
         if self._actions:
-            await asyncio.wait(self._actions, timeout=seconds)
+            _, unanswered = await asyncio.wait(self._actions, timeout=seconds)
+            await cancel_and_wait(*unanswered)
 
     async def ended(self, seconds: float) -> None:
         """Wait until the watchers have seen the ends of all jobs."""

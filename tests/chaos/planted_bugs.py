@@ -65,9 +65,9 @@ BUGS: tuple[PlantedBug, ...] = (
         "if-match",
         (
             Edit(
-                "library/conditional_writes.py",
-                '    if if_none_match:\n        headers["If-None-Match"] = "*"\n    if if_match:\n',
-                "    if False:\n",
+                "library/manifest_objects.py",
+                "            if_none_match=not over,\n            if_match=over,\n",
+                "",
             ),
         ),
         _plan(*_LATE, faults=25),
