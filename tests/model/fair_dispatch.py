@@ -14,6 +14,7 @@ from tests.model.job_model import RESEND, JobModel, ModelJob, ModelSource, Place
 LOW, NORMAL, HIGH = 1, 2, 3
 LOW_EACH = 10
 SHARED_FROM = 4
+CALLER_SHARE, HOST_SHARE = 3, 1
 
 
 @dataclass
@@ -24,7 +25,8 @@ class Round:
     queue: str
     workers: Mapping[str, int]
     """The living workers and their slots."""
-    total: int
+    gone: Mapping[str, int]
+    """The same of workers that have gone lately; they count as free."""
     jobs_per_host: int
     permit_ms: int
     passed: Counter[str]
@@ -33,7 +35,6 @@ class Round:
     """The hosts of each caller and priority in the order of their turns."""
     callers: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
-    of: Counter[tuple[str, str]] = field(default_factory=Counter)
     used: Counter[str] = field(default_factory=Counter)
     at: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -129,11 +130,18 @@ class Round:
         return not job.cost and self._may_take(job) and not self._workers_for(job)
 
     def _may_take(self, job: ModelJob) -> bool:
-        most = -(-self.total // 2) if self.total >= SHARED_FROM else self.total
-        of_caller = most - max(1, most // 4) if self.total >= SHARED_FROM else most
-        return self.callers[job.caller] < most and (
-            not job.host
-            or (self.hosts[job.host] < most and self.of[job.caller, job.host] < of_caller)
+        """Whether enough slots stay free for callers and hosts that hold none."""
+        slots = {**self.workers, **self.gone}
+        if sum(slots.values()) < SHARED_FROM:
+            return True
+        needed = job.cost or max(self.workers.values(), default=1)
+        free = sum(slots.values()) - sum(self.used[worker] for worker in slots) - needed
+
+        def is_fair(held: int, share: int) -> bool:
+            return not held or held + needed <= share * free
+
+        return is_fair(self.callers[job.caller], CALLER_SHARE) and (
+            not job.host or is_fair(self.hosts[job.host], HOST_SHARE)
         )
 
     def _is_let_in(self, job: ModelJob) -> bool:
@@ -155,6 +163,5 @@ class Round:
     def _add(self, job: ModelJob) -> None:
         self.callers[job.caller] += job.slots
         self.hosts[job.host] += job.slots
-        self.of[job.caller, job.host] += job.slots
         self.used[job.worker] += job.slots
         self.at[job.worker, job.host] += job.slots

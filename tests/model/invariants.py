@@ -59,7 +59,6 @@ def _check_slots(jobs: Sequence[ModelJob], queue: str, stored: Stored) -> None:
             held[job.id] = f"{job.worker} {job.slots} {job.caller} {job.host}".encode()
             load[f"caller {job.caller}"] += job.slots
             load[f"host {job.host}"] += job.slots
-            load[f"of {job.caller} {job.host}"] += job.slots
             load[f"worker {job.worker}"] += job.slots
             load[f"at {job.worker} {job.host}"] += job.slots
     assert pairs(stored.get(f"held:{queue}", ())) == held

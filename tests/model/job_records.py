@@ -202,7 +202,7 @@ class JobRecords:
     def _round(self, queue: str, before: Mapping[str, Any]) -> Round:
         slots = {name: int(each) for name, each in pairs(before.get(f"slots:{queue}", [])).items()}
         until = pairs(before.get(f"slots-until:{queue}", []))
-        left = pairs(before.get(f"slots-left:{queue}", [])).values()
+        left = pairs(before.get(f"slots-left:{queue}", []))
         lanes = {}
         passed: Counter[str] = Counter()
         for key, value in before.items():
@@ -218,7 +218,12 @@ class JobRecords:
             workers={
                 name: each for name, each in slots.items() if int(until[name]) > self.model.now
             },
-            total=sum(slots.values()) + sum(map(int, left)),
+            gone={
+                **{name: int(each) for name, each in left.items()},
+                **{
+                    name: each for name, each in slots.items() if int(until[name]) <= self.model.now
+                },
+            },
             jobs_per_host=SETTINGS.jobs_per_host if queue == "fetch" else 0,
             permit_ms=LEASE,
             passed=passed,

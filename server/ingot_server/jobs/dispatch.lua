@@ -17,8 +17,7 @@
 --   ingot:held:<queue>              hash    job id -> "worker slots caller host" of each job that was
 --                                           dispatched and has not given up its slots since
 --   ingot:load:<queue>              hash    slots in use of `caller <caller>`, `host <host>`,
---                                           `of <caller> <host>`, `worker <worker>` and
---                                           `at <worker> <host>`
+--                                           `worker <worker>` and `at <worker> <host>`
 --   ingot:turns:<queue>             hash    turn: number of the last dispatch or arrival;
 --                                           `passed <caller>`: its dispatches since one of low priority
 --   ingot:slots:<queue>             hash    worker -> how many slots it has
@@ -39,6 +38,10 @@ local LOW, NORMAL, HIGH = 1, 2, 3
 local LOW_EACH = 10
 -- With fewer slots than these, one caller or host may use all of them.
 local SHARED_FROM = 4
+-- How many slots a caller, and a host, may hold for each slot that is free. What stays free shrinks with the
+-- number of those that hold slots, and is never nothing because of them: a dynamic threshold (Choudhury and
+-- Hahne, 1998).
+local CALLER_SHARE, HOST_SHARE = 3, 1
 -- What one slot adds to the score of a caller; turns are less than this.
 local SLOT_SCORE = 1e10
 local PAGE = 16
@@ -53,8 +56,7 @@ end
 
 local function add_load(queue, worker, slots, caller, host)
   for _, name in ipairs({
-    'caller ' .. caller, 'host ' .. host, 'of ' .. caller .. ' ' .. host,
-    'worker ' .. worker, 'at ' .. worker .. ' ' .. host,
+    'caller ' .. caller, 'host ' .. host, 'worker ' .. worker, 'at ' .. worker .. ' ' .. host,
   }) do
     if redis.call('HINCRBY', LOAD .. queue, name, slots) <= 0 then
       redis.call('HDEL', LOAD .. queue, name)
@@ -135,8 +137,8 @@ local function free_slots(job_id)
   return nil
 end
 
--- A worker that is not announced gets no jobs. Until another one takes its place, its slots still count
--- for what half of all slots are: the jobs that it gave back must find room elsewhere.
+-- A worker that is not announced gets no jobs. Until another one takes its place, its slots count as free:
+-- the jobs that it gave back must find room elsewhere.
 local function forget_worker(queue, worker)
   local slots = redis.call('HGET', SLOTS .. queue, worker)
   if slots then
@@ -154,19 +156,26 @@ local function living_workers(queue)
     -- The messages that it has not received, if this Redis is the broker.
     redis.call('DEL', PREFIX .. 'queue:ingot.' .. worker)
   end
-  local stored = redis.call('HGETALL', SLOTS .. queue)
-  local workers, total = {}, 0
-  for _, slots in ipairs(redis.call('HVALS', LEFT .. queue)) do
-    total = total + tonumber(slots)
+  local workers, total, free = {}, 0, 0
+  for _, key in ipairs({ SLOTS, LEFT }) do
+    local stored = redis.call('HGETALL', key .. queue)
+    for i = 1, #stored, 2 do
+      local slots = tonumber(stored[i + 1])
+      local worker = {
+        name = stored[i], slots = slots, free = slots - load_of(queue, 'worker ' .. stored[i]),
+      }
+      total, free = total + slots, free + worker.free
+      if key == SLOTS then
+        workers[#workers + 1] = worker
+      end
+    end
   end
-  for i = 1, #stored, 2 do
-    local slots = tonumber(stored[i + 1])
-    total = total + slots
-    workers[#workers + 1] = {
-      name = stored[i], slots = slots, free = slots - load_of(queue, 'worker ' .. stored[i]),
-    }
-  end
-  return workers, total
+  return workers, { is_shared = total >= SHARED_FROM, total = total, free = free }
+end
+
+-- Whether one that holds some slots may take more, so that enough stay free for those that hold none.
+local function may_take(held, share, slots, room)
+  return held == 0 or not room.is_shared or held + slots <= share * (room.free - slots)
 end
 
 -- The worker with the most free slots that may run the job; nil if there is none.
@@ -221,25 +230,27 @@ local function give_permit_of(job_id, gates)
   gates[name] = nil
 end
 
--- Whether a host has as many slots as it may, in all or of this caller: what one caller wants from one
--- host must leave room for what others want, and for what that caller wants from others.
-local function is_full(queue, caller, host, most)
-  if host == '' then
-    return false
+local function most_slots(workers)
+  local most = 1
+  for _, worker in ipairs(workers) do
+    most = math.max(most, worker.slots)
   end
-  local of_caller = most.limited and most.slots - math.max(1, math.floor(most.slots / 4)) or most.slots
-  return load_of(queue, 'host ' .. host) >= most.slots
-    or load_of(queue, 'of ' .. caller .. ' ' .. host) >= of_caller
+  return most
 end
 
-local function most_slots(total)
-  local limited = total >= SHARED_FROM
-  return { limited = limited, slots = limited and math.ceil(total / 2) or total }
+-- Whether the caller and the host of a job may take its slots.
+local function has_room(queue, caller, host, job_id, workers, room)
+  local slots = tonumber(field(job_id, 'cost') or 1)
+  if slots == 0 then
+    slots = most_slots(workers)
+  end
+  return may_take(load_of(queue, 'caller ' .. caller), CALLER_SHARE, slots, room)
+    and (host == '' or may_take(load_of(queue, 'host ' .. host), HOST_SHARE, slots, room))
 end
 
 -- The first ready job of a lane that may run, its host and its worker; nil if there is none. The last
 -- result is true if a job needs all slots of a worker, so that it has to wait until one is idle.
-local function pick_from_lane(queue, caller, lane, workers, most, gates)
+local function pick_from_lane(queue, caller, lane, workers, room, gates)
   local at = 0
   while true do
     local hosts = redis.call('ZRANGE', READY .. lane, at, at + PAGE - 1)
@@ -249,7 +260,8 @@ local function pick_from_lane(queue, caller, lane, workers, most, gates)
         remove_ready(job_id, queue, caller, lane, host)
         job_id = redis.call('ZRANGE', READY .. lane .. ' ' .. host, 0, 0)[1]
       end
-      if job_id and not is_full(queue, caller, host, most) and is_let_in(job_id, gates) then
+      if job_id and has_room(queue, caller, host, job_id, workers, room)
+        and is_let_in(job_id, gates) then
         local worker, needs_all =
           choose_worker(workers, queue, job_id, host, tonumber(arg.jobs_per_host))
         if worker or needs_all then
@@ -273,17 +285,17 @@ local function priorities_for(queue, caller)
 end
 
 -- The caller with the fewest slots comes first. `skipped` are those that have nothing that may run.
-local function pick(queue, workers, most, skipped, gates)
+local function pick(queue, workers, room, skipped, gates)
   local at = 0
   while true do
     local callers = redis.call('ZRANGE', READY .. queue, at, at + PAGE - 1)
     for _, caller in ipairs(callers) do
-      if load_of(queue, 'caller ' .. caller) >= most.slots then
+      if not may_take(load_of(queue, 'caller ' .. caller), CALLER_SHARE, 1, room) then
         return nil
       end
       for _, priority in ipairs(skipped[caller] and {} or priorities_for(queue, caller)) do
         local lane = queue .. ' ' .. caller .. ' ' .. priority
-        local job_id, host, worker, waits = pick_from_lane(queue, caller, lane, workers, most, gates)
+        local job_id, host, worker, waits = pick_from_lane(queue, caller, lane, workers, room, gates)
         if waits then
           return nil
         elseif job_id then
@@ -328,17 +340,18 @@ end
 
 local function dispatch()
   local queue, dispatched, skipped, gates = id, {}, {}, {}
-  local workers, total = living_workers(queue)
-  local most = most_slots(total)
+  local workers, room = living_workers(queue)
   while #dispatched < 2 * tonumber(arg.limit) do
-    local picked = has_free_slot(workers) and pick(queue, workers, most, skipped, gates)
+    local picked = has_free_slot(workers) and pick(queue, workers, room, skipped, gates)
     if not picked then
       break
     end
     make_unready(picked.id)
     take_slots(picked.id, picked.worker.name)
     give_permit_of(picked.id, gates)
-    picked.worker.free = picked.worker.slots - load_of(queue, 'worker ' .. picked.worker.name)
+    local free = picked.worker.slots - load_of(queue, 'worker ' .. picked.worker.name)
+    room.free = room.free - picked.worker.free + free
+    picked.worker.free = free
     note_turn(queue, picked)
     redis.call('ZADD', DEADLINES, time(now + arg.deadline), picked.id)
     dispatched[#dispatched + 1] = picked.id
@@ -373,7 +386,7 @@ local function waits_for()
       return { cause, name }
     end
   end
-  local workers, total = living_workers(queue)
+  local workers, room = living_workers(queue)
   local free, free_here = 0, 0
   for _, worker in ipairs(workers) do
     free = free + math.max(worker.free, 0)
@@ -382,12 +395,12 @@ local function waits_for()
       free_here = free_here + 1
     end
   end
-  if total == 0 then
+  if room.total == 0 then
     return { 'nothing' }
   elseif queue == 'convert' then
     return { 'conversion_limit', ahead }
   elseif host ~= '' and free > 0
-    and (free_here == 0 or is_full(queue, caller, host, most_slots(total))) then
+    and (free_here == 0 or not may_take(load_of(queue, 'host ' .. host), HOST_SHARE, 1, room)) then
     return { 'host_limit', host, ahead }
   end
   return { 'nothing' }
