@@ -22,6 +22,7 @@ from ingot_server.process.child import ChildProcess
 from ingot_server.process.limits import Limits
 from tests.installation import descendants
 from tests.media import SECONDS, media
+from tests.prepared_programs import DIRECTORY
 from tests.waiting import until
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -113,6 +114,12 @@ PLAYLISTS = {
     "m3u": "{path}\n",
     "an mp4's head before it": "\0\0\0\x18ftypisom\0\0\2\0isomiso2#EXTM3U\n{path}\n",
 }
+
+
+@pytest.fixture
+def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes are forked from a process of this test, which it can see to its end."""
+    monkeypatch.delenv(DIRECTORY)
 
 
 @pytest.fixture
@@ -492,7 +499,9 @@ async def probing(prober: Prober, tmp_path: Path) -> tuple[asyncio.Task[Media], 
     return task, child
 
 
-async def test_a_child_that_dies_reading_is_an_answer(prober: Prober, tmp_path: Path) -> None:
+async def test_a_child_that_dies_reading_is_an_answer(
+    own_process: None, prober: Prober, tmp_path: Path
+) -> None:
     task, child = await probing(prober, tmp_path)
     os.kill(child, signal.SIGSEGV)
     with pytest.raises(Failure, match="SIGSEGV") as caught:
@@ -501,7 +510,7 @@ async def test_a_child_that_dies_reading_is_an_answer(prober: Prober, tmp_path: 
     assert (await prober.probe(media("plain.mp4"))).video
 
 
-async def test_cancelling_ends_the_child(prober: Prober, tmp_path: Path) -> None:
+async def test_cancelling_ends_the_child(own_process: None, prober: Prober, tmp_path: Path) -> None:
     task, child = await probing(prober, tmp_path)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -509,7 +518,7 @@ async def test_cancelling_ends_the_child(prober: Prober, tmp_path: Path) -> None
     assert child not in descendants(os.getpid())
 
 
-async def test_closing_leaves_no_child() -> None:
+async def test_closing_leaves_no_child(own_process: None) -> None:
     servers = set(descendants(os.getpid()))
     prober = Prober(Settings())
     await prober.start()
