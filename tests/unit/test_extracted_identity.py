@@ -25,7 +25,6 @@ def ydl() -> Iterator[yt_dlp.YoutubeDL]:
         ("PeerTube", f"https://video.blender.org/videos/watch/{UUID}"),
         ("Nitter", "https://nitter.net/firefox/status/1314279897502629888"),
         ("VideocampusSachsen", "https://videocampus.sachsen.de/m/e0d6c8ce6e394c188f1342f1ab7c50ed"),
-        ("Opencast", f"https://oc-p.uni-jena.de/paella/ui/watch.html?id={UUID}"),
         ("Teachable", "https://gns3.teachable.com/courses/gns3-certified/lectures/6842364"),
         ("Viidea", "http://videolectures.net/promogram_igor_mekjavic_eng/"),
         ("PBS", "http://www.pbs.org/tpt/constitution-usa-peter-sagal/watch/a-more-perfect-union/"),
