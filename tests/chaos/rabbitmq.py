@@ -43,7 +43,7 @@ async def rabbitmq(directory: Path, log: TextIO) -> AsyncIterator[str]:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
             "RABBITMQ_LOGS": "-",
         }
-        # A daemon otherwise, which the node would start and which nobody would stop.
+        # Otherwise the node starts a daemon of its own, which would outlive it.
         for program in (
             Program(
                 name="epmd",

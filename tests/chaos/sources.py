@@ -88,7 +88,7 @@ class Sources:
         served.origin.serve(served.path, Page(content, etag=f'"{self._number}"'))
 
     def recover(self) -> None:
-        """Serve well what answers with 503."""
+        """Let the pages that answer 503 answer with their files from now on."""
         for served in self.served.values():
             page = served.origin.pages[served.path]
             if page.status == 503:

@@ -275,7 +275,7 @@ async def test_what_a_worker_gave_back_finds_room_among_the_other_ones(jobs: Job
     assert Counter(each.worker_id for each in taken) == {"a": 2, "b": 2}
     await jobs.records.dispatch.retire("a", Work.FETCH)
     assert set(await jobs.take()) == {each.job_id for each in taken if each.worker_id == "a"}
-    # Its slots do not count beside those of its successor.
+    # Its slots no longer count once its successor has announced its own.
     await announce(jobs, 4, "c")
     await jobs.make(3, host="three.example")
     assert len(await jobs.take()) == 2

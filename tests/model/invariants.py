@@ -114,7 +114,7 @@ def _check_children(model: JobModel, groups: Mapping[str, Stored]) -> None:
 def _check_source(model: JobModel, source: ModelSource, stored: Stored) -> None:
     found = pairs(stored.get(f"source:{source.name}", ()))
     if not found:
-        return  # nobody has used it for a day
+        return  # unused for a day, so Redis has removed it
     assert bool(found.get("open_reason")) == bool(source.reason)
     assert found.get("trial_permit", b"").decode() == source.trial
     assert int(found.get("next_time", 0)) == source.next_time, "tokens of the rate limit"

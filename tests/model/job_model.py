@@ -121,7 +121,7 @@ class ModelSource:
     rate_limits: int = 0
 
     def closed_because(self, now: int) -> str:
-        """Why nobody may start now; empty if a job may."""
+        """Return why no job may start now; empty if one may."""
         if self.reason and max(self.retry_at, self.trial_expires if self.trial else 0) > now:
             return "open"
         if self.interval and self.next_time - (self.burst - 1) * self.interval > now:

@@ -388,7 +388,7 @@ def picked(offer: Offer, wanted: Wanted) -> str:
             ],
             BEST,
             "http",
-            id="HLS: a file of higher quality beside it",
+            id="HLS: the same source also offers a better file",
         ),
         pytest.param(
             dash(

@@ -28,7 +28,7 @@ def keep_audio_marks() -> None:
     commentary.
     """
     extractor = yt_dlp.extractor.common.InfoExtractor
-    parse_hls = extractor._parse_m3u8_formats_and_subtitles  # noqa: SLF001 - the only place
+    parse_hls = extractor._parse_m3u8_formats_and_subtitles  # noqa: SLF001 - there is no hook
     parse_dash = extractor._parse_mpd_periods  # noqa: SLF001
 
     def parsed_hls(

@@ -27,6 +27,18 @@ local function is_known_group(group)
     or redis.call('ZSCORE', JOURNAL_DUE, group) ~= false
 end
 
+local function join_group(group, job_id)
+  redis.call('HSET', JOB .. job_id, 'journal', group)
+  redis.call('SADD', JOURNAL .. group, job_id)
+end
+
+-- A group that is in the bucket and that no job has joined is due for removal.
+local function remove_if_unneeded(group)
+  if not is_known_group(group) then
+    redis.call('ZADD', JOURNAL_DUE, time(now), group)
+  end
+end
+
 local function leave_group(group, job_id)
   if redis.call('SREM', JOURNAL .. group, job_id) == 0 then
     return
@@ -58,13 +70,10 @@ local function note_group()
   for job_id in string.gmatch(arg.jobs, '%S+') do
     local stored = redis.call('HMGET', JOB .. job_id, 'ended', 'journal')
     if stored[1] == '0' and (not stored[2] or stored[2] == group) then
-      redis.call('HSET', JOB .. job_id, 'journal', group)
-      redis.call('SADD', JOURNAL .. group, job_id)
+      join_group(group, job_id)
     end
   end
-  if not is_known_group(group) then
-    redis.call('ZADD', JOURNAL_DUE, time(now), group)
-  end
+  remove_if_unneeded(group)
   return { 'done' }
 end
 
@@ -113,14 +122,11 @@ local function move_to_group()
   for job_id in string.gmatch(arg.jobs, '%S+') do
     local stored = redis.call('HMGET', JOB .. job_id, 'ended', 'journal')
     if stored[1] == '0' and stored[2] and stored[2] ~= group then
-      redis.call('HSET', JOB .. job_id, 'journal', group)
-      redis.call('SADD', JOURNAL .. group, job_id)
+      join_group(group, job_id)
       leave_group(stored[2], job_id)
     end
   end
-  if not is_known_group(group) then
-    redis.call('ZADD', JOURNAL_DUE, time(now), group)
-  end
+  remove_if_unneeded(group)
   return { 'done' }
 end
 

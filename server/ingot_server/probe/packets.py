@@ -72,7 +72,7 @@ class Track:
 
     @property
     def is_still(self) -> bool:
-        """Whether this is one image: beside audio a cover, although it is not marked as one."""
+        """Whether this is a single image. In a file with audio that is its cover, marked or not."""
         packets = self.packets or self.stream.frames
         return packets == 1 and self.codec in _IMAGES
 

@@ -149,7 +149,7 @@ const (
 	AudioStream_ROLE_DUBBED AudioStream_Role = 2
 	// Audio with a description of what is seen.
 	AudioStream_ROLE_DESCRIBED AudioStream_Role = 3
-	// Somebody talks about the media.
+	// A commentary on the media, such as that of its director.
 	AudioStream_ROLE_COMMENTARY AudioStream_Role = 4
 )
 

@@ -564,7 +564,7 @@ class AudioStream(_message.Message):
         ROLE_DESCRIBED: AudioStream._Role.ValueType  # 3
         """Audio with a description of what is seen."""
         ROLE_COMMENTARY: AudioStream._Role.ValueType  # 4
-        """Somebody talks about the media."""
+        """A commentary on the media, such as that of its director."""
 
     class Role(_Role, metaclass=_RoleEnumTypeWrapper):
         """What the audio of a media item is."""
@@ -578,7 +578,7 @@ class AudioStream(_message.Message):
     ROLE_DESCRIBED: AudioStream.Role.ValueType  # 3
     """Audio with a description of what is seen."""
     ROLE_COMMENTARY: AudioStream.Role.ValueType  # 4
-    """Somebody talks about the media."""
+    """A commentary on the media, such as that of its director."""
 
     URL_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int

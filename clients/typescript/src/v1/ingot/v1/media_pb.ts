@@ -716,7 +716,7 @@ export enum AudioStream_Role {
   DESCRIBED = 3,
 
   /**
-   * Somebody talks about the media.
+   * A commentary on the media, such as that of its director.
    *
    * @generated from enum value: ROLE_COMMENTARY = 4;
    */
