@@ -24,12 +24,17 @@ def identified(draft: Job, resolved_url: ResolvedUrl) -> Job:
     A draft without a name is named after the URL.
     """
     job = copy_of(draft)
-    job.url = resolved_url.identity.url
+    job.url, job.fetch_url = resolved_url.identity.url, resolved_url.identity.fetch_url
     job.display_name = draft.display_name or name_of_url(job.url)
     job.selection.CopyFrom(resolved_url.selection)
     job.media.CopyFrom(resolved_url.identity.media(resolved_url.media_id))
     job.media.selection.CopyFrom(resolved_url.selection)
     return job
+
+
+def requested_url(job: Job) -> str:
+    """Return the URL of a job as its caller wrote it."""
+    return job.fetch_url or job.url
 
 
 def flight_key(job: Job) -> str:

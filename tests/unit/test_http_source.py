@@ -180,6 +180,36 @@ def test_every_way_of_writing_a_url_gives_one_key(written: str, normal: str) -> 
     assert (identity.url, identity.page_url, identity.key) == (normal, normal, f"http:{normal}")
 
 
+# What is requested: the URL as it was written, if that is not the normal form.
+WRITTEN = {
+    "http://example.com/a%2b%7E%2E|?x=%2b&y=a+b%20c": None,
+    "http://example.com/a?": None,
+    "http://example.com/?": None,
+    "http://example.com/a%zz<{x}>?u=/x/../y": None,
+    "HTTPS://Example.com:443/%7e?X-Amz-Credential=A%2f1#t=3": (
+        "https://example.com/%7e?X-Amz-Credential=A%2f1"
+    ),
+    "http://bücher.example/%7eé?ü=%c3%bc": "http://xn--bcher-kva.example/%7e%C3%A9?%C3%BC=%c3%bc",
+    "http://example.com?a=%2b": "http://example.com/?a=%2b",
+    "http://example.com/a/%2e%2E/.%2e/b%2e/./c": "http://example.com/b%2e/c",
+    "http://example.com/%7e.m3u8?token=%2b": None,
+}
+
+
+@pytest.mark.parametrize(("url", "requested"), WRITTEN.items())
+def test_a_url_is_requested_as_it_was_written(url: str, requested: str | None) -> None:
+    identity = pick(url)[1]
+    assert identity.requested_url == (requested or url)
+    assert pick(identity.requested_url)[1] == identity
+    assert identity.key.partition(":")[2] == identity.url == normalise(url) != identity.fetch_url
+
+
+@pytest.mark.parametrize("url", APART)
+def test_a_normal_url_is_requested_as_it_is(url: str) -> None:
+    identity = pick(url)[1]
+    assert (identity.requested_url, identity.fetch_url) == (url, "")
+
+
 @pytest.mark.parametrize("url", APART)
 def test_a_normal_url_stays_as_it_is(url: str) -> None:
     assert normalise(url) == url

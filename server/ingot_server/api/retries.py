@@ -10,7 +10,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.admission import Admission
 from ingot_server.api.cached_jobs import job_of
-from ingot_server.drafts import identified, wanting_result
+from ingot_server.drafts import identified, requested_url, wanting_result
 from ingot_server.errors import Failure
 from ingot_server.intake import Decision, Intake, Needed
 from ingot_server.jobs.lifecycle import ingest_kind
@@ -63,7 +63,7 @@ class Retries:
                     "Convert its URL instead.",
                 )
             return await self._intake.decide_conversion(manifest.media, job.recipes[0], job)
-        resolved_url = self._intake.resolve(job.url, job.selection, job.options)
+        resolved_url = self._intake.resolve(requested_url(job), job.selection, job.options)
         self._intake.check_host(resolved_url)
         draft = identified(_draft(job), resolved_url)
         converts = bool(job.media.derived_from_media_id)

@@ -63,6 +63,7 @@ from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
 from ingot_server.extractor.renditions import keep_audio_marks
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
+from ingot_server.extractor.unchanged_urls import keep_urls
 
 _PROGRESS_SECONDS: Final = 0.1
 # The first read size, which yt-dlp adapts to the speed. From its default of 1 KiB, growing it takes
@@ -342,6 +343,7 @@ def prepare() -> None:
     sandbox.refuse_downloaders()
     keep_subtitle_names()
     keep_audio_marks()
+    keep_urls()
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         ydl.get_info_extractor("Generic")
     for extractor in yt_dlp.extractor.gen_extractor_classes():

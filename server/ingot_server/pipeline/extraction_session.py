@@ -73,7 +73,7 @@ class ExtractionSessions:
             async with (
                 self._scratch.folder(job.id, job.attempt) as folder,
                 self._extractor.session(
-                    attempt.identity.url,
+                    attempt.identity.requested_url,
                     selection=job.selection,
                     options=options,
                     proxy_url=proxy_url,

@@ -102,7 +102,7 @@ class FileFetcher:
     ) -> Downloaded | None:
         with self._egress.granted(attempt) as proxy_url:
             return await download(
-                attempt.identity.url,
+                attempt.identity.requested_url,
                 file,
                 proxy_url=proxy_url,
                 settings=self._settings,

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.media_pb2 import Media
+from ingot_server.drafts import requested_url
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.errors import Failure
 from ingot_server.intake import Missing, missing_of, missing_side_files, requested_side_files
@@ -122,7 +123,7 @@ class Pipeline:
         Raises Failure as `ingest` does.
         """
         await lease.update(entered(job_pb2.JOB_STAGE_RESOLVING))
-        attempt = Attempt(lease, *pick(job.url, playlist=True), None)
+        attempt = Attempt(lease, *pick(requested_url(job), playlist=True), None)
         try:
             async with self._permit(attempt):
                 result = await self._fetch(attempt)
@@ -147,7 +148,7 @@ class Pipeline:
 
         Raises Failure with the reason why not. Safe to repeat: the media id is always the same.
         """
-        source, identity = pick(job.url, playlist=job.options.playlist)
+        source, identity = pick(requested_url(job), playlist=job.options.playlist)
         if source.in_bucket:
             result = await self._fetch(Attempt(lease, source, identity, None))
             assert isinstance(result, Stored)
@@ -296,7 +297,7 @@ class Pipeline:
 
         Raises Failure with the reason why an ingest would fail.
         """
-        attempt = Attempt(lease, *pick(job.url, playlist=job.options.playlist), None)
+        attempt = Attempt(lease, *pick(requested_url(job), playlist=job.options.playlist), None)
         try:
             async with self._permit(attempt):
                 found = await self._previewer.preview(attempt)

@@ -77,7 +77,7 @@ class Previewer:
         try:
             with self._egress.granted(attempt) as proxy_url:
                 head = await read_file_head(
-                    attempt.identity.url, proxy_url=proxy_url, settings=self._settings
+                    attempt.identity.requested_url, proxy_url=proxy_url, settings=self._settings
                 )
         except PageResponse as page:
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
-from ingot_server.drafts import flight_key, identified
+from ingot_server.drafts import flight_key, identified, requested_url
 from ingot_server.errors import Failure
 from ingot_server.intake import Missing, Needed, is_thumbnail_requested
 from ingot_server.jobs.changes import mirrored
@@ -130,7 +130,7 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
         max_age=job.max_age if job.HasField("max_age") else None,
         list_title=job.list_title,
     )
-    resolved_url = intake.resolve(job.url, job.selection, job.options)
+    resolved_url = intake.resolve(requested_url(job), job.selection, job.options)
     decision = await intake.decide(resolved_url, identified(draft, resolved_url))
     if (
         isinstance(decision, Needed)

@@ -1,13 +1,15 @@
 """The source of direct HTTP: the URL is that of the file itself.
 
 The key is the URL, normalised as in RFC 3986, section 6: two ways of writing one URL have the same
-key, and URLs that a server could tell apart have different keys.
+key, and URLs that a server could tell apart have different keys. What is requested is the URL as it
+was written, because a server may compare it byte by byte with what it signed: `%2b` is not `%2B`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -27,6 +29,8 @@ _PARTS: Final = re.compile(
     r"(?://(?P<authority>[^/?#]*))?(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?",
     re.DOTALL,
 )
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _AUTHORITY: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?")
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 _ESCAPE_OR_OTHER: Final = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]")
@@ -49,10 +53,20 @@ class HttpSource(SourceDefaults):
     has_side_files = True
 
     def identify(self, url: str) -> Identity | None:
-        normalised = normalise(url)
-        if normalised is None:
-            return None
-        return Identity(self.name, f"{self.name}:{normalised}", normalised, normalised)
+        return identity(self.name, url)
+
+
+def identity(source: str, url: str) -> Identity | None:
+    """Return the identity that `url` has at `source` if its key is the URL; None if not HTTP.
+
+    Raises Failure INVALID_REQUEST as `normalise` does.
+    """
+    parts = _split(url)
+    if parts is None:
+        return None
+    normalised, written = _normalised(parts), _written(parts)
+    fetch_url = "" if written == normalised else written
+    return Identity(source, f"{source}:{normalised}", normalised, normalised, fetch_url)
 
 
 def normalise(url: str) -> str | None:
@@ -61,6 +75,45 @@ def normalise(url: str) -> str | None:
     Literal addresses of the old kind (`0x7f.1`) stay as they are: the egress guard knows them all.
     Raises Failure INVALID_REQUEST if `url` is not a URL, or is one that Ingot never accepts.
     """
+    parts = _split(url)
+    return None if parts is None else _normalised(parts)
+
+
+def redirect_target(url: str, location: str) -> str | None:
+    """Return the URL to request after `url`, as its server wrote it; None if it is not HTTP.
+
+    `location` is a Location field, absolute or relative (RFC 3986, section 5.2). Blanks in it are
+    encoded, as browsers do. Raises Failure INVALID_REQUEST as `normalise` does.
+    """
+    reference = location.strip(" \t").replace(" ", "%20").partition("#")[0]
+    if not _SCHEME.match(reference):
+        base = _PARTS.fullmatch(url)
+        assert base is not None
+        origin = f"{base['scheme']}:"
+        if not reference.startswith("//"):
+            origin += f"//{base['authority']}"
+            if reference.startswith("?"):
+                origin += base["path"]
+            elif not reference:
+                origin += base["path"] + ("" if base["query"] is None else f"?{base['query']}")
+            elif not reference.startswith("/"):
+                origin += base["path"].rpartition("/")[0] + "/"
+        reference = origin + reference
+    parts = _split(reference)
+    return None if parts is None else _written(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of a URL of HTTP. The origin is normalised, the others are as they were written."""
+
+    origin: str
+    path: str
+    query: str | None
+
+
+def _split(url: str) -> _Parts | None:
+    """Return the parts of `url`; None if it is not HTTP. Raises Failure INVALID_REQUEST."""
     text = url.strip(" \t\r\n")
     if not text:
         _refuse("is empty", "Give the URL of a media file, such as https://example.com/clip.mp4.")
@@ -81,11 +134,29 @@ def normalise(url: str) -> str | None:
     authority = parts["authority"]
     if not authority:
         _refuse("has no host", f"Write it as {scheme}://HOST/PATH.")
-    path = _without_dot_segments(_percent_normalised(parts["path"])) or "/"
-    query = _percent_normalised(parts["query"] or "")
-    normalised = f"{scheme}://{_authority(authority, scheme)}{path}{'?' if query else ''}{query}"
+    origin = f"{scheme}://{_authority(authority, scheme)}"
+    return _Parts(origin, parts["path"], parts["query"])
+
+
+def _normalised(parts: _Parts) -> str:
+    path = _without_dot_segments(_percent_normalised(parts.path)) or "/"
+    query = _percent_normalised(parts.query or "")
+    normalised = f"{parts.origin}{path}{'?' if query else ''}{query}"
     _check_length(normalised)
     return normalised
+
+
+def _written(parts: _Parts) -> str:
+    """Return the URL in ASCII, and without dot segments, which no client sends."""
+    path = _without_dot_segments(parts.path) or "/"
+    query = "" if parts.query is None else f"?{parts.query}"
+    written = parts.origin + _NOT_ASCII.sub(_percent_encoded, path + query)
+    _check_length(written)
+    return written
+
+
+def _percent_encoded(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())
 
 
 def _authority(text: str, scheme: str) -> str:
@@ -150,7 +221,7 @@ def _percent_normalised(text: str) -> str:
         if len(found) == 3:
             character = chr(int(found[1:], 16))
             return character if character in _UNRESERVED else found.upper()
-        return "".join(f"%{byte:02X}" for byte in found.encode())
+        return _percent_encoded(match)
 
     return _ESCAPE_OR_OTHER.sub(replace, text)
 
@@ -160,13 +231,20 @@ def _without_dot_segments(path: str) -> str:
     kept: list[str] = []
     segments = path.split("/")
     for segment in segments:
-        if segment == "..":
+        dots = _dots(segment)
+        if dots == "..":
             del kept[max(1, len(kept) - 1) :]
-        elif segment != ".":
+        elif dots != ".":
             kept.append(segment)
-    if segments[-1] in {".", ".."}:
+    if _dots(segments[-1]):
         kept.append("")
     return "/".join(kept)
+
+
+def _dots(segment: str) -> str:
+    """Return `.` or `..` if the segment is that, encoded or not; else an empty text."""
+    dots = segment.lower().replace("%2e", ".")
+    return dots if dots in {".", ".."} else ""
 
 
 def _check_length(text: str) -> None:

@@ -37,9 +37,16 @@ class Identity:
     key: str
     """Source key, `<source>:<id>`. All URLs of one media item have the same key."""
     url: str
-    """Canonical URL: the one that is fetched and shown."""
+    """Canonical URL: the one that is shown."""
     page_url: str
     """Page for a person; equal to `url` if there is no other."""
+    fetch_url: str = ""
+    """URL that is requested, as it was written; empty if that is `url`."""
+
+    @property
+    def requested_url(self) -> str:
+        """The URL to request from the source."""
+        return self.fetch_url or self.url
 
     def media(self, media_id: str) -> Media:
         """Return a Media that has this identity, `media_id` and nothing else."""

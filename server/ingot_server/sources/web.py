@@ -14,7 +14,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from ingot_server.sources.http import normalise
+from ingot_server.sources.http import identity
 from ingot_server.sources.source import FetchMethod, Identity, SourceDefaults
 
 NAME: Final = "web"
@@ -42,10 +42,10 @@ class WebSource(SourceDefaults):
     has_side_files = True
 
     def identify(self, url: str) -> Identity | None:
-        normalised = normalise(url)
-        if normalised is None or not _MANIFEST.fullmatch(urlsplit(normalised).path):
+        found = identity(self.name, url)
+        if found is None or not _MANIFEST.fullmatch(urlsplit(found.url).path):
             return None
-        return Identity(self.name, f"{self.name}:{normalised}", normalised, normalised)
+        return found
 
 
 def extracted(extractor: str, extractor_id: str, page_url: str) -> Identity | None:

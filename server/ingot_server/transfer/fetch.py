@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Final, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -19,7 +19,7 @@ from ingot_server.egress.addresses import check_host
 from ingot_server.egress.proxy import failure_from_proxy_status
 from ingot_server.egress.tls import tls_context
 from ingot_server.errors import Failure
-from ingot_server.sources.http import normalise
+from ingot_server.sources.http import redirect_target
 from ingot_server.transfer.headers import REDIRECTS, location
 
 USER_AGENT: Final = "Ingot/0.1"
@@ -112,7 +112,7 @@ class Fetcher:
             async with asyncio.timeout(connect_timeout) as limit:
                 wait = _Wait(limit, stall_timeout)
                 response = await self._session.get(
-                    URL(url, encoded=True),
+                    _unchanged(url),
                     headers=headers,
                     proxy=self._proxy,
                     allow_redirects=False,
@@ -138,8 +138,8 @@ class Fetcher:
         if not field:
             raise Failure(reason_pb2.REASON_SOURCE_FAILED, f"{host} redirects without an address.")
         try:
-            target = normalise(urljoin(url, location(field)))
-        except (Failure, ValueError) as exc:
+            target = redirect_target(url, location(field))
+        except Failure as exc:
             raise Failure(
                 reason_pb2.REASON_UNSUPPORTED_URL,
                 f"{host} redirects to a URL that Ingot does not accept: {exc}",
@@ -203,6 +203,16 @@ def _translated(exc: aiohttp.ClientError | OSError, host: str) -> Failure:
 
 def _unreachable(message: str) -> Failure:
     return Failure(reason_pb2.REASON_SOURCE_UNREACHABLE, message)
+
+
+def _unchanged(url: str) -> URL:
+    """Return a URL that aiohttp requests exactly as it is written.
+
+    It has the query in its path, because yarl drops a `?` that nothing follows.
+    """
+    scheme, _, rest = url.partition("://")
+    authority, slash, target = rest.partition("/")
+    return URL.build(scheme=scheme, authority=authority, path=slash + target, encoded=True)
 
 
 def _authority(url: str) -> tuple[str, int | None]:

@@ -79,10 +79,11 @@ async def test_without_a_length_progress_has_no_total(
 
 
 async def test_a_url_is_asked_for_as_it_is(origin: Origin, harness: DownloadHarness) -> None:
-    origin.serve("/a%2Fb/c", Page(CLIP))
-    path = "/a%2Fb/c?x=%20+%26&&y[]=%C3%A9;z"
-    await harness.take(origin.url(path))
-    assert origin.log[0].path == path
+    origin.serve("/a%2fb%2E|/~c%7E", Page(CLIP))
+    for query in ("", "?", "?x=%20+%26&&y[]=%C3%a9;z", '?{"a"}=%2b|^`\\%zz?'):
+        path = "/a%2fb%2E|/~c%7E" + query
+        await harness.take(origin.url(path))
+        assert origin.log[-1].path == path
 
 
 STATUSES = {

@@ -16,10 +16,32 @@ async def test_redirects_are_followed(
 ) -> None:
     origin.serve("/a/start", Page(status=status, redirect="../b/next?x=1#top"))
     origin.serve("/b/next", Page(status=status, redirect=origin.url("/b/./clip%2emp4")))
-    url = origin.serve("/b/clip.mp4", Page(CLIP))
+    url = origin.serve("/b/clip%2emp4", Page(CLIP))
     downloaded = await harness.take(origin.url("/a/start"))
     assert (downloaded.final_url, downloaded.filename) == (url, "clip.mp4")
-    assert [asked.path for asked in origin.log] == ["/a/start", "/b/next?x=1", "/b/clip.mp4"]
+    assert [asked.path for asked in origin.log] == ["/a/start", "/b/next?x=1", "/b/clip%2emp4"]
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    {
+        "/clip%2b%7E|?sig=a%2fb/c==&x=%7e?": "/clip%2b%7E|?sig=a%2fb/c==&x=%7e?",
+        "/clip%2b%7E|?": "/clip%2b%7E|?",
+        "?a=1": "/start?a=1",
+        "clip one.mp4": "/clip%20one.mp4",
+        "é.mp4": "/%C3%A9.mp4",
+    }.items(),
+)
+async def test_a_redirect_is_followed_as_it_was_written(
+    origin: Origin, harness: DownloadHarness, location: str, path: str
+) -> None:
+    origin.serve("/start", Page(redirect=location))
+    failed = await harness.failure(origin.url("/start"))
+    assert failed.reason in {
+        reason_pb2.REASON_MEDIA_DOES_NOT_EXIST,
+        reason_pb2.REASON_TOO_MANY_REDIRECTS,
+    }
+    assert origin.log[1].path == path
 
 
 REDIRECTS = {

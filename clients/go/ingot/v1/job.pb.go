@@ -452,7 +452,10 @@ type Job struct {
 	RequestedBy string `protobuf:"bytes,30,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
 	// Which extractor, version and formats were chosen, and why. Unset for plain files, and before
 	// the stage RESOLVING has ended.
-	Extraction    *Extraction `protobuf:"bytes,31,opt,name=extraction,proto3" json:"extraction,omitempty"`
+	Extraction *Extraction `protobuf:"bytes,31,opt,name=extraction,proto3" json:"extraction,omitempty"`
+	// URL that is requested from the source if it is not `url`: as the caller wrote it, without its
+	// fragment. A server may sign a URL and compare it byte by byte. Empty if it is `url`.
+	FetchUrl      string `protobuf:"bytes,32,opt,name=fetch_url,json=fetchUrl,proto3" json:"fetch_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -702,6 +705,13 @@ func (x *Job) GetExtraction() *Extraction {
 		return x.Extraction
 	}
 	return nil
+}
+
+func (x *Job) GetFetchUrl() string {
+	if x != nil {
+		return x.FetchUrl
+	}
+	return ""
 }
 
 // What a job waits for.
@@ -1140,7 +1150,7 @@ var File_ingot_v1_job_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12ingot/v1/job.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/reason.proto\x1a\x15ingot/v1/recipe.proto\"\xdc\n" +
+	"\x12ingot/v1/job.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/reason.proto\x1a\x15ingot/v1/recipe.proto\"\xf9\n" +
 	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
@@ -1179,7 +1189,8 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\frequested_by\x18\x1e \x01(\tR\vrequestedBy\x124\n" +
 	"\n" +
 	"extraction\x18\x1f \x01(\v2\x14.ingot.v1.ExtractionR\n" +
-	"extraction\x1a9\n" +
+	"extraction\x12\x1b\n" +
+	"\tfetch_url\x18  \x01(\tR\bfetchUrl\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x95\x04\n" +
