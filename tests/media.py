@@ -18,6 +18,21 @@ _SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100:duration=2"
 _BOTH = (*_PICTURE, *_SOUND, "-shortest")
 _H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 _VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-pix_fmt", "yuv420p")
+_TEN_BITS = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le")
+# White paper has 203 cd/m2 in HDR, a signal of 58 % (ITU-R BT.2408): 64 + 0.58 * 876 of 10 bits.
+_WHITE_PAPER = (
+    *("-f", "lavfi", "-i", "color=size=160x120:rate=25:duration=2", "-vf"),
+    (
+        "format=yuv420p10le,geq=lum=572:cb=512:cr=512,"
+        "setparams=color_trc=smpte2084:color_primaries=bt2020:colorspace=bt2020nc"
+    ),
+)
+# Each frame has two moments of something that moves quickly.
+_MOVING = (
+    *("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=50:duration=2", *_SOUND, "-shortest"),
+    *("-vf", "tinterlace=interleave_top,fieldorder=tff"),
+)
+_INTERLACED = ("-flags", "+ilme+ildct", "-b:v", "4M")
 _AAC = ("-c:a", "aac", "-b:a", "64k")
 _TAGS = ("-metadata", "title=Bell of the Day", "-metadata", "artist=Ingot")
 _CHAPTERS = """;FFMETADATA1
@@ -98,7 +113,16 @@ RECIPES: dict[str, tuple[str, ...]] = {
     # What the table of conversions is made of besides.
     "vp9.webm": (*_BOTH, *_VP9, "-c:a", "libopus"),
     "theora.ogv": (*_BOTH, "-c:v", "libtheora", "-c:a", "libvorbis"),
-    "hdr.mp4": (*_PICTURE, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le"),
+    "ten_bits.mp4": (*_PICTURE, *_TEN_BITS),
+    "hdr.mp4": (*_WHITE_PAPER, *_TEN_BITS),
+    # Of HDR, it names the transfer characteristics alone, as phones and recorders do.
+    "hlg.mkv": (*_PICTURE, *_TEN_BITS, "-x264-params", "transfer=arib-std-b67"),
+    "interlaced.ts": (*_MOVING, *_INTERLACED, "-field_order", "tt", "-c:v", "mpeg2video"),
+    # A time base of whole frames, in which a field has no time.
+    "interlaced.avi": (*_MOVING, *_INTERLACED, "-c:v", "mpeg2video"),
+    "interlaced.mp4": (*_MOVING, *_INTERLACED, *_H264, "-x264-params", "tff=1"),
+    "anamorphic.mp4": (*_BOTH, "-vf", "setsar=16/11", *_H264, *_AAC),
+    "tall_pixels.mkv": (*_BOTH, "-vf", "setsar=8/9", *_VP9, "-c:a", "libopus"),
     "uneven.mp4": (
         *("-f", "lavfi", "-i", "testsrc=size=321x241:rate=25:duration=2", *_SOUND),
         *("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p", *_AAC),

@@ -63,6 +63,8 @@ MORE = [
 ]
 INPUTS = (
     *("plain.mp4", "fragmented.mp4", "silent.mp4", "uneven.mp4", "turned_sound.mp4", "hdr.mp4"),
+    *("ten_bits.mp4", "hlg.mkv", "interlaced.ts", "interlaced.avi", "interlaced.mp4"),
+    *("anamorphic.mp4", "tall_pixels.mkv"),
     *("pcm.mov", "slides.mkv", "several.mkv", "irregular.mkv", "late.mkv", "short_sound.mp4"),
     *("vp9.webm", "theora.ogv", "clip.avi", "clip.ts", "clip.mpg", "clip.wmv", "cover.mp3"),
     *("unheaded.mp3", "slow.mp3", "half.m4a", "raw.aac", "six.mka", "six.flac", "unsigned.wav"),

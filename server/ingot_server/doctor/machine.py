@@ -15,7 +15,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.extractor.versions import Versions, order
 from ingot_server.findings import Finding, ok, problem, warning
-from ingot_server.transcode.commands import ENCODERS
+from ingot_server.transcode.commands import ENCODERS, FILTERS
 from ingot_server.transcode.ffmpeg import Ffmpeg
 
 _GIB: Final = 1 << 30
@@ -31,7 +31,8 @@ async def check_ffmpeg(settings: Settings) -> Finding:
     printed: list[bytes] = []
     try:
         ffmpeg = Ffmpeg(settings)
-        await ffmpeg.run_command(["-encoders"], on_stdout=printed.append)
+        for listing in ("-encoders", "-filters"):
+            await ffmpeg.run_command([listing], on_stdout=printed.append)
     except (Failure, RuntimeError) as error:
         message = error.message if isinstance(error, Failure) else str(error)
         return problem(
@@ -41,14 +42,14 @@ async def check_ffmpeg(settings: Settings) -> Finding:
         )
     lines = b"".join(printed).decode(errors="replace").splitlines()
     listed = {words[1] for line in lines if len(words := line.split()) > 1}
-    missing = sorted(ENCODERS - listed)
+    missing = sorted((ENCODERS | FILTERS) - listed)
     if missing:
         return problem(
             name,
-            f"It has no encoder {', '.join(missing)}, so some recipes fail.",
+            f"It lacks {', '.join(missing)}, so some recipes fail.",
             "Use the ffmpeg of the package imageio-ffmpeg, or one that has it.",
         )
-    return ok(name, "It runs, and has the encoders of all recipes.")
+    return ok(name, "It runs, and has the encoders and filters of all recipes.")
 
 
 def check_extractor(settings: Settings) -> list[Finding]:

@@ -38,12 +38,17 @@ _PROFILES: Final = {
     "aac": frozenset({"", "LC", "HE-AAC", "HE-AACv2"}),
 }
 _PIXEL_FORMATS: Final = frozenset({"yuv420p", "yuvj420p"})
+_INTERLACED: Final = frozenset(
+    {VideoStream.FIELD_ORDER_TOP_FIRST, VideoStream.FIELD_ORDER_BOTTOM_FIRST}
+)
+# PQ and HLG of ITU-R BT.2100, as ffprobe names them.
+_HDR: Final = frozenset({"smpte2084", "arib-std-b67"})
 
 
 def is_web_playable(media: Media) -> bool:
     """Return whether every current browser plays the file of a media item.
 
-    The container counts, and of every stream the codec, the profile and the pixel format.
+    The container counts, and of every stream the codec, the profile and the form of the picture.
     """
     if media.blob.content_type in _IMAGES:
         return True
@@ -61,11 +66,26 @@ def is_common_profile(stream: VideoStream | AudioStream) -> bool:
     return profiles is None or stream.profile in profiles
 
 
+def is_common_picture(stream: VideoStream) -> bool:
+    """Return whether every browser shows the frames rightly: 8 bits, 4:2:0, progressive, SDR."""
+    return (
+        stream.pixel_format in _PIXEL_FORMATS and not is_interlaced(stream) and not is_hdr(stream)
+    )
+
+
+def is_interlaced(stream: VideoStream) -> bool:
+    """Return whether a frame has two moments, which look like a comb without a filter."""
+    return stream.field_order in _INTERLACED
+
+
+def is_hdr(stream: VideoStream) -> bool:
+    """Return whether the frames are too dull on a common screen without tone mapping."""
+    return stream.color_transfer in _HDR
+
+
 def _plays_video(container: Container, stream: VideoStream) -> bool:
     return (
-        stream.codec in container.video
-        and stream.pixel_format in _PIXEL_FORMATS
-        and is_common_profile(stream)
+        stream.codec in container.video and is_common_picture(stream) and is_common_profile(stream)
     )
 
 

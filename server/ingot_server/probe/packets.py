@@ -1,9 +1,9 @@
 """Reads every packet of an open file without decoding it.
 
 That takes 1.3 s for 971 MB. It finds most files that were cut off, and the true length if a header
-only estimates it. One frame of each video stream is decoded, because only a frame has the rotation;
-in formats without a header the last packets are decoded too, because nothing else shows that one is
-incomplete.
+only estimates it. One frame of each video stream is decoded, because only a frame has the rotation
+and says whether it is interlaced; in formats without a header the last packets are decoded too,
+because nothing else shows that one is incomplete.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEADERLESS: Final = frozenset(
     ("aac", "ac3", "amr", "dts", "dtshd", "eac3", "loas", "mlp", "mp3", "truehd")
 )
 _FRAMED: Final = frozenset(("aac", "ac3", "eac3", "mp1", "mp2", "mp3"))
-_MAX_ROTATED: Final = 4
+_MAX_SEEN: Final = 4
 _MAX_UNDECODED: Final = 100
 _TAIL_PACKETS: Final = 8
 _BLANK_BYTES: Final = 16
@@ -52,6 +52,8 @@ class Track:
     """When the last packet has been decoded, on the continuous timeline."""
     last: Packet[Stream] | None = None
     rotation: int = 0
+    interlaced: bool = False
+    """Whether the first frame says so; the codec's header need not."""
     undecoded: int = 0
     tail: deque[Packet[Stream]] = field(default_factory=lambda: deque(maxlen=_TAIL_PACKETS))
 
@@ -177,15 +179,15 @@ def read_packets(container: InputContainer) -> PacketReport:
     tracks = [Track(stream, ratio(stream.time_base)) for stream in container.streams]
     report = PacketReport(tracks, may_jump=bool(container.format.flags & _CLOCK_MAY_JUMP))
     videos = [t for t in report.media if isinstance(t.stream, VideoStream)]
-    unrotated = {track.stream.index for track in videos[:_MAX_ROTATED]}
+    unseen = {track.stream.index for track in videos[:_MAX_SEEN]}
     try:
         for packet in container.demux():
             if not packet.size:
                 continue
             track = tracks[packet.stream_index]
             report.add(track, packet)
-            if packet.stream_index in unrotated and _find_rotation(track, packet):
-                unrotated.discard(packet.stream_index)
+            if packet.stream_index in unseen and _look_at_frame(track, packet):
+                unseen.discard(packet.stream_index)
             if headerless:
                 track.tail.append(packet)
     except MemoryError:
@@ -203,8 +205,8 @@ def ratio(value: Any) -> float:
         return 0.0
 
 
-def _find_rotation(track: Track, packet: Packet[Stream]) -> bool:
-    """Decode until the first frame shows the rotation; return whether to stop looking for it."""
+def _look_at_frame(track: Track, packet: Packet[Stream]) -> bool:
+    """Decode until there is a frame, for what only a frame shows; return whether to stop."""
     track.undecoded += 1
     try:
         frames = packet.decode() if track.stream.codec_context is not None else []
@@ -213,6 +215,7 @@ def _find_rotation(track: Track, packet: Packet[Stream]) -> bool:
     for frame in frames:
         # The frame's angle is counter-clockwise; a player's is clockwise.
         track.rotation = round(-getattr(frame, "rotation", 0) / 90) * 90 % 360
+        track.interlaced = bool(getattr(frame, "interlaced_frame", False))
         return True
     return track.undecoded >= _MAX_UNDECODED
 

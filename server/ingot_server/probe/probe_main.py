@@ -18,7 +18,6 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 from collections import deque
 from typing import Any, Final
@@ -26,13 +25,11 @@ from typing import Any, Final
 import av
 import av.error
 import av.logging
-from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
-from av.stream import Disposition, Stream
-from av.video.stream import VideoStream
 
 from ingot_server.probe import containers
 from ingot_server.probe.packets import HEADERLESS, PacketReport, Track, ratio, read_packets
+from ingot_server.probe.streams import MICROSECONDS, describe, length, microseconds, near, text
 
 FORMATS: Final = (
     "3gp,aac,ac3,aea,aiff,amr,ape,asf,asf_o,au,avi,caf,dhav,dsf,dts,dtshd,dv,eac3,flac,flv,gxf,"
@@ -43,24 +40,13 @@ _READ_BYTES: Final = 128 << 10
 _MAX_STREAMS: Final = 128
 _MAX_CHAPTERS: Final = 1000
 _MAX_TAGS: Final = 128
-_MAX_TEXT: Final = 4096
 _MAX_KEY: Final = 128
-_MAX_SECONDS: Final = 100 * 365 * 86400.0
-_NEAR_SECONDS: Final = 0.25
-_NEAR_SHARE: Final = 0.01
 _GENERATE_TIMES: Final = (
     1  # AVFMT_FLAG_GENPTS: PyAV sets it, and it may hold a whole file in memory.
 )
 # PyAV 19 always passes bytes that are not UTF-8 as surrogates; older ones need this. See `_text`.
 _AS_BYTES: Final[dict[str, Any]] = (
     {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
-)
-_MICROSECONDS: Final = 1_000_000
-_SUPPLEMENTARY: Final = (
-    Disposition.comment
-    | Disposition.hearing_impaired
-    | Disposition.visual_impaired
-    | Disposition.descriptions
 )
 
 
@@ -233,19 +219,15 @@ def _ending_in_zeros(
 
 
 def shortfall(container: InputContainer, packets: PacketReport) -> str:
-    """Return how far the last packet is from the announced end; empty if it is near enough.
-
-    A quarter second or 1 % is near enough: the worst complete file was 0.05 s off. The longest
-    pause between packets is too, because the last image of a slide show stays as long as others.
-    """
-    announced = (container.duration or 0) / _MICROSECONDS
+    """Return how far the last packet is from the announced end; empty if it is near enough."""
+    announced = (container.duration or 0) / MICROSECONDS
     if not announced or packets.jumped:
         return ""
-    start = (container.start_time or 0) / _MICROSECONDS
+    start = (container.start_time or 0) / MICROSECONDS
     # Some Matroska writers count the duration from zero, others from the first packet.
     end = announced + (0 if container.format.name.startswith("matroska") else start)
     reached = packets.end or 0.0
-    if end - reached <= max(_NEAR_SECONDS, announced * _NEAR_SHARE, packets.gap):
+    if end - reached <= near(announced, packets.gap):
         return ""
     return f"it should play until {end:.2f} s, but its last packet ends at {reached:.2f} s"
 
@@ -259,8 +241,8 @@ def report(
     container: InputContainer, packets: PacketReport, log: FfmpegLog, head: bytes
 ) -> dict[str, Any]:
     """Return what is in the file. Times are microseconds; None means unknown."""
-    announced = 0.0 if log.estimated else (container.duration or 0) / _MICROSECONDS
-    duration = _microseconds(length(announced, packets.length(), packets.gap))
+    announced = 0.0 if log.estimated else (container.duration or 0) / MICROSECONDS
+    duration = microseconds(length(announced, packets.length(), packets.gap))
     if not duration:
         raise Refused("NOT_MEDIA", "The audio or video in the file has no duration.")
     tags = _tags(container.metadata)
@@ -270,117 +252,30 @@ def report(
     return {
         "format": container.format.name,
         "webm": containers.is_webm(head),
-        "brand": _text(container.metadata.get("major_brand", "")),
+        "brand": text(container.metadata.get("major_brand", "")),
         "duration": duration,
         "tags": tags,
         "chapters": [
             {
-                "title": _text(chapter["metadata"].get("title", "")),
-                "start": _microseconds(chapter["start"] * ratio(chapter["time_base"])) or 0,
-                "end": _microseconds(chapter["end"] * ratio(chapter["time_base"])) or 0,
+                "title": text(chapter["metadata"].get("title", "")),
+                "start": microseconds(chapter["start"] * ratio(chapter["time_base"])) or 0,
+                "end": microseconds(chapter["end"] * ratio(chapter["time_base"])) or 0,
             }
             for chapter in container.chapters()[:_MAX_CHAPTERS]
         ],
         "streams": [
-            _stream(track, packets.gap, estimated=log.estimated)
+            describe(track, packets.gap, estimated=log.estimated)
             for track in packets.media[:_MAX_STREAMS]
         ],
     }
-
-
-def length(announced: float, measured: float, gap: float) -> float:
-    """Return how many seconds media lasts: what is announced, if the packets confirm it.
-
-    Otherwise the packets are right. Zero means unknown. The longest pause between packets, `gap`,
-    is how long the last image of a slide show may stay.
-    """
-    near = max(_NEAR_SECONDS, announced * _NEAR_SHARE, gap)
-    return announced if announced and abs(announced - measured) <= near else measured or announced
-
-
-def _stream(track: Track, gap: float, *, estimated: bool) -> dict[str, Any]:
-    stream, context = track.stream, track.stream.codec_context
-    seconds = track.end - track.start if track.start is not None and track.end is not None else 0.0
-    announced = (stream.duration or 0) * track.scale
-    announced = announced or _tagged(stream.metadata.get("DURATION", ""))
-    duration = length(0.0 if estimated else announced, seconds, gap)
-    bitrate_bps = getattr(context, "bit_rate", 0) or (
-        round(track.size_bytes * 8 / seconds) if seconds > 0 else 0
-    )
-    language = _text(stream.metadata.get("language", ""))
-    response = {
-        "type": stream.type,
-        "index": stream.index,
-        "codec": track.codec,
-        "profile": stream.profile or "",
-        "language": "" if language == "und" else language,
-        "bitrate_bps": bitrate_bps,
-        "duration": _microseconds(duration),
-    }
-    if isinstance(stream, VideoStream):
-        response |= {
-            "width": getattr(context, "width", 0),
-            "height": getattr(context, "height", 0),
-            "pixel_format": getattr(context, "pix_fmt", "") or "",
-            "frame_rate": _fraction(stream.average_rate),
-            "rotation": track.rotation,
-        }
-    else:
-        response |= {
-            "sample_rate": getattr(context, "sample_rate", 0),
-            "channels": context.layout.nb_channels if isinstance(context, AudioCodecContext) else 0,
-            "preferred": bool(stream.disposition & Disposition.default),
-            "supplementary": bool(stream.disposition & _SUPPLEMENTARY) or _is_commentary(stream),
-            "role": _role(stream),
-        }
-    return response
-
-
-def _role(stream: Stream) -> str:
-    """Return the name of an AudioStream.Role."""
-    if _is_commentary(stream):
-        return "COMMENTARY"
-    if stream.disposition & (Disposition.visual_impaired | Disposition.descriptions):
-        return "DESCRIBED"
-    if stream.disposition & Disposition.dub:
-        return "DUBBED"
-    return "ORIGINAL" if stream.disposition & Disposition.original else "UNSPECIFIED"
-
-
-def _is_commentary(stream: Stream) -> bool:
-    title = stream.metadata.get("title", "").lower()
-    return bool(stream.disposition & Disposition.comment) or "commentary" in title
-
-
-def _fraction(value: Any) -> tuple[int, int] | None:
-    """Return numerator and denominator of what `ratio` accepts; None unless it is positive."""
-    return (value.numerator, value.denominator) if ratio(value) > 0 else None
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
     tags: dict[str, str] = {}
     for key, value in metadata.items():
         if len(tags) < _MAX_TAGS and key:
-            tags.setdefault(_text(key.lower())[:_MAX_KEY], _text(value))
+            tags.setdefault(text(key.lower())[:_MAX_KEY], text(value))
     return tags
-
-
-def _text(text: str) -> str:
-    """Return at most 4096 characters; bytes that are not UTF-8 become a replacement mark."""
-    return text[:_MAX_TEXT].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _tagged(text: str) -> float:
-    """Return the seconds of a Matroska tag like `00:01:02.500000000`; 0 for any other text."""
-    match = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,9})?)", text)
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
-
-
-def _microseconds(seconds: float) -> int | None:
-    """Return at most 100 years; None unless the number is positive and finite."""
-    if not 0 < seconds < float("inf"):
-        return None
-    return round(min(seconds, _MAX_SECONDS) * _MICROSECONDS)
 
 
 if __name__ == "__main__":

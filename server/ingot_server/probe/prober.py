@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import AudioStream, Chapter, FrameRate, Media, VideoStream
+from ingot.v1.media_pb2 import (
+    AspectRatio,
+    AudioStream,
+    Chapter,
+    FrameRate,
+    Media,
+    VideoStream,
+)
 from ingot.v1.reason_pb2 import Reason
 from ingot_server.config import Settings
 from ingot_server.errors import PREFIX, Failure
@@ -178,6 +185,9 @@ def _media(response: dict[str, Any]) -> Media:
                 rotation=found["rotation"],
                 frame_rate=_frame_rate(found["frame_rate"]),
                 pixel_format=found["pixel_format"],
+                field_order=VideoStream.FieldOrder.Value(f"FIELD_ORDER_{found['field_order']}"),
+                sample_aspect_ratio=_aspect_ratio(found["sample_aspect_ratio"]),
+                color_transfer=found["color_transfer"],
             )
         else:
             stream = media.audio.add(
@@ -206,6 +216,10 @@ def _chapter(found: dict[str, Any]) -> Chapter:
 
 def _frame_rate(found: tuple[int, int] | None) -> FrameRate | None:
     return FrameRate(numerator=found[0], denominator=found[1]) if found is not None else None
+
+
+def _aspect_ratio(found: tuple[int, int] | None) -> AspectRatio | None:
+    return AspectRatio(width=found[0], height=found[1]) if found is not None else None
 
 
 def _content_type(response: dict[str, Any], *, has_video: bool) -> str:

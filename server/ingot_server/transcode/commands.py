@@ -15,10 +15,12 @@ from ingot_server.library.recipe_formats import AudioCodec
 from ingot_server.transcode.ffmpeg import DEMUXERS, STANDARD_OUTPUT
 from ingot_server.transcode.loudness import Loudness, measuring_filter, normalizing_filter
 from ingot_server.transcode.plan import Plan
-from ingot_server.transcode.targets import AudioTarget, ImageTarget, VideoTarget
+from ingot_server.transcode.targets import AudioTarget, ImageTarget, Picture, VideoTarget
 
 # Every encoder that the commands name, except those of PCM, which no ffmpeg lacks.
 ENCODERS: Final = frozenset({"libx264", "libmp3lame", "aac", "libopus", "flac", "png", "mjpeg"})
+# The filters that not every build of ffmpeg has.
+FILTERS: Final = frozenset({"bwdif", "tonemap", "zscale"})
 _PRESET: Final = "fast"
 # Fills gaps, also the one before the first sample, and leaves jitter below 0.1 s alone.
 _ON_TIME: Final = "aresample=async=1:first_pts=0"
@@ -171,29 +173,67 @@ def _video_options(video: VideoTarget, *, encode: bool) -> dict[str, Any]:
     if video.copied and not encode:
         return {"c:v": "copy"}
     size = video.size
+    # Not scaled, frames keep every pixel but an odd row or column.
+    fitting = (
+        f"scale={size.width}:{size.height}:force_original_aspect_ratio=disable,setsar=1"
+        if video.scaled
+        else "crop=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2):0:0"
+    )
     return {
         "c:v": "libx264",
         "preset": _PRESET,
         "crf": video.crf,
         "pix_fmt": "yuv420p",
-        "vf": f"scale={size.width}:{size.height}:force_original_aspect_ratio=disable"
-        if video.scaled
-        else "crop=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2):0:0",
-        # Frames keep their own times.
+        "vf": ",".join([*_video_filters(video.picture), fitting]),
+        # Frames keep their own times. Fields have times between those of the source.
         "fps_mode": "vfr",
-        "enc_time_base": "demux",
+        "enc_time_base": "filter" if video.picture.interlaced else "demux",
     }
 
 
 def _image_options(plan: Plan, image: ImageTarget) -> dict[str, Any]:
     height = "ih" if image.max_height is None else f"min(ih\\,{image.max_height})"
     filters = (
+        *(["bwdif=mode=send_frame:deint=interlaced"] if image.picture.interlaced else []),
+        *_tone_mapping(image.picture),
         # Pixels that are not square are made so.
         "scale=max(1\\,trunc(iw*sar)):ih",
         f"scale=max(1\\,round(iw*{height}/ih)):{height}",
         "setsar=1",
     )
     return {**plan.format.image_encoder, "vf": ",".join(filters)}
+
+
+def _video_filters(picture: Picture) -> list[str]:
+    """Return filters after which frames are progressive and SDR.
+
+    Of interlaced frames each field becomes a frame, so that motion stays as smooth as it was.
+    Frames that say that they are progressive stay as they are. The colours of two fields must not
+    be mixed, so they get their final resolution before.
+    """
+    deinterlacing = ["bwdif=mode=send_field:deint=interlaced"] if picture.interlaced else []
+    if deinterlacing and not picture.hdr_transfer:
+        deinterlacing = ["scale=interl=-1", "format=yuv420p", *deinterlacing]
+    return [*deinterlacing, *_tone_mapping(picture)]
+
+
+def _tone_mapping(picture: Picture) -> list[str]:
+    """Return filters that bring PQ or HLG (ITU-R BT.2100) to what a common screen shows (BT.709).
+
+    Files often name the transfer characteristics alone; those have the primaries and the matrix of
+    BT.2020. White paper, which has 203 cd/m2 in HDR (ITU-R BT.2408), stays nearly white.
+    """
+    if not picture.hdr_transfer:
+        return []
+    matrix = "" if picture.is_rgb else ":min=2020_ncl"
+    return [
+        f"zscale=tin={picture.hdr_transfer}:pin=2020{matrix}:p=2020:t=linear:npl=203",
+        "format=gbrpf32le",
+        "zscale=p=709",
+        "tonemap=tonemap=mobius:desat=0",
+        "zscale=t=709:m=709:r=limited",
+        "format=yuv420p",
+    ]
 
 
 def _time(seconds: float) -> str:

@@ -17,7 +17,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.media_pb2 import AudioStream, Chapter, Media, VideoStream
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.library.playable import is_common_profile
+from ingot_server.library.playable import (
+    is_common_picture,
+    is_common_profile,
+    is_hdr,
+    is_interlaced,
+)
 from ingot_server.library.recipe_formats import (
     AudioCodec,
     FormatKind,
@@ -32,6 +37,7 @@ from ingot_server.library.recipes import check_applicable, sample_rates
 from ingot_server.transcode.targets import (
     AudioTarget,
     ImageTarget,
+    Picture,
     Size,
     TimeRange,
     VideoTarget,
@@ -62,7 +68,6 @@ _EXACT_SECONDS: Final = 0.05
 _LEAD_SECONDS: Final = {"mpegts": 15.0, "mpeg": 15.0}
 # Their clocks may jump, so only all of their packets say how long they last.
 _LENGTH_AT_END: Final = frozenset({"mpegts", "mpeg", "ogg"})
-_YUV420: Final = frozenset({"yuv420p", "yuvj420p"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +167,14 @@ def to_seconds(duration: Duration) -> float:
 
 
 def displayed_size(video: VideoStream) -> Size:
-    """Return the size of a video as a player shows it."""
-    if video.rotation in {90, 270}:
-        return Size(video.height, video.width)
-    return Size(video.width, video.height)
+    """Return the size of a video as a player shows it, in square pixels and upright."""
+    pixel = video.sample_aspect_ratio
+    width = (
+        max(1, round(video.width * pixel.width / (pixel.height or 1)))
+        if pixel.width
+        else video.width
+    )
+    return Size(video.height, width) if video.rotation in {90, 270} else Size(width, video.height)
 
 
 def _time_range(recipe: Recipe, media: Media) -> TimeRange:
@@ -244,9 +253,10 @@ def _video_target(recipe: Recipe, video: VideoStream) -> VideoTarget:
     quality = parameter(recipe, "quality")
     return VideoTarget(
         index=video.index,
+        picture=_picture(video),
         size=_encoded_size(recipe, video),
         source_size=displayed_size(video),
-        scaled=parameter(recipe, "max_height") is not None,
+        scaled=parameter(recipe, "max_height") is not None or video.HasField("sample_aspect_ratio"),
         crf=_DEFAULT_CRF if quality is None else quality,
         copied=_can_copy_video(recipe, video),
     )
@@ -258,8 +268,9 @@ def _can_copy_video(recipe: Recipe, video: VideoStream) -> bool:
     lower = max_height is not None and displayed_size(video).height > max_height
     return (
         video.codec == "h264"
-        and video.pixel_format in _YUV420
+        and is_common_picture(video)
         and is_common_profile(video)
+        and not video.HasField("sample_aspect_ratio")
         and not (
             lower or parameter(recipe, "quality") is not None or to_seconds(recipe.start_offset)
         )
@@ -278,7 +289,18 @@ def _encoded_size(recipe: Recipe, video: VideoStream) -> Size:
 def _image_target(recipe: Recipe, video: VideoStream) -> ImageTarget:
     height, max_height = displayed_size(video).height, parameter(recipe, "max_height")
     return ImageTarget(
-        video.index, height if max_height is None else min(height, max_height), max_height
+        video.index,
+        _picture(video),
+        height if max_height is None else min(height, max_height),
+        max_height,
+    )
+
+
+def _picture(video: VideoStream) -> Picture:
+    return Picture(
+        interlaced=is_interlaced(video),
+        hdr_transfer=video.color_transfer if is_hdr(video) else "",
+        is_rgb=video.pixel_format.startswith(("gbr", "rgb", "bgr")),
     )
 
 

@@ -64,11 +64,22 @@ class AudioTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What the frames of the source need before they are scaled."""
+
+    interlaced: bool
+    hdr_transfer: str
+    """Their transfer characteristics if they are HDR, which are mapped to SDR; else empty."""
+    is_rgb: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VideoTarget:
     """The video of the result."""
 
     index: int
     """The number of the stream in the file."""
+    picture: Picture
     size: Size
     """The size of encoded video."""
     source_size: Size
@@ -87,6 +98,7 @@ class ImageTarget:
 
     index: int
     """The number of the stream in the file."""
+    picture: Picture
     height: int
     max_height: int | None
 

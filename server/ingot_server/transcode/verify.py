@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from ingot.v1 import reason_pb2
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import Media, VideoStream
 from ingot_server.errors import Failure
+from ingot_server.library.playable import is_common_picture
 from ingot_server.library.recipe_formats import AudioCodec
 from ingot_server.transcode.plan import Plan, displayed_size, to_seconds
 from ingot_server.transcode.targets import (
@@ -135,8 +136,9 @@ def _video_problems(target: VideoTarget, made: Media) -> Iterator[str]:
         yield "its video is not H.264"
         return
     found = made.video[0]
-    if found.pixel_format not in {"yuv420p", "yuvj420p"}:
-        yield f"its pixel format is {found.pixel_format}"
+    if not is_common_picture(found):
+        order = VideoStream.FieldOrder.Name(found.field_order)
+        yield f"its pictures are {found.pixel_format}, {order}, {found.color_transfer}"
     size = displayed_size(found)
     if target.copied and size == target.source_size:
         return

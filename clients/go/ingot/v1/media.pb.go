@@ -137,6 +137,63 @@ func (SideFile_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_ingot_v1_media_proto_rawDescGZIP(), []int{1, 0}
 }
 
+// How the lines of a frame were recorded.
+type VideoStream_FieldOrder int32
+
+const (
+	// Unknown.
+	VideoStream_FIELD_ORDER_UNSPECIFIED VideoStream_FieldOrder = 0
+	// All lines of a frame at the same moment.
+	VideoStream_FIELD_ORDER_PROGRESSIVE VideoStream_FieldOrder = 1
+	// Interlaced: the first, third, fifth line and so on are shown first.
+	VideoStream_FIELD_ORDER_TOP_FIRST VideoStream_FieldOrder = 2
+	// Interlaced: the second, fourth, sixth line and so on are shown first.
+	VideoStream_FIELD_ORDER_BOTTOM_FIRST VideoStream_FieldOrder = 3
+)
+
+// Enum value maps for VideoStream_FieldOrder.
+var (
+	VideoStream_FieldOrder_name = map[int32]string{
+		0: "FIELD_ORDER_UNSPECIFIED",
+		1: "FIELD_ORDER_PROGRESSIVE",
+		2: "FIELD_ORDER_TOP_FIRST",
+		3: "FIELD_ORDER_BOTTOM_FIRST",
+	}
+	VideoStream_FieldOrder_value = map[string]int32{
+		"FIELD_ORDER_UNSPECIFIED":  0,
+		"FIELD_ORDER_PROGRESSIVE":  1,
+		"FIELD_ORDER_TOP_FIRST":    2,
+		"FIELD_ORDER_BOTTOM_FIRST": 3,
+	}
+)
+
+func (x VideoStream_FieldOrder) Enum() *VideoStream_FieldOrder {
+	p := new(VideoStream_FieldOrder)
+	*p = x
+	return p
+}
+
+func (x VideoStream_FieldOrder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VideoStream_FieldOrder) Descriptor() protoreflect.EnumDescriptor {
+	return file_ingot_v1_media_proto_enumTypes[2].Descriptor()
+}
+
+func (VideoStream_FieldOrder) Type() protoreflect.EnumType {
+	return &file_ingot_v1_media_proto_enumTypes[2]
+}
+
+func (x VideoStream_FieldOrder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VideoStream_FieldOrder.Descriptor instead.
+func (VideoStream_FieldOrder) EnumDescriptor() ([]byte, []int) {
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{5, 0}
+}
+
 // What the audio of a media item is.
 type AudioStream_Role int32
 
@@ -182,11 +239,11 @@ func (x AudioStream_Role) String() string {
 }
 
 func (AudioStream_Role) Descriptor() protoreflect.EnumDescriptor {
-	return file_ingot_v1_media_proto_enumTypes[2].Descriptor()
+	return file_ingot_v1_media_proto_enumTypes[3].Descriptor()
 }
 
 func (AudioStream_Role) Type() protoreflect.EnumType {
-	return &file_ingot_v1_media_proto_enumTypes[2]
+	return &file_ingot_v1_media_proto_enumTypes[3]
 }
 
 func (x AudioStream_Role) Number() protoreflect.EnumNumber {
@@ -195,7 +252,7 @@ func (x AudioStream_Role) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AudioStream_Role.Descriptor instead.
 func (AudioStream_Role) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8, 0}
 }
 
 // Audio or video.
@@ -235,11 +292,11 @@ func (x Selection_Mode) String() string {
 }
 
 func (Selection_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_ingot_v1_media_proto_enumTypes[3].Descriptor()
+	return file_ingot_v1_media_proto_enumTypes[4].Descriptor()
 }
 
 func (Selection_Mode) Type() protoreflect.EnumType {
-	return &file_ingot_v1_media_proto_enumTypes[3]
+	return &file_ingot_v1_media_proto_enumTypes[4]
 }
 
 func (x Selection_Mode) Number() protoreflect.EnumNumber {
@@ -248,7 +305,7 @@ func (x Selection_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Selection_Mode.Descriptor instead.
 func (Selection_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // A stored media item: a blob in the bucket, and what is known about it.
@@ -889,7 +946,14 @@ type VideoStream struct {
 	// Language according to the file, such as `eng` (ISO 639-2). Empty if it has none.
 	Language string `protobuf:"bytes,11,opt,name=language,proto3" json:"language,omitempty"`
 	// Profile of the codec as ffprobe names it, such as `High`. Empty if unknown.
-	Profile       string `protobuf:"bytes,12,opt,name=profile,proto3" json:"profile,omitempty"`
+	Profile string `protobuf:"bytes,12,opt,name=profile,proto3" json:"profile,omitempty"`
+	// Whether the video is interlaced, and which field of a frame is shown first.
+	FieldOrder VideoStream_FieldOrder `protobuf:"varint,13,opt,name=field_order,json=fieldOrder,proto3,enum=ingot.v1.VideoStream_FieldOrder" json:"field_order,omitempty"`
+	// Shape of a pixel. Unset if pixels are square, or if the file does not say.
+	SampleAspectRatio *AspectRatio `protobuf:"bytes,14,opt,name=sample_aspect_ratio,json=sampleAspectRatio,proto3" json:"sample_aspect_ratio,omitempty"`
+	// Transfer characteristics as ffprobe names them (ITU-T H.273), such as `bt709`; `smpte2084` (PQ)
+	// and `arib-std-b67` (HLG) are those of HDR. Empty if the file does not say.
+	ColorTransfer string `protobuf:"bytes,15,opt,name=color_transfer,json=colorTransfer,proto3" json:"color_transfer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1008,6 +1072,82 @@ func (x *VideoStream) GetProfile() string {
 	return ""
 }
 
+func (x *VideoStream) GetFieldOrder() VideoStream_FieldOrder {
+	if x != nil {
+		return x.FieldOrder
+	}
+	return VideoStream_FIELD_ORDER_UNSPECIFIED
+}
+
+func (x *VideoStream) GetSampleAspectRatio() *AspectRatio {
+	if x != nil {
+		return x.SampleAspectRatio
+	}
+	return nil
+}
+
+func (x *VideoStream) GetColorTransfer() string {
+	if x != nil {
+		return x.ColorTransfer
+	}
+	return ""
+}
+
+// A width in proportion to a height: 16 and 11 for the pixels of wide PAL video.
+type AspectRatio struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Width, greater than zero.
+	Width int32 `protobuf:"varint,1,opt,name=width,proto3" json:"width,omitempty"`
+	// Height, greater than zero.
+	Height        int32 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AspectRatio) Reset() {
+	*x = AspectRatio{}
+	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AspectRatio) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AspectRatio) ProtoMessage() {}
+
+func (x *AspectRatio) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AspectRatio.ProtoReflect.Descriptor instead.
+func (*AspectRatio) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AspectRatio) GetWidth() int32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *AspectRatio) GetHeight() int32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
 // A number of frames per second, as an exact fraction: `30000/1001` for 29.97.
 type FrameRate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1021,7 +1161,7 @@ type FrameRate struct {
 
 func (x *FrameRate) Reset() {
 	*x = FrameRate{}
-	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	mi := &file_ingot_v1_media_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1173,7 @@ func (x *FrameRate) String() string {
 func (*FrameRate) ProtoMessage() {}
 
 func (x *FrameRate) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	mi := &file_ingot_v1_media_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1186,7 @@ func (x *FrameRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrameRate.ProtoReflect.Descriptor instead.
 func (*FrameRate) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FrameRate) GetNumerator() int32 {
@@ -1098,7 +1238,7 @@ type AudioStream struct {
 
 func (x *AudioStream) Reset() {
 	*x = AudioStream{}
-	mi := &file_ingot_v1_media_proto_msgTypes[7]
+	mi := &file_ingot_v1_media_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1250,7 @@ func (x *AudioStream) String() string {
 func (*AudioStream) ProtoMessage() {}
 
 func (x *AudioStream) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[7]
+	mi := &file_ingot_v1_media_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1263,7 @@ func (x *AudioStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AudioStream.ProtoReflect.Descriptor instead.
 func (*AudioStream) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AudioStream) GetUrl() string {
@@ -1225,7 +1365,7 @@ type Chapter struct {
 
 func (x *Chapter) Reset() {
 	*x = Chapter{}
-	mi := &file_ingot_v1_media_proto_msgTypes[8]
+	mi := &file_ingot_v1_media_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1377,7 @@ func (x *Chapter) String() string {
 func (*Chapter) ProtoMessage() {}
 
 func (x *Chapter) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[8]
+	mi := &file_ingot_v1_media_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1390,7 @@ func (x *Chapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chapter.ProtoReflect.Descriptor instead.
 func (*Chapter) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Chapter) GetTitle() string {
@@ -1307,7 +1447,7 @@ type Selection struct {
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_ingot_v1_media_proto_msgTypes[9]
+	mi := &file_ingot_v1_media_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1459,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[9]
+	mi := &file_ingot_v1_media_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1472,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Selection) GetMode() Selection_Mode {
@@ -1446,7 +1586,7 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12!\n" +
 	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12\x16\n" +
-	"\x06sha256\x18\x04 \x01(\tR\x06sha256\"\xfa\x02\n" +
+	"\x06sha256\x18\x04 \x01(\tR\x06sha256\"\xac\x05\n" +
 	"\vVideoStream\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x14\n" +
@@ -1462,7 +1602,20 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\fpixel_format\x18\n" +
 	" \x01(\tR\vpixelFormat\x12\x1a\n" +
 	"\blanguage\x18\v \x01(\tR\blanguage\x12\x18\n" +
-	"\aprofile\x18\f \x01(\tR\aprofile\"K\n" +
+	"\aprofile\x18\f \x01(\tR\aprofile\x12A\n" +
+	"\vfield_order\x18\r \x01(\x0e2 .ingot.v1.VideoStream.FieldOrderR\n" +
+	"fieldOrder\x12E\n" +
+	"\x13sample_aspect_ratio\x18\x0e \x01(\v2\x15.ingot.v1.AspectRatioR\x11sampleAspectRatio\x12%\n" +
+	"\x0ecolor_transfer\x18\x0f \x01(\tR\rcolorTransfer\"\x7f\n" +
+	"\n" +
+	"FieldOrder\x12\x1b\n" +
+	"\x17FIELD_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17FIELD_ORDER_PROGRESSIVE\x10\x01\x12\x19\n" +
+	"\x15FIELD_ORDER_TOP_FIRST\x10\x02\x12\x1c\n" +
+	"\x18FIELD_ORDER_BOTTOM_FIRST\x10\x03\";\n" +
+	"\vAspectRatio\x12\x14\n" +
+	"\x05width\x18\x01 \x01(\x05R\x05width\x12\x16\n" +
+	"\x06height\x18\x02 \x01(\x05R\x06height\"K\n" +
 	"\tFrameRate\x12\x1c\n" +
 	"\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n" +
 	"\vdenominator\x18\x02 \x01(\x05R\vdenominator\"\xfa\x03\n" +
@@ -1527,58 +1680,62 @@ func file_ingot_v1_media_proto_rawDescGZIP() []byte {
 	return file_ingot_v1_media_proto_rawDescData
 }
 
-var file_ingot_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_ingot_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_ingot_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_ingot_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_ingot_v1_media_proto_goTypes = []any{
 	(MediaKind)(0),                // 0: ingot.v1.MediaKind
 	(SideFile_Kind)(0),            // 1: ingot.v1.SideFile.Kind
-	(AudioStream_Role)(0),         // 2: ingot.v1.AudioStream.Role
-	(Selection_Mode)(0),           // 3: ingot.v1.Selection.Mode
-	(*Media)(nil),                 // 4: ingot.v1.Media
-	(*SideFile)(nil),              // 5: ingot.v1.SideFile
-	(*Extraction)(nil),            // 6: ingot.v1.Extraction
-	(*Source)(nil),                // 7: ingot.v1.Source
-	(*Blob)(nil),                  // 8: ingot.v1.Blob
-	(*VideoStream)(nil),           // 9: ingot.v1.VideoStream
-	(*FrameRate)(nil),             // 10: ingot.v1.FrameRate
-	(*AudioStream)(nil),           // 11: ingot.v1.AudioStream
-	(*Chapter)(nil),               // 12: ingot.v1.Chapter
-	(*Selection)(nil),             // 13: ingot.v1.Selection
-	nil,                           // 14: ingot.v1.Media.FileTagsEntry
-	nil,                           // 15: ingot.v1.Media.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*Recipe)(nil),                // 18: ingot.v1.Recipe
+	(VideoStream_FieldOrder)(0),   // 2: ingot.v1.VideoStream.FieldOrder
+	(AudioStream_Role)(0),         // 3: ingot.v1.AudioStream.Role
+	(Selection_Mode)(0),           // 4: ingot.v1.Selection.Mode
+	(*Media)(nil),                 // 5: ingot.v1.Media
+	(*SideFile)(nil),              // 6: ingot.v1.SideFile
+	(*Extraction)(nil),            // 7: ingot.v1.Extraction
+	(*Source)(nil),                // 8: ingot.v1.Source
+	(*Blob)(nil),                  // 9: ingot.v1.Blob
+	(*VideoStream)(nil),           // 10: ingot.v1.VideoStream
+	(*AspectRatio)(nil),           // 11: ingot.v1.AspectRatio
+	(*FrameRate)(nil),             // 12: ingot.v1.FrameRate
+	(*AudioStream)(nil),           // 13: ingot.v1.AudioStream
+	(*Chapter)(nil),               // 14: ingot.v1.Chapter
+	(*Selection)(nil),             // 15: ingot.v1.Selection
+	nil,                           // 16: ingot.v1.Media.FileTagsEntry
+	nil,                           // 17: ingot.v1.Media.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*Recipe)(nil),                // 20: ingot.v1.Recipe
 }
 var file_ingot_v1_media_proto_depIdxs = []int32{
-	7,  // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
-	13, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
-	16, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
-	17, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
-	8,  // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
-	9,  // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
-	11, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
-	12, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
-	5,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
-	14, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
-	18, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
-	6,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
-	15, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
-	16, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
-	16, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
+	15, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
+	18, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
+	19, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
+	9,  // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
+	10, // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
+	13, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
+	14, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
+	6,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
+	16, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
+	20, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
+	7,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
+	17, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
+	18, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
+	18, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 15: ingot.v1.SideFile.kind:type_name -> ingot.v1.SideFile.Kind
-	10, // 16: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
-	17, // 17: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
-	17, // 18: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
-	2,  // 19: ingot.v1.AudioStream.role:type_name -> ingot.v1.AudioStream.Role
-	17, // 20: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
-	17, // 21: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
-	3,  // 22: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	12, // 16: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
+	19, // 17: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
+	2,  // 18: ingot.v1.VideoStream.field_order:type_name -> ingot.v1.VideoStream.FieldOrder
+	11, // 19: ingot.v1.VideoStream.sample_aspect_ratio:type_name -> ingot.v1.AspectRatio
+	19, // 20: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
+	3,  // 21: ingot.v1.AudioStream.role:type_name -> ingot.v1.AudioStream.Role
+	19, // 22: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
+	19, // 23: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
+	4,  // 24: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_media_proto_init() }
@@ -1587,14 +1744,14 @@ func file_ingot_v1_media_proto_init() {
 		return
 	}
 	file_ingot_v1_recipe_proto_init()
-	file_ingot_v1_media_proto_msgTypes[9].OneofWrappers = []any{}
+	file_ingot_v1_media_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_media_proto_rawDesc), len(file_ingot_v1_media_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   12,
+			NumEnums:      5,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -453,6 +453,33 @@ class VideoStream(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _FieldOrder:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _FieldOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[VideoStream._FieldOrder.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        FIELD_ORDER_UNSPECIFIED: VideoStream._FieldOrder.ValueType  # 0
+        """Unknown."""
+        FIELD_ORDER_PROGRESSIVE: VideoStream._FieldOrder.ValueType  # 1
+        """All lines of a frame at the same moment."""
+        FIELD_ORDER_TOP_FIRST: VideoStream._FieldOrder.ValueType  # 2
+        """Interlaced: the first, third, fifth line and so on are shown first."""
+        FIELD_ORDER_BOTTOM_FIRST: VideoStream._FieldOrder.ValueType  # 3
+        """Interlaced: the second, fourth, sixth line and so on are shown first."""
+
+    class FieldOrder(_FieldOrder, metaclass=_FieldOrderEnumTypeWrapper):
+        """How the lines of a frame were recorded."""
+
+    FIELD_ORDER_UNSPECIFIED: VideoStream.FieldOrder.ValueType  # 0
+    """Unknown."""
+    FIELD_ORDER_PROGRESSIVE: VideoStream.FieldOrder.ValueType  # 1
+    """All lines of a frame at the same moment."""
+    FIELD_ORDER_TOP_FIRST: VideoStream.FieldOrder.ValueType  # 2
+    """Interlaced: the first, third, fifth line and so on are shown first."""
+    FIELD_ORDER_BOTTOM_FIRST: VideoStream.FieldOrder.ValueType  # 3
+    """Interlaced: the second, fourth, sixth line and so on are shown first."""
+
     URL_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     CODEC_FIELD_NUMBER: _builtins.int
@@ -465,6 +492,9 @@ class VideoStream(_message.Message):
     PIXEL_FORMAT_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
+    FIELD_ORDER_FIELD_NUMBER: _builtins.int
+    SAMPLE_ASPECT_RATIO_FIELD_NUMBER: _builtins.int
+    COLOR_TRANSFER_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """Internal address of the file with the stream; equal to Blob.url if one file has all streams."""
     index: _builtins.int
@@ -485,6 +515,12 @@ class VideoStream(_message.Message):
     """Language according to the file, such as `eng` (ISO 639-2). Empty if it has none."""
     profile: _builtins.str
     """Profile of the codec as ffprobe names it, such as `High`. Empty if unknown."""
+    field_order: Global___VideoStream.FieldOrder.ValueType
+    """Whether the video is interlaced, and which field of a frame is shown first."""
+    color_transfer: _builtins.str
+    """Transfer characteristics as ffprobe names them (ITU-T H.273), such as `bt709`; `smpte2084` (PQ)
+    and `arib-std-b67` (HLG) are those of HDR. Empty if the file does not say.
+    """
     @_builtins.property
     def frame_rate(self) -> Global___FrameRate:
         """Average number of frames per second. Unset if unknown."""
@@ -492,6 +528,10 @@ class VideoStream(_message.Message):
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Length of the stream. Unset if the container does not have it."""
+
+    @_builtins.property
+    def sample_aspect_ratio(self) -> Global___AspectRatio:
+        """Shape of a pixel. Unset if pixels are square, or if the file does not say."""
 
     def __init__(
         self,
@@ -508,14 +548,43 @@ class VideoStream(_message.Message):
         pixel_format: _builtins.str = ...,
         language: _builtins.str = ...,
         profile: _builtins.str = ...,
+        field_order: Global___VideoStream.FieldOrder.ValueType = ...,
+        sample_aspect_ratio: Global___AspectRatio | None = ...,
+        color_transfer: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "frame_rate", b"frame_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "frame_rate", b"frame_rate", "sample_aspect_ratio", b"sample_aspect_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate_bps", b"bitrate_bps", "codec", b"codec", "duration", b"duration", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "language", b"language", "pixel_format", b"pixel_format", "profile", b"profile", "rotation", b"rotation", "url", b"url", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bitrate_bps", b"bitrate_bps", "codec", b"codec", "color_transfer", b"color_transfer", "duration", b"duration", "field_order", b"field_order", "frame_rate", b"frame_rate", "height", b"height", "index", b"index", "language", b"language", "pixel_format", b"pixel_format", "profile", b"profile", "rotation", b"rotation", "sample_aspect_ratio", b"sample_aspect_ratio", "url", b"url", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VideoStream: _TypeAlias = VideoStream  # noqa: Y015
+
+@_typing.final
+class AspectRatio(_message.Message):
+    """A width in proportion to a height: 16 and 11 for the pixels of wide PAL video."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """Width, greater than zero."""
+    height: _builtins.int
+    """Height, greater than zero."""
+    def __init__(
+        self,
+        *,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AspectRatio: _TypeAlias = AspectRatio  # noqa: Y015
 
 @_typing.final
 class FrameRate(_message.Message):

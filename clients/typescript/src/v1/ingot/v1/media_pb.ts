@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/media.proto.
  */
 export const file_ingot_v1_media: GenFile = /*@__PURE__*/
-  fileDesc("ChRpbmdvdC92MS9tZWRpYS5wcm90bxIIaW5nb3QudjEi1wcKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIgCgZzb3VyY2UYAyABKAsyEC5pbmdvdC52MS5Tb3VyY2USJgoJc2VsZWN0aW9uGAQgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEg0KBXRpdGxlGAUgASgJEhMKC2Rlc2NyaXB0aW9uGAYgASgJEgwKBHRhZ3MYByADKAkSEAoIdXBsb2FkZXIYCCABKAkSMAoMcHVibGlzaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCghkdXJhdGlvbhgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg10aHVtYm5haWxfdXJsGAsgASgJEhwKBGJsb2IYDCABKAsyDi5pbmdvdC52MS5CbG9iEhMKC2Zvcm1hdF9uYW1lGA0gASgJEiQKBXZpZGVvGA4gAygLMhUuaW5nb3QudjEuVmlkZW9TdHJlYW0SJAoFYXVkaW8YDyADKAsyFS5pbmdvdC52MS5BdWRpb1N0cmVhbRIjCghjaGFwdGVycxgQIAMoCzIRLmluZ290LnYxLkNoYXB0ZXISJgoKc2lkZV9maWxlcxgRIAMoCzISLmluZ290LnYxLlNpZGVGaWxlEjAKCWZpbGVfdGFncxgSIAMoCzIdLmluZ290LnYxLk1lZGlhLkZpbGVUYWdzRW50cnkSFAoMd2ViX3BsYXlhYmxlGBMgASgIEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgUIAEoCRIbChNkZXJpdmVkX2Zyb21fc2hhMjU2GBUgASgJEiAKBnJlY2lwZRgWIAEoCzIQLmluZ290LnYxLlJlY2lwZRIoCgpleHRyYWN0aW9uGBcgASgLMhQuaW5nb3QudjEuRXh0cmFjdGlvbhIrCgZsYWJlbHMYGCADKAsyGy5pbmdvdC52MS5NZWRpYS5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYGyABKAkSGAoQdHJ1bmNhdGVkX2ZpZWxkcxgcIAMoCRovCg1GaWxlVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLjAQoIU2lkZUZpbGUSJQoEa2luZBgBIAEoDjIXLmluZ290LnYxLlNpZGVGaWxlLktpbmQSCwoDdXJsGAIgASgJEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEhAKCGxhbmd1YWdlGAUgASgJEhEKCWF1dG9tYXRpYxgGIAEoCBIOCgZzaGEyNTYYByABKAkiRAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASEgoOS0lORF9TVUJUSVRMRVMQARISCg5LSU5EX1RIVU1CTkFJTBACImQKCkV4dHJhY3Rpb24SEQoJZXh0cmFjdG9yGAEgASgJEhkKEWV4dHJhY3Rvcl92ZXJzaW9uGAIgASgJEhEKCWZvcm1hdF9pZBgDIAEoCRIVCg1mb3JtYXRfcmVhc29uGAQgASgJIjUKBlNvdXJjZRIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCRIQCghwYWdlX3VybBgDIAEoCSJNCgRCbG9iEgsKA3VybBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRIOCgZzaGEyNTYYBCABKAkijQIKC1ZpZGVvU3RyZWFtEgsKA3VybBgBIAEoCRINCgVpbmRleBgCIAEoBRINCgVjb2RlYxgDIAEoCRINCgV3aWR0aBgEIAEoBRIOCgZoZWlnaHQYBSABKAUSEAoIcm90YXRpb24YBiABKAUSJwoKZnJhbWVfcmF0ZRgHIAEoCzITLmluZ290LnYxLkZyYW1lUmF0ZRITCgtiaXRyYXRlX2JwcxgIIAEoAxIrCghkdXJhdGlvbhgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxwaXhlbF9mb3JtYXQYCiABKAkSEAoIbGFuZ3VhZ2UYCyABKAkSDwoHcHJvZmlsZRgMIAEoCSIzCglGcmFtZVJhdGUSEQoJbnVtZXJhdG9yGAEgASgFEhMKC2Rlbm9taW5hdG9yGAIgASgFIoYDCgtBdWRpb1N0cmVhbRILCgN1cmwYASABKAkSDQoFaW5kZXgYAiABKAUSDQoFY29kZWMYAyABKAkSFgoOc2FtcGxlX3JhdGVfaHoYBCABKAUSEAoIY2hhbm5lbHMYBSABKAUSEwoLYml0cmF0ZV9icHMYBiABKAMSKwoIZHVyYXRpb24YByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbGFuZ3VhZ2UYCCABKAkSDwoHcHJvZmlsZRgJIAEoCRIRCglwcmVmZXJyZWQYCiABKAgSFQoNc3VwcGxlbWVudGFyeRgLIAEoCBIoCgRyb2xlGAwgASgOMhouaW5nb3QudjEuQXVkaW9TdHJlYW0uUm9sZSJpCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIRCg1ST0xFX09SSUdJTkFMEAESDwoLUk9MRV9EVUJCRUQQAhISCg5ST0xFX0RFU0NSSUJFRBADEhMKD1JPTEVfQ09NTUVOVEFSWRAEIngKB0NoYXB0ZXISDQoFdGl0bGUYASABKAkSLwoMc3RhcnRfb2Zmc2V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmVuZF9vZmZzZXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i8wEKCVNlbGVjdGlvbhImCgRtb2RlGAEgASgOMhguaW5nb3QudjEuU2VsZWN0aW9uLk1vZGUSFwoKbWF4X2hlaWdodBgCIAEoBUgAiAEBEhcKCm1pbl9oZWlnaHQYAyABKAVIAYgBARIWCg5hdWRpb19sYW5ndWFnZRgEIAEoCRIUCgx2aWRlb19jb2RlY3MYBSADKAkiQAoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASDQoJTU9ERV9CRVNUEAESEwoPTU9ERV9BVURJT19PTkxZEAJCDQoLX21heF9oZWlnaHRCDQoLX21pbl9oZWlnaHQqfwoJTWVkaWFLaW5kEhoKFk1FRElBX0tJTkRfVU5TUEVDSUZJRUQQABIUChBNRURJQV9LSU5EX1ZJREVPEAESFAoQTUVESUFfS0lORF9BVURJTxACEhQKEE1FRElBX0tJTkRfSU1BR0UQAxIUChBNRURJQV9LSU5EX09USEVSEARCaAoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQgpNZWRpYVByb3RvUAFaOGdpdGh1Yi5jb20vaW5nb3QtbWVkaWEvaW5nb3QvY2xpZW50cy9nby9pbmdvdC92MTtpbmdvdHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_recipe]);
+  fileDesc("ChRpbmdvdC92MS9tZWRpYS5wcm90bxIIaW5nb3QudjEi1wcKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIgCgZzb3VyY2UYAyABKAsyEC5pbmdvdC52MS5Tb3VyY2USJgoJc2VsZWN0aW9uGAQgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEg0KBXRpdGxlGAUgASgJEhMKC2Rlc2NyaXB0aW9uGAYgASgJEgwKBHRhZ3MYByADKAkSEAoIdXBsb2FkZXIYCCABKAkSMAoMcHVibGlzaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCghkdXJhdGlvbhgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg10aHVtYm5haWxfdXJsGAsgASgJEhwKBGJsb2IYDCABKAsyDi5pbmdvdC52MS5CbG9iEhMKC2Zvcm1hdF9uYW1lGA0gASgJEiQKBXZpZGVvGA4gAygLMhUuaW5nb3QudjEuVmlkZW9TdHJlYW0SJAoFYXVkaW8YDyADKAsyFS5pbmdvdC52MS5BdWRpb1N0cmVhbRIjCghjaGFwdGVycxgQIAMoCzIRLmluZ290LnYxLkNoYXB0ZXISJgoKc2lkZV9maWxlcxgRIAMoCzISLmluZ290LnYxLlNpZGVGaWxlEjAKCWZpbGVfdGFncxgSIAMoCzIdLmluZ290LnYxLk1lZGlhLkZpbGVUYWdzRW50cnkSFAoMd2ViX3BsYXlhYmxlGBMgASgIEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgUIAEoCRIbChNkZXJpdmVkX2Zyb21fc2hhMjU2GBUgASgJEiAKBnJlY2lwZRgWIAEoCzIQLmluZ290LnYxLlJlY2lwZRIoCgpleHRyYWN0aW9uGBcgASgLMhQuaW5nb3QudjEuRXh0cmFjdGlvbhIrCgZsYWJlbHMYGCADKAsyGy5pbmdvdC52MS5NZWRpYS5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYGyABKAkSGAoQdHJ1bmNhdGVkX2ZpZWxkcxgcIAMoCRovCg1GaWxlVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLjAQoIU2lkZUZpbGUSJQoEa2luZBgBIAEoDjIXLmluZ290LnYxLlNpZGVGaWxlLktpbmQSCwoDdXJsGAIgASgJEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEhAKCGxhbmd1YWdlGAUgASgJEhEKCWF1dG9tYXRpYxgGIAEoCBIOCgZzaGEyNTYYByABKAkiRAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASEgoOS0lORF9TVUJUSVRMRVMQARISCg5LSU5EX1RIVU1CTkFJTBACImQKCkV4dHJhY3Rpb24SEQoJZXh0cmFjdG9yGAEgASgJEhkKEWV4dHJhY3Rvcl92ZXJzaW9uGAIgASgJEhEKCWZvcm1hdF9pZBgDIAEoCRIVCg1mb3JtYXRfcmVhc29uGAQgASgJIjUKBlNvdXJjZRIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCRIQCghwYWdlX3VybBgDIAEoCSJNCgRCbG9iEgsKA3VybBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRIOCgZzaGEyNTYYBCABKAkikQQKC1ZpZGVvU3RyZWFtEgsKA3VybBgBIAEoCRINCgVpbmRleBgCIAEoBRINCgVjb2RlYxgDIAEoCRINCgV3aWR0aBgEIAEoBRIOCgZoZWlnaHQYBSABKAUSEAoIcm90YXRpb24YBiABKAUSJwoKZnJhbWVfcmF0ZRgHIAEoCzITLmluZ290LnYxLkZyYW1lUmF0ZRITCgtiaXRyYXRlX2JwcxgIIAEoAxIrCghkdXJhdGlvbhgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxwaXhlbF9mb3JtYXQYCiABKAkSEAoIbGFuZ3VhZ2UYCyABKAkSDwoHcHJvZmlsZRgMIAEoCRI1CgtmaWVsZF9vcmRlchgNIAEoDjIgLmluZ290LnYxLlZpZGVvU3RyZWFtLkZpZWxkT3JkZXISMgoTc2FtcGxlX2FzcGVjdF9yYXRpbxgOIAEoCzIVLmluZ290LnYxLkFzcGVjdFJhdGlvEhYKDmNvbG9yX3RyYW5zZmVyGA8gASgJIn8KCkZpZWxkT3JkZXISGwoXRklFTERfT1JERVJfVU5TUEVDSUZJRUQQABIbChdGSUVMRF9PUkRFUl9QUk9HUkVTU0lWRRABEhkKFUZJRUxEX09SREVSX1RPUF9GSVJTVBACEhwKGEZJRUxEX09SREVSX0JPVFRPTV9GSVJTVBADIiwKC0FzcGVjdFJhdGlvEg0KBXdpZHRoGAEgASgFEg4KBmhlaWdodBgCIAEoBSIzCglGcmFtZVJhdGUSEQoJbnVtZXJhdG9yGAEgASgFEhMKC2Rlbm9taW5hdG9yGAIgASgFIoYDCgtBdWRpb1N0cmVhbRILCgN1cmwYASABKAkSDQoFaW5kZXgYAiABKAUSDQoFY29kZWMYAyABKAkSFgoOc2FtcGxlX3JhdGVfaHoYBCABKAUSEAoIY2hhbm5lbHMYBSABKAUSEwoLYml0cmF0ZV9icHMYBiABKAMSKwoIZHVyYXRpb24YByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbGFuZ3VhZ2UYCCABKAkSDwoHcHJvZmlsZRgJIAEoCRIRCglwcmVmZXJyZWQYCiABKAgSFQoNc3VwcGxlbWVudGFyeRgLIAEoCBIoCgRyb2xlGAwgASgOMhouaW5nb3QudjEuQXVkaW9TdHJlYW0uUm9sZSJpCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIRCg1ST0xFX09SSUdJTkFMEAESDwoLUk9MRV9EVUJCRUQQAhISCg5ST0xFX0RFU0NSSUJFRBADEhMKD1JPTEVfQ09NTUVOVEFSWRAEIngKB0NoYXB0ZXISDQoFdGl0bGUYASABKAkSLwoMc3RhcnRfb2Zmc2V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmVuZF9vZmZzZXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i8wEKCVNlbGVjdGlvbhImCgRtb2RlGAEgASgOMhguaW5nb3QudjEuU2VsZWN0aW9uLk1vZGUSFwoKbWF4X2hlaWdodBgCIAEoBUgAiAEBEhcKCm1pbl9oZWlnaHQYAyABKAVIAYgBARIWCg5hdWRpb19sYW5ndWFnZRgEIAEoCRIUCgx2aWRlb19jb2RlY3MYBSADKAkiQAoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASDQoJTU9ERV9CRVNUEAESEwoPTU9ERV9BVURJT19PTkxZEAJCDQoLX21heF9oZWlnaHRCDQoLX21pbl9oZWlnaHQqfwoJTWVkaWFLaW5kEhoKFk1FRElBX0tJTkRfVU5TUEVDSUZJRUQQABIUChBNRURJQV9LSU5EX1ZJREVPEAESFAoQTUVESUFfS0lORF9BVURJTxACEhQKEE1FRElBX0tJTkRfSU1BR0UQAxIUChBNRURJQV9LSU5EX09USEVSEARCaAoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQgpNZWRpYVByb3RvUAFaOGdpdGh1Yi5jb20vaW5nb3QtbWVkaWEvaW5nb3QvY2xpZW50cy9nby9pbmdvdC92MTtpbmdvdHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_recipe]);
 
 /**
  * A stored media item: a blob in the bucket, and what is known about it.
@@ -544,6 +544,28 @@ export type VideoStream = Message<"ingot.v1.VideoStream"> & {
    * @generated from field: string profile = 12;
    */
   profile: string;
+
+  /**
+   * Whether the video is interlaced, and which field of a frame is shown first.
+   *
+   * @generated from field: ingot.v1.VideoStream.FieldOrder field_order = 13;
+   */
+  fieldOrder: VideoStream_FieldOrder;
+
+  /**
+   * Shape of a pixel. Unset if pixels are square, or if the file does not say.
+   *
+   * @generated from field: ingot.v1.AspectRatio sample_aspect_ratio = 14;
+   */
+  sampleAspectRatio?: AspectRatio | undefined;
+
+  /**
+   * Transfer characteristics as ffprobe names them (ITU-T H.273), such as `bt709`; `smpte2084` (PQ)
+   * and `arib-std-b67` (HLG) are those of HDR. Empty if the file does not say.
+   *
+   * @generated from field: string color_transfer = 15;
+   */
+  colorTransfer: string;
 };
 
 /**
@@ -552,6 +574,75 @@ export type VideoStream = Message<"ingot.v1.VideoStream"> & {
  */
 export const VideoStreamSchema: GenMessage<VideoStream> = /*@__PURE__*/
   messageDesc(file_ingot_v1_media, 5);
+
+/**
+ * How the lines of a frame were recorded.
+ *
+ * @generated from enum ingot.v1.VideoStream.FieldOrder
+ */
+export enum VideoStream_FieldOrder {
+  /**
+   * Unknown.
+   *
+   * @generated from enum value: FIELD_ORDER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * All lines of a frame at the same moment.
+   *
+   * @generated from enum value: FIELD_ORDER_PROGRESSIVE = 1;
+   */
+  PROGRESSIVE = 1,
+
+  /**
+   * Interlaced: the first, third, fifth line and so on are shown first.
+   *
+   * @generated from enum value: FIELD_ORDER_TOP_FIRST = 2;
+   */
+  TOP_FIRST = 2,
+
+  /**
+   * Interlaced: the second, fourth, sixth line and so on are shown first.
+   *
+   * @generated from enum value: FIELD_ORDER_BOTTOM_FIRST = 3;
+   */
+  BOTTOM_FIRST = 3,
+}
+
+/**
+ * Describes the enum ingot.v1.VideoStream.FieldOrder.
+ */
+export const VideoStream_FieldOrderSchema: GenEnum<VideoStream_FieldOrder> = /*@__PURE__*/
+  enumDesc(file_ingot_v1_media, 5, 0);
+
+/**
+ * A width in proportion to a height: 16 and 11 for the pixels of wide PAL video.
+ *
+ * @generated from message ingot.v1.AspectRatio
+ */
+export type AspectRatio = Message<"ingot.v1.AspectRatio"> & {
+  /**
+   * Width, greater than zero.
+   *
+   * @generated from field: int32 width = 1;
+   */
+  width: number;
+
+  /**
+   * Height, greater than zero.
+   *
+   * @generated from field: int32 height = 2;
+   */
+  height: number;
+};
+
+/**
+ * Describes the message ingot.v1.AspectRatio.
+ * Use `create(AspectRatioSchema)` to create a new message.
+ */
+export const AspectRatioSchema: GenMessage<AspectRatio> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_media, 6);
 
 /**
  * A number of frames per second, as an exact fraction: `30000/1001` for 29.97.
@@ -579,7 +670,7 @@ export type FrameRate = Message<"ingot.v1.FrameRate"> & {
  * Use `create(FrameRateSchema)` to create a new message.
  */
 export const FrameRateSchema: GenMessage<FrameRate> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 6);
+  messageDesc(file_ingot_v1_media, 7);
 
 /**
  * An audio stream.
@@ -679,7 +770,7 @@ export type AudioStream = Message<"ingot.v1.AudioStream"> & {
  * Use `create(AudioStreamSchema)` to create a new message.
  */
 export const AudioStreamSchema: GenMessage<AudioStream> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 7);
+  messageDesc(file_ingot_v1_media, 8);
 
 /**
  * What the audio of a media item is.
@@ -727,7 +818,7 @@ export enum AudioStream_Role {
  * Describes the enum ingot.v1.AudioStream.Role.
  */
 export const AudioStream_RoleSchema: GenEnum<AudioStream_Role> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 7, 0);
+  enumDesc(file_ingot_v1_media, 8, 0);
 
 /**
  * A chapter of a media item.
@@ -762,7 +853,7 @@ export type Chapter = Message<"ingot.v1.Chapter"> & {
  * Use `create(ChapterSchema)` to create a new message.
  */
 export const ChapterSchema: GenMessage<Chapter> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 8);
+  messageDesc(file_ingot_v1_media, 9);
 
 /**
  * What to store of the media at a source: audio or video, in which size, language and codec.
@@ -825,7 +916,7 @@ export type Selection = Message<"ingot.v1.Selection"> & {
  * Use `create(SelectionSchema)` to create a new message.
  */
 export const SelectionSchema: GenMessage<Selection> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 9);
+  messageDesc(file_ingot_v1_media, 10);
 
 /**
  * Audio or video.
@@ -859,7 +950,7 @@ export enum Selection_Mode {
  * Describes the enum ingot.v1.Selection.Mode.
  */
 export const Selection_ModeSchema: GenEnum<Selection_Mode> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 9, 0);
+  enumDesc(file_ingot_v1_media, 10, 0);
 
 /**
  * Kinds of media items, by what their file has.
