@@ -46,6 +46,9 @@ from ingot_server.worker import Worker
 from tests.installation import descendants, files_below
 from tests.waiting import JOB_SECONDS, until
 
+# Between two looks at a job that waits for another one.
+FOLLOWING_SECONDS = 0.05
+
 
 class Harness:
     """A running Ingot: stubs to call it with, and access to its stores."""
@@ -81,6 +84,8 @@ class Harness:
     async def end(self, job: Job) -> Job:
         """Run a job with all its attempts and children, as the queue would, and return its end."""
         while not has_ended(job):
+            if job.waiting.job_id:
+                await asyncio.sleep(FOLLOWING_SECONDS)
             if job.waiting.HasField("end_time"):
                 left = job.waiting.end_time.ToDatetime(UTC) - datetime.now(UTC)
                 await asyncio.sleep(max(0.0, left.total_seconds()))

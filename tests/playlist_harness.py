@@ -76,7 +76,7 @@ class PlaylistHarness:
         """What a worker does to the list `parent`."""
         claim = await self.records.claim(parent.id)
         assert claim is not None
-        async with hold(self.records, self.feed, claim.job, claim.token) as lease:
+        async with hold(self.records, self.feed, claim) as lease:
             await self.playlists.ingest_entries(urls, claim.job, lease)
 
     async def read(self, job_id: str) -> Job:

@@ -30,7 +30,7 @@ from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
-from ingot_server.jobs.outcomes import Deferred, LeaseLost
+from ingot_server.jobs.outcomes import CircularWait, Deferred, LeaseLost
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import (
@@ -274,9 +274,7 @@ class Worker:
         if claim is None:
             return
         try:
-            async with hold(
-                self._records, self._feed, claim.job, claim.token, claim.run, claim.wanted_key
-            ) as lease:
+            async with hold(self._records, self._feed, claim) as lease:
                 await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
             logger.info("job %s is abandoned: %s", job_id, lost)
@@ -291,7 +289,7 @@ class Worker:
         except LeaseLost:
             raise
         except Deferred as deferred:
-            await lease.release(waiting=deferred.waiting, deferred=True)
+            await self._defer(job, lease, deferred.waiting)
         except Failure as failure:
             await self._end_attempt(job, lease, failure)
         except Exception:
@@ -309,6 +307,18 @@ class Worker:
                     pass  # its children make the media items; it waits without this worker
                 case _:
                     assert_never(result)
+
+    async def _defer(self, job: Job, lease: Lease, waiting: JobWaiting) -> None:
+        """Release a job that cannot go on now."""
+        try:
+            await lease.release(waiting=waiting, deferred=True)
+        except CircularWait:
+            failure = Failure(
+                reason_pb2.REASON_SOURCE_FAILED,
+                f"The page and that of the job {waiting.job_id} each name the other as the "
+                "original of their media item. It is extracted again.",
+            )
+            await self._end_attempt(job, lease, failure)
 
     async def _end_attempt(self, job: Job, lease: Lease, failure: Failure) -> None:
         """Release a job for its next attempt, or end it with the failure."""

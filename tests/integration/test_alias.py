@@ -17,7 +17,7 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
-from ingot_server.jobs.outcomes import SingleFlightTaken
+from ingot_server.jobs.outcomes import Claim, SingleFlightTaken
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -107,7 +107,7 @@ async def claimed(records: Records, name: str) -> tuple[Job, str]:
 async def test_a_job_moves_to_the_better_identity(records: Records, feed: Feed) -> None:
     job, token = await claimed(records, ASKED)
 
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         assert await lease.adopt(to_target) == ""
 
         creation = await records.create(new_job(TARGET))

@@ -112,7 +112,7 @@ async def test_a_list_whose_worker_was_lost_meanwhile(
     asked = await harness.ask(serve_feed(origin, clip), options=LIST, recipes=recipes)
     claim = await harness.records.claim(asked.id)
     assert claim is not None
-    async with hold(harness.records, harness.worker._feed, claim.job, claim.token) as lease:
+    async with hold(harness.records, harness.worker._feed, claim) as lease:
         await lease.update(found_list("A list"))
         await lease.release()
     ended = await harness.end(await harness.record(asked.id))

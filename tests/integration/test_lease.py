@@ -15,7 +15,7 @@ from ingot_server.config import Settings
 from ingot_server.jobs.changes import entered
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import PROGRESS_SECONDS, hold
-from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, QueuedAgain
+from ingot_server.jobs.outcomes import Claim, JobCancelled, LeaseLost, QueuedAgain
 from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis
@@ -44,7 +44,7 @@ def succeeded(job: Job) -> None:
 
 async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         for _ in range(8):
             await asyncio.sleep(LEASE.total_seconds() / 4)
             assert not await records.dispatch.sweep(10)
@@ -65,7 +65,7 @@ async def test_progress_is_written_a_few_times_a_second(
         return await write(job, token)
 
     monkeypatch.setattr(records, "write", slow_write)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         entered = await lease.update(downloading)
         revision = entered.revision
         begin = time.monotonic()
@@ -87,7 +87,7 @@ async def test_progress_is_written_a_few_times_a_second(
 
 async def test_a_new_stage_starts_without_measurements(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         lease.note(lambda job: setattr(job.progress.stage, "bytes_done", 7))
         assert not (await lease.update(downloading)).progress.HasField("stage")
 
@@ -95,7 +95,7 @@ async def test_a_new_stage_starts_without_measurements(records: Records, feed: F
 async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
     async with (
-        hold(records, feed, job, token) as lease,
+        hold(records, feed, Claim(job, token, run=1)) as lease,
         contextlib.aclosing(feed.watch(job.id)) as changes,
         asyncio.timeout(TIMEOUT_SECONDS),
     ):
@@ -106,7 +106,7 @@ async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed)
 
 async def test_writers_do_not_overtake_each_other(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
 
         def count(job: Job) -> None:
             job.labels["count"] = str(int(job.labels["count"] or 0) + 1)
@@ -133,7 +133,7 @@ async def test_a_cancelled_job_stops_its_body(
     entered = asyncio.Event()
 
     async def work() -> None:
-        async with hold(records, feed, job, token):
+        async with hold(records, feed, Claim(job, token, run=1)):
             entered.set()
             await asyncio.Event().wait()
 
@@ -153,7 +153,7 @@ async def test_a_recovered_job_stops_its_old_body(
     job, token = await claimed_job(records)
 
     async def work() -> None:
-        async with hold(records, feed, job, token):
+        async with hold(records, feed, Claim(job, token, run=1)):
             await redis.zadd("ingot:deadlines", {job.id: 1})
             assert isinstance(await records.recover(job.id), QueuedAgain)
             await asyncio.Event().wait()
@@ -168,7 +168,7 @@ async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: F
     job, token = await claimed_job(records)
 
     async def work() -> None:
-        async with hold(records, feed, job, token) as lease:
+        async with hold(records, feed, Claim(job, token, run=1)) as lease:
             await records.cancel(job.id)
             await lease.update(downloading)
 
@@ -182,7 +182,7 @@ async def test_a_body_that_missed_its_cancellation_does_not_start_its_commit(
     job, token = await claimed_job(records)
 
     async def work() -> None:
-        async with hold(records, feed, job, token) as lease:
+        async with hold(records, feed, Claim(job, token, run=1)) as lease:
             await records.cancel(job.id)
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(30)
@@ -197,7 +197,7 @@ async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: 
     job, token = await claimed_job(records)
 
     async def work() -> None:
-        async with hold(records, feed, job, token):
+        async with hold(records, feed, Claim(job, token, run=1)):
             await redis.flushall()
             await asyncio.Event().wait()
 
@@ -208,7 +208,7 @@ async def test_a_wiped_redis_ends_the_body(records: Records, feed: Feed, redis: 
 
 async def test_a_lease_survives_a_short_outage(records: Records, feed: Feed, redis: Redis) -> None:
     job, token = await claimed_job(records)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         outage = asyncio.ensure_future(
             redis.client_pause(timeout=int(LEASE.total_seconds() * 1000 * 0.4))
         )
@@ -226,7 +226,7 @@ async def test_a_long_outage_ends_the_body_in_time(
     began, outage = time.monotonic(), 4 * LEASE.total_seconds()
 
     async def work() -> None:
-        async with hold(records, feed, job, token):
+        async with hold(records, feed, Claim(job, token, run=1)):
             await redis.client_pause(timeout=int(outage * 1000))
             await asyncio.Event().wait()
 
@@ -242,7 +242,7 @@ async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Fee
     entered = asyncio.Event()
 
     async def work() -> None:
-        async with hold(records, feed, job, token):
+        async with hold(records, feed, Claim(job, token, run=1)):
             entered.set()
             await asyncio.Event().wait()
 
@@ -258,14 +258,14 @@ async def test_a_cancellation_from_outside_stays_one(records: Records, feed: Fee
 async def test_an_error_of_the_body_comes_through(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
     with pytest.raises(ZeroDivisionError):
-        async with hold(records, feed, job, token):
+        async with hold(records, feed, Claim(job, token, run=1)):
             raise ZeroDivisionError
     await records.renew(job.id, token)
 
 
 async def test_releasing_a_job_is_not_a_loss(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         released = await lease.release()
         await asyncio.sleep(LEASE.total_seconds())
         assert lease.lost is None

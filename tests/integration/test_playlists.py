@@ -196,7 +196,7 @@ async def test_a_cancelled_list_gets_no_more_children(ingot: PlaylistHarness) ->
     assert claim is not None
 
     async def expand() -> None:
-        async with hold(ingot.records, ingot.feed, claim.job, claim.token) as lease:
+        async with hold(ingot.records, ingot.feed, claim) as lease:
             await ingot.records.cancel(parent.id)
             await ingot.playlists.ingest_entries(urls, claim.job, lease)
 
@@ -225,7 +225,7 @@ async def test_a_list_has_a_limit(
     claim = await ingot.records.claim(parent.id)
     assert claim is not None
     found = None
-    async with hold(ingot.records, ingot.feed, claim.job, claim.token) as lease:
+    async with hold(ingot.records, ingot.feed, claim) as lease:
         try:
             await ingot.playlists.ingest_entries(urls, claim.job, lease, total=total)
         except Failure as failure:
@@ -325,7 +325,7 @@ async def test_a_stale_worker_adds_no_children(ingot: PlaylistHarness) -> None:
     assert again is not None
 
     with pytest.raises(LeaseLost):
-        async with hold(ingot.records, ingot.feed, claim.job, claim.token) as lease:
+        async with hold(ingot.records, ingot.feed, claim) as lease:
             await ingot.playlists.ingest_entries(urls, claim.job, lease)
 
     assert len(await ingot.records.list(limit=10)) == 1

@@ -17,6 +17,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs import feed as feed_module
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import hold
+from ingot_server.jobs.outcomes import Claim
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis, connect
 from ingot_server.worker import Worker
@@ -82,7 +83,7 @@ async def test_a_job_is_released_when_redis_accepts_writes_again(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
     job, token = await claimed_job(records)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         async with refusing_writes(redis):
             releasing = asyncio.create_task(lease.release())
             await asyncio.sleep(0.3)
@@ -96,7 +97,7 @@ async def test_children_are_added_when_redis_accepts_writes_again(
     records: Records, feed: Feed, redis: Redis
 ) -> None:
     job, token = await claimed_job(records)
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
         async with refusing_writes(redis):
             adding = asyncio.create_task(lease.add_child(new_job("entry"), entry="entry", order=0))
             await asyncio.sleep(0.3)

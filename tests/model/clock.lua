@@ -17,7 +17,7 @@ end
 
 local JOB_FIELDS = {
   'revision', 'ended', 'token', 'run', 'losses', 'state', 'single_flight_key', 'permit', 'parents', 'shared',
-  'waits_for_children',
+  'waits_for_children', 'follows',
 }
 local function hash(key)
   return server.call('HGETALL', key)
@@ -43,7 +43,7 @@ local READ = {
   held = hash, load = hash, turns = hash, slots = hash, ['slots-left'] = hash, source = hash, request = hash,
   entries = hash, ['child-counts'] = hash, ['child-progress'] = hash,
   ready = zset, ['slots-until'] = zset, deadlines = zset, ['source-permits'] = zset, ['source-waiting'] = zset,
-  ['source-blocked'] = zset, undispatched = zset, expiring = zset, jobs = zset,
+  ['source-blocked'] = zset, undispatched = zset, followers = zset, expiring = zset, jobs = zset,
   state = function(key) return server.call('SMEMBERS', key) end,
   active = function(key) return server.call('GET', key) end,
   -- The history, the journal and the broker's queues are no part of the model.

@@ -23,6 +23,7 @@ def check(model: JobModel, redis: ModelRedis) -> None:
             assert found == job.stored(), f"the record of {job.id}"
     assert len(records) == len(model.jobs), "a record is left"
     _check_places(model, stored)
+    _check_followers(model, groups["followers"])
     for queue in ("fetch", "convert"):
         jobs = [job for job in model.jobs.values() if job.queue == queue and not job.has_ended]
         _check_slots(jobs, queue, stored)
@@ -48,6 +49,16 @@ def _check_places(model: JobModel, stored: Stored) -> None:
         if job.place is Place.TURN:
             assert any(job.id in parent.turns for parent in model.parents(job))
     assert not deadlines, "deadlines of what does not exist"
+
+
+def _check_followers(model: JobModel, stored: Stored) -> None:
+    """A job that follows another one is known to that, and nothing else is."""
+    expected: defaultdict[str, set[str]] = defaultdict(set)
+    for job in model.jobs.values():
+        if job.place is Place.FOLLOWING:
+            assert not model.jobs[job.follows].has_ended, f"{job.id} waits forever"
+            expected[job.follows].add(job.id)
+    assert {leader: set(pairs(each)) for leader, each in stored.items()} == expected
 
 
 def _check_slots(jobs: Sequence[ModelJob], queue: str, stored: Stored) -> None:

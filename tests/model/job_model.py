@@ -32,6 +32,8 @@ class Place(Enum):
     RUNNING = auto()
     CHILDREN = auto()
     """It waits for its children."""
+    FOLLOWING = auto()
+    """It waits for another job."""
     ENDED = auto()
 
 
@@ -70,6 +72,9 @@ class ModelJob:
     turns: dict[str, int] = field(default_factory=dict)
     """Children that wait for their turn -> their order."""
     counts: Counter[str] = field(default_factory=Counter)
+    follows: str = ""
+    """The job that it waits for, or has waited for before its present run."""
+    follows_since: int = 0
     has_left: bool = False
     """Whether its record says that it waits, or has waited, for children."""
     commits: bool = False
@@ -96,6 +101,7 @@ class ModelJob:
             "".join(f"{parent} " for parent in self.parents).encode(),
             b"1" if self.is_shared else b"",
             b"1" if self.place is Place.CHILDREN else b"",
+            self.follows.encode(),
         ]
 
 
@@ -197,17 +203,45 @@ class JobModel:
         job.state, job.place = state, place
 
     def release(self, job: ModelJob, delay: int) -> None:
-        self.changed(job, QUEUED, Place.DELAYED)
-        job.token, job.not_before = "", self.now + delay
-        self.free(job)
+        self._give_back(job, delay)
         if delay:
             job.deadline = self.now + delay
         else:
             self.make_ready(job)
 
+    def _give_back(self, job: ModelJob, delay: int) -> None:
+        self.changed(job, QUEUED, Place.DELAYED)
+        job.token, job.not_before, job.follows = "", self.now + delay, ""
+        self.free(job)
+
+    def follow(self, job: ModelJob, leader: ModelJob) -> None:
+        """Give a running job up until another one has ended."""
+        self._give_back(job, 0)
+        self.bring_forward(leader)
+        job.follows = leader.id
+        if leader.has_ended:
+            self.make_ready(job)
+        else:
+            job.place, job.deadline, job.follows_since = Place.FOLLOWING, None, self.now
+
+    def bring_forward(self, job: ModelJob) -> None:
+        for parent in self.parents(job):
+            if parent.turns.pop(job.id, None) is not None:
+                self.send_child(job.id)
+
+    def followers(self, job: ModelJob) -> list[ModelJob]:
+        """Those that wait for it, in the order in which they began to."""
+        found = (each for each in self.jobs.values() if each.place is Place.FOLLOWING)
+        return sorted(
+            (each for each in found if each.follows == job.id),
+            key=lambda each: (each.follows_since, each.id),
+        )
+
     def end(self, job: ModelJob, state: int) -> None:
         self.changed(job, state, Place.ENDED)
-        job.token, job.deadline = "", None
+        job.token, job.deadline, job.follows = "", None, ""
+        for follower in self.followers(job):
+            self.make_ready(follower)
         for parent in self.parents(job):
             if not parent.has_ended:
                 parent.counts[OUTCOMES[state]] += 1
@@ -245,9 +279,10 @@ class JobModel:
     def children(self, job: ModelJob) -> list[ModelJob]:
         return [self.jobs[each] for each in job.entries.values() if each in self.jobs]
 
-    def descends(self, job: ModelJob, ancestor: ModelJob) -> bool:
-        return job is ancestor or any(
-            self.descends(parent, ancestor) for parent in self.parents(job)
+    def is_awaited_by(self, job: ModelJob, other: ModelJob) -> bool:
+        """Whether `other` is the job, or waits for it, perhaps by way of others."""
+        return job is other or any(
+            self.is_awaited_by(each, other) for each in [*self.parents(job), *self.followers(job)]
         )
 
     def pass_time(self, milliseconds: int) -> None:

@@ -153,9 +153,7 @@ class JobRecords:
 
     def _share(self, job: ModelJob) -> None:
         job.is_shared = job.is_shared or bool(job.parents)
-        for parent in self.model.parents(job):
-            if parent.turns.pop(job.id, None) is not None:
-                self.model.send_child(job.id)
+        self.model.bring_forward(job)
 
     def _remember(self, request_id: str, job: ModelJob, fingerprint: str) -> None:
         if request_id:

@@ -17,6 +17,7 @@ from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.outcomes import (
     ChildrenChanged,
     CircularEntry,
+    CircularWait,
     Orphaned,
     QueuedAgain,
     SingleFlightTaken,
@@ -128,6 +129,7 @@ class World(JobRecords):
     def claim(self, job: ModelJob, worker: str) -> bool:
         """Claim a job, in a slot of the worker, or in none; say whether that was possible."""
         may = job.state == QUEUED and job.not_before <= self.model.now
+        may = may and job.place is not Place.FOLLOWING
         claim = self._do(self.records.claim(job.id, worker_id=worker))
         assert (claim is not None) == may, f"{job.id} in {job.place}"
         if claim is not None:
@@ -178,6 +180,19 @@ class World(JobRecords):
         with self._proving(job, token):
             self._do(self.records.release(job.id, token, waiting=waiting))
             self.model.release(job, delay)
+        self._check()
+
+    def follow(self, job: ModelJob, token: str, leader: ModelJob) -> None:
+        """Give a job up until another one has ended."""
+        waiting = JobWaiting(cause=JobWaiting.CAUSE_SAME_MEDIA, job_id=leader.id)
+        with self._proving(job, token):
+            try:
+                self._do(self.records.release(job.id, token, waiting=waiting, deferred=True))
+            except CircularWait:
+                assert self.model.is_awaited_by(job, leader)
+            else:
+                assert not self.model.is_awaited_by(job, leader)
+                self.model.follow(job, leader)
         self._check()
 
     def move(self, job: ModelJob, token: str, media: str) -> None:
@@ -263,7 +278,7 @@ class World(JobRecords):
         except CircularEntry:
             assert not is_known
             assert found is not None
-            assert self.model.descends(parent, found)
+            assert self.model.is_awaited_by(parent, found)
         else:
             assert token == parent.token != ""
             if found is None:
@@ -276,7 +291,7 @@ class World(JobRecords):
                     new.place = Place.TURN
                     parent.turns[new.id] = order
             elif not is_known:
-                assert not self.model.descends(parent, found)
+                assert not self.model.is_awaited_by(parent, found)
                 parent.entries[entry] = found.id
                 if parent.id not in found.parents:
                     found.parents.append(parent.id)

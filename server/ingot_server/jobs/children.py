@@ -20,10 +20,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
 from ingot_server.jobs import lifecycle
+from ingot_server.jobs.changes import mirrored
 from ingot_server.jobs.lifecycle import ChildCounts, has_ended, is_workflow
 from ingot_server.jobs.outcomes import Orphaned
 from ingot_server.jobs.transition import Argument, Transition, milliseconds
@@ -126,7 +128,7 @@ class Children:
         record = await self._transition.read_record(parent_id)
         if record is None or record.token:
             return None
-        parts = await self._ended_parts(record.job, snapshot.counts)
+        parts = await self._parts(record.job, snapshot.counts)
         roll_up = partial(_rolled_up, counts=snapshot.counts, parts=parts)
         new = roll_up(record.job)
         if new is None:
@@ -161,9 +163,12 @@ class Children:
             if child is not None and (child.HasField("children") or is_workflow(child)):
                 await self.cancel_children(child)
 
-    async def _ended_parts(self, parent: Job, counts: ChildCounts) -> list[Job]:
-        """Return the children of a workflow if all have ended, else an empty list."""
-        if not is_workflow(parent) or counts.ended < counts.total:
+    async def _parts(self, parent: Job, counts: ChildCounts) -> list[Job]:
+        """Return the children of a workflow if all have ended, or if it waits for its ingest.
+
+        For all others this is an empty list.
+        """
+        if not is_workflow(parent) or (counts.total > 1 and counts.ended < counts.total):
             return []
         records = [await self._transition.read_record(each) for each in parent.child_job_ids]
         return [record.job for record in records if record is not None]
@@ -192,7 +197,11 @@ class Children:
 
 def _rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job]) -> Job | None:
     new = lifecycle.rolled_up(job, counts, parts) if job.HasField("children") else None
-    return lifecycle.with_fraction(new, job) if new is not None else None
+    if new is None:
+        return None
+    if new.state == job_pb2.JOB_STATE_RUNNING and parts:
+        mirrored(parts[0], fraction=new.progress.fraction)(new)
+    return lifecycle.with_fraction(new, job)
 
 
 def _cancelled_with(job: Job, parent_id: str) -> Job | None:

@@ -24,8 +24,8 @@
 --   ingot:slots-left:<queue>        hash    the same of workers that have gone lately
 --   ingot:slots-until:<queue>       zset    workers, scored by when they have to be announced again
 --
--- Invariants. A QUEUED job is ready, or dispatched, or waits for a time (in the deadlines), or for its
--- turn among the entries of its parent. A job holds slots from its dispatch until no worker holds its
+-- Invariants. A QUEUED job is ready, or dispatched, or waits for a time (in the deadlines), for its turn
+-- among the entries of its parent, or for another job (followers.lua). A job holds slots from its dispatch until no worker holds its
 -- lease. The loads are the sums over `held`.
 
 local DEADLINES = PREFIX .. 'deadlines'

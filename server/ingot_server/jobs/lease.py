@@ -1,6 +1,6 @@
 """The lease of a job: the right to run and change it.
 
-    async with hold(records, feed, job, token) as lease:
+    async with hold(records, feed, claim) as lease:
         await lease.update(...)      # in the task that runs the job, or in tasks that it waits for
 
 A heartbeat renews the lease four times within its length. If Redis is unavailable for less than
@@ -25,7 +25,14 @@ from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lifecycle import copy_of, has_ended
-from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, Orphaned, SingleFlightTaken
+from ingot_server.jobs.outcomes import (
+    CircularWait,
+    Claim,
+    JobCancelled,
+    LeaseLost,
+    Orphaned,
+    SingleFlightTaken,
+)
 from ingot_server.jobs.records import Records
 
 PROGRESS_SECONDS: Final = 0.2
@@ -37,27 +44,21 @@ _Result = TypeVar("_Result")
 class Lease:
     """The right to change one job, made by `hold`.
 
-    `job` is the job with all of the holder's changes, written or not. `run` and `wanted_key` are
-    those of the `Claim`. `lost` is why the body is cancelled, or None while the lease is held.
+    `job` is the job with all of the holder's changes, written or not. `run`, `wanted_key` and
+    `followed` are those of the `Claim`. `lost` is why the body is cancelled, or None while the
+    lease is held.
     """
 
-    def __init__(
-        self,
-        records: Records,
-        job: Job,
-        token: str,
-        run: int,
-        body: asyncio.Task[Any],
-        wanted_key: str,
-    ) -> None:
-        self.job = copy_of(job)
-        self.run = run
-        self.wanted_key = wanted_key
+    def __init__(self, records: Records, claim: Claim, body: asyncio.Task[Any]) -> None:
+        self.job = copy_of(claim.job)
+        self.run = claim.run
+        self.wanted_key = claim.wanted_key
+        self.followed = claim.followed
         self.lost: LeaseLost | None = None
         self._records = records
-        self._token = token
+        self._token = claim.token
         self._body = body
-        self._written = copy_of(job)
+        self._written = copy_of(claim.job)
         self._written_at = 0.0
         # Counted from before the call that renewed the lease, so it never ends later than in Redis.
         self._length = records.settings.lease.total_seconds()
@@ -171,7 +172,10 @@ class Lease:
         error: Status | None = None,
         deferred: bool = False,
     ) -> Job:
-        """Release the job, see `Records.release`; nothing is written afterwards."""
+        """Release the job, see `Records.release`; nothing is written afterwards.
+
+        After a CircularWait the lease is still held.
+        """
         async with self._writing:
             self._done = True
             release = partial(
@@ -182,7 +186,11 @@ class Lease:
                 error=error,
                 deferred=deferred,
             )
-            return await self._retry(release)
+            try:
+                return await self._retry(release)
+            except CircularWait:
+                self._done = False
+                raise
 
     async def prove(self) -> None:
         """Renew the lease now. Raises LeaseLost if it is lost."""
@@ -340,12 +348,8 @@ class Lease:
 
 
 @contextlib.asynccontextmanager
-async def hold(
-    records: Records, feed: Feed, job: Job, token: str, run: int = 1, wanted_key: str = ""
-) -> AsyncIterator[Lease]:
+async def hold(records: Records, feed: Feed, claim: Claim) -> AsyncIterator[Lease]:
     """Hold the lease of a claimed job while the body runs in the calling task.
-
-    `token`, `run` and `wanted_key` are those of the `Claim`.
 
     If the lease is lost, raises LeaseLost or JobCancelled instead of whatever the body raises, but
     not instead of a cancellation from outside.
@@ -353,7 +357,7 @@ async def hold(
     body = asyncio.current_task()
     assert body is not None
     cancelling = body.cancelling()
-    lease = Lease(records, job, token, run, body, wanted_key)
+    lease = Lease(records, claim, body)
     lease.start(feed)
     try:
         try:

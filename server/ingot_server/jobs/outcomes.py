@@ -31,6 +31,8 @@ class Claim:
     """
     wanted_key: str = ""
     """The single-flight key that another job held when Redis had lost this one; usually empty."""
+    followed: str = ""
+    """Id of the job that this one has waited for since its last run; usually empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ class JobCancelled(LeaseLost):
 
 
 class Deferred(Exception):
-    """The job cannot start now, and waits without a worker until `waiting.end_time`.
+    """The job cannot go on now. It waits without a worker until `waiting.end_time`.
 
-    That is not a failure, and not an attempt.
+    For CAUSE_SAME_MEDIA it waits for the end of the job `waiting.job_id`. That is not a failure,
+    and not an attempt.
     """
 
     def __init__(self, waiting: JobWaiting) -> None:
@@ -91,6 +94,10 @@ class Orphaned(Exception):
 
 class CircularEntry(Exception):
     """The entry of a list is the list itself, or a list that contains it."""
+
+
+class CircularWait(Exception):
+    """The job that a job would wait for waits for it."""
 
 
 class SingleFlightTaken(Exception):

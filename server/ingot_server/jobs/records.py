@@ -2,8 +2,8 @@
 
 Invariants: a revision only grows; a media item has at most one job that has not ended; a RUNNING
 job has exactly one fencing token, or waits for its children; only the holder of the token can
-change a RUNNING job; a job that has not ended is in the sorted set of deadlines. Redis must not
-evict keys (`noeviction`).
+change a RUNNING job; a QUEUED job is where `dispatch.lua` says. Redis must not evict keys
+(`noeviction`).
 
 Every method raises Failure with CACHE_UNAVAILABLE if Redis cannot be used, and can be repeated.
 """
@@ -201,7 +201,7 @@ class Records:
             raise
         if claimed is None:
             return None
-        return Claim(claimed.job, token, claimed.run, claimed.wanted_key)
+        return Claim(claimed.job, token, claimed.run, claimed.wanted_key, claimed.followed)
 
     async def renew(self, job_id: str, token: str) -> None:
         """Renew a lease for `settings.lease`. Raises LeaseLost."""
@@ -258,8 +258,13 @@ class Records:
 
         Without that time it may be claimed at once. Without `waiting` it waits for a worker.
         `error` says why the attempt failed; None keeps the last one. With `deferred`, nothing has
-        failed, so the attempt does not count. The job is ready at that time. Raises LeaseLost.
+        failed, so the attempt does not count. The job is ready at that time; one that waits for
+        another (CAUSE_SAME_MEDIA) when that has ended. Raises LeaseLost, and CircularWait if the
+        other one waits for this.
         """
+        follows: dict[str, Argument] = {}
+        if waiting is not None and waiting.cause == JobWaiting.CAUSE_SAME_MEDIA:
+            follows["follows"] = waiting.job_id
         delay = timedelta(0)
         if waiting is not None and waiting.HasField("end_time"):
             delay = max(waiting.end_time.ToDatetime(UTC) - datetime.now(UTC), delay)
@@ -269,6 +274,7 @@ class Records:
             partial(lifecycle.released, waiting=waiting, error=error, deferred=deferred),
             delay=milliseconds(delay),
             deadline=milliseconds(delay),
+            **follows,
         )
 
     async def explain_waiting(self, job: Job) -> Job:

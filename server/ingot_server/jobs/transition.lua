@@ -1,5 +1,5 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
--- last part; the others are arguments.lua, permits.lua, dispatch.lua and journal.lua.
+-- last part; the others are arguments.lua, permits.lua, dispatch.lua, followers.lua and journal.lua.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -77,11 +77,13 @@
 --            [expected_revision token overdue claimable unshared: conditions]
 --            [losses delay worker waits_for_children (while RUNNING) rollup_interval counts_version: values;
 --            keeps_place: the job stays ready or dispatched as it is;
+--            follows: the job is ready when that other job has ended;
 --            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
---            -> done, record, run, wanted_key | gone | lost | early | stale | taken, id of the job that
---               holds the key | epoch, current epoch
+--            -> done, record, run, wanted_key, id of the job that it has followed | gone | lost | early
+--               | stale | taken, id of the job that holds the key | circular: the job to follow waits for
+--               this one | epoch, current epoch
 --   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
 --   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
@@ -148,6 +150,7 @@ end
 
 local function forget(job_id)
   free_slots(job_id)
+  wake_followers(job_id)
   redis.call('ZREM', DEADLINES, job_id)
   redis.call('ZREM', JOBS, job_id)
   redis.call('ZREM', EXPIRING, job_id)
@@ -255,6 +258,8 @@ local function finish(key)
   redis.call('ZREM', DEADLINES, id)
   leave_journal(id)
   make_unready(id)
+  stop_following(id)
+  wake_followers(id)
   leave_source(id)
   if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
     redis.call('DEL', ACTIVE .. key)
@@ -310,12 +315,23 @@ local function notify_parents()
   end
 end
 
-local function descends(job_id, ancestor)
-  if job_id == ancestor then
+-- Whether `other` is the job, or waits for its end, perhaps by way of other jobs.
+local function is_awaited_by(job_id, other, seen)
+  if job_id == other then
     return true
   end
+  seen = seen or {}
+  if seen[job_id] then
+    return false
+  end
+  seen[job_id] = true
   for parent in parents_of(job_id) do
-    if descends(parent, ancestor) then
+    if is_awaited_by(parent, other, seen) then
+      return true
+    end
+  end
+  for _, follower in ipairs(redis.call('ZRANGE', FOLLOWERS .. job_id, 0, -1)) do
+    if is_awaited_by(follower, other, seen) then
       return true
     end
   end
@@ -335,16 +351,23 @@ local function join(job_id)
   return true
 end
 
--- Another caller wants the job: a child waits for its turn no longer.
-local function share(job_id)
+-- A child waits for its turn no longer.
+local function bring_forward(job_id)
   local waited = false
   for parent in parents_of(job_id) do
-    redis.call('HSET', JOB .. job_id, 'shared', 1)
     waited = redis.call('ZREM', UNDISPATCHED .. parent, job_id) == 1 or waited
   end
   if waited then
     send_child(job_id)
   end
+end
+
+-- Another caller wants the job.
+local function share(job_id)
+  if parents_of(job_id)() then
+    redis.call('HSET', JOB .. job_id, 'shared', 1)
+  end
+  bring_forward(job_id)
 end
 
 local function remember_upload(job_id)
@@ -413,7 +436,7 @@ local function share_active()
   if not active or field(active, 'ended') ~= '0' then
     return nil
   end
-  if arg.parent and descends(arg.parent, active) then
+  if arg.parent and is_awaited_by(arg.parent, active) then
     return { 'circular' }
   end
   if not arg.parent or join(active) then
@@ -557,6 +580,7 @@ end
 local function reschedule()
   if arg.next_token == '' then
     free_slots(id)
+    stop_following(id)
   elseif arg.worker then
     make_unready(id)
     -- It keeps the permit that it has got.
@@ -574,7 +598,10 @@ local function reschedule()
       redis.call('ZREM', UNDISPATCHED .. parent, id)
     end
   end
-  if tonumber(arg.state) == QUEUED and tonumber(arg.delay or 0) <= 0 then
+  if arg.follows then
+    bring_forward(arg.follows)
+    follow(id, arg.follows)
+  elseif tonumber(arg.state) == QUEUED and tonumber(arg.delay or 0) <= 0 then
     make_ready(id)
   else
     set_deadline(arg.deadline)
@@ -603,7 +630,7 @@ local function change()
     return { 'gone' }
   end
   if change_id == arg.change_id then
-    return { 'done', record, field(id, 'run'), field(id, 'wanted_key') }
+    return { 'done', record, field(id, 'run'), field(id, 'wanted_key'), field(id, 'follows') }
   end
   if is_other_epoch() then
     return { 'epoch', time(current_epoch()) }
@@ -611,8 +638,12 @@ local function change()
   if arg.token and arg.token ~= token then
     return { 'lost' }
   end
-  if (arg.overdue and not is_overdue()) or (arg.claimable and tonumber(not_before) > now) then
+  if (arg.overdue and not is_overdue())
+    or (arg.claimable and (tonumber(not_before) > now or is_following(id))) then
     return { 'early' }
+  end
+  if arg.follows and is_awaited_by(id, arg.follows) then
+    return { 'circular' }
   end
   if arg.unshared and field(id, 'shared') == '1' then
     return { 'lost' }
@@ -653,7 +684,7 @@ local function change()
   end
   count_in_state()
   record_change()
-  return { 'done', arg.record, field(id, 'run'), field(id, 'wanted_key') }
+  return { 'done', arg.record, field(id, 'run'), field(id, 'wanted_key'), field(id, 'follows') }
 end
 
 local function restore()

@@ -21,6 +21,7 @@ from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import has_ended, milestone
 from ingot_server.jobs.outcomes import (
     CircularEntry,
+    CircularWait,
     Creation,
     JournalUnrestored,
     Orphaned,
@@ -37,6 +38,7 @@ _PARTS: Final = (
     "arguments.lua",
     "permits.lua",
     "dispatch.lua",
+    "followers.lua",
     "journal.lua",
     "transition.lua",
 )
@@ -65,6 +67,7 @@ class Claimed:
     job: Job
     run: int
     wanted_key: str
+    followed: str
 
 
 class Transition:
@@ -171,7 +174,8 @@ class Transition:
 
         `change` may be called several times and must not modify its argument. Unless `arguments`
         say otherwise, no worker holds the job afterwards. Raises SingleFlightTaken if `arguments`
-        move the job to a key that another job holds.
+        move the job to a key that another job holds, and CircularWait if they have it follow a job
+        that waits for it.
         """
         written = await self._change(job_id, change, arguments)
         return written.job if written is not None else None
@@ -208,10 +212,15 @@ class Transition:
             )
             match outcome:
                 case b"done":
-                    record_after, run, wanted_key = content
+                    record_after, run, wanted_key, followed = content
                     return Claimed(
-                        Job.FromString(record_after), int(run or 0), (wanted_key or b"").decode()
+                        Job.FromString(record_after),
+                        int(run or 0),
+                        (wanted_key or b"").decode(),
+                        (followed or b"").decode(),
                     )
+                case b"circular":
+                    raise CircularWait
                 case b"taken":
                     raise SingleFlightTaken(content[0].decode())
                 case b"stale":

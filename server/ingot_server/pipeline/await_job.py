@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot.v1.media_pb2 import Media
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
@@ -22,10 +23,10 @@ _SOON_SECONDS: Final = 0.5
 
 
 class Postponed(Exception):
-    """The job that is waited for goes on later than soon, at `job.waiting.end_time`."""
+    """The job that is waited for does not run here: it has to wait, or another worker runs it."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(f"job {job.id} waits")
+        super().__init__(f"job {job.id} does not run here")
         self.job = job
 
 
@@ -45,46 +46,51 @@ class JobWaiter:
         """Return the media item that a job makes; None if it was cancelled or has no record.
 
         A queued job runs in the caller's slot, because that may be the last free one. If it cannot
-        run soon, raises Postponed: who waits must not hold a slot. `seen` is called with every
-        change of the job. Raises the Failure that the job failed with.
+        run here soon, raises Postponed: who waits must not hold a slot. `seen` is called with the
+        changes of the job until then. Raises the Failure that the job failed with.
         """
-        running: asyncio.Task[None] | None = None
+        running = asyncio.create_task(self._run_in_own_slot(job_id))
+        showing = asyncio.create_task(self._show(job_id, seen))
         try:
+            await asyncio.wait([running])
+            job = running.result()
+        finally:
+            await cancel_and_wait(running, showing)
+        if job is None:
+            return None
+        seen(job)
+        if not has_ended(job):
+            raise Postponed(job)
+        if job.state == job_pb2.JOB_STATE_FAILED:
+            raise Failure.from_status(job.error)
+        return job.media if job.state == job_pb2.JOB_STATE_SUCCEEDED else None
+
+    async def _run_in_own_slot(self, job_id: str) -> Job | None:
+        """Run a job until it has ended, or waits, or runs elsewhere; return it as it is then."""
+        while True:
+            try:
+                job = await self._records.get(job_id)
+                if job is None or job.state != job_pb2.JOB_STATE_QUEUED or not _is_due_soon(job):
+                    return job
+                await asyncio.sleep(_seconds_until_due(job))
+                await self.run_job(job_id)
+            except Failure as failure:
+                # If that lasts, the caller loses its own lease.
+                if failure.reason != reason_pb2.REASON_CACHE_UNAVAILABLE:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _show(self, job_id: str, seen: Callable[[Job], None]) -> None:
+        # Without the feed the job goes on; only its changes are not shown.
+        with contextlib.suppress(Failure):
             async with aclosing(self._feed.watch(job_id)) as changes:
                 async for job in changes:
                     seen(job)
-                    if job.state == job_pb2.JOB_STATE_QUEUED:
-                        _require_soon(job)
-                        if running is None or running.done():
-                            running = asyncio.create_task(self._run_in_own_slot(job_id))
-                    elif has_ended(job):
-                        if running is not None:
-                            # It may still clean up after the end of the job.
-                            await asyncio.wait([running])
-                        if job.state == job_pb2.JOB_STATE_FAILED:
-                            raise Failure.from_status(job.error)
-                        return job.media if job.state == job_pb2.JOB_STATE_SUCCEEDED else None
-        except Failure as failure:
-            if failure.reason != reason_pb2.REASON_JOB_NOT_FOUND:
-                raise
-        finally:
-            if running is not None:
-                # If it failed, the job stays ready.
-                await cancel_and_wait(running)
-        return None
-
-    async def _run_in_own_slot(self, job_id: str) -> None:
-        while True:
-            job = await self._records.get(job_id)
-            if job is None or job.state != job_pb2.JOB_STATE_QUEUED:
-                return
-            await asyncio.sleep(_seconds_until_due(job))
-            await self.run_job(job_id)
 
 
-def _require_soon(job: Job) -> None:
-    if _seconds_until_due(job) > _SOON_SECONDS:
-        raise Postponed(job)
+def _is_due_soon(job: Job) -> bool:
+    is_follower = job.waiting.cause == JobWaiting.CAUSE_SAME_MEDIA
+    return not is_follower and _seconds_until_due(job) <= _SOON_SECONDS
 
 
 def _seconds_until_due(job: Job) -> float:

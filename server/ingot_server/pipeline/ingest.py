@@ -90,8 +90,11 @@ class Pipeline:
         """
         if is_preview(job):
             return await self._preview(job, lease)
-        if lease.wanted_key and not is_workflow(job) and (media := await self._same_media(lease)):
-            return Stored(media, cached=True)
+        if not is_workflow(job) and (media := await self._same_media(lease)):
+            if is_conversion(job) or job.recipes:
+                return Stored(media, cached=True)
+            attempt = Attempt(lease, *pick(job.url, playlist=job.options.playlist), None)
+            return Stored(await self._with_side_files(attempt, media), cached=True)
         if is_conversion(job):
             return await convert(self._context, job, lease)
         if not job.recipes:
@@ -181,10 +184,12 @@ class Pipeline:
                     assert_never(result)
 
     async def _same_media(self, lease: Lease) -> Media | None:
-        """Return what the job makes that got the single flight of this one; None if it has none.
+        """Return what the job has made that this one has waited for, or that got its single flight.
 
-        Then this job has the single flight. Raises Failure as `_follow` does.
+        None means that this job makes its media item itself. Raises as `_follow` does.
         """
+        if lease.followed and (followed := await self._follow(lease, lease.followed)) is not None:
+            return followed
         while other := await lease.take_wanted_key():
             if (followed := await self._follow(lease, other)) is not None:
                 return followed
@@ -193,14 +198,14 @@ class Pipeline:
     async def _follow(self, lease: Lease, job_id: str) -> Media | None:
         """Return the media item that another job makes; None if that makes none.
 
-        Raises Deferred if that job has to wait.
+        If that job does not run here, raises Deferred: this one runs again when that has ended.
+        Raises the Failure that the other job failed with.
         """
         same = JobWaiting(cause=JobWaiting.CAUSE_SAME_MEDIA, job_id=job_id)
-        await lease.update(waits(same))
+        lease.note(waits(same))
         try:
             followed = await self._context.job_waiter.result(job_id)
         except Postponed as postponed:
-            same.end_time.CopyFrom(postponed.job.waiting.end_time)
             raise Deferred(same) from postponed
         lease.note(goes_on)
         return followed

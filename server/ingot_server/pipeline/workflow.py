@@ -32,7 +32,8 @@ from ingot_server.transcode.speculative import Speculation
 async def run_workflow(context: WorkerContext, job: Job, lease: Lease) -> None:
     """Have the media item ingested, then leave the job to its conversions and give up the lease.
 
-    If the ingest has to wait, the job is left to the ingest, and runs again when that has ended.
+    If the ingest has to wait, or another worker runs it, the job is left to the ingest, and runs
+    again when that has ended.
     Raises Failure: that of the ingest. Safe to repeat.
     """
     wanted = await _ingest(context, job)
