@@ -18,7 +18,7 @@ from yt_dlp.extractor.common import InfoExtractor
 from ingot_server.extractor import formats
 from ingot_server.extractor.audio_tracks import Role, language, role
 from ingot_server.extractor.formats import SelectionUnavailable, Wanted
-from ingot_server.extractor.renditions import keep_audio_marks
+from ingot_server.extractor.renditions import correct_formats
 
 Format: TypeAlias = dict[str, Any]
 Manifest: TypeAlias = Callable[[InfoExtractor], tuple[list[Format], object]]
@@ -29,7 +29,7 @@ Offer: TypeAlias = Sequence[Format | Manifest]
 def _marks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_parse_m3u8_formats_and_subtitles", "_parse_mpd_periods"):
         monkeypatch.setattr(InfoExtractor, name, getattr(InfoExtractor, name))
-    keep_audio_marks()
+    correct_formats()
 
 
 def audio(

@@ -4,7 +4,7 @@
     response  {"kind": "resolved", ...} or {"kind": "entries", ...}
     request   {"directory": ..., "media": true}
     response  {"kind": "progress", "done": ..., "total": ...} any number of times,
-              {"kind": "fetched", "path": ...}; without "media" neither of these,
+              {"kind": "fetched", "path": ..., ...}; without "media" neither of these,
               {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
               {"kind": "done"}
     or        {"kind": "failed", ...}, at any point: a `Report` of protocol.py
@@ -57,11 +57,13 @@ from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 from ingot_server.extractor import formats, sandbox
 from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, report_of
 from ingot_server.extractor.extracted_identity import identity
+from ingot_server.extractor.fragments import replace_downloaders
 from ingot_server.extractor.info import listed, resolved
 from ingot_server.extractor.offer import offer
+from ingot_server.extractor.presentation import TRACK, LiveStream, Track
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
-from ingot_server.extractor.renditions import keep_audio_marks
+from ingot_server.extractor.renditions import correct_formats
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
 from ingot_server.extractor.unchanged_urls import keep_urls
 
@@ -74,10 +76,6 @@ _MAX_NESTED_LISTS: Final = 3
 
 _output = 1
 """The descriptor of the responses."""
-
-
-class LiveStream(Exception):
-    """The media is a live stream now."""
 
 
 class Upcoming(Exception):
@@ -94,13 +92,17 @@ def _log(message: str) -> None:
 
 
 class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
-    """A YoutubeDL that remembers the last request that failed."""
+    """A YoutubeDL that remembers the last request that failed, and the tracks that arrived."""
 
     failure: LastFailure | None = None
     fetching = False
     """Whether media is being downloaded; then a request that the guard refused is not retried."""
     ignores_media_types = False
     """Whether a response is read as a manifest although its type says audio or video."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.tracks: list[Track] = []
+        super().__init__(*args, **options)
 
     def urlopen(self, req: Any) -> Any:
         try:
@@ -261,6 +263,8 @@ class Extraction:
             found["is_live"] = True
             if not self._request.preview:
                 self._check_live()
+        elif not self._request.preview:
+            self._check_tracks()
         message = resolved(found, identity(self.ydl, found), self._request)
         if self._request.preview:
             message["preview"] = {**offer(found), "selection_error": self._selection_error}
@@ -276,6 +280,13 @@ class Extraction:
                 "The media is a live stream, and only HLS streams can be recorded. "
                 "Ingest it after it has ended."
             )
+
+    def _check_tracks(self) -> None:
+        """Raise what keeps the selected tracks from being fetched."""
+        for part in formats.taken(self._info):
+            track = part.get(TRACK)
+            if track is not None and track.error is not None:
+                raise track.error
 
     def fetch(self, directory: str) -> dict[str, Any]:
         info = self._info
@@ -302,7 +313,13 @@ class Extraction:
             raise TooLarge("larger than max-filesize")
         if self._request.audio_only and formats.holds_video(self._info):
             path = self._extract_audio(path, directory)
-        return {"kind": "fetched", "path": path}
+        longest = max(self.ydl.tracks, key=lambda track: track.seconds, default=Track())
+        return {
+            "kind": "fetched",
+            "path": path,
+            "manifest_seconds": longest.seconds,
+            "bounds_seconds": longest.bounds_seconds,
+        }
 
     def side_files(self, directory: str) -> Iterator[dict[str, Any]]:
         self.ydl.ignores_media_types = False
@@ -342,7 +359,8 @@ def prepare() -> None:
     yt_dlp.globals.plugin_dirs.value = []
     sandbox.refuse_downloaders()
     keep_subtitle_names()
-    keep_audio_marks()
+    correct_formats()
+    replace_downloaders()
     keep_urls()
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         ydl.get_info_extractor("Generic")

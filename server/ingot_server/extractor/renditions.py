@@ -1,4 +1,6 @@
-"""What HLS and DASH manifests say about their audio, and yt-dlp leaves out.
+"""What HLS and DASH manifests say of their formats, and yt-dlp leaves out or misreads.
+
+That is which audio players take by themselves, and of what segments a DASH representation consists.
 
 It runs in the extraction child. Sources: RFC 8216, section 4.3.4.1 (EXT-X-MEDIA); ISO/IEC 23009-1,
 section 5.8.5.5 (the role scheme of DASH); ETSI TS 103 285, section 6.1.2 (audio description).
@@ -6,26 +8,33 @@ section 5.8.5.5 (the role scheme of DASH); ETSI TS 103 285, section 6.1.2 (audio
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urljoin
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, ParseError, fromstring
 
 import yt_dlp.extractor.common
+import yt_dlp.utils
 
+from ingot_server.extractor import dash_manifest
 from ingot_server.extractor.audio_tracks import ALTERNATE
+from ingot_server.extractor.presentation import TRACK, LiveStream, Track, Unreadable
 
 _ROLES: Final = "urn:mpeg:dash:role:2011"
 _PURPOSES: Final = "urn:tva:metadata:cs:AudioPurposeCS:2007"
 _FOR_THE_BLIND: Final = "1"
 _DESCRIBED: Final = "audio description"
+_MAX_REMOTE_BYTES: Final = 4 << 20
+_REMOTE: Final = b'<Remote xmlns="urn:mpeg:dash:schema:mpd:2011">%s</Remote>'
 
 
-def keep_audio_marks() -> None:
-    """Make yt-dlp keep the audio that players take by themselves apart from the rest.
+def correct_formats() -> None:
+    """Make yt-dlp keep the audio that players take by themselves apart, and read DASH correctly.
 
-    The rest gets a lower `language_preference`, and its note says if it is described, dubbed or a
-    commentary.
+    Other audio gets a lower `language_preference`, and its note says if it is described, dubbed or
+    a commentary. A format of DASH gets a Track.
     """
     extractor = yt_dlp.extractor.common.InfoExtractor
     parse_hls = extractor._parse_m3u8_formats_and_subtitles  # noqa: SLF001 - there is no hook
@@ -39,17 +48,58 @@ def keep_audio_marks() -> None:
         return formats, subtitles
 
     def parsed_dash(
-        self: Any, mpd_doc: Element, mpd_id: str | None = None, *args: Any, **options: Any
+        self: Any,
+        mpd_doc: Element,
+        mpd_id: str | None = None,
+        mpd_base_url: str = "",
+        mpd_url: str | None = None,
     ) -> Iterator[Any]:
-        notes = _dash_notes(mpd_doc, mpd_id)
-        for period in parse_dash(self, mpd_doc, mpd_id, *args, **options):
+        url = f"{mpd_base_url.rstrip('/')}/" if mpd_base_url else mpd_url or ""
+        try:
+            manifest = dash_manifest.read(mpd_doc, url, functools.partial(_remote_elements, self))
+        except Unreadable as error:
+            raise yt_dlp.utils.ExtractorError(
+                f"The DASH manifest {error}", expected=True
+            ) from error
+        notes = _dash_notes(manifest.document)
+        for period in parse_dash(self, manifest.document, None, mpd_base_url, mpd_url):
             for found in period["formats"]:
-                if found["format_id"] in notes:
-                    _mark(found, notes[found["format_id"]])
+                place = found["format_id"]
+                if place in notes:
+                    _mark(found, notes[place])
+                names = (mpd_id, manifest.names.get(place, place))
+                found["format_id"] = "-".join(filter(None, names)) or "dash"
+                _take_track(found, manifest, place)
             yield period
 
     extractor._parse_m3u8_formats_and_subtitles = parsed_hls  # noqa: SLF001
     extractor._parse_mpd_periods = parsed_dash  # noqa: SLF001
+
+
+def _take_track(found: dict[str, Any], manifest: dash_manifest.Manifest, place: str) -> None:
+    """Give a format the track that the manifest has at a place."""
+    track = manifest.tracks.get(place)
+    if track is None:
+        return
+    for name in ("fragments", "fragment_base_url", "protocol"):
+        found.pop(name, None)
+    if manifest.is_live:
+        track = Track(error=LiveStream("The DASH manifest says that more segments will follow"))
+    if track.is_one_file:
+        found["url"] = track.parts[0].fragments[0]["url"]
+        return
+    found.update({"protocol": "http_dash_segments", TRACK: track})
+
+
+def _remote_elements(extractor: Any, url: str) -> Element:
+    """Return an element with the remote elements at a URL as children."""
+    with extractor._downloader.urlopen(url) as response:  # noqa: SLF001 - there is no method
+        content = response.read(_MAX_REMOTE_BYTES)
+    text = re.sub(rb"^\s*<\?xml[^>]*\?>", b"", content)
+    try:
+        return fromstring(_REMOTE % text)  # noqa: S314 - as yt-dlp parses the rest
+    except ParseError as error:
+        raise Unreadable(f"refers to elements that are not well-formed at {url}") from error
 
 
 def _mark_hls(formats: Iterable[dict[str, Any]], document: str, url: str) -> None:
@@ -72,7 +122,7 @@ def _mark_hls(formats: Iterable[dict[str, Any]], document: str, url: str) -> Non
             found["language"] = within_video[0].get("LANGUAGE")
 
 
-def _dash_notes(document: Element, mpd_id: str | None) -> dict[str, str]:
+def _dash_notes(document: Element) -> dict[str, str]:
     """Return what is said of each audio that players do not take by themselves, by format id."""
     notes = {}
     for adaptation in document.iterfind(".//{*}AdaptationSet"):
@@ -80,7 +130,7 @@ def _dash_notes(document: Element, mpd_id: str | None) -> dict[str, str]:
         for representation in adaptation.iterfind("{*}Representation"):
             name = representation.get("id")
             if note is not None and name:
-                notes[f"{mpd_id}-{name}" if mpd_id else name] = note
+                notes[name] = note
     return notes
 
 

@@ -82,11 +82,23 @@ class FetchedSideFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestLength:
+    """How long an HLS or DASH manifest says that the media is."""
+
+    seconds: float
+    shortest_seconds: float
+    longest_seconds: float
+    """A file between these two agrees with the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """The complete media file, merged into one container, and the requested side files."""
 
     path: Path
     side_files: tuple[FetchedSideFile, ...]
+    announcement: ManifestLength | None = None
+    """None if the media has no HLS or DASH manifest that was read here."""
 
 
 def resolved(answer: dict[str, Any], version: str) -> Resolved:

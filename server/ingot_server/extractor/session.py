@@ -29,6 +29,7 @@ from ingot_server.extractor.result import (
     Entries,
     Fetched,
     FetchedSideFile,
+    ManifestLength,
     Resolved,
     listed,
     resolved,
@@ -99,7 +100,9 @@ class Session:
         if size > largest:
             raise too_large(largest, size)
         progress(size, size)
-        return Fetched(path, side_files)
+        seconds = message["manifest_seconds"]
+        announced = ManifestLength(seconds, *message["bounds_seconds"]) if seconds else None
+        return Fetched(path, side_files, announced)
 
     async def fetch_side_files(self, directory: Path) -> tuple[FetchedSideFile, ...]:
         """Download only the requested side files into `directory`. Raises Failure."""

@@ -111,6 +111,7 @@ class ExtractorFetcher:
                 identity=identity,
                 mutable=attempt.mutable,
                 announced_seconds=None if found.is_live else found.duration_seconds,
+                announced_by_manifest=fetched.announcement,
                 details=Extracted(found, fetched.side_files, staged_uploads),
             )
             kind = mimetypes.guess_type(fetched.path.name)[0] or "application/octet-stream"

@@ -31,6 +31,7 @@ from ingot_server.pipeline.side_files import stage_side_files
 from ingot_server.pipeline.validation import (
     check_announced,
     check_duration,
+    check_manifest,
     check_selection,
     check_stored,
 )
@@ -138,4 +139,5 @@ class Landing:
         is_extracted = isinstance(received.details, Extracted)
         check_selection(media, attempt.job.selection, extracted=is_extracted)
         check_duration(media, received.announced_seconds)
+        check_manifest(media, received.announced_by_manifest)
         return media

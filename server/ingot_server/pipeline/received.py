@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ingot_server.extractor.result import FetchedSideFile, Resolved
+from ingot_server.extractor.result import FetchedSideFile, ManifestLength, Resolved
 from ingot_server.sources.source import Identity
 from ingot_server.telegram.bot_files import TelegramFile
 from ingot_server.transfer.staged import StagedUploads
@@ -44,6 +44,8 @@ class Received:
     """Whether the content may change at its source. Only then the manifest has a SourceVersion."""
     announced_seconds: float | None = None
     """The duration that the source announced; None or zero if it announced none."""
+    announced_by_manifest: ManifestLength | None = None
+    """What an HLS or DASH manifest announced."""
     delivered: bool = False
     """Whether these are all bytes that the source announced: another attempt gets the same."""
     details: Details = None

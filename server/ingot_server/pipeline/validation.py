@@ -8,7 +8,7 @@ from ingot.v1 import media_pb2, reason_pb2
 from ingot.v1.media_pb2 import Media, Selection
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
-from ingot_server.extractor.result import Resolved
+from ingot_server.extractor.result import ManifestLength, Resolved
 from ingot_server.languages import in_language
 from ingot_server.transfer.staged import StagedFile
 
@@ -93,6 +93,17 @@ def check_duration(media: Media, announced_seconds: float | None) -> None:
         raise Failure(
             reason_pb2.REASON_TRUNCATED,
             f"The source announced {announced_seconds:g} s, and the file lasts {seconds:g} s.",
+        )
+
+
+def check_manifest(media: Media, announced: ManifestLength | None) -> None:
+    """Raise Failure TRUNCATED if a file is not as long as its HLS or DASH manifest says."""
+    seconds = media.duration.ToTimedelta().total_seconds()
+    if announced and not announced.shortest_seconds <= seconds <= announced.longest_seconds:
+        raise Failure(
+            reason_pb2.REASON_TRUNCATED,
+            f"The manifest announced {announced.seconds:g} s, and what arrived of it lasts "
+            f"{seconds:g} s.",
         )
 
 
