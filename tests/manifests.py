@@ -20,6 +20,7 @@ TYPES = {
     ".ts": "video/mp2t",
     ".m4s": "video/mp4",
     ".mp4": "video/mp4",
+    ".aac": "audio/aac",
     ".key": "application/octet-stream",
 }
 
@@ -43,12 +44,30 @@ PACKINGS: dict[str, tuple[str, ...]] = {
         *("stream-%v.m3u8", *_TWO_HEIGHTS, *_HLS, "-master_pl_name", "list.m3u8"),
         *("-var_stream_map", "v:0,agroup:sound v:1,agroup:sound a:0,agroup:sound,default:yes"),
     ),
+    "hls-fmp4-renditions": (
+        *("stream-%v.m3u8", *_COPY, "-map", "0:v", "-map", "0:a", *_HLS),
+        *("-hls_segment_type", "fmp4", "-hls_fmp4_init_filename", "init-%v.mp4"),
+        *("-master_pl_name", "list.m3u8"),
+        *("-var_stream_map", "v:0,agroup:sound a:0,agroup:sound,default:yes"),
+    ),
+    # Each segment of its sound is raw AAC behind an ID3 tag (RFC 8216, section 3.4).
+    "hls-packed-audio": (
+        *("stream.m3u8", "-map", "0:a", *_COPY, "-f", "segment", "-segment_time", "1"),
+        *("-segment_list", "sound.m3u8", "-segment_format", "adts"),
+        *("-segment_format_options", "write_id3v2=1", "sound%d.aac", "-map", "0:v", *_COPY, *_HLS),
+    ),
     "dash": ("list.mpd", *_TWO_HEIGHTS, "-f", "dash", "-seg_duration", "1"),
     "dash-one-file": (
         *("list.mpd", *_TWO_HEIGHTS, "-f", "dash", "-seg_duration", "1"),
         *("-single_file", "1"),
     ),
 }
+# As most packagers write it: the codecs are those of the variant, with its sound.
+_PACKED_AUDIO = """#EXTM3U
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="English",DEFAULT=YES,URI="sound.m3u8"
+#EXT-X-STREAM-INF:BANDWIDTH=90000,CODECS="avc1.42c00b,mp4a.40.2",RESOLUTION=160x120,AUDIO="sound"
+stream.m3u8
+"""
 HEIGHTS = ("hls-renditions", "dash", "dash-one-file")
 # Two languages: English in mono, which is the default one of HLS, and German in stereo.
 _TWO_LANGUAGES = (
@@ -89,6 +108,8 @@ def packed(name: str) -> Path:
         listed = directory / "list.mpd"
         text = re.sub(r"(?s)<SegmentList.*?</SegmentList>", "<SegmentBase/>", listed.read_text())
         listed.write_text(text)
+    if name == "hls-packed-audio":
+        (directory / "list.m3u8").write_text(_PACKED_AUDIO)
     if name == "hls-encrypted":
         (directory / "secret.key").write_bytes(KEY)
     return directory

@@ -59,6 +59,7 @@ from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, r
 from ingot_server.extractor.extracted_identity import identity
 from ingot_server.extractor.fragments import replace_downloaders
 from ingot_server.extractor.info import listed, resolved
+from ingot_server.extractor.merging import choose_containers_by_content
 from ingot_server.extractor.offer import offer
 from ingot_server.extractor.presentation import TRACK, LiveStream, Track
 from ingot_server.extractor.protocol import Request
@@ -327,8 +328,8 @@ class Extraction:
             yield {**found, "kind": "side_file"}
 
     def _extract_audio(self, path: str, directory: str) -> str:
-        """Copy the audio into M4A, or into Matroska if M4A cannot hold it; return the path."""
-        for extension in ("m4a", "mka"):
+        """Copy the audio into the first container that can hold it; return the path."""
+        for extension in ("m4a", "webm", "mka"):
             target = str(Path(directory, f"audio.{extension}"))
             try:
                 FFmpegPostProcessor(self.ydl).run_ffmpeg(
@@ -361,6 +362,7 @@ def prepare() -> None:
     keep_subtitle_names()
     correct_formats()
     replace_downloaders()
+    choose_containers_by_content()
     keep_urls()
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         ydl.get_info_extractor("Generic")

@@ -5,8 +5,9 @@
 
 Nothing is re-encoded: separate video and audio are merged into one container, and audio is copied
 out of a container that holds both. Resolution and frame rate decide first, then the codecs that the
-caller prefers; among equals MP4 and M4A win, because everything plays them. The original sound goes
-before its translations and before all of these (`audio_tracks.py`).
+caller prefers; among equals MP4 and M4A win, because everything plays them. Video that only WebM
+holds for all browsers gets audio that WebM holds, too. The original sound goes before its
+translations and before all of these (`audio_tracks.py`).
 
 This module imports only `audio_tracks`, `languages` and the standard library, because it also runs
 in the extraction child.
@@ -24,6 +25,8 @@ from ingot_server.extractor.audio_tracks import with_best_audio
 from ingot_server.languages import in_language
 
 MERGED_INTO: Final = "mp4/webm/mkv"
+_WEBM_VIDEO: Final = frozenset({"vp8", "vp9"})
+_WEBM_AUDIO: Final = frozenset({"opus", "vorbis"})
 _ABSENT: Final = (None, "none")
 _MOST_NAMES: Final = 20
 
@@ -89,7 +92,23 @@ def offered(
         language = wanted.audio_language
         sound = f"With audio in {language}" if language else "With its original sound"
         raise _no_such_height(with_best_audio(spoken, spoken, video=True), wanted, f"{sound}, the")
-    return _by_codec(found, wanted.video_codecs)
+    found = _by_codec(found, wanted.video_codecs)
+    return found if wanted.audio_only else _fitting_webm(found)
+
+
+def _fitting_webm(formats: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the formats without the audio that the best video cannot be merged with into WebM.
+
+    That concerns only video which no other container holds for all browsers: VP8 and VP9.
+    """
+    best = next((each for each in reversed(formats) if each.get("vcodec") != "none"), None)
+    if best is None or best.get("acodec") != "none":
+        return formats
+    if codec_name(best.get("vcodec")) not in _WEBM_VIDEO:
+        return formats
+    audio = [each for each in formats if each.get("vcodec") == "none"]
+    others = [each for each in audio if codec_name(each.get("acodec")) not in _WEBM_AUDIO]
+    return [each for each in formats if each not in others] if len(others) < len(audio) else formats
 
 
 def _in_language(formats: list[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:

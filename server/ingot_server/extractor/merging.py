@@ -1,0 +1,64 @@
+"""The container of video and audio that arrive apart: one that browsers play, if any holds them.
+
+It runs in the extraction child. yt-dlp decides by what a source says about its codecs, which is
+often nothing, and takes Matroska then. Here the files decide, after they have arrived.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import yt_dlp.utils
+from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
+
+_STREAM: Final = re.compile(r"^ *Stream #\d+:\d+.*?: (?:Audio|Video): (\w+)", re.MULTILINE)
+_COMMON_MP4: Final = frozenset(
+    {"h264", "hevc", "av1", "mpeg4", "aac", "mp3", "ac3", "eac3", "alac"}
+)
+_CONTAINERS: Final = (
+    ("mp4", _COMMON_MP4),
+    ("webm", frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})),
+    ("mp4", _COMMON_MP4 | {"vp9", "opus", "flac"}),
+)
+
+
+def container_of(codecs: Collection[str]) -> str:
+    """Return the extension of the container for streams with these codecs, as ffprobe names them.
+
+    Of several that can hold them, the one in which more players expect them.
+    """
+    if not codecs:
+        return "mkv"
+    return next((name for name, held in _CONTAINERS if held.issuperset(codecs)), "mkv")
+
+
+def choose_containers_by_content() -> None:
+    """Make yt-dlp merge files into what `container_of` says."""
+    # YoutubeDL takes its merger from its own module; there is no hook.
+    sys.modules["yt_dlp.YoutubeDL"].FFmpegMergerPP = _MergerPP  # type: ignore[attr-defined]
+
+
+class _MergerPP(FFmpegMergerPP):  # type: ignore[misc] # untyped
+    def run(self, info: dict[str, Any]) -> Any:
+        extension = container_of(self._codecs(info["__files_to_merge"]))
+        info["filepath"] = yt_dlp.utils.replace_extension(
+            info["filepath"], extension, info.get("ext")
+        )
+        info["ext"] = extension
+        return super().run(info)
+
+    def _codecs(self, paths: Sequence[str]) -> list[str]:
+        """Return the codecs of the streams in the files; ffmpeg lists them if it has no output."""
+        inputs = [part for path in paths for part in ("-i", f"file:{path}")]
+        _, log, _ = yt_dlp.utils.Popen.run(
+            [self.executable, "-hide_banner", *inputs],
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        return _STREAM.findall(log)
