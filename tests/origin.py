@@ -38,6 +38,7 @@ class Page:
     gate: asyncio.Event | None = None  # body waits for it
     doors: list[asyncio.Event] = field(default_factory=list)  # each lets one answer begin
     raw: bytes = b""  # the whole answer, as it is
+    after_first: Page | None = None  # what all requests but the first get
 
 
 @dataclass
@@ -122,6 +123,8 @@ class Origin:
         if page is None:
             asked.status = 404
             return web.Response(status=404)
+        if page.after_first is not None and len(self.gets(request.raw_path)) > 1:
+            page = page.after_first
         if page.silent_after == -1:
             await self._stopping.wait()
         if page.doors:
@@ -136,7 +139,8 @@ class Origin:
         response = self._headers(request, page)
         asked.status = response.status
         first, end = 0, page.size or len(page.content)
-        if response.status == 206 and (found := response.headers.get("Content-Range")):
+        if page.status == 200 and response.status == 206:
+            found = response.headers["Content-Range"]
             first, last = map(int, found.split()[1].partition("/")[0].split("-"))
             end = end if "Content-Range" in page.headers else last + 1
         if page.redirect or response.status in {304, 416} or request.method == "HEAD":

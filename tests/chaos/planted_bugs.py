@@ -166,10 +166,8 @@ BUGS: tuple[PlantedBug, ...] = (
             ),
             Edit(
                 "transfer/body.py",
-                "            except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:\n"
-                "                return exc\n",
-                "            except (aiohttp.ClientError, HttpProcessingError, OSError):\n"
-                "                return None\n",
+                "            except (*BROKEN, EOFError) as exc:\n                return exc\n",
+                "            except (*BROKEN, EOFError):\n                return None\n",
             ),
         ),
         _plan("stop a worker", faults=8),

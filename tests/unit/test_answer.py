@@ -6,17 +6,13 @@ from email.utils import format_datetime
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.errors import Failure
 from ingot_server.transfer.headers import (
     LONGEST_WAIT,
     ByteRange,
     Version,
-    check_content,
     content_range,
     file_name,
-    is_feed,
     location,
-    media_type,
     status_failure,
 )
 
@@ -102,47 +98,6 @@ def test_a_refusal_names_the_host_and_the_status() -> None:
     assert "media.example" in failure.message
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    ["", "video/mp4", "audio/mpeg", "application/ogg", "application/mp4", "application/x-matroska"],
-)
-def test_what_may_be_media_is_received(content_type: str) -> None:
-    check_content({"Content-Type": content_type}, "host")
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        "text/html",
-        "TEXT/HTML; charset=x",
-        "image/svg+xml",
-        "application/json",
-        "application/problem+json",
-        "application/vnd.apple.mpegurl",
-        "application/pdf",
-        "multipart/byteranges; boundary=x",
-    ],
-)
-def test_a_response_that_is_not_media_is_not_received(content_type: str) -> None:
-    with pytest.raises(Failure) as caught:
-        check_content({"Content-Type": content_type}, "host")
-    assert caught.value.reason == reason_pb2.REASON_NOT_MEDIA
-    assert caught.value.metadata == {"content_type": media_type({"Content-Type": content_type})}
-
-
 def test_a_location_keeps_its_bytes() -> None:
     field = b"/caf\xe9/\xc3\xa9".decode(errors="surrogateescape")
     assert location(field) == "/caf%E9/\xe9"
-
-
-@pytest.mark.parametrize(
-    ("start", "is_one"),
-    [
-        (b"<?xml version='1.0'?>\n<!-- made by -->\n<rss version='2.0'><channel>", True),
-        (b"\xef\xbb\xbf <rss>", True),
-        (b"<?xml version='1.0'?><feed xmlns='http://www.w3.org/2005/Atom'>", False),
-        (b"<html><a href='/feed'>&lt;rss</a> <rss", False),
-    ],
-)
-def test_a_feed_is_known_by_its_first_bytes(start: bytes, is_one: bool) -> None:
-    assert is_feed(start) == is_one

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
+from functools import partial
 from typing import assert_never
 from urllib.parse import urlsplit
 
@@ -50,7 +51,12 @@ from ingot_server.pipeline.fetch_file import FileFetcher
 from ingot_server.pipeline.identification import ingest_as_media
 from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.pipeline.landing import Landing
-from ingot_server.pipeline.page_response import NO_MEDIA, extract_page
+from ingot_server.pipeline.page_response import (
+    NO_MANIFEST,
+    NO_MEDIA,
+    extract_page,
+    fetch_misnamed,
+)
 from ingot_server.pipeline.playlist import names_list
 from ingot_server.pipeline.preview import Previewer
 from ingot_server.pipeline.telegram_ingest import TelegramFetcher
@@ -261,7 +267,7 @@ class Pipeline:
             case FetchMethod.HTTP:
                 return await self._fetch_http(attempt)
             case FetchMethod.EXTRACTOR:
-                return await self._extractor.fetch(attempt)
+                return await self._extract(attempt)
             case FetchMethod.TELEGRAM_POST:
                 return await self._telegram.fetch_post(attempt)
             case FetchMethod.TELEGRAM_FILE:
@@ -272,6 +278,16 @@ class Pipeline:
                 return await self._bucket.ingest_upload(attempt)
             case method:
                 assert_never(method)
+
+    async def _extract(self, attempt: Attempt) -> AttemptResult:
+        """Extract what is behind a URL; fetch the file if only its name is that of a manifest."""
+        try:
+            return await self._extractor.fetch(attempt)
+        except Failure as failure:
+            is_file = attempt.source.is_manifest and failure.reason in NO_MANIFEST
+            if not is_file or attempt.lists_only or attempt.seeks_list or attempt.records:
+                raise
+            return await fetch_misnamed(failure, partial(self._files.fetch_http, attempt))
 
     async def _fetch_http(self, attempt: Attempt) -> AttemptResult:
         """Fetch the file behind a URL; extract if the URL is that of a page or a manifest."""

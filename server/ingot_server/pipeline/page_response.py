@@ -7,12 +7,29 @@ from typing import Final, TypeVar
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
-from ingot_server.transfer.headers import ManifestResponse, PageResponse
+from ingot_server.transfer.content import ManifestResponse
+from ingot_server.transfer.headers import PageResponse
 
 NO_MEDIA: Final = frozenset({reason_pb2.REASON_UNSUPPORTED_URL, reason_pb2.REASON_NOT_MEDIA})
 """Reasons of an extraction that found nothing."""
 
+NO_MANIFEST: Final = NO_MEDIA | {reason_pb2.REASON_EXTRACTION_FAILED}
+"""Reasons of an extraction of what may not be a manifest, in spite of its name."""
+
 _Result = TypeVar("_Result")
+
+
+async def fetch_misnamed(failure: Failure, fetch: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Return the result of `fetch`, for a file that has the name of a manifest.
+
+    Raises Failure: `failure`, that of its extraction, if it is not a file either.
+    """
+    try:
+        return await fetch()
+    except Failure as other:
+        if other.reason == reason_pb2.REASON_NOT_MEDIA:
+            raise failure from other
+        raise
 
 
 async def extract_page(

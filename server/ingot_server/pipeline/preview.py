@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, assert_never
 from urllib.parse import urlsplit
@@ -28,7 +29,12 @@ from ingot_server.pipeline.description import announced, title_of
 from ingot_server.pipeline.extraction_session import ExtractionSessions
 from ingot_server.pipeline.identification import better_identity
 from ingot_server.pipeline.job_egress import JobEgress
-from ingot_server.pipeline.page_response import NO_MEDIA, extract_page
+from ingot_server.pipeline.page_response import (
+    NO_MANIFEST,
+    NO_MEDIA,
+    extract_page,
+    fetch_misnamed,
+)
 from ingot_server.sources import pick
 from ingot_server.sources.source import FetchMethod
 from ingot_server.sources.telegram import file_id_of
@@ -57,7 +63,7 @@ class Previewer:
             case FetchMethod.HTTP:
                 return await self._preview_http(attempt)
             case FetchMethod.EXTRACTOR:
-                return await self._extract(attempt)
+                return await self._preview_extracted(attempt)
             case FetchMethod.TELEGRAM_POST:
                 return await self._preview_post(attempt)
             case FetchMethod.TELEGRAM_FILE:
@@ -75,16 +81,27 @@ class Previewer:
                 if failure.reason not in NO_MEDIA:
                     raise
         try:
-            with self._egress.granted(attempt) as proxy_url:
-                head = await read_file_head(
-                    attempt.identity.requested_url, proxy_url=proxy_url, settings=self._settings
-                )
+            return await self._preview_file(attempt)
         except PageResponse as page:
 
             async def extract(is_manifest: bool) -> ResolveResponse:
                 return await self._extract(attempt, is_manifest=is_manifest)
 
             return await extract_page(page, urlsplit(attempt.identity.url).hostname or "", extract)
+
+    async def _preview_extracted(self, attempt: Attempt) -> ResolveResponse:
+        try:
+            return await self._extract(attempt)
+        except Failure as failure:
+            if not attempt.source.is_manifest or failure.reason not in NO_MANIFEST:
+                raise
+            return await fetch_misnamed(failure, partial(self._preview_file, attempt))
+
+    async def _preview_file(self, attempt: Attempt) -> ResolveResponse:
+        with self._egress.granted(attempt) as proxy_url:
+            head = await read_file_head(
+                attempt.identity.requested_url, proxy_url=proxy_url, settings=self._settings
+            )
         found = _media_item(attempt, Media(title=title_of(head.filename)))
         found.content_type = head.content_type
         if head.size_bytes is not None:

@@ -7,14 +7,11 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-import aiohttp
-from aiohttp.http import HttpProcessingError
-
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
 from ingot_server.transfer.fetch import stalled
-from ingot_server.transfer.headers import check_start
+from ingot_server.transfer.response_body import BROKEN, ResponseBody
 from ingot_server.transfer.scratch import ScratchFile
 
 _PROGRESS_SECONDS: Final = 0.1
@@ -72,25 +69,23 @@ class Body:
         await self._file.restart()
         self.received = 0
 
-    async def receive(
-        self, response: aiohttp.ClientResponse, *, known: int = 0
-    ) -> Exception | None:
+    async def receive(self, body: ResponseBody, *, known: int = 0) -> Exception | None:
         """Write the response into scratch to its end; return what broke it, None if it is whole.
 
         The first `known` bytes are in scratch already and are only compared. Raises ContentChanged
-        if they differ, and Failure: STALLED, TOO_LARGE, TRUNCATED, NOT_MEDIA for a manifest, and
-        the failures of scratch.
+        if they differ, and Failure: STALLED, TOO_LARGE, TRUNCATED, SOURCE_FAILED for what cannot be
+        decoded, and the failures of scratch.
         """
         self._to_compare, self._compared = known, hashlib.sha256()
         self._renew_deadline()
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline):
-                    data = await response.content.readany()
+                    data = await body.read()
             except TimeoutError as exc:
                 seconds = self._settings.stall_timeout.total_seconds()
                 raise stalled(self._host, seconds) from exc
-            except (aiohttp.ClientError, HttpProcessingError, OSError) as exc:
+            except (*BROKEN, EOFError) as exc:
                 return exc
             if not data:
                 break
@@ -106,8 +101,6 @@ class Body:
             data = self._compare(data)
             if not data:
                 return
-        if not self.received:
-            check_start(data, self._host)
         self.received += len(data)
         if self.received > self._settings.max_media_size:
             raise too_large(int(self._settings.max_media_size))

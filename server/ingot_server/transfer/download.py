@@ -3,14 +3,14 @@
     request -> check the headers -> receive -> broken: request the rest, from the next byte on
                                             -> all of it: complete
 
-A source that ignores ranges sends everything again. The bytes that scratch already has are then
-compared by their hash and not written twice, so an upload that reads the file continues.
+A source that ignores ranges, or compresses the file, sends everything again. The bytes that scratch
+already has are then compared by their hash and not written twice, so an upload that reads the file
+continues.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,18 +23,17 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.manifest_pb2 import SourceVersion
 from ingot_server.transfer.body import Body, ContentChanged
-from ingot_server.transfer.fetch import Fetcher
+from ingot_server.transfer.content import check_content
+from ingot_server.transfer.fetch import Fetcher, stalled
 from ingot_server.transfer.headers import (
-    PageResponse,
+    ByteRange,
     Version,
-    check_content,
-    check_start,
     content_range,
     file_name,
-    is_feed,
     media_type,
     status_failure,
 )
+from ingot_server.transfer.response_body import BROKEN, ResponseBody
 from ingot_server.transfer.scratch import ScratchFile
 
 # A broken transfer is resumed this often, and again as often after this many more bytes.
@@ -124,6 +123,8 @@ class _Transfer:
         self._filename = ""
         self._content_type = ""
         self._is_chunked = False
+        self._is_coded = False
+        self._is_open_ended = False
         self._version = Version("", "")
 
     async def receive(self, fetcher: Fetcher, stored: SourceVersion) -> Downloaded | None:
@@ -164,31 +165,53 @@ class _Transfer:
             sha256=self._file.sha256,
             http_etag=self._version.etag,
             http_last_modified=self._version.last_modified,
-            delivered=self._body.total is not None or self._is_chunked,
+            delivered=self._body.total is not None or self._is_chunked or self._is_coded,
         )
 
     async def _begin(self, final_url: str, response: aiohttp.ClientResponse) -> Exception | None:
-        """Receive a response that has the whole file."""
-        await check_response(response, urlsplit(final_url).hostname or "", self._settings)
+        """Receive a response that has the whole file, or the first part of it."""
+        host = urlsplit(final_url).hostname or ""
+        byte_range = check_status(response, host)
         self._final_url = final_url
         self._filename = file_name(response.headers, final_url)
         self._content_type = media_type(response.headers)
         self._version = Version.of(response.headers)
         self._is_chunked = "Transfer-Encoding" in response.headers
+        body = ResponseBody(response, host)
         self._body.total = None
-        self._body.set_total(response.content_length)
-        if self._body.total == 0:
-            raise empty(self._host)
+        if not body.is_coded:
+            self._body.set_total(announced_size(response, byte_range))
+        try:
+            await open_body(response, body, host, self._settings)
+        except (*BROKEN, EOFError) as exc:
+            return exc
+        self._is_coded = body.is_coded
+        if byte_range is not None and body.is_coded and not byte_range.is_whole:
+            raise status_failure(response.status, response.headers, host)
+        if not body.is_coded and self._body.total is None:
+            self._body.set_total(announced_size(response, byte_range))
         if self._filename:
             self._on_name(self._filename)
         self._progress(0, self._body.total)
-        return await self._body.receive(response)
+        return await self._receive(body, byte_range)
+
+    async def _receive(
+        self, body: ResponseBody, byte_range: ByteRange | None, *, known: int = 0
+    ) -> Exception | None:
+        """Receive a body; return what broke it, or that nobody has said yet where the file ends."""
+        broken = await self._body.receive(body, known=known)
+        if broken is None and byte_range is not None and not body.is_coded:
+            self._is_open_ended = self._body.total is None
+            if self._is_open_ended:
+                return EOFError("The size of the file is unknown.")
+        return broken
 
     async def _resume(self, fetcher: Fetcher, address: str) -> tuple[bool, Exception | None]:
         """Request the missing bytes; return whether there was a response, and what broke it."""
         await self._file.flush()
         headers = {}
-        if self._body.received:
+        # The ranges of coded content are not those of the file.
+        if self._body.received and not self._is_coded:
             headers["Range"] = f"bytes={self._body.received}-"
             if self._version.validator:
                 headers["If-Range"] = self._version.validator
@@ -208,6 +231,7 @@ class _Transfer:
     async def _continue(self, final_url: str, response: aiohttp.ClientResponse) -> Exception | None:
         if not self._body.received:
             return await self._begin(final_url, response)
+        host = urlsplit(final_url).hostname or ""
         changed = self._version.differs(Version.of(response.headers))
         if response.status == 206:
             byte_range = content_range(response.headers)
@@ -216,21 +240,29 @@ class _Transfer:
             if self._body.contradicts(byte_range.total):
                 raise ContentChanged
             self._body.set_total(byte_range.total)
-            return await self._body.receive(response)
+            return await self._receive(ResponseBody(response, host, decodes=False), byte_range)
         if response.status == 416:
-            return ContentChanged()
+            return self._end(response, changed=changed)
         if response.status not in {200, 203}:
-            failure = status_failure(
-                response.status, response.headers, urlsplit(final_url).hostname or ""
-            )
+            failure = status_failure(response.status, response.headers, host)
             # The requested URL may lead to another address of the file.
             if final_url == self._final_url != self._url:
                 return failure
             raise failure
-        if changed or self._body.contradicts(response.content_length):
+        if changed or (not self._is_coded and self._body.contradicts(response.content_length)):
             await self._body.restart()
             return await self._begin(final_url, response)
-        return await self._body.receive(response, known=self._body.received)
+        return await self._receive(ResponseBody(response, host), None, known=self._body.received)
+
+    def _end(self, response: aiohttp.ClientResponse, *, changed: bool) -> Exception | None:
+        """Return None if a response that has no more bytes says that the file is whole."""
+        byte_range = content_range(response.headers)
+        total = byte_range.total if byte_range is not None else None
+        is_end = self._is_open_ended if total is None else total == self._body.received
+        if changed or not is_end or self._body.contradicts(total):
+            return ContentChanged()
+        self._body.set_total(self._body.received)
+        return None
 
     def _given_up(self, broken: Exception) -> Failure:
         if isinstance(broken, Failure):
@@ -248,31 +280,42 @@ class _Transfer:
         )
 
 
-async def check_response(response: aiohttp.ClientResponse, host: str, settings: Settings) -> None:
-    """Raise Failure if a response is not a whole file; PageResponse if the extractor may read it.
+async def open_body(
+    response: aiohttp.ClientResponse, body: ResponseBody, host: str, settings: Settings
+) -> None:
+    """Raise Failure unless the body of `response` is a file; PageResponse if it may be extracted.
 
-    It reads the beginning of a body only if that may be a manifest or a feed.
+    Raises what `ResponseBody.start` does when the beginning breaks off.
+    """
+    seconds = settings.stall_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            start = await body.start()
+    except TimeoutError as exc:
+        raise stalled(host, seconds) from exc
+    if not start:
+        raise empty(host)
+    check_content(start, response.headers, host)
+
+
+def check_status(response: aiohttp.ClientResponse, host: str) -> ByteRange | None:
+    """Raise Failure unless the response begins with the first byte of a file; return its range.
+
+    Some servers send 206 although no range was requested. The range is None for a whole file.
     """
     if response.status in {204, 205}:
         raise empty(host)
-    if response.status not in {200, 203}:
+    if response.status in {200, 203}:
+        return None
+    byte_range = content_range(response.headers) if response.status == 206 else None
+    if byte_range is None or byte_range.first != 0:
         raise status_failure(response.status, response.headers, host)
-    try:
-        check_content(response.headers, host)
-    except PageResponse:
-        raise
-    except Failure as failure:
-        # Manifests are sent as plain text too, and feeds as some XML.
-        if failure.reason == reason_pb2.REASON_NOT_MEDIA:
-            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
-                async with asyncio.timeout(settings.stall_timeout.total_seconds()):
-                    start = await response.content.readany()
-                    check_start(start, host)
-                    if is_feed(start):
-                        raise PageResponse(
-                            failure.reason, failure.message, metadata=failure.metadata
-                        ) from failure
-        raise
+    return byte_range
+
+
+def announced_size(response: aiohttp.ClientResponse, byte_range: ByteRange | None) -> int | None:
+    """Return the size of the whole file, if the response says it."""
+    return response.content_length if byte_range is None else byte_range.total
 
 
 def empty(host: str) -> Failure:

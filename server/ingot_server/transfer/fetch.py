@@ -99,7 +99,7 @@ class Fetcher:
         except TimeoutError as exc:
             raise stalled(host, stall_timeout) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise _unreachable(f"{host} broke off its response.") from exc
+            raise broken_off(host) from exc
         return bytes(body[:at_most])
 
     async def _request(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
@@ -177,6 +177,11 @@ def stalled(host: str, seconds: float) -> Failure:
     return Failure(
         reason_pb2.REASON_STALLED, f"{host} sent nothing, or nearly nothing, for {seconds:g} s."
     )
+
+
+def broken_off(host: str) -> Failure:
+    """Return the failure of a source that closed the connection before its response was whole."""
+    return _unreachable(f"{host} broke off its response.")
 
 
 def _translated(exc: aiohttp.ClientError | OSError, host: str) -> Failure:

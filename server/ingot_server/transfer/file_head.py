@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import urlsplit
 
 from ingot_server.config import Settings
-from ingot_server.transfer.download import check_response, empty
-from ingot_server.transfer.fetch import Fetcher
-from ingot_server.transfer.headers import check_start, file_name, media_type
-
-_START_BYTES: Final = 1024
+from ingot_server.transfer.content import is_contradicted, kind_of
+from ingot_server.transfer.download import announced_size, check_status, open_body
+from ingot_server.transfer.fetch import Fetcher, broken_off
+from ingot_server.transfer.headers import file_name, media_type
+from ingot_server.transfer.response_body import BROKEN, ResponseBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class FileHead:
 
 
 async def read_file_head(url: str, *, proxy_url: str, settings: Settings) -> FileHead:
-    """Return what is known of the file at `url`, of which at most 1 KiB is received.
+    """Return what is known of the file at `url`, of which only the beginning is received.
 
     Raises Failure as `download` does; PageResponse if the extractor may read the response.
     """
@@ -34,13 +33,17 @@ async def read_file_head(url: str, *, proxy_url: str, settings: Settings) -> Fil
         fetcher.get(url, {}) as (final_url, response),
     ):
         host = urlsplit(final_url).hostname or ""
-        await check_response(response, host, settings)
-        start = await fetcher.read_body(response, at_most=_START_BYTES)
-        if not start:
-            raise empty(host)
-        check_start(start, host)
+        byte_range = check_status(response, host)
+        body = ResponseBody(response, host)
+        try:
+            await open_body(response, body, host, settings)
+        except (*BROKEN, EOFError) as exc:
+            raise broken_off(host) from exc
+        content_type = media_type(response.headers)
+        if is_contradicted(kind_of(await body.start()), content_type):
+            content_type = ""
         return FileHead(
             filename=file_name(response.headers, final_url),
-            content_type=media_type(response.headers),
-            size_bytes=response.content_length,
+            content_type=content_type,
+            size_bytes=None if body.is_coded else announced_size(response, byte_range),
         )

@@ -26,20 +26,7 @@ _REASONS: Final = {
     451: (reason_pb2.REASON_GEO_BLOCKED, "refuses access for legal reasons"),
 }
 
-_NEVER_MEDIA: Final = re.compile(
-    r"(?:text|image|font|model|message|multipart)/.*"
-    r"|(?:application|audio|video)/(?:json|xml|pdf|zip|gzip|javascript|ecmascript|x-javascript"
-    r"|x-www-form-urlencoded|x-tar|x-bittorrent|wasm|(?:x-|vnd\.apple\.)?mpegurl|.*\+(?:json|xml|zip))"
-)
-_PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "application/rss+xml"})
-_MANIFESTS: Final = frozenset(
-    {
-        *("application/vnd.apple.mpegurl", "application/x-mpegurl", "application/mpegurl"),
-        *("audio/mpegurl", "audio/x-mpegurl", "application/dash+xml"),
-    }
-)
-# Other values in use (`none`, `utf-8`, `aws-chunked`) do not name a coding of the body.
-_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "application/rss+xml"})
 _CONTENT_RANGE: Final = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
 _ENCODED_NAME: Final = re.compile(
     r"filename\*\s*=\s*([\w!#$&+^`{}~.-]+)'[^']*'([^\s;,]+)", re.IGNORECASE
@@ -51,10 +38,6 @@ class PageResponse(Failure):
     """The response is a page or a manifest, which the extractor may read, and not a file."""
 
 
-class ManifestResponse(PageResponse):
-    """The response is a manifest of HLS or DASH."""
-
-
 @dataclass(frozen=True, slots=True)
 class ByteRange:
     """A Content-Range field (RFC 9110, section 14.4)."""
@@ -62,6 +45,11 @@ class ByteRange:
     first: int | None
     last: int | None
     total: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the range is the whole file."""
+        return self.first == 0 and self.last is not None and self.last + 1 == self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,55 +85,13 @@ def status_failure(status: int, headers: Mapping[str, str], host: str) -> Failur
         status, (reason_pb2.REASON_SOURCE_FAILED, f"returned the status {status}")
     )
     # Some sites refuse every client that is not a browser; the extractor looks like one.
-    refused = status in {403, 406, 412} and media_type(headers) in _PAGES
+    refused = status in {403, 406, 412} and media_type(headers) in PAGES
     return (PageResponse if refused else Failure)(
         reason,
         f"{host} {what}.",
         metadata={"http_status": str(status)},
         retry_after=_retry_after(headers.get("Retry-After", "")),
     )
-
-
-def check_content(headers: Mapping[str, str], host: str) -> None:
-    """Raise Failure NOT_MEDIA or SOURCE_FAILED if the body is not worth receiving."""
-    content_type = media_type(headers)
-    if _NEVER_MEDIA.fullmatch(content_type):
-        kind: type[Failure] = PageResponse if content_type in _PAGES else Failure
-        raise (ManifestResponse if content_type in _MANIFESTS else kind)(
-            reason_pb2.REASON_NOT_MEDIA,
-            f"{host} sends {content_type}, which is not audio or video. "
-            "Use the URL of the media file itself.",
-            metadata={"content_type": content_type},
-        )
-    coding = headers.get("Content-Encoding", "").strip().lower()
-    if coding in _CODINGS:
-        raise Failure(
-            reason_pb2.REASON_SOURCE_FAILED,
-            f"{host} compresses the file with {coding}, although the request excludes compression.",
-            metadata={"content_encoding": coding},
-        )
-
-
-def check_start(start: bytes, host: str) -> None:
-    """Raise ManifestResponse if the body begins like a manifest, whatever its type."""
-    if is_manifest(start):
-        raise ManifestResponse(
-            reason_pb2.REASON_NOT_MEDIA, f"{host} sends a manifest, which is not media."
-        )
-
-
-def is_manifest(start: bytes) -> bool:
-    """Return whether `start` begins a manifest of HLS (RFC 8216, section 4) or DASH."""
-    start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
-    return start.startswith((b"#EXTM3U", b"<MPD")) or (
-        start.startswith(b"<?xml") and b"<MPD" in start
-    )
-
-
-def is_feed(start: bytes) -> bool:
-    """Return whether `start` begins an RSS feed, as podcasts have."""
-    start = start[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
-    return start.startswith((b"<?xml", b"<rss")) and b"<rss" in start
 
 
 def media_type(headers: Mapping[str, str]) -> str:
