@@ -253,6 +253,9 @@ class Settings:
     )
     worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
     watches_per_caller: int = _setting(1000, "open watches of one client address")
+    max_calls: int = _setting(
+        10_000, "calls that an API server answers at the same time on each port, without watches"
+    )
     sources_file: str = _setting(
         "", "TOML file with cookies, proxies and limits of single sources, see sources.md"
     )

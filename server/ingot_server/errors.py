@@ -86,6 +86,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_ETAG_MISMATCH: Treatment(code_pb2.ABORTED),
     reason_pb2.REASON_REQUEST_ID_REUSED: Treatment(code_pb2.ALREADY_EXISTS),
     reason_pb2.REASON_TOO_MANY_WATCHES: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
+    reason_pb2.REASON_TOO_MANY_CALLS: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
     reason_pb2.REASON_JOB_NOT_FAILED: Treatment(code_pb2.FAILED_PRECONDITION),
     reason_pb2.REASON_MEDIA_DAMAGED: Treatment(code_pb2.DATA_LOSS),
     reason_pb2.REASON_CANCELLED: Treatment(code_pb2.CANCELLED),

@@ -200,7 +200,10 @@ async def test_awaiting_a_job_raises_what_ended_it(
 async def test_an_interrupted_ingest_is_repeated_with_the_same_request_id(
     server: ScriptedServer, client: Client
 ) -> None:
-    server.outcomes = [Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down.")] * 2
+    server.outcomes = [
+        Failure(reason_pb2.REASON_SHUTTING_DOWN, "Going down."),
+        Failure(reason_pb2.REASON_TOO_MANY_CALLS, "Busy."),
+    ]
 
     await client.ingest_video(URL)
 

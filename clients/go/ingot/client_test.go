@@ -41,7 +41,10 @@ func TestAnIngestRequestsWhatItsOptionsSay(t *testing.T) {
 
 func TestACallIsRepeatedWhileTheServerIsUnavailableWithTheSameRequestID(t *testing.T) {
 	server := startServer(t)
-	server.failures = []error{status.Error(codes.Unavailable, "Draining.")}
+	server.failures = []error{
+		status.Error(codes.Unavailable, "Draining."),
+		failure(codes.ResourceExhausted, "TOO_MANY_CALLS"),
+	}
 	client := newClient(t, server.address)
 
 	ingest(t, client)
@@ -51,7 +54,7 @@ func TestACallIsRepeatedWhileTheServerIsUnavailableWithTheSameRequestID(t *testi
 	for _, request := range server.ingests {
 		ids = append(ids, request.GetRequestId())
 	}
-	if len(ids) != 3 || ids[0] == "" || ids[0] != ids[1] || ids[1] == ids[2] {
+	if len(ids) != 4 || ids[0] == "" || ids[0] != ids[1] || ids[1] != ids[2] || ids[2] == ids[3] {
 		t.Errorf("request ids %q", ids)
 	}
 }

@@ -23,7 +23,8 @@ const (
 	maxResponseBytes = 64 << 20
 )
 
-// Methods that may be repeated while the server is unavailable. Ingest and Convert are safe because
+// Methods that may be repeated while the server is unavailable or busy; with RESOURCE_EXHAUSTED, it
+// says when the call may be repeated, if at all. Ingest and Convert are safe because
 // of their request_id. DeleteMedia is missing, because a second call would fail with
 // MEDIA_NOT_FOUND. https://github.com/grpc/proposal/blob/master/A6-client-retries.md
 const serviceConfig = `{"methodConfig": [{
@@ -44,7 +45,7 @@ const serviceConfig = `{"methodConfig": [{
 		"initialBackoff": "0.1s",
 		"maxBackoff": "2s",
 		"backoffMultiplier": 2,
-		"retryableStatusCodes": ["UNAVAILABLE"]
+		"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
 	}
 }]}`
 

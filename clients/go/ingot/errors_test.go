@@ -42,7 +42,7 @@ func TestAnErrorHasWhatTheServerSays(t *testing.T) {
 
 func TestATransientErrorSaysHowLongToWait(t *testing.T) {
 	server := startServer(t)
-	server.failures = []error{failure(codes.ResourceExhausted, "TOO_MANY_WATCHES", retryInfo(3*time.Second))}
+	server.failures = []error{failure(codes.DataLoss, "TRUNCATED", retryInfo(3*time.Second))}
 
 	_, err := newClient(t, server.address).Ingest(t.Context(), testURL)
 

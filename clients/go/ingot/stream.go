@@ -122,11 +122,15 @@ func watch[T any, R watchResponse[T]](
 	}
 }
 
-// isInterrupted returns whether a call ended on its way, so that another one may succeed.
+// isInterrupted returns whether a call ended on its way, or was not begun because the server is busy,
+// so that another one may succeed.
 func isInterrupted(ctx context.Context, err error) bool {
 	var failure *Error
 	if ctx.Err() != nil || !errors.As(err, &failure) {
 		return false
+	}
+	if isBusy(failure) {
+		return true
 	}
 	switch failure.Code {
 	case codes.Unavailable:
@@ -135,6 +139,10 @@ func isInterrupted(ctx context.Context, err error) bool {
 		return failure.Reason == ""
 	}
 	return false
+}
+
+func isBusy(failure *Error) bool {
+	return ReasonOf(failure) == ingotv1.Reason_REASON_TOO_MANY_CALLS
 }
 
 // An outage is the time since the connection was lost, with a backoff between attempts to reconnect.
@@ -158,6 +166,9 @@ func (o *outage) wait(ctx context.Context, failure error) error {
 	}
 	longest := min(maxBackoff, initialBackoff<<min(o.attempts, 16))
 	backoff := longest/2 + rand.N(longest/2)
+	if busy := (*Error)(nil); errors.As(failure, &busy) && isBusy(busy) {
+		backoff = max(backoff, busy.RetryDelay)
+	}
 	o.attempts++
 	if now.Add(backoff).Sub(o.start) > o.limit {
 		return failure

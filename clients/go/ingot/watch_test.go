@@ -108,6 +108,17 @@ func TestAWatchSurvivesAProxyThatEndsCalls(t *testing.T) {
 	}
 }
 
+func TestAStreamThatABusyServerRefusesIsOpenedWhenTheServerSays(t *testing.T) {
+	server := startServer(t)
+	delay := 200 * time.Millisecond
+	server.failures = []error{nil, failure(codes.ResourceExhausted, "TOO_MANY_CALLS", retryInfo(delay))}
+	job := ingest(t, newClient(t, server.address))
+	begin := time.Now()
+	if _, err := job.Wait(t.Context()); err != nil || time.Since(begin) < delay {
+		t.Error(err, time.Since(begin))
+	}
+}
+
 func TestAWatchThatIsRefusedEndsAtOnce(t *testing.T) {
 	server := startServer(t)
 	server.failures = []error{nil, failure(codes.NotFound, "JOB_NOT_FOUND")}

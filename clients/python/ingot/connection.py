@@ -87,7 +87,8 @@ _SERVICE_CONFIG: Final = {
                 "initialBackoff": f"{_INITIAL_BACKOFF_SECONDS}s",
                 "maxBackoff": f"{_MAX_BACKOFF_SECONDS}s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # With RESOURCE_EXHAUSTED, a server says when the call may be repeated, if at all.
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
         }
     ]
@@ -106,6 +107,8 @@ _OPTIONS: Final[Sequence[tuple[str, str | int]]] = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
+# The reason of a server that answers as many calls as it can.
+_BUSY: Final = "TOO_MANY_CALLS"
 # A call that ends with one of these codes and without a reason of Ingot was interrupted on its way.
 _INTERRUPTED: Final = frozenset(
     {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
@@ -260,6 +263,8 @@ class Outage:
             if self._changed is not None:
                 self._changed(False)
         backoff = _backoff_seconds(self._attempts)
+        if failure.reason == _BUSY and failure.retry_delay is not None:
+            backoff = max(backoff, failure.retry_delay.total_seconds())
         self._attempts += 1
         if now + backoff - self._start > self._limit_seconds:
             raise failure
@@ -268,9 +273,11 @@ class Outage:
 
 
 def is_interrupted(error: IngotError) -> bool:
-    """Return whether a call was interrupted, so that another one may succeed."""
-    return error.code is grpc.StatusCode.UNAVAILABLE or (
-        not error.reason and error.code in _INTERRUPTED
+    """Return whether a call was interrupted or not begun, so that another one may succeed."""
+    return (
+        error.code is grpc.StatusCode.UNAVAILABLE
+        or error.reason == _BUSY
+        or (not error.reason and error.code in _INTERRUPTED)
     )
 
 

@@ -153,6 +153,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "ETAG_MISMATCH": Conflict,
     "REQUEST_ID_REUSED": Conflict,
     "TOO_MANY_WATCHES": ServiceUnavailable,
+    "TOO_MANY_CALLS": ServiceUnavailable,
     "MEDIA_DAMAGED": MediaNotFound,
     "CANCELLED": JobCancelled,
     "RESUME_TOKEN_EXPIRED": Conflict,

@@ -10,7 +10,7 @@ import { MethodOptions_IdempotencyLevel as IdempotencyLevel } from "@bufbuild/pr
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 
 import { Backoff } from "./backoff.js";
-import { fromCall } from "./errors.js";
+import { fromCall, isUnavailable } from "./errors.js";
 
 /** What every method of the client accepts. */
 export interface CallOptions {
@@ -57,7 +57,7 @@ export class Connection {
       } catch (thrown) {
         signal?.throwIfAborted();
         const error = fromCall(thrown);
-        if (!isSafe || error.code !== Code.Unavailable || attempt === ATTEMPTS) throw error;
+        if (!isSafe || !isUnavailable(error) || attempt === ATTEMPTS) throw error;
         const delayMs = backoff.next(error.retryDelayMs);
         if (Date.now() + delayMs > deadline) throw error;
         await backoff.wait(delayMs, signal);

@@ -89,7 +89,12 @@ export function fromCall(thrown: unknown): IngotError {
 
 /** Return whether a call was interrupted on its way, so that another one may succeed. */
 export function isInterrupted(error: IngotError): boolean {
-  return error.code === Code.Unavailable || (error.reason === "" && INTERRUPTED.has(error.code));
+  return isUnavailable(error) || (error.reason === "" && INTERRUPTED.has(error.code));
+}
+
+/** Return whether the server cannot answer now, but another one, or the same one soon, can. */
+export function isUnavailable(error: IngotError): boolean {
+  return error.code === Code.Unavailable || error.reason === "TOO_MANY_CALLS";
 }
 
 const INTERRUPTED: ReadonlySet<Code> = new Set([

@@ -1,11 +1,14 @@
-"""Calls on every transport: the method of the service, its failures, and a count."""
+"""Calls on every transport: the method of the service, its failures, a count and a bound."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -22,6 +25,8 @@ from ingot_server.errors import Failure
 # cache takes about 8 MiB a method at most.
 _CACHED_REQUESTS: Final = 4096
 _CACHED_REQUEST_BYTES: Final = 512
+# When a call that was refused may be repeated.
+_BUSY_SECONDS: Final = (1.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,11 @@ class Method:
     Raises Failure INVALID_REQUEST for anything else, or if a rule of the contract is broken.
     """
     function: Callable[[Any, Caller], Any]
+
+    @property
+    def is_watch(self) -> bool:
+        """Whether its calls last for as long as their callers like."""
+        return self.descriptor.server_streaming and self.descriptor.name.startswith("Watch")
 
     def invoke_serialized(self, request: Serialized, peer: str) -> Any:
         """Begin the call as `invoke` does. Raises Failure as `read` does."""
@@ -137,6 +147,39 @@ class Calls:
         self._running -= 1
         if not self._running:
             self.idle.set()
+
+
+class CallBound:
+    """A bound on the calls that run at the same time, each of which is a `with` block.
+
+    Entering it raises Failure TOO_MANY_CALLS while there are as many as `limit`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._running = 0
+
+    def of(self, method: Method) -> AbstractContextManager[None]:
+        """Return what a call of the method is a `with` block of.
+
+        Watches have no bound here. They last for hours and are idle most of the time, so they must
+        not shut out other calls; and each caller has a bound on its watches.
+        """
+        return nullcontext() if method.is_watch else self
+
+    def __enter__(self) -> None:
+        if self._running >= self._limit:
+            raise Failure(
+                reason_pb2.REASON_TOO_MANY_CALLS,
+                f"The server answers {self._limit} calls, as many as INGOT_MAX_CALLS allows at the "
+                "same time. Call again later.",
+                # Those that were refused together should not come back together.
+                retry_after=timedelta(seconds=random.uniform(*_BUSY_SECONDS)),  # noqa: S311
+            )
+        self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
 
 
 def _snake_case(name: str) -> str:

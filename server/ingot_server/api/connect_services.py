@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from ingot.v1 import reason_pb2
 from ingot_server.api import call_head
 from ingot_server.api.caller import Service
-from ingot_server.api.calls import Calls, Method, failure_of, methods
+from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.connect_codecs import BinaryCodec, JsonCodec, Response
 from ingot_server.api.connect_errors import (
     REQUEST_BYTES,
@@ -44,15 +44,21 @@ Context = RequestContext[Message, Response]
 class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     """An ASGI application that serves /SERVICE/METHOD by POST, and reads also by GET.
 
-    Its calls are counted in `calls`. `admit` is called before each one and may raise Failure.
+    Its calls are counted in `calls`, within the `bound`. `admit` is called before each one and may
+    raise Failure.
     """
 
     path = "/"
 
     def __init__(
-        self, services: Iterable[Service], calls: Calls, admit: Callable[[], None]
+        self,
+        services: Iterable[Service],
+        calls: Calls,
+        bound: CallBound,
+        admit: Callable[[], None],
     ) -> None:
         self._calls = calls
+        self._bound = bound
         self._admit = admit
         found = {
             f"/{method.descriptor.containing_service.full_name}/{method.descriptor.name}": method
@@ -109,12 +115,15 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         return Endpoint.unary(info, self._unary(method))
 
     def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[Response]]:
+        bound = self._bound.of(method)
+
         async def call(request: Message, context: Context) -> Response:
             with self._calls:
                 try:
                     self._admit()
-                    response = await method.invoke(request, _peer(context))
-                    return Response(method.response_class, response)
+                    with bound:
+                        response = await method.invoke(request, _peer(context))
+                        return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
 
@@ -123,12 +132,16 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     def _collecting(
         self, method: Method
     ) -> Callable[[AsyncIterator[Message], Context], Awaitable[Response]]:
+        bound = self._bound.of(method)
+
         async def call(requests: AsyncIterator[Message], context: Context) -> Response:
             with self._calls:
                 try:
                     self._admit()
-                    response = await method.invoke_streaming(_received(requests), _peer(context))
-                    return Response(method.response_class, response)
+                    with bound:
+                        whole = _received(requests)
+                        response = await method.invoke_streaming(whole, _peer(context))
+                        return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
 
@@ -137,15 +150,18 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     def _streaming(
         self, method: Method
     ) -> Callable[[Message, Context], AsyncGenerator[Response, None]]:
+        bound = self._bound.of(method)
+
         # Every end of the call, also by a hang-up or a deadline, closes this generator at once.
         async def call(request: Message, context: Context) -> AsyncGenerator[Response, None]:
             with self._calls:
                 try:
                     self._admit()
-                    responses = method.invoke(request, _peer(context))
-                    async with aclosing(responses):
-                        async for response in responses:
-                            yield Response(method.response_class, response)
+                    with bound:
+                        responses = method.invoke(request, _peer(context))
+                        async with aclosing(responses):
+                            async for response in responses:
+                                yield Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
 

@@ -20,7 +20,7 @@ import uvicorn
 
 from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Service
-from ingot_server.api.calls import Calls
+from ingot_server.api.calls import CallBound, Calls
 from ingot_server.api.connect_errors import refuse
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
@@ -58,7 +58,8 @@ class Gateway:
         self._reuse_port = reuse_port
         self._cors = Cors(settings.cors_origins)
         self._calls = Calls()
-        self._services = ConnectServices(services, self._calls, self._admit)
+        bound = CallBound(settings.max_calls)
+        self._services = ConnectServices(services, self._calls, bound, self._admit)
         self._page = Page(link_origins)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
         self._usable = Stores.ALL

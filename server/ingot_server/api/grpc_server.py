@@ -15,8 +15,9 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Serialized, Service
-from ingot_server.api.calls import Calls, Method, failure_of, methods
+from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.reflection import add_reflection
 from ingot_server.api.status import DETAILS_KEY, grpc_error
 from ingot_server.api.store_health import Stores
@@ -41,6 +42,8 @@ _OPTIONS: Final = (
 )
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+# For clients that repeat calls by a policy, https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+_PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 # Time for connections to close by themselves after their last call.
 _LINGER_SECONDS: Final = 0.1
 
@@ -68,7 +71,7 @@ class ApiServer:
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))))
-        handlers = _Handlers(self._calls)
+        handlers = _Handlers(self._calls, CallBound(settings.max_calls))
         self._server.add_generic_rpc_handlers([handlers.of(service) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(
@@ -135,10 +138,11 @@ class ApiServer:
 
 
 class _Handlers:
-    """The gRPC handlers of services. Their calls are counted in `calls`."""
+    """The gRPC handlers of services. Their calls are counted in `calls`, within the `bound`."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, bound: CallBound) -> None:
         self._calls = calls
+        self._bound = bound
 
     def of(self, service: Service) -> grpc.GenericRpcHandler:
         """Return the handler of a service, which finds its methods by name."""
@@ -161,10 +165,13 @@ class _Handlers:
         )
 
     def _unary(self, method: Method) -> Callable[[Serialized, Context], Awaitable[Any]]:
+        bound = self._bound.of(method)
+
         async def call(request: Serialized, context: Context) -> Any:
             with self._calls:
                 try:
-                    return await method.invoke_serialized(request, context.peer())
+                    with bound:
+                        return await method.invoke_serialized(request, context.peer())
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -173,26 +180,32 @@ class _Handlers:
     def _collecting(
         self, method: Method
     ) -> Callable[[AsyncIterable[Serialized], Context], Awaitable[Any]]:
+        bound = self._bound.of(method)
+
         async def call(requests: AsyncIterable[Serialized], context: Context) -> Any:
             with self._calls:
                 try:
-                    whole = _whole(requests, context)
-                    return await method.invoke_streaming_serialized(whole, context.peer())
+                    with bound:
+                        whole = _whole(requests, context)
+                        return await method.invoke_streaming_serialized(whole, context.peer())
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
         return call
 
     def _streaming(self, method: Method) -> Callable[[Serialized, Context], Awaitable[None]]:
+        bound = self._bound.of(method)
+
         # With `write`, a hang-up of the caller reaches the service's generator at once. Another
         # generator here would stay suspended until the garbage collector finds it.
         async def call(request: Serialized, context: Context) -> None:
             with self._calls:
                 try:
-                    responses = method.invoke_serialized(request, context.peer())
-                    async with aclosing(responses):
-                        async for response in responses:
-                            await context.write(response)
+                    with bound:
+                        responses = method.invoke_serialized(request, context.peer())
+                        async with aclosing(responses):
+                            async for response in responses:
+                                await context.write(response)
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -217,7 +230,20 @@ async def _whole(
 
 async def _abort(context: Context, failure: Failure) -> NoReturn:
     code, message, details = grpc_error(failure)
-    await context.abort(code, message, ((DETAILS_KEY, details),))
+    trailer: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, details),)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        trailer += ((_PUSHBACK_KEY, str(_pushback_ms(failure))),)
+    await context.abort(code, message, trailer)
+
+
+def _pushback_ms(failure: Failure) -> int:
+    """Return when gRPC itself may repeat a call; -1 means never.
+
+    A client whose source is asked too often, say, decides by itself when to ask again.
+    """
+    if failure.reason != reason_pb2.REASON_TOO_MANY_CALLS:
+        return -1
+    return int(failure.retry_after.total_seconds() * 1000)
 
 
 def _serialized(response: Message | Serialized) -> Serialized:

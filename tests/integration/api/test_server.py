@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+import time
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from ingot import Client
 from ingot.v1.job_service_pb2 import (
     CancelJobRequest,
     GetJobRequest,
@@ -25,6 +27,7 @@ from ingot.v1.media_service_pb2 import (
     GetMediaRequest,
     GetMediaResponse,
 )
+from ingot_server.api import calls
 from ingot_server.api.caller import Caller
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.media_service import MediaService
@@ -36,6 +39,7 @@ from ingot_server.jobs.records import Records
 from ingot_server.redis import connect
 from tests.integration.api.running_api import URL, Api, serving
 from tests.refusals import refused
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
@@ -49,6 +53,49 @@ async def test_a_burst_of_calls_is_answered(api: Api) -> None:
 
     answers = await asyncio.gather(*(call() for _ in range(3000)))
     assert set(answers) == {"JOB_NOT_FOUND"}
+
+
+class GatedMediaService(MediaService):
+    """A call of GetMedia ends when the gate is open."""
+
+    gate: ClassVar[asyncio.Event]
+    waiting: ClassVar[asyncio.Event]
+
+    async def get_media(self, request: GetMediaRequest, caller: Caller) -> Any:
+        self.waiting.set()
+        await self.gate.wait()
+        return await super().get_media(request, caller)
+
+
+async def test_calls_beyond_the_bound_are_refused_and_a_client_repeats_them_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_BUSY_SECONDS", (0.3, 0.3))
+    GatedMediaService.gate, GatedMediaService.waiting = asyncio.Event(), asyncio.Event()
+    async with (
+        serving(settings.replace(max_calls=1), GatedMediaService) as api,
+        Client(api.address) as client,
+        asyncio.timeout(TIMEOUT_SECONDS),
+    ):
+        media = await api.store()
+        running = asyncio.create_task(client.media(media.id))
+        await GatedMediaService.waiting.wait()
+        get_media = api.media.GetMedia(GetMediaRequest(media_id=media.id))
+        found = await refused(get_media)
+        assert (found.code, found.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "TOO_MANY_CALLS",
+        )
+        assert ("grpc-retry-pushback-ms", "300") in tuple(await get_media.trailing_metadata())
+        # A watch is no part of the bound.
+        await api.jobs.WatchJobs(WatchJobsRequest()).read()
+        begin = time.monotonic()
+        repeated = asyncio.create_task(client.media(media.id))
+        await asyncio.wait([repeated], timeout=0.1)
+        assert not repeated.done()
+        GatedMediaService.gate.set()
+        assert await running == await repeated == media
+        assert time.monotonic() - begin >= 0.3
 
 
 async def test_what_is_unknown_is_not_found(api: Api) -> None:

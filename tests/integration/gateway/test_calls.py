@@ -20,6 +20,7 @@ from ingot.v1.job_service_pb2 import GetJobRequest, GetJobResponse, WatchJobRequ
 from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2 import GetMediaRequest
 from ingot_server.api.caller import Caller
+from ingot_server.config import Settings
 from tests.integration.gateway.running_gateway import (
     CONNECT_JSON,
     DOWNLOAD,
@@ -34,6 +35,7 @@ from tests.integration.gateway.running_gateway import (
     frame,
     framed,
     reason,
+    serving,
     slowly,
     trailers,
 )
@@ -63,6 +65,15 @@ async def test_connects_binary_format_is_protobuf(api: Api) -> None:
     async with api.http.post(INGEST, data=body, headers=headers) as response:
         assert response.content_type == "application/proto"
         assert IngestResponse.FromString(await response.read()).job.url == URL
+
+
+async def test_calls_beyond_the_bound_are_refused(settings: Settings) -> None:
+    async with serving(settings.replace(max_calls=0)) as api:
+        async with api.http.post(GET_JOB, json={"jobId": "0" * 26}) as response:
+            assert response.status == 429
+            error = await response.json()
+        assert (error["code"], reason(error["details"])) == ("resource_exhausted", "TOO_MANY_CALLS")
+        assert any(each["type"] == "google.rpc.RetryInfo" for each in error["details"])
 
 
 ERRORS: list[tuple[str, dict[str, Any], int, str, str]] = [

@@ -67,6 +67,10 @@ const (
 	// again, which replaces it, or upload the file again; or restore the file in the bucket from a
 	// backup and run `ingot-server scrub`. Permanent until then.
 	Reason_REASON_MEDIA_DAMAGED Reason = 12
+	// The server answers as many calls as it can at the moment. Wait as long as google.rpc.RetryInfo
+	// says, and call again; the operator can start more API servers, or raise INGOT_MAX_CALLS.
+	// Transient.
+	Reason_REASON_TOO_MANY_CALLS Reason = 13
 	// The source reports that the media does not exist, or no longer exists. Check the URL.
 	// Permanent; cached.
 	Reason_REASON_MEDIA_DOES_NOT_EXIST Reason = 20
@@ -204,6 +208,7 @@ var (
 		10: "REASON_RESUME_TOKEN_EXPIRED",
 		11: "REASON_JOB_NOT_FAILED",
 		12: "REASON_MEDIA_DAMAGED",
+		13: "REASON_TOO_MANY_CALLS",
 		20: "REASON_MEDIA_DOES_NOT_EXIST",
 		21: "REASON_PRIVATE",
 		22: "REASON_GEO_BLOCKED",
@@ -260,6 +265,7 @@ var (
 		"REASON_RESUME_TOKEN_EXPIRED":   10,
 		"REASON_JOB_NOT_FAILED":         11,
 		"REASON_MEDIA_DAMAGED":          12,
+		"REASON_TOO_MANY_CALLS":         13,
 		"REASON_MEDIA_DOES_NOT_EXIST":   20,
 		"REASON_PRIVATE":                21,
 		"REASON_GEO_BLOCKED":            22,
@@ -335,7 +341,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xc6\v\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xe1\v\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -350,7 +356,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x1bREASON_RESUME_TOKEN_EXPIRED\x10\n" +
 	"\x12\x19\n" +
 	"\x15REASON_JOB_NOT_FAILED\x10\v\x12\x18\n" +
-	"\x14REASON_MEDIA_DAMAGED\x10\f\x12\x1f\n" +
+	"\x14REASON_MEDIA_DAMAGED\x10\f\x12\x19\n" +
+	"\x15REASON_TOO_MANY_CALLS\x10\r\x12\x1f\n" +
 	"\x1bREASON_MEDIA_DOES_NOT_EXIST\x10\x14\x12\x12\n" +
 	"\x0eREASON_PRIVATE\x10\x15\x12\x16\n" +
 	"\x12REASON_GEO_BLOCKED\x10\x16\x12\x14\n" +

@@ -66,6 +66,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     again, which replaces it, or upload the file again; or restore the file in the bucket from a
     backup and run `ingot-server scrub`. Permanent until then.
     """
+    REASON_TOO_MANY_CALLS: _Reason.ValueType  # 13
+    """The server answers as many calls as it can at the moment. Wait as long as google.rpc.RetryInfo
+    says, and call again; the operator can start more API servers, or raise INGOT_MAX_CALLS.
+    Transient.
+    """
     REASON_MEDIA_DOES_NOT_EXIST: _Reason.ValueType  # 20
     """The source reports that the media does not exist, or no longer exists. Check the URL.
     Permanent; cached.
@@ -273,6 +278,11 @@ REASON_MEDIA_DAMAGED: Reason.ValueType  # 12
 """The stored file is no longer what was stored: bytes are missing or different. Ingest its URL
 again, which replaces it, or upload the file again; or restore the file in the bucket from a
 backup and run `ingot-server scrub`. Permanent until then.
+"""
+REASON_TOO_MANY_CALLS: Reason.ValueType  # 13
+"""The server answers as many calls as it can at the moment. Wait as long as google.rpc.RetryInfo
+says, and call again; the operator can start more API servers, or raise INGOT_MAX_CALLS.
+Transient.
 """
 REASON_MEDIA_DOES_NOT_EXIST: Reason.ValueType  # 20
 """The source reports that the media does not exist, or no longer exists. Check the URL.
