@@ -238,6 +238,24 @@ async def test_nothing_a_file_names_is_opened(harness: TranscodeHarness, tmp_pat
             assert reason_name(caught.value.reason) == "CONVERSION_FAILED"
 
 
+async def test_a_result_does_not_become_much_longer_than_planned(
+    harness: TranscodeHarness,
+) -> None:
+    found = await harness.prober.probe(media("film.mp4"))
+    found.duration.FromSeconds(1)
+    found.ClearField("chapters")
+    sound = Media()
+    sound.CopyFrom(found)
+    sound.ClearField("video")
+    for parent, wanted in (
+        (sound, recipe("wav")),
+        (found, recipe("mp4")),
+        (found, recipe("mp4", quality=30)),
+    ):
+        with pytest.raises(Failure, match=r"lasts 11\.\d+ s, not 1\.000 s"):
+            await harness.make_of(parent, media("film.mp4"), wanted)
+
+
 async def test_streams_that_are_right_already_are_copied(harness: TranscodeHarness) -> None:
     def packets(path: Path, kind: str) -> list[bytes]:
         with av.open(str(path)) as container:
@@ -421,6 +439,7 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(harness: Transcode
     long = asyncio.Event()
 
     found = await harness.prober.probe(media("raw.aac"))
+    found.duration.FromSeconds(36_000)
     directory = harness.directory / "long"
     directory.mkdir()
 

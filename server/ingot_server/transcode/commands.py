@@ -22,6 +22,8 @@ ENCODERS: Final = frozenset({"libx264", "libmp3lame", "aac", "libopus", "flac", 
 # The filters that not every build of ffmpeg has.
 FILTERS: Final = frozenset({"bwdif", "tonemap", "zscale"})
 _PRESET: Final = "fast"
+_LONGER: Final = 1.1
+_LONGER_SECONDS: Final = 10.0
 # Fills gaps, also the one before the first sample, and leaves jitter below 0.1 s alone.
 _ON_TIME: Final = "aresample=async=1:first_pts=0"
 
@@ -117,9 +119,18 @@ def _input(plan: Plan, source: str, threads: int, **more: object) -> Any:
 def _time_options(plan: Plan) -> dict[str, str]:
     part = plan.time_range
     options = {"ss": _time(part.lead)} if part.lead else {}
-    if plan.image is not None or (part.reaches_end and not plan.padded):
+    if plan.image is not None:
         return options
+    if plan.ends_with_source:
+        # The stream ends the result. This bounds what a damaged clock can make of it, and
+        # validation refuses what comes near.
+        return options | {"t": _time(longest(part.length))}
     return options | {"t": _time(part.length)}
+
+
+def longest(seconds: float) -> float:
+    """Return how long a result may become of which `seconds` are expected, before it is ended."""
+    return _LONGER * seconds + _LONGER_SECONDS
 
 
 def _audio_filters(audio: AudioTarget) -> list[str]:

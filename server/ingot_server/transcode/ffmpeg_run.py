@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,12 +86,20 @@ class FfmpegRun:
         )
 
     def would_repeat(self, encoded: EncodedFile) -> bool:
-        """Return whether the command for the whole source is the one that made `encoded`."""
+        """Return whether the command for the whole source is the one that made `encoded`.
+
+        The head of a source may have told another length. That does not matter if the source ended
+        the result; if the result is too short, validation says so.
+        """
+        head = encoded.plan
+        if head.ends_with_source and self.plan.ends_with_source:
+            length = self.plan.time_range.length
+            head = replace(head, time_range=replace(head.time_range, length=length))
 
         def command(plan: Plan) -> list[str]:
             return convert_arguments(plan, STANDARD_INPUT, encoded.path, threads=self.threads)
 
-        return command(encoded.plan) == command(self.plan)
+        return command(head) == command(self.plan)
 
     async def run_command(
         self,

@@ -90,6 +90,11 @@ class Plan:
     waveform: WaveformTarget | None = None
 
     @property
+    def ends_with_source(self) -> bool:
+        """Whether the end of the source ends the result, not a length."""
+        return self.time_range.reaches_end and not self.padded
+
+    @property
     def normalizes_loudness(self) -> bool:
         """Whether a first pass measures the loudness."""
         return self.audio is not None and self.audio.normalized
