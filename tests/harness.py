@@ -177,8 +177,8 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
             CachedJobs(catalog),
             feed,
             Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue, journal)),
+            journal,
             settings,
-            restore=journal.restorer.ensure,
         ),
     ]
     server = ApiServer(services, feed, settings)

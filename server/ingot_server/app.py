@@ -69,8 +69,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(catalog.close)
         records = Records(redis, settings)
         journal = JournalWriter(records.journal, blobs)
-        restore = journal.restorer.ensure
-        feed = Feed(redis, records, settings, restore=restore)
+        feed = Feed(redis, records, settings, restore=journal.restorer.ensure)
         await feed.start()
         stack.push_async_callback(feed.close)
         queue = Queue(celery_app(settings))
@@ -93,7 +92,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
-            JobService(records, CachedJobs(catalog), feed, retries, settings, restore=restore),
+            JobService(records, CachedJobs(catalog), feed, retries, journal, settings),
             SourceService(throttle, sources, settings),
             SystemService(redis, records, Workers(redis), throttle, settings),
         )

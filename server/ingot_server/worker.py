@@ -41,9 +41,8 @@ from ingot_server.jobs.records import Records
 from ingot_server.jobs.sweep import keep_sweeping
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers, this_worker
-from ingot_server.journal.compaction import keep_compacting
-from ingot_server.journal.removal import keep_removing
 from ingot_server.journal.restorer import Restorer
+from ingot_server.journal.upkeep import keep_journal_tidy
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads
@@ -173,8 +172,7 @@ class Worker:
             for task in (
                 sweeping,
                 partial(self._restorer.keep_restored, self._redis.outage),
-                partial(keep_removing, self._records.journal, self._blobs, self._redis.outage),
-                partial(keep_compacting, self._records.journal, self._blobs, self._redis.outage),
+                partial(keep_journal_tidy, self._records.journal, self._blobs, self._redis.outage),
                 partial(self._workers.keep_reporting, self._measure),
                 self._sweep_uploads,
                 partial(keep_collecting, *stores),

@@ -188,7 +188,7 @@ BUGS: tuple[PlantedBug, ...] = (
         (
             Edit(
                 "journal/writer.py",
-                "            await self._objects.write(group, entries)\n",
+                "        await self._objects.write(group, entries)\n",
                 "",
             ),
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
 from io import StringIO
@@ -18,13 +17,16 @@ from ingot.v1.job_service_pb2 import SnapshotEnd, WatchJobRequest
 from ingot_server.config import Settings
 from ingot_server.jobs.dispatch import Dispatched
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.journal_index import Accepted
+from ingot_server.jobs.journal_index import ENDS_INTERVAL, REMOVAL_INTERVAL, Accepted
+from ingot_server.jobs.lifecycle import same_result
 from ingot_server.jobs.outcomes import JournalUnrestored
 from ingot_server.jobs.placement import Work
 from ingot_server.jobs.position import version
 from ingot_server.jobs.records import Records
 from ingot_server.journal.compaction import compact
+from ingot_server.journal.ends import EndsWriter
 from ingot_server.journal.leftovers import find_leftovers
+from ingot_server.journal.removal import remove_due
 from ingot_server.journal.restorer import Restorer
 from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
@@ -32,6 +34,7 @@ from ingot_server.rebuild import Rebuilt, rebuild
 from ingot_server.redis import Redis
 from tests.bucket_proxy import bucket_behind_proxy
 from tests.harness import Harness, running_harness
+from tests.lost_writes import dumped, restored
 from tests.media import media
 from tests.origin import Origin, Page
 from tests.recipes import make_recipe
@@ -51,22 +54,6 @@ def writer(records: Records, blobs: Blobs) -> JournalWriter:
     return JournalWriter(records.journal, blobs)
 
 
-@pytest.fixture
-async def counted(settings: Settings) -> AsyncIterator[tuple[Harness, list[str]]]:
-    """A whole Ingot, and the requests about the journal, in order."""
-    requests: list[str] = []
-
-    def note(method: str, path: str) -> bool:
-        if "/journal/" in path or (method == "POST" and "delete" in path):
-            requests.append(method)
-        return False
-
-    async with bucket_behind_proxy(settings) as (proxy, behind):
-        proxy.denies_answer = note
-        async with running_harness(behind) as harness:
-            yield harness, requests
-
-
 async def accepted(records: Records, writer: JournalWriter, media_id: str = "media") -> Job:
     """A job that a call got."""
     job = await queued_job(records, media_id, part="one")
@@ -80,14 +67,14 @@ def serve_list(origin: Origin, entry: str) -> str:
     return origin.serve("/feed.xml", Page(feed.encode(), content_type="application/rss+xml"))
 
 
+async def found(records: Records, job: Job) -> Job:
+    record = await records.get(job.id)
+    assert record is not None
+    return record
+
+
 async def groups(blobs: Blobs) -> list[str]:
     return [found.key for found in await blobs.list_objects("journal/")]
-
-
-async def emptied(blobs: Blobs) -> None:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while await groups(blobs):  # noqa: ASYNC110 - no event says so
-            await asyncio.sleep(0.05)
 
 
 async def dispatched(records: Records) -> list[Dispatched]:
@@ -98,7 +85,7 @@ async def dispatched(records: Records) -> list[Dispatched]:
 @pytest.mark.slow
 @pytest.mark.any_stores
 async def test_each_accepted_job_ends_under_its_id_after_all_of_redis_is_lost(
-    settings: Settings, origin: Origin, redis: Redis, blobs: Blobs
+    settings: Settings, origin: Origin, redis: Redis
 ) -> None:
     gate = asyncio.Event()
     slow = Page(TINY, gate=gate)
@@ -141,7 +128,6 @@ async def test_each_accepted_job_ends_under_its_id_after_all_of_redis_is_lost(
                 job_pb2.JOB_STATE_SUCCEEDED
             ]
         assert seen[jobs[0].id][-1].labels == {"is": "kept"}
-        await emptied(blobs)
 
 
 async def test_watches_wait_for_lost_jobs_and_go_on_with_them(
@@ -174,21 +160,17 @@ async def test_a_job_that_an_older_replica_does_not_know_is_made_again(
 ) -> None:
     known = await accepted(records, writer, "known")
     await writer.restorer.ensure()
-    kept = {key: await redis.dump(key) for key in await redis.keys("ingot:*")}
+    kept = await dumped(redis)
     lost = await accepted(records, writer, "lost")
     assert not await writer.restorer.ensure()
-    await redis.flushall()
-    for key, content in kept.items():
-        assert content is not None
-        await redis.restore(key, 0, content)
+    await restored(redis, kept)
 
     assert await writer.restorer.ensure()
-    restored = await records.get(lost.id)
-    assert restored is not None
-    assert restored.labels == {"part": "one"}
-    assert restored.epoch > lost.epoch
+    again = await found(records, lost)
+    assert again.labels == {"part": "one"}
+    assert again.epoch > lost.epoch
     assert await records.get(known.id) == known
-    assert await records.requested(lost.id, "print") == restored
+    assert await records.requested(lost.id, "print") == again
     assert {each.job_id for each in await dispatched(records)} == {known.id, lost.id}
 
 
@@ -268,10 +250,12 @@ async def test_a_job_that_ends_while_its_entry_is_written_leaves_none(
     records: Records, writer: JournalWriter, blobs: Blobs
 ) -> None:
     job = await queued_job(records)
-    await records.cancel(job.id)
+    cancelled = await records.cancel(job.id)
+    assert cancelled is not None
     await writer.enter(Accepted(job, "", "media"))
-    due = await records.journal.due(10)
-    assert [f"journal/{group}" for group in due] == await groups(blobs)
+    await EndsWriter(records.journal, blobs).record_due()
+    await remove_due(records.journal, blobs)
+    assert [key for key in await groups(blobs) if not key.endswith("-ends")] == []
 
 
 async def test_a_call_that_joins_the_entry_of_a_list_makes_its_job_durable(
@@ -313,16 +297,33 @@ async def test_a_call_fails_if_its_job_cannot_be_made_durable(
             assert len(await harness.keys("journal/")) == 1
 
 
-async def test_one_job_at_a_time_costs_at_most_two_requests_and_leaves_nothing(
-    counted: tuple[Harness, list[str]], origin: Origin
+async def test_jobs_at_one_a_second_cost_at_most_two_requests_each(
+    settings: Settings, redis: Redis
 ) -> None:
-    harness, requests = counted
-    for number in range(3):
-        await harness.end(await harness.ask(origin.serve(f"/{number}.mp4", Page(TINY))))
-    assert (await harness.ask(origin.url("/1.mp4"))).cached
-    await emptied(harness.blobs)
-    assert requests.count("PUT") == 3
-    assert 1 <= requests.count("POST") <= 3
+    requests: list[str] = []
+
+    def note(method: str, path: str) -> bool:
+        if "/journal/" in path or (method == "POST" and "delete" in path):
+            requests.append(method)
+        return False
+
+    async with bucket_behind_proxy(settings) as (proxy, behind):
+        proxy.denies_answer = note
+        blobs = Blobs(behind)
+        await blobs.prepare()
+        records = Records(redis, behind)
+        writer = JournalWriter(records.journal, blobs)
+        jobs = [await accepted(records, writer, f"media{number}") for number in range(3)]
+        assert requests == ["PUT"] * 3
+        for job in jobs:
+            await records.cancel(job.id)
+        await EndsWriter(records.journal, blobs).record_due()
+        await remove_due(records.journal, blobs)
+        assert requests == ["PUT"] * 4 + ["POST"]
+        assert len(await groups(blobs)) == 1
+        await blobs.close()
+    second = timedelta(seconds=1)
+    assert 1 + second / ENDS_INTERVAL + second / REMOVAL_INTERVAL <= 2
 
 
 async def test_jobs_that_are_accepted_at_the_same_time_share_their_requests(
@@ -348,7 +349,7 @@ async def test_jobs_that_are_accepted_at_the_same_time_share_their_requests(
         await blobs.close()
 
 
-async def test_jobs_that_have_ended_do_not_run_again_because_of_others_in_their_group(
+async def test_a_job_leaves_the_group_of_those_that_have_ended(
     records: Records, writer: JournalWriter, redis: Redis, blobs: Blobs
 ) -> None:
     ended, other = [await queued_job(records, name, part="one") for name in ("ended", "other")]
@@ -356,33 +357,46 @@ async def test_jobs_that_have_ended_do_not_run_again_because_of_others_in_their_
         *(writer.enter(Accepted(each, "", each.media.id)) for each in (ended, other))
     )
     [group] = await groups(blobs)
-    await records.cancel(ended.id)
+    kept = await dumped(redis)
+    cancelled = await records.cancel(ended.id)
+    assert cancelled is not None
+    await writer.record_ends([cancelled])
     assert await compact(records.journal, blobs, age=timedelta(0))
     assert not await compact(records.journal, blobs, age=timedelta(0))
     assert [f"journal/{each}" for each in await records.journal.due(10)] == [group]
     await blobs.remove(group)
+
+    # A replica that has not heard of that knows only the first group.
+    await restored(redis, kept)
+    await redis.hset("ingot:history", "run_id", "another")
+    await writer.restorer.ensure()
+    assert await records.get(other.id) == other
     await redis.flushall()
     assert await writer.restorer.restore() == 1
-    assert await records.get(ended.id) is None
-    restored = await records.get(other.id)
-    assert restored is not None
-    assert restored.labels == {"part": "one"}
+    again = await records.get(other.id)
+    assert again is not None
+    assert again.labels == {"part": "one"}
+    assert same_result(await found(records, ended), cancelled)
 
 
 async def test_gc_finds_only_those_groups_that_no_job_needs(
     records: Records, writer: JournalWriter, redis: Redis, blobs: Blobs
 ) -> None:
-    await accepted(records, writer)
+    job = await accepted(records, writer)
     await blobs.put("journal/unreadable", b"\xff", content_type="text/plain")
 
-    async def found() -> list[str]:
+    async def keys() -> list[str]:
         leftovers = find_leftovers(records.journal, blobs, timedelta(0))
         return [each.key async for each in leftovers]
 
     await redis.flushall()
-    assert await found() == []
+    assert await keys() == []
     await writer.restorer.ensure()
-    assert await found() == ["journal/unreadable"]
+    assert await keys() == ["journal/unreadable"]
+    cancelled = await records.cancel(job.id)
+    assert cancelled is not None
+    await writer.record_ends([cancelled])
+    assert len(await keys()) == 2
 
 
 async def test_rebuild_brings_the_jobs_back_and_says_how_far_it_is(

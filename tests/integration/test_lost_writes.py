@@ -16,27 +16,9 @@ from ingot_server.jobs.lifecycle import copy_of, same_result
 from ingot_server.jobs.position import version
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis
+from tests.lost_writes import dumped, restored
 from tests.records import claimed_job, queued_job
 from tests.waiting import TIMEOUT_SECONDS
-
-Dump = dict[bytes, bytes]
-
-
-async def dumped(redis: Redis) -> Dump:
-    dump = {}
-    for key in await redis.keys("ingot:*"):
-        content = await redis.dump(key)
-        assert isinstance(key, bytes)
-        assert content is not None
-        dump[key] = content
-    return dump
-
-
-async def restored(redis: Redis, dump: Dump) -> None:
-    """Bring back the keys as they were, and lose everything since."""
-    await redis.delete(*await redis.keys("ingot:*"))
-    for key, content in dump.items():
-        await redis.restore(key, 0, content)
 
 
 async def progressed(records: Records, job: Job, token: str, count: int) -> Job:

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 KEY = re.compile(
     r"media/[a-z2-7]{52}/(?:media\.json|[a-z0-9]+-\d+(?:\.\d+)?(?:\.[a-z0-9]{1,8})?)"
     r"|alias/[a-z2-7]{52}"
-    r"|journal/[0-9a-v]{26}"
+    r"|journal/[0-9a-v]{26}(?:-ends)?"
 )
 SCRATCH = re.compile(
     r"\d+-[0-9a-f]+|lock|sweep\.lock|[a-z0-9]+-\d+-\d+(?:\.d)?|files|cookies|extractor"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -44,16 +44,18 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.job_filter import job_filter
-from ingot_server.jobs.journal_index import Restore, nothing_lost
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
+from ingot_server.journal.writer import JournalWriter
 
 # How many jobs the snapshot of a watch has by default, and at most.
 SNAPSHOT_SIZE: Final = 1000
 LARGEST_SNAPSHOT: Final = 10_000
 
 _PAGE: Final = 1000
+# More would wait for the same connections to Redis.
+_ENDS_AT_ONCE: Final = 100
 
 _HEARTBEAT: Final = WatchJobResponse(heartbeat=Heartbeat()).SerializeToString()
 _HEARTBEATS: Final = WatchJobsResponse(heartbeat=Heartbeat()).SerializeToString()
@@ -76,12 +78,10 @@ class JobService(Service):
         cached: CachedJobs,
         feed: Feed,
         retries: Retries,
+        journal: JournalWriter,
         settings: Settings,
-        *,
-        restore: Restore = nothing_lost,
     ) -> None:
-        """`restore` is called before a job counts as unknown."""
-        self._restore = restore
+        self._journal = journal
         self._records = records
         self._cached = cached
         self._retries = retries
@@ -112,13 +112,17 @@ class JobService(Service):
         job = await self._cached.find(request.job_id) or await self._cancel(request.job_id)
         if not has_ended(job):
             job = await self._cancel_or_wait(job)
+        if _is_cancelled(job):
+            await self._record_ends([job])
         return CancelJobResponse(job=job)
 
     async def cancel_jobs(self, request: CancelJobsRequest, _: Caller) -> CancelJobsResponse:
         matches = _required_filter(request)
         jobs = await self._all(lambda job: not has_ended(job) and matches(job))
-        states = await run_batch(jobs, self._cancelled_now)
-        return CancelJobsResponse(cancelled_count=states.count(True))
+        results = await run_batch(jobs, self._cancelled_now)
+        cancelled = [job for job in results if isinstance(job, Job) and _is_cancelled(job)]
+        await self._record_ends(cancelled)
+        return CancelJobsResponse(cancelled_count=len(cancelled))
 
     async def retry_job(self, request: RetryJobRequest, _: Caller) -> RetryJobResponse:
         earlier = await self._retries.earlier(request)
@@ -146,7 +150,7 @@ class JobService(Service):
     async def _get(self, job_id: str) -> Job:
         job = await self._cached.find(job_id) or await self._records.get(job_id)
         if job is None:
-            await self._restore()
+            await self._journal.restorer.ensure()
             job = await self._records.get(job_id)
         if job is None:
             raise _unknown(job_id)
@@ -163,14 +167,29 @@ class JobService(Service):
                 return found
             before = jobs[-1].id
 
-    async def _cancelled_now(self, job: Job) -> bool:
-        cancelled = await self._records.cancel(job.id)
-        return cancelled is not None and cancelled.state == job_pb2.JOB_STATE_CANCELLED
+    async def _cancelled_now(self, job: Job) -> Job:
+        return await self._records.cancel(job.id) or job
+
+    async def _record_ends(self, jobs: Sequence[Job]) -> None:
+        """Make cancellations durable before their callers hear of them.
+
+        Raises Failure if the bucket, or Redis, does not take them.
+        """
+        for begin in range(0, len(jobs), _ENDS_AT_ONCE):
+            try:
+                await self._journal.record_ends(jobs[begin : begin + _ENDS_AT_ONCE])
+            except Failure as failure:
+                raise Failure(
+                    failure.reason,
+                    "What was cancelled has stopped, but this could not be written down, so it may "
+                    f"run again if Redis loses data. Cancel it again. {failure.message}",
+                    metadata=failure.metadata,
+                ) from failure
 
     async def _cancel(self, job_id: str) -> Job:
         job = await self._records.cancel(job_id)
         if job is None:
-            await self._restore()
+            await self._journal.restorer.ensure()
             job = await self._records.cancel(job_id)
         if job is None:
             raise _unknown(job_id)
@@ -266,6 +285,10 @@ class JobService(Service):
             self._watches[address] -= 1
             if not self._watches[address]:
                 del self._watches[address]
+
+
+def _is_cancelled(job: Job) -> bool:
+    return job.state == job_pb2.JOB_STATE_CANCELLED
 
 
 async def _updates_of(ended: Job, after: Version) -> AsyncGenerator[Job | None, None]:

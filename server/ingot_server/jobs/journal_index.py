@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final, TypeAlias, cast
 
+from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
+from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.placement import caller_name
 from ingot_server.jobs.position import Position
@@ -18,9 +21,15 @@ _CHECK: Final = "journal-check"
 _REQUEST: Final = "request:"
 _REQUESTS: Final = "requests:"
 _UPLOADS: Final = "job-uploads:"
-_REMOVAL_INTERVAL: Final = timedelta(seconds=2)
-# A worker removes the groups within this time, or another one does.
+_STATE: Final = "state:"
+ENDS_INTERVAL: Final = timedelta(seconds=1.5)
+REMOVAL_INTERVAL: Final = timedelta(seconds=10)
+# A worker writes the ends, or removes the groups, within this time, or another one does.
 _RECHECK: Final = timedelta(seconds=30)
+# No replica is further behind, and no entry arrives later.
+ENDS_KEPT: Final = timedelta(minutes=2)
+_PAGE: Final = 1000
+_NEVER: Final = 1 << 53
 
 
 Restore: TypeAlias = Callable[[], Awaitable[bool]]
@@ -110,9 +119,10 @@ class JournalIndex:
         return Accepted(job, (caller or b"").decode(), (key or wanted_key or b"").decode())
 
     async def note(self, group: str, job_ids: Sequence[str]) -> bool:
-        """Note a group that was written to the bucket; False if one of its jobs has no record.
+        """Note a group that was written to the bucket, in place of those that its jobs had.
 
-        Then Redis has lost it, and nothing is noted. A group that no job needs is due for removal.
+        Returns False if one of its jobs has no record. Then Redis has lost it, and nothing is
+        noted.
         """
         [outcome] = await self._transition.call("journal_note", group, jobs=" ".join(job_ids))
         return bool(outcome == b"done")
@@ -125,7 +135,7 @@ class JournalIndex:
         return Unknown([group.decode() for group in unknown], int(found_at))
 
     async def recreate(self, accepted: Accepted, *, before: int) -> bool:
-        """Make a job again, under its id; return False if it has a record.
+        """Make a job again, under its id, also one that has ended; return False if it has a record.
 
         Raises JournalUnrestored if it is `before` already, milliseconds of Redis' own clock.
         """
@@ -138,11 +148,75 @@ class JournalIndex:
         }
         return await self._transition.recreate(accepted.job, accepted.single_flight_key, arguments)
 
+    async def restore_end(self, accepted: Accepted) -> bool:
+        """End a job as it had ended, whatever Redis has of it; return False if it has ended."""
+        if await self.recreate(accepted, before=_NEVER):
+            return True
+        end = partial(lifecycle.ended_as, end=accepted.job)
+        return await self._transition.change(accepted.job.id, end) is not None
+
+    async def note_ends(self, group: str, job_ids: Sequence[str]) -> Sequence[str]:
+        """Note a group of ends that is in the bucket, and that it replaces the entries of its jobs.
+
+        Returns those of its jobs that have not ended on record, because Redis has lost that. Then
+        nothing is noted.
+        """
+        unended = await self._transition.call(
+            "journal_note_ends", group, jobs=" ".join(job_ids), keep=milliseconds(ENDS_KEPT)
+        )
+        return [job_id.decode() for job_id in unended]
+
+    async def ended(self, limit: int, *, again: bool = False) -> Sequence[str]:
+        """Return the ids of jobs whose ends must be written to the bucket now.
+
+        No other caller gets the same for a while. There are some at most every ENDS_INTERVAL,
+        unless `again` asks for more.
+        """
+        arguments = {"again": 1} if again else {}
+        job_ids = await self._transition.call(
+            "journal_ended",
+            "",
+            limit=limit,
+            interval=milliseconds(ENDS_INTERVAL),
+            recheck=milliseconds(_RECHECK),
+            **arguments,
+        )
+        return [job_id.decode() for job_id in job_ids]
+
+    async def active(self) -> Mapping[str, str]:
+        """Return the jobs that have not ended and have an entry, with the groups of these."""
+        found: dict[str, str] = {}
+        for state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+            cursor = 0
+            while True:
+                with unavailable():
+                    cursor, scanned = await self._redis.sscan(
+                        self._redis.key(f"{_STATE}{state}"), cursor, count=_PAGE
+                    )
+                    members = cast("list[bytes]", scanned)
+                    async with self._redis.pipeline(transaction=False) as pipeline:
+                        for job_id in members:
+                            pipeline.hget(self._redis.key(JOB + job_id.decode()), "journal")
+                        groups = await pipeline.execute()
+                found.update(
+                    (job_id.decode(), group.decode())
+                    for job_id, group in zip(members, groups, strict=True)
+                    if group is not None
+                )
+                if not cursor:
+                    break
+        return found
+
+    async def end_unknown(self, job_id: str, group: str) -> bool:
+        """End a job whose group is gone from the bucket, unless it has another one now."""
+        ended = await self._transition.change(job_id, lifecycle.ended_unknown, in_group=group)
+        return ended is not None
+
     async def partial(self, limit: int, age: timedelta) -> Sequence[str]:
         """Return the ids of jobs that have not ended, of at most `limit` groups.
 
-        Other jobs of these groups have ended at least `age` ago. No other caller gets them before
-        that time has passed again.
+        The ends of other jobs of these groups were recorded at least `age` ago. No other caller
+        gets them before that time has passed again.
         """
         job_ids = await self._transition.call(
             "journal_partial", "", limit=limit, age=milliseconds(age)
@@ -150,7 +224,7 @@ class JournalIndex:
         return [job_id.decode() for job_id in job_ids]
 
     async def accepted(self, job_id: str) -> Accepted | None:
-        """Return what the entry of a job must have; None if it has ended or has no record."""
+        """Return what the entry of a job must have; None if it has no record."""
         names = ["record", "caller", "single_flight_key", "wanted_key"]
         with unavailable():
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -159,12 +233,11 @@ class JournalIndex:
                 pipeline.srandmember(self._redis.key(_UPLOADS + job_id))
                 stored, request_id, upload_id = await pipeline.execute()
         record, caller, key, wanted_key = stored
-        job = Job.FromString(record) if record is not None else None
-        if job is None or has_ended(job):
+        if record is None:
             return None
         request = (request_id or b"").decode()
         return Accepted(
-            job,
+            Job.FromString(record),
             (caller or b"").decode(),
             (key or wanted_key or b"").decode(),
             request_id=request,
@@ -172,28 +245,31 @@ class JournalIndex:
             upload_id=(upload_id or b"").decode(),
         )
 
+    async def has_recorded_end(self, job_id: str) -> bool:
+        """Return whether the bucket has the end of a job."""
+        key = self._redis.key(JOB + job_id)
+        with unavailable():
+            found = await cast("Awaitable[bytes | None]", self._redis.hget(key, "end_recorded"))
+        return found is not None
+
     async def _fingerprint(self, request_id: str) -> str:
         key = self._redis.key(_REQUEST + request_id)
         with unavailable():
             found = await cast("Awaitable[bytes | None]", self._redis.hget(key, "fingerprint"))
         return (found or b"").decode()
 
-    async def move(self, group: str, job_ids: Sequence[str]) -> None:
-        """Note a group that was written in place of those that its jobs have now."""
-        await self._transition.call("journal_move", group, jobs=" ".join(job_ids))
-
     async def due(self, limit: int, *, again: bool = False) -> Sequence[str]:
-        """Return groups to remove from the bucket now, all of whose jobs have ended.
+        """Return groups to remove from the bucket now, which no job needs.
 
-        No other caller gets the same for a while. There are some at most every two seconds, unless
-        `again` asks for more.
+        No other caller gets the same for a while. There are some at most every REMOVAL_INTERVAL,
+        unless `again` asks for more.
         """
         arguments = {"again": 1} if again else {}
         groups = await self._transition.call(
             "journal_due",
             "",
             limit=limit,
-            interval=milliseconds(_REMOVAL_INTERVAL),
+            interval=milliseconds(REMOVAL_INTERVAL),
             recheck=milliseconds(_RECHECK),
             **arguments,
         )
@@ -204,6 +280,6 @@ class JournalIndex:
         await self._transition.call("journal_removed", "", groups=" ".join(groups))
 
     async def needed(self, groups: Sequence[str]) -> Sequence[str]:
-        """Return those groups that have a job that has not ended."""
+        """Return those groups that have a job that has not ended, or ends that are kept."""
         needed = await self._transition.call("journal_needed", "", groups=" ".join(groups))
         return [group.decode() for group in needed]

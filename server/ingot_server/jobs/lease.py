@@ -193,8 +193,11 @@ class Lease:
                 raise
 
     async def prove(self) -> None:
-        """Renew the lease now. Raises LeaseLost if it is lost."""
-        await self._renew()
+        """Renew the lease now. Raises LeaseLost if it is lost.
+
+        If Redis has lost writes, this waits until it is known that none of them was the loss.
+        """
+        await self._renew(proves=True)
 
     def time_left(self) -> timedelta:
         """Return how long the lease lasts from now on, at least a second, in whole seconds.
@@ -253,10 +256,12 @@ class Lease:
         progress = self.job.progress
         progress.fraction = max(progress.fraction, written.progress.fraction)
 
-    async def _renew(self) -> None:
+    async def _renew(self, *, proves: bool = False) -> None:
         async with self._writing:
             if not self._done:
-                await self._retry(partial(self._records.renew, self.job.id, self._token))
+                await self._retry(
+                    partial(self._records.renew, self.job.id, self._token, proves=proves)
+                )
 
     async def _retry(
         self, call: Callable[[], Awaitable[_Result]], *, renews: bool = True

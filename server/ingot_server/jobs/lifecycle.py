@@ -315,6 +315,23 @@ def _concluded(job: Job, parts: Sequence[Job]) -> Job:
     return job
 
 
+def ended_as(job: Job, end: Job) -> Job | None:
+    """Return the job as it had ended before Redis lost that; None if it has ended."""
+    return None if has_ended(job) else copy_of(end)
+
+
+def ended_unknown(job: Job) -> Job | None:
+    """Return the job as FAILED because Redis and the journal have both lost how it ended."""
+    if has_ended(job):
+        return None
+    failure = Failure(
+        reason_pb2.REASON_CACHE_UNAVAILABLE,
+        "The job had ended, but Redis has lost how, with all of its last minutes. Call again: what "
+        "is stored is returned at once.",
+    )
+    return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
+
+
 def replaced(_: Job, by: Job) -> Job:
     """Return a copy of `by` in place of the stored job."""
     return copy_of(by)

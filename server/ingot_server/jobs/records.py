@@ -203,11 +203,23 @@ class Records:
             return None
         return Claim(claimed.job, token, claimed.run, claimed.wanted_key, claimed.followed)
 
-    async def renew(self, job_id: str, token: str) -> None:
-        """Renew a lease for `settings.lease`. Raises LeaseLost."""
+    async def renew(self, job_id: str, token: str, *, proves: bool = False) -> None:
+        """Renew a lease for `settings.lease`. Raises LeaseLost.
+
+        With `proves`, raises Failure CACHE_UNAVAILABLE if Redis may have lost that it was lost.
+        """
         outcome, *_ = await self._transition.call(
-            "renew", job_id, token=token, deadline=milliseconds(self.settings.lease)
+            "renew",
+            job_id,
+            token=token,
+            deadline=milliseconds(self.settings.lease),
+            **({"proves": 1} if proves else {}),
         )
+        if outcome == b"unrestored":
+            raise Failure(
+                reason_pb2.REASON_CACHE_UNAVAILABLE,
+                "Redis has lost writes, and is compared with the journal. Try again.",
+            )
         if outcome != b"done":
             raise LeaseLost(f"job {job_id}: the lease is {outcome.decode()}")
 

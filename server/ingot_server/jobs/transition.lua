@@ -74,7 +74,7 @@
 --            | late: it is `before` or later | epoch: makes a job of the journal again
 --   change   epoch change_id record revision state ended unlisted ttl deadline next_token milestone
 --            [outcome cached bytes progress: for the parents' counts]
---            [expected_revision token overdue claimable unshared: conditions]
+--            [expected_revision token overdue claimable unshared in_group: conditions]
 --            [losses delay worker waits_for_children (while RUNNING) rollup_interval counts_version: values;
 --            keeps_place: the job stays ready or dispatched as it is;
 --            follows: the job is ready when that other job has ended;
@@ -90,7 +90,7 @@
 --   count    -> the number of jobs in each state of JobState, from 1
 --   since    limit [known_epoch known_sequence: a position of the caller]
 --            -> found | lost, epoch, sequence, ids of changed jobs, ids of removed jobs and their numbers
---   renew    token deadline -> done | gone | lost
+--   renew    token deadline [proves] -> done | gone | lost | unrestored: Redis may have lost that the job ended
 --   sweep    limit recheck -> ids of jobs past their deadline that the caller must recover
 --   dispatch limit deadline jobs_per_host; the id is that of a queue
 --            -> milliseconds until a source lets a job start, or -1; ids of the jobs that are dispatched
@@ -109,9 +109,11 @@
 --   journal_state  [known_epoch known_sequence] -> epoch, sequence, 1 if the journal is restored, else 0
 --   journal_restored  epoch -> done: the journal is restored, unless writes were lost since
 --   journal_note  jobs; the id is that of a group -> done | gone: a job has no record
+--   journal_note_ends  jobs keep; the id is that of a group -> jobs that have not ended on record; without
+--            any, the group is noted
+--   journal_ended  limit interval recheck [again] -> jobs whose ends must be written to the bucket now
 --   journal_unknown  groups -> the time, the groups that are not known
 --   journal_partial  limit age -> jobs of groups whose other jobs have ended
---   journal_move  jobs; the id is that of a group -> done: it takes the place of their groups
 --   journal_due  limit interval recheck [again] -> groups to remove from the bucket now
 --   journal_removed  groups -> done
 --   journal_needed  groups -> those that have a job that has not ended
@@ -502,8 +504,30 @@ local function create()
   return { 'created', arg.record }
 end
 
--- Makes a job of the journal again. It exists under its id even if another job holds its key by now: then
--- its worker follows that one.
+-- A new epoch begins if this is another server than before, or if it has lost what the caller knows.
+local function check_epoch()
+  local stored = redis.call('HMGET', HISTORY, 'run_id', 'sequence')
+  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local epoch, sequence = current_epoch(), tonumber(stored[2] or 0)
+  local known = tonumber(arg.known_epoch or 0)
+  if known > epoch or (known == epoch and tonumber(arg.known_sequence) > sequence) then
+    epoch = begin_epoch(known)
+  elseif stored[1] and stored[1] ~= run_id then
+    epoch = begin_epoch(epoch)
+  end
+  redis.call('HSET', HISTORY, 'run_id', run_id)
+  return epoch
+end
+
+-- Redis has lost writes, and was not yet compared with the journal: a job may have ended that has not on record.
+local function awaits_restoration()
+  local epoch = check_epoch()
+  local restored = redis.call('HGET', HISTORY, 'restored')
+  return restored and restored ~= time(epoch)
+end
+
+-- Makes a job of the journal again, also one that has ended. It exists under its id even if another job holds
+-- its key by now: then its worker follows that one.
 local function recreate()
   if field(id, 'record') then
     return { 'existing', field(id, 'record') }
@@ -514,12 +538,12 @@ local function recreate()
   if is_other_epoch() then
     return { 'epoch', time(current_epoch()) }
   end
-  local key = arg.single_flight_key
-  local active = redis.call('GET', ACTIVE .. key)
+  local key = arg.ended == '0' and arg.single_flight_key or ''
+  local active = key ~= '' and redis.call('GET', ACTIVE .. key)
   if active and field(active, 'ended') == '0' then
     redis.call('HSET', JOB .. id, 'wanted_key', key)
     key = ''
-  else
+  elseif key ~= '' then
     redis.call('SET', ACTIVE .. key, id)
   end
   write_new(key)
@@ -529,7 +553,11 @@ local function recreate()
   if not used or not field(used, 'record') then
     remember_request(id)
   end
-  make_ready(id)
+  if arg.ended == '1' then
+    finish('')
+  else
+    make_ready(id)
+  end
   count_in_state()
   record_change()
   return { 'created', arg.record }
@@ -632,6 +660,9 @@ local function change()
   if change_id == arg.change_id then
     return { 'done', record, field(id, 'run'), field(id, 'wanted_key'), field(id, 'follows') }
   end
+  if arg.claimable and awaits_restoration() then
+    return { 'early' }
+  end
   if is_other_epoch() then
     return { 'epoch', time(current_epoch()) }
   end
@@ -644,6 +675,9 @@ local function change()
   end
   if arg.follows and is_awaited_by(id, arg.follows) then
     return { 'circular' }
+  end
+  if arg.in_group and arg.in_group ~= field(id, 'journal') then
+    return { 'lost' }
   end
   if arg.unshared and field(id, 'shared') == '1' then
     return { 'lost' }
@@ -708,21 +742,6 @@ local function restore()
   return { 'done', arg.record }
 end
 
--- A new epoch begins if this is another server than before, or if it has lost what the caller knows.
-local function check_epoch()
-  local stored = redis.call('HMGET', HISTORY, 'run_id', 'sequence')
-  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  local epoch, sequence = current_epoch(), tonumber(stored[2] or 0)
-  local known = tonumber(arg.known_epoch or 0)
-  if known > epoch or (known == epoch and tonumber(arg.known_sequence) > sequence) then
-    epoch = begin_epoch(known)
-  elseif stored[1] and stored[1] ~= run_id then
-    epoch = begin_epoch(epoch)
-  end
-  redis.call('HSET', HISTORY, 'run_id', run_id)
-  return epoch
-end
-
 local function since()
   forget_expired(EXPIRED_PER_SWEEP)
   local epoch = check_epoch()
@@ -752,6 +771,9 @@ local function renew()
   end
   if token ~= arg.token then
     return { 'lost' }
+  end
+  if arg.proves and awaits_restoration() then
+    return { 'unrestored' }
   end
   set_deadline(arg.deadline)
   return { 'done' }
@@ -827,7 +849,9 @@ local operations = {
   change = change,
   renew = renew,
   sweep = sweep,
-  dispatch = dispatch,
+  dispatch = function()
+    return awaits_restoration() and { time(-1) } or dispatch()
+  end,
   waits = waits_for,
   announce = announce,
   retire = retire,
@@ -869,7 +893,8 @@ local operations = {
   journal_note = note_group,
   journal_unknown = unknown_groups,
   journal_partial = partial_groups,
-  journal_move = move_to_group,
+  journal_note_ends = note_ends,
+  journal_ended = ended_jobs,
   journal_due = due_groups,
   journal_removed = forget_groups,
   journal_needed = needed_groups,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ingot_server.jobs.journal_index import Accepted
-from ingot_server.jobs.lifecycle import recreated
+from ingot_server.jobs.lifecycle import has_ended, recreated
 from ingot_server.library.manifest_pb2 import JournalEntry
 from ingot_server.library.s3 import SMALL_BYTES
 
@@ -35,9 +35,9 @@ def fitting(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
 
 
 def accepted_of(entry: JournalEntry) -> Accepted:
-    """Return the accepted job of an entry, as its caller requested it."""
+    """Return the job of an entry as its caller requested it, or as it has ended."""
     return Accepted(
-        recreated(entry.job),
+        entry.job if has_ended(entry.job) else recreated(entry.job),
         caller=entry.caller,
         request_id=entry.request_id,
         fingerprint=entry.fingerprint,

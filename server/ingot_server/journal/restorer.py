@@ -1,9 +1,11 @@
 """The restoration of jobs that Redis has lost, from the journal.
 
 Redis loses all of its data, or its last writes when it fails over. Then groups of the journal are
-unknown to it: their jobs are made again, under their ids, as their callers requested them. That is
-done when the loss is noticed, when a process starts, and each minute in any case. It can be
-repeated, and several processes may do it at the same time.
+unknown to it: first, jobs that had ended end again in the same way; then the others are made again,
+under their ids, as their callers requested them. A job that is active, and of which the bucket has
+neither its entry nor its end, ended long ago. That is done when the loss is noticed, when a process
+starts, and each minute in any case. It can be repeated, and several processes may do it at the same
+time. Until it is done no job is claimed.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.journal_index import JournalIndex, JournalState
 from ingot_server.jobs.outcomes import JournalUnrestored
 from ingot_server.jobs.position import Position
+from ingot_server.journal.ends import restore_ends
 from ingot_server.journal.entries import accepted_of
 from ingot_server.library.blobs import Blobs
-from ingot_server.library.journal_objects import JournalObjects, group_of
+from ingot_server.library.journal_objects import JournalObjects, group_of, has_ends
 from ingot_server.library.manifest_pb2 import JournalEntry
 from ingot_server.outage import Outage
 
@@ -63,24 +66,43 @@ class Restorer:
 
     async def restore(self, progress: Progress = lambda _done, _total: None) -> int:
         """Make all jobs again that Redis does not have; return their number."""
-        epoch = (await self._state()).position.epoch
+        state = await self._state()
+        # Before the list: a group that is gone from it then was not moved to another meanwhile.
+        active = {} if state.is_restored else await self._index.active()
         groups = [group_of(each) for each in await self._objects.list()]
         # Processes that do this at the same time take different groups first.
         random.shuffle(groups)
-        count = 0
+        # All ends first, so that no job begins that has ended.
+        groups.sort(key=has_ends, reverse=True)
+        first_entries = sum(map(has_ends, groups))
+        chunks = [
+            groups[begin : min(begin + _CHUNK, end)]
+            for start, end in ((0, first_entries), (first_entries, len(groups)))
+            for begin in range(start, end, _CHUNK)
+        ]
+        made = ended = done = 0
         progress(0, len(groups))
-        for begin in range(0, len(groups), _CHUNK):
-            chunk = groups[begin : begin + _CHUNK]
+        for chunk in chunks:
             unknown = await self._index.unknown(chunk)
             counts = await gather_or_cancel(
                 self._restore_group(group, unknown.found_at) for group in unknown.groups
             )
-            count += sum(counts)
-            progress(begin + len(chunk), len(groups))
-        await self._index.mark_restored(epoch)
-        if count:
-            logger.warning("Redis had lost %d accepted jobs, which were made again", count)
-        return count
+            if has_ends(chunk[0]):
+                ended += sum(counts)
+            else:
+                made += sum(counts)
+            done += len(chunk)
+            progress(done, len(groups))
+        present = set(groups)
+        for job_id, group in active.items():
+            if group not in present:
+                ended += await self._index.end_unknown(job_id, group)
+        await self._index.mark_restored(state.position.epoch)
+        if ended:
+            logger.warning("Redis had lost how %d jobs have ended", ended)
+        if made:
+            logger.warning("Redis had lost %d accepted jobs, which were made again", made)
+        return made
 
     async def recreate(self, group: str, entries: Sequence[JournalEntry], found_at: int) -> int:
         """Make those jobs of a group again that have no record, and note the group."""
@@ -119,7 +141,11 @@ class Restorer:
 
     async def _restore_group(self, group: str, found_at: int) -> int:
         entries = await self._objects.read(group)
-        return await self.recreate(group, entries, found_at) if entries else 0
+        if not entries:
+            return 0
+        if has_ends(group):
+            return await restore_ends(self._index, group, entries)
+        return await self.recreate(group, entries, found_at)
 
     async def _state(self) -> JournalState:
         state = await self._index.state(self._known)

@@ -1,6 +1,7 @@
-"""The journal in the bucket: what was accepted and has not ended.
+"""The journal in the bucket: what was accepted and has not ended, and what has ended just now.
 
-    journal/<group>     a JournalGroup (manifest.proto): jobs that were accepted at the same time
+    journal/<group>         a JournalGroup (manifest.proto): jobs accepted at the same time
+    journal/<group>-ends    a JournalGroup: jobs that ended, as they ended
 
 A group has a name of its own, is written once and never changed. A PUT that is late writes nothing
 that harms: its jobs have a record, or are made again.
@@ -21,6 +22,8 @@ from ingot_server.library.manifest_pb2 import JournalEntry, JournalGroup
 logger = logging.getLogger(__name__)
 
 FOLDER: Final = "journal/"
+# As in journal.lua.
+_ENDS: Final = "-ends"
 _CONTENT_TYPE: Final = "application/x-protobuf"
 # A request that arrives later than this is refused.
 _WRITE_LIFETIME: Final = timedelta(seconds=30)
@@ -65,3 +68,13 @@ class JournalObjects:
 def group_of(found: StoredObject) -> str:
     """Return the name of a group in a listing."""
     return found.key.removeprefix(FOLDER)
+
+
+def ends_group(name: str) -> str:
+    """Return the name of a group of ends."""
+    return name + _ENDS
+
+
+def has_ends(group: str) -> bool:
+    """Tell whether a group has jobs that have ended."""
+    return group.endswith(_ENDS)

@@ -357,7 +357,9 @@ class JournalEntry(_message.Message):
     """Key of the job's single flight."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job as it was when the entry was written. Only what its callers requested counts."""
+        """The job as it was when the entry was written. Unless it had ended, only what its callers
+        requested counts.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,46 @@
+"""The upkeep of the journal, in every worker: ends are written, what is not needed is removed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ingot.v1 import reason_pb2
+from ingot_server.errors import Failure
+from ingot_server.jobs.journal_index import JournalIndex
+from ingot_server.journal.compaction import compact
+from ingot_server.journal.ends import EndsWriter
+from ingot_server.journal.removal import remove_due
+from ingot_server.library.blobs import Blobs
+from ingot_server.outage import Outage
+
+_CHECK_SECONDS: Final = 0.5
+_COMPACTION_SECONDS: Final = 10.0
+_UPKEEP: Final = "upkeep"
+
+
+async def keep_journal_tidy(index: JournalIndex, blobs: Blobs, redis_outage: Outage) -> None:
+    """Write the ends of jobs, compact and remove groups, again and again; until cancelled.
+
+    Of all workers, one at a time has something to write or to remove.
+    """
+    ends = EndsWriter(index, blobs)
+    bucket_outage = Outage("The journal in the bucket")
+    loop = asyncio.get_running_loop()
+    compacted_at = loop.time()
+    while True:
+        await asyncio.sleep(_CHECK_SECONDS)
+        try:
+            await ends.record_due()
+            await remove_due(index, blobs)
+            if loop.time() - compacted_at >= _COMPACTION_SECONDS:
+                compacted_at = loop.time()
+                while await compact(index, blobs):
+                    pass
+        except Failure as failure:
+            is_redis = failure.reason == reason_pb2.REASON_CACHE_UNAVAILABLE
+            outage = redis_outage if is_redis else bucket_outage
+            await asyncio.sleep(outage.failed(_UPKEEP, failure))
+        else:
+            redis_outage.succeeded(_UPKEEP)
+            bucket_outage.succeeded(_UPKEEP)
