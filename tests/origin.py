@@ -38,6 +38,7 @@ class Page:
     gate: asyncio.Event | None = None  # body waits for it
     doors: list[asyncio.Event] = field(default_factory=list)  # each lets one answer begin
     raw: bytes = b""  # the whole answer, as it is
+    refuses_robots: int = 0  # the status for whoever does not look like a browser
     after_first: Page | None = None  # what all requests but the first get
 
 
@@ -125,6 +126,9 @@ class Origin:
             return web.Response(status=404)
         if page.after_first is not None and len(self.gets(request.raw_path)) > 1:
             page = page.after_first
+        if page.refuses_robots and "Mozilla" not in request.headers["User-Agent"]:
+            asked.status = page.refuses_robots
+            return web.json_response({"error": 1010}, status=asked.status)
         if page.silent_after == -1:
             await self._stopping.wait()
         if page.doors:

@@ -42,6 +42,14 @@ def _setting(default: Any, doc: str, *, check: Callable[[str], None] | None = No
     return field(default=default, metadata={"doc": doc, "check": check})
 
 
+def _check_user_agent(text: str) -> None:
+    if not re.fullmatch(r"[!-~]+(?: [!-~]+)*", text):
+        raise SettingError(
+            f"INGOT_USER_AGENT={text!r} cannot be sent. Use words of visible ASCII characters, "
+            "such as `Example/1.0 (+https://example.com/bot)`."
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings. The variable of each is `INGOT_` and its name in upper case."""
@@ -139,6 +147,12 @@ class Settings:
         timedelta(hours=12), "duration of the longest media item that is ingested"
     )
     max_redirects: int = _setting(10, "number of redirects that are followed")
+    user_agent: str = _setting(
+        "Ingot/0.1",
+        "User-Agent of Ingot's requests to sources; yt-dlp has that of a browser, as has the "
+        "second request for a file that a source refused",
+        check=_check_user_agent,
+    )
     jobs_per_host: int = _setting(
         8, "jobs that a worker runs at the same time for one host; 0 means no limit"
     )

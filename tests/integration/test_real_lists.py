@@ -20,8 +20,8 @@ from ingot.v1.job_pb2 import ChildSummary, IngestOptions, Job
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.app import running
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.transfer.fetch import USER_AGENT
 from tests.ingot_command import run_command
 from tests.origin import Page
 from tests.playlist_harness import PlaylistHarness, ingot, worker
@@ -153,7 +153,9 @@ async def test_requests_for_a_list_and_for_one_media_item_each_get_what_they_ask
     assert ended[clip, True].media.blob.sha256
     # One media, one download, whoever asked for it and in which way.
     gets = ingot.origin.gets("/entry-0.mp4")
-    assert len([asked for asked in gets if asked.headers["User-Agent"] == USER_AGENT]) == 1
+    assert (
+        len([asked for asked in gets if asked.headers["User-Agent"] == Settings().user_agent]) == 1
+    )
 
 
 @pytest.mark.parametrize(

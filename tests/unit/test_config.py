@@ -32,6 +32,7 @@ def test_a_setting_without_a_variable_keeps_its_default() -> None:
         ("max_media_size", "512MiB", ByteSize(512 << 20)),
         ("max_media_size", "1.5GiB", ByteSize(3 << 29)),
         ("s3_secret_key", "s p a c e", Secret("s p a c e")),
+        ("user_agent", "Bot/1 (+https://a.example)", "Bot/1 (+https://a.example)"),
     ],
 )
 def test_each_kind_of_value_is_read(name: str, text: str, value: object) -> None:
@@ -102,3 +103,9 @@ def test_settings_do_not_change() -> None:
     assert settings.workers == Settings().workers
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.workers = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\r\nHost: b", "caf\xe9", "a  b"])
+def test_a_user_agent_that_cannot_be_sent_is_refused(text: str) -> None:
+    with pytest.raises(SettingError, match=r"INGOT_USER_AGENT=.*Example/1\.0"):
+        Settings.from_environment({"INGOT_USER_AGENT": text})

@@ -82,7 +82,9 @@ async def download(
     transfer = _Transfer(url, scratch_file, settings, progress, on_name)
     try:
         async with asyncio.timeout(settings.download_timeout.total_seconds()) as limit:
-            async with Fetcher(settings, proxy_url, trusted=trusted) as fetcher:
+            async with Fetcher(
+                settings, proxy_url, trusted=trusted, tries_as_browser=trusted is None
+            ) as fetcher:
                 return await transfer.receive(fetcher, stored or SourceVersion())
     except TimeoutError as exc:
         if not limit.expired():

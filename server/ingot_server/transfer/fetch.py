@@ -22,7 +22,15 @@ from ingot_server.errors import Failure
 from ingot_server.sources.http import redirect_target
 from ingot_server.transfer.headers import REDIRECTS, location
 
-USER_AGENT: Final = "Ingot/0.1"
+# Some sites refuse whatever does not look like a browser. The values are those of yt-dlp.
+_BROWSER: Final = {
+    "User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 "
+    "(KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Accept-Language": "en-us,en;q=0.5",
+    "Sec-Fetch-Mode": "navigate",
+}
+_REFUSALS: Final = frozenset({401, 403, 406, 412, 429})
 _READ_BYTES: Final = 1 << 17
 _HEADER_BYTES: Final = 1 << 15
 
@@ -30,13 +38,22 @@ _HEADER_BYTES: Final = 1 << 15
 class Fetcher:
     """An HTTP client for one job, through the guard at `proxy_url`; `async with` closes it.
 
-    `trusted` is the address that the grant in `proxy_url` covers, see EgressProxy.grant.
+    `trusted` is the address that the grant in `proxy_url` covers, see EgressProxy.grant. With
+    `tries_as_browser`, a request that is refused is sent a second time as a browser would send it,
+    and so are all later ones.
     """
 
     def __init__(
-        self, settings: Settings, proxy_url: str, *, trusted: tuple[str, int] | None = None
+        self,
+        settings: Settings,
+        proxy_url: str,
+        *,
+        trusted: tuple[str, int] | None = None,
+        tries_as_browser: bool = False,
     ) -> None:
         self._settings = settings
+        self._tries_as_browser = tries_as_browser
+        self._pose: Mapping[str, str] = {}
         self._trusted = trusted
         self._proxy = URL(proxy_url)
         trace = aiohttp.TraceConfig()
@@ -45,7 +62,11 @@ class Fetcher:
             connector=aiohttp.TCPConnector(
                 ssl=tls_context(settings.egress_ca_file), force_close=True
             ),
-            headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
+            headers={
+                "User-Agent": settings.user_agent,
+                "Accept": "*/*",
+                "Accept-Encoding": "identity",
+            },
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
             trace_configs=[trace],
             auto_decompress=False,
@@ -68,16 +89,27 @@ class Fetcher:
 
         Its status is not a redirect, but any other. Raises Failure when there is no response.
         """
+        final_url, response = await self._follow(url, headers)
+        if self._tries_as_browser and not self._pose and response.status in _REFUSALS:
+            response.close()
+            self._pose = _BROWSER
+            final_url, response = await self._follow(url, headers)
+        try:
+            yield final_url, response
+        finally:
+            # Without this, leaving the context would wait for the rest of an unread body.
+            response.close()
+
+    async def _follow(
+        self, url: str, headers: Mapping[str, str]
+    ) -> tuple[str, aiohttp.ClientResponse]:
+        """Return the response of `url` after redirects, with its final URL."""
         for _ in range(self._settings.max_redirects + 1):
-            response = await self._request(url, headers)
-            try:
-                if response.status not in REDIRECTS:
-                    yield url, response
-                    return
-                url = self._redirect_target(url, response.headers.get("Location", ""))
-            finally:
-                # Without this, leaving the context would wait for the rest of an unread body.
-                response.close()
+            response = await self._request(url, {**self._pose, **headers})
+            if response.status not in REDIRECTS:
+                return url, response
+            response.close()
+            url = self._redirect_target(url, response.headers.get("Location", ""))
         raise Failure(
             reason_pb2.REASON_TOO_MANY_REDIRECTS,
             f"{_host(url)} redirects more than {self._settings.max_redirects} times, perhaps in a "

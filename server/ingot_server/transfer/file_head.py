@@ -29,7 +29,7 @@ async def read_file_head(url: str, *, proxy_url: str, settings: Settings) -> Fil
     Raises Failure as `download` does; PageResponse if the extractor may read the response.
     """
     async with (
-        Fetcher(settings, proxy_url) as fetcher,
+        Fetcher(settings, proxy_url, tries_as_browser=True) as fetcher,
         fetcher.get(url, {}) as (final_url, response),
     ):
         host = urlsplit(final_url).hostname or ""

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
@@ -28,9 +30,14 @@ _REASONS: Final = {
 
 PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "application/rss+xml"})
 _CONTENT_RANGE: Final = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+# RFC 8187. Some servers put it into quotes.
 _ENCODED_NAME: Final = re.compile(
-    r"filename\*\s*=\s*([\w!#$&+^`{}~.-]+)'[^']*'([^\s;,]+)", re.IGNORECASE
+    r"""filename\*\s*=\s*(?P<quote>"?)(?P<charset>[\w!#$&+^`{}~.-]+)'[^']*'"""
+    r"""(?P<name>(?(quote)[^";]+|[^\s;,]+))""",
+    re.IGNORECASE,
 )
+_WORDS: Final = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?]*\?=(?:\s*=\?[^?\s]+\?[BbQq]\?[^?]*\?=)*")
+_ESCAPED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _PLAIN_NAME: Final = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]+))', re.IGNORECASE)
 
 
@@ -84,8 +91,8 @@ def status_failure(status: int, headers: Mapping[str, str], host: str) -> Failur
     reason, what = _REASONS.get(
         status, (reason_pb2.REASON_SOURCE_FAILED, f"returned the status {status}")
     )
-    # Some sites refuse every client that is not a browser; the extractor looks like one.
-    refused = status in {403, 406, 412} and media_type(headers) in PAGES
+    # The extractor may know more about the pages of a site than a browser sends.
+    refused = status in {401, 403, 406, 412} and media_type(headers) in PAGES
     return (PageResponse if refused else Failure)(
         reason,
         f"{host} {what}.",
@@ -133,7 +140,7 @@ def _disposition_name(disposition: str) -> str:
     encoded = _ENCODED_NAME.search(disposition)
     if encoded is not None:
         try:
-            return unquote_to_bytes(encoded[2]).decode(encoded[1])
+            return unquote_to_bytes(encoded["name"]).decode(encoded["charset"])
         except (LookupError, UnicodeError):
             pass  # RFC 6266, section 4.3: fall back to the plain name
     plain = _PLAIN_NAME.search(_ENCODED_NAME.sub("", disposition))
@@ -142,9 +149,25 @@ def _disposition_name(disposition: str) -> str:
     name = re.sub(r"\\(.)", r"\1", plain[1]) if plain[1] is not None else plain[2]
     raw = name.encode(errors="surrogateescape")
     try:
-        return raw.decode()
+        return _decoded(raw.decode())
     except UnicodeError:
         return raw.decode("latin-1")
+
+
+def _decoded(name: str) -> str:
+    """Return a plain name without the encodings that some servers apply to it.
+
+    Those are the words of RFC 2047 and percent-encoding, as browsers read them.
+    """
+    if _WORDS.search(name):
+        try:
+            return _WORDS.sub(lambda words: str(make_header(decode_header(words[0]))), name)
+        except (HeaderParseError, LookupError, ValueError):
+            return name
+    try:
+        return unquote(name, errors="strict") if _ESCAPED.search(name) else name
+    except UnicodeError:
+        return name
 
 
 def _shown(name: str) -> str:

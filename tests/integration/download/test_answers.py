@@ -87,10 +87,12 @@ async def test_a_url_is_asked_for_as_it_is(origin: Origin, harness: DownloadHarn
         assert origin.log[-1].path == path
 
 
+REFUSALS = (401, 403, 406, 412, 429)
 STATUSES = {
     400: "SOURCE_FAILED",
     401: "PRIVATE",
     403: "PRIVATE",
+    406: "SOURCE_FAILED",
     404: "MEDIA_DOES_NOT_EXIST",
     410: "MEDIA_DOES_NOT_EXIST",
     418: "SOURCE_FAILED",
@@ -113,7 +115,27 @@ async def test_a_status_has_its_reason(
     assert reason_name(failure.reason) == reason
     assert failure.metadata["http_status"] == str(status)
     assert failure.retry_after == timedelta(seconds=7)
-    assert len(origin.log) == 1
+    agents = [asked.headers["User-Agent"].partition("/")[0] for asked in origin.log]
+    assert agents == (["Ingot", "Mozilla"] if status in REFUSALS else ["Ingot"])
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_source_that_refuses_robots_is_asked_again_as_a_browser(
+    origin: Origin, harness: DownloadHarness, status: int
+) -> None:
+    harness.settings = harness.settings.replace(user_agent="Example/1.0 (+https://a.example)")
+    origin.serve("/start", Page(redirect="/clip.mp4"))
+    page = Page(CLIP, refuses_robots=status, breaks=[400_000], etag='"1"')
+    origin.serve("/clip.mp4", page)
+    await harness.take(origin.url("/start"))
+    asked = [(each.path, each.headers["User-Agent"][:11]) for each in origin.log]
+    assert asked == [
+        ("/start", "Example/1.0"),
+        ("/clip.mp4", "Example/1.0"),
+        ("/start", "Mozilla/5.0"),
+        ("/clip.mp4", "Mozilla/5.0"),
+        ("/clip.mp4", "Mozilla/5.0"),
+    ]
 
 
 TEXT = b"{'video': 'clip.mp4'}"
