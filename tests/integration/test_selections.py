@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import av
 import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, Job
@@ -99,6 +102,29 @@ async def test_the_default_audio_of_a_manifest_is_stored_although_other_audio_is
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert [(each.language, each.channels) for each in job.media.audio] == [("eng", 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LANGUAGES)
+async def test_all_audio_is_kept_on_request_the_original_first(
+    harness: Harness, origin: Origin, tmp_path: Path, name: str
+) -> None:
+    url = serve_manifest(origin, name)
+
+    job = await harness.ingest(url, selection=Selection(all_audio_languages=True))
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert [each.height for each in job.media.video] == [120]
+    audio = {each.language: each.channels for each in job.media.audio}
+    assert audio == {"en": 1, "de": 2}
+    assert [each.preferred for each in job.media.audio] == [True, False]
+    if name == "hls-languages":
+        assert job.media.audio[0].language == "en"
+    file = tmp_path / "stored.mp4"
+    file.write_bytes(await harness.download(media_id=job.media.id))
+    with av.open(str(file)) as container:
+        marks = [each.metadata["language"] for each in container.streams.audio]
+    assert marks == [{"en": "eng", "de": "deu"}[each.language] for each in job.media.audio]
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

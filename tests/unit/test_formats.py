@@ -32,10 +32,11 @@ def picked(offer: list[dict[str, Any]], wanted: Wanted, *, live: bool = False) -
             "format": select,
             "format_sort": formats.sort(audio_only=wanted.audio_only),
             "merge_output_format": formats.MERGED_INTO,
+            "allow_multiple_audio_streams": wanted.all_audio_languages,
             "quiet": True,
         }
     ) as ydl:
-        choose = ydl.build_format_selector(formats.selector(audio_only=wanted.audio_only))
+        choose = ydl.build_format_selector(formats.selector(wanted))
         info = {
             "id": "a",
             "title": "a",
@@ -139,6 +140,9 @@ SPOKEN = [
         (best(audio_language="en-GB"), "136+us"),
         (best(audio_language="fr-CA"), "136+fr"),
         (Wanted(audio_only=True, audio_language="en"), "us"),
+        (best(all_audio_languages=True, max_height=720), "136+fr+us+de"),
+        (best(all_audio_languages=True), "22+fr+us+de"),
+        (Wanted(audio_only=True, all_audio_languages=True), "fr+us+de"),
     ],
 )
 def test_the_sound_is_the_original_or_in_the_requested_language(

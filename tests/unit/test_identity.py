@@ -56,6 +56,7 @@ def test_canonical_selection_leaves_its_argument_alone() -> None:
 def test_every_key_and_selection_has_an_id_of_its_own() -> None:
     selections = [BEST, AUDIO, SMALL, Selection(max_height=7), Selection(max_height=72), EXACT]
     selections += [Selection(min_height=720), Selection(audio_language="de")]
+    selections += [Selection(all_audio_languages=True)]
     selections += [Selection(video_codecs=names) for names in (["h264", "vp9"], ["vp9", "h264"])]
     keys = [KEY, KEY + "?", "0\n" + KEY, "", "mode=BEST\n" + KEY]
     ids = {media_id(key, selection) for key in keys for selection in selections}

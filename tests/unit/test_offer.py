@@ -9,7 +9,7 @@ import pytest
 
 from ingot.resolve_report import resolve_report
 from ingot.v1.ingest_service_pb2 import OfferedFormat, ResolveResponse
-from ingot.v1.media_pb2 import FrameRate
+from ingot.v1.media_pb2 import AudioStream, FrameRate
 from ingot_server.extractor.offer import offer
 from ingot_server.extractor.result import Offer, listed, resolved
 
@@ -63,6 +63,20 @@ def offered(*formats: dict[str, Any], **info: object) -> Offer:
         (
             {"format_id": "a", "vcodec": "none", "acodec": "mp4a.40.2", "language": "eng"},
             OfferedFormat(format_id="a", audio_codec="aac", language="en"),
+        ),
+        (
+            {
+                "format_id": "c",
+                "acodec": "opus",
+                "language": "fr",
+                "format_note": "French (dubbed)",
+            },
+            OfferedFormat(
+                format_id="c",
+                audio_codec="opus",
+                language="fr",
+                audio_role=AudioStream.ROLE_DUBBED,
+            ),
         ),
         (
             {"format_id": "b", "vcodec": "none", "acodec": "ec-3", "language": "Klingon!"},

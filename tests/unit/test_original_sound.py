@@ -176,10 +176,11 @@ def picked(offer: Offer, wanted: Wanted) -> str:
         "format": select,
         "format_sort": formats.sort(audio_only=wanted.audio_only),
         "merge_output_format": formats.MERGED_INTO,
+        "allow_multiple_audio_streams": wanted.all_audio_languages,
         "quiet": True,
     }
     with yt_dlp.YoutubeDL(options) as ydl:
-        choose = ydl.build_format_selector(formats.selector(audio_only=wanted.audio_only))
+        choose = ydl.build_format_selector(formats.selector(wanted))
         listed: list[Format] = []
         for each in offer:
             listed += each(InfoExtractor(ydl))[0] if callable(each) else [each]

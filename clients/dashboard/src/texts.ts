@@ -400,6 +400,7 @@ export const texts = {
       parent: "Made of",
       selection: "Selection",
       soundOnly: "sound alone",
+      allAudioLanguages: "all audio",
       best: "best",
       cut: "Cut because too long",
       copy: (name: string) => `Copy: ${name}`,

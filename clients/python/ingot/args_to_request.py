@@ -26,6 +26,7 @@ _OPTION_BY_FIELD: Final = {
     "options.playlist": "--playlist",
     "options.record_duration": "--record",
     "options.subtitle_languages": "--subtitles",
+    "selection.all_audio_languages": "--all-audio-languages",
     "selection.audio_language": "--audio-language",
     "selection.max_height": "--max-height",
     "selection.min_height": "--min-height",
@@ -51,6 +52,7 @@ def selection(options: Namespace) -> Selection | None:
         max_height=options.max_height,
         min_height=options.min_height,
         audio_language=options.audio_language,
+        all_audio_languages=options.all_audio_languages,
         video_codecs=options.video_codec,
     )
     if not options.audio_only and not chosen.ByteSize():

@@ -47,6 +47,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="the audio of the URL in this language, such as en (default: the original)",
     )
     parser.add_argument(
+        "--all-audio-languages",
+        action="store_true",
+        help="all audio of the URL, as streams of one file",
+    )
+    parser.add_argument(
         "--video-codec",
         action="append",
         default=[],

@@ -96,6 +96,24 @@ def with_best_audio(
     ]
 
 
+def with_all_audio(formats: Sequence[Format]) -> list[Format]:
+    """Return video, then audio without video: the best of each language and role, best sound last.
+
+    `formats` are sorted, the best one last. Video loses its own audio if the same is there by
+    itself.
+    """
+    alone: dict[tuple[str, Role], Format] = {}
+    for each in formats:
+        if each.get("vcodec") == "none":
+            alone[language(each), role(each, formats)] = each
+    pictures = [
+        {**each, "acodec": "none"} if (language(each), role(each, formats)) in alone else each
+        for each in formats
+        if each.get("vcodec") != "none"
+    ]
+    return [*pictures, *sorted(alone.values(), key=_rank)]
+
+
 _Rank: TypeAlias = tuple[bool, float, bool]
 
 

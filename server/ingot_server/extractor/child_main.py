@@ -184,6 +184,7 @@ class Extraction:
                 "format": self._select,
                 "format_sort": formats.sort(audio_only=request.audio_only),
                 "merge_output_format": formats.MERGED_INTO,
+                "allow_multiple_audio_streams": request.all_audio_languages,
                 "proxy": request.proxy,
                 "compat_opts": {"no-certifi"},
                 "cookiefile": request.cookies_file or None,
@@ -216,7 +217,7 @@ class Extraction:
         )
         self.ydl.add_default_info_extractors()
         self._selection_error = ""
-        self._best = self.ydl.build_format_selector(formats.selector(audio_only=request.audio_only))
+        self._best = self.ydl.build_format_selector(formats.selector(request.wanted))
 
     def _select(self, context: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Select formats, as yt-dlp's option `format` does.

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ingot_server.extractor.audio_tracks import with_best_audio
+from ingot_server.extractor.audio_tracks import with_all_audio, with_best_audio
 from ingot_server.languages import in_language
 
 MERGED_INTO: Final = "mp4/webm/mkv"
@@ -57,12 +57,14 @@ class Wanted:
     max_height: int | None = None
     min_height: int | None = None
     audio_language: str = ""
+    all_audio_languages: bool = False
     video_codecs: Sequence[str] = ()
 
 
-def selector(*, audio_only: bool) -> str:
+def selector(wanted: Wanted) -> str:
     """Return yt-dlp's format selector for the best of what is `offered`."""
-    return "bestaudio/best" if audio_only else "bestvideo*+bestaudio/best"
+    audio = "mergeall[vcodec=none]" if wanted.all_audio_languages else "bestaudio"
+    return f"{audio}/best" if wanted.audio_only else f"bestvideo*+{audio}/best"
 
 
 def sort(*, audio_only: bool) -> list[str]:
@@ -75,9 +77,10 @@ def offered(
 ) -> list[Mapping[str, Any]]:
     """Return those `formats` that `wanted` allows. They are sorted, the best one last.
 
-    Their audio is in the wanted language, or the original. With `live`, only HLS formats if there
-    are any, because only they can be recorded. Video of unknown height is allowed only if no video
-    is known to have an allowed height. Raises SelectionUnavailable.
+    Their audio is in the wanted language, or the original, or the best of each language and role.
+    With `live`, only HLS formats if there are any, because only they can be recorded. Video of
+    unknown height is allowed only if no video is known to have an allowed height. Raises
+    SelectionUnavailable.
     """
     found = list(formats)
     if live:
@@ -87,6 +90,8 @@ def offered(
     spoken = found
     if not wanted.audio_only:
         found = _of_height(found, wanted)
+    if wanted.all_audio_languages and any(each.get("vcodec") == "none" for each in found):
+        return _by_codec(with_all_audio(found), wanted.video_codecs)
     found = with_best_audio(found, spoken, video=not wanted.audio_only)
     if spoken and not found:
         language = wanted.audio_language

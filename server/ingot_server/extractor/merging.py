@@ -9,16 +9,26 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
 
+from ingot_server.extractor.audio_tracks import Role, language, role
+
 _STREAM: Final = re.compile(r"^ *Stream #\d+:\d+.*?: (?:Audio|Video): (\w+)", re.MULTILINE)
 _COMMON_MP4: Final = frozenset(
     {"h264", "hevc", "av1", "mpeg4", "aac", "mp3", "ac3", "eac3", "alac"}
 )
+# As ffmpeg names them; a player takes the first stream by itself.
+_DISPOSITIONS: Final = {
+    Role.ORIGINAL: ["original"],
+    Role.DUBBED: ["dub"],
+    Role.DESCRIBED: ["visual_impaired"],
+    Role.COMMENTARY: ["comment"],
+    Role.UNKNOWN: [],
+}
 _CONTAINERS: Final = (
     ("mp4", _COMMON_MP4),
     ("webm", frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})),
@@ -49,7 +59,15 @@ class _MergerPP(FFmpegMergerPP):  # type: ignore[misc] # untyped
             info["filepath"], extension, info.get("ext")
         )
         info["ext"] = extension
+        self._audio_marks = _audio_marks(info)
         return super().run(info)
+
+    def run_ffmpeg_multiple_files(
+        self, input_paths: Sequence[str], out_path: str, opts: Sequence[str], **kwargs: Any
+    ) -> Any:
+        return super().run_ffmpeg_multiple_files(
+            input_paths, out_path, [*opts, *self._audio_marks], **kwargs
+        )
 
     def _codecs(self, paths: Sequence[str]) -> list[str]:
         """Return the codecs of the streams in the files; ffmpeg lists them if it has no output."""
@@ -62,3 +80,16 @@ class _MergerPP(FFmpegMergerPP):  # type: ignore[misc] # untyped
             stderr=subprocess.PIPE,
         )
         return _STREAM.findall(log)
+
+
+def _audio_marks(info: Mapping[str, Any]) -> list[str]:
+    """Return what tells a player the streams of several apart; nothing for one."""
+    parts = [each for each in info["requested_formats"] if each.get("acodec") != "none"]
+    offered = info.get("formats") or parts
+    marks: list[str] = []
+    for number, part in enumerate(parts if len(parts) > 1 else ()):
+        code = yt_dlp.utils.ISO639Utils.short2long(language(part).partition("-")[0])
+        flags = [*(["default"] if number == 0 else []), *_DISPOSITIONS[role(part, offered)]]
+        marks += [f"-metadata:s:a:{number}", f"language={code or language(part)}"]
+        marks += [f"-disposition:a:{number}", "+".join(flags) or "0"]
+    return marks

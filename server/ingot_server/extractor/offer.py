@@ -5,9 +5,10 @@ It runs in the extraction child.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ingot_server.extractor.audio_tracks import role
 from ingot_server.extractor.formats import codec_name
 from ingot_server.languages import language_tag
 
@@ -20,13 +21,13 @@ def offer(info: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is added to the message for one media item if it is a preview."""
     formats = [each for each in info.get("formats") or () if _has_media(each)]
     return {
-        "formats": [_format(each) for each in formats[-_MAX_FORMATS:]],
+        "formats": [_format(each, formats) for each in formats[-_MAX_FORMATS:]],
         "is_upcoming": info.get("live_status") == "is_upcoming",
         "start_time": _number(info.get("release_timestamp"), 1e11),
     }
 
 
-def _format(found: Mapping[str, Any]) -> dict[str, Any]:
+def _format(found: Mapping[str, Any], offered: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     language = _text(found.get("language"))
     size = _number(found.get("filesize"), 1e18)
     return {
@@ -37,6 +38,7 @@ def _format(found: Mapping[str, Any]) -> dict[str, Any]:
         "width": int(_number(found.get("width")) or 0),
         "height": int(_number(found.get("height")) or 0),
         "fps": _number(found.get("fps"), 10_000),
+        "audio_role": "UNSPECIFIED" if found.get("acodec") == "none" else role(found, offered),
         "language": language_tag(language) or language,
         "bitrate_bps": round(1000 * (_number(found.get("tbr")) or 0)),
         "size_bytes": int(size) if size else None,

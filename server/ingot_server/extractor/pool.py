@@ -141,6 +141,7 @@ class ExtractorPool:
             max_height=selection.max_height if selection.HasField("max_height") else None,
             min_height=selection.min_height if selection.HasField("min_height") else None,
             audio_language=selection.audio_language,
+            all_audio_languages=selection.all_audio_languages,
             video_codecs=list(selection.video_codecs),
             preview=preview,
             playlist=options.playlist,

@@ -22,6 +22,7 @@ class Request:
     max_height: int | None
     min_height: int | None
     audio_language: str
+    all_audio_languages: bool
     video_codecs: list[str]
     preview: bool
     """Whether to describe what is there, also if it cannot be fetched so or not now."""
@@ -51,6 +52,7 @@ class Request:
             max_height=self.max_height,
             min_height=self.min_height,
             audio_language=self.audio_language,
+            all_audio_languages=self.all_audio_languages,
             video_codecs=self.video_codecs,
         )
 

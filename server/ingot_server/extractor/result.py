@@ -158,8 +158,9 @@ def listed(answer: dict[str, Any]) -> Entries:
 def _offer(found: dict[str, Any]) -> Offer:
     formats = []
     for each in found["formats"]:
-        fps = each.pop("fps")
+        fps, audio_role = each.pop("fps"), each.pop("audio_role")
         offered = OfferedFormat(**{key: value for key, value in each.items() if value is not None})
+        offered.audio_role = AudioStream.Role.Value(f"ROLE_{audio_role}")
         if fps:
             rate = Fraction(fps).limit_denominator(_LARGEST_DENOMINATOR)
             numbers = FrameRate(numerator=rate.numerator, denominator=rate.denominator)

@@ -3,10 +3,10 @@
     id = base32(SHA-256(selection text, LF, source key)), lower case, without padding: 52 characters
 
 The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then those that are set of
-`;max_height=N;min_height=N;audio_language=TAG;video_codecs=NAME,NAME`, then `;record_ms=N` for a
-recording of a live stream, which differs from the media item that exists after its end. It is not
-protobuf, whose bytes are not canonical across versions and languages. A field added to Selection
-later must add nothing to the text while it is unset, or every id would change.
+`;max_height=N;min_height=N;audio_language=TAG;all_audio_languages;video_codecs=NAME,NAME`, then
+`;record_ms=N` for a recording of a live stream, which differs from the media item that exists after
+its end. It is not protobuf, whose bytes are not canonical across versions and languages. A field
+added to Selection later must add nothing to the text while it is unset, or every id would change.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def media_id(
             text += f";{name}={getattr(canonical, name)}"
     if canonical.audio_language:
         text += f";audio_language={canonical.audio_language}"
+    if canonical.all_audio_languages:
+        text += ";all_audio_languages"
     if canonical.video_codecs:
         text += f";video_codecs={','.join(canonical.video_codecs)}"
     if record_duration is not None:

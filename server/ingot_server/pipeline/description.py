@@ -105,6 +105,8 @@ def _describe_extracted(media: Media, resolved: Resolved) -> None:
         media.chapters.extend(chapters.within(resolved.chapters, media.duration.ToTimedelta()))
     if len(media.audio) == len(resolved.audio):
         for stream, offered in zip(media.audio, resolved.audio, strict=True):
-            stream.language = stream.language or offered.language
+            # The codes in a file that was merged of several are those of the source, shortened.
+            several = len(media.audio) > 1
+            stream.language = (several and offered.language) or stream.language or offered.language
             stream.role = stream.role or offered.role
     media.extraction.CopyFrom(resolved.extraction)

@@ -157,6 +157,7 @@ function selectionOf(selection: Selection): string {
     selection.maxHeight === undefined ? "" : `≤ ${String(selection.maxHeight)}p`,
     selection.minHeight === undefined ? "" : `≥ ${String(selection.minHeight)}p`,
     selection.audioLanguage,
+    selection.allAudioLanguages ? t.allAudioLanguages : "",
     selection.videoCodecs.join(" > "),
   );
 }

@@ -786,7 +786,9 @@ type OfferedFormat struct {
 	// Bit rate in bit/s, according to the source. Zero if unknown.
 	BitrateBps int64 `protobuf:"varint,9,opt,name=bitrate_bps,json=bitrateBps,proto3" json:"bitrate_bps,omitempty"`
 	// Size in bytes. Unset if the source does not say.
-	SizeBytes     *int64 `protobuf:"varint,10,opt,name=size_bytes,json=sizeBytes,proto3,oneof" json:"size_bytes,omitempty"`
+	SizeBytes *int64 `protobuf:"varint,10,opt,name=size_bytes,json=sizeBytes,proto3,oneof" json:"size_bytes,omitempty"`
+	// What the audio is, as far as the source says so.
+	AudioRole     AudioStream_Role `protobuf:"varint,11,opt,name=audio_role,json=audioRole,proto3,enum=ingot.v1.AudioStream_Role" json:"audio_role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -889,6 +891,13 @@ func (x *OfferedFormat) GetSizeBytes() int64 {
 		return *x.SizeBytes
 	}
 	return 0
+}
+
+func (x *OfferedFormat) GetAudioRole() AudioStream_Role {
+	if x != nil {
+		return x.AudioRole
+	}
+	return AudioStream_ROLE_UNSPECIFIED
 }
 
 // An entry of a list.
@@ -2029,7 +2038,7 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\tKIND_LIVE\x10\x03\x12\x11\n" +
 	"\rKIND_UPCOMING\x10\x04B\r\n" +
 	"\v_size_bytesB\x0e\n" +
-	"\f_entry_count\"\xde\x02\n" +
+	"\f_entry_count\"\x99\x03\n" +
 	"\rOfferedFormat\x12\x1b\n" +
 	"\tformat_id\x18\x01 \x01(\tR\bformatId\x12\x1c\n" +
 	"\textension\x18\x02 \x01(\tR\textension\x12\x1f\n" +
@@ -2046,7 +2055,9 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"bitrateBps\x12\"\n" +
 	"\n" +
 	"size_bytes\x18\n" +
-	" \x01(\x03H\x00R\tsizeBytes\x88\x01\x01B\r\n" +
+	" \x01(\x03H\x00R\tsizeBytes\x88\x01\x01\x129\n" +
+	"\n" +
+	"audio_role\x18\v \x01(\x0e2\x1a.ingot.v1.AudioStream.RoleR\taudioRoleB\r\n" +
 	"\v_size_bytes\"j\n" +
 	"\tListEntry\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
@@ -2197,6 +2208,7 @@ var file_ingot_v1_ingest_service_proto_goTypes = []any{
 	(*status.Status)(nil),              // 36: google.rpc.Status
 	(*timestamppb.Timestamp)(nil),      // 37: google.protobuf.Timestamp
 	(*FrameRate)(nil),                  // 38: ingot.v1.FrameRate
+	(AudioStream_Role)(0),              // 39: ingot.v1.AudioStream.Role
 }
 var file_ingot_v1_ingest_service_proto_depIdxs = []int32{
 	28, // 0: ingot.v1.IngestRequest.selection:type_name -> ingot.v1.Selection
@@ -2224,52 +2236,53 @@ var file_ingot_v1_ingest_service_proto_depIdxs = []int32{
 	10, // 22: ingot.v1.ResolveResponse.entries:type_name -> ingot.v1.ListEntry
 	37, // 23: ingot.v1.ResolveResponse.start_time:type_name -> google.protobuf.Timestamp
 	38, // 24: ingot.v1.OfferedFormat.frame_rate:type_name -> ingot.v1.FrameRate
-	29, // 25: ingot.v1.ListEntry.duration:type_name -> google.protobuf.Duration
-	12, // 26: ingot.v1.UploadRequest.header:type_name -> ingot.v1.UploadHeader
-	13, // 27: ingot.v1.UploadRequest.chunk:type_name -> ingot.v1.UploadChunk
-	24, // 28: ingot.v1.UploadHeader.labels:type_name -> ingot.v1.UploadHeader.LabelsEntry
-	30, // 29: ingot.v1.UploadHeader.priority:type_name -> ingot.v1.JobPriority
-	32, // 30: ingot.v1.UploadHeader.recipes:type_name -> ingot.v1.Recipe
-	31, // 31: ingot.v1.UploadHeader.options:type_name -> ingot.v1.IngestOptions
-	33, // 32: ingot.v1.UploadResponse.job:type_name -> ingot.v1.Job
-	37, // 33: ingot.v1.QueryUploadResponse.expire_time:type_name -> google.protobuf.Timestamp
-	25, // 34: ingot.v1.QueryUploadResponse.ranges:type_name -> ingot.v1.QueryUploadResponse.Range
-	33, // 35: ingot.v1.QueryUploadResponse.job:type_name -> ingot.v1.Job
-	29, // 36: ingot.v1.CreateUploadUrlRequest.lifetime:type_name -> google.protobuf.Duration
-	26, // 37: ingot.v1.CreateUploadUrlRequest.labels:type_name -> ingot.v1.CreateUploadUrlRequest.LabelsEntry
-	30, // 38: ingot.v1.CreateUploadUrlRequest.priority:type_name -> ingot.v1.JobPriority
-	32, // 39: ingot.v1.CreateUploadUrlRequest.recipes:type_name -> ingot.v1.Recipe
-	31, // 40: ingot.v1.CreateUploadUrlRequest.options:type_name -> ingot.v1.IngestOptions
-	37, // 41: ingot.v1.CreateUploadUrlResponse.expire_time:type_name -> google.protobuf.Timestamp
-	33, // 42: ingot.v1.CreateUploadUrlResponse.job:type_name -> ingot.v1.Job
-	27, // 43: ingot.v1.CompleteUploadRequest.labels:type_name -> ingot.v1.CompleteUploadRequest.LabelsEntry
-	30, // 44: ingot.v1.CompleteUploadRequest.priority:type_name -> ingot.v1.JobPriority
-	32, // 45: ingot.v1.CompleteUploadRequest.recipes:type_name -> ingot.v1.Recipe
-	31, // 46: ingot.v1.CompleteUploadRequest.options:type_name -> ingot.v1.IngestOptions
-	33, // 47: ingot.v1.CompleteUploadResponse.job:type_name -> ingot.v1.Job
-	33, // 48: ingot.v1.BatchIngestResponse.Result.job:type_name -> ingot.v1.Job
-	36, // 49: ingot.v1.BatchIngestResponse.Result.error:type_name -> google.rpc.Status
-	1,  // 50: ingot.v1.IngestService.Ingest:input_type -> ingot.v1.IngestRequest
-	3,  // 51: ingot.v1.IngestService.BatchIngest:input_type -> ingot.v1.BatchIngestRequest
-	7,  // 52: ingot.v1.IngestService.Resolve:input_type -> ingot.v1.ResolveRequest
-	11, // 53: ingot.v1.IngestService.Upload:input_type -> ingot.v1.UploadRequest
-	15, // 54: ingot.v1.IngestService.QueryUpload:input_type -> ingot.v1.QueryUploadRequest
-	17, // 55: ingot.v1.IngestService.CreateUploadUrl:input_type -> ingot.v1.CreateUploadUrlRequest
-	19, // 56: ingot.v1.IngestService.CompleteUpload:input_type -> ingot.v1.CompleteUploadRequest
-	5,  // 57: ingot.v1.IngestService.Convert:input_type -> ingot.v1.ConvertRequest
-	2,  // 58: ingot.v1.IngestService.Ingest:output_type -> ingot.v1.IngestResponse
-	4,  // 59: ingot.v1.IngestService.BatchIngest:output_type -> ingot.v1.BatchIngestResponse
-	8,  // 60: ingot.v1.IngestService.Resolve:output_type -> ingot.v1.ResolveResponse
-	14, // 61: ingot.v1.IngestService.Upload:output_type -> ingot.v1.UploadResponse
-	16, // 62: ingot.v1.IngestService.QueryUpload:output_type -> ingot.v1.QueryUploadResponse
-	18, // 63: ingot.v1.IngestService.CreateUploadUrl:output_type -> ingot.v1.CreateUploadUrlResponse
-	20, // 64: ingot.v1.IngestService.CompleteUpload:output_type -> ingot.v1.CompleteUploadResponse
-	6,  // 65: ingot.v1.IngestService.Convert:output_type -> ingot.v1.ConvertResponse
-	58, // [58:66] is the sub-list for method output_type
-	50, // [50:58] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	39, // 25: ingot.v1.OfferedFormat.audio_role:type_name -> ingot.v1.AudioStream.Role
+	29, // 26: ingot.v1.ListEntry.duration:type_name -> google.protobuf.Duration
+	12, // 27: ingot.v1.UploadRequest.header:type_name -> ingot.v1.UploadHeader
+	13, // 28: ingot.v1.UploadRequest.chunk:type_name -> ingot.v1.UploadChunk
+	24, // 29: ingot.v1.UploadHeader.labels:type_name -> ingot.v1.UploadHeader.LabelsEntry
+	30, // 30: ingot.v1.UploadHeader.priority:type_name -> ingot.v1.JobPriority
+	32, // 31: ingot.v1.UploadHeader.recipes:type_name -> ingot.v1.Recipe
+	31, // 32: ingot.v1.UploadHeader.options:type_name -> ingot.v1.IngestOptions
+	33, // 33: ingot.v1.UploadResponse.job:type_name -> ingot.v1.Job
+	37, // 34: ingot.v1.QueryUploadResponse.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 35: ingot.v1.QueryUploadResponse.ranges:type_name -> ingot.v1.QueryUploadResponse.Range
+	33, // 36: ingot.v1.QueryUploadResponse.job:type_name -> ingot.v1.Job
+	29, // 37: ingot.v1.CreateUploadUrlRequest.lifetime:type_name -> google.protobuf.Duration
+	26, // 38: ingot.v1.CreateUploadUrlRequest.labels:type_name -> ingot.v1.CreateUploadUrlRequest.LabelsEntry
+	30, // 39: ingot.v1.CreateUploadUrlRequest.priority:type_name -> ingot.v1.JobPriority
+	32, // 40: ingot.v1.CreateUploadUrlRequest.recipes:type_name -> ingot.v1.Recipe
+	31, // 41: ingot.v1.CreateUploadUrlRequest.options:type_name -> ingot.v1.IngestOptions
+	37, // 42: ingot.v1.CreateUploadUrlResponse.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 43: ingot.v1.CreateUploadUrlResponse.job:type_name -> ingot.v1.Job
+	27, // 44: ingot.v1.CompleteUploadRequest.labels:type_name -> ingot.v1.CompleteUploadRequest.LabelsEntry
+	30, // 45: ingot.v1.CompleteUploadRequest.priority:type_name -> ingot.v1.JobPriority
+	32, // 46: ingot.v1.CompleteUploadRequest.recipes:type_name -> ingot.v1.Recipe
+	31, // 47: ingot.v1.CompleteUploadRequest.options:type_name -> ingot.v1.IngestOptions
+	33, // 48: ingot.v1.CompleteUploadResponse.job:type_name -> ingot.v1.Job
+	33, // 49: ingot.v1.BatchIngestResponse.Result.job:type_name -> ingot.v1.Job
+	36, // 50: ingot.v1.BatchIngestResponse.Result.error:type_name -> google.rpc.Status
+	1,  // 51: ingot.v1.IngestService.Ingest:input_type -> ingot.v1.IngestRequest
+	3,  // 52: ingot.v1.IngestService.BatchIngest:input_type -> ingot.v1.BatchIngestRequest
+	7,  // 53: ingot.v1.IngestService.Resolve:input_type -> ingot.v1.ResolveRequest
+	11, // 54: ingot.v1.IngestService.Upload:input_type -> ingot.v1.UploadRequest
+	15, // 55: ingot.v1.IngestService.QueryUpload:input_type -> ingot.v1.QueryUploadRequest
+	17, // 56: ingot.v1.IngestService.CreateUploadUrl:input_type -> ingot.v1.CreateUploadUrlRequest
+	19, // 57: ingot.v1.IngestService.CompleteUpload:input_type -> ingot.v1.CompleteUploadRequest
+	5,  // 58: ingot.v1.IngestService.Convert:input_type -> ingot.v1.ConvertRequest
+	2,  // 59: ingot.v1.IngestService.Ingest:output_type -> ingot.v1.IngestResponse
+	4,  // 60: ingot.v1.IngestService.BatchIngest:output_type -> ingot.v1.BatchIngestResponse
+	8,  // 61: ingot.v1.IngestService.Resolve:output_type -> ingot.v1.ResolveResponse
+	14, // 62: ingot.v1.IngestService.Upload:output_type -> ingot.v1.UploadResponse
+	16, // 63: ingot.v1.IngestService.QueryUpload:output_type -> ingot.v1.QueryUploadResponse
+	18, // 64: ingot.v1.IngestService.CreateUploadUrl:output_type -> ingot.v1.CreateUploadUrlResponse
+	20, // 65: ingot.v1.IngestService.CompleteUpload:output_type -> ingot.v1.CompleteUploadResponse
+	6,  // 66: ingot.v1.IngestService.Convert:output_type -> ingot.v1.ConvertResponse
+	59, // [59:67] is the sub-list for method output_type
+	51, // [51:59] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_ingest_service_proto_init() }

@@ -1440,9 +1440,13 @@ type Selection struct {
 	// between formats of the same height and frame rate. If the source offers none of them, another
 	// codec is stored. Empty means no preference: what most players support goes first. Not for
 	// MODE_AUDIO_ONLY.
-	VideoCodecs   []string `protobuf:"bytes,5,rep,name=video_codecs,json=videoCodecs,proto3" json:"video_codecs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	VideoCodecs []string `protobuf:"bytes,5,rep,name=video_codecs,json=videoCodecs,proto3" json:"video_codecs,omitempty"`
+	// Whether all audio is stored, as streams of one file: the best of each language and role that the
+	// source offers by itself, the original sound first. Not together with `audio_language`. A file
+	// that is stored as it is has all its audio anyway.
+	AllAudioLanguages bool `protobuf:"varint,6,opt,name=all_audio_languages,json=allAudioLanguages,proto3" json:"all_audio_languages,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Selection) Reset() {
@@ -1508,6 +1512,13 @@ func (x *Selection) GetVideoCodecs() []string {
 		return x.VideoCodecs
 	}
 	return nil
+}
+
+func (x *Selection) GetAllAudioLanguages() bool {
+	if x != nil {
+		return x.AllAudioLanguages
+	}
+	return false
 }
 
 var File_ingot_v1_media_proto protoreflect.FileDescriptor
@@ -1644,7 +1655,7 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12<\n" +
 	"\fstart_offset\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
 	"\n" +
-	"end_offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xab\x02\n" +
+	"end_offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xdb\x02\n" +
 	"\tSelection\x12,\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x18.ingot.v1.Selection.ModeR\x04mode\x12\"\n" +
 	"\n" +
@@ -1652,7 +1663,8 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\n" +
 	"min_height\x18\x03 \x01(\x05H\x01R\tminHeight\x88\x01\x01\x12%\n" +
 	"\x0eaudio_language\x18\x04 \x01(\tR\raudioLanguage\x12!\n" +
-	"\fvideo_codecs\x18\x05 \x03(\tR\vvideoCodecs\"@\n" +
+	"\fvideo_codecs\x18\x05 \x03(\tR\vvideoCodecs\x12.\n" +
+	"\x13all_audio_languages\x18\x06 \x01(\bR\x11allAudioLanguages\"@\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_BEST\x10\x01\x12\x13\n" +

@@ -524,6 +524,7 @@ class OfferedFormat(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     BITRATE_BPS_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    AUDIO_ROLE_FIELD_NUMBER: _builtins.int
     format_id: _builtins.str
     """Name of the format at the source, such as `137`, as in Extraction.format_id."""
     extension: _builtins.str
@@ -548,6 +549,8 @@ class OfferedFormat(_message.Message):
     """Bit rate in bit/s, according to the source. Zero if unknown."""
     size_bytes: _builtins.int
     """Size in bytes. Unset if the source does not say."""
+    audio_role: _media_pb2.AudioStream.Role.ValueType
+    """What the audio is, as far as the source says so."""
     @_builtins.property
     def frame_rate(self) -> _media_pb2.FrameRate:
         """Number of frames per second. Unset if the format has no video, or it is not known."""
@@ -565,10 +568,11 @@ class OfferedFormat(_message.Message):
         language: _builtins.str = ...,
         bitrate_bps: _builtins.int = ...,
         size_bytes: _builtins.int | None = ...,
+        audio_role: _media_pb2.AudioStream.Role.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "frame_rate", b"frame_rate", "size_bytes", b"size_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "audio_codec", b"audio_codec", "bitrate_bps", b"bitrate_bps", "extension", b"extension", "format_id", b"format_id", "frame_rate", b"frame_rate", "height", b"height", "language", b"language", "size_bytes", b"size_bytes", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "audio_codec", b"audio_codec", "audio_role", b"audio_role", "bitrate_bps", b"bitrate_bps", "extension", b"extension", "format_id", b"format_id", "frame_rate", b"frame_rate", "height", b"height", "language", b"language", "size_bytes", b"size_bytes", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015

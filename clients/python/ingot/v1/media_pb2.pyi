@@ -787,6 +787,7 @@ class Selection(_message.Message):
     MIN_HEIGHT_FIELD_NUMBER: _builtins.int
     AUDIO_LANGUAGE_FIELD_NUMBER: _builtins.int
     VIDEO_CODECS_FIELD_NUMBER: _builtins.int
+    ALL_AUDIO_LANGUAGES_FIELD_NUMBER: _builtins.int
     mode: Global___Selection.Mode.ValueType
     """Audio or video. Unset means the best of both."""
     max_height: _builtins.int
@@ -805,6 +806,11 @@ class Selection(_message.Message):
     of a plain HTTP URL, needs one audio stream that is marked with the language, and keeps the
     others.
     """
+    all_audio_languages: _builtins.bool
+    """Whether all audio is stored, as streams of one file: the best of each language and role that the
+    source offers by itself, the original sound first. Not together with `audio_language`. A file
+    that is stored as it is has all its audio anyway.
+    """
     @_builtins.property
     def video_codecs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Video codecs that the caller prefers, the best first, named as in VideoStream.codec. They decide
@@ -821,10 +827,11 @@ class Selection(_message.Message):
         min_height: _builtins.int | None = ...,
         audio_language: _builtins.str = ...,
         video_codecs: _abc.Iterable[_builtins.str] | None = ...,
+        all_audio_languages: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "max_height", b"max_height", "min_height", b"min_height"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "audio_language", b"audio_language", "max_height", b"max_height", "min_height", b"min_height", "mode", b"mode", "video_codecs", b"video_codecs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "all_audio_languages", b"all_audio_languages", "audio_language", b"audio_language", "max_height", b"max_height", "min_height", b"min_height", "mode", b"mode", "video_codecs", b"video_codecs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_height: _TypeAlias = _typing.Literal["max_height"]  # noqa: Y015
     _WhichOneofArgType__max_height: _TypeAlias = _typing.Literal["_max_height", b"_max_height"]  # noqa: Y015
