@@ -126,7 +126,7 @@ class Worker:
                 job_waiter=JobWaiter(self._records, self._feed, self.run_job),
                 ffmpeg=ffmpeg,
                 transcoder=transcoder,
-                slots=slots,
+                slots=None if converts else slots,
                 speculative=SpeculativeTranscoder(
                     transcoder, self._prober, slots, self._scratch, capacity=capacity
                 ),

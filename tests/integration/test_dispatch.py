@@ -132,6 +132,49 @@ async def test_a_caller_with_more_slots_gets_no_other_one_before_they_are_even(j
     assert len(begun) >= 6
 
 
+async def test_what_one_with_more_than_half_of_the_slots_gives_up_goes_to_others(
+    jobs: Jobs,
+) -> None:
+    """Also if all of those jobs are at one host; one slot stays free for a third caller."""
+    await announce(jobs, 4, *"abcd")
+    for number in range(40):
+        await jobs.make(host=f"host-{number}.example")
+    first = await jobs.take()
+    assert len(first) == 12
+    late = set(await jobs.make(20, caller="10.0.0.2", host="one.example"))
+    begun = await jobs.take()
+    assert set(begun) <= late
+    assert len(begun) == 3
+    for job_id in first[:3]:
+        await jobs.end(job_id)
+        [next_one] = await jobs.take()
+        assert next_one in late
+    third = await jobs.make(caller="10.0.0.3", host="two.example")
+    assert await jobs.take() == third
+
+
+async def test_a_caller_that_is_alone_converts_films_on_all_workers(jobs: Jobs) -> None:
+    await announce(jobs, 2, "a", "b", work=Work.CONVERT)
+    films = await jobs.make(3, recipe=MP4)
+    assert await jobs.take(Work.CONVERT) == films[:2]
+
+
+@pytest.mark.parametrize("recipe", [MP3, MP4], ids=["audio", "video"])
+async def test_films_of_one_caller_leave_a_place_to_others(jobs: Jobs, recipe: Recipe) -> None:
+    await announce(jobs, 2, "a", work=Work.CONVERT)
+    films = await jobs.make(3, recipe=MP4)
+    assert await jobs.take(Work.CONVERT) == films[:1]
+    clip = await jobs.make(caller="10.0.0.2", recipe=recipe)
+    assert await jobs.take(Work.CONVERT) == clip
+    claim = await jobs.records.claim(clip[0], worker_id="a")
+    assert claim is not None
+    # There is one such place, and a message of its job does not change what it holds.
+    third = await jobs.make(caller="10.0.0.3", recipe=recipe)
+    assert await jobs.take(Work.CONVERT) == []
+    await jobs.end(*clip)
+    assert await jobs.take(Work.CONVERT) == third
+
+
 async def test_a_long_queue_of_one_host_leaves_slots_to_other_hosts_of_its_caller(
     jobs: Jobs,
 ) -> None:
@@ -222,7 +265,7 @@ async def test_the_conversion_of_video_waits_for_an_idle_worker_and_others_do_no
     clips = [*await jobs.make(caller="10.0.0.2", recipe=MP3)]
     clips += await jobs.make(caller="10.0.0.4", recipe=MP3)
     assert await jobs.take(Work.CONVERT) == clips
-    [second] = await jobs.make(caller="10.0.0.3", recipe=MP4)
+    [second] = await jobs.make(caller="10.0.0.4", recipe=MP4)
     await jobs.end(clips[0])
     assert await jobs.take(Work.CONVERT) == []
     await jobs.end(film)

@@ -83,7 +83,9 @@ async def test_a_conversion_that_waited_converts_the_version_that_replaced_its_p
         first = (await harness.ingest(url)).media
         request = ConvertRequest(media_id=first.id, recipe=Recipe(wav=Recipe.Wav()))
         job = (await harness.api.Convert(request)).job
-        async with harness.worker._pipeline._context.slots.acquire(1 << 16):
+        slots = harness.worker._pipeline._context.slots
+        assert slots is not None
+        async with slots.acquire(1 << 16):
             converting = asyncio.create_task(harness.end(job))
             while (await harness.record(job.id)).waiting.cause != CONVERSION_LIMIT:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -15,6 +15,7 @@ LOW, NORMAL, HIGH = 1, 2, 3
 LOW_EACH = 10
 SHARED_FROM = 4
 CALLER_SHARE, HOST_SHARE = 3, 1
+RESERVED = "convert"
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Round:
         assert free == max(map(self._free, self._workers_for(job))), "another worker has more room"
         self._check_turn(job, candidates)
         job.place, job.worker = Place.DISPATCHED, worker
-        job.slots = job.cost or self.workers[worker]
+        job.slots = self._slots_of(job, worker)
         job.deadline = self.model.now + RESEND
         self._add(job)
         self._take_turn(job)
@@ -119,12 +120,27 @@ class Round:
         return (
             self._may_take(job)
             and self._is_let_in(job)
-            and self._free(worker) >= max(1, job.cost or self.workers[worker])
+            and (self._has_slots(job, worker) or self._has_reserve(job, worker))
             and (
                 not (self.jobs_per_host and job.host)
                 or self.at[worker, job.host] < self.jobs_per_host
             )
         )
+
+    def _has_slots(self, job: ModelJob, worker: str) -> bool:
+        return self._free(worker) >= max(1, job.cost or self.workers[worker])
+
+    def _has_reserve(self, job: ModelJob, worker: str) -> bool:
+        """Whether the caller holds nothing, and the job must be content with one place."""
+        return (
+            self.queue == RESERVED
+            and not self.callers[job.caller]
+            and self._free(worker) >= 0
+            and not any(self._has_slots(job, each) for each in self.workers)
+        )
+
+    def _slots_of(self, job: ModelJob, worker: str) -> int:
+        return (job.cost or self.workers[worker]) if self._has_slots(job, worker) else 1
 
     def _waits_for_worker(self, job: ModelJob) -> bool:
         return not job.cost and self._may_take(job) and not self._workers_for(job)
@@ -132,13 +148,19 @@ class Round:
     def _may_take(self, job: ModelJob) -> bool:
         """Whether enough slots stay free for callers and hosts that hold none."""
         slots = {**self.workers, **self.gone}
-        if sum(slots.values()) < SHARED_FROM:
+        total = sum(slots.values())
+        if self.queue == RESERVED or total < SHARED_FROM:
             return True
         needed = job.cost or max(self.workers.values(), default=1)
-        free = sum(slots.values()) - sum(self.used[worker] for worker in slots) - needed
+        free = total - sum(self.used[worker] for worker in slots) - needed
+        exceeds_half = any(2 * held > total for held in self.callers.values())
 
         def is_fair(held: int, share: int) -> bool:
-            return not held or held + needed <= share * free
+            return (
+                not held
+                or held + needed <= share * free
+                or (exceeds_half and free > 0 and 2 * (held + needed) <= total)
+            )
 
         return is_fair(self.callers[job.caller], CALLER_SHARE) and (
             not job.host or is_fair(self.hosts[job.host], HOST_SHARE)

@@ -164,9 +164,12 @@ class JobRecords:
         job.run += 1
         job.deadline = self.model.now + LEASE
         job.not_before, job.commits = self.model.now, False
-        job.worker = worker
         announced = pairs(self.redis.stored.get(f"slots:{job.queue}", []))
-        job.slots = (job.cost or int(announced.get(worker, 1))) if worker else 0
+        if not worker:
+            job.slots = 0
+        elif job.worker != worker:
+            job.slots = job.cost or int(announced.get(worker, 1))
+        job.worker = worker
         for parent in self.model.parents(job):
             parent.turns.pop(job.id, None)
 

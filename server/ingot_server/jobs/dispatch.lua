@@ -42,6 +42,9 @@ local SHARED_FROM = 4
 -- number of those that hold slots, and is never nothing because of them: a dynamic threshold (Choudhury and
 -- Hahne, 1998).
 local CALLER_SHARE, HOST_SHARE = 3, 1
+-- Each worker of this queue has a place in reserve, for a caller that holds no slot: its jobs take minutes,
+-- and there are so few slots that none of them should stay free.
+local RESERVED = 'convert'
 -- What one slot adds to the score of a caller; turns are less than this.
 local SLOT_SCORE = 1e10
 local PAGE = 16
@@ -112,14 +115,25 @@ local function make_unready(job_id)
   remove_ready(job_id, place_of(job_id))
 end
 
-local function take_slots(job_id, worker)
+-- Without `slots` these are as many as the job costs.
+local function take_slots(job_id, worker, slots)
   local queue, caller, _, host = place_of(job_id)
-  local slots = tonumber(field(job_id, 'cost') or 1)
+  slots = slots or tonumber(field(job_id, 'cost') or 1)
   if slots == 0 then
     slots = tonumber(redis.call('HGET', SLOTS .. queue, worker) or 1)
   end
   redis.call('HSET', HELD .. queue, job_id, table.concat({ worker, slots, caller, host }, ' '))
   add_load(queue, worker, slots, caller, host)
+end
+
+-- How many slots of the worker the job holds; nil if none.
+local function slots_held(job_id, worker)
+  local held = redis.call('HGET', HELD .. place_of(job_id), job_id)
+  if held then
+    local holder, slots = string.match(held, '^(%S*) (%d+) ')
+    return holder == worker and tonumber(slots) or nil
+  end
+  return nil
 end
 
 -- Returns the queue and the worker whose slots the job held, or nil.
@@ -170,17 +184,31 @@ local function living_workers(queue)
       end
     end
   end
-  return workers, { is_shared = total >= SHARED_FROM, total = total, free = free }
+  local is_shared = queue ~= RESERVED and total >= SHARED_FROM
+  return workers, { queue = queue, is_shared = is_shared, total = total, free = free }
 end
 
--- Whether one that holds some slots may take more, so that enough stay free for those that hold none.
+local function has_more_than_half(room)
+  local stored = redis.call('HGETALL', LOAD .. room.queue)
+  for i = 1, #stored, 2 do
+    if string.sub(stored[i], 1, 7) == 'caller ' and 2 * tonumber(stored[i + 1]) > room.total then
+      return true
+    end
+  end
+  return false
+end
+
+-- Whether one that holds some slots may take more, so that enough stay free for those that hold none. While
+-- a caller holds more than half of the slots, one slot that stays free is enough for the others.
 local function may_take(held, share, slots, room)
   return held == 0 or not room.is_shared or held + slots <= share * (room.free - slots)
+    or (room.free - slots > 0 and 2 * (held + slots) <= room.total and has_more_than_half(room))
 end
 
--- The worker with the most free slots that may run the job; nil if there is none.
-local function choose_worker(workers, queue, job_id, host, jobs_per_host)
-  local cost, chosen = tonumber(field(job_id, 'cost') or 1), nil
+-- The worker with the most free slots that may run the job, and how many of them it takes; nil if there is
+-- none. The job of a caller that holds no slot is content with one, or with the place in reserve.
+local function choose_worker(workers, queue, job_id, caller, host, jobs_per_host)
+  local cost, chosen, reserve = tonumber(field(job_id, 'cost') or 1), nil, nil
   for _, worker in ipairs(workers) do
     local needed = cost == 0 and worker.slots or cost
     if worker.free > 0 and worker.free >= needed and (not chosen or worker.free > chosen.free)
@@ -188,8 +216,16 @@ local function choose_worker(workers, queue, job_id, host, jobs_per_host)
         or load_of(queue, 'at ' .. worker.name .. ' ' .. host) < jobs_per_host) then
       chosen = worker
     end
+    if worker.free >= 0 and (not reserve or worker.free > reserve.free) then
+      reserve = worker
+    end
   end
-  return chosen, cost == 0
+  if chosen then
+    return chosen, cost == 0 and chosen.slots or cost
+  elseif queue == RESERVED and load_of(queue, 'caller ' .. caller) == 0 then
+    return reserve, 1
+  end
+  return nil
 end
 
 -- Whether the source of the job lets it start now. `gates` has what is known of sources in this call:
@@ -248,8 +284,8 @@ local function has_room(queue, caller, host, job_id, workers, room)
     and (host == '' or may_take(load_of(queue, 'host ' .. host), HOST_SHARE, slots, room))
 end
 
--- The first ready job of a lane that may run, its host and its worker; nil if there is none. The last
--- result is true if a job needs all slots of a worker, so that it has to wait until one is idle.
+-- The first ready job of a lane that may run, its host, its worker and the slots that it takes; nil if there
+-- is none. If a job needs all slots of a worker, and has to wait until one is idle, there is no worker.
 local function pick_from_lane(queue, caller, lane, workers, room, gates)
   local at = 0
   while true do
@@ -262,10 +298,10 @@ local function pick_from_lane(queue, caller, lane, workers, room, gates)
       end
       if job_id and has_room(queue, caller, host, job_id, workers, room)
         and is_let_in(job_id, gates) then
-        local worker, needs_all =
-          choose_worker(workers, queue, job_id, host, tonumber(arg.jobs_per_host))
-        if worker or needs_all then
-          return job_id, host, worker, not worker
+        local worker, slots =
+          choose_worker(workers, queue, job_id, caller, host, tonumber(arg.jobs_per_host))
+        if worker or field(job_id, 'cost') == '0' then
+          return job_id, host, worker, slots
         end
       end
     end
@@ -284,23 +320,33 @@ local function priorities_for(queue, caller)
   return { HIGH, NORMAL, LOW }
 end
 
+local function has_free_slot(workers, least)
+  for _, worker in ipairs(workers) do
+    if worker.free >= least then
+      return true
+    end
+  end
+  return false
+end
+
 -- The caller with the fewest slots comes first. `skipped` are those that have nothing that may run.
 local function pick(queue, workers, room, skipped, gates)
   local at = 0
   while true do
     local callers = redis.call('ZRANGE', READY .. queue, at, at + PAGE - 1)
     for _, caller in ipairs(callers) do
-      if not may_take(load_of(queue, 'caller ' .. caller), CALLER_SHARE, 1, room) then
+      local held = load_of(queue, 'caller ' .. caller)
+      if not may_take(held, CALLER_SHARE, 1, room) or (held > 0 and not has_free_slot(workers, 1)) then
         return nil
       end
       for _, priority in ipairs(skipped[caller] and {} or priorities_for(queue, caller)) do
         local lane = queue .. ' ' .. caller .. ' ' .. priority
-        local job_id, host, worker, waits = pick_from_lane(queue, caller, lane, workers, room, gates)
-        if waits then
-          return nil
-        elseif job_id then
+        local job_id, host, worker, slots = pick_from_lane(queue, caller, lane, workers, room, gates)
+        if worker then
           return { id = job_id, caller = caller, priority = priority, lane = lane, host = host,
-            worker = worker }
+            worker = worker, slots = slots }
+        elseif job_id then
+          return nil
         end
       end
       skipped[caller] = true
@@ -329,25 +375,17 @@ local function note_turn(queue, picked)
   end
 end
 
-local function has_free_slot(workers)
-  for _, worker in ipairs(workers) do
-    if worker.free > 0 then
-      return true
-    end
-  end
-  return false
-end
-
 local function dispatch()
   local queue, dispatched, skipped, gates = id, {}, {}, {}
   local workers, room = living_workers(queue)
   while #dispatched < 2 * tonumber(arg.limit) do
-    local picked = has_free_slot(workers) and pick(queue, workers, room, skipped, gates)
+    local picked = has_free_slot(workers, queue == RESERVED and 0 or 1)
+      and pick(queue, workers, room, skipped, gates)
     if not picked then
       break
     end
     make_unready(picked.id)
-    take_slots(picked.id, picked.worker.name)
+    take_slots(picked.id, picked.worker.name, picked.slots)
     give_permit_of(picked.id, gates)
     local free = picked.worker.slots - load_of(queue, 'worker ' .. picked.worker.name)
     room.free = room.free - picked.worker.free + free

@@ -614,12 +614,13 @@ local function reschedule()
     -- It keeps the permit that it has got.
     local permit = field(id, 'permit')
     redis.call('HDEL', JOB .. id, 'permit')
+    local slots = slots_held(id, arg.worker)
     free_slots(id)
     if permit then
       redis.call('HSET', JOB .. id, 'permit', permit)
     end
     if arg.worker ~= '' then
-      take_slots(id, arg.worker)
+      take_slots(id, arg.worker, slots)
     end
     number_run()
     for parent in parents_of(id) do

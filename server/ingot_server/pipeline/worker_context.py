@@ -39,6 +39,7 @@ class WorkerContext:
     job_waiter: JobWaiter
     ffmpeg: Ffmpeg
     transcoder: Transcoder
-    slots: Slots
+    slots: Slots | None
+    """What conversions here share; None if dispatch gives each its slots."""
     speculative: SpeculativeTranscoder
     settings: Settings
