@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
 from ingot.v1 import job_pb2
-from ingot.v1.job_pb2 import Job, JobPriority
+from ingot.v1.job_pb2 import Job, JobPriority, JobWaiting
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
@@ -343,6 +344,51 @@ async def test_one_dispatch_a_job_and_every_slot_is_given_back(jobs: Jobs, redis
     assert sent == 100
     left = set(await redis.keys("ingot:held:*")) | set(await redis.keys("ingot:load:*"))
     assert left | set(await redis.keys("ingot:ready:*")) == set()
+
+
+async def test_retries_lists_and_followers_cost_a_tenth_of_a_message_more_at_most(
+    jobs: Jobs, redis: Redis
+) -> None:
+    """Of a hundred jobs four are retried, four follow another one, and one is a list of ten."""
+    await announce(jobs, 8)
+    made = await jobs.make(90)
+    retried, followers, a_list, entries = made[:4], made[4:8], made[8], 10
+    total, sent = len(made) + entries, 0
+    retry = JobWaiting(cause=JobWaiting.CAUSE_RETRY)
+    follow = JobWaiting(cause=JobWaiting.CAUSE_SAME_MEDIA, job_id=made[-1])
+    records = jobs.records
+    while await records.count_by_state() != {job_pb2.JOB_STATE_SUCCEEDED: total}:
+        for job_id in await jobs.take():
+            sent += 1
+            claim = await records.claim(job_id, worker_id="worker")
+            assert claim is not None
+            if claim.job.attempt == 1 and job_id in retried:
+                retry.end_time.FromNanoseconds(time.time_ns() + 20_000_000)
+                await records.release(job_id, claim.token, waiting=retry)
+            elif not claim.followed and job_id in followers:
+                await records.release(job_id, claim.token, waiting=follow, deferred=True)
+            elif job_id == a_list:
+                children = [
+                    await records.children.add(
+                        Job(kind=job_pb2.JOB_KIND_INGEST, media=Media(id=f"entry-{number}")),
+                        parent_id=job_id,
+                        token=claim.token,
+                        entry=str(number),
+                        order=number,
+                    )
+                    for number in range(entries)
+                ]
+                job_ids = [child.id for child in children]
+                await records.children.leave_parent(claim.job, claim.token, job_ids)
+                await records.children.advance(job_id)
+            else:
+                claim.job.state = job_pb2.JOB_STATE_SUCCEEDED
+                await records.write(claim.job, claim.token)
+        for parent_id in await records.dispatch.sweep(10):
+            await records.children.advance(parent_id)
+            await records.children.roll_up(parent_id)
+    assert total < sent <= 1.1 * total
+    assert await redis.hlen("ingot:held:fetch") == 0
 
 
 async def test_a_job_that_runs_elsewhere_holds_no_slot_here(jobs: Jobs) -> None:
