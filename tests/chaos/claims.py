@@ -6,6 +6,8 @@ bucket, and what is there at the end. None relies on how Ingot keeps the promise
 
 from __future__ import annotations
 
+import base64
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,14 +15,19 @@ from itertools import pairwise
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
+from ingot_server.jobs.journal_index import ENDS_KEPT
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.manifest import files_of
 from tests.chaos.evidence import Evidence
+from tests.chaos.faults import LONGEST_LAG_SECONDS
 from tests.chaos.gateway import Commit
 from tests.chaos.history import AcceptedJob, describe, state_name
 
 # How much later than its lease a PUT may be seen: signatures count in seconds, and S3 may be slow.
 _SLACK_SECONDS = 3.0
+# How long an end may not be in the bucket: two seconds, and as long as the bucket cannot be used.
+_UNWRITTEN_SECONDS = 12.0
+_ENDS_SECONDS = ENDS_KEPT.total_seconds() + 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,34 @@ def every_server_knows_each_job_with_its_end(evidence: Evidence, check: Check) -
     for number, records in enumerate(evidence.records):
         for job in evidence.history.jobs.values():
             record = records.get(job.id)
-            if job.end is None or (record is None and evidence.redis_was_lost):
+            if job.end is None or (record is None and evidence.redis_losses):
+                continue
+            if may_run_again(evidence, job):
                 continue
             check.that(
                 record is not None and record.state == job.end.state,
                 f"{describe(job)}, but server {number} says "
                 f"{state_name(record) if record is not None else 'that there is none'}",
             )
+
+
+def what_was_cancelled_stays_cancelled(evidence: Evidence, check: Check) -> None:
+    """Nothing else is heard of a job after CancelJob has said so, and it commits nothing."""
+    history = evidence.history
+    for job_id, answered in history.cancelled.items():
+        job = history.jobs[job_id]
+        states = [records.get(job_id) for records in evidence.records]
+        others = {state_name(state) for state in (job.latest, *states) if state is not None} - {
+            "CANCELLED"
+        }
+        check.that(not others, f"{describe(job)}: {others} after it was cancelled")
+        for commit in evidence.commits:
+            if commit.job_id == job_id:
+                late = commit.time - answered
+                check.that(
+                    late <= evidence.lease_seconds + _SLACK_SECONDS,
+                    f"{describe(job)}: {_described(commit)} arrived {late:.1f} s later",
+                )
 
 
 def every_child_of_a_job_ended(evidence: Evidence, check: Check) -> None:
@@ -128,7 +156,7 @@ def every_hit_is_what_its_source_has_served(evidence: Evidence, check: Check) ->
 
 def callers_who_want_the_same_share_a_job(evidence: Evidence, check: Check) -> None:
     """No two jobs fetch one media item at the same time."""
-    if evidence.redis_was_lost or evidence.clocks_jumped:
+    if evidence.redis_losses or evidence.clocks_jumped:
         return
     jobs: dict[str, dict[str, Job]] = defaultdict(dict)
     for records in evidence.records:
@@ -146,7 +174,7 @@ def callers_who_want_the_same_share_a_job(evidence: Evidence, check: Check) -> N
 
 
 def a_repeated_request_returns_the_same_job(evidence: Evidence, check: Check) -> None:
-    if evidence.redis_was_lost:
+    if evidence.redis_losses:
         return
     for request_id, first, second in evidence.history.repeated:
         check.that(first == second, f"request {request_id}: the jobs {first} and {second}")
@@ -216,6 +244,9 @@ def after_gc_nothing_is_unreferenced(evidence: Evidence, check: Check) -> None:
                 is_named = key.endswith("/media.json") or name in named
             case "alias":
                 is_named = True
+            case "journal":
+                is_recent = evidence.clocks_jumped or _age_seconds(name) < _ENDS_SECONDS
+                is_named = name.endswith("-ends") and is_recent
             case _:
                 is_named = folder in {"index", "scrub"}
         check.that(is_named, key)
@@ -256,6 +287,7 @@ CLAIMS: tuple[Callable[[Evidence, Check], None], ...] = (
     no_job_ended_twice,
     no_watcher_saw_a_job_go_back,
     every_server_knows_each_job_with_its_end,
+    what_was_cancelled_stays_cancelled,
     every_child_of_a_job_ended,
     no_job_succeeded_without_media,
     no_media_was_lost,
@@ -298,9 +330,27 @@ def _fetches(job: Job) -> bool:
     return job.kind == job_pb2.JOB_KIND_INGEST and job.url.startswith("http") and not is_page
 
 
+def may_run_again(evidence: Evidence, job: AcceptedJob) -> bool:
+    """Whether it ended by itself so shortly before Redis lost data that the bucket may not know."""
+    latest = LONGEST_LAG_SECONDS + _UNWRITTEN_SECONDS
+    return job.id not in evidence.history.cancelled and any(
+        -latest <= job.end_seen - loss <= _SLACK_SECONDS for loss in evidence.redis_losses
+    )
+
+
 def _ends_seen(evidence: Evidence) -> dict[str, float]:
-    """When a watcher saw the end of each job."""
-    return {job.id: job.end_seen for job in evidence.history.jobs.values() if job.end is not None}
+    """When a watcher saw the end of each job that does not run again."""
+    return {
+        job.id: job.end_seen
+        for job in evidence.history.jobs.values()
+        if job.end is not None and not may_run_again(evidence, job)
+    }
+
+
+def _age_seconds(name: str) -> float:
+    """How old a group of the journal is; its name begins with its time."""
+    microseconds = int.from_bytes(base64.b32hexdecode(name[:16].upper())[:7], "big")
+    return time.time() - microseconds / 1e6
 
 
 def _by_media(evidence: Evidence) -> dict[str, list[Commit]]:

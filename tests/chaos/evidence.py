@@ -50,8 +50,8 @@ class Evidence:
     sources: Sources
     commits: Sequence[Commit]
     lease_seconds: float
-    redis_was_lost: bool = False
-    """Whether its records went back, or away: then two jobs may fetch one media item."""
+    redis_losses: Sequence[float] = ()
+    """When its records went back, or away, by time.time()."""
     clocks_jumped: bool = False
     """Whether the times in records mean anything."""
     records: list[dict[str, Job | None]] = field(default_factory=list)
@@ -166,7 +166,7 @@ async def _held(cluster: Cluster) -> list[str]:
 
 
 async def _held_now(redis: Redis) -> list[str]:
-    """Leases, slots, loads, places in a queue, deadlines, single flights and permits."""
+    """What stands for work: leases, slots, places, deadlines, flights, permits, unwritten ends."""
     held = []
     names = [name async for name in redis.scan_iter(match=redis.key("*"), count=1000)]
     for name in names:
@@ -179,6 +179,9 @@ async def _held_now(redis: Redis) -> list[str]:
             held += [f"{key}: {_text(item)} {_text(value)}" for item, value in pairs.items()]
         elif kind in {"ready", "deadlines"}:
             held += [f"{key}: {_text(member)}" for member in await redis.zrange(name, 0, -1)]
+        elif kind == "journal-ended":
+            members = await redis.zrange(name, 0, -1)
+            held += [f"the unwritten end of {_text(member)}" for member in members]
         elif kind == "active":
             held.append(f"{key}: {_text(await redis.get(name))}")
         elif kind == "source-permits":

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -24,6 +25,8 @@ from tests.chaos.gateway import Weather
 
 FLUSH, FAIL_OVER, CLOCK_JUMP = "flush Redis", "fail over to an older Redis", "set a clock"
 LOSSES = frozenset({FLUSH, FAIL_OVER})
+# How far a replica may be behind that becomes the primary.
+LONGEST_LAG_SECONDS = 4.0
 # As far as machines of one installation may differ, and further.
 _CLOCK_SECONDS = (2, 30, 300, 3000)
 _BALLAST_BYTES = SPARE_BYTES + (1 << 30)
@@ -42,6 +45,8 @@ class Faults:
         self._running: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
         self.log: list[str] = []
+        self.redis_losses: list[float] = []
+        """When Redis had lost data, by time.time()."""
         self.begin = 0.0
         self.kinds: dict[str, tuple[Fault, int]] = {
             "kill an API server": (partial(self._kill, self._servers), 4),
@@ -203,10 +208,17 @@ class Faults:
         return True
 
     async def _flush(self) -> bool:
-        return await self._cluster.redis.flush()
+        return self._note_loss(await self._cluster.redis.flush())
 
     async def _fail_over(self) -> bool:
-        return await self._cluster.redis.fail_over(self._chance.uniform(0.2, 4))
+        return self._note_loss(
+            await self._cluster.redis.fail_over(self._chance.uniform(0.2, LONGEST_LAG_SECONDS))
+        )
+
+    def _note_loss(self, is_lost: bool) -> bool:
+        if is_lost:
+            self.redis_losses.append(time.time())
+        return is_lost
 
     async def _change_weather(self, shortest: float, longest: float, **changes: float) -> bool:
         """Faults of the way to the bucket add up; each ends for itself."""

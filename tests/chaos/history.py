@@ -62,6 +62,8 @@ class History:
     """A request id that was used twice, and the ids of the jobs in both responses."""
     wrong_bytes: list[str] = field(default_factory=list)
     """Downloads that ended as whole and had other bytes than a source ever served."""
+    cancelled: dict[str, float] = field(default_factory=dict)
+    """Jobs of which a call has said that they are cancelled, and when, by time.time()."""
     calls: Counter[str] = field(default_factory=Counter)
     """Calls by name and outcome."""
 

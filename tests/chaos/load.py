@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from ingot.v1 import job_pb2
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest, UploadHeader
 from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.job_service_pb2 import CancelJobRequest
@@ -201,7 +203,9 @@ class Load:
         running = [job for job in self._history.jobs.values() if not has_ended(job.latest)]
         if running:
             request = CancelJobRequest(job_id=self._chance.choice(running).id)
-            await self._callers.call("jobs.CancelJob", request)
+            answer = await self._callers.call("jobs.CancelJob", request)
+            if answer.job.state == job_pb2.JOB_STATE_CANCELLED:
+                self._history.cancelled.setdefault(answer.job.id, time.time())
 
     async def delete(self) -> None:
         if (job := self._succeeded()) is not None:

@@ -24,11 +24,12 @@ class PlantedBug:
     """A guard that is undone."""
 
     name: str
+    breaks: str
+    """The claim that it must break; empty if it is none."""
     edits: Sequence[Edit]
     plan: Mapping[str, object] = field(default_factory=dict)
     """Fields of Plan besides the seed, and `lease` in seconds."""
     seeds: Sequence[int] = (1, 2, 3)
-    is_harmless: bool = False
 
 
 def _plan(*only: str, faults: int = 25, pause: float = 1.2, **others: object) -> dict[str, object]:
@@ -45,24 +46,31 @@ def _plan(*only: str, faults: int = 25, pause: float = 1.2, **others: object) ->
 BUGS: tuple[PlantedBug, ...] = (
     PlantedBug(
         "none",
+        "",
         (),
         _plan(*_STOPS, *_LATE, *_KILLS),
         seeds=(1,),
-        is_harmless=True,
     ),
     PlantedBug(
         "fencing-token",
+        "every_server_knows_each_job_with_its_end",
         (
             Edit(
                 "jobs/transition.lua",
                 "if arg.token and arg.token ~= token then\n    return { 'lost' }",
                 "if arg.token and arg.token ~= token and false then\n    return { 'lost' }",
             ),
+            Edit(
+                "jobs/transition.lua",
+                "  if token ~= arg.token then\n    return { 'lost' }",
+                "  if token ~= arg.token and false then\n    return { 'lost' }",
+            ),
         ),
         _plan("stop a worker", faults=30),
     ),
     PlantedBug(
         "if-match",
+        "there_is_one_commit_per_id_and_version",
         (
             Edit(
                 "library/manifest_objects.py",
@@ -74,6 +82,7 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "tombstone",
+        "no_deleted_media_came_back_without_an_ingest",
         (
             Edit(
                 "library/manifest_objects.py",
@@ -85,11 +94,13 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "unknown-outcome",
+        "every_hit_has_its_whole_blob",
         (Edit("pipeline/commit.py", "    upload.keep()\n    replaced", "    replaced"),),
         _plan(*_LATE, faults=25),
     ),
     PlantedBug(
         "cleanup-rule",
+        "every_hit_has_its_whole_blob",
         (
             Edit(
                 "pipeline/commit.py",
@@ -111,6 +122,7 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "lifetime-of-a-signed-put",
+        "no_commit_arrives_later_than_the_lease_of_its_job",
         (
             Edit(
                 "library/manifest_objects.py",
@@ -122,6 +134,7 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "single-flight",
+        "callers_who_want_the_same_share_a_job",
         (
             Edit(
                 "jobs/transition.lua",
@@ -130,10 +143,11 @@ BUGS: tuple[PlantedBug, ...] = (
                 "    return nil",
             ),
         ),
-        _plan("stop a worker", faults=5),
+        _plan("stop a worker", faults=5, load={"ingest_twice_at_once": 30, "ingest_new": 10}),
     ),
     PlantedBug(
         "slots-of-ended-jobs",
+        "no_lease_slot_or_permit_is_left",
         (
             Edit(
                 "jobs/transition.lua",
@@ -145,6 +159,7 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "expired-leases",
+        "every_accepted_job_ended",
         (
             Edit(
                 "jobs/transition.lua",
@@ -157,6 +172,7 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "length-of-a-download",
+        "every_hit_is_what_its_source_has_served",
         (
             Edit(
                 "transfer/body.py",
@@ -174,6 +190,7 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "request-ids",
+        "a_repeated_request_returns_the_same_job",
         (
             Edit(
                 "jobs/transition.lua",
@@ -185,6 +202,7 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "journal",
+        "every_accepted_job_ended",
         (
             Edit(
                 "journal/writer.py",
@@ -193,5 +211,17 @@ BUGS: tuple[PlantedBug, ...] = (
             ),
         ),
         _plan("flush Redis", faults=4, pause=4, load={"ingest_new": 30, "upload": 5}),
+    ),
+    PlantedBug(
+        "ends-in-the-journal",
+        "what_was_cancelled_stays_cancelled",
+        (
+            Edit(
+                "journal/ends.py",
+                "        await self._objects.write(group, entries)\n",
+                "",
+            ),
+        ),
+        _plan("flush Redis", faults=6, pause=3, load={"ingest_new": 20, "cancel": 30}),
     ),
 )

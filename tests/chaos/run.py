@@ -19,7 +19,7 @@ from tests.chaos.callers import callers
 from tests.chaos.claims import check_claims
 from tests.chaos.cluster import GC_GRACE, SETTINGS, running_cluster
 from tests.chaos.evidence import Evidence, examine_bucket, examine_machine, examine_service
-from tests.chaos.faults import CLOCK_JUMP, FAIL_OVER, FLUSH, LOSSES, Faults
+from tests.chaos.faults import CLOCK_JUMP, LOSSES, Faults
 from tests.chaos.history import History
 from tests.chaos.load import Load
 from tests.chaos.report import Report, jobs_by_outcome
@@ -104,7 +104,7 @@ async def run(plan: Plan) -> Report:
             sources=sources,
             commits=cluster.gateway.log,
             lease_seconds=plan.settings.lease.total_seconds(),
-            redis_was_lost=bool(faults.counts[FLUSH] or faults.counts[FAIL_OVER]),
+            redis_losses=faults.redis_losses,
             clocks_jumped=bool(faults.counts[CLOCK_JUMP]),
         )
         await examine_service(evidence, asking, cluster)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.claims import CLAIMS
 from tests.chaos.planted_bugs import BUGS, PlantedBug
 
 SERVER = Path(__file__).parents[2] / "server" / "ingot_server"
@@ -17,5 +18,11 @@ def test_what_the_bug_replaces_is_there_once(bug: PlantedBug) -> None:
         assert (SERVER / edit.file).read_text().count(edit.old) == 1, edit
 
 
+def test_every_bug_breaks_a_claim_of_the_suite() -> None:
+    claims = {claim.__name__ for claim in CLAIMS}
+    assert {bug.breaks for bug in BUGS if bug.edits} <= claims
+    assert [bug.name for bug in BUGS if not bug.breaks] == ["none"]
+
+
 def test_at_least_ten_guards_are_undone() -> None:
-    assert sum(not bug.is_harmless for bug in BUGS) >= 10
+    assert sum(bool(bug.edits) for bug in BUGS) >= 10
