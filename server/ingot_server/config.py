@@ -29,6 +29,10 @@ class ByteSize(int):
     """A number of bytes, written in a setting as `512MiB` or `536870912`."""
 
 
+LEAST_BANDWIDTH: Final = ByteSize(64 << 10)
+"""Bytes per second of the lowest bandwidth limit."""
+
+
 class Secret(str):
     """A text whose repr is `***`."""
 
@@ -47,6 +51,14 @@ def _check_user_agent(text: str) -> None:
         raise SettingError(
             f"INGOT_USER_AGENT={text!r} cannot be sent. Use words of visible ASCII characters, "
             "such as `Example/1.0 (+https://example.com/bot)`."
+        )
+
+
+def _check_bandwidth(text: str) -> None:
+    if 0 < parse_bytes(text) < LEAST_BANDWIDTH:
+        raise SettingError(
+            f"INGOT_BANDWIDTH={text!r} is too little: connections that take turns would look as if "
+            "they stalled. Use at least `64KiB`, or 0 for no limit."
         )
 
 
@@ -122,6 +134,11 @@ class Settings:
     )
     connections_per_host: int = _setting(
         16, "connections that a worker opens to one host at the same time; 0 means no limit"
+    )
+    bandwidth: ByteSize = _setting(
+        ByteSize(0),
+        "bytes per second that a worker receives from sources, from 64KiB on; 0 means no limit",
+        check=_check_bandwidth,
     )
 
     telegram_api_url: str = _setting(
@@ -339,7 +356,7 @@ def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> object:
         if kind is timedelta:
             return parse_duration(text)
         if kind is ByteSize:
-            return ByteSize(_scaled(text, _BYTES, ""))
+            return parse_bytes(text)
         if kind is int:
             number = int(text)
             if number < 0:
@@ -365,6 +382,14 @@ def parse_duration(text: str) -> timedelta:
     try:
         return timedelta(seconds=_scaled(text, _SECONDS, "s"))
     except (KeyError, OverflowError):
+        raise ValueError(text) from None
+
+
+def parse_bytes(text: str) -> ByteSize:
+    """Parse a size such as `512MiB`, or a number of bytes. Raises ValueError."""
+    try:
+        return ByteSize(_scaled(text, _BYTES, ""))
+    except KeyError:
         raise ValueError(text) from None
 
 

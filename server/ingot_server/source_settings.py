@@ -6,6 +6,7 @@
     rate = "300/h"
     burst = 30
     concurrency = 8
+    bandwidth = "5MiB"
     block = "1m"
     longest_block = "1h"
 
@@ -25,7 +26,14 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ingot_server.config import SettingError, Settings, parse_duration, read_setting_file
+from ingot_server.config import (
+    LEAST_BANDWIDTH,
+    SettingError,
+    Settings,
+    parse_bytes,
+    parse_duration,
+    read_setting_file,
+)
 
 VARIABLE: Final = "INGOT_SOURCES_FILE"
 
@@ -42,12 +50,14 @@ _COOKIES_HEAD: Final = re.compile(r"#( Netscape)? HTTP Cookie File")
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """The settings of one source. Limits apply to all workers together."""
+    """The settings of one source. Limits of jobs apply to all workers together."""
 
     cookies: Path | None = None
     """A cookies file in Netscape format, if there is one."""
     proxy: str = field(default="", repr=False)
     """Its own upstream proxy, which may contain a password; empty means INGOT_EGRESS_PROXY."""
+    bandwidth: int = 0
+    """Bytes per second that each worker receives from it at most; zero means no limit."""
     rate: int = 0
     """Rate limit: how many jobs may start in a `rate_period`; zero means no limit."""
     rate_period: timedelta = timedelta(hours=1)
@@ -102,6 +112,8 @@ def _merged(
                 changes[key] = _cookies(at, value, folder)
             case "proxy":
                 changes[key] = _proxy(at, value)
+            case "bandwidth":
+                changes[key] = _bandwidth(at, value)
             case "rate":
                 changes["rate"], changes["rate_period"] = _rate(at, value)
             case "burst":
@@ -112,8 +124,8 @@ def _merged(
                 changes[key] = _duration(at, value)
             case _:
                 raise SettingError(
-                    f"{where} cannot have the key `{key}`. The keys are block, burst, concurrency, "
-                    "cookies, longest_block, proxy and rate."
+                    f"{where} cannot have the key `{key}`. The keys are bandwidth, block, burst, "
+                    "concurrency, cookies, longest_block, proxy and rate."
                 )
     return dataclasses.replace(base, **changes)
 
@@ -168,6 +180,18 @@ def _rate(at: str, value: object) -> tuple[int, timedelta]:
     if match is None:
         raise SettingError(f'{at} is not a rate such as "300/h" or "2/s", nor 0 for no limit.')
     return int(match[1]), _PERIODS[match[2]]
+
+
+def _bandwidth(at: str, value: object) -> int:
+    if type(value) is int and value == 0:
+        return 0
+    try:
+        found = parse_bytes(value) if isinstance(value, str) else 0
+    except ValueError:
+        found = 0
+    if found < LEAST_BANDWIDTH:
+        raise SettingError(f'{at} is not a size from "64KiB" on, such as "5MiB", nor 0.')
+    return found
 
 
 def _number(at: str, value: object, *, least: int) -> int:

@@ -40,6 +40,7 @@ def test_each_key_is_read_and_the_others_keep_their_default(tmp_path: Path) -> N
         rate = "2/m"
         burst = 3
         concurrency = 0
+        bandwidth = "1.5MiB"
         block = "500ms"
         longest_block = "2h"
         """,
@@ -50,10 +51,12 @@ def test_each_key_is_read_and_the_others_keep_their_default(tmp_path: Path) -> N
         rate_period=timedelta(minutes=1),
         burst=3,
         concurrency=0,
+        bandwidth=3 << 19,
         block=timedelta(milliseconds=500),
         longest_block=timedelta(hours=2),
     )
     assert read(tmp_path, "[youtube]\nrate = 0").rate == 0
+    assert read(tmp_path, "[youtube]\nbandwidth = 0").bandwidth == 0
     assert read(tmp_path, "[youtube]\nburst = 5") == SourceSettings(
         rate=300, burst=5, concurrency=8
     )
@@ -70,6 +73,9 @@ def test_each_key_is_read_and_the_others_keep_their_default(tmp_path: Path) -> N
         ("[youtube]\nburst = 0", "burst"),
         ("[youtube]\nconcurrency = true", "concurrency"),
         ("[youtube]\nconcurrency = -1", "concurrency"),
+        ('[youtube]\nbandwidth = "63KiB"', "bandwidth"),
+        ('[youtube]\nbandwidth = "fast"', "bandwidth"),
+        ("[youtube]\nbandwidth = 5000000", "bandwidth"),
         ('[youtube]\nblock = "soon"', "block"),
         ("[youtube]\nlongest_block = 0", "longest_block"),
         ('[youtube]\nproxy = "socks5://hunter2@h:1"', "proxy"),

@@ -18,6 +18,7 @@ from typing import Final
 
 from ingot_server.config import Settings
 from ingot_server.egress.addresses import check_host, literal_address
+from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.dial import Resolve, connect, permitted_addresses, resolve_host
 from ingot_server.egress.grants import EgressGrant, EgressGrants
 from ingot_server.egress.host_limits import HostLimits
@@ -45,6 +46,7 @@ class Guard:
     host_limits: HostLimits
     resolve: Resolve
     upstream: Upstream | None
+    bandwidth: Bandwidth
 
     @property
     def idle_limit(self) -> float:
@@ -204,6 +206,8 @@ class Connection:
         except BaseException:
             connected.close()
             raise
+        assert self._grant is not None
+        origin.limit_to((self._guard.bandwidth, self._grant.bandwidth))
         self._origin = origin
         return origin
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
+from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.upstream import Upstream
 
 
@@ -32,9 +33,11 @@ class EgressGrant:
         remove: Callable[[EgressGrant], None],
         upstream: Upstream | None,
         trusted: tuple[str, int] | None,
+        bandwidth: Bandwidth,
     ) -> None:
         self.holder = holder
         self.upstream = upstream
+        self.bandwidth = bandwidth
         self._trusted = trusted
         self._token = secrets.token_urlsafe(24)
         self._port = port
@@ -103,11 +106,12 @@ class EgressGrants:
         *,
         upstream: Upstream | None = None,
         trusted: tuple[str, int] | None = None,
+        bandwidth: Bandwidth | None = None,
     ) -> EgressGrant:
         """Return a new grant; its traffic goes through `upstream` if that is given."""
         if ":" in holder:
             raise ValueError("RFC 7617 does not allow a colon in the name of a user")
-        made = EgressGrant(holder, port, self._remove, upstream, trusted)
+        made = EgressGrant(holder, port, self._remove, upstream, trusted, bandwidth or Bandwidth(0))
         self._valid.setdefault(holder, set()).add(made)
         return made
 

@@ -17,6 +17,7 @@ import asyncio
 from functools import partial
 
 from ingot_server.config import Settings
+from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.connection import Connection, Guard
 from ingot_server.egress.dial import Resolve, Resolver
 from ingot_server.egress.grants import EgressGrant, EgressGrants
@@ -46,6 +47,7 @@ class EgressProxy:
             HostLimits(settings.connections_per_host),
             resolve or self._resolver,
             parse_upstream(settings.egress_proxy),
+            Bandwidth(settings.bandwidth),
         )
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -72,7 +74,12 @@ class EgressProxy:
         self._resolver.close()
 
     def grant(
-        self, holder: str, upstream: str = "", *, trusted: tuple[str, int] | None = None
+        self,
+        holder: str,
+        upstream: str = "",
+        *,
+        trusted: tuple[str, int] | None = None,
+        bandwidth: Bandwidth | None = None,
     ) -> EgressGrant:
         """Return a grant for `holder`, a job's id without colons; it is valid until revoked.
 
@@ -80,10 +87,13 @@ class EgressProxy:
         `egress_proxy`, unless `upstream` is empty. Raises SettingError for an unusable `upstream`.
 
         `trusted` is a host, in lower case, and a port that the grant may reach directly whatever
-        its address is: a server that the settings name, never one that a caller names.
+        its address is: a server that the settings name, never one that a caller names. `bandwidth`
+        is a limit that the grant shares with others, besides the guard's own.
         """
         chained = parse_upstream(upstream, "The proxy of a source")
-        return self._grants.grant(holder, self.port, upstream=chained, trusted=trusted)
+        return self._grants.grant(
+            holder, self.port, upstream=chained, trusted=trusted, bandwidth=bandwidth
+        )
 
     def _accept(self) -> Stream:
         connection = Connection(self._guard)

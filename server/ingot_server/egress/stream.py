@@ -18,13 +18,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, cast
 
+from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.http_head import END
 
 HEAD_LIMIT: Final = 64 << 10
+# With a bandwidth limit, many connections take turns. Small reads keep their turns short.
+_PACED_BYTES: Final = 16 << 10
 
 # l_onoff, l_linger: close() then sends RST, so that a cut-off response does not look complete.
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -45,6 +48,9 @@ class Stream(asyncio.BufferedProtocol):
         self._sink: Stream | None = None
         self._source: Stream | None = None
         self._writable = True
+        self._held = False
+        self._bandwidths: Sequence[Bandwidth] = ()
+        self._pause: asyncio.TimerHandle | None = None
         self._discarding = False
         self._received_more = asyncio.Event()
         self.on_connected: Callable[[], None] = _nothing
@@ -86,6 +92,10 @@ class Stream(asyncio.BufferedProtocol):
         self.sent += len(data)
         self._transport.write(data)
 
+    def limit_to(self, bandwidths: Sequence[Bandwidth]) -> None:
+        """Read no faster than these limits allow, from now on."""
+        self._bandwidths = [each for each in bandwidths if each]
+
     def relay_to(self, sink: Stream, *, allowance: int | None = None) -> None:
         """Send to `sink` what is buffered and all that arrives, but at most `allowance` bytes.
 
@@ -95,20 +105,23 @@ class Stream(asyncio.BufferedProtocol):
         self._allowance = allowance
         sink._source = self
         if sink._writable:
-            self._transport.resume_reading()
+            self.resume_reading()
         else:
-            self._transport.pause_reading()
+            self.pause_reading()
         if self._buffered:
             size, self._buffered = self._buffered, 0
             self._relay(sink, size)
 
     def pause_reading(self) -> None:
         """Stop reading: the sink cannot send more now."""
+        self._held = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
-        self._transport.resume_reading()
+        """Read again, as soon as the bandwidth limits allow it."""
+        self._held = False
+        if self._pause is None:
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """Close the connection once everything written was sent."""
@@ -150,12 +163,15 @@ class Stream(asyncio.BufferedProtocol):
         self.on_connected()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
+        if self._bandwidths and self._sink is not None:
+            return self._view[:_PACED_BYTES]
         return self._view[self._buffered :] if self._buffered else self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         self.received += nbytes
         if self._sink is not None:
             self._relay(self._sink, nbytes)
+            self._pace(nbytes)
         elif not self._discarding:
             self._buffered += nbytes
             if self._buffered == len(self._view):
@@ -178,6 +194,8 @@ class Stream(asyncio.BufferedProtocol):
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
         self._end(exc)
         if not self.lost.done():
             self.lost.set_result(None)
@@ -190,6 +208,17 @@ class Stream(asyncio.BufferedProtocol):
                 self._transport.abort()
                 return
         sink.write(self._view[:size])
+
+    def _pace(self, size: int) -> None:
+        seconds = max((each.take(size) for each in self._bandwidths), default=0.0)
+        if seconds > 0 and not self.ended:
+            self._transport.pause_reading()
+            self._pause = asyncio.get_running_loop().call_later(seconds, self._end_pause)
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        if not self._held:
+            self._transport.resume_reading()
 
     def _end(self, error: Exception | None) -> None:
         if self.ended:

@@ -120,6 +120,10 @@ class SourceThrottle:
         """Return the source's own upstream proxy, or an empty string if it uses the common one."""
         return self._settings(source).proxy
 
+    def bandwidth_of(self, source: str) -> int:
+        """Return how many bytes a second a worker may receive from the source; 0 for any number."""
+        return self._settings(source).bandwidth
+
     @asynccontextmanager
     async def permit(
         self, source: str, job_id: str, on_wait: OnWait = lambda _: None, *, parent_id: str = ""

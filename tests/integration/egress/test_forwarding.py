@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,8 +15,19 @@ import pytest
 from aiohttp import ClientSession
 
 from ingot.v1 import reason_pb2
+from ingot_server.config import ByteSize
+from ingot_server.egress.bandwidth import Bandwidth
+from ingot_server.egress.grants import EgressGrant
 from ingot_server.egress.proxy import EgressProxy
-from tests.integration.egress.running_proxy import Origin, raw_client, reason_for, serving, tunnel
+from tests.integration.egress.running_proxy import (
+    FakeResolver,
+    Origin,
+    raw_client,
+    reason_for,
+    running_proxy,
+    serving,
+    tunnel,
+)
 
 BLOCK = bytes(range(256)) * 256
 
@@ -49,6 +62,33 @@ async def test_tunnel_carries_bytes_both_ways_and_counts_them(proxy: EgressProxy
         writer.write(b"hello")
         assert await reader.read() == b"HELLOHELLO"
     assert (egress_grant.bytes_sent, egress_grant.bytes_received) == (5, 10)
+
+
+@pytest.mark.parametrize("shared", ["source", "worker"])
+async def test_connections_share_a_bandwidth_and_lose_nothing(shared: str) -> None:
+    content = os.urandom(96 << 10)
+    limit = 256 << 10
+
+    async def send(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(content)
+        await writer.drain()
+
+    settings = {"bandwidth": ByteSize(limit)} if shared == "worker" else {}
+    async with running_proxy(FakeResolver(), **settings) as proxy, serving(send) as port:
+        bandwidth = Bandwidth(limit) if shared == "source" else None
+        grants = [proxy.grant(name, bandwidth=bandwidth) for name in ("one", "two", "three")]
+
+        async def receive(egress_grant: EgressGrant) -> bytes:
+            async with tunnel(proxy, f"127.0.0.1:{port}", egress_grant) as (reader, _):
+                return await reader.read()
+
+        began = time.monotonic()
+        received = await asyncio.gather(*map(receive, grants))
+        took = time.monotonic() - began
+
+    assert received == [content] * 3
+    # All but the last read of each, and what may come at once, was waited for.
+    assert took > (3 * (len(content) - (16 << 10))) / limit - 0.2
 
 
 async def test_bytes_are_counted_while_they_flow(
