@@ -108,7 +108,17 @@ def test_response_says_close_and_nothing_of_proxies() -> None:
     )
 
 
-@pytest.mark.parametrize("first", ["ICY 200 OK", "HTTP/1.1 2000", "HTTP/2 200", "<html>", ""])
+def test_the_response_of_a_radio_station_is_that_of_http() -> None:
+    head = parse_response(_raw("ICY 200 OK", "icy-name:Bells", "content-type:audio/mpeg"))
+    assert (head.version, head.status) == ("HTTP/1.0", 200)
+    assert head.forwarded() == _raw(
+        "HTTP/1.0 200 OK", "icy-name: Bells", "content-type: audio/mpeg", "Connection: close"
+    )
+
+
+@pytest.mark.parametrize(
+    "first", ["ICY 2000 OK", "ICY", "HTTP/1.1 2000", "HTTP/2 200", "<html>", ""]
+)
 def test_bytes_that_are_not_a_response_are_refused(first: str) -> None:
     with pytest.raises(Refusal) as caught:
         parse_response(_raw(first))

@@ -24,6 +24,8 @@ END: Final = b"\r\n\r\n"
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (the word of RFC 9110, not a secret)
 _REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) ([^\x00-\x20\x7f]+) (HTTP/1\.[01])")
 _STATUS_LINE: Final = re.compile(r"(HTTP/1\.[01]) ([1-5][0-9]{2})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+# SHOUTcast 1, which speaks HTTP/1.0 otherwise.
+_ICY_STATUS_LINE: Final = re.compile(r"ICY ([1-5][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?)")
 _HEADER: Final = re.compile(rf"({_TOKEN}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _ABSOLUTE: Final = re.compile(r"http://([^/?#]*)([^#]*)", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]{1,254})(?::([0-9]{1,5}))?")
@@ -104,11 +106,17 @@ def parse_request(raw: bytes) -> RequestHead:
 
 
 def parse_response(raw: bytes) -> ResponseHead:
-    """Parse a response's head, which ends with the empty line. Raises Refusal."""
+    """Parse a response's head, which ends with the empty line. Raises Refusal.
+
+    The head of a radio station that begins with ICY is that of HTTP/1.0.
+    """
     try:
         first, headers = _split(raw)
     except Refusal as refusal:
         raise Refusal("http_protocol_error", refusal.explanation) from refusal
+    radio = _ICY_STATUS_LINE.fullmatch(first)
+    if radio is not None:
+        first = f"HTTP/1.0 {radio[1]}"
     match = _STATUS_LINE.fullmatch(first)
     if match is None:
         raise Refusal("http_protocol_error", "The status line is malformed.")

@@ -54,7 +54,7 @@ import yt_dlp.globals
 import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from ingot_server.extractor import formats, sandbox
+from ingot_server.extractor import formats, radio, sandbox
 from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, report_of
 from ingot_server.extractor.extracted_identity import identity
 from ingot_server.extractor.fragments import replace_downloaders
@@ -67,6 +67,7 @@ from ingot_server.extractor.recording import record, recordable
 from ingot_server.extractor.renditions import correct_formats
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
 from ingot_server.extractor.unchanged_urls import keep_urls
+from ingot_server.live_streams import is_live_stream
 
 _PROGRESS_SECONDS: Final = 0.1
 # The first read size, which yt-dlp adapts to the speed. From its default of 1 KiB, growing it takes
@@ -103,6 +104,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.tracks: list[Track] = []
+        self.endless = set[str]()
+        """The URLs of responses that have no end."""
         super().__init__(*args, **options)
 
     def urlopen(self, req: Any) -> Any:
@@ -113,6 +116,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
             if self.fetching and self.failure.refused:
                 raise Refused(str(error)) from error
             raise
+        if is_live_stream(response.headers):
+            self.endless.add(response.url)
         kind = response.headers.get("Content-Type", "").lower()
         if (
             self.ignores_media_types
@@ -261,16 +266,23 @@ class Extraction:
         status = found.get("live_status")
         if status == "is_upcoming" and not self._request.preview:
             raise Upcoming("The media is announced and not available yet")
-        if status == "is_live" or found.get("is_live"):
-            found["is_live"] = True
-            if not self._request.preview:
-                self._check_live()
+        if self._is_live() and not self._request.preview:
+            self._check_live()
         elif not self._request.preview:
             self._check_tracks()
         message = resolved(found, identity(self.ydl, found), self._request)
         if self._request.preview:
             message["preview"] = {**offer(found), "selection_error": self._selection_error}
         return message
+
+    def _is_live(self) -> bool:
+        """Return whether the media is live now, and say so in its info."""
+        info = self._info
+        if radio.is_radio(info, self.ydl.endless):
+            info["is_live"] = info[radio.MARK] = True
+        elif info.get("live_status") == "is_live":
+            info["is_live"] = True
+        return bool(info.get("is_live"))
 
     def _check_live(self) -> None:
         if not self._request.record_seconds:
@@ -279,7 +291,7 @@ class Extraction:
             )
         if not recordable(self._info):
             raise LiveStream(
-                "The media is a live stream, and only HLS streams can be recorded. "
+                "The media is a live stream, and only HLS streams and radio can be recorded. "
                 "Ingest it after it has ended."
             )
 

@@ -6,14 +6,14 @@ fragment downloader, which decrypts and retries.
 
 A recording ends when it is long enough, when the stream ends, at a new initialization segment, or
 when no segment arrived for three quarters of the stall timeout. What was recorded until then is the
-media. A segment that fails is left out.
+media. A segment that fails is left out. `radio.py` receives radio, which is cut here like the rest.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +25,11 @@ from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from ingot_server.extractor import formats
+from ingot_server.extractor import formats, radio
 from ingot_server.extractor.hls_playlist import Playlist, Segment, parse
 
+_VIDEO: Final = ("mp4", "mkv")
+_AUDIO: Final = ("m4a", "mka")
 _TARGETS_BEHIND_END: Final = 3
 _SHORTEST_WAIT: Final = 0.2
 
@@ -37,8 +39,10 @@ class Stalled(Exception):
 
 
 def recordable(info: Mapping[str, Any]) -> bool:
-    """Return whether all selected formats use HLS."""
-    return all(str(part.get("protocol")).startswith("m3u8") for part in formats.taken(info))
+    """Return whether all selected formats use HLS, or are radio."""
+    return info.get(radio.MARK) or all(
+        str(part.get("protocol")).startswith("m3u8") for part in formats.taken(info)
+    )
 
 
 def record(
@@ -54,6 +58,11 @@ def record(
 
     `timeout` is the stall timeout in seconds, `progress` a progress hook of yt-dlp. Raises Stalled.
     """
+    if info.get(radio.MARK):
+        path = Path(directory, "radio")
+        if not radio.receive(ydl, info, path, seconds=seconds, timeout=timeout, progress=progress):
+            raise Stalled("The radio station sends no data")
+        return _joined(ydl, [str(path)], directory, seconds, radio.CONTAINERS)
     stop = threading.Event()
     paths, recordings = [], []
     parts = formats.taken(info)
@@ -69,7 +78,8 @@ def record(
             stop.set()
         for recording in recordings:
             recording.result()
-    return _joined(ydl, paths, directory, seconds, video=formats.holds_video(info))
+    containers = _VIDEO if formats.holds_video(info) else _AUDIO
+    return _joined(ydl, paths, directory, seconds, containers)
 
 
 class _Recorder(FragmentFD):  # type: ignore[misc] # untyped
@@ -176,13 +186,20 @@ def _unseen(playlist: Playlist, latest: int) -> list[Segment]:
 
 
 def _joined(
-    ydl: yt_dlp.YoutubeDL, paths: list[str], directory: str, seconds: float, *, video: bool
+    ydl: yt_dlp.YoutubeDL,
+    paths: list[str],
+    directory: str,
+    seconds: float,
+    containers: Sequence[str],
 ) -> str:
-    """Merge `paths` into one container and cut it to `seconds`, without re-encoding."""
+    """Merge `paths` into the first container that holds them, and cut it to `seconds`.
+
+    Nothing is encoded again.
+    """
     # Renditions of one stream share a clock but need not begin at the same moment.
     inputs = [(path, ["-isync", "0"] if number else []) for number, path in enumerate(paths)]
     maps = ["-map", "0:v:0?", "-map", "0:a:0?"] if len(paths) == 1 else ["-map", "0", "-map", "1"]
-    for extension in ("mp4", "mkv") if video else ("m4a", "mka"):
+    for extension in containers:
         target = str(Path(directory, f"media.{extension}"))
         options = [*maps, "-dn", "-ignore_unknown", "-c", "copy", "-t", f"{seconds:g}"]
         try:

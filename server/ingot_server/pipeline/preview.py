@@ -41,7 +41,7 @@ from ingot_server.sources.telegram import file_id_of
 from ingot_server.telegram.bot_files import locate, trusted_server
 from ingot_server.telegram.post_page import PostPage, read_post_page
 from ingot_server.transfer.file_head import read_file_head
-from ingot_server.transfer.headers import PageResponse
+from ingot_server.transfer.headers import LiveResponse, PageResponse
 
 MOST_ENTRIES: Final = 200
 
@@ -98,10 +98,15 @@ class Previewer:
             return await fetch_misnamed(failure, partial(self._preview_file, attempt))
 
     async def _preview_file(self, attempt: Attempt) -> ResolveResponse:
-        with self._egress.granted(attempt) as proxy_url:
-            head = await read_file_head(
-                attempt.identity.requested_url, proxy_url=proxy_url, settings=self._settings
-            )
+        try:
+            with self._egress.granted(attempt) as proxy_url:
+                head = await read_file_head(
+                    attempt.identity.requested_url, proxy_url=proxy_url, settings=self._settings
+                )
+        except LiveResponse:
+            station = _media_item(attempt, Media())
+            station.kind = ResolveResponse.KIND_LIVE
+            return station
         found = _media_item(attempt, Media(title=title_of(head.filename)))
         found.content_type = head.content_type
         if head.size_bytes is not None:

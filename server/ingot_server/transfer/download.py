@@ -28,6 +28,7 @@ from ingot_server.transfer.fetch import Fetcher, stalled
 from ingot_server.transfer.headers import (
     ByteRange,
     Version,
+    check_end,
     content_range,
     file_name,
     media_type,
@@ -304,14 +305,15 @@ def check_status(response: aiohttp.ClientResponse, host: str) -> ByteRange | Non
     """Raise Failure unless the response begins with the first byte of a file; return its range.
 
     Some servers send 206 although no range was requested. The range is None for a whole file.
+    Radio, which has no end, is a LiveResponse.
     """
     if response.status in {204, 205}:
         raise empty(host)
-    if response.status in {200, 203}:
-        return None
     byte_range = content_range(response.headers) if response.status == 206 else None
-    if byte_range is None or byte_range.first != 0:
+    begins = response.status in {200, 203} or (byte_range is not None and byte_range.first == 0)
+    if not begins:
         raise status_failure(response.status, response.headers, host)
+    check_end(response.headers, host)
     return byte_range
 
 

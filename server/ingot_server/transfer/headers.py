@@ -15,6 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
+from ingot_server.live_streams import is_live_stream
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 LONGEST_WAIT: Final = timedelta(hours=1)
@@ -39,6 +40,10 @@ _ENCODED_NAME: Final = re.compile(
 _WORDS: Final = re.compile(r"=\?[^?\s]+\?[BbQq]\?[^?]*\?=(?:\s*=\?[^?\s]+\?[BbQq]\?[^?]*\?=)*")
 _ESCAPED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _PLAIN_NAME: Final = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]+))', re.IGNORECASE)
+
+
+class LiveResponse(Failure):
+    """The response is radio, which has no end."""
 
 
 class PageResponse(Failure):
@@ -99,6 +104,15 @@ def status_failure(status: int, headers: Mapping[str, str], host: str) -> Failur
         metadata={"http_status": str(status)},
         retry_after=_retry_after(headers.get("Retry-After", "")),
     )
+
+
+def check_end(headers: Mapping[str, str], host: str) -> None:
+    """Raise LiveResponse if the body has no end."""
+    if is_live_stream(headers):
+        raise LiveResponse(
+            reason_pb2.REASON_LIVE_STREAM,
+            f"{host} sends a live stream. Set record_duration to record a part of it.",
+        )
 
 
 def media_type(headers: Mapping[str, str]) -> str:
