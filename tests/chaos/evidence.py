@@ -25,7 +25,7 @@ from tests.chaos.history import History
 from tests.chaos.sources import Sources
 from tests.installation import files_below
 
-_IDLE_SECONDS = 20.0
+_IDLE_SECONDS = 60.0
 _KEPT_FILES = {"sweep.lock"}
 
 

@@ -38,7 +38,7 @@ def _plan(*only: str, faults: int = 25, pause: float = 1.2, **others: object) ->
         "faults": faults,
         "fault_seconds": pause,
         "load_seconds": 0.3,
-        "settle_seconds": 45,
+        "settle_seconds": 90,
         **others,
     }
 
@@ -168,7 +168,11 @@ BUGS: tuple[PlantedBug, ...] = (
                 "  return found",
             ),
         ),
-        _plan("kill a worker", faults=8),
+        _plan(
+            "kill a worker",
+            faults=15,
+            load={"ingest_new": 20, "ingest_page": 5, "convert_url": 10, "upload": 5},
+        ),
     ),
     PlantedBug(
         "length-of-a-download",

@@ -48,7 +48,7 @@ class Plan:
     """Whether Redis loses its data or its last writes among the faults."""
     load: Mapping[str, int] = field(default_factory=dict)
     """Weights of the actions of callers, by the names of Load's methods; empty means the usual."""
-    settle_seconds: float = 90.0
+    settle_seconds: float = 180.0
     """How long jobs may take to end after the last fault."""
     origins: int = 3
     workers: int = 2
@@ -99,6 +99,8 @@ async def run(plan: Plan) -> Report:
         sources.recover()
         await load.answered(_ANSWER_SECONDS)
         await load.ended(plan.settle_seconds)
+        # What ends from now on is too late, and the records would not say the same as the watches.
+        await load.close()
         evidence = Evidence(
             history=history,
             sources=sources,

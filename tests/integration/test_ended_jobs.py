@@ -162,6 +162,16 @@ async def test_a_job_that_ended_by_itself_keeps_its_end_once_it_is_written(
         assert same_result(again, end)
 
 
+async def test_an_end_that_a_worker_did_not_write_is_written_by_another_one(
+    records: Records, writer: JournalWriter, redis: Redis, blobs: Blobs
+) -> None:
+    job = await accepted(records, writer)
+    await records.cancel(job.id)
+    assert await records.journal.ended(10) == [job.id]  # and the worker is killed
+    seconds, _ = await redis.time()
+    assert await redis.zcount("ingot:journal-ended", 0, (seconds + 5) * 1000) == 1
+
+
 async def test_a_job_whose_end_nobody_knows_any_more_does_not_run_again(
     records: Records, writer: JournalWriter, redis: Redis, blobs: Blobs
 ) -> None:

@@ -24,7 +24,9 @@ _UPLOADS: Final = "job-uploads:"
 _STATE: Final = "state:"
 ENDS_INTERVAL: Final = timedelta(seconds=1.5)
 REMOVAL_INTERVAL: Final = timedelta(seconds=10)
-# A worker writes the ends, or removes the groups, within this time, or another one does.
+# A worker writes the ends within this time, or another one does: until then they may be lost.
+_ENDS_RECHECK: Final = timedelta(seconds=3)
+# The same for the removal of groups.
 _RECHECK: Final = timedelta(seconds=30)
 # No replica is further behind, and no entry arrives later.
 ENDS_KEPT: Final = timedelta(minutes=2)
@@ -178,7 +180,7 @@ class JournalIndex:
             "",
             limit=limit,
             interval=milliseconds(ENDS_INTERVAL),
-            recheck=milliseconds(_RECHECK),
+            recheck=milliseconds(_ENDS_RECHECK),
             **arguments,
         )
         return [job_id.decode() for job_id in job_ids]
