@@ -25,6 +25,7 @@ class Video:
     gate: asyncio.Event | None = None  # the media waits for it
     opens_for: str = ""  # name of a cookie: who sends it may have the video
     scrambled: bool = False  # its address has to be solved by the player's script, see PLAYER
+    withheld: tuple[int, ...] = ()  # heights of formats that are announced without an address
     po_token: str = ""  # its address is given to who has this token alone
 
 

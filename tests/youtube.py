@@ -214,6 +214,18 @@ class FakeYouTube:
                     "audioChannels": 2,
                 }
             ],
+            "adaptiveFormats": [
+                {
+                    "itag": 400 + number,
+                    "mimeType": 'video/mp4; codecs="avc1.640028"',
+                    "bitrate": 1_000_000,
+                    "height": height,
+                    "fps": 25,
+                    "quality": "hd",
+                    "qualityLabel": f"{height}p",
+                }
+                for number, height in enumerate(video.withheld)
+            ],
         }
 
     async def _thumbnail(self, request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ import pytest
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions
-from ingot.v1.media_pb2 import Selection, SideFile
+from ingot.v1.media_pb2 import Selection, Shortfall, SideFile
 from ingot_server.config import Settings
 from tests.harness import running_harness
 from tests.installation import names_below
@@ -48,6 +48,25 @@ def with_cookies(settings: Settings, directory: Path) -> Settings:
     sources = directory / "sources.toml"
     sources.write_text('[youtube]\ncookies = "cookies.txt"\n')
     return settings.replace(sources_file=str(sources))
+
+
+async def test_a_job_says_that_less_came_than_was_announced(
+    settings: Settings, site: FakeYouTube, clip: bytes
+) -> None:
+    site.videos[ID] = Video(clip, withheld=(480, 1080))
+    link = f"https://www.youtube.com/watch?v={ID}"
+    async with running_harness(site.settings(settings)) as harness:
+        job = await harness.ingest(link)
+        refused = await harness.ingest(link, selection=Selection(min_height=720))
+        low = await harness.ingest(link, selection=Selection(max_height=120))
+
+    shortfall = job.extraction.shortfall
+    assert (shortfall.announced_height, shortfall.available_height) == (1080, 120)
+    assert list(shortfall.causes) == [Shortfall.CAUSE_PROTOCOL]
+    assert job.media.extraction.shortfall == shortfall
+    assert reason_name_of(refused) == "SELECTION_UNAVAILABLE"
+    assert "announced video of up to 1080 pixels" in refused.error.message
+    assert not low.extraction.HasField("shortfall")
 
 
 async def test_another_form_of_the_link_asks_the_site_for_nothing(

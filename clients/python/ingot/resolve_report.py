@@ -35,6 +35,7 @@ def _rows(found: ResolveResponse) -> list[tuple[str, str]]:
         ("size", size(found.size_bytes) if found.HasField("size_bytes") else ""),
         ("type", found.content_type),
         ("selected", found.extraction.format_reason),
+        ("withheld", found.extraction.shortfall.message),
         ("not selected", found.selection_error.message),
         ("media", media.id),
         ("stored", "" if found.kind == ResolveResponse.KIND_LIST else stored),

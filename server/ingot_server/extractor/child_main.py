@@ -65,6 +65,7 @@ from ingot_server.extractor.presentation import TRACK, LiveStream, Track
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.recording import record, recordable
 from ingot_server.extractor.renditions import correct_formats
+from ingot_server.extractor.shortfall import Announced, shortfall, watch_youtube
 from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
 from ingot_server.extractor.unchanged_urls import keep_urls
 from ingot_server.live_streams import is_live_stream
@@ -94,7 +95,7 @@ def _log(message: str) -> None:
 
 
 class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
-    """A YoutubeDL that remembers the last request that failed, and the tracks that arrived."""
+    """A YoutubeDL that remembers what was said of formats, what arrived and what failed."""
 
     failure: LastFailure | None = None
     fetching = False
@@ -106,7 +107,16 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
         self.tracks: list[Track] = []
         self.endless = set[str]()
         """The URLs of responses that have no end."""
+        self.announced = Announced()
         super().__init__(*args, **options)
+
+    def report_warning(self, message: str, only_once: bool = False) -> None:
+        self.announced.note(message)
+        super().report_warning(message, only_once)
+
+    def write_debug(self, message: str, only_once: bool = False) -> None:
+        self.announced.note(message)
+        super().write_debug(message, only_once)
 
     def urlopen(self, req: Any) -> Any:
         try:
@@ -235,9 +245,11 @@ class Extraction:
             )
             found = list(self._best({**context, "formats": offered}))
         except formats.SelectionUnavailable as error:
+            missing = shortfall(self.ydl.announced, context["formats"], self._request.wanted)
+            message = f"{error}. {missing['message']}" if missing else str(error)
             if not self._request.preview:
-                raise
-            self._selection_error, found = str(error), []
+                raise formats.SelectionUnavailable(message) from error
+            self._selection_error, found = message, []
         if not found and self._request.preview:
             self._selection_error = self._selection_error or "The source offers no audio"
             found = list(self.ydl.build_format_selector("best*")(context))
@@ -271,6 +283,8 @@ class Extraction:
         elif not self._request.preview:
             self._check_tracks()
         message = resolved(found, identity(self.ydl, found), self._request)
+        offered = found.get("formats") or formats.taken(found)
+        message["shortfall"] = shortfall(self.ydl.announced, offered, self._request.wanted)
         if self._request.preview:
             message["preview"] = {**offer(found), "selection_error": self._selection_error}
         return message
@@ -376,6 +390,7 @@ def prepare() -> None:
     correct_formats()
     replace_downloaders()
     choose_containers_by_content()
+    watch_youtube()
     keep_urls()
     with yt_dlp.YoutubeDL({"quiet": True, "logger": StderrLogger()}) as ydl:
         ydl.get_info_extractor("Generic")

@@ -19,6 +19,7 @@ from ingot_server.extractor import hls_playlist
 from ingot_server.extractor.presentation import TRACK, Incomplete, Track
 
 _GONE: Final = (404, 410)
+_MAX_TRACKS: Final = 100
 # What some extractors add to a format, and only yt-dlp's own downloader knows.
 _SPECIAL: Final = (
     *("extra_param_to_segment_url", "extra_param_to_key_url", "hls_aes", "format_index"),
@@ -74,7 +75,9 @@ def download(downloader: FragmentFD, filename: str, info: dict[str, Any], track:
 
         join(filename, track.parts, sizes)
         # Joined tracks begin when the presentation does, or later: ffmpeg must not move them.
-        downloader.ydl.params["postprocessor_args"] = {"merger+ffmpeg_i2": ["-isync", "0"]}
+        downloader.ydl.params["postprocessor_args"] = {
+            f"merger+ffmpeg_i{number}": ["-isync", "0"] for number in range(2, _MAX_TRACKS)
+        }
     return bool(done)
 
 

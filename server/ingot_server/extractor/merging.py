@@ -49,10 +49,12 @@ def container_of(codecs: Collection[str]) -> str:
 def choose_containers_by_content() -> None:
     """Make yt-dlp merge files into what `container_of` says."""
     # YoutubeDL takes its merger from its own module; there is no hook.
-    sys.modules["yt_dlp.YoutubeDL"].FFmpegMergerPP = _MergerPP  # type: ignore[attr-defined]
+    sys.modules["yt_dlp.YoutubeDL"].FFmpegMergerPP = MergerPP  # type: ignore[attr-defined]
 
 
-class _MergerPP(FFmpegMergerPP):  # type: ignore[misc] # untyped
+class MergerPP(FFmpegMergerPP):  # type: ignore[misc] # untyped
+    """yt-dlp's merger, under the name by which `fragments.py` gives it arguments."""
+
     def run(self, info: dict[str, Any]) -> Any:
         extension = container_of(self._codecs(info["__files_to_merge"]))
         info["filepath"] = yt_dlp.utils.replace_extension(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ingot.v1.ingest_service_pb2 import ListEntry, OfferedFormat
-from ingot.v1.media_pb2 import AudioStream, Chapter, Extraction, FrameRate, SideFile
+from ingot.v1.media_pb2 import AudioStream, Chapter, Extraction, FrameRate, Shortfall, SideFile
 
 _LONGEST_TITLE: Final = 200
 # As in 30000/1001.
@@ -133,9 +133,15 @@ def resolved(answer: dict[str, Any], version: str) -> Resolved:
             extractor_version=version,
             format_id=answer["format_id"],
             format_reason=answer["format_reason"],
+            shortfall=_shortfall(answer["shortfall"]) if answer.get("shortfall") else None,
         ),
         offer=_offer(answer["preview"]) if "preview" in answer else None,
     )
+
+
+def _shortfall(found: dict[str, Any]) -> Shortfall:
+    causes = [Shortfall.Cause.Value(f"CAUSE_{cause}") for cause in found["causes"]]
+    return Shortfall(**{**found, "causes": causes})
 
 
 def listed(answer: dict[str, Any]) -> Entries:

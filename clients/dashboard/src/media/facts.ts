@@ -148,7 +148,9 @@ function extractorOf({ extraction }: Media): string {
 }
 
 function formatOf({ extraction }: Media): string {
-  return extraction ? joined(extraction.formatId, extraction.formatReason) : "";
+  return extraction
+    ? joined(extraction.formatId, extraction.formatReason, extraction.shortfall?.message ?? "")
+    : "";
 }
 
 function selectionOf(selection: Selection): string {

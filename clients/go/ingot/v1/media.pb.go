@@ -137,6 +137,67 @@ func (SideFile_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_ingot_v1_media_proto_rawDescGZIP(), []int{1, 0}
 }
 
+// Why a source does not give all formats that it has.
+type Shortfall_Cause int32
+
+const (
+	// Never sent.
+	Shortfall_CAUSE_UNSPECIFIED Shortfall_Cause = 0
+	// The source takes this server for a program. Cookies of the source may help.
+	Shortfall_CAUSE_BOT_CHECK Shortfall_Cause = 1
+	// The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it.
+	Shortfall_CAUSE_PO_TOKEN Shortfall_Cause = 2
+	// The JavaScript of the source could not be run. An update of the extractor may help.
+	Shortfall_CAUSE_JAVASCRIPT Shortfall_Cause = 3
+	// The source gives these formats only through a protocol of its own (SABR).
+	Shortfall_CAUSE_PROTOCOL Shortfall_Cause = 4
+)
+
+// Enum value maps for Shortfall_Cause.
+var (
+	Shortfall_Cause_name = map[int32]string{
+		0: "CAUSE_UNSPECIFIED",
+		1: "CAUSE_BOT_CHECK",
+		2: "CAUSE_PO_TOKEN",
+		3: "CAUSE_JAVASCRIPT",
+		4: "CAUSE_PROTOCOL",
+	}
+	Shortfall_Cause_value = map[string]int32{
+		"CAUSE_UNSPECIFIED": 0,
+		"CAUSE_BOT_CHECK":   1,
+		"CAUSE_PO_TOKEN":    2,
+		"CAUSE_JAVASCRIPT":  3,
+		"CAUSE_PROTOCOL":    4,
+	}
+)
+
+func (x Shortfall_Cause) Enum() *Shortfall_Cause {
+	p := new(Shortfall_Cause)
+	*p = x
+	return p
+}
+
+func (x Shortfall_Cause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Shortfall_Cause) Descriptor() protoreflect.EnumDescriptor {
+	return file_ingot_v1_media_proto_enumTypes[2].Descriptor()
+}
+
+func (Shortfall_Cause) Type() protoreflect.EnumType {
+	return &file_ingot_v1_media_proto_enumTypes[2]
+}
+
+func (x Shortfall_Cause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Shortfall_Cause.Descriptor instead.
+func (Shortfall_Cause) EnumDescriptor() ([]byte, []int) {
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{3, 0}
+}
+
 // How the lines of a frame were recorded.
 type VideoStream_FieldOrder int32
 
@@ -178,11 +239,11 @@ func (x VideoStream_FieldOrder) String() string {
 }
 
 func (VideoStream_FieldOrder) Descriptor() protoreflect.EnumDescriptor {
-	return file_ingot_v1_media_proto_enumTypes[2].Descriptor()
+	return file_ingot_v1_media_proto_enumTypes[3].Descriptor()
 }
 
 func (VideoStream_FieldOrder) Type() protoreflect.EnumType {
-	return &file_ingot_v1_media_proto_enumTypes[2]
+	return &file_ingot_v1_media_proto_enumTypes[3]
 }
 
 func (x VideoStream_FieldOrder) Number() protoreflect.EnumNumber {
@@ -191,7 +252,7 @@ func (x VideoStream_FieldOrder) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use VideoStream_FieldOrder.Descriptor instead.
 func (VideoStream_FieldOrder) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{5, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6, 0}
 }
 
 // What the audio of a media item is.
@@ -239,11 +300,11 @@ func (x AudioStream_Role) String() string {
 }
 
 func (AudioStream_Role) Descriptor() protoreflect.EnumDescriptor {
-	return file_ingot_v1_media_proto_enumTypes[3].Descriptor()
+	return file_ingot_v1_media_proto_enumTypes[4].Descriptor()
 }
 
 func (AudioStream_Role) Type() protoreflect.EnumType {
-	return &file_ingot_v1_media_proto_enumTypes[3]
+	return &file_ingot_v1_media_proto_enumTypes[4]
 }
 
 func (x AudioStream_Role) Number() protoreflect.EnumNumber {
@@ -252,7 +313,7 @@ func (x AudioStream_Role) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AudioStream_Role.Descriptor instead.
 func (AudioStream_Role) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // Audio or video.
@@ -292,11 +353,11 @@ func (x Selection_Mode) String() string {
 }
 
 func (Selection_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_ingot_v1_media_proto_enumTypes[4].Descriptor()
+	return file_ingot_v1_media_proto_enumTypes[5].Descriptor()
 }
 
 func (Selection_Mode) Type() protoreflect.EnumType {
-	return &file_ingot_v1_media_proto_enumTypes[4]
+	return &file_ingot_v1_media_proto_enumTypes[5]
 }
 
 func (x Selection_Mode) Number() protoreflect.EnumNumber {
@@ -305,7 +366,7 @@ func (x Selection_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Selection_Mode.Descriptor instead.
 func (Selection_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{11, 0}
 }
 
 // A stored media item: a blob in the bucket, and what is known about it.
@@ -720,7 +781,9 @@ type Extraction struct {
 	// Formats that were fetched, as the source numbers them, such as `137+140`.
 	FormatId string `protobuf:"bytes,3,opt,name=format_id,json=formatId,proto3" json:"format_id,omitempty"`
 	// Why these formats were chosen, for people to read.
-	FormatReason  string `protobuf:"bytes,4,opt,name=format_reason,json=formatReason,proto3" json:"format_reason,omitempty"`
+	FormatReason string `protobuf:"bytes,4,opt,name=format_reason,json=formatReason,proto3" json:"format_reason,omitempty"`
+	// What the source announced and did not give. Unset if nothing is known to be missing.
+	Shortfall     *Shortfall `protobuf:"bytes,5,opt,name=shortfall,proto3" json:"shortfall,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -783,6 +846,87 @@ func (x *Extraction) GetFormatReason() string {
 	return ""
 }
 
+func (x *Extraction) GetShortfall() *Shortfall {
+	if x != nil {
+		return x.Shortfall
+	}
+	return nil
+}
+
+// Less than a source announced: the stored video is lower than that of the source.
+type Shortfall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Height in pixels of the best video that the source announced, of those that the selection
+	// allows. Zero if the source did not say.
+	AnnouncedHeight int32 `protobuf:"varint,1,opt,name=announced_height,json=announcedHeight,proto3" json:"announced_height,omitempty"`
+	// Height in pixels of the best video that could be had. Zero if it is unknown.
+	AvailableHeight int32 `protobuf:"varint,2,opt,name=available_height,json=availableHeight,proto3" json:"available_height,omitempty"`
+	// Why the rest could not be had, in the order of the enum. Empty if unknown.
+	Causes []Shortfall_Cause `protobuf:"varint,3,rep,packed,name=causes,proto3,enum=ingot.v1.Shortfall_Cause" json:"causes,omitempty"`
+	// What happened and what to do, for people to read.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shortfall) Reset() {
+	*x = Shortfall{}
+	mi := &file_ingot_v1_media_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shortfall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shortfall) ProtoMessage() {}
+
+func (x *Shortfall) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_media_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shortfall.ProtoReflect.Descriptor instead.
+func (*Shortfall) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Shortfall) GetAnnouncedHeight() int32 {
+	if x != nil {
+		return x.AnnouncedHeight
+	}
+	return 0
+}
+
+func (x *Shortfall) GetAvailableHeight() int32 {
+	if x != nil {
+		return x.AvailableHeight
+	}
+	return 0
+}
+
+func (x *Shortfall) GetCauses() []Shortfall_Cause {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+func (x *Shortfall) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // Where media came from.
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -798,7 +942,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_ingot_v1_media_proto_msgTypes[3]
+	mi := &file_ingot_v1_media_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +954,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[3]
+	mi := &file_ingot_v1_media_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +967,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{3}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Source) GetName() string {
@@ -864,7 +1008,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_ingot_v1_media_proto_msgTypes[4]
+	mi := &file_ingot_v1_media_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +1020,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[4]
+	mi := &file_ingot_v1_media_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +1033,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{4}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Blob) GetUrl() string {
@@ -960,7 +1104,7 @@ type VideoStream struct {
 
 func (x *VideoStream) Reset() {
 	*x = VideoStream{}
-	mi := &file_ingot_v1_media_proto_msgTypes[5]
+	mi := &file_ingot_v1_media_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1116,7 @@ func (x *VideoStream) String() string {
 func (*VideoStream) ProtoMessage() {}
 
 func (x *VideoStream) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[5]
+	mi := &file_ingot_v1_media_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1129,7 @@ func (x *VideoStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VideoStream.ProtoReflect.Descriptor instead.
 func (*VideoStream) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{5}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *VideoStream) GetUrl() string {
@@ -1106,7 +1250,7 @@ type AspectRatio struct {
 
 func (x *AspectRatio) Reset() {
 	*x = AspectRatio{}
-	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	mi := &file_ingot_v1_media_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1262,7 @@ func (x *AspectRatio) String() string {
 func (*AspectRatio) ProtoMessage() {}
 
 func (x *AspectRatio) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	mi := &file_ingot_v1_media_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1275,7 @@ func (x *AspectRatio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AspectRatio.ProtoReflect.Descriptor instead.
 func (*AspectRatio) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AspectRatio) GetWidth() int32 {
@@ -1161,7 +1305,7 @@ type FrameRate struct {
 
 func (x *FrameRate) Reset() {
 	*x = FrameRate{}
-	mi := &file_ingot_v1_media_proto_msgTypes[7]
+	mi := &file_ingot_v1_media_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1317,7 @@ func (x *FrameRate) String() string {
 func (*FrameRate) ProtoMessage() {}
 
 func (x *FrameRate) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[7]
+	mi := &file_ingot_v1_media_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1330,7 @@ func (x *FrameRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrameRate.ProtoReflect.Descriptor instead.
 func (*FrameRate) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FrameRate) GetNumerator() int32 {
@@ -1238,7 +1382,7 @@ type AudioStream struct {
 
 func (x *AudioStream) Reset() {
 	*x = AudioStream{}
-	mi := &file_ingot_v1_media_proto_msgTypes[8]
+	mi := &file_ingot_v1_media_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1394,7 @@ func (x *AudioStream) String() string {
 func (*AudioStream) ProtoMessage() {}
 
 func (x *AudioStream) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[8]
+	mi := &file_ingot_v1_media_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1407,7 @@ func (x *AudioStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AudioStream.ProtoReflect.Descriptor instead.
 func (*AudioStream) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AudioStream) GetUrl() string {
@@ -1365,7 +1509,7 @@ type Chapter struct {
 
 func (x *Chapter) Reset() {
 	*x = Chapter{}
-	mi := &file_ingot_v1_media_proto_msgTypes[9]
+	mi := &file_ingot_v1_media_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1521,7 @@ func (x *Chapter) String() string {
 func (*Chapter) ProtoMessage() {}
 
 func (x *Chapter) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[9]
+	mi := &file_ingot_v1_media_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1534,7 @@ func (x *Chapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chapter.ProtoReflect.Descriptor instead.
 func (*Chapter) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Chapter) GetTitle() string {
@@ -1451,7 +1595,7 @@ type Selection struct {
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_ingot_v1_media_proto_msgTypes[10]
+	mi := &file_ingot_v1_media_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1607,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[10]
+	mi := &file_ingot_v1_media_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1620,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Selection) GetMode() Selection_Mode {
@@ -1581,13 +1725,25 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eKIND_SUBTITLES\x10\x01\x12\x12\n" +
-	"\x0eKIND_THUMBNAIL\x10\x02\"\x99\x01\n" +
+	"\x0eKIND_THUMBNAIL\x10\x02\"\xcc\x01\n" +
 	"\n" +
 	"Extraction\x12\x1c\n" +
 	"\textractor\x18\x01 \x01(\tR\textractor\x12+\n" +
 	"\x11extractor_version\x18\x02 \x01(\tR\x10extractorVersion\x12\x1b\n" +
 	"\tformat_id\x18\x03 \x01(\tR\bformatId\x12#\n" +
-	"\rformat_reason\x18\x04 \x01(\tR\fformatReason\"I\n" +
+	"\rformat_reason\x18\x04 \x01(\tR\fformatReason\x121\n" +
+	"\tshortfall\x18\x05 \x01(\v2\x13.ingot.v1.ShortfallR\tshortfall\"\xa1\x02\n" +
+	"\tShortfall\x12)\n" +
+	"\x10announced_height\x18\x01 \x01(\x05R\x0fannouncedHeight\x12)\n" +
+	"\x10available_height\x18\x02 \x01(\x05R\x0favailableHeight\x121\n" +
+	"\x06causes\x18\x03 \x03(\x0e2\x19.ingot.v1.Shortfall.CauseR\x06causes\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"q\n" +
+	"\x05Cause\x12\x15\n" +
+	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fCAUSE_BOT_CHECK\x10\x01\x12\x12\n" +
+	"\x0eCAUSE_PO_TOKEN\x10\x02\x12\x14\n" +
+	"\x10CAUSE_JAVASCRIPT\x10\x03\x12\x12\n" +
+	"\x0eCAUSE_PROTOCOL\x10\x04\"I\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x19\n" +
@@ -1692,62 +1848,66 @@ func file_ingot_v1_media_proto_rawDescGZIP() []byte {
 	return file_ingot_v1_media_proto_rawDescData
 }
 
-var file_ingot_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ingot_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_ingot_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_ingot_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_ingot_v1_media_proto_goTypes = []any{
 	(MediaKind)(0),                // 0: ingot.v1.MediaKind
 	(SideFile_Kind)(0),            // 1: ingot.v1.SideFile.Kind
-	(VideoStream_FieldOrder)(0),   // 2: ingot.v1.VideoStream.FieldOrder
-	(AudioStream_Role)(0),         // 3: ingot.v1.AudioStream.Role
-	(Selection_Mode)(0),           // 4: ingot.v1.Selection.Mode
-	(*Media)(nil),                 // 5: ingot.v1.Media
-	(*SideFile)(nil),              // 6: ingot.v1.SideFile
-	(*Extraction)(nil),            // 7: ingot.v1.Extraction
-	(*Source)(nil),                // 8: ingot.v1.Source
-	(*Blob)(nil),                  // 9: ingot.v1.Blob
-	(*VideoStream)(nil),           // 10: ingot.v1.VideoStream
-	(*AspectRatio)(nil),           // 11: ingot.v1.AspectRatio
-	(*FrameRate)(nil),             // 12: ingot.v1.FrameRate
-	(*AudioStream)(nil),           // 13: ingot.v1.AudioStream
-	(*Chapter)(nil),               // 14: ingot.v1.Chapter
-	(*Selection)(nil),             // 15: ingot.v1.Selection
-	nil,                           // 16: ingot.v1.Media.FileTagsEntry
-	nil,                           // 17: ingot.v1.Media.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*Recipe)(nil),                // 20: ingot.v1.Recipe
+	(Shortfall_Cause)(0),          // 2: ingot.v1.Shortfall.Cause
+	(VideoStream_FieldOrder)(0),   // 3: ingot.v1.VideoStream.FieldOrder
+	(AudioStream_Role)(0),         // 4: ingot.v1.AudioStream.Role
+	(Selection_Mode)(0),           // 5: ingot.v1.Selection.Mode
+	(*Media)(nil),                 // 6: ingot.v1.Media
+	(*SideFile)(nil),              // 7: ingot.v1.SideFile
+	(*Extraction)(nil),            // 8: ingot.v1.Extraction
+	(*Shortfall)(nil),             // 9: ingot.v1.Shortfall
+	(*Source)(nil),                // 10: ingot.v1.Source
+	(*Blob)(nil),                  // 11: ingot.v1.Blob
+	(*VideoStream)(nil),           // 12: ingot.v1.VideoStream
+	(*AspectRatio)(nil),           // 13: ingot.v1.AspectRatio
+	(*FrameRate)(nil),             // 14: ingot.v1.FrameRate
+	(*AudioStream)(nil),           // 15: ingot.v1.AudioStream
+	(*Chapter)(nil),               // 16: ingot.v1.Chapter
+	(*Selection)(nil),             // 17: ingot.v1.Selection
+	nil,                           // 18: ingot.v1.Media.FileTagsEntry
+	nil,                           // 19: ingot.v1.Media.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*Recipe)(nil),                // 22: ingot.v1.Recipe
 }
 var file_ingot_v1_media_proto_depIdxs = []int32{
-	8,  // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
-	15, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
-	18, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
-	19, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
-	9,  // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
-	10, // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
-	13, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
-	14, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
-	6,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
-	16, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
-	20, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
-	7,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
-	17, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
-	18, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
-	18, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
+	10, // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
+	17, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
+	20, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
+	21, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
+	11, // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
+	12, // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
+	15, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
+	16, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
+	7,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
+	18, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
+	22, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
+	8,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
+	19, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
+	20, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
+	20, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
 	1,  // 15: ingot.v1.SideFile.kind:type_name -> ingot.v1.SideFile.Kind
-	12, // 16: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
-	19, // 17: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
-	2,  // 18: ingot.v1.VideoStream.field_order:type_name -> ingot.v1.VideoStream.FieldOrder
-	11, // 19: ingot.v1.VideoStream.sample_aspect_ratio:type_name -> ingot.v1.AspectRatio
-	19, // 20: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
-	3,  // 21: ingot.v1.AudioStream.role:type_name -> ingot.v1.AudioStream.Role
-	19, // 22: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
-	19, // 23: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
-	4,  // 24: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	9,  // 16: ingot.v1.Extraction.shortfall:type_name -> ingot.v1.Shortfall
+	2,  // 17: ingot.v1.Shortfall.causes:type_name -> ingot.v1.Shortfall.Cause
+	14, // 18: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
+	21, // 19: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
+	3,  // 20: ingot.v1.VideoStream.field_order:type_name -> ingot.v1.VideoStream.FieldOrder
+	13, // 21: ingot.v1.VideoStream.sample_aspect_ratio:type_name -> ingot.v1.AspectRatio
+	21, // 22: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
+	4,  // 23: ingot.v1.AudioStream.role:type_name -> ingot.v1.AudioStream.Role
+	21, // 24: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
+	21, // 25: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
+	5,  // 26: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_media_proto_init() }
@@ -1756,14 +1916,14 @@ func file_ingot_v1_media_proto_init() {
 		return
 	}
 	file_ingot_v1_recipe_proto_init()
-	file_ingot_v1_media_proto_msgTypes[10].OneofWrappers = []any{}
+	file_ingot_v1_media_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_media_proto_rawDesc), len(file_ingot_v1_media_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   13,
+			NumEnums:      6,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

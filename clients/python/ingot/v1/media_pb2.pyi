@@ -359,6 +359,7 @@ class Extraction(_message.Message):
     EXTRACTOR_VERSION_FIELD_NUMBER: _builtins.int
     FORMAT_ID_FIELD_NUMBER: _builtins.int
     FORMAT_REASON_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
     extractor: _builtins.str
     """Extractor as yt-dlp names it, such as `Youtube`."""
     extractor_version: _builtins.str
@@ -367,6 +368,10 @@ class Extraction(_message.Message):
     """Formats that were fetched, as the source numbers them, such as `137+140`."""
     format_reason: _builtins.str
     """Why these formats were chosen, for people to read."""
+    @_builtins.property
+    def shortfall(self) -> Global___Shortfall:
+        """What the source announced and did not give. Unset if nothing is known to be missing."""
+
     def __init__(
         self,
         *,
@@ -374,14 +379,84 @@ class Extraction(_message.Message):
         extractor_version: _builtins.str = ...,
         format_id: _builtins.str = ...,
         format_reason: _builtins.str = ...,
+        shortfall: Global___Shortfall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shortfall", b"shortfall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["extractor", b"extractor", "extractor_version", b"extractor_version", "format_id", b"format_id", "format_reason", b"format_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extractor", b"extractor", "extractor_version", b"extractor_version", "format_id", b"format_id", "format_reason", b"format_reason", "shortfall", b"shortfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Extraction: _TypeAlias = Extraction  # noqa: Y015
+
+@_typing.final
+class Shortfall(_message.Message):
+    """Less than a source announced: the stored video is lower than that of the source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Cause:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Shortfall._Cause.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CAUSE_UNSPECIFIED: Shortfall._Cause.ValueType  # 0
+        """Never sent."""
+        CAUSE_BOT_CHECK: Shortfall._Cause.ValueType  # 1
+        """The source takes this server for a program. Cookies of the source may help."""
+        CAUSE_PO_TOKEN: Shortfall._Cause.ValueType  # 2
+        """The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it."""
+        CAUSE_JAVASCRIPT: Shortfall._Cause.ValueType  # 3
+        """The JavaScript of the source could not be run. An update of the extractor may help."""
+        CAUSE_PROTOCOL: Shortfall._Cause.ValueType  # 4
+        """The source gives these formats only through a protocol of its own (SABR)."""
+
+    class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
+        """Why a source does not give all formats that it has."""
+
+    CAUSE_UNSPECIFIED: Shortfall.Cause.ValueType  # 0
+    """Never sent."""
+    CAUSE_BOT_CHECK: Shortfall.Cause.ValueType  # 1
+    """The source takes this server for a program. Cookies of the source may help."""
+    CAUSE_PO_TOKEN: Shortfall.Cause.ValueType  # 2
+    """The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it."""
+    CAUSE_JAVASCRIPT: Shortfall.Cause.ValueType  # 3
+    """The JavaScript of the source could not be run. An update of the extractor may help."""
+    CAUSE_PROTOCOL: Shortfall.Cause.ValueType  # 4
+    """The source gives these formats only through a protocol of its own (SABR)."""
+
+    ANNOUNCED_HEIGHT_FIELD_NUMBER: _builtins.int
+    AVAILABLE_HEIGHT_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    announced_height: _builtins.int
+    """Height in pixels of the best video that the source announced, of those that the selection
+    allows. Zero if the source did not say.
+    """
+    available_height: _builtins.int
+    """Height in pixels of the best video that could be had. Zero if it is unknown."""
+    message: _builtins.str
+    """What happened and what to do, for people to read."""
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedScalarFieldContainer[Global___Shortfall.Cause.ValueType]:
+        """Why the rest could not be had, in the order of the enum. Empty if unknown."""
+
+    def __init__(
+        self,
+        *,
+        announced_height: _builtins.int = ...,
+        available_height: _builtins.int = ...,
+        causes: _abc.Iterable[Global___Shortfall.Cause.ValueType] | None = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announced_height", b"announced_height", "available_height", b"available_height", "causes", b"causes", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shortfall: _TypeAlias = Shortfall  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):

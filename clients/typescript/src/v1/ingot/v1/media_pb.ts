@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/media.proto.
  */
 export const file_ingot_v1_media: GenFile = /*@__PURE__*/
-  fileDesc("ChRpbmdvdC92MS9tZWRpYS5wcm90bxIIaW5nb3QudjEi1wcKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIgCgZzb3VyY2UYAyABKAsyEC5pbmdvdC52MS5Tb3VyY2USJgoJc2VsZWN0aW9uGAQgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEg0KBXRpdGxlGAUgASgJEhMKC2Rlc2NyaXB0aW9uGAYgASgJEgwKBHRhZ3MYByADKAkSEAoIdXBsb2FkZXIYCCABKAkSMAoMcHVibGlzaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCghkdXJhdGlvbhgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg10aHVtYm5haWxfdXJsGAsgASgJEhwKBGJsb2IYDCABKAsyDi5pbmdvdC52MS5CbG9iEhMKC2Zvcm1hdF9uYW1lGA0gASgJEiQKBXZpZGVvGA4gAygLMhUuaW5nb3QudjEuVmlkZW9TdHJlYW0SJAoFYXVkaW8YDyADKAsyFS5pbmdvdC52MS5BdWRpb1N0cmVhbRIjCghjaGFwdGVycxgQIAMoCzIRLmluZ290LnYxLkNoYXB0ZXISJgoKc2lkZV9maWxlcxgRIAMoCzISLmluZ290LnYxLlNpZGVGaWxlEjAKCWZpbGVfdGFncxgSIAMoCzIdLmluZ290LnYxLk1lZGlhLkZpbGVUYWdzRW50cnkSFAoMd2ViX3BsYXlhYmxlGBMgASgIEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgUIAEoCRIbChNkZXJpdmVkX2Zyb21fc2hhMjU2GBUgASgJEiAKBnJlY2lwZRgWIAEoCzIQLmluZ290LnYxLlJlY2lwZRIoCgpleHRyYWN0aW9uGBcgASgLMhQuaW5nb3QudjEuRXh0cmFjdGlvbhIrCgZsYWJlbHMYGCADKAsyGy5pbmdvdC52MS5NZWRpYS5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYGyABKAkSGAoQdHJ1bmNhdGVkX2ZpZWxkcxgcIAMoCRovCg1GaWxlVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLjAQoIU2lkZUZpbGUSJQoEa2luZBgBIAEoDjIXLmluZ290LnYxLlNpZGVGaWxlLktpbmQSCwoDdXJsGAIgASgJEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEhAKCGxhbmd1YWdlGAUgASgJEhEKCWF1dG9tYXRpYxgGIAEoCBIOCgZzaGEyNTYYByABKAkiRAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASEgoOS0lORF9TVUJUSVRMRVMQARISCg5LSU5EX1RIVU1CTkFJTBACImQKCkV4dHJhY3Rpb24SEQoJZXh0cmFjdG9yGAEgASgJEhkKEWV4dHJhY3Rvcl92ZXJzaW9uGAIgASgJEhEKCWZvcm1hdF9pZBgDIAEoCRIVCg1mb3JtYXRfcmVhc29uGAQgASgJIjUKBlNvdXJjZRIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCRIQCghwYWdlX3VybBgDIAEoCSJNCgRCbG9iEgsKA3VybBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRIOCgZzaGEyNTYYBCABKAkikQQKC1ZpZGVvU3RyZWFtEgsKA3VybBgBIAEoCRINCgVpbmRleBgCIAEoBRINCgVjb2RlYxgDIAEoCRINCgV3aWR0aBgEIAEoBRIOCgZoZWlnaHQYBSABKAUSEAoIcm90YXRpb24YBiABKAUSJwoKZnJhbWVfcmF0ZRgHIAEoCzITLmluZ290LnYxLkZyYW1lUmF0ZRITCgtiaXRyYXRlX2JwcxgIIAEoAxIrCghkdXJhdGlvbhgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxwaXhlbF9mb3JtYXQYCiABKAkSEAoIbGFuZ3VhZ2UYCyABKAkSDwoHcHJvZmlsZRgMIAEoCRI1CgtmaWVsZF9vcmRlchgNIAEoDjIgLmluZ290LnYxLlZpZGVvU3RyZWFtLkZpZWxkT3JkZXISMgoTc2FtcGxlX2FzcGVjdF9yYXRpbxgOIAEoCzIVLmluZ290LnYxLkFzcGVjdFJhdGlvEhYKDmNvbG9yX3RyYW5zZmVyGA8gASgJIn8KCkZpZWxkT3JkZXISGwoXRklFTERfT1JERVJfVU5TUEVDSUZJRUQQABIbChdGSUVMRF9PUkRFUl9QUk9HUkVTU0lWRRABEhkKFUZJRUxEX09SREVSX1RPUF9GSVJTVBACEhwKGEZJRUxEX09SREVSX0JPVFRPTV9GSVJTVBADIiwKC0FzcGVjdFJhdGlvEg0KBXdpZHRoGAEgASgFEg4KBmhlaWdodBgCIAEoBSIzCglGcmFtZVJhdGUSEQoJbnVtZXJhdG9yGAEgASgFEhMKC2Rlbm9taW5hdG9yGAIgASgFIoYDCgtBdWRpb1N0cmVhbRILCgN1cmwYASABKAkSDQoFaW5kZXgYAiABKAUSDQoFY29kZWMYAyABKAkSFgoOc2FtcGxlX3JhdGVfaHoYBCABKAUSEAoIY2hhbm5lbHMYBSABKAUSEwoLYml0cmF0ZV9icHMYBiABKAMSKwoIZHVyYXRpb24YByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbGFuZ3VhZ2UYCCABKAkSDwoHcHJvZmlsZRgJIAEoCRIRCglwcmVmZXJyZWQYCiABKAgSFQoNc3VwcGxlbWVudGFyeRgLIAEoCBIoCgRyb2xlGAwgASgOMhouaW5nb3QudjEuQXVkaW9TdHJlYW0uUm9sZSJpCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIRCg1ST0xFX09SSUdJTkFMEAESDwoLUk9MRV9EVUJCRUQQAhISCg5ST0xFX0RFU0NSSUJFRBADEhMKD1JPTEVfQ09NTUVOVEFSWRAEIngKB0NoYXB0ZXISDQoFdGl0bGUYASABKAkSLwoMc3RhcnRfb2Zmc2V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmVuZF9vZmZzZXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ikAIKCVNlbGVjdGlvbhImCgRtb2RlGAEgASgOMhguaW5nb3QudjEuU2VsZWN0aW9uLk1vZGUSFwoKbWF4X2hlaWdodBgCIAEoBUgAiAEBEhcKCm1pbl9oZWlnaHQYAyABKAVIAYgBARIWCg5hdWRpb19sYW5ndWFnZRgEIAEoCRIUCgx2aWRlb19jb2RlY3MYBSADKAkSGwoTYWxsX2F1ZGlvX2xhbmd1YWdlcxgGIAEoCCJACgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABINCglNT0RFX0JFU1QQARITCg9NT0RFX0FVRElPX09OTFkQAkINCgtfbWF4X2hlaWdodEINCgtfbWluX2hlaWdodCp/CglNZWRpYUtpbmQSGgoWTUVESUFfS0lORF9VTlNQRUNJRklFRBAAEhQKEE1FRElBX0tJTkRfVklERU8QARIUChBNRURJQV9LSU5EX0FVRElPEAISFAoQTUVESUFfS0lORF9JTUFHRRADEhQKEE1FRElBX0tJTkRfT1RIRVIQBEJoCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCCk1lZGlhUHJvdG9QAVo4Z2l0aHViLmNvbS9pbmdvdC1tZWRpYS9pbmdvdC9jbGllbnRzL2dvL2luZ290L3YxO2luZ290djFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_recipe]);
+  fileDesc("ChRpbmdvdC92MS9tZWRpYS5wcm90bxIIaW5nb3QudjEi1wcKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIgCgZzb3VyY2UYAyABKAsyEC5pbmdvdC52MS5Tb3VyY2USJgoJc2VsZWN0aW9uGAQgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEg0KBXRpdGxlGAUgASgJEhMKC2Rlc2NyaXB0aW9uGAYgASgJEgwKBHRhZ3MYByADKAkSEAoIdXBsb2FkZXIYCCABKAkSMAoMcHVibGlzaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCghkdXJhdGlvbhgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg10aHVtYm5haWxfdXJsGAsgASgJEhwKBGJsb2IYDCABKAsyDi5pbmdvdC52MS5CbG9iEhMKC2Zvcm1hdF9uYW1lGA0gASgJEiQKBXZpZGVvGA4gAygLMhUuaW5nb3QudjEuVmlkZW9TdHJlYW0SJAoFYXVkaW8YDyADKAsyFS5pbmdvdC52MS5BdWRpb1N0cmVhbRIjCghjaGFwdGVycxgQIAMoCzIRLmluZ290LnYxLkNoYXB0ZXISJgoKc2lkZV9maWxlcxgRIAMoCzISLmluZ290LnYxLlNpZGVGaWxlEjAKCWZpbGVfdGFncxgSIAMoCzIdLmluZ290LnYxLk1lZGlhLkZpbGVUYWdzRW50cnkSFAoMd2ViX3BsYXlhYmxlGBMgASgIEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgUIAEoCRIbChNkZXJpdmVkX2Zyb21fc2hhMjU2GBUgASgJEiAKBnJlY2lwZRgWIAEoCzIQLmluZ290LnYxLlJlY2lwZRIoCgpleHRyYWN0aW9uGBcgASgLMhQuaW5nb3QudjEuRXh0cmFjdGlvbhIrCgZsYWJlbHMYGCADKAsyGy5pbmdvdC52MS5NZWRpYS5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYGyABKAkSGAoQdHJ1bmNhdGVkX2ZpZWxkcxgcIAMoCRovCg1GaWxlVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLjAQoIU2lkZUZpbGUSJQoEa2luZBgBIAEoDjIXLmluZ290LnYxLlNpZGVGaWxlLktpbmQSCwoDdXJsGAIgASgJEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEhAKCGxhbmd1YWdlGAUgASgJEhEKCWF1dG9tYXRpYxgGIAEoCBIOCgZzaGEyNTYYByABKAkiRAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASEgoOS0lORF9TVUJUSVRMRVMQARISCg5LSU5EX1RIVU1CTkFJTBACIowBCgpFeHRyYWN0aW9uEhEKCWV4dHJhY3RvchgBIAEoCRIZChFleHRyYWN0b3JfdmVyc2lvbhgCIAEoCRIRCglmb3JtYXRfaWQYAyABKAkSFQoNZm9ybWF0X3JlYXNvbhgEIAEoCRImCglzaG9ydGZhbGwYBSABKAsyEy5pbmdvdC52MS5TaG9ydGZhbGwi7gEKCVNob3J0ZmFsbBIYChBhbm5vdW5jZWRfaGVpZ2h0GAEgASgFEhgKEGF2YWlsYWJsZV9oZWlnaHQYAiABKAUSKQoGY2F1c2VzGAMgAygOMhkuaW5nb3QudjEuU2hvcnRmYWxsLkNhdXNlEg8KB21lc3NhZ2UYBCABKAkicQoFQ2F1c2USFQoRQ0FVU0VfVU5TUEVDSUZJRUQQABITCg9DQVVTRV9CT1RfQ0hFQ0sQARISCg5DQVVTRV9QT19UT0tFThACEhQKEENBVVNFX0pBVkFTQ1JJUFQQAxISCg5DQVVTRV9QUk9UT0NPTBAEIjUKBlNvdXJjZRIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCRIQCghwYWdlX3VybBgDIAEoCSJNCgRCbG9iEgsKA3VybBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRIOCgZzaGEyNTYYBCABKAkikQQKC1ZpZGVvU3RyZWFtEgsKA3VybBgBIAEoCRINCgVpbmRleBgCIAEoBRINCgVjb2RlYxgDIAEoCRINCgV3aWR0aBgEIAEoBRIOCgZoZWlnaHQYBSABKAUSEAoIcm90YXRpb24YBiABKAUSJwoKZnJhbWVfcmF0ZRgHIAEoCzITLmluZ290LnYxLkZyYW1lUmF0ZRITCgtiaXRyYXRlX2JwcxgIIAEoAxIrCghkdXJhdGlvbhgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxwaXhlbF9mb3JtYXQYCiABKAkSEAoIbGFuZ3VhZ2UYCyABKAkSDwoHcHJvZmlsZRgMIAEoCRI1CgtmaWVsZF9vcmRlchgNIAEoDjIgLmluZ290LnYxLlZpZGVvU3RyZWFtLkZpZWxkT3JkZXISMgoTc2FtcGxlX2FzcGVjdF9yYXRpbxgOIAEoCzIVLmluZ290LnYxLkFzcGVjdFJhdGlvEhYKDmNvbG9yX3RyYW5zZmVyGA8gASgJIn8KCkZpZWxkT3JkZXISGwoXRklFTERfT1JERVJfVU5TUEVDSUZJRUQQABIbChdGSUVMRF9PUkRFUl9QUk9HUkVTU0lWRRABEhkKFUZJRUxEX09SREVSX1RPUF9GSVJTVBACEhwKGEZJRUxEX09SREVSX0JPVFRPTV9GSVJTVBADIiwKC0FzcGVjdFJhdGlvEg0KBXdpZHRoGAEgASgFEg4KBmhlaWdodBgCIAEoBSIzCglGcmFtZVJhdGUSEQoJbnVtZXJhdG9yGAEgASgFEhMKC2Rlbm9taW5hdG9yGAIgASgFIoYDCgtBdWRpb1N0cmVhbRILCgN1cmwYASABKAkSDQoFaW5kZXgYAiABKAUSDQoFY29kZWMYAyABKAkSFgoOc2FtcGxlX3JhdGVfaHoYBCABKAUSEAoIY2hhbm5lbHMYBSABKAUSEwoLYml0cmF0ZV9icHMYBiABKAMSKwoIZHVyYXRpb24YByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbGFuZ3VhZ2UYCCABKAkSDwoHcHJvZmlsZRgJIAEoCRIRCglwcmVmZXJyZWQYCiABKAgSFQoNc3VwcGxlbWVudGFyeRgLIAEoCBIoCgRyb2xlGAwgASgOMhouaW5nb3QudjEuQXVkaW9TdHJlYW0uUm9sZSJpCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIRCg1ST0xFX09SSUdJTkFMEAESDwoLUk9MRV9EVUJCRUQQAhISCg5ST0xFX0RFU0NSSUJFRBADEhMKD1JPTEVfQ09NTUVOVEFSWRAEIngKB0NoYXB0ZXISDQoFdGl0bGUYASABKAkSLwoMc3RhcnRfb2Zmc2V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmVuZF9vZmZzZXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ikAIKCVNlbGVjdGlvbhImCgRtb2RlGAEgASgOMhguaW5nb3QudjEuU2VsZWN0aW9uLk1vZGUSFwoKbWF4X2hlaWdodBgCIAEoBUgAiAEBEhcKCm1pbl9oZWlnaHQYAyABKAVIAYgBARIWCg5hdWRpb19sYW5ndWFnZRgEIAEoCRIUCgx2aWRlb19jb2RlY3MYBSADKAkSGwoTYWxsX2F1ZGlvX2xhbmd1YWdlcxgGIAEoCCJACgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABINCglNT0RFX0JFU1QQARITCg9NT0RFX0FVRElPX09OTFkQAkINCgtfbWF4X2hlaWdodEINCgtfbWluX2hlaWdodCp/CglNZWRpYUtpbmQSGgoWTUVESUFfS0lORF9VTlNQRUNJRklFRBAAEhQKEE1FRElBX0tJTkRfVklERU8QARIUChBNRURJQV9LSU5EX0FVRElPEAISFAoQTUVESUFfS0lORF9JTUFHRRADEhQKEE1FRElBX0tJTkRfT1RIRVIQBEJoCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCCk1lZGlhUHJvdG9QAVo4Z2l0aHViLmNvbS9pbmdvdC1tZWRpYS9pbmdvdC9jbGllbnRzL2dvL2luZ290L3YxO2luZ290djFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_recipe]);
 
 /**
  * A stored media item: a blob in the bucket, and what is known about it.
@@ -369,6 +369,13 @@ export type Extraction = Message<"ingot.v1.Extraction"> & {
    * @generated from field: string format_reason = 4;
    */
   formatReason: string;
+
+  /**
+   * What the source announced and did not give. Unset if nothing is known to be missing.
+   *
+   * @generated from field: ingot.v1.Shortfall shortfall = 5;
+   */
+  shortfall?: Shortfall | undefined;
 };
 
 /**
@@ -377,6 +384,97 @@ export type Extraction = Message<"ingot.v1.Extraction"> & {
  */
 export const ExtractionSchema: GenMessage<Extraction> = /*@__PURE__*/
   messageDesc(file_ingot_v1_media, 2);
+
+/**
+ * Less than a source announced: the stored video is lower than that of the source.
+ *
+ * @generated from message ingot.v1.Shortfall
+ */
+export type Shortfall = Message<"ingot.v1.Shortfall"> & {
+  /**
+   * Height in pixels of the best video that the source announced, of those that the selection
+   * allows. Zero if the source did not say.
+   *
+   * @generated from field: int32 announced_height = 1;
+   */
+  announcedHeight: number;
+
+  /**
+   * Height in pixels of the best video that could be had. Zero if it is unknown.
+   *
+   * @generated from field: int32 available_height = 2;
+   */
+  availableHeight: number;
+
+  /**
+   * Why the rest could not be had, in the order of the enum. Empty if unknown.
+   *
+   * @generated from field: repeated ingot.v1.Shortfall.Cause causes = 3;
+   */
+  causes: Shortfall_Cause[];
+
+  /**
+   * What happened and what to do, for people to read.
+   *
+   * @generated from field: string message = 4;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message ingot.v1.Shortfall.
+ * Use `create(ShortfallSchema)` to create a new message.
+ */
+export const ShortfallSchema: GenMessage<Shortfall> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_media, 3);
+
+/**
+ * Why a source does not give all formats that it has.
+ *
+ * @generated from enum ingot.v1.Shortfall.Cause
+ */
+export enum Shortfall_Cause {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The source takes this server for a program. Cookies of the source may help.
+   *
+   * @generated from enum value: CAUSE_BOT_CHECK = 1;
+   */
+  BOT_CHECK = 1,
+
+  /**
+   * The source wants a proof of origin (PO token). A plug-in in INGOT_EXTRACTOR_PLUGINS can give it.
+   *
+   * @generated from enum value: CAUSE_PO_TOKEN = 2;
+   */
+  PO_TOKEN = 2,
+
+  /**
+   * The JavaScript of the source could not be run. An update of the extractor may help.
+   *
+   * @generated from enum value: CAUSE_JAVASCRIPT = 3;
+   */
+  JAVASCRIPT = 3,
+
+  /**
+   * The source gives these formats only through a protocol of its own (SABR).
+   *
+   * @generated from enum value: CAUSE_PROTOCOL = 4;
+   */
+  PROTOCOL = 4,
+}
+
+/**
+ * Describes the enum ingot.v1.Shortfall.Cause.
+ */
+export const Shortfall_CauseSchema: GenEnum<Shortfall_Cause> = /*@__PURE__*/
+  enumDesc(file_ingot_v1_media, 3, 0);
 
 /**
  * Where media came from.
@@ -411,7 +509,7 @@ export type Source = Message<"ingot.v1.Source"> & {
  * Use `create(SourceSchema)` to create a new message.
  */
 export const SourceSchema: GenMessage<Source> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 3);
+  messageDesc(file_ingot_v1_media, 4);
 
 /**
  * The stored file.
@@ -453,7 +551,7 @@ export type Blob = Message<"ingot.v1.Blob"> & {
  * Use `create(BlobSchema)` to create a new message.
  */
 export const BlobSchema: GenMessage<Blob> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 4);
+  messageDesc(file_ingot_v1_media, 5);
 
 /**
  * A video stream.
@@ -573,7 +671,7 @@ export type VideoStream = Message<"ingot.v1.VideoStream"> & {
  * Use `create(VideoStreamSchema)` to create a new message.
  */
 export const VideoStreamSchema: GenMessage<VideoStream> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 5);
+  messageDesc(file_ingot_v1_media, 6);
 
 /**
  * How the lines of a frame were recorded.
@@ -614,7 +712,7 @@ export enum VideoStream_FieldOrder {
  * Describes the enum ingot.v1.VideoStream.FieldOrder.
  */
 export const VideoStream_FieldOrderSchema: GenEnum<VideoStream_FieldOrder> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 5, 0);
+  enumDesc(file_ingot_v1_media, 6, 0);
 
 /**
  * A width in proportion to a height: 16 and 11 for the pixels of wide PAL video.
@@ -642,7 +740,7 @@ export type AspectRatio = Message<"ingot.v1.AspectRatio"> & {
  * Use `create(AspectRatioSchema)` to create a new message.
  */
 export const AspectRatioSchema: GenMessage<AspectRatio> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 6);
+  messageDesc(file_ingot_v1_media, 7);
 
 /**
  * A number of frames per second, as an exact fraction: `30000/1001` for 29.97.
@@ -670,7 +768,7 @@ export type FrameRate = Message<"ingot.v1.FrameRate"> & {
  * Use `create(FrameRateSchema)` to create a new message.
  */
 export const FrameRateSchema: GenMessage<FrameRate> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 7);
+  messageDesc(file_ingot_v1_media, 8);
 
 /**
  * An audio stream.
@@ -770,7 +868,7 @@ export type AudioStream = Message<"ingot.v1.AudioStream"> & {
  * Use `create(AudioStreamSchema)` to create a new message.
  */
 export const AudioStreamSchema: GenMessage<AudioStream> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 8);
+  messageDesc(file_ingot_v1_media, 9);
 
 /**
  * What the audio of a media item is.
@@ -818,7 +916,7 @@ export enum AudioStream_Role {
  * Describes the enum ingot.v1.AudioStream.Role.
  */
 export const AudioStream_RoleSchema: GenEnum<AudioStream_Role> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 8, 0);
+  enumDesc(file_ingot_v1_media, 9, 0);
 
 /**
  * A chapter of a media item.
@@ -853,7 +951,7 @@ export type Chapter = Message<"ingot.v1.Chapter"> & {
  * Use `create(ChapterSchema)` to create a new message.
  */
 export const ChapterSchema: GenMessage<Chapter> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 9);
+  messageDesc(file_ingot_v1_media, 10);
 
 /**
  * What to store of the media at a source: audio or video, in which size, language and codec.
@@ -925,7 +1023,7 @@ export type Selection = Message<"ingot.v1.Selection"> & {
  * Use `create(SelectionSchema)` to create a new message.
  */
 export const SelectionSchema: GenMessage<Selection> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 10);
+  messageDesc(file_ingot_v1_media, 11);
 
 /**
  * Audio or video.
@@ -959,7 +1057,7 @@ export enum Selection_Mode {
  * Describes the enum ingot.v1.Selection.Mode.
  */
 export const Selection_ModeSchema: GenEnum<Selection_Mode> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 10, 0);
+  enumDesc(file_ingot_v1_media, 11, 0);
 
 /**
  * Kinds of media items, by what their file has.
