@@ -35,7 +35,8 @@ class Page:
     silent_after: int | None = None  # sends so many bytes, then nothing; -1: not even headers
     redirect: str = ""
     endless: bool = False
-    gate: asyncio.Event | None = None  # body waits for it
+    gate: asyncio.Event | None = None  # body waits for it, behind its first `held_after` bytes
+    held_after: int = 0
     doors: list[asyncio.Event] = field(default_factory=list)  # each lets one answer begin
     raw: bytes = b""  # the whole answer, as it is
     refuses_robots: int = 0  # the status for whoever does not look like a browser
@@ -151,6 +152,8 @@ class Origin:
             return response
         await response.prepare(request)
         if page.gate is not None:
+            await response.write(page.content[first : first + page.held_after])
+            first += page.held_after
             await page.gate.wait()
         await self._body(response, transport, page, asked, first, end)
         return response

@@ -123,7 +123,7 @@ class Worker:
                 throttle=self._throttle,
                 previews=Previews(self._redis, settings),
                 playlists=self._playlists,
-                job_waiter=JobWaiter(self._records, self._feed, self.run_job),
+                job_waiter=JobWaiter(self._records, self._feed, self.run_job, self.run_started_job),
                 ffmpeg=ffmpeg,
                 transcoder=transcoder,
                 slots=None if converts else slots,
@@ -221,10 +221,18 @@ class Worker:
         """
         await self._run(job_id, "")
 
+    async def run_started_job(self, job_id: str) -> None:
+        """Run one attempt of a job like `run_job`; or wait for the one that this worker runs."""
+        await self._run(job_id, "")
+        here = [task for task in self._running if task.get_name() == _task_name(job_id)]
+        if here:
+            await asyncio.wait(here)
+
     async def _run(self, job_id: str, slot_of: str) -> None:
         if self._stopping:
             return
-        task = asyncio.create_task(self._run_and_advance(job_id, slot_of))
+        running = self._run_and_advance(job_id, slot_of)
+        task = asyncio.create_task(running, name=_task_name(job_id))
         self._running.add(task)
         try:
             await task
@@ -363,3 +371,7 @@ def _internal_error(job_id: str) -> Failure:
         reason_pb2.REASON_INTERNAL,
         f"Ingot has a defect. Report it with the job's id {job_id} and the worker's log.",
     )
+
+
+def _task_name(job_id: str) -> str:
+    return f"job {job_id}"

@@ -74,7 +74,7 @@ async def test_a_plain_file_has_the_name_that_its_server_gives(
     gate = asyncio.Event()
     headers = {"Content-Disposition": 'attachment; filename="Autumn bells.mp4"'}
     asked = await harness.ask(
-        origin.serve("/download/17.mp4", Page(clip, gate=gate, headers=headers))
+        origin.serve("/download/17.mp4", Page(clip, gate=gate, held_after=4096, headers=headers))
     )
     running = asyncio.create_task(harness.end(asked))
     job = await downloading(harness, asked)

@@ -31,25 +31,42 @@ class Postponed(Exception):
 
 
 class JobWaiter:
-    """Waits for other jobs. `run_job` runs a job here if no worker holds it (`Worker.run_job`)."""
+    """Waits for other jobs.
+
+    `run_job` runs a job here if no worker holds it (`Worker.run_job`), and `run_started_job` also
+    waits for a job that runs here already (`Worker.run_started_job`).
+    """
 
     def __init__(
-        self, records: Records, feed: Feed, run_job: Callable[[str], Coroutine[Any, Any, None]]
+        self,
+        records: Records,
+        feed: Feed,
+        run_job: Callable[[str], Coroutine[Any, Any, None]],
+        run_started_job: Callable[[str], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._records = records
         self._feed = feed
         self.run_job = run_job
+        self._run_started_job = run_started_job or run_job
 
     async def result(
-        self, job_id: str, seen: Callable[[Job], None] = lambda _: None
+        self,
+        job_id: str,
+        seen: Callable[[Job], None] = lambda _: None,
+        *,
+        is_new: bool = False,
     ) -> Media | None:
         """Return the media item that a job makes; None if it was cancelled or has no record.
 
         A queued job runs in the caller's slot, because that may be the last free one. If it cannot
         run here soon, raises Postponed: who waits must not hold a slot. `seen` is called with the
         changes of the job until then. Raises the Failure that the job failed with.
+
+        `is_new`: the caller has just made the job. It may have been dispatched to this worker
+        before the caller could run it, and then the caller waits for it here.
         """
-        running = asyncio.create_task(self._run_in_own_slot(job_id))
+        run = self._run_started_job if is_new else self.run_job
+        running = asyncio.create_task(self._run_in_own_slot(job_id, run, is_new=is_new))
         showing = asyncio.create_task(self._show(job_id, seen))
         try:
             await asyncio.wait([running])
@@ -65,15 +82,20 @@ class JobWaiter:
             raise Failure.from_status(job.error)
         return job.media if job.state == job_pb2.JOB_STATE_SUCCEEDED else None
 
-    async def _run_in_own_slot(self, job_id: str) -> Job | None:
+    async def _run_in_own_slot(
+        self, job_id: str, run: Callable[[str], Coroutine[Any, Any, None]], *, is_new: bool
+    ) -> Job | None:
         """Run a job until it has ended, or waits, or runs elsewhere; return it as it is then."""
         while True:
             try:
+                if is_new:
+                    is_new = False
+                    await run(job_id)
                 job = await self._records.get(job_id)
                 if job is None or job.state != job_pb2.JOB_STATE_QUEUED or not _is_due_soon(job):
                     return job
                 await asyncio.sleep(_seconds_until_due(job))
-                await self.run_job(job_id)
+                await run(job_id)
             except Failure as failure:
                 # If that lasts, the caller loses its own lease.
                 if failure.reason != reason_pb2.REASON_CACHE_UNAVAILABLE:

@@ -72,7 +72,11 @@ async def _await_ingest(
     context: WorkerContext, ingest: Job, lease: Lease, speculation: Speculation
 ) -> Media:
     try:
-        media = await context.job_waiter.result(ingest.id, _mirror(lease, speculation))
+        media = await context.job_waiter.result(
+            ingest.id,
+            _mirror(lease, speculation),
+            is_new=ingest.parent_job_id == lease.job.id and ingest.attempt == 0,
+        )
     except Failure as failure:
         # The ingest has had its own attempts.
         raise failure.as_final() from failure

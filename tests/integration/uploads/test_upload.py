@@ -111,7 +111,9 @@ async def test_two_writers_of_one_upload_do_not_tear_it(servers: UploadServers) 
                     requests(content, offset=offset, chunk=chunk, **header)
                 )
             except grpc.aio.AioRpcError as error:
-                if refusal(error).reason != "UPLOAD_OFFSET_MISMATCH":
+                # If gRPC's core cannot send a message, that hides what the server answered.
+                is_hidden = "from Core" in (error.details() or "")
+                if not is_hidden and refusal(error).reason != "UPLOAD_OFFSET_MISMATCH":
                     raise
                 offset = await servers.committed("both")
             else:
