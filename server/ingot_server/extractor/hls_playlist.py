@@ -38,7 +38,7 @@ class Segment:
     initialization: Mapping[str, Any] | None
     """The same for its initialization section; None if it needs none."""
     part: int = 0
-    """Another number than that of the segment before it: its clock may begin anew."""
+    """Changes at each EXT-X-DISCONTINUITY, where the timestamps may start again."""
 
 
 @dataclass(slots=True)

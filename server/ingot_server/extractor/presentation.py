@@ -1,8 +1,8 @@
 """What HLS and DASH manifests have in common: tracks of parts of fragments. Pure.
 
-A track is one rendition of an HLS master playlist, or one representation of a DASH manifest. It has
-a part for each stretch that begins anew, with a clock and an initialization of its own: a period of
-DASH, or what is between two discontinuities of HLS. Inserted advertisements are such parts.
+A track is one rendition of an HLS master playlist, or one representation of a DASH manifest. It
+consists of parts, each with its own timestamps and initialization section: the periods of DASH, and
+what lies between two discontinuities of HLS. Inserted advertisements are such parts.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ class _Transfer:
     async def _receive(
         self, body: ResponseBody, byte_range: ByteRange | None, *, known: int = 0
     ) -> Exception | None:
-        """Receive a body; return what broke it, or that nobody has said yet where the file ends."""
+        """Receive a body; return what broke it, or that the length of the file is still unknown."""
         broken = await self._body.receive(body, known=known)
         if broken is None and byte_range is not None and not body.is_coded:
             self._is_open_ended = self._body.total is None

@@ -100,7 +100,7 @@ STATUSES = {
     451: "GEO_BLOCKED",
     500: "SOURCE_FAILED",
     503: "SOURCE_FAILED",
-    206: "SOURCE_FAILED",  # of nobody knows what
+    206: "SOURCE_FAILED",  # without the range that it holds
     304: "SOURCE_FAILED",
     300: "SOURCE_FAILED",
 }

@@ -1,4 +1,4 @@
-"""Content codings that nobody asked for, and ranges."""
+"""Content codings and ranges that a server sends although they were not requested."""
 
 from __future__ import annotations
 
