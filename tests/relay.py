@@ -1,4 +1,4 @@
-"""A relay to a server on a Unix socket that can lose responses."""
+"""A relay to a server on a Unix socket that can hold requests back, and lose responses."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ class Relay:
         self._server = server
         self._silent: set[asyncio.Task[None]] = set()
         self._silencing_request = b""
+        self.held = asyncio.Event()
+        """Set when a request was held back."""
+        self.delivered = asyncio.Event()
+        """Set when that request was passed on."""
+        self._held_request = b""
+        self._passes = asyncio.Event()
+
+    def hold_back(self, request: bytes) -> None:
+        """Keep a request that contains these bytes until `release`, also if its client leaves."""
+        self._held_request = request
+
+    def release(self) -> None:
+        """Pass on what was held back."""
+        self._passes.set()
 
     def silence(self) -> None:
         """Lose all responses on the connections that are open now, which stay open."""
@@ -59,6 +73,10 @@ class Relay:
             while data := await reader.read(1 << 16):
                 if self._silencing_request and self._silencing_request in data:
                     self._silent.add(link)
+                if self._held_request and self._held_request in data:
+                    self.held.set()
+                    await self._passes.wait()
+                    self.delivered.set()
                 writer.write(data)
         writer.close()
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from redis.exceptions import RedisError
-
-from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.blobs import Blobs
@@ -19,6 +16,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import ScrubProgress
 from ingot_server.library.scrubber import Scrubbed, Scrubber
 from ingot_server.redis import Redis, connect, unavailable
+from ingot_server.redis_lock import redis_lock
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +24,10 @@ logger = logging.getLogger(__name__)
 COMMAND: Final = "command"
 WORKERS: Final = "workers"
 
-# The key `ingot:scrub`: while it exists, a worker scrubs.
-_TURN: Final = "scrub"
-_TURN_LIFETIME: Final = timedelta(minutes=1)
-_RENEW_SECONDS: Final = 20.0
+# The lock `ingot:scrub`: while it exists, a worker scrubs. If Redis loses it, two workers read the
+# same files, which costs time only.
+_LOCK: Final = "scrub"
+_LOCK_LIFETIME: Final = timedelta(minutes=1)
 _CHECK_SECONDS: Final = 300.0
 _SAVE_SECONDS: Final = 15.0
 
@@ -69,22 +67,27 @@ async def keep_scrubbing(redis: Redis, catalog: Catalog, blobs: Blobs, settings:
         # Not at once: a worker that starts has jobs to run.
         await asyncio.sleep(min(_CHECK_SECONDS, interval.total_seconds()))
         try:
-            async with _turn(redis) as is_ours:
-                if not is_ours:
-                    continue
-                progress = await scrubber.progress(WORKERS)
-                if progress.HasField("end_time"):
-                    if datetime.now(UTC) - progress.begin_time.ToDatetime(UTC) < interval:
-                        continue
-                    progress.Clear()
-                if not progress.HasField("begin_time"):
-                    progress = _from_the_beginning()
-                async for scrubbed in _go_on(scrubber, WORKERS, progress):
-                    for line in _lines(scrubbed):
-                        logger.warning("scrub: %s", line)
-                logger.info("scrub: %s", _summary(progress))
+            with unavailable():
+                async with redis_lock(redis, redis.key(_LOCK), _LOCK_LIFETIME) as token:
+                    if token is not None:
+                        await _scrub_if_due(scrubber, interval)
         except Failure as failure:
             logger.warning("scrub: %s: %s", reason_name(failure.reason), failure.message)
+
+
+async def _scrub_if_due(scrubber: Scrubber, interval: timedelta) -> None:
+    """Go on with the scrub of the workers, or begin one if the last began `interval` ago."""
+    progress = await scrubber.progress(WORKERS)
+    if progress.HasField("end_time"):
+        if datetime.now(UTC) - progress.begin_time.ToDatetime(UTC) < interval:
+            return
+        progress.Clear()
+    if not progress.HasField("begin_time"):
+        progress = _from_the_beginning()
+    async for scrubbed in _go_on(scrubber, WORKERS, progress):
+        for line in _lines(scrubbed):
+            logger.warning("scrub: %s", line)
+    logger.info("scrub: %s", _summary(progress))
 
 
 def _from_the_beginning() -> ScrubProgress:
@@ -112,31 +115,6 @@ async def _go_on(
         progress.end_time.GetCurrentTime()
     finally:
         await scrubber.save(name, progress)
-
-
-@contextlib.asynccontextmanager
-async def _turn(redis: Redis) -> AsyncIterator[bool]:
-    """Yield whether this worker is the one that scrubs, for as long as this is open."""
-    with unavailable():
-        is_ours = bool(await redis.set(redis.key(_TURN), b"", nx=True, px=_TURN_LIFETIME))
-    if not is_ours:
-        yield False
-        return
-    renewing = asyncio.create_task(_renew(redis))
-    try:
-        yield True
-    finally:
-        await cancel_and_wait(renewing)
-        with contextlib.suppress(Failure), unavailable():
-            await redis.delete(redis.key(_TURN))
-
-
-async def _renew(redis: Redis) -> None:
-    while True:
-        await asyncio.sleep(_RENEW_SECONDS)
-        # If it expires, two workers read the same files, which costs time only.
-        with contextlib.suppress(RedisError, OSError):
-            await redis.set(redis.key(_TURN), b"", px=_TURN_LIFETIME)
 
 
 def _lines(scrubbed: Scrubbed) -> list[str]:

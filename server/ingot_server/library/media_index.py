@@ -9,7 +9,7 @@ r"""The index of media items in Redis, which makes lists of them cheap. The buck
                                             sets, each on a line
     ingot:index:texts               hash    media id -> title and uploader in one case
     ingot:index:built               string  the index has all media items
-    ingot:index:builder             string  expires; a process that builds the index holds it
+    ingot:index:builder             string  expires; the lock of the process that builds the index
     ingot:index:checked             string  expires; the index was lately compared with the bucket
 
 A member is the create time in milliseconds, as 14 digits, followed by the media id. All scores are
@@ -19,8 +19,6 @@ items are gone: the index never says that something is stored.
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,9 +28,9 @@ from urllib.parse import quote
 
 from ingot.v1 import media_pb2
 from ingot.v1.media_pb2 import Media, MediaKind
-from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.library.manifest_pb2 import IndexEntry
 from ingot_server.redis import Redis
+from ingot_server.redis_lock import redis_lock
 
 _ALL: Final = "all"
 _BUILDER_LIFETIME: Final = timedelta(seconds=30)
@@ -42,12 +40,9 @@ _TEXT_CHARACTERS: Final = 512
 _EXAMINED: Final = 10_000
 _CHUNK: Final = 1000
 # Whoever lost the lock, lost with Redis what was added before.
-_END_BUILDING: Final = """
+_SET_BUILT: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
-    redis.call('DEL', KEYS[1])
-    if ARGV[2] == '1' then
-        redis.call('SET', KEYS[2], '1')
-    end
+    redis.call('SET', KEYS[2], '1')
 end
 return 1
 """
@@ -154,21 +149,14 @@ class MediaIndex:
 
         After the body, the index counts as built, unless Redis was lost meanwhile.
         """
-        token, builder = secrets.token_hex(8), self._key("builder")
-        if not await self._redis.set(builder, token, nx=True, px=_BUILDER_LIFETIME):
-            yield False
-            return
-        renewing = asyncio.create_task(self._keep_renewing(builder))
-        is_built = 0
-        try:
-            yield True
-            is_built = 1
-        finally:
-            await cancel_and_wait(renewing)
-            await cast(
-                "Awaitable[int]",
-                self._redis.eval(_END_BUILDING, 2, builder, self._key("built"), token, is_built),
-            )
+        builder = self._key("builder")
+        async with redis_lock(self._redis, builder, _BUILDER_LIFETIME) as token:
+            yield token is not None
+            if token is not None:
+                await cast(
+                    "Awaitable[int]",
+                    self._redis.eval(_SET_BUILT, 2, builder, self._key("built"), token),
+                )
 
     async def listed(self) -> AsyncIterator[str]:
         """Yield the id of each media item that is in the index."""
@@ -209,11 +197,6 @@ class MediaIndex:
             for member, text in zip(members, texts, strict=True)
             if text is not None and wanted.matches_text(text.decode())
         ]
-
-    async def _keep_renewing(self, builder: str) -> None:
-        while True:
-            await asyncio.sleep(_BUILDER_LIFETIME.total_seconds() / 4)
-            await self._redis.pexpire(builder, _BUILDER_LIFETIME)
 
     def _key(self, name: str) -> str:
         return self._redis.key(f"index:{name}")
