@@ -1,5 +1,6 @@
 """A fake YouTube: its watch page, its player API, its thumbnails and its media servers, as yt-dlp
-uses them. It is reached as a company's proxy would be (INGOT_EGRESS_PROXY, INGOT_EGRESS_CA_FILE).
+uses them, and SponsorBlock's API. It is reached as a company's proxy would be (INGOT_EGRESS_PROXY,
+INGOT_EGRESS_CA_FILE).
 
 Its responses have the fields that yt-dlp's extractor reads. Tests marked `live` show whether the
 real site still has them.
@@ -66,6 +67,7 @@ class FakeYouTube:
         self.videos: dict[str, Video] = {}
         self.log: list[str] = []
         self.cookies_of: list[str] = []  # the cookies of each request in `log`
+        self.segments: Any = None  # what SponsorBlock's API says of every video; None: nothing
         self.silent = False  # the proxy takes connections and says nothing
         self.connections = 0  # that the proxy took
         self.proxy_url = ""
@@ -108,6 +110,7 @@ class FakeYouTube:
         app.router.add_get("/vi/{id}/{name}", self._thumbnail)
         app.router.add_get(PLAYER_URL, self._script)
         app.router.add_get("/videoplayback", self._media)
+        app.router.add_get("/api/skipSegments/{prefix}", self._marked_segments)
         app.router.add_route("*", "/{rest:.*}", self._nothing)
         return app
 
@@ -248,6 +251,14 @@ class FakeYouTube:
         if wanted:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
         return web.Response(status=206 if wanted else 200, body=content[start:end], headers=headers)
+
+    async def _marked_segments(self, request: web.Request) -> web.Response:
+        """SponsorBlock's API: the videos whose ids have a hash that begins with the prefix."""
+        self._video(request, "")
+        if self.segments is None:
+            return web.Response(status=404, text="Not Found")
+        found = [{"videoID": video_id, "segments": self.segments} for video_id in self.videos]
+        return web.json_response(found)
 
     async def _nothing(self, request: web.Request) -> web.Response:
         self._video(request, "")

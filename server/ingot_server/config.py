@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from ingot_server.sponsorblock_categories import chosen_categories
 from ingot_server.store_urls import StoreUrlError, check_broker_url, check_redis_url
 
 PREFIX: Final = "INGOT_"
@@ -59,6 +60,23 @@ def _check_bandwidth(text: str) -> None:
         raise SettingError(
             f"INGOT_BANDWIDTH={text!r} is too little: connections that take turns would look as if "
             "they stalled. Use at least `64KiB`, or 0 for no limit."
+        )
+
+
+def _check_sponsorblock(text: str) -> None:
+    try:
+        chosen_categories(text)
+    except ValueError as error:
+        raise SettingError(
+            f"INGOT_SPONSORBLOCK={text!r}: {error}. Use `all`, or categories of docs/sources.md, "
+            "separated by commas."
+        ) from None
+
+
+def _check_sponsorblock_api(text: str) -> None:
+    if not re.fullmatch(r"https?://[!-~]+", text):
+        raise SettingError(
+            f"INGOT_SPONSORBLOCK_API={text!r} is not a URL such as `https://sponsor.ajay.app`."
         )
 
 
@@ -209,6 +227,15 @@ class Settings:
     )
     extractor_check_interval: timedelta = _setting(
         timedelta(hours=1), "how often workers try the canaries after an update; `0` means never"
+    )
+    sponsorblock: str = _setting(
+        "",
+        "categories of SponsorBlock's segments that become chapters of YouTube videos, separated "
+        "by commas, or `all`; empty asks for none",
+        check=_check_sponsorblock,
+    )
+    sponsorblock_api: str = _setting(
+        "https://sponsor.ajay.app", "URL of SponsorBlock's API", check=_check_sponsorblock_api
     )
     fragments_at_once: int = _setting(
         4, "fragments of one HLS or DASH stream that are downloaded at the same time"

@@ -54,7 +54,7 @@ import yt_dlp.globals
 import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from ingot_server.extractor import formats, radio, sandbox
+from ingot_server.extractor import formats, radio, sandbox, sponsorblock
 from ingot_server.extractor.error_report import VERSION, LastFailure, Refused, report_of
 from ingot_server.extractor.extracted_identity import identity
 from ingot_server.extractor.fragments import replace_downloaders
@@ -282,6 +282,7 @@ class Extraction:
             self._check_live()
         elif not self._request.preview:
             self._check_tracks()
+            sponsorblock.add_chapters(found, self._request)
         message = resolved(found, identity(self.ydl, found), self._request)
         offered = found.get("formats") or formats.taken(found)
         message["shortfall"] = shortfall(self.ydl.announced, offered, self._request.wanted)

@@ -35,6 +35,7 @@ from ingot_server.process.child import ChildError, ChildProcess
 from ingot_server.process.ffmpeg_program import ffmpeg_program
 from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
+from ingot_server.sponsorblock_categories import chosen_categories
 
 _PROGRAM: Final = str(Path(__file__).with_name("child_main.py"))
 # Deno's V8 reserves tens of GiB of address space; the child limits itself by extractor_memory.
@@ -150,6 +151,8 @@ class ExtractorPool:
             subtitle_languages=list(options.subtitle_languages),
             automatic_subtitles=options.automatic_subtitles,
             thumbnail=options.thumbnail,
+            sponsorblock_categories=chosen_categories(settings.sponsorblock),
+            sponsorblock_api=settings.sponsorblock_api,
             proxy=proxy_url,
             ca_file=str(Path(settings.egress_ca_file).absolute())
             if settings.egress_ca_file

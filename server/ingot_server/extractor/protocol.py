@@ -32,6 +32,9 @@ class Request:
     subtitle_languages: list[str]
     automatic_subtitles: bool
     thumbnail: bool
+    sponsorblock_categories: list[str]
+    """Which segments become chapters; empty if SponsorBlock is not asked."""
+    sponsorblock_api: str
     proxy: str
     ca_file: str
     cookies_file: str
