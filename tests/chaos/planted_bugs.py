@@ -197,9 +197,9 @@ BUGS: tuple[PlantedBug, ...] = (
         "a_repeated_request_returns_the_same_job",
         (
             Edit(
-                "jobs/transition.lua",
-                "  if arg.request_id ~= '' then\n    local used",
-                "  if arg.request_id ~= '' and false then\n    local used",
+                "jobs/requests.lua",
+                "  if arg.request_id == '' then\n    return nil",
+                "  if true then\n    return nil",
             ),
         ),
         _plan("stop a worker", faults=10, load={"ingest_new": 10, "repeat_request": 30}),

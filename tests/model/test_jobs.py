@@ -305,7 +305,7 @@ BUGS = {
     "a retry begins too early": ("transition.lua", "tonumber(not_before) > now", "false"),
     "an ended job stays ready": ("transition.lua", "  make_unready(id)\n  stop_following(id)", ""),
     "a child is made ready again and again": (
-        "transition.lua",
+        "children.lua",
         "    redis.call('ZREM', UNDISPATCHED .. id, child)\n",
         "",
     ),
@@ -321,7 +321,7 @@ BUGS = {
         "arg.follows and false",
     ),
     "an ended child is not counted": (
-        "transition.lua",
+        "children.lua",
         "redis.call('HINCRBY', counts, arg.outcome, 1)",
         "redis.call('HINCRBY', counts, 'succeeded', 1)",
     ),

@@ -13,7 +13,7 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis, unavailable
 
-# See transition.lua: the jobs in one state.
+# See history.lua: the jobs in one state.
 _STATE: Final = "state:"
 _UNFINISHED: Final = (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
 _PAGE: Final = 200

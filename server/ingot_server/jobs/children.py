@@ -3,7 +3,7 @@
     add, add, ... -> leave_parent -> advance, roll_up, advance, roll_up, ... -> the parent ends
 
 A waiting parent is RUNNING and no worker holds it. The write that changes a child also updates the
-counts of its parents (`transition.lua`) and makes the parents overdue. The worker that ended the
+counts of its parents (`children.lua`) and makes the parents overdue. The worker that ended the
 child, or the sweep, then writes the counts into the parent's record. So a lost event delays a
 parent by a second at most, and each child costs its parent a few bytes.
 

@@ -1,5 +1,4 @@
--- Which jobs are ready, which hold a slot of a worker, and which one is dispatched next. The parts of the
--- script are arguments.lua, permits.lua, this one and transition.lua.
+-- Which jobs are ready, which hold a slot of a worker, and which one is dispatched next.
 --
 -- Keys. All times are milliseconds of Redis' own clock. A <queue> is `fetch` or `convert`.
 --   ingot:job:<job id>              hash    further fields of those in transition.lua:
@@ -25,8 +24,8 @@
 --   ingot:slots-until:<queue>       zset    workers, scored by when they have to be announced again
 --
 -- Invariants. A QUEUED job is ready, or dispatched, or waits for a time (in the deadlines), for its turn
--- among the entries of its parent, or for another job (followers.lua). A job holds slots from its dispatch until no worker holds its
--- lease. The loads are the sums over `held`.
+-- among the entries of its parent, or for another job (followers.lua). A job holds slots from its dispatch
+-- until no worker holds its lease. The loads are the sums over `held`.
 
 local DEADLINES = PREFIX .. 'deadlines'
 local READY, HELD, LOAD = PREFIX .. 'ready:', PREFIX .. 'held:', PREFIX .. 'load:'
@@ -48,6 +47,10 @@ local RESERVED = 'convert'
 -- What one slot adds to the score of a caller; turns are less than this.
 local SLOT_SCORE = 1e10
 local PAGE = 16
+
+local function set_deadline(milliseconds)
+  redis.call('ZADD', DEADLINES, time(now + milliseconds), id)
+end
 
 local function next_turn(queue)
   return redis.call('HINCRBY', TURNS .. queue, 'turn', 1)

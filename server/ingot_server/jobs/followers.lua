@@ -1,6 +1,5 @@
 -- Jobs that wait for another job, which makes the same media item. They wait without a worker, a slot and a
--- message, and are ready again when that job has ended, whatever its end is. The parts of the script before
--- this one are arguments.lua, permits.lua and dispatch.lua.
+-- message, and are ready again when that job has ended, whatever its end is.
 --
 -- Keys.
 --   ingot:job:<job id>              hash    a further field of those in transition.lua:

@@ -1,7 +1,7 @@
 """The history of all jobs: what changed and what was removed since a position.
 
 Redis keeps the number of each job's last change, the last revision of every state and stage that a
-job has left, and the last removals. `transition.lua` documents the keys.
+job has left, and the last removals. `history.lua` documents the keys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ingot_server.redis import Redis, unavailable
 
 # A watch that missed more changed jobs than this starts over.
 LONGEST_CATCH_UP: Final = 10_000
-# As in transition.lua.
+# As in history.lua.
 TRAIL_LENGTH: Final = 64
 _PAGE: Final = 200
 

@@ -1,5 +1,4 @@
--- Which groups of the journal in the bucket are still needed. The parts of the script are arguments.lua,
--- permits.lua, dispatch.lua, this one and transition.lua.
+-- Which groups of the journal in the bucket are still needed.
 --
 -- Keys. All times are milliseconds of Redis' own clock. A group is one object, `journal/<group>`: entries of
 -- jobs that were accepted, or, if its name ends with `-ends`, of jobs that have ended.

@@ -1,5 +1,6 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
--- last part; the others are arguments.lua, permits.lua, dispatch.lua, followers.lua and journal.lua.
+-- last part. The others are, in this order, arguments.lua, permits.lua, dispatch.lua, followers.lua, journal.lua,
+-- history.lua, requests.lua and children.lua. Each documents its keys.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -15,49 +16,12 @@
 --                                           losses      how many workers the job has lost
 --                                           not_before  when a worker may claim the job
 --                                           change_id   id of the last change
---                                           parents     ids of the jobs it is a child of, each followed
---                                                       by a space
---                                           shared      1 if a caller of its own wants this child, too
---                                           waits_for_children  1 if it is RUNNING without a worker
---                                           rollup_at   when its counts may be written again
 --                                           recheck_at  its deadline while a worker recovers it
---                                           sequence    number of the last change, among all jobs
---                                           state       Job.state
---   ingot:trail:<job id>            list    "sequence Job", oldest first: the last revision of each
---                                           state and stage that the job has left
---   ingot:history                   hash    epoch       begins with each loss of writes, and grows
---                                           sequence    number of the last change of any job
---                                           run_id      the Redis server of this epoch
---                                           forgotten   number of the last removal that was forgotten
---   ingot:changes                   zset    ids of all jobs, scored by the numbers of their last changes
---   ingot:removed                   zset    ids of jobs whose records have expired, scored by the numbers
---                                           of their removals; only the latest
 --   ingot:active:<key>              string  id of the job that holds this single-flight key: the media
 --                                           id, or what stands for it (see `single_flight_key`)
 --   ingot:deadlines                 zset    ids of the jobs that wait for a time, scored by when the
 --                                           sweep must check them: a lease expires, a message counts
 --                                           as lost, a retry is due, children have changed
---   ingot:state:<state>             set     ids of all jobs in this state, a number of JobState
---   ingot:jobs                      zset    ids of all jobs, all with score 0: sorted by id, so by age
---   ingot:expiring                  zset    ids of ended jobs, scored by when their records expire
---   ingot:request:<request id>      hash    job_id, fingerprint: the job and the request it was used for
---   ingot:requests:<job id>         set     the request ids that led to the job
---   ingot:upload:<upload id>        string  id of the last job of the upload
---   ingot:job-uploads:<job id>      set     the ids of the uploads that led to the job
---   ingot:entries:<job id>          hash    its children: entry -> job id
---   ingot:child-counts:<job id>     hash    total, succeeded, failed, cancelled, cached, bytes (received
---                                           by ended children), version (grows with every change)
---   ingot:child-progress:<job id>   hash    running child -> "bytes done, bytes per second, fraction",
---                                           separated by spaces
---   ingot:undispatched:<job id>     zset    children that were not dispatched yet, by order of entries
--- Channel
---   ingot:jobs                      "job EPOCH SEQUENCE RECORD" for every new record, and
---                                   "removed EPOCH SEQUENCE ID" for every job that is forgotten
---
--- Lifetimes. Keys of a job that has not ended never expire. When it ends, all its keys get a time to
--- live, and its members of the sorted sets are removed by a later end. An ended child lives at least
--- as long as its parents. A cancelled parent stays in the deadlines until its children are cancelled
--- (`settle`).
 --
 -- ARGV: the operation, the job's id, then pairs of an argument's name and value. Arguments in brackets
 -- are optional; durations are in milliseconds.
@@ -119,142 +83,7 @@
 --   journal_needed  groups -> those that have a job that has not ended
 -- A change that is repeated because its response was lost gets the same response again.
 
-local CHANNEL = KEYS[2] .. 'jobs'
-local TRAIL, ACTIVE = PREFIX .. 'trail:', PREFIX .. 'active:'
-local JOBS, EXPIRING = PREFIX .. 'jobs', PREFIX .. 'expiring'
-local REQUEST, REQUESTS = PREFIX .. 'request:', PREFIX .. 'requests:'
-local UPLOAD, UPLOADS = PREFIX .. 'upload:', PREFIX .. 'job-uploads:'
-local ENTRIES, COUNTS = PREFIX .. 'entries:', PREFIX .. 'child-counts:'
-local PROGRESS, UNDISPATCHED = PREFIX .. 'child-progress:', PREFIX .. 'undispatched:'
-local HISTORY, CHANGES, REMOVED = PREFIX .. 'history', PREFIX .. 'changes', PREFIX .. 'removed'
-local TRAIL_LENGTH, EXPIRED_PER_END, EXPIRED_PER_SWEEP = 64, 16, 1000
-local REMOVED_LENGTH = 10000
-local STATE, STATES = PREFIX .. 'state:', 5
-local QUEUED, RUNNING, FAILED, CANCELLED = 1, 2, 4, 5
--- How much longer than its parent a child lives, in milliseconds.
-local CHILD_EXTRA_TTL = 60000
-
-local function begin_epoch(after)
-  local epoch = math.max(now, after + 1)
-  redis.call('HSET', HISTORY, 'epoch', time(epoch))
-  return epoch
-end
-
-local function current_epoch()
-  local epoch = redis.call('HGET', HISTORY, 'epoch')
-  return epoch and tonumber(epoch) or begin_epoch(0)
-end
-
-local function publish(kind, sequence, content)
-  redis.call('PUBLISH', CHANNEL,
-    kind .. ' ' .. time(current_epoch()) .. ' ' .. time(sequence) .. ' ' .. content)
-end
-
-local function forget(job_id)
-  free_slots(job_id)
-  wake_followers(job_id)
-  redis.call('ZREM', DEADLINES, job_id)
-  redis.call('ZREM', JOBS, job_id)
-  redis.call('ZREM', EXPIRING, job_id)
-  if redis.call('ZREM', CHANGES, job_id) == 0 then
-    return
-  end
-  for state = 1, STATES do
-    redis.call('SREM', STATE .. state, job_id)
-  end
-  local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
-  redis.call('ZADD', REMOVED, time(sequence), job_id)
-  if redis.call('ZCARD', REMOVED) > REMOVED_LENGTH then
-    local oldest = redis.call('ZPOPMIN', REMOVED)
-    redis.call('HSET', HISTORY, 'forgotten', oldest[2])
-  end
-  publish('removed', sequence, job_id)
-end
-
-local function forget_expired(limit)
-  local expired = redis.call('ZRANGEBYSCORE', EXPIRING, '-inf', time(now), 'LIMIT', 0, limit)
-  for _, job_id in ipairs(expired) do
-    if redis.call('EXISTS', JOB .. job_id) == 0 then
-      forget(job_id)
-    end
-  end
-end
-
--- Numbers the change of a job that was just written, and publishes it.
-local function record_change()
-  local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
-  redis.call('HSET', JOB .. id, 'sequence', time(sequence))
-  if arg.unlisted ~= '1' then
-    redis.call('ZADD', CHANGES, time(sequence), id)
-  end
-  publish('job', sequence, arg.record)
-end
-
-local function count_in_state()
-  if arg.unlisted == '1' then
-    return
-  end
-  local state = field(id, 'state')
-  if state ~= arg.state then
-    if state then
-      redis.call('SREM', STATE .. state, id)
-    end
-    redis.call('SADD', STATE .. arg.state, id)
-    redis.call('HSET', JOB .. id, 'state', arg.state)
-  end
-end
-
-local function is_other_epoch()
-  return tonumber(arg.epoch) ~= current_epoch()
-end
-
-local function set_deadline(milliseconds)
-  redis.call('ZADD', DEADLINES, time(now + milliseconds), id)
-end
-
--- Makes a child ready that waited for its turn, unless it was claimed or has ended meanwhile.
-local function send_child(child)
-  local stored = redis.call('HMGET', JOB .. child, 'ended', 'token', 'waits_for_children')
-  if stored[1] == '0' and stored[2] == '' and stored[3] ~= '1' then
-    make_ready(child)
-  end
-end
-
-local function parents_of(job_id)
-  return string.gmatch(field(job_id, 'parents') or '', '%S+')
-end
-
-local function has_living_parent(job_id)
-  for parent in parents_of(job_id) do
-    if field(parent, 'ended') == '0' or has_living_parent(parent) then
-      return true
-    end
-  end
-  return false
-end
-
-local function expire(job_id, ttl)
-  redis.call('PEXPIRE', JOB .. job_id, ttl)
-  redis.call('PEXPIRE', TRAIL .. job_id, ttl)
-  redis.call('PEXPIRE', REQUESTS .. job_id, ttl)
-  for _, request in ipairs(redis.call('SMEMBERS', REQUESTS .. job_id)) do
-    redis.call('PEXPIRE', REQUEST .. request, ttl)
-  end
-  redis.call('PEXPIRE', UPLOADS .. job_id, ttl)
-  for _, upload in ipairs(redis.call('SMEMBERS', UPLOADS .. job_id)) do
-    if redis.call('GET', UPLOAD .. upload) == job_id then
-      redis.call('PEXPIRE', UPLOAD .. upload, ttl)
-    end
-  end
-  redis.call('ZADD', EXPIRING, time(now + ttl), job_id)
-  for _, child in ipairs(redis.call('HVALS', ENTRIES .. job_id)) do
-    if field(child, 'ended') == '1' and not has_living_parent(child) then
-      expire(child, ttl + CHILD_EXTRA_TTL)
-    end
-  end
-  redis.call('PEXPIRE', ENTRIES .. job_id, ttl + CHILD_EXTRA_TTL)
-  redis.call('PEXPIRE', COUNTS .. job_id, ttl)
-end
+local ACTIVE = PREFIX .. 'active:'
 
 local function finish(key)
   redis.call('ZREM', DEADLINES, id)
@@ -280,158 +109,6 @@ local function finish(key)
   end
 end
 
--- Makes a waiting parent overdue as soon as its counts may be written again.
-local function wake(parent)
-  local stored = redis.call('HMGET', JOB .. parent, 'waits_for_children', 'rollup_at')
-  local deadline = redis.call('ZSCORE', DEADLINES, parent)
-  if stored[1] == '1' and deadline then
-    local wanted = math.max(now, tonumber(stored[2]))
-    if tonumber(deadline) > wanted then
-      redis.call('ZADD', DEADLINES, time(wanted), parent)
-    end
-  end
-end
-
-local function notify(parent)
-  local counts = COUNTS .. parent
-  if arg.ended == '1' then
-    redis.call('HDEL', PROGRESS .. parent, id)
-    redis.call('ZREM', UNDISPATCHED .. parent, id)
-    redis.call('HINCRBY', counts, arg.outcome, 1)
-    redis.call('HINCRBY', counts, 'cached', arg.cached)
-    redis.call('HINCRBY', counts, 'bytes', arg.bytes)
-  elseif arg.progress and arg.progress ~= '' then
-    redis.call('HSET', PROGRESS .. parent, id, arg.progress)
-  elseif redis.call('HDEL', PROGRESS .. parent, id) == 0 then
-    return
-  end
-  redis.call('HINCRBY', counts, 'version', 1)
-  wake(parent)
-end
-
-local function notify_parents()
-  for parent in parents_of(id) do
-    if field(parent, 'ended') == '0' then
-      notify(parent)
-    end
-  end
-end
-
--- Whether `other` is the job, or waits for its end, perhaps by way of other jobs.
-local function is_awaited_by(job_id, other, seen)
-  if job_id == other then
-    return true
-  end
-  seen = seen or {}
-  if seen[job_id] then
-    return false
-  end
-  seen[job_id] = true
-  for parent in parents_of(job_id) do
-    if is_awaited_by(parent, other, seen) then
-      return true
-    end
-  end
-  for _, follower in ipairs(redis.call('ZRANGE', FOLLOWERS .. job_id, 0, -1)) do
-    if is_awaited_by(follower, other, seen) then
-      return true
-    end
-  end
-  return false
-end
-
--- Makes the job a child of arg.parent. Returns false if it was one already, for another entry.
-local function join(job_id)
-  redis.call('HSET', ENTRIES .. arg.parent, arg.entry, job_id)
-  local parents = field(job_id, 'parents') or ''
-  if string.find(parents, arg.parent, 1, true) then
-    return false
-  end
-  redis.call('HSET', JOB .. job_id, 'parents', parents .. arg.parent .. ' ')
-  redis.call('HINCRBY', COUNTS .. arg.parent, 'total', 1)
-  redis.call('HINCRBY', COUNTS .. arg.parent, 'version', 1)
-  return true
-end
-
--- A child waits for its turn no longer.
-local function bring_forward(job_id)
-  local waited = false
-  for parent in parents_of(job_id) do
-    waited = redis.call('ZREM', UNDISPATCHED .. parent, job_id) == 1 or waited
-  end
-  if waited then
-    send_child(job_id)
-  end
-end
-
--- Another caller wants the job.
-local function share(job_id)
-  if parents_of(job_id)() then
-    redis.call('HSET', JOB .. job_id, 'shared', 1)
-  end
-  bring_forward(job_id)
-end
-
-local function remember_upload(job_id)
-  if arg.upload_id and arg.upload_id ~= '' then
-    redis.call('SET', UPLOAD .. arg.upload_id, job_id)
-    redis.call('SADD', UPLOADS .. job_id, arg.upload_id)
-  end
-end
-
-local function remember_request(job_id)
-  remember_upload(job_id)
-  if arg.request_id ~= '' then
-    local key = REQUEST .. arg.request_id
-    redis.call('HSET', key, 'job_id', job_id, 'fingerprint', arg.fingerprint)
-    redis.call('PERSIST', key)
-    redis.call('SADD', REQUESTS .. job_id, arg.request_id)
-  end
-end
-
-local function existing(job_id)
-  return { 'existing', field(job_id, 'record'), field(job_id, 'journal') or '' }
-end
-
--- The response for an entry of arg.parent or a request id that has its job already, else nil.
-local function find_existing()
-  if arg.parent then
-    if field(arg.parent, 'token') ~= arg.parent_token then
-      return { 'orphaned' }
-    end
-    local child = redis.call('HGET', ENTRIES .. arg.parent, arg.entry)
-    if child and field(child, 'record') then
-      return existing(child)
-    end
-  end
-  if arg.request_id ~= '' then
-    local used = redis.call('HMGET', REQUEST .. arg.request_id, 'job_id', 'fingerprint')
-    if used[1] and field(used[1], 'record') then
-      if used[2] ~= arg.fingerprint then
-        return { 'request_id_reused', used[1] }
-      end
-      return existing(used[1])
-    end
-  end
-  return nil
-end
-
--- The response for an upload that has a job, unless that has failed or was cancelled; else nil.
-local function find_upload()
-  if not arg.upload_id or arg.upload_id == '' then
-    return nil
-  end
-  local job_id = redis.call('GET', UPLOAD .. arg.upload_id)
-  local state = job_id and tonumber(field(job_id, 'state') or nil)
-  if not state or state == FAILED or state == CANCELLED then
-    return nil
-  end
-  if field(job_id, 'ended') == '0' then
-    remember_request(job_id)
-  end
-  return existing(job_id)
-end
-
 -- The response if another job holds arg.single_flight_key, else nil.
 local function share_active()
   local active = redis.call('GET', ACTIVE .. arg.single_flight_key)
@@ -446,10 +123,6 @@ local function share_active()
   end
   remember_request(active)
   return existing(active)
-end
-
-local function is_restored()
-  return redis.call('HGET', HISTORY, 'restored') == time(current_epoch())
 end
 
 local function write_new(key)
@@ -473,7 +146,7 @@ local function create()
   if arg.restored and not is_restored() then
     return { 'unrestored' }
   end
-  local found = find_existing() or find_upload()
+  local found = find_entry() or find_request() or find_upload()
   if found then
     return found
   end
@@ -502,28 +175,6 @@ local function create()
   count_in_state()
   record_change()
   return { 'created', arg.record }
-end
-
--- A new epoch begins if this is another server than before, or if it has lost what the caller knows.
-local function check_epoch()
-  local stored = redis.call('HMGET', HISTORY, 'run_id', 'sequence')
-  local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-  local epoch, sequence = current_epoch(), tonumber(stored[2] or 0)
-  local known = tonumber(arg.known_epoch or 0)
-  if known > epoch or (known == epoch and tonumber(arg.known_sequence) > sequence) then
-    epoch = begin_epoch(known)
-  elseif stored[1] and stored[1] ~= run_id then
-    epoch = begin_epoch(epoch)
-  end
-  redis.call('HSET', HISTORY, 'run_id', run_id)
-  return epoch
-end
-
--- Redis has lost writes, and was not yet compared with the journal: a job may have ended that has not on record.
-local function awaits_restoration()
-  local epoch = check_epoch()
-  local restored = redis.call('HGET', HISTORY, 'restored')
-  return restored and restored ~= time(epoch)
 end
 
 -- Makes a job of the journal again, also one that has ended. It exists under its id even if another job holds
@@ -561,17 +212,6 @@ local function recreate()
   count_in_state()
   record_change()
   return { 'created', arg.record }
-end
-
--- A waiting job is checked again when its counts change, which they may have done since they were
--- read.
-local function rest()
-  redis.call('HSET', JOB .. id, 'rollup_at', time(now + arg.rollup_interval))
-  if redis.call('HGET', COUNTS .. id, 'version') == arg.counts_version then
-    set_deadline(arg.deadline)
-  else
-    set_deadline(arg.rollup_interval)
-  end
 end
 
 -- Moves the job from one single-flight key to arg.single_flight_key. Returns the id of the job that
@@ -635,19 +275,6 @@ local function reschedule()
   else
     set_deadline(arg.deadline)
   end
-end
-
-local function forget_requests()
-  for _, request in ipairs(redis.call('SMEMBERS', REQUESTS .. id)) do
-    redis.call('DEL', REQUEST .. request)
-  end
-  redis.call('DEL', REQUESTS .. id)
-  for _, upload in ipairs(redis.call('SMEMBERS', UPLOADS .. id)) do
-    if redis.call('GET', UPLOAD .. upload) == id then
-      redis.call('DEL', UPLOAD .. upload)
-    end
-  end
-  redis.call('DEL', UPLOADS .. id)
 end
 
 local function change()
@@ -743,28 +370,6 @@ local function restore()
   return { 'done', arg.record }
 end
 
-local function since()
-  forget_expired(EXPIRED_PER_SWEEP)
-  local epoch = check_epoch()
-  local stored = redis.call('HMGET', HISTORY, 'sequence', 'forgotten')
-  local sequence, forgotten = stored[1] or '0', tonumber(stored[2] or 0)
-  local known = tonumber(arg.known_sequence or 0)
-  if tonumber(arg.known_epoch or 0) ~= epoch or known < forgotten
-    or redis.call('ZCOUNT', CHANGES, '(' .. time(known), '+inf') > tonumber(arg.limit) then
-    return { 'lost', time(epoch), sequence, {}, {} }
-  end
-  return {
-    'found', time(epoch), sequence,
-    redis.call('ZRANGEBYSCORE', CHANGES, '(' .. time(known), '+inf'),
-    redis.call('ZRANGEBYSCORE', REMOVED, '(' .. time(known), '+inf', 'WITHSCORES'),
-  }
-end
-
-local function journal_state()
-  local epoch = check_epoch()
-  return { time(epoch), redis.call('HGET', HISTORY, 'sequence') or '0', is_restored() and 1 or 0 }
-end
-
 local function renew()
   local token = field(id, 'token')
   if not token then
@@ -805,43 +410,6 @@ local function sweep()
     end
   end
   return found
-end
-
--- At most arg.limit children are ready or run; the others wait here.
-local function advance()
-  if field(id, 'waits_for_children') ~= '1' then
-    return { 0 }
-  end
-  local counts = redis.call('HMGET', COUNTS .. id, 'total', 'succeeded', 'failed', 'cancelled')
-  local begun = (counts[1] or 0) - (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
-    - redis.call('ZCARD', UNDISPATCHED .. id)
-  local free = tonumber(arg.limit) - begun
-  if free <= 0 then
-    return { 0 }
-  end
-  local children = redis.call('ZRANGE', UNDISPATCHED .. id, 0, free - 1)
-  for _, child in ipairs(children) do
-    redis.call('ZREM', UNDISPATCHED .. id, child)
-    send_child(child)
-  end
-  return { #children }
-end
-
-local function detach()
-  if field(id, 'token') ~= arg.token then
-    return { 'lost' }
-  end
-  for _, child in ipairs(redis.call('HVALS', ENTRIES .. id)) do
-    local parents = field(child, 'parents')
-    if parents then
-      redis.call('HSET', JOB .. child, 'parents', (string.gsub(parents, id .. ' ', '')))
-      if field(child, 'ended') == '1' and not has_living_parent(child) then
-        expire(child, tonumber(arg.ttl))
-      end
-    end
-  end
-  redis.call('DEL', ENTRIES .. id, COUNTS .. id, PROGRESS .. id, UNDISPATCHED .. id)
-  return { 'done' }
 end
 
 local operations = {

@@ -40,6 +40,9 @@ _PARTS: Final = (
     "dispatch.lua",
     "followers.lua",
     "journal.lua",
+    "history.lua",
+    "requests.lua",
+    "children.lua",
     "transition.lua",
 )
 _OUTCOMES: Final = {

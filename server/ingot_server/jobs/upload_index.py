@@ -1,4 +1,4 @@
-"""Which job each upload has. `transition.lua` writes the keys, and removes them with the job."""
+"""Which job each upload has. `requests.lua` writes the keys, and removes them with the job."""
 
 from __future__ import annotations
 
