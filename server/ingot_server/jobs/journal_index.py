@@ -174,16 +174,7 @@ class JournalIndex:
         No other caller gets the same for a while. There are some at most every ENDS_INTERVAL,
         unless `again` asks for more.
         """
-        arguments = {"again": 1} if again else {}
-        job_ids = await self._transition.call(
-            "journal_ended",
-            "",
-            limit=limit,
-            interval=milliseconds(ENDS_INTERVAL),
-            recheck=milliseconds(_ENDS_RECHECK),
-            **arguments,
-        )
-        return [job_id.decode() for job_id in job_ids]
+        return await self._take_due("journal_ended", limit, ENDS_INTERVAL, _ENDS_RECHECK, again)
 
     async def active(self) -> Mapping[str, str]:
         """Return the jobs that have not ended and have an entry, with the groups of these."""
@@ -266,16 +257,7 @@ class JournalIndex:
         No other caller gets the same for a while. There are some at most every REMOVAL_INTERVAL,
         unless `again` asks for more.
         """
-        arguments = {"again": 1} if again else {}
-        groups = await self._transition.call(
-            "journal_due",
-            "",
-            limit=limit,
-            interval=milliseconds(REMOVAL_INTERVAL),
-            recheck=milliseconds(_RECHECK),
-            **arguments,
-        )
-        return [group.decode() for group in groups]
+        return await self._take_due("journal_due", limit, REMOVAL_INTERVAL, _RECHECK, again)
 
     async def removed(self, groups: Sequence[str]) -> None:
         """Note that groups are no longer in the bucket."""
@@ -285,3 +267,22 @@ class JournalIndex:
         """Return those groups that have a job that has not ended, or ends that are kept."""
         needed = await self._transition.call("journal_needed", "", groups=" ".join(groups))
         return [group.decode() for group in needed]
+
+    async def _take_due(
+        self,
+        operation: str,
+        limit: int,
+        interval: timedelta,
+        recheck: timedelta,
+        again: bool,
+    ) -> Sequence[str]:
+        arguments = {"again": 1} if again else {}
+        names = await self._transition.call(
+            operation,
+            "",
+            limit=limit,
+            interval=milliseconds(interval),
+            recheck=milliseconds(recheck),
+            **arguments,
+        )
+        return [name.decode() for name in names]

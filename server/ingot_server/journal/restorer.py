@@ -25,6 +25,7 @@ from ingot_server.jobs.outcomes import JournalUnrestored
 from ingot_server.jobs.position import Position
 from ingot_server.journal.ends import restore_ends
 from ingot_server.journal.entries import accepted_of
+from ingot_server.journal.outages import JournalOutages
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.journal_objects import JournalObjects, group_of, has_ends
 from ingot_server.library.manifest_pb2 import JournalEntry
@@ -123,7 +124,7 @@ class Restorer:
 
         One process of the installation also does it each minute, whatever was noticed.
         """
-        bucket_outage = Outage("The journal in the bucket")
+        outages = JournalOutages(_RESTORING, redis_outage)
         while True:
             try:
                 if await self._index.begin_check(_FULL_CHECK_INTERVAL):
@@ -131,12 +132,9 @@ class Restorer:
                 else:
                     await self.ensure()
             except Failure as failure:
-                is_redis = failure.reason == reason_pb2.REASON_CACHE_UNAVAILABLE
-                outage = redis_outage if is_redis else bucket_outage
-                await asyncio.sleep(outage.failed(_RESTORING, failure))
+                await asyncio.sleep(outages.failed(failure))
             else:
-                redis_outage.succeeded(_RESTORING)
-                bucket_outage.succeeded(_RESTORING)
+                outages.succeeded()
                 await asyncio.sleep(CHECK_SECONDS)
 
     async def _restore_group(self, group: str, found_at: int) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.jobs.journal_index import JournalIndex
 from ingot_server.journal.compaction import compact
 from ingot_server.journal.ends import EndsWriter
+from ingot_server.journal.outages import JournalOutages
 from ingot_server.journal.removal import remove_due
 from ingot_server.library.blobs import Blobs
 from ingot_server.outage import Outage
@@ -25,7 +25,7 @@ async def keep_journal_tidy(index: JournalIndex, blobs: Blobs, redis_outage: Out
     Of all workers, one at a time has something to write or to remove.
     """
     ends = EndsWriter(index, blobs)
-    bucket_outage = Outage("The journal in the bucket")
+    outages = JournalOutages(_UPKEEP, redis_outage)
     loop = asyncio.get_running_loop()
     compacted_at = loop.time()
     while True:
@@ -38,9 +38,6 @@ async def keep_journal_tidy(index: JournalIndex, blobs: Blobs, redis_outage: Out
                 while await compact(index, blobs):
                     pass
         except Failure as failure:
-            is_redis = failure.reason == reason_pb2.REASON_CACHE_UNAVAILABLE
-            outage = redis_outage if is_redis else bucket_outage
-            await asyncio.sleep(outage.failed(_UPKEEP, failure))
+            await asyncio.sleep(outages.failed(failure))
         else:
-            redis_outage.succeeded(_UPKEEP)
-            bucket_outage.succeeded(_UPKEEP)
+            outages.succeeded()
