@@ -10,7 +10,7 @@ import asyncio
 import socket
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
 from importlib import resources
@@ -53,11 +53,21 @@ class Server:
 
     def ask(self, *command: Any) -> Any:
         """Return the reply to a command."""
-        self._socket.sendall(hiredis.pack_command(command))
+        [reply] = self.ask_together([command])
+        return reply
+
+    def ask_together(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the replies to commands that are sent at once."""
+        self._socket.sendall(b"".join(map(hiredis.pack_command, commands)))
+        replies = [self._receive() for _ in commands]
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise reply
+        return replies
+
+    def _receive(self) -> Any:
         while (reply := self._reader.gets()) is False:
             self._reader.feed(self._socket.recv(65536))
-        if isinstance(reply, hiredis.ReplyError):
-            raise reply
         return reply
 
     def close(self) -> None:
@@ -88,6 +98,7 @@ class ModelRedis:
         """The same by the first word of the key, and then by the rest of it."""
         self._server = server
         self._change = change
+        self._together: list[tuple[Any, ...]] | None = None
         server.ask("FLUSHALL")
         self._nothing = self._load(b"return 0 ")
 
@@ -107,12 +118,30 @@ class ModelRedis:
 
     def expire(self) -> None:
         """Let keys expire."""
-        self.run(self._nothing, [])
+        finish(self.run(self._nothing, []))
 
-    def run(self, script: bytes, arguments: Sequence[str | int | bytes]) -> Any:
-        result, written = self._server.ask(
-            "EVALSHA", script, 3, PREFIX, PREFIX, Clock.milliseconds, *arguments
-        )
+    def finish_together(self, calls: Sequence[Coroutine[Any, Any, _Result]]) -> Iterator[_Result]:
+        """Yield the results of coroutines that run a script each, one after the other.
+
+        Their commands go to the server at once. After each result, what is stored is what it is
+        after that script.
+        """
+        self._together = []
+        for call in calls:
+            call.send(None)
+        commands, self._together = self._together, None
+        assert len(commands) == len(calls), "each must run one script"
+        for call, reply in zip(calls, self._server.ask_together(commands), strict=True):
+            yield finish(call, reply)
+
+    async def run(self, script: bytes, arguments: Sequence[str | int | bytes]) -> Any:
+        command = ("EVALSHA", script, 3, PREFIX, PREFIX, Clock.milliseconds, *arguments)
+        if self._together is None:
+            reply = self._server.ask(*command)
+        else:
+            self._together.append(command)
+            reply = await _Reply()
+        result, written = reply
         for key, value in zip(written[::2], written[1::2], strict=True):
             name = key.decode()
             kind, _, rest = name.partition(":")
@@ -136,13 +165,20 @@ class ModelScript:
         self._script = script
 
     async def run(self, arguments: Sequence[str | int | bytes]) -> Any:
-        return self._redis.run(self._script, arguments)
+        return await self._redis.run(self._script, arguments)
 
 
-def finish(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return the result of a coroutine that never waits."""
+class _Reply:
+    """Awaits the reply to a command that is sent together with others."""
+
+    def __await__(self) -> Generator[None, Any, Any]:
+        return (yield)
+
+
+def finish(coroutine: Coroutine[Any, Any, _Result], reply: object = None) -> _Result:
+    """Return the result of a coroutine that never waits, or for nothing but a `reply`."""
     try:
-        coroutine.send(None)
+        coroutine.send(reply)
     except StopIteration as done:
         result: _Result = done.value
         return result

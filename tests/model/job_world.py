@@ -109,6 +109,16 @@ class World(JobRecords):
         self._do(self.records.dispatch.announce(worker, Work(queue), QUEUES[queue][worker]))
         self._check()
 
+    def announce_all(self) -> None:
+        """Announce all workers, one after the other."""
+        announcing = [
+            self.records.dispatch.announce(worker, Work(queue), slots)
+            for queue, workers in QUEUES.items()
+            for worker, slots in workers.items()
+        ]
+        for _ in self.redis.finish_together(announcing):
+            self._check()
+
     def retire(self, queue: str, worker: str) -> None:
         for job in self.in_place(Place.DISPATCHED):
             if (job.queue, job.worker) == (queue, worker):
@@ -395,9 +405,7 @@ class World(JobRecords):
         for _ in range(200):
             if all(job.has_ended and job.is_settled for job in self.model.jobs.values()):
                 break
-            for queue, workers in QUEUES.items():
-                for worker in workers:
-                    self.announce(queue, worker)
+            self.announce_all()
             self.sweep()
             for queue in QUEUES:
                 for job in self.dispatch(queue):

@@ -50,9 +50,7 @@ class Jobs(RuleBasedStateMachine):
         super().__init__()
         redis = ModelRedis(self.server, type(self).change)
         self.world = World(redis)
-        for queue, workers in QUEUES.items():
-            for worker in workers:
-                self.world.announce(queue, worker)
+        self.world.announce_all()
 
     def _pick(self, number: int, *places: Place) -> ModelJob | None:
         jobs = self.world.in_place(*places)
@@ -210,8 +208,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule()
     def announce_all(self) -> None:
-        for queue, worker in WORKERS:
-            self.world.announce(queue, worker)
+        self.world.announce_all()
 
     @rule(number=PICK)
     def stop(self, number: int) -> None:
