@@ -1,11 +1,15 @@
-"""What ends in the middle of a conversion is said and tried again, and leaves nothing behind."""
+"""What ends in the middle of a conversion is said and tried again, and leaves nothing behind.
+
+Most tests disturb the same Ingot, which has to recover from each of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -23,16 +27,47 @@ from tests.installation import (
     installation,
     kill_tree,
 )
-from tests.origin import Origin, Page
+from tests.origin import Origin, Page, running_origin
 from tests.recipes import make_recipe
 from tests.refusals import failed_attempt_of, reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.timeout(300)
 
-# Some seconds of work.
-PART = make_recipe("opus", end=1200)
 HEALTHY = {"workers": "1"}
+ATTEMPTS = 3
+_lengths = itertools.count(1200)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The Ingot that most tests disturb."""
+    settings = {"convert_workers": "2", "attempts": str(ATTEMPTS), "retry_backoff": "2s"}
+    with installation(tmp_path_factory.mktemp("ingot"), **HEALTHY, **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def source(up: Installation) -> Media:
+    """A long sound that `up` has stored."""
+
+    async def store() -> Media:
+        async with running_origin() as origin, calls(up.grpc_address) as api:
+            return await stored(api, origin)
+
+    return asyncio.run(store())
+
+
+@pytest.fixture
+async def api(up: Installation) -> AsyncIterator[Calls]:
+    async with calls(up.grpc_address) as opened:
+        yield opened
+
+
+@pytest.fixture
+def part() -> Recipe:
+    """Some seconds of work, which no other test has done."""
+    return make_recipe("opus", end=next(_lengths))
 
 
 @asynccontextmanager
@@ -82,80 +117,84 @@ def left_in_scratch(up: Installation) -> set[str]:
     return {path.name for path in files_below(up.data_dir / "scratch")}
 
 
-async def test_a_killed_ffmpeg_is_said_and_tried_again(tmp_path: Path, origin: Origin) -> None:
-    async with running(tmp_path, attempts="2") as (up, api):
-        source = await stored(api, origin)
-        job = await converting(up, api, source, PART)
-        os.kill(ffmpegs(up.process.pid)[0], signal.SIGKILL)
-        reasons = set()
-        async for update in api.watch(job.id):
-            if update.HasField("last_attempt_error"):
-                reasons.add(failed_attempt_of(update))
-            job = update
+async def test_a_killed_ffmpeg_is_said_and_tried_again(
+    up: Installation, api: Calls, source: Media, part: Recipe
+) -> None:
+    job = await converting(up, api, source, part)
+    os.kill(ffmpegs(up.process.pid)[0], signal.SIGKILL)
+    reasons = set()
+    async for update in api.watch(job.id):
+        if update.HasField("last_attempt_error"):
+            reasons.add(failed_attempt_of(update))
+        job = update
 
-        assert reasons == {"CONVERTER_CRASHED"}
-        assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
-        await check_stored_once(up, job.media)
+    assert reasons == {"CONVERTER_CRASHED"}
+    assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    await check_stored_once(up, job.media)
 
-        job = await converting(up, api, source, OPUS)
-        os.kill(ffmpegs(up.process.pid)[0], signal.SIGKILL)
-        await under_way(up, api, job, attempt=2)
-        os.kill(ffmpegs(up.process.pid)[0], signal.SIGKILL)
-        job = await api.end(job)
 
-        assert (job.state, reason_name_of(job)) == (job_pb2.JOB_STATE_FAILED, "CONVERTER_CRASHED")
-        assert "SIGKILL" in job.error.message
-        assert up.bucket_keys(f"media/{job.media.id}/") == []
-        await check_nothing_left(up)
+async def test_an_ffmpeg_that_is_killed_in_each_attempt_fails_the_job(
+    up: Installation, api: Calls, source: Media
+) -> None:
+    job = await api.convert(OPUS, media_id=source.id)
+    for attempt in range(1, ATTEMPTS + 1):
+        await under_way(up, api, job, attempt=attempt)
+        os.kill(ffmpegs(up.process.pid)[0], signal.SIGKILL)
+    job = await api.end(job)
+
+    assert (job.state, reason_name_of(job)) == (job_pb2.JOB_STATE_FAILED, "CONVERTER_CRASHED")
+    assert "SIGKILL" in job.error.message
+    assert up.bucket_keys(f"media/{job.media.id}/") == []
+    await check_nothing_left(up)
+
+
+def converter_of(up: Installation, ffmpeg: int) -> int:
+    """The conversion worker that runs it."""
+    (worker,) = (pid for pid in up.children("worker --convert") if ffmpeg in descendants(pid))
+    return worker
 
 
 async def test_another_worker_takes_over_the_conversion_of_a_killed_one(
-    tmp_path: Path, origin: Origin
+    up: Installation, api: Calls, source: Media, part: Recipe
 ) -> None:
-    async with running(tmp_path, convert_workers="2") as (up, api):
-        source = await stored(api, origin)
-        job = await converting(up, api, source, PART)
-        (ffmpeg,) = ffmpegs(up.process.pid)
-        (worker,) = (pid for pid in up.children("worker --convert") if ffmpeg in descendants(pid))
-        kill_tree(worker)
-        job = await api.end(job)
+    job = await converting(up, api, source, part)
+    (ffmpeg,) = ffmpegs(up.process.pid)
+    kill_tree(converter_of(up, ffmpeg))
+    job = await api.end(job)
 
-        assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
-        await check_stored_once(up, job.media)
+    assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    await check_stored_once(up, job.media)
 
 
 async def test_a_worker_alone_is_killed_and_its_ffmpeg_goes_with_it(
-    tmp_path: Path, origin: Origin
+    up: Installation, api: Calls, source: Media, part: Recipe
 ) -> None:
-    async with running(tmp_path) as (up, api):
-        source = await stored(api, origin)
-        job = await converting(up, api, source, PART)
-        (ffmpeg,) = ffmpegs(up.process.pid)
-        os.kill(up.children("worker --convert")[0], signal.SIGKILL)
-        await until(lambda: not Path(f"/proc/{ffmpeg}").exists())
-        job = await api.end(job)
+    job = await converting(up, api, source, part)
+    (ffmpeg,) = ffmpegs(up.process.pid)
+    os.kill(converter_of(up, ffmpeg), signal.SIGKILL)
+    await until(lambda: not Path(f"/proc/{ffmpeg}").exists())
+    job = await api.end(job)
 
-        assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
-        await check_stored_once(up, job.media)
+    assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    await check_stored_once(up, job.media)
 
 
 async def test_a_killed_worker_of_ingests_loses_no_conversion_that_began_early(
-    tmp_path: Path, origin: Origin
+    up: Installation, api: Calls, origin: Origin, part: Recipe
 ) -> None:
     content = long_sound()
     url = origin.serve("/long.mp3", Page(content, rate=len(content) / 6))
-    async with running(tmp_path) as (up, api):
-        job = await api.convert(PART, url=url)
-        async for update in api.watch(job.id):
-            if update.progress.fraction > 0.1 and ffmpegs(up.process.pid):
-                break
-        kill_tree(up.children("worker")[0])
-        job = await api.end(job)
+    job = await api.convert(part, url=url)
+    async for update in api.watch(job.id):
+        if update.progress.fraction > 0.1 and ffmpegs(up.process.pid):
+            break
+    kill_tree(up.children("worker")[0])
+    job = await api.end(job)
 
-        assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
-        await check_stored_once(up, job.media)
-        fractions = [update.progress.fraction async for update in api.watch(job.id)]
-        assert fractions == [1]
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    await check_stored_once(up, job.media)
+    fractions = [update.progress.fraction async for update in api.watch(job.id)]
+    assert fractions == [1]
 
 
 async def test_past_its_memory_it_says_so(tmp_path: Path, origin: Origin) -> None:
@@ -169,11 +208,13 @@ async def test_past_its_memory_it_says_so(tmp_path: Path, origin: Origin) -> Non
         await check_nothing_left(up)
 
 
-async def test_a_full_disk_is_reported_and_passes(tmp_path: Path, origin: Origin) -> None:
-    async with running(tmp_path) as (_, api):
+async def test_a_full_disk_is_reported_and_passes(
+    tmp_path: Path, origin: Origin, part: Recipe
+) -> None:
+    async with running(tmp_path, convert_workers="0") as (_, api):
         source = await stored(api, origin)
-    async with running(tmp_path, scratch_reserve="100TiB", attempts="2") as (up, api):
-        job = await api.end(await api.convert(PART, media_id=source.id))
+    async with running(tmp_path, workers="0", scratch_reserve="100TiB", attempts="2") as (up, api):
+        job = await api.end(await api.convert(part, media_id=source.id))
         assert (job.state, reason_name_of(job), job.attempt) == (
             job_pb2.JOB_STATE_FAILED,
             "SCRATCH_FULL",
@@ -181,23 +222,21 @@ async def test_a_full_disk_is_reported_and_passes(tmp_path: Path, origin: Origin
         )
         assert up.bucket_keys(f"media/{job.media.id}/") == []
         await check_nothing_left(up)
-    async with running(tmp_path) as (up, api):
-        job = await api.end(await api.convert(PART, media_id=source.id))
+    async with running(tmp_path, workers="0") as (up, api):
+        job = await api.end(await api.convert(part, media_id=source.id))
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED
         await check_stored_once(up, job.media)
 
 
 async def test_a_killed_s3_comes_back_and_has_the_result_once(
-    tmp_path: Path, origin: Origin
+    up: Installation, api: Calls, source: Media, part: Recipe
 ) -> None:
-    async with running(tmp_path, retry_backoff="2s") as (up, api):
-        source = await stored(api, origin)
-        job = await converting(up, api, source, PART)
-        os.kill(up.children("weed")[0], signal.SIGKILL)
-        job = await api.end(job)
+    job = await converting(up, api, source, part)
+    os.kill(up.children("weed")[0], signal.SIGKILL)
+    job = await api.end(job)
 
-        assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
-        await check_stored_once(up, job.media)
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    await check_stored_once(up, job.media)
 
 
 async def until_stage(
@@ -212,16 +251,17 @@ async def until_stage(
 
 @pytest.mark.parametrize("stage", [job_pb2.JOB_STAGE_STORING, job_pb2.JOB_STAGE_COMMITTING])
 async def test_s3_that_is_gone_when_the_result_is_stored(
-    tmp_path: Path, origin: Origin, stage: job_pb2.JobStage.ValueType
+    up: Installation,
+    api: Calls,
+    source: Media,
+    part: Recipe,
+    stage: job_pb2.JobStage.ValueType,
 ) -> None:
-    async with running(tmp_path, retry_backoff="2s") as (up, api):
-        source = await stored(api, origin)
-        job = await api.convert(PART, media_id=source.id)
-        seen = [update.stage async for update in until_stage(api, job, stage)]
-        os.kill(up.children("weed")[0], signal.SIGKILL)
-        job = await api.end(job)
+    job = await api.convert(part, media_id=source.id)
+    seen = [update.stage async for update in until_stage(api, job, stage)]
+    os.kill(up.children("weed")[0], signal.SIGKILL)
+    job = await api.end(job)
 
-        assert seen[-1] == stage
-
-        assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
-        await check_stored_once(up, job.media)
+    assert seen[-1] == stage
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job
+    await check_stored_once(up, job.media)
