@@ -8,8 +8,11 @@ from tests.installation import Installation, installation
 
 @pytest.fixture(scope="session")
 def ingot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One Ingot for all tests that leave it whole."""
-    settings = {"max_media_size": "64MiB", "lease": "1m"}
+    """One Ingot for all tests that leave it whole.
+
+    What they keep busy is slow, and neither stalled nor lost.
+    """
+    settings = {"max_media_size": "64MiB", "stall_timeout": "2m", "lease": "1m"}
     with installation(tmp_path_factory.mktemp("ingot"), **settings) as running:
         yield running
 

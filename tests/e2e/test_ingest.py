@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from ingot.v1.job_pb2 import Job
 from tests.ingot_command import CommandResult, run_command
 from tests.installation import FOREIGN_VARIABLES, Installation, installation, names_below
 from tests.origin import Origin, Page
-from tests.waiting import until
+from tests.waiting import TIMEOUT_SECONDS, until
 
 MANY = 1000
 CONNECTIONS = 4
@@ -68,18 +67,19 @@ async def test_variables_of_libraries_decide_nothing(
 
 
 async def test_a_thousand_callers_share_one_download(
-    tmp_path: Path, origin: Origin, clip: bytes, path: str
+    ingot: Installation, origin: Origin, clip: bytes, path: str
 ) -> None:
-    # Under way until all have called. What they keep busy is slow, and neither stalled nor lost.
-    url = origin.serve(path, Page(clip, rate=len(clip) / 12))
+    # Under way until all have called.
+    called = asyncio.Event()
+    url = origin.serve(path, Page(clip, gate=called))
     async with contextlib.AsyncExitStack() as stack:
-        ingot = stack.enter_context(installation(tmp_path, stall_timeout="2m", lease="1m"))
         clients = [
             await stack.enter_async_context(Client(ingot.grpc_address)) for _ in range(CONNECTIONS)
         ]
         jobs = await asyncio.gather(
             *(clients[number % CONNECTIONS].ingest_video(url) for number in range(MANY))
         )
+        called.set()
         media = await asyncio.gather(*jobs)
         again = await asyncio.gather(*(clients[0].ingest_video(url) for _ in range(100)))
 
@@ -120,14 +120,12 @@ async def test_cancel_closes_the_connection_and_leaves_nothing(
         if update.progress.stage.bytes_done > 0:
             break
 
-    begin = time.monotonic()
     await job.cancel()
-    await origin.gets(path)[0].ended.wait()
-    closed = time.monotonic() - begin
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        await origin.gets(path)[0].ended.wait()
     with pytest.raises(JobCancelled):
         await job
 
-    assert closed < 5, "a second on a machine that has the time"
     with pytest.raises(MediaNotFound):
         await client.media(url)
     scratch = ingot.data_dir / "scratch"
@@ -175,7 +173,8 @@ async def test_what_cannot_be_ingested_fails_with_its_reason_and_stores_nothing(
 
 
 async def test_what_does_not_come_is_given_up(tmp_path: Path, origin: Origin) -> None:
-    with installation(tmp_path, stall_timeout="2s", connect_timeout="2s", attempts="2") as hasty:
+    settings = {"workers": "1", "convert_workers": "0", "attempts": "2"}
+    with installation(tmp_path, stall_timeout="2s", connect_timeout="2s", **settings) as hasty:
         async with Client(hasty.grpc_address) as client:
             for path, page in {
                 "/silent.mp4": Page(silent_after=-1),

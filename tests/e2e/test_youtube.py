@@ -31,9 +31,14 @@ async def test_two_forms_of_a_link_are_one_media_and_one_download(
 ) -> None:
     site.videos[ID] = Video(clip)
     site.videos[MEMBERS_ID] = Video(playability=MEMBERS_ONLY)
-    addresses = {"egress_proxy": site.proxy_url, "egress_ca_file": site.ca_file}
+    settings = {
+        "workers": "1",
+        "convert_workers": "0",
+        "egress_proxy": site.proxy_url,
+        "egress_ca_file": site.ca_file,
+    }
 
-    with installation(tmp_path / "data", **addresses) as running:
+    with installation(tmp_path / "data", **settings) as running:
         async with Client(running.grpc_address) as client:
             job = await client.ingest_video(WATCH)
             media = await job
