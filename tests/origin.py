@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +30,7 @@ class Page:
     announce: int | None = None  # announce this length, whatever is sent
     surplus: bytes = b""  # sent after the announced length
     rate: float = 0  # bytes a second; 0: as fast as it goes
+    pace: Callable[[int], Awaitable[None]] | None = None  # awaited before each piece, at its offset
     breaks: list[int] = field(default_factory=list)  # each ends one answer after so many bytes
     breaks_always: int | None = None  # ends every answer after so many bytes
     silent_after: int | None = None  # sends so many bytes, then nothing; -1: not even headers
@@ -208,7 +209,7 @@ class Origin:
             count = CHUNK if page.endless else min(CHUNK, end - position)
             if page.rate:
                 count = max(1, min(count, int(page.rate / 20)))
-                await asyncio.sleep(count / page.rate)
+            await _wait_for_turn(page, position, count)
             for stop in (limit, page.silent_after):
                 if stop is not None:
                     count = min(count, stop - asked.sent)
@@ -225,6 +226,14 @@ class Origin:
             transport.write(page.surplus)
         if position < end or page.announce is not None or page.surplus:
             transport.close()  # what was written goes out, then the connection ends
+
+
+async def _wait_for_turn(page: Page, position: int, count: int) -> None:
+    """Wait until the next `count` bytes may go out."""
+    if page.rate:
+        await asyncio.sleep(count / page.rate)
+    if page.pace is not None:
+        await page.pace(position)
 
 
 def _length(response: web.StreamResponse, size: int, page: Page) -> web.StreamResponse:

@@ -54,6 +54,11 @@ def refusal(error: grpc.aio.AioRpcError) -> Refusal:
     return Refusal(error.code(), reason, status.message, set(fields))
 
 
+def is_hidden(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC's core could not send a message, which hides what the server has answered."""
+    return "from Core" in (error.details() or "")
+
+
 async def rest(stream: Any) -> list[Any]:
     """Return the responses that remain in a stream; `read` may have taken the first ones."""
     responses = []

@@ -26,6 +26,7 @@ from tests.conversions import (
 from tests.installation import Installation, installation
 from tests.media import media
 from tests.origin import Origin, Page
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -134,8 +135,7 @@ async def test_a_cancel_ends_ffmpeg(
     assert ffmpegs(smithy.process.pid)
 
     await api.cancel(job.id)
-    # A second on a machine that has the time.
-    await no_ffmpeg(smithy.process.pid, seconds=5)
+    await no_ffmpeg(smithy.process.pid, seconds=TIMEOUT_SECONDS)
 
     assert (await api.look(job.id)).state == job_pb2.JOB_STATE_CANCELLED
     # Nothing of it holds a slot: two more run.
@@ -158,10 +158,10 @@ async def test_a_cancel_ends_what_began_early(
     opus, mp3 = parent.child_job_ids[1:]
 
     await api.cancel(opus)
-    await no_ffmpeg(smithy.process.pid, seconds=5, of=".opus")
+    await no_ffmpeg(smithy.process.pid, seconds=TIMEOUT_SECONDS, of=".opus")
     assert ffmpegs(smithy.process.pid, of=".mp3")
     await api.cancel(job.id)
-    await no_ffmpeg(smithy.process.pid, seconds=5)
+    await no_ffmpeg(smithy.process.pid, seconds=TIMEOUT_SECONDS)
 
     for job_id in (opus, mp3, job.id):
         assert (await api.look(job_id)).state == job_pb2.JOB_STATE_CANCELLED

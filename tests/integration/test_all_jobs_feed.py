@@ -162,7 +162,7 @@ async def test_an_expired_record_is_reported(
     redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "RECHECK_SECONDS", 0.1)
-    records = Records(redis, settings.replace(job_ttl=timedelta(milliseconds=200)))
+    records = Records(redis, settings.replace(job_ttl=timedelta(seconds=2)))
     feed = Feed(redis, records, settings)
     await feed.start()
     job = await queued_job(records)

@@ -175,7 +175,7 @@ async def test_a_hanging_extractor_is_stalled(
     url = serve_presentation(origin, clip)
     gate = origin.pages["/lecture.mp4"].gate = asyncio.Event()
     # Within that time the extractor has to ask for it.
-    async with running_harness(settings.replace(stall_timeout=timedelta(seconds=5))) as harness:
+    async with running_harness(settings.replace(stall_timeout=timedelta(seconds=10))) as harness:
         job = await harness.ask(url)
         ending = asyncio.create_task(harness.end(job))
         async with asyncio.timeout(TIMEOUT_SECONDS):

@@ -152,7 +152,7 @@ async def test_the_bucket_refuses_a_manifest_that_arrives_after_the_lease_of_its
     bucket: tuple[BucketProxy, Settings], origin: Origin, clip: bytes
 ) -> None:
     proxy, settings = bucket
-    lease = timedelta(seconds=2)
+    lease = timedelta(seconds=5)
     async with (
         asyncio.timeout(TIMEOUT_SECONDS),
         running_harness(settings.replace(lease=lease)) as harness,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.any_stores
 
 MP3 = Recipe(mp3=Recipe.Mp3())
 WAV = Recipe(wav=Recipe.Wav())
-SECONDS = 4
+PARTS = 20
+LONGEST_PAUSE_SECONDS = 1.0
 LARGEST_STEP = 0.3
 
 
@@ -54,14 +56,45 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def slow(content: bytes, *, seconds: float = SECONDS, chunked: bool = False) -> Page:
-    return Page(content, rate=len(content) / seconds, chunked=chunked)
+class Pace:
+    """Lets a source send the next part of its bytes when the watcher has seen an update.
+
+    So a slow machine makes a slow source, and no large steps.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._part_bytes = size // PARTS
+        self._part = 0
+        self._seen = asyncio.Event()
+
+    def note(self) -> None:
+        """The watcher has seen an update."""
+        self._seen.set()
+
+    async def __call__(self, offset: int) -> None:
+        if offset // self._part_bytes == self._part:
+            return
+        self._part = offset // self._part_bytes
+        self._seen.clear()
+        # An update may be missing, if the one before has said as much.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_PAUSE_SECONDS):
+                await self._seen.wait()
 
 
-async def updates_of(handle: IngestJob) -> list[Job]:
+def paced(content: bytes, *, chunked: bool = False) -> tuple[Page, Pace]:
+    pace = Pace(len(content))
+    return Page(content, pace=pace, chunked=chunked), pace
+
+
+async def updates_of(handle: IngestJob, pace: Pace | None = None) -> list[Job]:
     """Return all updates of a job until it has succeeded, after checking what holds for each."""
+    updates = []
     async with asyncio.timeout(JOB_SECONDS):
-        updates = [update async for update in handle]
+        async for update in handle:
+            updates.append(update)
+            if pace is not None:
+                pace.note()
     ended = updates[-1]
     assert ended.state == JobState.JOB_STATE_SUCCEEDED, ended
     fractions = [update.progress.fraction for update in updates]
@@ -81,9 +114,10 @@ def steps(updates: list[Job]) -> list[float]:
 
 
 async def test_an_ingest_moves_forward_only(client: Client, origin: Origin, sound: bytes) -> None:
-    url = origin.serve("/sound.m4a", slow(sound, seconds=2))
+    page, pace = paced(sound)
+    url = origin.serve("/sound.m4a", page)
 
-    updates = await updates_of(await client.ingest_video(url))
+    updates = await updates_of(await client.ingest_video(url), pace)
 
     downloading = [each for each in updates if each.stage == JobStage.JOB_STAGE_DOWNLOADING]
     measured = [each.progress for each in downloading if each.progress.stage.bytes_done]
@@ -97,9 +131,10 @@ async def test_an_ingest_moves_forward_only(client: Client, origin: Origin, soun
 async def test_an_ingest_of_unknown_size_moves_forward_only(
     client: Client, origin: Origin, sound: bytes
 ) -> None:
-    url = origin.serve("/sound.m4a", slow(sound, seconds=2, chunked=True))
+    page, pace = paced(sound, chunked=True)
+    url = origin.serve("/sound.m4a", page)
 
-    updates = await updates_of(await client.ingest_video(url))
+    updates = await updates_of(await client.ingest_video(url), pace)
 
     downloading = [each for each in updates if each.stage == JobStage.JOB_STAGE_DOWNLOADING]
     assert not any(each.progress.stage.HasField("fraction") for each in downloading)
@@ -110,9 +145,9 @@ async def test_an_extraction_moves_forward_only(
     client: Client, origin: Origin, sound: bytes
 ) -> None:
     url = serve_presentation(origin, sound, seconds=150)
-    origin.pages["/lecture.mp4"].rate = len(sound) / 2
+    pace = origin.pages["/lecture.mp4"].pace = Pace(len(sound))
 
-    updates = await updates_of(await client.ingest_video(url))
+    updates = await updates_of(await client.ingest_video(url), pace)
 
     assert updates[-1].extraction.extractor
     assert len({each.progress.fraction for each in updates}) > 4
@@ -132,9 +167,10 @@ async def test_a_conversion_moves_forward_only(
 async def test_an_mp3_from_a_slow_source_makes_no_large_step(
     client: Client, origin: Origin, sound: bytes
 ) -> None:
-    url = origin.serve("/sound.m4a", slow(sound))
+    page, pace = paced(sound)
+    url = origin.serve("/sound.m4a", page)
 
-    updates = await updates_of(await client.convert(url, MP3))
+    updates = await updates_of(await client.convert(url, MP3), pace)
 
     assert max(steps(updates)) < LARGEST_STEP, [each.progress.fraction for each in updates]
     half = [each for each in updates if each.progress.fraction >= 0.5]
@@ -144,7 +180,7 @@ async def test_an_mp3_from_a_slow_source_makes_no_large_step(
 
 async def test_a_list_with_recipes_moves_forward_only(client: Client, origin: Origin) -> None:
     content = media("plain.mp4").read_bytes()
-    urls = [origin.serve(f"/{number}.mp4", slow(content, seconds=1)) for number in range(3)]
+    urls = [origin.serve(f"/{number}.mp4", Page(content, rate=len(content))) for number in range(3)]
     items = "".join(f"<item><enclosure url='{url}' type='video/mp4'/></item>" for url in urls)
     feed = f"<?xml version='1.0'?><rss version='2.0'><channel>{items}</channel></rss>"
     page = Page(feed.encode(), content_type="application/rss+xml")

@@ -213,19 +213,15 @@ async def test_cancelling_a_list_stops_what_runs_and_what_waits(ingot: PlaylistH
             await ingot.origin.asked_for(*(f"/entry-{number}.mp4" for number in range(3)))
         shared = await client.ingest_video(urls[1])
         asked = len(ingot.origin.log)
-        clock = asyncio.get_running_loop().time
-        began = clock()
         cancelled = await parent.cancel()
         stopped = [ingot.origin.gets(f"/entry-{number}.mp4")[0].ended for number in (0, 2)]
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await asyncio.gather(*(each.wait() for each in stopped))
-        took = clock() - began
         children = await children_of(client, (await client.job(parent.id)).latest)
         gates[1].set()
         kept = await end_of(shared)
 
     assert cancelled.state == CANCELLED
-    assert took < 10, "a second on a machine that has the time"
     assert [child.state for child in children if child.id != shared.id] == [
         *[CANCELLED] * 4,
         job_pb2.JOB_STATE_SUCCEEDED,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 
 import grpc
@@ -19,6 +18,7 @@ from tests.harness import Harness
 from tests.media import media
 from tests.origin import Origin, Page
 from tests.refusals import reason_name_of, refusal
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
@@ -101,10 +101,9 @@ async def test_a_cancelled_recording_ends_at_once_and_leaves_nothing(
     running = asyncio.create_task(harness.worker.run_job(job.id))
     await broadcast.reached("both-7.ts")
 
-    began = time.monotonic()
     await harness.cancel(job)
-    await running
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        await running
 
     assert (await harness.record(job.id)).state == job_pb2.JOB_STATE_CANCELLED
-    assert time.monotonic() - began < 10, "a second on a machine that has the time"
     await harness.assert_nothing_is_left()

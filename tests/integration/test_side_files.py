@@ -206,7 +206,7 @@ async def test_a_thumbnail_that_does_not_come_is_given_up(
 ) -> None:
     origin.serve("/picture", Page(silent_after=-1))
     url = serve_player(origin, image="/picture")
-    hasty = settings.replace(attempts=1, stall_timeout=timedelta(seconds=5))
+    hasty = settings.replace(attempts=1, stall_timeout=timedelta(seconds=10))
     async with running_harness(hasty) as harness:
         job = await harness.ingest(url, options=IngestOptions(thumbnail=True))
 

@@ -23,6 +23,7 @@ from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.redis import Redis
 from ingot_server.source_settings import SourceSettings
 from ingot_server.worker import Worker
+from tests.waiting import TIMEOUT_SECONDS
 
 BOT_CHECK = reason_pb2.REASON_BOT_CHECK
 RATE_LIMITED = reason_pb2.REASON_RATE_LIMITED
@@ -74,24 +75,33 @@ async def end_the_block(redis: Redis) -> None:
     assert not await redis.hset("ingot:source:youtube", "retry_at", "0")
 
 
+async def bring_forward(redis: Redis, by: timedelta) -> None:
+    """Make the rate limit and its waiting queue as they are when so much time has passed."""
+    milliseconds = by // timedelta(milliseconds=1)
+    await redis.hincrby("ingot:source:youtube", "next_time", -milliseconds)
+    async for job_id, _ in redis.zscan_iter("ingot:source-waiting:youtube"):
+        await redis.zincrby("ingot:source-waiting:youtube", -milliseconds, job_id)
+
+
 async def test_a_burst_starts_at_once_and_the_rest_wait_in_order(
     redis: Redis, settings: Settings
 ) -> None:
-    source = SourceSettings(rate=10, rate_period=timedelta(seconds=20), burst=3)
+    minute = timedelta(minutes=1)
+    source = SourceSettings(rate=1, rate_period=minute, burst=3)
     throttle, elsewhere = (throttling(redis, settings, source) for _ in range(2))
     assert [await use(throttle, f"a{number}") for number in range(3)] == [None] * 3
     waits = [await deferred(elsewhere, f"b{number}") for number in range(3)]
     assert {waiting.cause for waiting in waits} == {JobWaiting.CAUSE_SOURCE_RATE_LIMIT}
     assert [waiting.jobs_ahead for waiting in waits] == [0, 1, 2]
-    seconds = [left(waiting).total_seconds() for waiting in waits]
+    minutes = [left(waiting) / minute for waiting in waits]
     # Each has its own place in the waiting queue, one interval after the one before.
-    assert seconds[0] <= 2 < seconds[1] <= 4 < seconds[2] <= 6
-    await asyncio.sleep(seconds[0])
+    assert minutes[0] <= 1 < minutes[1] <= 2 < minutes[2] <= 3
+    await bring_forward(redis, minute)
     # First come, first served, even if another job tries meanwhile.
     assert await use(throttle, "b0") is None
     last = await deferred(throttle, "c0")
     assert last.jobs_ahead == 2
-    assert left(last) > left(waits[2])
+    assert left(last) > left(waits[2]) - minute
 
 
 async def test_a_short_wait_happens_in_the_worker(
@@ -114,15 +124,18 @@ async def test_the_concurrency_limit_applies(redis: Redis, settings: Settings) -
 async def test_a_permit_is_renewed_while_held_and_expires_when_its_worker_dies(
     redis: Redis, settings: Settings
 ) -> None:
-    short_lease = settings.replace(lease=timedelta(seconds=2))
+    short_lease = settings.replace(lease=timedelta(seconds=4))
     throttle = throttling(redis, short_lease, SourceSettings(concurrency=1))
-    async with throttle.permit("youtube", "a"):
-        await asyncio.sleep(2.5)
+    permits = "ingot:source-permits:youtube"
+    async with asyncio.timeout(TIMEOUT_SECONDS), throttle.permit("youtube", "a"):
+        expires_at = await redis.zscore(permits, "a")
+        while await redis.zscore(permits, "a") == expires_at:  # noqa: ASYNC110 - only Redis says
+            await asyncio.sleep(0.05)
         await deferred(throttle, "b")
     # A worker that was killed: it acquired a permit and never renews it.
     await throttle._acquire("youtube", "job of a dead worker")
     await deferred(throttle, "b")
-    await asyncio.sleep(2.05)
+    await redis.zincrby(permits, -4000, "job of a dead worker")
     assert await use(throttle, "b") is None
 
 
@@ -338,13 +351,16 @@ async def test_while_the_breaker_is_open_one_job_is_dispatched_when_its_time_has
 async def test_jobs_that_have_waited_too_long_for_the_breaker_are_dispatched_to_fail(
     redis: Redis, settings: Settings, records: Records
 ) -> None:
-    short_timeout = settings.replace(source_wait_timeout=timedelta(milliseconds=100))
-    throttle = throttling(redis, short_timeout, BREAKING)
+    throttle = throttling(redis, settings, BREAKING)
     await throttle.announce_limits(["youtube"])
     await use(throttle, "a", BOT_CHECK)
     ids = await youtube_jobs(records, 3)
     assert await dispatched(records) == []
-    await asyncio.sleep(0.12)
+    # They have waited for more than the next limit.
+    await asyncio.sleep(0.01)
+    short_timeout = settings.replace(source_wait_timeout=timedelta(milliseconds=1))
+    throttle = throttling(redis, short_timeout, BREAKING)
+    await throttle.announce_limits(["youtube"])
     assert await dispatched(records) == ids
     failures = [await use(throttle, job_id) for job_id in ids]
     assert [failure is not None and failure.final for failure in failures] == [True] * 3

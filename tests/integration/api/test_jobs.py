@@ -110,7 +110,7 @@ async def test_a_list_and_a_watch_have_the_same_filters(api: Api, filters: dict[
 
 
 async def test_a_list_counts_all_jobs_by_state(settings: Settings) -> None:
-    async with serving(settings.replace(job_ttl=timedelta(milliseconds=200))) as api:
+    async with serving(settings.replace(job_ttl=timedelta(seconds=4))) as api:
 
         async def counts() -> dict[int, int]:
             found = await api.jobs.ListJobs(ListJobsRequest(page_size=1, source="none"))

@@ -25,7 +25,7 @@ from ingot_server.app import running
 from ingot_server.library.uploads import PART_BYTES, Uploads
 from tests.integration.uploads.cutting_proxy import CuttingProxy
 from tests.integration.uploads.upload_servers import SHA, UploadServers, clip, requests
-from tests.refusals import refusal
+from tests.refusals import is_hidden, refusal
 
 WAV = Recipe(wav=Recipe.Wav())
 
@@ -111,9 +111,7 @@ async def test_two_writers_of_one_upload_do_not_tear_it(servers: UploadServers) 
                     requests(content, offset=offset, chunk=chunk, **header)
                 )
             except grpc.aio.AioRpcError as error:
-                # If gRPC's core cannot send a message, that hides what the server answered.
-                is_hidden = "from Core" in (error.details() or "")
-                if not is_hidden and refusal(error).reason != "UPLOAD_OFFSET_MISMATCH":
+                if not is_hidden(error) and refusal(error).reason != "UPLOAD_OFFSET_MISMATCH":
                     raise
                 offset = await servers.committed("both")
             else:
