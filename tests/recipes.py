@@ -16,17 +16,27 @@ PARAMETERS: Final[dict[str, list[str]]] = {
 
 
 def make_recipe(
-    name: str, *, start: float | None = None, end: float | None = None, **parameters: int
+    name: str, *, start: float | None = None, end: float | None = None, **parameters: float
 ) -> Recipe:
-    """Return a recipe for a format; `jpeg` and `png` are images of that encoding."""
+    """Return a recipe for a format; `jpeg` and `png` are images of that encoding.
+
+    Times are in seconds.
+    """
     made = Recipe()
     if name in {"jpeg", "png"}:
         made.image.encoding = Recipe.Image.Encoding.Value(f"ENCODING_{name.upper()}")
     message = getattr(made, "image" if made.HasField("image") else name)
     message.SetInParent()
     for parameter, value in parameters.items():
-        setattr(message, parameter, value)
+        if parameter == "interval":
+            message.interval.CopyFrom(_duration(value))
+        else:
+            setattr(message, parameter, value)
     for offset, seconds in ((made.start_offset, start), (made.end_offset, end)):
         if seconds is not None:
-            offset.CopyFrom(Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9)))
+            offset.CopyFrom(_duration(seconds))
     return made
+
+
+def _duration(seconds: float) -> Duration:
+    return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9))

@@ -68,6 +68,8 @@ from ingot.v1.media_service_pb2 import (
     DownloadResponse,
     GetMediaRequest,
     GetMediaResponse,
+    GetStoryboardRequest,
+    GetStoryboardResponse,
     ListMediaRequest,
     ListMediaResponse,
     UpdateMediaRequest,
@@ -330,6 +332,14 @@ class ScriptedServer(
     ) -> CreateDownloadUrlResponse:
         await self._receive(request, context)
         return CreateDownloadUrlResponse(url="http://store.test/signed")
+
+    async def GetStoryboard(
+        self,
+        request: GetStoryboardRequest,
+        context: ServicerContext[GetStoryboardRequest, GetStoryboardResponse],
+    ) -> GetStoryboardResponse:
+        await self._receive(request, context)
+        return GetStoryboardResponse(webvtt="WEBVTT\n")
 
     async def Download(
         self, request: DownloadRequest, context: ServicerContext[DownloadRequest, DownloadResponse]

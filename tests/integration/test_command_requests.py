@@ -18,6 +18,7 @@ from ingot.v1.media_service_pb2 import (
     DeleteMediaRequest,
     DownloadRequest,
     GetMediaRequest,
+    GetStoryboardRequest,
 )
 from tests.ingot_command import run_command
 from tests.scripted_server import MEDIA_ID, URL, ScriptedServer, running_scripted_server
@@ -66,6 +67,10 @@ async def requests(
         (
             ["url", URL, "--audio-only", "--lifetime", "90s"],
             CreateDownloadUrlRequest(url=URL, selection=SOUND, lifetime=Duration(seconds=90)),
+        ),
+        (
+            ["storyboard", MEDIA_ID, "--lifetime", "90s"],
+            GetStoryboardRequest(media_id=MEDIA_ID, lifetime=Duration(seconds=90)),
         ),
         (
             ["jobs", "--state", "failed", "--state", "queued", "--label", "team=news"],

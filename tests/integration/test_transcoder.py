@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -40,7 +41,7 @@ from tests.recipes import make_recipe
 
 def recipe(name: str, **fields: float) -> Recipe:
     """The canonical recipe; `start` and `end` in seconds."""
-    return canonical_recipe(make_recipe(name, **fields))  # type: ignore[arg-type]
+    return canonical_recipe(make_recipe(name, **fields))
 
 
 FORMATS = [recipe(name) for name in RECIPE_FORMATS]
@@ -141,6 +142,10 @@ def judge(wanted: Recipe, found: Media, made: Transcoded) -> None:
         assert drawn["length"] * 2 == len(drawn["data"])
         assert all(-128 <= value <= 127 for value in drawn["data"])
         return
+    if name == "storyboard":
+        assert made.path.read_text().count("-->") == math.ceil(round(length(wanted, found), 3))
+        assert [decoded(sheet)[0]["video"] for sheet in made.sheets] == [1]
+        return
     frames, seconds = decoded(made.path)
     if name == "image":
         assert frames == {"audio": 0, "video": 1}
@@ -163,7 +168,7 @@ async def test_every_recipe_on_every_input(harness: TranscodeHarness, name: str)
 
     async def one(wanted: Recipe) -> None:
         shown = f"{name}: {wanted}".replace("\n", " ")
-        visual = wanted.WhichOneof("format") in {"mp4", "image"}
+        visual = wanted.WhichOneof("format") in {"mp4", "image", "storyboard"}
         try:
             made = await harness.make_of(found, path, wanted)
         except Failure as failure:
@@ -471,7 +476,9 @@ async def test_a_full_disk_is_reported(harness: TranscodeHarness, name: str) -> 
     found = await harness.prober.probe(media("vp9.webm"))
     directory = harness.directory / "full"
     directory.mkdir()
-    (directory / f"result{RECIPE_FORMATS[name].extension}").symlink_to("/dev/full")
+    extension = RECIPE_FORMATS[name].extension
+    written = "sheet-1.jpg" if name == "storyboard" else f"result{extension}"
+    (directory / written).symlink_to("/dev/full")
     with pytest.raises(Failure) as caught:
         await Transcoder(harness.ffmpeg, harness.prober).transcode(
             plan_conversion(recipe(name), found), media("vp9.webm"), directory, Tags()

@@ -53,6 +53,10 @@ def test_every_field_and_format_of_the_contract_has_an_option() -> None:
             "--format waveform --points-per-second 5",
             "waveform { points_per_second: 5 }",
         ),
+        (
+            "--format storyboard --interval 2.5 --width 320 --columns 5 --rows 4",
+            "storyboard { interval { seconds: 2 nanos: 500000000 } width: 320 columns: 5 rows: 4 }",
+        ),
         ("--format png --start 0", "image { encoding: ENCODING_PNG } start_offset {}"),
         ("--format jpeg --max-height 90", "image { encoding: ENCODING_JPEG max_height: 90 }"),
     ],

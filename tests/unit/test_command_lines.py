@@ -18,6 +18,7 @@ from ingot_server.transcode.commands import (
     convert_arguments,
     last_image_arguments,
     measure_arguments,
+    storyboard_arguments,
     waveform_arguments,
 )
 from ingot_server.transcode.ffmpeg import DEMUXERS
@@ -123,6 +124,12 @@ def test_what_cannot_be_copied_is_encoded() -> None:
 def test_the_last_image_has_a_command_of_its_own() -> None:
     planned = plan(make_recipe("png", start=5), clip())
     assert line(last_image_arguments(planned, SOURCE, OUTPUT, 2)) == LINES["last PNG"]
+
+
+def test_a_storyboard_is_made_in_one_command() -> None:
+    planned = plan(make_recipe("storyboard", interval=2.5, start=20), clip("mpegts", 60))
+    found = line(storyboard_arguments(planned, SOURCE, "/sheet-%d.jpg", 2))
+    assert found == LINES["STORYBOARD of MPEG-TS"]
 
 
 def test_a_waveform_is_drawn_from_samples() -> None:

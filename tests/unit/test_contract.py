@@ -17,7 +17,7 @@ SELECTION = media_pb2.Selection.DESCRIPTOR
 # Each takes one stored media item.
 NAMING = (
     *("GetMedia", "UpdateMedia", "DeleteMedia", "Download", "CreateDownloadUrl"),
-    "Convert",
+    *("GetStoryboard", "Convert"),
 )
 
 

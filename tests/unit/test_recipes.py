@@ -72,6 +72,14 @@ SAME: list[tuple[list[Recipe], str]] = [
         [make_recipe("jpeg", max_height=90), Recipe(image=Recipe.Image(max_height=90))],
         "format=JPEG;max_height=90",
     ),
+    (
+        [make_recipe("storyboard"), make_recipe("storyboard", width=160, rows=10)],
+        "format=STORYBOARD;width=160;columns=10;rows=10",
+    ),
+    (
+        [make_recipe("storyboard", interval=2.5, columns=5)],
+        "format=STORYBOARD;interval=2.500000000;width=160;columns=5;rows=10",
+    ),
     ([make_recipe("waveform")], "format=WAVEFORM;points_per_second=20"),
     (
         [make_recipe("opus", start=1, end=2)],
@@ -185,6 +193,7 @@ def test_what_the_media_has_not_is_refused() -> None:
     refused = [
         (make_recipe("mp4"), sound, "mp4"),
         (make_recipe("png"), sound, "image"),
+        (make_recipe("storyboard"), sound, "storyboard"),
         (make_recipe("mp3"), silent, "mp3"),
         (make_recipe("waveform"), silent, "waveform"),
         (make_recipe("mp3", start=2), both, "start_offset"),

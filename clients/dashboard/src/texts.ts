@@ -311,6 +311,7 @@ export const texts = {
         wav: "WAV",
         mp4: "MP4 for browsers",
         image: "Picture of a moment",
+        storyboard: "Storyboard",
         waveform: "Waveform data",
       },
       bitrate: "Bit rate",
@@ -338,6 +339,7 @@ export const texts = {
       media: "Media",
       subtitles: (language: string) => `Subtitles: ${language}`,
       thumbnail: "Thumbnail",
+      storyboard: (number: number) => `Storyboard, sheet ${String(number)}`,
       download: (name: string) => `Download ${name}`,
     },
     labels: {

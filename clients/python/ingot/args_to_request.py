@@ -115,12 +115,13 @@ def recipe(options: Namespace, *, at: str = "recipe") -> Recipe:
         value = getattr(options, field, None)
         if field == "format" or value is None or value is False:
             continue
-        if isinstance(value, timedelta):
-            getattr(message, field).FromTimedelta(value)
-        elif field in parameters.DESCRIPTOR.fields_by_name:
-            setattr(parameters, field, value)
-        else:
+        owner = message if field in message.DESCRIPTOR.fields_by_name else parameters
+        if field not in owner.DESCRIPTOR.fields_by_name:
             foreign.append(f"{at}.{name}.{field}")
+        elif isinstance(value, timedelta):
+            getattr(owner, field).FromTimedelta(value)
+        else:
+            setattr(owner, field, value)
     if foreign:
         raise _invalid(dict.fromkeys(foreign, f"does not apply to {options.format}"))
     return message

@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         command("download", "Download the file of a media item. A partial download is resumed.")
     )
     _add_url(command("url", "Print a link to the file of a media item, for any HTTP client."))
+    _add_url(command("storyboard", "Print the index of a storyboard, with links for a player."))
     _add_list(command("list", "List the stored media, latest first."))
     command("rm", "Delete stored media items.").add_argument(
         "names", type=parse_text, nargs="+", metavar="URL_OR_ID"

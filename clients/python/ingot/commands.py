@@ -291,6 +291,14 @@ async def _url(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
+async def _storyboard(client: Client, options: Namespace) -> int:
+    found = await client.storyboard(
+        options.name, selection=args_to_request.selection(options), lifetime=options.lifetime
+    )
+    write(options, found, lambda found: found.webvtt)
+    return SUCCEEDED
+
+
 async def _download(client: Client, options: Namespace) -> int:
     await download_media(client, options)
     return SUCCEEDED
@@ -305,6 +313,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "media": _media,
     "download": _download,
     "url": _url,
+    "storyboard": _storyboard,
     "jobs": _jobs,
     "top": _top,
     "mcp": _mcp,

@@ -21,6 +21,8 @@ from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlResponse,
     DeleteMediaRequest,
     GetMediaRequest,
+    GetStoryboardRequest,
+    GetStoryboardResponse,
     ListMediaRequest,
     UpdateMediaRequest,
 )
@@ -170,6 +172,23 @@ class MediaCalls(BaseClient):
             **media_name(name),
         )
         return await self._connection.call(self._connection.media.CreateDownloadUrl, request)
+
+    async def storyboard(
+        self,
+        name: str,
+        *,
+        selection: Selection | None = None,
+        lifetime: timedelta | None = None,
+    ) -> GetStoryboardResponse:
+        """Return the WebVTT index of a storyboard, whose links to its sheets work for `lifetime`.
+
+        `name` is the id of the result of a recipe `storyboard`. `lifetime` is as that of
+        `download_url`. Raises MediaNotFound if the media item is not stored or has no storyboard.
+        """
+        request = GetStoryboardRequest(
+            selection=selection, lifetime=to_duration(lifetime), **media_name(name)
+        )
+        return await self._connection.call(self._connection.media.GetStoryboard, request)
 
     async def show(
         self,

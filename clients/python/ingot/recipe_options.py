@@ -13,7 +13,18 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, NoReturn
 
-FORMATS: Final = ("mp3", "m4a", "opus", "flac", "wav", "mp4", "jpeg", "png", "waveform")
+FORMATS: Final = (
+    "mp3",
+    "m4a",
+    "opus",
+    "flac",
+    "wav",
+    "mp4",
+    "jpeg",
+    "png",
+    "waveform",
+    "storyboard",
+)
 """The formats; `jpeg` and `png` are the encodings of an image."""
 
 OPTIONS: Final[Mapping[str, str]] = {
@@ -29,6 +40,10 @@ OPTIONS: Final[Mapping[str, str]] = {
     "max_height": "--max-height",
     "bits_per_sample": "--bits-per-sample",
     "points_per_second": "--points-per-second",
+    "interval": "--interval",
+    "width": "--width",
+    "columns": "--columns",
+    "rows": "--rows",
 }
 """The option for each field. A Namespace has the option's value under the name of the field."""
 
@@ -72,6 +87,10 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         OPTIONS["bits_per_sample"], type=int, choices=(16, 24), help="for wav and flac"
     )
     _add(parser, "points_per_second", parse_integer, "NUMBER", "for waveform")
+    _add(parser, "interval", parse_duration, "TIME", "time between the pictures of a storyboard")
+    _add(parser, "width", parse_integer, "PIXELS", "width of a picture of a storyboard")
+    _add(parser, "columns", parse_integer, "NUMBER", "pictures in a row of a storyboard")
+    _add(parser, "rows", parse_integer, "NUMBER", "rows of a sheet of a storyboard")
 
 
 def parse_recipe(text: str) -> argparse.Namespace:

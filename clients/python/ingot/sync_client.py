@@ -153,6 +153,7 @@ class SyncClient:
     delete_media = _call(Client.delete_media)
     download = _call(Client.download)
     download_url = _call(Client.download_url)
+    storyboard = _call(Client.storyboard)
     show = _call(Client.show)
 
     job = _job_call(Client.job)

@@ -14,6 +14,7 @@ import type {
   DeleteMediaRequestSchema,
   GetMediaRequestSchema,
   CreateDownloadUrlRequestSchema,
+  GetStoryboardRequestSchema,
   ListMediaRequestSchema,
   UpdateMediaRequestSchema,
 } from "./v1/ingot/v1/media_service_pb.js";
@@ -61,3 +62,5 @@ export type UpdateMediaArguments = CallOptions &
 export type DeleteMediaArguments = CallOptions & Fields<typeof DeleteMediaRequestSchema, "name">;
 export type DownloadUrlArguments = CallOptions &
   Fields<typeof CreateDownloadUrlRequestSchema, "name">;
+
+export type StoryboardArguments = CallOptions & Fields<typeof GetStoryboardRequestSchema, "name">;

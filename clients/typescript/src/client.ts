@@ -20,6 +20,7 @@ import {
   type MediaChanges,
   type MediaFilter,
   type ResolveArguments,
+  type StoryboardArguments,
   type UpdateMediaArguments,
 } from "./arguments.js";
 import { type CallOptions, Connection } from "./connection.js";
@@ -41,7 +42,11 @@ import {
   type RetryJobsResponse,
 } from "./v1/ingot/v1/job_service_pb.js";
 import type { Media } from "./v1/ingot/v1/media_pb.js";
-import { type CreateDownloadUrlResponse, MediaService } from "./v1/ingot/v1/media_service_pb.js";
+import {
+  type CreateDownloadUrlResponse,
+  type GetStoryboardResponse,
+  MediaService,
+} from "./v1/ingot/v1/media_service_pb.js";
 import type { RecipeSchema } from "./v1/ingot/v1/recipe_pb.js";
 import { SourceService, type SourceStatus } from "./v1/ingot/v1/source_service_pb.js";
 import { type GetSystemResponse, SystemService } from "./v1/ingot/v1/system_service_pb.js";
@@ -284,6 +289,16 @@ export class Client {
     const request = { ...fields, name: mediaName(name) };
     const method = MediaService.method.createDownloadUrl;
     return this.connection.call(method, request, { signal, timeoutMs });
+  }
+
+  /**
+   * Return the WebVTT index of a storyboard, with signed links to its sheets. `name` is the id of the
+   * result of a recipe `storyboard`.
+   */
+  storyboard(name: string, options: StoryboardArguments = {}): Promise<GetStoryboardResponse> {
+    const { signal, timeoutMs, ...fields } = options;
+    const request = { ...fields, name: mediaName(name) };
+    return this.connection.call(MediaService.method.getStoryboard, request, { signal, timeoutMs });
   }
 
   /** Return the sources and their status, in the order in which they are tried for a URL. */

@@ -10,6 +10,7 @@ export type {
   MediaChanges,
   MediaFilter,
   ResolveArguments,
+  StoryboardArguments,
   UpdateMediaArguments,
 } from "./arguments.js";
 export { Client } from "./client.js";

@@ -25,6 +25,8 @@ from ingot.v1.media_service_pb2 import (
     DownloadResponse,
     GetMediaRequest,
     GetMediaResponse,
+    GetStoryboardRequest,
+    GetStoryboardResponse,
     ListMediaRequest,
     ListMediaResponse,
     UpdateMediaRequest,
@@ -37,6 +39,7 @@ from ingot_server.api.media_update import updated
 from ingot_server.api.named_media import find_named, named_id, not_stored
 from ingot_server.api.status import OutOfRange, invalid
 from ingot_server.api.store_health import Stores
+from ingot_server.api.storyboard import linked_storyboard
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -215,9 +218,7 @@ class MediaService(Service):
             raise invalid({"filename": "must be one name, without slashes or control characters"})
         manifest = await find_named(request, self._catalog, self._blobs)
         media, file = manifest.media, _file(manifest, request.url)
-        lifetime = (
-            request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
-        )
+        lifetime = _lifetime(request)
         response = CreateDownloadUrlResponse()
         response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
         bucket, key = self._blobs.locate(file.url)
@@ -229,10 +230,25 @@ class MediaService(Service):
         )
         return response
 
+    async def get_storyboard(
+        self, request: GetStoryboardRequest, _: Caller
+    ) -> GetStoryboardResponse:
+        manifest = await find_named(request, self._catalog, self._blobs)
+        lifetime = _lifetime(request)
+        response = GetStoryboardResponse(
+            webvtt=await linked_storyboard(manifest, self._blobs, lifetime)
+        )
+        response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
+        return response
+
     async def _find(
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> Media:
         return (await find_named(request, self._catalog, self._blobs)).media
+
+
+def _lifetime(request: CreateDownloadUrlRequest | GetStoryboardRequest) -> timedelta:
+    return request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
 
 
 def _filter(request: ListMediaRequest) -> MediaFilter:

@@ -14,6 +14,7 @@ from ingot.v1.media_service_pb2 import (
     DeleteMediaRequest,
     DownloadRequest,
     GetMediaRequest,
+    GetStoryboardRequest,
     UpdateMediaRequest,
 )
 from ingot_server.errors import Failure
@@ -29,6 +30,7 @@ NamingRequest: TypeAlias = (
     | DeleteMediaRequest
     | DownloadRequest
     | CreateDownloadUrlRequest
+    | GetStoryboardRequest
     | ConvertRequest
 )
 

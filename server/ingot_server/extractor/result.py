@@ -72,13 +72,14 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class FetchedSideFile:
-    """A subtitle or thumbnail in the directory that was given to `fetch`."""
+    """A side file on this machine, before it is stored."""
 
     path: Path
     kind: SideFile.Kind.ValueType
-    language: str
-    automatic: bool
-    content_type: str
+    language: str = ""
+    automatic: bool = False
+    content_type: str = ""
+    """Empty if the name says it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ingot.v1.job_pb2 import Job
 from ingot_server.jobs.lifecycle import is_conversion
 
 _SPACE: Final = re.compile(r"\s")
-# ffmpeg's encoders of video use all processors.
+# ffmpeg's encoders and decoders of video use all processors.
 _WHOLE_WORKER: Final = 0
 
 
@@ -34,7 +34,7 @@ def placement(job: Job) -> dict[str, str | int]:
         "host": _host(job),
         "source": "" if is_conversion(job) else job.media.source.name,
         "priority": job.priority,
-        "cost": _WHOLE_WORKER if is_conversion(job) and _encodes_video(job) else 1,
+        "cost": _WHOLE_WORKER if is_conversion(job) and _takes_all_processors(job) else 1,
     }
 
 
@@ -43,8 +43,9 @@ def caller_name(address: str) -> str:
     return _SPACE.sub("_", address)
 
 
-def _encodes_video(job: Job) -> bool:
-    return any(each.WhichOneof("format") == "mp4" for each in job.recipes)
+def _takes_all_processors(job: Job) -> bool:
+    """Return whether all video is decoded, or even encoded."""
+    return any(each.WhichOneof("format") in {"mp4", "storyboard"} for each in job.recipes)
 
 
 def _host(job: Job) -> str:

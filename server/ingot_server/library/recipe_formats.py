@@ -30,6 +30,7 @@ class FormatKind(enum.Enum):
     VIDEO = enum.auto()
     """Video, and audio if the media item has any."""
     IMAGE = enum.auto()
+    STORYBOARD = enum.auto()
     WAVEFORM = enum.auto()
 
 
@@ -232,6 +233,13 @@ RECIPE_FORMATS: Final[Mapping[str, RecipeFormat]] = {
         muxer={"f": "image2", "update": 1},
         image_encoder={"c:v": "mjpeg", "pix_fmt": "yuvj420p", "q:v": 2},
         defaults={"encoding": Recipe.Image.ENCODING_JPEG},
+    ),
+    "storyboard": RecipeFormat(
+        FormatKind.STORYBOARD,
+        extension=".vtt",
+        content_type="text/vtt",
+        container="webvtt",
+        defaults={"width": 160, "columns": 10, "rows": 10},
     ),
     "waveform": RecipeFormat(
         FormatKind.WAVEFORM,

@@ -34,6 +34,7 @@ from ingot_server.library.recipe_formats import (
     parameter,
     parameters_of,
 )
+from ingot_server.library.storyboards import storyboard_problem
 
 LONGEST_SECONDS: Final = 315_576_000_000
 """The longest google.protobuf.Duration. JSON, and so a manifest, has no form for a longer one."""
@@ -82,11 +83,12 @@ def recipe_text(recipe: Recipe) -> str:
         parameters_of(recipe).ListFields(), key=lambda each: each[0].number
     ):
         if descriptor.enum_type is None:  # the encoding of an image is its format's name
-            parts.append(f"{descriptor.name}={int(value)}")
+            text = _time_text(value) if isinstance(value, Duration) else str(int(value))
+            parts.append(f"{descriptor.name}={text}")
     for name in ("start_offset", "end_offset"):
         offset: Duration = getattr(recipe, name)
         if _nanoseconds(offset):
-            parts.append(f"{name}={offset.seconds}.{offset.nanos:09d}")
+            parts.append(f"{name}={_time_text(offset)}")
     return ";".join(parts)
 
 
@@ -125,7 +127,8 @@ def single_flight_key(job: Job) -> str:
 
 def needs_video(recipe: Recipe) -> bool:
     """Return whether the recipe needs video; the others need audio only."""
-    return format_of(recipe).kind in {FormatKind.VIDEO, FormatKind.IMAGE}
+    kinds = {FormatKind.VIDEO, FormatKind.IMAGE, FormatKind.STORYBOARD}
+    return format_of(recipe).kind in kinds
 
 
 def derived_media(parent: Media, recipe: Recipe) -> Media:
@@ -170,6 +173,10 @@ def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> Non
         problem = f"is past the end of the media item at {duration / 1e9:g} s"
     elif normalizes_loudness(recipe) and not media.audio:
         name, problem = f"{name}.normalize_loudness", "needs audio, and the media item has none"
+    elif recipe.HasField("storyboard"):
+        end = _nanoseconds(recipe.end_offset) or duration
+        length = min(end, duration) - _nanoseconds(recipe.start_offset)
+        name, problem = storyboard_problem(recipe.storyboard, length / 1e9)
     if problem:
         raise Failure(
             reason_pb2.REASON_INVALID_REQUEST,
@@ -205,6 +212,10 @@ def _derived_id(parent_id: str, recipe: bytes) -> str:
 
 def _base32(text: str) -> str:
     return b32encode(hashlib.sha256(text.encode()).digest()).decode("ascii").rstrip("=").lower()
+
+
+def _time_text(duration: Duration) -> str:
+    return f"{duration.seconds}.{duration.nanos:09d}"
 
 
 def _is_time(duration: Duration) -> bool:

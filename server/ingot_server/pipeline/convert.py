@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from ingot.v1.media_pb2 import Blob, Media, SideFile
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.errors import Failure
+from ingot_server.extractor.result import FetchedSideFile
 from ingot_server.jobs.changes import converted, entered, goes_on, waits
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.bounds import bound
@@ -33,6 +35,7 @@ from ingot_server.pipeline.attempt import Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
 from ingot_server.pipeline.description import set_blob
+from ingot_server.pipeline.side_files import sheet_name, stage_side_files
 from ingot_server.pipeline.validation import check_stored
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.cover import LARGEST_COVER, prepare_cover
@@ -44,7 +47,7 @@ from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUpload
 
 logger = logging.getLogger(__name__)
 
-# x264 uses every processor; everything else runs on one.
+# Encoders and decoders of video use every processor; everything else runs on one.
 _ALL_SLOTS: Final = 1 << 16
 # Fields of Media that a result has from its parent, as they are there.
 _INHERITED: Final = frozenset({"title", "description", "tags", "uploader", "thumbnail_url"})
@@ -94,7 +97,7 @@ async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media
             parent.blob.sha256, recipe, folder, on_progress
         )
         async with (
-            _slots(context, lease, _ALL_SLOTS if plan.video is not None else 1),
+            _slots(context, lease, _ALL_SLOTS if plan.takes_all_processors else 1),
             source_file(context, plan, job, folder, on_progress) as source,
             StagedUploads(context.blobs) as staged_uploads,
             PendingUpload(staged_uploads, stem, content_type=plan.format.content_type) as pending,
@@ -107,11 +110,16 @@ async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media
                 encoded=encoded or source.encoded,
                 on_progress=on_progress,
                 on_output=pending.start,
+                sheet_name=partial(sheet_name, stem),
             )
             await lease.update(entered(job_pb2.JOB_STAGE_STORING))
             staged_file = await pending.finish()
             check_stored(staged_file)
             media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
+            sheets = [FetchedSideFile(path, SideFile.KIND_STORYBOARD) for path in made.sheets]
+            media.side_files.extend(
+                await stage_side_files(context.blobs, staged_uploads, stem, sheets)
+            )
             await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
             winner = await commit(
                 context.catalog,

@@ -1,9 +1,10 @@
-"""The staging of side files: subtitles and thumbnails, next to the file of their media item."""
+"""The staging of side files, such as subtitles, next to the file of their media item."""
 
 from __future__ import annotations
 
 import mimetypes
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from ingot.v1.media_pb2 import SideFile
 from ingot_server.extractor.result import FetchedSideFile
@@ -21,7 +22,7 @@ async def stage_side_files(
         kind = side.content_type or mimetypes.guess_type(side.path.name)[0] or ""
         staged = await staged_uploads.stage(
             side.path,
-            f"{stem}.{number}{name_extension(side.path.name)}",
+            side_file_key(stem, number, name_extension(side.path.name)),
             content_type=kind or "application/octet-stream",
         )
         stored.append(
@@ -36,3 +37,13 @@ async def stage_side_files(
             )
         )
     return stored
+
+
+def side_file_key(stem: str, number: int, suffix: str) -> str:
+    """Return the key of a side file: `number` begins at 1, and `suffix` is its file extension."""
+    return f"{stem}.{number}{suffix}"
+
+
+def sheet_name(stem: str, number: int) -> str:
+    """Return how the index of a storyboard that is made here names a sheet: its key's last part."""
+    return PurePosixPath(side_file_key(stem, number, ".jpg")).name

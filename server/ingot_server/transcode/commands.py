@@ -103,6 +103,45 @@ def waveform_arguments(plan: Plan, source: str, threads: int = 0) -> list[str]:
     )
 
 
+def storyboard_arguments(plan: Plan, source: str, sheets: str, threads: int = 0) -> list[str]:
+    """Return the command that writes JPEG sheets to `sheets`, a path with `%d` for the number.
+
+    Each picture is the last frame at or before its time, which is what a player shows then. A
+    second output without a file takes every frame: sheets are rare, and show no progress.
+    """
+    assert plan.storyboard is not None
+    target, part = plan.storyboard, plan.time_range
+    layout, tile = target.layout, target.tile
+    end = f"trim=end={_time(part.lead + part.length)}"
+    filters = (
+        end,
+        *(["bwdif=mode=send_frame:deint=interlaced"] if target.picture.interlaced else []),
+        *([f"setpts=PTS-{_time(part.lead)}/TB"] if part.lead else []),
+        # The video may end before the audio. Its last frame stays.
+        f"tpad=stop_mode=clone:stop_duration={_time(layout.interval_ms / 1000)}",
+        f"fps=fps=1000/{layout.interval_ms}:start_time=0:round=up:eof_action=pass",
+        "tpad=stop=-1:stop_mode=clone",
+        f"trim=end_frame={layout.pictures}",
+        *_tone_mapping(target.picture),
+        f"scale={tile.width}:{tile.height}:force_original_aspect_ratio=disable",
+        "setsar=1",
+        f"tile={layout.columns}x{layout.rows}",
+    )
+    # The frame that is shown at the start may have begun before it.
+    stream = _input(plan, source, threads, noaccurate_seek=None)[str(target.index)]
+    written = ffmpeg.output(
+        stream,
+        f"file:{sheets}",
+        **{"c:v": "mjpeg", "pix_fmt": "yuvj420p", "q:v": 4, "vf": ",".join(filters)},
+        f="image2",
+        fps_mode="passthrough",
+        map_metadata="-1",
+        threads=threads,
+    )
+    watched = ffmpeg.output(stream, "-", f="null", fps_mode="passthrough", vf=end)
+    return _compiled(ffmpeg.merge_outputs(written, watched))
+
+
 def _input(plan: Plan, source: str, threads: int, **more: object) -> Any:
     options: dict[str, Any] = {
         "protocol_whitelist": "file,pipe",

@@ -33,12 +33,14 @@ from ingot_server.library.recipe_formats import (
     normalizes_loudness,
     parameter,
 )
-from ingot_server.library.recipes import check_applicable, sample_rates
+from ingot_server.library.recipes import check_applicable, needs_video, sample_rates
+from ingot_server.library.storyboards import storyboard_layout
 from ingot_server.transcode.targets import (
     AudioTarget,
     ImageTarget,
     Picture,
     Size,
+    StoryboardTarget,
     TimeRange,
     VideoTarget,
     WaveformTarget,
@@ -60,6 +62,8 @@ _AAC_KBPS_PER_CHANNEL: Final = 80
 _OPUS_KBPS_PER_CHANNEL: Final = 256
 _DEFAULT_CRF: Final = 23
 _WAVEFORM_HZ: Final = 48000
+# The highest picture of a storyboard, in widths that were requested.
+_HIGHEST_PICTURE: Final = 2
 # A result that ends this close to the end of the media item may end with its audio.
 _NEAR_SECONDS: Final = 0.25
 _NEAR_SHARE: Final = 0.01
@@ -88,6 +92,12 @@ class Plan:
     video: VideoTarget | None = None
     image: ImageTarget | None = None
     waveform: WaveformTarget | None = None
+    storyboard: StoryboardTarget | None = None
+
+    @property
+    def takes_all_processors(self) -> bool:
+        """Whether all video is decoded, or even encoded."""
+        return self.video is not None or self.storyboard is not None
 
     @property
     def ends_with_source(self) -> bool:
@@ -128,15 +138,16 @@ def plan_conversion(recipe: Recipe, media: Media) -> Plan:
         video=_video_target(recipe, media.video[0]) if row.kind is FormatKind.VIDEO else None,
         image=_image_target(recipe, media.video[0]) if row.kind is FormatKind.IMAGE else None,
         waveform=_waveform_target(recipe, media) if row.kind is FormatKind.WAVEFORM else None,
+        storyboard=_storyboard_target(recipe, media.video[0], time_range.length)
+        if row.kind is FormatKind.STORYBOARD
+        else None,
     )
 
 
 def reads_source_once(recipe: Recipe) -> bool:
     """Return whether ffmpeg reads the source once, from the beginning: then it can be a stream."""
     return not (
-        normalizes_loudness(recipe)
-        or recipe.HasField("start_offset")
-        or format_of(recipe).kind in {FormatKind.IMAGE, FormatKind.VIDEO}
+        normalizes_loudness(recipe) or recipe.HasField("start_offset") or needs_video(recipe)
     )
 
 
@@ -299,6 +310,16 @@ def _image_target(recipe: Recipe, video: VideoStream) -> ImageTarget:
         height if max_height is None else min(height, max_height),
         max_height,
     )
+
+
+def _storyboard_target(recipe: Recipe, video: VideoStream, seconds: float) -> StoryboardTarget:
+    """Pictures keep their shape. Their size is even, so that none shares colours with the next."""
+    shown, width = displayed_size(video), recipe.storyboard.width
+    ratio = shown.width / shown.height
+    fitting = min(width, shown.width, _HIGHEST_PICTURE * width * ratio)
+    tile = Size(max(2, int(fitting) // 2 * 2), max(2, round(fitting / ratio / 2) * 2))
+    layout = storyboard_layout(recipe.storyboard, seconds)
+    return StoryboardTarget(video.index, _picture(video), tile, layout)
 
 
 def _picture(video: VideoStream) -> Picture:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ingot_server.library.recipe_formats import AudioCodec
+from ingot_server.library.storyboards import StoryboardLayout
 
 _OPUS_DECODED_HZ: Final = 48000
 
@@ -101,6 +102,18 @@ class ImageTarget:
     picture: Picture
     height: int
     max_height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoryboardTarget:
+    """The pictures of a storyboard."""
+
+    index: int
+    """The number of the stream in the file."""
+    picture: Picture
+    tile: Size
+    """The size of each picture on a sheet."""
+    layout: StoryboardLayout
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,10 +19,12 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.library.playable import is_web_playable
+from ingot_server.library.storyboards import tiles, webvtt
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.commands import (
     last_image_arguments,
     measure_arguments,
+    storyboard_arguments,
     waveform_arguments,
 )
 from ingot_server.transcode.ffmpeg import Ffmpeg, FfmpegProgress
@@ -35,11 +37,12 @@ from ingot_server.transcode.ffmpeg_run import (
 from ingot_server.transcode.loudness import Loudness, read_loudness
 from ingot_server.transcode.plan import Plan, tags_by_ffmpeg
 from ingot_server.transcode.tags import Tags, ffmetadata, write_tags
-from ingot_server.transcode.targets import ImageTarget, WaveformTarget
+from ingot_server.transcode.targets import ImageTarget, StoryboardTarget, WaveformTarget
 from ingot_server.transcode.verify import (
     image_size,
     verify_image,
     verify_media,
+    verify_sheets,
     verify_waveform,
 )
 from ingot_server.transcode.waveform import Waveform
@@ -53,6 +56,8 @@ class Transcoded:
 
     path: Path
     media: Media
+    sheets: tuple[Path, ...] = ()
+    """The sheets of a storyboard, in the order of their numbers."""
 
 
 class Transcoder:
@@ -76,6 +81,7 @@ class Transcoder:
         encoded: EncodedFile | None = None,
         on_progress: OnProgress = ignore_progress,
         on_output: Callable[[Path], None] = lambda _: None,
+        sheet_name: Callable[[int], str] = "sheet-{}.jpg".format,
     ) -> Transcoded:
         """Make the result of a plan in `directory`, and return it.
 
@@ -83,7 +89,8 @@ class Transcoder:
         holds for the recipe; then it is read from its beginning to its end. A file that was
         `encoded` from the same bytes by the same command is used, if it passes validation.
         `on_output` is called with a file that is about to be validated, and with another one if
-        that was refused. Safe to repeat in another directory, and to cancel. Raises Failure
+        that was refused. `sheet_name` says how the index of a storyboard names the sheet with a
+        number, from 1. Safe to repeat in another directory, and to cancel. Raises Failure
         CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what
         the stream and `check` raise.
         """
@@ -93,6 +100,8 @@ class Transcoder:
             return await transcoding.make_image(plan.image)
         if plan.waveform is not None:
             return await transcoding.draw_waveform(plan.waveform)
+        if plan.storyboard is not None:
+            return await transcoding.make_storyboard(plan.storyboard, directory, sheet_name)
         return await transcoding.convert_streams(tags, directory, encoded)
 
     async def encode_stream(
@@ -185,6 +194,20 @@ class _Transcoding:
         self._on_output(self._output)
         await asyncio.to_thread(verify_waveform, self._plan, target, self._output)
         return self._transcoded_still(Media(format_name=self._plan.format.container))
+
+    async def make_storyboard(
+        self, target: StoryboardTarget, directory: Path, sheet_name: Callable[[int], str]
+    ) -> Transcoded:
+        run, layout, seconds = self._run, target.layout, self._plan.time_range.length
+        pattern = f"{str(directory).replace('%', '%%')}/sheet-%d.jpg"
+        await run.run_command(storyboard_arguments(self._plan, run.source, pattern, run.threads))
+        sheets = tuple(directory / f"sheet-{number + 1}.jpg" for number in range(layout.sheets))
+        await asyncio.to_thread(verify_sheets, target, sheets)
+        index = webvtt(tiles(layout, target.tile.width, target.tile.height, seconds, sheet_name))
+        await asyncio.to_thread(self._output.write_text, index, encoding="utf-8")
+        self._on_output(self._output)
+        made = self._transcoded_still(Media(format_name=self._plan.format.container))
+        return replace(made, sheets=sheets)
 
     async def _measure_loudness(self) -> Loudness | None:
         run = self._run

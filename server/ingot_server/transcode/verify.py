@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from ingot_server.transcode.targets import (
     AudioTarget,
     ImageTarget,
     Size,
+    StoryboardTarget,
     VideoTarget,
     WaveformTarget,
 )
@@ -72,6 +73,17 @@ def verify_waveform(plan: Plan, target: WaveformTarget, path: Path) -> None:
     if abs(found_seconds - expected) > plan.tolerance + 1 / target.points_per_second:
         wrong.append(f"it covers {found_seconds:.3f} s, not {expected:.3f} s")
     _fail_if(wrong)
+
+
+def verify_sheets(target: StoryboardTarget, sheets: Sequence[Path]) -> None:
+    """Raise Failure CONVERSION_FAILED unless all sheets of a storyboard are there and whole."""
+    layout, tile = target.layout, target.tile
+    expected = Size(layout.columns * tile.width, layout.rows * tile.height)
+    for number, path in enumerate(sheets, 1):
+        size = image_size(path, "image/jpeg")
+        if size != expected:
+            found = "not a complete image" if size is None else f"{size.width}x{size.height}"
+            raise _failed([f"sheet {number} is {found}, not {expected.width}x{expected.height}"])
 
 
 def image_size(path: Path, content_type: str) -> Size | None:

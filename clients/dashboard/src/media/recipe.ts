@@ -10,7 +10,17 @@ import { kindOf } from "./kind";
 
 const t = texts.media.conversions;
 
-export const FORMATS = ["mp3", "m4a", "opus", "flac", "wav", "mp4", "image", "waveform"] as const;
+export const FORMATS = [
+  "mp3",
+  "m4a",
+  "opus",
+  "flac",
+  "wav",
+  "mp4",
+  "image",
+  "storyboard",
+  "waveform",
+] as const;
 export type Format = (typeof FORMATS)[number];
 
 export const BITRATES: Readonly<Partial<Record<Format, readonly number[]>>> = {
@@ -52,13 +62,13 @@ export function formatsFor(media: Media): Format[] {
   const hasPicture = kind === MediaKind.VIDEO || kind === MediaKind.IMAGE;
   return FORMATS.filter((format) => {
     if (format === "image") return hasPicture;
-    if (format === "mp4") return kind === MediaKind.VIDEO;
+    if (format === "mp4" || format === "storyboard") return kind === MediaKind.VIDEO;
     return hasSound;
   });
 }
 
 export function isSound(format: Format): boolean {
-  return format !== "image" && format !== "waveform" && format !== "mp4";
+  return !(["image", "storyboard", "waveform", "mp4"] as Format[]).includes(format);
 }
 
 /** Returns what is wrong with the times of a choice; undefined if nothing is. */
@@ -104,6 +114,8 @@ function formatOf(choice: Choice): NonNullable<MessageInitShape<typeof RecipeSch
       return { case: "mp4", value: { ...height, normalizeLoudness } };
     case "image":
       return { case: "image", value: height };
+    case "storyboard":
+      return { case: "storyboard", value: {} };
     case "waveform":
       return { case: "waveform", value: {} };
   }

@@ -94,6 +94,8 @@ const (
 	SideFile_KIND_SUBTITLES SideFile_Kind = 1
 	// A thumbnail image.
 	SideFile_KIND_THUMBNAIL SideFile_Kind = 2
+	// A sheet of a storyboard: small pictures of the video in rows.
+	SideFile_KIND_STORYBOARD SideFile_Kind = 3
 )
 
 // Enum value maps for SideFile_Kind.
@@ -102,11 +104,13 @@ var (
 		0: "KIND_UNSPECIFIED",
 		1: "KIND_SUBTITLES",
 		2: "KIND_THUMBNAIL",
+		3: "KIND_STORYBOARD",
 	}
 	SideFile_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"KIND_SUBTITLES":   1,
 		"KIND_THUMBNAIL":   2,
+		"KIND_STORYBOARD":  3,
 	}
 )
 
@@ -409,7 +413,8 @@ type Media struct {
 	Audio []*AudioStream `protobuf:"bytes,15,rep,name=audio,proto3" json:"audio,omitempty"`
 	// Chapters, ordered by their start. Empty if the file has none.
 	Chapters []*Chapter `protobuf:"bytes,16,rep,name=chapters,proto3" json:"chapters,omitempty"`
-	// Side files that requests asked for: subtitles and thumbnails. Empty if there are none.
+	// Side files: the subtitles and thumbnails that requests asked for, and the sheets of a
+	// storyboard. Empty if there are none.
 	SideFiles []*SideFile `protobuf:"bytes,17,rep,name=side_files,json=sideFiles,proto3" json:"side_files,omitempty"`
 	// Metadata tags of the file, such as `artist`, with keys in lower case.
 	FileTags map[string]string `protobuf:"bytes,18,rep,name=file_tags,json=fileTags,proto3" json:"file_tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -682,7 +687,7 @@ type SideFile struct {
 	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// Size in bytes.
 	SizeBytes int64 `protobuf:"varint,4,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for thumbnails.
+	// Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for other files.
 	Language string `protobuf:"bytes,5,opt,name=language,proto3" json:"language,omitempty"`
 	// Whether the subtitles were generated automatically by the source.
 	Automatic bool `protobuf:"varint,6,opt,name=automatic,proto3" json:"automatic,omitempty"`
@@ -1712,7 +1717,7 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
 	"\bSideFile\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.ingot.v1.SideFile.KindR\x04kind\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12!\n" +
@@ -1721,11 +1726,12 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x1a\n" +
 	"\blanguage\x18\x05 \x01(\tR\blanguage\x12\x1c\n" +
 	"\tautomatic\x18\x06 \x01(\bR\tautomatic\x12\x16\n" +
-	"\x06sha256\x18\a \x01(\tR\x06sha256\"D\n" +
+	"\x06sha256\x18\a \x01(\tR\x06sha256\"Y\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eKIND_SUBTITLES\x10\x01\x12\x12\n" +
-	"\x0eKIND_THUMBNAIL\x10\x02\"\xcc\x01\n" +
+	"\x0eKIND_THUMBNAIL\x10\x02\x12\x13\n" +
+	"\x0fKIND_STORYBOARD\x10\x03\"\xcc\x01\n" +
 	"\n" +
 	"Extraction\x12\x1c\n" +
 	"\textractor\x18\x01 \x01(\tR\textractor\x12+\n" +

@@ -1123,6 +1123,168 @@ func (x *CreateDownloadUrlResponse) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Names the media item whose storyboard to return.
+type GetStoryboardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The media item. Exactly one is set.
+	//
+	// Types that are valid to be assigned to Name:
+	//
+	//	*GetStoryboardRequest_MediaId
+	//	*GetStoryboardRequest_Url
+	Name isGetStoryboardRequest_Name `protobuf_oneof:"name"`
+	// Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`.
+	Selection *Selection `protobuf:"bytes,3,opt,name=selection,proto3" json:"selection,omitempty"`
+	// How long the links work, from 1 second to 7 days. Unset means 1 hour.
+	Lifetime      *durationpb.Duration `protobuf:"bytes,4,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStoryboardRequest) Reset() {
+	*x = GetStoryboardRequest{}
+	mi := &file_ingot_v1_media_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStoryboardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStoryboardRequest) ProtoMessage() {}
+
+func (x *GetStoryboardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_media_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStoryboardRequest.ProtoReflect.Descriptor instead.
+func (*GetStoryboardRequest) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_media_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetStoryboardRequest) GetName() isGetStoryboardRequest_Name {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *GetStoryboardRequest) GetMediaId() string {
+	if x != nil {
+		if x, ok := x.Name.(*GetStoryboardRequest_MediaId); ok {
+			return x.MediaId
+		}
+	}
+	return ""
+}
+
+func (x *GetStoryboardRequest) GetUrl() string {
+	if x != nil {
+		if x, ok := x.Name.(*GetStoryboardRequest_Url); ok {
+			return x.Url
+		}
+	}
+	return ""
+}
+
+func (x *GetStoryboardRequest) GetSelection() *Selection {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
+}
+
+func (x *GetStoryboardRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+type isGetStoryboardRequest_Name interface {
+	isGetStoryboardRequest_Name()
+}
+
+type GetStoryboardRequest_MediaId struct {
+	// Media.id of the result of the recipe `storyboard`.
+	MediaId string `protobuf:"bytes,1,opt,name=media_id,json=mediaId,proto3,oneof"`
+}
+
+type GetStoryboardRequest_Url struct {
+	// Internal address of that media item. At most 8192 bytes.
+	Url string `protobuf:"bytes,2,opt,name=url,proto3,oneof"`
+}
+
+func (*GetStoryboardRequest_MediaId) isGetStoryboardRequest_Name() {}
+
+func (*GetStoryboardRequest_Url) isGetStoryboardRequest_Name() {}
+
+// The index of a storyboard.
+type GetStoryboardResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// WebVTT: a cue for each picture, with the link of its sheet and its place on it in pixels, as
+	// `https://...#xywh=160,0,160,90` (W3C Media Fragments). Players read it from a `data:` or `blob:`
+	// URL, or from a server of yours.
+	Webvtt string `protobuf:"bytes,1,opt,name=webvtt,proto3" json:"webvtt,omitempty"`
+	// When the links stop working.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStoryboardResponse) Reset() {
+	*x = GetStoryboardResponse{}
+	mi := &file_ingot_v1_media_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStoryboardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStoryboardResponse) ProtoMessage() {}
+
+func (x *GetStoryboardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_media_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStoryboardResponse.ProtoReflect.Descriptor instead.
+func (*GetStoryboardResponse) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_media_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetStoryboardResponse) GetWebvtt() string {
+	if x != nil {
+		return x.Webvtt
+	}
+	return ""
+}
+
+func (x *GetStoryboardResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // What became of one request.
 type BatchGetMediaResponse_Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1139,7 +1301,7 @@ type BatchGetMediaResponse_Result struct {
 
 func (x *BatchGetMediaResponse_Result) Reset() {
 	*x = BatchGetMediaResponse_Result{}
-	mi := &file_ingot_v1_media_service_proto_msgTypes[14]
+	mi := &file_ingot_v1_media_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1313,7 @@ func (x *BatchGetMediaResponse_Result) String() string {
 func (*BatchGetMediaResponse_Result) ProtoMessage() {}
 
 func (x *BatchGetMediaResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_service_proto_msgTypes[14]
+	mi := &file_ingot_v1_media_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1452,17 @@ const file_ingot_v1_media_service_proto_rawDesc = "" +
 	"\x19CreateDownloadUrlResponse\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime2\xc7\x04\n" +
+	"expireTime\"\xb9\x01\n" +
+	"\x14GetStoryboardRequest\x12\x1b\n" +
+	"\bmedia_id\x18\x01 \x01(\tH\x00R\amediaId\x12\x12\n" +
+	"\x03url\x18\x02 \x01(\tH\x00R\x03url\x121\n" +
+	"\tselection\x18\x03 \x01(\v2\x13.ingot.v1.SelectionR\tselection\x125\n" +
+	"\blifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\blifetimeB\x06\n" +
+	"\x04name\"l\n" +
+	"\x15GetStoryboardResponse\x12\x16\n" +
+	"\x06webvtt\x18\x01 \x01(\tR\x06webvtt\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime2\x9e\x05\n" +
 	"\fMediaService\x12F\n" +
 	"\bGetMedia\x12\x19.ingot.v1.GetMediaRequest\x1a\x1a.ingot.v1.GetMediaResponse\"\x03\x90\x02\x01\x12U\n" +
 	"\rBatchGetMedia\x12\x1e.ingot.v1.BatchGetMediaRequest\x1a\x1f.ingot.v1.BatchGetMediaResponse\"\x03\x90\x02\x01\x12I\n" +
@@ -1298,7 +1470,8 @@ const file_ingot_v1_media_service_proto_rawDesc = "" +
 	"\vUpdateMedia\x12\x1c.ingot.v1.UpdateMediaRequest\x1a\x1d.ingot.v1.UpdateMediaResponse\"\x03\x90\x02\x02\x12O\n" +
 	"\vDeleteMedia\x12\x1c.ingot.v1.DeleteMediaRequest\x1a\x1d.ingot.v1.DeleteMediaResponse\"\x03\x90\x02\x02\x12H\n" +
 	"\bDownload\x12\x19.ingot.v1.DownloadRequest\x1a\x1a.ingot.v1.DownloadResponse\"\x03\x90\x02\x010\x01\x12a\n" +
-	"\x11CreateDownloadUrl\x12\".ingot.v1.CreateDownloadUrlRequest\x1a#.ingot.v1.CreateDownloadUrlResponse\"\x03\x90\x02\x01Bo\n" +
+	"\x11CreateDownloadUrl\x12\".ingot.v1.CreateDownloadUrlRequest\x1a#.ingot.v1.CreateDownloadUrlResponse\"\x03\x90\x02\x01\x12U\n" +
+	"\rGetStoryboard\x12\x1e.ingot.v1.GetStoryboardRequest\x1a\x1f.ingot.v1.GetStoryboardResponse\"\x03\x90\x02\x01Bo\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x11MediaServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (
@@ -1313,7 +1486,7 @@ func file_ingot_v1_media_service_proto_rawDescGZIP() []byte {
 	return file_ingot_v1_media_service_proto_rawDescData
 }
 
-var file_ingot_v1_media_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_ingot_v1_media_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_ingot_v1_media_service_proto_goTypes = []any{
 	(*GetMediaRequest)(nil),              // 0: ingot.v1.GetMediaRequest
 	(*GetMediaResponse)(nil),             // 1: ingot.v1.GetMediaResponse
@@ -1329,56 +1502,63 @@ var file_ingot_v1_media_service_proto_goTypes = []any{
 	(*DownloadResponse)(nil),             // 11: ingot.v1.DownloadResponse
 	(*CreateDownloadUrlRequest)(nil),     // 12: ingot.v1.CreateDownloadUrlRequest
 	(*CreateDownloadUrlResponse)(nil),    // 13: ingot.v1.CreateDownloadUrlResponse
-	(*BatchGetMediaResponse_Result)(nil), // 14: ingot.v1.BatchGetMediaResponse.Result
-	nil,                                  // 15: ingot.v1.ListMediaRequest.LabelsEntry
-	(*Selection)(nil),                    // 16: ingot.v1.Selection
-	(*Media)(nil),                        // 17: ingot.v1.Media
-	(MediaKind)(0),                       // 18: ingot.v1.MediaKind
-	(*timestamppb.Timestamp)(nil),        // 19: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),        // 20: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),          // 21: google.protobuf.Duration
-	(*status.Status)(nil),                // 22: google.rpc.Status
+	(*GetStoryboardRequest)(nil),         // 14: ingot.v1.GetStoryboardRequest
+	(*GetStoryboardResponse)(nil),        // 15: ingot.v1.GetStoryboardResponse
+	(*BatchGetMediaResponse_Result)(nil), // 16: ingot.v1.BatchGetMediaResponse.Result
+	nil,                                  // 17: ingot.v1.ListMediaRequest.LabelsEntry
+	(*Selection)(nil),                    // 18: ingot.v1.Selection
+	(*Media)(nil),                        // 19: ingot.v1.Media
+	(MediaKind)(0),                       // 20: ingot.v1.MediaKind
+	(*timestamppb.Timestamp)(nil),        // 21: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),        // 22: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),          // 23: google.protobuf.Duration
+	(*status.Status)(nil),                // 24: google.rpc.Status
 }
 var file_ingot_v1_media_service_proto_depIdxs = []int32{
-	16, // 0: ingot.v1.GetMediaRequest.selection:type_name -> ingot.v1.Selection
-	17, // 1: ingot.v1.GetMediaResponse.media:type_name -> ingot.v1.Media
+	18, // 0: ingot.v1.GetMediaRequest.selection:type_name -> ingot.v1.Selection
+	19, // 1: ingot.v1.GetMediaResponse.media:type_name -> ingot.v1.Media
 	0,  // 2: ingot.v1.BatchGetMediaRequest.requests:type_name -> ingot.v1.GetMediaRequest
-	14, // 3: ingot.v1.BatchGetMediaResponse.results:type_name -> ingot.v1.BatchGetMediaResponse.Result
-	18, // 4: ingot.v1.ListMediaRequest.kind:type_name -> ingot.v1.MediaKind
-	15, // 5: ingot.v1.ListMediaRequest.labels:type_name -> ingot.v1.ListMediaRequest.LabelsEntry
-	19, // 6: ingot.v1.ListMediaRequest.created_after:type_name -> google.protobuf.Timestamp
-	19, // 7: ingot.v1.ListMediaRequest.created_before:type_name -> google.protobuf.Timestamp
-	17, // 8: ingot.v1.ListMediaResponse.media:type_name -> ingot.v1.Media
-	16, // 9: ingot.v1.UpdateMediaRequest.selection:type_name -> ingot.v1.Selection
-	17, // 10: ingot.v1.UpdateMediaRequest.media:type_name -> ingot.v1.Media
-	20, // 11: ingot.v1.UpdateMediaRequest.update_mask:type_name -> google.protobuf.FieldMask
-	17, // 12: ingot.v1.UpdateMediaResponse.media:type_name -> ingot.v1.Media
-	16, // 13: ingot.v1.DeleteMediaRequest.selection:type_name -> ingot.v1.Selection
-	16, // 14: ingot.v1.DownloadRequest.selection:type_name -> ingot.v1.Selection
-	16, // 15: ingot.v1.CreateDownloadUrlRequest.selection:type_name -> ingot.v1.Selection
-	21, // 16: ingot.v1.CreateDownloadUrlRequest.lifetime:type_name -> google.protobuf.Duration
-	19, // 17: ingot.v1.CreateDownloadUrlResponse.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 18: ingot.v1.BatchGetMediaResponse.Result.media:type_name -> ingot.v1.Media
-	22, // 19: ingot.v1.BatchGetMediaResponse.Result.error:type_name -> google.rpc.Status
-	0,  // 20: ingot.v1.MediaService.GetMedia:input_type -> ingot.v1.GetMediaRequest
-	2,  // 21: ingot.v1.MediaService.BatchGetMedia:input_type -> ingot.v1.BatchGetMediaRequest
-	4,  // 22: ingot.v1.MediaService.ListMedia:input_type -> ingot.v1.ListMediaRequest
-	6,  // 23: ingot.v1.MediaService.UpdateMedia:input_type -> ingot.v1.UpdateMediaRequest
-	8,  // 24: ingot.v1.MediaService.DeleteMedia:input_type -> ingot.v1.DeleteMediaRequest
-	10, // 25: ingot.v1.MediaService.Download:input_type -> ingot.v1.DownloadRequest
-	12, // 26: ingot.v1.MediaService.CreateDownloadUrl:input_type -> ingot.v1.CreateDownloadUrlRequest
-	1,  // 27: ingot.v1.MediaService.GetMedia:output_type -> ingot.v1.GetMediaResponse
-	3,  // 28: ingot.v1.MediaService.BatchGetMedia:output_type -> ingot.v1.BatchGetMediaResponse
-	5,  // 29: ingot.v1.MediaService.ListMedia:output_type -> ingot.v1.ListMediaResponse
-	7,  // 30: ingot.v1.MediaService.UpdateMedia:output_type -> ingot.v1.UpdateMediaResponse
-	9,  // 31: ingot.v1.MediaService.DeleteMedia:output_type -> ingot.v1.DeleteMediaResponse
-	11, // 32: ingot.v1.MediaService.Download:output_type -> ingot.v1.DownloadResponse
-	13, // 33: ingot.v1.MediaService.CreateDownloadUrl:output_type -> ingot.v1.CreateDownloadUrlResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	16, // 3: ingot.v1.BatchGetMediaResponse.results:type_name -> ingot.v1.BatchGetMediaResponse.Result
+	20, // 4: ingot.v1.ListMediaRequest.kind:type_name -> ingot.v1.MediaKind
+	17, // 5: ingot.v1.ListMediaRequest.labels:type_name -> ingot.v1.ListMediaRequest.LabelsEntry
+	21, // 6: ingot.v1.ListMediaRequest.created_after:type_name -> google.protobuf.Timestamp
+	21, // 7: ingot.v1.ListMediaRequest.created_before:type_name -> google.protobuf.Timestamp
+	19, // 8: ingot.v1.ListMediaResponse.media:type_name -> ingot.v1.Media
+	18, // 9: ingot.v1.UpdateMediaRequest.selection:type_name -> ingot.v1.Selection
+	19, // 10: ingot.v1.UpdateMediaRequest.media:type_name -> ingot.v1.Media
+	22, // 11: ingot.v1.UpdateMediaRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19, // 12: ingot.v1.UpdateMediaResponse.media:type_name -> ingot.v1.Media
+	18, // 13: ingot.v1.DeleteMediaRequest.selection:type_name -> ingot.v1.Selection
+	18, // 14: ingot.v1.DownloadRequest.selection:type_name -> ingot.v1.Selection
+	18, // 15: ingot.v1.CreateDownloadUrlRequest.selection:type_name -> ingot.v1.Selection
+	23, // 16: ingot.v1.CreateDownloadUrlRequest.lifetime:type_name -> google.protobuf.Duration
+	21, // 17: ingot.v1.CreateDownloadUrlResponse.expire_time:type_name -> google.protobuf.Timestamp
+	18, // 18: ingot.v1.GetStoryboardRequest.selection:type_name -> ingot.v1.Selection
+	23, // 19: ingot.v1.GetStoryboardRequest.lifetime:type_name -> google.protobuf.Duration
+	21, // 20: ingot.v1.GetStoryboardResponse.expire_time:type_name -> google.protobuf.Timestamp
+	19, // 21: ingot.v1.BatchGetMediaResponse.Result.media:type_name -> ingot.v1.Media
+	24, // 22: ingot.v1.BatchGetMediaResponse.Result.error:type_name -> google.rpc.Status
+	0,  // 23: ingot.v1.MediaService.GetMedia:input_type -> ingot.v1.GetMediaRequest
+	2,  // 24: ingot.v1.MediaService.BatchGetMedia:input_type -> ingot.v1.BatchGetMediaRequest
+	4,  // 25: ingot.v1.MediaService.ListMedia:input_type -> ingot.v1.ListMediaRequest
+	6,  // 26: ingot.v1.MediaService.UpdateMedia:input_type -> ingot.v1.UpdateMediaRequest
+	8,  // 27: ingot.v1.MediaService.DeleteMedia:input_type -> ingot.v1.DeleteMediaRequest
+	10, // 28: ingot.v1.MediaService.Download:input_type -> ingot.v1.DownloadRequest
+	12, // 29: ingot.v1.MediaService.CreateDownloadUrl:input_type -> ingot.v1.CreateDownloadUrlRequest
+	14, // 30: ingot.v1.MediaService.GetStoryboard:input_type -> ingot.v1.GetStoryboardRequest
+	1,  // 31: ingot.v1.MediaService.GetMedia:output_type -> ingot.v1.GetMediaResponse
+	3,  // 32: ingot.v1.MediaService.BatchGetMedia:output_type -> ingot.v1.BatchGetMediaResponse
+	5,  // 33: ingot.v1.MediaService.ListMedia:output_type -> ingot.v1.ListMediaResponse
+	7,  // 34: ingot.v1.MediaService.UpdateMedia:output_type -> ingot.v1.UpdateMediaResponse
+	9,  // 35: ingot.v1.MediaService.DeleteMedia:output_type -> ingot.v1.DeleteMediaResponse
+	11, // 36: ingot.v1.MediaService.Download:output_type -> ingot.v1.DownloadResponse
+	13, // 37: ingot.v1.MediaService.CreateDownloadUrl:output_type -> ingot.v1.CreateDownloadUrlResponse
+	15, // 38: ingot.v1.MediaService.GetStoryboard:output_type -> ingot.v1.GetStoryboardResponse
+	31, // [31:39] is the sub-list for method output_type
+	23, // [23:31] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_media_service_proto_init() }
@@ -1408,6 +1588,10 @@ func file_ingot_v1_media_service_proto_init() {
 		(*CreateDownloadUrlRequest_Url)(nil),
 	}
 	file_ingot_v1_media_service_proto_msgTypes[14].OneofWrappers = []any{
+		(*GetStoryboardRequest_MediaId)(nil),
+		(*GetStoryboardRequest_Url)(nil),
+	}
+	file_ingot_v1_media_service_proto_msgTypes[16].OneofWrappers = []any{
 		(*BatchGetMediaResponse_Result_Media)(nil),
 		(*BatchGetMediaResponse_Result_Error)(nil),
 	}
@@ -1417,7 +1601,7 @@ func file_ingot_v1_media_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_media_service_proto_rawDesc), len(file_ingot_v1_media_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

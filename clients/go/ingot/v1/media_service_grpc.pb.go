@@ -26,6 +26,7 @@ const (
 	MediaService_DeleteMedia_FullMethodName       = "/ingot.v1.MediaService/DeleteMedia"
 	MediaService_Download_FullMethodName          = "/ingot.v1.MediaService/Download"
 	MediaService_CreateDownloadUrl_FullMethodName = "/ingot.v1.MediaService/CreateDownloadUrl"
+	MediaService_GetStoryboard_FullMethodName     = "/ingot.v1.MediaService/GetStoryboard"
 )
 
 // MediaServiceClient is the client API for MediaService service.
@@ -56,6 +57,9 @@ type MediaServiceClient interface {
 	Download(ctx context.Context, in *DownloadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadResponse], error)
 	// Returns a signed link to the blob for any HTTP client, including range requests.
 	CreateDownloadUrl(ctx context.Context, in *CreateDownloadUrlRequest, opts ...grpc.CallOption) (*CreateDownloadUrlResponse, error)
+	// Returns the index of a storyboard for a player, with signed links to its sheets. A media item
+	// without a storyboard is NOT_FOUND.
+	GetStoryboard(ctx context.Context, in *GetStoryboardRequest, opts ...grpc.CallOption) (*GetStoryboardResponse, error)
 }
 
 type mediaServiceClient struct {
@@ -145,6 +149,16 @@ func (c *mediaServiceClient) CreateDownloadUrl(ctx context.Context, in *CreateDo
 	return out, nil
 }
 
+func (c *mediaServiceClient) GetStoryboard(ctx context.Context, in *GetStoryboardRequest, opts ...grpc.CallOption) (*GetStoryboardResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStoryboardResponse)
+	err := c.cc.Invoke(ctx, MediaService_GetStoryboard_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MediaServiceServer is the server API for MediaService service.
 // All implementations must embed UnimplementedMediaServiceServer
 // for forward compatibility.
@@ -173,6 +187,9 @@ type MediaServiceServer interface {
 	Download(*DownloadRequest, grpc.ServerStreamingServer[DownloadResponse]) error
 	// Returns a signed link to the blob for any HTTP client, including range requests.
 	CreateDownloadUrl(context.Context, *CreateDownloadUrlRequest) (*CreateDownloadUrlResponse, error)
+	// Returns the index of a storyboard for a player, with signed links to its sheets. A media item
+	// without a storyboard is NOT_FOUND.
+	GetStoryboard(context.Context, *GetStoryboardRequest) (*GetStoryboardResponse, error)
 	mustEmbedUnimplementedMediaServiceServer()
 }
 
@@ -203,6 +220,9 @@ func (UnimplementedMediaServiceServer) Download(*DownloadRequest, grpc.ServerStr
 }
 func (UnimplementedMediaServiceServer) CreateDownloadUrl(context.Context, *CreateDownloadUrlRequest) (*CreateDownloadUrlResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateDownloadUrl not implemented")
+}
+func (UnimplementedMediaServiceServer) GetStoryboard(context.Context, *GetStoryboardRequest) (*GetStoryboardResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStoryboard not implemented")
 }
 func (UnimplementedMediaServiceServer) mustEmbedUnimplementedMediaServiceServer() {}
 func (UnimplementedMediaServiceServer) testEmbeddedByValue()                      {}
@@ -344,6 +364,24 @@ func _MediaService_CreateDownloadUrl_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MediaService_GetStoryboard_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStoryboardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MediaServiceServer).GetStoryboard(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MediaService_GetStoryboard_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MediaServiceServer).GetStoryboard(ctx, req.(*GetStoryboardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MediaService_ServiceDesc is the grpc.ServiceDesc for MediaService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -374,6 +412,10 @@ var MediaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateDownloadUrl",
 			Handler:    _MediaService_CreateDownloadUrl_Handler,
+		},
+		{
+			MethodName: "GetStoryboard",
+			Handler:    _MediaService_GetStoryboard_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

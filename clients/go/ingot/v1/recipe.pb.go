@@ -94,6 +94,7 @@ type Recipe struct {
 	//	*Recipe_Mp4_
 	//	*Recipe_Image_
 	//	*Recipe_Waveform_
+	//	*Recipe_Storyboard_
 	Format isRecipe_Format `protobuf_oneof:"format"`
 	// Where the result starts in the media item. Unset means at the beginning.
 	StartOffset *durationpb.Duration `protobuf:"bytes,9,opt,name=start_offset,json=startOffset,proto3" json:"start_offset,omitempty"`
@@ -213,6 +214,15 @@ func (x *Recipe) GetWaveform() *Recipe_Waveform {
 	return nil
 }
 
+func (x *Recipe) GetStoryboard() *Recipe_Storyboard {
+	if x != nil {
+		if x, ok := x.Format.(*Recipe_Storyboard_); ok {
+			return x.Storyboard
+		}
+	}
+	return nil
+}
+
 func (x *Recipe) GetStartOffset() *durationpb.Duration {
 	if x != nil {
 		return x.StartOffset
@@ -273,6 +283,12 @@ type Recipe_Waveform_ struct {
 	Waveform *Recipe_Waveform `protobuf:"bytes,8,opt,name=waveform,proto3,oneof"`
 }
 
+type Recipe_Storyboard_ struct {
+	// Small pictures of a video at regular times, for the timeline of a player: JPEG sheets as side
+	// files, and as the blob a WebVTT index of them. GetStoryboard returns it for a player.
+	Storyboard *Recipe_Storyboard `protobuf:"bytes,11,opt,name=storyboard,proto3,oneof"`
+}
+
 func (*Recipe_Mp3_) isRecipe_Format() {}
 
 func (*Recipe_M4A_) isRecipe_Format() {}
@@ -288,6 +304,8 @@ func (*Recipe_Mp4_) isRecipe_Format() {}
 func (*Recipe_Image_) isRecipe_Format() {}
 
 func (*Recipe_Waveform_) isRecipe_Format() {}
+
+func (*Recipe_Storyboard_) isRecipe_Format() {}
 
 // The parameters of an MP3.
 type Recipe_Mp3 struct {
@@ -900,11 +918,89 @@ func (x *Recipe_Waveform) GetPointsPerSecond() int32 {
 	return 0
 }
 
+// The parameters of a storyboard. Picture number n, from zero, is what a player shows at n times
+// the interval. A result has at most 2000 pictures on 100 sheets.
+type Recipe_Storyboard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time from one picture to the next. Unset means a hundredth of the length of the result, but
+	// at least 1 second.
+	Interval *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Width of a picture in pixels; its height follows from the shape of the video, and is at most
+	// twice the width: higher video gets narrower pictures. Lower video is not enlarged. Unset means
+	// 160.
+	Width *int32 `protobuf:"varint,2,opt,name=width,proto3,oneof" json:"width,omitempty"`
+	// Pictures in a row of a sheet. Unset means 10.
+	Columns *int32 `protobuf:"varint,3,opt,name=columns,proto3,oneof" json:"columns,omitempty"`
+	// Rows of a sheet. Unset means 10. A result that fits on one sheet has only the rows that it
+	// needs.
+	Rows          *int32 `protobuf:"varint,4,opt,name=rows,proto3,oneof" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recipe_Storyboard) Reset() {
+	*x = Recipe_Storyboard{}
+	mi := &file_ingot_v1_recipe_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recipe_Storyboard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recipe_Storyboard) ProtoMessage() {}
+
+func (x *Recipe_Storyboard) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_recipe_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recipe_Storyboard.ProtoReflect.Descriptor instead.
+func (*Recipe_Storyboard) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 8}
+}
+
+func (x *Recipe_Storyboard) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *Recipe_Storyboard) GetWidth() int32 {
+	if x != nil && x.Width != nil {
+		return *x.Width
+	}
+	return 0
+}
+
+func (x *Recipe_Storyboard) GetColumns() int32 {
+	if x != nil && x.Columns != nil {
+		return *x.Columns
+	}
+	return 0
+}
+
+func (x *Recipe_Storyboard) GetRows() int32 {
+	if x != nil && x.Rows != nil {
+		return *x.Rows
+	}
+	return 0
+}
+
 var File_ingot_v1_recipe_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_recipe_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/recipe.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc6\x11\n" +
+	"\x15ingot/v1/recipe.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbd\x13\n" +
 	"\x06Recipe\x12(\n" +
 	"\x03mp3\x18\x01 \x01(\v2\x14.ingot.v1.Recipe.Mp3H\x00R\x03mp3\x12(\n" +
 	"\x03m4a\x18\x02 \x01(\v2\x14.ingot.v1.Recipe.M4aH\x00R\x03m4a\x12+\n" +
@@ -913,7 +1009,10 @@ const file_ingot_v1_recipe_proto_rawDesc = "" +
 	"\x03wav\x18\x05 \x01(\v2\x14.ingot.v1.Recipe.WavH\x00R\x03wav\x12(\n" +
 	"\x03mp4\x18\x06 \x01(\v2\x14.ingot.v1.Recipe.Mp4H\x00R\x03mp4\x12.\n" +
 	"\x05image\x18\a \x01(\v2\x16.ingot.v1.Recipe.ImageH\x00R\x05image\x127\n" +
-	"\bwaveform\x18\b \x01(\v2\x19.ingot.v1.Recipe.WaveformH\x00R\bwaveform\x12<\n" +
+	"\bwaveform\x18\b \x01(\v2\x19.ingot.v1.Recipe.WaveformH\x00R\bwaveform\x12=\n" +
+	"\n" +
+	"storyboard\x18\v \x01(\v2\x1b.ingot.v1.Recipe.StoryboardH\x00R\n" +
+	"storyboard\x12<\n" +
 	"\fstart_offset\x18\t \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
 	"\n" +
 	"end_offset\x18\n" +
@@ -984,7 +1083,17 @@ const file_ingot_v1_recipe_proto_rawDesc = "" +
 	"\v_max_height\x1aQ\n" +
 	"\bWaveform\x12/\n" +
 	"\x11points_per_second\x18\x01 \x01(\x05H\x00R\x0fpointsPerSecond\x88\x01\x01B\x14\n" +
-	"\x12_points_per_secondB\b\n" +
+	"\x12_points_per_second\x1a\xb5\x01\n" +
+	"\n" +
+	"Storyboard\x125\n" +
+	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x19\n" +
+	"\x05width\x18\x02 \x01(\x05H\x00R\x05width\x88\x01\x01\x12\x1d\n" +
+	"\acolumns\x18\x03 \x01(\x05H\x01R\acolumns\x88\x01\x01\x12\x17\n" +
+	"\x04rows\x18\x04 \x01(\x05H\x02R\x04rows\x88\x01\x01B\b\n" +
+	"\x06_widthB\n" +
+	"\n" +
+	"\b_columnsB\a\n" +
+	"\x05_rowsB\b\n" +
 	"\x06formatBi\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\vRecipeProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
@@ -1001,7 +1110,7 @@ func file_ingot_v1_recipe_proto_rawDescGZIP() []byte {
 }
 
 var file_ingot_v1_recipe_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ingot_v1_recipe_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_ingot_v1_recipe_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_ingot_v1_recipe_proto_goTypes = []any{
 	(Recipe_Image_Encoding)(0),  // 0: ingot.v1.Recipe.Image.Encoding
 	(*Recipe)(nil),              // 1: ingot.v1.Recipe
@@ -1013,7 +1122,8 @@ var file_ingot_v1_recipe_proto_goTypes = []any{
 	(*Recipe_Mp4)(nil),          // 7: ingot.v1.Recipe.Mp4
 	(*Recipe_Image)(nil),        // 8: ingot.v1.Recipe.Image
 	(*Recipe_Waveform)(nil),     // 9: ingot.v1.Recipe.Waveform
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
+	(*Recipe_Storyboard)(nil),   // 10: ingot.v1.Recipe.Storyboard
+	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
 }
 var file_ingot_v1_recipe_proto_depIdxs = []int32{
 	2,  // 0: ingot.v1.Recipe.mp3:type_name -> ingot.v1.Recipe.Mp3
@@ -1024,14 +1134,16 @@ var file_ingot_v1_recipe_proto_depIdxs = []int32{
 	7,  // 5: ingot.v1.Recipe.mp4:type_name -> ingot.v1.Recipe.Mp4
 	8,  // 6: ingot.v1.Recipe.image:type_name -> ingot.v1.Recipe.Image
 	9,  // 7: ingot.v1.Recipe.waveform:type_name -> ingot.v1.Recipe.Waveform
-	10, // 8: ingot.v1.Recipe.start_offset:type_name -> google.protobuf.Duration
-	10, // 9: ingot.v1.Recipe.end_offset:type_name -> google.protobuf.Duration
-	0,  // 10: ingot.v1.Recipe.Image.encoding:type_name -> ingot.v1.Recipe.Image.Encoding
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 8: ingot.v1.Recipe.storyboard:type_name -> ingot.v1.Recipe.Storyboard
+	11, // 9: ingot.v1.Recipe.start_offset:type_name -> google.protobuf.Duration
+	11, // 10: ingot.v1.Recipe.end_offset:type_name -> google.protobuf.Duration
+	0,  // 11: ingot.v1.Recipe.Image.encoding:type_name -> ingot.v1.Recipe.Image.Encoding
+	11, // 12: ingot.v1.Recipe.Storyboard.interval:type_name -> google.protobuf.Duration
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_recipe_proto_init() }
@@ -1048,6 +1160,7 @@ func file_ingot_v1_recipe_proto_init() {
 		(*Recipe_Mp4_)(nil),
 		(*Recipe_Image_)(nil),
 		(*Recipe_Waveform_)(nil),
+		(*Recipe_Storyboard_)(nil),
 	}
 	file_ingot_v1_recipe_proto_msgTypes[1].OneofWrappers = []any{
 		(*Recipe_Mp3_BitrateKbps)(nil),
@@ -1060,13 +1173,14 @@ func file_ingot_v1_recipe_proto_init() {
 	file_ingot_v1_recipe_proto_msgTypes[6].OneofWrappers = []any{}
 	file_ingot_v1_recipe_proto_msgTypes[7].OneofWrappers = []any{}
 	file_ingot_v1_recipe_proto_msgTypes[8].OneofWrappers = []any{}
+	file_ingot_v1_recipe_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_recipe_proto_rawDesc), len(file_ingot_v1_recipe_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

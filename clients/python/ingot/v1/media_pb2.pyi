@@ -200,7 +200,9 @@ class Media(_message.Message):
 
     @_builtins.property
     def side_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SideFile]:
-        """Side files that requests asked for: subtitles and thumbnails. Empty if there are none."""
+        """Side files: the subtitles and thumbnails that requests asked for, and the sheets of a
+        storyboard. Empty if there are none.
+        """
 
     @_builtins.property
     def file_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -298,6 +300,8 @@ class SideFile(_message.Message):
         """Subtitles."""
         KIND_THUMBNAIL: SideFile._Kind.ValueType  # 2
         """A thumbnail image."""
+        KIND_STORYBOARD: SideFile._Kind.ValueType  # 3
+        """A sheet of a storyboard: small pictures of the video in rows."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """Kinds of side files."""
@@ -308,6 +312,8 @@ class SideFile(_message.Message):
     """Subtitles."""
     KIND_THUMBNAIL: SideFile.Kind.ValueType  # 2
     """A thumbnail image."""
+    KIND_STORYBOARD: SideFile.Kind.ValueType  # 3
+    """A sheet of a storyboard: small pictures of the video in rows."""
 
     KIND_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
@@ -325,7 +331,7 @@ class SideFile(_message.Message):
     size_bytes: _builtins.int
     """Size in bytes."""
     language: _builtins.str
-    """Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for thumbnails."""
+    """Language of subtitles (BCP 47), such as `en` or `pt-BR`. Empty for other files."""
     automatic: _builtins.bool
     """Whether the subtitles were generated automatically by the source."""
     sha256: _builtins.str

@@ -575,3 +575,74 @@ class CreateDownloadUrlResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateDownloadUrlResponse: _TypeAlias = CreateDownloadUrlResponse  # noqa: Y015
+
+@_typing.final
+class GetStoryboardRequest(_message.Message):
+    """Names the media item whose storyboard to return."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """Media.id of the result of the recipe `storyboard`."""
+    url: _builtins.str
+    """Internal address of that media item. At most 8192 bytes."""
+    @_builtins.property
+    def selection(self) -> _media_pb2.Selection:
+        """Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`."""
+
+    @_builtins.property
+    def lifetime(self) -> _duration_pb2.Duration:
+        """How long the links work, from 1 second to 7 days. Unset means 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        url: _builtins.str = ...,
+        selection: _media_pb2.Selection | None = ...,
+        lifetime: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime", "media_id", b"media_id", "name", b"name", "selection", b"selection", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime", "media_id", b"media_id", "name", b"name", "selection", b"selection", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_name: _TypeAlias = _typing.Literal["media_id", "url"]  # noqa: Y015
+    _WhichOneofArgType_name: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_name) -> _WhichOneofReturnType_name | None: ...
+
+Global___GetStoryboardRequest: _TypeAlias = GetStoryboardRequest  # noqa: Y015
+
+@_typing.final
+class GetStoryboardResponse(_message.Message):
+    """The index of a storyboard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBVTT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    webvtt: _builtins.str
+    """WebVTT: a cue for each picture, with the link of its sheet and its place on it in pixels, as
+    `https://...#xywh=160,0,160,90` (W3C Media Fragments). Players read it from a `data:` or `blob:`
+    URL, or from a server of yours.
+    """
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the links stop working."""
+
+    def __init__(
+        self,
+        *,
+        webvtt: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "webvtt", b"webvtt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStoryboardResponse: _TypeAlias = GetStoryboardResponse  # noqa: Y015

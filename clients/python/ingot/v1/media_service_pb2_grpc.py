@@ -70,6 +70,11 @@ class MediaServiceStub:
                 request_serializer=ingot_dot_v1_dot_media__service__pb2.CreateDownloadUrlRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_media__service__pb2.CreateDownloadUrlResponse.FromString,
                 _registered_method=True)
+        self.GetStoryboard = channel.unary_unary(
+                '/ingot.v1.MediaService/GetStoryboard',
+                request_serializer=ingot_dot_v1_dot_media__service__pb2.GetStoryboardRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_media__service__pb2.GetStoryboardResponse.FromString,
+                _registered_method=True)
 
 
 class MediaServiceServicer:
@@ -133,6 +138,14 @@ class MediaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStoryboard(self, request, context):
+        """Returns the index of a storyboard for a player, with signed links to its sheets. A media item
+        without a storyboard is NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MediaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +183,11 @@ def add_MediaServiceServicer_to_server(servicer, server):
                     servicer.CreateDownloadUrl,
                     request_deserializer=ingot_dot_v1_dot_media__service__pb2.CreateDownloadUrlRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_media__service__pb2.CreateDownloadUrlResponse.SerializeToString,
+            ),
+            'GetStoryboard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStoryboard,
+                    request_deserializer=ingot_dot_v1_dot_media__service__pb2.GetStoryboardRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_media__service__pb2.GetStoryboardResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -362,6 +380,33 @@ class MediaService:
             '/ingot.v1.MediaService/CreateDownloadUrl',
             ingot_dot_v1_dot_media__service__pb2.CreateDownloadUrlRequest.SerializeToString,
             ingot_dot_v1_dot_media__service__pb2.CreateDownloadUrlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStoryboard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.MediaService/GetStoryboard',
+            ingot_dot_v1_dot_media__service__pb2.GetStoryboardRequest.SerializeToString,
+            ingot_dot_v1_dot_media__service__pb2.GetStoryboardResponse.FromString,
             options,
             channel_credentials,
             insecure,

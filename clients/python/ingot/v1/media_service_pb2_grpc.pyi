@@ -61,6 +61,10 @@ class MediaServiceStub:
     """
     CreateDownloadUrl: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.CreateDownloadUrlRequest, _media_service_pb2.CreateDownloadUrlResponse]
     """Returns a signed link to the blob for any HTTP client, including range requests."""
+    GetStoryboard: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.GetStoryboardRequest, _media_service_pb2.GetStoryboardResponse]
+    """Returns the index of a storyboard for a player, with signed links to its sheets. A media item
+    without a storyboard is NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class MediaServiceAsyncStub(MediaServiceStub):
@@ -95,6 +99,10 @@ class MediaServiceAsyncStub(MediaServiceStub):
     """
     CreateDownloadUrl: _aio.UnaryUnaryMultiCallable[_media_service_pb2.CreateDownloadUrlRequest, _media_service_pb2.CreateDownloadUrlResponse]  # type: ignore[assignment]
     """Returns a signed link to the blob for any HTTP client, including range requests."""
+    GetStoryboard: _aio.UnaryUnaryMultiCallable[_media_service_pb2.GetStoryboardRequest, _media_service_pb2.GetStoryboardResponse]  # type: ignore[assignment]
+    """Returns the index of a storyboard for a player, with signed links to its sheets. A media item
+    without a storyboard is NOT_FOUND.
+    """
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads, lists, updates and deletes stored media."""
@@ -168,5 +176,15 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.CreateDownloadUrlResponse, _abc.Awaitable[_media_service_pb2.CreateDownloadUrlResponse]]:
         """Returns a signed link to the blob for any HTTP client, including range requests."""
+
+    @_abc_1.abstractmethod
+    def GetStoryboard(
+        self,
+        request: _media_service_pb2.GetStoryboardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_media_service_pb2.GetStoryboardResponse, _abc.Awaitable[_media_service_pb2.GetStoryboardResponse]]:
+        """Returns the index of a storyboard for a player, with signed links to its sheets. A media item
+        without a storyboard is NOT_FOUND.
+        """
 
 def add_MediaServiceServicer_to_server(servicer: MediaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

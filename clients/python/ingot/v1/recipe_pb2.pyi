@@ -402,6 +402,60 @@ class Recipe(_message.Message):
         _WhichOneofArgType__points_per_second: _TypeAlias = _typing.Literal["_points_per_second", b"_points_per_second"]  # noqa: Y015
         def WhichOneof(self, oneof_group: _WhichOneofArgType__points_per_second) -> _WhichOneofReturnType__points_per_second | None: ...
 
+    @_typing.final
+    class Storyboard(_message.Message):
+        """The parameters of a storyboard. Picture number n, from zero, is what a player shows at n times
+        the interval. A result has at most 2000 pictures on 100 sheets.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        INTERVAL_FIELD_NUMBER: _builtins.int
+        WIDTH_FIELD_NUMBER: _builtins.int
+        COLUMNS_FIELD_NUMBER: _builtins.int
+        ROWS_FIELD_NUMBER: _builtins.int
+        width: _builtins.int
+        """Width of a picture in pixels; its height follows from the shape of the video, and is at most
+        twice the width: higher video gets narrower pictures. Lower video is not enlarged. Unset means
+        160.
+        """
+        columns: _builtins.int
+        """Pictures in a row of a sheet. Unset means 10."""
+        rows: _builtins.int
+        """Rows of a sheet. Unset means 10. A result that fits on one sheet has only the rows that it
+        needs.
+        """
+        @_builtins.property
+        def interval(self) -> _duration_pb2.Duration:
+            """Time from one picture to the next. Unset means a hundredth of the length of the result, but
+            at least 1 second.
+            """
+
+        def __init__(
+            self,
+            *,
+            interval: _duration_pb2.Duration | None = ...,
+            width: _builtins.int | None = ...,
+            columns: _builtins.int | None = ...,
+            rows: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_columns", b"_columns", "_rows", b"_rows", "_width", b"_width", "columns", b"columns", "interval", b"interval", "rows", b"rows", "width", b"width"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_columns", b"_columns", "_rows", b"_rows", "_width", b"_width", "columns", b"columns", "interval", b"interval", "rows", b"rows", "width", b"width"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__columns: _TypeAlias = _typing.Literal["columns"]  # noqa: Y015
+        _WhichOneofArgType__columns: _TypeAlias = _typing.Literal["_columns", b"_columns"]  # noqa: Y015
+        _WhichOneofReturnType__rows: _TypeAlias = _typing.Literal["rows"]  # noqa: Y015
+        _WhichOneofArgType__rows: _TypeAlias = _typing.Literal["_rows", b"_rows"]  # noqa: Y015
+        _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+        _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__columns) -> _WhichOneofReturnType__columns | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__rows) -> _WhichOneofReturnType__rows | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+
     MP3_FIELD_NUMBER: _builtins.int
     M4A_FIELD_NUMBER: _builtins.int
     OPUS_FIELD_NUMBER: _builtins.int
@@ -410,6 +464,7 @@ class Recipe(_message.Message):
     MP4_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     WAVEFORM_FIELD_NUMBER: _builtins.int
+    STORYBOARD_FIELD_NUMBER: _builtins.int
     START_OFFSET_FIELD_NUMBER: _builtins.int
     END_OFFSET_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -449,6 +504,12 @@ class Recipe(_message.Message):
         """
 
     @_builtins.property
+    def storyboard(self) -> Global___Recipe.Storyboard:
+        """Small pictures of a video at regular times, for the timeline of a player: JPEG sheets as side
+        files, and as the blob a WebVTT index of them. GetStoryboard returns it for a player.
+        """
+
+    @_builtins.property
     def start_offset(self) -> _duration_pb2.Duration:
         """Where the result starts in the media item. Unset means at the beginning."""
 
@@ -469,14 +530,15 @@ class Recipe(_message.Message):
         mp4: Global___Recipe.Mp4 | None = ...,
         image: Global___Recipe.Image | None = ...,
         waveform: Global___Recipe.Waveform | None = ...,
+        storyboard: Global___Recipe.Storyboard | None = ...,
         start_offset: _duration_pb2.Duration | None = ...,
         end_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "storyboard", b"storyboard", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "storyboard", b"storyboard", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["mp3", "m4a", "opus", "flac", "wav", "mp4", "image", "waveform"]  # noqa: Y015
+    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["mp3", "m4a", "opus", "flac", "wav", "mp4", "image", "waveform", "storyboard"]  # noqa: Y015
     _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_format) -> _WhichOneofReturnType_format | None: ...
 

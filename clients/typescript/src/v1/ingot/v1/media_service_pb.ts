@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/media_service.proto.
  */
 export const file_ingot_v1_media_service: GenFile = /*@__PURE__*/
-  fileDesc("ChxpbmdvdC92MS9tZWRpYV9zZXJ2aWNlLnByb3RvEghpbmdvdC52MSJkCg9HZXRNZWRpYVJlcXVlc3QSEgoIbWVkaWFfaWQYASABKAlIABINCgN1cmwYAiABKAlIABImCglzZWxlY3Rpb24YAyABKAsyEy5pbmdvdC52MS5TZWxlY3Rpb25CBgoEbmFtZSIyChBHZXRNZWRpYVJlc3BvbnNlEh4KBW1lZGlhGAEgASgLMg8uaW5nb3QudjEuTWVkaWEiQwoUQmF0Y2hHZXRNZWRpYVJlcXVlc3QSKwoIcmVxdWVzdHMYASADKAsyGS5pbmdvdC52MS5HZXRNZWRpYVJlcXVlc3QiqwEKFUJhdGNoR2V0TWVkaWFSZXNwb25zZRI3CgdyZXN1bHRzGAEgAygLMiYuaW5nb3QudjEuQmF0Y2hHZXRNZWRpYVJlc3BvbnNlLlJlc3VsdBpZCgZSZXN1bHQSIAoFbWVkaWEYASABKAsyDy5pbmdvdC52MS5NZWRpYUgAEiMKBWVycm9yGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNIAEIICgZyZXN1bHQi5wIKEExpc3RNZWRpYVJlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDgoGc291cmNlGAMgASgJEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgEIAEoCRIhCgRraW5kGAUgASgOMhMuaW5nb3QudjEuTWVkaWFLaW5kEjYKBmxhYmVscxgGIAMoCzImLmluZ290LnYxLkxpc3RNZWRpYVJlcXVlc3QuTGFiZWxzRW50cnkSDAoEdGV4dBgHIAEoCRIxCg1jcmVhdGVkX2FmdGVyGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5jcmVhdGVkX2JlZm9yZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJgChFMaXN0TWVkaWFSZXNwb25zZRIeCgVtZWRpYRgBIAMoCzIPLmluZ290LnYxLk1lZGlhEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRISCgpyZWJ1aWxkaW5nGAMgASgIIsYBChJVcGRhdGVNZWRpYVJlcXVlc3QSEgoIbWVkaWFfaWQYASABKAlIABINCgN1cmwYAiABKAlIABImCglzZWxlY3Rpb24YAyABKAsyEy5pbmdvdC52MS5TZWxlY3Rpb24SHgoFbWVkaWEYBCABKAsyDy5pbmdvdC52MS5NZWRpYRIvCgt1cGRhdGVfbWFzaxgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDAoEZXRhZxgGIAEoCUIGCgRuYW1lIjUKE1VwZGF0ZU1lZGlhUmVzcG9uc2USHgoFbWVkaWEYASABKAsyDy5pbmdvdC52MS5NZWRpYSKMAQoSRGVsZXRlTWVkaWFSZXF1ZXN0EhIKCG1lZGlhX2lkGAEgASgJSAASDQoDdXJsGAIgASgJSAASJgoJc2VsZWN0aW9uGAMgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEgwKBGV0YWcYBCABKAkSFQoNYWxsb3dfbWlzc2luZxgFIAEoCEIGCgRuYW1lIhUKE0RlbGV0ZU1lZGlhUmVzcG9uc2UikwEKD0Rvd25sb2FkUmVxdWVzdBISCghtZWRpYV9pZBgBIAEoCUgAEg0KA3VybBgCIAEoCUgAEiYKCXNlbGVjdGlvbhgDIAEoCzITLmluZ290LnYxLlNlbGVjdGlvbhIOCgZvZmZzZXQYBCABKAMSDQoFbGltaXQYBSABKAMSDgoGc2hhMjU2GAYgASgJQgYKBG5hbWUiMAoQRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAMSDAoEZGF0YRgCIAEoDCKsAQoYQ3JlYXRlRG93bmxvYWRVcmxSZXF1ZXN0EhIKCG1lZGlhX2lkGAEgASgJSAASDQoDdXJsGAIgASgJSAASJgoJc2VsZWN0aW9uGAMgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEisKCGxpZmV0aW1lGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGZpbGVuYW1lGAUgASgJQgYKBG5hbWUiWQoZQ3JlYXRlRG93bmxvYWRVcmxSZXNwb25zZRILCgN1cmwYASABKAkSLwoLZXhwaXJlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMscECgxNZWRpYVNlcnZpY2USRgoIR2V0TWVkaWESGS5pbmdvdC52MS5HZXRNZWRpYVJlcXVlc3QaGi5pbmdvdC52MS5HZXRNZWRpYVJlc3BvbnNlIgOQAgESVQoNQmF0Y2hHZXRNZWRpYRIeLmluZ290LnYxLkJhdGNoR2V0TWVkaWFSZXF1ZXN0Gh8uaW5nb3QudjEuQmF0Y2hHZXRNZWRpYVJlc3BvbnNlIgOQAgESSQoJTGlzdE1lZGlhEhouaW5nb3QudjEuTGlzdE1lZGlhUmVxdWVzdBobLmluZ290LnYxLkxpc3RNZWRpYVJlc3BvbnNlIgOQAgESTwoLVXBkYXRlTWVkaWESHC5pbmdvdC52MS5VcGRhdGVNZWRpYVJlcXVlc3QaHS5pbmdvdC52MS5VcGRhdGVNZWRpYVJlc3BvbnNlIgOQAgISTwoLRGVsZXRlTWVkaWESHC5pbmdvdC52MS5EZWxldGVNZWRpYVJlcXVlc3QaHS5pbmdvdC52MS5EZWxldGVNZWRpYVJlc3BvbnNlIgOQAgISSAoIRG93bmxvYWQSGS5pbmdvdC52MS5Eb3dubG9hZFJlcXVlc3QaGi5pbmdvdC52MS5Eb3dubG9hZFJlc3BvbnNlIgOQAgEwARJhChFDcmVhdGVEb3dubG9hZFVybBIiLmluZ290LnYxLkNyZWF0ZURvd25sb2FkVXJsUmVxdWVzdBojLmluZ290LnYxLkNyZWF0ZURvd25sb2FkVXJsUmVzcG9uc2UiA5ACAUJvCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCEU1lZGlhU2VydmljZVByb3RvUAFaOGdpdGh1Yi5jb20vaW5nb3QtbWVkaWEvaW5nb3QvY2xpZW50cy9nby9pbmdvdC92MTtpbmdvdHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_google_rpc_status, file_ingot_v1_media]);
+  fileDesc("ChxpbmdvdC92MS9tZWRpYV9zZXJ2aWNlLnByb3RvEghpbmdvdC52MSJkCg9HZXRNZWRpYVJlcXVlc3QSEgoIbWVkaWFfaWQYASABKAlIABINCgN1cmwYAiABKAlIABImCglzZWxlY3Rpb24YAyABKAsyEy5pbmdvdC52MS5TZWxlY3Rpb25CBgoEbmFtZSIyChBHZXRNZWRpYVJlc3BvbnNlEh4KBW1lZGlhGAEgASgLMg8uaW5nb3QudjEuTWVkaWEiQwoUQmF0Y2hHZXRNZWRpYVJlcXVlc3QSKwoIcmVxdWVzdHMYASADKAsyGS5pbmdvdC52MS5HZXRNZWRpYVJlcXVlc3QiqwEKFUJhdGNoR2V0TWVkaWFSZXNwb25zZRI3CgdyZXN1bHRzGAEgAygLMiYuaW5nb3QudjEuQmF0Y2hHZXRNZWRpYVJlc3BvbnNlLlJlc3VsdBpZCgZSZXN1bHQSIAoFbWVkaWEYASABKAsyDy5pbmdvdC52MS5NZWRpYUgAEiMKBWVycm9yGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNIAEIICgZyZXN1bHQi5wIKEExpc3RNZWRpYVJlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDgoGc291cmNlGAMgASgJEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgEIAEoCRIhCgRraW5kGAUgASgOMhMuaW5nb3QudjEuTWVkaWFLaW5kEjYKBmxhYmVscxgGIAMoCzImLmluZ290LnYxLkxpc3RNZWRpYVJlcXVlc3QuTGFiZWxzRW50cnkSDAoEdGV4dBgHIAEoCRIxCg1jcmVhdGVkX2FmdGVyGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5jcmVhdGVkX2JlZm9yZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJgChFMaXN0TWVkaWFSZXNwb25zZRIeCgVtZWRpYRgBIAMoCzIPLmluZ290LnYxLk1lZGlhEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRISCgpyZWJ1aWxkaW5nGAMgASgIIsYBChJVcGRhdGVNZWRpYVJlcXVlc3QSEgoIbWVkaWFfaWQYASABKAlIABINCgN1cmwYAiABKAlIABImCglzZWxlY3Rpb24YAyABKAsyEy5pbmdvdC52MS5TZWxlY3Rpb24SHgoFbWVkaWEYBCABKAsyDy5pbmdvdC52MS5NZWRpYRIvCgt1cGRhdGVfbWFzaxgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDAoEZXRhZxgGIAEoCUIGCgRuYW1lIjUKE1VwZGF0ZU1lZGlhUmVzcG9uc2USHgoFbWVkaWEYASABKAsyDy5pbmdvdC52MS5NZWRpYSKMAQoSRGVsZXRlTWVkaWFSZXF1ZXN0EhIKCG1lZGlhX2lkGAEgASgJSAASDQoDdXJsGAIgASgJSAASJgoJc2VsZWN0aW9uGAMgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEgwKBGV0YWcYBCABKAkSFQoNYWxsb3dfbWlzc2luZxgFIAEoCEIGCgRuYW1lIhUKE0RlbGV0ZU1lZGlhUmVzcG9uc2UikwEKD0Rvd25sb2FkUmVxdWVzdBISCghtZWRpYV9pZBgBIAEoCUgAEg0KA3VybBgCIAEoCUgAEiYKCXNlbGVjdGlvbhgDIAEoCzITLmluZ290LnYxLlNlbGVjdGlvbhIOCgZvZmZzZXQYBCABKAMSDQoFbGltaXQYBSABKAMSDgoGc2hhMjU2GAYgASgJQgYKBG5hbWUiMAoQRG93bmxvYWRSZXNwb25zZRIOCgZvZmZzZXQYASABKAMSDAoEZGF0YRgCIAEoDCKsAQoYQ3JlYXRlRG93bmxvYWRVcmxSZXF1ZXN0EhIKCG1lZGlhX2lkGAEgASgJSAASDQoDdXJsGAIgASgJSAASJgoJc2VsZWN0aW9uGAMgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEisKCGxpZmV0aW1lGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCGZpbGVuYW1lGAUgASgJQgYKBG5hbWUiWQoZQ3JlYXRlRG93bmxvYWRVcmxSZXNwb25zZRILCgN1cmwYASABKAkSLwoLZXhwaXJlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpYBChRHZXRTdG9yeWJvYXJkUmVxdWVzdBISCghtZWRpYV9pZBgBIAEoCUgAEg0KA3VybBgCIAEoCUgAEiYKCXNlbGVjdGlvbhgDIAEoCzITLmluZ290LnYxLlNlbGVjdGlvbhIrCghsaWZldGltZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIGCgRuYW1lIlgKFUdldFN0b3J5Ym9hcmRSZXNwb25zZRIOCgZ3ZWJ2dHQYASABKAkSLwoLZXhwaXJlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMp4FCgxNZWRpYVNlcnZpY2USRgoIR2V0TWVkaWESGS5pbmdvdC52MS5HZXRNZWRpYVJlcXVlc3QaGi5pbmdvdC52MS5HZXRNZWRpYVJlc3BvbnNlIgOQAgESVQoNQmF0Y2hHZXRNZWRpYRIeLmluZ290LnYxLkJhdGNoR2V0TWVkaWFSZXF1ZXN0Gh8uaW5nb3QudjEuQmF0Y2hHZXRNZWRpYVJlc3BvbnNlIgOQAgESSQoJTGlzdE1lZGlhEhouaW5nb3QudjEuTGlzdE1lZGlhUmVxdWVzdBobLmluZ290LnYxLkxpc3RNZWRpYVJlc3BvbnNlIgOQAgESTwoLVXBkYXRlTWVkaWESHC5pbmdvdC52MS5VcGRhdGVNZWRpYVJlcXVlc3QaHS5pbmdvdC52MS5VcGRhdGVNZWRpYVJlc3BvbnNlIgOQAgISTwoLRGVsZXRlTWVkaWESHC5pbmdvdC52MS5EZWxldGVNZWRpYVJlcXVlc3QaHS5pbmdvdC52MS5EZWxldGVNZWRpYVJlc3BvbnNlIgOQAgISSAoIRG93bmxvYWQSGS5pbmdvdC52MS5Eb3dubG9hZFJlcXVlc3QaGi5pbmdvdC52MS5Eb3dubG9hZFJlc3BvbnNlIgOQAgEwARJhChFDcmVhdGVEb3dubG9hZFVybBIiLmluZ290LnYxLkNyZWF0ZURvd25sb2FkVXJsUmVxdWVzdBojLmluZ290LnYxLkNyZWF0ZURvd25sb2FkVXJsUmVzcG9uc2UiA5ACARJVCg1HZXRTdG9yeWJvYXJkEh4uaW5nb3QudjEuR2V0U3Rvcnlib2FyZFJlcXVlc3QaHy5pbmdvdC52MS5HZXRTdG9yeWJvYXJkUmVzcG9uc2UiA5ACAUJvCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCEU1lZGlhU2VydmljZVByb3RvUAFaOGdpdGh1Yi5jb20vaW5nb3QtbWVkaWEvaW5nb3QvY2xpZW50cy9nby9pbmdvdC92MTtpbmdvdHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_google_rpc_status, file_ingot_v1_media]);
 
 /**
  * Names the media item to return.
@@ -628,6 +628,87 @@ export const CreateDownloadUrlResponseSchema: GenMessage<CreateDownloadUrlRespon
   messageDesc(file_ingot_v1_media_service, 13);
 
 /**
+ * Names the media item whose storyboard to return.
+ *
+ * @generated from message ingot.v1.GetStoryboardRequest
+ */
+export type GetStoryboardRequest = Message<"ingot.v1.GetStoryboardRequest"> & {
+  /**
+   * The media item. Exactly one is set.
+   *
+   * @generated from oneof ingot.v1.GetStoryboardRequest.name
+   */
+  name: {
+    /**
+     * Media.id of the result of the recipe `storyboard`.
+     *
+     * @generated from field: string media_id = 1;
+     */
+    value: string;
+    case: "mediaId";
+  } | {
+    /**
+     * Internal address of that media item. At most 8192 bytes.
+     *
+     * @generated from field: string url = 2;
+     */
+    value: string;
+    case: "url";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Selection of the media at `url`. Unset means the best video and audio. Ignored with `media_id`.
+   *
+   * @generated from field: ingot.v1.Selection selection = 3;
+   */
+  selection?: Selection | undefined;
+
+  /**
+   * How long the links work, from 1 second to 7 days. Unset means 1 hour.
+   *
+   * @generated from field: google.protobuf.Duration lifetime = 4;
+   */
+  lifetime?: Duration | undefined;
+};
+
+/**
+ * Describes the message ingot.v1.GetStoryboardRequest.
+ * Use `create(GetStoryboardRequestSchema)` to create a new message.
+ */
+export const GetStoryboardRequestSchema: GenMessage<GetStoryboardRequest> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_media_service, 14);
+
+/**
+ * The index of a storyboard.
+ *
+ * @generated from message ingot.v1.GetStoryboardResponse
+ */
+export type GetStoryboardResponse = Message<"ingot.v1.GetStoryboardResponse"> & {
+  /**
+   * WebVTT: a cue for each picture, with the link of its sheet and its place on it in pixels, as
+   * `https://...#xywh=160,0,160,90` (W3C Media Fragments). Players read it from a `data:` or `blob:`
+   * URL, or from a server of yours.
+   *
+   * @generated from field: string webvtt = 1;
+   */
+  webvtt: string;
+
+  /**
+   * When the links stop working.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 2;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message ingot.v1.GetStoryboardResponse.
+ * Use `create(GetStoryboardResponseSchema)` to create a new message.
+ */
+export const GetStoryboardResponseSchema: GenMessage<GetStoryboardResponse> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_media_service, 15);
+
+/**
  * Reads, lists, updates and deletes stored media.
  *
  * @generated from service ingot.v1.MediaService
@@ -710,6 +791,17 @@ export const MediaService: GenService<{
     methodKind: "unary";
     input: typeof CreateDownloadUrlRequestSchema;
     output: typeof CreateDownloadUrlResponseSchema;
+  },
+  /**
+   * Returns the index of a storyboard for a player, with signed links to its sheets. A media item
+   * without a storyboard is NOT_FOUND.
+   *
+   * @generated from rpc ingot.v1.MediaService.GetStoryboard
+   */
+  getStoryboard: {
+    methodKind: "unary";
+    input: typeof GetStoryboardRequestSchema;
+    output: typeof GetStoryboardResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_ingot_v1_media_service, 0);

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/recipe.proto.
  */
 export const file_ingot_v1_recipe: GenFile = /*@__PURE__*/
-  fileDesc("ChVpbmdvdC92MS9yZWNpcGUucHJvdG8SCGluZ290LnYxIuENCgZSZWNpcGUSIwoDbXAzGAEgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wM0gAEiMKA200YRgCIAEoCzIULmluZ290LnYxLlJlY2lwZS5NNGFIABIlCgRvcHVzGAMgASgLMhUuaW5nb3QudjEuUmVjaXBlLk9wdXNIABIlCgRmbGFjGAQgASgLMhUuaW5nb3QudjEuUmVjaXBlLkZsYWNIABIjCgN3YXYYBSABKAsyFC5pbmdvdC52MS5SZWNpcGUuV2F2SAASIwoDbXA0GAYgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wNEgAEicKBWltYWdlGAcgASgLMhYuaW5nb3QudjEuUmVjaXBlLkltYWdlSAASLQoId2F2ZWZvcm0YCCABKAsyGS5pbmdvdC52MS5SZWNpcGUuV2F2ZWZvcm1IABIvCgxzdGFydF9vZmZzZXQYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKZW5kX29mZnNldBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhqoAQoDTXAzEhYKDGJpdHJhdGVfa2JwcxgBIAEoBUgAEhEKB3F1YWxpdHkYAiABKAVIABIbCg5zYW1wbGVfcmF0ZV9oehgDIAEoBUgBiAEBEhUKCGNoYW5uZWxzGAQgASgFSAKIAQESGgoSbm9ybWFsaXplX2xvdWRuZXNzGAUgASgIQgYKBHJhdGVCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVscxqhAQoDTTRhEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqIBCgRPcHVzEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqgBCgRGbGFjEhsKDnNhbXBsZV9yYXRlX2h6GAEgASgFSACIAQESFQoIY2hhbm5lbHMYAiABKAVIAYgBARIcCg9iaXRzX3Blcl9zYW1wbGUYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVsc0ISChBfYml0c19wZXJfc2FtcGxlGqcBCgNXYXYSGwoOc2FtcGxlX3JhdGVfaHoYASABKAVIAIgBARIVCghjaGFubmVscxgCIAEoBUgBiAEBEhwKD2JpdHNfcGVyX3NhbXBsZRgDIAEoBUgCiAEBEhoKEm5vcm1hbGl6ZV9sb3VkbmVzcxgEIAEoCEIRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzQhIKEF9iaXRzX3Blcl9zYW1wbGUa9wEKA01wNBIXCgptYXhfaGVpZ2h0GAEgASgFSACIAQESFAoHcXVhbGl0eRgCIAEoBUgBiAEBEh8KEmF1ZGlvX2JpdHJhdGVfa2JwcxgDIAEoBUgCiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAQgASgFSAOIAQESFQoIY2hhbm5lbHMYBSABKAVIBIgBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBiABKAhCDQoLX21heF9oZWlnaHRCCgoIX3F1YWxpdHlCFQoTX2F1ZGlvX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGq0BCgVJbWFnZRIxCghlbmNvZGluZxgBIAEoDjIfLmluZ290LnYxLlJlY2lwZS5JbWFnZS5FbmNvZGluZxIXCgptYXhfaGVpZ2h0GAIgASgFSACIAQEiSQoIRW5jb2RpbmcSGAoURU5DT0RJTkdfVU5TUEVDSUZJRUQQABIRCg1FTkNPRElOR19KUEVHEAESEAoMRU5DT0RJTkdfUE5HEAJCDQoLX21heF9oZWlnaHQaQAoIV2F2ZWZvcm0SHgoRcG9pbnRzX3Blcl9zZWNvbmQYASABKAVIAIgBAUIUChJfcG9pbnRzX3Blcl9zZWNvbmRCCAoGZm9ybWF0QmkKHmlvLmdpdGh1Yi5pbmdvdF9tZWRpYS5pbmdvdC52MUILUmVjaXBlUHJvdG9QAVo4Z2l0aHViLmNvbS9pbmdvdC1tZWRpYS9pbmdvdC9jbGllbnRzL2dvL2luZ290L3YxO2luZ290djFiBnByb3RvMw", [file_google_protobuf_duration]);
+  fileDesc("ChVpbmdvdC92MS9yZWNpcGUucHJvdG8SCGluZ290LnYxIqwPCgZSZWNpcGUSIwoDbXAzGAEgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wM0gAEiMKA200YRgCIAEoCzIULmluZ290LnYxLlJlY2lwZS5NNGFIABIlCgRvcHVzGAMgASgLMhUuaW5nb3QudjEuUmVjaXBlLk9wdXNIABIlCgRmbGFjGAQgASgLMhUuaW5nb3QudjEuUmVjaXBlLkZsYWNIABIjCgN3YXYYBSABKAsyFC5pbmdvdC52MS5SZWNpcGUuV2F2SAASIwoDbXA0GAYgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wNEgAEicKBWltYWdlGAcgASgLMhYuaW5nb3QudjEuUmVjaXBlLkltYWdlSAASLQoId2F2ZWZvcm0YCCABKAsyGS5pbmdvdC52MS5SZWNpcGUuV2F2ZWZvcm1IABIxCgpzdG9yeWJvYXJkGAsgASgLMhsuaW5nb3QudjEuUmVjaXBlLlN0b3J5Ym9hcmRIABIvCgxzdGFydF9vZmZzZXQYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKZW5kX29mZnNldBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhqoAQoDTXAzEhYKDGJpdHJhdGVfa2JwcxgBIAEoBUgAEhEKB3F1YWxpdHkYAiABKAVIABIbCg5zYW1wbGVfcmF0ZV9oehgDIAEoBUgBiAEBEhUKCGNoYW5uZWxzGAQgASgFSAKIAQESGgoSbm9ybWFsaXplX2xvdWRuZXNzGAUgASgIQgYKBHJhdGVCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVscxqhAQoDTTRhEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqIBCgRPcHVzEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqgBCgRGbGFjEhsKDnNhbXBsZV9yYXRlX2h6GAEgASgFSACIAQESFQoIY2hhbm5lbHMYAiABKAVIAYgBARIcCg9iaXRzX3Blcl9zYW1wbGUYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVsc0ISChBfYml0c19wZXJfc2FtcGxlGqcBCgNXYXYSGwoOc2FtcGxlX3JhdGVfaHoYASABKAVIAIgBARIVCghjaGFubmVscxgCIAEoBUgBiAEBEhwKD2JpdHNfcGVyX3NhbXBsZRgDIAEoBUgCiAEBEhoKEm5vcm1hbGl6ZV9sb3VkbmVzcxgEIAEoCEIRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzQhIKEF9iaXRzX3Blcl9zYW1wbGUa9wEKA01wNBIXCgptYXhfaGVpZ2h0GAEgASgFSACIAQESFAoHcXVhbGl0eRgCIAEoBUgBiAEBEh8KEmF1ZGlvX2JpdHJhdGVfa2JwcxgDIAEoBUgCiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAQgASgFSAOIAQESFQoIY2hhbm5lbHMYBSABKAVIBIgBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBiABKAhCDQoLX21heF9oZWlnaHRCCgoIX3F1YWxpdHlCFQoTX2F1ZGlvX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGq0BCgVJbWFnZRIxCghlbmNvZGluZxgBIAEoDjIfLmluZ290LnYxLlJlY2lwZS5JbWFnZS5FbmNvZGluZxIXCgptYXhfaGVpZ2h0GAIgASgFSACIAQEiSQoIRW5jb2RpbmcSGAoURU5DT0RJTkdfVU5TUEVDSUZJRUQQABIRCg1FTkNPRElOR19KUEVHEAESEAoMRU5DT0RJTkdfUE5HEAJCDQoLX21heF9oZWlnaHQaQAoIV2F2ZWZvcm0SHgoRcG9pbnRzX3Blcl9zZWNvbmQYASABKAVIAIgBAUIUChJfcG9pbnRzX3Blcl9zZWNvbmQalQEKClN0b3J5Ym9hcmQSKwoIaW50ZXJ2YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoFd2lkdGgYAiABKAVIAIgBARIUCgdjb2x1bW5zGAMgASgFSAGIAQESEQoEcm93cxgEIAEoBUgCiAEBQggKBl93aWR0aEIKCghfY29sdW1uc0IHCgVfcm93c0IICgZmb3JtYXRCaQoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQgtSZWNpcGVQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_duration]);
 
 /**
  * What to convert a media item to: a format with its parameters, and the part to convert.
@@ -95,6 +95,15 @@ export type Recipe = Message<"ingot.v1.Recipe"> & {
      */
     value: Recipe_Waveform;
     case: "waveform";
+  } | {
+    /**
+     * Small pictures of a video at regular times, for the timeline of a player: JPEG sheets as side
+     * files, and as the blob a WebVTT index of them. GetStoryboard returns it for a player.
+     *
+     * @generated from field: ingot.v1.Recipe.Storyboard storyboard = 11;
+     */
+    value: Recipe_Storyboard;
+    case: "storyboard";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -497,4 +506,51 @@ export type Recipe_Waveform = Message<"ingot.v1.Recipe.Waveform"> & {
  */
 export const Recipe_WaveformSchema: GenMessage<Recipe_Waveform> = /*@__PURE__*/
   messageDesc(file_ingot_v1_recipe, 0, 7);
+
+/**
+ * The parameters of a storyboard. Picture number n, from zero, is what a player shows at n times
+ * the interval. A result has at most 2000 pictures on 100 sheets.
+ *
+ * @generated from message ingot.v1.Recipe.Storyboard
+ */
+export type Recipe_Storyboard = Message<"ingot.v1.Recipe.Storyboard"> & {
+  /**
+   * Time from one picture to the next. Unset means a hundredth of the length of the result, but
+   * at least 1 second.
+   *
+   * @generated from field: google.protobuf.Duration interval = 1;
+   */
+  interval?: Duration | undefined;
+
+  /**
+   * Width of a picture in pixels; its height follows from the shape of the video, and is at most
+   * twice the width: higher video gets narrower pictures. Lower video is not enlarged. Unset means
+   * 160.
+   *
+   * @generated from field: optional int32 width = 2;
+   */
+  width?: number | undefined;
+
+  /**
+   * Pictures in a row of a sheet. Unset means 10.
+   *
+   * @generated from field: optional int32 columns = 3;
+   */
+  columns?: number | undefined;
+
+  /**
+   * Rows of a sheet. Unset means 10. A result that fits on one sheet has only the rows that it
+   * needs.
+   *
+   * @generated from field: optional int32 rows = 4;
+   */
+  rows?: number | undefined;
+};
+
+/**
+ * Describes the message ingot.v1.Recipe.Storyboard.
+ * Use `create(Recipe_StoryboardSchema)` to create a new message.
+ */
+export const Recipe_StoryboardSchema: GenMessage<Recipe_Storyboard> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_recipe, 0, 8);
 
