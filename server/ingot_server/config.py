@@ -240,7 +240,9 @@ class Settings:
     fragments_at_once: int = _setting(
         4, "fragments of one HLS or DASH stream that are downloaded at the same time"
     )
-    probe_timeout: timedelta = _setting(timedelta(minutes=5), "time to probe one file")
+    probe_timeout: timedelta = _setting(
+        timedelta(minutes=5), "time to probe one file, and to cut a section out of one"
+    )
     ffmpeg: str = _setting(
         "", "path of the ffmpeg to use; empty means the one that is installed with Ingot"
     )

@@ -42,3 +42,22 @@ def test_chapters_end_where_the_next_begins_and_none_past_the_media(
     assert [each.title for each in kept] == [f"from {start}" for start, _ in sorted(found)][
         : len(kept)
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([(0, 5), (5, 20), (20, 30)], [(0, 10), (10, 20)]),
+        ([(0, 0), (5, 5), (20, 20)], [(0, 0), (10, 10)]),
+        ([(0, 10)], []),
+        ([(12, 12)], [(2, 2)]),
+        ([(3, 3)], [(0, 0)]),
+    ],
+)
+def test_chapters_of_a_section_begin_where_it_begins(
+    found: list[tuple[float, float]], expected: list[tuple[float, float]]
+) -> None:
+    shifted = chapters.shifted([chapter(*each) for each in found], timedelta(seconds=10))
+    assert [
+        (each.start_offset.ToSeconds(), each.end_offset.ToSeconds()) for each in shifted
+    ] == expected

@@ -166,3 +166,22 @@ def test_a_dynamic_manifest_is_live_until_its_length_is_known(attributes: str, l
     text = f"<Period>{video(template)}</Period>"
 
     assert read(manifest(text, attributes), URL, no_remote).is_live == live
+
+
+@pytest.mark.parametrize(
+    ("template", "timeline", "expected"),
+    [
+        ('duration="4"', "", (None, 0.0, 4.0, 8.0)),
+        ("", '<S d="3"/><S d="7"/>', (None, 0.0, 3.0)),
+        # The period begins within its first segment.
+        ('presentationTimeOffset="22"', '<S t="20" d="5" r="5"/>', (None, -2.0, 3.0, 8.0)),
+        ("", "", ()),
+    ],
+)
+def test_a_manifest_says_when_segments_begin(
+    template: str, timeline: str, expected: tuple[float | None, ...]
+) -> None:
+    times = f"<SegmentTimeline>{timeline}</SegmentTimeline>" if timeline else ""
+    found = track(f"<Period>{video(NUMBERED.format(template, times))}</Period>")
+
+    assert found.parts[0].places == expected

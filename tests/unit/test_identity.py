@@ -3,9 +3,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.media_pb2 import Selection
-from ingot_server.library.identity import canonical_selection, is_media_id, media_id
+from ingot_server.library.identity import (
+    canonical_selection,
+    is_media_id,
+    media_id,
+    selects_section,
+)
 
 BEST = Selection(mode=Selection.MODE_BEST)
 AUDIO = Selection(mode=Selection.MODE_AUDIO_ONLY)
@@ -42,6 +48,12 @@ def test_unset_means_best() -> None:
     assert canonical_selection(SMALL) == Selection(mode=Selection.MODE_BEST, max_height=720)
 
 
+def test_from_the_beginning_is_no_section() -> None:
+    whole = Selection(start_offset=Duration())
+    assert media_id(KEY, whole) == media_id(KEY, BEST)
+    assert not selects_section(canonical_selection(whole))
+
+
 def test_every_spelling_of_a_language_has_the_same_id() -> None:
     ids = {media_id(KEY, Selection(audio_language=each)) for each in ("en-US", "eng-us", "EN-us")}
     assert len(ids) == 1
@@ -56,6 +68,12 @@ def test_canonical_selection_leaves_its_argument_alone() -> None:
 def test_every_key_and_selection_has_an_id_of_its_own() -> None:
     selections = [BEST, AUDIO, SMALL, Selection(max_height=7), Selection(max_height=72), EXACT]
     selections += [Selection(min_height=720), Selection(audio_language="de")]
+    selections += [
+        Selection(start_offset=Duration(seconds=1)),
+        Selection(end_offset=Duration(seconds=1)),
+        Selection(start_offset=Duration(nanos=1)),
+        Selection(start_offset=Duration(seconds=1), end_offset=Duration(seconds=10)),
+    ]
     selections += [Selection(all_audio_languages=True)]
     selections += [Selection(video_codecs=names) for names in (["h264", "vp9"], ["vp9", "h264"])]
     keys = [KEY, KEY + "?", "0\n" + KEY, "", "mode=BEST\n" + KEY]

@@ -67,6 +67,16 @@ def violations(failure: Failure) -> dict[str, str]:
             "must be at most max_height",
         ),
         (
+            IngestRequest(
+                url=URL,
+                selection=Selection(
+                    start_offset=Duration(seconds=9), end_offset=Duration(seconds=9)
+                ),
+            ),
+            "selection.end_offset",
+            "must be after start_offset",
+        ),
+        (
             GetMediaRequest(
                 url=URL, selection=Selection(min_height=1, mode=Selection.MODE_AUDIO_ONLY)
             ),

@@ -401,6 +401,7 @@ export const texts = {
       recipe: "Recipe",
       parent: "Made of",
       selection: "Selection",
+      section: "Section",
       soundOnly: "sound alone",
       allAudioLanguages: "all audio",
       best: "best",

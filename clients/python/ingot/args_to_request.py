@@ -28,8 +28,10 @@ _OPTION_BY_FIELD: Final = {
     "options.subtitle_languages": "--subtitles",
     "selection.all_audio_languages": "--all-audio-languages",
     "selection.audio_language": "--audio-language",
+    "selection.end_offset": "--end",
     "selection.max_height": "--max-height",
     "selection.min_height": "--min-height",
+    "selection.start_offset": "--start",
     "selection.video_codecs": "--video-codec",
     "source": "--source",
     "text": "WORD",
@@ -55,6 +57,10 @@ def selection(options: Namespace) -> Selection | None:
         all_audio_languages=options.all_audio_languages,
         video_codecs=options.video_codec,
     )
+    if options.start is not None:
+        chosen.start_offset.FromTimedelta(options.start)
+    if options.end is not None:
+        chosen.end_offset.FromTimedelta(options.end)
     if not options.audio_only and not chosen.ByteSize():
         return None
     chosen.mode = Selection.MODE_AUDIO_ONLY if options.audio_only else Selection.MODE_BEST

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingot.enums import name_of
 from ingot.v1.job_pb2 import Job, JobStage, JobState, JobWaiting
-from ingot.v1.media_pb2 import AudioStream, Media, SideFile, VideoStream
+from ingot.v1.media_pb2 import AudioStream, Media, Section, SideFile, VideoStream
 from ingot.v1.reason_pb2 import Reason
 from ingot.v1.recipe_pb2 import Recipe
 from ingot.v1.source_service_pb2 import SourceStatus
@@ -178,6 +178,7 @@ def media_details(media: Media) -> list[tuple[str, str]]:
         ("title", media.title),
         ("url", media.url),
         ("duration", duration(media.duration.ToTimedelta().total_seconds())),
+        ("section", _section(media.section) if media.HasField("section") else ""),
         ("size", f"{size(media.blob.size_bytes)} ({media.blob.size_bytes} bytes)"),
         ("type", media.blob.content_type),
         *(("video", _video(stream)) for stream in media.video),
@@ -262,6 +263,11 @@ def _progress(job: Job) -> str:
     if stage.bytes_per_second:
         parts.append(f"{size(stage.bytes_per_second)}/s")
     return ", ".join(parts)
+
+
+def _section(section: Section) -> str:
+    start, end = section.start_offset.ToTimedelta(), section.end_offset.ToTimedelta()
+    return f"from {duration(start.total_seconds())} to {duration(end.total_seconds())}"
 
 
 def _video(stream: VideoStream) -> str:

@@ -10,7 +10,7 @@ import os
 from typing import Final
 
 from ingot.ids import is_media_id
-from ingot.recipe_options import parse_integer
+from ingot.recipe_options import parse_integer, parse_position
 
 _VIDEO_CODECS: Final = ("av1", "h264", "hevc", "vp8", "vp9")
 OUTPUT_HELP: Final = "file or directory; in a directory the file is named after the title"
@@ -57,6 +57,18 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         default=[],
         choices=_VIDEO_CODECS,
         help="prefer this codec among videos of the same height; repeatable, the best first",
+    )
+    parser.add_argument(
+        "--start",
+        type=parse_position,
+        metavar="TIME",
+        help="only a section of the URL from here on, such as 1:30 or 90s",
+    )
+    parser.add_argument(
+        "--end",
+        type=parse_position,
+        metavar="TIME",
+        help="only a section of the URL up to here, such as 2:00 or 120s",
     )
 
 

@@ -22,6 +22,7 @@ from ingot_server.api.status import invalid
 from ingot_server.drafts import identified
 from ingot_server.intake import AlreadyStored, Intake
 from ingot_server.jobs.lifecycle import ingest_kind
+from ingot_server.library.identity import selects_section
 from ingot_server.library.recipes import LONGEST_SECONDS, canonical_recipes
 from ingot_server.resolve import ResolvedUrl, may_be_list
 
@@ -77,6 +78,7 @@ class Drafts:
         """Return the draft of a request that has a URL. Raises Failure as `of_ingest` does."""
         job = draft_job(request, recipes)
         resolved_url = self._intake.resolve(request.url, selection, job.options)
+        _check_section(resolved_url, job.options)
         self._intake.check_host(resolved_url)
         if job.options.playlist and not may_be_list(resolved_url, request.url):
             # A single media item, so it shares its job with those who ask for it as such.
@@ -104,6 +106,25 @@ def draft_job(request: IngestRequest | ConvertRequest, recipes: Sequence[Recipe]
         _check_duration("max_age", request.max_age)
         job.max_age.CopyFrom(request.max_age)
     return job
+
+
+def _check_section(resolved_url: ResolvedUrl, options: IngestOptions) -> None:
+    """Raise Failure INVALID_REQUEST for a section of something that has none."""
+    selection = resolved_url.selection
+    if not selects_section(selection):
+        return
+    for name in ("start_offset", "end_offset"):
+        _check_duration(f"selection.{name}", getattr(selection, name))
+    name = "start_offset" if selection.HasField("start_offset") else "end_offset"
+    problem = ""
+    if options.HasField("record_duration"):
+        problem = "must be unset with options.record_duration: a recording begins when it is made"
+    elif options.subtitle_languages:
+        problem = "must be unset with options.subtitle_languages: a section has no subtitles"
+    elif resolved_url.source.in_bucket:
+        problem = "must be unset for an object in a bucket: convert it with a recipe that has it"
+    if problem:
+        raise invalid({f"selection.{name}": problem})
 
 
 def _check_duration(field: str, duration: Duration) -> None:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 # CPython keeps a .pyc file that a file size limit has cut short, and fails on it from then on.
 _BYTECODE_BYTES: Final = 16 << 20
@@ -70,6 +70,9 @@ from ingot_server.extractor.subtitles import keep_subtitle_names, side_files
 from ingot_server.extractor.unchanged_urls import keep_urls
 from ingot_server.live_streams import is_live_stream
 
+if TYPE_CHECKING:
+    from ingot_server.extractor.section_fetch import SectionDownload
+
 _PROGRESS_SECONDS: Final = 0.1
 # The first read size, which yt-dlp adapts to the speed. From its default of 1 KiB, growing it takes
 # half of the time of a 500 KB fragment.
@@ -108,6 +111,7 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
         self.endless = set[str]()
         """The URLs of responses that have no end."""
         self.announced = Announced()
+        self.section: SectionDownload | None = None
         super().__init__(*args, **options)
 
     def report_warning(self, message: str, only_once: bool = False) -> None:
@@ -323,6 +327,13 @@ class Extraction:
         # In the directory, a "%" is only that.
         template = f"{directory.replace('%', '%%')}/media.%(ext)s"
         self.ydl.params["outtmpl"] = {"default": template}
+        if self._request.section is not None and not info.get("is_live"):
+            # How many bytes the section has is not known.
+            self.ydl.add_progress_hook(ProgressHook({}, self._request.max_bytes))
+            # It loads FFmpeg, which most extractions do not need.
+            from ingot_server.extractor.section_fetch import fetch_section
+
+            return fetch_section(self.ydl, info, directory, self._request)
         progress = ProgressHook(info, self._request.max_bytes)
         if info.get("is_live"):
             path = record(
@@ -348,6 +359,7 @@ class Extraction:
             "path": path,
             "manifest_seconds": longest.seconds,
             "bounds_seconds": longest.bounds_seconds,
+            "section": None,
         }
 
     def side_files(self, directory: str) -> Iterator[dict[str, Any]]:

@@ -51,6 +51,7 @@ def part(place: Place) -> Part:
     """
     addressing = _Addressing.of(place)
     fragments: list[Fragment]
+    places: list[float | None] = []
     if addressing.kind == "SegmentBase":
         seconds, fragments = place.seconds or Fraction(0), [{"url": place.base_url}]
     else:
@@ -58,10 +59,13 @@ def part(place: Place) -> Part:
         fragments = [each.fragment for each in inside]
         ticks = sum(each.length for each in inside)
         seconds = place.seconds or Fraction(ticks, addressing.timescale)
+        if all(each.length for each in inside):
+            places = [(each.time - addressing.begin) / addressing.timescale for each in inside]
         if fragments and addressing.initialization:
             fragments.insert(0, addressing.initialization)
+            places = [None, *places] if places else []
     begins_at = addressing.begin / addressing.timescale
-    return Part(tuple(fragments), float(seconds), begins_at)
+    return Part(tuple(fragments), float(seconds), begins_at, tuple(places))
 
 
 @dataclass(frozen=True, slots=True)

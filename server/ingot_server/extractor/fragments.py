@@ -47,10 +47,15 @@ def replace_downloaders() -> None:
 def download(downloader: FragmentFD, filename: str, info: dict[str, Any], track: Track) -> bool:
     """Download a track into one file, and tell the YoutubeDL how long it should be.
 
-    Raises the track's error, Incomplete, or Unjoinable.
+    If the YoutubeDL has a section, only the fragments are downloaded that this needs. Raises the
+    track's error, Incomplete, Unjoinable, or OutsideMedia.
     """
     if track.error is not None:
         raise track.error
+    section, begins_at = downloader.ydl.section, 0.0
+    if section is not None:
+        found = section.choose(track)
+        track, begins_at = found.track, found.begins_at
     fragments = [fragment for part in track.parts for fragment in part.fragments]
     owners = [number for number, part in enumerate(track.parts) for _ in part.fragments]
     sizes = [0] * len(track.parts)
@@ -73,7 +78,7 @@ def download(downloader: FragmentFD, filename: str, info: dict[str, Any], track:
         # It loads FFmpeg, which no other download needs.
         from ingot_server.extractor.join import join
 
-        join(filename, track.parts, sizes)
+        join(filename, track.parts, sizes, begins_at=begins_at)
         # Joined tracks begin when the presentation does, or later: ffmpeg must not move them.
         downloader.ydl.params["postprocessor_args"] = {
             f"merger+ffmpeg_i{number}": ["-isync", "0"] for number in range(2, _MAX_TRACKS)

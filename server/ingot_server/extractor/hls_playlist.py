@@ -79,9 +79,12 @@ def track(playlist: Playlist, *, ended: bool) -> Track:
     for _, group in itertools.groupby(playlist.segments, lambda segment: segment.part):
         segments = list(group)
         fragments = [segment.fragment for segment in segments]
+        ends = list(itertools.accumulate(segment.seconds for segment in segments))
+        places: list[float | None] = [0.0, *ends[:-1]]
         if segments[0].initialization:
             fragments.insert(0, segments[0].initialization)
-        parts.append(Part(tuple(fragments), sum(segment.seconds for segment in segments)))
+            places.insert(0, None)
+        parts.append(Part(tuple(fragments), ends[-1], places=tuple(places)))
     return Track(tuple(parts), rounding_seconds=rounding)
 
 

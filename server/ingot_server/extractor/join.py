@@ -145,10 +145,10 @@ class _Output:
         container.mux(packet)
 
 
-def join(path: str, parts: Sequence[Part], sizes: Sequence[int]) -> None:
+def join(path: str, parts: Sequence[Part], sizes: Sequence[int], *, begins_at: float = 0.0) -> None:
     """Replace the file at `path`, in which each part has one of `sizes`, by the joined one.
 
-    Raises Unjoinable.
+    Its first timestamp is `begins_at` seconds. Raises Unjoinable.
     """
     begins = [sum(sizes[:number]) for number in range(len(sizes))]
     slices = [
@@ -162,7 +162,7 @@ def join(path: str, parts: Sequence[Part], sizes: Sequence[int]) -> None:
     target = f"{path}.joined"
     kind = "webm" if path.endswith(".webm") else "mp4"
     with av.open(target, "w", format=kind) as output:
-        _write(output, slices, in_stream)
+        _write(output, slices, in_stream, Fraction(begins_at).limit_denominator(_MICROSECONDS))
     Path(target).replace(path)
 
 
@@ -202,6 +202,7 @@ def _write(
     output: Any,
     slices: Sequence[tuple[Part, tuple[str, int, int]]],
     in_stream: dict[str, bool],
+    position: Fraction,
 ) -> None:
     outputs: dict[str, _Output] = {}
     # All streams have to be known before the first packet is written.
@@ -213,7 +214,6 @@ def _write(
                         outputs[stream.type] = _Output(
                             output, stream, in_stream=in_stream[stream.type]
                         )
-    position = Fraction(0)
     for number, (part, place) in enumerate(slices, 1):
         announced = position + Fraction(part.seconds).limit_denominator(_MICROSECONDS)
         if not part.fragments:

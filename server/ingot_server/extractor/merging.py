@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import yt_dlp.utils
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
 
 from ingot_server.extractor.audio_tracks import Role, language, role
+from ingot_server.section.output_container import container_of
 
 _STREAM: Final = re.compile(r"^ *Stream #\d+:\d+.*?: (?:Audio|Video): (\w+)", re.MULTILINE)
-_COMMON_MP4: Final = frozenset(
-    {"h264", "hevc", "av1", "mpeg4", "aac", "mp3", "ac3", "eac3", "alac"}
-)
 # As ffmpeg names them; a player takes the first stream by itself.
 _DISPOSITIONS: Final = {
     Role.ORIGINAL: ["original"],
@@ -29,21 +27,6 @@ _DISPOSITIONS: Final = {
     Role.COMMENTARY: ["comment"],
     Role.UNKNOWN: [],
 }
-_CONTAINERS: Final = (
-    ("mp4", _COMMON_MP4),
-    ("webm", frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})),
-    ("mp4", _COMMON_MP4 | {"vp9", "opus", "flac"}),
-)
-
-
-def container_of(codecs: Collection[str]) -> str:
-    """Return the extension of the container for streams with these codecs, as ffprobe names them.
-
-    Of several that can hold them, the one in which more players expect them.
-    """
-    if not codecs:
-        return "mkv"
-    return next((name for name, held in _CONTAINERS if held.issuperset(codecs)), "mkv")
 
 
 def choose_containers_by_content() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import math
 import os
 import shutil
 import sysconfig
@@ -35,6 +36,7 @@ from ingot_server.process.child import ChildError, ChildProcess
 from ingot_server.process.ffmpeg_program import ffmpeg_program
 from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
+from ingot_server.section.requested import Section
 from ingot_server.sponsorblock_categories import chosen_categories
 
 _PROGRAM: Final = str(Path(__file__).with_name("child_main.py"))
@@ -147,6 +149,7 @@ class ExtractorPool:
             preview=preview,
             playlist=options.playlist,
             max_entries=options.max_entries or settings.max_playlist_entries,
+            section=_section(selection),
             record_seconds=options.record_duration.ToTimedelta().total_seconds(),
             subtitle_languages=list(options.subtitle_languages),
             automatic_subtitles=options.automatic_subtitles,
@@ -186,6 +189,13 @@ def _limits(settings: Settings) -> Limits:
         file_bytes=2 * int(settings.max_media_size),
         open_files=256,
     )
+
+
+def _section(selection: Selection) -> tuple[float, float | None] | None:
+    section = Section.of(selection)
+    if section is None:
+        return None
+    return section.start, None if math.isinf(section.end) else section.end
 
 
 def _checked(url: str) -> str:

@@ -51,6 +51,9 @@ class Part:
     """How long the manifest says that it is."""
     begins_at: float | None = None
     """The timestamp of its beginning in seconds. None: that of the first packet."""
+    places: tuple[float | None, ...] = ()
+    """Where each fragment begins in the part, in seconds; None for an initialization section.
+    Empty if the manifest does not say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

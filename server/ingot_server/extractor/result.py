@@ -93,13 +93,25 @@ class ManifestLength:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchedSection:
+    """Which section of the media a file is."""
+
+    start_seconds: float
+    """Where the file begins in the media."""
+    whole_seconds: float | None
+    """How long the media is; None if that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """The complete media file, merged into one container, and the requested side files."""
 
     path: Path
     side_files: tuple[FetchedSideFile, ...]
     announcement: ManifestLength | None = None
-    """None if the media has no HLS or DASH manifest that was read here."""
+    """None if the media has no HLS or DASH manifest that was read here, or is a section."""
+    section: FetchedSection | None = None
+    """None if the file is all of the media."""
 
 
 def resolved(answer: dict[str, Any], version: str) -> Resolved:

@@ -28,6 +28,7 @@ from ingot_server.extractor.protocol import Report, Request
 from ingot_server.extractor.result import (
     Entries,
     Fetched,
+    FetchedSection,
     FetchedSideFile,
     ManifestLength,
     Resolved,
@@ -102,7 +103,8 @@ class Session:
         progress(size, size)
         seconds = message["manifest_seconds"]
         announced = ManifestLength(seconds, *message["bounds_seconds"]) if seconds else None
-        return Fetched(path, side_files, announced)
+        section = FetchedSection(*message["section"]) if message["section"] else None
+        return Fetched(path, side_files, announced, section)
 
     async def fetch_side_files(self, directory: Path) -> tuple[FetchedSideFile, ...]:
         """Download only the requested side files into `directory`. Raises Failure."""

@@ -3,10 +3,11 @@
     id = base32(SHA-256(selection text, LF, source key)), lower case, without padding: 52 characters
 
 The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then those that are set of
-`;max_height=N;min_height=N;audio_language=TAG;all_audio_languages;video_codecs=NAME,NAME`, then
-`;record_ms=N` for a recording of a live stream, which differs from the media item that exists after
-its end. It is not protobuf, whose bytes are not canonical across versions and languages. A field
-added to Selection later must add nothing to the text while it is unset, or every id would change.
+`;max_height=N;min_height=N;audio_language=TAG;all_audio_languages;video_codecs=NAME,NAME`,
+`;start_offset=S.NNNNNNNNN;end_offset=S.NNNNNNNNN` in seconds, then `;record_ms=N` for a recording
+of a live stream, which differs from the media item that exists after its end. It is not protobuf,
+whose bytes are not canonical across versions and languages. A field added to Selection later must
+add nothing to the text while it is unset, or every id would change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import hashlib
 import re
 from base64 import b32encode
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
+
+from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.media_pb2 import Selection
 from ingot_server.languages import canonical_tag
@@ -23,6 +26,7 @@ from ingot_server.languages import canonical_tag
 FIRST_CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 """The characters of ids, sorted: those that list all ids in parts."""
 
+_OFFSETS: Final[tuple[Literal["start_offset", "end_offset"], ...]] = ("start_offset", "end_offset")
 _MEDIA_ID: Final = re.compile(r"[a-z2-7]{52}")
 
 
@@ -34,6 +38,8 @@ def canonical_selection(selection: Selection) -> Selection:
         canonical.mode = Selection.MODE_BEST
     if canonical.audio_language:
         canonical.audio_language = canonical_tag(canonical.audio_language)
+    if not canonical.start_offset.ToNanoseconds():
+        canonical.ClearField("start_offset")
     return canonical
 
 
@@ -55,11 +61,20 @@ def media_id(
         text += ";all_audio_languages"
     if canonical.video_codecs:
         text += f";video_codecs={','.join(canonical.video_codecs)}"
+    for name in _OFFSETS:
+        if canonical.HasField(name):
+            offset: Duration = getattr(canonical, name)
+            text += f";{name}={offset.seconds}.{offset.nanos:09d}"
     if record_duration is not None:
         text += f";record_ms={round(record_duration / timedelta(milliseconds=1))}"
     # The first line feed ends the selection, so a key cannot imitate another selection.
     digest = hashlib.sha256(f"{text}\n{source_key}".encode()).digest()
     return b32encode(digest).decode("ascii").rstrip("=").lower()
+
+
+def selects_section(selection: Selection) -> bool:
+    """Return whether a canonical `selection` is of a section of the media, not of all of it."""
+    return any(selection.HasField(name) for name in _OFFSETS)
 
 
 def is_media_id(text: str) -> bool:

@@ -102,7 +102,9 @@ def _describe_extracted(media: Media, resolved: Resolved) -> None:
         media.source.page_url = resolved.page_url
     if resolved.chapters:
         del media.chapters[:]
-        media.chapters.extend(chapters.within(resolved.chapters, media.duration.ToTimedelta()))
+        start = media.section.start_offset.ToTimedelta()
+        found = chapters.shifted(resolved.chapters, start)
+        media.chapters.extend(chapters.within(found, media.duration.ToTimedelta()))
     if len(media.audio) == len(resolved.audio):
         for stream, offered in zip(media.audio, resolved.audio, strict=True):
             # The codes in a file that was merged of several are those of the source, shortened.

@@ -27,6 +27,7 @@ from ingot_server.pipeline.landing import Landing
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Extracted, Received
+from ingot_server.section.requested import Section, StoredSection
 from ingot_server.sources.source import Identity
 from ingot_server.transfer.scratch import Scratch
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
@@ -95,16 +96,21 @@ class ExtractorFetcher:
         session: Session,
         folder: Path,
     ) -> Stored:
-        self._landing.check_announced(found)
+        section = Section.of(attempt.job.selection)
+        self._landing.check_announced(found, section)
         async with (
             StagedUploads(self._blobs) as staged_uploads,
             downloading(attempt.lease) as meter,
         ):
-            if found.size_bytes:
+            if found.size_bytes and section is None:
                 self._scratch.reserve(folder, found.size_bytes)
             files = folder / "files"
             files.mkdir()
             fetched = await session.fetch(files, self._progress(meter))
+            cut = None
+            if section is not None and fetched.section is not None:
+                start, whole = fetched.section.start_seconds, fetched.section.whole_seconds
+                cut = StoredSection(section, start, whole or found.duration_seconds)
             received = Received(
                 path=fetched.path,
                 media_id=attempt.job.media.id,
@@ -112,6 +118,7 @@ class ExtractorFetcher:
                 mutable=attempt.mutable,
                 announced_seconds=None if found.is_live else found.duration_seconds,
                 announced_by_manifest=fetched.announcement,
+                section=cut,
                 details=Extracted(found, fetched.side_files, staged_uploads),
             )
             kind = mimetypes.guess_type(fetched.path.name)[0] or "application/octet-stream"

@@ -1,17 +1,21 @@
 """The download of one file, over HTTP or from Telegram.
 
 The file is uploaded part by part while it is still downloaded. If that fails, the scratch file, the
-object and the unfinished upload are removed.
+object and the unfinished upload are removed. If only a section of it is requested, the file is cut
+before it is uploaded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mimetypes
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
+from ingot.v1 import job_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
-from ingot_server.jobs.changes import described
+from ingot_server.jobs.changes import described, entered
 from ingot_server.library.blobs import Blobs
 from ingot_server.pipeline.attempt import Attempt, Retry, Stored
 from ingot_server.pipeline.description import extension, title_of
@@ -19,10 +23,14 @@ from ingot_server.pipeline.job_egress import JobEgress
 from ingot_server.pipeline.landing import Landing
 from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Received
+from ingot_server.pipeline.validation import check_size
+from ingot_server.section.cutter import Cutter
+from ingot_server.section.requested import Section
 from ingot_server.telegram.bot_files import TelegramFile, receive, trusted_server
 from ingot_server.transcode.speculative import SpeculativeTranscoder
 from ingot_server.transfer.download import Downloaded, download
 from ingot_server.transfer.scratch import Scratch, ScratchFile
+from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
 
 
@@ -32,6 +40,7 @@ class FileFetcher:
     def __init__(
         self,
         landing: Landing,
+        cutter: Cutter,
         egress: JobEgress,
         blobs: Blobs,
         scratch: Scratch,
@@ -39,6 +48,7 @@ class FileFetcher:
         settings: Settings,
     ) -> None:
         self._landing = landing
+        self._cutter = cutter
         self._egress = egress
         self._blobs = blobs
         self._scratch = scratch
@@ -50,21 +60,19 @@ class FileFetcher:
 
         Raises Failure with the reason why not; PageResponse if the URL is not that of a file.
         """
+        if (section := Section.of(attempt.job.selection)) is not None:
+            async with self._receiving(attempt) as (file, meter):
+                downloaded = await self._download(attempt, file, meter)
+                if downloaded is None:
+                    return await self._landing.confirm(attempt)
+                received = _received_http(attempt, file, downloaded)
+                return await self._land_section(attempt, received, section)
         suffix = extension(attempt.identity.url)
         async with self._uploading(attempt, suffix) as (file, upload, meter):
             downloaded = await upload.run_alongside(self._download(attempt, file, meter))
             if downloaded is None:
                 return await self._landing.confirm(attempt)
-            received = Received(
-                path=file.path,
-                media_id=attempt.job.media.id,
-                identity=attempt.identity,
-                filename=downloaded.filename,
-                etag=downloaded.http_etag,
-                last_modified=downloaded.http_last_modified,
-                mutable=True,
-                delivered=downloaded.delivered,
-            )
+            received = _received_http(attempt, file, downloaded)
             return Stored(await self._landing.land(attempt, received, upload), cached=False)
 
     async def fetch_telegram(self, attempt: Attempt) -> Stored:
@@ -72,17 +80,42 @@ class FileFetcher:
 
         Raises Failure with the reason why not.
         """
+        if (section := Section.of(attempt.job.selection)) is not None:
+            async with self._receiving(attempt) as (file, meter):
+                message = await self._receive(attempt, file, meter)
+                received = _received_telegram(attempt, file, message)
+                return await self._land_section(attempt, received, section)
         async with self._uploading(attempt, "") as (file, upload, meter):
             message = await upload.run_alongside(self._receive(attempt, file, meter))
-            received = Received(
-                path=file.path,
-                media_id=attempt.job.media.id,
-                identity=attempt.identity,
-                filename=message.downloaded.filename,
-                delivered=message.downloaded.delivered,
-                details=message,
-            )
+            received = _received_telegram(attempt, file, message)
             return Stored(await self._landing.land(attempt, received, upload), cached=False)
+
+    async def _land_section(self, attempt: Attempt, received: Received, section: Section) -> Stored:
+        """Store a section of a file that was received."""
+        job = attempt.job
+        async with (
+            self._scratch.folder(job.id, job.attempt) as folder,
+            StagedUploads(self._blobs) as staged_uploads,
+        ):
+            await attempt.lease.update(entered(job_pb2.JOB_STAGE_PROBING))
+            made = await self._cutter.cut(received.path, folder, section)
+            check_size(made.path.stat().st_size, self._settings)
+            kind = mimetypes.guess_type(made.path.name)[0] or "application/octet-stream"
+            async with PendingUpload(
+                staged_uploads, attempt.blob_stem, content_type=kind
+            ) as upload:
+                upload.start(made.path)
+                received = replace(received, path=made.path, section=made.section)
+                return Stored(await self._landing.land(attempt, received, upload), cached=False)
+
+    @contextlib.asynccontextmanager
+    async def _receiving(self, attempt: Attempt) -> AsyncIterator[tuple[ScratchFile, Meter]]:
+        """Open a scratch file, and its meter."""
+        async with (
+            self._scratch.open(attempt.job.id, attempt.job.attempt) as file,
+            downloading(attempt.lease) as meter,
+        ):
+            yield file, meter
 
     @contextlib.asynccontextmanager
     async def _uploading(
@@ -122,3 +155,27 @@ class FileFetcher:
                 progress=meter.advance,
                 on_found=lambda media: attempt.lease.note(described(media)),
             )
+
+
+def _received_http(attempt: Attempt, file: ScratchFile, downloaded: Downloaded) -> Received:
+    return Received(
+        path=file.path,
+        media_id=attempt.job.media.id,
+        identity=attempt.identity,
+        filename=downloaded.filename,
+        etag=downloaded.http_etag,
+        last_modified=downloaded.http_last_modified,
+        mutable=True,
+        delivered=downloaded.delivered,
+    )
+
+
+def _received_telegram(attempt: Attempt, file: ScratchFile, message: TelegramFile) -> Received:
+    return Received(
+        path=file.path,
+        media_id=attempt.job.media.id,
+        identity=attempt.identity,
+        filename=message.downloaded.filename,
+        delivered=message.downloaded.delivered,
+        details=message,
+    )

@@ -62,6 +62,7 @@ from ingot_server.pipeline.preview import Previewer
 from ingot_server.pipeline.telegram_ingest import TelegramFetcher
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.pipeline.workflow import run_workflow
+from ingot_server.section.cutter import Cutter
 from ingot_server.sources import pick
 from ingot_server.sources.source import FetchMethod
 from ingot_server.transfer.headers import PageResponse
@@ -81,7 +82,10 @@ class Pipeline:
         self._extractor = ExtractorFetcher(
             sessions, context.playlists, landing, catalog, blobs, scratch
         )
-        self._files = FileFetcher(landing, egress, blobs, scratch, context.speculative, settings)
+        cutter = Cutter(settings)
+        self._files = FileFetcher(
+            landing, cutter, egress, blobs, scratch, context.speculative, settings
+        )
         self._telegram = TelegramFetcher(
             self._extractor, self._files, context.playlists, egress, catalog, settings
         )

@@ -36,6 +36,7 @@ from ingot_server.pipeline.validation import (
     check_stored,
 )
 from ingot_server.probe.prober import Prober
+from ingot_server.section.requested import Section
 from ingot_server.transfer.scratch import ScratchFile
 from ingot_server.transfer.staged import PendingUpload
 from ingot_server.transfer.streaming_upload import StreamingUpload
@@ -53,9 +54,9 @@ class Landing:
         self._prober = prober
         self._settings = settings
 
-    def check_announced(self, found: Resolved) -> None:
+    def check_announced(self, found: Resolved, section: Section | None) -> None:
         """Raise Failure TOO_LONG or TOO_LARGE for what its source already announces to be that."""
-        check_announced(found, self._settings)
+        check_announced(found, section, self._settings)
 
     async def land(self, attempt: Attempt, received: Received, upload: FileUpload) -> Media:
         """Return the media item that stands, which may be that of another job.
@@ -138,6 +139,9 @@ class Landing:
             raise
         is_extracted = isinstance(received.details, Extracted)
         check_selection(media, attempt.job.selection, extracted=is_extracted)
-        check_duration(media, received.announced_seconds)
-        check_manifest(media, received.announced_by_manifest)
+        if received.section is not None:
+            received.section.describe(media)
+        else:
+            check_duration(media, received.announced_seconds)
+            check_manifest(media, received.announced_by_manifest)
         return media

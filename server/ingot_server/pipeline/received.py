@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ingot_server.extractor.result import FetchedSideFile, ManifestLength, Resolved
+from ingot_server.section.requested import StoredSection
 from ingot_server.sources.source import Identity
 from ingot_server.telegram.bot_files import TelegramFile
 from ingot_server.transfer.staged import StagedUploads
@@ -46,6 +47,8 @@ class Received:
     """The duration that the source announced; None or zero if it announced none."""
     announced_by_manifest: ManifestLength | None = None
     """What an HLS or DASH manifest announced."""
+    section: StoredSection | None = None
+    """Which section of the media the file is; None if it is all of it."""
     delivered: bool = False
     """Whether these are all bytes that the source announced: another attempt gets the same."""
     details: Details = None

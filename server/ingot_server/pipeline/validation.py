@@ -10,6 +10,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
 from ingot_server.extractor.result import ManifestLength, Resolved
 from ingot_server.languages import in_language
+from ingot_server.section.requested import Section
 from ingot_server.transfer.staged import StagedFile
 
 # How much shorter than its source announced a file may be, and how much longer.
@@ -61,19 +62,23 @@ def _unavailable(message: str) -> Failure:
     return Failure(reason_pb2.REASON_SELECTION_UNAVAILABLE, message)
 
 
-def check_announced(found: Resolved, settings: Settings) -> None:
-    """Raise Failure TOO_LONG or TOO_LARGE if the source already announces that."""
+def check_announced(found: Resolved, section: Section | None, settings: Settings) -> None:
+    """Raise Failure TOO_LONG or TOO_LARGE if the source already announces that.
+
+    Of a `section`, only the length is known before it is there.
+    """
     if found.is_live:
         return
-    limit = settings.max_duration
-    if found.duration_seconds and found.duration_seconds > limit.total_seconds():
+    limit, seconds = settings.max_duration, found.duration_seconds
+    if seconds and section is not None:
+        seconds = section.length_in(seconds)
+    if seconds and seconds > limit.total_seconds():
         raise Failure(
             reason_pb2.REASON_TOO_LONG,
-            f"The source announces {found.duration_seconds:g} s. "
-            f"INGOT_MAX_DURATION allows {limit}.",
+            f"The source announces {seconds:g} s. INGOT_MAX_DURATION allows {limit}.",
             metadata={"limit_seconds": f"{limit.total_seconds():g}"},
         )
-    if found.size_bytes and found.size_bytes > settings.max_media_size:
+    if section is None and found.size_bytes and found.size_bytes > settings.max_media_size:
         raise too_large(int(settings.max_media_size), found.size_bytes)
 
 

@@ -11,6 +11,27 @@ from google.protobuf.duration_pb2 import Duration
 from ingot.v1.media_pb2 import Chapter
 
 
+def shifted(chapters: Iterable[Chapter], start: timedelta) -> list[Chapter]:
+    """Return `chapters` as a section of the media has them that begins at `start`.
+
+    Those that end before are left out, and the one that is going on begins at zero.
+    """
+    if not start:
+        return list(chapters)
+    ordered = sorted(chapters, key=lambda each: each.start_offset.ToTimedelta())
+    found = []
+    for chapter, following in zip(ordered, [*ordered[1:], None], strict=True):
+        begin, end = chapter.start_offset.ToTimedelta(), chapter.end_offset.ToTimedelta()
+        next_begin = following.start_offset.ToTimedelta() if following is not None else None
+        if (end if end > begin else next_begin or timedelta.max) <= start:
+            continue
+        kept = Chapter(title=chapter.title)
+        kept.start_offset.FromTimedelta(max(begin - start, timedelta()))
+        kept.end_offset.FromTimedelta(max(end - start, timedelta()))
+        found.append(kept)
+    return found
+
+
 def within(chapters: Iterable[Chapter], duration: timedelta) -> list[Chapter]:
     """Return `chapters` sorted, without those that begin past the end of the media.
 

@@ -19,6 +19,7 @@ from ingot.v1.job_service_pb2 import (
     ListJobsRequest,
     WatchJobRequest,
 )
+from ingot.v1.media_pb2 import Selection
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     DeleteMediaRequest,
@@ -59,6 +60,20 @@ BAD_INPUT: list[tuple[str, Message, str, str]] = [
         ),
         "INVALID_REQUEST",
         "options.record_duration",
+    ),
+    *(
+        (
+            "Ingest",
+            IngestRequest(
+                url=URL, selection=Selection(start_offset=Duration(seconds=5)), options=options
+            ),
+            "INVALID_REQUEST",
+            "selection.start_offset",
+        )
+        for options in [
+            IngestOptions(record_duration=Duration(seconds=5)),
+            IngestOptions(subtitle_languages=["en"]),
+        ]
     ),
     (
         "Convert",

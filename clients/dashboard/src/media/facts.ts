@@ -2,7 +2,7 @@
 
 import { durationMs, type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Media, Selection_Mode, type Selection } from "@ingot/client";
-import type { AudioStream, VideoStream } from "@ingot/client/v1";
+import type { AudioStream, Section, VideoStream } from "@ingot/client/v1";
 
 import { formatBytes, formatDateTime, formatLength, formatNumber } from "../format";
 import { texts } from "../texts";
@@ -40,6 +40,7 @@ export function factsOf(media: Media, linkToMedia: (mediaId: string) => string):
         { name: t.tags, value: media.tags.join(", ") },
         { name: t.key, value: source?.key ?? "", isCode: true },
         { name: t.selection, value: media.selection ? selectionOf(media.selection) : "" },
+        { name: t.section, value: media.section ? sectionOf(media.section) : "" },
         { name: t.extractor, value: extractorOf(media) },
         { name: t.format, value: formatOf(media) },
       ],
@@ -162,6 +163,13 @@ function selectionOf(selection: Selection): string {
     selection.allAudioLanguages ? t.allAudioLanguages : "",
     selection.videoCodecs.join(" > "),
   );
+}
+
+function sectionOf({ startOffset, endOffset }: Section): string {
+  const [start, end] = [startOffset, endOffset].map((each) =>
+    formatLength(each ? durationMs(each) : 0),
+  );
+  return `${start ?? ""} – ${end ?? ""}`;
 }
 
 function joined(...parts: string[]): string {

@@ -138,7 +138,7 @@ func (x SideFile_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SideFile_Kind.Descriptor instead.
 func (SideFile_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{1, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{2, 0}
 }
 
 // Why a source does not give all formats that it has.
@@ -199,7 +199,7 @@ func (x Shortfall_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Shortfall_Cause.Descriptor instead.
 func (Shortfall_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{3, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{4, 0}
 }
 
 // How the lines of a frame were recorded.
@@ -256,7 +256,7 @@ func (x VideoStream_FieldOrder) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use VideoStream_FieldOrder.Descriptor instead.
 func (VideoStream_FieldOrder) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7, 0}
 }
 
 // What the audio of a media item is.
@@ -317,7 +317,7 @@ func (x AudioStream_Role) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AudioStream_Role.Descriptor instead.
 func (AudioStream_Role) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // Audio or video.
@@ -370,7 +370,7 @@ func (x Selection_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Selection_Mode.Descriptor instead.
 func (Selection_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{11, 0}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{12, 0}
 }
 
 // A stored media item: a blob in the bucket, and what is known about it.
@@ -446,8 +446,10 @@ type Media struct {
 	// text was cut and ends with an ellipsis, a list lost its last items, or a URL was too long and is
 	// empty. Sorted. Empty if nothing is missing.
 	TruncatedFields []string `protobuf:"bytes,28,rep,name=truncated_fields,json=truncatedFields,proto3" json:"truncated_fields,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Which section of the media at its source the file is. Unset if the file is all of it.
+	Section       *Section `protobuf:"bytes,29,opt,name=section,proto3" json:"section,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Media) Reset() {
@@ -676,6 +678,69 @@ func (x *Media) GetTruncatedFields() []string {
 	return nil
 }
 
+func (x *Media) GetSection() *Section {
+	if x != nil {
+		return x.Section
+	}
+	return nil
+}
+
+// A section of the media at its source, on the clock of that media.
+type Section struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the file begins: at the last key frame at or before Selection.start_offset, or, for audio
+	// alone, with the packet that holds that moment.
+	StartOffset *durationpb.Duration `protobuf:"bytes,1,opt,name=start_offset,json=startOffset,proto3" json:"start_offset,omitempty"`
+	// Where the file ends.
+	EndOffset     *durationpb.Duration `protobuf:"bytes,2,opt,name=end_offset,json=endOffset,proto3" json:"end_offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Section) Reset() {
+	*x = Section{}
+	mi := &file_ingot_v1_media_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Section) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Section) ProtoMessage() {}
+
+func (x *Section) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_media_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Section.ProtoReflect.Descriptor instead.
+func (*Section) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Section) GetStartOffset() *durationpb.Duration {
+	if x != nil {
+		return x.StartOffset
+	}
+	return nil
+}
+
+func (x *Section) GetEndOffset() *durationpb.Duration {
+	if x != nil {
+		return x.EndOffset
+	}
+	return nil
+}
+
 // A file that is stored next to the blob.
 type SideFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -699,7 +764,7 @@ type SideFile struct {
 
 func (x *SideFile) Reset() {
 	*x = SideFile{}
-	mi := &file_ingot_v1_media_proto_msgTypes[1]
+	mi := &file_ingot_v1_media_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +776,7 @@ func (x *SideFile) String() string {
 func (*SideFile) ProtoMessage() {}
 
 func (x *SideFile) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[1]
+	mi := &file_ingot_v1_media_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +789,7 @@ func (x *SideFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SideFile.ProtoReflect.Descriptor instead.
 func (*SideFile) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{1}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SideFile) GetKind() SideFile_Kind {
@@ -795,7 +860,7 @@ type Extraction struct {
 
 func (x *Extraction) Reset() {
 	*x = Extraction{}
-	mi := &file_ingot_v1_media_proto_msgTypes[2]
+	mi := &file_ingot_v1_media_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +872,7 @@ func (x *Extraction) String() string {
 func (*Extraction) ProtoMessage() {}
 
 func (x *Extraction) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[2]
+	mi := &file_ingot_v1_media_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +885,7 @@ func (x *Extraction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extraction.ProtoReflect.Descriptor instead.
 func (*Extraction) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{2}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Extraction) GetExtractor() string {
@@ -876,7 +941,7 @@ type Shortfall struct {
 
 func (x *Shortfall) Reset() {
 	*x = Shortfall{}
-	mi := &file_ingot_v1_media_proto_msgTypes[3]
+	mi := &file_ingot_v1_media_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +953,7 @@ func (x *Shortfall) String() string {
 func (*Shortfall) ProtoMessage() {}
 
 func (x *Shortfall) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[3]
+	mi := &file_ingot_v1_media_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +966,7 @@ func (x *Shortfall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shortfall.ProtoReflect.Descriptor instead.
 func (*Shortfall) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{3}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Shortfall) GetAnnouncedHeight() int32 {
@@ -947,7 +1012,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_ingot_v1_media_proto_msgTypes[4]
+	mi := &file_ingot_v1_media_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1024,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[4]
+	mi := &file_ingot_v1_media_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1037,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{4}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Source) GetName() string {
@@ -1013,7 +1078,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_ingot_v1_media_proto_msgTypes[5]
+	mi := &file_ingot_v1_media_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1090,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[5]
+	mi := &file_ingot_v1_media_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1103,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{5}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Blob) GetUrl() string {
@@ -1109,7 +1174,7 @@ type VideoStream struct {
 
 func (x *VideoStream) Reset() {
 	*x = VideoStream{}
-	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	mi := &file_ingot_v1_media_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1186,7 @@ func (x *VideoStream) String() string {
 func (*VideoStream) ProtoMessage() {}
 
 func (x *VideoStream) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[6]
+	mi := &file_ingot_v1_media_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1199,7 @@ func (x *VideoStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VideoStream.ProtoReflect.Descriptor instead.
 func (*VideoStream) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{6}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *VideoStream) GetUrl() string {
@@ -1255,7 +1320,7 @@ type AspectRatio struct {
 
 func (x *AspectRatio) Reset() {
 	*x = AspectRatio{}
-	mi := &file_ingot_v1_media_proto_msgTypes[7]
+	mi := &file_ingot_v1_media_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1332,7 @@ func (x *AspectRatio) String() string {
 func (*AspectRatio) ProtoMessage() {}
 
 func (x *AspectRatio) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[7]
+	mi := &file_ingot_v1_media_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1345,7 @@ func (x *AspectRatio) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AspectRatio.ProtoReflect.Descriptor instead.
 func (*AspectRatio) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{7}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AspectRatio) GetWidth() int32 {
@@ -1310,7 +1375,7 @@ type FrameRate struct {
 
 func (x *FrameRate) Reset() {
 	*x = FrameRate{}
-	mi := &file_ingot_v1_media_proto_msgTypes[8]
+	mi := &file_ingot_v1_media_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1387,7 @@ func (x *FrameRate) String() string {
 func (*FrameRate) ProtoMessage() {}
 
 func (x *FrameRate) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[8]
+	mi := &file_ingot_v1_media_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1400,7 @@ func (x *FrameRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrameRate.ProtoReflect.Descriptor instead.
 func (*FrameRate) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{8}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FrameRate) GetNumerator() int32 {
@@ -1387,7 +1452,7 @@ type AudioStream struct {
 
 func (x *AudioStream) Reset() {
 	*x = AudioStream{}
-	mi := &file_ingot_v1_media_proto_msgTypes[9]
+	mi := &file_ingot_v1_media_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1464,7 @@ func (x *AudioStream) String() string {
 func (*AudioStream) ProtoMessage() {}
 
 func (x *AudioStream) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[9]
+	mi := &file_ingot_v1_media_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1477,7 @@ func (x *AudioStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AudioStream.ProtoReflect.Descriptor instead.
 func (*AudioStream) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{9}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AudioStream) GetUrl() string {
@@ -1514,7 +1579,7 @@ type Chapter struct {
 
 func (x *Chapter) Reset() {
 	*x = Chapter{}
-	mi := &file_ingot_v1_media_proto_msgTypes[10]
+	mi := &file_ingot_v1_media_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1591,7 @@ func (x *Chapter) String() string {
 func (*Chapter) ProtoMessage() {}
 
 func (x *Chapter) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[10]
+	mi := &file_ingot_v1_media_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1604,7 @@ func (x *Chapter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chapter.ProtoReflect.Descriptor instead.
 func (*Chapter) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{10}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Chapter) GetTitle() string {
@@ -1567,6 +1632,10 @@ func (x *Chapter) GetEndOffset() *durationpb.Duration {
 //
 // Nothing is encoded again: a selection chooses among what the source offers. If the source does not
 // offer it, the job fails with SELECTION_UNAVAILABLE, and its message says what there is.
+//
+// With `start_offset` or `end_offset` only a section of the media is stored, and of HLS and DASH only
+// the segments are fetched that it needs. It has no subtitles, and it is not part of a recording: a
+// request for both is refused. Sections of objects in a bucket and of uploads are made with a recipe.
 type Selection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Audio or video. Unset means the best of both.
@@ -1594,13 +1663,20 @@ type Selection struct {
 	// source offers by itself, the original sound first. Not together with `audio_language`. A file
 	// that is stored as it is has all its audio anyway.
 	AllAudioLanguages bool `protobuf:"varint,6,opt,name=all_audio_languages,json=allAudioLanguages,proto3" json:"all_audio_languages,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Where the section begins. It is cut without encoding, so the file begins at the last key frame at
+	// or before this moment; Media.section says which one that is. Unset, or zero, means at the
+	// beginning. If the media is not that long, the job fails with SELECTION_UNAVAILABLE.
+	StartOffset *durationpb.Duration `protobuf:"bytes,7,opt,name=start_offset,json=startOffset,proto3" json:"start_offset,omitempty"`
+	// Where the section ends, after `start_offset`. Unset, or after the end of the media, means at the
+	// end.
+	EndOffset     *durationpb.Duration `protobuf:"bytes,8,opt,name=end_offset,json=endOffset,proto3" json:"end_offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Selection) Reset() {
 	*x = Selection{}
-	mi := &file_ingot_v1_media_proto_msgTypes[11]
+	mi := &file_ingot_v1_media_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1688,7 @@ func (x *Selection) String() string {
 func (*Selection) ProtoMessage() {}
 
 func (x *Selection) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_media_proto_msgTypes[11]
+	mi := &file_ingot_v1_media_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1701,7 @@ func (x *Selection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selection.ProtoReflect.Descriptor instead.
 func (*Selection) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_media_proto_rawDescGZIP(), []int{11}
+	return file_ingot_v1_media_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Selection) GetMode() Selection_Mode {
@@ -1670,11 +1746,25 @@ func (x *Selection) GetAllAudioLanguages() bool {
 	return false
 }
 
+func (x *Selection) GetStartOffset() *durationpb.Duration {
+	if x != nil {
+		return x.StartOffset
+	}
+	return nil
+}
+
+func (x *Selection) GetEndOffset() *durationpb.Duration {
+	if x != nil {
+		return x.EndOffset
+	}
+	return nil
+}
+
 var File_ingot_v1_media_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_media_proto_rawDesc = "" +
 	"\n" +
-	"\x14ingot/v1/media.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\x92\n" +
+	"\x14ingot/v1/media.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xbf\n" +
 	"\n" +
 	"\x05Media\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
@@ -1711,13 +1801,18 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\vexpire_time\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12\x12\n" +
 	"\x04etag\x18\x1b \x01(\tR\x04etag\x12)\n" +
-	"\x10truncated_fields\x18\x1c \x03(\tR\x0ftruncatedFields\x1a;\n" +
+	"\x10truncated_fields\x18\x1c \x03(\tR\x0ftruncatedFields\x12+\n" +
+	"\asection\x18\x1d \x01(\v2\x11.ingot.v1.SectionR\asection\x1a;\n" +
 	"\rFileTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
+	"\aSection\x12<\n" +
+	"\fstart_offset\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
+	"\n" +
+	"end_offset\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xb8\x02\n" +
 	"\bSideFile\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.ingot.v1.SideFile.KindR\x04kind\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12!\n" +
@@ -1817,7 +1912,7 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12<\n" +
 	"\fstart_offset\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
 	"\n" +
-	"end_offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xdb\x02\n" +
+	"end_offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xd3\x03\n" +
 	"\tSelection\x12,\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x18.ingot.v1.Selection.ModeR\x04mode\x12\"\n" +
 	"\n" +
@@ -1826,7 +1921,10 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"min_height\x18\x03 \x01(\x05H\x01R\tminHeight\x88\x01\x01\x12%\n" +
 	"\x0eaudio_language\x18\x04 \x01(\tR\raudioLanguage\x12!\n" +
 	"\fvideo_codecs\x18\x05 \x03(\tR\vvideoCodecs\x12.\n" +
-	"\x13all_audio_languages\x18\x06 \x01(\bR\x11allAudioLanguages\"@\n" +
+	"\x13all_audio_languages\x18\x06 \x01(\bR\x11allAudioLanguages\x12<\n" +
+	"\fstart_offset\x18\a \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
+	"\n" +
+	"end_offset\x18\b \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"@\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_BEST\x10\x01\x12\x13\n" +
@@ -1855,7 +1953,7 @@ func file_ingot_v1_media_proto_rawDescGZIP() []byte {
 }
 
 var file_ingot_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_ingot_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_ingot_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_ingot_v1_media_proto_goTypes = []any{
 	(MediaKind)(0),                // 0: ingot.v1.MediaKind
 	(SideFile_Kind)(0),            // 1: ingot.v1.SideFile.Kind
@@ -1864,56 +1962,62 @@ var file_ingot_v1_media_proto_goTypes = []any{
 	(AudioStream_Role)(0),         // 4: ingot.v1.AudioStream.Role
 	(Selection_Mode)(0),           // 5: ingot.v1.Selection.Mode
 	(*Media)(nil),                 // 6: ingot.v1.Media
-	(*SideFile)(nil),              // 7: ingot.v1.SideFile
-	(*Extraction)(nil),            // 8: ingot.v1.Extraction
-	(*Shortfall)(nil),             // 9: ingot.v1.Shortfall
-	(*Source)(nil),                // 10: ingot.v1.Source
-	(*Blob)(nil),                  // 11: ingot.v1.Blob
-	(*VideoStream)(nil),           // 12: ingot.v1.VideoStream
-	(*AspectRatio)(nil),           // 13: ingot.v1.AspectRatio
-	(*FrameRate)(nil),             // 14: ingot.v1.FrameRate
-	(*AudioStream)(nil),           // 15: ingot.v1.AudioStream
-	(*Chapter)(nil),               // 16: ingot.v1.Chapter
-	(*Selection)(nil),             // 17: ingot.v1.Selection
-	nil,                           // 18: ingot.v1.Media.FileTagsEntry
-	nil,                           // 19: ingot.v1.Media.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
-	(*Recipe)(nil),                // 22: ingot.v1.Recipe
+	(*Section)(nil),               // 7: ingot.v1.Section
+	(*SideFile)(nil),              // 8: ingot.v1.SideFile
+	(*Extraction)(nil),            // 9: ingot.v1.Extraction
+	(*Shortfall)(nil),             // 10: ingot.v1.Shortfall
+	(*Source)(nil),                // 11: ingot.v1.Source
+	(*Blob)(nil),                  // 12: ingot.v1.Blob
+	(*VideoStream)(nil),           // 13: ingot.v1.VideoStream
+	(*AspectRatio)(nil),           // 14: ingot.v1.AspectRatio
+	(*FrameRate)(nil),             // 15: ingot.v1.FrameRate
+	(*AudioStream)(nil),           // 16: ingot.v1.AudioStream
+	(*Chapter)(nil),               // 17: ingot.v1.Chapter
+	(*Selection)(nil),             // 18: ingot.v1.Selection
+	nil,                           // 19: ingot.v1.Media.FileTagsEntry
+	nil,                           // 20: ingot.v1.Media.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(*Recipe)(nil),                // 23: ingot.v1.Recipe
 }
 var file_ingot_v1_media_proto_depIdxs = []int32{
-	10, // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
-	17, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
-	20, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
-	21, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
-	11, // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
-	12, // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
-	15, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
-	16, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
-	7,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
-	18, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
-	22, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
-	8,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
-	19, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
-	20, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
-	20, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 15: ingot.v1.SideFile.kind:type_name -> ingot.v1.SideFile.Kind
-	9,  // 16: ingot.v1.Extraction.shortfall:type_name -> ingot.v1.Shortfall
-	2,  // 17: ingot.v1.Shortfall.causes:type_name -> ingot.v1.Shortfall.Cause
-	14, // 18: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
-	21, // 19: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
-	3,  // 20: ingot.v1.VideoStream.field_order:type_name -> ingot.v1.VideoStream.FieldOrder
-	13, // 21: ingot.v1.VideoStream.sample_aspect_ratio:type_name -> ingot.v1.AspectRatio
-	21, // 22: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
-	4,  // 23: ingot.v1.AudioStream.role:type_name -> ingot.v1.AudioStream.Role
-	21, // 24: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
-	21, // 25: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
-	5,  // 26: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	11, // 0: ingot.v1.Media.source:type_name -> ingot.v1.Source
+	18, // 1: ingot.v1.Media.selection:type_name -> ingot.v1.Selection
+	21, // 2: ingot.v1.Media.publish_time:type_name -> google.protobuf.Timestamp
+	22, // 3: ingot.v1.Media.duration:type_name -> google.protobuf.Duration
+	12, // 4: ingot.v1.Media.blob:type_name -> ingot.v1.Blob
+	13, // 5: ingot.v1.Media.video:type_name -> ingot.v1.VideoStream
+	16, // 6: ingot.v1.Media.audio:type_name -> ingot.v1.AudioStream
+	17, // 7: ingot.v1.Media.chapters:type_name -> ingot.v1.Chapter
+	8,  // 8: ingot.v1.Media.side_files:type_name -> ingot.v1.SideFile
+	19, // 9: ingot.v1.Media.file_tags:type_name -> ingot.v1.Media.FileTagsEntry
+	23, // 10: ingot.v1.Media.recipe:type_name -> ingot.v1.Recipe
+	9,  // 11: ingot.v1.Media.extraction:type_name -> ingot.v1.Extraction
+	20, // 12: ingot.v1.Media.labels:type_name -> ingot.v1.Media.LabelsEntry
+	21, // 13: ingot.v1.Media.create_time:type_name -> google.protobuf.Timestamp
+	21, // 14: ingot.v1.Media.expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 15: ingot.v1.Media.section:type_name -> ingot.v1.Section
+	22, // 16: ingot.v1.Section.start_offset:type_name -> google.protobuf.Duration
+	22, // 17: ingot.v1.Section.end_offset:type_name -> google.protobuf.Duration
+	1,  // 18: ingot.v1.SideFile.kind:type_name -> ingot.v1.SideFile.Kind
+	10, // 19: ingot.v1.Extraction.shortfall:type_name -> ingot.v1.Shortfall
+	2,  // 20: ingot.v1.Shortfall.causes:type_name -> ingot.v1.Shortfall.Cause
+	15, // 21: ingot.v1.VideoStream.frame_rate:type_name -> ingot.v1.FrameRate
+	22, // 22: ingot.v1.VideoStream.duration:type_name -> google.protobuf.Duration
+	3,  // 23: ingot.v1.VideoStream.field_order:type_name -> ingot.v1.VideoStream.FieldOrder
+	14, // 24: ingot.v1.VideoStream.sample_aspect_ratio:type_name -> ingot.v1.AspectRatio
+	22, // 25: ingot.v1.AudioStream.duration:type_name -> google.protobuf.Duration
+	4,  // 26: ingot.v1.AudioStream.role:type_name -> ingot.v1.AudioStream.Role
+	22, // 27: ingot.v1.Chapter.start_offset:type_name -> google.protobuf.Duration
+	22, // 28: ingot.v1.Chapter.end_offset:type_name -> google.protobuf.Duration
+	5,  // 29: ingot.v1.Selection.mode:type_name -> ingot.v1.Selection.Mode
+	22, // 30: ingot.v1.Selection.start_offset:type_name -> google.protobuf.Duration
+	22, // 31: ingot.v1.Selection.end_offset:type_name -> google.protobuf.Duration
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_media_proto_init() }
@@ -1922,14 +2026,14 @@ func file_ingot_v1_media_proto_init() {
 		return
 	}
 	file_ingot_v1_recipe_proto_init()
-	file_ingot_v1_media_proto_msgTypes[11].OneofWrappers = []any{}
+	file_ingot_v1_media_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_media_proto_rawDesc), len(file_ingot_v1_media_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

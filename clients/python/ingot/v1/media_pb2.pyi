@@ -132,6 +132,7 @@ class Media(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELDS_FIELD_NUMBER: _builtins.int
+    SECTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
     the selection. The same media has the same id on every installation.
@@ -242,6 +243,10 @@ class Media(_message.Message):
         empty. Sorted. Empty if nothing is missing.
         """
 
+    @_builtins.property
+    def section(self) -> Global___Section:
+        """Which section of the media at its source the file is. Unset if the file is all of it."""
+
     def __init__(
         self,
         *,
@@ -273,14 +278,47 @@ class Media(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         truncated_fields: _abc.Iterable[_builtins.str] | None = ...,
+        section: Global___Section | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "expire_time", b"expire_time", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "expire_time", b"expire_time", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
+
+@_typing.final
+class Section(_message.Message):
+    """A section of the media at its source, on the clock of that media."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_offset(self) -> _duration_pb2.Duration:
+        """Where the file begins: at the last key frame at or before Selection.start_offset, or, for audio
+        alone, with the packet that holds that moment.
+        """
+
+    @_builtins.property
+    def end_offset(self) -> _duration_pb2.Duration:
+        """Where the file ends."""
+
+    def __init__(
+        self,
+        *,
+        start_offset: _duration_pb2.Duration | None = ...,
+        end_offset: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "start_offset", b"start_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "start_offset", b"start_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Section: _TypeAlias = Section  # noqa: Y015
 
 @_typing.final
 class SideFile(_message.Message):
@@ -836,6 +874,10 @@ class Selection(_message.Message):
 
     Nothing is encoded again: a selection chooses among what the source offers. If the source does not
     offer it, the job fails with SELECTION_UNAVAILABLE, and its message says what there is.
+
+    With `start_offset` or `end_offset` only a section of the media is stored, and of HLS and DASH only
+    the segments are fetched that it needs. It has no subtitles, and it is not part of a recording: a
+    request for both is refused. Sections of objects in a bucket and of uploads are made with a recipe.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -869,6 +911,8 @@ class Selection(_message.Message):
     AUDIO_LANGUAGE_FIELD_NUMBER: _builtins.int
     VIDEO_CODECS_FIELD_NUMBER: _builtins.int
     ALL_AUDIO_LANGUAGES_FIELD_NUMBER: _builtins.int
+    START_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
     mode: Global___Selection.Mode.ValueType
     """Audio or video. Unset means the best of both."""
     max_height: _builtins.int
@@ -900,6 +944,19 @@ class Selection(_message.Message):
         MODE_AUDIO_ONLY.
         """
 
+    @_builtins.property
+    def start_offset(self) -> _duration_pb2.Duration:
+        """Where the section begins. It is cut without encoding, so the file begins at the last key frame at
+        or before this moment; Media.section says which one that is. Unset, or zero, means at the
+        beginning. If the media is not that long, the job fails with SELECTION_UNAVAILABLE.
+        """
+
+    @_builtins.property
+    def end_offset(self) -> _duration_pb2.Duration:
+        """Where the section ends, after `start_offset`. Unset, or after the end of the media, means at the
+        end.
+        """
+
     def __init__(
         self,
         *,
@@ -909,10 +966,12 @@ class Selection(_message.Message):
         audio_language: _builtins.str = ...,
         video_codecs: _abc.Iterable[_builtins.str] | None = ...,
         all_audio_languages: _builtins.bool = ...,
+        start_offset: _duration_pb2.Duration | None = ...,
+        end_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "max_height", b"max_height", "min_height", b"min_height"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "end_offset", b"end_offset", "max_height", b"max_height", "min_height", b"min_height", "start_offset", b"start_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "all_audio_languages", b"all_audio_languages", "audio_language", b"audio_language", "max_height", b"max_height", "min_height", b"min_height", "mode", b"mode", "video_codecs", b"video_codecs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "all_audio_languages", b"all_audio_languages", "audio_language", b"audio_language", "end_offset", b"end_offset", "max_height", b"max_height", "min_height", b"min_height", "mode", b"mode", "start_offset", b"start_offset", "video_codecs", b"video_codecs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_height: _TypeAlias = _typing.Literal["max_height"]  # noqa: Y015
     _WhichOneofArgType__max_height: _TypeAlias = _typing.Literal["_max_height", b"_max_height"]  # noqa: Y015

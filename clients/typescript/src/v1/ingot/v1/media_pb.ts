@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/media.proto.
  */
 export const file_ingot_v1_media: GenFile = /*@__PURE__*/
-  fileDesc("ChRpbmdvdC92MS9tZWRpYS5wcm90bxIIaW5nb3QudjEi1wcKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIgCgZzb3VyY2UYAyABKAsyEC5pbmdvdC52MS5Tb3VyY2USJgoJc2VsZWN0aW9uGAQgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEg0KBXRpdGxlGAUgASgJEhMKC2Rlc2NyaXB0aW9uGAYgASgJEgwKBHRhZ3MYByADKAkSEAoIdXBsb2FkZXIYCCABKAkSMAoMcHVibGlzaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCghkdXJhdGlvbhgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg10aHVtYm5haWxfdXJsGAsgASgJEhwKBGJsb2IYDCABKAsyDi5pbmdvdC52MS5CbG9iEhMKC2Zvcm1hdF9uYW1lGA0gASgJEiQKBXZpZGVvGA4gAygLMhUuaW5nb3QudjEuVmlkZW9TdHJlYW0SJAoFYXVkaW8YDyADKAsyFS5pbmdvdC52MS5BdWRpb1N0cmVhbRIjCghjaGFwdGVycxgQIAMoCzIRLmluZ290LnYxLkNoYXB0ZXISJgoKc2lkZV9maWxlcxgRIAMoCzISLmluZ290LnYxLlNpZGVGaWxlEjAKCWZpbGVfdGFncxgSIAMoCzIdLmluZ290LnYxLk1lZGlhLkZpbGVUYWdzRW50cnkSFAoMd2ViX3BsYXlhYmxlGBMgASgIEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgUIAEoCRIbChNkZXJpdmVkX2Zyb21fc2hhMjU2GBUgASgJEiAKBnJlY2lwZRgWIAEoCzIQLmluZ290LnYxLlJlY2lwZRIoCgpleHRyYWN0aW9uGBcgASgLMhQuaW5nb3QudjEuRXh0cmFjdGlvbhIrCgZsYWJlbHMYGCADKAsyGy5pbmdvdC52MS5NZWRpYS5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYGyABKAkSGAoQdHJ1bmNhdGVkX2ZpZWxkcxgcIAMoCRovCg1GaWxlVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASL4AQoIU2lkZUZpbGUSJQoEa2luZBgBIAEoDjIXLmluZ290LnYxLlNpZGVGaWxlLktpbmQSCwoDdXJsGAIgASgJEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEhAKCGxhbmd1YWdlGAUgASgJEhEKCWF1dG9tYXRpYxgGIAEoCBIOCgZzaGEyNTYYByABKAkiWQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASEgoOS0lORF9TVUJUSVRMRVMQARISCg5LSU5EX1RIVU1CTkFJTBACEhMKD0tJTkRfU1RPUllCT0FSRBADIowBCgpFeHRyYWN0aW9uEhEKCWV4dHJhY3RvchgBIAEoCRIZChFleHRyYWN0b3JfdmVyc2lvbhgCIAEoCRIRCglmb3JtYXRfaWQYAyABKAkSFQoNZm9ybWF0X3JlYXNvbhgEIAEoCRImCglzaG9ydGZhbGwYBSABKAsyEy5pbmdvdC52MS5TaG9ydGZhbGwi7gEKCVNob3J0ZmFsbBIYChBhbm5vdW5jZWRfaGVpZ2h0GAEgASgFEhgKEGF2YWlsYWJsZV9oZWlnaHQYAiABKAUSKQoGY2F1c2VzGAMgAygOMhkuaW5nb3QudjEuU2hvcnRmYWxsLkNhdXNlEg8KB21lc3NhZ2UYBCABKAkicQoFQ2F1c2USFQoRQ0FVU0VfVU5TUEVDSUZJRUQQABITCg9DQVVTRV9CT1RfQ0hFQ0sQARISCg5DQVVTRV9QT19UT0tFThACEhQKEENBVVNFX0pBVkFTQ1JJUFQQAxISCg5DQVVTRV9QUk9UT0NPTBAEIjUKBlNvdXJjZRIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCRIQCghwYWdlX3VybBgDIAEoCSJNCgRCbG9iEgsKA3VybBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEhQKDGNvbnRlbnRfdHlwZRgDIAEoCRIOCgZzaGEyNTYYBCABKAkikQQKC1ZpZGVvU3RyZWFtEgsKA3VybBgBIAEoCRINCgVpbmRleBgCIAEoBRINCgVjb2RlYxgDIAEoCRINCgV3aWR0aBgEIAEoBRIOCgZoZWlnaHQYBSABKAUSEAoIcm90YXRpb24YBiABKAUSJwoKZnJhbWVfcmF0ZRgHIAEoCzITLmluZ290LnYxLkZyYW1lUmF0ZRITCgtiaXRyYXRlX2JwcxgIIAEoAxIrCghkdXJhdGlvbhgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxwaXhlbF9mb3JtYXQYCiABKAkSEAoIbGFuZ3VhZ2UYCyABKAkSDwoHcHJvZmlsZRgMIAEoCRI1CgtmaWVsZF9vcmRlchgNIAEoDjIgLmluZ290LnYxLlZpZGVvU3RyZWFtLkZpZWxkT3JkZXISMgoTc2FtcGxlX2FzcGVjdF9yYXRpbxgOIAEoCzIVLmluZ290LnYxLkFzcGVjdFJhdGlvEhYKDmNvbG9yX3RyYW5zZmVyGA8gASgJIn8KCkZpZWxkT3JkZXISGwoXRklFTERfT1JERVJfVU5TUEVDSUZJRUQQABIbChdGSUVMRF9PUkRFUl9QUk9HUkVTU0lWRRABEhkKFUZJRUxEX09SREVSX1RPUF9GSVJTVBACEhwKGEZJRUxEX09SREVSX0JPVFRPTV9GSVJTVBADIiwKC0FzcGVjdFJhdGlvEg0KBXdpZHRoGAEgASgFEg4KBmhlaWdodBgCIAEoBSIzCglGcmFtZVJhdGUSEQoJbnVtZXJhdG9yGAEgASgFEhMKC2Rlbm9taW5hdG9yGAIgASgFIoYDCgtBdWRpb1N0cmVhbRILCgN1cmwYASABKAkSDQoFaW5kZXgYAiABKAUSDQoFY29kZWMYAyABKAkSFgoOc2FtcGxlX3JhdGVfaHoYBCABKAUSEAoIY2hhbm5lbHMYBSABKAUSEwoLYml0cmF0ZV9icHMYBiABKAMSKwoIZHVyYXRpb24YByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIbGFuZ3VhZ2UYCCABKAkSDwoHcHJvZmlsZRgJIAEoCRIRCglwcmVmZXJyZWQYCiABKAgSFQoNc3VwcGxlbWVudGFyeRgLIAEoCBIoCgRyb2xlGAwgASgOMhouaW5nb3QudjEuQXVkaW9TdHJlYW0uUm9sZSJpCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIRCg1ST0xFX09SSUdJTkFMEAESDwoLUk9MRV9EVUJCRUQQAhISCg5ST0xFX0RFU0NSSUJFRBADEhMKD1JPTEVfQ09NTUVOVEFSWRAEIngKB0NoYXB0ZXISDQoFdGl0bGUYASABKAkSLwoMc3RhcnRfb2Zmc2V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmVuZF9vZmZzZXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ikAIKCVNlbGVjdGlvbhImCgRtb2RlGAEgASgOMhguaW5nb3QudjEuU2VsZWN0aW9uLk1vZGUSFwoKbWF4X2hlaWdodBgCIAEoBUgAiAEBEhcKCm1pbl9oZWlnaHQYAyABKAVIAYgBARIWCg5hdWRpb19sYW5ndWFnZRgEIAEoCRIUCgx2aWRlb19jb2RlY3MYBSADKAkSGwoTYWxsX2F1ZGlvX2xhbmd1YWdlcxgGIAEoCCJACgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABINCglNT0RFX0JFU1QQARITCg9NT0RFX0FVRElPX09OTFkQAkINCgtfbWF4X2hlaWdodEINCgtfbWluX2hlaWdodCp/CglNZWRpYUtpbmQSGgoWTUVESUFfS0lORF9VTlNQRUNJRklFRBAAEhQKEE1FRElBX0tJTkRfVklERU8QARIUChBNRURJQV9LSU5EX0FVRElPEAISFAoQTUVESUFfS0lORF9JTUFHRRADEhQKEE1FRElBX0tJTkRfT1RIRVIQBEJoCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCCk1lZGlhUHJvdG9QAVo4Z2l0aHViLmNvbS9pbmdvdC1tZWRpYS9pbmdvdC9jbGllbnRzL2dvL2luZ290L3YxO2luZ290djFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_recipe]);
+  fileDesc("ChRpbmdvdC92MS9tZWRpYS5wcm90bxIIaW5nb3QudjEi+wcKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VybBgCIAEoCRIgCgZzb3VyY2UYAyABKAsyEC5pbmdvdC52MS5Tb3VyY2USJgoJc2VsZWN0aW9uGAQgASgLMhMuaW5nb3QudjEuU2VsZWN0aW9uEg0KBXRpdGxlGAUgASgJEhMKC2Rlc2NyaXB0aW9uGAYgASgJEgwKBHRhZ3MYByADKAkSEAoIdXBsb2FkZXIYCCABKAkSMAoMcHVibGlzaF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCghkdXJhdGlvbhgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg10aHVtYm5haWxfdXJsGAsgASgJEhwKBGJsb2IYDCABKAsyDi5pbmdvdC52MS5CbG9iEhMKC2Zvcm1hdF9uYW1lGA0gASgJEiQKBXZpZGVvGA4gAygLMhUuaW5nb3QudjEuVmlkZW9TdHJlYW0SJAoFYXVkaW8YDyADKAsyFS5pbmdvdC52MS5BdWRpb1N0cmVhbRIjCghjaGFwdGVycxgQIAMoCzIRLmluZ290LnYxLkNoYXB0ZXISJgoKc2lkZV9maWxlcxgRIAMoCzISLmluZ290LnYxLlNpZGVGaWxlEjAKCWZpbGVfdGFncxgSIAMoCzIdLmluZ290LnYxLk1lZGlhLkZpbGVUYWdzRW50cnkSFAoMd2ViX3BsYXlhYmxlGBMgASgIEh0KFWRlcml2ZWRfZnJvbV9tZWRpYV9pZBgUIAEoCRIbChNkZXJpdmVkX2Zyb21fc2hhMjU2GBUgASgJEiAKBnJlY2lwZRgWIAEoCzIQLmluZ290LnYxLlJlY2lwZRIoCgpleHRyYWN0aW9uGBcgASgLMhQuaW5nb3QudjEuRXh0cmFjdGlvbhIrCgZsYWJlbHMYGCADKAsyGy5pbmdvdC52MS5NZWRpYS5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgZIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYGiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBGV0YWcYGyABKAkSGAoQdHJ1bmNhdGVkX2ZpZWxkcxgcIAMoCRIiCgdzZWN0aW9uGB0gASgLMhEuaW5nb3QudjEuU2VjdGlvbhovCg1GaWxlVGFnc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJpCgdTZWN0aW9uEi8KDHN0YXJ0X29mZnNldBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgplbmRfb2Zmc2V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIvgBCghTaWRlRmlsZRIlCgRraW5kGAEgASgOMhcuaW5nb3QudjEuU2lkZUZpbGUuS2luZBILCgN1cmwYAiABKAkSFAoMY29udGVudF90eXBlGAMgASgJEhIKCnNpemVfYnl0ZXMYBCABKAMSEAoIbGFuZ3VhZ2UYBSABKAkSEQoJYXV0b21hdGljGAYgASgIEg4KBnNoYTI1NhgHIAEoCSJZCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABISCg5LSU5EX1NVQlRJVExFUxABEhIKDktJTkRfVEhVTUJOQUlMEAISEwoPS0lORF9TVE9SWUJPQVJEEAMijAEKCkV4dHJhY3Rpb24SEQoJZXh0cmFjdG9yGAEgASgJEhkKEWV4dHJhY3Rvcl92ZXJzaW9uGAIgASgJEhEKCWZvcm1hdF9pZBgDIAEoCRIVCg1mb3JtYXRfcmVhc29uGAQgASgJEiYKCXNob3J0ZmFsbBgFIAEoCzITLmluZ290LnYxLlNob3J0ZmFsbCLuAQoJU2hvcnRmYWxsEhgKEGFubm91bmNlZF9oZWlnaHQYASABKAUSGAoQYXZhaWxhYmxlX2hlaWdodBgCIAEoBRIpCgZjYXVzZXMYAyADKA4yGS5pbmdvdC52MS5TaG9ydGZhbGwuQ2F1c2USDwoHbWVzc2FnZRgEIAEoCSJxCgVDYXVzZRIVChFDQVVTRV9VTlNQRUNJRklFRBAAEhMKD0NBVVNFX0JPVF9DSEVDSxABEhIKDkNBVVNFX1BPX1RPS0VOEAISFAoQQ0FVU0VfSkFWQVNDUklQVBADEhIKDkNBVVNFX1BST1RPQ09MEAQiNQoGU291cmNlEgwKBG5hbWUYASABKAkSCwoDa2V5GAIgASgJEhAKCHBhZ2VfdXJsGAMgASgJIk0KBEJsb2ISCwoDdXJsGAEgASgJEhIKCnNpemVfYnl0ZXMYAiABKAMSFAoMY29udGVudF90eXBlGAMgASgJEg4KBnNoYTI1NhgEIAEoCSKRBAoLVmlkZW9TdHJlYW0SCwoDdXJsGAEgASgJEg0KBWluZGV4GAIgASgFEg0KBWNvZGVjGAMgASgJEg0KBXdpZHRoGAQgASgFEg4KBmhlaWdodBgFIAEoBRIQCghyb3RhdGlvbhgGIAEoBRInCgpmcmFtZV9yYXRlGAcgASgLMhMuaW5nb3QudjEuRnJhbWVSYXRlEhMKC2JpdHJhdGVfYnBzGAggASgDEisKCGR1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhQKDHBpeGVsX2Zvcm1hdBgKIAEoCRIQCghsYW5ndWFnZRgLIAEoCRIPCgdwcm9maWxlGAwgASgJEjUKC2ZpZWxkX29yZGVyGA0gASgOMiAuaW5nb3QudjEuVmlkZW9TdHJlYW0uRmllbGRPcmRlchIyChNzYW1wbGVfYXNwZWN0X3JhdGlvGA4gASgLMhUuaW5nb3QudjEuQXNwZWN0UmF0aW8SFgoOY29sb3JfdHJhbnNmZXIYDyABKAkifwoKRmllbGRPcmRlchIbChdGSUVMRF9PUkRFUl9VTlNQRUNJRklFRBAAEhsKF0ZJRUxEX09SREVSX1BST0dSRVNTSVZFEAESGQoVRklFTERfT1JERVJfVE9QX0ZJUlNUEAISHAoYRklFTERfT1JERVJfQk9UVE9NX0ZJUlNUEAMiLAoLQXNwZWN0UmF0aW8SDQoFd2lkdGgYASABKAUSDgoGaGVpZ2h0GAIgASgFIjMKCUZyYW1lUmF0ZRIRCgludW1lcmF0b3IYASABKAUSEwoLZGVub21pbmF0b3IYAiABKAUihgMKC0F1ZGlvU3RyZWFtEgsKA3VybBgBIAEoCRINCgVpbmRleBgCIAEoBRINCgVjb2RlYxgDIAEoCRIWCg5zYW1wbGVfcmF0ZV9oehgEIAEoBRIQCghjaGFubmVscxgFIAEoBRITCgtiaXRyYXRlX2JwcxgGIAEoAxIrCghkdXJhdGlvbhgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghsYW5ndWFnZRgIIAEoCRIPCgdwcm9maWxlGAkgASgJEhEKCXByZWZlcnJlZBgKIAEoCBIVCg1zdXBwbGVtZW50YXJ5GAsgASgIEigKBHJvbGUYDCABKA4yGi5pbmdvdC52MS5BdWRpb1N0cmVhbS5Sb2xlImkKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEhEKDVJPTEVfT1JJR0lOQUwQARIPCgtST0xFX0RVQkJFRBACEhIKDlJPTEVfREVTQ1JJQkVEEAMSEwoPUk9MRV9DT01NRU5UQVJZEAQieAoHQ2hhcHRlchINCgV0aXRsZRgBIAEoCRIvCgxzdGFydF9vZmZzZXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKZW5kX29mZnNldBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLwAgoJU2VsZWN0aW9uEiYKBG1vZGUYASABKA4yGC5pbmdvdC52MS5TZWxlY3Rpb24uTW9kZRIXCgptYXhfaGVpZ2h0GAIgASgFSACIAQESFwoKbWluX2hlaWdodBgDIAEoBUgBiAEBEhYKDmF1ZGlvX2xhbmd1YWdlGAQgASgJEhQKDHZpZGVvX2NvZGVjcxgFIAMoCRIbChNhbGxfYXVkaW9fbGFuZ3VhZ2VzGAYgASgIEi8KDHN0YXJ0X29mZnNldBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgplbmRfb2Zmc2V0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIkAKBE1vZGUSFAoQTU9ERV9VTlNQRUNJRklFRBAAEg0KCU1PREVfQkVTVBABEhMKD01PREVfQVVESU9fT05MWRACQg0KC19tYXhfaGVpZ2h0Qg0KC19taW5faGVpZ2h0Kn8KCU1lZGlhS2luZBIaChZNRURJQV9LSU5EX1VOU1BFQ0lGSUVEEAASFAoQTUVESUFfS0lORF9WSURFTxABEhQKEE1FRElBX0tJTkRfQVVESU8QAhIUChBNRURJQV9LSU5EX0lNQUdFEAMSFAoQTUVESUFfS0lORF9PVEhFUhAEQmgKHmlvLmdpdGh1Yi5pbmdvdF9tZWRpYS5pbmdvdC52MUIKTWVkaWFQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_ingot_v1_recipe]);
 
 /**
  * A stored media item: a blob in the bucket, and what is known about it.
@@ -231,6 +231,13 @@ export type Media = Message<"ingot.v1.Media"> & {
    * @generated from field: repeated string truncated_fields = 28;
    */
   truncatedFields: string[];
+
+  /**
+   * Which section of the media at its source the file is. Unset if the file is all of it.
+   *
+   * @generated from field: ingot.v1.Section section = 29;
+   */
+  section?: Section | undefined;
 };
 
 /**
@@ -239,6 +246,35 @@ export type Media = Message<"ingot.v1.Media"> & {
  */
 export const MediaSchema: GenMessage<Media> = /*@__PURE__*/
   messageDesc(file_ingot_v1_media, 0);
+
+/**
+ * A section of the media at its source, on the clock of that media.
+ *
+ * @generated from message ingot.v1.Section
+ */
+export type Section = Message<"ingot.v1.Section"> & {
+  /**
+   * Where the file begins: at the last key frame at or before Selection.start_offset, or, for audio
+   * alone, with the packet that holds that moment.
+   *
+   * @generated from field: google.protobuf.Duration start_offset = 1;
+   */
+  startOffset?: Duration | undefined;
+
+  /**
+   * Where the file ends.
+   *
+   * @generated from field: google.protobuf.Duration end_offset = 2;
+   */
+  endOffset?: Duration | undefined;
+};
+
+/**
+ * Describes the message ingot.v1.Section.
+ * Use `create(SectionSchema)` to create a new message.
+ */
+export const SectionSchema: GenMessage<Section> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_media, 1);
 
 /**
  * A file that is stored next to the blob.
@@ -301,7 +337,7 @@ export type SideFile = Message<"ingot.v1.SideFile"> & {
  * Use `create(SideFileSchema)` to create a new message.
  */
 export const SideFileSchema: GenMessage<SideFile> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 1);
+  messageDesc(file_ingot_v1_media, 2);
 
 /**
  * Kinds of side files.
@@ -342,7 +378,7 @@ export enum SideFile_Kind {
  * Describes the enum ingot.v1.SideFile.Kind.
  */
 export const SideFile_KindSchema: GenEnum<SideFile_Kind> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 1, 0);
+  enumDesc(file_ingot_v1_media, 2, 0);
 
 /**
  * How media was extracted from its page.
@@ -391,7 +427,7 @@ export type Extraction = Message<"ingot.v1.Extraction"> & {
  * Use `create(ExtractionSchema)` to create a new message.
  */
 export const ExtractionSchema: GenMessage<Extraction> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 2);
+  messageDesc(file_ingot_v1_media, 3);
 
 /**
  * Less than a source announced: the stored video is lower than that of the source.
@@ -434,7 +470,7 @@ export type Shortfall = Message<"ingot.v1.Shortfall"> & {
  * Use `create(ShortfallSchema)` to create a new message.
  */
 export const ShortfallSchema: GenMessage<Shortfall> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 3);
+  messageDesc(file_ingot_v1_media, 4);
 
 /**
  * Why a source does not give all formats that it has.
@@ -482,7 +518,7 @@ export enum Shortfall_Cause {
  * Describes the enum ingot.v1.Shortfall.Cause.
  */
 export const Shortfall_CauseSchema: GenEnum<Shortfall_Cause> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 3, 0);
+  enumDesc(file_ingot_v1_media, 4, 0);
 
 /**
  * Where media came from.
@@ -517,7 +553,7 @@ export type Source = Message<"ingot.v1.Source"> & {
  * Use `create(SourceSchema)` to create a new message.
  */
 export const SourceSchema: GenMessage<Source> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 4);
+  messageDesc(file_ingot_v1_media, 5);
 
 /**
  * The stored file.
@@ -559,7 +595,7 @@ export type Blob = Message<"ingot.v1.Blob"> & {
  * Use `create(BlobSchema)` to create a new message.
  */
 export const BlobSchema: GenMessage<Blob> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 5);
+  messageDesc(file_ingot_v1_media, 6);
 
 /**
  * A video stream.
@@ -679,7 +715,7 @@ export type VideoStream = Message<"ingot.v1.VideoStream"> & {
  * Use `create(VideoStreamSchema)` to create a new message.
  */
 export const VideoStreamSchema: GenMessage<VideoStream> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 6);
+  messageDesc(file_ingot_v1_media, 7);
 
 /**
  * How the lines of a frame were recorded.
@@ -720,7 +756,7 @@ export enum VideoStream_FieldOrder {
  * Describes the enum ingot.v1.VideoStream.FieldOrder.
  */
 export const VideoStream_FieldOrderSchema: GenEnum<VideoStream_FieldOrder> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 6, 0);
+  enumDesc(file_ingot_v1_media, 7, 0);
 
 /**
  * A width in proportion to a height: 16 and 11 for the pixels of wide PAL video.
@@ -748,7 +784,7 @@ export type AspectRatio = Message<"ingot.v1.AspectRatio"> & {
  * Use `create(AspectRatioSchema)` to create a new message.
  */
 export const AspectRatioSchema: GenMessage<AspectRatio> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 7);
+  messageDesc(file_ingot_v1_media, 8);
 
 /**
  * A number of frames per second, as an exact fraction: `30000/1001` for 29.97.
@@ -776,7 +812,7 @@ export type FrameRate = Message<"ingot.v1.FrameRate"> & {
  * Use `create(FrameRateSchema)` to create a new message.
  */
 export const FrameRateSchema: GenMessage<FrameRate> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 8);
+  messageDesc(file_ingot_v1_media, 9);
 
 /**
  * An audio stream.
@@ -876,7 +912,7 @@ export type AudioStream = Message<"ingot.v1.AudioStream"> & {
  * Use `create(AudioStreamSchema)` to create a new message.
  */
 export const AudioStreamSchema: GenMessage<AudioStream> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 9);
+  messageDesc(file_ingot_v1_media, 10);
 
 /**
  * What the audio of a media item is.
@@ -924,7 +960,7 @@ export enum AudioStream_Role {
  * Describes the enum ingot.v1.AudioStream.Role.
  */
 export const AudioStream_RoleSchema: GenEnum<AudioStream_Role> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 9, 0);
+  enumDesc(file_ingot_v1_media, 10, 0);
 
 /**
  * A chapter of a media item.
@@ -959,13 +995,17 @@ export type Chapter = Message<"ingot.v1.Chapter"> & {
  * Use `create(ChapterSchema)` to create a new message.
  */
 export const ChapterSchema: GenMessage<Chapter> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 10);
+  messageDesc(file_ingot_v1_media, 11);
 
 /**
  * What to store of the media at a source: audio or video, in which size, language and codec.
  *
  * Nothing is encoded again: a selection chooses among what the source offers. If the source does not
  * offer it, the job fails with SELECTION_UNAVAILABLE, and its message says what there is.
+ *
+ * With `start_offset` or `end_offset` only a section of the media is stored, and of HLS and DASH only
+ * the segments are fetched that it needs. It has no subtitles, and it is not part of a recording: a
+ * request for both is refused. Sections of objects in a bucket and of uploads are made with a recipe.
  *
  * @generated from message ingot.v1.Selection
  */
@@ -1024,6 +1064,23 @@ export type Selection = Message<"ingot.v1.Selection"> & {
    * @generated from field: bool all_audio_languages = 6;
    */
   allAudioLanguages: boolean;
+
+  /**
+   * Where the section begins. It is cut without encoding, so the file begins at the last key frame at
+   * or before this moment; Media.section says which one that is. Unset, or zero, means at the
+   * beginning. If the media is not that long, the job fails with SELECTION_UNAVAILABLE.
+   *
+   * @generated from field: google.protobuf.Duration start_offset = 7;
+   */
+  startOffset?: Duration | undefined;
+
+  /**
+   * Where the section ends, after `start_offset`. Unset, or after the end of the media, means at the
+   * end.
+   *
+   * @generated from field: google.protobuf.Duration end_offset = 8;
+   */
+  endOffset?: Duration | undefined;
 };
 
 /**
@@ -1031,7 +1088,7 @@ export type Selection = Message<"ingot.v1.Selection"> & {
  * Use `create(SelectionSchema)` to create a new message.
  */
 export const SelectionSchema: GenMessage<Selection> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_media, 11);
+  messageDesc(file_ingot_v1_media, 12);
 
 /**
  * Audio or video.
@@ -1065,7 +1122,7 @@ export enum Selection_Mode {
  * Describes the enum ingot.v1.Selection.Mode.
  */
 export const Selection_ModeSchema: GenEnum<Selection_Mode> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_media, 11, 0);
+  enumDesc(file_ingot_v1_media, 12, 0);
 
 /**
  * Kinds of media items, by what their file has.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingot_server.extractor.merging import container_of
+from ingot_server.section.output_container import container_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,229 @@
+"""Cuts a section out of files, without encoding. It runs in child processes.
+
+With video, the result begins at the last key frame at or before the start, and its first frame has
+the time 0; audio alone begins with the packet that holds the start. Frames after the end are kept
+only if earlier ones need them to be decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.error
+
+from ingot_server.section.output_container import container_of
+from ingot_server.section.tracks import Input, Packet, Tracks, Uncuttable, exact
+
+# Timestamps are rounded: a frame this much later is still at the same moment.
+_ROUNDING: Final = Fraction(5, 1000)
+# Containers that a section of audio keeps, by FFmpeg's name.
+_KEPT: Final = {"mp3": "mp3", "wav": "wav"}
+# Containers of codecs that no other one holds.
+_OF_ITS_OWN: Final = {"flv": "flv", "asf": "asf"}
+_AUDIO_NAMES: Final = {"mp4": "m4a", "mkv": "mka"}
+_MUXERS: Final = {"mkv": "matroska"}
+# Tags that describe the file that is cut, not the media.
+_CONTAINER_TAGS: Final = frozenset(
+    {"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration"}
+)
+
+
+class OutsideMedia(Exception):
+    """The media ends before the section begins. The message says how long it is."""
+
+
+class NoKeyFrame(Exception):
+    """What is there of the media has no key frame at or before the start of the section."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A file with a section."""
+
+    path: str
+    start_seconds: float
+    """Where the file begins in the media."""
+    whole_seconds: float | None
+    """How long the media is; None if that is not known."""
+
+
+def cut(
+    inputs: Sequence[Input],
+    directory: str,
+    start: float,
+    end: float,
+    *,
+    audio_only: bool = False,
+    whole_seconds: float | None = None,
+) -> Cut:
+    """Write what lies between `start` and `end` seconds into a file in `directory`.
+
+    `end` may be infinite. `whole_seconds` is how long the media is, if its manifest says that.
+    Raises OutsideMedia, NoKeyFrame or Uncuttable.
+    """
+    with contextlib.ExitStack() as opened:
+        sources: list[Tracks] = []
+        for each in inputs:
+            shares = bool(sources) and sources[0].given.shares_clock and each.shares_clock
+            clock = sources[0].clock if shares else None
+            sources.append(opened.enter_context(Tracks(each, clock, audio_only=audio_only)))
+        if not any(source.streams for source in sources):
+            raise Uncuttable("The file contains no audio or video.")
+        leader = next((each for each in sources if each.video is not None), sources[0])
+        whole = whole_seconds or leader.indexed_seconds
+        begin, head = _find_start(leader, exact(start))
+        stop = end if math.isinf(end) else exact(end)
+        for source in sources:
+            if source is not leader:
+                source.seek(begin)
+        packets = [
+            _within(source, head if source is leader else [], begin, stop) for source in sources
+        ]
+        path = _write(sources, packets, begin, stop, directory)
+    return Cut(path, float(begin), whole)
+
+
+def _find_start(source: Tracks, start: Fraction) -> tuple[Fraction, list[Packet]]:
+    """Return where the section begins, and the packets from there on that were read to know it."""
+    source.seek(start)
+    begin: Fraction | None = None
+    head: list[Packet] = []
+    reached = Fraction(0)
+    for each in source.packets():
+        reached = max(reached, each.time + each.length)
+        if source.video is None:
+            if each.time + each.length > start:
+                begin = each.time if begin is None else begin
+                head.append(each)
+                break
+            continue
+        is_start = each.stream is source.video and each.packet.is_keyframe
+        if is_start and (each.time <= start + _ROUNDING or begin is None):
+            begin = each.time
+            head = [other for other in head if other.time + other.length > begin]
+        head.append(each)
+        is_after = each.stream is source.video and each.decoding_time > start + _ROUNDING
+        if begin is not None and is_after:
+            break
+    if begin is None or reached <= start:
+        raise OutsideMedia(
+            f"The media lasts {float(reached):g} s, and the section begins at {float(start):g} s"
+        )
+    if begin > start + _ROUNDING and not source.is_whole:
+        raise NoKeyFrame(f"The first key frame is at {float(begin):g} s")
+    return begin, head
+
+
+def _within(
+    source: Tracks, head: Sequence[Packet], begin: Fraction, end: Fraction | float
+) -> Iterator[Packet]:
+    """Yield the packets of a source that belong to the section."""
+    going = set(source.streams)
+    held: list[Packet] = []
+    for each in _chained(head, source.packets):
+        if each.stream not in going or each.time < begin:
+            continue
+        is_video = each.stream is source.video
+        if (each.decoding_time if is_video else each.time) >= end:
+            going.discard(each.stream)
+            if not going:
+                return
+        elif is_video and each.time >= end:
+            # Only if an earlier frame follows, this one is needed to decode it.
+            held.append(each)
+        else:
+            if is_video:
+                yield from held
+                held.clear()
+            yield each
+
+
+def _chained(head: Sequence[Packet], packets: Callable[[], Iterator[Packet]]) -> Iterator[Packet]:
+    yield from head
+    yield from packets()
+
+
+def _write(
+    sources: Sequence[Tracks],
+    packets: Sequence[Iterator[Packet]],
+    begin: Fraction,
+    end: Fraction | float,
+    directory: str,
+) -> str:
+    streams = [stream for source in sources for stream in source.streams]
+    extension = _extension(sources, streams)
+    has_video = any(source.video is not None for source in sources)
+    name = extension if has_video else _AUDIO_NAMES.get(extension, extension)
+    path = str(Path(directory, f"section.{name}"))
+    options = {"movflags": "+faststart"} if extension == "mp4" else {}
+    try:
+        with av.open(
+            path, "w", format=_MUXERS.get(extension, extension), options=options
+        ) as output:
+            outputs = {id(stream): output.add_stream_from_template(stream) for stream in streams}
+            for source in sources:
+                _copy_languages(source, outputs)
+            if len(sources) == 1:
+                _describe(output, sources[0], begin, end)
+            latest: dict[int, int] = {}
+            for each in heapq.merge(*packets, key=lambda one: one.decoding_time):
+                _mux(output, outputs[id(each.stream)], each, _shift(each, sources, begin), latest)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise Uncuttable(f"No file can hold the section: {error}") from error
+    return path
+
+
+def _extension(sources: Sequence[Tracks], streams: Sequence[Any]) -> str:
+    """Return the extension of the container for `streams`, for audio that of video."""
+    chosen = container_of([each.codec_context.codec.canonical_name for each in streams])
+    if len(sources) > 1:
+        return chosen
+    own = sources[0].container.format.name
+    if sources[0].video is None and own in _KEPT:
+        return _KEPT[own]
+    return _OF_ITS_OWN.get(own, chosen) if chosen == "mkv" else chosen
+
+
+def _shift(each: Packet, sources: Sequence[Tracks], begin: Fraction) -> int:
+    clock = next(source.clock for source in sources if each.stream in source.streams)
+    shift: int = round((clock + begin) / each.packet.time_base)
+    return shift
+
+
+def _mux(output: Any, stream: Any, each: Packet, shift: int, latest: dict[int, int]) -> None:
+    packet = each.packet
+    packet.pts -= shift
+    packet.dts = max(packet.dts - shift, latest.get(id(stream), packet.dts - shift - 1) + 1)
+    packet.pts = max(packet.pts, packet.dts)
+    latest[id(stream)] = packet.dts
+    packet.stream = stream
+    output.mux(packet)
+
+
+def _copy_languages(source: Tracks, outputs: dict[int, Any]) -> None:
+    for stream in source.streams:
+        language = stream.metadata.get("language") or source.given.language
+        if language:
+            outputs[id(stream)].metadata["language"] = language
+
+
+def _describe(output: Any, source: Tracks, begin: Fraction, end: Fraction | float) -> None:
+    """Carry over the tags and the chapters of a file, on the clock of the section."""
+    tags = source.container.metadata
+    output.metadata.update({key: tags[key] for key in tags if key not in _CONTAINER_TAGS})
+    chapters = []
+    for chapter in source.container.chapters():
+        unit = chapter["time_base"]
+        first, last = chapter["start"] * unit - source.clock, chapter["end"] * unit - source.clock
+        if last > begin and first < end:
+            first, last = max(first, begin) - begin, min(last, end) - begin
+            chapters.append({**chapter, "start": round(first / unit), "end": round(last / unit)})
+    output.set_chapters(chapters)
