@@ -16,20 +16,22 @@ PARAMETERS: Final[dict[str, list[str]]] = {
 
 
 def make_recipe(
-    name: str, *, start: float | None = None, end: float | None = None, **parameters: float
+    name: str, *, start: float | None = None, end: float | None = None, **parameters: float | str
 ) -> Recipe:
     """Return a recipe for a format; `jpeg` and `png` are images of that encoding.
 
     Times are in seconds.
     """
     made = Recipe()
+    if name == "transcript_json":
+        name, made.transcript.encoding = "transcript", Recipe.Transcript.ENCODING_JSON
     if name in {"jpeg", "png"}:
         made.image.encoding = Recipe.Image.Encoding.Value(f"ENCODING_{name.upper()}")
     message = getattr(made, "image" if made.HasField("image") else name)
     message.SetInParent()
     for parameter, value in parameters.items():
         if parameter == "interval":
-            message.interval.CopyFrom(_duration(value))
+            message.interval.CopyFrom(_duration(float(value)))
         else:
             setattr(message, parameter, value)
     for offset, seconds in ((made.start_offset, start), (made.end_offset, end)):

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from ingot_server.allowed_destinations import parse_allowed_destinations
 from ingot_server.sponsorblock_categories import chosen_categories
 from ingot_server.store_urls import StoreUrlError, check_broker_url, check_redis_url
 
@@ -78,6 +79,24 @@ def _check_sponsorblock_api(text: str) -> None:
         raise SettingError(
             f"INGOT_SPONSORBLOCK_API={text!r} is not a URL such as `https://sponsor.ajay.app`."
         )
+
+
+def _check_transcription_url(text: str) -> None:
+    if text and not re.fullmatch(r"https?://[^/@?#\s]+/[!-~]*", text):
+        raise SettingError(
+            f"INGOT_TRANSCRIPTION_URL={text!r} is not the URL of an endpoint, such as "
+            "`https://api.openai.com/v1/audio/transcriptions`."
+        )
+
+
+def _check_egress_allow(text: str) -> None:
+    try:
+        parse_allowed_destinations(text)
+    except ValueError as error:
+        raise SettingError(
+            f"INGOT_EGRESS_ALLOW={text!r}: {error}. Use HOST:PORT and networks such as "
+            "`10.0.0.0/8`, separated by commas."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +168,12 @@ class Settings:
     egress_proxy: str = _setting("", "upstream proxy for all outgoing traffic, http://HOST:PORT")
     egress_ca_file: str = _setting(
         "", "PEM file with certificate authorities that are trusted in addition to the system's"
+    )
+    egress_allow: str = _setting(
+        "",
+        "what INGOT_TRANSCRIPTION_URL may reach although its address is private, as HOST:PORT or "
+        "networks such as `10.0.0.0/8`, separated by commas; sources never may",
+        check=_check_egress_allow,
     )
     connections_per_host: int = _setting(
         16, "connections that a worker opens to one host at the same time; 0 means no limit"
@@ -252,6 +277,17 @@ class Settings:
     )
     conversion_threads: int = _setting(
         4, "threads of each decoder and encoder of a conversion; 0 means one per processor"
+    )
+    transcription_url: str = _setting(
+        "",
+        "endpoint that makes transcripts from the sound, in the protocol of OpenAI's "
+        "`https://api.openai.com/v1/audio/transcriptions`; empty turns it off",
+        check=_check_transcription_url,
+    )
+    transcription_model: str = _setting("whisper-1", "model that the endpoint is asked for")
+    transcription_api_key: Secret = _setting(Secret(""), "API key for the endpoint")
+    transcription_timeout: timedelta = _setting(
+        timedelta(minutes=10), "time to wait for a response of the endpoint to 20 minutes of sound"
     )
     scratch_dir: Path = _setting(
         Path(tempfile.gettempdir(), "ingot-scratch"), "directory for files while they are worked on"

@@ -143,6 +143,8 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_STAGE_TIMEOUT: Treatment(code_pb2.DEADLINE_EXCEEDED),
     reason_pb2.REASON_SHUTTING_DOWN: _TRANSIENT,
     reason_pb2.REASON_INTERNAL: Treatment(code_pb2.INTERNAL),
+    reason_pb2.REASON_TRANSCRIPTION_NOT_CONFIGURED: _IMPOSSIBLE,
+    reason_pb2.REASON_TRANSCRIPTION_FAILED: _TRANSIENT,
 }
 
 

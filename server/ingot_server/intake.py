@@ -12,6 +12,7 @@ all conversions made, did the source refuse this lately.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
@@ -30,7 +31,8 @@ from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
-from ingot_server.library.recipes import check_applicable, needs_video
+from ingot_server.library.recipes import needs_video
+from ingot_server.library.transcript_origin import check_makeable, require_endpoint
 from ingot_server.library.uploads import Uploads, UploadStatus
 from ingot_server.resolve import ResolvedUrl, record_duration, resolve, resolve_internal
 from ingot_server.sources.internal import parse
@@ -121,6 +123,12 @@ class Intake:
         )
         return resolve_internal(resolved_url, self._blobs)
 
+    def check_settings(self, recipes: Iterable[Recipe]) -> None:
+        """Raise Failure TRANSCRIPTION_NOT_CONFIGURED if one needs an endpoint that is not set."""
+        for recipe in recipes:
+            if recipe.transcript.origin == Recipe.Transcript.ORIGIN_SOUND:
+                require_endpoint(recipe, self._settings)
+
     def check_host(self, resolved_url: ResolvedUrl) -> None:
         """Raise Failure ADDRESS_FORBIDDEN if the URL's host is a literal forbidden address."""
         if resolved_url.source.has_public_host:
@@ -198,28 +206,28 @@ class Intake:
         The labels, the priority and the list title of the job are those of `requested`.
         """
         job = conversion_job(parent, recipe, requested)
-        try:
-            check_applicable(recipe, parent)
-        except Failure as failure:
-            return refused(job, failure)
         made = await self._catalog.conversion(parent, recipe)
         if made is not None:
             return AlreadyStored(job, (made,))
+        try:
+            check_makeable(recipe, parent, self._settings)
+        except Failure as failure:
+            return refused(job, failure)
         return Needed(job, Missing.CONVERSIONS, None)
 
     async def _decide_recipes(self, draft: Job, stored: Manifest, *, is_entry: bool) -> Decision:
-        if not is_entry:
-            for number, recipe in enumerate(draft.recipes):
+        manifests = [stored]
+        for number, recipe in enumerate(draft.recipes):
+            made = await self._catalog.conversion(stored.media, recipe)
+            if made is not None:
+                manifests.append(made)
+            elif not is_entry:
                 try:
-                    check_applicable(recipe, stored.media, at=f"recipes[{number}]")
+                    check_makeable(recipe, stored.media, self._settings, at=f"recipes[{number}]")
                 except Failure as failure:
                     return refused(draft, failure, stored.media.id)
-        manifests = [stored]
-        for recipe in draft.recipes:
-            made = await self._catalog.conversion(stored.media, recipe)
-            if made is None:
-                return Needed(_about(stored.media.id, draft), Missing.CONVERSIONS, stored)
-            manifests.append(made)
+        if len(manifests) <= len(draft.recipes):
+            return Needed(_about(stored.media.id, draft), Missing.CONVERSIONS, stored)
         return AlreadyStored(draft, tuple(manifests))
 
     async def _check_source(

@@ -28,7 +28,7 @@ def test_every_field_and_format_of_the_contract_has_an_option() -> None:
         name for each in parser._actions for name in each.option_strings
     }
     encodings = [name.removeprefix("ENCODING_").lower() for name in Recipe.Image.Encoding.keys()]
-    by_field = {"image": encodings[1:]}
+    by_field = {"image": encodings[1:], "transcript": ["transcript", "transcript-json"]}
     assert list(FORMATS) == [name for field in PARAMETERS for name in by_field.get(field, [field])]
 
 
@@ -56,6 +56,11 @@ def test_every_field_and_format_of_the_contract_has_an_option() -> None:
         (
             "--format storyboard --interval 2.5 --width 320 --columns 5 --rows 4",
             "storyboard { interval { seconds: 2 nanos: 500000000 } width: 320 columns: 5 rows: 4 }",
+        ),
+        ("--format transcript", "transcript { encoding: ENCODING_TEXT }"),
+        (
+            "--format transcript-json --language pt-BR --origin sound",
+            "transcript { encoding: ENCODING_JSON language: 'pt-BR' origin: ORIGIN_SOUND }",
         ),
         ("--format png --start 0", "image { encoding: ENCODING_PNG } start_offset {}"),
         ("--format jpeg --max-height 90", "image { encoding: ENCODING_JPEG max_height: 90 }"),
@@ -107,6 +112,8 @@ def test_a_recipe_is_shown_on_one_line() -> None:
     )
 
     assert render.recipe(recipe) == "wav, channels 1, normalize loudness, start 1:30"
+    recipe = convert("--format", "transcript-json", "--language", "de", "--origin", "subtitles")
+    assert render.recipe(recipe) == "transcript-json, language de, origin subtitles"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.recipes import PARAMETERS, make_recipe
 
 IDENTIFIER = "k7lafomozm6ssj26p7kqbuplq5d4nb6c2fu6r6mafrgnrmqxgbfq"
 
+SOUND = Recipe.Transcript.ORIGIN_SOUND
 # What was written, and its canonical form as one line.
 SAME: list[tuple[list[Recipe], str]] = [
     (
@@ -82,6 +83,20 @@ SAME: list[tuple[list[Recipe], str]] = [
     ),
     ([make_recipe("waveform")], "format=WAVEFORM;points_per_second=20"),
     (
+        [
+            make_recipe("transcript"),
+            make_recipe("transcript", encoding=Recipe.Transcript.ENCODING_TEXT),
+        ],
+        "format=TRANSCRIPT",
+    ),
+    (
+        [
+            make_recipe("transcript_json", language="pt-br", origin=SOUND, end=2),
+            make_recipe("transcript_json", language="por-BR", origin=SOUND, end=2),
+        ],
+        "format=TRANSCRIPT_JSON;language=pt-BR;origin=2;end_offset=2.000000000",
+    ),
+    (
         [make_recipe("opus", start=1, end=2)],
         "format=OPUS;bitrate_kbps=128;start_offset=1.000000000;end_offset=2.000000000",
     ),
@@ -108,13 +123,14 @@ def test_an_empty_mp3_is_one_of_192_kbit_s() -> None:
 
 def test_every_format_has_a_row() -> None:
     encodings = {name.removeprefix("ENCODING_") for name in Recipe.Image.Encoding.keys()}
-    names = set(PARAMETERS) - {"image"}
+    names = set(PARAMETERS) - {"image"} | {"transcript_json"}
     assert set(RECIPE_FORMATS) == names | {name.lower() for name in encodings - {"UNSPECIFIED"}}
     for name, row in RECIPE_FORMATS.items():
         assert set(row.defaults) <= set(parameters_of(make_recipe(name)).DESCRIPTOR.fields_by_name)
         assert bool(row.image_encoder) == (row.kind is FormatKind.IMAGE)
         assert bool(row.audio_codec) == (row.kind in {FormatKind.AUDIO, FormatKind.VIDEO})
-    assert len({row.extension for row in RECIPE_FORMATS.values()}) == len(RECIPE_FORMATS)
+    files = {(row.kind, row.extension) for row in RECIPE_FORMATS.values()}
+    assert len(files) == len(RECIPE_FORMATS)
 
 
 @pytest.mark.parametrize(

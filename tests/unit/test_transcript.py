@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingot.transcript import transcript
+from ingot.transcript import Cue, cues, transcript
 
 VTT = """WEBVTT - a title
 Kind: captions
@@ -55,6 +55,15 @@ we sing
 )
 def test_a_transcript_is_what_is_shown_once_each(subtitles: str, text: str) -> None:
     assert transcript(subtitles) == text
+
+
+def test_a_line_that_is_said_again_later_is_there_again() -> None:
+    first = "00:01.000 --> 00:02.000\nLa la\n\n"
+    later = "00:05.500 --> 00:07.250\n{\\an8}La la\n"
+
+    found = list(cues(f"WEBVTT\n\n{first}{later}"))
+
+    assert found == [Cue(1.0, 2.0, ("La la",)), Cue(5.5, 7.25, ("La la",))]
 
 
 def test_each_line_has_its_time_on_request() -> None:

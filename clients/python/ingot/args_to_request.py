@@ -38,11 +38,12 @@ _OPTION_BY_FIELD: Final = {
     "url": "URL",
 }
 
-# The formats on the command line that are encodings of an image in the contract.
+# The formats on the command line that are encodings in the contract: of which format, and which.
 _ENCODINGS: Final = {
-    name.removeprefix("ENCODING_").lower(): value
-    for name, value in Recipe.Image.Encoding.items()
-    if value
+    "jpeg": ("image", Recipe.Image.ENCODING_JPEG),
+    "png": ("image", Recipe.Image.ENCODING_PNG),
+    "transcript": ("transcript", Recipe.Transcript.ENCODING_TEXT),
+    "transcript-json": ("transcript", Recipe.Transcript.ENCODING_JSON),
 }
 
 AUDIO_ONLY: Final = Selection(mode=Selection.MODE_AUDIO_ONLY)
@@ -111,11 +112,11 @@ def recipe(options: Namespace, *, at: str = "recipe") -> Recipe:
     Raises InvalidRequest for options that its format does not have.
     """
     message = Recipe()
-    name = "image" if options.format in _ENCODINGS else options.format
+    name, encoding = _ENCODINGS.get(options.format, (options.format, None))
     parameters = getattr(message, name)
     parameters.SetInParent()
-    if name == "image":
-        message.image.encoding = _ENCODINGS[options.format]
+    if encoding is not None:
+        parameters.encoding = encoding
     foreign = []
     for field in OPTIONS:
         value = getattr(options, field, None)
@@ -124,6 +125,8 @@ def recipe(options: Namespace, *, at: str = "recipe") -> Recipe:
         owner = message if field in message.DESCRIPTOR.fields_by_name else parameters
         if field not in owner.DESCRIPTOR.fields_by_name:
             foreign.append(f"{at}.{name}.{field}")
+        elif field == "origin":
+            message.transcript.origin = Recipe.Transcript.Origin.Value(f"ORIGIN_{value.upper()}")
         elif isinstance(value, timedelta):
             getattr(owner, field).FromTimedelta(value)
         else:

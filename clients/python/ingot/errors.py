@@ -198,6 +198,8 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "UNSUPPORTED_CALL": ServiceFailed,
     "REQUEST_TOO_LARGE": InvalidRequest,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "TRANSCRIPTION_NOT_CONFIGURED": MediaRefused,
+    "TRANSCRIPTION_FAILED": ServiceUnavailable,
 }
 
 # For reasons of a newer server, which CLASSES does not have.

@@ -24,8 +24,10 @@ FORMATS: Final = (
     "png",
     "waveform",
     "storyboard",
+    "transcript",
+    "transcript-json",
 )
-"""The formats; `jpeg` and `png` are the encodings of an image."""
+"""The formats; `jpeg` and `png` are the encodings of an image, the last two of a transcript."""
 
 OPTIONS: Final[Mapping[str, str]] = {
     "format": "--format",
@@ -44,6 +46,8 @@ OPTIONS: Final[Mapping[str, str]] = {
     "width": "--width",
     "columns": "--columns",
     "rows": "--rows",
+    "language": "--language",
+    "origin": "--origin",
 }
 """The option for each field. A Namespace has the option's value under the name of the field."""
 
@@ -91,6 +95,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     _add(parser, "width", parse_integer, "PIXELS", "width of a picture of a storyboard")
     _add(parser, "columns", parse_integer, "NUMBER", "pictures in a row of a storyboard")
     _add(parser, "rows", parse_integer, "NUMBER", "rows of a sheet of a storyboard")
+    _add(parser, "language", str, "TAG", "language of a transcript, such as en (BCP 47)")
+    parser.add_argument(
+        OPTIONS["origin"],
+        choices=("subtitles", "sound"),
+        help="what a transcript is made from; by default subtitles, else the sound",
+    )
 
 
 def parse_recipe(text: str) -> argparse.Namespace:

@@ -221,8 +221,12 @@ def recipe(recipe: Recipe) -> str:
     name: str = recipe.WhichOneof("format") or ""
     parts = [name]
     for field, value in getattr(recipe, name).ListFields() if name else ():
-        if field.enum_type is not None:
+        if field.name == "origin":
+            parts.append(f"origin {name_of(Recipe.Transcript.Origin, value).lower()}")
+        elif field.name == "encoding" and name == "image":
             parts[0] = name_of(Recipe.Image.Encoding, value).lower()
+        elif field.name == "encoding":
+            parts[0] += "-json" if value == Recipe.Transcript.ENCODING_JSON else ""
         else:
             shown = "" if value is True else f" {value}"
             parts.append(field.name.replace("_", " ") + shown)

@@ -61,7 +61,8 @@ class Drafts:
     def of_ingest(self, request: IngestRequest) -> RequestDraft:
         """Return the draft of an Ingest request. No I/O.
 
-        Raises Failure: INVALID_REQUEST, UNSUPPORTED_URL, BUCKET_FORBIDDEN, ADDRESS_FORBIDDEN.
+        Raises Failure: INVALID_REQUEST, UNSUPPORTED_URL, BUCKET_FORBIDDEN, ADDRESS_FORBIDDEN,
+        TRANSCRIPTION_NOT_CONFIGURED.
         """
         data = request.SerializeToString(deterministic=True)
         # A request with a request_id does not come again, unless it was interrupted.
@@ -80,6 +81,7 @@ class Drafts:
         resolved_url = self._intake.resolve(request.url, selection, job.options)
         _check_section(resolved_url, job.options)
         self._intake.check_host(resolved_url)
+        self._intake.check_settings(recipes)
         if job.options.playlist and not may_be_list(resolved_url, request.url):
             # A single media item, so it shares its job with those who ask for it as such.
             job.options.playlist = False

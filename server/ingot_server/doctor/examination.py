@@ -11,6 +11,7 @@ from ingot_server.doctor.clocks import check_redis_clock, check_s3_clock
 from ingot_server.doctor.guard import check_egress
 from ingot_server.doctor.machine import check_extractor, check_ffmpeg, check_scratch
 from ingot_server.doctor.named_files import check_named_files
+from ingot_server.doctor.transcription import check_transcription
 from ingot_server.errors import Failure
 from ingot_server.findings import Finding, Level, ok, problem, warning
 from ingot_server.jobs.queue import check_broker
@@ -58,6 +59,7 @@ async def check_machine(settings: Settings) -> list[Finding]:
         *check_extractor(settings),
         *check_scratch(settings),
         *await check_egress(settings),
+        *await check_transcription(settings),
     ]
 
 

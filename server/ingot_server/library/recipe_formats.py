@@ -32,6 +32,7 @@ class FormatKind(enum.Enum):
     IMAGE = enum.auto()
     STORYBOARD = enum.auto()
     WAVEFORM = enum.auto()
+    TRANSCRIPT = enum.auto()
 
 
 class AudioCodec(enum.StrEnum):
@@ -248,12 +249,30 @@ RECIPE_FORMATS: Final[Mapping[str, RecipeFormat]] = {
         container="json",
         defaults={"points_per_second": 20},
     ),
+    "transcript": RecipeFormat(
+        FormatKind.TRANSCRIPT,
+        extension=".txt",
+        # Browsers take text without it for that of an old character set.
+        content_type="text/plain; charset=utf-8",
+        container="text",
+        defaults={"encoding": Recipe.Transcript.ENCODING_TEXT},
+    ),
+    "transcript_json": RecipeFormat(
+        FormatKind.TRANSCRIPT,
+        extension=".json",
+        content_type="application/json",
+        container="json",
+        defaults={"encoding": Recipe.Transcript.ENCODING_JSON},
+    ),
 }
-"""By name: that of the format's field in Recipe, or of the encoding of an image."""
+"""By name: that of the format's field in Recipe, or of its encoding."""
 
 
 def format_name(recipe: Recipe) -> str:
     """Return the name of a recipe's format, such as `mp3` or `png`."""
+    if recipe.HasField("transcript"):
+        is_json = recipe.transcript.encoding == Recipe.Transcript.ENCODING_JSON
+        return "transcript_json" if is_json else "transcript"
     if recipe.HasField("image"):
         encoding = recipe.image.encoding or Recipe.Image.ENCODING_JPEG
         return Recipe.Image.Encoding.Name(encoding).removeprefix("ENCODING_").lower()

@@ -24,6 +24,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.errors import Failure
+from ingot_server.languages import canonical_tag
 from ingot_server.library.recipe_formats import (
     FormatKind,
     Numbers,
@@ -71,6 +72,8 @@ def canonical_recipe(recipe: Recipe, *, at: str = "recipe") -> Recipe:
             value = min(value, row.bitrates_kbps(parameter(recipe, "sample_rate_hz"))[-1])
         if not getattr(parameters, name):
             setattr(parameters, name, value)
+    if canonical.HasField("transcript"):
+        canonical.transcript.language = canonical_tag(recipe.transcript.language)
     if not _nanoseconds(recipe.start_offset):
         canonical.ClearField("start_offset")
     return canonical
@@ -82,9 +85,8 @@ def recipe_text(recipe: Recipe) -> str:
     for descriptor, value in sorted(
         parameters_of(recipe).ListFields(), key=lambda each: each[0].number
     ):
-        if descriptor.enum_type is None:  # the encoding of an image is its format's name
-            text = _time_text(value) if isinstance(value, Duration) else str(int(value))
-            parts.append(f"{descriptor.name}={text}")
+        if descriptor.name != "encoding":  # it is the format's name
+            parts.append(f"{descriptor.name}={_parameter_text(value)}")
     for name in ("start_offset", "end_offset"):
         offset: Duration = getattr(recipe, name)
         if _nanoseconds(offset):
@@ -126,7 +128,7 @@ def single_flight_key(job: Job) -> str:
 
 
 def needs_video(recipe: Recipe) -> bool:
-    """Return whether the recipe needs video; the others need audio only."""
+    """Return whether the recipe needs video; the others need no more than audio."""
     kinds = {FormatKind.VIDEO, FormatKind.IMAGE, FormatKind.STORYBOARD}
     return format_of(recipe).kind in kinds
 
@@ -159,14 +161,15 @@ def sample_rates(recipe: Recipe) -> Numbers:
 def check_applicable(recipe: Recipe, media: Media, *, at: str = "recipe") -> None:
     """Check that a media item has what a canonical recipe needs.
 
-    Raises Failure INVALID_REQUEST, naming the field of the request, if it does not.
+    `transcript_origin.py` says what a transcript can be made from. Raises Failure INVALID_REQUEST,
+    naming the field of the request, if the media item does not have it.
     """
     duration = media.duration.seconds * 10**9 + media.duration.nanos
     name: str = recipe.WhichOneof("format") or ""
     problem = ""
     if needs_video(recipe) and not media.video:
         problem = "needs video, and the media item has none"
-    elif not needs_video(recipe) and not media.audio:
+    elif format_of(recipe).kind in {FormatKind.AUDIO, FormatKind.WAVEFORM} and not media.audio:
         problem = "needs audio, and the media item has none"
     elif _nanoseconds(recipe.start_offset) and _nanoseconds(recipe.start_offset) >= duration:
         name = "start_offset"
@@ -212,6 +215,12 @@ def _derived_id(parent_id: str, recipe: bytes) -> str:
 
 def _base32(text: str) -> str:
     return b32encode(hashlib.sha256(text.encode()).digest()).decode("ascii").rstrip("=").lower()
+
+
+def _parameter_text(value: Duration | str | int) -> str:
+    if isinstance(value, Duration):
+        return _time_text(value)
+    return value if isinstance(value, str) else str(int(value))
 
 
 def _time_text(duration: Duration) -> str:

@@ -29,18 +29,19 @@ from ingot_server.jobs.lease import Lease
 from ingot_server.library.bounds import bound
 from ingot_server.library.damage import refuse_damaged
 from ingot_server.library.manifest_pb2 import Manifest
-from ingot_server.library.recipe_formats import format_of
+from ingot_server.library.recipe_formats import FormatKind, format_of
 from ingot_server.library.recipes import derived_media
 from ingot_server.pipeline.attempt import Stored, blob_stem
 from ingot_server.pipeline.commit import commit
 from ingot_server.pipeline.conversion_input import source_file
 from ingot_server.pipeline.description import set_blob
 from ingot_server.pipeline.side_files import sheet_name, stage_side_files
+from ingot_server.pipeline.transcribe import make_transcript
 from ingot_server.pipeline.validation import check_stored
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.transcode.cover import LARGEST_COVER, prepare_cover
 from ingot_server.transcode.ffmpeg_run import OnProgress, TranscodeProgress
-from ingot_server.transcode.plan import plan_conversion
+from ingot_server.transcode.plan import Plan, plan_conversion
 from ingot_server.transcode.tags import tags_for
 from ingot_server.transcode.transcoder import Transcoded
 from ingot_server.transfer.staged import PendingUpload, StagedFile, StagedUploads
@@ -86,23 +87,56 @@ async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media
         return Stored(current.media, cached=True)
     stored = await context.catalog.get(job.media.id)
     plan = plan_conversion(recipe, parent)
-    on_progress = _report_to(lease)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))
     stem = blob_stem(lease, job.media.id)
     async with (
         context.scratch.folder(job.id, job.attempt) as folder,
-        _cover(context, parent, recipe, folder) as cover,
+        StagedUploads(context.blobs) as staged_uploads,
+        PendingUpload(staged_uploads, stem, content_type=plan.format.content_type) as pending,
     ):
+        if plan.format.kind is FormatKind.TRANSCRIPT:
+            made = await _transcribe(context, plan, job, lease, folder)
+            pending.start(made.path)
+        else:
+            made = await _transcode(context, plan, job, lease, folder, stem, pending)
+        await lease.update(entered(job_pb2.JOB_STAGE_STORING))
+        staged_file = await pending.finish()
+        check_stored(staged_file)
+        media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
+        sheets = [FetchedSideFile(path, SideFile.KIND_STORYBOARD) for path in made.sheets]
+        media.side_files.extend(await stage_side_files(context.blobs, staged_uploads, stem, sheets))
+        await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
+        winner = await commit(
+            context.catalog,
+            context.blobs,
+            Manifest(media=media),
+            staged_uploads,
+            lease,
+            stored=stored,
+        )
+        return Stored(winner, cached=False)
+
+
+async def _transcode(
+    context: WorkerContext,
+    plan: Plan,
+    job: Job,
+    lease: Lease,
+    folder: Path,
+    stem: str,
+    pending: PendingUpload,
+) -> Transcoded:
+    """Make the result of the plan in `folder`, and begin to upload it under a key from `stem`."""
+    recipe, parent, on_progress = job.recipes[0], plan.media, _report_to(lease)
+    async with _cover(context, parent, recipe, folder) as cover:
         encoded = await context.speculative.take_encoded(
             parent.blob.sha256, recipe, folder, on_progress
         )
         async with (
             _slots(context, lease, _ALL_SLOTS if plan.takes_all_processors else 1),
             source_file(context, plan, job, folder, on_progress) as source,
-            StagedUploads(context.blobs) as staged_uploads,
-            PendingUpload(staged_uploads, stem, content_type=plan.format.content_type) as pending,
         ):
-            made = await context.transcoder.transcode(
+            return await context.transcoder.transcode(
                 plan,
                 source.path,
                 folder,
@@ -112,24 +146,13 @@ async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media
                 on_output=pending.start,
                 sheet_name=partial(sheet_name, stem),
             )
-            await lease.update(entered(job_pb2.JOB_STAGE_STORING))
-            staged_file = await pending.finish()
-            check_stored(staged_file)
-            media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
-            sheets = [FetchedSideFile(path, SideFile.KIND_STORYBOARD) for path in made.sheets]
-            media.side_files.extend(
-                await stage_side_files(context.blobs, staged_uploads, stem, sheets)
-            )
-            await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
-            winner = await commit(
-                context.catalog,
-                context.blobs,
-                Manifest(media=media),
-                staged_uploads,
-                lease,
-                stored=stored,
-            )
-            return Stored(winner, cached=False)
+
+
+async def _transcribe(
+    context: WorkerContext, plan: Plan, job: Job, lease: Lease, folder: Path
+) -> Transcoded:
+    async with _slots(context, lease, 1):
+        return await make_transcript(context, plan, job, folder, _report_to(lease))
 
 
 @asynccontextmanager

@@ -10,11 +10,12 @@ ended, the parent's progress is that of the ingest and of the conversions that b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ingot.v1 import job_pb2, reason_pb2
-from ingot.v1.job_pb2 import Job
+from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.media_pb2 import Media
+from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.drafts import flight_key, identified, requested_url
 from ingot_server.errors import Failure
 from ingot_server.intake import Missing, Needed, is_thumbnail_requested
@@ -120,9 +121,9 @@ async def _finish(running: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def _ingest(context: WorkerContext, job: Job) -> Job:
-    """Return the job that ingests the media item, with the thumbnail if that becomes a cover.
+    """Return the job that ingests the media item, with the side files that its recipes use.
 
-    A source is not asked again for the thumbnail of a stored media item.
+    A source is not asked again for those of a stored media item.
     """
     intake = context.intake
     draft = Job(
@@ -144,7 +145,19 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
         and any(format_of(recipe).has_cover for recipe in job.recipes)
     ):
         decision.job.options.thumbnail = True
+    if isinstance(decision, Needed) and decision.stored is None:
+        _request_subtitles(decision.job.options, job.recipes)
     return decision.job
+
+
+def _request_subtitles(options: IngestOptions, recipes: Iterable[Recipe]) -> None:
+    """Request the subtitles that transcripts can be made from."""
+    for recipe in recipes:
+        wanted = recipe.transcript
+        if wanted.language and wanted.origin != Recipe.Transcript.ORIGIN_SOUND:
+            if wanted.language not in options.subtitle_languages:
+                options.subtitle_languages.append(wanted.language)
+            options.automatic_subtitles = True
 
 
 def _mirror(lease: Lease, speculation: Speculation) -> Callable[[Job], None]:

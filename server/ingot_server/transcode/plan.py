@@ -159,7 +159,7 @@ def can_begin_early(recipe: Recipe) -> bool:
     row = format_of(recipe)
     return (
         reads_source_once(recipe)
-        and row.kind is not FormatKind.WAVEFORM
+        and row.kind not in {FormatKind.WAVEFORM, FormatKind.TRANSCRIPT}
         and not tags_by_ffmpeg(row)
     )
 

@@ -1,4 +1,4 @@
-"""GET requests through the egress guard: redirects are followed here, failures are translated."""
+"""Requests through the egress guard: redirects are followed here, failures are translated."""
 
 from __future__ import annotations
 
@@ -100,6 +100,21 @@ class Fetcher:
             # Without this, leaving the context would wait for the rest of an unread body.
             response.close()
 
+    @asynccontextmanager
+    async def post(
+        self, url: str, headers: Mapping[str, str], form: aiohttp.FormData
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield the response to `form`, which is sent to `url`; closed at exit.
+
+        A redirect is not followed: it is the response. The response must begin within stall_timeout
+        from the head of the request on. Raises Failure when there is no response.
+        """
+        response = await self._request(url, headers, form)
+        try:
+            yield response
+        finally:
+            response.close()
+
     async def _follow(
         self, url: str, headers: Mapping[str, str]
     ) -> tuple[str, aiohttp.ClientResponse]:
@@ -134,7 +149,9 @@ class Fetcher:
             raise broken_off(host) from exc
         return bytes(body[:at_most])
 
-    async def _request(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _request(
+        self, url: str, headers: Mapping[str, str], form: aiohttp.FormData | None = None
+    ) -> aiohttp.ClientResponse:
         host = _host(url)
         if _authority(url) != self._trusted:
             check_host(host, allow_loopback=self._settings.egress_allow_loopback)
@@ -143,8 +160,10 @@ class Fetcher:
         try:
             async with asyncio.timeout(connect_timeout) as limit:
                 wait = _Wait(limit, stall_timeout)
-                response = await self._session.get(
+                response = await self._session.request(
+                    "GET" if form is None else "POST",
                     _unchanged(url),
+                    data=form,
                     headers=headers,
                     proxy=self._proxy,
                     allow_redirects=False,
@@ -254,7 +273,7 @@ def _unchanged(url: str) -> URL:
 
 def _authority(url: str) -> tuple[str, int | None]:
     parts = URL(url, encoded=True)
-    return parts.raw_host or "", parts.port
+    return (parts.raw_host or "").lower(), parts.port
 
 
 def _host(url: str) -> str:

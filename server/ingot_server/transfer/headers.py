@@ -102,7 +102,7 @@ def status_failure(status: int, headers: Mapping[str, str], host: str) -> Failur
         reason,
         f"{host} {what}.",
         metadata={"http_status": str(status)},
-        retry_after=_retry_after(headers.get("Retry-After", "")),
+        retry_after=parse_retry_after(headers.get("Retry-After", "")),
     )
 
 
@@ -202,7 +202,7 @@ def _sendable(field: str) -> str:
     return "" if re.search(r"[\udc80-\udcff]", field) else field
 
 
-def _retry_after(text: str) -> timedelta:
+def parse_retry_after(text: str) -> timedelta:
     """Parse Retry-After: seconds or a date (RFC 9110, 10.2.3); one second if it is missing."""
     wait = timedelta(seconds=1)
     if re.fullmatch(r"\d{1,9}", text.strip()):

@@ -9,8 +9,8 @@ const silent = create(MediaSchema, { video: [{ codec: "h264" }] });
 const sound = create(MediaSchema, { audio: [{ codec: "mp3" }] });
 
 test("only what a media item has can be converted", () => {
-  expect(formatsFor(video)).toHaveLength(8);
-  expect(formatsFor(silent)).toEqual(["mp4", "image"]);
+  expect(formatsFor(video)).toHaveLength(10);
+  expect(formatsFor(silent)).toEqual(["mp4", "image", "storyboard"]);
   expect(formatsFor(sound)).not.toContain("mp4");
   expect(formatsFor(create(MediaSchema))).toEqual([]);
 });

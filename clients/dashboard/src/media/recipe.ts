@@ -2,7 +2,14 @@
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
-import { type Media, MediaKind, type Recipe, type RecipeSchema } from "@ingot/client/v1";
+import {
+  type Media,
+  MediaKind,
+  type Recipe,
+  Recipe_Transcript_Encoding,
+  type RecipeSchema,
+  SideFile_Kind,
+} from "@ingot/client/v1";
 
 import { formatLength, parseLength } from "../format";
 import { texts } from "../texts";
@@ -20,6 +27,7 @@ export const FORMATS = [
   "image",
   "storyboard",
   "waveform",
+  "transcript",
 ] as const;
 export type Format = (typeof FORMATS)[number];
 
@@ -59,16 +67,18 @@ export function formatsFor(media: Media): Format[] {
   const kind = kindOf(media);
   if (kind === MediaKind.OTHER) return [];
   const hasSound = media.audio.length > 0;
+  const hasSubtitles = media.sideFiles.some((file) => file.kind === SideFile_Kind.SUBTITLES);
   const hasPicture = kind === MediaKind.VIDEO || kind === MediaKind.IMAGE;
   return FORMATS.filter((format) => {
     if (format === "image") return hasPicture;
     if (format === "mp4" || format === "storyboard") return kind === MediaKind.VIDEO;
+    if (format === "transcript") return hasSound || hasSubtitles;
     return hasSound;
   });
 }
 
 export function isSound(format: Format): boolean {
-  return !(["image", "storyboard", "waveform", "mp4"] as Format[]).includes(format);
+  return !(["image", "storyboard", "waveform", "mp4", "transcript"] as Format[]).includes(format);
 }
 
 /** Returns what is wrong with the times of a choice; undefined if nothing is. */
@@ -118,6 +128,8 @@ function formatOf(choice: Choice): NonNullable<MessageInitShape<typeof RecipeSch
       return { case: "storyboard", value: {} };
     case "waveform":
       return { case: "waveform", value: {} };
+    case "transcript":
+      return { case: "transcript", value: {} };
   }
 }
 
@@ -134,6 +146,10 @@ export function describeRecipe(recipe: Recipe): string {
   }
   if ((format.case === "mp4" || format.case === "image") && format.value.maxHeight !== undefined) {
     parts.push(t.lines(format.value.maxHeight));
+  }
+  if (format.case === "transcript") {
+    if (format.value.encoding === Recipe_Transcript_Encoding.JSON) parts.push(t.json);
+    if (format.value.language) parts.push(format.value.language);
   }
   if ("normalizeLoudness" in format.value && format.value.normalizeLoudness) parts.push(t.evened);
   const start = recipe.startOffset && formatLength(durationMs(recipe.startOffset) / 1000);

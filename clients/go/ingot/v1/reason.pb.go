@@ -190,6 +190,13 @@ const (
 	// The call did not end before the deadline that its caller set. Its work may have been done. Only
 	// over HTTP; on gRPC the caller's own library ends the call. Permanent for this deadline.
 	Reason_REASON_DEADLINE_EXCEEDED Reason = 61
+	// The transcript has to be made from the sound, and this installation has no transcription
+	// endpoint that accepts its requests. The operator has to set it up, or ingest the media item with
+	// subtitles. Permanent. Metadata: `setting`.
+	Reason_REASON_TRANSCRIPTION_NOT_CONFIGURED Reason = 62
+	// The transcription endpoint could not be reached, failed, or did not return a transcript. The
+	// operator should check it. Transient. Metadata: `http_status`, if it responded.
+	Reason_REASON_TRANSCRIPTION_FAILED Reason = 63
 )
 
 // Enum value maps for Reason.
@@ -250,63 +257,67 @@ var (
 		59: "REASON_UNSUPPORTED_CALL",
 		60: "REASON_REQUEST_TOO_LARGE",
 		61: "REASON_DEADLINE_EXCEEDED",
+		62: "REASON_TRANSCRIPTION_NOT_CONFIGURED",
+		63: "REASON_TRANSCRIPTION_FAILED",
 	}
 	Reason_value = map[string]int32{
-		"REASON_UNSPECIFIED":            0,
-		"REASON_INVALID_REQUEST":        1,
-		"REASON_UNSUPPORTED_URL":        2,
-		"REASON_ADDRESS_FORBIDDEN":      3,
-		"REASON_JOB_NOT_FOUND":          4,
-		"REASON_MEDIA_NOT_FOUND":        5,
-		"REASON_ETAG_MISMATCH":          6,
-		"REASON_REQUEST_ID_REUSED":      7,
-		"REASON_TOO_MANY_WATCHES":       8,
-		"REASON_CANCELLED":              9,
-		"REASON_RESUME_TOKEN_EXPIRED":   10,
-		"REASON_JOB_NOT_FAILED":         11,
-		"REASON_MEDIA_DAMAGED":          12,
-		"REASON_TOO_MANY_CALLS":         13,
-		"REASON_MEDIA_DOES_NOT_EXIST":   20,
-		"REASON_PRIVATE":                21,
-		"REASON_GEO_BLOCKED":            22,
-		"REASON_BOT_CHECK":              23,
-		"REASON_RATE_LIMITED":           24,
-		"REASON_HOST_NOT_FOUND":         25,
-		"REASON_SOURCE_UNREACHABLE":     26,
-		"REASON_SOURCE_FAILED":          27,
-		"REASON_TOO_MANY_REDIRECTS":     28,
-		"REASON_STALLED":                29,
-		"REASON_TRUNCATED":              30,
-		"REASON_TOO_LARGE":              31,
-		"REASON_TOO_LONG":               32,
-		"REASON_NOT_MEDIA":              33,
-		"REASON_SELECTION_UNAVAILABLE":  34,
-		"REASON_MEMBERS_ONLY":           35,
-		"REASON_AGE_RESTRICTED":         36,
-		"REASON_LIVE_STREAM":            37,
-		"REASON_UPCOMING":               38,
-		"REASON_EXTRACTION_FAILED":      40,
-		"REASON_EXTRACTOR_CRASHED":      41,
-		"REASON_SOURCE_NOT_CONFIGURED":  42,
-		"REASON_TOO_MANY_ENTRIES":       43,
-		"REASON_ENTRIES_FAILED":         44,
-		"REASON_BUCKET_FORBIDDEN":       45,
-		"REASON_UPLOAD_NOT_FOUND":       46,
-		"REASON_UPLOAD_OFFSET_MISMATCH": 47,
-		"REASON_CHECKSUM_MISMATCH":      48,
-		"REASON_CONVERSION_FAILED":      49,
-		"REASON_STORAGE_UNAVAILABLE":    50,
-		"REASON_CACHE_UNAVAILABLE":      51,
-		"REASON_QUEUE_UNAVAILABLE":      52,
-		"REASON_SCRATCH_FULL":           53,
-		"REASON_WORKER_LOST":            54,
-		"REASON_STAGE_TIMEOUT":          55,
-		"REASON_SHUTTING_DOWN":          56,
-		"REASON_INTERNAL":               57,
-		"REASON_CONVERTER_CRASHED":      58,
-		"REASON_UNSUPPORTED_CALL":       59,
-		"REASON_REQUEST_TOO_LARGE":      60,
-		"REASON_DEADLINE_EXCEEDED":      61,
+		"REASON_UNSPECIFIED":                  0,
+		"REASON_INVALID_REQUEST":              1,
+		"REASON_UNSUPPORTED_URL":              2,
+		"REASON_ADDRESS_FORBIDDEN":            3,
+		"REASON_JOB_NOT_FOUND":                4,
+		"REASON_MEDIA_NOT_FOUND":              5,
+		"REASON_ETAG_MISMATCH":                6,
+		"REASON_REQUEST_ID_REUSED":            7,
+		"REASON_TOO_MANY_WATCHES":             8,
+		"REASON_CANCELLED":                    9,
+		"REASON_RESUME_TOKEN_EXPIRED":         10,
+		"REASON_JOB_NOT_FAILED":               11,
+		"REASON_MEDIA_DAMAGED":                12,
+		"REASON_TOO_MANY_CALLS":               13,
+		"REASON_MEDIA_DOES_NOT_EXIST":         20,
+		"REASON_PRIVATE":                      21,
+		"REASON_GEO_BLOCKED":                  22,
+		"REASON_BOT_CHECK":                    23,
+		"REASON_RATE_LIMITED":                 24,
+		"REASON_HOST_NOT_FOUND":               25,
+		"REASON_SOURCE_UNREACHABLE":           26,
+		"REASON_SOURCE_FAILED":                27,
+		"REASON_TOO_MANY_REDIRECTS":           28,
+		"REASON_STALLED":                      29,
+		"REASON_TRUNCATED":                    30,
+		"REASON_TOO_LARGE":                    31,
+		"REASON_TOO_LONG":                     32,
+		"REASON_NOT_MEDIA":                    33,
+		"REASON_SELECTION_UNAVAILABLE":        34,
+		"REASON_MEMBERS_ONLY":                 35,
+		"REASON_AGE_RESTRICTED":               36,
+		"REASON_LIVE_STREAM":                  37,
+		"REASON_UPCOMING":                     38,
+		"REASON_EXTRACTION_FAILED":            40,
+		"REASON_EXTRACTOR_CRASHED":            41,
+		"REASON_SOURCE_NOT_CONFIGURED":        42,
+		"REASON_TOO_MANY_ENTRIES":             43,
+		"REASON_ENTRIES_FAILED":               44,
+		"REASON_BUCKET_FORBIDDEN":             45,
+		"REASON_UPLOAD_NOT_FOUND":             46,
+		"REASON_UPLOAD_OFFSET_MISMATCH":       47,
+		"REASON_CHECKSUM_MISMATCH":            48,
+		"REASON_CONVERSION_FAILED":            49,
+		"REASON_STORAGE_UNAVAILABLE":          50,
+		"REASON_CACHE_UNAVAILABLE":            51,
+		"REASON_QUEUE_UNAVAILABLE":            52,
+		"REASON_SCRATCH_FULL":                 53,
+		"REASON_WORKER_LOST":                  54,
+		"REASON_STAGE_TIMEOUT":                55,
+		"REASON_SHUTTING_DOWN":                56,
+		"REASON_INTERNAL":                     57,
+		"REASON_CONVERTER_CRASHED":            58,
+		"REASON_UNSUPPORTED_CALL":             59,
+		"REASON_REQUEST_TOO_LARGE":            60,
+		"REASON_DEADLINE_EXCEEDED":            61,
+		"REASON_TRANSCRIPTION_NOT_CONFIGURED": 62,
+		"REASON_TRANSCRIPTION_FAILED":         63,
 	}
 )
 
@@ -341,7 +352,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xe1\v\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xab\f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -398,7 +409,9 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x18REASON_CONVERTER_CRASHED\x10:\x12\x1b\n" +
 	"\x17REASON_UNSUPPORTED_CALL\x10;\x12\x1c\n" +
 	"\x18REASON_REQUEST_TOO_LARGE\x10<\x12\x1c\n" +
-	"\x18REASON_DEADLINE_EXCEEDED\x10=Bi\n" +
+	"\x18REASON_DEADLINE_EXCEEDED\x10=\x12'\n" +
+	"#REASON_TRANSCRIPTION_NOT_CONFIGURED\x10>\x12\x1f\n" +
+	"\x1bREASON_TRANSCRIPTION_FAILED\x10?Bi\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\vReasonProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (

@@ -75,6 +75,112 @@ func (Recipe_Image_Encoding) EnumDescriptor() ([]byte, []int) {
 	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 6, 0}
 }
 
+// File formats of transcripts.
+type Recipe_Transcript_Encoding int32
+
+const (
+	// The same as ENCODING_TEXT.
+	Recipe_Transcript_ENCODING_UNSPECIFIED Recipe_Transcript_Encoding = 0
+	// Plain text in UTF-8, a line for each segment. The default.
+	Recipe_Transcript_ENCODING_TEXT Recipe_Transcript_Encoding = 1
+	// JSON with the times of the segments; docs/recipes.md has its fields.
+	Recipe_Transcript_ENCODING_JSON Recipe_Transcript_Encoding = 2
+)
+
+// Enum value maps for Recipe_Transcript_Encoding.
+var (
+	Recipe_Transcript_Encoding_name = map[int32]string{
+		0: "ENCODING_UNSPECIFIED",
+		1: "ENCODING_TEXT",
+		2: "ENCODING_JSON",
+	}
+	Recipe_Transcript_Encoding_value = map[string]int32{
+		"ENCODING_UNSPECIFIED": 0,
+		"ENCODING_TEXT":        1,
+		"ENCODING_JSON":        2,
+	}
+)
+
+func (x Recipe_Transcript_Encoding) Enum() *Recipe_Transcript_Encoding {
+	p := new(Recipe_Transcript_Encoding)
+	*p = x
+	return p
+}
+
+func (x Recipe_Transcript_Encoding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Recipe_Transcript_Encoding) Descriptor() protoreflect.EnumDescriptor {
+	return file_ingot_v1_recipe_proto_enumTypes[1].Descriptor()
+}
+
+func (Recipe_Transcript_Encoding) Type() protoreflect.EnumType {
+	return &file_ingot_v1_recipe_proto_enumTypes[1]
+}
+
+func (x Recipe_Transcript_Encoding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Recipe_Transcript_Encoding.Descriptor instead.
+func (Recipe_Transcript_Encoding) EnumDescriptor() ([]byte, []int) {
+	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 7, 0}
+}
+
+// What a transcript is made from.
+type Recipe_Transcript_Origin int32
+
+const (
+	// Subtitles, else the sound.
+	Recipe_Transcript_ORIGIN_UNSPECIFIED Recipe_Transcript_Origin = 0
+	// Stored subtitles in WebVTT or SubRip.
+	Recipe_Transcript_ORIGIN_SUBTITLES Recipe_Transcript_Origin = 1
+	// The sound, by the endpoint that INGOT_TRANSCRIPTION_URL names.
+	Recipe_Transcript_ORIGIN_SOUND Recipe_Transcript_Origin = 2
+)
+
+// Enum value maps for Recipe_Transcript_Origin.
+var (
+	Recipe_Transcript_Origin_name = map[int32]string{
+		0: "ORIGIN_UNSPECIFIED",
+		1: "ORIGIN_SUBTITLES",
+		2: "ORIGIN_SOUND",
+	}
+	Recipe_Transcript_Origin_value = map[string]int32{
+		"ORIGIN_UNSPECIFIED": 0,
+		"ORIGIN_SUBTITLES":   1,
+		"ORIGIN_SOUND":       2,
+	}
+)
+
+func (x Recipe_Transcript_Origin) Enum() *Recipe_Transcript_Origin {
+	p := new(Recipe_Transcript_Origin)
+	*p = x
+	return p
+}
+
+func (x Recipe_Transcript_Origin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Recipe_Transcript_Origin) Descriptor() protoreflect.EnumDescriptor {
+	return file_ingot_v1_recipe_proto_enumTypes[2].Descriptor()
+}
+
+func (Recipe_Transcript_Origin) Type() protoreflect.EnumType {
+	return &file_ingot_v1_recipe_proto_enumTypes[2]
+}
+
+func (x Recipe_Transcript_Origin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Recipe_Transcript_Origin.Descriptor instead.
+func (Recipe_Transcript_Origin) EnumDescriptor() ([]byte, []int) {
+	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 7, 1}
+}
+
 // What to convert a media item to: a format with its parameters, and the part to convert.
 //
 // `{"mp3": {}}` is a whole recipe: every parameter has a default. Every recipe has a canonical form
@@ -95,6 +201,7 @@ type Recipe struct {
 	//	*Recipe_Image_
 	//	*Recipe_Waveform_
 	//	*Recipe_Storyboard_
+	//	*Recipe_Transcript_
 	Format isRecipe_Format `protobuf_oneof:"format"`
 	// Where the result starts in the media item. Unset means at the beginning.
 	StartOffset *durationpb.Duration `protobuf:"bytes,9,opt,name=start_offset,json=startOffset,proto3" json:"start_offset,omitempty"`
@@ -223,6 +330,15 @@ func (x *Recipe) GetStoryboard() *Recipe_Storyboard {
 	return nil
 }
 
+func (x *Recipe) GetTranscript() *Recipe_Transcript {
+	if x != nil {
+		if x, ok := x.Format.(*Recipe_Transcript_); ok {
+			return x.Transcript
+		}
+	}
+	return nil
+}
+
 func (x *Recipe) GetStartOffset() *durationpb.Duration {
 	if x != nil {
 		return x.StartOffset
@@ -289,6 +405,11 @@ type Recipe_Storyboard_ struct {
 	Storyboard *Recipe_Storyboard `protobuf:"bytes,11,opt,name=storyboard,proto3,oneof"`
 }
 
+type Recipe_Transcript_ struct {
+	// What is said, as text: from the subtitles, or from the sound.
+	Transcript *Recipe_Transcript `protobuf:"bytes,12,opt,name=transcript,proto3,oneof"`
+}
+
 func (*Recipe_Mp3_) isRecipe_Format() {}
 
 func (*Recipe_M4A_) isRecipe_Format() {}
@@ -306,6 +427,8 @@ func (*Recipe_Image_) isRecipe_Format() {}
 func (*Recipe_Waveform_) isRecipe_Format() {}
 
 func (*Recipe_Storyboard_) isRecipe_Format() {}
+
+func (*Recipe_Transcript_) isRecipe_Format() {}
 
 // The parameters of an MP3.
 type Recipe_Mp3 struct {
@@ -872,6 +995,73 @@ func (x *Recipe_Image) GetMaxHeight() int32 {
 	return 0
 }
 
+// The parameters of a transcript.
+type Recipe_Transcript struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// File format of the transcript. Unset means plain text.
+	Encoding Recipe_Transcript_Encoding `protobuf:"varint,1,opt,name=encoding,proto3,enum=ingot.v1.Recipe_Transcript_Encoding" json:"encoding,omitempty"`
+	// Language of the subtitles, or of what is said (BCP 47), such as `pt-BR`. Unset means the
+	// subtitles in the language of the audio, else the first ones; and for the sound, that the
+	// language is detected.
+	Language string `protobuf:"bytes,2,opt,name=language,proto3" json:"language,omitempty"`
+	// What the transcript is made from. Unset means the subtitles if the media item has some in the
+	// language, else the sound.
+	Origin        Recipe_Transcript_Origin `protobuf:"varint,3,opt,name=origin,proto3,enum=ingot.v1.Recipe_Transcript_Origin" json:"origin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recipe_Transcript) Reset() {
+	*x = Recipe_Transcript{}
+	mi := &file_ingot_v1_recipe_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recipe_Transcript) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recipe_Transcript) ProtoMessage() {}
+
+func (x *Recipe_Transcript) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_recipe_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recipe_Transcript.ProtoReflect.Descriptor instead.
+func (*Recipe_Transcript) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 7}
+}
+
+func (x *Recipe_Transcript) GetEncoding() Recipe_Transcript_Encoding {
+	if x != nil {
+		return x.Encoding
+	}
+	return Recipe_Transcript_ENCODING_UNSPECIFIED
+}
+
+func (x *Recipe_Transcript) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *Recipe_Transcript) GetOrigin() Recipe_Transcript_Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return Recipe_Transcript_ORIGIN_UNSPECIFIED
+}
+
 // The parameters of a waveform.
 type Recipe_Waveform struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -883,7 +1073,7 @@ type Recipe_Waveform struct {
 
 func (x *Recipe_Waveform) Reset() {
 	*x = Recipe_Waveform{}
-	mi := &file_ingot_v1_recipe_proto_msgTypes[8]
+	mi := &file_ingot_v1_recipe_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1085,7 @@ func (x *Recipe_Waveform) String() string {
 func (*Recipe_Waveform) ProtoMessage() {}
 
 func (x *Recipe_Waveform) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_recipe_proto_msgTypes[8]
+	mi := &file_ingot_v1_recipe_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1098,7 @@ func (x *Recipe_Waveform) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recipe_Waveform.ProtoReflect.Descriptor instead.
 func (*Recipe_Waveform) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 7}
+	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 8}
 }
 
 func (x *Recipe_Waveform) GetPointsPerSecond() int32 {
@@ -940,7 +1130,7 @@ type Recipe_Storyboard struct {
 
 func (x *Recipe_Storyboard) Reset() {
 	*x = Recipe_Storyboard{}
-	mi := &file_ingot_v1_recipe_proto_msgTypes[9]
+	mi := &file_ingot_v1_recipe_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1142,7 @@ func (x *Recipe_Storyboard) String() string {
 func (*Recipe_Storyboard) ProtoMessage() {}
 
 func (x *Recipe_Storyboard) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_recipe_proto_msgTypes[9]
+	mi := &file_ingot_v1_recipe_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1155,7 @@ func (x *Recipe_Storyboard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recipe_Storyboard.ProtoReflect.Descriptor instead.
 func (*Recipe_Storyboard) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 8}
+	return file_ingot_v1_recipe_proto_rawDescGZIP(), []int{0, 9}
 }
 
 func (x *Recipe_Storyboard) GetInterval() *durationpb.Duration {
@@ -1000,7 +1190,7 @@ var File_ingot_v1_recipe_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_recipe_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/recipe.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbd\x13\n" +
+	"\x15ingot/v1/recipe.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbb\x16\n" +
 	"\x06Recipe\x12(\n" +
 	"\x03mp3\x18\x01 \x01(\v2\x14.ingot.v1.Recipe.Mp3H\x00R\x03mp3\x12(\n" +
 	"\x03m4a\x18\x02 \x01(\v2\x14.ingot.v1.Recipe.M4aH\x00R\x03m4a\x12+\n" +
@@ -1012,7 +1202,10 @@ const file_ingot_v1_recipe_proto_rawDesc = "" +
 	"\bwaveform\x18\b \x01(\v2\x19.ingot.v1.Recipe.WaveformH\x00R\bwaveform\x12=\n" +
 	"\n" +
 	"storyboard\x18\v \x01(\v2\x1b.ingot.v1.Recipe.StoryboardH\x00R\n" +
-	"storyboard\x12<\n" +
+	"storyboard\x12=\n" +
+	"\n" +
+	"transcript\x18\f \x01(\v2\x1b.ingot.v1.Recipe.TranscriptH\x00R\n" +
+	"transcript\x12<\n" +
 	"\fstart_offset\x18\t \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
 	"\n" +
 	"end_offset\x18\n" +
@@ -1080,7 +1273,20 @@ const file_ingot_v1_recipe_proto_rawDesc = "" +
 	"\x14ENCODING_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rENCODING_JPEG\x10\x01\x12\x10\n" +
 	"\fENCODING_PNG\x10\x02B\r\n" +
-	"\v_max_height\x1aQ\n" +
+	"\v_max_height\x1a\xbc\x02\n" +
+	"\n" +
+	"Transcript\x12@\n" +
+	"\bencoding\x18\x01 \x01(\x0e2$.ingot.v1.Recipe.Transcript.EncodingR\bencoding\x12\x1a\n" +
+	"\blanguage\x18\x02 \x01(\tR\blanguage\x12:\n" +
+	"\x06origin\x18\x03 \x01(\x0e2\".ingot.v1.Recipe.Transcript.OriginR\x06origin\"J\n" +
+	"\bEncoding\x12\x18\n" +
+	"\x14ENCODING_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rENCODING_TEXT\x10\x01\x12\x11\n" +
+	"\rENCODING_JSON\x10\x02\"H\n" +
+	"\x06Origin\x12\x16\n" +
+	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10ORIGIN_SUBTITLES\x10\x01\x12\x10\n" +
+	"\fORIGIN_SOUND\x10\x02\x1aQ\n" +
 	"\bWaveform\x12/\n" +
 	"\x11points_per_second\x18\x01 \x01(\x05H\x00R\x0fpointsPerSecond\x88\x01\x01B\x14\n" +
 	"\x12_points_per_second\x1a\xb5\x01\n" +
@@ -1109,41 +1315,47 @@ func file_ingot_v1_recipe_proto_rawDescGZIP() []byte {
 	return file_ingot_v1_recipe_proto_rawDescData
 }
 
-var file_ingot_v1_recipe_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ingot_v1_recipe_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_ingot_v1_recipe_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_ingot_v1_recipe_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_ingot_v1_recipe_proto_goTypes = []any{
-	(Recipe_Image_Encoding)(0),  // 0: ingot.v1.Recipe.Image.Encoding
-	(*Recipe)(nil),              // 1: ingot.v1.Recipe
-	(*Recipe_Mp3)(nil),          // 2: ingot.v1.Recipe.Mp3
-	(*Recipe_M4A)(nil),          // 3: ingot.v1.Recipe.M4a
-	(*Recipe_Opus)(nil),         // 4: ingot.v1.Recipe.Opus
-	(*Recipe_Flac)(nil),         // 5: ingot.v1.Recipe.Flac
-	(*Recipe_Wav)(nil),          // 6: ingot.v1.Recipe.Wav
-	(*Recipe_Mp4)(nil),          // 7: ingot.v1.Recipe.Mp4
-	(*Recipe_Image)(nil),        // 8: ingot.v1.Recipe.Image
-	(*Recipe_Waveform)(nil),     // 9: ingot.v1.Recipe.Waveform
-	(*Recipe_Storyboard)(nil),   // 10: ingot.v1.Recipe.Storyboard
-	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
+	(Recipe_Image_Encoding)(0),      // 0: ingot.v1.Recipe.Image.Encoding
+	(Recipe_Transcript_Encoding)(0), // 1: ingot.v1.Recipe.Transcript.Encoding
+	(Recipe_Transcript_Origin)(0),   // 2: ingot.v1.Recipe.Transcript.Origin
+	(*Recipe)(nil),                  // 3: ingot.v1.Recipe
+	(*Recipe_Mp3)(nil),              // 4: ingot.v1.Recipe.Mp3
+	(*Recipe_M4A)(nil),              // 5: ingot.v1.Recipe.M4a
+	(*Recipe_Opus)(nil),             // 6: ingot.v1.Recipe.Opus
+	(*Recipe_Flac)(nil),             // 7: ingot.v1.Recipe.Flac
+	(*Recipe_Wav)(nil),              // 8: ingot.v1.Recipe.Wav
+	(*Recipe_Mp4)(nil),              // 9: ingot.v1.Recipe.Mp4
+	(*Recipe_Image)(nil),            // 10: ingot.v1.Recipe.Image
+	(*Recipe_Transcript)(nil),       // 11: ingot.v1.Recipe.Transcript
+	(*Recipe_Waveform)(nil),         // 12: ingot.v1.Recipe.Waveform
+	(*Recipe_Storyboard)(nil),       // 13: ingot.v1.Recipe.Storyboard
+	(*durationpb.Duration)(nil),     // 14: google.protobuf.Duration
 }
 var file_ingot_v1_recipe_proto_depIdxs = []int32{
-	2,  // 0: ingot.v1.Recipe.mp3:type_name -> ingot.v1.Recipe.Mp3
-	3,  // 1: ingot.v1.Recipe.m4a:type_name -> ingot.v1.Recipe.M4a
-	4,  // 2: ingot.v1.Recipe.opus:type_name -> ingot.v1.Recipe.Opus
-	5,  // 3: ingot.v1.Recipe.flac:type_name -> ingot.v1.Recipe.Flac
-	6,  // 4: ingot.v1.Recipe.wav:type_name -> ingot.v1.Recipe.Wav
-	7,  // 5: ingot.v1.Recipe.mp4:type_name -> ingot.v1.Recipe.Mp4
-	8,  // 6: ingot.v1.Recipe.image:type_name -> ingot.v1.Recipe.Image
-	9,  // 7: ingot.v1.Recipe.waveform:type_name -> ingot.v1.Recipe.Waveform
-	10, // 8: ingot.v1.Recipe.storyboard:type_name -> ingot.v1.Recipe.Storyboard
-	11, // 9: ingot.v1.Recipe.start_offset:type_name -> google.protobuf.Duration
-	11, // 10: ingot.v1.Recipe.end_offset:type_name -> google.protobuf.Duration
-	0,  // 11: ingot.v1.Recipe.Image.encoding:type_name -> ingot.v1.Recipe.Image.Encoding
-	11, // 12: ingot.v1.Recipe.Storyboard.interval:type_name -> google.protobuf.Duration
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	4,  // 0: ingot.v1.Recipe.mp3:type_name -> ingot.v1.Recipe.Mp3
+	5,  // 1: ingot.v1.Recipe.m4a:type_name -> ingot.v1.Recipe.M4a
+	6,  // 2: ingot.v1.Recipe.opus:type_name -> ingot.v1.Recipe.Opus
+	7,  // 3: ingot.v1.Recipe.flac:type_name -> ingot.v1.Recipe.Flac
+	8,  // 4: ingot.v1.Recipe.wav:type_name -> ingot.v1.Recipe.Wav
+	9,  // 5: ingot.v1.Recipe.mp4:type_name -> ingot.v1.Recipe.Mp4
+	10, // 6: ingot.v1.Recipe.image:type_name -> ingot.v1.Recipe.Image
+	12, // 7: ingot.v1.Recipe.waveform:type_name -> ingot.v1.Recipe.Waveform
+	13, // 8: ingot.v1.Recipe.storyboard:type_name -> ingot.v1.Recipe.Storyboard
+	11, // 9: ingot.v1.Recipe.transcript:type_name -> ingot.v1.Recipe.Transcript
+	14, // 10: ingot.v1.Recipe.start_offset:type_name -> google.protobuf.Duration
+	14, // 11: ingot.v1.Recipe.end_offset:type_name -> google.protobuf.Duration
+	0,  // 12: ingot.v1.Recipe.Image.encoding:type_name -> ingot.v1.Recipe.Image.Encoding
+	1,  // 13: ingot.v1.Recipe.Transcript.encoding:type_name -> ingot.v1.Recipe.Transcript.Encoding
+	2,  // 14: ingot.v1.Recipe.Transcript.origin:type_name -> ingot.v1.Recipe.Transcript.Origin
+	14, // 15: ingot.v1.Recipe.Storyboard.interval:type_name -> google.protobuf.Duration
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_recipe_proto_init() }
@@ -1161,6 +1373,7 @@ func file_ingot_v1_recipe_proto_init() {
 		(*Recipe_Image_)(nil),
 		(*Recipe_Waveform_)(nil),
 		(*Recipe_Storyboard_)(nil),
+		(*Recipe_Transcript_)(nil),
 	}
 	file_ingot_v1_recipe_proto_msgTypes[1].OneofWrappers = []any{
 		(*Recipe_Mp3_BitrateKbps)(nil),
@@ -1172,15 +1385,15 @@ func file_ingot_v1_recipe_proto_init() {
 	file_ingot_v1_recipe_proto_msgTypes[5].OneofWrappers = []any{}
 	file_ingot_v1_recipe_proto_msgTypes[6].OneofWrappers = []any{}
 	file_ingot_v1_recipe_proto_msgTypes[7].OneofWrappers = []any{}
-	file_ingot_v1_recipe_proto_msgTypes[8].OneofWrappers = []any{}
 	file_ingot_v1_recipe_proto_msgTypes[9].OneofWrappers = []any{}
+	file_ingot_v1_recipe_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_recipe_proto_rawDesc), len(file_ingot_v1_recipe_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   10,
+			NumEnums:      3,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

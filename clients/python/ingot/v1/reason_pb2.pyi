@@ -224,6 +224,15 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The call did not end before the deadline that its caller set. Its work may have been done. Only
     over HTTP; on gRPC the caller's own library ends the call. Permanent for this deadline.
     """
+    REASON_TRANSCRIPTION_NOT_CONFIGURED: _Reason.ValueType  # 62
+    """The transcript has to be made from the sound, and this installation has no transcription
+    endpoint that accepts its requests. The operator has to set it up, or ingest the media item with
+    subtitles. Permanent. Metadata: `setting`.
+    """
+    REASON_TRANSCRIPTION_FAILED: _Reason.ValueType  # 63
+    """The transcription endpoint could not be reached, failed, or did not return a transcript. The
+    operator should check it. Transient. Metadata: `http_status`, if it responded.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a job failed. The list is complete.
@@ -436,5 +445,14 @@ refuses it with RESOURCE_EXHAUSTED. Permanent. Metadata: `limit_bytes`.
 REASON_DEADLINE_EXCEEDED: Reason.ValueType  # 61
 """The call did not end before the deadline that its caller set. Its work may have been done. Only
 over HTTP; on gRPC the caller's own library ends the call. Permanent for this deadline.
+"""
+REASON_TRANSCRIPTION_NOT_CONFIGURED: Reason.ValueType  # 62
+"""The transcript has to be made from the sound, and this installation has no transcription
+endpoint that accepts its requests. The operator has to set it up, or ingest the media item with
+subtitles. Permanent. Metadata: `setting`.
+"""
+REASON_TRANSCRIPTION_FAILED: Reason.ValueType  # 63
+"""The transcription endpoint could not be reached, failed, or did not return a transcript. The
+operator should check it. Transient. Metadata: `http_status`, if it responded.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -11,10 +11,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -381,6 +381,85 @@ class Recipe(_message.Message):
         def WhichOneof(self, oneof_group: _WhichOneofArgType__max_height) -> _WhichOneofReturnType__max_height | None: ...
 
     @_typing.final
+    class Transcript(_message.Message):
+        """The parameters of a transcript."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        class _Encoding:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Recipe.Transcript._Encoding.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            ENCODING_UNSPECIFIED: Recipe.Transcript._Encoding.ValueType  # 0
+            """The same as ENCODING_TEXT."""
+            ENCODING_TEXT: Recipe.Transcript._Encoding.ValueType  # 1
+            """Plain text in UTF-8, a line for each segment. The default."""
+            ENCODING_JSON: Recipe.Transcript._Encoding.ValueType  # 2
+            """JSON with the times of the segments; docs/recipes.md has its fields."""
+
+        class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
+            """File formats of transcripts."""
+
+        ENCODING_UNSPECIFIED: Recipe.Transcript.Encoding.ValueType  # 0
+        """The same as ENCODING_TEXT."""
+        ENCODING_TEXT: Recipe.Transcript.Encoding.ValueType  # 1
+        """Plain text in UTF-8, a line for each segment. The default."""
+        ENCODING_JSON: Recipe.Transcript.Encoding.ValueType  # 2
+        """JSON with the times of the segments; docs/recipes.md has its fields."""
+
+        class _Origin:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Recipe.Transcript._Origin.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            ORIGIN_UNSPECIFIED: Recipe.Transcript._Origin.ValueType  # 0
+            """Subtitles, else the sound."""
+            ORIGIN_SUBTITLES: Recipe.Transcript._Origin.ValueType  # 1
+            """Stored subtitles in WebVTT or SubRip."""
+            ORIGIN_SOUND: Recipe.Transcript._Origin.ValueType  # 2
+            """The sound, by the endpoint that INGOT_TRANSCRIPTION_URL names."""
+
+        class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
+            """What a transcript is made from."""
+
+        ORIGIN_UNSPECIFIED: Recipe.Transcript.Origin.ValueType  # 0
+        """Subtitles, else the sound."""
+        ORIGIN_SUBTITLES: Recipe.Transcript.Origin.ValueType  # 1
+        """Stored subtitles in WebVTT or SubRip."""
+        ORIGIN_SOUND: Recipe.Transcript.Origin.ValueType  # 2
+        """The sound, by the endpoint that INGOT_TRANSCRIPTION_URL names."""
+
+        ENCODING_FIELD_NUMBER: _builtins.int
+        LANGUAGE_FIELD_NUMBER: _builtins.int
+        ORIGIN_FIELD_NUMBER: _builtins.int
+        encoding: Global___Recipe.Transcript.Encoding.ValueType
+        """File format of the transcript. Unset means plain text."""
+        language: _builtins.str
+        """Language of the subtitles, or of what is said (BCP 47), such as `pt-BR`. Unset means the
+        subtitles in the language of the audio, else the first ones; and for the sound, that the
+        language is detected.
+        """
+        origin: Global___Recipe.Transcript.Origin.ValueType
+        """What the transcript is made from. Unset means the subtitles if the media item has some in the
+        language, else the sound.
+        """
+        def __init__(
+            self,
+            *,
+            encoding: Global___Recipe.Transcript.Encoding.ValueType = ...,
+            language: _builtins.str = ...,
+            origin: Global___Recipe.Transcript.Origin.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "language", b"language", "origin", b"origin"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Waveform(_message.Message):
         """The parameters of a waveform."""
 
@@ -465,6 +544,7 @@ class Recipe(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     WAVEFORM_FIELD_NUMBER: _builtins.int
     STORYBOARD_FIELD_NUMBER: _builtins.int
+    TRANSCRIPT_FIELD_NUMBER: _builtins.int
     START_OFFSET_FIELD_NUMBER: _builtins.int
     END_OFFSET_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -510,6 +590,10 @@ class Recipe(_message.Message):
         """
 
     @_builtins.property
+    def transcript(self) -> Global___Recipe.Transcript:
+        """What is said, as text: from the subtitles, or from the sound."""
+
+    @_builtins.property
     def start_offset(self) -> _duration_pb2.Duration:
         """Where the result starts in the media item. Unset means at the beginning."""
 
@@ -531,14 +615,15 @@ class Recipe(_message.Message):
         image: Global___Recipe.Image | None = ...,
         waveform: Global___Recipe.Waveform | None = ...,
         storyboard: Global___Recipe.Storyboard | None = ...,
+        transcript: Global___Recipe.Transcript | None = ...,
         start_offset: _duration_pb2.Duration | None = ...,
         end_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "storyboard", b"storyboard", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "storyboard", b"storyboard", "transcript", b"transcript", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "storyboard", b"storyboard", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "flac", b"flac", "format", b"format", "image", b"image", "m4a", b"m4a", "mp3", b"mp3", "mp4", b"mp4", "opus", b"opus", "start_offset", b"start_offset", "storyboard", b"storyboard", "transcript", b"transcript", "wav", b"wav", "waveform", b"waveform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["mp3", "m4a", "opus", "flac", "wav", "mp4", "image", "waveform", "storyboard"]  # noqa: Y015
+    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["mp3", "m4a", "opus", "flac", "wav", "mp4", "image", "waveform", "storyboard", "transcript"]  # noqa: Y015
     _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_format) -> _WhichOneofReturnType_format | None: ...
 

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/recipe.proto.
  */
 export const file_ingot_v1_recipe: GenFile = /*@__PURE__*/
-  fileDesc("ChVpbmdvdC92MS9yZWNpcGUucHJvdG8SCGluZ290LnYxIqwPCgZSZWNpcGUSIwoDbXAzGAEgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wM0gAEiMKA200YRgCIAEoCzIULmluZ290LnYxLlJlY2lwZS5NNGFIABIlCgRvcHVzGAMgASgLMhUuaW5nb3QudjEuUmVjaXBlLk9wdXNIABIlCgRmbGFjGAQgASgLMhUuaW5nb3QudjEuUmVjaXBlLkZsYWNIABIjCgN3YXYYBSABKAsyFC5pbmdvdC52MS5SZWNpcGUuV2F2SAASIwoDbXA0GAYgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wNEgAEicKBWltYWdlGAcgASgLMhYuaW5nb3QudjEuUmVjaXBlLkltYWdlSAASLQoId2F2ZWZvcm0YCCABKAsyGS5pbmdvdC52MS5SZWNpcGUuV2F2ZWZvcm1IABIxCgpzdG9yeWJvYXJkGAsgASgLMhsuaW5nb3QudjEuUmVjaXBlLlN0b3J5Ym9hcmRIABIvCgxzdGFydF9vZmZzZXQYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKZW5kX29mZnNldBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhqoAQoDTXAzEhYKDGJpdHJhdGVfa2JwcxgBIAEoBUgAEhEKB3F1YWxpdHkYAiABKAVIABIbCg5zYW1wbGVfcmF0ZV9oehgDIAEoBUgBiAEBEhUKCGNoYW5uZWxzGAQgASgFSAKIAQESGgoSbm9ybWFsaXplX2xvdWRuZXNzGAUgASgIQgYKBHJhdGVCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVscxqhAQoDTTRhEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqIBCgRPcHVzEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqgBCgRGbGFjEhsKDnNhbXBsZV9yYXRlX2h6GAEgASgFSACIAQESFQoIY2hhbm5lbHMYAiABKAVIAYgBARIcCg9iaXRzX3Blcl9zYW1wbGUYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVsc0ISChBfYml0c19wZXJfc2FtcGxlGqcBCgNXYXYSGwoOc2FtcGxlX3JhdGVfaHoYASABKAVIAIgBARIVCghjaGFubmVscxgCIAEoBUgBiAEBEhwKD2JpdHNfcGVyX3NhbXBsZRgDIAEoBUgCiAEBEhoKEm5vcm1hbGl6ZV9sb3VkbmVzcxgEIAEoCEIRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzQhIKEF9iaXRzX3Blcl9zYW1wbGUa9wEKA01wNBIXCgptYXhfaGVpZ2h0GAEgASgFSACIAQESFAoHcXVhbGl0eRgCIAEoBUgBiAEBEh8KEmF1ZGlvX2JpdHJhdGVfa2JwcxgDIAEoBUgCiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAQgASgFSAOIAQESFQoIY2hhbm5lbHMYBSABKAVIBIgBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBiABKAhCDQoLX21heF9oZWlnaHRCCgoIX3F1YWxpdHlCFQoTX2F1ZGlvX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGq0BCgVJbWFnZRIxCghlbmNvZGluZxgBIAEoDjIfLmluZ290LnYxLlJlY2lwZS5JbWFnZS5FbmNvZGluZxIXCgptYXhfaGVpZ2h0GAIgASgFSACIAQEiSQoIRW5jb2RpbmcSGAoURU5DT0RJTkdfVU5TUEVDSUZJRUQQABIRCg1FTkNPRElOR19KUEVHEAESEAoMRU5DT0RJTkdfUE5HEAJCDQoLX21heF9oZWlnaHQaQAoIV2F2ZWZvcm0SHgoRcG9pbnRzX3Blcl9zZWNvbmQYASABKAVIAIgBAUIUChJfcG9pbnRzX3Blcl9zZWNvbmQalQEKClN0b3J5Ym9hcmQSKwoIaW50ZXJ2YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoFd2lkdGgYAiABKAVIAIgBARIUCgdjb2x1bW5zGAMgASgFSAGIAQESEQoEcm93cxgEIAEoBUgCiAEBQggKBl93aWR0aEIKCghfY29sdW1uc0IHCgVfcm93c0IICgZmb3JtYXRCaQoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQgtSZWNpcGVQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_duration]);
+  fileDesc("ChVpbmdvdC92MS9yZWNpcGUucHJvdG8SCGluZ290LnYxIoISCgZSZWNpcGUSIwoDbXAzGAEgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wM0gAEiMKA200YRgCIAEoCzIULmluZ290LnYxLlJlY2lwZS5NNGFIABIlCgRvcHVzGAMgASgLMhUuaW5nb3QudjEuUmVjaXBlLk9wdXNIABIlCgRmbGFjGAQgASgLMhUuaW5nb3QudjEuUmVjaXBlLkZsYWNIABIjCgN3YXYYBSABKAsyFC5pbmdvdC52MS5SZWNpcGUuV2F2SAASIwoDbXA0GAYgASgLMhQuaW5nb3QudjEuUmVjaXBlLk1wNEgAEicKBWltYWdlGAcgASgLMhYuaW5nb3QudjEuUmVjaXBlLkltYWdlSAASLQoId2F2ZWZvcm0YCCABKAsyGS5pbmdvdC52MS5SZWNpcGUuV2F2ZWZvcm1IABIxCgpzdG9yeWJvYXJkGAsgASgLMhsuaW5nb3QudjEuUmVjaXBlLlN0b3J5Ym9hcmRIABIxCgp0cmFuc2NyaXB0GAwgASgLMhsuaW5nb3QudjEuUmVjaXBlLlRyYW5zY3JpcHRIABIvCgxzdGFydF9vZmZzZXQYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKZW5kX29mZnNldBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhqoAQoDTXAzEhYKDGJpdHJhdGVfa2JwcxgBIAEoBUgAEhEKB3F1YWxpdHkYAiABKAVIABIbCg5zYW1wbGVfcmF0ZV9oehgDIAEoBUgBiAEBEhUKCGNoYW5uZWxzGAQgASgFSAKIAQESGgoSbm9ybWFsaXplX2xvdWRuZXNzGAUgASgIQgYKBHJhdGVCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVscxqhAQoDTTRhEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqIBCgRPcHVzEhkKDGJpdHJhdGVfa2JwcxgBIAEoBUgAiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAIgASgFSAGIAQESFQoIY2hhbm5lbHMYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCDwoNX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGqgBCgRGbGFjEhsKDnNhbXBsZV9yYXRlX2h6GAEgASgFSACIAQESFQoIY2hhbm5lbHMYAiABKAVIAYgBARIcCg9iaXRzX3Blcl9zYW1wbGUYAyABKAVIAogBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBCABKAhCEQoPX3NhbXBsZV9yYXRlX2h6QgsKCV9jaGFubmVsc0ISChBfYml0c19wZXJfc2FtcGxlGqcBCgNXYXYSGwoOc2FtcGxlX3JhdGVfaHoYASABKAVIAIgBARIVCghjaGFubmVscxgCIAEoBUgBiAEBEhwKD2JpdHNfcGVyX3NhbXBsZRgDIAEoBUgCiAEBEhoKEm5vcm1hbGl6ZV9sb3VkbmVzcxgEIAEoCEIRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzQhIKEF9iaXRzX3Blcl9zYW1wbGUa9wEKA01wNBIXCgptYXhfaGVpZ2h0GAEgASgFSACIAQESFAoHcXVhbGl0eRgCIAEoBUgBiAEBEh8KEmF1ZGlvX2JpdHJhdGVfa2JwcxgDIAEoBUgCiAEBEhsKDnNhbXBsZV9yYXRlX2h6GAQgASgFSAOIAQESFQoIY2hhbm5lbHMYBSABKAVIBIgBARIaChJub3JtYWxpemVfbG91ZG5lc3MYBiABKAhCDQoLX21heF9oZWlnaHRCCgoIX3F1YWxpdHlCFQoTX2F1ZGlvX2JpdHJhdGVfa2Jwc0IRCg9fc2FtcGxlX3JhdGVfaHpCCwoJX2NoYW5uZWxzGq0BCgVJbWFnZRIxCghlbmNvZGluZxgBIAEoDjIfLmluZ290LnYxLlJlY2lwZS5JbWFnZS5FbmNvZGluZxIXCgptYXhfaGVpZ2h0GAIgASgFSACIAQEiSQoIRW5jb2RpbmcSGAoURU5DT0RJTkdfVU5TUEVDSUZJRUQQABIRCg1FTkNPRElOR19KUEVHEAESEAoMRU5DT0RJTkdfUE5HEAJCDQoLX21heF9oZWlnaHQaoAIKClRyYW5zY3JpcHQSNgoIZW5jb2RpbmcYASABKA4yJC5pbmdvdC52MS5SZWNpcGUuVHJhbnNjcmlwdC5FbmNvZGluZxIQCghsYW5ndWFnZRgCIAEoCRIyCgZvcmlnaW4YAyABKA4yIi5pbmdvdC52MS5SZWNpcGUuVHJhbnNjcmlwdC5PcmlnaW4iSgoIRW5jb2RpbmcSGAoURU5DT0RJTkdfVU5TUEVDSUZJRUQQABIRCg1FTkNPRElOR19URVhUEAESEQoNRU5DT0RJTkdfSlNPThACIkgKBk9yaWdpbhIWChJPUklHSU5fVU5TUEVDSUZJRUQQABIUChBPUklHSU5fU1VCVElUTEVTEAESEAoMT1JJR0lOX1NPVU5EEAIaQAoIV2F2ZWZvcm0SHgoRcG9pbnRzX3Blcl9zZWNvbmQYASABKAVIAIgBAUIUChJfcG9pbnRzX3Blcl9zZWNvbmQalQEKClN0b3J5Ym9hcmQSKwoIaW50ZXJ2YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoFd2lkdGgYAiABKAVIAIgBARIUCgdjb2x1bW5zGAMgASgFSAGIAQESEQoEcm93cxgEIAEoBUgCiAEBQggKBl93aWR0aEIKCghfY29sdW1uc0IHCgVfcm93c0IICgZmb3JtYXRCaQoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQgtSZWNpcGVQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_duration]);
 
 /**
  * What to convert a media item to: a format with its parameters, and the part to convert.
@@ -104,6 +104,14 @@ export type Recipe = Message<"ingot.v1.Recipe"> & {
      */
     value: Recipe_Storyboard;
     case: "storyboard";
+  } | {
+    /**
+     * What is said, as text: from the subtitles, or from the sound.
+     *
+     * @generated from field: ingot.v1.Recipe.Transcript transcript = 12;
+     */
+    value: Recipe_Transcript;
+    case: "transcript";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -487,6 +495,112 @@ export const Recipe_Image_EncodingSchema: GenEnum<Recipe_Image_Encoding> = /*@__
   enumDesc(file_ingot_v1_recipe, 0, 6, 0);
 
 /**
+ * The parameters of a transcript.
+ *
+ * @generated from message ingot.v1.Recipe.Transcript
+ */
+export type Recipe_Transcript = Message<"ingot.v1.Recipe.Transcript"> & {
+  /**
+   * File format of the transcript. Unset means plain text.
+   *
+   * @generated from field: ingot.v1.Recipe.Transcript.Encoding encoding = 1;
+   */
+  encoding: Recipe_Transcript_Encoding;
+
+  /**
+   * Language of the subtitles, or of what is said (BCP 47), such as `pt-BR`. Unset means the
+   * subtitles in the language of the audio, else the first ones; and for the sound, that the
+   * language is detected.
+   *
+   * @generated from field: string language = 2;
+   */
+  language: string;
+
+  /**
+   * What the transcript is made from. Unset means the subtitles if the media item has some in the
+   * language, else the sound.
+   *
+   * @generated from field: ingot.v1.Recipe.Transcript.Origin origin = 3;
+   */
+  origin: Recipe_Transcript_Origin;
+};
+
+/**
+ * Describes the message ingot.v1.Recipe.Transcript.
+ * Use `create(Recipe_TranscriptSchema)` to create a new message.
+ */
+export const Recipe_TranscriptSchema: GenMessage<Recipe_Transcript> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_recipe, 0, 7);
+
+/**
+ * File formats of transcripts.
+ *
+ * @generated from enum ingot.v1.Recipe.Transcript.Encoding
+ */
+export enum Recipe_Transcript_Encoding {
+  /**
+   * The same as ENCODING_TEXT.
+   *
+   * @generated from enum value: ENCODING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Plain text in UTF-8, a line for each segment. The default.
+   *
+   * @generated from enum value: ENCODING_TEXT = 1;
+   */
+  TEXT = 1,
+
+  /**
+   * JSON with the times of the segments; docs/recipes.md has its fields.
+   *
+   * @generated from enum value: ENCODING_JSON = 2;
+   */
+  JSON = 2,
+}
+
+/**
+ * Describes the enum ingot.v1.Recipe.Transcript.Encoding.
+ */
+export const Recipe_Transcript_EncodingSchema: GenEnum<Recipe_Transcript_Encoding> = /*@__PURE__*/
+  enumDesc(file_ingot_v1_recipe, 0, 7, 0);
+
+/**
+ * What a transcript is made from.
+ *
+ * @generated from enum ingot.v1.Recipe.Transcript.Origin
+ */
+export enum Recipe_Transcript_Origin {
+  /**
+   * Subtitles, else the sound.
+   *
+   * @generated from enum value: ORIGIN_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Stored subtitles in WebVTT or SubRip.
+   *
+   * @generated from enum value: ORIGIN_SUBTITLES = 1;
+   */
+  SUBTITLES = 1,
+
+  /**
+   * The sound, by the endpoint that INGOT_TRANSCRIPTION_URL names.
+   *
+   * @generated from enum value: ORIGIN_SOUND = 2;
+   */
+  SOUND = 2,
+}
+
+/**
+ * Describes the enum ingot.v1.Recipe.Transcript.Origin.
+ */
+export const Recipe_Transcript_OriginSchema: GenEnum<Recipe_Transcript_Origin> = /*@__PURE__*/
+  enumDesc(file_ingot_v1_recipe, 0, 7, 1);
+
+/**
  * The parameters of a waveform.
  *
  * @generated from message ingot.v1.Recipe.Waveform
@@ -505,7 +619,7 @@ export type Recipe_Waveform = Message<"ingot.v1.Recipe.Waveform"> & {
  * Use `create(Recipe_WaveformSchema)` to create a new message.
  */
 export const Recipe_WaveformSchema: GenMessage<Recipe_Waveform> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_recipe, 0, 7);
+  messageDesc(file_ingot_v1_recipe, 0, 8);
 
 /**
  * The parameters of a storyboard. Picture number n, from zero, is what a player shows at n times
@@ -552,5 +666,5 @@ export type Recipe_Storyboard = Message<"ingot.v1.Recipe.Storyboard"> & {
  * Use `create(Recipe_StoryboardSchema)` to create a new message.
  */
 export const Recipe_StoryboardSchema: GenMessage<Recipe_Storyboard> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_recipe, 0, 8);
+  messageDesc(file_ingot_v1_recipe, 0, 9);
 
