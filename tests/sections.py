@@ -18,11 +18,15 @@ from tests.presentations import ffmpeg
 SECONDS = 16
 RATE = 10
 _DARKEST = 30
+# As `frames` looks at it.
 _WIDTH, _HEIGHT = 64, 48
 _AUDIO_RATE = 8000
 _PICTURE = f"nullsrc=s={_WIDTH}x{_HEIGHT}:r={RATE}:d={SECONDS},geq=lum='{_DARKEST}+N':cb=128:cr=128"
+_NOISY = (
+    f"nullsrc=s=160x120:r={RATE}:d={SECONDS},geq=lum='{_DARKEST}+N':cb=128:cr=128,"
+    "noise=c0s=20:c0f=t"
+)
 _SOUND = f"aevalsrc='if(lt(mod(t,2),0.1),sin(2*PI*880*t),0)':s=48000:d={SECONDS}"
-_INPUTS = ("-f", "lavfi", "-i", _PICTURE, "-f", "lavfi", "-i", _SOUND)
 _H264 = ("-c:v", "libx264", "-preset", "fast", "-crf", "4", "-pix_fmt", "yuv420p", "-c:a", "aac")
 _GROUPS = ("-g", "20", "-keyint_min", "20", "-sc_threshold", "0")
 _VP9 = (
@@ -47,7 +51,10 @@ def film(form: str) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="sections-", dir=folder()))
     path = directory / form
     path.parent.mkdir(exist_ok=True)
-    ffmpeg(*_INPUTS, *FORMS[form], path)
+    # Files are large enough for ranges of them to be worth while.
+    picture = _PICTURE if path.parent != directory else _NOISY
+    inputs = ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", _SOUND)
+    ffmpeg(*inputs, *FORMS[form], path)
     return path
 
 
@@ -65,7 +72,15 @@ def serve(origin: Origin, form: str) -> str:
 def frames(path: Path) -> list[int]:
     """The numbers of the frames of a section, as far as they can be seen."""
     planes = ffmpeg(
-        "-i", path, "-vf", "extractplanes=y", "-fps_mode", "passthrough", "-f", "rawvideo", "-"
+        "-i",
+        path,
+        "-vf",
+        f"extractplanes=y,scale={_WIDTH}:{_HEIGHT}:flags=area",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-",
     )
     size = _WIDTH * _HEIGHT
     return [

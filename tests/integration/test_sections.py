@@ -11,10 +11,10 @@ from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from ingot.v1.media_pb2 import Media, Selection
 from tests.harness import Harness
-from tests.origin import Origin
+from tests.origin import Origin, Page
 from tests.presentations import pictures, segments, serve_hls, sound
 from tests.refusals import reason_of, refused
-from tests.sections import RATE, SECONDS, beeps, frames, serve
+from tests.sections import RATE, SECONDS, beeps, film, frames, serve
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 
@@ -44,11 +44,21 @@ async def stored(
 
 
 @pytest.mark.parametrize(
-    "form", ["ts/list.m3u8", "fmp4/list.m3u8", "dash/list.mpd", "film.mp4", "film.webm", "film.ts"]
+    ("form", "share"),
+    [
+        ("ts/list.m3u8", None),
+        ("fmp4/list.m3u8", None),
+        ("dash/list.mpd", None),
+        ("film.mp4", 0.6),
+        ("front.mp4", 0.6),
+        ("film.webm", 0.6),
+        ("film.ts", None),
+    ],
 )
 async def test_a_section_begins_at_the_key_frame_and_ends_in_time(
-    harness: Harness, origin: Origin, tmp_path: Path, form: str
+    harness: Harness, origin: Origin, tmp_path: Path, form: str, share: float | None
 ) -> None:
+    """`share` is how much of a file is fetched at most; None if it is all, or segments."""
     media, path = await stored(harness, serve(origin, form), section(START, END), tmp_path)
 
     assert media.section.start_offset.ToTimedelta().total_seconds() == pytest.approx(4, abs=0.05)
@@ -57,6 +67,47 @@ async def test_a_section_begins_at_the_key_frame_and_ends_in_time(
     assert frames(path) == list(range(round(KEY_FRAME * RATE), round(END * RATE)))
     assert beeps(path) == pytest.approx([0, 2, 4], abs=0.04)
     assert media.selection == section(START, END, mode=Selection.MODE_BEST)
+    if share is not None:
+        assert origin.bytes_sent(f"/{form}") < share * film(form).stat().st_size
+
+
+async def test_of_a_file_on_a_page_only_ranges_are_fetched(
+    harness: Harness, origin: Origin, tmp_path: Path
+) -> None:
+    serve(origin, "film.mp4")
+    html = b'<html><head><title>A film</title></head><video src="film.mp4"></video></html>'
+    page = origin.serve("/page", Page(html, content_type="text/html"))
+
+    media, path = await stored(harness, page, section(START, END), tmp_path)
+
+    assert media.title
+    assert frames(path) == list(range(round(KEY_FRAME * RATE), round(END * RATE)))
+    assert origin.bytes_sent("/film.mp4") < 0.7 * film("film.mp4").stat().st_size
+
+
+async def test_a_file_is_fetched_whole_if_its_server_sends_no_ranges(
+    harness: Harness, origin: Origin, tmp_path: Path
+) -> None:
+    url = serve(origin, "film.mp4")
+    origin.pages["/film.mp4"].ranges = False
+
+    _, path = await stored(harness, url, section(START, END), tmp_path)
+
+    assert frames(path) == list(range(round(KEY_FRAME * RATE), round(END * RATE)))
+    assert origin.bytes_sent("/film.mp4") >= film("film.mp4").stat().st_size
+
+
+async def test_a_file_that_changes_while_ranges_are_fetched_is_not_stored(
+    harness: Harness, origin: Origin
+) -> None:
+    url = serve(origin, "film.mp4")
+    page = origin.pages["/film.mp4"]
+    page.etag, page.after_first = '"1"', Page(page.content, etag='"2"')
+
+    job = await harness.ingest(url, selection=section(START, END))
+
+    assert reason_of(job) == reason_pb2.REASON_TRUNCATED
+    await harness.assert_idle()
 
 
 @pytest.mark.parametrize(

@@ -329,11 +329,11 @@ class Extraction:
         self.ydl.params["outtmpl"] = {"default": template}
         if self._request.section is not None and not info.get("is_live"):
             # How many bytes the section has is not known.
-            self.ydl.add_progress_hook(ProgressHook({}, self._request.max_bytes))
+            progress = ProgressHook({}, self._request.max_bytes)
             # It loads FFmpeg, which most extractions do not need.
             from ingot_server.extractor.section_fetch import fetch_section
 
-            return fetch_section(self.ydl, info, directory, self._request)
+            return fetch_section(self.ydl, info, directory, self._request, progress)
         progress = ProgressHook(info, self._request.max_bytes)
         if info.get("is_live"):
             path = record(

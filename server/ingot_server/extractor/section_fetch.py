@@ -1,7 +1,8 @@
 """Fetches a section of the selected formats, and cuts it out of them.
 
-    HLS, DASH     only the segments that the section needs
-    anything else the whole file
+    HLS, DASH         only the segments that the section needs
+    MP4, WebM         only the ranges that the index of the file names
+    anything else     the whole file
 
 If the segments have no key frame before the section begins, earlier ones are fetched, too.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +20,13 @@ import yt_dlp.utils
 
 from ingot_server.extractor import formats
 from ingot_server.extractor.audio_tracks import language
+from ingot_server.extractor.file_ranges import FileRanges
 from ingot_server.extractor.presentation import Track
 from ingot_server.extractor.protocol import Request
 from ingot_server.extractor.stretch import Stretch, stretch
 from ingot_server.probe.probe_main import NamelessFile
 from ingot_server.section.cut import Cut, NoKeyFrame, OutsideMedia, cut
+from ingot_server.section.remote_file import NotIndexed
 from ingot_server.section.tracks import Input
 
 # How many seconds before the section are fetched to find a key frame.
@@ -54,19 +57,25 @@ class SectionDownload:
 
 
 def fetch_section(
-    ydl: Any, info: Mapping[str, Any], directory: str, request: Request
+    ydl: Any,
+    info: Mapping[str, Any],
+    directory: str,
+    request: Request,
+    progress: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
     """Fetch a section of the formats that yt-dlp selected into one file in `directory`.
 
-    Returns the message about it. Raises OutsideMedia, Uncuttable, and what the downloaders raise.
+    `progress` is a progress hook of yt-dlp. Returns the message about the file. Raises
+    OutsideMedia, Uncuttable, and what the downloaders raise.
     """
     assert request.section is not None
     start, end = request.section
     section = ydl.section = SectionDownload(start, math.inf if end is None else end)
+    ydl.add_progress_hook(progress)
     for lead in _LEADS:
         section.lead = lead
         try:
-            made = _fetch(ydl, info, directory, section, audio_only=request.audio_only)
+            made = _fetch(ydl, info, directory, section, request, progress)
             break
         except NoKeyFrame:
             if math.isinf(lead):
@@ -81,28 +90,51 @@ def fetch_section(
 
 
 def _fetch(
-    ydl: Any, info: Mapping[str, Any], directory: str, section: SectionDownload, *, audio_only: bool
+    ydl: Any,
+    info: Mapping[str, Any],
+    directory: str,
+    section: SectionDownload,
+    request: Request,
+    progress: Callable[[Mapping[str, Any]], None],
 ) -> Cut:
-    inputs, paths = [], []
-    for number, part in enumerate(formats.taken(info)):
-        path = str(Path(directory, f"track-{number}.{part.get('ext') or 'bin'}"))
-        section.found = None
-        done, _ = ydl.dl(path, {**info, **part})
-        if not done:
-            raise yt_dlp.utils.DownloadError("The format could not be downloaded")
-        paths.append(path)
-        inputs.append(_input(path, section.found, language(part)))
-    made = cut(
-        inputs,
-        directory,
-        section.start,
-        section.end,
-        audio_only=audio_only,
-        whole_seconds=section.whole_seconds or None,
-    )
+    for by_ranges in (True, False):
+        inputs, paths = [], []
+        for number, part in enumerate(formats.taken(info)):
+            path = str(Path(directory, f"track-{number}.{part.get('ext') or 'bin'}"))
+            paths.append(path)
+            Path(path).unlink(missing_ok=True)
+            taken = {**info, **part}
+            remote = None
+            if by_ranges and _is_file(taken):
+                remote = FileRanges(ydl, taken, path, progress).open()
+            if remote is not None:
+                inputs.append(Input(remote, needs_index=True, language=language(part)))
+                continue
+            section.found = None
+            done, _ = ydl.dl(path, taken)
+            if not done:
+                raise yt_dlp.utils.DownloadError("The format could not be downloaded")
+            inputs.append(_input(path, section.found, language(part)))
+        try:
+            made = cut(
+                inputs,
+                directory,
+                section.start,
+                section.end,
+                audio_only=request.audio_only,
+                whole_seconds=section.whole_seconds or None,
+            )
+            break
+        except NotIndexed:
+            continue
     for path in paths:
         Path(path).unlink()
     return made
+
+
+def _is_file(info: Mapping[str, Any]) -> bool:
+    """Return whether a format is one file over HTTP, of which ranges can be requested."""
+    return info.get("protocol") in {"http", "https"} and not info.get("fragments")
 
 
 def _input(path: str, found: Stretch | None, spoken: str) -> Input:

@@ -17,6 +17,7 @@ from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.jobs.changes import described, entered
 from ingot_server.library.blobs import Blobs
+from ingot_server.library.manifest_pb2 import SourceVersion
 from ingot_server.pipeline.attempt import Attempt, Retry, Stored
 from ingot_server.pipeline.description import extension, title_of
 from ingot_server.pipeline.job_egress import JobEgress
@@ -25,10 +26,13 @@ from ingot_server.pipeline.progress import Meter, downloading
 from ingot_server.pipeline.received import Received
 from ingot_server.pipeline.validation import check_size
 from ingot_server.section.cutter import Cutter
+from ingot_server.section.remote_file import FIRST_BYTES, NotIndexed
 from ingot_server.section.requested import Section
 from ingot_server.telegram.bot_files import TelegramFile, receive, trusted_server
 from ingot_server.transcode.speculative import SpeculativeTranscoder
 from ingot_server.transfer.download import Downloaded, download
+from ingot_server.transfer.fetch import Fetcher
+from ingot_server.transfer.ranges import RangedDownload, Unranged
 from ingot_server.transfer.scratch import Scratch, ScratchFile
 from ingot_server.transfer.staged import PendingUpload, StagedUploads
 from ingot_server.transfer.streaming_upload import StreamingUpload
@@ -61,6 +65,10 @@ class FileFetcher:
         Raises Failure with the reason why not; PageResponse if the URL is not that of a file.
         """
         if (section := Section.of(attempt.job.selection)) is not None:
+            try:
+                return await self._fetch_ranges(attempt, section)
+            except (NotIndexed, Unranged):
+                pass
             async with self._receiving(attempt) as (file, meter):
                 downloaded = await self._download(attempt, file, meter)
                 if downloaded is None:
@@ -90,23 +98,65 @@ class FileFetcher:
             received = _received_telegram(attempt, file, message)
             return Stored(await self._landing.land(attempt, received, upload), cached=False)
 
+    async def _fetch_ranges(self, attempt: Attempt, section: Section) -> Stored | Retry:
+        """Store a section of the file behind the URL, of which only what is needed is fetched.
+
+        Raises what `fetch_http` raises, and NotIndexed or Unranged if all of it has to be fetched.
+        """
+        job, stored = attempt.job, attempt.stored
+        async with (
+            self._scratch.folder(job.id, job.attempt) as folder,
+            downloading(attempt.lease) as meter,
+        ):
+
+            def advance(done: int, total: int | None) -> None:
+                meter.advance(done, total)
+                self._scratch.check_space()
+
+            with self._egress.granted(attempt) as proxy_url:
+                async with Fetcher(self._settings, proxy_url, tries_as_browser=True) as fetcher:
+                    remote = RangedDownload(
+                        attempt.identity.requested_url,
+                        folder / "ranges",
+                        fetcher,
+                        self._settings,
+                        advance,
+                    )
+                    version = stored.source_version if stored is not None else SourceVersion()
+                    if not await remote.begin(FIRST_BYTES, version):
+                        return await self._landing.confirm(attempt)
+                    attempt.lease.note(described(Media(title=title_of(remote.filename))))
+                    made = await self._cutter.cut(folder / "ranges", folder, section, remote)
+            received = Received(
+                path=made.path,
+                media_id=job.media.id,
+                identity=attempt.identity,
+                filename=remote.filename,
+                etag=remote.version.etag,
+                last_modified=remote.version.last_modified,
+                mutable=True,
+                section=made.section,
+            )
+            return await self._land_cut(attempt, received)
+
     async def _land_section(self, attempt: Attempt, received: Received, section: Section) -> Stored:
         """Store a section of a file that was received."""
         job = attempt.job
-        async with (
-            self._scratch.folder(job.id, job.attempt) as folder,
-            StagedUploads(self._blobs) as staged_uploads,
-        ):
+        async with self._scratch.folder(job.id, job.attempt) as folder:
             await attempt.lease.update(entered(job_pb2.JOB_STAGE_PROBING))
             made = await self._cutter.cut(received.path, folder, section)
-            check_size(made.path.stat().st_size, self._settings)
-            kind = mimetypes.guess_type(made.path.name)[0] or "application/octet-stream"
-            async with PendingUpload(
-                staged_uploads, attempt.blob_stem, content_type=kind
-            ) as upload:
-                upload.start(made.path)
-                received = replace(received, path=made.path, section=made.section)
-                return Stored(await self._landing.land(attempt, received, upload), cached=False)
+            received = replace(received, path=made.path, section=made.section)
+            return await self._land_cut(attempt, received)
+
+    async def _land_cut(self, attempt: Attempt, received: Received) -> Stored:
+        check_size(received.path.stat().st_size, self._settings)
+        kind = mimetypes.guess_type(received.path.name)[0] or "application/octet-stream"
+        async with (
+            StagedUploads(self._blobs) as staged_uploads,
+            PendingUpload(staged_uploads, attempt.blob_stem, content_type=kind) as upload,
+        ):
+            upload.start(received.path)
+            return Stored(await self._landing.land(attempt, received, upload), cached=False)
 
     @contextlib.asynccontextmanager
     async def _receiving(self, attempt: Attempt) -> AsyncIterator[tuple[ScratchFile, Meter]]:

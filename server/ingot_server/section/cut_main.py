@@ -2,7 +2,10 @@
 
     request    {"path": ..., "directory": ..., "start": ..., "end": ...}; "end" is null for
                the end of the media
-    response   {"path": ..., "start": ..., "whole": ...}: the fields of a Cut
+               "remote": {"size": ..., "received": ...} if the file has only so many of the first
+               bytes of one of that size, and gets what is asked for; else null
+    response   {"need": [begin, end]}, any number of times: append this range, and send a line
+               {"path": ..., "start": ..., "whole": ...}: the fields of a Cut
     or         {"error": ..., "message": ...}: the name of an exception of cut.py, or OSError
 
 As in probe_main.py, FFmpeg gets an open file without a name, and only the demuxers of containers.
@@ -22,6 +25,7 @@ import av.logging
 
 from ingot_server.probe.probe_main import NamelessFile
 from ingot_server.section.cut import NoKeyFrame, OutsideMedia, cut
+from ingot_server.section.remote_file import NotIndexed, RemoteFile
 from ingot_server.section.tracks import Input, Uncuttable
 
 
@@ -38,7 +42,7 @@ def serve() -> None:
         os._exit(0)
     try:
         response = _respond(json.loads(line))
-    except (OutsideMedia, NoKeyFrame, Uncuttable, OSError) as error:
+    except (OutsideMedia, NoKeyFrame, NotIndexed, Uncuttable, OSError) as error:
         response = {"error": type(error).__name__, "message": str(error)}
         if isinstance(error, OSError):
             response = {"error": "OSError", "message": error.strerror or str(error)}
@@ -50,13 +54,27 @@ def serve() -> None:
 def _respond(request: dict[str, Any]) -> dict[str, Any]:
     descriptor = os.open(request["path"], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with io.FileIO(descriptor) as file:
+        remote = request["remote"]
         found = cut(
-            [Input(NamelessFile(file))],
+            [Input(NamelessFile(file)) if remote is None else _remote(request["path"], **remote)],
             request["directory"],
             request["start"],
             math.inf if request["end"] is None else request["end"],
         )
     return {"path": found.path, "start": found.start_seconds, "whole": found.whole_seconds}
+
+
+def _remote(path: str, *, size: int, received: int) -> Input:
+    file = RemoteFile(path, size, _ask_for)
+    file.has_first(received)
+    return Input(file, needs_index=True)
+
+
+def _ask_for(begin: int, end: int) -> None:
+    sys.stdout.write(json.dumps({"need": [begin, end]}) + "\n")
+    sys.stdout.flush()
+    if not sys.stdin.buffer.readline():
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import av.error
 from av.stream import Disposition
 
 from ingot_server.probe.probe_main import FORMATS
+from ingot_server.section.remote_file import NotIndexed
 
 _SAFE: Final = {"protocol_whitelist": "none", "format_whitelist": FORMATS}
 _READ_BYTES: Final = 32 << 10
@@ -40,6 +41,8 @@ class Input:
     """Where the file begins in the media, in seconds."""
     clock: float | None = None
     """The timestamp of the beginning of the media, in seconds. None: as `begins_at` has it."""
+    needs_index: bool = False
+    """Whether it is refused as NotIndexed if an index does not say where its packets are."""
     shares_clock: bool = True
     """Whether its timestamps may be on the clock of the other inputs."""
     language: str = ""
@@ -77,6 +80,9 @@ class Tracks:
             self.container = av.open(self.given.file, "r", options=_SAFE, buffer_size=_READ_BYTES)
         except (av.error.FFmpegError, ValueError) as error:
             raise Uncuttable("The file cannot be read as audio or video.") from error
+        if self.given.needs_index and not self.is_indexed:
+            self.container.close()
+            raise NotIndexed("The file has no index that says where its packets are.")
         self.container.flags &= ~_GENERATE_TIMES
         found = self.container.streams
         pictures = [each for each in found.video if not _is_cover(each)]

@@ -1633,9 +1633,10 @@ func (x *Chapter) GetEndOffset() *durationpb.Duration {
 // Nothing is encoded again: a selection chooses among what the source offers. If the source does not
 // offer it, the job fails with SELECTION_UNAVAILABLE, and its message says what there is.
 //
-// With `start_offset` or `end_offset` only a section of the media is stored, and of HLS and DASH only
-// the segments are fetched that it needs. It has no subtitles, and it is not part of a recording: a
-// request for both is refused. Sections of objects in a bucket and of uploads are made with a recipe.
+// With `start_offset` or `end_offset` only a section of the media is stored. Only what it needs is
+// fetched: segments of HLS and DASH, and ranges of MP4 and WebM; other files are fetched whole. It
+// has no subtitles, and it is not part of a recording: a request for both is refused. Sections of
+// objects in a bucket and of uploads are made with a recipe.
 type Selection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Audio or video. Unset means the best of both.

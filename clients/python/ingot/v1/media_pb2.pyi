@@ -875,9 +875,10 @@ class Selection(_message.Message):
     Nothing is encoded again: a selection chooses among what the source offers. If the source does not
     offer it, the job fails with SELECTION_UNAVAILABLE, and its message says what there is.
 
-    With `start_offset` or `end_offset` only a section of the media is stored, and of HLS and DASH only
-    the segments are fetched that it needs. It has no subtitles, and it is not part of a recording: a
-    request for both is refused. Sections of objects in a bucket and of uploads are made with a recipe.
+    With `start_offset` or `end_offset` only a section of the media is stored. Only what it needs is
+    fetched: segments of HLS and DASH, and ranges of MP4 and WebM; other files are fetched whole. It
+    has no subtitles, and it is not part of a recording: a request for both is refused. Sections of
+    objects in a bucket and of uploads are made with a recipe.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
