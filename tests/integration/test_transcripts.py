@@ -14,10 +14,11 @@ from typing import Any
 import grpc
 import imageio_ffmpeg
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_SUCCEEDED, IngestOptions, Job
-from ingot.v1.media_pb2 import Media
+from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Secret, Settings
 from ingot_server.pipeline import transcribe
@@ -169,6 +170,25 @@ async def test_the_subtitles_of_a_transcript_are_fetched_with_the_media(
     (transcript,) = [child.media for child in children if child.media.derived_from_media_id]
     assert await harness.download(media_id=transcript.id) == b"Ja.\n"
     assert not endpoint.asked
+
+
+async def test_a_transcript_of_a_section_is_made_from_its_sound(
+    harness: Harness, origin: Origin, endpoint: TranscriptionStandIn, clip: bytes
+) -> None:
+    origin.serve("/clip.mp4", Page(clip))
+    url = serve_player(origin, {"de": b"WEBVTT\n\n00:00.000 --> 00:01.000\nJa.\n"})
+    selection = Selection(end_offset=Duration(seconds=1))
+
+    job = await harness.ingest(
+        url, selection=selection, recipes=[make_recipe("transcript", language="de")]
+    )
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    children = [await harness.record(child_id) for child_id in job.child_job_ids]
+    (section,) = [child.media for child in children if not child.media.derived_from_media_id]
+    assert section.section.end_offset.ToTimedelta().total_seconds() == pytest.approx(1, abs=0.1)
+    assert not section.side_files
+    assert endpoint.asked
 
 
 async def test_a_cancel_ends_the_request_and_leaves_nothing(

@@ -23,6 +23,7 @@ from ingot_server.jobs.changes import mirrored
 from ingot_server.jobs.fraction import conversion_fraction, workflow_fraction
 from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.library.identity import selects_section
 from ingot_server.library.recipe_formats import format_of
 from ingot_server.library.recipes import recipe_text
 from ingot_server.pipeline.await_job import Postponed
@@ -145,7 +146,9 @@ async def _ingest(context: WorkerContext, job: Job) -> Job:
         and any(format_of(recipe).has_cover for recipe in job.recipes)
     ):
         decision.job.options.thumbnail = True
-    if isinstance(decision, Needed) and decision.stored is None:
+    # The subtitles of a section would be those of all of the media.
+    is_whole = not selects_section(resolved_url.selection)
+    if isinstance(decision, Needed) and decision.stored is None and is_whole:
         _request_subtitles(decision.job.options, job.recipes)
     return decision.job
 

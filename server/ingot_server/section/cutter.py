@@ -96,7 +96,7 @@ class Cutter:
                     remote_file=remote,
                 )
         except TimeoutError as error:
-            raise self._timed_out() from error
+            raise _timed_out(limit) from error
         if response.get("error") == "NotIndexed":
             raise NotIndexed(response["message"])
         if "error" in response:
@@ -119,16 +119,17 @@ class Cutter:
                 return response
             code = await child.wait()
             if code == -signal.SIGXCPU:
-                raise self._timed_out()
+                raise _timed_out(self._settings.probe_timeout)
             raise _unreadable(f"the process that read it was {describe_exit(code)}")
 
-    def _timed_out(self) -> Failure:
-        return Failure(
-            reason_pb2.REASON_STAGE_TIMEOUT,
-            "Cutting the file took longer than the "
-            f"{self._settings.probe_timeout.total_seconds():g} s that INGOT_PROBE_TIMEOUT allows.",
-            metadata={"stage": "PROBING"},
-        )
+
+def _timed_out(limit: timedelta) -> Failure:
+    return Failure(
+        reason_pb2.REASON_STAGE_TIMEOUT,
+        f"To cut the section took longer than {limit.total_seconds():g} s. INGOT_PROBE_TIMEOUT "
+        "sets that limit, and INGOT_DOWNLOAD_TIMEOUT adds to it while ranges are fetched.",
+        metadata={"stage": "PROBING"},
+    )
 
 
 def _unreadable(what: str) -> Failure:
