@@ -18,6 +18,7 @@ from ingot_server.process.launch import launch_command
 from ingot_server.redis import Redis
 from tests.installation import names_below
 from tests.records import new_job
+from tests.servers import START_SECONDS
 from tests.waiting import TIMEOUT_SECONDS, until
 
 pytestmark = pytest.mark.any_stores
@@ -62,6 +63,7 @@ class WorkerProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.lines: list[str] = []
+        self.ready = asyncio.Event()
         self.reading = asyncio.create_task(self._read())
 
     async def logs(self, text: str, *, after: int = 0) -> None:
@@ -71,6 +73,8 @@ class WorkerProcess:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
             self.lines.append(line.decode())
+            if b"ready for jobs" in line:
+                self.ready.set()
 
 
 @contextlib.asynccontextmanager
@@ -99,7 +103,8 @@ async def test_a_worker_waits_while_redis_refuses_and_then_runs_what_was_queued(
 ) -> None:
     records = Records(redis, settings)
     async with running_worker(settings) as worker:
-        await worker.logs("ready for jobs")
+        async with asyncio.timeout(START_SECONDS):
+            await worker.ready.wait()
         for name, states in FAULTS.items():
             before = len(worker.lines)
             job = (await records.create(new_job(name))).job
@@ -124,7 +129,7 @@ async def test_a_worker_waits_while_redis_refuses_and_then_runs_what_was_queued(
 
 
 async def test_a_worker_that_no_signal_stopped_does_not_end_with_0(settings: Settings) -> None:
-    async with running_worker(settings, "-c", DEFECT) as worker, asyncio.timeout(TIMEOUT_SECONDS):
+    async with running_worker(settings, "-c", DEFECT) as worker, asyncio.timeout(START_SECONDS):
         assert await worker.process.wait() == 1
         await worker.reading
         assert "no signal had stopped it" in worker.lines[-1]

@@ -114,7 +114,9 @@ async def test_a_workflow_whose_ingest_waits_holds_no_slot(
 ) -> None:
     page = Page(clip, status=503)
     url = origin.serve("/talk.mp4", page)
-    async with running_harness(settings.replace(attempts=2)) as harness:
+    # Not due before the test has looked at what waits for it.
+    backoff = timedelta(seconds=8)
+    async with running_harness(settings.replace(attempts=2, retry_backoff=backoff)) as harness:
         job = await harness.ask(url, recipes=[Recipe(wav=Recipe.Wav())])
         await harness.worker.run_dispatched(job.id)
         job = await harness.record(job.id)
