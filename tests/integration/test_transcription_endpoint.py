@@ -17,6 +17,8 @@ from ingot_server.transcription.transcript import Segment
 from tests.transcription import GARBAGE, TranscriptionStandIn
 
 KEY = "sk-secret"
+SOUND = b"sound" * 1_000_000
+"""As many bytes as 20 minutes have."""
 SEGMENTS = '{"language": "german", "segments": [%s]}'
 WORD = '{"start": 0.5, "end": 9, "text": " Ja. "}'
 
@@ -30,7 +32,7 @@ async def stand_in() -> AsyncIterator[TranscriptionStandIn]:
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
     path = tmp_path / "audio.mp3"
-    path.write_bytes(b"sound")
+    path.write_bytes(SOUND)
     return path
 
 
@@ -62,7 +64,7 @@ async def test_a_request_has_the_form_of_the_protocol(
         "timestamp_granularities[]": "segment",
         "language": "de",
     }
-    assert (asked.key, asked.file_name, asked.audio) == (f"Bearer {KEY}", "audio.mp3", b"sound")
+    assert (asked.key, asked.file_name, asked.audio) == (f"Bearer {KEY}", "audio.mp3", SOUND)
     assert heard == Heard((Segment(0.5, 2.0, "Ja."),), "de")
 
 

@@ -8,6 +8,7 @@ alone may lead to what INGOT_EGRESS_ALLOW names. The key is in no log and no fai
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import math
@@ -68,7 +69,9 @@ class TranscriptionEndpoint:
         """
         form = self._form(language)
         content = await asyncio.to_thread(audio.read_bytes)
-        form.add_field("file", content, filename="audio.mp3", content_type="audio/mpeg")
+        # aiohttp sends a file in small parts, and bytes at once, while nothing else can run.
+        file = io.BytesIO(content)
+        form.add_field("file", file, filename="audio.mp3", content_type="audio/mpeg")
         status, body, retry_after = await self._post(form)
         if status != 200:
             raise self._refusal(status, body, retry_after)
