@@ -21,6 +21,7 @@ class Video:
     details: Mapping[str, Any] = field(default_factory=dict)
     exists: bool = True  # whether it has a thumbnail
     thumbnail: bytes = b"\xff\xd8\xff\xe0"
+    sheet: bytes = b""  # of its storyboard: 4 pictures of 80x45 on two sheets
     player_status: int = 200  # of the player API, and of the watch page
     gate: asyncio.Event | None = None  # the media waits for it
     opens_for: str = ""  # name of a cookie: who sends it may have the video

@@ -108,6 +108,7 @@ class FakeYouTube:
         app.router.add_post("/youtubei/v1/next", self._next)
         app.router.add_post("/youtubei/v1/player", self._player)
         app.router.add_get("/vi/{id}/{name}", self._thumbnail)
+        app.router.add_get("/sb/{id}/{name}", self._sheet)
         app.router.add_get(PLAYER_URL, self._script)
         app.router.add_get("/videoplayback", self._media)
         app.router.add_get("/api/skipSegments/{prefix}", self._marked_segments)
@@ -183,6 +184,9 @@ class FakeYouTube:
                 }
             },
         }
+        if video.sheet:
+            board = f"https://i.ytimg.com/sb/{video_id}/$N.jpg?sqp=a|80#45#4#2#1#500#M$M#rs$b"
+            answer["storyboards"] = {"playerStoryboardSpecRenderer": {"spec": board}}
         # What takes a token comes for browsers alone.
         if playability["status"] == "OK" and (browser or not video.po_token):
             answer["streamingData"] = self._streaming(video_id, video)
@@ -236,6 +240,12 @@ class FakeYouTube:
         if video is None or not video.exists:
             return web.Response(status=404, body=b"\xff\xd8", content_type="image/jpeg")
         return web.Response(body=video.thumbnail, content_type="image/jpeg")
+
+    async def _sheet(self, request: web.Request) -> web.Response:
+        video = self._video(request, request.match_info["id"])
+        if video is None or request.match_info["name"] not in {"M0.jpg", "M1.jpg"}:
+            return web.Response(status=404)
+        return web.Response(body=video.sheet, content_type="image/jpeg")
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         video = self._video(request, request.query.get("id", ""))

@@ -44,6 +44,9 @@ _AUDIO_SELECTIONS: Final = (
 )
 # Entries of Manifest.requested_side_files, next to the tags of languages.
 _THUMBNAIL: Final = "thumbnail"
+_ALL_SUBTITLES: Final = "subtitles"
+_INFO: Final = "info"
+_STORYBOARD: Final = "storyboard"
 _AUTOMATIC: Final = " automatic"
 
 
@@ -316,13 +319,16 @@ def missing_side_files(stored: Manifest, options: IngestOptions) -> IngestOption
 
     None also if the media item was not extracted: such a source has no side files.
     """
-    wanted = options.thumbnail or options.subtitle_languages
-    if not wanted or not stored.media.HasField("extraction"):
+    if not requested_side_files(options) or not stored.media.HasField("extraction"):
         return None
     known = set(stored.requested_side_files)
+    all_subtitles = _ALL_SUBTITLES + (_AUTOMATIC if options.automatic_subtitles else "")
     left = IngestOptions(
         automatic_subtitles=options.automatic_subtitles,
         thumbnail=options.thumbnail and _THUMBNAIL not in known,
+        all_subtitles=options.all_subtitles and all_subtitles not in known,
+        info=options.info and _INFO not in known,
+        storyboard=options.storyboard and _STORYBOARD not in known,
     )
     for language in options.subtitle_languages:
         names = {language.lower() + _AUTOMATIC}
@@ -330,7 +336,7 @@ def missing_side_files(stored: Manifest, options: IngestOptions) -> IngestOption
             names.add(language.lower())
         if not names & known:
             left.subtitle_languages.append(language)
-    return left if left.thumbnail or left.subtitle_languages else None
+    return left if requested_side_files(left) else None
 
 
 def is_thumbnail_requested(stored: Manifest) -> bool:
@@ -342,7 +348,13 @@ def requested_side_files(options: IngestOptions) -> list[str]:
     """Return the side files of `options`, sorted, as the manifest records them."""
     suffix = _AUTOMATIC if options.automatic_subtitles else ""
     languages = {language.lower() + suffix for language in options.subtitle_languages}
-    return sorted(languages | ({_THUMBNAIL} if options.thumbnail else set()))
+    others = {
+        _THUMBNAIL: options.thumbnail,
+        _ALL_SUBTITLES + suffix: options.all_subtitles,
+        _INFO: options.info,
+        _STORYBOARD: options.storyboard,
+    }
+    return sorted(languages | {name for name, wanted in others.items() if wanted})
 
 
 def entity_tag(etag: str) -> str:

@@ -118,6 +118,7 @@ async def test_an_ingest_asks_for_all_that_its_options_say(
     arguments = [
         *("ingest", URL, "--playlist", "--max-entries", "3", "--record", "5s", "--thumbnail"),
         *("--subtitles", "en", "--subtitles", "de", "--automatic-subtitles"),
+        *("--all-subtitles", "--storyboard", "--info"),
         *("--recipe", "mp3,bitrate=128", "--max-age", "1h", "--label", "a=b", "--no-wait"),
         *EXACTLY,
     ]
@@ -129,6 +130,9 @@ async def test_an_ingest_asks_for_all_that_its_options_say(
     assert (options.playlist, options.max_entries, options.thumbnail) == (True, 3, True)
     assert options.record_duration.seconds == 5
     assert (list(options.subtitle_languages), options.automatic_subtitles) == (["en", "de"], True)
+    assert options.all_subtitles
+    assert options.storyboard
+    assert options.info
     assert [recipe.mp3.bitrate_kbps for recipe in asked.recipes] == [128]
     assert (asked.max_age.seconds, dict(asked.labels)) == (3600, {"a": "b"})
 

@@ -34,6 +34,15 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 VTT = b"WEBVTT\n\n00:00.000 --> 00:01.000\nDing.\n"
 SRT = b"1\r\n00:00:00,000 --> 00:00:01,000\r\nDing.\r\n"
 TTML = b'<?xml version="1.0"?><tt xmlns="http://www.w3.org/ns/ttml"><body/></tt>'
+LATIN_SRT = SRT.replace(b"Ding", b"D\xefng")
+WHOLE_TTML = TTML.replace(b"<body/>", b'<body><div><p begin="0s" end="1s">Ding.</p></div></body>')
+ASS = b"""[Script Info]
+ScriptType: v4.00+
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,Ding.
+"""
 HTML = b"<html><title>Please sign in</title></html>"
 
 
@@ -133,7 +142,10 @@ async def test_subtitles_of_a_manifest_are_known_by_language_and_else_by_name(
     ("content", "kinds"),
     [
         (VTT, ["text/vtt"]),
-        (SRT, ["application/x-subrip"]),
+        (SRT, ["application/x-subrip", "text/vtt"]),
+        (LATIN_SRT, ["application/x-subrip", "text/vtt"]),
+        (WHOLE_TTML, ["application/ttml+xml", "text/vtt"]),
+        (ASS, ["text/x-ssa", "text/vtt"]),
         (TTML, ["application/ttml+xml"]),
         (b"\xef\xbb\xbf" + VTT, ["text/vtt"]),
         (HTML, []),
@@ -150,6 +162,11 @@ async def test_the_type_of_subtitles_is_what_they_hold(
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
     assert [side.content_type for side in job.media.side_files] == kinds
+    assert [side.converted for side in job.media.side_files] == [False, True][: len(kinds)]
+    if len(kinds) == 2:
+        made = (await harness.download(url=job.media.side_files[1].url)).decode()
+        assert "Dïng." in made.replace("Ding", "Dïng")
+        assert "00:00.000 --> 00:01.000" in made
 
 
 @pytest.mark.parametrize(
@@ -238,7 +255,8 @@ async def test_side_files_are_downloaded_by_their_addresses(
 
     got = [await harness.download(url=side.url) for side in stored.side_files]
 
-    assert got == [VTT, SRT, picture]
+    assert [got[0], got[1], got[3]] == [VTT, SRT, picture]
+    assert got[2].startswith(b"WEBVTT")
     assert await harness.download(url=stored.blob.url) == origin.pages["/clip.mp4"].content
     assert await harness.download(url=stored.side_files[0].url, offset=3, limit=4) == VTT[3:7]
     with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -375,18 +393,16 @@ async def test_side_files_that_are_asked_for_later_are_added(
     assert job.media.blob == first.blob
     assert origin.bytes_sent("/clip.mp4") == received
     kinds = [(side.language, side.content_type) for side in job.media.side_files]
-    assert kinds == [("de", "application/x-subrip"), ("en", "text/vtt"), ("", "image/png")]
-    assert [await harness.download(url=side.url) for side in job.media.side_files] == [
-        SRT,
-        VTT,
-        picture,
-    ]
+    both = [("de", "application/x-subrip"), ("de", "text/vtt")]
+    assert kinds == [*both, ("en", "text/vtt"), ("", "image/png")]
+    original = [side for side in job.media.side_files if not side.converted]
+    assert [await harness.download(url=side.url) for side in original] == [SRT, VTT, picture]
     assert await harness.get(url=url) == job.media
     asked = len(origin.log)
     for options in (wanted, german, None):
         again = await harness.ask(url, options=options)
         assert (again.state, again.cached) == (JOB_STATE_SUCCEEDED, True)
-        assert len(again.media.side_files) == 3
+        assert len(again.media.side_files) == 4
     assert len(origin.log) == asked
 
 
@@ -402,3 +418,25 @@ async def test_a_stored_media_stays_when_its_source_is_gone(
     assert (job.state, job.cached) == (JOB_STATE_SUCCEEDED, True), job.error
     assert job.media == first
     await harness.assert_idle()
+
+
+async def test_all_subtitles_and_the_info_are_stored_on_request(
+    harness: Harness, origin: Origin
+) -> None:
+    url = serve_player(origin, {"en": VTT, "A B": VTT, "de": HTML})
+    everything = IngestOptions(all_subtitles=True, info=True, storyboard=True)
+
+    job = await harness.ingest(url, options=everything)
+
+    assert job.state == JOB_STATE_SUCCEEDED, job.error
+    assert subtitles(job.media)[:2] == [("en", "text/vtt"), ("und", "text/vtt")]
+    (info,) = job.media.side_files[2:]
+    assert (info.kind, info.content_type) == (SideFile.KIND_INFO, "application/json")
+    said = json.loads(await harness.download(url=info.url))
+    assert said["title"] == job.media.title
+    assert {"en", "A B", "de"} <= set(said["subtitles"])
+    assert str(harness.settings.scratch_dir) not in json.dumps(said)
+    asked = len(origin.log)
+    again = await harness.ask(url, options=everything)
+    assert (again.cached, len(again.media.side_files)) == (True, 3)
+    assert len(origin.log) == asked

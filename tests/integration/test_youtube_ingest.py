@@ -12,6 +12,7 @@ import pytest
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection, Shortfall, SideFile
+from ingot.v1.media_service_pb2 import GetStoryboardRequest
 from ingot_server.config import Settings
 from tests.harness import running_harness
 from tests.installation import names_below
@@ -169,3 +170,31 @@ async def test_audio_only_is_a_separate_media_item_with_the_same_key(
     assert (whole.media.source.key, sound.media.source.key) == (KEY, KEY)
     assert whole.media.id != sound.media.id
     assert not sound.media.video
+
+
+@pytest.mark.parametrize("sheet", [b"\xff\xd8\xff\xe0sheet", b"<html>"])
+async def test_the_storyboard_of_the_source_is_stored_whole_or_not_at_all(
+    settings: Settings, site: FakeYouTube, clip: bytes, sheet: bytes
+) -> None:
+    site.videos[ID] = Video(clip, sheet=sheet)
+    async with running_harness(site.settings(settings)) as harness:
+        job = await harness.ingest(
+            f"https://www.youtube.com/watch?v={ID}", options=IngestOptions(storyboard=True)
+        )
+
+        assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job.error
+        found = list(job.media.side_files)
+        if sheet == b"<html>":
+            assert not found
+            return
+        kinds = [SideFile.KIND_STORYBOARD] * 2 + [SideFile.KIND_STORYBOARD_INDEX]
+        assert [side.kind for side in found] == kinds
+        names = [side.url.rpartition("/")[2] for side in found[:2]]
+        index = (await harness.download(url=found[2].url)).decode()
+        assert [line for line in index.splitlines() if "#" in line] == [
+            f"{name}#xywh={left},0,80,45" for name in names for left in (0, 80)
+        ]
+        assert "00:00:01.500 --> 00:00:02.000" in index
+        linked = await harness.media.GetStoryboard(GetStoryboardRequest(media_id=job.media.id))
+        assert linked.webvtt.count("http") == 4
+        assert await harness.download(url=found[1].url) == sheet

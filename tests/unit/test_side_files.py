@@ -55,6 +55,29 @@ def test_subtitles_that_people_made_go_before_automatic_ones(
     assert [(language, is_automatic) for language, is_automatic, _ in found] == taken
 
 
+@pytest.mark.parametrize(
+    ("given", "made", "spoken", "automatic", "taken"),
+    [
+        ("en de live_chat", "fr", "", False, [("en", False), ("de", False)]),
+        ("..", "", "", False, [("und", False)]),
+        ("de", "en-orig en fr", "", True, [("de", False), ("en", True)]),
+        ("de", "en fr", "fr", True, [("de", False), ("fr", True)]),
+        ("de", "en fr", "", True, [("de", False)]),
+    ],
+)
+def test_all_subtitles_are_those_that_are_not_translations_by_a_machine(
+    given: str, made: str, spoken: str, automatic: bool, taken: list[tuple[str, bool]]
+) -> None:
+    info = {
+        "subtitles": forms(*given.split()),
+        "automatic_captions": forms(*made.split()),
+        "language": spoken,
+    }
+    wanted = dataclasses.replace(request([], automatic=automatic), all_subtitles=True)
+    found = subtitles(info, wanted)
+    assert [(language, is_automatic) for language, is_automatic, _ in found] == taken
+
+
 def test_subtitles_called_by_a_tag_go_before_those_with_a_name() -> None:
     named = {"English": [{"url": "http://a/named"}], "en": [{"url": "http://a/tagged"}]}
     [(_, _, form)] = subtitles({"subtitles": named}, request(["en"], automatic=False))
@@ -82,6 +105,17 @@ def test_subtitles_called_by_a_tag_go_before_those_with_a_name() -> None:
             IngestOptions(subtitle_languages=["de"]),
             None,
         ),
+        (
+            IngestOptions(info=True),
+            IngestOptions(info=True, storyboard=True, all_subtitles=True),
+            IngestOptions(storyboard=True, all_subtitles=True),
+        ),
+        (
+            IngestOptions(all_subtitles=True),
+            IngestOptions(all_subtitles=True, automatic_subtitles=True),
+            IngestOptions(all_subtitles=True, automatic_subtitles=True),
+        ),
+        (IngestOptions(all_subtitles=True), IngestOptions(all_subtitles=True), None),
     ],
 )
 def test_a_source_is_asked_once_for_each_side_file(

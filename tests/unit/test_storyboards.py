@@ -4,13 +4,12 @@ import pytest
 
 from ingot.v1.media_pb2 import AspectRatio, Media
 from ingot_server.library.recipes import canonical_recipe, check_applicable
+from ingot_server.library.storyboard_index import webvtt, with_links
 from ingot_server.library.storyboards import (
     StoryboardLayout,
     storyboard_layout,
     storyboard_problem,
     tiles,
-    webvtt,
-    with_links,
 )
 from ingot_server.transcode.plan import plan_conversion
 from tests.recipes import make_recipe

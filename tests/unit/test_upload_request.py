@@ -67,6 +67,9 @@ def test_an_option_that_means_nothing_for_a_file_is_refused(field: str) -> None:
         "subtitle_languages": IngestOptions(subtitle_languages=["en"]),
         "automatic_subtitles": IngestOptions(automatic_subtitles=True),
         "thumbnail": IngestOptions(thumbnail=True),
+        "all_subtitles": IngestOptions(all_subtitles=True),
+        "info": IngestOptions(info=True),
+        "storyboard": IngestOptions(storyboard=True),
     }[field]
     with pytest.raises(Failure) as caught:
         checked(UploadHeader(options=options), at="header.")

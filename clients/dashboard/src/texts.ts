@@ -342,6 +342,8 @@ export const texts = {
       subtitles: (language: string) => `Subtitles: ${language}`,
       thumbnail: "Thumbnail",
       storyboard: (number: number) => `Storyboard, sheet ${String(number)}`,
+      storyboardIndex: "Storyboard, index",
+      info: "All that the source said",
       download: (name: string) => `Download ${name}`,
     },
     labels: {

@@ -244,7 +244,12 @@ def _summarize_job(handle: IngestJob) -> JobSummary:
 
 
 def _subtitles(media: Media) -> list[SideFile]:
-    return [each for each in media.side_files if each.kind == SideFile.KIND_SUBTITLES]
+    """Return the subtitles, each in one form: if there are several, as WebVTT."""
+    found = [each for each in media.side_files if each.kind == SideFile.KIND_SUBTITLES]
+    converted = {(each.language, each.automatic) for each in found if each.converted}
+    return [
+        each for each in found if each.converted or (each.language, each.automatic) not in converted
+    ]
 
 
 def _find_subtitles(media: Media, language: str) -> SideFile:

@@ -76,6 +76,9 @@ def ingest(options: Namespace) -> dict[str, Any]:
         subtitle_languages=options.subtitles,
         automatic_subtitles=options.automatic_subtitles,
         thumbnail=options.thumbnail,
+        all_subtitles=options.all_subtitles,
+        storyboard=options.storyboard,
+        info=options.info,
     )
     if options.record is not None:
         ingest_options.record_duration.FromTimedelta(options.record)

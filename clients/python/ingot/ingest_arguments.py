@@ -161,4 +161,15 @@ def _add_ingest_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept automatic subtitles if there are no others",
     )
+    parser.add_argument(
+        "--all-subtitles",
+        action="store_true",
+        help="also store the subtitles of all languages, a request to the source for each",
+    )
     parser.add_argument("--thumbnail", action="store_true", help="also store the thumbnail")
+    parser.add_argument(
+        "--storyboard", action="store_true", help="also store the storyboard of the source"
+    )
+    parser.add_argument(
+        "--info", action="store_true", help="also store all that the extractor knows, as JSON"
+    )

@@ -293,7 +293,8 @@ def _side_file_kind(side: SideFile) -> str:
 def _side_file(side: SideFile) -> str:
     language = f"{side.language}, " if side.language else ""
     automatic = "automatic, " if side.automatic else ""
-    return f"{language}{automatic}{side.content_type}, {side.url}"
+    converted = "converted, " if side.converted else ""
+    return f"{language}{automatic}{converted}{side.content_type}, {side.url}"
 
 
 def _labels(labels: Iterable[tuple[str, str]]) -> str:

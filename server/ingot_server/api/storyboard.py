@@ -11,7 +11,7 @@ from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.damage import refuse_damaged
 from ingot_server.library.manifest_pb2 import Manifest
-from ingot_server.library.storyboards import with_links
+from ingot_server.library.storyboard_index import with_links
 
 
 async def linked_storyboard(manifest: Manifest, blobs: Blobs, lifetime: timedelta) -> str:
@@ -42,6 +42,9 @@ async def linked_storyboard(manifest: Manifest, blobs: Blobs, lifetime: timedelt
 def _index_of(media: Media) -> tuple[str, int]:
     if media.recipe.HasField("storyboard"):
         return media.blob.url, media.blob.size_bytes
+    for side in media.side_files:
+        if side.kind == SideFile.KIND_STORYBOARD_INDEX:
+            return side.url, side.size_bytes
     raise Failure(
         reason_pb2.REASON_MEDIA_NOT_FOUND,
         f"The media item {media.id} has no storyboard. Convert it with the recipe "

@@ -6,6 +6,7 @@
     response  {"kind": "progress", "done": ..., "total": ...} any number of times,
               {"kind": "fetched", "path": ..., ...}; without "media" neither of these,
               {"kind": "side_file", "path": ..., ...} for each one asked for that could be had,
+              {"kind": "missing", "message": ...} for what could not,
               {"kind": "done"}
     or        {"kind": "failed", ...}, at any point: a `Report` of protocol.py
 
@@ -365,7 +366,7 @@ class Extraction:
     def side_files(self, directory: str) -> Iterator[dict[str, Any]]:
         self.ydl.ignores_media_types = False
         for found in side_files(self.ydl, self._info, self._request, directory):
-            yield {**found, "kind": "side_file"}
+            yield {"kind": "side_file", **found}
 
     def _extract_audio(self, path: str, directory: str) -> str:
         """Copy the audio into the first container that can hold it; return the path."""

@@ -34,6 +34,9 @@ class Request:
     subtitle_languages: list[str]
     automatic_subtitles: bool
     thumbnail: bool
+    all_subtitles: bool
+    info: bool
+    storyboard: bool
     sponsorblock_categories: list[str]
     """Which segments become chapters; empty if SponsorBlock is not asked."""
     sponsorblock_api: str
@@ -48,6 +51,11 @@ class Request:
     timeout: float
     max_bytes: int
     memory_bytes: int
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether the source may know for which account it is asked."""
+        return bool(self.cookies_file or self.plugins)
 
     @property
     def wanted(self) -> Wanted:

@@ -80,6 +80,8 @@ class FetchedSideFile:
     automatic: bool = False
     content_type: str = ""
     """Empty if the name says it."""
+    converted: bool = False
+    """Whether it was made here, of another side file."""
 
 
 @dataclass(frozen=True, slots=True)

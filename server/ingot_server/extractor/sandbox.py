@@ -20,10 +20,10 @@ import yt_dlp.utils
 
 from ingot_server.extractor.protocol import Request
 
-# Containers only: ffmpeg cannot open a playlist or a list of other files as one of these.
+# Containers and subtitles: ffmpeg cannot open a playlist or a list of other files as one of these.
 _CONTAINERS: Final = (
     "aac,ac3,avi,eac3,flac,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
-    "mp3,mpeg,mpegts,ogg,wav"
+    "mp3,mpeg,mpegts,ogg,wav,srt,ass"
 )
 _FILES_ONLY: Final = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _CONTAINERS)
 
@@ -35,7 +35,7 @@ def refuse_downloaders() -> None:
 
 
 def contain(request: Request) -> None:
-    """Send every request to the guard, limit memory, and let ffmpeg open only media containers.
+    """Send every request to the guard, limit memory, and let ffmpeg open only media and subtitles.
 
     An extractor cannot choose another proxy or none. This also covers libcurl, which the audit
     hook of `lock` does not see. Deno's address space is not limited, because V8 reserves far more

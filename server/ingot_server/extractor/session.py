@@ -125,6 +125,8 @@ class Session:
             while (message := await self._next(watchdog, self._memory))["kind"] != "done":
                 if message["kind"] == "side_file":
                     found.append(_side_file(directory, message))
+                elif message["kind"] == "missing":
+                    logger.warning("side files: %s", message["message"])
         except Failure as failure:
             # The media file is complete: a missing thumbnail must not lose it.
             logger.warning("side files: %s", failure.message)
@@ -189,6 +191,7 @@ def _side_file(directory: Path, message: dict[str, Any]) -> FetchedSideFile:
         language=message["language"],
         automatic=message["automatic"],
         content_type=message["content_type"],
+        converted=message["converted"],
     )
 
 

@@ -1,64 +1,100 @@
-"""Downloads side files in the extraction child: subtitles and the thumbnail."""
+"""Downloads side files in the extraction child, and chooses subtitles."""
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import yt_dlp
 import yt_dlp.extractor.common
-import yt_dlp.utils
 
-from ingot_server.extractor.error_report import Refused
 from ingot_server.extractor.protocol import Request
+from ingot_server.extractor.raw_info import write_info
+from ingot_server.extractor.side_file_messages import FAILURES, image_type, missing, side_file
+from ingot_server.extractor.source_storyboard import fetch_storyboard
+from ingot_server.extractor.subtitle_forms import SUBTITLE_TYPES, subtitle_format, to_webvtt
 from ingot_server.languages import language_tag
 
 _MAX_THUMBNAIL_BYTES: Final = 32 << 20
 _MAX_THUMBNAILS: Final = 8
+_MAX_SUBTITLES: Final = 64
+_MAX_SUBTITLES_BYTES: Final = 16 << 20
+# What yt-dlp calls subtitles and is not.
+_NO_SUBTITLES: Final = frozenset({"live_chat", "rechat", "danmaku", "comments"})
+_ORIGINAL: Final = "-orig"
+# BCP 47: undetermined.
+_UNKNOWN_LANGUAGE: Final = "und"
 _START_BYTES: Final = 4096
-_SUBTITLE_TYPES: Final = {
-    "vtt": "text/vtt",
-    "srt": "application/x-subrip",
-    "ttml": "application/ttml+xml",
-}
 
 
 def side_files(
     ydl: yt_dlp.YoutubeDL, info: Mapping[str, Any], request: Request, directory: str
 ) -> Iterator[dict[str, Any]]:
-    """Download the requested side files and yield a message for each; failed ones are left out."""
-    failures = (yt_dlp.utils.YoutubeDLError, Refused, OSError, ValueError)
-    for number, (language, automatic, found) in enumerate(subtitles(info, request)):
-        path = Path(directory, f"subtitles-{number}.vtt")
-        try:
-            if found.get("data") is not None:
-                path.write_text(str(found["data"]))
-            else:
-                ydl.params["progress_hooks"] = []
-                ydl.dl(str(path), {**found, "ext": "vtt"}, subtitle=True)
-            with path.open("rb") as file:
-                extension = subtitle_format(file.read(_START_BYTES))
-        except failures as error:
-            _log(f"subtitles in {language}: {error}"[:500])
-            continue
-        if extension:
-            path = path.rename(path.with_suffix(f".{extension}"))
-            yield _side_file(path, "SUBTITLES", _SUBTITLE_TYPES[extension], language, automatic)
-    for url in _thumbnail_urls(info) if request.thumbnail else ():
+    """Download the requested side files, and yield a message for each, and for what is missing."""
+    found = subtitles(info, request)
+    for number, (language, automatic, form) in enumerate(islice(found, _MAX_SUBTITLES)):
+        path = Path(directory, f"subtitles-{number}")
+        yield from _fetch_subtitles(ydl, form, path, language, automatic=automatic)
+    if rest := sum(1 for _ in found):
+        yield missing(f"subtitles in {rest} more languages than {_MAX_SUBTITLES}")
+    if request.thumbnail:
+        yield from _fetch_thumbnail(ydl, info, directory)
+    if request.storyboard:
+        yield from fetch_storyboard(ydl, info, directory)
+    if request.info:
+        yield from write_info(info, directory, is_identified=request.is_identified)
+
+
+def _fetch_subtitles(
+    ydl: yt_dlp.YoutubeDL, form: dict[str, Any], path: Path, language: str, *, automatic: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the subtitles as the source has them, then as WebVTT if that is another form."""
+    try:
+        if form.get("data") is not None:
+            path.write_text(str(form["data"]))
+        else:
+            ydl.params["progress_hooks"] = []
+            ydl.dl(str(path), {**form, "ext": "vtt"}, subtitle=True)
+        if path.stat().st_size > _MAX_SUBTITLES_BYTES:
+            yield missing(f"subtitles in {language}: more than {_MAX_SUBTITLES_BYTES} bytes")
+            return
+        with path.open("rb") as file:
+            extension = subtitle_format(file.read(_START_BYTES))
+    except FAILURES as error:
+        yield missing(f"subtitles in {language}: {error}")
+        return
+    if not extension:
+        yield missing(f"subtitles in {language}: their form is not known")
+        return
+    path = path.rename(path.with_suffix(f".{extension}"))
+    yield side_file(path, "SUBTITLES", SUBTITLE_TYPES[extension], language, automatic=automatic)
+    try:
+        made = None if extension == "vtt" else to_webvtt(ydl, path)
+    except FAILURES as error:
+        yield missing(f"subtitles in {language} as WebVTT: {error}")
+        return
+    if made is not None:
+        kind = SUBTITLE_TYPES["vtt"]
+        yield side_file(made, "SUBTITLES", kind, language, automatic=automatic, converted=True)
+
+
+def _fetch_thumbnail(
+    ydl: yt_dlp.YoutubeDL, info: Mapping[str, Any], directory: str
+) -> Iterator[dict[str, Any]]:
+    for url in _thumbnail_urls(info):
         path = Path(directory, "thumbnail")
         try:
             with ydl.urlopen(url) as response:
                 content = response.read(_MAX_THUMBNAIL_BYTES)
             path.write_bytes(content)
-        except failures as error:
-            _log(f"thumbnail: {error}"[:500])
+        except FAILURES as error:
+            yield missing(f"thumbnail: {error}")
             continue
-        kind = _image_type(content)
+        kind = image_type(content)
         if kind:
-            yield _side_file(path, "THUMBNAIL", kind, "", automatic=False)
+            yield side_file(path, "THUMBNAIL", kind)
             return
 
 
@@ -88,6 +124,25 @@ def subtitles(
                 yield tag, automatic, _best_format(languages[key])
             if tag:
                 break
+    if not request.all_subtitles:
+        return
+    for automatic, languages in (
+        (False, info.get("subtitles") or {}),
+        (True, _untranslated(info) if request.automatic_subtitles else {}),
+    ):
+        for key, candidates in languages.items():
+            if candidates and key not in _NO_SUBTITLES and (key, automatic) not in taken:
+                taken.add((key, automatic))
+                tag = language_tag(str(key).removesuffix(_ORIGINAL))
+                yield tag or _UNKNOWN_LANGUAGE, automatic, _best_format(candidates)
+
+
+def _untranslated(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the automatic subtitles in the language that is spoken, not translations of them."""
+    found = info.get("automatic_captions") or {}
+    spoken = str(info.get("language") or "")
+    original = {key: found[key] for key in found if str(key).endswith(_ORIGINAL)}
+    return original or {key: found[key] for key in found if spoken and key == spoken}
 
 
 def keep_subtitle_names() -> None:
@@ -107,18 +162,6 @@ def keep_subtitle_names() -> None:
         return found
 
     common.parse_m3u8_attributes = parsed
-
-
-def _side_file(
-    path: Path, kind: str, content_type: str, language: str, automatic: bool
-) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "what": kind,
-        "content_type": content_type,
-        "language": language,
-        "automatic": automatic,
-    }
 
 
 def _language(wanted: str, languages: Mapping[str, Any]) -> tuple[str, str]:
@@ -149,37 +192,8 @@ def _plain(key: str) -> str:
 
 
 def _best_format(candidates: list[dict[str, Any]]) -> dict[str, Any]:
-    for extension in _SUBTITLE_TYPES:
+    for extension in SUBTITLE_TYPES:
         for candidate in candidates:
             if candidate.get("ext") == extension:
                 return candidate
     return candidates[-1]
-
-
-def subtitle_format(start: bytes) -> str:
-    """Return the subtitle format of a file that begins with `start`; empty if it is not one."""
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"WEBVTT"):
-        return "vtt"
-    if text.startswith(b"<") and re.search(rb"<(?:\w+:)?tt[\s>]", text):
-        return "ttml"
-    if re.match(rb"\d+\s*\n\d+:\d\d:\d\d[,.]\d+\s*-->", text):
-        return "srt"
-    return ""
-
-
-def _image_type(content: bytes) -> str:
-    if content.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if content.startswith(b"\x89PNG\r\n"):
-        return "image/png"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    if content[4:12] in (b"ftypavif", b"ftypavis"):
-        return "image/avif"
-    return ""
-
-
-def _log(message: str) -> None:
-    """Write a line that the worker logs if this process fails."""
-    sys.stderr.write(f"{message}\n")

@@ -46,8 +46,9 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def requested_side_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Side files that the source was asked for, whether it had them or not: `thumbnail`, a language
-        such as `pt-br`, or `pt-br automatic`. Sorted.
+        """Side files that the source was asked for, whether it had them or not: `thumbnail`, `info`,
+        `storyboard`, `subtitles` for those of all languages, a language such as `pt-br`; the last two
+        may be followed by ` automatic`. Sorted.
         """
 
     @_builtins.property

@@ -1,29 +1,17 @@
-"""Storyboards: small pictures of a video on JPEG sheets, and a WebVTT index of them for players.
-
-A cue of the index names a sheet and the place of a picture on it in pixels, as
-`NAME#xywh=160,0,160,90` (W3C Media Fragments, section 4.2.2). In the bucket NAME is the last part
-of the key of a sheet, so the index works as it is if browsers may read the bucket. For
-everyone else `with_links` replaces the names by signed links.
-"""
+"""The layout of a storyboard that the recipe makes: its pictures, and how they fill sheets."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ingot.v1.recipe_pb2 import Recipe
-
-MOST_PICTURES: Final = 2000
-"""Pictures of a storyboard: each has a link in the index, which is sent in one response."""
-MOST_SHEETS: Final = 100
-"""Sheets of a storyboard: each is a side file in the manifest."""
+from ingot_server.library.storyboard_index import MOST_PICTURES, MOST_SHEETS, Tile
 
 _USUAL_PICTURES: Final = 100
 _SHORTEST_USUAL_MS: Final = 1000
-_PLACE: Final = re.compile(r"^([^#\s]+)(#xywh=\d+,\d+,\d+,\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +28,6 @@ class StoryboardLayout:
     def sheets(self) -> int:
         """The number of sheets."""
         return math.ceil(self.pictures / (self.columns * self.rows))
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A picture on a sheet."""
-
-    sheet: str
-    """The name of the sheet."""
-    left: int
-    top: int
-    width: int
-    height: int
-    start_seconds: float
-    end_seconds: float
 
 
 def storyboard_layout(storyboard: Recipe.Storyboard, seconds: float) -> StoryboardLayout:
@@ -111,24 +85,3 @@ def tiles(
             start,
             min(seconds, start + layout.interval_ms / 1000),
         )
-
-
-def webvtt(shown: Iterator[Tile]) -> str:
-    """Return the index of pictures (https://www.w3.org/TR/webvtt1/)."""
-    blocks = ["WEBVTT"]
-    for tile in shown:
-        place = f"{tile.left},{tile.top},{tile.width},{tile.height}"
-        times = f"{_clock(tile.start_seconds)} --> {_clock(tile.end_seconds)}"
-        blocks.append(f"{times}\n{tile.sheet}#xywh={place}")
-    return "\n\n".join(blocks) + "\n"
-
-
-def with_links(index: str, links: Mapping[str, str]) -> str:
-    """Return an index with the link of each sheet in the place of its name."""
-    return _PLACE.sub(lambda found: links.get(found[1], found[1]) + found[2], index)
-
-
-def _clock(seconds: float) -> str:
-    whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}.{milliseconds:03}"

@@ -19,7 +19,8 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
 from ingot_server.library.playable import is_web_playable
-from ingot_server.library.storyboards import tiles, webvtt
+from ingot_server.library.storyboard_index import webvtt
+from ingot_server.library.storyboards import tiles
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.commands import (
     last_image_arguments,

@@ -919,7 +919,14 @@ type IngestOptions struct {
 	// Accept the automatic subtitles of the source in languages for which it has no others.
 	AutomaticSubtitles bool `protobuf:"varint,5,opt,name=automatic_subtitles,json=automaticSubtitles,proto3" json:"automatic_subtitles,omitempty"`
 	// Store the thumbnail as a side file.
-	Thumbnail     bool `protobuf:"varint,6,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"`
+	Thumbnail bool `protobuf:"varint,6,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"`
+	// Store the subtitles of all languages that people made, at most 64. Each language is a request to
+	// the source. With `automatic_subtitles` also the automatic ones in the language of the media.
+	AllSubtitles bool `protobuf:"varint,7,opt,name=all_subtitles,json=allSubtitles,proto3" json:"all_subtitles,omitempty"`
+	// Store all that the extractor knows of the media, as JSON of yt-dlp. It costs no request.
+	Info bool `protobuf:"varint,8,opt,name=info,proto3" json:"info,omitempty"`
+	// Store the storyboard of the source, if it has one: its sheets and a WebVTT index of them.
+	Storyboard    bool `protobuf:"varint,9,opt,name=storyboard,proto3" json:"storyboard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -992,6 +999,27 @@ func (x *IngestOptions) GetAutomaticSubtitles() bool {
 func (x *IngestOptions) GetThumbnail() bool {
 	if x != nil {
 		return x.Thumbnail
+	}
+	return false
+}
+
+func (x *IngestOptions) GetAllSubtitles() bool {
+	if x != nil {
+		return x.AllSubtitles
+	}
+	return false
+}
+
+func (x *IngestOptions) GetInfo() bool {
+	if x != nil {
+		return x.Info
+	}
+	return false
+}
+
+func (x *IngestOptions) GetStoryboard() bool {
+	if x != nil {
+		return x.Storyboard
 	}
 	return false
 }
@@ -1221,7 +1249,7 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\tsucceeded\x18\x02 \x01(\x05R\tsucceeded\x12\x16\n" +
 	"\x06failed\x18\x03 \x01(\x05R\x06failed\x12\x1c\n" +
 	"\tcancelled\x18\x04 \x01(\x05R\tcancelled\x12\x16\n" +
-	"\x06cached\x18\x05 \x01(\x05R\x06cached\"\xa3\x02\n" +
+	"\x06cached\x18\x05 \x01(\x05R\x06cached\"\xfc\x02\n" +
 	"\rIngestOptions\x12\x1a\n" +
 	"\bplaylist\x18\x01 \x01(\bR\bplaylist\x12$\n" +
 	"\vmax_entries\x18\x02 \x01(\x05H\x00R\n" +
@@ -1229,7 +1257,12 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\x0frecord_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0erecordDuration\x12-\n" +
 	"\x12subtitle_languages\x18\x04 \x03(\tR\x11subtitleLanguages\x12/\n" +
 	"\x13automatic_subtitles\x18\x05 \x01(\bR\x12automaticSubtitles\x12\x1c\n" +
-	"\tthumbnail\x18\x06 \x01(\bR\tthumbnailB\x0e\n" +
+	"\tthumbnail\x18\x06 \x01(\bR\tthumbnail\x12#\n" +
+	"\rall_subtitles\x18\a \x01(\bR\fallSubtitles\x12\x12\n" +
+	"\x04info\x18\b \x01(\bR\x04info\x12\x1e\n" +
+	"\n" +
+	"storyboard\x18\t \x01(\bR\n" +
+	"storyboardB\x0e\n" +
 	"\f_max_entries\"X\n" +
 	"\vJobProgress\x12\x1a\n" +
 	"\bfraction\x18\x01 \x01(\x01R\bfraction\x12-\n" +

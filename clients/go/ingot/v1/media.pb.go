@@ -96,6 +96,11 @@ const (
 	SideFile_KIND_THUMBNAIL SideFile_Kind = 2
 	// A sheet of a storyboard: small pictures of the video in rows.
 	SideFile_KIND_STORYBOARD SideFile_Kind = 3
+	// The index of a storyboard, as WebVTT. GetStoryboard returns it for a player.
+	SideFile_KIND_STORYBOARD_INDEX SideFile_Kind = 4
+	// All that the extractor knew of the media, as JSON of yt-dlp. docs/sources.md has what is left
+	// out.
+	SideFile_KIND_INFO SideFile_Kind = 5
 )
 
 // Enum value maps for SideFile_Kind.
@@ -105,12 +110,16 @@ var (
 		1: "KIND_SUBTITLES",
 		2: "KIND_THUMBNAIL",
 		3: "KIND_STORYBOARD",
+		4: "KIND_STORYBOARD_INDEX",
+		5: "KIND_INFO",
 	}
 	SideFile_Kind_value = map[string]int32{
-		"KIND_UNSPECIFIED": 0,
-		"KIND_SUBTITLES":   1,
-		"KIND_THUMBNAIL":   2,
-		"KIND_STORYBOARD":  3,
+		"KIND_UNSPECIFIED":      0,
+		"KIND_SUBTITLES":        1,
+		"KIND_THUMBNAIL":        2,
+		"KIND_STORYBOARD":       3,
+		"KIND_STORYBOARD_INDEX": 4,
+		"KIND_INFO":             5,
 	}
 )
 
@@ -413,8 +422,8 @@ type Media struct {
 	Audio []*AudioStream `protobuf:"bytes,15,rep,name=audio,proto3" json:"audio,omitempty"`
 	// Chapters, ordered by their start. Empty if the file has none.
 	Chapters []*Chapter `protobuf:"bytes,16,rep,name=chapters,proto3" json:"chapters,omitempty"`
-	// Side files: the subtitles and thumbnails that requests asked for, and the sheets of a
-	// storyboard. Empty if there are none.
+	// Side files: what requests asked for, such as subtitles, and the sheets of a storyboard. Empty if
+	// there are none.
 	SideFiles []*SideFile `protobuf:"bytes,17,rep,name=side_files,json=sideFiles,proto3" json:"side_files,omitempty"`
 	// Metadata tags of the file, such as `artist`, with keys in lower case.
 	FileTags map[string]string `protobuf:"bytes,18,rep,name=file_tags,json=fileTags,proto3" json:"file_tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -757,7 +766,9 @@ type SideFile struct {
 	// Whether the subtitles were generated automatically by the source.
 	Automatic bool `protobuf:"varint,6,opt,name=automatic,proto3" json:"automatic,omitempty"`
 	// SHA-256 of the content, in lower-case hexadecimal.
-	Sha256        string `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 string `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Whether Ingot made the file: WebVTT of subtitles that the source has in another form only.
+	Converted     bool `protobuf:"varint,8,opt,name=converted,proto3" json:"converted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -839,6 +850,13 @@ func (x *SideFile) GetSha256() string {
 		return x.Sha256
 	}
 	return ""
+}
+
+func (x *SideFile) GetConverted() bool {
+	if x != nil {
+		return x.Converted
+	}
+	return false
 }
 
 // How media was extracted from its page.
@@ -1813,7 +1831,7 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\aSection\x12<\n" +
 	"\fstart_offset\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
 	"\n" +
-	"end_offset\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xb8\x02\n" +
+	"end_offset\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\x81\x03\n" +
 	"\bSideFile\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.ingot.v1.SideFile.KindR\x04kind\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12!\n" +
@@ -1822,12 +1840,15 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"size_bytes\x18\x04 \x01(\x03R\tsizeBytes\x12\x1a\n" +
 	"\blanguage\x18\x05 \x01(\tR\blanguage\x12\x1c\n" +
 	"\tautomatic\x18\x06 \x01(\bR\tautomatic\x12\x16\n" +
-	"\x06sha256\x18\a \x01(\tR\x06sha256\"Y\n" +
+	"\x06sha256\x18\a \x01(\tR\x06sha256\x12\x1c\n" +
+	"\tconverted\x18\b \x01(\bR\tconverted\"\x83\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eKIND_SUBTITLES\x10\x01\x12\x12\n" +
 	"\x0eKIND_THUMBNAIL\x10\x02\x12\x13\n" +
-	"\x0fKIND_STORYBOARD\x10\x03\"\xcc\x01\n" +
+	"\x0fKIND_STORYBOARD\x10\x03\x12\x19\n" +
+	"\x15KIND_STORYBOARD_INDEX\x10\x04\x12\r\n" +
+	"\tKIND_INFO\x10\x05\"\xcc\x01\n" +
 	"\n" +
 	"Extraction\x12\x1c\n" +
 	"\textractor\x18\x01 \x01(\tR\textractor\x12+\n" +

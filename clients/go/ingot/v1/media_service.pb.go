@@ -1215,7 +1215,8 @@ type isGetStoryboardRequest_Name interface {
 }
 
 type GetStoryboardRequest_MediaId struct {
-	// Media.id of the result of the recipe `storyboard`.
+	// Media.id of the result of the recipe `storyboard`, or of media with the storyboard of its
+	// source (IngestOptions.storyboard).
 	MediaId string `protobuf:"bytes,1,opt,name=media_id,json=mediaId,proto3,oneof"`
 }
 

@@ -571,6 +571,9 @@ class IngestOptions(_message.Message):
     SUBTITLE_LANGUAGES_FIELD_NUMBER: _builtins.int
     AUTOMATIC_SUBTITLES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
+    ALL_SUBTITLES_FIELD_NUMBER: _builtins.int
+    INFO_FIELD_NUMBER: _builtins.int
+    STORYBOARD_FIELD_NUMBER: _builtins.int
     playlist: _builtins.bool
     """Ingest all entries if the URL names a playlist, channel or album. If unset, a URL of a video in
     a playlist means only that video, and a URL of a list alone fails with INVALID_REQUEST.
@@ -583,6 +586,14 @@ class IngestOptions(_message.Message):
     """Accept the automatic subtitles of the source in languages for which it has no others."""
     thumbnail: _builtins.bool
     """Store the thumbnail as a side file."""
+    all_subtitles: _builtins.bool
+    """Store the subtitles of all languages that people made, at most 64. Each language is a request to
+    the source. With `automatic_subtitles` also the automatic ones in the language of the media.
+    """
+    info: _builtins.bool
+    """Store all that the extractor knows of the media, as JSON of yt-dlp. It costs no request."""
+    storyboard: _builtins.bool
+    """Store the storyboard of the source, if it has one: its sheets and a WebVTT index of them."""
     @_builtins.property
     def record_duration(self) -> _duration_pb2.Duration:
         """Record a live stream for at most this long. If unset, live streams fail with LIVE_STREAM. The
@@ -607,10 +618,13 @@ class IngestOptions(_message.Message):
         subtitle_languages: _abc.Iterable[_builtins.str] | None = ...,
         automatic_subtitles: _builtins.bool = ...,
         thumbnail: _builtins.bool = ...,
+        all_subtitles: _builtins.bool = ...,
+        info: _builtins.bool = ...,
+        storyboard: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries", "max_entries", b"max_entries", "record_duration", b"record_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries", "automatic_subtitles", b"automatic_subtitles", "max_entries", b"max_entries", "playlist", b"playlist", "record_duration", b"record_duration", "subtitle_languages", b"subtitle_languages", "thumbnail", b"thumbnail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries", "all_subtitles", b"all_subtitles", "automatic_subtitles", b"automatic_subtitles", "info", b"info", "max_entries", b"max_entries", "playlist", b"playlist", "record_duration", b"record_duration", "storyboard", b"storyboard", "subtitle_languages", b"subtitle_languages", "thumbnail", b"thumbnail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_entries: _TypeAlias = _typing.Literal["max_entries"]  # noqa: Y015
     _WhichOneofArgType__max_entries: _TypeAlias = _typing.Literal["_max_entries", b"_max_entries"]  # noqa: Y015

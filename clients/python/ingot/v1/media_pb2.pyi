@@ -201,8 +201,8 @@ class Media(_message.Message):
 
     @_builtins.property
     def side_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___SideFile]:
-        """Side files: the subtitles and thumbnails that requests asked for, and the sheets of a
-        storyboard. Empty if there are none.
+        """Side files: what requests asked for, such as subtitles, and the sheets of a storyboard. Empty if
+        there are none.
         """
 
     @_builtins.property
@@ -340,6 +340,12 @@ class SideFile(_message.Message):
         """A thumbnail image."""
         KIND_STORYBOARD: SideFile._Kind.ValueType  # 3
         """A sheet of a storyboard: small pictures of the video in rows."""
+        KIND_STORYBOARD_INDEX: SideFile._Kind.ValueType  # 4
+        """The index of a storyboard, as WebVTT. GetStoryboard returns it for a player."""
+        KIND_INFO: SideFile._Kind.ValueType  # 5
+        """All that the extractor knew of the media, as JSON of yt-dlp. docs/sources.md has what is left
+        out.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """Kinds of side files."""
@@ -352,6 +358,12 @@ class SideFile(_message.Message):
     """A thumbnail image."""
     KIND_STORYBOARD: SideFile.Kind.ValueType  # 3
     """A sheet of a storyboard: small pictures of the video in rows."""
+    KIND_STORYBOARD_INDEX: SideFile.Kind.ValueType  # 4
+    """The index of a storyboard, as WebVTT. GetStoryboard returns it for a player."""
+    KIND_INFO: SideFile.Kind.ValueType  # 5
+    """All that the extractor knew of the media, as JSON of yt-dlp. docs/sources.md has what is left
+    out.
+    """
 
     KIND_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
@@ -360,6 +372,7 @@ class SideFile(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     AUTOMATIC_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    CONVERTED_FIELD_NUMBER: _builtins.int
     kind: Global___SideFile.Kind.ValueType
     """What the file is."""
     url: _builtins.str
@@ -374,6 +387,8 @@ class SideFile(_message.Message):
     """Whether the subtitles were generated automatically by the source."""
     sha256: _builtins.str
     """SHA-256 of the content, in lower-case hexadecimal."""
+    converted: _builtins.bool
+    """Whether Ingot made the file: WebVTT of subtitles that the source has in another form only."""
     def __init__(
         self,
         *,
@@ -384,10 +399,11 @@ class SideFile(_message.Message):
         language: _builtins.str = ...,
         automatic: _builtins.bool = ...,
         sha256: _builtins.str = ...,
+        converted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "content_type", b"content_type", "kind", b"kind", "language", b"language", "sha256", b"sha256", "size_bytes", b"size_bytes", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "content_type", b"content_type", "converted", b"converted", "kind", b"kind", "language", b"language", "sha256", b"sha256", "size_bytes", b"size_bytes", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -587,7 +587,9 @@ class GetStoryboardRequest(_message.Message):
     SELECTION_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """Media.id of the result of the recipe `storyboard`."""
+    """Media.id of the result of the recipe `storyboard`, or of media with the storyboard of its
+    source (IngestOptions.storyboard).
+    """
     url: _builtins.str
     """Internal address of that media item. At most 8192 bytes."""
     @_builtins.property

@@ -640,7 +640,8 @@ export type GetStoryboardRequest = Message<"ingot.v1.GetStoryboardRequest"> & {
    */
   name: {
     /**
-     * Media.id of the result of the recipe `storyboard`.
+     * Media.id of the result of the recipe `storyboard`, or of media with the storyboard of its
+     * source (IngestOptions.storyboard).
      *
      * @generated from field: string media_id = 1;
      */
