@@ -272,6 +272,12 @@ def no_process_is_left(evidence: Evidence, check: Check) -> None:
     check.violations = evidence.processes
 
 
+def no_process_ended_by_itself(evidence: Evidence, check: Check) -> None:
+    """Whatever happens to Redis and to the bucket, processes that were ready wait and go on."""
+    check.checked = 1
+    check.violations = evidence.ended_processes
+
+
 def no_scratch_file_is_left(evidence: Evidence, check: Check) -> None:
     check.checked = 1
     check.violations = evidence.scratch
@@ -302,6 +308,7 @@ CLAIMS: tuple[Callable[[Evidence, Check], None], ...] = (
     every_file_of_a_manifest_is_there,
     no_multipart_upload_is_left,
     no_process_is_left,
+    no_process_ended_by_itself,
     no_scratch_file_is_left,
     no_lease_slot_or_permit_is_left,
 )

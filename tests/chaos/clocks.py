@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
+_PRELOADED: Final = Path(__file__).with_name("preloaded")
 # Where Debian's package faketime has it, for either kind of processor.
 _LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
@@ -25,8 +28,10 @@ class Clocks:
         if not self.can_be_set:
             return {}
         self.set(name, 0)
+        modules = (str(_PRELOADED), os.environ.get("PYTHONPATH", ""))
         return {
             "LD_PRELOAD": str(_LIBRARIES[0]),
+            "PYTHONPATH": os.pathsep.join(filter(None, modules)),
             "FAKETIME_TIMESTAMP_FILE": str(self._file(name)),
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -33,11 +33,13 @@ from tests.servers import minio_program, redis_executable
 STOP_SECONDS = 20.0
 SERVER, WORKER, CONVERTER = "API server", "worker", "conversion worker"
 _COMMANDS = {SERVER: "serve", WORKER: "worker", CONVERTER: "worker --convert"}
+_LOG = "processes.log"
 _READY = {
     SERVER: re.compile("serving gRPC on"),
     WORKER: re.compile("ready for jobs"),
     CONVERTER: re.compile("ready for conversions"),
 }
+_ENDED = re.compile(r"ingot-server: (.+) (ended with|was killed by) \w+; it is started again")
 # Short times, so that what a fault breaks off goes on within seconds.
 SETTINGS = Settings(
     http_address="",
@@ -135,6 +137,21 @@ class Cluster:
         """The processes below those of this kind, the fork servers first."""
         return [child for pid in self.pids(of) for child in descendants(pid)]
 
+    def ended_processes(self) -> list[str]:
+        """What the log says of processes that ended, after they were ready, without a signal."""
+        kinds = {child.program.name: kind for kind in _COMMANDS for child in self.programs[kind]}
+        ready: set[str] = set()
+        found = []
+        for line in (self.directory / _LOG).read_text(errors="replace").splitlines():
+            if ended := _ENDED.match(line):
+                if ended[1] in ready and ended[2] == "ended with":
+                    found.append(line)
+                ready.discard(ended[1])
+            for name, kind in kinds.items():
+                if line.startswith(name) and _READY[kind].search(line):
+                    ready.add(name)
+        return found
+
     def left_processes(self) -> list[str]:
         """The processes of this cluster's Ingot that still run, whoever started them."""
         marks = [str(self.home).encode(), str(self.settings.scratch_dir).encode()]
@@ -201,7 +218,7 @@ async def running_cluster(
     """All processes, from when jobs can run. Raises ServerMissing."""
     scratch = directory / "scratch"
     async with AsyncExitStack() as stack:
-        log = stack.enter_context((directory / "processes.log").open("w", buffering=1))
+        log = stack.enter_context((directory / _LOG).open("w", buffering=1))
         ports = stack.enter_context(Ports())
         redis_name, s3_name = stack_name.split("-")
         executable = valkey_executable() if redis_name == "valkey" else redis_executable()

@@ -65,6 +65,8 @@ class Evidence:
     """Of the bucket, after gc."""
     multipart_uploads: list[str] = field(default_factory=list)
     processes: list[str] = field(default_factory=list)
+    ended_processes: list[str] = field(default_factory=list)
+    """Those that ended although nothing had killed them."""
     scratch: list[str] = field(default_factory=list)
 
 
@@ -120,6 +122,7 @@ async def _read(callers: Callers, media: Media, how: str) -> StoredMedia:
 async def examine_machine(evidence: Evidence, cluster: Cluster) -> None:
     """Look for what the processes left. They have been stopped."""
     evidence.processes = cluster.left_processes()
+    evidence.ended_processes = cluster.ended_processes()
     scratch = cluster.settings.scratch_dir
     left = (str(path.relative_to(scratch)) for path in files_below(scratch))
     evidence.scratch = [name for name in left if name not in _KEPT_FILES]

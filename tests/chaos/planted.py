@@ -76,8 +76,9 @@ def try_to_find(bug: PlantedBug) -> Outcome:
         while runs < len(bug.seeds) and not is_expected:
             seed = bug.seeds[runs]
             runs += 1
-            print(f"planted {bug.name}, seed {seed}", file=sys.stderr, flush=True)
             claims = _broken_claims(bug, seed, tree)
+            broken = ", ".join(claims) or "nothing"
+            print(f"planted {bug.name}, seed {seed}: {broken}", file=sys.stderr, flush=True)
             is_expected = bug.breaks in claims if bug.breaks else not claims
     return Outcome(bug.name, is_expected, claims, runs, time.monotonic() - begin)
 

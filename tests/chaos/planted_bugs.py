@@ -70,7 +70,8 @@ BUGS: tuple[PlantedBug, ...] = (
     ),
     PlantedBug(
         "if-match",
-        "there_is_one_commit_per_id_and_version",
+        # A late manifest of a former version stands again, and the file of that version is gone.
+        "every_hit_has_its_whole_blob",
         (
             Edit(
                 "library/manifest_objects.py",
@@ -78,7 +79,7 @@ BUGS: tuple[PlantedBug, ...] = (
                 "",
             ),
         ),
-        _plan(*_LATE, faults=25),
+        _plan(*_LATE, faults=25, lease=12, load={"ingest_new": 3, "revalidate": 40}),
     ),
     PlantedBug(
         "tombstone",
@@ -118,7 +119,16 @@ BUGS: tuple[PlantedBug, ...] = (
                 'if blobs.url(found.key) not in kept and not found.key.endswith("media.json"):',
             ),
         ),
-        _plan("stop a worker", "slow S3 down", faults=30),
+        # Another version must be committed while a worker is stopped before its cleanup.
+        _plan(
+            "stop a worker",
+            "slow S3 down",
+            faults=25,
+            pause=2,
+            lease=6,
+            workers=3,
+            load={"ingest_new": 3, "revalidate": 40},
+        ),
     ),
     PlantedBug(
         "lifetime-of-a-signed-put",
@@ -130,7 +140,7 @@ BUGS: tuple[PlantedBug, ...] = (
                 "serialize(manifest, key), over, None)",
             ),
         ),
-        _plan(*_LATE, faults=25, load={"ingest_new": 30, "cancel": 30}),
+        _plan(*_LATE, faults=25, lease=2, load={"ingest_new": 30, "cancel": 30}),
     ),
     PlantedBug(
         "single-flight",
