@@ -5,6 +5,7 @@ ffmpeg decodes what is stored: a media item is all that its manifest announces, 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -30,6 +31,8 @@ pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
 BOTH = [("red", 50), ("blue", 75)]
 DISCONTINUITY = "#EXT-X-DISCONTINUITY\n"
 STATIC = 'type="static"'
+# As yt-dlp is told: once, and five retries.
+FRAGMENT_TRIES = 6
 FIVE_SECONDS = f'{STATIC} mediaPresentationDuration="PT5S"'
 
 
@@ -211,6 +214,26 @@ async def test_a_missing_segment_is_named(harness: Harness, origin: Origin) -> N
     del origin.pages["/blue/list1.ts"]
 
     job = await harness.ingest(url)
+
+    assert reason_name_of(job) == "TRUNCATED"
+    assert "Segment 2 of 3 is missing at the source (HTTP 404)" in job.error.message
+    await harness.assert_nothing_is_left()
+
+
+async def test_a_segment_that_is_missing_before_an_earlier_one_has_arrived_is_named(
+    harness: Harness, origin: Origin
+) -> None:
+    url = serve_hls(origin, segments(origin, "blue", "ts"))
+    earlier, missing = "/blue/list0.ts", "/blue/list1.ts"
+    del origin.pages[missing]
+    origin.pages[earlier].gate = arrives = asyncio.Event()
+
+    ingesting = asyncio.create_task(harness.ingest(url))
+    while len(origin.gets(missing)) < FRAGMENT_TRIES:
+        await origin.arrived(len(origin.log) + 1)
+    await origin.gets(missing)[-1].ended.wait()
+    arrives.set()
+    job = await ingesting
 
     assert reason_name_of(job) == "TRUNCATED"
     assert "Segment 2 of 3 is missing at the source (HTTP 404)" in job.error.message

@@ -109,6 +109,8 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.tracks: list[Track] = []
+        self.failures: dict[str, LastFailure] = {}
+        """The last request for each URL that has not succeeded since."""
         self.endless = set[str]()
         """The URLs of responses that have no end."""
         self.announced = Announced()
@@ -124,13 +126,15 @@ class Downloader(yt_dlp.YoutubeDL):  # type: ignore[misc] # untyped
         super().write_debug(message, only_once)
 
     def urlopen(self, req: Any) -> Any:
+        url = req if isinstance(req, str) else req.url
         try:
             response = super().urlopen(req)
         except yt_dlp.networking.exceptions.RequestError as error:
-            self.failure = LastFailure.of(error, req if isinstance(req, str) else req.url)
+            self.failure = self.failures[url] = LastFailure.of(error, url)
             if self.fetching and self.failure.refused:
                 raise Refused(str(error)) from error
             raise
+        self.failures.pop(url, None)
         if is_live_stream(response.headers):
             self.endless.add(response.url)
         kind = response.headers.get("Content-Type", "").lower()

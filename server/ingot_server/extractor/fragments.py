@@ -7,6 +7,7 @@ ignores gaps; its reading of DASH knows neither several periods nor byte ranges.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from yt_dlp.downloader.fragment import FragmentFD
 from yt_dlp.downloader.hls import HlsFD
 
 from ingot_server.extractor import hls_playlist
+from ingot_server.extractor.error_report import LastFailure
 from ingot_server.extractor.presentation import TRACK, Incomplete, Track
 
 _GONE: Final = (404, 410)
@@ -24,6 +26,25 @@ _MAX_TRACKS: Final = 100
 _SPECIAL: Final = (
     *("extra_param_to_segment_url", "extra_param_to_key_url", "hls_aes", "format_index"),
 )
+
+
+class _WrittenByOneThread:
+    """A file that only the thread closes which has opened and writes it.
+
+    yt-dlp closes it in the thread of each fragment that fails. Then an earlier fragment could not
+    be written any more, and the download would fail for that reason.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._writer = threading.get_ident()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def close(self) -> None:
+        if threading.get_ident() == self._writer:
+            self._file.close()
 
 
 def replace_downloaders() -> None:
@@ -67,11 +88,13 @@ def download(downloader: FragmentFD, filename: str, info: dict[str, Any], track:
 
     context = {"filename": filename, "total_frags": len(fragments)}
     downloader._prepare_and_start_frag_download(context, info)  # noqa: SLF001 - for subclasses
+    context["dest_stream"] = file = _WrittenByOneThread(context["dest_stream"])
     try:
         done = downloader.download_and_append_fragments(
             context, _numbered(fragments), info, pack_func=counted
         )
     except yt_dlp.utils.DownloadError as error:
+        file.close()
         raise _explained(downloader, fragments, error) from error
     downloader.ydl.tracks.append(track)
     if len(track.parts) > 1:
@@ -105,11 +128,18 @@ def _explained(
     downloader: FragmentFD, fragments: list[Mapping[str, Any]], error: Exception
 ) -> Exception:
     """Return an Incomplete if a fragment is missing; otherwise `error`."""
-    failure = downloader.ydl.failure
-    if failure is None or failure.status not in _GONE:
-        return error
-    number = next((n for n, each in enumerate(fragments, 1) if each["url"] == failure.url), 0)
-    which = f"Segment {number} of {len(fragments)}" if number else "A segment of the presentation"
+    failures: Mapping[str, LastFailure] = downloader.ydl.failures
+    missing = {url: each for url, each in failures.items() if each.status in _GONE}
+    for number, each in enumerate(fragments, 1):
+        if (failure := missing.get(each["url"])) is not None:
+            return _missing(f"Segment {number} of {len(fragments)}", failure)
+    last = downloader.ydl.failure
+    if last is not None and last.status in _GONE:
+        return _missing("A segment of the presentation", last)
+    return error
+
+
+def _missing(which: str, failure: LastFailure) -> Incomplete:
     return Incomplete(f"{which} is missing at the source (HTTP {failure.status}): {failure.url}")
 
 
