@@ -32,11 +32,12 @@ EXACT = Selection(
     video_codecs=["h264", "vp9"],
     start_offset=Duration(seconds=90),
     end_offset=Duration(seconds=120, nanos=500_000_000),
+    exact_offsets=True,
 )
 EXACTLY = [
     *("--min-height", "720", "--audio-language", "pt-BR"),
     *("--video-codec", "h264", "--video-codec", "vp9"),
-    *("--start", "1:30", "--end", "120.5s"),
+    *("--start", "1:30", "--end", "120.5s", "--exact"),
 ]
 
 

@@ -71,6 +71,21 @@ async def test_a_section_begins_at_the_key_frame_and_ends_in_time(
         assert origin.bytes_sent(f"/{form}") < share * film(form).stat().st_size
 
 
+@pytest.mark.parametrize("form", ["ts/list.m3u8", "dash/list.mpd", "film.mp4", "film.webm"])
+async def test_an_exact_section_begins_and_ends_at_its_frames(
+    harness: Harness, origin: Origin, tmp_path: Path, form: str
+) -> None:
+    exact = section(START, END, exact_offsets=True)
+
+    media, path = await stored(harness, serve(origin, form), exact, tmp_path)
+
+    assert frames(path) == list(range(round(START * RATE), round(END * RATE)))
+    assert beeps(path) == pytest.approx([1.5, 3.5], abs=0.04)
+    assert media.blob.content_type == "video/mp4"
+    assert media.duration.ToTimedelta().total_seconds() == pytest.approx(END - START, abs=0.05)
+    assert media.section.start_offset.ToTimedelta().total_seconds() == pytest.approx(START)
+
+
 async def test_of_a_file_on_a_page_only_ranges_are_fetched(
     harness: Harness, origin: Origin, tmp_path: Path
 ) -> None:

@@ -9,15 +9,15 @@ import av
 import pytest
 
 from ingot_server.probe.probe_main import NamelessFile
-from ingot_server.section.cut import Cut, NoKeyFrame, OutsideMedia, cut
+from ingot_server.section.cut import Cut, NoExactCut, NoKeyFrame, OutsideMedia, cut
 from ingot_server.section.remote_file import NotIndexed
 from ingot_server.section.tracks import Input, Uncuttable
 from tests.media import media
 
 
-def section_of(name: str, directory: Path, start: float, end: float) -> Cut:
+def section_of(name: str, directory: Path, start: float, end: float, *, exact: bool = False) -> Cut:
     with media(name).open("rb", buffering=0) as file:
-        return cut([Input(NamelessFile(file))], str(directory), start, end)
+        return cut([Input(NamelessFile(file))], str(directory), start, end, exact=exact)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,29 @@ def test_files_of_every_kind_are_cut(
         assert (found.duration or 0) / 1e6 == pytest.approx(seconds, abs=0.15)
 
 
+@pytest.mark.parametrize(
+    ("name", "begins_at", "extension"),
+    [
+        ("faststart.mp4", 0.5, "mp4"),
+        ("fragmented.mp4", 0.5, "mp4"),
+        ("clip.avi", 0.5, "mp4"),
+        ("several.mkv", 0.5, "mp4"),
+        ("raw.aac", 0.5, "m4a"),
+        ("sound.flac", 0.5, "m4a"),
+        ("vorbis.ogg", 0.48, "webm"),
+    ],
+)
+def test_an_exact_section_lasts_as_long_as_it_should(
+    tmp_path: Path, name: str, begins_at: float, extension: str
+) -> None:
+    made = section_of(name, tmp_path, 0.5, 1.3, exact=True)
+
+    assert made.start_seconds == pytest.approx(begins_at, abs=0.025)
+    assert made.path.endswith(f".{extension}")
+    with av.open(made.path) as found:
+        assert (found.duration or 0) / 1e6 == pytest.approx(1.3 - begins_at, abs=0.03)
+
+
 def test_tags_and_chapters_are_those_of_the_section(tmp_path: Path) -> None:
     made = section_of("chapters.m4a", tmp_path, 0.5, 1.5)
 
@@ -66,6 +89,8 @@ def test_what_cannot_be_cut_says_why(tmp_path: Path) -> None:
         section_of("silent.mp4", tmp_path, 3, math.inf)
     with pytest.raises(Uncuttable):
         section_of("picture.png", tmp_path, 0, 1)
+    with pytest.raises(NoExactCut, match="convert that to `mp4`"):
+        section_of("pcm.mov", tmp_path, 0.5, 1, exact=True)
     with media("variable.mp3").open("rb", buffering=0) as file, pytest.raises(NotIndexed):
         cut([Input(NamelessFile(file), needs_index=True)], str(tmp_path), 0.5, 1)
     with media("silent.mp4").open("rb", buffering=0) as file, pytest.raises(NoKeyFrame):

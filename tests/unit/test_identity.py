@@ -54,6 +54,11 @@ def test_from_the_beginning_is_no_section() -> None:
     assert not selects_section(canonical_selection(whole))
 
 
+def test_all_of_the_media_has_one_id_whether_its_offsets_are_exact_or_not() -> None:
+    whole = Selection(start_offset=Duration(), exact_offsets=True)
+    assert media_id(KEY, whole) == media_id(KEY, BEST)
+
+
 def test_every_spelling_of_a_language_has_the_same_id() -> None:
     ids = {media_id(KEY, Selection(audio_language=each)) for each in ("en-US", "eng-us", "EN-us")}
     assert len(ids) == 1
@@ -73,6 +78,7 @@ def test_every_key_and_selection_has_an_id_of_its_own() -> None:
         Selection(end_offset=Duration(seconds=1)),
         Selection(start_offset=Duration(nanos=1)),
         Selection(start_offset=Duration(seconds=1), end_offset=Duration(seconds=10)),
+        Selection(start_offset=Duration(seconds=1), exact_offsets=True),
     ]
     selections += [Selection(all_audio_languages=True)]
     selections += [Selection(video_codecs=names) for names in (["h264", "vp9"], ["vp9", "h264"])]

@@ -29,6 +29,7 @@ _OPTION_BY_FIELD: Final = {
     "selection.all_audio_languages": "--all-audio-languages",
     "selection.audio_language": "--audio-language",
     "selection.end_offset": "--end",
+    "selection.exact_offsets": "--exact",
     "selection.max_height": "--max-height",
     "selection.min_height": "--min-height",
     "selection.start_offset": "--start",
@@ -57,6 +58,7 @@ def selection(options: Namespace) -> Selection | None:
         audio_language=options.audio_language,
         all_audio_languages=options.all_audio_languages,
         video_codecs=options.video_codec,
+        exact_offsets=options.exact,
     )
     if options.start is not None:
         chosen.start_offset.FromTimedelta(options.start)

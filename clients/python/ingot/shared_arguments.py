@@ -70,6 +70,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="only a section of the URL up to here, such as 2:00 or 120s",
     )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="begin and end the section at exactly these times, not at a key frame",
+    )
 
 
 def add_labels(parser: argparse.ArgumentParser, description: str) -> None:

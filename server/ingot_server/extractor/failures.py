@@ -138,6 +138,7 @@ _KINDS: Final = {
     "UnsupportedError": reason_pb2.REASON_UNSUPPORTED_URL,
     "SelectionUnavailable": reason_pb2.REASON_SELECTION_UNAVAILABLE,
     "LiveStream": reason_pb2.REASON_LIVE_STREAM,
+    "NoExactCut": reason_pb2.REASON_SELECTION_UNAVAILABLE,
     "OutsideMedia": reason_pb2.REASON_SELECTION_UNAVAILABLE,
     "Uncuttable": reason_pb2.REASON_NOT_MEDIA,
     "Unjoinable": reason_pb2.REASON_SELECTION_UNAVAILABLE,

@@ -194,11 +194,11 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _section(selection: Selection) -> tuple[float, float | None] | None:
+def _section(selection: Selection) -> tuple[float, float | None, bool] | None:
     section = Section.of(selection)
     if section is None:
         return None
-    return section.start, None if math.isinf(section.end) else section.end
+    return section.start, None if math.isinf(section.end) else section.end, section.exact
 
 
 def _checked(url: str) -> str:

@@ -29,8 +29,9 @@ class Request:
     playlist: bool
     max_entries: int
     record_seconds: float
-    section: tuple[float, float | None] | None
-    """Where the section begins and ends in seconds, None for the end of the media. None: all."""
+    section: tuple[float, float | None, bool] | None
+    """Where the section begins and ends in seconds, None for the end of the media, and whether it
+    is cut exactly there. None: all."""
     subtitle_languages: list[str]
     automatic_subtitles: bool
     thumbnail: bool

@@ -39,6 +39,7 @@ class SectionDownload:
 
     start: float
     end: float
+    exact: bool
     lead: float = 0.0
     found: Stretch | None = None
     """What was taken of the latest track; None if that was a whole file."""
@@ -69,8 +70,8 @@ def fetch_section(
     OutsideMedia, Uncuttable, and what the downloaders raise.
     """
     assert request.section is not None
-    start, end = request.section
-    section = ydl.section = SectionDownload(start, math.inf if end is None else end)
+    start, end, exact = request.section
+    section = ydl.section = SectionDownload(start, math.inf if end is None else end, exact)
     ydl.add_progress_hook(progress)
     for lead in _LEADS:
         section.lead = lead
@@ -121,6 +122,7 @@ def _fetch(
                 directory,
                 section.start,
                 section.end,
+                exact=section.exact,
                 audio_only=request.audio_only,
                 whole_seconds=section.whole_seconds or None,
             )

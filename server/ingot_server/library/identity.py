@@ -4,10 +4,10 @@
 
 The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then those that are set of
 `;max_height=N;min_height=N;audio_language=TAG;all_audio_languages;video_codecs=NAME,NAME`,
-`;start_offset=S.NNNNNNNNN;end_offset=S.NNNNNNNNN` in seconds, then `;record_ms=N` for a recording
-of a live stream, which differs from the media item that exists after its end. It is not protobuf,
-whose bytes are not canonical across versions and languages. A field added to Selection later must
-add nothing to the text while it is unset, or every id would change.
+`;start_offset=S.NNNNNNNNN;end_offset=S.NNNNNNNNN` in seconds, `;exact_offsets`, then
+`;record_ms=N` for a recording of a live stream, which differs from the media item that exists after
+its end. It is not protobuf, whose bytes are not canonical across versions and languages. A field
+added to Selection later must add nothing to the text while it is unset, or every id would change.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def canonical_selection(selection: Selection) -> Selection:
         canonical.audio_language = canonical_tag(canonical.audio_language)
     if not canonical.start_offset.ToNanoseconds():
         canonical.ClearField("start_offset")
+    if not selects_section(canonical):
+        canonical.exact_offsets = False
     return canonical
 
 
@@ -65,6 +67,8 @@ def media_id(
         if canonical.HasField(name):
             offset: Duration = getattr(canonical, name)
             text += f";{name}={offset.seconds}.{offset.nanos:09d}"
+    if canonical.exact_offsets:
+        text += ";exact_offsets"
     if record_duration is not None:
         text += f";record_ms={round(record_duration / timedelta(milliseconds=1))}"
     # The first line feed ends the selection, so a key cannot imitate another selection.

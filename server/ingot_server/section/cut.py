@@ -3,6 +3,9 @@
 With video, the result begins at the last key frame at or before the start, and its first frame has
 the time 0; audio alone begins with the packet that holds the start. Frames after the end are kept
 only if earlier ones need them to be decoded.
+
+An exact section has the time 0 at its start. What is before, and after its end, is in the file as
+well, and hidden by its edit lists.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from typing import Any, Final
 import av
 import av.error
 
-from ingot_server.section.output_container import container_of
-from ingot_server.section.tracks import Input, Packet, Tracks, Uncuttable, exact
+from ingot_server.section.edit_lists import end_tracks
+from ingot_server.section.output_container import container_of, fits_into_mp4
+from ingot_server.section.tracks import Input, Packet, Tracks, Uncuttable, fraction
 
 # Timestamps are rounded: a frame this much later is still at the same moment.
 _ROUNDING: Final = Fraction(5, 1000)
@@ -44,6 +48,10 @@ class NoKeyFrame(Exception):
     """What is there of the media has no key frame at or before the start of the section."""
 
 
+class NoExactCut(Exception):
+    """No container that can hold the video can begin between key frames."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """A file with a section."""
@@ -61,13 +69,14 @@ def cut(
     start: float,
     end: float,
     *,
+    exact: bool = False,
     audio_only: bool = False,
     whole_seconds: float | None = None,
 ) -> Cut:
     """Write what lies between `start` and `end` seconds into a file in `directory`.
 
     `end` may be infinite. `whole_seconds` is how long the media is, if its manifest says that.
-    Raises OutsideMedia, NoKeyFrame or Uncuttable.
+    Raises OutsideMedia, NoKeyFrame, NoExactCut or Uncuttable.
     """
     with contextlib.ExitStack() as opened:
         sources: list[Tracks] = []
@@ -79,16 +88,30 @@ def cut(
             raise Uncuttable("The file contains no audio or video.")
         leader = next((each for each in sources if each.video is not None), sources[0])
         whole = whole_seconds or leader.indexed_seconds
-        begin, head = _find_start(leader, exact(start))
-        stop = end if math.isinf(end) else exact(end)
+        begin, head = _find_start(leader, fraction(start))
+        stop = end if math.isinf(end) else fraction(end)
+        zero = max(begin, fraction(start)) if exact and _can_be_exact(sources) else begin
         for source in sources:
             if source is not leader:
                 source.seek(begin)
         packets = [
-            _within(source, head if source is leader else [], begin, stop) for source in sources
+            _within(source, head if source is leader else [], begin, zero, stop)
+            for source in sources
         ]
-        path = _write(sources, packets, begin, stop, directory)
-    return Cut(path, float(begin), whole)
+        path = _write(sources, packets, zero, stop, directory, exact=exact)
+    return Cut(path, float(zero), whole)
+
+
+def _can_be_exact(sources: Sequence[Tracks]) -> bool:
+    """Return whether MP4 can hold the streams. Raises NoExactCut for video that it cannot hold."""
+    if fits_into_mp4([_codec(stream) for source in sources for stream in source.streams]):
+        return True
+    if any(source.video is not None for source in sources):
+        raise NoExactCut(
+            "The section cannot be cut exactly, because MP4 cannot hold its streams. Ask for it "
+            "without exact_offsets, and convert that to `mp4`"
+        )
+    return False
 
 
 def _find_start(source: Tracks, start: Fraction) -> tuple[Fraction, list[Packet]]:
@@ -123,15 +146,23 @@ def _find_start(source: Tracks, start: Fraction) -> tuple[Fraction, list[Packet]
 
 
 def _within(
-    source: Tracks, head: Sequence[Packet], begin: Fraction, end: Fraction | float
+    source: Tracks,
+    head: Sequence[Packet],
+    begin: Fraction,
+    zero: Fraction,
+    end: Fraction | float,
 ) -> Iterator[Packet]:
-    """Yield the packets of a source that belong to the section."""
+    """Yield the packets of a source that belong to the section, which is shown from `zero` on.
+
+    Video is from `begin` on, at a key frame, and audio with the packet that holds a later `zero`.
+    """
     going = set(source.streams)
     held: list[Packet] = []
     for each in _chained(head, source.packets):
-        if each.stream not in going or each.time < begin:
-            continue
         is_video = each.stream is source.video
+        is_before = not is_video and zero > begin and each.time + each.length <= zero
+        if each.stream not in going or each.time < begin or is_before:
+            continue
         if (each.decoding_time if is_video else each.time) >= end:
             going.discard(each.stream)
             if not going:
@@ -154,12 +185,15 @@ def _chained(head: Sequence[Packet], packets: Callable[[], Iterator[Packet]]) ->
 def _write(
     sources: Sequence[Tracks],
     packets: Sequence[Iterator[Packet]],
-    begin: Fraction,
+    zero: Fraction,
     end: Fraction | float,
     directory: str,
+    *,
+    exact: bool,
 ) -> str:
     streams = [stream for source in sources for stream in source.streams]
-    extension = _extension(sources, streams)
+    codecs = [_codec(stream) for stream in streams]
+    extension = "mp4" if exact and fits_into_mp4(codecs) else _extension(sources, codecs)
     has_video = any(source.video is not None for source in sources)
     name = extension if has_video else _AUDIO_NAMES.get(extension, extension)
     path = str(Path(directory, f"section.{name}"))
@@ -172,18 +206,24 @@ def _write(
             for source in sources:
                 _copy_languages(source, outputs)
             if len(sources) == 1:
-                _describe(output, sources[0], begin, end)
+                _describe(output, sources[0], zero, end)
             latest: dict[int, int] = {}
             for each in heapq.merge(*packets, key=lambda one: one.decoding_time):
-                _mux(output, outputs[id(each.stream)], each, _shift(each, sources, begin), latest)
+                _mux(output, outputs[id(each.stream)], each, _shift(each, sources, zero), latest)
     except (av.error.FFmpegError, ValueError) as error:
         raise Uncuttable(f"No file can hold the section: {error}") from error
+    if exact and extension == "mp4" and not math.isinf(end):
+        end_tracks(path, float(end - zero))
     return path
 
 
-def _extension(sources: Sequence[Tracks], streams: Sequence[Any]) -> str:
-    """Return the extension of the container for `streams`, for audio that of video."""
-    chosen = container_of([each.codec_context.codec.canonical_name for each in streams])
+def _codec(stream: Any) -> str:
+    return str(stream.codec_context.codec.canonical_name)
+
+
+def _extension(sources: Sequence[Tracks], codecs: Sequence[str]) -> str:
+    """Return the extension of the container for `codecs`, for audio that of video."""
+    chosen = container_of(codecs)
     if len(sources) > 1:
         return chosen
     own = sources[0].container.format.name
@@ -192,9 +232,9 @@ def _extension(sources: Sequence[Tracks], streams: Sequence[Any]) -> str:
     return _OF_ITS_OWN.get(own, chosen) if chosen == "mkv" else chosen
 
 
-def _shift(each: Packet, sources: Sequence[Tracks], begin: Fraction) -> int:
+def _shift(each: Packet, sources: Sequence[Tracks], zero: Fraction) -> int:
     clock = next(source.clock for source in sources if each.stream in source.streams)
-    shift: int = round((clock + begin) / each.packet.time_base)
+    shift: int = round((clock + zero) / each.packet.time_base)
     return shift
 
 
@@ -215,7 +255,7 @@ def _copy_languages(source: Tracks, outputs: dict[int, Any]) -> None:
             outputs[id(stream)].metadata["language"] = language
 
 
-def _describe(output: Any, source: Tracks, begin: Fraction, end: Fraction | float) -> None:
+def _describe(output: Any, source: Tracks, zero: Fraction, end: Fraction | float) -> None:
     """Carry over the tags and the chapters of a file, on the clock of the section."""
     tags = source.container.metadata
     output.metadata.update({key: tags[key] for key in tags if key not in _CONTAINER_TAGS})
@@ -223,7 +263,7 @@ def _describe(output: Any, source: Tracks, begin: Fraction, end: Fraction | floa
     for chapter in source.container.chapters():
         unit = chapter["time_base"]
         first, last = chapter["start"] * unit - source.clock, chapter["end"] * unit - source.clock
-        if last > begin and first < end:
-            first, last = max(first, begin) - begin, min(last, end) - begin
+        if last > zero and first < end:
+            first, last = max(first, zero) - zero, min(last, end) - zero
             chapters.append({**chapter, "start": round(first / unit), "end": round(last / unit)})
     output.set_chapters(chapters)

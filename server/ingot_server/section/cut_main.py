@@ -1,7 +1,7 @@
 """The program that cuts one untrusted file (see `cutter.py`).
 
-    request    {"path": ..., "directory": ..., "start": ..., "end": ...}; "end" is null for
-               the end of the media
+    request    {"path": ..., "directory": ..., "start": ..., "end": ..., "exact": ...}; "end" is
+               null for the end of the media
                "remote": {"size": ..., "received": ...} if the file has only so many of the first
                bytes of one of that size, and gets what is asked for; else null
     response   {"need": [begin, end]}, any number of times: append this range, and send a line
@@ -24,7 +24,7 @@ from typing import Any
 import av.logging
 
 from ingot_server.probe.probe_main import NamelessFile
-from ingot_server.section.cut import NoKeyFrame, OutsideMedia, cut
+from ingot_server.section.cut import NoExactCut, NoKeyFrame, OutsideMedia, cut
 from ingot_server.section.remote_file import NotIndexed, RemoteFile
 from ingot_server.section.tracks import Input, Uncuttable
 
@@ -42,7 +42,7 @@ def serve() -> None:
         os._exit(0)
     try:
         response = _respond(json.loads(line))
-    except (OutsideMedia, NoKeyFrame, NotIndexed, Uncuttable, OSError) as error:
+    except (OutsideMedia, NoKeyFrame, NoExactCut, NotIndexed, Uncuttable, OSError) as error:
         response = {"error": type(error).__name__, "message": str(error)}
         if isinstance(error, OSError):
             response = {"error": "OSError", "message": error.strerror or str(error)}
@@ -60,6 +60,7 @@ def _respond(request: dict[str, Any]) -> dict[str, Any]:
             request["directory"],
             request["start"],
             math.inf if request["end"] is None else request["end"],
+            exact=request["exact"],
         )
     return {"path": found.path, "start": found.start_seconds, "whole": found.whole_seconds}
 

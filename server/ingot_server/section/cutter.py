@@ -26,6 +26,7 @@ _REASONS: Final = {
     "OutsideMedia": reason_pb2.REASON_SELECTION_UNAVAILABLE,
     "NoKeyFrame": reason_pb2.REASON_NOT_MEDIA,
     "Uncuttable": reason_pb2.REASON_NOT_MEDIA,
+    "NoExactCut": reason_pb2.REASON_SELECTION_UNAVAILABLE,
     "OSError": reason_pb2.REASON_SCRATCH_FULL,
 }
 
@@ -92,6 +93,7 @@ class Cutter:
                     directory=os.fspath(directory),
                     start=section.start,
                     end=None if math.isinf(section.end) else section.end,
+                    exact=section.exact,
                     remote=remote and {"size": remote.size_bytes, "received": remote.received},
                     remote_file=remote,
                 )

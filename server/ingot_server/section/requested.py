@@ -24,6 +24,8 @@ class Section:
     start: float
     end: float
     """Infinite for the end of the media."""
+    exact: bool = False
+    """Whether it begins at `start`, not at a key frame before it."""
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
@@ -35,6 +37,7 @@ class Section:
         return cls(
             canonical.start_offset.ToTimedelta().total_seconds(),
             end if canonical.HasField("end_offset") else math.inf,
+            canonical.exact_offsets,
         )
 
     def length_in(self, whole_seconds: float) -> float:

@@ -155,8 +155,8 @@ class Tracks:
         for stream in leading:
             if not self.is_whole and stream.start_time is not None:
                 first = stream.start_time * stream.time_base
-        found = first - exact(self.given.begins_at)
-        said = None if self.given.clock is None else exact(self.given.clock)
+        found = first - fraction(self.given.begins_at)
+        said = None if self.given.clock is None else fraction(self.given.clock)
         for known in (said, self.leading_clock):
             if known is not None and abs(known - found) <= _CLOCK_AGREEMENT:
                 return known
@@ -167,6 +167,6 @@ def _is_cover(stream: Any) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def exact(seconds: float) -> Fraction:
+def fraction(seconds: float) -> Fraction:
     """Return seconds as a fraction, exact to a microsecond."""
     return Fraction(seconds).limit_denominator(_MICROSECONDS)

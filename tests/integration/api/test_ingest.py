@@ -76,6 +76,12 @@ BAD_INPUT: list[tuple[str, Message, str, str]] = [
         ]
     ),
     (
+        "Ingest",
+        IngestRequest(url=URL, selection=Selection(exact_offsets=True)),
+        "INVALID_REQUEST",
+        "selection.exact_offsets",
+    ),
+    (
         "Convert",
         ConvertRequest(url=URL, recipe=MP3, labels={"A b": ""}),
         "INVALID_REQUEST",

@@ -698,7 +698,7 @@ func (x *Media) GetSection() *Section {
 type Section struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the file begins: at the last key frame at or before Selection.start_offset, or, for audio
-	// alone, with the packet that holds that moment.
+	// alone, with the packet that holds that moment. With Selection.exact_offsets, at that moment.
 	StartOffset *durationpb.Duration `protobuf:"bytes,1,opt,name=start_offset,json=startOffset,proto3" json:"start_offset,omitempty"`
 	// Where the file ends.
 	EndOffset     *durationpb.Duration `protobuf:"bytes,2,opt,name=end_offset,json=endOffset,proto3" json:"end_offset,omitempty"`
@@ -1683,12 +1683,18 @@ type Selection struct {
 	// that is stored as it is has all its audio anyway.
 	AllAudioLanguages bool `protobuf:"varint,6,opt,name=all_audio_languages,json=allAudioLanguages,proto3" json:"all_audio_languages,omitempty"`
 	// Where the section begins. It is cut without encoding, so the file begins at the last key frame at
-	// or before this moment; Media.section says which one that is. Unset, or zero, means at the
-	// beginning. If the media is not that long, the job fails with SELECTION_UNAVAILABLE.
+	// or before this moment, unless `exact_offsets` is set; Media.section says which one that is. Unset,
+	// or zero, means at the beginning. If the media is not that long, the job fails with
+	// SELECTION_UNAVAILABLE.
 	StartOffset *durationpb.Duration `protobuf:"bytes,7,opt,name=start_offset,json=startOffset,proto3" json:"start_offset,omitempty"`
 	// Where the section ends, after `start_offset`. Unset, or after the end of the media, means at the
 	// end.
-	EndOffset     *durationpb.Duration `protobuf:"bytes,8,opt,name=end_offset,json=endOffset,proto3" json:"end_offset,omitempty"`
+	EndOffset *durationpb.Duration `protobuf:"bytes,8,opt,name=end_offset,json=endOffset,proto3" json:"end_offset,omitempty"`
+	// Whether the section begins and ends at exactly these moments, not at a key frame. The file is an
+	// MP4 then. It still has what players need to decode the first and the last frames, and its edit
+	// lists (ISO/IEC 14496-12, 8.6.6) tell them not to show it. Video that MP4 cannot hold fails with
+	// SELECTION_UNAVAILABLE. Audio alone that MP4 cannot hold is cut between packets.
+	ExactOffsets  bool `protobuf:"varint,9,opt,name=exact_offsets,json=exactOffsets,proto3" json:"exact_offsets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1777,6 +1783,13 @@ func (x *Selection) GetEndOffset() *durationpb.Duration {
 		return x.EndOffset
 	}
 	return nil
+}
+
+func (x *Selection) GetExactOffsets() bool {
+	if x != nil {
+		return x.ExactOffsets
+	}
+	return false
 }
 
 var File_ingot_v1_media_proto protoreflect.FileDescriptor
@@ -1934,7 +1947,7 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12<\n" +
 	"\fstart_offset\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
 	"\n" +
-	"end_offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xd3\x03\n" +
+	"end_offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"\xf8\x03\n" +
 	"\tSelection\x12,\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x18.ingot.v1.Selection.ModeR\x04mode\x12\"\n" +
 	"\n" +
@@ -1946,7 +1959,8 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"\x13all_audio_languages\x18\x06 \x01(\bR\x11allAudioLanguages\x12<\n" +
 	"\fstart_offset\x18\a \x01(\v2\x19.google.protobuf.DurationR\vstartOffset\x128\n" +
 	"\n" +
-	"end_offset\x18\b \x01(\v2\x19.google.protobuf.DurationR\tendOffset\"@\n" +
+	"end_offset\x18\b \x01(\v2\x19.google.protobuf.DurationR\tendOffset\x12#\n" +
+	"\rexact_offsets\x18\t \x01(\bR\fexactOffsets\"@\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMODE_BEST\x10\x01\x12\x13\n" +

@@ -299,7 +299,7 @@ class Section(_message.Message):
     @_builtins.property
     def start_offset(self) -> _duration_pb2.Duration:
         """Where the file begins: at the last key frame at or before Selection.start_offset, or, for audio
-        alone, with the packet that holds that moment.
+        alone, with the packet that holds that moment. With Selection.exact_offsets, at that moment.
         """
 
     @_builtins.property
@@ -930,6 +930,7 @@ class Selection(_message.Message):
     ALL_AUDIO_LANGUAGES_FIELD_NUMBER: _builtins.int
     START_OFFSET_FIELD_NUMBER: _builtins.int
     END_OFFSET_FIELD_NUMBER: _builtins.int
+    EXACT_OFFSETS_FIELD_NUMBER: _builtins.int
     mode: Global___Selection.Mode.ValueType
     """Audio or video. Unset means the best of both."""
     max_height: _builtins.int
@@ -953,6 +954,12 @@ class Selection(_message.Message):
     source offers by itself, the original sound first. Not together with `audio_language`. A file
     that is stored as it is has all its audio anyway.
     """
+    exact_offsets: _builtins.bool
+    """Whether the section begins and ends at exactly these moments, not at a key frame. The file is an
+    MP4 then. It still has what players need to decode the first and the last frames, and its edit
+    lists (ISO/IEC 14496-12, 8.6.6) tell them not to show it. Video that MP4 cannot hold fails with
+    SELECTION_UNAVAILABLE. Audio alone that MP4 cannot hold is cut between packets.
+    """
     @_builtins.property
     def video_codecs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Video codecs that the caller prefers, the best first, named as in VideoStream.codec. They decide
@@ -964,8 +971,9 @@ class Selection(_message.Message):
     @_builtins.property
     def start_offset(self) -> _duration_pb2.Duration:
         """Where the section begins. It is cut without encoding, so the file begins at the last key frame at
-        or before this moment; Media.section says which one that is. Unset, or zero, means at the
-        beginning. If the media is not that long, the job fails with SELECTION_UNAVAILABLE.
+        or before this moment, unless `exact_offsets` is set; Media.section says which one that is. Unset,
+        or zero, means at the beginning. If the media is not that long, the job fails with
+        SELECTION_UNAVAILABLE.
         """
 
     @_builtins.property
@@ -985,10 +993,11 @@ class Selection(_message.Message):
         all_audio_languages: _builtins.bool = ...,
         start_offset: _duration_pb2.Duration | None = ...,
         end_offset: _duration_pb2.Duration | None = ...,
+        exact_offsets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "end_offset", b"end_offset", "max_height", b"max_height", "min_height", b"min_height", "start_offset", b"start_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "all_audio_languages", b"all_audio_languages", "audio_language", b"audio_language", "end_offset", b"end_offset", "max_height", b"max_height", "min_height", b"min_height", "mode", b"mode", "start_offset", b"start_offset", "video_codecs", b"video_codecs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_height", b"_max_height", "_min_height", b"_min_height", "all_audio_languages", b"all_audio_languages", "audio_language", b"audio_language", "end_offset", b"end_offset", "exact_offsets", b"exact_offsets", "max_height", b"max_height", "min_height", b"min_height", "mode", b"mode", "start_offset", b"start_offset", "video_codecs", b"video_codecs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_height: _TypeAlias = _typing.Literal["max_height"]  # noqa: Y015
     _WhichOneofArgType__max_height: _TypeAlias = _typing.Literal["_max_height", b"_max_height"]  # noqa: Y015
