@@ -7,7 +7,10 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.library.recipe_formats import RECIPE_FORMATS
 
+TRANSCODED: Final = [name for name in RECIPE_FORMATS if not name.startswith("transcript")]
+"""The names of the formats that ffmpeg makes."""
 PARAMETERS: Final[dict[str, list[str]]] = {
     field.name: list(getattr(Recipe(), field.name).DESCRIPTOR.fields_by_name)
     for field in Recipe.DESCRIPTOR.oneofs_by_name["format"].fields

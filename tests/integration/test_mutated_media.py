@@ -16,7 +16,6 @@ from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import ByteSize, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.jobs.lifecycle import has_ended
-from ingot_server.library.recipe_formats import RECIPE_FORMATS
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
 from ingot_server.transcode.ffmpeg import Ffmpeg
@@ -28,7 +27,7 @@ from tests.installation import descendants
 from tests.media import media
 from tests.mutations import INPUTS, VARIANTS, variants
 from tests.origin import Origin, Page, running_origin
-from tests.recipes import make_recipe
+from tests.recipes import TRANSCODED, make_recipe
 from tests.refusals import reason_name_of
 
 pytestmark = pytest.mark.slow
@@ -36,7 +35,7 @@ pytestmark = pytest.mark.slow
 RECIPES = [
     canonical_recipe(recipe)
     for recipe in (
-        *map(make_recipe, RECIPE_FORMATS),
+        *map(make_recipe, TRANSCODED),
         make_recipe("mp3", normalize_loudness=True),
         make_recipe("mp4", quality=40, max_height=60),
     )

@@ -36,7 +36,7 @@ from ingot_server.transcode.transcoder import Transcoded, Transcoder
 from ingot_server.transcode.verify import verify_media
 from tests.conversions import ffmpegs
 from tests.media import media
-from tests.recipes import make_recipe
+from tests.recipes import TRANSCODED, make_recipe
 
 
 def recipe(name: str, **fields: float) -> Recipe:
@@ -44,7 +44,7 @@ def recipe(name: str, **fields: float) -> Recipe:
     return canonical_recipe(make_recipe(name, **fields))
 
 
-FORMATS = [recipe(name) for name in RECIPE_FORMATS]
+FORMATS = [recipe(name) for name in TRANSCODED]
 MORE = [
     recipe("mp3", quality=4),
     recipe("mp3", bitrate_kbps=320, start=0.5, end=1.25),
@@ -471,7 +471,7 @@ async def test_killed_midway_it_crashed_and_leaves_no_process(harness: Transcode
     assert reason_name(caught.value.reason) == "CONVERTER_CRASHED"
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPE_FORMATS if name != "waveform"])
+@pytest.mark.parametrize("name", [name for name in TRANSCODED if name != "waveform"])
 async def test_a_full_disk_is_reported(harness: TranscodeHarness, name: str) -> None:
     found = await harness.prober.probe(media("vp9.webm"))
     directory = harness.directory / "full"

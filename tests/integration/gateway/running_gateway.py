@@ -96,7 +96,7 @@ class SlowService(Service):
         return GetMediaResponse()
 
     batch_get_media = list_media = update_media = get_media
-    delete_media = create_download_url = get_media
+    delete_media = create_download_url = get_storyboard = get_media
 
     async def download(
         self, _: Any, caller: Caller
