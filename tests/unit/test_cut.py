@@ -59,6 +59,7 @@ def test_files_of_every_kind_are_cut(
         ("raw.aac", 0.5, "m4a"),
         ("sound.flac", 0.5, "m4a"),
         ("vorbis.ogg", 0.48, "webm"),
+        ("variable.mp3", 0.48, "mp3"),
     ],
 )
 def test_an_exact_section_lasts_as_long_as_it_should(

@@ -90,7 +90,8 @@ def cut(
         whole = whole_seconds or leader.indexed_seconds
         begin, head = _find_start(leader, fraction(start))
         stop = end if math.isinf(end) else fraction(end)
-        zero = max(begin, fraction(start)) if exact and _can_be_exact(sources) else begin
+        exact = exact and _can_be_exact(sources)
+        zero = max(begin, fraction(start)) if exact else begin
         for source in sources:
             if source is not leader:
                 source.seek(begin)
@@ -103,10 +104,11 @@ def cut(
 
 
 def _can_be_exact(sources: Sequence[Tracks]) -> bool:
-    """Return whether MP4 can hold the streams. Raises NoExactCut for video that it cannot hold."""
+    """Return whether the section becomes an MP4. Raises NoExactCut for video that cannot."""
+    has_video = any(source.video is not None for source in sources)
     if fits_into_mp4([_codec(stream) for source in sources for stream in source.streams]):
-        return True
-    if any(source.video is not None for source in sources):
+        return has_video or sources[0].container.format.name not in _KEPT
+    if has_video:
         raise NoExactCut(
             "The section cannot be cut exactly, because MP4 cannot hold its streams. Ask for it "
             "without exact_offsets, and convert that to `mp4`"
@@ -193,7 +195,7 @@ def _write(
 ) -> str:
     streams = [stream for source in sources for stream in source.streams]
     codecs = [_codec(stream) for stream in streams]
-    extension = "mp4" if exact and fits_into_mp4(codecs) else _extension(sources, codecs)
+    extension = "mp4" if exact else _extension(sources, codecs)
     has_video = any(source.video is not None for source in sources)
     name = extension if has_video else _AUDIO_NAMES.get(extension, extension)
     path = str(Path(directory, f"section.{name}"))
@@ -212,7 +214,7 @@ def _write(
                 _mux(output, outputs[id(each.stream)], each, _shift(each, sources, zero), latest)
     except (av.error.FFmpegError, ValueError) as error:
         raise Uncuttable(f"No file can hold the section: {error}") from error
-    if exact and extension == "mp4" and not math.isinf(end):
+    if exact and not math.isinf(end):
         end_tracks(path, float(end - zero))
     return path
 

@@ -1693,7 +1693,8 @@ type Selection struct {
 	// Whether the section begins and ends at exactly these moments, not at a key frame. The file is an
 	// MP4 then. It still has what players need to decode the first and the last frames, and its edit
 	// lists (ISO/IEC 14496-12, 8.6.6) tell them not to show it. Video that MP4 cannot hold fails with
-	// SELECTION_UNAVAILABLE. Audio alone that MP4 cannot hold is cut between packets.
+	// SELECTION_UNAVAILABLE. Audio alone that is MP3, or that MP4 cannot hold, is cut between
+	// packets.
 	ExactOffsets  bool `protobuf:"varint,9,opt,name=exact_offsets,json=exactOffsets,proto3" json:"exact_offsets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

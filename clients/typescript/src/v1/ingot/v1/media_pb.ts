@@ -1110,7 +1110,8 @@ export type Selection = Message<"ingot.v1.Selection"> & {
    * Whether the section begins and ends at exactly these moments, not at a key frame. The file is an
    * MP4 then. It still has what players need to decode the first and the last frames, and its edit
    * lists (ISO/IEC 14496-12, 8.6.6) tell them not to show it. Video that MP4 cannot hold fails with
-   * SELECTION_UNAVAILABLE. Audio alone that MP4 cannot hold is cut between packets.
+   * SELECTION_UNAVAILABLE. Audio alone that is MP3, or that MP4 cannot hold, is cut between
+   * packets.
    *
    * @generated from field: bool exact_offsets = 9;
    */
