@@ -205,7 +205,7 @@ class _Handlers:
                         responses = method.invoke_serialized(request, context.peer())
                         async with aclosing(responses):
                             async for response in responses:
-                                await context.write(response)
+                                await _write(context, response)
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -224,6 +224,17 @@ async def _whole(
         yield request
     try:
         await context.send_initial_metadata(())
+    except grpc.aio.InternalError as error:
+        raise asyncio.CancelledError from error
+
+
+async def _write(context: Context, response: Any) -> None:
+    """Send a response. Raises CancelledError if the caller's connection is gone.
+
+    gRPC cancels the call only later.
+    """
+    try:
+        await context.write(response)
     except grpc.aio.InternalError as error:
         raise asyncio.CancelledError from error
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
+import sys
 import time
+from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
 import grpc
@@ -24,6 +28,7 @@ from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     DeleteMediaRequest,
     DownloadRequest,
+    DownloadResponse,
     GetMediaRequest,
     GetMediaResponse,
 )
@@ -43,6 +48,14 @@ from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.any_stores
 
+UNREAD_DOWNLOAD = """
+import sys, threading, grpc
+from ingot.v1 import media_service_pb2, media_service_pb2_grpc
+stub = media_service_pb2_grpc.MediaServiceStub(grpc.insecure_channel(sys.argv[1]))
+call = stub.Download(media_service_pb2.DownloadRequest(media_id="a" * 52))
+next(call)
+threading.Event().wait()
+"""
 SERVICES = ("ingot.v1.IngestService", "ingot.v1.JobService", "ingot.v1.MediaService")
 
 
@@ -221,3 +234,41 @@ async def test_a_port_in_use_is_named(settings: Settings) -> None:
             await server.start()
         await server.stop()
         await store.aclose()
+
+
+class EndlessMediaService(MediaService):
+    """A Download without end."""
+
+    sent: ClassVar[asyncio.Event]
+    ended: ClassVar[asyncio.Event]
+
+    async def download(self, request: DownloadRequest, caller: Caller) -> AsyncGenerator[Any, None]:
+        try:
+            while True:
+                yield DownloadResponse(data=bytes(64 << 10))
+                self.sent.set()
+        finally:
+            self.ended.set()
+
+
+async def test_a_connection_that_breaks_during_a_response_is_no_defect(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    EndlessMediaService.sent, EndlessMediaService.ended = sent, ended = (
+        asyncio.Event(),
+        asyncio.Event(),
+    )
+    async with serving(settings, EndlessMediaService) as api, asyncio.timeout(TIMEOUT_SECONDS):
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", UNREAD_DOWNLOAD, api.address)
+        )
+        await sent.wait()
+        # The client reads nothing, so soon a response waits for it.
+        with contextlib.suppress(TimeoutError):
+            while True:
+                sent.clear()
+                await asyncio.wait_for(sent.wait(), 0.5)
+        client.kill()
+        await client.wait()
+        await ended.wait()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
