@@ -211,6 +211,7 @@ BUGS: tuple[PlantedBug, ...] = (
                 "  if arg.request_id == '' then\n    return nil",
                 "  if true then\n    return nil",
             ),
+            Edit("api/admission.py", "if not request.request_id:\n", "if True:\n"),
         ),
         _plan("stop a worker", faults=10, load={"ingest_new": 10, "repeat_request": 30}),
     ),
