@@ -89,7 +89,7 @@ def _at(moment: float, parts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, 
 
 
 def _without_remainders(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give what is left of a chapter beside a segment to that segment if it is very short."""
+    """Join what is left of a chapter to the segment next to it, if it is shorter than a second."""
     kept: list[dict[str, Any]] = []
     start: float | None = None
     for part in parts:
