@@ -3,6 +3,7 @@ import { type Job, JobService, JobState } from "@ingot/client/v1";
 
 import { client } from "../connection/client";
 import { extendHistory, type Span } from "./history";
+import { throttled } from "./throttled";
 
 /** How often what arrives is shown, at most: four times a second. */
 const SHOW_MS = 250;
@@ -43,7 +44,6 @@ class JobStore {
   readonly #histories = new Map<string, readonly Span[]>();
   readonly #listeners = new Set<Listener>();
   #showTimer: ReturnType<typeof setTimeout> | undefined;
-  #countTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** Takes a job that the server sent. */
   receive(job: Job): void {
@@ -102,10 +102,7 @@ class JobStore {
   }
 
   /** Asks for the counts soon, and once for many changes. */
-  countSoon(): void {
-    if (this.#countTimer !== undefined) return;
-    this.#countTimer = setTimeout(() => void this.#count(), COUNT_MS / 2);
-  }
+  readonly countSoon = throttled(() => this.#count(), COUNT_MS);
 
   async #count(): Promise<void> {
     try {
@@ -113,8 +110,6 @@ class JobStore {
       this.counts = new Map(stateCounts.map(({ state, count }) => [state, Number(count)]));
     } catch {
       // The connection badge says that the server is away, and the counts come with its return.
-    } finally {
-      setTimeout(() => (this.#countTimer = undefined), COUNT_MS / 2);
     }
   }
 
