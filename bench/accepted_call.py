@@ -13,7 +13,7 @@ from pathlib import Path
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot_server.api.caller import Caller
 from ingot_server.api.ingest_service import IngestService
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.journal_index import Accepted
 from ingot_server.jobs.previews import Previews
@@ -23,6 +23,7 @@ from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.redis import connect
+from ingot_server.setting_values import Secret
 from tests.servers import STACKS, Stores, stores
 
 CALLS = 200

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from minio import Minio
 
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.process.launch import launch_command
+from ingot_server.setting_values import Secret
 
 STOP_SECONDS = 60.0
 

@@ -27,7 +27,7 @@ from telethon.sessions import StringSession
 from telethon.tl import TLObject, functions, types
 from telethon.tl.core import MessageContainer, TLMessage
 
-from ingot_server.config import Secret
+from ingot_server.setting_values import Secret
 from tests.tcp_server import tcp_server
 
 ADDRESS = "149.154.167.51"  # a data centre's, as sessions name it

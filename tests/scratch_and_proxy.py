@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
+from ingot_server.setting_values import ByteSize
 from ingot_server.transfer.scratch import Scratch
 
 SECOND = timedelta(seconds=1)

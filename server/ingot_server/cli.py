@@ -13,11 +13,12 @@ from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ingot_server.config import PREFIX, SettingError, Settings
+from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
 from ingot_server.output import open_missing_descriptors, write_lossily
 from ingot_server.process.init import continue_as_child_of_init
+from ingot_server.setting_values import SettingError
 
 logger = logging.getLogger(__name__)
 

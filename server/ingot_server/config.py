@@ -3,100 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import tempfile
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from ingot_server.allowed_destinations import parse_allowed_destinations
-from ingot_server.sponsorblock_categories import chosen_categories
+from ingot_server.setting_checks import (
+    check_bandwidth,
+    check_egress_allow,
+    check_sponsorblock,
+    check_sponsorblock_api,
+    check_transcription_url,
+    check_user_agent,
+)
+from ingot_server.setting_values import (
+    ByteSize,
+    Secret,
+    SettingError,
+    format_value,
+    parse_value,
+)
 from ingot_server.store_urls import StoreUrlError, check_broker_url, check_redis_url
 
 PREFIX: Final = "INGOT_"
 
-_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_BYTES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_BOOLEANS: Final = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
-
-
-class SettingError(Exception):
-    """A setting cannot be used; the message has its name, its value and what it should be."""
-
-
-class ByteSize(int):
-    """A number of bytes, written in a setting as `512MiB` or `536870912`."""
-
-
-LEAST_BANDWIDTH: Final = ByteSize(64 << 10)
-"""Bytes per second of the lowest bandwidth limit."""
-
-
-class Secret(str):
-    """A text whose repr is `***`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
 
 def _setting(default: Any, doc: str, *, check: Callable[[str], None] | None = None) -> Any:
     return field(default=default, metadata={"doc": doc, "check": check})
-
-
-def _check_user_agent(text: str) -> None:
-    if not re.fullmatch(r"[!-~]+(?: [!-~]+)*", text):
-        raise SettingError(
-            f"INGOT_USER_AGENT={text!r} cannot be sent. Use words of visible ASCII characters, "
-            "such as `Example/1.0 (+https://example.com/bot)`."
-        )
-
-
-def _check_bandwidth(text: str) -> None:
-    if 0 < parse_bytes(text) < LEAST_BANDWIDTH:
-        raise SettingError(
-            f"INGOT_BANDWIDTH={text!r} is too little: connections that take turns would look as if "
-            "they stalled. Use at least `64KiB`, or 0 for no limit."
-        )
-
-
-def _check_sponsorblock(text: str) -> None:
-    try:
-        chosen_categories(text)
-    except ValueError as error:
-        raise SettingError(
-            f"INGOT_SPONSORBLOCK={text!r}: {error}. Use `all`, or categories of docs/sources.md, "
-            "separated by commas."
-        ) from None
-
-
-def _check_sponsorblock_api(text: str) -> None:
-    if not re.fullmatch(r"https?://[!-~]+", text):
-        raise SettingError(
-            f"INGOT_SPONSORBLOCK_API={text!r} is not a URL such as `https://sponsor.ajay.app`."
-        )
-
-
-def _check_transcription_url(text: str) -> None:
-    if text and not re.fullmatch(r"https?://[^/@?#\s]+/[!-~]*", text):
-        raise SettingError(
-            f"INGOT_TRANSCRIPTION_URL={text!r} is not the URL of an endpoint, such as "
-            "`https://api.openai.com/v1/audio/transcriptions`."
-        )
-
-
-def _check_egress_allow(text: str) -> None:
-    try:
-        parse_allowed_destinations(text)
-    except ValueError as error:
-        raise SettingError(
-            f"INGOT_EGRESS_ALLOW={text!r}: {error}. Use HOST:PORT and networks such as "
-            "`10.0.0.0/8`, separated by commas."
-        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +108,7 @@ class Settings:
         "",
         "what INGOT_TRANSCRIPTION_URL may reach although its address is private, as HOST:PORT or "
         "networks such as `10.0.0.0/8`, separated by commas; sources never may",
-        check=_check_egress_allow,
+        check=check_egress_allow,
     )
     connections_per_host: int = _setting(
         16, "connections that a worker opens to one host at the same time; 0 means no limit"
@@ -181,7 +116,7 @@ class Settings:
     bandwidth: ByteSize = _setting(
         ByteSize(0),
         "bytes per second that a worker receives from sources, from 64KiB on; 0 means no limit",
-        check=_check_bandwidth,
+        check=check_bandwidth,
     )
 
     telegram_api_url: str = _setting(
@@ -211,7 +146,7 @@ class Settings:
         "Ingot/0.1",
         "User-Agent of Ingot's requests to sources; yt-dlp has that of a browser, as has the "
         "second request for a file that a source refused",
-        check=_check_user_agent,
+        check=check_user_agent,
     )
     jobs_per_host: int = _setting(
         8, "jobs that a worker runs at the same time for one host; 0 means no limit"
@@ -257,10 +192,10 @@ class Settings:
         "",
         "categories of SponsorBlock's segments that become chapters of YouTube videos, separated "
         "by commas, or `all`; empty asks for none",
-        check=_check_sponsorblock,
+        check=check_sponsorblock,
     )
     sponsorblock_api: str = _setting(
-        "https://sponsor.ajay.app", "URL of SponsorBlock's API", check=_check_sponsorblock_api
+        "https://sponsor.ajay.app", "URL of SponsorBlock's API", check=check_sponsorblock_api
     )
     fragments_at_once: int = _setting(
         4, "fragments of one HLS or DASH stream that are downloaded at the same time"
@@ -282,7 +217,7 @@ class Settings:
         "",
         "endpoint that makes transcripts from the sound, in the protocol of OpenAI's "
         "`https://api.openai.com/v1/audio/transcriptions`; empty turns it off",
-        check=_check_transcription_url,
+        check=check_transcription_url,
     )
     transcription_model: str = _setting("whisper-1", "model that the endpoint is asked for")
     transcription_api_key: Secret = _setting(Secret(""), "API key for the endpoint")
@@ -369,7 +304,7 @@ class Settings:
         Raises SettingError for a value that cannot be used.
         """
         values: dict[str, Any] = {
-            item.name: _parse(name, environment[name], item)
+            item.name: _read(name, environment[name], item)
             for name, item in _by_variable().items()
             if name in environment
         }
@@ -397,7 +332,7 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """Return the variables that `from_environment` reads, for a child process."""
         return {
-            PREFIX + item.name.upper(): _format(getattr(self, item.name))
+            PREFIX + item.name.upper(): format_value(getattr(self, item.name))
             for item in dataclasses.fields(self)
         }
 
@@ -410,79 +345,12 @@ def _by_variable() -> dict[str, dataclasses.Field[Any]]:
 _CLIENT_SETTINGS: Final = frozenset({"INGOT_SERVER"})
 
 
-def _parse(name: str, text: str, item: dataclasses.Field[Any]) -> object:
-    kind: type[Any] = type(item.default)
+def _read(name: str, text: str, item: dataclasses.Field[Any]) -> object:
+    value = parse_value(name, text, type(item.default))
     check = item.metadata["check"]
     try:
         if check is not None:
             check(text)
-        if kind is bool:
-            return _BOOLEANS[text.lower()]
-        if kind is timedelta:
-            return parse_duration(text)
-        if kind is ByteSize:
-            return parse_bytes(text)
-        if kind is int:
-            number = int(text)
-            if number < 0:
-                raise ValueError
-            return number
-        return kind(text)
     except StoreUrlError as error:
         raise SettingError(f"{name}: {error}") from None
-    except (KeyError, ValueError):
-        raise SettingError(f"{name}={text!r} is not {_EXPECTED[kind]}.") from None
-
-
-_EXPECTED: Final[Mapping[type[object], str]] = {
-    bool: "`on` or `off`",
-    timedelta: "a duration such as `30s`, `5m` or `1h`, or a number of seconds",
-    ByteSize: "a size such as `512MiB` or `20GiB`, or a number of bytes",
-    int: "a whole number that is not negative",
-}
-
-
-def parse_duration(text: str) -> timedelta:
-    """Parse a duration such as `30s`, `5m`, `1h`, or seconds. Raises ValueError."""
-    try:
-        return timedelta(seconds=_scaled(text, _SECONDS, "s"))
-    except (KeyError, OverflowError):
-        raise ValueError(text) from None
-
-
-def parse_bytes(text: str) -> ByteSize:
-    """Parse a size such as `512MiB`, or a number of bytes. Raises ValueError."""
-    try:
-        return ByteSize(_scaled(text, _BYTES, ""))
-    except KeyError:
-        raise ValueError(text) from None
-
-
-def _scaled(text: str, units: Mapping[str, float], default: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    if match is None:
-        raise ValueError(text)
-    return float(match[1]) * units[match[2] or default]
-
-
-def _format(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():.6f}s"
-    if isinstance(value, ByteSize):
-        return str(int(value))
-    return str(value)
-
-
-def read_setting_file(variable: str, path: Path) -> dict[str, object]:
-    """Return the content of the TOML file that the setting `variable` names.
-
-    Raises SettingError if the file cannot be read or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise SettingError(f"{variable}: {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{variable}: {path} is not valid TOML: {error}.") from error
+    return value

@@ -18,9 +18,10 @@ from redis import exceptions
 from redis.asyncio.client import Pipeline
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.outage import Outage
+from ingot_server.setting_values import SettingError
 from ingot_server.store_urls import without_password
 
 MAX_CONNECTIONS: Final = 64

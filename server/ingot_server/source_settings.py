@@ -26,14 +26,9 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ingot_server.config import (
-    LEAST_BANDWIDTH,
-    SettingError,
-    Settings,
-    parse_bytes,
-    parse_duration,
-    read_setting_file,
-)
+from ingot_server.config import Settings
+from ingot_server.setting_checks import LEAST_BANDWIDTH
+from ingot_server.setting_values import SettingError, parse_bytes, parse_duration, read_setting_file
 
 VARIABLE: Final = "INGOT_SOURCES_FILE"
 

@@ -19,10 +19,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
-from ingot_server.config import ByteSize, Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.local.local_servers import SeaweedFS, valkey_executable
 from ingot_server.local.ports import Ports
 from ingot_server.process.supervisor import Program, SupervisedProgram
+from ingot_server.setting_values import ByteSize, Secret
 from tests.chaos.clocks import Clocks
 from tests.chaos.gateway import Gateway, running_gateway
 from tests.chaos.rabbitmq import rabbitmq

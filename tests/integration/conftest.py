@@ -12,11 +12,12 @@ import pytest
 from minio import Minio
 from redis import Redis as BlockingRedis
 
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.records import Records
 from ingot_server.library.blobs import Blobs
 from ingot_server.redis import Redis, connect
+from ingot_server.setting_values import Secret
 from tests.broadcast import Broadcast, broadcasting, encoded
 from tests.harness import Harness, running_harness
 from tests.prepared_programs import prepared_programs

@@ -13,10 +13,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library import s3
 from ingot_server.library.blobs import Blobs
+from ingot_server.setting_values import Secret
 from tests.s3 import TYPE, read
 
 

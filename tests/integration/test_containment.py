@@ -12,11 +12,12 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.result import Resolved
+from ingot_server.setting_values import ByteSize
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
+from ingot_server.setting_values import ByteSize
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.plan import plan_conversion
 from ingot_server.transcode.tags import Tags

@@ -14,7 +14,8 @@ from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_SUCCEEDED, Job
 from ingot.v1.job_service_pb2 import WatchJobRequest
 from ingot.v1.media_pb2 import Media
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import ByteSize
 from tests.conversions import long_sound
 from tests.harness import Harness, running_harness
 from tests.origin import Page, running_origin

@@ -19,7 +19,7 @@ from minio.versioningconfig import VersioningConfig
 from redis.asyncio import Redis
 
 from ingot_server import app
-from ingot_server.config import ByteSize, Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.doctor.examination import examine, exit_code, json_lines, lines
 from ingot_server.errors import Failure
 from ingot_server.findings import Finding, Level
@@ -27,6 +27,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports
 from ingot_server.process.supervisor import Program
+from ingot_server.setting_values import ByteSize, Secret
 from ingot_server.worker import Worker
 from tests import tls
 from tests.bucket_proxy import bucket_behind_proxy

@@ -22,11 +22,11 @@ import pytest
 import redis.asyncio
 from minio import Minio
 
-from ingot_server.config import SettingError
 from ingot_server.local.datadir_lock import lock_data_dir
 from ingot_server.local.local_servers import SeaweedFS, redis_program, valkey_executable
 from ingot_server.local.ports import Ports, socket_path
 from ingot_server.process.supervisor import Program, ProgramFailed, SupervisedProgram
+from ingot_server.setting_values import SettingError
 from tests.servers import process
 from tests.waiting import TIMEOUT_SECONDS, until
 

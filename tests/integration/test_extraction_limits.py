@@ -17,8 +17,9 @@ import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_QUEUED, JOB_STATE_SUCCEEDED, Job
 from ingot.v1.media_pb2 import Selection
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.setting_values import ByteSize
 from tests.harness import running_harness
 from tests.installation import descendants
 from tests.manifests import packed, serve_manifest

@@ -20,13 +20,14 @@ from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.result import Entries, Fetched, Resolved
 from ingot_server.extractor.session import Session
 from ingot_server.probe.prober import Prober
+from ingot_server.setting_values import ByteSize
 from tests.installation import descendants
 from tests.media import media
 from tests.origin import Origin, Page

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
+from ingot_server.setting_values import ByteSize
 from ingot_server.transcode.ffmpeg import STANDARD_INPUT, STANDARD_OUTPUT, Ffmpeg, FfmpegProgress
 from tests.installation import descendants
 from tests.media import media

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import Secret, SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
+from ingot_server.setting_values import Secret, SettingError
 from tests.s3 import TYPE, S3Proxy
 from tests.waiting import TIMEOUT_SECONDS
 from tests.web_server import web_server

@@ -11,8 +11,9 @@ import pytest
 
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions
 from ingot.v1.media_pb2 import SideFile
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
+from ingot_server.setting_values import Secret
 from tests import mtproto
 from tests.harness import Harness, running_harness
 from tests.mediasite import serve_presentation

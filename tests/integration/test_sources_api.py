@@ -14,10 +14,11 @@ from ingot.client import Client
 from ingot.v1 import reason_pb2
 from ingot.v1.source_service_pb2 import SourceStatus
 from ingot_server.app import running
-from ingot_server.config import Secret, SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.redis import connect
+from ingot_server.setting_values import Secret, SettingError
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 from tests.ingot_command import run_command

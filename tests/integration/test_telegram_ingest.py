@@ -18,7 +18,8 @@ import pytest
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import Secret
 from tests import mtproto
 from tests.harness import Harness, running_harness
 from tests.mtproto import Channel, FakeDataCentre

@@ -23,11 +23,12 @@ from av.audio.frame import AudioFrame
 
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.library.recipe_formats import RECIPE_FORMATS
 from ingot_server.library.recipes import canonical_recipe
 from ingot_server.probe.prober import Prober
+from ingot_server.setting_values import ByteSize
 from ingot_server.transcode.ffmpeg import Ffmpeg
 from ingot_server.transcode.ffmpeg_run import TranscodeProgress
 from ingot_server.transcode.plan import plan_conversion

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.doctor.transcription import check_transcription
 from ingot_server.errors import Failure, reason_name
 from ingot_server.findings import Level
+from ingot_server.setting_values import Secret
 from ingot_server.transcription.endpoint import Heard, connected_endpoint
 from ingot_server.transcription.transcript import Segment
 from tests.transcription import GARBAGE, TranscriptionStandIn

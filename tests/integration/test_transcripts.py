@@ -20,8 +20,9 @@ from ingot.v1.ingest_service_pb2 import ConvertRequest
 from ingot.v1.job_pb2 import JOB_STATE_CANCELLED, JOB_STATE_SUCCEEDED, IngestOptions, Job
 from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.pipeline import transcribe
+from ingot_server.setting_values import Secret
 from tests.harness import Harness, running_harness
 from tests.integration.test_side_files import serve_player
 from tests.origin import Origin, Page

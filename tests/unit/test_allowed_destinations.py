@@ -7,7 +7,8 @@ from ipaddress import ip_address
 import pytest
 
 from ingot_server.allowed_destinations import parse_allowed_destinations
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import SettingError
 
 
 def test_hosts_have_ports_and_networks_hold_all_addresses_of_a_name() -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.config import Secret, SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.bucket_settings import read_bucket_settings
+from ingot_server.setting_values import Secret, SettingError
 
 INSTALLATION = Settings(
     s3_endpoint="store:9000",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.config import ByteSize, Secret, SettingError, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import ByteSize, Secret, SettingError
 
 
 def test_a_setting_without_a_variable_keeps_its_default() -> None:

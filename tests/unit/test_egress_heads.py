@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import SettingError
 from ingot_server.egress.http_head import parse_request, parse_response
 from ingot_server.egress.proxy import failure_from_proxy_status
 from ingot_server.egress.refusal import Refusal
 from ingot_server.egress.upstream import parse_upstream
+from ingot_server.setting_values import SettingError
 
 
 def _raw(*lines: str) -> bytes:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import ByteSize, SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.setting_values import ByteSize, SettingError
 from ingot_server.transfer.scratch import BATCH_BYTES, Abandoned, Scratch, ScratchFile
 
 CONTENT = random.Random(1).randbytes(3 * BATCH_BYTES + 12345)

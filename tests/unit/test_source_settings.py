@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import SettingError
 from ingot_server.source_settings import DEFAULTS, SourceSettings, read_source_settings
 from ingot_server.sources import SOURCES
 

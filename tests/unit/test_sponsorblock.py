@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from yt_dlp.postprocessor.sponsorblock import SponsorBlockPP
 
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.extractor.sponsorblock import merged
+from ingot_server.setting_values import SettingError
 from ingot_server.sponsorblock_categories import CATEGORIES, chosen_categories
 
 Span = tuple[str, float, float]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.redis import connect
+from ingot_server.setting_values import SettingError
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.extractor.watchdog import StallWatchdog
+from ingot_server.setting_values import ByteSize
 
 LIMITS = Settings(stall_timeout=timedelta(milliseconds=1), stall_rate=ByteSize(1))
 

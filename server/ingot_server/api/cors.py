@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from ingot_server.config import SettingError
+from ingot_server.setting_values import SettingError
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -26,8 +26,9 @@ from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
 from ingot_server.api.page import Page, PageResponse
 from ingot_server.api.store_health import Stores
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.setting_values import SettingError
 
 # Load balancers keep idle connections for a minute. This must be longer.
 _KEEP_ALIVE_SECONDS: Final = 75

@@ -21,9 +21,10 @@ from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.reflection import add_reflection
 from ingot_server.api.status import DETAILS_KEY, grpc_error
 from ingot_server.api.store_health import Stores
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
+from ingot_server.setting_values import SettingError
 
 _MOST_PENDING: Final = 100_000
 _OPTIONS: Final = (

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.doctor.clocks import check_redis_clock, check_s3_clock
 from ingot_server.doctor.guard import check_egress
 from ingot_server.doctor.machine import check_extractor, check_ffmpeg, check_scratch
@@ -19,6 +19,7 @@ from ingot_server.library.bucket_probe import check_versioning, probe_bucket
 from ingot_server.library.s3 import S3
 from ingot_server.redis import connect
 from ingot_server.redis_checks import check_redis
+from ingot_server.setting_values import SettingError
 
 Check = Callable[[Settings], Awaitable[Sequence[Finding]]]
 

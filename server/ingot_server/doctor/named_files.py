@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.egress.tls import tls_context
 from ingot_server.library.bucket_settings import read_bucket_settings
+from ingot_server.setting_values import SettingError
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 

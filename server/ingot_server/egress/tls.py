@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from functools import lru_cache
 
-from ingot_server.config import SettingError
+from ingot_server.setting_values import SettingError
 
 
 @lru_cache(maxsize=8)

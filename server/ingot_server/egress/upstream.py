@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
-from ingot_server.config import SettingError
 from ingot_server.egress.http_head import ResponseHead
 from ingot_server.egress.refusal import Refusal, proxy_error
+from ingot_server.setting_values import SettingError
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from ingot_server.config import Secret, SettingError, Settings, read_setting_file
+from ingot_server.config import Settings
 from ingot_server.library.s3 import is_bucket_name
+from ingot_server.setting_values import Secret, SettingError, read_setting_file
 
 VARIABLE: Final = "INGOT_BUCKETS_FILE"
 

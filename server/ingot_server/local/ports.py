@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from ingot_server.config import SettingError
+from ingot_server.setting_values import SettingError
 
 _SOCKET_PATH_BYTES: Final = 100  # the shortest limit is macOS's: 104 with the closing zero
 

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self, cast
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.setting_values import SettingError
 from ingot_server.transfer.growing_file import Abandoned, Progress, TailReader
 
 __all__ = ["Abandoned", "Scratch", "ScratchFile"]

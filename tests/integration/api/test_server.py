@@ -37,11 +37,12 @@ from ingot_server.api.caller import Caller
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.media_service import MediaService
 from ingot_server.api.resume_token import of_job
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.position import Version
 from ingot_server.jobs.records import Records
 from ingot_server.redis import connect
+from ingot_server.setting_values import SettingError
 from tests.integration.api.running_api import URL, Api, serving
 from tests.refusals import refused
 from tests.waiting import TIMEOUT_SECONDS

@@ -11,9 +11,9 @@ import pytest
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.config import ByteSize
 from ingot_server.errors import reason_name
 from ingot_server.library.manifest_pb2 import SourceVersion
+from ingot_server.setting_values import ByteSize
 from ingot_server.transfer.content import START_BYTES
 from ingot_server.transfer.download import Downloaded
 from tests.integration.download.download_harness import CLIP, DownloadHarness

@@ -10,7 +10,7 @@ import brotli
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import ByteSize
+from ingot_server.setting_values import ByteSize
 from tests.integration.download.download_harness import CLIP, DownloadHarness
 from tests.origin import Origin, Page
 

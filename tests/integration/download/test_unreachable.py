@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
+from ingot_server.setting_values import SettingError
 from ingot_server.transfer.growing_file import Abandoned
 from ingot_server.transfer.scratch import Scratch
 from tests.integration.download.download_harness import CLIP, DownloadHarness

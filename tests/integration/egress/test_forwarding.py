@@ -15,10 +15,10 @@ import pytest
 from aiohttp import ClientSession
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import ByteSize
 from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.grants import EgressGrant
 from ingot_server.egress.proxy import EgressProxy
+from ingot_server.setting_values import ByteSize
 from tests.integration.egress.running_proxy import (
     FakeResolver,
     Origin,

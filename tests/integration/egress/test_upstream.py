@@ -8,8 +8,8 @@ import pytest
 from aiohttp import ClientSession
 
 from ingot.v1 import reason_pb2
-from ingot_server.config import SettingError
 from ingot_server.egress.proxy import EgressProxy, failure_from_proxy_status
+from ingot_server.setting_values import SettingError
 from tests.integration.egress.running_proxy import (
     FakeResolver,
     Origin,

@@ -11,7 +11,8 @@ import pytest
 
 from ingot_server.api.gateway import Gateway
 from ingot_server.app import running
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import SettingError
 from tests.integration.gateway.running_gateway import (
     CONNECT_JSON,
     DOWNLOAD,

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from ingot_server.api.gateway import Gateway
-from ingot_server.config import SettingError, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import SettingError
 from tests.integration.gateway.running_gateway import GET_MEDIA, PAGE, slowly
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import Secret
 from tests.integration.telegram.bot_files_harness import CLIP, BotFilesHarness, running_harness
 from tests.scratch_and_proxy import quick_settings
 from tests.telegram import TOKEN, FakeBotApi, found

@@ -19,7 +19,8 @@ from telethon.sessions import StringSession
 from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import Secret
 from ingot_server.telegram.bot_files import TelegramFile
 from ingot_server.telegram.mtproto_failures import translated
 from ingot_server.transfer.download import Downloaded

@@ -13,8 +13,9 @@ from aiohttp import web
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
-from ingot_server.config import Secret, Settings
+from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.setting_values import Secret
 from ingot_server.telegram.bot_files import TelegramFile, trusted_server
 from ingot_server.transfer.download import Downloaded, download
 from tests.integration.telegram.bot_files_harness import (

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import ByteSize
 from tests.integration.uploads.upload_servers import UploadServers, running_servers
 
 

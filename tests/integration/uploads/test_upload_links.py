@@ -12,7 +12,8 @@ import grpc
 from ingot import Client
 from ingot.v1.ingest_service_pb2 import QueryUploadResponse
 from ingot.v1.job_pb2 import IngestOptions, JobPriority, JobState
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
+from ingot_server.setting_values import ByteSize
 from tests.integration.uploads.browser import put
 from tests.integration.uploads.upload_servers import SHA, UploadServers, clip, running_servers
 from tests.refusals import reason_name_of, refused

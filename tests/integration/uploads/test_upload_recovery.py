@@ -18,10 +18,11 @@ from ingot import Client
 from ingot.errors import ServiceUnavailable
 from ingot.v1.job_pb2 import Job, JobState
 from ingot_server.app import running
-from ingot_server.config import ByteSize, Settings
+from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.uploads import PART_BYTES, Uploads
 from ingot_server.redis import connect
+from ingot_server.setting_values import ByteSize
 from ingot_server.worker import UPLOAD_SWEEP, Worker
 from tests.integration.uploads.cutting_proxy import CuttingProxy
 from tests.integration.uploads.upload_servers import UploadServers, clip, running_servers

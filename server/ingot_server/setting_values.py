@@ -1,0 +1,105 @@
+"""The values of settings: how each type is written in a variable, and read from it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_BOOLEANS: Final = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
+
+
+class SettingError(Exception):
+    """A setting cannot be used; the message has its name, its value and what it should be."""
+
+
+class ByteSize(int):
+    """A number of bytes, written in a setting as `512MiB` or `536870912`."""
+
+
+class Secret(str):
+    """A text whose repr is `***`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def parse_value(name: str, text: str, kind: type[Any]) -> object:
+    """Parse the text of the variable `name` as a `kind`. Raises SettingError if it is none."""
+    try:
+        if kind is bool:
+            return _BOOLEANS[text.lower()]
+        if kind is timedelta:
+            return parse_duration(text)
+        if kind is ByteSize:
+            return parse_bytes(text)
+        if kind is int:
+            number = int(text)
+            if number < 0:
+                raise ValueError
+            return number
+        return kind(text)
+    except (KeyError, ValueError):
+        raise SettingError(f"{name}={text!r} is not {_EXPECTED[kind]}.") from None
+
+
+_EXPECTED: Final[Mapping[type[object], str]] = {
+    bool: "`on` or `off`",
+    timedelta: "a duration such as `30s`, `5m` or `1h`, or a number of seconds",
+    ByteSize: "a size such as `512MiB` or `20GiB`, or a number of bytes",
+    int: "a whole number that is not negative",
+}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as `30s`, `5m`, `1h`, or seconds. Raises ValueError."""
+    try:
+        return timedelta(seconds=_scaled(text, _SECONDS, "s"))
+    except (KeyError, OverflowError):
+        raise ValueError(text) from None
+
+
+def parse_bytes(text: str) -> ByteSize:
+    """Parse a size such as `512MiB`, or a number of bytes. Raises ValueError."""
+    try:
+        return ByteSize(_scaled(text, _BYTES, ""))
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _scaled(text: str, units: Mapping[str, float], default: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if match is None:
+        raise ValueError(text)
+    return float(match[1]) * units[match[2] or default]
+
+
+def format_value(value: object) -> str:
+    """Return what `parse_value` reads as `value`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.6f}s"
+    if isinstance(value, ByteSize):
+        return str(int(value))
+    return str(value)
+
+
+def read_setting_file(variable: str, path: Path) -> dict[str, object]:
+    """Return the content of the TOML file that the setting `variable` names.
+
+    Raises SettingError if the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError(f"{variable}: {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{variable}: {path} is not valid TOML: {error}.") from error
