@@ -1,16 +1,17 @@
-"""The contract as `buf build` describes it: files with comments, and the rules of fields."""
+"""The contract as `buf build` describes it: files with comments, rules of fields, and scopes."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
+    MethodDescriptorProto,
 )
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
@@ -25,7 +26,7 @@ ENUM_VALUE, SERVICE_METHOD = 2, 2
 
 
 class Contract:
-    """The files of `ingot.v1`, and the rules in them."""
+    """The files of `ingot.v1`, and the options in them."""
 
     def __init__(self, image: FileDescriptorSet) -> None:
         self.files = [file for file in image.file if file.package == "ingot.v1"]
@@ -46,20 +47,26 @@ class Contract:
 
     def field_rules(self, field: FieldDescriptorProto) -> Message:
         """Return protovalidate's rules of a field."""
-        return self._rules(field.options, "FieldOptions", "buf.validate.field")
+        rules: Message = self._option(field.options, "FieldOptions", "buf.validate.field")
+        return rules
 
     def requires(self, message: DescriptorProto, oneof: int) -> bool:
         """Return whether one of the fields of a oneof must be set."""
         options = message.oneof_decl[oneof].options
-        return bool(self._rules(options, "OneofOptions", "buf.validate.oneof").required)
+        return bool(self._option(options, "OneofOptions", "buf.validate.oneof").required)
 
-    def _rules(self, options: Message, kind: str, extension: str) -> Message:
+    def scope(self, method: MethodDescriptorProto) -> str:
+        """Return the scope that a caller of the method needs, as in a token: `read`."""
+        number = self._option(method.options, "MethodOptions", "ingot.v1.required_scope")
+        scopes = self._pool.FindEnumTypeByName("ingot.v1.Scope")
+        name: str = scopes.values_by_number[number].name
+        return name.removeprefix("SCOPE_").lower()
+
+    def _option(self, options: Message, kind: str, extension: str) -> Any:
         # The options were parsed without the extensions, so they are parsed again with them.
         found = GetMessageClass(self._pool.FindMessageTypeByName(f"google.protobuf.{kind}"))
-        rules: Message = found.FromString(options.SerializeToString()).Extensions[
-            self._pool.FindExtensionByName(extension)
-        ]
-        return rules
+        described: Any = self._pool.FindExtensionByName(extension)
+        return found.FromString(options.SerializeToString()).Extensions[described]
 
 
 class Comments:

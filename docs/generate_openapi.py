@@ -167,6 +167,7 @@ class Document:
             for at, method in enumerate(service.method):
                 text = comments.paragraphs(FILE_SERVICE, number, SERVICE_METHOD, at)
                 path = f"/{file.package}.{service.name}/{method.name}"
+                text += f"\n\nIts callers need the scope `{self._contract.scope(method)}`."
                 self._paths[path] = dict(_operations(service.name, method, text))
         for number, message in enumerate(file.message_type):
             self._add_message(message, message.name, comments, (FILE_MESSAGE, number))

@@ -113,8 +113,10 @@ class Page:
         yield f"### {method.name}"
         yield f"{request} → {response}"
         yield comment
+        facts = [f"Its callers need the scope `{self._contract.scope(method)}`."]
         if method.options.idempotency_level in _IDEMPOTENCY:
-            yield _IDEMPOTENCY[method.options.idempotency_level]
+            facts.append(_IDEMPOTENCY[method.options.idempotency_level])
+        yield " ".join(facts)
 
     def _message(self, message: DescriptorProto, name: str, path: tuple[int, ...]) -> Iterator[str]:
         yield f"## {name}"

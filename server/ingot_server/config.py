@@ -283,7 +283,7 @@ class Settings:
         timedelta(seconds=1), "delay before the second attempt; doubled for each one after that"
     )
     worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
-    watches_per_caller: int = _setting(1000, "open watches of one client address")
+    watches_per_caller: int = _setting(1000, "open watches of one caller")
     max_calls: int = _setting(
         10_000, "calls that an API server answers at the same time on each port, without watches"
     )

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from ingot.v1 import ingest_service_pb2, job_pb2, job_service_pb2, media_pb2, media_service_pb2
+from ingot.v1 import (
+    ingest_service_pb2,
+    job_pb2,
+    job_service_pb2,
+    media_pb2,
+    media_service_pb2,
+    scope_pb2,
+)
 from ingot.v1.ingest_service_pb2 import IngestRequest
 from ingot_server.api.status import check
 from ingot_server.errors import Failure
@@ -19,6 +28,13 @@ NAMING = (
     *("GetMedia", "UpdateMedia", "DeleteMedia", "Download", "CreateDownloadUrl"),
     *("GetStoryboard", "Convert"),
 )
+
+
+def methods() -> Iterator[MethodDescriptor]:
+    for path in Path(ingest_service_pb2.__file__).parent.glob("*_service_pb2.py"):
+        file = import_module(f"ingot.v1.{path.stem}").DESCRIPTOR
+        for service in file.services_by_name.values():
+            yield from service.methods
 
 
 def messages() -> Iterator[Descriptor]:
@@ -74,3 +90,14 @@ def test_every_method_names_a_media_item_in_the_same_way() -> None:
             assert rules(request.fields_by_name[name]) == rules(
                 requests["GetMediaRequest"].fields_by_name[name]
             ), method
+
+
+def test_every_method_says_which_scope_its_callers_need() -> None:
+    without = [
+        method.full_name
+        for method in methods()
+        if not method.GetOptions().Extensions[scope_pb2.required_scope]
+    ]
+
+    assert len(list(methods())) >= 26
+    assert not without

@@ -8,10 +8,14 @@ from typing import ClassVar, Final, TypeAlias
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ingot.v1.scope_pb2 import Scope
 from ingot_server.api.store_health import Stores
 
 Serialized: TypeAlias = bytes
 """A response that is already serialized. A service returns it if it has it in memory anyway."""
+
+
+EVERY_SCOPE: Final = frozenset(Scope.values()) - {Scope.SCOPE_UNSPECIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +24,25 @@ class Caller:
 
     peer: str
     """The address with the port, as gRPC writes it: `ipv4:127.0.0.1:40000`, `unix:`."""
+    name: str = ""
+    """The name that its credential proved. Empty if the server does not ask who calls."""
+    scopes: frozenset[Scope.ValueType] = EVERY_SCOPE
+    """What it may do."""
 
     @property
     def address(self) -> str:
-        """Return the address without the port. Limits per caller are counted by it."""
+        """Return the address without the port."""
         kind, _, rest = self.peer.partition(":")
         return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else kind
 
+    @property
+    def key(self) -> str:
+        """Return what limits per caller are counted by: the name, or the address without one."""
+        return self.name or self.address
 
-CALLER_ADDRESS: Final[ContextVar[str]] = ContextVar("CALLER_ADDRESS", default="")
-"""The address of the caller whose call runs: the caller of the jobs that it creates."""
+
+CALLER_KEY: Final[ContextVar[str]] = ContextVar("CALLER_KEY", default="")
+"""The `key` of the caller whose call runs: the caller of the jobs that it creates."""
 
 
 class Service:

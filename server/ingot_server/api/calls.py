@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ingot.v1 import reason_pb2
-from ingot_server.api.caller import CALLER_ADDRESS, Caller, Serialized, Service
+from ingot_server.api.caller import CALLER_KEY, Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
 
@@ -48,32 +48,32 @@ class Method:
         """Whether its calls last for as long as their callers like."""
         return self.descriptor.server_streaming and self.descriptor.name.startswith("Watch")
 
-    def invoke_serialized(self, request: Serialized, peer: str) -> Any:
+    def invoke_serialized(self, request: Serialized, caller: Caller) -> Any:
         """Begin the call as `invoke` does. Raises Failure as `read` does."""
-        return self.function(self.read(request), _caller(peer))
+        return self.function(self.read(request), _current(caller))
 
-    def invoke(self, request: Message, peer: str) -> Any:
+    def invoke(self, request: Message, caller: Caller) -> Any:
         """Begin the call, and return what the service's method returns, see Service.
 
-        `peer` is the caller's address as in Caller. Raises Failure INVALID_REQUEST if the request
-        breaks a rule of the contract.
+        Raises Failure INVALID_REQUEST if the request breaks a rule of the contract.
         """
         check(request)
-        return self.function(request, _caller(peer))
+        return self.function(request, _current(caller))
 
-    def invoke_streaming(self, requests: AsyncIterable[Message], peer: str) -> Any:
+    def invoke_streaming(self, requests: AsyncIterable[Message], caller: Caller) -> Any:
         """Begin a call whose caller streams. Each request is validated when it is read."""
-        return self.function(_checked(requests), _caller(peer))
+        return self.function(_checked(requests), _current(caller))
 
-    def invoke_streaming_serialized(self, requests: AsyncIterable[Serialized], peer: str) -> Any:
+    def invoke_streaming_serialized(
+        self, requests: AsyncIterable[Serialized], caller: Caller
+    ) -> Any:
         """Begin the call as `invoke_streaming` does, from serialized requests."""
-        return self.function(_read(requests, self.read), _caller(peer))
+        return self.function(_read(requests, self.read), _current(caller))
 
 
-def _caller(peer: str) -> Caller:
-    """Return the caller at an address, and make it that of the task which makes the call."""
-    caller = Caller(peer)
-    CALLER_ADDRESS.set(caller.address)
+def _current(caller: Caller) -> Caller:
+    """Return the caller, and make it that of the task which makes the call."""
+    CALLER_KEY.set(caller.key)
     return caller
 
 

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from ingot.v1 import reason_pb2
 from ingot_server.api import call_head
-from ingot_server.api.caller import Service
+from ingot_server.api.caller import Caller, Service
 from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.connect_codecs import BinaryCodec, JsonCodec, Response
 from ingot_server.api.connect_errors import (
@@ -122,7 +122,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
                 try:
                     self._admit()
                     with bound:
-                        response = await method.invoke(request, _peer(context))
+                        response = await method.invoke(request, _caller(context))
                         return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
@@ -140,7 +140,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
                     self._admit()
                     with bound:
                         whole = _received(requests)
-                        response = await method.invoke_streaming(whole, _peer(context))
+                        response = await method.invoke_streaming(whole, _caller(context))
                         return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
@@ -158,7 +158,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
                 try:
                     self._admit()
                     with bound:
-                        responses = method.invoke(request, _peer(context))
+                        responses = method.invoke(request, _caller(context))
                         async with aclosing(responses):
                             async for response in responses:
                                 yield Response(method.response_class, response)
@@ -183,7 +183,7 @@ async def _received(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
         raise failure_of_protocol(error) from error
 
 
-def _peer(context: Context) -> str:
-    """Return the caller's address as gRPC writes it, so that limits cover both transports."""
+def _caller(context: Context) -> Caller:
+    """Return the caller, with its address as gRPC writes it, so that limits cover both."""
     host, _, port = (context.client_address or "").rpartition(":")
-    return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+    return Caller(f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}")

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ingot.v1 import reason_pb2
-from ingot_server.api.caller import Serialized, Service
+from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.reflection import add_reflection
 from ingot_server.api.status import DETAILS_KEY, grpc_error
@@ -172,7 +172,7 @@ class _Handlers:
             with self._calls:
                 try:
                     with bound:
-                        return await method.invoke_serialized(request, context.peer())
+                        return await method.invoke_serialized(request, Caller(context.peer()))
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -188,7 +188,9 @@ class _Handlers:
                 try:
                     with bound:
                         whole = _whole(requests, context)
-                        return await method.invoke_streaming_serialized(whole, context.peer())
+                        return await method.invoke_streaming_serialized(
+                            whole, Caller(context.peer())
+                        )
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -203,7 +205,7 @@ class _Handlers:
             with self._calls:
                 try:
                     with bound:
-                        responses = method.invoke_serialized(request, context.peer())
+                        responses = method.invoke_serialized(request, Caller(context.peer()))
                         async with aclosing(responses):
                             async for response in responses:
                                 await _write(context, response)

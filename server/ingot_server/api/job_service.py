@@ -271,20 +271,20 @@ class JobService(Service):
     def _counted(self, caller: Caller) -> Iterator[None]:
         """Count a watch of this caller. Raises Failure TOO_MANY_WATCHES above the limit."""
         limit = self._settings.watches_per_caller
-        address = caller.address
-        if self._watches[address] >= limit:
+        key = caller.key
+        if self._watches[key] >= limit:
             raise Failure(
                 reason_pb2.REASON_TOO_MANY_WATCHES,
-                f"Your address has {limit} open watches, which is the limit. Close one of them. "
+                f"You have {limit} open watches, which is the limit. Close one of them. "
                 "A single watch can show all jobs.",
             )
-        self._watches[address] += 1
+        self._watches[key] += 1
         try:
             yield
         finally:
-            self._watches[address] -= 1
-            if not self._watches[address]:
-                del self._watches[address]
+            self._watches[key] -= 1
+            if not self._watches[key]:
+                del self._watches[key]
 
 
 def _is_cancelled(job: Job) -> bool:

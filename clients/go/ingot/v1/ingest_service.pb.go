@@ -1966,7 +1966,7 @@ var File_ingot_v1_ingest_service_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dingot/v1/ingest_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/recipe.proto\"\xd6\x03\n" +
+	"\x1dingot/v1/ingest_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/recipe.proto\x1a\x14ingot/v1/scope.proto\"\xd6\x03\n" +
 	"\rIngestRequest\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x121\n" +
 	"\tselection\x18\x02 \x01(\v2\x13.ingot.v1.SelectionR\tselection\x122\n" +
@@ -2142,16 +2142,16 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
 	"\x16CompleteUploadResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job2\xda\x04\n" +
-	"\rIngestService\x12;\n" +
-	"\x06Ingest\x12\x17.ingot.v1.IngestRequest\x1a\x18.ingot.v1.IngestResponse\x12J\n" +
-	"\vBatchIngest\x12\x1c.ingot.v1.BatchIngestRequest\x1a\x1d.ingot.v1.BatchIngestResponse\x12C\n" +
-	"\aResolve\x12\x18.ingot.v1.ResolveRequest\x1a\x19.ingot.v1.ResolveResponse\"\x03\x90\x02\x01\x12=\n" +
-	"\x06Upload\x12\x17.ingot.v1.UploadRequest\x1a\x18.ingot.v1.UploadResponse(\x01\x12O\n" +
-	"\vQueryUpload\x12\x1c.ingot.v1.QueryUploadRequest\x1a\x1d.ingot.v1.QueryUploadResponse\"\x03\x90\x02\x01\x12V\n" +
-	"\x0fCreateUploadUrl\x12 .ingot.v1.CreateUploadUrlRequest\x1a!.ingot.v1.CreateUploadUrlResponse\x12S\n" +
-	"\x0eCompleteUpload\x12\x1f.ingot.v1.CompleteUploadRequest\x1a .ingot.v1.CompleteUploadResponse\x12>\n" +
-	"\aConvert\x12\x18.ingot.v1.ConvertRequest\x1a\x19.ingot.v1.ConvertResponseBp\n" +
+	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job2\x86\x05\n" +
+	"\rIngestService\x12A\n" +
+	"\x06Ingest\x12\x17.ingot.v1.IngestRequest\x1a\x18.ingot.v1.IngestResponse\"\x04\xf0\xe7\x18\x02\x12P\n" +
+	"\vBatchIngest\x12\x1c.ingot.v1.BatchIngestRequest\x1a\x1d.ingot.v1.BatchIngestResponse\"\x04\xf0\xe7\x18\x02\x12G\n" +
+	"\aResolve\x12\x18.ingot.v1.ResolveRequest\x1a\x19.ingot.v1.ResolveResponse\"\a\xf0\xe7\x18\x02\x90\x02\x01\x12C\n" +
+	"\x06Upload\x12\x17.ingot.v1.UploadRequest\x1a\x18.ingot.v1.UploadResponse\"\x04\xf0\xe7\x18\x02(\x01\x12S\n" +
+	"\vQueryUpload\x12\x1c.ingot.v1.QueryUploadRequest\x1a\x1d.ingot.v1.QueryUploadResponse\"\a\xf0\xe7\x18\x02\x90\x02\x01\x12\\\n" +
+	"\x0fCreateUploadUrl\x12 .ingot.v1.CreateUploadUrlRequest\x1a!.ingot.v1.CreateUploadUrlResponse\"\x04\xf0\xe7\x18\x02\x12Y\n" +
+	"\x0eCompleteUpload\x12\x1f.ingot.v1.CompleteUploadRequest\x1a .ingot.v1.CompleteUploadResponse\"\x04\xf0\xe7\x18\x02\x12D\n" +
+	"\aConvert\x12\x18.ingot.v1.ConvertRequest\x1a\x19.ingot.v1.ConvertResponse\"\x04\xf0\xe7\x18\x03Bp\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x12IngestServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (
@@ -2293,6 +2293,7 @@ func file_ingot_v1_ingest_service_proto_init() {
 	file_ingot_v1_job_proto_init()
 	file_ingot_v1_media_proto_init()
 	file_ingot_v1_recipe_proto_init()
+	file_ingot_v1_scope_proto_init()
 	file_ingot_v1_ingest_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*ConvertRequest_MediaId)(nil),
 		(*ConvertRequest_Url)(nil),

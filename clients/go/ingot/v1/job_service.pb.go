@@ -1342,7 +1342,7 @@ var File_ingot_v1_job_service_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1aingot/v1/job_service.proto\x12\bingot.v1\x1a\x12ingot/v1/job.proto\"&\n" +
+	"\x1aingot/v1/job_service.proto\x12\bingot.v1\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"&\n" +
 	"\rGetJobRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"1\n" +
 	"\x0eGetJobResponse\x12\x1f\n" +
@@ -1434,18 +1434,18 @@ const file_ingot_v1_job_service_proto_rawDesc = "" +
 	"\fresume_token\x18\x05 \x01(\tR\vresumeTokenB\a\n" +
 	"\x05event\"\r\n" +
 	"\vSnapshotEnd\"\v\n" +
-	"\tHeartbeat2\xcf\x04\n" +
+	"\tHeartbeat2\xf3\x04\n" +
 	"\n" +
-	"JobService\x12@\n" +
-	"\x06GetJob\x12\x17.ingot.v1.GetJobRequest\x1a\x18.ingot.v1.GetJobResponse\"\x03\x90\x02\x01\x12F\n" +
-	"\bListJobs\x12\x19.ingot.v1.ListJobsRequest\x1a\x1a.ingot.v1.ListJobsResponse\"\x03\x90\x02\x01\x12I\n" +
-	"\tCancelJob\x12\x1a.ingot.v1.CancelJobRequest\x1a\x1b.ingot.v1.CancelJobResponse\"\x03\x90\x02\x02\x12L\n" +
+	"JobService\x12D\n" +
+	"\x06GetJob\x12\x17.ingot.v1.GetJobRequest\x1a\x18.ingot.v1.GetJobResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01\x12J\n" +
+	"\bListJobs\x12\x19.ingot.v1.ListJobsRequest\x1a\x1a.ingot.v1.ListJobsResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01\x12M\n" +
+	"\tCancelJob\x12\x1a.ingot.v1.CancelJobRequest\x1a\x1b.ingot.v1.CancelJobResponse\"\a\xf0\xe7\x18\x04\x90\x02\x02\x12P\n" +
 	"\n" +
-	"CancelJobs\x12\x1b.ingot.v1.CancelJobsRequest\x1a\x1c.ingot.v1.CancelJobsResponse\"\x03\x90\x02\x02\x12A\n" +
-	"\bRetryJob\x12\x19.ingot.v1.RetryJobRequest\x1a\x1a.ingot.v1.RetryJobResponse\x12D\n" +
-	"\tRetryJobs\x12\x1a.ingot.v1.RetryJobsRequest\x1a\x1b.ingot.v1.RetryJobsResponse\x12H\n" +
-	"\bWatchJob\x12\x19.ingot.v1.WatchJobRequest\x1a\x1a.ingot.v1.WatchJobResponse\"\x03\x90\x02\x010\x01\x12K\n" +
-	"\tWatchJobs\x12\x1a.ingot.v1.WatchJobsRequest\x1a\x1b.ingot.v1.WatchJobsResponse\"\x03\x90\x02\x010\x01Bm\n" +
+	"CancelJobs\x12\x1b.ingot.v1.CancelJobsRequest\x1a\x1c.ingot.v1.CancelJobsResponse\"\a\xf0\xe7\x18\x04\x90\x02\x02\x12G\n" +
+	"\bRetryJob\x12\x19.ingot.v1.RetryJobRequest\x1a\x1a.ingot.v1.RetryJobResponse\"\x04\xf0\xe7\x18\x04\x12J\n" +
+	"\tRetryJobs\x12\x1a.ingot.v1.RetryJobsRequest\x1a\x1b.ingot.v1.RetryJobsResponse\"\x04\xf0\xe7\x18\x04\x12L\n" +
+	"\bWatchJob\x12\x19.ingot.v1.WatchJobRequest\x1a\x1a.ingot.v1.WatchJobResponse\"\a\xf0\xe7\x18\x01\x90\x02\x010\x01\x12O\n" +
+	"\tWatchJobs\x12\x1a.ingot.v1.WatchJobsRequest\x1a\x1b.ingot.v1.WatchJobsResponse\"\a\xf0\xe7\x18\x01\x90\x02\x010\x01Bm\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x0fJobServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (
@@ -1542,6 +1542,7 @@ func file_ingot_v1_job_service_proto_init() {
 		return
 	}
 	file_ingot_v1_job_proto_init()
+	file_ingot_v1_scope_proto_init()
 	file_ingot_v1_job_service_proto_msgTypes[14].OneofWrappers = []any{
 		(*WatchJobResponse_Job)(nil),
 		(*WatchJobResponse_Heartbeat)(nil),

@@ -1377,7 +1377,7 @@ var File_ingot_v1_media_service_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_media_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1cingot/v1/media_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\"}\n" +
+	"\x1cingot/v1/media_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x14ingot/v1/scope.proto\"}\n" +
 	"\x0fGetMediaRequest\x12\x1b\n" +
 	"\bmedia_id\x18\x01 \x01(\tH\x00R\amediaId\x12\x12\n" +
 	"\x03url\x18\x02 \x01(\tH\x00R\x03url\x121\n" +
@@ -1463,16 +1463,16 @@ const file_ingot_v1_media_service_proto_rawDesc = "" +
 	"\x15GetStoryboardResponse\x12\x16\n" +
 	"\x06webvtt\x18\x01 \x01(\tR\x06webvtt\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime2\x9e\x05\n" +
-	"\fMediaService\x12F\n" +
-	"\bGetMedia\x12\x19.ingot.v1.GetMediaRequest\x1a\x1a.ingot.v1.GetMediaResponse\"\x03\x90\x02\x01\x12U\n" +
-	"\rBatchGetMedia\x12\x1e.ingot.v1.BatchGetMediaRequest\x1a\x1f.ingot.v1.BatchGetMediaResponse\"\x03\x90\x02\x01\x12I\n" +
-	"\tListMedia\x12\x1a.ingot.v1.ListMediaRequest\x1a\x1b.ingot.v1.ListMediaResponse\"\x03\x90\x02\x01\x12O\n" +
-	"\vUpdateMedia\x12\x1c.ingot.v1.UpdateMediaRequest\x1a\x1d.ingot.v1.UpdateMediaResponse\"\x03\x90\x02\x02\x12O\n" +
-	"\vDeleteMedia\x12\x1c.ingot.v1.DeleteMediaRequest\x1a\x1d.ingot.v1.DeleteMediaResponse\"\x03\x90\x02\x02\x12H\n" +
-	"\bDownload\x12\x19.ingot.v1.DownloadRequest\x1a\x1a.ingot.v1.DownloadResponse\"\x03\x90\x02\x010\x01\x12a\n" +
-	"\x11CreateDownloadUrl\x12\".ingot.v1.CreateDownloadUrlRequest\x1a#.ingot.v1.CreateDownloadUrlResponse\"\x03\x90\x02\x01\x12U\n" +
-	"\rGetStoryboard\x12\x1e.ingot.v1.GetStoryboardRequest\x1a\x1f.ingot.v1.GetStoryboardResponse\"\x03\x90\x02\x01Bo\n" +
+	"expireTime2\xbe\x05\n" +
+	"\fMediaService\x12J\n" +
+	"\bGetMedia\x12\x19.ingot.v1.GetMediaRequest\x1a\x1a.ingot.v1.GetMediaResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01\x12Y\n" +
+	"\rBatchGetMedia\x12\x1e.ingot.v1.BatchGetMediaRequest\x1a\x1f.ingot.v1.BatchGetMediaResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01\x12M\n" +
+	"\tListMedia\x12\x1a.ingot.v1.ListMediaRequest\x1a\x1b.ingot.v1.ListMediaResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01\x12S\n" +
+	"\vUpdateMedia\x12\x1c.ingot.v1.UpdateMediaRequest\x1a\x1d.ingot.v1.UpdateMediaResponse\"\a\xf0\xe7\x18\x04\x90\x02\x02\x12S\n" +
+	"\vDeleteMedia\x12\x1c.ingot.v1.DeleteMediaRequest\x1a\x1d.ingot.v1.DeleteMediaResponse\"\a\xf0\xe7\x18\x05\x90\x02\x02\x12L\n" +
+	"\bDownload\x12\x19.ingot.v1.DownloadRequest\x1a\x1a.ingot.v1.DownloadResponse\"\a\xf0\xe7\x18\x01\x90\x02\x010\x01\x12e\n" +
+	"\x11CreateDownloadUrl\x12\".ingot.v1.CreateDownloadUrlRequest\x1a#.ingot.v1.CreateDownloadUrlResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01\x12Y\n" +
+	"\rGetStoryboard\x12\x1e.ingot.v1.GetStoryboardRequest\x1a\x1f.ingot.v1.GetStoryboardResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01Bo\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x11MediaServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (
@@ -1568,6 +1568,7 @@ func file_ingot_v1_media_service_proto_init() {
 		return
 	}
 	file_ingot_v1_media_proto_init()
+	file_ingot_v1_scope_proto_init()
 	file_ingot_v1_media_service_proto_msgTypes[0].OneofWrappers = []any{
 		(*GetMediaRequest_MediaId)(nil),
 		(*GetMediaRequest_Url)(nil),

@@ -304,7 +304,7 @@ var File_ingot_v1_source_service_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_source_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dingot/v1/source_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/reason.proto\"\x14\n" +
+	"\x1dingot/v1/source_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/reason.proto\x1a\x14ingot/v1/scope.proto\"\x14\n" +
 	"\x12ListSourcesRequest\"G\n" +
 	"\x13ListSourcesResponse\x120\n" +
 	"\asources\x18\x01 \x03(\v2\x16.ingot.v1.SourceStatusR\asources\"\xa1\x04\n" +
@@ -328,9 +328,9 @@ const file_ingot_v1_source_service_proto_rawDesc = "" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_HEALTHY\x10\x01\x12\x12\n" +
 	"\x0eHEALTH_BLOCKED\x10\x02\x12\x19\n" +
-	"\x15HEALTH_NOT_CONFIGURED\x10\x032`\n" +
-	"\rSourceService\x12O\n" +
-	"\vListSources\x12\x1c.ingot.v1.ListSourcesRequest\x1a\x1d.ingot.v1.ListSourcesResponse\"\x03\x90\x02\x01Bp\n" +
+	"\x15HEALTH_NOT_CONFIGURED\x10\x032d\n" +
+	"\rSourceService\x12S\n" +
+	"\vListSources\x12\x1c.ingot.v1.ListSourcesRequest\x1a\x1d.ingot.v1.ListSourcesResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01Bp\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x12SourceServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (
@@ -377,6 +377,7 @@ func file_ingot_v1_source_service_proto_init() {
 		return
 	}
 	file_ingot_v1_reason_proto_init()
+	file_ingot_v1_scope_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -471,7 +471,7 @@ var File_ingot_v1_system_service_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dingot/v1/system_service.proto\x12\bingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\"\x12\n" +
+	"\x1dingot/v1/system_service.proto\x12\bingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"\x12\n" +
 	"\x10GetSystemRequest\"\xa0\x02\n" +
 	"\x11GetSystemResponse\x12%\n" +
 	"\x0eserver_version\x18\x01 \x01(\tR\rserverVersion\x12-\n" +
@@ -506,9 +506,9 @@ const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SEVERITY_WARNING\x10\x01\x12\x12\n" +
-	"\x0eSEVERITY_ERROR\x10\x022Z\n" +
-	"\rSystemService\x12I\n" +
-	"\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\x03\x90\x02\x01Bp\n" +
+	"\x0eSEVERITY_ERROR\x10\x022^\n" +
+	"\rSystemService\x12M\n" +
+	"\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\a\xf0\xe7\x18\x06\x90\x02\x01Bp\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x12SystemServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (
@@ -559,6 +559,7 @@ func file_ingot_v1_system_service_proto_init() {
 		return
 	}
 	file_ingot_v1_job_proto_init()
+	file_ingot_v1_scope_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

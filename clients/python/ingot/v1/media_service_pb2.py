@@ -27,9 +27,10 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ingot.v1 import media_pb2 as ingot_dot_v1_dot_media__pb2
+from ingot.v1 import scope_pb2 as ingot_dot_v1_dot_scope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cingot/v1/media_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\"\x9c\x01\n\x0fGetMediaRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselectionB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"9\n\x10GetMediaResponse\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\"^\n\x14\x42\x61tchGetMediaRequest\x12\x46\n\x08requests\x18\x01 \x03(\x0b\x32\x19.ingot.v1.GetMediaRequestB\x0f\xbaH\x0c\x92\x01\t\x08\x01\x10\x64\"\x03\xd8\x01\x03R\x08requests\"\xc2\x01\n\x15\x42\x61tchGetMediaResponse\x12@\n\x07results\x18\x01 \x03(\x0b\x32&.ingot.v1.BatchGetMediaResponse.ResultR\x07results\x1ag\n\x06Result\x12\'\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.MediaH\x00R\x05media\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"\xcc\x04\n\x10ListMediaRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x1f\n\x06source\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06source\x12;\n\x15\x64\x65rived_from_media_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x12\x64\x65rivedFromMediaId\x12\x31\n\x04kind\x18\x05 \x01(\x0e\x32\x13.ingot.v1.MediaKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12{\n\x06labels\x18\x06 \x03(\x0b\x32&.ingot.v1.ListMediaRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x04text\x12?\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x63reatedAfter\x12\x41\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rcreatedBefore\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x82\x01\n\x11ListMediaResponse\x12%\n\x05media\x18\x01 \x03(\x0b\x32\x0f.ingot.v1.MediaR\x05media\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1e\n\nrebuilding\x18\x03 \x01(\x08R\nrebuilding\"\xdb\x02\n\x12UpdateMediaRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12%\n\x05media\x18\x04 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\x12u\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB8\xbaH5\xc8\x01\x01\xe2\x01/\x12\x05title\x12\x0b\x64\x65scription\x12\x04tags\x12\x06labels\x12\x0b\x65xpire_timeR\nupdateMask\x12\x1c\n\x04\x65tag\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04\x65tagB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"<\n\x13UpdateMediaResponse\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\"\xe2\x01\n\x12\x44\x65leteMediaRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x1c\n\x04\x65tag\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04\x65tag\x12#\n\rallow_missing\x18\x05 \x01(\x08R\x0c\x61llowMissingB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"\x15\n\x13\x44\x65leteMediaResponse\"\x8e\x02\n\x0f\x44ownloadRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x1f\n\x06offset\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06offset\x12\x1d\n\x05limit\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x05limit\x12\x30\n\x06sha256\x18\x06 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256B\r\n\x04name\x12\x05\xbaH\x02\x08\x01\">\n\x10\x44ownloadResponse\x12\x16\n\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\"\x94\x02\n\x18\x43reateDownloadUrlRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12G\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x08lifetime\x12$\n\x08\x66ilename\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilenameB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"j\n\x19\x43reateDownloadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xea\x01\n\x14GetStoryboardRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12G\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x08lifetimeB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"l\n\x15GetStoryboardResponse\x12\x16\n\x06webvtt\x18\x01 \x01(\tR\x06webvtt\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime2\x9e\x05\n\x0cMediaService\x12\x46\n\x08GetMedia\x12\x19.ingot.v1.GetMediaRequest\x1a\x1a.ingot.v1.GetMediaResponse\"\x03\x90\x02\x01\x12U\n\rBatchGetMedia\x12\x1e.ingot.v1.BatchGetMediaRequest\x1a\x1f.ingot.v1.BatchGetMediaResponse\"\x03\x90\x02\x01\x12I\n\tListMedia\x12\x1a.ingot.v1.ListMediaRequest\x1a\x1b.ingot.v1.ListMediaResponse\"\x03\x90\x02\x01\x12O\n\x0bUpdateMedia\x12\x1c.ingot.v1.UpdateMediaRequest\x1a\x1d.ingot.v1.UpdateMediaResponse\"\x03\x90\x02\x02\x12O\n\x0b\x44\x65leteMedia\x12\x1c.ingot.v1.DeleteMediaRequest\x1a\x1d.ingot.v1.DeleteMediaResponse\"\x03\x90\x02\x02\x12H\n\x08\x44ownload\x12\x19.ingot.v1.DownloadRequest\x1a\x1a.ingot.v1.DownloadResponse\"\x03\x90\x02\x01\x30\x01\x12\x61\n\x11\x43reateDownloadUrl\x12\".ingot.v1.CreateDownloadUrlRequest\x1a#.ingot.v1.CreateDownloadUrlResponse\"\x03\x90\x02\x01\x12U\n\rGetStoryboard\x12\x1e.ingot.v1.GetStoryboardRequest\x1a\x1f.ingot.v1.GetStoryboardResponse\"\x03\x90\x02\x01\x42o\n\x1eio.github.ingot_media.ingot.v1B\x11MediaServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cingot/v1/media_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x14ingot/v1/scope.proto\"\x9c\x01\n\x0fGetMediaRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselectionB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"9\n\x10GetMediaResponse\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\"^\n\x14\x42\x61tchGetMediaRequest\x12\x46\n\x08requests\x18\x01 \x03(\x0b\x32\x19.ingot.v1.GetMediaRequestB\x0f\xbaH\x0c\x92\x01\t\x08\x01\x10\x64\"\x03\xd8\x01\x03R\x08requests\"\xc2\x01\n\x15\x42\x61tchGetMediaResponse\x12@\n\x07results\x18\x01 \x03(\x0b\x32&.ingot.v1.BatchGetMediaResponse.ResultR\x07results\x1ag\n\x06Result\x12\'\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.MediaH\x00R\x05media\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\x08\n\x06result\"\xcc\x04\n\x10ListMediaRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x1f\n\x06source\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06source\x12;\n\x15\x64\x65rived_from_media_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x12\x64\x65rivedFromMediaId\x12\x31\n\x04kind\x18\x05 \x01(\x0e\x32\x13.ingot.v1.MediaKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12{\n\x06labels\x18\x06 \x03(\x0b\x32&.ingot.v1.ListMediaRequest.LabelsEntryB;\xbaH8\x9a\x01\x35\x10@\"*r(\x10\x01\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xff\x01R\x06labels\x12\x1c\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x04text\x12?\n\rcreated_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x63reatedAfter\x12\x41\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rcreatedBefore\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x82\x01\n\x11ListMediaResponse\x12%\n\x05media\x18\x01 \x03(\x0b\x32\x0f.ingot.v1.MediaR\x05media\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1e\n\nrebuilding\x18\x03 \x01(\x08R\nrebuilding\"\xdb\x02\n\x12UpdateMediaRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12%\n\x05media\x18\x04 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\x12u\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB8\xbaH5\xc8\x01\x01\xe2\x01/\x12\x05title\x12\x0b\x64\x65scription\x12\x04tags\x12\x06labels\x12\x0b\x65xpire_timeR\nupdateMask\x12\x1c\n\x04\x65tag\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04\x65tagB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"<\n\x13UpdateMediaResponse\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x0f.ingot.v1.MediaR\x05media\"\xe2\x01\n\x12\x44\x65leteMediaRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x1c\n\x04\x65tag\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04\x65tag\x12#\n\rallow_missing\x18\x05 \x01(\x08R\x0c\x61llowMissingB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"\x15\n\x13\x44\x65leteMediaResponse\"\x8e\x02\n\x0f\x44ownloadRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12\x1f\n\x06offset\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06offset\x12\x1d\n\x05limit\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x05limit\x12\x30\n\x06sha256\x18\x06 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9a-f]{64})?$R\x06sha256B\r\n\x04name\x12\x05\xbaH\x02\x08\x01\">\n\x10\x44ownloadResponse\x12\x16\n\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0cR\x04\x64\x61ta\"\x94\x02\n\x18\x43reateDownloadUrlRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12G\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x08lifetime\x12$\n\x08\x66ilename\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x66ilenameB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"j\n\x19\x43reateDownloadUrlResponse\x12\x10\n\x03url\x18\x01 \x01(\tR\x03url\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xea\x01\n\x14GetStoryboardRequest\x12\'\n\x08media_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00R\x07mediaId\x12\x1e\n\x03url\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80@H\x00R\x03url\x12\x31\n\tselection\x18\x03 \x01(\x0b\x32\x13.ingot.v1.SelectionR\tselection\x12G\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x08lifetimeB\r\n\x04name\x12\x05\xbaH\x02\x08\x01\"l\n\x15GetStoryboardResponse\x12\x16\n\x06webvtt\x18\x01 \x01(\tR\x06webvtt\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime2\xbe\x05\n\x0cMediaService\x12J\n\x08GetMedia\x12\x19.ingot.v1.GetMediaRequest\x1a\x1a.ingot.v1.GetMediaResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12Y\n\rBatchGetMedia\x12\x1e.ingot.v1.BatchGetMediaRequest\x1a\x1f.ingot.v1.BatchGetMediaResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12M\n\tListMedia\x12\x1a.ingot.v1.ListMediaRequest\x1a\x1b.ingot.v1.ListMediaResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12S\n\x0bUpdateMedia\x12\x1c.ingot.v1.UpdateMediaRequest\x1a\x1d.ingot.v1.UpdateMediaResponse\"\x07\x90\x02\x02\xf0\xe7\x18\x04\x12S\n\x0b\x44\x65leteMedia\x12\x1c.ingot.v1.DeleteMediaRequest\x1a\x1d.ingot.v1.DeleteMediaResponse\"\x07\x90\x02\x02\xf0\xe7\x18\x05\x12L\n\x08\x44ownload\x12\x19.ingot.v1.DownloadRequest\x1a\x1a.ingot.v1.DownloadResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x30\x01\x12\x65\n\x11\x43reateDownloadUrl\x12\".ingot.v1.CreateDownloadUrlRequest\x1a#.ingot.v1.CreateDownloadUrlResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x12Y\n\rGetStoryboard\x12\x1e.ingot.v1.GetStoryboardRequest\x1a\x1f.ingot.v1.GetStoryboardResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x42o\n\x1eio.github.ingot_media.ingot.v1B\x11MediaServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -110,57 +111,57 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTORYBOARDREQUEST'].fields_by_name['lifetime']._loaded_options = None
   _globals['_GETSTORYBOARDREQUEST'].fields_by_name['lifetime']._serialized_options = b'\272H\r\252\001\n\"\004\010\200\365$2\002\010\001'
   _globals['_MEDIASERVICE'].methods_by_name['GetMedia']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['GetMedia']._serialized_options = b'\220\002\001'
+  _globals['_MEDIASERVICE'].methods_by_name['GetMedia']._serialized_options = b'\220\002\001\360\347\030\001'
   _globals['_MEDIASERVICE'].methods_by_name['BatchGetMedia']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['BatchGetMedia']._serialized_options = b'\220\002\001'
+  _globals['_MEDIASERVICE'].methods_by_name['BatchGetMedia']._serialized_options = b'\220\002\001\360\347\030\001'
   _globals['_MEDIASERVICE'].methods_by_name['ListMedia']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['ListMedia']._serialized_options = b'\220\002\001'
+  _globals['_MEDIASERVICE'].methods_by_name['ListMedia']._serialized_options = b'\220\002\001\360\347\030\001'
   _globals['_MEDIASERVICE'].methods_by_name['UpdateMedia']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['UpdateMedia']._serialized_options = b'\220\002\002'
+  _globals['_MEDIASERVICE'].methods_by_name['UpdateMedia']._serialized_options = b'\220\002\002\360\347\030\004'
   _globals['_MEDIASERVICE'].methods_by_name['DeleteMedia']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['DeleteMedia']._serialized_options = b'\220\002\002'
+  _globals['_MEDIASERVICE'].methods_by_name['DeleteMedia']._serialized_options = b'\220\002\002\360\347\030\005'
   _globals['_MEDIASERVICE'].methods_by_name['Download']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['Download']._serialized_options = b'\220\002\001'
+  _globals['_MEDIASERVICE'].methods_by_name['Download']._serialized_options = b'\220\002\001\360\347\030\001'
   _globals['_MEDIASERVICE'].methods_by_name['CreateDownloadUrl']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['CreateDownloadUrl']._serialized_options = b'\220\002\001'
+  _globals['_MEDIASERVICE'].methods_by_name['CreateDownloadUrl']._serialized_options = b'\220\002\001\360\347\030\001'
   _globals['_MEDIASERVICE'].methods_by_name['GetStoryboard']._loaded_options = None
-  _globals['_MEDIASERVICE'].methods_by_name['GetStoryboard']._serialized_options = b'\220\002\001'
-  _globals['_GETMEDIAREQUEST']._serialized_start=189
-  _globals['_GETMEDIAREQUEST']._serialized_end=345
-  _globals['_GETMEDIARESPONSE']._serialized_start=347
-  _globals['_GETMEDIARESPONSE']._serialized_end=404
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=406
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=500
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=503
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=697
-  _globals['_BATCHGETMEDIARESPONSE_RESULT']._serialized_start=594
-  _globals['_BATCHGETMEDIARESPONSE_RESULT']._serialized_end=697
-  _globals['_LISTMEDIAREQUEST']._serialized_start=700
-  _globals['_LISTMEDIAREQUEST']._serialized_end=1288
-  _globals['_LISTMEDIAREQUEST_LABELSENTRY']._serialized_start=1231
-  _globals['_LISTMEDIAREQUEST_LABELSENTRY']._serialized_end=1288
-  _globals['_LISTMEDIARESPONSE']._serialized_start=1291
-  _globals['_LISTMEDIARESPONSE']._serialized_end=1421
-  _globals['_UPDATEMEDIAREQUEST']._serialized_start=1424
-  _globals['_UPDATEMEDIAREQUEST']._serialized_end=1771
-  _globals['_UPDATEMEDIARESPONSE']._serialized_start=1773
-  _globals['_UPDATEMEDIARESPONSE']._serialized_end=1833
-  _globals['_DELETEMEDIAREQUEST']._serialized_start=1836
-  _globals['_DELETEMEDIAREQUEST']._serialized_end=2062
-  _globals['_DELETEMEDIARESPONSE']._serialized_start=2064
-  _globals['_DELETEMEDIARESPONSE']._serialized_end=2085
-  _globals['_DOWNLOADREQUEST']._serialized_start=2088
-  _globals['_DOWNLOADREQUEST']._serialized_end=2358
-  _globals['_DOWNLOADRESPONSE']._serialized_start=2360
-  _globals['_DOWNLOADRESPONSE']._serialized_end=2422
-  _globals['_CREATEDOWNLOADURLREQUEST']._serialized_start=2425
-  _globals['_CREATEDOWNLOADURLREQUEST']._serialized_end=2701
-  _globals['_CREATEDOWNLOADURLRESPONSE']._serialized_start=2703
-  _globals['_CREATEDOWNLOADURLRESPONSE']._serialized_end=2809
-  _globals['_GETSTORYBOARDREQUEST']._serialized_start=2812
-  _globals['_GETSTORYBOARDREQUEST']._serialized_end=3046
-  _globals['_GETSTORYBOARDRESPONSE']._serialized_start=3048
-  _globals['_GETSTORYBOARDRESPONSE']._serialized_end=3156
-  _globals['_MEDIASERVICE']._serialized_start=3159
-  _globals['_MEDIASERVICE']._serialized_end=3829
+  _globals['_MEDIASERVICE'].methods_by_name['GetStoryboard']._serialized_options = b'\220\002\001\360\347\030\001'
+  _globals['_GETMEDIAREQUEST']._serialized_start=211
+  _globals['_GETMEDIAREQUEST']._serialized_end=367
+  _globals['_GETMEDIARESPONSE']._serialized_start=369
+  _globals['_GETMEDIARESPONSE']._serialized_end=426
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=428
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=522
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=525
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=719
+  _globals['_BATCHGETMEDIARESPONSE_RESULT']._serialized_start=616
+  _globals['_BATCHGETMEDIARESPONSE_RESULT']._serialized_end=719
+  _globals['_LISTMEDIAREQUEST']._serialized_start=722
+  _globals['_LISTMEDIAREQUEST']._serialized_end=1310
+  _globals['_LISTMEDIAREQUEST_LABELSENTRY']._serialized_start=1253
+  _globals['_LISTMEDIAREQUEST_LABELSENTRY']._serialized_end=1310
+  _globals['_LISTMEDIARESPONSE']._serialized_start=1313
+  _globals['_LISTMEDIARESPONSE']._serialized_end=1443
+  _globals['_UPDATEMEDIAREQUEST']._serialized_start=1446
+  _globals['_UPDATEMEDIAREQUEST']._serialized_end=1793
+  _globals['_UPDATEMEDIARESPONSE']._serialized_start=1795
+  _globals['_UPDATEMEDIARESPONSE']._serialized_end=1855
+  _globals['_DELETEMEDIAREQUEST']._serialized_start=1858
+  _globals['_DELETEMEDIAREQUEST']._serialized_end=2084
+  _globals['_DELETEMEDIARESPONSE']._serialized_start=2086
+  _globals['_DELETEMEDIARESPONSE']._serialized_end=2107
+  _globals['_DOWNLOADREQUEST']._serialized_start=2110
+  _globals['_DOWNLOADREQUEST']._serialized_end=2380
+  _globals['_DOWNLOADRESPONSE']._serialized_start=2382
+  _globals['_DOWNLOADRESPONSE']._serialized_end=2444
+  _globals['_CREATEDOWNLOADURLREQUEST']._serialized_start=2447
+  _globals['_CREATEDOWNLOADURLREQUEST']._serialized_end=2723
+  _globals['_CREATEDOWNLOADURLRESPONSE']._serialized_start=2725
+  _globals['_CREATEDOWNLOADURLRESPONSE']._serialized_end=2831
+  _globals['_GETSTORYBOARDREQUEST']._serialized_start=2834
+  _globals['_GETSTORYBOARDREQUEST']._serialized_end=3068
+  _globals['_GETSTORYBOARDRESPONSE']._serialized_start=3070
+  _globals['_GETSTORYBOARDRESPONSE']._serialized_end=3178
+  _globals['_MEDIASERVICE']._serialized_start=3181
+  _globals['_MEDIASERVICE']._serialized_end=3883
 # @@protoc_insertion_point(module_scope)

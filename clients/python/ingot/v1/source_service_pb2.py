@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ingot.v1 import reason_pb2 as ingot_dot_v1_dot_reason__pb2
+from ingot.v1 import scope_pb2 as ingot_dot_v1_dot_scope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/source_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/reason.proto\"\x14\n\x12ListSourcesRequest\"G\n\x13ListSourcesResponse\x12\x30\n\x07sources\x18\x01 \x03(\x0b\x32\x16.ingot.v1.SourceStatusR\x07sources\"\xa1\x04\n\x0cSourceStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x61\x63\x63\x65pts\x18\x02 \x03(\tR\x07\x61\x63\x63\x65pts\x12\x35\n\x06health\x18\x03 \x01(\x0e\x32\x1d.ingot.v1.SourceStatus.HealthR\x06health\x12(\n\x06reason\x18\x04 \x01(\x0e\x32\x10.ingot.v1.ReasonR\x06reason\x12\x39\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tretryTime\x12\'\n\x0fmax_concurrency\x18\x06 \x01(\x05R\x0emaxConcurrency\x12\x12\n\x04rate\x18\x07 \x01(\x05R\x04rate\x12:\n\x0brate_period\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\nratePeriod\x12+\n\x11\x65xtractor_version\x18\t \x01(\tR\x10\x65xtractorVersion\x12\x1f\n\x0bhas_cookies\x18\n \x01(\x08R\nhasCookies\x12\x1b\n\thas_proxy\x18\x0b \x01(\x08R\x08hasProxy\"c\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_HEALTHY\x10\x01\x12\x12\n\x0eHEALTH_BLOCKED\x10\x02\x12\x19\n\x15HEALTH_NOT_CONFIGURED\x10\x03\x32`\n\rSourceService\x12O\n\x0bListSources\x12\x1c.ingot.v1.ListSourcesRequest\x1a\x1d.ingot.v1.ListSourcesResponse\"\x03\x90\x02\x01\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SourceServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/source_service.proto\x12\x08ingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/reason.proto\x1a\x14ingot/v1/scope.proto\"\x14\n\x12ListSourcesRequest\"G\n\x13ListSourcesResponse\x12\x30\n\x07sources\x18\x01 \x03(\x0b\x32\x16.ingot.v1.SourceStatusR\x07sources\"\xa1\x04\n\x0cSourceStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07\x61\x63\x63\x65pts\x18\x02 \x03(\tR\x07\x61\x63\x63\x65pts\x12\x35\n\x06health\x18\x03 \x01(\x0e\x32\x1d.ingot.v1.SourceStatus.HealthR\x06health\x12(\n\x06reason\x18\x04 \x01(\x0e\x32\x10.ingot.v1.ReasonR\x06reason\x12\x39\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tretryTime\x12\'\n\x0fmax_concurrency\x18\x06 \x01(\x05R\x0emaxConcurrency\x12\x12\n\x04rate\x18\x07 \x01(\x05R\x04rate\x12:\n\x0brate_period\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\nratePeriod\x12+\n\x11\x65xtractor_version\x18\t \x01(\tR\x10\x65xtractorVersion\x12\x1f\n\x0bhas_cookies\x18\n \x01(\x08R\nhasCookies\x12\x1b\n\thas_proxy\x18\x0b \x01(\x08R\x08hasProxy\"c\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_HEALTHY\x10\x01\x12\x12\n\x0eHEALTH_BLOCKED\x10\x02\x12\x19\n\x15HEALTH_NOT_CONFIGURED\x10\x03\x32\x64\n\rSourceService\x12S\n\x0bListSources\x12\x1c.ingot.v1.ListSourcesRequest\x1a\x1d.ingot.v1.ListSourcesResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SourceServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\036io.github.ingot_media.ingot.v1B\022SourceServiceProtoP\001Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1'
   _globals['_SOURCESERVICE'].methods_by_name['ListSources']._loaded_options = None
-  _globals['_SOURCESERVICE'].methods_by_name['ListSources']._serialized_options = b'\220\002\001'
-  _globals['_LISTSOURCESREQUEST']._serialized_start=131
-  _globals['_LISTSOURCESREQUEST']._serialized_end=151
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=153
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=224
-  _globals['_SOURCESTATUS']._serialized_start=227
-  _globals['_SOURCESTATUS']._serialized_end=772
-  _globals['_SOURCESTATUS_HEALTH']._serialized_start=673
-  _globals['_SOURCESTATUS_HEALTH']._serialized_end=772
-  _globals['_SOURCESERVICE']._serialized_start=774
-  _globals['_SOURCESERVICE']._serialized_end=870
+  _globals['_SOURCESERVICE'].methods_by_name['ListSources']._serialized_options = b'\220\002\001\360\347\030\001'
+  _globals['_LISTSOURCESREQUEST']._serialized_start=153
+  _globals['_LISTSOURCESREQUEST']._serialized_end=173
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=175
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=246
+  _globals['_SOURCESTATUS']._serialized_start=249
+  _globals['_SOURCESTATUS']._serialized_end=794
+  _globals['_SOURCESTATUS_HEALTH']._serialized_start=695
+  _globals['_SOURCESTATUS_HEALTH']._serialized_end=794
+  _globals['_SOURCESERVICE']._serialized_start=796
+  _globals['_SOURCESERVICE']._serialized_end=896
 # @@protoc_insertion_point(module_scope)
