@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -225,7 +226,9 @@ class Settings:
         timedelta(minutes=10), "time to wait for a response of the endpoint to 20 minutes of sound"
     )
     scratch_dir: Path = _setting(
-        Path(tempfile.gettempdir(), "ingot-scratch"), "directory for files while they are worked on"
+        # Not in XDG_RUNTIME_DIR: that is in memory, and must not hold large files.
+        Path(tempfile.gettempdir(), f"ingot-scratch-{os.getuid()}"),
+        "directory for files while they are worked on; no other user may write to it",
     )
     scratch_reserve: ByteSize = _setting(
         ByteSize(512 << 20), "space that always stays free in scratch_dir"

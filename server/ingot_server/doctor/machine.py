@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sysconfig
@@ -15,6 +14,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.extractor.versions import Versions, order
 from ingot_server.findings import Finding, ok, problem, warning
+from ingot_server.private_directory import UnsafeDirectory, make_private_directory
 from ingot_server.transcode.commands import ENCODERS, FILTERS
 from ingot_server.transcode.ffmpeg import Ffmpeg
 
@@ -62,8 +62,7 @@ def check_scratch(settings: Settings) -> list[Finding]:
     name, path = "scratch", settings.scratch_dir
     variable = "INGOT_SCRATCH_DIR"
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = path.stat().st_uid
+        make_private_directory(path)
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(b"1")
         free = shutil.disk_usage(path).free
@@ -75,15 +74,9 @@ def check_scratch(settings: Settings) -> list[Finding]:
                 f"Name a directory that this user may write to: {variable}.",
             )
         ]
+    except UnsafeDirectory as error:
+        return [problem(name, str(error), f"Set {variable}.")]
     findings = []
-    if owner != os.getuid():
-        findings.append(
-            warning(
-                name,
-                f"{path} belongs to another user, who could replace files that are worked on.",
-                f"Name a directory of this user: {variable}.",
-            )
-        )
     reserve = int(settings.scratch_reserve)
     if free < reserve:
         findings.append(

@@ -264,7 +264,8 @@ class Versions:
 
     def _writable(self) -> Path:
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            # Its code is run: others may read it, whatever the umask.
+            self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             raise _unusable(self.directory, error) from error
         if not os.access(self.directory, os.W_OK):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from ingot_server.private_directory import UnsafeDirectory, make_private_directory
 from ingot_server.setting_values import SettingError
 
 # After a SIGKILL of `up` the kernel needs a moment to end its children, which hold the lock too.
@@ -35,12 +36,14 @@ async def lock_data_dir(data_dir: Path) -> AsyncIterator[int]:
 
 def _open(data_dir: Path) -> int:
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(data_dir)
         return os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SettingError(
             f"INGOT_DATA_DIR: {data_dir} cannot be used: {error.strerror}."
         ) from error
+    except UnsafeDirectory as error:
+        raise SettingError(f"INGOT_DATA_DIR: {error}") from error
 
 
 async def _acquire(lock: int, data_dir: Path) -> None:

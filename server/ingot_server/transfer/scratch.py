@@ -30,6 +30,7 @@ from typing import BinaryIO, Final, Self, cast
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.private_directory import UnsafeDirectory, make_private_directory
 from ingot_server.setting_values import SettingError
 from ingot_server.transfer.growing_file import Abandoned, Progress, TailReader
 
@@ -59,7 +60,7 @@ class Scratch:
     async def start(self) -> None:
         """Create the directory and remove those of dead workers.
 
-        Raises SettingError when `scratch_dir` cannot be used.
+        Raises SettingError when `scratch_dir` cannot be used, or another user can change it.
         """
         try:
             await asyncio.to_thread(self._start)
@@ -68,6 +69,8 @@ class Scratch:
                 f"INGOT_SCRATCH_DIR={str(self._root)!r} cannot be used: {exc.strerror or exc}. "
                 "Name a directory that this user may write to."
             ) from exc
+        except UnsafeDirectory as exc:
+            raise SettingError(f"INGOT_SCRATCH_DIR: {exc}") from exc
 
     async def close(self) -> None:
         """Remove the directory with all its files."""
@@ -145,7 +148,7 @@ class Scratch:
         return found.f_bavail * found.f_frsize
 
     def _start(self) -> None:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(self._root)
         guard = _locked(self._root / "sweep.lock", fcntl.LOCK_EX)
         try:
             for directory in self._root.iterdir():
