@@ -17,6 +17,7 @@ from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.retries import Retries
+from ingot_server.api.server_certificate import server_certificate
 from ingot_server.api.source_service import SourceService
 from ingot_server.api.store_health import StoreHealth, Stores
 from ingot_server.api.system_service import SystemService
@@ -58,6 +59,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
     """
     async with contextlib.AsyncExitStack() as stack:
         sources = read_source_settings(settings, [source.name for source in SOURCES])
+        certificate = server_certificate(settings)
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
         await require_usable(redis)
@@ -96,9 +98,13 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             SourceService(throttle, sources, settings),
             SystemService(redis, records, Workers(redis), throttle, settings),
         )
-        server = ApiServer(services, feed, settings, reuse_port=reuse_port)
+        server = ApiServer(services, feed, settings, certificate=certificate, reuse_port=reuse_port)
         gateway = Gateway(
-            services, settings, link_origins=blobs.link_origins(), reuse_port=reuse_port
+            services,
+            settings,
+            link_origins=blobs.link_origins(),
+            certificate=certificate,
+            reuse_port=reuse_port,
         )
 
         async def stop() -> None:

@@ -46,6 +46,17 @@ class Settings:
         "127.0.0.1:8080",
         "address that the API listens on for browsers and HTTP, HOST:PORT; empty turns it off",
     )
+    tls_certificate_file: str = _setting(
+        "",
+        "PEM file with the server's certificate chain, for TLS on both addresses; read again when "
+        "it changes; empty means no TLS",
+    )
+    tls_key_file: str = _setting("", "PEM file with the key of that certificate")
+    tls_client_ca_file: str = _setting(
+        "",
+        "PEM file with certificate authorities; clients then need a certificate that one of them "
+        "has signed",
+    )
     cors_origins: str = _setting(
         "", "origins of other web pages that may call the API, separated by commas; `*` allows all"
     )
@@ -345,7 +356,9 @@ def _by_variable() -> dict[str, dataclasses.Field[Any]]:
 
 
 # The client reads these, and may run in the same environment.
-_CLIENT_SETTINGS: Final = frozenset({"INGOT_SERVER"})
+_CLIENT_SETTINGS: Final = frozenset(
+    {"INGOT_SERVER", "INGOT_TOKEN", "INGOT_CA", "INGOT_CERTIFICATE", "INGOT_KEY"}
+)
 
 
 def _read(name: str, text: str, item: dataclasses.Field[Any]) -> object:

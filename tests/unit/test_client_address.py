@@ -99,6 +99,8 @@ def test_a_token_leaves_this_machine_only_encrypted_or_if_that_is_allowed() -> N
         ({"metadata": {"trace-bin": "c"}}, "-bin"),
         ({"metadata": {"a": "\n"}}, "printable ASCII"),
         ({"ca_file": "authority.pem"}, "without TLS"),
+        ({"certificate_file": "client.pem"}, "without TLS"),
+        ({"address": "https://host", "key_file": "key.pem"}, "without its certificate"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_when_the_client_is_made(

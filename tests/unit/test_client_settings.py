@@ -13,7 +13,7 @@ import pytest
 from ingot.arguments import build_parser
 from ingot.cli import main
 from ingot.config_file import ConfigError, config_path, read_config
-from ingot.server_options import find_settings
+from ingot.server_options import VARIABLES, find_settings
 from tests import tls
 
 FILE = "https://file.example"
@@ -23,7 +23,7 @@ TOKEN = "secret-of-the-file"
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment without variables of Ingot, and with a directory for the file."""
-    for name in "INGOT_SERVER", "INGOT_TOKEN", "INGOT_CA":
+    for name in VARIABLES.values():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     return {"XDG_CONFIG_HOME": str(tmp_path)}

@@ -6,6 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,23 +19,54 @@ _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files for TLS; each may be empty."""
+
+    ca: str | os.PathLike[str] = ""
+    """The authorities to trust instead of the public ones."""
+    certificate: str | os.PathLike[str] = ""
+    """The chain of the client's certificate."""
+    key: str | os.PathLike[str] = ""
+    """The key of the certificate. Empty means that it is in the file of the certificate."""
+
+
 def channel_credentials(
-    address: Address, credentials: grpc.ChannelCredentials | None, ca_file: str | os.PathLike[str]
+    address: Address, credentials: grpc.ChannelCredentials | None, files: TlsFiles
 ) -> grpc.ChannelCredentials | None:
     """Return the credentials of the channel to `address`; None means without TLS.
 
-    Raises ValueError if `ca_file` is of no use, and OSError if it cannot be read.
+    Raises ValueError if `files` are of no use, and OSError if one cannot be read.
     """
-    if not os.fspath(ca_file):
+    if files == TlsFiles():
         return credentials or (grpc.ssl_channel_credentials() if address.tls else None)
     if credentials is not None:
-        raise ValueError("Give either `credentials` or `ca_file`, not both.")
+        raise ValueError("Give either `credentials` or files for TLS, not both.")
     if not address.tls:
+        what = "A certificate authority" if os.fspath(files.ca) else "A certificate"
         raise ValueError(
-            "A certificate authority is for TLS, and the address of the server is without TLS. Give"
+            f"{what} is for TLS, and the address of the server is without TLS. Give"
             " it as https://HOST[:PORT]."
         )
-    return grpc.ssl_channel_credentials(read_authorities(ca_file))
+    authorities = read_authorities(files.ca) if os.fspath(files.ca) else None
+    return grpc.ssl_channel_credentials(authorities, *_read_pair(files))
+
+
+def _read_pair(files: TlsFiles) -> tuple[bytes, bytes] | tuple[None, None]:
+    """Return the key and the chain of the client, if it has them."""
+    if not os.fspath(files.certificate):
+        if os.fspath(files.key):
+            raise ValueError("A key is of no use without its certificate. Give both.")
+        return None, None
+    key = files.key if os.fspath(files.key) else files.certificate
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(files.certificate, key, password="")
+    except ssl.SSLError:
+        raise ValueError(
+            f"{os.fspath(files.certificate)} and {os.fspath(key)} do not have a certificate in PEM"
+            " format and its key, without a password."
+        ) from None
+    return Path(key).read_bytes(), Path(files.certificate).read_bytes()
 
 
 def read_authorities(ca_file: str | os.PathLike[str]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import grpc
 
-from ingot.access import call_metadata, channel_credentials
+from ingot.access import TlsFiles, call_metadata, channel_credentials
 from ingot.address import DEFAULT_ADDRESS, parse_address
 from ingot.connection import Connection
 
@@ -29,6 +29,8 @@ class BaseClient:
         *,
         token: str = "",
         ca_file: str | PathLike[str] = "",
+        certificate_file: str | PathLike[str] = "",
+        key_file: str | PathLike[str] = "",
         metadata: Mapping[str, str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         allow_plaintext_token: bool = False,
@@ -36,7 +38,8 @@ class BaseClient:
         reconnect_timeout: timedelta = RECONNECT_TIMEOUT,
     ) -> None:
         self._address = parse_address(address)
-        self._credentials = channel_credentials(self._address, credentials, ca_file)
+        files = TlsFiles(ca_file, certificate_file, key_file)
+        self._credentials = channel_credentials(self._address, credentials, files)
         self._metadata = call_metadata(
             self._address,
             metadata or {},

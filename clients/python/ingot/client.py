@@ -17,11 +17,12 @@ class Client(IngestCalls, MediaCalls, JobCalls):
     `address` is `HOST[:PORT]`, `unix:PATH`, or `https://HOST[:PORT]` for TLS. `token` is sent as
     `authorization: Bearer TOKEN`, but without TLS only on this machine, unless
     `allow_plaintext_token` is set. `ca_file` is a PEM file of the authorities to trust instead of
-    the public ones. `credentials` turn on TLS for any address, for example with a certificate of
-    the client. `metadata` is sent with every call as it is. `timeout` limits one call including its
-    retries. `reconnect_timeout` limits how long a watch, an upload or a download tries to
-    reconnect. Raises ValueError if the arguments are not valid, and OSError if `ca_file` cannot be
-    read.
+    the public ones. `certificate_file` is a PEM file with a certificate of the client, for a server
+    that requires one, and `key_file` one with its key; without it the key is in the same file.
+    `credentials` turn on TLS for any address. `metadata` is sent with every call as it is.
+    `timeout` limits one call including its retries. `reconnect_timeout` limits how long a watch, an
+    upload or a download tries to reconnect. Raises ValueError if the arguments are not valid, and
+    OSError if a file cannot be read.
 
     Every method raises IngotError, as the subclass for the reason. Calls that are safe to repeat
     are repeated a few times while the server is unavailable.

@@ -54,6 +54,8 @@ def _make_client(options: Namespace) -> Client:
         options.server,
         token=options.token,
         ca_file=options.ca,
+        certificate_file=options.certificate,
+        key_file=options.key,
         metadata=dict(options.headers),
         allow_plaintext_token=options.allow_plaintext_token,
         reconnect_timeout=_reconnect_timeout(options),

@@ -18,7 +18,7 @@ from ingot.server_options import find_settings
 _HIDDEN: Final = "(hidden)"
 _KEY_HELP: Final = (
     "server: its address; token: what to send to this server; ca: PEM file of the authorities to"
-    " trust for this server"
+    " trust for this server; certificate, key: PEM files to show to this server"
 )
 
 
@@ -87,6 +87,9 @@ def _read_value(key: str, value: str | None) -> str:
             from ingot.access import read_authorities  # gRPC is slow to load
 
             read_authorities(value)
+            return str(Path(value).absolute())
+        elif key in ("certificate", "key"):
+            Path(value).read_bytes()
             return str(Path(value).absolute())
         elif not (value.isascii() and value.isprintable() and " " not in value):
             raise ValueError("A token has only visible ASCII characters, and no spaces.")

@@ -3,6 +3,8 @@
     server = "https://ingot.example.com"    the address of the server
     token = "..."                           sent to this server only
     ca = "/etc/ssl/company.pem"             trusted for this server only
+    certificate = "/etc/ssl/me.pem"         shown to this server only
+    key = "/etc/ssl/me-key.pem"             the key of the certificate
 
 Only its owner can read the file. `ingot config` writes it.
 """
@@ -17,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-KEYS: Final = ("server", "token", "ca")
+KEYS: Final = ("server", "token", "ca", "certificate", "key")
 
 
 class ConfigError(ValueError):

@@ -1,8 +1,8 @@
 """The options that say which server to call and how, and where their values come from.
 
 An option wins over the environment, the environment over the configuration file, and the file over
-the default. The token and the authority in the file are for the server in the file: they are not
-used for another one. This module does not load gRPC.
+the default. The token, the authority, the certificate and the key in the file are for the server in
+the file: they are not used for another one. This module does not load gRPC.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import Final
 from ingot.address import DEFAULT_ADDRESS, parse_address
 from ingot.config_file import ConfigError, config_path, read_config
 
-VARIABLES: Final = {"server": "INGOT_SERVER", "token": "INGOT_TOKEN", "ca": "INGOT_CA"}
+VARIABLES: Final = {
+    "server": "INGOT_SERVER",
+    "token": "INGOT_TOKEN",
+    "ca": "INGOT_CA",
+    "certificate": "INGOT_CERTIFICATE",
+    "key": "INGOT_KEY",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,18 @@ def add_server_options(parser: argparse.ArgumentParser, *, headers: str) -> None
         " (default: INGOT_CA, `ingot config`)",
     )
     parser.add_argument(
+        "--certificate",
+        metavar="FILE",
+        help="PEM file of a certificate to show to the server"
+        " (default: INGOT_CERTIFICATE, `ingot config`)",
+    )
+    parser.add_argument(
+        "--key",
+        metavar="FILE",
+        help="PEM file of the key of that certificate, if it is not in the same file"
+        " (default: INGOT_KEY, `ingot config`)",
+    )
+    parser.add_argument(
         "--header",
         dest=headers,
         action="append",
@@ -62,7 +80,7 @@ def add_server_options(parser: argparse.ArgumentParser, *, headers: str) -> None
 
 
 def find_settings(options: Namespace, environment: Mapping[str, str]) -> dict[str, Setting]:
-    """Return what is set of `server`, `token` and `ca`; the server always is.
+    """Return what is set of VARIABLES; the server always is.
 
     Raises ConfigError if the file or the address is not valid.
     """

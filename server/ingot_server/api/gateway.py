@@ -25,6 +25,7 @@ from ingot_server.api.connect_errors import refuse
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
 from ingot_server.api.page import Page, PageResponse
+from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
@@ -43,8 +44,8 @@ _LINGER_SECONDS: Final = 0.5
 class Gateway:
     """The services on one address, for HTTP/1.1. It belongs to the running event loop.
 
-    `link_origins` are the origins of signed links, which the web page may reach. Raises
-    SettingError if `cors_origins` cannot be used.
+    `link_origins` are the origins of signed links, which the web page may reach. `certificate` is
+    for HTTPS; None means HTTP. Raises SettingError if `cors_origins` cannot be used.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Gateway:
         settings: Settings,
         *,
         link_origins: Collection[str] = (),
+        certificate: ServerCertificate | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._settings = settings
@@ -80,6 +82,9 @@ class Gateway:
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                ssl_context_factory=None
+                if certificate is None
+                else lambda *_: certificate.http_context(),
             )
         )
 

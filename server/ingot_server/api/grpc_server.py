@@ -19,6 +19,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.reflection import add_reflection
+from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.status import DETAILS_KEY, grpc_error
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
@@ -54,8 +55,8 @@ Context = grpc.aio.ServicerContext[Message, Message | Serialized]
 class ApiServer:
     """The services on one address. It belongs to the running event loop.
 
-    `feed` is closed while draining, which ends all watches. `reuse_port` lets several processes
-    share the address.
+    `feed` is closed while draining, which ends all watches. `certificate` is for TLS; None means
+    without. `reuse_port` lets several processes share the address.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class ApiServer:
         feed: Feed,
         settings: Settings,
         *,
+        certificate: ServerCertificate | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._services = services
         self._feed = feed
+        self._certificate = certificate
         self._settings = settings
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
@@ -91,7 +94,7 @@ class ApiServer:
             raise SettingError(f"grpc_address={address!r} is not HOST:PORT or unix:PATH.")
         await self.report(Stores.NONE)
         try:
-            bound = self._server.add_insecure_port(address)
+            bound = self._add_port(address)
         except RuntimeError as error:
             raise SettingError(
                 f"The server cannot listen on {address}: "
@@ -105,6 +108,12 @@ class ApiServer:
         await self._server.start()
         await self.report(Stores.ALL)
         return address if host == "unix" else f"{host}:{bound}"
+
+    def _add_port(self, address: str) -> int:
+        # A Unix socket stays on this machine, and gRPC has no TLS for it.
+        if self._certificate is None or address.startswith("unix:"):
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, self._certificate.grpc_credentials())
 
     async def report(self, usable: Stores) -> None:
         """Report for each service whether the stores that it needs can be used.

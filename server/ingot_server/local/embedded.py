@@ -184,10 +184,11 @@ class Installation:
     def _print_addresses(self) -> None:
         settings = self._settings
         scheme = "https" if settings.s3_secure else "http"
+        tls = "https://" if settings.tls_certificate_file else ""
         sys.stdout.write(
-            f"gRPC      {settings.grpc_address}\n"
-            f"HTTP      {settings.http_address or 'off'}\n"
-            f"page      {_page_address(settings.http_address)}\n"
+            f"gRPC      {tls}{settings.grpc_address}\n"
+            f"HTTP      {tls + settings.http_address if settings.http_address else 'off'}\n"
+            f"page      {_page_address(settings.http_address, tls or 'http://')}\n"
             f"S3        {scheme}://{settings.s3_endpoint}/{settings.s3_bucket}\n"
             f"Redis     {without_password(settings.redis_url)}\n"
             f"data      {settings.data_dir}\n"
@@ -209,9 +210,9 @@ async def _wait_until_ready(child: SupervisedProgram) -> None:
         raise Failure(reason, str(failed)) from failed
 
 
-def _page_address(http_address: str) -> str:
+def _page_address(http_address: str, scheme: str) -> str:
     """Return the URL that opens the web page in a browser on this machine."""
     host, _, port = http_address.rpartition(":")
     if not host:
         return "off"
-    return f"http://{'localhost' if host in _EVERY_ADDRESS else host}:{port}/"
+    return f"{scheme}{'localhost' if host in _EVERY_ADDRESS else host}:{port}/"

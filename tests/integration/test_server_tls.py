@@ -1,0 +1,138 @@
+"""TLS on both ports of the API server, with certificates that are renewed while it runs."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from ingot import Client, IngotError, ServiceUnavailable
+from ingot_server.app import Addresses, running
+from ingot_server.config import Settings
+from tests.certificates import Authority, Pair
+from tests.ingot_command import run_command
+
+pytestmark = pytest.mark.any_stores
+
+
+@asynccontextmanager
+async def serving(settings: Settings, pair: Pair, clients: str = "") -> AsyncIterator[Addresses]:
+    """An API server with this certificate. `clients` is the file of its clients' authority."""
+    secured = settings.replace(
+        tls_certificate_file=str(pair.certificate),
+        tls_key_file=str(pair.key),
+        tls_client_ca_file=clients,
+    )
+    async with running(secured) as addresses:
+        yield addresses
+
+
+def context(authority: Path, pair: Pair | None = None) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=str(authority))
+    if pair is not None:
+        made.load_cert_chain(pair.certificate, pair.key)
+    return made
+
+
+async def health(addresses: Addresses, tls: ssl.SSLContext) -> str:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"https://{addresses.http}/healthz", ssl=tls) as response,
+    ):
+        return await response.text()
+
+
+async def sources(addresses: Addresses, authority: Path, pair: Pair | None = None) -> int:
+    """How many sources a new client lists."""
+    async with Client(
+        f"https://{addresses.grpc}",
+        ca_file=authority,
+        certificate_file=pair.certificate if pair else "",
+        key_file=pair.key if pair else "",
+    ) as client:
+        return len(await client.sources())
+
+
+async def test_both_ports_have_tls_and_nothing_else(settings: Settings, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    async with serving(settings, authority.issue("server")) as addresses:
+        assert await sources(addresses, authority.file) > 0
+        assert await health(addresses, context(authority.file)) == "serving\n"
+
+        async with aiohttp.ClientSession() as http:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await http.get(f"http://{addresses.http}/healthz")
+        result = await run_command(addresses.grpc, "sources")
+        assert result.code == 1
+        assert "a server that expects TLS" in result.stderr
+
+
+async def test_a_renewed_certificate_is_used_without_a_restart(
+    settings: Settings, tmp_path: Path
+) -> None:
+    before, after = Authority(tmp_path, "before"), Authority(tmp_path, "after")
+    pair = before.issue("server")
+    async with serving(settings, pair) as addresses:
+        assert await sources(addresses, before.file) > 0
+
+        pair.replace(after.issue("server"))
+
+        assert await health(addresses, context(after.file)) == "serving\n"
+        assert await sources(addresses, after.file) > 0
+        with pytest.raises(ssl.SSLError):
+            await health(addresses, context(before.file))
+
+
+async def test_a_broken_renewal_keeps_the_old_certificate_and_logs_one_line(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority(tmp_path)
+    pair, other = authority.issue("server"), authority.issue("server")
+    async with serving(settings, pair) as addresses:
+        caplog.clear()
+        for break_it in (
+            lambda: other.key.replace(pair.key),
+            lambda: pair.certificate.write_text("junk"),
+            pair.certificate.unlink,
+        ):
+            break_it()
+            for _ in range(2):
+                assert await sources(addresses, authority.file) > 0
+                assert await health(addresses, context(authority.file)) == "serving\n"
+        lines = [each.message for each in caplog.records if each.levelno >= logging.ERROR]
+        assert len(lines) == 3
+        assert all("stays in use" in line for line in lines)
+        assert "PRIVATE" not in "".join(lines)
+
+        pair.replace(authority.issue("server"))
+        assert await health(addresses, context(authority.file)) == "serving\n"
+
+
+async def test_clients_need_a_certificate_if_the_server_knows_their_authority(
+    settings: Settings, tmp_path: Path
+) -> None:
+    authority, strange = Authority(tmp_path), Authority(tmp_path, "strange")
+    known, unknown = authority.issue("client"), strange.issue("client")
+    pair = authority.issue("server")
+    async with serving(settings, pair, str(authority.file)) as addresses:
+        assert await sources(addresses, authority.file, known) > 0
+        assert await health(addresses, context(authority.file, known)) == "serving\n"
+        assert (
+            await run_command(
+                f"https://{addresses.grpc}",
+                *("sources", "--ca", authority.file),
+                *("--certificate", known.certificate, "--key", known.key),
+            )
+        ).code == 0
+
+        for refused in (None, unknown):
+            with pytest.raises(IngotError) as failed:
+                await sources(addresses, authority.file, refused)
+            assert isinstance(failed.value, ServiceUnavailable)
+            with pytest.raises((aiohttp.ClientError, ssl.SSLError, ConnectionError)):
+                await health(addresses, context(authority.file, refused))
