@@ -60,6 +60,11 @@ class Settings:
     cors_origins: str = _setting(
         "", "origins of other web pages that may call the API, separated by commas; `*` allows all"
     )
+    http_hosts: str = _setting(
+        "",
+        "names under which browsers and proxies reach the HTTP port, separated by commas; see "
+        "http.md",
+    )
     data_dir: Path = _setting(
         Path("data"), "directory in which `up` keeps the data of Redis and S3"
     )

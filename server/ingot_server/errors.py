@@ -145,6 +145,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_INTERNAL: Treatment(code_pb2.INTERNAL),
     reason_pb2.REASON_TRANSCRIPTION_NOT_CONFIGURED: _IMPOSSIBLE,
     reason_pb2.REASON_TRANSCRIPTION_FAILED: _TRANSIENT,
+    reason_pb2.REASON_ORIGIN_FORBIDDEN: Treatment(code_pb2.PERMISSION_DENIED),
 }
 
 

@@ -200,6 +200,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "TRANSCRIPTION_NOT_CONFIGURED": MediaRefused,
     "TRANSCRIPTION_FAILED": ServiceUnavailable,
+    "ORIGIN_FORBIDDEN": AccessDenied,
 }
 
 # For reasons of a newer server, which CLASSES does not have.

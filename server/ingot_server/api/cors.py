@@ -43,7 +43,7 @@ class Cors:
         if not self._origins:
             return []
         headers = [(b"vary", b"Origin")]
-        if self._allows(origin):
+        if self.allows(origin):
             headers.append((b"access-control-allow-origin", origin.encode()))
             headers.append((b"access-control-expose-headers", _READ))
         return headers
@@ -51,11 +51,12 @@ class Cors:
     def preflight(self, origin: str, methods: Iterable[bytes] = (b"GET", b"POST")) -> Headers:
         """Return the headers of the response to a preflight request for a page of `origin`."""
         headers = self.headers(origin)
-        if self._allows(origin):
+        if self.allows(origin):
             headers.append((b"access-control-allow-methods", b", ".join(methods)))
             headers.append((b"access-control-allow-headers", _SENT))
             headers.append((b"access-control-max-age", _PREFLIGHT_SECONDS))
         return headers
 
-    def _allows(self, origin: str) -> bool:
+    def allows(self, origin: str) -> bool:
+        """Return whether the setting lists `origin`, which is empty if none was sent."""
         return bool(origin) and ("*" in self._origins or origin in self._origins)

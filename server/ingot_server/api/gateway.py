@@ -24,7 +24,9 @@ from ingot_server.api.calls import CallBound, Calls
 from ingot_server.api.connect_errors import refuse
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.cors import Cors, Headers
+from ingot_server.api.hosts import Hosts
 from ingot_server.api.page import Page, PageResponse
+from ingot_server.api.request_origin import RequestOrigins
 from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
@@ -45,7 +47,8 @@ class Gateway:
     """The services on one address, for HTTP/1.1. It belongs to the running event loop.
 
     `link_origins` are the origins of signed links, which the web page may reach. `certificate` is
-    for HTTPS; None means HTTP. Raises SettingError if `cors_origins` cannot be used.
+    for HTTPS; None means HTTP. Raises SettingError if `cors_origins` or `http_hosts` cannot be
+    used.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Gateway:
         self._settings = settings
         self._reuse_port = reuse_port
         self._cors = Cors(settings.cors_origins)
+        hosts = Hosts(settings.http_hosts, settings.http_address)
+        self._origins = RequestOrigins(hosts, self._cors)
         self._calls = Calls()
         bound = CallBound(settings.max_calls)
         self._services = ConnectServices(services, self._calls, bound, self._admit)
@@ -139,13 +144,20 @@ class Gateway:
         origin = headers.get(b"origin", b"").decode("latin-1")
         path, verb = scope["path"], scope["method"]
         if path == "/healthz":
+            # Also for a load balancer that checks this server under a name of its own.
             await self._serve_health(verb, send)
+        elif refusal := self._origins.misdirected(scope):
+            await refuse(send, refusal.status, refusal.failure)
         elif path == "/openapi.json":
             await self._serve_openapi(verb, self._with(self._cors.headers(origin), send))
         elif (response := self._page.response(path, headers)) is not None:
             await self._serve_page(verb, response, send)
         elif verb == "OPTIONS" and path in self._services.paths:
             await _say(send, HTTPStatus.NO_CONTENT, "", self._cors.preflight(origin))
+        elif path in self._services.paths and (refusal := self._origins.foreign(scope)):
+            await refuse(
+                self._with(self._cors.headers(origin), send), refusal.status, refusal.failure
+            )
         elif not _is_text(scope):
             await refuse(
                 self._with(self._cors.headers(origin), send),

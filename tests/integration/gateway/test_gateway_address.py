@@ -83,7 +83,7 @@ async def test_a_call_without_end_does_not_hold_up_the_stop(
         body, headers = b'{"mediaId":"a"}', "application/json"
         if path == DOWNLOAD:
             body, headers = framed(body), CONNECT_JSON["Content-Type"]
-        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {headers}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {headers}\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         await slow.service.began.wait()
         if path == DOWNLOAD:

@@ -197,6 +197,10 @@ const (
 	// The transcription endpoint could not be reached, failed, or did not return a transcript. The
 	// operator should check it. Transient. Metadata: `http_status`, if it responded.
 	Reason_REASON_TRANSCRIPTION_FAILED Reason = 63
+	// The request names a host that is not this server, or a page of another site sent it. Only over
+	// HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
+	// Metadata: `setting`.
+	Reason_REASON_ORIGIN_FORBIDDEN Reason = 80
 )
 
 // Enum value maps for Reason.
@@ -259,6 +263,7 @@ var (
 		61: "REASON_DEADLINE_EXCEEDED",
 		62: "REASON_TRANSCRIPTION_NOT_CONFIGURED",
 		63: "REASON_TRANSCRIPTION_FAILED",
+		80: "REASON_ORIGIN_FORBIDDEN",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                  0,
@@ -318,6 +323,7 @@ var (
 		"REASON_DEADLINE_EXCEEDED":            61,
 		"REASON_TRANSCRIPTION_NOT_CONFIGURED": 62,
 		"REASON_TRANSCRIPTION_FAILED":         63,
+		"REASON_ORIGIN_FORBIDDEN":             80,
 	}
 )
 
@@ -352,7 +358,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xab\f\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xc8\f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -411,7 +417,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x18REASON_REQUEST_TOO_LARGE\x10<\x12\x1c\n" +
 	"\x18REASON_DEADLINE_EXCEEDED\x10=\x12'\n" +
 	"#REASON_TRANSCRIPTION_NOT_CONFIGURED\x10>\x12\x1f\n" +
-	"\x1bREASON_TRANSCRIPTION_FAILED\x10?Bi\n" +
+	"\x1bREASON_TRANSCRIPTION_FAILED\x10?\x12\x1b\n" +
+	"\x17REASON_ORIGIN_FORBIDDEN\x10PBi\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\vReasonProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (

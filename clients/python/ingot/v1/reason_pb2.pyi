@@ -233,6 +233,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The transcription endpoint could not be reached, failed, or did not return a transcript. The
     operator should check it. Transient. Metadata: `http_status`, if it responded.
     """
+    REASON_ORIGIN_FORBIDDEN: _Reason.ValueType  # 80
+    """The request names a host that is not this server, or a page of another site sent it. Only over
+    HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
+    Metadata: `setting`.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a job failed. The list is complete.
@@ -454,5 +459,10 @@ subtitles. Permanent. Metadata: `setting`.
 REASON_TRANSCRIPTION_FAILED: Reason.ValueType  # 63
 """The transcription endpoint could not be reached, failed, or did not return a transcript. The
 operator should check it. Transient. Metadata: `http_status`, if it responded.
+"""
+REASON_ORIGIN_FORBIDDEN: Reason.ValueType  # 80
+"""The request names a host that is not this server, or a page of another site sent it. Only over
+HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
+Metadata: `setting`.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
