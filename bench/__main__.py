@@ -7,7 +7,7 @@ import sys
 NAMES = (
     *("get_media", "cached_ingest", "ingest_throughput", "worker_memory", "ingest_latency"),
     *("start_up", "hls", "extraction_overhead", "mp3", "url_to_mp3", "cancel", "stage_times"),
-    *("probe_cost", "media_lists", "accepted_call", "lost_worker"),
+    *("probe_cost", "media_lists", "accepted_call", "lost_worker", "egress_heads"),
 )
 
 for name in sys.argv[1:] or NAMES:

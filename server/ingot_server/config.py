@@ -14,6 +14,8 @@ from typing import Any, Final
 from ingot_server.setting_checks import (
     check_bandwidth,
     check_egress_allow,
+    check_egress_deny,
+    check_egress_ports,
     check_sponsorblock,
     check_sponsorblock_api,
     check_transcription_url,
@@ -120,6 +122,25 @@ class Settings:
     egress_proxy: str = _setting("", "upstream proxy for all outgoing traffic, http://HOST:PORT")
     egress_ca_file: str = _setting(
         "", "PEM file with certificate authorities that are trusted in addition to the system's"
+    )
+    egress_deny: str = _setting(
+        "",
+        "addresses and networks such as `198.51.100.0/24` that sources never reach, besides "
+        "private ones, separated by commas",
+        check=check_egress_deny,
+    )
+    egress_ports: str = _setting(
+        "80,443,1024-65535",
+        "ports that sources may be reached at, separated by commas",
+        check=check_egress_ports,
+    )
+    egress_job_bytes: ByteSize = _setting(
+        ByteSize(0),
+        "bytes that one attempt of a job may receive from sources; "
+        "0 means three times max_media_size",
+    )
+    egress_job_connections: int = _setting(
+        64, "connections to sources that one job may have open at the same time"
     )
     egress_allow: str = _setting(
         "",

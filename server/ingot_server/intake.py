@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
-from urllib.parse import urlsplit
 
 from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import IngestOptions, Job
@@ -24,7 +23,7 @@ from ingot.v1.media_pb2 import Media, Selection
 from ingot.v1.recipe_pb2 import Recipe
 from ingot_server.config import Settings
 from ingot_server.drafts import conversion_job, with_content
-from ingot_server.egress.addresses import check_host
+from ingot_server.egress.destinations import Destinations
 from ingot_server.errors import Failure
 from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.lifecycle import copy_of
@@ -112,6 +111,7 @@ class Intake:
         self._blobs = blobs
         self._settings = settings
         self._uploads = Uploads(blobs, settings)
+        self._destinations = Destinations(settings)
 
     def resolve(self, url: str, selection: Selection, options: IngestOptions) -> ResolvedUrl:
         """Return what `url` names in this installation. No I/O.
@@ -132,13 +132,10 @@ class Intake:
             if recipe.transcript.origin == Recipe.Transcript.ORIGIN_SOUND:
                 require_endpoint(recipe, self._settings)
 
-    def check_host(self, resolved_url: ResolvedUrl) -> None:
-        """Raise Failure ADDRESS_FORBIDDEN if the URL's host is a literal forbidden address."""
+    def check_destination(self, resolved_url: ResolvedUrl) -> None:
+        """Raise Failure ADDRESS_FORBIDDEN if the URL's host and port are forbidden as written."""
         if resolved_url.source.has_public_host:
-            check_host(
-                urlsplit(resolved_url.identity.url).hostname or "",
-                allow_loopback=self._settings.egress_allow_loopback,
-            )
+            self._destinations.check_url(resolved_url.identity.url)
 
     async def choose_selection(
         self, url: str, selection: Selection, recipe: Recipe, *, stored: bool = True

@@ -6,6 +6,8 @@ import re
 from typing import Final
 
 from ingot_server.allowed_destinations import parse_allowed_destinations
+from ingot_server.networks import parse_networks
+from ingot_server.port_ranges import parse_port_ranges
 from ingot_server.setting_values import ByteSize, SettingError, parse_bytes
 from ingot_server.sponsorblock_categories import chosen_categories
 
@@ -67,4 +69,26 @@ def check_egress_allow(text: str) -> None:
         raise SettingError(
             f"INGOT_EGRESS_ALLOW={text!r}: {error}. Use HOST:PORT and networks such as "
             "`10.0.0.0/8`, separated by commas."
+        ) from None
+
+
+def check_egress_deny(text: str) -> None:
+    """Check that it lists addresses and networks."""
+    try:
+        parse_networks(text)
+    except ValueError as error:
+        raise SettingError(
+            f"INGOT_EGRESS_DENY={text!r}: {error}. Use addresses and networks such as "
+            "`198.51.100.0/24`, separated by commas."
+        ) from None
+
+
+def check_egress_ports(text: str) -> None:
+    """Check that it lists ports."""
+    try:
+        parse_port_ranges(text)
+    except ValueError as error:
+        raise SettingError(
+            f"INGOT_EGRESS_PORTS={text!r}: {error}. Use numbers from 1 to 65535 and ranges such as "
+            "`1024-65535`, separated by commas."
         ) from None

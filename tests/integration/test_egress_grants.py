@@ -9,12 +9,16 @@ from typing import Any
 import aiohttp
 import pytest
 
+from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import JOB_STATE_FAILED, JOB_STATE_RUNNING, JOB_STATE_SUCCEEDED, IngestOptions
+from ingot_server.config import Settings
 from ingot_server.egress.grants import EgressGrant
 from ingot_server.egress.proxy import EgressProxy
-from tests.harness import Harness
+from ingot_server.setting_values import ByteSize
+from tests.harness import Harness, running_harness
 from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
+from tests.refusals import reason_of
 from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = [pytest.mark.any_stores, pytest.mark.slow]
@@ -135,3 +139,21 @@ async def test_no_grant_is_left_of_a_job_that_was_cancelled(
         await ending
 
     await assert_none_can_be_used(grants, origin)
+
+
+@SOURCES
+async def test_a_job_that_receives_more_than_it_may_is_too_large(
+    settings: Settings,
+    origin: Origin,
+    clip: bytes,
+    serve: Callable[[Origin, bytes], str],
+) -> None:
+    url = serve(origin, clip)
+    path = "/clip.mp4" if serve is a_file else "/lecture.mp4"
+    origin.pages[path].silent_after = 20_000
+    limited = settings.replace(attempts=1, egress_job_bytes=ByteSize(10_000))
+    async with running_harness(limited) as harness, asyncio.timeout(TIMEOUT_SECONDS):
+        job = await harness.ingest(url)
+
+    assert reason_of(job) == reason_pb2.REASON_TOO_LARGE
+    assert "INGOT_EGRESS_JOB_BYTES" in job.error.message

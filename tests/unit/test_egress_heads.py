@@ -79,6 +79,7 @@ def test_only_end_to_end_headers_are_passed_on() -> None:
         (["GET http://a.test/ HTTP/1.1", "X: 1", " folded"], 400),
         (["GET http://a.test/ HTTP/1.1", "X: a\nY: b"], 400),
         (["GET http://a.test/ HTTP/1.1", "X: \0"], 400),
+        (["GET http://a.test/ HTTP/1.1\nX: 1"], 400),
         (["POST http://a.test/ HTTP/1.1", "Content-Length: +3"], 400),
         (["POST http://a.test/ HTTP/1.1", "Content-Length: 3", "Content-Length: 4"], 400),
         (["POST http://a.test/ HTTP/1.1", "Transfer-Encoding: chunked"], 411),

@@ -80,7 +80,7 @@ class Drafts:
         job = draft_job(request, recipes)
         resolved_url = self._intake.resolve(request.url, selection, job.options)
         _check_section(resolved_url, job.options)
-        self._intake.check_host(resolved_url)
+        self._intake.check_destination(resolved_url)
         self._intake.check_settings(recipes)
         if job.options.playlist and not may_be_list(resolved_url, request.url):
             # A single media item, so it shares its job with those who ask for it as such.

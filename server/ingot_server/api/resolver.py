@@ -59,7 +59,7 @@ class Resolver:
             options=request.options if request.options.ByteSize() else None,
         )
         resolved_url = self._resolve(request, draft)
-        self._intake.check_host(resolved_url)
+        self._intake.check_destination(resolved_url)
         job = identified(draft, resolved_url)
         if resolved_url.source.in_bucket:
             return await self._resolve_object(resolved_url, job)

@@ -64,7 +64,7 @@ class Retries:
                 )
             return await self._intake.decide_conversion(manifest.media, job.recipes[0], job)
         resolved_url = self._intake.resolve(requested_url(job), job.selection, job.options)
-        self._intake.check_host(resolved_url)
+        self._intake.check_destination(resolved_url)
         draft = identified(_draft(job), resolved_url)
         converts = bool(job.media.derived_from_media_id)
         decision = await self._intake.decide(resolved_url, draft, converts=converts)

@@ -119,7 +119,7 @@ def why_forbidden(address: Address, *, allow_loopback: bool) -> str:
         return ""
     number = int(address)
     if address in _NAT64:
-        hidden = why_forbidden(IPv4Address(number & 0xFFFFFFFF), allow_loopback=False)
+        hidden = why_forbidden(untranslated(address), allow_loopback=False)
         return hidden and f"a translation (RFC 6052) to one that is {hidden}"
     if number >> 32 & 0xFFFFFFFF in _ISATAP:
         return "an IPv4 address inside IPv6 (ISATAP, RFC 5214)"
@@ -127,6 +127,13 @@ def why_forbidden(address: Address, *, allow_loopback: bool) -> str:
         if address in network:
             return why
     return "" if address in _GLOBAL_UNICAST else "outside global unicast (RFC 4291)"
+
+
+def untranslated(address: Address) -> Address:
+    """Return the IPv4 address that `address` is translated to (RFC 6052), or `address` itself."""
+    if isinstance(address, IPv6Address) and address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
 
 
 def literal_address(host: str) -> Address | None:

@@ -17,9 +17,10 @@ from http import HTTPStatus
 from typing import Final
 
 from ingot_server.config import Settings
-from ingot_server.egress.addresses import check_host, literal_address
+from ingot_server.egress.addresses import literal_address
 from ingot_server.egress.bandwidth import Bandwidth
-from ingot_server.egress.dial import Resolve, connect, permitted_addresses, resolve_host
+from ingot_server.egress.destinations import Destinations, Resolve
+from ingot_server.egress.dial import connect, permitted_addresses, resolve_host
 from ingot_server.egress.grants import EgressGrant, EgressGrants
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.egress.http_head import RequestHead, parse_request, parse_response
@@ -42,6 +43,7 @@ class Guard:
     """What all connections of the guard share."""
 
     settings: Settings
+    destinations: Destinations
     grants: EgressGrants
     host_limits: HostLimits
     resolve: Resolve
@@ -131,7 +133,7 @@ class Connection:
         trusted = self._grant.trusts(request.host, request.port)
         if not trusted:
             try:
-                check_host(request.host, allow_loopback=self._guard.settings.egress_allow_loopback)
+                self._guard.destinations.check(request.host, request.port)
             except Failure as failure:
                 raise Refusal("destination_ip_prohibited", failure.message) from failure
         async with self._guard.host_limits.acquire(request.host.rstrip(".")):
@@ -164,9 +166,10 @@ class Connection:
             return
         addresses = await permitted_addresses(
             request.host,
+            request.port,
             self._guard.resolve,
+            self._guard.destinations,
             deadline=deadline,
-            allow_loopback=settings.egress_allow_loopback,
         )
         await self._open_origin(await connect(addresses, request.port, deadline=deadline))
 

@@ -6,16 +6,15 @@ import asyncio
 import errno
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Address, ip_address
-from typing import Final, TypeAlias
+from typing import Final
 
-from ingot_server.egress.addresses import Address, literal_address, why_forbidden
+from ingot_server.egress.addresses import Address, literal_address
+from ingot_server.egress.destinations import Destinations, Resolve
 from ingot_server.egress.refusal import Refusal
-
-Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[Address]]]
 
 # RFC 8305, 5: how long one address is tried alone before the next is tried as well.
 _STAGGER: Final = 0.25
@@ -47,14 +46,20 @@ class Resolver:
 
 
 async def permitted_addresses(
-    host: str, resolve: Resolve, *, deadline: float, allow_loopback: bool
+    host: str, port: int, resolve: Resolve, destinations: Destinations, *, deadline: float
 ) -> list[Address]:
     """Return the addresses of `host` that may be dialled, at least one. Raises Refusal.
 
     The caller dials these addresses and not the name, which could lead elsewhere the next time.
     """
     found = await resolve_host(host, resolve, deadline=deadline)
-    reasons = {item: why_forbidden(item, allow_loopback=allow_loopback) for item in found}
+    try:
+        async with asyncio.timeout_at(deadline):
+            reasons = {
+                item: await destinations.why_forbidden(item, port, resolve) for item in found
+            }
+    except (OSError, UnicodeError) as error:
+        raise Refusal("dns_error", "Redis or the broker has no address.") from error
     permitted = [item for item in found if not reasons[item]]
     if not permitted:
         raise Refusal(

@@ -1,15 +1,31 @@
-"""Egress grants: who may use the guard, how many bytes passed for them, and how this is ended."""
+"""Egress grants: who may use the guard, and how much; what they have used; how they end."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from ingot_server.egress.bandwidth import Bandwidth
+from ingot_server.egress.refusal import Refusal
 from ingot_server.egress.upstream import Upstream
+
+# How often the bytes of a grant are compared with its limit.
+_COUNT_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GrantLimits:
+    """How much one grant may use."""
+
+    received_bytes: int
+    """Bytes from origins, over all connections. A grant may receive more within one second."""
+    connections: int
+    """Connections that are open at the same time."""
 
 
 class Tunnel(Protocol):
@@ -34,10 +50,15 @@ class EgressGrant:
         upstream: Upstream | None,
         trusted: tuple[str, int] | None,
         bandwidth: Bandwidth,
+        limits: GrantLimits | None,
     ) -> None:
         self.holder = holder
         self.upstream = upstream
         self.bandwidth = bandwidth
+        self.exhausted = False
+        """Whether more bytes were received than the limit allows; then it has no connections."""
+        self._limits = limits
+        self._count: asyncio.TimerHandle | None = None
         self._trusted = trusted
         self._token = secrets.token_urlsafe(24)
         self._port = port
@@ -78,11 +99,22 @@ class EgressGrant:
         Safe to repeat. Call it only from the thread of the event loop.
         """
         self._remove(self)
-        for tunnel in tuple(self._tunnels):
-            tunnel.stop()
+        if self._count is not None:
+            self._count.cancel()
+        self._stop_tunnels()
 
     def add_tunnel(self, tunnel: Tunnel) -> None:
-        """Count the bytes of `tunnel`, and stop it when the grant is revoked."""
+        """Count the bytes of `tunnel`, and stop it when the grant is revoked or exhausted.
+
+        Raises Refusal if the grant is exhausted, or if too many others are open.
+        """
+        if self._limits is not None:
+            if self.exhausted:
+                raise Refusal("http_response_body_size", "The job has received too much.")
+            if len(self._tunnels) >= self._limits.connections:
+                raise Refusal("connection_limit_reached", "The job has too many connections.")
+            if self._count is None:
+                self._count_later(self._limits.received_bytes)
         self._tunnels.add(tunnel)
 
     def remove_tunnel(self, tunnel: Tunnel) -> None:
@@ -91,6 +123,22 @@ class EgressGrant:
             self._tunnels.discard(tunnel)
             self._received_before += tunnel.bytes_received
             self._sent_before += tunnel.bytes_sent
+
+    def _count_later(self, most: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._count = loop.call_later(_COUNT_SECONDS, self._compare_bytes, most)
+
+    def _compare_bytes(self, most: int) -> None:
+        self._count = None
+        if self.bytes_received > most:
+            self.exhausted = True
+            self._stop_tunnels()
+        elif self._tunnels:
+            self._count_later(most)
+
+    def _stop_tunnels(self) -> None:
+        for tunnel in tuple(self._tunnels):
+            tunnel.stop()
 
 
 class EgressGrants:
@@ -107,11 +155,20 @@ class EgressGrants:
         upstream: Upstream | None = None,
         trusted: tuple[str, int] | None = None,
         bandwidth: Bandwidth | None = None,
+        limits: GrantLimits | None = None,
     ) -> EgressGrant:
         """Return a new grant; its traffic goes through `upstream` if that is given."""
         if ":" in holder:
             raise ValueError("RFC 7617 does not allow a colon in the name of a user")
-        made = EgressGrant(holder, port, self._remove, upstream, trusted, bandwidth or Bandwidth(0))
+        made = EgressGrant(
+            holder,
+            port,
+            self._remove,
+            upstream,
+            trusted,
+            bandwidth or Bandwidth(0),
+            limits,
+        )
         self._valid.setdefault(holder, set()).add(made)
         return made
 

@@ -19,8 +19,9 @@ from functools import partial
 from ingot_server.config import Settings
 from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.connection import Connection, Guard
-from ingot_server.egress.dial import Resolve, Resolver
-from ingot_server.egress.grants import EgressGrant, EgressGrants
+from ingot_server.egress.destinations import Destinations, Resolve
+from ingot_server.egress.dial import Resolver
+from ingot_server.egress.grants import EgressGrant, EgressGrants, GrantLimits
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.egress.refusal import failure_from_proxy_status
 from ingot_server.egress.stream import Stream
@@ -43,6 +44,7 @@ class EgressProxy:
         self._grants = EgressGrants()
         self._guard = Guard(
             settings,
+            Destinations(settings),
             self._grants,
             HostLimits(settings.connections_per_host),
             resolve or self._resolver,
@@ -80,6 +82,7 @@ class EgressProxy:
         *,
         trusted: tuple[str, int] | None = None,
         bandwidth: Bandwidth | None = None,
+        limits: GrantLimits | None = None,
     ) -> EgressGrant:
         """Return a grant for `holder`, a job's id without colons; it is valid until revoked.
 
@@ -88,11 +91,17 @@ class EgressProxy:
 
         `trusted` is a host, in lower case, and a port that the grant may reach directly whatever
         its address is: a server that the settings name, never one that a caller names. `bandwidth`
-        is a limit that the grant shares with others, besides the guard's own.
+        is a limit that the grant shares with others, besides the guard's own. `limits` are those of
+        this grant alone.
         """
         chained = parse_upstream(upstream, "The proxy of a source")
         return self._grants.grant(
-            holder, self.port, upstream=chained, trusted=trusted, bandwidth=bandwidth
+            holder,
+            self.port,
+            upstream=chained,
+            trusted=trusted,
+            bandwidth=bandwidth,
+            limits=limits,
         )
 
     def _accept(self) -> Stream:

@@ -32,7 +32,7 @@ _MEANINGS: Final[Mapping[str, _Meaning]] = {
     "destination_ip_prohibited": _Meaning(
         HTTPStatus.FORBIDDEN,
         reason_pb2.REASON_ADDRESS_FORBIDDEN,
-        "it leads to an address that is private or otherwise special",
+        "it leads to an address or a port that Ingot may not contact",
     ),
     "dns_error": _Meaning(
         HTTPStatus.BAD_GATEWAY,
@@ -84,6 +84,17 @@ _MEANINGS: Final[Mapping[str, _Meaning]] = {
         _UNREACHABLE,
         "The proxy that INGOT_EGRESS_PROXY names cannot be used, so {host} was not reached. "
         "Check its address and credentials.",
+    ),
+    "connection_limit_reached": _Meaning(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        _UNREACHABLE,
+        "{host} was not reached, because the job has as many connections open as it may. "
+        "INGOT_EGRESS_JOB_CONNECTIONS allows more.",
+    ),
+    "http_response_body_size": _Meaning(
+        HTTPStatus.BAD_GATEWAY,
+        reason_pb2.REASON_TOO_LARGE,
+        "The job has received more than INGOT_EGRESS_JOB_BYTES allows.",
     ),
     "http_request_error": _Meaning(
         HTTPStatus.BAD_REQUEST,

@@ -76,7 +76,7 @@ class Pipeline:
         self._hosts = HostLimits(context.settings.jobs_per_host)
         catalog, blobs, scratch = context.catalog, context.blobs, context.scratch
         settings = context.settings
-        egress = JobEgress(context.egress, context.throttle)
+        egress = JobEgress(context.settings, context.egress, context.throttle)
         sessions = ExtractionSessions(context.extractor, context.throttle, egress, scratch)
         landing = Landing(catalog, blobs, context.prober, settings)
         self._extractor = ExtractorFetcher(

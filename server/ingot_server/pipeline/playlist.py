@@ -160,7 +160,7 @@ class Playlists:
         try:
             resolved_url = self._resolve(child)
             child = identified(child, resolved_url)
-            self._intake.check_host(resolved_url)
+            self._intake.check_destination(resolved_url)
             return (await self._intake.decide(resolved_url, child, is_entry=True)).job
         except Failure as failure:
             return refused(child, failure).job

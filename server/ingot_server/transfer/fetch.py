@@ -15,7 +15,7 @@ from yarl import URL
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
-from ingot_server.egress.addresses import check_host
+from ingot_server.egress.destinations import Destinations
 from ingot_server.egress.proxy import failure_from_proxy_status
 from ingot_server.egress.tls import tls_context
 from ingot_server.errors import Failure
@@ -55,6 +55,7 @@ class Fetcher:
         self._tries_as_browser = tries_as_browser
         self._pose: Mapping[str, str] = {}
         self._trusted = trusted
+        self._destinations = Destinations(settings)
         self._proxy = URL(proxy_url)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_headers_sent)
@@ -154,7 +155,7 @@ class Fetcher:
     ) -> aiohttp.ClientResponse:
         host = _host(url)
         if _authority(url) != self._trusted:
-            check_host(host, allow_loopback=self._settings.egress_allow_loopback)
+            self._destinations.check_url(url)
         connect_timeout = self._settings.connect_timeout.total_seconds()
         stall_timeout = self._settings.stall_timeout.total_seconds()
         try:

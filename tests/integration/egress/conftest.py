@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address
@@ -20,7 +21,8 @@ _LISTENING = [False]
 
 
 def _note_dialled(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and _LISTENING[0]:
+    # A datagram socket that is connected asks only for this machine's address.
+    if event == "socket.connect" and _LISTENING[0] and arguments[0].type == socket.SOCK_STREAM:
         _DIALLED.append(arguments[1])
 
 

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from ingot_server.egress.proxy import EgressProxy
+from ingot.v1 import reason_pb2
+from ingot_server.egress.grants import GrantLimits
+from ingot_server.egress.proxy import EgressProxy, failure_from_proxy_status
 from tests.integration.egress.running_proxy import (
     FakeResolver,
     Origin,
     raw_client,
     running_proxy,
+    serving,
     tunnel,
 )
 from tests.waiting import TIMEOUT_SECONDS, until
@@ -61,6 +64,42 @@ async def test_a_caller_that_stops_waiting_leaves_the_queue(
                     assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) == b""
         async with tunnel(proxy, authority):
             assert names.asked == ["origin.test"] * 2
+
+
+async def test_a_grant_has_only_so_many_connections_at_once(
+    proxy: EgressProxy, origin: Origin, session: ClientSession
+) -> None:
+    limited = proxy.grant("job", limits=GrantLimits(received_bytes=1 << 20, connections=1))
+    async with tunnel(proxy, f"origin.test:{origin.port}", limited):
+        async with session.get(origin.url("/echo"), proxy=limited.proxy_url) as response:
+            assert response.status == 503
+            assert "connection_limit_reached" in response.headers["Proxy-Status"]
+        async with tunnel(proxy, f"origin.test:{origin.port}"):
+            """Another grant has its own."""
+    async with session.get(origin.url("/echo"), proxy=limited.proxy_url) as response:
+        assert response.status == 200
+
+
+async def test_a_grant_ends_after_so_many_bytes(
+    proxy: EgressProxy, origin: Origin, session: ClientSession
+) -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(bytes(1000))
+            await writer.drain()
+
+    async with serving(flood) as port:
+        limited = proxy.grant("job", limits=GrantLimits(received_bytes=10_000, connections=2))
+        async with tunnel(proxy, f"127.0.0.1:{port}", limited) as (reader, _):
+            with suppress(ConnectionResetError):
+                while await asyncio.wait_for(reader.read(1 << 20), TIMEOUT_SECONDS):
+                    """More than the grant allows."""
+        assert limited.exhausted
+        async with session.get(origin.url("/echo"), proxy=limited.proxy_url) as response:
+            failure = failure_from_proxy_status(response.headers["Proxy-Status"], "origin.test")
+    assert failure is not None
+    assert failure.reason == reason_pb2.REASON_TOO_LARGE
+    assert origin.requests == []
 
 
 @pytest.mark.parametrize("how", ["tunnel", "request"])

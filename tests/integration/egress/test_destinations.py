@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +15,8 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from tests.integration.egress.running_proxy import FakeResolver, Origin, reason_for, running_proxy
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
 
 
 @pytest.mark.parametrize("credentials", ["", "job:wrong@", "nobody:TOKEN@", "job@"])
@@ -67,6 +72,42 @@ async def test_loopback_is_refused_unless_opened(
         for host in ("127.0.0.1", "localhost", "origin.test", "2130706433", "[::1]"):
             reason = await reason_for(session, proxy, origin.url("/echo", host))
             assert reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
+    assert origin.requests == []
+
+
+@pytest.mark.skipif(
+    subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0,
+    reason="this machine allows no user namespaces",
+)
+async def test_an_address_of_this_machine_is_refused() -> None:
+    module = "tests.integration.egress.own_address"
+    process = await asyncio.create_subprocess_exec(
+        *(*NAMESPACE, sys.executable, "-m", module, "8.8.4.4"), stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    refused = "Proxy-Status: ingot-egress; error=destination_ip_prohibited"
+    assert output.decode().splitlines() == ["hello", refused, refused]
+
+
+async def test_a_port_that_is_not_open_is_refused(
+    names: FakeResolver, origin: Origin, session: ClientSession
+) -> None:
+    async with running_proxy(names, egress_ports=f"80,{origin.port}") as proxy:
+        assert await reason_for(session, proxy, origin.url("/echo")) is None
+        for url in ("http://origin.test:22/", "https://origin.test/"):
+            reason = await reason_for(session, proxy, url)
+            assert reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
+    assert origin.requests == ["/echo"]
+
+
+async def test_redis_is_refused_by_its_address_whatever_name_leads_to_it(
+    names: FakeResolver, origin: Origin, session: ClientSession
+) -> None:
+    names.set("cache.test", ["127.0.0.1"])
+    url = f"redis://cache.test:{origin.port}/0"
+    async with running_proxy(names, redis_url=url) as proxy:
+        reason = await reason_for(session, proxy, origin.url("/echo"))
+        assert reason == reason_pb2.REASON_ADDRESS_FORBIDDEN
     assert origin.requests == []
 
 

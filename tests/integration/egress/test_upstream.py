@@ -45,7 +45,7 @@ async def test_upstream_resolves_names_and_local_ones_are_refused_here(
                 }.items():
                     assert await reason_for(session, proxy, f"{scheme}://{host}/") == reason
             passed_on = used.bytes_sent, len(there.asked)
-            for host in ("10.0.0.1", "printer", "db.internal", "[::ffff:a00:1]"):
+            for host in ("10.0.0.1", "printer", "db.internal", "[::ffff:a00:1]", "far.test:22"):
                 refused = await reason_for(session, proxy, f"http://{host}/")
                 assert refused == reason_pb2.REASON_ADDRESS_FORBIDDEN
             assert passed_on == (used.bytes_sent, len(there.asked))
