@@ -22,19 +22,29 @@ from ingot_server.setting_checks import (
     check_user_agent,
 )
 from ingot_server.setting_values import (
+    FILE,
     ByteSize,
     Secret,
     SettingError,
     format_value,
     parse_value,
+    secret_text,
 )
 from ingot_server.store_urls import StoreUrlError, check_broker_url, check_redis_url
 
 PREFIX: Final = "INGOT_"
 
 
-def _setting(default: Any, doc: str, *, check: Callable[[str], None] | None = None) -> Any:
-    return field(default=default, metadata={"doc": doc, "check": check})
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    check: Callable[[str], None] | None = None,
+    secret: bool = False,
+) -> Any:
+    """Declare a setting. One that is `secret`, or of the type Secret, may be in a file."""
+    secret = secret or isinstance(default, Secret)
+    return field(default=default, metadata={"doc": doc, "check": check, "secret": secret})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +96,7 @@ class Settings:
         "redis://127.0.0.1:6379/0",
         "URL of Redis or Valkey; `unix:///path` for a Unix socket; neither Sentinel nor Cluster",
         check=check_redis_url,
+        secret=True,
     )
     redis_prefix: str = _setting(
         "ingot:",
@@ -96,6 +107,7 @@ class Settings:
         "",
         "URL of Celery's broker, Redis or RabbitMQ; empty means redis_url",
         check=check_broker_url,
+        secret=True,
     )
     s3_endpoint: str = _setting("127.0.0.1:9000", "address of the S3 server, HOST:PORT")
     s3_access_key: str = _setting("", "access key for S3")
@@ -341,13 +353,15 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the settings from variables; those that are not set keep their defaults.
 
-        Raises SettingError for a value that cannot be used.
+        A secret is also read from the file that its variable with `_FILE` at the end names. Raises
+        SettingError for a value that cannot be used.
         """
-        values: dict[str, Any] = {
-            item.name: _read(name, environment[name], item)
-            for name, item in _by_variable().items()
-            if name in environment
-        }
+        values: dict[str, Any] = {}
+        in_files = cls.secret_variables()
+        for name, item in _by_variable().items():
+            text = secret_text(environment, name) if name in in_files else environment.get(name)
+            if text is not None:
+                values[item.name] = _read(name, text, item)
         return cls(**values)
 
     @classmethod
@@ -357,13 +371,32 @@ class Settings:
         They may be misspelled, or belong to another program, so they are not an error: for a
         service named ingot, Kubernetes sets `INGOT_PORT` and others.
         """
-        known = _by_variable().keys() | _CLIENT_SETTINGS
+        files = {name + FILE for name in cls.secret_variables()}
+        known = _by_variable().keys() | files | _CLIENT_SETTINGS
         return sorted(name for name in environment.keys() - known if name.startswith(PREFIX))
 
     @classmethod
     def given(cls, environment: Mapping[str, str]) -> frozenset[str]:
         """Return the names of the settings that the variables set."""
-        return frozenset(item.name for name, item in _by_variable().items() if name in environment)
+        files = {name for name in cls.secret_variables() if name + FILE in environment}
+        return frozenset(
+            item.name
+            for name, item in _by_variable().items()
+            if name in environment or name in files
+        )
+
+    @classmethod
+    def secret_variables(cls) -> frozenset[str]:
+        """Return the variables whose value may also be in a file.
+
+        If there is a setting that names a file for the same purpose, that one decides alone.
+        """
+        variables = _by_variable()
+        return frozenset(
+            name
+            for name, item in variables.items()
+            if item.metadata["secret"] and name + FILE not in variables
+        )
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with changes."""

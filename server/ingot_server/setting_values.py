@@ -9,6 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+FILE: Final = "_FILE"
+"""What the variable ends with that names a file with a secret."""
+
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _BOOLEANS: Final = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
@@ -90,6 +93,29 @@ def format_value(value: object) -> str:
     if isinstance(value, ByteSize):
         return str(int(value))
     return str(value)
+
+
+def secret_text(environment: Mapping[str, str], name: str) -> str | None:
+    """Return the text of a secret: the variable `name`, or the content of the file NAME_FILE.
+
+    The end of the line after it is not a part of it. None means that neither is set. Raises
+    SettingError if both are, or if the file cannot be read.
+    """
+    path = environment.get(name + FILE)
+    if path is None:
+        return environment.get(name)
+    if name in environment:
+        raise SettingError(f"{name} and {name}{FILE} are both set. Unset one of them.")
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise SettingError(
+            f"{name}{FILE}: {path} cannot be read: {error.strerror}. Name a file that Ingot's user "
+            "may read."
+        ) from error
+    except UnicodeDecodeError:
+        raise SettingError(f"{name}{FILE}: {path} is not a text in UTF-8.") from None
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def read_setting_file(variable: str, path: Path) -> dict[str, object]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -110,3 +111,46 @@ def test_settings_do_not_change() -> None:
 def test_a_user_agent_that_cannot_be_sent_is_refused(text: str) -> None:
     with pytest.raises(SettingError, match=r"INGOT_USER_AGENT=.*Example/1\.0"):
         Settings.from_environment({"INGOT_USER_AGENT": text})
+
+
+SECRETS = (
+    *("INGOT_REDIS_URL", "INGOT_BROKER_URL", "INGOT_S3_SECRET_KEY", "INGOT_TELEGRAM_BOT_TOKEN"),
+    *("INGOT_TELEGRAM_API_HASH", "INGOT_TELEGRAM_SESSION", "INGOT_TRANSCRIPTION_API_KEY"),
+)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_is_read_from_the_file_that_is_named(name: str, end: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"redis://:pw@h/1" + end.encode())
+    environment = {f"{name}_FILE": str(file)}
+
+    settings = Settings.from_environment(environment)
+
+    assert settings.environment()[name] == "redis://:pw@h/1"
+    assert Settings.given(environment) == {name.removeprefix("INGOT_").lower()}
+    assert not Settings.unknown(environment)
+
+
+def test_every_secret_can_be_in_a_file_and_the_documentation_names_it() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    paragraph = next(each for each in text.split("\n\n") if each.startswith("**Secrets in files"))
+    declared = Settings.secret_variables()
+    assert declared == set(re.findall(r"`(INGOT_\w+)`", paragraph))
+    assert declared >= set(SECRETS)
+
+
+def test_a_file_of_a_secret_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "url").write_text("sentinel://:hunter2@h")
+    for environment, message in (
+        ({"INGOT_S3_SECRET_KEY_FILE": str(tmp_path / "none")}, "none cannot be read: No such file"),
+        ({"INGOT_S3_SECRET_KEY_FILE": str(tmp_path / "binary")}, "not a text in UTF-8"),
+        ({"INGOT_S3_SECRET_KEY_FILE": "x", "INGOT_S3_SECRET_KEY": "y"}, "both set"),
+        ({"INGOT_REDIS_URL_FILE": str(tmp_path / "url")}, "INGOT_REDIS_URL: .*Sentinel"),
+    ):
+        with pytest.raises(SettingError, match=message) as raised:
+            Settings.from_environment(environment)
+        assert "hunter2" not in str(raised.value)
+    assert Settings.unknown({"INGOT_WORKERS_FILE": "x"}) == ["INGOT_WORKERS_FILE"]
