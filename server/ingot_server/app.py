@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ingot_server.api.admission import Admission
 from ingot_server.api.cached_jobs import CachedJobs
+from ingot_server.api.connection_bounds import raise_descriptor_limit
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
@@ -128,6 +129,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
 
 async def serve(settings: Settings, *, reuse_port: bool = False) -> None:
     """Run an API server until a signal stops it, then let its calls finish."""
+    raise_descriptor_limit()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in stop_signals():

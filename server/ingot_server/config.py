@@ -77,6 +77,16 @@ class Settings:
         "names under which browsers and proxies reach the HTTP port, separated by commas; see "
         "http.md",
     )
+    http_connections: int = _setting(
+        10_000,
+        "HTTP connections that an API server keeps open at the same time, in all; at most half as "
+        "many as the process may have descriptors",
+    )
+    http_connections_per_address: int = _setting(
+        2_000,
+        "the same for one client address, at most half of all; 0 means no limit, for a server "
+        "behind a proxy",
+    )
     data_dir: Path = _setting(
         Path("data"), "directory in which `up` keeps the data of Redis and S3"
     )

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 
@@ -23,22 +23,18 @@ from ingot_server.api.caller import Service
 from ingot_server.api.calls import CallBound, Calls
 from ingot_server.api.connect_errors import refuse
 from ingot_server.api.connect_services import ConnectServices
+from ingot_server.api.connection_bounds import ConnectionBounds
 from ingot_server.api.cors import Cors, Headers
 from ingot_server.api.hosts import Hosts
+from ingot_server.api.http_connection import DEFAULT_LIMITS, HttpConnection, TimeLimits
+from ingot_server.api.http_listener import listen
 from ingot_server.api.page import Page, PageResponse
 from ingot_server.api.request_origin import RequestOrigins
 from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.setting_values import SettingError
 
-# Load balancers keep idle connections for a minute. This must be longer.
-_KEEP_ALIVE_SECONDS: Final = 75
-# Watches of clients that disappeared end as soon as those on gRPC, see grpc_server.py.
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-_BACKLOG: Final = 2048
-_LAST_PORT: Final = 65535
 # Time to send the last frames of responses.
 _LINGER_SECONDS: Final = 0.5
 
@@ -58,6 +54,7 @@ class Gateway:
         *,
         link_origins: Collection[str] = (),
         certificate: ServerCertificate | None = None,
+        time_limits: TimeLimits = DEFAULT_LIMITS,
         reuse_port: bool = False,
     ) -> None:
         self._settings = settings
@@ -76,7 +73,7 @@ class Gateway:
         self._server = _Server(
             uvicorn.Config(
                 self._serve,
-                http="httptools",
+                http=cast("type[asyncio.Protocol]", partial(HttpConnection, time_limits)),
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -86,7 +83,7 @@ class Gateway:
                 # A caller can write any address into a header. Limits count the real peer.
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_keep_alive=round(time_limits.idle.total_seconds()),
                 ssl_context_factory=None
                 if certificate is None
                 else lambda *_: certificate.http_context(),
@@ -98,7 +95,11 @@ class Gateway:
 
         Port 0 selects a free port. Raises SettingError if the address is not available.
         """
-        listener = await _listen(self._settings.http_address, reuse_port=self._reuse_port)
+        listener = await listen(
+            self._settings.http_address,
+            ConnectionBounds.of(self._settings),
+            reuse_port=self._reuse_port,
+        )
         host = self._settings.http_address.rpartition(":")[0]
         self._serving = asyncio.create_task(self._server.serve([listener]))
         return f"{host}:{listener.getsockname()[1]}"
@@ -260,31 +261,3 @@ async def _respond(
     start = {"type": "http.response.start", "status": status.value}
     await send({**start, "headers": [*described, *headers]})
     await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def _listen(address: str, *, reuse_port: bool) -> socket.socket:
-    """Return a socket on HOST:PORT, with IPv4 if the name has both. Raises SettingError."""
-    host, _, port = address.rpartition(":")
-    # The system would take a larger number modulo 65536.
-    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
-        raise SettingError(f"http_address={address!r} is not HOST:PORT.")
-    try:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, *_, target = min(found, key=lambda each: each[0] != socket.AF_INET)
-        listener = socket.create_server(
-            target[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port
-        )
-    except OSError as error:
-        raise SettingError(
-            f"The server cannot listen on {address}: port {port} is in use, or {host} is not an "
-            "address of this machine. Stop the program that uses it, or set another http_address."
-        ) from error
-    # Connections inherit these options, if the system has them.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        if hasattr(socket, name):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return listener

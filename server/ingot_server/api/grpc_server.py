@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ingot.v1 import reason_pb2
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
+from ingot_server.api.connection_bounds import most_grpc_connections
 from ingot_server.api.reflection import add_reflection
 from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.status import DETAILS_KEY, grpc_error
@@ -28,15 +29,25 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.setting_values import SettingError
 
 _MOST_PENDING: Final = 100_000
+# Twice as many as the watches of a caller, by default.
+_MOST_STREAMS: Final = 2_000
+_LEAST_PING_MS: Final = 5_000
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_send_message_length", -1),
     # The connection of a client that disappeared is closed within 90 seconds. Clients may ping as
-    # often as they like: by default gRPC closes a connection with pings less than 5 minutes apart.
+    # often as every 5 seconds, also without a call; who pings more often is disconnected. The
+    # default is every 5 minutes.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_PING_MS),
+    # Connections that do not begin to speak HTTP/2 are closed. So are those that had no call for a
+    # while; clients connect again by themselves.
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 30 * 60_000),
+    # More calls of one connection wait in the client.
+    ("grpc.max_concurrent_streams", _MOST_STREAMS),
     # Calls that arrive at once wait here until Python takes them, which is quick. By default gRPC
     # cancels some of them from the 1,000th on, so that their callers cannot tell what happened.
     ("grpc.server.max_pending_requests", _MOST_PENDING),
@@ -74,7 +85,13 @@ class ApiServer:
         self._settings = settings
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))))
+        self._server = grpc.aio.server(
+            options=(
+                *_OPTIONS,
+                ("grpc.max_allowed_incoming_connections", most_grpc_connections()),
+                ("grpc.so_reuseport", int(reuse_port)),
+            )
+        )
         handlers = _Handlers(self._calls, CallBound(settings.max_calls))
         self._server.add_generic_rpc_handlers([handlers.of(service) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

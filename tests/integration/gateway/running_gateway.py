@@ -21,6 +21,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.media_service_pb2 import DownloadResponse, GetMediaRequest, GetMediaResponse
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.gateway import Gateway
+from ingot_server.api.http_connection import DEFAULT_LIMITS, TimeLimits
 from ingot_server.app import Addresses, running
 from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
@@ -121,9 +122,15 @@ class Slow:
 
 
 @asynccontextmanager
-async def slowly(**settings: Any) -> AsyncIterator[Slow]:
+async def slowly(
+    *, time_limits: TimeLimits = DEFAULT_LIMITS, **settings: Any
+) -> AsyncIterator[Slow]:
     service = SlowService()
-    gateway = Gateway([service], Settings(**{"http_address": "127.0.0.1:0", **settings}))
+    gateway = Gateway(
+        [service],
+        Settings(**{"http_address": "127.0.0.1:0", **settings}),
+        time_limits=time_limits,
+    )
     address = await gateway.start()
     async with aiohttp.ClientSession(f"http://{address}") as http:
         yield Slow(service, gateway, http, address)
