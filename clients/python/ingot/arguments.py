@@ -12,6 +12,7 @@ from typing import Final
 from ingot.completion_command import add_completion
 from ingot.config_command import add_config
 from ingot.ingest_arguments import add_convert, add_ingest, add_mp3, add_resolve, add_upload
+from ingot.login_command import add_login
 from ingot.mcp_command import add_mcp
 from ingot.recipe_options import parse_duration
 from ingot.server_options import add_server_options
@@ -79,6 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
         "job_id", type=parse_text, nargs="?", default="", metavar="ID", help="default: all jobs"
     )
     command("top", "Show what goes on in all jobs, live until q or Ctrl-C.")
+    add_login(command("login", "Ask for the token of a server, check it and keep it."))
+    command("logout", "Forget the token of a server.")
     config = command("config", "Show or change which server the other commands call.")
     add_config(config, parents=[global_options])
     add_completion(

@@ -18,6 +18,7 @@ from ingot.completion_command import run_completion
 from ingot.config_command import run_config
 from ingot.config_file import ConfigError
 from ingot.log import show_log
+from ingot.login_command import run_login, run_logout
 from ingot.server_options import VARIABLES, find_settings
 
 
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "config":
             return run_config(options, os.environ)
         settings = find_settings(options, os.environ)
+        if options.command == "logout":
+            return run_logout(settings["server"].value, os.environ)
     except ConfigError as error:
         parser.error(str(error))
     for key in VARIABLES:
@@ -42,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if options.verbose:
         show_log()
+    if options.command == "login":
+        return run_login(options, os.environ)
     from ingot import commands  # gRPC is slow to load, and `--help` does not need it
 
     try:

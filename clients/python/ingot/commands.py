@@ -48,6 +48,25 @@ async def run_command(options: Namespace) -> int:
         return _write_error(error, options, _single_name(options))
 
 
+async def check_token(options: Namespace) -> int:
+    """Call the server with the token, and return the exit code.
+
+    A token that may not read is as good as any other: only one that is not known is refused.
+    """
+    try:
+        client = _make_client(options)
+    except (ValueError, OSError) as error:
+        error_text.write_usage_error(error)
+        return WRONG_USAGE
+    try:
+        async with client:
+            await client.sources()
+    except IngotError as error:
+        if error.code.name != "PERMISSION_DENIED":
+            return _write_error(error, options)
+    return 0
+
+
 def _make_client(options: Namespace) -> Client:
     """Make the client that the global options describe. Raises ValueError and OSError."""
     return Client(

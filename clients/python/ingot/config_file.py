@@ -55,14 +55,19 @@ def read_config(path: Path) -> dict[str, str]:
 
 def write_config(path: Path, values: Mapping[str, str]) -> None:
     """Replace the file, which only its owner can read. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A string of JSON is one of TOML if its characters are printable.
     lines = [f"{key} = {json.dumps(values[key], ensure_ascii=False)}\n" for key in sorted(values)]
+    write_private(path, "".join(lines))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step with one that only its owner can read. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # mkstemp makes a file that only its owner can read.
     descriptor, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.writelines(lines)
+            file.write(text)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

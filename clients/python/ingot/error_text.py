@@ -40,8 +40,7 @@ _HINTS: Final[Mapping[type[BaseException], str]] = {
         " INGOT_EGRESS_ALLOW_LOOPBACK=on."
     ),
     AccessDenied: (
-        "Give the right token with --token or INGOT_TOKEN, or store it with"
-        " `ingot config set token`."
+        "Give the right token with --token or INGOT_TOKEN, or store it with `ingot login`."
     ),
     Conflict: "Check with `ingot media` what is stored now, and run the command again.",
     JobNotFound: (

@@ -1,8 +1,9 @@
 """The options that say which server to call and how, and where their values come from.
 
 An option wins over the environment, the environment over the configuration file, and the file over
-the default. The token, the authority, the certificate and the key in the file are for the server in
-the file: they are not used for another one. This module does not load gRPC.
+the default. A token of `ingot login` wins over one in the configuration file. The token, the
+authority, the certificate and the key in the file are for the server in the file: they are not used
+for another one. This module does not load gRPC.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 from ingot.address import DEFAULT_ADDRESS, parse_address
 from ingot.config_file import ConfigError, config_path, read_config
+from ingot.stored_tokens import StoredTokens
 
 VARIABLES: Final = {
     "server": "INGOT_SERVER",
@@ -98,9 +100,13 @@ def find_settings(options: Namespace, environment: Mapping[str, str]) -> dict[st
                 found[key] = Setting(value, origin)
                 break
     try:
-        parse_address(found["server"].value)
+        address = parse_address(found["server"].value)
     except ValueError as error:
         raise ConfigError(f"{found['server'].origin}: {error}") from error
+    if "token" not in found or found["token"].origin == str(path):
+        stored = StoredTokens(environment).find(address)
+        if stored:
+            found["token"] = Setting(stored, "ingot login")
     return found
 
 
