@@ -222,6 +222,14 @@ class Settings:
     stall_rate: ByteSize = _setting(
         ByteSize(1 << 10), "bytes per second below which a transfer stalls"
     )
+    least_rate: ByteSize = _setting(
+        ByteSize(4 << 10),
+        "bytes per second that a download must have over each least_rate_period, unless it records "
+        "a live stream; 0 means no such rate",
+    )
+    least_rate_period: timedelta = _setting(
+        timedelta(minutes=5), "time over which least_rate is counted"
+    )
     download_timeout: timedelta = _setting(timedelta(hours=6), "time to download one file")
     extraction_timeout: timedelta = _setting(
         timedelta(minutes=2), "time to find out which media item is behind a page"

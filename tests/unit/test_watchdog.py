@@ -7,7 +7,7 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.extractor.watchdog import StallWatchdog
+from ingot_server.extractor.watchdog import RateWatchdog
 from ingot_server.setting_values import ByteSize
 
 LIMITS = Settings(stall_timeout=timedelta(milliseconds=1), stall_rate=ByteSize(1))
@@ -28,7 +28,7 @@ async def test_files_may_go_while_they_are_counted(tmp_path: Path) -> None:
     writer.start()
     try:
         for done in range(0, 2_000_000, 1000):
-            watch = StallWatchdog(tmp_path, LIMITS)
+            watch = RateWatchdog(tmp_path, LIMITS)
             watch.done = done
             watch.check()
     finally:
@@ -37,13 +37,13 @@ async def test_files_may_go_while_they_are_counted(tmp_path: Path) -> None:
 
 
 async def test_nothing_that_moves_is_a_stall(tmp_path: Path) -> None:
-    watch = StallWatchdog(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
+    watch = RateWatchdog(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
     with pytest.raises(Failure) as caught:
         watch.check()
     assert caught.value.reason == reason_pb2.REASON_STALLED
 
 
 async def test_what_ffmpeg_writes_moves(tmp_path: Path) -> None:
-    watch = StallWatchdog(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
+    watch = RateWatchdog(tmp_path, LIMITS.replace(stall_timeout=timedelta(0)))
     tmp_path.joinpath("media").write_bytes(bytes(1000))
     watch.check()

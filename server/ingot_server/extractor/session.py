@@ -35,7 +35,7 @@ from ingot_server.extractor.result import (
     listed,
     resolved,
 )
-from ingot_server.extractor.watchdog import MemoryWatchdog, StallWatchdog
+from ingot_server.extractor.watchdog import MemoryWatchdog, RateWatchdog
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class Session:
         total, which is None if unknown. A side file that fails is left out. Raises Failure.
         """
         limit = self._settings.download_timeout + timedelta(seconds=self._request.record_seconds)
-        watchdog = StallWatchdog(directory, self._settings)
+        is_recording = self._request.record_seconds > 0
+        watchdog = RateWatchdog(directory, self._settings, is_recording=is_recording)
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self._child.send_message({"directory": os.fspath(directory), "media": True})
@@ -109,7 +110,7 @@ class Session:
     async def fetch_side_files(self, directory: Path) -> tuple[FetchedSideFile, ...]:
         """Download only the requested side files into `directory`. Raises Failure."""
         limit = self._settings.download_timeout
-        watchdog = StallWatchdog(directory, self._settings)
+        watchdog = RateWatchdog(directory, self._settings)
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self._child.send_message({"directory": os.fspath(directory), "media": False})
@@ -118,7 +119,7 @@ class Session:
             raise _stage_timeout("DOWNLOADING", limit, "INGOT_DOWNLOAD_TIMEOUT") from error
 
     async def _side_files(
-        self, directory: Path, watchdog: StallWatchdog
+        self, directory: Path, watchdog: RateWatchdog
     ) -> tuple[FetchedSideFile, ...]:
         found: list[FetchedSideFile] = []
         try:
@@ -132,7 +133,7 @@ class Session:
             logger.warning("side files: %s", failure.message)
         return tuple(found)
 
-    async def _next(self, *watchdogs: StallWatchdog | MemoryWatchdog) -> dict[str, Any]:
+    async def _next(self, *watchdogs: RateWatchdog | MemoryWatchdog) -> dict[str, Any]:
         reading = asyncio.create_task(_receive(self._child))
         try:
             while not reading.done():

@@ -8,13 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
 from ingot_server.extractor.failures import crashed
 from ingot_server.process.rss import resident_bytes
+from ingot_server.transfer.least_rate import download_rate, first_missed, stall_rate, too_slow
 
-_CHECKS_PER_TIMEOUT: Final = 8
+_CHECKS_PER_PERIOD: Final = 8
 
 
 class MemoryWatchdog:
@@ -38,33 +37,37 @@ class MemoryWatchdog:
             raise crashed("it needed more memory than INGOT_EXTRACTOR_MEMORY allows")
 
 
-class StallWatchdog:
-    """Watches the bytes received, and those on the disk while ffmpeg writes."""
+class RateWatchdog:
+    """Watches the bytes received, and those on the disk while ffmpeg writes.
 
-    def __init__(self, directory: Path, settings: Settings) -> None:
+    A recording of a live stream lasts as long as it does, whatever its rate is, but may not stall.
+    """
+
+    def __init__(self, directory: Path, settings: Settings, *, is_recording: bool = False) -> None:
         self.done = 0
         self._directory = directory
-        self._timeout = settings.stall_timeout.total_seconds()
-        self._due = max(1, int(settings.stall_rate * self._timeout))
+        self._rates = [stall_rate(settings)]
+        if not is_recording:
+            self._rates.append(download_rate(settings))
         self._clock = asyncio.get_running_loop().time
-        self.interval = self._timeout / _CHECKS_PER_TIMEOUT
+        self.interval = min(rate.seconds for rate in self._rates) / _CHECKS_PER_PERIOD
         self._next = 0.0
-        self._mark, self._since = 0, self._clock()
+        self._moved = 0
+        for rate in self._rates:
+            rate.begin(self._clock())
 
     def check(self) -> None:
-        """Raise Failure STALLED if too few bytes moved during `stall_timeout`."""
+        """Raise Failure STALLED if too few bytes have moved."""
         now = self._clock()
         if now < self._next:
             return
         self._next = now + self.interval
-        moved = self.done + _bytes_of_files(self._directory)
-        if abs(moved - self._mark) >= self._due:
-            self._mark, self._since = moved, now
-        elif now - self._since >= self._timeout:
-            raise Failure(
-                reason_pb2.REASON_STALLED,
-                f"The source sent almost nothing for {self._timeout:g} s. Try again later.",
-            )
+        before, self._moved = self._moved, self.done + _bytes_of_files(self._directory)
+        for rate in self._rates:
+            rate.count(abs(self._moved - before), now)
+        missed = first_missed(self._rates)
+        if now > missed.deadline:
+            raise too_slow("The source", missed)
 
 
 def _bytes_of_files(directory: Path) -> int:

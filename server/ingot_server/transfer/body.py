@@ -10,7 +10,7 @@ from typing import Final
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
-from ingot_server.transfer.fetch import stalled
+from ingot_server.transfer.least_rate import download_rate, first_missed, stall_rate, too_slow
 from ingot_server.transfer.response_body import BROKEN, ResponseBody
 from ingot_server.transfer.scratch import ScratchFile
 
@@ -43,8 +43,10 @@ class Body:
         self._to_compare = 0
         self._compared = hashlib.sha256()
         self._next_progress = 0.0
-        self._deadline = 0.0
-        self._still_due = 0
+        self._stall_rate = stall_rate(settings)
+        self._download_rate = download_rate(settings)
+        # It begins once: a source that breaks off again and again must keep it, too.
+        self._download_rate.begin(asyncio.get_running_loop().time())
 
     def set_total(self, total: int | None) -> None:
         """Set the size of the whole file, if it is known. Raises Failure TOO_LARGE."""
@@ -77,14 +79,14 @@ class Body:
         decoded, and the failures of scratch.
         """
         self._to_compare, self._compared = known, hashlib.sha256()
-        self._renew_deadline()
+        self._stall_rate.begin(asyncio.get_running_loop().time())
         while True:
+            rate = first_missed((self._stall_rate, self._download_rate))
             try:
-                async with asyncio.timeout_at(self._deadline):
+                async with asyncio.timeout_at(rate.deadline):
                     data = await body.read()
             except TimeoutError as exc:
-                seconds = self._settings.stall_timeout.total_seconds()
-                raise stalled(self._host, seconds) from exc
+                raise too_slow(self._host, rate) from exc
             except (*BROKEN, EOFError) as exc:
                 return exc
             if not data:
@@ -94,9 +96,9 @@ class Body:
         return EOFError("The response ended early.") if missing or self._to_compare else None
 
     async def _append(self, data: bytes) -> None:
-        self._still_due -= len(data)
-        if self._still_due <= 0:
-            self._renew_deadline()
+        now = asyncio.get_running_loop().time()
+        for rate in (self._stall_rate, self._download_rate):
+            rate.count(len(data), now)
         if self._to_compare:
             data = self._compare(data)
             if not data:
@@ -113,7 +115,8 @@ class Body:
         before = loop.time()
         await self._file.write(data)
         after = loop.time()
-        self._deadline += after - before  # the time that the disk took does not count as a stall
+        for rate in (self._stall_rate, self._download_rate):
+            rate.allow(after - before)
         if after >= self._next_progress:
             self._next_progress = after + _PROGRESS_SECONDS
             self._progress(self.received, self.total)
@@ -126,9 +129,3 @@ class Body:
         if not self._to_compare and self._compared.hexdigest() != self._file.sha256:
             raise ContentChanged
         return rest
-
-    def _renew_deadline(self) -> None:
-        """Require stall_rate * stall_timeout bytes within the next stall_timeout."""
-        seconds = self._settings.stall_timeout.total_seconds()
-        self._still_due = max(1, int(self._settings.stall_rate * seconds))
-        self._deadline = asyncio.get_running_loop().time() + seconds
