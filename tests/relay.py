@@ -48,6 +48,8 @@ class Relay:
         task = asyncio.create_task(self._link(reader, writer))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        # A task that is cancelled before it begins runs nothing of `_link`.
+        task.add_done_callback(lambda _: writer.close())
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()

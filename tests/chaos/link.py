@@ -47,17 +47,20 @@ class Link:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before it begins runs nothing of `_serve`.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def close(self) -> None:
         await cancel_and_wait(*self._tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ends = [writer]
+        if self.is_cut:
+            return
         try:
-            if self.is_cut:
-                return
             answers, server = await asyncio.open_connection("127.0.0.1", self._port)
-            ends.append(server)
+        except OSError:
+            return
+        try:
             both = [
                 asyncio.ensure_future(self._pump(reader, server)),
                 asyncio.ensure_future(self._pump(answers, writer)),
@@ -66,11 +69,8 @@ class Link:
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await cancel_and_wait(*both)
-        except OSError:
-            return
         finally:
-            for end in ends:
-                end.transport.abort()
+            server.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
