@@ -22,6 +22,7 @@ from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2 import DeleteMediaRequest, DownloadRequest, GetMediaRequest
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
+from ingot.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from ingot_server.api.admission import Admission
 from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.grpc_server import ApiServer
@@ -29,6 +30,7 @@ from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
 from ingot_server.api.retries import Retries
+from ingot_server.api.webhook_service import WebhookService
 from ingot_server.config import Settings
 from ingot_server.intake import Intake
 from ingot_server.jobs.feed import Feed
@@ -36,6 +38,7 @@ from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.webhook_deliveries import WebhookDeliveries
 from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -69,6 +72,7 @@ class Harness:
         self.api: Any = IngestServiceStub(channel)
         self.jobs: Any = JobServiceStub(channel)
         self.media: Any = MediaServiceStub(channel)
+        self.webhooks: Any = WebhookServiceStub(channel)
         self._older = older
 
     async def ask(self, url: str, **fields: Any) -> Job:
@@ -180,6 +184,7 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
             journal,
             settings,
         ),
+        WebhookService(WebhookDeliveries(redis, settings), settings),
     ]
     server = ApiServer(services, feed, settings)
     try:

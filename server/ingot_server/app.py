@@ -22,6 +22,7 @@ from ingot_server.api.server_certificate import server_certificate
 from ingot_server.api.source_service import SourceService
 from ingot_server.api.store_health import StoreHealth, Stores
 from ingot_server.api.system_service import SystemService
+from ingot_server.api.webhook_service import WebhookService
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.intake import Intake
@@ -30,6 +31,7 @@ from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.jobs.webhook_deliveries import WebhookDeliveries
 from ingot_server.jobs.workers import Workers
 from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
@@ -97,6 +99,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             MediaService(catalog, blobs, media_list),
             JobService(records, CachedJobs(catalog), feed, retries, journal, settings),
             SourceService(throttle, sources, settings),
+            WebhookService(WebhookDeliveries(redis, settings), settings),
             SystemService(redis, records, Workers(redis), throttle, settings),
         )
         server = ApiServer(services, feed, settings, certificate=certificate, reuse_port=reuse_port)

@@ -18,6 +18,7 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
 from ingot_server.output import open_missing_descriptors, write_lossily
 from ingot_server.process.init import continue_as_child_of_init
+from ingot_server.setting_checks import SIGNING_HINT
 from ingot_server.setting_values import SettingError
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     scrub.add_argument(
         "--scrub-rate", metavar="SIZE", help="bytes to read per second; 0 means no limit"
     )
+    webhook_secret = commands.add_parser(
+        "webhook-secret",
+        help="print the secrets with which the receiver at a URL verifies webhooks",
+    )
+    webhook_secret.add_argument(
+        "url", metavar="URL", help="URL as in requests; its query is ignored"
+    )
     _extractor_parser(
         commands.add_parser("extractor", help="update yt-dlp, or go back to an earlier version")
     )
@@ -267,6 +275,15 @@ def _scrub(settings: Settings, options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _webhook_secret(settings: Settings, options: argparse.Namespace) -> None:
+    from ingot_server.webhooks.signature import secrets_of
+
+    secrets = secrets_of(options.url, settings)
+    if not secrets:
+        raise SettingError(f"INGOT_WEBHOOK_SECRETS is not set. {SIGNING_HINT}")
+    print("\n".join(secrets))
+
+
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server.extractor import update as extractor_update
     from ingot_server.extractor.versions import Versions
@@ -300,6 +317,7 @@ _COMMANDS: Final = {
     "rebuild": _rebuild,
     "gc": _gc,
     "scrub": _scrub,
+    "webhook-secret": _webhook_secret,
     "extractor": _extractor,
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ingot_server.setting_checks import (
+    SIGNING_HINT,
     check_bandwidth,
     check_egress_allow,
     check_egress_deny,
@@ -20,6 +21,8 @@ from ingot_server.setting_checks import (
     check_sponsorblock_api,
     check_transcription_url,
     check_user_agent,
+    check_webhook_secrets,
+    check_webhook_url,
 )
 from ingot_server.setting_values import (
     FILE,
@@ -166,8 +169,8 @@ class Settings:
     )
     egress_allow: str = _setting(
         "",
-        "what INGOT_TRANSCRIPTION_URL may reach although its address is private, as HOST:PORT or "
-        "networks such as `10.0.0.0/8`, separated by commas; sources never may",
+        "what webhooks and INGOT_TRANSCRIPTION_URL may reach although its address is private, as "
+        "HOST:PORT or networks such as `10.0.0.0/8`, separated by commas; sources never may",
         check=check_egress_allow,
     )
     connections_per_host: int = _setting(
@@ -352,6 +355,21 @@ class Settings:
     retry_backoff: timedelta = _setting(
         timedelta(seconds=1), "delay before the second attempt; doubled for each one after that"
     )
+    webhook_url: str = _setting(
+        "",
+        "URL that gets a webhook at the end of every job, see webhooks.md; empty turns it off",
+        check=check_webhook_url,
+    )
+    webhook_secrets: Secret = _setting(
+        Secret(""),
+        "secrets that sign webhooks, `whsec_` and 24 to 64 bytes in base64; two, separated by a "
+        "comma, while they are being replaced; without one, requests cannot have a webhook",
+        check=check_webhook_secrets,
+    )
+    webhook_ttl: timedelta = _setting(
+        timedelta(days=3),
+        "how long the delivery of a webhook is tried, and how long one that failed is kept",
+    )
     worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
     watches_per_caller: int = _setting(1000, "open watches of one caller")
     max_calls: int = _setting(
@@ -380,7 +398,13 @@ class Settings:
             text = secret_text(environment, name) if name in in_files else environment.get(name)
             if text is not None:
                 values[item.name] = _read(name, text, item)
-        return cls(**values)
+        settings = cls(**values)
+        if settings.webhook_url and not settings.webhook_secrets:
+            raise SettingError(
+                "INGOT_WEBHOOK_URL needs INGOT_WEBHOOK_SECRETS, which sign the requests. "
+                + SIGNING_HINT
+            )
+        return settings
 
     @classmethod
     def unknown(cls, environment: Mapping[str, str]) -> list[str]:

@@ -146,6 +146,9 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_TRANSCRIPTION_NOT_CONFIGURED: _IMPOSSIBLE,
     reason_pb2.REASON_TRANSCRIPTION_FAILED: _TRANSIENT,
     reason_pb2.REASON_ORIGIN_FORBIDDEN: Treatment(code_pb2.PERMISSION_DENIED),
+    reason_pb2.REASON_WEBHOOKS_NOT_CONFIGURED: _IMPOSSIBLE,
+    reason_pb2.REASON_WEBHOOK_DELIVERY_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
+    reason_pb2.REASON_TOO_MANY_WEBHOOKS: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
 }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from ingot_server.allowed_destinations import parse_allowed_destinations
@@ -13,6 +16,10 @@ from ingot_server.sponsorblock_categories import chosen_categories
 
 LEAST_BANDWIDTH: Final = ByteSize(64 << 10)
 """Bytes per second of the lowest bandwidth limit."""
+SIGNING_HINT: Final = "`echo whsec_$(openssl rand -base64 32)` makes one."
+"""How to make a secret of INGOT_WEBHOOK_SECRETS."""
+_WHSEC: Final = "whsec_"
+_MOST_SECRETS: Final = 2
 
 
 def check_user_agent(text: str) -> None:
@@ -92,3 +99,42 @@ def check_egress_ports(text: str) -> None:
             f"INGOT_EGRESS_PORTS={text!r}: {error}. Use numbers from 1 to 65535 and ranges such as "
             "`1024-65535`, separated by commas."
         ) from None
+
+
+def check_webhook_url(text: str) -> None:
+    """Check that it is a URL of HTTP without user info, or empty."""
+    if text and not re.fullmatch(r"https?://[^/@?#\s]+(?:[/?][!-~]*)?", text):
+        raise SettingError(
+            "INGOT_WEBHOOK_URL is not a URL without user info, such as "
+            "`https://example.com/webhooks`."
+        )
+
+
+def check_webhook_secrets(text: str) -> None:
+    """Check that they are at most two secrets of Standard Webhooks. Its messages have none."""
+    try:
+        secrets = parse_webhook_secrets(text)
+    except ValueError:
+        raise SettingError(
+            "INGOT_WEBHOOK_SECRETS has a secret that is not `whsec_` and 24 to 64 bytes in base64. "
+            + SIGNING_HINT
+        ) from None
+    if len(secrets) > _MOST_SECRETS:
+        raise SettingError(
+            f"INGOT_WEBHOOK_SECRETS has {len(secrets)} secrets. Use one, or two while the first "
+            "replaces the second."
+        )
+
+
+def parse_webhook_secrets(text: str) -> Sequence[bytes]:
+    """Parse secrets, separated by commas, into their keys. Raises ValueError."""
+    keys = []
+    for secret in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            key = base64.b64decode(secret.removeprefix(_WHSEC), validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+        if not secret.startswith(_WHSEC) or not 24 <= len(key) <= 64:
+            raise ValueError("not a secret of Standard Webhooks")
+        keys.append(key)
+    return keys

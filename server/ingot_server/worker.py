@@ -40,6 +40,7 @@ from ingot_server.jobs.queue import (
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.sweep import keep_sweeping
 from ingot_server.jobs.throttle import SourceThrottle
+from ingot_server.jobs.webhook_deliveries import WebhookDeliveries
 from ingot_server.jobs.workers import VERSION, Workers, this_worker
 from ingot_server.journal.restorer import Restorer
 from ingot_server.journal.upkeep import keep_journal_tidy
@@ -63,6 +64,8 @@ from ingot_server.transcode.slots import Slots
 from ingot_server.transcode.speculative import SpeculativeTranscoder
 from ingot_server.transcode.transcoder import Transcoder
 from ingot_server.transfer.scratch import Scratch
+from ingot_server.webhooks.deliver import keep_delivering
+from ingot_server.webhooks.storage import keep_stored
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +183,16 @@ class Worker:
                 partial(keep_checking, self._versions, self._settings, self._sources),
             )
         ]
+        if not self._converts:
+            self._start_webhooks()
+
+    def _start_webhooks(self) -> None:
+        outage, deliveries = self._redis.outage, WebhookDeliveries(self._redis, self._settings)
+        for task in (
+            partial(keep_delivering, deliveries, self._settings, self._egress, outage),
+            partial(keep_stored, deliveries, self._blobs, outage),
+        ):
+            self._background.append(asyncio.create_task(_run_again_if_it_fails(task)))
 
     async def accept_jobs(self) -> None:
         """Announce this worker's slots again and again, so that jobs are dispatched to it."""

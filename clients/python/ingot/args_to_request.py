@@ -37,6 +37,7 @@ _OPTION_BY_FIELD: Final = {
     "source": "--source",
     "text": "WORD",
     "url": "URL",
+    "webhook_url": "--webhook",
 }
 
 # The formats on the command line that are encodings in the contract: of which format, and which.
@@ -90,6 +91,7 @@ def ingest(options: Namespace) -> dict[str, Any]:
         "labels": dict(options.label),
         "options": ingest_options if ingest_options.ByteSize() else None,
         "recipes": _recipes(options),
+        "webhook_url": options.webhook,
     }
 
 

@@ -91,6 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
     retry = command("retry", "Run a job again that failed or was cancelled.")
     retry.add_argument("job_id", type=parse_text, metavar="ID")
     add_no_wait(retry)
+    _add_webhooks(
+        command("webhooks", "List the deliveries of webhooks, those of later jobs first.")
+    )
+    command("replay", "Have deliveries of webhooks sent again.").add_argument(
+        "delivery_ids", type=parse_text, nargs="+", metavar="ID"
+    )
     return parser
 
 
@@ -165,6 +171,21 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
         help="list only media that was converted from this media item",
     )
     add_labels(parser, "list only media with this label; repeatable")
+
+
+def _add_webhooks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--job",
+        type=parse_text,
+        default="",
+        metavar="ID",
+        help="list only deliveries of this job",
+    )
+    parser.add_argument(
+        "--state",
+        choices=("pending", "delivered", "failed"),
+        help="list only deliveries in this state",
+    )
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:

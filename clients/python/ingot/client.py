@@ -7,9 +7,10 @@ from ingot.job_calls import JobCalls
 from ingot.media_calls import MediaCalls
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
 from ingot.v1.system_service_pb2 import GetSystemRequest, GetSystemResponse
+from ingot.webhook_calls import WebhookCalls
 
 
-class Client(IngestCalls, MediaCalls, JobCalls):
+class Client(IngestCalls, MediaCalls, JobCalls, WebhookCalls):
     """A connection to an Ingot server, which is open within `async with`.
 
     Without `async with`, call `connect` before the first call and `close` after the last one.

@@ -26,6 +26,7 @@ from ingot.v1.job_pb2 import IngestOptions, Job, JobState
 from ingot.v1.media_pb2 import MediaKind
 from ingot.v1.media_service_pb2 import DeleteMediaResponse
 from ingot.watch_command import get_children, watch_to_end
+from ingot.webhooks_command import list_deliveries, replay_deliveries
 
 SUCCEEDED: Final = 0
 FAILED: Final = 1
@@ -275,6 +276,16 @@ async def _list(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
+async def _webhooks(client: Client, options: Namespace) -> int:
+    await list_deliveries(client, options)
+    return SUCCEEDED
+
+
+async def _replay(client: Client, options: Namespace) -> int:
+    await replay_deliveries(client, options)
+    return SUCCEEDED
+
+
 async def _sources(client: Client, options: Namespace) -> int:
     write_table(options, await client.sources(), render.SOURCE_COLUMNS, render.source_row)
     if not options.json:
@@ -342,6 +353,8 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "watch": _watch,
     "cancel": _cancel,
     "retry": _retry,
+    "webhooks": _webhooks,
+    "replay": _replay,
     "list": _list,
     "rm": _remove,
     "sources": _sources,

@@ -20,6 +20,7 @@ from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot.v1.source_service_pb2_grpc import SourceServiceStub
 from ingot.v1.system_service_pb2_grpc import SystemServiceStub
+from ingot.v1.webhook_service_pb2_grpc import WebhookServiceStub
 
 # Called with False when the connection is lost, and with True when it is back.
 ConnectionCallback = Callable[[bool], None]
@@ -71,6 +72,7 @@ _RETRIED: Final[Mapping[str, Sequence[str]]] = {
     "ingot.v1.JobService": ("GetJob", "ListJobs", "CancelJob"),
     "ingot.v1.MediaService": ("GetMedia", "ListMedia", "CreateDownloadUrl"),
     "ingot.v1.SourceService": ("ListSources",),
+    "ingot.v1.WebhookService": ("ListWebhookDeliveries", "ReplayWebhookDelivery"),
 }
 
 # https://github.com/grpc/proposal/blob/master/A6-client-retries.md; gRPC adds the jitter.
@@ -143,6 +145,7 @@ class Connection:
         self.media = MediaServiceStub(self._channel)
         self.sources = SourceServiceStub(self._channel)
         self.system = SystemServiceStub(self._channel)
+        self.webhooks = WebhookServiceStub(self._channel)
 
     async def close(self) -> None:
         await self._channel.close()

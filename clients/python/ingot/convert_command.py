@@ -37,6 +37,7 @@ async def convert_media(client: Client, options: Namespace) -> bool:
         max_age=options.max_age,
         priority=args_to_request.priority(options),
         labels=dict(options.label),
+        webhook_url=options.webhook,
     )
     if options.no_wait:
         write(options, handle.latest, render.job_table)

@@ -201,6 +201,9 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "TRANSCRIPTION_NOT_CONFIGURED": MediaRefused,
     "TRANSCRIPTION_FAILED": ServiceUnavailable,
     "ORIGIN_FORBIDDEN": AccessDenied,
+    "WEBHOOKS_NOT_CONFIGURED": InvalidRequest,
+    "WEBHOOK_DELIVERY_NOT_FOUND": Conflict,
+    "TOO_MANY_WEBHOOKS": ServiceUnavailable,
 }
 
 # For reasons of a newer server, which CLASSES does not have.

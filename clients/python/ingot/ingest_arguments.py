@@ -106,6 +106,13 @@ def _add_ingest_settings(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="oldest stored copy to accept, such as 1h; 0 always checks the source",
     )
+    parser.add_argument(
+        "--webhook",
+        type=parse_text,
+        default="",
+        metavar="URL",
+        help="have the server send a signed request to this URL when the job ends",
+    )
     _add_job_settings(parser)
 
 

@@ -37,6 +37,7 @@ class IngestCalls(BaseClient):
         labels: Mapping[str, str] | None = None,
         options: IngestOptions | None = None,
         recipes: Iterable[Recipe] = (),
+        webhook_url: str = "",
         request_id: str | None = None,
     ) -> IngestJob:
         """Start to store the media at `url`, and return the job.
@@ -44,7 +45,8 @@ class IngestCalls(BaseClient):
         `max_age` is the oldest stored copy of a mutable URL to accept; None accepts any. `options`
         select side files, playlists and live streams; the job of a playlist has `child_job_ids`
         and no file of its own. `recipes` convert the media after it is stored; the results are in
-        `conversions` of the job. `request_id` makes the call safe to repeat; None generates one.
+        `conversions` of the job. `webhook_url` gets a signed request when the job ends, see
+        docs/webhooks.md. `request_id` makes the call safe to repeat; None generates one.
         Callers that request the same media share the job. If all of it is stored already, the job
         has already ended.
         """
@@ -55,6 +57,7 @@ class IngestCalls(BaseClient):
             labels=labels,
             options=options,
             recipes=recipes,
+            webhook_url=webhook_url,
         )
         request.priority = priority
         request.request_id = str(uuid.uuid4()) if request_id is None else request_id
@@ -74,6 +77,7 @@ class IngestCalls(BaseClient):
         max_age: timedelta | None = None,
         priority: JobPriority.ValueType = JobPriority.JOB_PRIORITY_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
+        webhook_url: str = "",
         request_id: str | None = None,
     ) -> IngestJob:
         """Start to convert a media item, named by id, URL or internal address; return the job.
@@ -90,6 +94,7 @@ class IngestCalls(BaseClient):
             max_age=to_duration(max_age),
             priority=priority,
             labels=labels,
+            webhook_url=webhook_url,
             request_id=str(uuid.uuid4()) if request_id is None else request_id,
             **media_name(name),
         )
@@ -145,6 +150,7 @@ class IngestCalls(BaseClient):
         labels: Mapping[str, str] | None = None,
         options: IngestOptions | None = None,
         recipes: Iterable[Recipe] = (),
+        webhook_url: str = "",
     ) -> Job:
         """Check the arguments of `ingest_video` without any effect or access to the source.
 
@@ -158,6 +164,7 @@ class IngestCalls(BaseClient):
             labels=labels,
             options=options,
             recipes=recipes,
+            webhook_url=webhook_url,
         )
         request.validate_only = True
         response = await self._connection.call(self._connection.ingest.Ingest, request)

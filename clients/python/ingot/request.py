@@ -23,6 +23,7 @@ def make_ingest_request(
     labels: Mapping[str, str] | None,
     options: IngestOptions | None,
     recipes: Iterable[Recipe],
+    webhook_url: str,
 ) -> IngestRequest:
     """Make the request of `ingest_video` and of `validate`."""
     return IngestRequest(
@@ -32,6 +33,7 @@ def make_ingest_request(
         labels=labels,
         options=options,
         recipes=recipes,
+        webhook_url=webhook_url,
     )
 
 

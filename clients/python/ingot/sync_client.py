@@ -166,5 +166,8 @@ class SyncClient:
     cancel = _call(Client.cancel)
     retry = _job_call(Client.retry)
 
+    webhook_deliveries = _iteration(Client.webhook_deliveries)
+    replay_webhook = _call(Client.replay_webhook)
+
     sources = _call(Client.sources)
     system = _call(Client.system)

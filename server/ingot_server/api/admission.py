@@ -21,6 +21,7 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.caller import CALLER_KEY
+from ingot_server.api.webhook_requests import webhook_of
 from ingot_server.drafts import flight_key
 from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
 from ingot_server.jobs.dispatch import Dispatcher
@@ -88,11 +89,12 @@ class Admission:
         """Return the job that a decision leads to. Raises the Failure of a refusal.
 
         If everything is stored and there is neither a `request_id` nor an `upload_id` to remember,
-        returns just that: its job is a cached one (`cached_jobs.py`), which is not written down.
+        nor a webhook, returns just that: its job is a cached one (`cached_jobs.py`), which is not
+        written down.
         """
         match decision:
             case AlreadyStored():
-                if not (request.request_id or upload_id):
+                if not (request.request_id or upload_id or webhook_of(request)):
                     return decision
                 return await self.record(decision.job, request, upload_id=upload_id)
             case Refused(failure=failure):
@@ -118,9 +120,14 @@ class Admission:
         return await self._finish(self._create_preview(job, single_flight_key))
 
     async def record(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
-        """Create the record of a job that has already ended."""
+        """Create the record of a job that has already ended.
+
+        If somebody is to hear of that, the journal has it then. Raises Failure as `admit` does.
+        """
         creation = await self._create(job, request, upload_id)
-        if not creation.is_new and not creation.in_journal:
+        if creation.is_new and (webhook_of(request) or self._records.settings.webhook_url):
+            await self._journal.record_ends([creation.job])
+        elif not creation.is_new and not creation.in_journal:
             await self._ensure_entry(creation.job, request, upload_id)
         return creation.job
 
@@ -134,6 +141,7 @@ class Admission:
                     upload_id=upload_id,
                     single_flight_key=flight_key(job),
                     caller=CALLER_KEY.get(),
+                    webhook_url=webhook_of(request),
                     require_restored=True,
                 )
             except JournalUnrestored:
@@ -166,7 +174,7 @@ class Admission:
         return dispatched
 
     async def _enter(self, creation: Creation, request: Request, upload_id: str) -> None:
-        job = creation.job
+        job, webhook = creation.job, webhook_of(request)
         if creation.is_new:
             await self._journal.enter(
                 Accepted(
@@ -176,6 +184,7 @@ class Admission:
                     request_id=request.request_id,
                     fingerprint=_fingerprint_if_needed(request),
                     upload_id=upload_id,
+                    webhook_urls=(webhook,) if webhook else (),
                 )
             )
         elif not creation.in_journal:

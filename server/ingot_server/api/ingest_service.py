@@ -38,6 +38,7 @@ from ingot_server.api.preflight import Preflight
 from ingot_server.api.request_draft import Drafts, RequestDraft, draft_job
 from ingot_server.api.resolver import Resolver
 from ingot_server.api.upload_service import UploadMethods
+from ingot_server.api.webhook_requests import check_webhook
 from ingot_server.config import Settings
 from ingot_server.drafts import conversion_job, wanting_result
 from ingot_server.intake import AlreadyStored, Intake, Missing, Needed
@@ -78,6 +79,7 @@ class IngestService(Service):
     ) -> None:
         """Without `preflight`, a job is created for everything that is not stored."""
         self._preflight = preflight
+        self._settings = settings
         self._catalog = catalog
         self._blobs = blobs
         self._intake = Intake(catalog, blobs, settings)
@@ -95,6 +97,7 @@ class IngestService(Service):
         await self._admission.close()
 
     async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse | Serialized:
+        check_webhook(request, self._settings)
         draft = self._drafts.of_ingest(request)
         result = await self._ingest(request, draft)
         return IngestResponse(job=result) if isinstance(result, Job) else draft.respond(result)
@@ -119,6 +122,7 @@ class IngestService(Service):
         )
 
     async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
+        check_webhook(request, self._settings)
         recipe = canonical_recipe(request.recipe)
         if request.media_id:
             result = await self._convert_stored(request, recipe)

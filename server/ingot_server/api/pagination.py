@@ -12,12 +12,13 @@ import binascii
 import copy
 import hashlib
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from ingot.v1.job_service_pb2 import ListJobsRequest
 from ingot.v1.media_service_pb2 import ListMediaRequest
+from ingot.v1.webhook_service_pb2 import ListWebhookDeliveriesRequest
 from ingot_server.api.status import invalid
 
 DEFAULT_SIZE: Final = 50
@@ -27,15 +28,17 @@ LARGEST_BYTES: Final = 3 << 20
 
 _CHECKSUM_BYTES: Final = 12
 
+ListRequest: TypeAlias = ListMediaRequest | ListJobsRequest | ListWebhookDeliveriesRequest
+
 _Item = TypeVar("_Item", bound=Message)
 
 
-def size(request: ListMediaRequest | ListJobsRequest) -> int:
+def size(request: ListRequest) -> int:
     """Return how many items the page may have."""
     return min(request.page_size or DEFAULT_SIZE, LARGEST_SIZE)
 
 
-def start(request: ListMediaRequest | ListJobsRequest) -> str:
+def start(request: ListRequest) -> str:
     """Return the id of the item that the page follows, or an empty text for the first page.
 
     Raises Failure INVALID_REQUEST if the token is not one of this list.
@@ -57,7 +60,7 @@ def start(request: ListMediaRequest | ListJobsRequest) -> str:
     return item_id
 
 
-def token(request: ListMediaRequest | ListJobsRequest, item_id: str) -> str:
+def token(request: ListRequest, item_id: str) -> str:
     """Return the token of the page after the item `item_id`."""
     filters = copy.deepcopy(request)
     filters.ClearField("page_size")

@@ -12,15 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from ingot_server.config import Settings
-from ingot_server.egress.addresses import literal_address
+from ingot_server.egress.addresses import Address, literal_address
 from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.destinations import Destinations, Resolve
-from ingot_server.egress.dial import connect, permitted_addresses, resolve_host
+from ingot_server.egress.dial import (
+    allowed_addresses,
+    connect,
+    permitted_addresses,
+    resolve_host,
+)
 from ingot_server.egress.grants import EgressGrant, EgressGrants
 from ingot_server.egress.host_limits import HostLimits
 from ingot_server.egress.http_head import RequestHead, parse_request, parse_response
@@ -130,14 +136,14 @@ class Connection:
                 header=f'Proxy-Authenticate: Basic realm="{NAME}"',
             )
         self._grant.add_tunnel(self)
-        trusted = self._grant.trusts(request.host, request.port)
-        if not trusted:
+        covered = await self._covered_addresses(self._grant, request, self._deadline())
+        if not covered:
             try:
                 self._guard.destinations.check(request.host, request.port)
             except Failure as failure:
                 raise Refusal("destination_ip_prohibited", failure.message) from failure
         async with self._guard.host_limits.acquire(request.host.rstrip(".")):
-            await self._dial(request, trusted=trusted)
+            await self._dial(request, covered)
             await self._relay(request)
 
     async def _read_request(self) -> RequestHead:
@@ -153,12 +159,33 @@ class Connection:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise Refusal("http_request_error", "The head is too large.", status=status) from error
 
-    async def _dial(self, request: RequestHead, *, trusted: bool) -> None:
-        settings = self._guard.settings
-        deadline = asyncio.get_running_loop().time() + settings.connect_timeout.total_seconds()
-        if trusted:
-            found = await resolve_host(request.host, self._guard.resolve, deadline=deadline)
-            await self._open_origin(await connect(found, request.port, deadline=deadline))
+    def _deadline(self) -> float:
+        timeout = self._guard.settings.connect_timeout
+        return asyncio.get_running_loop().time() + timeout.total_seconds()
+
+    async def _covered_addresses(
+        self, grant: EgressGrant, request: RequestHead, deadline: float
+    ) -> Sequence[Address]:
+        """Return the addresses of a host that the grant covers whatever they are; else none.
+
+        They are dialled as they are: the name could lead elsewhere the next time.
+        """
+        resolve = self._guard.resolve
+        if grant.trusts(request.host, request.port):
+            return await resolve_host(request.host, resolve, deadline=deadline)
+        return await allowed_addresses(
+            request.host,
+            request.port,
+            resolve,
+            self._guard.destinations,
+            grant.allowed,
+            deadline=deadline,
+        )
+
+    async def _dial(self, request: RequestHead, covered: Sequence[Address]) -> None:
+        deadline = self._deadline()
+        if covered:
+            await self._open_origin(await connect(covered, request.port, deadline=deadline))
             return
         upstream = (self._grant.upstream if self._grant else None) or self._guard.upstream
         if upstream is not None:

@@ -99,8 +99,15 @@ class Destinations:
         `resolve` looks up Redis and the broker, if they have the same port. Raises OSError if one
         of them has no address.
         """
-        if why := why_forbidden(address, allow_loopback=self._allow_loopback):
-            return why
+        return why_forbidden(address, allow_loopback=self._allow_loopback) or (
+            await self.why_withheld(address, port, resolve)
+        )
+
+    async def why_withheld(self, address: Address, port: int, resolve: Resolve) -> str:
+        """Return why an address must not be dialled although it is open; else as `why_forbidden`.
+
+        It is closed by a setting, or belongs to Ingot itself.
+        """
         if why := self._why_closed(address, port):
             return why
         for store in self._stores:

@@ -12,6 +12,7 @@ from functools import partial
 from ipaddress import IPv4Address, ip_address
 from typing import Final
 
+from ingot_server.allowed_destinations import AllowedDestinations
 from ingot_server.egress.addresses import Address, literal_address
 from ingot_server.egress.destinations import Destinations, Resolve
 from ingot_server.egress.refusal import Refusal
@@ -68,6 +69,41 @@ async def permitted_addresses(
             note="; ".join(f"{item} is {why}" for item, why in reasons.items()),
         )
     return permitted
+
+
+async def allowed_addresses(
+    host: str,
+    port: int,
+    resolve: Resolve,
+    destinations: Destinations,
+    allowed: AllowedDestinations,
+    *,
+    deadline: float,
+) -> list[Address]:
+    """Return the addresses of `host` if all are in the networks that are allowed; else none.
+
+    Raises Refusal if one of them is closed, or belongs to Ingot itself.
+    """
+    if not allowed.networks:
+        return []
+    try:
+        found = await resolve_host(host, resolve, deadline=deadline)
+    except Refusal:
+        return []  # An upstream proxy may know the name.
+    if not allowed.contains_all(found):
+        return []
+    try:
+        async with asyncio.timeout_at(deadline):
+            reasons = [await destinations.why_withheld(item, port, resolve) for item in found]
+    except (OSError, UnicodeError) as error:
+        raise Refusal("dns_error", "Redis or the broker has no address.") from error
+    if any(reasons):
+        raise Refusal(
+            "destination_ip_prohibited",
+            f"{host} leads to what no setting opens by its network.",
+            note="; ".join(filter(None, reasons)),
+        )
+    return found
 
 
 async def resolve_host(host: str, resolve: Resolve, *, deadline: float) -> list[Address]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import quote
 
+from ingot_server.allowed_destinations import AllowedDestinations
 from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.refusal import Refusal
 from ingot_server.egress.upstream import Upstream
@@ -49,6 +50,7 @@ class EgressGrant:
         remove: Callable[[EgressGrant], None],
         upstream: Upstream | None,
         trusted: tuple[str, int] | None,
+        allowed: AllowedDestinations,
         bandwidth: Bandwidth,
         limits: GrantLimits | None,
     ) -> None:
@@ -59,6 +61,7 @@ class EgressGrant:
         """Whether more bytes were received than the limit allows; then it has no connections."""
         self._limits = limits
         self._count: asyncio.TimerHandle | None = None
+        self.allowed = allowed
         self._trusted = trusted
         self._token = secrets.token_urlsafe(24)
         self._port = port
@@ -87,7 +90,7 @@ class EgressGrant:
 
     def trusts(self, host: str, port: int) -> bool:
         """Return whether the grant covers this host whatever its address is."""
-        return (host, port) == self._trusted
+        return (host, port) == self._trusted or self.allowed.names(host, port)
 
     def has_token(self, token: str) -> bool:
         """Return whether `token` is the token of this grant, in constant time."""
@@ -154,6 +157,7 @@ class EgressGrants:
         *,
         upstream: Upstream | None = None,
         trusted: tuple[str, int] | None = None,
+        allowed: AllowedDestinations | None = None,
         bandwidth: Bandwidth | None = None,
         limits: GrantLimits | None = None,
     ) -> EgressGrant:
@@ -166,6 +170,7 @@ class EgressGrants:
             self._remove,
             upstream,
             trusted,
+            allowed or AllowedDestinations(),
             bandwidth or Bandwidth(0),
             limits,
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from ingot_server.allowed_destinations import AllowedDestinations
 from ingot_server.config import Settings
 from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.connection import Connection, Guard
@@ -81,6 +82,7 @@ class EgressProxy:
         upstream: str = "",
         *,
         trusted: tuple[str, int] | None = None,
+        allowed: AllowedDestinations | None = None,
         bandwidth: Bandwidth | None = None,
         limits: GrantLimits | None = None,
     ) -> EgressGrant:
@@ -90,9 +92,11 @@ class EgressProxy:
         `egress_proxy`, unless `upstream` is empty. Raises SettingError for an unusable `upstream`.
 
         `trusted` is a host, in lower case, and a port that the grant may reach directly whatever
-        its address is: a server that the settings name, never one that a caller names. `bandwidth`
-        is a limit that the grant shares with others, besides the guard's own. `limits` are those of
-        this grant alone.
+        its address is: a server that the settings name, never one that a caller names. `allowed`
+        are destinations that it may reach directly in the same way: hosts, and names that lead only
+        to addresses in these networks when they are dialled, other than those of Ingot itself.
+        `bandwidth` is a limit that the grant shares with others, besides the guard's own. `limits`
+        are those of this grant alone.
         """
         chained = parse_upstream(upstream, "The proxy of a source")
         return self._grants.grant(
@@ -100,6 +104,7 @@ class EgressProxy:
             self.port,
             upstream=chained,
             trusted=trusted,
+            allowed=allowed,
             bandwidth=bandwidth,
             limits=limits,
         )

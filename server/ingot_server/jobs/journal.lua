@@ -5,6 +5,7 @@
 --   ingot:job:<job id>              hash    further fields of those in transition.lua:
 --                                           journal     the group that has the job's entry; unset if none
 --                                           end_recorded  1 if the bucket has the job's end
+--                                           journal_webhooks  how many webhooks its entry has
 --   ingot:journal:<group>           set     ids of the jobs of the group whose ends the bucket does not have
 --   ingot:journal-ended             zset    "job group" of jobs that have ended and whose ends the bucket does
 --                                           not have, scored by when a worker may write them
@@ -78,13 +79,21 @@ end
 -- Notes a group that is in the bucket, in place of those that its jobs had.
 local function note_group()
   local group = id
-  for job_id in string.gmatch(arg.jobs, '%S+') do
+  for job_id in string.gmatch(arg.jobs, '([^/%s]+)%S*') do
     if redis.call('EXISTS', JOB .. job_id) == 0 then
       return { 'gone' }
     end
   end
-  for job_id in string.gmatch(arg.jobs, '%S+') do
-    join_group(group, job_id)
+  for job_id, webhooks in string.gmatch(arg.jobs, '([^/%s]+)/?(%d*)') do
+    local former = tonumber(field(job_id, 'journal_webhooks') or 0)
+    -- Entries of one job can arrive in another order than they were made.
+    if (tonumber(webhooks) or 0) >= former then
+      join_group(group, job_id)
+      redis.call('HSET', JOB .. job_id, 'journal_webhooks', tonumber(webhooks) or 0)
+    end
+  end
+  if redis.call('EXISTS', JOURNAL .. group) == 0 then
+    redis.call('ZADD', JOURNAL_DUE, time(now), group)
   end
   return { 'done' }
 end
@@ -166,7 +175,7 @@ local function due_groups()
   local due = redis.call('ZRANGEBYSCORE', JOURNAL_DUE, '-inf', time(now), 'LIMIT', 0, arg.limit)
   for _, group in ipairs(due) do
     redis.call('ZADD', JOURNAL_DUE, time(now + arg.recheck), group)
-    if not covers_known_group(group) then
+    if not covers_known_group(group) and not (has_ends(group) and ends_must_stay()) then
       groups[#groups + 1] = group
     end
   end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,6 +21,7 @@ _CHECK: Final = "journal-check"
 _REQUEST: Final = "request:"
 _REQUESTS: Final = "requests:"
 _UPLOADS: Final = "job-uploads:"
+_WEBHOOKS: Final = "webhooks:"
 _STATE: Final = "state:"
 ENDS_INTERVAL: Final = timedelta(seconds=1.5)
 REMOVAL_INTERVAL: Final = timedelta(seconds=10)
@@ -56,6 +57,7 @@ class Accepted:
     request_id: str = ""
     fingerprint: str = ""
     upload_id: str = ""
+    webhook_urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +109,43 @@ class JournalIndex:
             return bool(await self._redis.set(self._redis.key(_CHECK), "", nx=True, px=interval))
 
     async def unwritten(self, job_id: str) -> Accepted | None:
-        """Return a job that has no entry; None if it has one, has ended or has no record."""
-        names = ["record", "journal", "caller", "single_flight_key", "wanted_key"]
-        with unavailable():
-            stored = await cast(
-                "Awaitable[list[bytes | None]]",
-                self._redis.hmget(self._redis.key(JOB + job_id), names),
-            )
-        record, group, caller, key, wanted_key = stored
-        job = Job.FromString(record) if record is not None else None
-        if job is None or group or has_ended(job):
-            return None
-        return Accepted(job, (caller or b"").decode(), (key or wanted_key or b"").decode())
+        """Return a job that has no entry with all of its webhooks.
 
-    async def note(self, group: str, job_ids: Sequence[str]) -> bool:
+        None if it has such an entry, has ended or has no record.
+        """
+        names = [
+            "record",
+            "journal",
+            "journal_webhooks",
+            "caller",
+            "single_flight_key",
+            "wanted_key",
+        ]
+        with unavailable():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hmget(self._redis.key(JOB + job_id), names)
+                pipeline.smembers(self._redis.key(_WEBHOOKS + job_id))
+                stored, webhooks = await pipeline.execute()
+        record, group, known_webhooks, caller, key, wanted_key = stored
+        job = Job.FromString(record) if record is not None else None
+        is_complete = group and int(known_webhooks or 0) >= len(webhooks)
+        if job is None or is_complete or has_ended(job):
+            return None
+        return Accepted(
+            job,
+            (caller or b"").decode(),
+            (key or wanted_key or b"").decode(),
+            webhook_urls=_sorted(webhooks),
+        )
+
+    async def note(self, group: str, jobs: Mapping[str, int]) -> bool:
         """Note a group that was written to the bucket, in place of those that its jobs had.
 
-        Returns False if one of its jobs has no record. Then Redis has lost it, and nothing is
-        noted.
+        `jobs` are the ids of its jobs, and how many webhooks of each it has. Returns False if one
+        of them has no record. Then Redis has lost it, and nothing is noted.
         """
-        [outcome] = await self._transition.call("journal_note", group, jobs=" ".join(job_ids))
+        named = " ".join(f"{job_id}/{webhooks}" for job_id, webhooks in jobs.items())
+        [outcome] = await self._transition.call("journal_note", group, jobs=named)
         return bool(outcome == b"done")
 
     async def unknown(self, groups: Sequence[str]) -> Unknown:
@@ -146,6 +165,7 @@ class JournalIndex:
             "request_id": accepted.request_id,
             "fingerprint": accepted.fingerprint,
             "upload_id": accepted.upload_id,
+            "webhook_urls": " ".join(accepted.webhook_urls),
             "before": before,
         }
         return await self._transition.recreate(accepted.job, accepted.single_flight_key, arguments)
@@ -224,7 +244,8 @@ class JournalIndex:
                 pipeline.hmget(self._redis.key(JOB + job_id), names)
                 pipeline.srandmember(self._redis.key(_REQUESTS + job_id))
                 pipeline.srandmember(self._redis.key(_UPLOADS + job_id))
-                stored, request_id, upload_id = await pipeline.execute()
+                pipeline.smembers(self._redis.key(_WEBHOOKS + job_id))
+                stored, request_id, upload_id, webhooks = await pipeline.execute()
         record, caller, key, wanted_key = stored
         if record is None:
             return None
@@ -236,6 +257,7 @@ class JournalIndex:
             request_id=request,
             fingerprint=await self._fingerprint(request) if request else "",
             upload_id=(upload_id or b"").decode(),
+            webhook_urls=_sorted(webhooks),
         )
 
     async def has_recorded_end(self, job_id: str) -> bool:
@@ -286,3 +308,8 @@ class JournalIndex:
             **arguments,
         )
         return [name.decode() for name in names]
+
+
+def _sorted(members: Iterable[bytes]) -> tuple[str, ...]:
+    """Return the members of a set in an order that does not change."""
+    return tuple(sorted(member.decode() for member in members))

@@ -88,6 +88,10 @@ class RequestIdReused(Exception):
     """The request id was used for a different request."""
 
 
+class TooManyWebhooks(Exception):
+    """The job that a call would share has as many webhooks as it may have."""
+
+
 class Orphaned(Exception):
     """The parent has ended, or another worker holds its lease: it takes no more children."""
 

@@ -39,6 +39,7 @@ from ingot_server.jobs.outcomes import (
     QueuedAgain,
     Recovery,
     RequestIdReused,
+    TooManyWebhooks,
 )
 from ingot_server.jobs.placement import caller_name
 from ingot_server.jobs.transition import (
@@ -80,6 +81,7 @@ class Records:
         upload_id: str = "",
         single_flight_key: str = "",
         caller: str = "",
+        webhook_url: str = "",
         require_restored: bool = False,
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
@@ -90,14 +92,17 @@ class Records:
         `request_id` that was used before returns the job that it was used for, or raises Failure
         with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
         returns the job of that upload, unless it has failed. Slots are shared evenly among callers;
-        `caller` is the address of this one. With `require_restored`, raises JournalUnrestored if
-        Redis may have lost jobs that the journal has.
+        `caller` is the address of this one. `webhook_url` gets a delivery when the job ends; raises
+        Failure TOO_MANY_WEBHOOKS if those of others are as many as a job may have. With
+        `require_restored`, raises JournalUnrestored if Redis may have lost jobs that the journal
+        has.
         """
         arguments: dict[str, Argument] = {
             "caller": caller_name(caller),
             "request_id": request_id,
             "fingerprint": fingerprint,
             "upload_id": upload_id,
+            "webhook_urls": webhook_url,
         }
         if require_restored:
             arguments["restored"] = 1
@@ -105,6 +110,12 @@ class Records:
             return await self._transition.create(job, single_flight_key, arguments)
         except RequestIdReused:
             raise request_id_reused(request_id) from None
+        except TooManyWebhooks:
+            raise Failure(
+                reason_pb2.REASON_TOO_MANY_WEBHOOKS,
+                "Other callers of this job have as many webhooks as it may have. Watch the job, or "
+                "call again when it has ended.",
+            ) from None
 
     async def requested(self, request_id: str, fingerprint: str) -> Job | None:
         """Return the job that `request_id` was used for; None if there is none any more.

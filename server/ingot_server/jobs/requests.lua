@@ -27,7 +27,8 @@ local function remember_request(job_id)
 end
 
 local function existing(job_id)
-  return { 'existing', field(job_id, 'record'), field(job_id, 'journal') or '' }
+  local group = journal_has_webhooks(job_id) and field(job_id, 'journal')
+  return { 'existing', field(job_id, 'record'), group or '' }
 end
 
 -- The response for a request id that has its job already, else nil.
@@ -75,6 +76,7 @@ local function forget_requests()
 end
 
 local function expire_requests(job_id, ttl)
+  redis.call('PEXPIRE', WEBHOOKS .. job_id, ttl)
   redis.call('PEXPIRE', REQUESTS .. job_id, ttl)
   for _, request in ipairs(redis.call('SMEMBERS', REQUESTS .. job_id)) do
     redis.call('PEXPIRE', REQUEST .. request, ttl)

@@ -1,6 +1,6 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
--- last part. The others are, in this order, arguments.lua, permits.lua, dispatch.lua, followers.lua, journal.lua,
--- history.lua, requests.lua and children.lua. Each documents its keys.
+-- last part. The others are, in this order, arguments.lua, permits.lua, dispatch.lua, followers.lua, webhooks.lua,
+-- journal.lua, history.lua, requests.lua and children.lua. Each documents its keys.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -29,14 +29,16 @@
 -- is not published.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
 --            queue host source priority cost [caller]
+--            webhook_body tells_operator [webhook_urls]
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
 --            -> created, record | existing, record, group of the journal or empty | request_id_reused, job id
---               | orphaned | circular | unrestored
+--               | orphaned | circular | unrestored | too_many_webhooks
 --               | epoch, current epoch: the record must be made for that epoch
 --   recreate the same arguments, without a parent, and `before` -> created, record | existing, record
 --            | late: it is `before` or later | epoch: makes a job of the journal again
 --   change   epoch change_id record revision state ended unlisted ttl deadline next_token milestone
+--            webhook_body tells_operator
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable unshared in_group: conditions]
 --            [losses delay worker waits_for_children (while RUNNING) rollup_interval counts_version: values;
@@ -72,7 +74,8 @@
 --   detach   token ttl -> done | lost: the job continues as if it never had children
 --   journal_state  [known_epoch known_sequence] -> epoch, sequence, 1 if the journal is restored, else 0
 --   journal_restored  epoch -> done: the journal is restored, unless writes were lost since
---   journal_note  jobs; the id is that of a group -> done | gone: a job has no record
+--   journal_note  jobs, each as its id or `<id>/<number of its webhooks in the group>`; the id is that of a group
+--            -> done | gone: a job has no record
 --   journal_note_ends  jobs keep; the id is that of a group -> jobs that have not ended on record; without
 --            any, the group is noted
 --   journal_ended  limit interval recheck [again] -> jobs whose ends must be written to the bucket now
@@ -95,6 +98,7 @@ local function finish(key)
   if key ~= '' and redis.call('GET', ACTIVE .. key) == id then
     redis.call('DEL', ACTIVE .. key)
   end
+  make_deliveries()
   forget_expired(EXPIRED_PER_END)
   -- Children of a job that ended early continue alone.
   for _, child in ipairs(redis.call('ZRANGE', UNDISPATCHED .. id, 0, -1)) do
@@ -118,10 +122,14 @@ local function share_active()
   if arg.parent and is_awaited_by(arg.parent, active) then
     return { 'circular' }
   end
+  if has_enough_webhooks(active) then
+    return { 'too_many_webhooks' }
+  end
   if not arg.parent or join(active) then
     share(active)
   end
   remember_request(active)
+  add_webhooks(active)
   return existing(active)
 end
 
@@ -161,6 +169,7 @@ local function create()
   end
   write_new(key)
   remember_request(id)
+  add_webhooks(id)
   if arg.parent then
     join(id)
   end
@@ -181,6 +190,9 @@ end
 -- its key by now: then its worker follows that one.
 local function recreate()
   if field(id, 'record') then
+    if field(id, 'ended') == '0' then
+      add_webhooks(id)
+    end
     return { 'existing', field(id, 'record') }
   end
   if now >= tonumber(arg.before) then
@@ -200,6 +212,7 @@ local function recreate()
   write_new(key)
   -- Its earlier runs may not have ended, and have names of objects that this one must not use.
   redis.call('HSET', JOB .. id, 'run', time(now), 'shared', 1)
+  add_webhooks(id)
   local used = arg.request_id ~= '' and redis.call('HGET', REQUEST .. arg.request_id, 'job_id')
   if not used or not field(used, 'record') then
     remember_request(id)

@@ -27,9 +27,11 @@ from ingot_server.jobs.outcomes import (
     Orphaned,
     RequestIdReused,
     SingleFlightTaken,
+    TooManyWebhooks,
 )
 from ingot_server.jobs.placement import placement
 from ingot_server.jobs.position import Version, version
+from ingot_server.jobs.webhook_event import webhook_body
 from ingot_server.redis import Redis, unavailable
 
 JOB: Final = "job:"
@@ -39,6 +41,7 @@ _PARTS: Final = (
     "permits.lua",
     "dispatch.lua",
     "followers.lua",
+    "webhooks.lua",
     "journal.lua",
     "history.lua",
     "requests.lua",
@@ -114,7 +117,7 @@ class Transition:
         """Make a job, or return the one that exists for its entry, request id or key.
 
         `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned,
-        CircularEntry or JournalUnrestored.
+        CircularEntry, JournalUnrestored or TooManyWebhooks.
         """
         outcome, content = await self._create("create", job, single_flight_key, arguments)
         match outcome:
@@ -126,6 +129,8 @@ class Transition:
                 raise CircularEntry
             case b"unrestored":
                 raise JournalUnrestored
+            case b"too_many_webhooks":
+                raise TooManyWebhooks
             case b"created":
                 return Creation(Job.FromString(content[0]), is_new=True, in_journal=False)
             case _:
@@ -280,7 +285,16 @@ class Transition:
             "unlisted": int(lifecycle.is_preview(job)),
             "ttl": milliseconds(self._settings.job_ttl),
             **_for_parents(job),
+            **self._for_webhooks(job),
         }
+
+    def _for_webhooks(self, job: Job) -> dict[str, Argument]:
+        """Return what webhooks send of a job that has ended, and whether the operator's is one."""
+        if not has_ended(job) or lifecycle.is_preview(job):
+            return {"webhook_body": "", "tells_operator": 0}
+        # A part of a job is made again with it, under another id.
+        tells_operator = bool(self._settings.webhook_url) and not job.parent_job_id
+        return {"webhook_body": webhook_body(job), "tells_operator": int(tells_operator)}
 
 
 def _for_parents(job: Job) -> dict[str, Argument]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from ingot_server.jobs.journal_index import JournalIndex
 from ingot_server.jobs.lifecycle import has_ended, new_job_id
-from ingot_server.journal.entries import entry_of, fitting
+from ingot_server.journal.entries import entry_of, fitting, webhook_counts
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.journal_objects import JournalObjects
 
@@ -35,6 +35,6 @@ async def compact(index: JournalIndex, blobs: Blobs, *, age: timedelta = AGE) ->
     while entries:
         group, written = new_job_id(), fitting(entries)
         await objects.write(group, written)
-        await index.note(group, [entry.job.id for entry in written])
+        await index.note(group, webhook_counts(written))
         entries = entries[len(written) :]
     return bool(job_ids)

@@ -19,7 +19,13 @@ def entry_of(accepted: Accepted) -> JournalEntry:
         fingerprint=accepted.fingerprint,
         upload_id=accepted.upload_id,
         single_flight_key=accepted.single_flight_key,
+        webhook_urls=accepted.webhook_urls,
     )
+
+
+def webhook_counts(entries: Iterable[JournalEntry]) -> dict[str, int]:
+    """Return how many webhooks the entry of each job has, by the job's id."""
+    return {entry.job.id: len(entry.webhook_urls) for entry in entries}
 
 
 def fitting(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
@@ -43,4 +49,5 @@ def accepted_of(entry: JournalEntry) -> Accepted:
         fingerprint=entry.fingerprint,
         upload_id=entry.upload_id,
         single_flight_key=entry.single_flight_key,
+        webhook_urls=tuple(entry.webhook_urls),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from ingot_server.journal.entries import fitting
 from ingot_server.library.manifest_pb2 import JournalEntry
@@ -25,26 +25,29 @@ Put = Callable[[Sequence[JournalEntry]], Awaitable[None]]
 """Writes one group. Raises whatever those who wait for its entries must hear of."""
 
 
+_Key: TypeAlias = tuple[str, ...]
+
+
 class GroupedPuts:
-    """The entries of one process that are on their way, by job."""
+    """The entries of one process that are on their way, by their jobs and webhooks."""
 
     def __init__(self, put: Put) -> None:
         self._put = put
-        self._pending: dict[str, JournalEntry] = {}
-        self._written: dict[str, asyncio.Future[None]] = {}
+        self._pending: dict[_Key, JournalEntry] = {}
+        self._written: dict[_Key, asyncio.Future[None]] = {}
         self._writer: asyncio.Task[None] | None = None
         self._puts: set[asyncio.Task[None]] = set()
         self._is_crowded = False
         self._next_at = 0.0
 
     async def enter(self, entry: JournalEntry) -> None:
-        """Write an entry, unless one of its job is on its way. Raises what the PUT raises."""
-        job_id = entry.job.id
-        written = self._written.get(job_id)
+        """Write an entry, unless the same is on its way. Raises what the PUT raises."""
+        key = _key(entry)
+        written = self._written.get(key)
         if written is None:
             written = asyncio.get_running_loop().create_future()
-            self._written[job_id] = written
-            self._pending[job_id] = entry
+            self._written[key] = written
+            self._pending[key] = entry
             if self._writer is None or self._writer.done():
                 self._writer = asyncio.create_task(self._write_pending())
         await asyncio.shield(written)
@@ -71,7 +74,7 @@ class GroupedPuts:
         """Take the entries of the next group."""
         taken = fitting(self._pending.values())
         for entry in taken:
-            del self._pending[entry.job.id]
+            del self._pending[_key(entry)]
         return taken
 
     async def _write(self, entries: Sequence[JournalEntry]) -> None:
@@ -79,15 +82,15 @@ class GroupedPuts:
             await self._put(entries)
         except BaseException as error:  # whoever waits must hear of it, whatever it is
             for entry in entries:
-                self._finish(entry.job.id, error)
+                self._finish(_key(entry), error)
             if not isinstance(error, Exception):
                 raise
         else:
             for entry in entries:
-                self._finish(entry.job.id, None)
+                self._finish(_key(entry), None)
 
-    def _finish(self, job_id: str, error: BaseException | None) -> None:
-        written = self._written.pop(job_id)
+    def _finish(self, key: _Key, error: BaseException | None) -> None:
+        written = self._written.pop(key)
         if written.cancelled():
             return
         if error is None:
@@ -96,3 +99,8 @@ class GroupedPuts:
             written.set_exception(error)
             # Retrieve it, or asyncio logs it if the callers are gone.
             written.exception()
+
+
+def _key(entry: JournalEntry) -> _Key:
+    """Return what two entries have in common of which one is enough."""
+    return (entry.job.id, *entry.webhook_urls)

@@ -24,7 +24,7 @@ from ingot_server.jobs.journal_index import JournalIndex, JournalState
 from ingot_server.jobs.outcomes import JournalUnrestored
 from ingot_server.jobs.position import Position
 from ingot_server.journal.ends import restore_ends
-from ingot_server.journal.entries import accepted_of
+from ingot_server.journal.entries import accepted_of, webhook_counts
 from ingot_server.journal.outages import JournalOutages
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.journal_objects import JournalObjects, group_of, has_ends
@@ -115,7 +115,7 @@ class Restorer:
                 )
         except JournalUnrestored as late:
             raise _interrupted() from late
-        if not await self._index.note(group, [entry.job.id for entry in entries]):
+        if not await self._index.note(group, webhook_counts(entries)):
             raise _interrupted()
         return count
 

@@ -14,7 +14,7 @@ from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.jobs.journal_index import Accepted, JournalIndex
 from ingot_server.jobs.lifecycle import has_ended, new_job_id
 from ingot_server.journal.ends import EndsWriter
-from ingot_server.journal.entries import entry_of
+from ingot_server.journal.entries import entry_of, webhook_counts
 from ingot_server.journal.grouped_puts import GroupedPuts
 from ingot_server.journal.restorer import Restorer
 from ingot_server.library.blobs import Blobs
@@ -56,6 +56,7 @@ class JournalWriter:
                     request_id=request_id,
                     fingerprint=fingerprint,
                     upload_id=upload_id,
+                    webhook_urls=found.webhook_urls,
                 )
             )
 
@@ -69,7 +70,7 @@ class JournalWriter:
     async def _write(self, entries: Sequence[JournalEntry]) -> None:
         group = new_job_id()
         await self._objects.write(group, entries)
-        if not await self._index.note(group, [entry.job.id for entry in entries]):
+        if not await self._index.note(group, webhook_counts(entries)):
             # Redis has lost the records since they were made.
             unknown = await self._index.unknown([group])
             await self.restorer.recreate(group, entries, unknown.found_at)

@@ -346,6 +346,7 @@ class JournalEntry(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     SINGLE_FLIGHT_KEY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URLS_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
     """Address of the caller."""
     request_id: _builtins.str
@@ -362,6 +363,10 @@ class JournalEntry(_message.Message):
         requested counts.
         """
 
+    @_builtins.property
+    def webhook_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """URLs that get a webhook when the job ends, of all of its callers."""
+
     def __init__(
         self,
         *,
@@ -371,11 +376,74 @@ class JournalEntry(_message.Message):
         fingerprint: _builtins.str = ...,
         upload_id: _builtins.str = ...,
         single_flight_key: _builtins.str = ...,
+        webhook_urls: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "fingerprint", b"fingerprint", "job", b"job", "request_id", b"request_id", "single_flight_key", b"single_flight_key", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "fingerprint", b"fingerprint", "job", b"job", "request_id", b"request_id", "single_flight_key", b"single_flight_key", "upload_id", b"upload_id", "webhook_urls", b"webhook_urls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JournalEntry: _TypeAlias = JournalEntry  # noqa: Y015
+
+@_typing.final
+class WebhookGroup(_message.Message):
+    """Deliveries of webhooks that were not accepted at once: `webhooks/<group>`. It is removed when all of
+    them have ended.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingDelivery]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        deliveries: _abc.Iterable[Global___PendingDelivery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookGroup: _TypeAlias = WebhookGroup  # noqa: Y015
+
+@_typing.final
+class PendingDelivery(_message.Message):
+    """A delivery that a receiver has not accepted yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the delivery."""
+    url: _builtins.str
+    """URL of the receiver. Empty for that of the settings."""
+    body: _builtins.bytes
+    """What is sent."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When the delivery was made, or replayed last."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        url: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "create_time", b"create_time", "id", b"id", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingDelivery: _TypeAlias = PendingDelivery  # noqa: Y015

@@ -24,9 +24,7 @@ from yarl import URL
 from ingot.v1 import reason_pb2
 from ingot_server.allowed_destinations import parse_allowed_destinations
 from ingot_server.config import Settings
-from ingot_server.egress.dial import Resolver, resolve_host
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.egress.refusal import Refusal
 from ingot_server.errors import Failure
 from ingot_server.languages import language_tag
 from ingot_server.transcription.transcript import Segment
@@ -199,37 +197,19 @@ async def connected_endpoint(
     settings: Settings, holder: str
 ) -> AsyncIterator[TranscriptionEndpoint]:
     """Yield the endpoint that the settings name; `holder` is the id of the job that uses it."""
-    url = URL(settings.transcription_url, encoded=True)
-    host, port = (url.raw_host or "").lower(), url.port or 0
-    trusted = (host, port) if await _is_allowed(host, port, settings) else None
+    host = (URL(settings.transcription_url, encoded=True).raw_host or "").lower()
+    allowed = parse_allowed_destinations(settings.egress_allow)
     # The job's guard closes a connection on which nothing moves, and an endpoint is silent for
     # longer than a source may be.
     patient = settings.replace(stall_timeout=settings.transcription_timeout)
     guard = EgressProxy(patient)
     await guard.start()
     try:
-        grant = guard.grant(holder, trusted=trusted)
-        async with Fetcher(patient, grant.proxy_url, trusted=trusted) as fetcher:
+        grant = guard.grant(holder, allowed=allowed)
+        async with Fetcher(patient, grant.proxy_url, checks_hosts=False) as fetcher:
             yield TranscriptionEndpoint(settings, fetcher, host)
     finally:
         await guard.close()
-
-
-async def _is_allowed(host: str, port: int, settings: Settings) -> bool:
-    """Return whether INGOT_EGRESS_ALLOW names the host, or the networks of all its addresses."""
-    allowed = parse_allowed_destinations(settings.egress_allow)
-    if allowed.names(host, port):
-        return True
-    if not allowed.networks:
-        return False
-    resolver = Resolver()
-    deadline = asyncio.get_running_loop().time() + settings.connect_timeout.total_seconds()
-    try:
-        return allowed.contains_all(await resolve_host(host, resolver, deadline=deadline))
-    except Refusal:
-        return False
-    finally:
-        resolver.close()
 
 
 def _segment(found: Any, seconds: float) -> Segment | None:

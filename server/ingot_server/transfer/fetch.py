@@ -38,7 +38,8 @@ _HEADER_BYTES: Final = 1 << 15
 class Fetcher:
     """An HTTP client for one job, through the guard at `proxy_url`; `async with` closes it.
 
-    `trusted` is the address that the grant in `proxy_url` covers, see EgressProxy.grant. With
+    `trusted` is the address that the grant in `proxy_url` covers, see EgressProxy.grant. Without
+    `checks_hosts` only the guard refuses hosts, because the grant covers more than that. With
     `tries_as_browser`, a request that is refused is sent a second time as a browser would send it,
     and so are all later ones.
     """
@@ -49,6 +50,7 @@ class Fetcher:
         proxy_url: str,
         *,
         trusted: tuple[str, int] | None = None,
+        checks_hosts: bool = True,
         tries_as_browser: bool = False,
     ) -> None:
         self._settings = settings
@@ -56,6 +58,7 @@ class Fetcher:
         self._pose: Mapping[str, str] = {}
         self._trusted = trusted
         self._destinations = Destinations(settings)
+        self._checks_hosts = checks_hosts
         self._proxy = URL(proxy_url)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_headers_sent)
@@ -103,14 +106,14 @@ class Fetcher:
 
     @asynccontextmanager
     async def post(
-        self, url: str, headers: Mapping[str, str], form: aiohttp.FormData
+        self, url: str, headers: Mapping[str, str], content: aiohttp.FormData | bytes
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yield the response to `form`, which is sent to `url`; closed at exit.
+        """Yield the response to `content`, which is sent to `url`; closed at exit.
 
         A redirect is not followed: it is the response. The response must begin within stall_timeout
         from the head of the request on. Raises Failure when there is no response.
         """
-        response = await self._request(url, headers, form)
+        response = await self._request(url, headers, content)
         try:
             yield response
         finally:
@@ -151,10 +154,13 @@ class Fetcher:
         return bytes(body[:at_most])
 
     async def _request(
-        self, url: str, headers: Mapping[str, str], form: aiohttp.FormData | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        content: aiohttp.FormData | bytes | None = None,
     ) -> aiohttp.ClientResponse:
         host = _host(url)
-        if _authority(url) != self._trusted:
+        if self._checks_hosts and _authority(url) != self._trusted:
             self._destinations.check_url(url)
         connect_timeout = self._settings.connect_timeout.total_seconds()
         stall_timeout = self._settings.stall_timeout.total_seconds()
@@ -162,9 +168,9 @@ class Fetcher:
             async with asyncio.timeout(connect_timeout) as limit:
                 wait = _Wait(limit, stall_timeout)
                 response = await self._session.request(
-                    "GET" if form is None else "POST",
+                    "GET" if content is None else "POST",
                     _unchanged(url),
-                    data=form,
+                    data=content,
                     headers=headers,
                     proxy=self._proxy,
                     allow_redirects=False,

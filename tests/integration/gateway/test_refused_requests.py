@@ -21,6 +21,7 @@ from ingot.v1 import (
     media_service_pb2,
     source_service_pb2,
     system_service_pb2,
+    webhook_service_pb2,
 )
 from ingot.v1.media_pb2 import Media
 from ingot_server.api.status import check, enum_values
@@ -301,6 +302,7 @@ def test_every_enum_field_of_a_request_takes_its_own_values_only() -> None:
         media_service_pb2,
         source_service_pb2,
         system_service_pb2,
+        webhook_service_pb2,
     )
     messages = {
         message.full_name: message

@@ -115,7 +115,13 @@ type IngestRequest struct {
 	// Conversions to run when the media is stored. The job is then the parent of an ingest and of one
 	// conversion for each recipe, and succeeds if all of them succeed. Each entry of a playlist gets
 	// such a job. If a format contains a cover, the ingest also stores the thumbnail. At most 16.
-	Recipes       []*Recipe `protobuf:"bytes,9,rep,name=recipes,proto3" json:"recipes,omitempty"`
+	Recipes []*Recipe `protobuf:"bytes,9,rep,name=recipes,proto3" json:"recipes,omitempty"`
+	// URL that gets a signed POST request with a WebhookEvent when the job ends, also if the job has
+	// ended before the call is answered. `http` or `https`, without user info; at most 2048 bytes.
+	// Callers that share the job have a webhook each. The URL is in no job and no response. Empty
+	// sends nothing to this caller. Fails with WEBHOOKS_NOT_CONFIGURED if the operator has not set
+	// INGOT_WEBHOOK_SECRETS.
+	WebhookUrl    string `protobuf:"bytes,10,opt,name=webhook_url,json=webhookUrl,proto3" json:"webhook_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -211,6 +217,13 @@ func (x *IngestRequest) GetRecipes() []*Recipe {
 		return x.Recipes
 	}
 	return nil
+}
+
+func (x *IngestRequest) GetWebhookUrl() string {
+	if x != nil {
+		return x.WebhookUrl
+	}
+	return ""
 }
 
 // The job of an Ingest call.
@@ -379,7 +392,9 @@ type ConvertRequest struct {
 	// Makes a retried call safe, as in IngestRequest. Unset turns this off.
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Checks the request without network access or effect, as in IngestRequest.
-	ValidateOnly  bool `protobuf:"varint,9,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,9,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// URL that gets a WebhookEvent when the job ends, as in IngestRequest. Empty sends nothing.
+	WebhookUrl    string `protobuf:"bytes,10,opt,name=webhook_url,json=webhookUrl,proto3" json:"webhook_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -486,6 +501,13 @@ func (x *ConvertRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *ConvertRequest) GetWebhookUrl() string {
+	if x != nil {
+		return x.WebhookUrl
+	}
+	return ""
 }
 
 type isConvertRequest_Name interface {
@@ -1966,7 +1988,7 @@ var File_ingot_v1_ingest_service_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dingot/v1/ingest_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/recipe.proto\x1a\x14ingot/v1/scope.proto\"\xd6\x03\n" +
+	"\x1dingot/v1/ingest_service.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/recipe.proto\x1a\x14ingot/v1/scope.proto\"\xf7\x03\n" +
 	"\rIngestRequest\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x121\n" +
 	"\tselection\x18\x02 \x01(\v2\x13.ingot.v1.SelectionR\tselection\x122\n" +
@@ -1977,7 +1999,10 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"request_id\x18\x06 \x01(\tR\trequestId\x12#\n" +
 	"\rvalidate_only\x18\a \x01(\bR\fvalidateOnly\x121\n" +
 	"\aoptions\x18\b \x01(\v2\x17.ingot.v1.IngestOptionsR\aoptions\x12*\n" +
-	"\arecipes\x18\t \x03(\v2\x10.ingot.v1.RecipeR\arecipes\x1a9\n" +
+	"\arecipes\x18\t \x03(\v2\x10.ingot.v1.RecipeR\arecipes\x12\x1f\n" +
+	"\vwebhook_url\x18\n" +
+	" \x01(\tR\n" +
+	"webhookUrl\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"1\n" +
@@ -1990,7 +2015,7 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\x06Result\x12!\n" +
 	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobH\x00R\x03job\x12*\n" +
 	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"\xca\x03\n" +
+	"\x06result\"\xeb\x03\n" +
 	"\x0eConvertRequest\x12\x1b\n" +
 	"\bmedia_id\x18\x01 \x01(\tH\x00R\amediaId\x12\x12\n" +
 	"\x03url\x18\x02 \x01(\tH\x00R\x03url\x121\n" +
@@ -2001,7 +2026,10 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\x06labels\x18\a \x03(\v2$.ingot.v1.ConvertRequest.LabelsEntryR\x06labels\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\b \x01(\tR\trequestId\x12#\n" +
-	"\rvalidate_only\x18\t \x01(\bR\fvalidateOnly\x1a9\n" +
+	"\rvalidate_only\x18\t \x01(\bR\fvalidateOnly\x12\x1f\n" +
+	"\vwebhook_url\x18\n" +
+	" \x01(\tR\n" +
+	"webhookUrl\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +

@@ -197,6 +197,15 @@ const (
 	// The transcription endpoint could not be reached, failed, or did not return a transcript. The
 	// operator should check it. Transient. Metadata: `http_status`, if it responded.
 	Reason_REASON_TRANSCRIPTION_FAILED Reason = 63
+	// The request has a webhook_url, and this installation has no secrets to sign with. The operator
+	// has to set INGOT_WEBHOOK_SECRETS. Permanent. Metadata: `setting`.
+	Reason_REASON_WEBHOOKS_NOT_CONFIGURED Reason = 70
+	// There is no webhook delivery with this id. Deliveries are removed some time after their end.
+	// List those that there are. Permanent.
+	Reason_REASON_WEBHOOK_DELIVERY_NOT_FOUND Reason = 71
+	// The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
+	// the job, or call again when it has ended. Transient.
+	Reason_REASON_TOO_MANY_WEBHOOKS Reason = 72
 	// The request names a host that is not this server, or a page of another site sent it. Only over
 	// HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
 	// Metadata: `setting`.
@@ -263,6 +272,9 @@ var (
 		61: "REASON_DEADLINE_EXCEEDED",
 		62: "REASON_TRANSCRIPTION_NOT_CONFIGURED",
 		63: "REASON_TRANSCRIPTION_FAILED",
+		70: "REASON_WEBHOOKS_NOT_CONFIGURED",
+		71: "REASON_WEBHOOK_DELIVERY_NOT_FOUND",
+		72: "REASON_TOO_MANY_WEBHOOKS",
 		80: "REASON_ORIGIN_FORBIDDEN",
 	}
 	Reason_value = map[string]int32{
@@ -323,6 +335,9 @@ var (
 		"REASON_DEADLINE_EXCEEDED":            61,
 		"REASON_TRANSCRIPTION_NOT_CONFIGURED": 62,
 		"REASON_TRANSCRIPTION_FAILED":         63,
+		"REASON_WEBHOOKS_NOT_CONFIGURED":      70,
+		"REASON_WEBHOOK_DELIVERY_NOT_FOUND":   71,
+		"REASON_TOO_MANY_WEBHOOKS":            72,
 		"REASON_ORIGIN_FORBIDDEN":             80,
 	}
 )
@@ -358,7 +373,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xc8\f\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xb1\r\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -417,7 +432,10 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x18REASON_REQUEST_TOO_LARGE\x10<\x12\x1c\n" +
 	"\x18REASON_DEADLINE_EXCEEDED\x10=\x12'\n" +
 	"#REASON_TRANSCRIPTION_NOT_CONFIGURED\x10>\x12\x1f\n" +
-	"\x1bREASON_TRANSCRIPTION_FAILED\x10?\x12\x1b\n" +
+	"\x1bREASON_TRANSCRIPTION_FAILED\x10?\x12\"\n" +
+	"\x1eREASON_WEBHOOKS_NOT_CONFIGURED\x10F\x12%\n" +
+	"!REASON_WEBHOOK_DELIVERY_NOT_FOUND\x10G\x12\x1c\n" +
+	"\x18REASON_TOO_MANY_WEBHOOKS\x10H\x12\x1b\n" +
 	"\x17REASON_ORIGIN_FORBIDDEN\x10PBi\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\vReasonProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 

@@ -60,6 +60,7 @@ class IngestRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """URL of the media, `http` or `https`, without user info. At most 8192 bytes. Required."""
     priority: _job_pb2.JobPriority.ValueType
@@ -72,6 +73,13 @@ class IngestRequest(_message.Message):
     validate_only: _builtins.bool
     """Checks the request without network access or effect, and returns the job that would be created
     (AIP-163). That job has no id; its media has id, url and source.
+    """
+    webhook_url: _builtins.str
+    """URL that gets a signed POST request with a WebhookEvent when the job ends, also if the job has
+    ended before the call is answered. `http` or `https`, without user info; at most 2048 bytes.
+    Callers that share the job have a webhook each. The URL is in no job and no response. Empty
+    sends nothing to this caller. Fails with WEBHOOKS_NOT_CONFIGURED if the operator has not set
+    INGOT_WEBHOOK_SECRETS.
     """
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
@@ -116,10 +124,11 @@ class IngestRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         options: _job_pb2.IngestOptions | None = ...,
         recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
+        webhook_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "options", b"options", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "selection", b"selection", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "selection", b"selection", "url", b"url", "validate_only", b"validate_only", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,6 +275,7 @@ class ConvertRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """Media.id of a stored media item."""
     url: _builtins.str
@@ -276,6 +286,8 @@ class ConvertRequest(_message.Message):
     """Makes a retried call safe, as in IngestRequest. Unset turns this off."""
     validate_only: _builtins.bool
     """Checks the request without network access or effect, as in IngestRequest."""
+    webhook_url: _builtins.str
+    """URL that gets a WebhookEvent when the job ends, as in IngestRequest. Empty sends nothing."""
     @_builtins.property
     def selection(self) -> _media_pb2.Selection:
         """Which selection of the media at `url` to convert. Unset means the best video and audio. For a
@@ -310,10 +322,11 @@ class ConvertRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        webhook_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "media_id", b"media_id", "name", b"name", "recipe", b"recipe", "selection", b"selection", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "media_id", b"media_id", "name", b"name", "priority", b"priority", "recipe", b"recipe", "request_id", b"request_id", "selection", b"selection", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_age", b"max_age", "media_id", b"media_id", "name", b"name", "priority", b"priority", "recipe", b"recipe", "request_id", b"request_id", "selection", b"selection", "url", b"url", "validate_only", b"validate_only", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_name: _TypeAlias = _typing.Literal["media_id", "url"]  # noqa: Y015
     _WhichOneofArgType_name: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015

@@ -86,7 +86,7 @@ class IngestServiceServicer:
 
         Callers that request the same media at the same time get the same job. If the media is stored
         already, with the results of all recipes, the job has SUCCEEDED and is `cached`: unless the
-        request has a request_id, nothing is written for it (see Job.cached). If the source recently
+        request has a request_id or a webhook_url, nothing is written for it (see Job.cached). If the source recently
         reported that the media does not exist, the call fails with NOT_FOUND and the reason
         MEDIA_DOES_NOT_EXIST.
         """

@@ -233,6 +233,18 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The transcription endpoint could not be reached, failed, or did not return a transcript. The
     operator should check it. Transient. Metadata: `http_status`, if it responded.
     """
+    REASON_WEBHOOKS_NOT_CONFIGURED: _Reason.ValueType  # 70
+    """The request has a webhook_url, and this installation has no secrets to sign with. The operator
+    has to set INGOT_WEBHOOK_SECRETS. Permanent. Metadata: `setting`.
+    """
+    REASON_WEBHOOK_DELIVERY_NOT_FOUND: _Reason.ValueType  # 71
+    """There is no webhook delivery with this id. Deliveries are removed some time after their end.
+    List those that there are. Permanent.
+    """
+    REASON_TOO_MANY_WEBHOOKS: _Reason.ValueType  # 72
+    """The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
+    the job, or call again when it has ended. Transient.
+    """
     REASON_ORIGIN_FORBIDDEN: _Reason.ValueType  # 80
     """The request names a host that is not this server, or a page of another site sent it. Only over
     HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
@@ -459,6 +471,18 @@ subtitles. Permanent. Metadata: `setting`.
 REASON_TRANSCRIPTION_FAILED: Reason.ValueType  # 63
 """The transcription endpoint could not be reached, failed, or did not return a transcript. The
 operator should check it. Transient. Metadata: `http_status`, if it responded.
+"""
+REASON_WEBHOOKS_NOT_CONFIGURED: Reason.ValueType  # 70
+"""The request has a webhook_url, and this installation has no secrets to sign with. The operator
+has to set INGOT_WEBHOOK_SECRETS. Permanent. Metadata: `setting`.
+"""
+REASON_WEBHOOK_DELIVERY_NOT_FOUND: Reason.ValueType  # 71
+"""There is no webhook delivery with this id. Deliveries are removed some time after their end.
+List those that there are. Permanent.
+"""
+REASON_TOO_MANY_WEBHOOKS: Reason.ValueType  # 72
+"""The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
+the job, or call again when it has ended. Transient.
 """
 REASON_ORIGIN_FORBIDDEN: Reason.ValueType  # 80
 """The request names a host that is not this server, or a page of another site sent it. Only over

@@ -8,3 +8,5 @@ export * from "./ingot/v1/reason_pb.js";
 export * from "./ingot/v1/recipe_pb.js";
 export * from "./ingot/v1/source_service_pb.js";
 export * from "./ingot/v1/system_service_pb.js";
+export * from "./ingot/v1/webhook_pb.js";
+export * from "./ingot/v1/webhook_service_pb.js";

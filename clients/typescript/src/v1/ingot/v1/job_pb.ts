@@ -133,8 +133,8 @@ export type Job = Message<"ingot.v1.Job"> & {
   /**
    * Whether the result was stored already, so that nothing was downloaded or converted.
    *
-   * A call that is answered so creates no job and writes nothing, unless it has a request_id. The id
-   * in its response begins with `cached-` and is the same for all calls with the same result. GetJob,
+   * A call that is answered so creates no job and writes nothing, unless it has a request_id or a
+   * webhook_url. The id in its response begins with `cached-` and is the same for all calls with the same result. GetJob,
    * WatchJob, CancelJob and RetryJob accept it for as long as the result is stored, whether the call
    * was made or not. They return the present result, and nothing of the request but its recipes:
    * `labels`, `options` and `max_age` are unset, and `url` is that of the media item even if the

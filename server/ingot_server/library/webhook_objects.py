@@ -1,0 +1,58 @@
+"""Deliveries of webhooks in the bucket: those that a receiver did not accept at once.
+
+    webhooks/<group>    a WebhookGroup (manifest.proto): deliveries that were written together
+
+A group has a name of its own, is written once and never changed. It is removed when all of its
+deliveries have ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from ingot_server.library.blobs import Blobs
+from ingot_server.library.manifest_pb2 import PendingDelivery, WebhookGroup
+
+logger = logging.getLogger(__name__)
+
+FOLDER: Final = "webhooks/"
+_CONTENT_TYPE: Final = "application/x-protobuf"
+
+
+class WebhookObjects:
+    """The groups in the bucket. Every coroutine raises Failure STORAGE_UNAVAILABLE."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._unreadable: set[str] = set()
+
+    async def write(self, group: str, deliveries: Sequence[PendingDelivery]) -> None:
+        """Write a group; `group` is its name. After a Failure it may be written all the same."""
+        content = WebhookGroup(deliveries=deliveries).SerializeToString()
+        await self._blobs.put(FOLDER + group, content, content_type=_CONTENT_TYPE)
+
+    async def list(self) -> Sequence[str]:
+        """Return the names of all groups."""
+        found = await self._blobs.list_objects(FOLDER)
+        return [each.key.removeprefix(FOLDER) for each in found]
+
+    async def read(self, group: str) -> Sequence[PendingDelivery]:
+        """Return the deliveries of a group; none if it was removed, or cannot be read."""
+        found = await self._blobs.get(FOLDER + group)
+        if found is None:
+            return []
+        try:
+            return WebhookGroup.FromString(found[0]).deliveries
+        except DecodeError:
+            if group not in self._unreadable:
+                self._unreadable.add(group)
+                logger.error("%s cannot be read: its webhooks are lost", FOLDER + group)
+            return []
+
+    async def remove(self, groups: Sequence[str]) -> None:
+        """Remove groups in one request for each thousand."""
+        await self._blobs.remove_many([FOLDER + group for group in groups])
