@@ -24,6 +24,7 @@ from ingot.v1.media_service_pb2 import DeleteMediaRequest, DownloadRequest, GetM
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from ingot_server.api.admission import Admission
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
@@ -186,7 +187,7 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
         ),
         WebhookService(WebhookDeliveries(redis, settings), settings),
     ]
-    server = ApiServer(services, feed, settings)
+    server = ApiServer(services, feed, settings, Authentication(settings))
     try:
         with tempfile.TemporaryDirectory(prefix="ingot") as directory:
             address = await server.start(f"unix:{directory}/api")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from ingot_server.api.admission import Admission
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.connection_bounds import raise_descriptor_limit
 from ingot_server.api.gateway import Gateway
@@ -63,6 +64,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
     async with contextlib.AsyncExitStack() as stack:
         sources = read_source_settings(settings, [source.name for source in SOURCES])
         certificate = server_certificate(settings)
+        authentication = Authentication(settings)
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
         await require_usable(redis)
@@ -92,7 +94,8 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         media_list = MediaList(catalog, blobs, redis)
         building = asyncio.create_task(media_list.keep_index_built())
         restoring = asyncio.create_task(journal.restorer.keep_restored(redis.outage))
-        stack.push_async_callback(cancel_and_wait, building, restoring)
+        following = asyncio.create_task(authentication.keep_current())
+        stack.push_async_callback(cancel_and_wait, building, restoring, following)
         throttle = SourceThrottle(redis, sources, settings)
         services = (
             ingest,
@@ -102,10 +105,18 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             WebhookService(WebhookDeliveries(redis, settings), settings),
             SystemService(redis, records, Workers(redis), throttle, settings),
         )
-        server = ApiServer(services, feed, settings, certificate=certificate, reuse_port=reuse_port)
+        server = ApiServer(
+            services,
+            feed,
+            settings,
+            authentication,
+            certificate=certificate,
+            reuse_port=reuse_port,
+        )
         gateway = Gateway(
             services,
             settings,
+            authentication,
             link_origins=blobs.link_origins(),
             certificate=certificate,
             reuse_port=reuse_port,

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -157,6 +158,21 @@ def _parser() -> argparse.ArgumentParser:
     webhook_secret.add_argument(
         "url", metavar="URL", help="URL as in requests; its query is ignored"
     )
+    token = commands.add_parser(
+        "token", help="make a token for a caller; print its entry for INGOT_TOKENS_FILE"
+    )
+    token.add_argument("name", metavar="NAME", help="whose token it is")
+    token.add_argument(
+        "--scope",
+        dest="scopes",
+        action="append",
+        required=True,
+        metavar="SCOPE",
+        help="what it allows: read, ingest, convert, write, delete or admin; may be repeated",
+    )
+    token.add_argument(
+        "--expires-in", metavar="DURATION", help="how long it is accepted, such as 90d"
+    )
     _extractor_parser(
         commands.add_parser("extractor", help="update yt-dlp, or go back to an earlier version")
     )
@@ -284,6 +300,23 @@ def _webhook_secret(settings: Settings, options: argparse.Namespace) -> None:
     print("\n".join(secrets))
 
 
+def _token(_: Settings, options: argparse.Namespace) -> None:
+    from ingot_server.access_tokens import entry, new_token
+    from ingot_server.setting_values import parse_duration
+
+    try:
+        lifetime = parse_duration(options.expires_in) if options.expires_in else None
+    except ValueError:
+        raise SettingError(
+            f"--expires-in={options.expires_in!r} is not a duration such as `90d` or `12h`."
+        ) from None
+    expire_time = datetime.now(UTC) + lifetime if lifetime else None
+    token = new_token()
+    print(entry(token, options.name, options.scopes, expire_time), end="")
+    # The entry goes into a file; the token goes to its owner, and is shown this once.
+    print(token, file=sys.stderr)
+
+
 def _extractor(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server.extractor import update as extractor_update
     from ingot_server.extractor.versions import Versions
@@ -318,6 +351,7 @@ _COMMANDS: Final = {
     "gc": _gc,
     "scrub": _scrub,
     "webhook-secret": _webhook_secret,
+    "token": _token,
     "extractor": _extractor,
 }
 

@@ -17,6 +17,7 @@ from ingot_server.setting_checks import (
     check_egress_allow,
     check_egress_deny,
     check_egress_ports,
+    check_open_services,
     check_sponsorblock,
     check_sponsorblock_api,
     check_transcription_url,
@@ -89,6 +90,15 @@ class Settings:
         2_000,
         "the same for one client address, at most half of all; 0 means no limit, for a server "
         "behind a proxy",
+    )
+    tokens_file: str = _setting(
+        "", "TOML file with the tokens that callers may use, see authentication.md"
+    )
+    tokens: str = _setting("", "such tokens, written as in that file")
+    open_services: str = _setting(
+        "health",
+        "which of `health` and `reflection` need no token on gRPC, separated by commas",
+        check=check_open_services,
     )
     data_dir: Path = _setting(
         Path("data"), "directory in which `up` keeps the data of Redis and S3"

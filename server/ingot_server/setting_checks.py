@@ -68,6 +68,18 @@ def check_transcription_url(text: str) -> None:
         )
 
 
+OPENABLE_SERVICES: Final = frozenset({"health", "reflection"})
+"""What open_services may name."""
+
+
+def check_open_services(text: str) -> None:
+    """Check that it lists services that can be open to callers without a credential."""
+    if unknown := set(text.replace(",", " ").split()) - OPENABLE_SERVICES:
+        raise SettingError(
+            f"INGOT_OPEN_SERVICES has {min(unknown)!r}. It may have `health` and `reflection`."
+        )
+
+
 def check_egress_allow(text: str) -> None:
     """Check that it lists destinations."""
     try:

@@ -204,6 +204,10 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "WEBHOOKS_NOT_CONFIGURED": InvalidRequest,
     "WEBHOOK_DELIVERY_NOT_FOUND": Conflict,
     "TOO_MANY_WEBHOOKS": ServiceUnavailable,
+    "UNAUTHENTICATED": AccessDenied,
+    "TOKEN_INVALID": AccessDenied,
+    "TOKEN_EXPIRED": AccessDenied,
+    "SCOPE_MISSING": AccessDenied,
 }
 
 # For reasons of a newer server, which CLASSES does not have.
@@ -214,6 +218,7 @@ _CLASSES_OF_NEW_REASONS: Final[Mapping[grpc.StatusCode, type[IngotError]]] = {
     grpc.StatusCode.ABORTED: Conflict,
     grpc.StatusCode.NOT_FOUND: MediaNotFound,
     grpc.StatusCode.CANCELLED: JobCancelled,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
     grpc.StatusCode.PERMISSION_DENIED: SourceRefused,
     grpc.StatusCode.FAILED_PRECONDITION: MediaRefused,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServiceUnavailable,

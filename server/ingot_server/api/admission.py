@@ -20,7 +20,7 @@ from ingot.v1.ingest_service_pb2 import (
 )
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
-from ingot_server.api.caller import CALLER_KEY
+from ingot_server.api.caller import CALLER
 from ingot_server.api.webhook_requests import webhook_of
 from ingot_server.drafts import flight_key
 from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
@@ -140,7 +140,7 @@ class Admission:
                     fingerprint=_fingerprint_if_needed(request),
                     upload_id=upload_id,
                     single_flight_key=flight_key(job),
-                    caller=CALLER_KEY.get(),
+                    caller=CALLER.get().key,
                     webhook_url=webhook_of(request),
                     require_restored=True,
                 )
@@ -157,7 +157,7 @@ class Admission:
 
     async def _create_preview(self, job: Job, single_flight_key: str) -> Job:
         creation = await self._records.create(
-            job, single_flight_key=single_flight_key, caller=CALLER_KEY.get()
+            job, single_flight_key=single_flight_key, caller=CALLER.get().key
         )
         return await self._dispatch(creation)
 
@@ -179,7 +179,7 @@ class Admission:
             await self._journal.enter(
                 Accepted(
                     job,
-                    CALLER_KEY.get(),
+                    CALLER.get().key,
                     flight_key(job) or job.media.id,
                     request_id=request.request_id,
                     fingerprint=_fingerprint_if_needed(request),

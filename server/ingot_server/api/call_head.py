@@ -116,6 +116,18 @@ def checked(scope: Any) -> tuple[Any, Failure | None]:
     return {**scope, "headers": headers}, failure
 
 
+def authorization(scope: Any) -> str:
+    """Return the header Authorization. If it was sent more than once, it is no token."""
+    sent = [value for name, value in scope["headers"] if name == b"authorization"]
+    return b", ".join(sent).decode("latin-1")
+
+
+def peer(scope: Any) -> str:
+    """Return the caller's address as gRPC writes it, so that limits cover both transports."""
+    host, port = scope["client"] or ("", "")
+    return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
 def _failures(scope: Any) -> Iterator[Failure]:
     for name, value in scope["headers"]:
         if name in _TIMEOUTS:

@@ -8,8 +8,10 @@ from typing import ClassVar, Final, TypeAlias
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
 from ingot_server.api.store_health import Stores
+from ingot_server.errors import Failure
 
 Serialized: TypeAlias = bytes
 """A response that is already serialized. A service returns it if it has it in memory anyway."""
@@ -40,9 +42,20 @@ class Caller:
         """Return what limits per caller are counted by: the name, or the address without one."""
         return self.name or self.address
 
+    def require(self, scope: Scope.ValueType) -> None:
+        """Raise Failure SCOPE_MISSING if the caller may not do what needs `scope`."""
+        if scope not in self.scopes:
+            name = Scope.Name(scope).removeprefix("SCOPE_").lower()
+            raise Failure(
+                reason_pb2.REASON_SCOPE_MISSING,
+                f"This needs the scope `{name}`, which {self.name} does not have. Use a credential "
+                "that has it, or ask the operator for one.",
+                metadata={"scope": name},
+            )
 
-CALLER_KEY: Final[ContextVar[str]] = ContextVar("CALLER_KEY", default="")
-"""The `key` of the caller whose call runs: the caller of the jobs that it creates."""
+
+CALLER: Final[ContextVar[Caller]] = ContextVar("CALLER", default=Caller(""))  # noqa: B039 - frozen
+"""The caller whose call runs: the caller of the jobs that it creates."""
 
 
 class Service:

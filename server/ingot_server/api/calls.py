@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from ingot.v1 import reason_pb2
-from ingot_server.api.caller import CALLER_KEY, Caller, Serialized, Service
+from ingot.v1.scope_pb2 import Scope, required_scope
+from ingot_server.api.caller import CALLER, Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
 
@@ -42,6 +43,8 @@ class Method:
     Raises Failure INVALID_REQUEST for anything else, or if a rule of the contract is broken.
     """
     function: Callable[[Any, Caller], Any]
+    scope: Scope.ValueType
+    """What its callers must be allowed to do."""
 
     @property
     def is_watch(self) -> bool:
@@ -73,7 +76,7 @@ class Method:
 
 def _current(caller: Caller) -> Caller:
     """Return the caller, and make it that of the task which makes the call."""
-    CALLER_KEY.set(caller.key)
+    CALLER.set(caller)
     return caller
 
 
@@ -100,6 +103,7 @@ def methods(service: Service) -> Iterator[Method]:
             GetMessageClass(descriptor.output_type),
             _reader(descriptor, request_class),
             getattr(service, _snake_case(descriptor.name)),
+            descriptor.GetOptions().Extensions[required_scope],
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, Final
 
 from connectrpc.code import Code
@@ -19,6 +20,7 @@ from google.protobuf.message import Message
 
 from ingot.v1 import reason_pb2
 from ingot_server.api import call_head
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.connect_codecs import BinaryCodec, JsonCodec, Response
@@ -40,12 +42,14 @@ _IDEMPOTENCY: Final = {
 
 Context = RequestContext[Message, Response]
 
+_caller: ContextVar[Caller] = ContextVar("_caller")
+
 
 class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     """An ASGI application that serves /SERVICE/METHOD by POST, and reads also by GET.
 
-    Its calls are counted in `calls`, within the `bound`. `admit` is called before each one and may
-    raise Failure.
+    Its calls are counted in `calls`, within the `bound`. `require_serving` is called before each
+    one and may raise Failure.
     """
 
     path = "/"
@@ -55,18 +59,20 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         services: Iterable[Service],
         calls: Calls,
         bound: CallBound,
-        admit: Callable[[], None],
+        authentication: Authentication,
+        require_serving: Callable[[], None],
     ) -> None:
         self._calls = calls
         self._bound = bound
-        self._admit = admit
+        self._authentication = authentication
+        self._require_serving = require_serving
         found = {
             f"/{method.descriptor.containing_service.full_name}/{method.descriptor.name}": method
             for service in services
             for method in methods(service)
         }
         self.paths = frozenset(found)
-        self._descriptors = {path: method.descriptor for path, method in found.items()}
+        self._methods = found
         super().__init__(
             service=tuple(services),
             endpoints=lambda _: {path: self._endpoint(method) for path, method in found.items()},
@@ -79,18 +85,28 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
-        method = self._descriptors.get(scope["path"])
-        refusal = (
-            call_head.not_a_call(scope, method)
-            if method is not None
-            else call_head.unknown_path(scope["path"], self.paths)
-        )
-        if refusal is not None:
+        method = self._methods.get(scope["path"])
+        if method is None:
+            unknown = call_head.unknown_path(scope["path"], self.paths)
+            await refuse(send, unknown.status, unknown.failure)
+            return
+        if (refusal := call_head.not_a_call(scope, method.descriptor)) is not None:
             await refuse(send, refusal.status, refusal.failure, refusal.headers)
             return
         scope, failure = call_head.checked(scope)
-        refused.set(failure)
+        # Before the body is received: it may be large, and of anyone.
+        refused.set(failure or await self._refusal_of_caller(method, scope))
         await super().__call__(scope, receive, send)
+
+    async def _refusal_of_caller(self, method: Method, scope: Any) -> Failure | None:
+        """Return why the caller may not call the method. None: it may, and is `_caller` now."""
+        try:
+            authorization = call_head.authorization(scope)
+            peer = call_head.peer(scope)
+            _caller.set(await self._authentication.admit(method.scope, peer, authorization))
+        except Failure as failure:
+            return failure
+        return None
 
     def _endpoint(self, method: Method) -> Any:
         descriptor = method.descriptor
@@ -117,12 +133,12 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     def _unary(self, method: Method) -> Callable[[Message, Context], Awaitable[Response]]:
         bound = self._bound.of(method)
 
-        async def call(request: Message, context: Context) -> Response:
+        async def call(request: Message, _: Context) -> Response:
             with self._calls:
                 try:
-                    self._admit()
+                    self._require_serving()
                     with bound:
-                        response = await method.invoke(request, _caller(context))
+                        response = await method.invoke(request, _caller.get())
                         return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
@@ -134,13 +150,13 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     ) -> Callable[[AsyncIterator[Message], Context], Awaitable[Response]]:
         bound = self._bound.of(method)
 
-        async def call(requests: AsyncIterator[Message], context: Context) -> Response:
+        async def call(requests: AsyncIterator[Message], _: Context) -> Response:
             with self._calls:
                 try:
-                    self._admit()
+                    self._require_serving()
                     with bound:
                         whole = _received(requests)
-                        response = await method.invoke_streaming(whole, _caller(context))
+                        response = await method.invoke_streaming(whole, _caller.get())
                         return Response(method.response_class, response)
                 except Exception as error:
                     raise CallError(failure_of(method.descriptor, error)) from error
@@ -153,12 +169,12 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         bound = self._bound.of(method)
 
         # Every end of the call, also by a hang-up or a deadline, closes this generator at once.
-        async def call(request: Message, context: Context) -> AsyncGenerator[Response, None]:
+        async def call(request: Message, _: Context) -> AsyncGenerator[Response, None]:
             with self._calls:
                 try:
-                    self._admit()
+                    self._require_serving()
                     with bound:
-                        responses = method.invoke(request, _caller(context))
+                        responses = method.invoke(request, _caller.get())
                         async with aclosing(responses):
                             async for response in responses:
                                 yield Response(method.response_class, response)
@@ -181,9 +197,3 @@ async def _received(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
         if error.code is Code.CANCELED:
             raise Failure(reason_pb2.REASON_TRUNCATED, "The connection broke.") from error
         raise failure_of_protocol(error) from error
-
-
-def _caller(context: Context) -> Caller:
-    """Return the caller, with its address as gRPC writes it, so that limits cover both."""
-    host, _, port = (context.client_address or "").rpartition(":")
-    return Caller(f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}")

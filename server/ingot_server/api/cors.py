@@ -18,9 +18,9 @@ _ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 
 # The headers that Connect and gRPC-Web clients send and read. The browser hides all others.
 _SENT: Final = (
-    b"Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, Connect-Content-Encoding, "
-    b"Connect-Accept-Encoding, Grpc-Timeout, Grpc-Encoding, Grpc-Accept-Encoding, X-Grpc-Web, "
-    b"X-User-Agent"
+    b"Authorization, Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, "
+    b"Connect-Content-Encoding, Connect-Accept-Encoding, Grpc-Timeout, Grpc-Encoding, "
+    b"Grpc-Accept-Encoding, X-Grpc-Web, X-User-Agent"
 )
 _READ: Final = b"grpc-status, grpc-message, grpc-status-details-bin"
 _PREFLIGHT_SECONDS: Final = b"7200"

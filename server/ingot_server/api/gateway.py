@@ -19,6 +19,8 @@ from typing import Any, Final, cast
 import uvicorn
 
 from ingot.v1 import reason_pb2
+from ingot_server.api import call_head
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Service
 from ingot_server.api.calls import CallBound, Calls
 from ingot_server.api.connect_errors import refuse
@@ -35,6 +37,10 @@ from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 
+# What is served to callers without a credential if the setting open_services names it.
+_OPENABLE: Final = {"/healthz": "health", "/openapi.json": "reflection"}
+# RFC 6750, section 3. It makes no browser ask for a password.
+_CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="ingot"'),)
 # Time to send the last frames of responses.
 _LINGER_SECONDS: Final = 0.5
 
@@ -51,6 +57,7 @@ class Gateway:
         self,
         services: Sequence[Service],
         settings: Settings,
+        authentication: Authentication,
         *,
         link_origins: Collection[str] = (),
         certificate: ServerCertificate | None = None,
@@ -64,7 +71,10 @@ class Gateway:
         self._origins = RequestOrigins(hosts, self._cors)
         self._calls = Calls()
         bound = CallBound(settings.max_calls)
-        self._services = ConnectServices(services, self._calls, bound, self._admit)
+        self._authentication = authentication
+        self._services = ConnectServices(
+            services, self._calls, bound, authentication, self._require_serving
+        )
         self._page = Page(link_origins)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
         self._usable = Stores.ALL
@@ -132,7 +142,7 @@ class Gateway:
             connection.transport.abort()
         await self._serving
 
-    def _admit(self) -> None:
+    def _require_serving(self) -> None:
         if self._draining:
             raise Failure(
                 reason_pb2.REASON_SHUTTING_DOWN,
@@ -144,13 +154,15 @@ class Gateway:
         headers = dict(scope["headers"])
         origin = headers.get(b"origin", b"").decode("latin-1")
         path, verb = scope["path"], scope["method"]
-        if path == "/healthz":
+        service = _OPENABLE.get(path)
+        if service == "health":
             # Also for a load balancer that checks this server under a name of its own.
-            await self._serve_health(verb, send)
+            await self._serve_about_itself(service, scope, send)
         elif refusal := self._origins.misdirected(scope):
             await refuse(send, refusal.status, refusal.failure)
-        elif path == "/openapi.json":
-            await self._serve_openapi(verb, self._with(self._cors.headers(origin), send))
+        elif service:
+            respond = self._with(self._cors.headers(origin), send)
+            await self._serve_about_itself(service, scope, respond)
         elif (response := self._page.response(path, headers)) is not None:
             await self._serve_page(verb, response, send)
         elif verb == "OPTIONS" and path in self._services.paths:
@@ -170,6 +182,19 @@ class Gateway:
             )
         else:
             await self._call(scope, receive, self._with(self._cors.headers(origin), send))
+
+    async def _serve_about_itself(self, service: str, scope: Any, send: Any) -> None:
+        """Serve what corresponds to a service of gRPC that open_services can name."""
+        try:
+            authorization = call_head.authorization(scope)
+            await self._authentication.admit_to(service, call_head.peer(scope), authorization)
+        except Failure as failure:
+            await refuse(send, HTTPStatus.UNAUTHORIZED, failure)
+            return
+        if service == "health":
+            await self._serve_health(scope["method"], send)
+        else:
+            await self._serve_openapi(scope["method"], send)
 
     async def _call(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -207,13 +232,12 @@ class Gateway:
 
     @staticmethod
     def _with(headers: Headers, send: Any) -> Any:
-        """Return a `send` that adds `headers` to the response."""
-        if not headers:
-            return send
+        """Return a `send` that adds `headers` to the response, and what a 401 must have."""
 
         async def send_with(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *headers]}
+                challenge = _CHALLENGE if message["status"] == HTTPStatus.UNAUTHORIZED else ()
+                message = {**message, "headers": [*message["headers"], *headers, *challenge]}
             await send(message)
 
         return send_with

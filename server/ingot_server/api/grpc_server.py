@@ -16,9 +16,11 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ingot.v1 import reason_pb2
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.calls import CallBound, Calls, Method, failure_of, methods
 from ingot_server.api.connection_bounds import most_grpc_connections
+from ingot_server.api.guarded_health import GuardedHealth
 from ingot_server.api.reflection import add_reflection
 from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.status import DETAILS_KEY, grpc_error
@@ -75,6 +77,7 @@ class ApiServer:
         services: Sequence[Service],
         feed: Feed,
         settings: Settings,
+        authentication: Authentication,
         *,
         certificate: ServerCertificate | None = None,
         reuse_port: bool = False,
@@ -84,7 +87,8 @@ class ApiServer:
         self._certificate = certificate
         self._settings = settings
         self._calls = Calls()
-        self._health = health.aio.HealthServicer()
+        self._authentication = authentication
+        self._health = GuardedHealth(self._require_caller)
         self._server = grpc.aio.server(
             options=(
                 *_OPTIONS,
@@ -92,12 +96,13 @@ class ApiServer:
                 ("grpc.so_reuseport", int(reuse_port)),
             )
         )
-        handlers = _Handlers(self._calls, CallBound(settings.max_calls))
+        handlers = _Handlers(self._calls, CallBound(settings.max_calls), authentication)
         self._server.add_generic_rpc_handlers([handlers.of(service) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(
             (*(service.descriptor.full_name for service in services), health.SERVICE_NAME),
             self._server,
+            self._require_caller,
         )
 
     async def start(self, address: str | None = None) -> str:
@@ -163,13 +168,22 @@ class ApiServer:
         """Wait until the server has stopped."""
         await self._server.wait_for_termination()
 
+    async def _require_caller(self, service: str, context: Any) -> None:
+        """Abort a call of `health` or `reflection` if its caller may not make it."""
+        try:
+            authorization = _authorization(context)
+            await self._authentication.admit_to(service, context.peer(), authorization)
+        except Failure as failure:
+            await _abort(context, failure)
+
 
 class _Handlers:
     """The gRPC handlers of services. Their calls are counted in `calls`, within the `bound`."""
 
-    def __init__(self, calls: Calls, bound: CallBound) -> None:
+    def __init__(self, calls: Calls, bound: CallBound, authentication: Authentication) -> None:
         self._calls = calls
         self._bound = bound
+        self._authentication = authentication
 
     def of(self, service: Service) -> grpc.GenericRpcHandler:
         """Return the handler of a service, which finds its methods by name."""
@@ -197,8 +211,9 @@ class _Handlers:
         async def call(request: Serialized, context: Context) -> Any:
             with self._calls:
                 try:
+                    caller = await self._caller(method, context)
                     with bound:
-                        return await method.invoke_serialized(request, Caller(context.peer()))
+                        return await method.invoke_serialized(request, caller)
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -212,11 +227,10 @@ class _Handlers:
         async def call(requests: AsyncIterable[Serialized], context: Context) -> Any:
             with self._calls:
                 try:
+                    caller = await self._caller(method, context)
                     with bound:
                         whole = _whole(requests, context)
-                        return await method.invoke_streaming_serialized(
-                            whole, Caller(context.peer())
-                        )
+                        return await method.invoke_streaming_serialized(whole, caller)
                 except Exception as error:
                     await _abort(context, failure_of(method.descriptor, error))
 
@@ -230,8 +244,9 @@ class _Handlers:
         async def call(request: Serialized, context: Context) -> None:
             with self._calls:
                 try:
+                    caller = await self._caller(method, context)
                     with bound:
-                        responses = method.invoke_serialized(request, Caller(context.peer()))
+                        responses = method.invoke_serialized(request, caller)
                         async with aclosing(responses):
                             async for response in responses:
                                 await _write(context, response)
@@ -239,6 +254,17 @@ class _Handlers:
                     await _abort(context, failure_of(method.descriptor, error))
 
         return call
+
+    async def _caller(self, method: Method, context: Context) -> Caller:
+        required = self._authentication.required
+        authorization = _authorization(context) if required else ""
+        return await self._authentication.admit(method.scope, context.peer(), authorization)
+
+
+def _authorization(context: Context) -> str:
+    """Return the metadata `authorization`. If it was sent more than once, it is no token."""
+    sent = context.invocation_metadata() or ()
+    return ", ".join(str(value) for key, value in sent if key == "authorization")
 
 
 async def _whole(

@@ -29,6 +29,7 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
+from ingot.v1.scope_pb2 import Scope
 from ingot_server.api.admission import Admission
 from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.cached_jobs import job_of
@@ -96,7 +97,9 @@ class IngestService(Service):
         """Wait for the jobs that are being created, also for callers that hung up."""
         await self._admission.close()
 
-    async def ingest(self, request: IngestRequest, _: Caller) -> IngestResponse | Serialized:
+    async def ingest(self, request: IngestRequest, caller: Caller) -> IngestResponse | Serialized:
+        if request.recipes:
+            caller.require(Scope.SCOPE_CONVERT)
         check_webhook(request, self._settings)
         draft = self._drafts.of_ingest(request)
         result = await self._ingest(request, draft)
@@ -121,7 +124,9 @@ class IngestService(Service):
             ]
         )
 
-    async def convert(self, request: ConvertRequest, _: Caller) -> ConvertResponse:
+    async def convert(self, request: ConvertRequest, caller: Caller) -> ConvertResponse:
+        if request.url:
+            caller.require(Scope.SCOPE_INGEST)
         check_webhook(request, self._settings)
         recipe = canonical_recipe(request.recipe)
         if request.media_id:

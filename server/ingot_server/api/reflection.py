@@ -6,7 +6,7 @@ back here, in a pool of its own, so that `describe` shows the rules of each fiel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from ingot_server.api.guarded_health import RequireCaller
+
 SERVICE_V1: Final = "grpc.reflection.v1.ServerReflection"
 
 _CONTRACT: Final = "ingot/"
@@ -26,12 +28,24 @@ _RULES: Final = "buf/validate/validate.proto"
 _DETAILS: Final = (ErrorInfo.DESCRIPTOR.full_name,)
 
 
-def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
-    """Serve the descriptors of `services`, which are full names, and their dependencies."""
+def add_reflection(
+    services: Sequence[str], server: grpc.aio.Server, require: RequireCaller
+) -> None:
+    """Serve the descriptors of `services`, which are full names, and their dependencies.
+
+    `require` aborts the calls of those who may not see them.
+    """
     names = (*services, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names, pool=_Pool(_with_rules(names)))
+
+    async def info(requests: Any, context: Any) -> AsyncIterator[Any]:
+        await require("reflection", context)
+        responses: Any = servicer.ServerReflectionInfo(requests, context)
+        async for response in responses:
+            yield response
+
     method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        info,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

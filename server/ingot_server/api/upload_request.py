@@ -15,6 +15,8 @@ from ingot.v1.ingest_service_pb2 import (
     UploadHeader,
 )
 from ingot.v1.job_pb2 import Job
+from ingot.v1.scope_pb2 import Scope
+from ingot_server.api.caller import CALLER
 from ingot_server.api.status import invalid
 from ingot_server.config import Settings
 from ingot_server.errors import too_large
@@ -49,8 +51,11 @@ def merged(first: UploadHeader, later: UploadHeader) -> UploadHeader:
 def checked(header: UploadHeader, *, at: str = "") -> UploadHeader:
     """Return a header with canonical recipes, after the checks that the contract cannot express.
 
-    `at` is where its fields are in the request, such as `header.`. Raises Failure INVALID_REQUEST.
+    `at` is where its fields are in the request, such as `header.`. Raises Failure INVALID_REQUEST,
+    and SCOPE_MISSING if the caller may not convert.
     """
+    if header.recipes:
+        CALLER.get().require(Scope.SCOPE_CONVERT)
     # A file has no playlist, no live stream, and no side files at a source.
     wrong = {
         f"{at}options.{descriptor.name}": "does not apply to an uploaded file; leave it unset"

@@ -19,6 +19,7 @@ from ingot.v1.job_service_pb2_grpc import JobServiceStub
 from ingot.v1.media_pb2 import Media
 from ingot.v1.media_service_pb2_grpc import MediaServiceStub
 from ingot_server.api.admission import Admission
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
@@ -128,6 +129,7 @@ async def serving(
         ],
         feed,
         settings,
+        Authentication(settings),
     )
     with tempfile.TemporaryDirectory(prefix="ingot") as directory:
         address = await server.start(f"unix:{directory}/api")

@@ -33,6 +33,7 @@ from ingot.v1.media_service_pb2 import (
     GetMediaResponse,
 )
 from ingot_server.api import calls
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Caller
 from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.media_service import MediaService
@@ -230,7 +231,8 @@ async def test_a_port_in_use_is_named(settings: Settings) -> None:
         port = taken.getsockname()[1]
         store = connect(settings)
         feed = Feed(store, Records(store, settings), settings)
-        server = ApiServer([], feed, settings.replace(grpc_address=f"127.0.0.1:{port}"))
+        settings = settings.replace(grpc_address=f"127.0.0.1:{port}")
+        server = ApiServer([], feed, settings, Authentication(settings))
         with pytest.raises(SettingError, match=f"port {port} is in use"):
             await server.start()
         await server.stop()

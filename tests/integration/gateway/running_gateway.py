@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from ingot.v1 import media_service_pb2
 from ingot.v1.ingest_service_pb2 import IngestResponse
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_service_pb2 import DownloadResponse, GetMediaRequest, GetMediaResponse
+from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Caller, Service
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.http_connection import DEFAULT_LIMITS, TimeLimits
@@ -121,12 +122,18 @@ class Slow:
     address: str
 
 
+def gateway_of(
+    services: Sequence[Service], settings: Settings, time_limits: TimeLimits = DEFAULT_LIMITS
+) -> Gateway:
+    return Gateway(services, settings, Authentication(settings), time_limits=time_limits)
+
+
 @asynccontextmanager
 async def slowly(
     *, time_limits: TimeLimits = DEFAULT_LIMITS, **settings: Any
 ) -> AsyncIterator[Slow]:
     service = SlowService()
-    gateway = Gateway(
+    gateway = gateway_of(
         [service],
         Settings(**{"http_address": "127.0.0.1:0", **settings}),
         time_limits=time_limits,

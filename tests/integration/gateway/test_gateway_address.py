@@ -9,7 +9,6 @@ from datetime import timedelta
 import aiohttp
 import pytest
 
-from ingot_server.api.gateway import Gateway
 from ingot_server.app import running
 from ingot_server.config import Settings
 from ingot_server.setting_values import SettingError
@@ -18,6 +17,7 @@ from tests.integration.gateway.running_gateway import (
     DOWNLOAD,
     GET_MEDIA,
     framed,
+    gateway_of,
     reason,
     slowly,
 )
@@ -30,10 +30,10 @@ async def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(SettingError, match=f"port {port} is in use"):
-            await Gateway([], Settings(http_address=f"127.0.0.1:{port}")).start()
+            await gateway_of([], Settings(http_address=f"127.0.0.1:{port}")).start()
     for address in ("8080", "localhost", "localhost:http", "127.0.0.1:70000"):
         with pytest.raises(SettingError, match=address):
-            await Gateway([], Settings(http_address=address)).start()
+            await gateway_of([], Settings(http_address=address)).start()
 
 
 @pytest.mark.parametrize("taken", ["grpc_address", "http_address"])

@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
-from ingot_server.api.gateway import Gateway
 from ingot_server.config import Settings
 from ingot_server.setting_values import SettingError
-from tests.integration.gateway.running_gateway import GET_MEDIA, PAGE, slowly
+from tests.integration.gateway.running_gateway import GET_MEDIA, PAGE, gateway_of, slowly
 
 
 async def test_pages_of_other_origins_are_let_in_by_the_setting() -> None:
@@ -51,7 +50,7 @@ async def test_pages_of_other_origins_are_let_in_by_the_setting() -> None:
 @pytest.mark.parametrize("origins", ["example.com", "https://example.com/", "http://a b.example"])
 def test_origins_that_are_none_are_refused(origins: str) -> None:
     with pytest.raises(SettingError, match="cors_origins"):
-        Gateway([], Settings(cors_origins=origins))
+        gateway_of([], Settings(cors_origins=origins))
 
 
 async def test_what_a_page_may_send_unasked_reaches_no_service() -> None:

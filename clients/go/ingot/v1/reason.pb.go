@@ -206,6 +206,17 @@ const (
 	// The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
 	// the job, or call again when it has ended. Transient.
 	Reason_REASON_TOO_MANY_WEBHOOKS Reason = 72
+	// The server asks who calls, and the call has no credential. Send a token of this server.
+	// Permanent.
+	Reason_REASON_UNAUTHENTICATED Reason = 90
+	// The server does not know the token, or does not accept it any more. Use another token; the
+	// operator of the server gives them out. Permanent.
+	Reason_REASON_TOKEN_INVALID Reason = 91
+	// The token has expired. Use a new one. Permanent.
+	Reason_REASON_TOKEN_EXPIRED Reason = 92
+	// The caller is known, and may not do this. Use a credential with the scope; the operator of the
+	// server gives them out. Permanent. Metadata: `scope`, the one that is missing, such as `delete`.
+	Reason_REASON_SCOPE_MISSING Reason = 93
 	// The request names a host that is not this server, or a page of another site sent it. Only over
 	// HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
 	// Metadata: `setting`.
@@ -275,6 +286,10 @@ var (
 		70: "REASON_WEBHOOKS_NOT_CONFIGURED",
 		71: "REASON_WEBHOOK_DELIVERY_NOT_FOUND",
 		72: "REASON_TOO_MANY_WEBHOOKS",
+		90: "REASON_UNAUTHENTICATED",
+		91: "REASON_TOKEN_INVALID",
+		92: "REASON_TOKEN_EXPIRED",
+		93: "REASON_SCOPE_MISSING",
 		80: "REASON_ORIGIN_FORBIDDEN",
 	}
 	Reason_value = map[string]int32{
@@ -338,6 +353,10 @@ var (
 		"REASON_WEBHOOKS_NOT_CONFIGURED":      70,
 		"REASON_WEBHOOK_DELIVERY_NOT_FOUND":   71,
 		"REASON_TOO_MANY_WEBHOOKS":            72,
+		"REASON_UNAUTHENTICATED":              90,
+		"REASON_TOKEN_INVALID":                91,
+		"REASON_TOKEN_EXPIRED":                92,
+		"REASON_SCOPE_MISSING":                93,
 		"REASON_ORIGIN_FORBIDDEN":             80,
 	}
 )
@@ -373,7 +392,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xb1\r\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\x9b\x0e\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -435,7 +454,11 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x1bREASON_TRANSCRIPTION_FAILED\x10?\x12\"\n" +
 	"\x1eREASON_WEBHOOKS_NOT_CONFIGURED\x10F\x12%\n" +
 	"!REASON_WEBHOOK_DELIVERY_NOT_FOUND\x10G\x12\x1c\n" +
-	"\x18REASON_TOO_MANY_WEBHOOKS\x10H\x12\x1b\n" +
+	"\x18REASON_TOO_MANY_WEBHOOKS\x10H\x12\x1a\n" +
+	"\x16REASON_UNAUTHENTICATED\x10Z\x12\x18\n" +
+	"\x14REASON_TOKEN_INVALID\x10[\x12\x18\n" +
+	"\x14REASON_TOKEN_EXPIRED\x10\\\x12\x18\n" +
+	"\x14REASON_SCOPE_MISSING\x10]\x12\x1b\n" +
 	"\x17REASON_ORIGIN_FORBIDDEN\x10PBi\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\vReasonProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 

@@ -104,7 +104,9 @@ var file_ingot_v1_scope_proto_extTypes = []protoimpl.ExtensionInfo{
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
-	// The scope that a caller of the method must have. Every method has one.
+	// The scope that a caller of the method must have. Every method has one. A request that also does
+	// what another scope is for needs that as well: Ingest and uploads with `recipes` need
+	// SCOPE_CONVERT, and a Convert of a `url` needs SCOPE_INGEST.
 	//
 	// optional ingot.v1.Scope required_scope = 50814;
 	E_RequiredScope = &file_ingot_v1_scope_proto_extTypes[0]

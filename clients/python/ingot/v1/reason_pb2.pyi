@@ -245,6 +245,20 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
     the job, or call again when it has ended. Transient.
     """
+    REASON_UNAUTHENTICATED: _Reason.ValueType  # 90
+    """The server asks who calls, and the call has no credential. Send a token of this server.
+    Permanent.
+    """
+    REASON_TOKEN_INVALID: _Reason.ValueType  # 91
+    """The server does not know the token, or does not accept it any more. Use another token; the
+    operator of the server gives them out. Permanent.
+    """
+    REASON_TOKEN_EXPIRED: _Reason.ValueType  # 92
+    """The token has expired. Use a new one. Permanent."""
+    REASON_SCOPE_MISSING: _Reason.ValueType  # 93
+    """The caller is known, and may not do this. Use a credential with the scope; the operator of the
+    server gives them out. Permanent. Metadata: `scope`, the one that is missing, such as `delete`.
+    """
     REASON_ORIGIN_FORBIDDEN: _Reason.ValueType  # 80
     """The request names a host that is not this server, or a page of another site sent it. Only over
     HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
@@ -483,6 +497,20 @@ List those that there are. Permanent.
 REASON_TOO_MANY_WEBHOOKS: Reason.ValueType  # 72
 """The job that the call shares with others has as many webhooks as it may have, which is 100. Watch
 the job, or call again when it has ended. Transient.
+"""
+REASON_UNAUTHENTICATED: Reason.ValueType  # 90
+"""The server asks who calls, and the call has no credential. Send a token of this server.
+Permanent.
+"""
+REASON_TOKEN_INVALID: Reason.ValueType  # 91
+"""The server does not know the token, or does not accept it any more. Use another token; the
+operator of the server gives them out. Permanent.
+"""
+REASON_TOKEN_EXPIRED: Reason.ValueType  # 92
+"""The token has expired. Use a new one. Permanent."""
+REASON_SCOPE_MISSING: Reason.ValueType  # 93
+"""The caller is known, and may not do this. Use a credential with the scope; the operator of the
+server gives them out. Permanent. Metadata: `scope`, the one that is missing, such as `delete`.
 """
 REASON_ORIGIN_FORBIDDEN: Reason.ValueType  # 80
 """The request names a host that is not this server, or a page of another site sent it. Only over

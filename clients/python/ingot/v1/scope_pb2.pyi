@@ -60,4 +60,7 @@ Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Scope.ValueType]
-"""The scope that a caller of the method must have. Every method has one."""
+"""The scope that a caller of the method must have. Every method has one. A request that also does
+what another scope is for needs that as well: Ingest and uploads with `recipes` need
+SCOPE_CONVERT, and a Convert of a `url` needs SCOPE_INGEST.
+"""

@@ -76,7 +76,9 @@ export const ScopeSchema: GenEnum<Scope> = /*@__PURE__*/
   enumDesc(file_ingot_v1_scope, 0);
 
 /**
- * The scope that a caller of the method must have. Every method has one.
+ * The scope that a caller of the method must have. Every method has one. A request that also does
+ * what another scope is for needs that as well: Ingest and uploads with `recipes` need
+ * SCOPE_CONVERT, and a Convert of a `url` needs SCOPE_INGEST.
  *
  * @generated from extension: ingot.v1.Scope required_scope = 50814;
  */

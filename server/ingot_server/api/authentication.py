@@ -1,0 +1,79 @@
+"""Who calls, and whether the caller may: the one check of every call on every transport.
+
+The credential of a call is its header `Authorization: Bearer TOKEN` (RFC 6750), which is the
+metadata `authorization` on gRPC. Without settings that name credentials, the server does not ask
+who calls, and every caller may do everything.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ingot.v1 import reason_pb2
+from ingot.v1.scope_pb2 import Scope
+from ingot_server.access_tokens import AccessTokens
+from ingot_server.api.caller import Caller
+from ingot_server.config import Settings
+from ingot_server.errors import Failure
+
+
+class Authentication:
+    """Callers by their credentials. Raises SettingError if the settings cannot be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tokens = AccessTokens(settings)
+        self.required = self._tokens.configured
+        """Whether a call needs a credential."""
+        self._open = frozenset(settings.open_services.replace(",", " ").split())
+
+    async def keep_current(self) -> None:
+        """Follow changes of the credentials. Never ends if they can change."""
+        await self._tokens.keep_current()
+
+    async def admit_to(self, service: str, peer: str, authorization: str) -> None:
+        """Let a call of `health` or `reflection` pass if that is open, or the caller is known.
+
+        Raises Failure as `admit` does.
+        """
+        if service not in self._open:
+            await self.admit(None, peer, authorization)
+
+    async def admit(self, scope: Scope.ValueType | None, peer: str, authorization: str) -> Caller:
+        """Return the caller of a call that needs `scope`; None means that it needs none.
+
+        `peer` is the address as in Caller, `authorization` the value of that header, or empty.
+        Raises Failure UNAUTHENTICATED, TOKEN_INVALID or TOKEN_EXPIRED if it is not known who calls,
+        and SCOPE_MISSING if the caller may not make the call.
+        """
+        if not self.required:
+            return Caller(peer)
+        caller = self._caller(peer, _bearer_token(authorization))
+        if scope is not None:
+            caller.require(scope)
+        return caller
+
+    def _caller(self, peer: str, token: str) -> Caller:
+        found = self._tokens.find(token)
+        if found is None:
+            raise Failure(
+                reason_pb2.REASON_TOKEN_INVALID,
+                "The token is not one that this server knows. Use another one, or ask the operator "
+                "for one.",
+            )
+        if found.expires <= time.time():
+            raise Failure(
+                reason_pb2.REASON_TOKEN_EXPIRED,
+                "The token has expired. Ask the operator for a new one.",
+            )
+        return Caller(peer, found.name, found.scopes)
+
+
+def _bearer_token(authorization: str) -> str:
+    """Return the token in the header. Raises Failure UNAUTHENTICATED if it has none."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Failure(
+            reason_pb2.REASON_UNAUTHENTICATED,
+            "This server asks who calls. Send a token as the header `authorization: Bearer TOKEN`.",
+        )
+    return token.strip()
