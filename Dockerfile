@@ -1,4 +1,5 @@
-# One image for every part: `docker run IMAGE up | serve | worker`.
+# One image for every part: `docker run IMAGE up | serve | worker`. `up` and `serve` listen for other
+# machines, so they need tokens and a certificate, or INGOT_INSECURE (docs/authentication.md).
 FROM python:3.13-slim-trixie AS build
 WORKDIR /src
 COPY requirements requirements

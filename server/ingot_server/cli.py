@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ingot_server.api.exposure import require_guarded
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             logger.warning(
                 "%s is not a setting of Ingot; docs/settings.md lists all settings", name
             )
+        if options.command in {"up", "serve"}:
+            require_guarded(settings)
         if options.command == "up":
             _up(settings, Settings.given(environment))
         else:
@@ -112,6 +115,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="address to listen on for browsers and HTTP; port 0 selects a free port, "
         "'' turns it off",
+    )
+    addresses.add_argument(
+        "--insecure",
+        nargs="?",
+        const="all",
+        metavar="WHAT",
+        help="start without authentication and TLS although other machines can reach the server; "
+        "WHAT is one of `authentication` and `tls`",
     )
 
     up = commands.add_parser(

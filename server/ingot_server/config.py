@@ -17,6 +17,7 @@ from ingot_server.setting_checks import (
     check_egress_allow,
     check_egress_deny,
     check_egress_ports,
+    check_insecure,
     check_open_services,
     check_sponsorblock,
     check_sponsorblock_api,
@@ -95,6 +96,12 @@ class Settings:
         "", "TOML file with the tokens that callers may use, see authentication.md"
     )
     tokens: str = _setting("", "such tokens, written as in that file")
+    insecure: str = _setting(
+        "",
+        "what a server that other machines can reach may go without: `authentication`, `tls`, or "
+        "`all`",
+        check=check_insecure,
+    )
     open_services: str = _setting(
         "health",
         "which of `health` and `reflection` need no token on gRPC, separated by commas",

@@ -68,6 +68,14 @@ def check_transcription_url(text: str) -> None:
         )
 
 
+def check_insecure(text: str) -> None:
+    """Check that it names what can be waived."""
+    if unknown := set(text.replace(",", " ").split()) - {"authentication", "tls", "all"}:
+        raise SettingError(
+            f"INGOT_INSECURE has {min(unknown)!r}. It may have `authentication`, `tls` or `all`."
+        )
+
+
 OPENABLE_SERVICES: Final = frozenset({"health", "reflection"})
 """What open_services may name."""
 
