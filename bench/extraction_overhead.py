@@ -62,6 +62,7 @@ async def extract(url: str, folder: Path) -> float:
             selection=Selection(mode=Selection.MODE_BEST),
             options=IngestOptions(),
             proxy_url=proxy.grant("job").proxy_url,
+            directory=files,
             manifest=True,
         ) as session:
             await asyncio.sleep(IMPORT_SECONDS)

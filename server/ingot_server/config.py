@@ -265,6 +265,11 @@ class Settings:
     extractor_plugins: str = _setting(
         "", "directory of yt-dlp plug-ins, such as a PO token provider; their code is trusted"
     )
+    extractor_plugin_port: int = _setting(
+        4416,
+        "TCP port of this machine that plug-ins may reach, where a PO token provider has its "
+        "server; `0` means none",
+    )
     extractors_dir: str = _setting(
         "", "directory of updated versions of yt-dlp; empty means `extractors` in data_dir"
     )

@@ -54,6 +54,7 @@ from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
 from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.probe.prober import Prober
+from ingot_server.process.confinement import shortcomings
 from ingot_server.redis import connect, unavailable
 from ingot_server.redis_checks import require_usable
 from ingot_server.scrub import keep_scrubbing
@@ -156,6 +157,8 @@ class Worker:
         await self._catalog.start()
         await self._feed.start()
         await self._scratch.start()
+        for message in shortcomings():
+            logger.warning("%s See `ingot-server doctor`.", message)
         await self._prober.start()
         if not self._converts:
             await self._egress.start()

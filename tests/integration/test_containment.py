@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +21,9 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.result import Resolved
+from ingot_server.process import landlock
 from ingot_server.setting_values import ByteSize
+from tests import attempts
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
 
@@ -43,7 +49,8 @@ IMPERSONATED = """
 """
 DENO = """
         from yt_dlp.utils import Popen
-        text = Popen.run([self.get_param("js_runtimes")["deno"]["path"], "eval", {code!r}])[0]
+        deno = self.get_param("js_runtimes")["deno"]["path"]
+        text = Popen.run([deno, "eval", {code!r}], text=True, stdout=-1)[0]
 """
 
 
@@ -103,6 +110,76 @@ async def test_an_impersonated_request_trusts_the_authority_of_the_installation(
             *(tmp_path, IMPERSONATED.format(url=url), origin.url("/trial")),
         )
     assert found.title == "a bell"
+
+
+ATTEMPTS = """
+        import json, os, runpy
+        tried = runpy.run_path({attempts!r})["tried"]
+        text = json.dumps(tried({targets!r} | {{"scratch": os.getcwd()}}))
+"""
+DENO_ATTEMPTS = """
+const tried = [];
+const attempts = {
+  "reads /etc/shadow": () => Deno.readTextFileSync("/etc/shadow"),
+  "reads the keys of S3": () => Deno.readTextFileSync(targets.keys),
+  "reads other jobs' files": () => Deno.readTextFileSync(targets.other_job),
+  "writes outside": () => Deno.writeTextFileSync(targets.outside + "/written", ""),
+  "connects to Redis by its socket": () => Deno.connect({transport: "unix", path: targets.redis}),
+  "connects by TCP": () => Deno.connect({hostname: "127.0.0.1", port: targets.port}),
+  "listens": () => Deno.listen({hostname: "127.0.0.1", port: 0}),
+  "signals its worker": () => Deno.kill(targets.worker, "SIGCONT"),
+  "runs a program that writes": () => {
+    const touch = new Deno.Command("/usr/bin/touch", { args: [targets.outside + "/touched"] });
+    if (!touch.outputSync().success) throw new Error("refused");
+  },
+};
+for (const [name, attempt] of Object.entries(attempts))
+  try { await attempt(); tried.push(name); } catch {}
+console.log(JSON.stringify(tried));
+"""
+
+
+@pytest.fixture
+def targets(tmp_path: Path) -> Iterator[dict[str, object]]:
+    """What is worth an attack, as in test_confinement.py."""
+    outside = tmp_path / "data"
+    outside.mkdir()
+    (outside / "s3.json").write_text("secret")
+    with socket.socket(socket.AF_UNIX) as redis, socket.create_server(("127.0.0.1", 0)) as server:
+        redis.bind(str(outside / "redis.sock"))
+        redis.listen()
+        yield {
+            "outside": str(outside),
+            "keys": str(outside / "s3.json"),
+            "other_job": str(outside / "s3.json"),
+            "redis": str(outside / "redis.sock"),
+            "abstract": "nothing",
+            "port": server.getsockname()[1],
+            "worker": os.getpid(),
+        }
+
+
+@pytest.mark.skipif(
+    landlock.version() < landlock.FIRST_WITH_SCOPES, reason="this kernel cannot confine fully"
+)
+@pytest.mark.parametrize("where", ["extractor", "deno"])
+async def test_an_intruder_reaches_nothing(
+    settings: Settings, tmp_path: Path, origin: Origin, targets: dict[str, object], where: str
+) -> None:
+    program = tmp_path / "plugins" / "attempts.py"
+    program.parent.mkdir()
+    shutil.copyfile(attempts.__file__, program)
+    body = ATTEMPTS.format(attempts=str(program), targets=targets)
+    if where == "deno":
+        code = f"const targets = {json.dumps(targets)};{DENO_ATTEMPTS}"
+        body = DENO.format(code=code)
+
+    found = await resolved(settings, tmp_path, body, origin.url("/trial"))
+
+    assert json.loads(found.title) == []
+    assert sorted(path.name for path in Path(str(targets["outside"])).iterdir()) == [
+        *("redis.sock", "s3.json")
+    ]
 
 
 async def test_what_the_child_starts_counts_for_its_memory(

@@ -67,7 +67,7 @@ async def test_a_healthy_installation_has_no_problem(settings: Settings, blobs: 
     assert {each.check for each in findings} >= {
         *("settings", "Redis", "Redis mode", "eviction", "persistence", "Redis clock"),
         *("S3", "S3 keys", "conditions", "versioning", "S3 clock"),
-        *("ffmpeg", "yt-dlp", "deno", "scratch", "egress guard", "loopback"),
+        *("ffmpeg", "yt-dlp", "deno", "scratch", "confinement", "egress guard", "loopback"),
     }
     assert all(each.remedy for each in findings if each.level is Level.WARNING)
     # One line for each check.

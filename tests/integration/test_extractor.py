@@ -66,6 +66,7 @@ class ExtractorHarness:
                 selection=selection,
                 options=options or IngestOptions(),
                 proxy_url=egress.proxy_url,
+                directory=self.directory,
             ) as session:
                 yield session
         finally:

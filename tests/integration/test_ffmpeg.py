@@ -78,7 +78,9 @@ async def begun(
 async def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
     progress_log, output = ProgressLog(), tmp_path / "out.mp3"
     arguments = ["-i", str(media("plain.mp4")), "-vn", "-b:a", "64k", str(output)]
-    ran = await ffmpeg().run_command(arguments, output=output, on_progress=progress_log)
+    ran = await ffmpeg().run_command(
+        arguments, source=media("plain.mp4"), output=output, on_progress=progress_log
+    )
 
     assert ran.seconds == pytest.approx(2, abs=0.06)
     assert progress_log.moments[-1].seconds == ran.seconds
@@ -129,14 +131,18 @@ async def test_waiting_for_a_reader_does_not_count_as_a_hang(tmp_path: Path) -> 
 
     impatient = ffmpeg(stall_timeout=timedelta(seconds=3))
     arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
-    ran = await impatient.run_command(arguments, stdin=Slow())  # type: ignore[arg-type]
+    ran = await impatient.run_command(
+        arguments,
+        output=tmp_path / "out.wav",
+        stdin=Slow(),  # type: ignore[arg-type]
+    )
     assert ran.seconds == pytest.approx(2, abs=0.01)
 
 
 async def test_its_output_can_be_taken() -> None:
     taken: list[bytes] = []
     arguments = ["-i", str(media("sound.wav")), "-f", "u8", STANDARD_OUTPUT]
-    await ffmpeg().run_command(arguments, on_stdout=taken.append)
+    await ffmpeg().run_command(arguments, source=media("sound.wav"), on_stdout=taken.append)
 
     assert sum(map(len, taken)) == 2 * 44100
 
@@ -153,7 +159,10 @@ async def test_it_sees_no_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_what_it_cannot_read_fails_with_its_words(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no media")
     reason_name_of, message = await reason(
-        ffmpeg().run_command(["-i", str(tmp_path / "text.mp4"), str(tmp_path / "out.mp3")])
+        ffmpeg().run_command(
+            ["-i", str(tmp_path / "text.mp4"), str(tmp_path / "out.mp3")],
+            source=tmp_path / "text.mp4",
+        )
     )
     assert reason_name_of == "CONVERSION_FAILED"
     assert "Invalid data" in message
@@ -180,7 +189,7 @@ async def test_past_its_memory_it_crashed(tmp_path: Path) -> None:
     # Two pictures of 16000x16000 are more than it may have.
     arguments = ["-f", "lavfi", "-i", "color=size=16000x16000:duration=1", str(tmp_path / "o.mp4")]
     small = ffmpeg(conversion_memory=ByteSize(400 << 20))
-    reason_name_of, message = await reason(small.run_command(arguments))
+    reason_name_of, message = await reason(small.run_command(arguments, output=tmp_path / "o.mp4"))
     assert reason_name_of == "CONVERTER_CRASHED", message
 
 
@@ -205,20 +214,24 @@ async def test_what_leaves_something_out_for_want_of_memory_crashed(
 
 async def test_past_the_largest_media_it_is_too_large(tmp_path: Path) -> None:
     small = ffmpeg(max_media_size=ByteSize(100_000))
-    reason_name_of, _ = await reason(small.run_command([*SOUND, str(tmp_path / "out.wav")]))
+    output = tmp_path / "out.wav"
+    reason_name_of, _ = await reason(small.run_command([*SOUND, str(output)], output=output))
     assert reason_name_of == "TOO_LARGE"
     assert (tmp_path / "out.wav").stat().st_size <= 100_000
 
 
-async def test_a_full_disk_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "out.wav").symlink_to("/dev/full")
-    reason_name_of, _ = await reason(ffmpeg().run_command([*SOUND, str(tmp_path / "out.wav")]))
+async def test_a_full_disk_is_reported() -> None:
+    full = Path("/dev/full")
+    reason_name_of, _ = await reason(
+        ffmpeg().run_command([*SOUND, "-f", "wav", str(full)], output=full)
+    )
     assert reason_name_of == "SCRATCH_FULL"
 
 
 async def test_it_takes_no_longer_than_allowed(tmp_path: Path) -> None:
     hasty = ffmpeg(conversion_timeout=timedelta(seconds=1))
-    reason_name_of, _ = await reason(hasty.run_command([*ENDLESS, str(tmp_path / "out.wav")]))
+    output = tmp_path / "out.wav"
+    reason_name_of, _ = await reason(hasty.run_command([*ENDLESS, str(output)], output=output))
     assert reason_name_of == "STAGE_TIMEOUT"
 
 
@@ -245,7 +258,13 @@ async def test_cancelled_while_it_waits_for_a_reader(tmp_path: Path) -> None:
             super().close()
 
     arguments = ["-i", STANDARD_INPUT, str(tmp_path / "out.wav")]
-    running = asyncio.create_task(ffmpeg().run_command(arguments, stdin=Silent()))  # type: ignore[arg-type]
+    running = asyncio.create_task(
+        ffmpeg().run_command(
+            arguments,
+            output=tmp_path / "out.wav",
+            stdin=Silent(),  # type: ignore[arg-type]
+        )
+    )
     await until(begun.is_set)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -262,5 +281,8 @@ async def test_what_a_look_raises_ends_it(tmp_path: Path) -> None:
 
     with pytest.raises(Failure, match="enough"):
         await ffmpeg().run_command(
-            [*ENDLESS, str(tmp_path / "out.wav")], on_progress=progress_log, check=check
+            [*ENDLESS, str(tmp_path / "out.wav")],
+            output=tmp_path / "out.wav",
+            on_progress=progress_log,
+            check=check,
         )

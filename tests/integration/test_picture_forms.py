@@ -54,7 +54,9 @@ async def described(prober: Prober, name: str) -> tuple[Media, VideoStream]:
 async def interlaced_frames(path: Path) -> tuple[int, int]:
     """Return how many frames ffmpeg takes for interlaced, and how many for progressive."""
     result = await Ffmpeg(SETTINGS).run_command(
-        ["-i", f"file:{path}", "-vf", "idet", "-an", "-f", "null", "-"], log_level="info"
+        ["-i", f"file:{path}", "-vf", "idet", "-an", "-f", "null", "-"],
+        source=path,
+        log_level="info",
     )
     counts = re.findall(
         r"Multi frame detection: TFF: *(\d+) BFF: *(\d+) Progressive: *(\d+)", result.log

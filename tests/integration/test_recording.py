@@ -53,7 +53,11 @@ class RecordingHarness:
         egress = self.proxy.grant("job")
         try:
             async with self.extractor.session(
-                url, selection=selection, options=options, proxy_url=egress.proxy_url
+                url,
+                selection=selection,
+                options=options,
+                proxy_url=egress.proxy_url,
+                directory=self.directory,
             ) as session:
                 yield session
         finally:

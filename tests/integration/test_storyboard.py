@@ -79,7 +79,8 @@ async def test_a_picture_is_the_frame_of_its_time(
     path = tmp_path / name
     more = ("-f", "lavfi", "-i", sound) if sound else ()
     await ffmpeg.run_command(
-        ["-f", "lavfi", "-i", GREY, *more, "-c:v", "libx264", "-g", "40", "-bf", "2", str(path)]
+        ["-f", "lavfi", "-i", GREY, *more, "-c:v", "libx264", "-g", "40", "-bf", "2", str(path)],
+        output=path,
     )
     recipe = canonical_recipe(
         make_recipe("storyboard", start=start, interval=interval, columns=3, rows=2)

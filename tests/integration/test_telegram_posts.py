@@ -32,6 +32,7 @@ class PostsHarness:
     pages: FakeTelegramPages
     extractor: ExtractorPool
     egress: EgressProxy
+    directory: Path
 
     @asynccontextmanager
     async def session(self, url: str, *, playlist: bool = False) -> AsyncIterator[Session]:
@@ -42,6 +43,7 @@ class PostsHarness:
                 selection=BEST,
                 options=IngestOptions(playlist=playlist),
                 proxy_url=egress_grant.proxy_url,
+                directory=self.directory,
             ) as session:
                 yield session
         finally:
@@ -63,7 +65,7 @@ async def harness(tmp_path: Path, clip: bytes, other_clip: bytes) -> AsyncIterat
         await egress.start()
         await extractor.start()
         try:
-            yield PostsHarness(pages, extractor, egress)
+            yield PostsHarness(pages, extractor, egress, tmp_path)
         finally:
             await extractor.close()
             await egress.close()

@@ -53,7 +53,7 @@ async def test_it_shows_where_sound_is(tools: tuple[Ffmpeg, Prober], tmp_path: P
     ffmpeg, prober = tools
     path = tmp_path / "half.wav"
     tone = "aevalsrc='if(lt(t,1),0,0.5*sin(440*2*PI*t))':duration=2:sample_rate=48000"
-    await ffmpeg.run_command(["-f", "lavfi", "-i", tone, str(path)])
+    await ffmpeg.run_command(["-f", "lavfi", "-i", tone, str(path)], output=path)
     recipe = canonical_recipe(make_recipe("waveform", points_per_second=10))
     plan = plan_conversion(recipe, await prober.probe(path))
     made = await Transcoder(ffmpeg, prober).transcode(plan, path, tmp_path, Tags())

@@ -42,7 +42,9 @@ def plain(tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def extracting(settings: Settings, link: str) -> AsyncIterator[Session]:
+async def extracting(
+    settings: Settings, link: str, directory: Path | None = None
+) -> AsyncIterator[Session]:
     guard = EgressProxy(settings)
     extractor = ExtractorPool(settings)
     await guard.start()
@@ -53,6 +55,7 @@ async def extracting(settings: Settings, link: str) -> AsyncIterator[Session]:
             selection=Selection(mode=Selection.MODE_BEST),
             options=IngestOptions(),
             proxy_url=guard.grant("job").proxy_url,
+            directory=directory,
         ) as session:
             yield session
     finally:
@@ -68,7 +71,7 @@ async def test_a_video_is_resolved_and_fetched(
     directory = tmp_path / "fetched"
     directory.mkdir()
 
-    async with extracting(site.settings(plain), f"youtu.be/{ID}?t=30") as session:
+    async with extracting(site.settings(plain), f"youtu.be/{ID}?t=30", directory) as session:
         resolved = await session.resolve()
         asked = site.asked("/videoplayback")
         fetched = await session.fetch(directory, lambda done, total: told.append((done, total)))
@@ -111,7 +114,7 @@ async def test_an_address_that_the_players_script_has_to_solve_is_solved(
     directory = tmp_path / "fetched"
     directory.mkdir()
 
-    async with extracting(site.settings(plain), f"youtu.be/{ID}") as session:
+    async with extracting(site.settings(plain), f"youtu.be/{ID}", directory) as session:
         await session.resolve()
         fetched = await session.fetch(directory, lambda done, total: None)
         content = fetched.path.read_bytes()
@@ -156,7 +159,7 @@ async def test_a_po_token_comes_from_a_plug_in(
         with pytest.raises(Failure):
             await session.resolve()
     plugged = plain.replace(extractor_plugins=str(tmp_path / "plug-ins"))
-    async with extracting(site.settings(plugged), f"youtu.be/{ID}") as session:
+    async with extracting(site.settings(plugged), f"youtu.be/{ID}", directory) as session:
         await session.resolve()
         fetched = await session.fetch(directory, lambda done, total: None)
         content = fetched.path.read_bytes()
@@ -169,7 +172,7 @@ async def test_the_real_site_gives_a_video(plain: Settings, tmp_path: Path) -> N
     directory = tmp_path / "fetched"
     directory.mkdir()
 
-    async with extracting(plain, "https://youtu.be/jNQXAC9IVRw") as session:
+    async with extracting(plain, "https://youtu.be/jNQXAC9IVRw", directory) as session:
         resolved = await session.resolve()
         fetched = await session.fetch(directory, lambda done, total: None)
         size = fetched.path.stat().st_size

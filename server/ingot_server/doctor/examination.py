@@ -10,7 +10,12 @@ from ingot_server.config import Settings
 from ingot_server.doctor.certificate import check_certificate
 from ingot_server.doctor.clocks import check_redis_clock, check_s3_clock
 from ingot_server.doctor.guard import check_egress
-from ingot_server.doctor.machine import check_extractor, check_ffmpeg, check_scratch
+from ingot_server.doctor.machine import (
+    check_confinement,
+    check_extractor,
+    check_ffmpeg,
+    check_scratch,
+)
 from ingot_server.doctor.named_files import check_named_files
 from ingot_server.doctor.transcription import check_transcription
 from ingot_server.errors import Failure
@@ -60,6 +65,7 @@ async def check_machine(settings: Settings) -> list[Finding]:
         await check_ffmpeg(settings),
         *check_extractor(settings),
         *check_scratch(settings),
+        *check_confinement(),
         *await check_egress(settings),
         *await check_transcription(settings),
     ]

@@ -15,6 +15,7 @@ from ingot_server.errors import Failure
 from ingot_server.extractor.versions import Versions, order
 from ingot_server.findings import Finding, ok, problem, warning
 from ingot_server.private_directory import UnsafeDirectory, make_private_directory
+from ingot_server.process.confinement import shortcomings
 from ingot_server.transcode.commands import ENCODERS, FILTERS
 from ingot_server.transcode.ffmpeg import Ffmpeg
 
@@ -55,6 +56,18 @@ async def check_ffmpeg(settings: Settings) -> Finding:
 def check_extractor(settings: Settings) -> list[Finding]:
     """Look for yt-dlp and its JavaScript runtime."""
     return [_check_ytdlp(settings), _check_runtime()]
+
+
+def check_confinement() -> list[Finding]:
+    """Look whether the kernel can confine the processes that read media."""
+    name = "confinement"
+    remedy = (
+        "Use a newer kernel, or a container whose seccomp profile allows it, and run workers on a "
+        "machine of their own until then."
+    )
+    return [warning(name, message, remedy) for message in shortcomings()] or [
+        ok(name, "The processes that read media reach only their own files, and the guard.")
+    ]
 
 
 def check_scratch(settings: Settings) -> list[Finding]:

@@ -186,6 +186,7 @@ class _VersionTest:
                 selection=Selection(mode=Selection.MODE_BEST),
                 options=IngestOptions(),
                 proxy_url=egress.proxy_url,
+                directory=files,
                 cookies_file=jar,
                 manifest=source.is_manifest,
             ) as session:

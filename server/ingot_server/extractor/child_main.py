@@ -436,6 +436,7 @@ def _extract() -> None:
         _send(kind="version", version=VERSION)
         return
     request = Request(**message)
+    sandbox.confine_process(request)
     os.chdir(request.cache)
     os.environ.update(HOME=request.cache, TMPDIR=request.cache, DENO_DIR=request.cache)
     extraction: Extraction | None = None

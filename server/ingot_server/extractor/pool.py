@@ -106,21 +106,23 @@ class ExtractorPool:
         selection: Selection,
         options: IngestOptions,
         proxy_url: str,
+        directory: Path | None = None,
         cookies_file: str = "",
         manifest: bool = False,
         preview: bool = False,
     ) -> AsyncIterator[Session]:
         """Open a session for `url` in a child that reaches the network only through `proxy_url`.
 
-        Afterwards the child and everything it started have ended. `cookies_file` is in Netscape's
-        format; `manifest` says that the URL is known to be an HLS or DASH manifest. The session of
-        a `preview` is only for `resolve`. Raises Failure UNSUPPORTED_URL for any scheme but http
-        and https.
+        Afterwards the child and everything it started have ended. It can write only to `directory`;
+        without one, the session is only for `resolve`, as is that of a `preview`. `cookies_file` is
+        in Netscape's format; `manifest` says that the URL is known to be an HLS or DASH manifest.
+        Raises Failure UNSUPPORTED_URL for any scheme but http and https.
         """
         if not self._started:
             raise RuntimeError("The extractor pool is not started.")
         request = self._request(
-            _checked(url), selection, options, proxy_url, cookies_file, manifest, preview
+            *(_checked(url), selection, options, proxy_url, directory),
+            *(cookies_file, manifest, preview),
         )
         version = self.version
         async with await self._child() as child:
@@ -132,6 +134,7 @@ class ExtractorPool:
         selection: Selection,
         options: IngestOptions,
         proxy_url: str,
+        directory: Path | None,
         cookies_file: str,
         manifest: bool,
         preview: bool,
@@ -164,8 +167,10 @@ class ExtractorPool:
             if settings.egress_ca_file
             else "",
             cookies_file=cookies_file,
-            plugins=settings.extractor_plugins,
+            plugins=settings.extractor_plugins and str(Path(settings.extractor_plugins).absolute()),
+            plugin_port=settings.extractor_plugin_port if settings.extractor_plugins else 0,
             cache=self._cache,
+            directory="" if directory is None else str(directory.absolute()),
             ffmpeg=ffmpeg_program(settings),
             deno=str(Path(sysconfig.get_path("scripts")) / "deno"),
             fragments=max(1, settings.fragments_at_once),

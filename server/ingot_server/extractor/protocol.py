@@ -45,7 +45,11 @@ class Request:
     ca_file: str
     cookies_file: str
     plugins: str
+    plugin_port: int
+    """The port of 127.0.0.1 that plug-ins may reach; 0 if there are none."""
     cache: str
+    directory: str
+    """Where it may write besides the cache; empty if it is not to fetch anything."""
     ffmpeg: str
     deno: str
     fragments: int

@@ -1,7 +1,8 @@
 """Keeps the extraction child from starting other programs and from bypassing the egress guard.
 
-`lock` enforces this with an audit hook, which later code cannot remove. The other functions make
-sure that yt-dlp has no reason to try.
+`confine_process` has the kernel enforce this. `lock` adds an audit hook, which Python code cannot
+remove: it knows addresses, which the kernel's rules do not, and holds on every system. The other
+functions make sure that yt-dlp has no reason to try.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import yt_dlp.networking.common
 import yt_dlp.utils
 
 from ingot_server.extractor.protocol import Request
+from ingot_server.process.confinement import Confinement, confine
 
 # Containers and subtitles: ffmpeg cannot open a playlist or a list of other files as one of these.
 _CONTAINERS: Final = (
@@ -32,6 +34,23 @@ def refuse_downloaders() -> None:
     """Disable every downloader but yt-dlp's own."""
     yt_dlp.downloader.external.ExternalFD.real_download = _refuse_network
     yt_dlp.downloader.external.FFmpegFD.real_download = _refuse_network
+
+
+def confine_process(request: Request) -> None:
+    """Have the kernel confine this process to the files of the job and to the guard."""
+    # Deno reads /proc/self/maps, whose number is not known yet. What /proc tells of other processes
+    # is what `ps` shows; their environments and memory stay closed.
+    read = ("/proc", request.ca_file, request.plugins)
+    ports = (urlsplit(request.proxy).port, request.plugin_port)
+    written = (request.cache, request.directory, request.cookies_file)
+    confine(
+        Confinement(
+            reads=[path for path in read if path],
+            writes=[path for path in written if path],
+            programs=[request.ffmpeg, request.deno],
+            ports=[port for port in ports if port],
+        )
+    )
 
 
 def contain(request: Request) -> None:
@@ -81,7 +100,7 @@ def lock(request: Request) -> None:
             if isinstance(address, tuple) and address[:2] == (guard.hostname, guard.port):
                 return
             local = isinstance(address, tuple) and address[0] in {"127.0.0.1", "::1"}
-            if not (request.plugins and local):  # A PO-token provider may run a local server.
+            if not (local and address[1] == request.plugin_port):
                 raise PermissionError("Connections are allowed only through the egress guard")
 
     sys.addaudithook(watch)

@@ -77,6 +77,7 @@ class ExtractionSessions:
                     selection=job.selection,
                     options=options,
                     proxy_url=proxy_url,
+                    directory=folder,
                     cookies_file=await _copy_cookies(folder, cookies),
                     manifest=is_manifest,
                     preview=preview,

@@ -7,8 +7,9 @@
 
 FFmpeg gets an open file object without a name, and no protocol, so nothing in the file can make it
 open anything else. It gets only the demuxers of real containers, because it would take text,
-subtitles and images for video. The program imports only PyAV, the standard library and its own
-package. It is forked (process/fork_server.py), or runs alone, as `python -I probe_main.py`.
+subtitles and images for video. The program imports only PyAV, the standard library, its own package
+and what confines it to that file (process/confinement.py). It is forked (process/fork_server.py),
+or runs alone, as `python -I probe_main.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from av.container import InputContainer
 from ingot_server.probe import containers
 from ingot_server.probe.packets import HEADERLESS, PacketReport, Track, ratio, read_packets
 from ingot_server.probe.streams import MICROSECONDS, describe, length, microseconds, near, text
+from ingot_server.process.confinement import Confinement, confine
 
 FORMATS: Final = (
     "3gp,aac,ac3,aea,aiff,amr,ape,asf,asf_o,au,avi,caf,dhav,dsf,dts,dtshd,dv,eac3,flac,flv,gxf,"
@@ -111,6 +113,7 @@ def serve() -> None:
     if not line:
         os._exit(0)
     request = json.loads(line)
+    confine(Confinement(reads=[request["path"]]))
     try:
         response = probe(
             request["path"], log, whole=request["whole"], delivered=request["delivered"]

@@ -6,6 +6,7 @@ What holds for every child:
   in a session and process group of its own, without a shell. Its environment is only what is passed
   in, and its only files are its three standard streams.
 - The kernel limits its memory, CPU time and file sizes, and kills it when its worker dies.
+- It is confined to its job's files and, if it has a network at all, to the guard (confinement.py).
 - `close` kills the whole group with SIGKILL, which no process can ignore, and leaves no zombie and
   no open pipe. The end of `async with` calls it, so also cancellation and timeouts do.
 
@@ -24,6 +25,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, Self
 
+from ingot_server.process.confinement import Confinement
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
 
@@ -84,12 +86,18 @@ class ChildProcess:
         *arguments: str,
         limits: Limits,
         environment: Mapping[str, str] | None = None,
+        confinement: Confinement | None = None,
     ) -> Self:
-        """Start `program`, an absolute path. Raises ChildError if the system refuses."""
+        """Start `program`, an absolute path. Raises ChildError if the system refuses.
+
+        Without `confinement` the program confines itself, before it reads what it does not trust.
+        """
 
         async def execute(streams: int, errors: int) -> Spawned:
             return await asyncio.create_subprocess_exec(
-                *launch_command(program, *arguments, rlimits=limits.rlimits()),
+                *launch_command(
+                    program, *arguments, rlimits=limits.rlimits(), confinement=confinement
+                ),
                 stdin=streams,
                 stdout=streams,
                 stderr=errors,

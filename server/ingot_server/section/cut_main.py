@@ -24,6 +24,7 @@ from typing import Any
 import av.logging
 
 from ingot_server.probe.probe_main import NamelessFile
+from ingot_server.process.confinement import Confinement, confine
 from ingot_server.section.cut import NoExactCut, NoKeyFrame, OutsideMedia, cut
 from ingot_server.section.remote_file import NotIndexed, RemoteFile
 from ingot_server.section.tracks import Input, Uncuttable
@@ -40,8 +41,10 @@ def serve() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         os._exit(0)
+    request = json.loads(line)
+    confine(Confinement(reads=[request["path"]], writes=[request["directory"]]))
     try:
-        response = _respond(json.loads(line))
+        response = _respond(request)
     except (OutsideMedia, NoKeyFrame, NoExactCut, NotIndexed, Uncuttable, OSError) as error:
         response = {"error": type(error).__name__, "message": str(error)}
         if isinstance(error, OSError):

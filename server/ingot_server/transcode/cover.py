@@ -50,7 +50,9 @@ async def prepare_cover(path: Path, directory: Path, ffmpeg: Ffmpeg) -> bytes:
         return b""
     made = directory / "cover.jpg"
     try:
-        await ffmpeg.run_command(_arguments(path, _INPUTS[content_type], made), output=made)
+        await ffmpeg.run_command(
+            _arguments(path, _INPUTS[content_type], made), source=path, output=made
+        )
     except Failure as failure:
         logger.info("the cover is left out: %s", failure.message)
         return b""

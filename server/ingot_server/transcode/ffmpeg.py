@@ -32,6 +32,7 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
+from ingot_server.process.confinement import Confinement
 from ingot_server.process.ffmpeg_program import ffmpeg_program
 from ingot_server.process.limits import Limits
 
@@ -99,6 +100,7 @@ class Ffmpeg:
         self,
         arguments: Sequence[str],
         *,
+        source: Path | None = None,
         output: Path | None = None,
         stdin: BinaryIO | None = None,
         log_level: str = "error",
@@ -108,7 +110,8 @@ class Ffmpeg:
     ) -> FfmpegResult:
         """Run ffmpeg until it ends. Safe to repeat and to cancel: then no process is left.
 
-        `output` is the file that it writes, which is watched for growth. `stdin` is a blocking
+        `source` is the only file that it can read, and the directory of `output` the only one that
+        it can read and write; `output` is watched for growth. `stdin` is a blocking
         reader that feeds its standard input, and is closed in any case; what it raises is raised
         here. `on_stdout` gets what ffmpeg writes to standard output; without it, `on_progress` is
         called four times a second. `check` is called regularly, and may raise.
@@ -121,7 +124,9 @@ class Ffmpeg:
             async with asyncio.timeout(limit.total_seconds()):
                 try:
                     child = await ChildProcess.start(
-                        self._program, *options, *arguments, limits=self._limits()
+                        *(self._program, *options, *arguments),
+                        limits=self._limits(),
+                        confinement=self._confinement(source, output),
                     )
                 except ChildError as error:
                     raise _crashed(str(error)) from error
@@ -148,6 +153,13 @@ class Ffmpeg:
             memory_bytes=int(settings.conversion_memory),
             cpu=settings.conversion_timeout * (os.cpu_count() or 1) + timedelta(seconds=1),
             file_bytes=int(settings.max_media_size),
+        )
+
+    def _confinement(self, source: Path | None, output: Path | None) -> Confinement:
+        return Confinement(
+            reads=[] if source is None else [str(source.absolute())],
+            writes=[] if output is None else [str(output.parent.absolute())],
+            programs=[self._program],
         )
 
     async def _supervise(

@@ -57,6 +57,7 @@ class FfmpegRun:
         """`source` is a file, or a stream that is read once."""
         self.plan = plan
         self.stream = None if isinstance(source, Path) else source
+        self._file = source if isinstance(source, Path) else None
         self.source = f"file:{source}" if isinstance(source, Path) else STANDARD_INPUT
         """What ffmpeg calls the source."""
         self.output = directory / f"result{plan.format.extension}"
@@ -111,6 +112,7 @@ class FfmpegRun:
         """Run one command on the source. Raises what `Ffmpeg.run_command` raises."""
         return await self._ffmpeg.run_command(
             arguments,
+            source=self._file,
             output=self.output,
             stdin=self.stream,
             log_level=log_level,

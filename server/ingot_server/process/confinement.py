@@ -1,0 +1,122 @@
+"""What a child that reads untrusted bytes may still do: the order in which it loses the rest.
+
+    no-new-privileges -> a user of its own -> few processes -> Landlock -> seccomp
+
+- It reads the system's libraries, Python's, and the files that it is given; it writes to the
+  directories of its job, and nowhere else (landlock.py).
+- It makes no sockets, or only TCP ones, to the guard (landlock.py from Linux 6.7 on).
+- It traces no process, and signals none that is not its own (landlock.py, seccomp.py).
+- Its processes are counted, and cannot leave its process group (privileges.py, seccomp.py).
+
+What the kernel does not have is left out, and `shortcomings` says so. All holds for what the child
+starts. Only the standard library is imported here: launch.py runs without any package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from ingot_server.process import landlock, privileges, seccomp
+
+# What programs and libraries of the system read. No secrets are below these.
+_SYSTEM: Final = (
+    *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/nix/store", "/gnu/store"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl", "/etc/pki"),
+    *("/etc/ca-certificates", "/etc/crypto-policies", "/etc/fonts", "/etc/localtime"),
+    *("/etc/mime.types", "/etc/nsswitch.conf", "/etc/hosts", "/etc/alternatives"),
+    *("/dev/urandom", "/dev/random", "/dev/zero"),
+    *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys", "/proc/filesystems"),
+    *("/sys/devices/system/cpu", "/sys/fs/cgroup"),
+)
+_DEVICES: Final = ("/dev/null",)
+# The dynamic linker, which starts every program, and interpreters of scripts.
+_SYSTEM_PROGRAMS: Final = ("/usr", "/lib", "/lib64", "/bin", "/nix/store", "/gnu/store")
+
+
+class Confinement(NamedTuple):
+    """What one child may do. All paths are absolute; what does not exist is left out."""
+
+    reads: Sequence[str] = ()
+    """Files, and directories with all that is in them."""
+    writes: Sequence[str] = ()
+    """Files, and directories in which it may make, change and remove all but special files."""
+    programs: Sequence[str] = ()
+    """Programs that it may start; without any, it cannot fork either."""
+    ports: Sequence[int] = ()
+    """The TCP ports that it may connect to; without any, it makes no sockets."""
+
+
+def confine(confinement: Confinement) -> None:
+    """Take from this process, and from all that it starts, what `confinement` does not name.
+
+    Call it with one thread. Nothing happens on other systems than Linux. Raises OSError.
+    """
+    if sys.platform != "linux":
+        return
+    spared = list(_ancestors())
+    privileges.drop()
+    landlock.restrict(
+        reads=(*_SYSTEM, *_python(), *_libraries(confinement.programs), *confinement.reads),
+        writes=(*_DEVICES, *confinement.writes),
+        executes=(*_SYSTEM_PROGRAMS, *_python(), *confinement.programs)
+        if confinement.programs
+        else (),
+        ports=confinement.ports,
+    )
+    seccomp.install(
+        network=bool(confinement.ports), forks=bool(confinement.programs), spared=spared
+    )
+
+
+def shortcomings() -> list[str]:
+    """Return in sentences what this machine's kernel lacks; empty if a child is confined fully."""
+    if sys.platform != "linux":
+        return ["Only Linux can confine the processes that read media."]
+    found = []
+    version = landlock.version()
+    if not version:
+        found.append(
+            "The kernel has no Landlock, so the processes that read media can read and write every "
+            "file that this user can."
+        )
+    if version < landlock.FIRST_WITH_TCP:
+        found.append(
+            "The kernel has no Landlock for TCP (Linux 6.7), so an extraction that was taken over "
+            "could connect to servers of this network."
+        )
+    if version < landlock.FIRST_WITH_SCOPES and os.getuid() != 0:
+        found.append(
+            "The kernel has no Landlock for signals (Linux 6.12), so the processes that read media "
+            "could end other processes of this user."
+        )
+    if not seccomp.is_supported():
+        found.append("There is no filter of system calls for this kind of machine.")
+    return found
+
+
+def _python() -> Iterator[str]:
+    """Return where Python's own files and packages are."""
+    return filter(None, (sys.prefix, sys.base_prefix, *sys.path))
+
+
+def _libraries(programs: Sequence[str]) -> Iterator[str]:
+    """Yield where the libraries of a program may be that is not the system's."""
+    for program in programs:
+        place = os.path.dirname(os.path.realpath(program))
+        yield place
+        yield os.path.join(os.path.dirname(place), "lib")
+
+
+def _ancestors() -> Iterator[int]:
+    """Yield the numbers of this process' ancestors but the first process."""
+    pid = os.getppid()
+    while pid > 1:
+        yield pid
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            return
