@@ -20,6 +20,7 @@ from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
 from ingot_server.output import open_missing_descriptors, write_lossily
 from ingot_server.process.init import continue_as_child_of_init
+from ingot_server.redaction import RedactingFormatter
 from ingot_server.setting_checks import SIGNING_HINT
 from ingot_server.setting_values import SettingError
 
@@ -53,11 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command in _SERVICES:
         continue_as_child_of_init()
         write_lossily()
-    logging.basicConfig(
-        level=_LOG_LEVELS.get(options.command, logging.INFO),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = _LOG_LEVELS.get(options.command, logging.INFO)
+    logging.basicConfig(level=level, handlers=[handler])
     # It warns of each try; what comes of the last one is in an error of Ingot.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     forget_library_variables(os.environ)

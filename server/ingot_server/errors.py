@@ -25,6 +25,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
 from ingot.v1.reason_pb2 import Reason
+from ingot_server.redaction import redact
 
 DOMAIN: Final = "ingot.v1"
 PREFIX: Final = "REASON_"
@@ -159,7 +160,8 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
 class Failure(Exception):
     """The failure of a call or a job, for a reason of the contract.
 
-    `message` says what happened and what to do; the end of a very long one is cut. `metadata` goes
+    `message` says what happened and what to do; secrets in its URLs (redaction.py) and the end of a
+    very long one are cut. `metadata` goes
     into google.rpc.ErrorInfo. `violations` maps the paths of request fields to what is wrong with
     them, and goes into google.rpc.BadRequest. `retry_after` goes into google.rpc.RetryInfo if the
     reason is transient.
@@ -177,14 +179,16 @@ class Failure(Exception):
         retry_after: timedelta = timedelta(seconds=1),
         final: bool = False,
     ) -> None:
+        message = redact(_utf8(message))
         super().__init__(message)
         self.reason = reason
-        self.message = _utf8(message)[:_MESSAGE_CHARACTERS]
+        self.message = message[:_MESSAGE_CHARACTERS]
         self.metadata = {
             name: _utf8(value)[:_METADATA_CHARACTERS] for name, value in (metadata or {}).items()
         }
         self.violations = {
-            _utf8(field): _utf8(description) for field, description in (violations or {}).items()
+            _utf8(field): redact(_utf8(description))
+            for field, description in (violations or {}).items()
         }
         self.retry_after = retry_after
         self.final = final

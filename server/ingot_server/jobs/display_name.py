@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from ingot_server.redaction import redact
+
 LONGEST_NAME: Final = 200
 _CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
 # What such a path ends with names a page, not a file.
@@ -18,7 +20,11 @@ def shortened(text: str) -> str:
 
 
 def name_of_url(url: str) -> str:
-    """Return a URL in a readable form: its file name, else its host, path and query."""
+    """Return a URL in a readable form: its file name, else its host, path and query.
+
+    Secrets in it are cut.
+    """
+    url = redact(url)
     try:
         parts = urlsplit(url)
     except ValueError:
