@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up demo test test-all chaos chaos-proof test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
-.PHONY: check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock freeze bench
+.PHONY: check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock sbom audit freeze bench
 
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -120,6 +120,26 @@ lock: install-dev ## Resolve the dependencies again and pin them by their hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client -c requirements/uv.txt server/pyproject.toml requirements/build.in -o requirements/server.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --no-emit-package ingot-client --no-emit-package ingot-server -c requirements/server.txt --group dev -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" requirements/supply.in -o requirements/supply.txt
+
+# The tools are locked apart from Ingot's own dependencies.
+SUPPLY := .cache/supply
+$(SUPPLY)/installed: requirements/supply.txt
+	uv --quiet venv --clear --python $(VENV)/python $(SUPPLY)
+	uv --quiet pip install --python $(SUPPLY) --require-hashes -r requirements/supply.txt
+	touch $@
+
+sbom: install-dev $(SUPPLY)/installed ## Write the bill of materials (CycloneDX) to .cache/sbom
+	mkdir -p .cache/sbom
+	$(SUPPLY)/bin/cyclonedx-py requirements --spec-version 1.6 --output-reproducible --pyproject server/pyproject.toml \
+		--output-file .cache/sbom/server.cdx.json requirements/server.txt
+
+audit: install-dev $(SUPPLY)/installed ## Look for known vulnerabilities of the locked dependencies (needs api.osv.dev)
+	@if curl -sfo /dev/null -m 10 https://api.osv.dev/v1/vulns/PYSEC-2014-1; then \
+		$(SUPPLY)/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes -r requirements/server.txt; \
+	else \
+		echo "api.osv.dev cannot be reached, so the dependencies were not audited."; \
+	fi
 
 freeze: install-dev ## Record proto/ as the contract that check-contract compares with
 	buf build --exclude-source-info --path proto/ingot --output proto/released.binpb

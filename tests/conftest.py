@@ -1,3 +1,4 @@
+import logging
 import signal
 import socket
 from collections import Counter
@@ -5,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.leaks import LeakHandler
 from tests.media import media
 from tests.model.job_model import STEPS_OF_MODEL
 from tests.origin import Origin, running_origin
@@ -43,6 +45,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if steps := sum(value for name, value in properties if name == STEPS_OF_MODEL):
         terminalreporter.write_line(f"{steps} {STEPS_OF_MODEL}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leak() -> Iterator[None]:
+    """What servers in the process of the tests log has no secret."""
+    handler = LeakHandler()
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+    assert not handler.found, f"a secret was logged: {handler.found[:5]}"
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from minio import Minio
 from ingot_server.config import Settings
 from ingot_server.process.launch import launch_command
 from ingot_server.setting_values import Secret
+from tests.leaks import assert_no_leak
 
 STOP_SECONDS = 60.0
 
@@ -145,6 +146,15 @@ class Installation:
                 self.process.wait()
         self._reader.join()
 
+    def assert_no_leak(self) -> None:
+        """It has written no secret of its own, and none of the test's."""
+        keys = self.data_dir / "s3.json"
+        own = json.loads(keys.read_text()) if keys.exists() else {}
+        secrets = (own.get("secret_key", ""), own.get("signing_key", ""))
+        with self._lines:
+            output = list(self.output)
+        assert_no_leak(self.data_dir, output, *secrets)
+
     def _read(self) -> None:
         assert self.process.stdout is not None
         with self.process.stdout as lines:
@@ -166,6 +176,7 @@ def installation(data_dir: Path, **settings: str) -> Iterator[Installation]:
     running = Installation(data_dir, settings)
     try:
         yield running
+        running.assert_no_leak()
     finally:
         running.close()
 

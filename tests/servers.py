@@ -19,8 +19,10 @@ from ingot_server.local.local_servers import HOST, SeaweedFS, redis_program, val
 from ingot_server.local.ports import Ports
 from ingot_server.process.launch import launch_command
 from ingot_server.process.supervisor import Program
+from tests.leaks import MARK, assert_no_leak
 
 START_SECONDS = 60.0
+_MINIO_PASSWORD = f"ingot-tests-{MARK}"
 MINIO_BUILT = Path(__file__).parents[1] / ".cache" / "bin" / "minio"
 
 
@@ -53,7 +55,9 @@ def stores(stack: str) -> Iterator[Stores]:
         program = redis_program(executables[redis](), directory / "redis", unix_socket)
         blobs = seaweedfs(directory / "s3") if s3 == "seaweedfs" else minio(directory / "s3")
         running.enter_context(process(program))
-        yield Stores(f"unix://{unix_socket}", **running.enter_context(blobs))
+        found = Stores(f"unix://{unix_socket}", **running.enter_context(blobs))
+        yield found
+        assert_no_leak(directory, (), found.s3_secret_key)
 
 
 @contextlib.contextmanager
@@ -91,13 +95,13 @@ def minio_program(directory: Path, ports: Ports) -> tuple[Program, tuple[str, st
         ),
         environment={
             "MINIO_ROOT_USER": "ingot-tests",
-            "MINIO_ROOT_PASSWORD": "ingot-tests",
+            "MINIO_ROOT_PASSWORD": _MINIO_PASSWORD,
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
         },
         ready=re.compile("^API: "),
     )
-    return program, (f"{HOST}:{port}", "ingot-tests", "ingot-tests")
+    return program, (f"{HOST}:{port}", "ingot-tests", _MINIO_PASSWORD)
 
 
 @contextlib.contextmanager

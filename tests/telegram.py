@@ -15,9 +15,10 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.leaks import MARK
 from tests.tcp_server import pump, tcp_server
 
-TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
+TOKEN = f"110201543:AAHdqTcvCH1vGWJxf{MARK}K5PALDsaw"
 FILE_ID = "BAACAgIAAxkBAAIBQ2Fd-k_qVxYz0AAB9AbCdEfGhIjKlMnO"
 
 

@@ -11,6 +11,7 @@ from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED
 from ingot_server.config import Settings
 from tests.harness import running_harness
 from tests.installation import files_below
+from tests.leaks import MARK
 from tests.videos import Video
 from tests.waiting import TIMEOUT_SECONDS
 from tests.youtube import FakeYouTube
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.any_stores
 
 ID = "dQw4-9Wg_cQ"
 # yt-dlp fails with an account of this kind as soon as it uses it.
-NETRC = "machine youtube login oauth password secret\n"
+NETRC = f"machine youtube login oauth password {MARK}\n"
 
 
 async def test_an_account_in_netrc_is_not_used(
@@ -40,7 +41,7 @@ async def test_an_account_in_netrc_is_not_used(
             job = await harness.ingest(f"https://www.youtube.com/watch?v={ID}")
 
     assert job.state == JOB_STATE_SUCCEEDED, job.error
-    assert "secret" not in str(job)
+    assert MARK not in str(job)
 
 
 def write_netrc(*directories: Path) -> None:

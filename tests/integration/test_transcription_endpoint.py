@@ -15,9 +15,10 @@ from ingot_server.findings import Level
 from ingot_server.setting_values import Secret
 from ingot_server.transcription.endpoint import Heard, connected_endpoint
 from ingot_server.transcription.transcript import Segment
+from tests.leaks import MARK
 from tests.transcription import GARBAGE, TranscriptionStandIn
 
-KEY = "sk-secret"
+KEY = f"sk-{MARK}"
 SOUND = b"sound" * 1_000_000
 """As many bytes as 20 minutes have."""
 SEGMENTS = '{"language": "german", "segments": [%s]}'

@@ -25,6 +25,7 @@ from ingot_server.pipeline import transcribe
 from ingot_server.setting_values import Secret
 from tests.harness import Harness, running_harness
 from tests.integration.test_side_files import serve_player
+from tests.leaks import MARK
 from tests.origin import Origin, Page
 from tests.recipes import make_recipe
 from tests.refusals import reason_name_of, refusal
@@ -60,7 +61,7 @@ async def endpoint() -> AsyncIterator[TranscriptionStandIn]:
 @pytest.fixture
 async def harness(settings: Settings, endpoint: TranscriptionStandIn) -> AsyncIterator[Harness]:
     changed = settings.replace(
-        transcription_url=endpoint.url, transcription_api_key=Secret("sk-secret")
+        transcription_url=endpoint.url, transcription_api_key=Secret(f"sk-{MARK}")
     )
     async with running_harness(changed) as running:
         yield running

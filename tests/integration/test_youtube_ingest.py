@@ -16,6 +16,7 @@ from ingot.v1.media_service_pb2 import GetStoryboardRequest
 from ingot_server.config import Settings
 from tests.harness import running_harness
 from tests.installation import names_below
+from tests.leaks import MARK
 from tests.refusals import reason_name_of
 from tests.videos import AGE_RESTRICTED, BOT_CHECK, MEMBERS_ONLY, PRIVATE, REFUSALS, Video
 from tests.youtube import FakeYouTube
@@ -44,7 +45,7 @@ async def site(tmp_path: Path) -> AsyncIterator[FakeYouTube]:
 def with_cookies(settings: Settings, directory: Path) -> Settings:
     """`settings` with cookies for the site, in a file of the operator's."""
     (directory / "cookies.txt").write_text(
-        f"# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t4070908800\t{COOKIE}\tyes\n"
+        f"# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t4070908800\t{COOKIE}\t{MARK}\n"
     )
     sources = directory / "sources.toml"
     sources.write_text('[youtube]\ncookies = "cookies.txt"\n')
