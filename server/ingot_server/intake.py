@@ -179,8 +179,8 @@ class Intake:
         """
         source = resolved_url.source
         upload = await self._complete_upload(resolved_url.identity.url)
-        if upload is not None and upload.header.sha256:
-            draft = with_content(draft, upload.header.sha256)
+        if upload is not None and upload.sha256:
+            draft = with_content(draft, upload.sha256)
             resolved_url = replace(resolved_url, media_id=draft.media.id)
         media_id, found_manifest = await self._catalog.find(resolved_url.media_id)
         stored = await self._catalog.if_whole(found_manifest)

@@ -155,9 +155,8 @@ export class Client {
    * Upload a file in parts, and return the job that stores it. In Node, `openAsBlob` of `node:fs`
    * opens a file.
    *
-   * A file that is already stored is not sent. An upload that was interrupted is resumed, also by a
-   * later call for the same file and arguments. Throws a DOMException (NotReadableError) if the file
-   * cannot be read or changes meanwhile.
+   * An upload that was interrupted is resumed, also by a later call for the same file and arguments.
+   * Throws a DOMException (NotReadableError) if the file cannot be read or changes meanwhile.
    */
   async upload(file: Blob, options: UploadArguments = {}): Promise<JobHandle> {
     return new JobHandle(this.connection, await upload(this.connection, file, options));

@@ -31,8 +31,9 @@ from ingot_server.jobs.feed import Feed
 from ingot_server.setting_values import SettingError
 
 _MOST_PENDING: Final = 100_000
-# Twice as many as the watches of a caller, by default.
-_MOST_STREAMS: Final = 2_000
+# Twice as many as the calls that a server answers by default: a client that begins more at once,
+# before it knows this bound, loses some of them.
+_MOST_STREAMS: Final = 20_000
 _LEAST_PING_MS: Final = 5_000
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 << 20),

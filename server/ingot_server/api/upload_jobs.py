@@ -14,7 +14,7 @@ from ingot_server.intake import Intake
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.uploads import Uploads, check_same_file
-from ingot_server.sources.upload import content_identity, upload_id_of, upload_url
+from ingot_server.sources.upload import upload_url
 
 
 class UploadJobs:
@@ -39,10 +39,11 @@ class UploadJobs:
     async def that_serves(self, header: UploadHeader, request: Request) -> Job | None:
         """Return the job for a file whose bytes are not needed; None if they are.
 
-        That is the job of an earlier call, or one for content that is stored, or the job that the
-        upload has. Raises Failure INVALID_REQUEST if that one is about another file.
+        That is the job of an earlier call, or the one that the upload has. Raises Failure
+        INVALID_REQUEST if that one is about another file. Content that is stored already has to be
+        sent all the same: its SHA-256 alone must neither give it to a caller nor tell of it.
         """
-        job = await self.earlier(request) or await self.of_stored(header, request)
+        job = await self.earlier(request)
         if job is not None or not header.upload_id:
             return job
         job = await self.of_upload(header.upload_id)
@@ -56,22 +57,6 @@ class UploadJobs:
             return None
         return job
 
-    async def of_stored(
-        self, header: UploadHeader, request: Request, *, upload_id: str = ""
-    ) -> Job | None:
-        """Return a job for content that is stored already; None if it is not, or is not known.
-
-        The job becomes that of the upload `upload_id`. Raises the Failure of a refusal.
-        """
-        if not header.sha256:
-            return None
-        url = content_identity(header.sha256).url
-        resolved_url = self._intake.resolve(url, Selection(), header.options)
-        if await self._catalog.get(resolved_url.media_id) is None:
-            return None
-        decision = await self._intake.decide(resolved_url, identified(draft(header), resolved_url))
-        return job_of(await self._admission.carry_out(decision, request, upload_id=upload_id))
-
     async def of_complete(
         self, header: UploadHeader, request: Request, *, stored: UploadHeader
     ) -> Job:
@@ -80,12 +65,11 @@ class UploadJobs:
         `stored` is the header that the upload has now. Raises the Failure of a refusal.
         """
         upload_id = header.upload_id
-        if (job := await self.of_stored(header, request, upload_id=upload_id)) is not None:
-            if not upload_id_of(job.url):
-                await self._uploads.remove(upload_id)
-            return job
         if header != stored:
             await self._uploads.replace_header(upload_id, header)
         resolved_url = self._intake.resolve(upload_url(upload_id), Selection(), header.options)
         decision = await self._intake.decide(resolved_url, identified(draft(header), resolved_url))
-        return job_of(await self._admission.carry_out(decision, request, upload_id=upload_id))
+        job = job_of(await self._admission.carry_out(decision, request, upload_id=upload_id))
+        if has_ended(job):
+            await self._uploads.remove(upload_id)
+        return job

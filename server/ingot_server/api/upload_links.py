@@ -45,14 +45,9 @@ class UploadLinks:
         job = await self._jobs.earlier(request)
         if job is None and request.request_id:
             job = await self._jobs.of_upload(upload_id)
-        if job is None:
-            job = await self._jobs.of_stored(header, request, upload_id=upload_id)
         if job is not None:
             return _complete(upload_id, job)
         existing = await self._uploads.create(upload_id, header)
-        if not header.sha256:
-            # A worker that reads the file adds it.
-            existing.sha256 = ""
         if existing != header:
             raise request_id_reused(request.request_id)
         return await self._signed(request, header)

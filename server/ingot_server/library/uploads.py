@@ -2,6 +2,7 @@
 
     uploads/<hash of the upload id>/header.json   the UploadHeader as protobuf JSON
     uploads/<hash of the upload id>/<part>        bytes of the file; see upload_parts.py
+    uploads/<hash of the upload id>/sha256-<hex>  empty; a worker has read the file and found this
 
 An API server appends parts of 8 MiB: it adds one only at the end of the bytes before it, and only
 if there is none yet. So of two writers the bucket refuses the second, whichever API server each
@@ -10,6 +11,9 @@ the first gap. All parts are removed together when the media item is stored, or 
 arrived for `upload_ttl`.
 
 An upload is complete if the header has the size of the file and so many bytes are committed.
+
+The SHA-256 in the header is what the caller announced. It proves nothing, and may be that of
+another caller's file. Only what a worker found in the bytes says which content an upload has.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from ingot_server.library.upload_parts import (
 FOLDER: Final = "uploads/"
 PART_BYTES: Final = 8 << 20
 _HEADER: Final = "header.json"
+_PROVED: Final = "sha256-"
 _CONTENT_TYPE: Final = "application/octet-stream"
 
 
@@ -55,6 +60,8 @@ class UploadStatus:
     """What to read for the committed bytes."""
     expire_time: datetime
     """When it is removed if no more bytes arrive."""
+    sha256: str = ""
+    """The SHA-256 that a worker found in the bytes; empty if none has read them all."""
 
     @property
     def committed_size(self) -> int:
@@ -109,12 +116,17 @@ class Uploads:
         if header is None:
             return None
         folder, parts, latest = _folder(upload_id), [], datetime.fromtimestamp(0, UTC)
+        proved = ""
         for item in await self._blobs.list_objects(folder):
             latest = max(latest, item.modify_time)
-            part = parse_part(item.key.removeprefix(folder), item.size_bytes)
+            name = item.key.removeprefix(folder)
+            part = parse_part(name, item.size_bytes)
             if part is not None:
                 parts.append(part)
-        return UploadStatus(header, tuple(parts), file_segments(parts), latest + self._ttl)
+            elif name.startswith(_PROVED):
+                proved = name.removeprefix(_PROVED)
+        segments = file_segments(parts)
+        return UploadStatus(header, tuple(parts), segments, latest + self._ttl, proved)
 
     async def header(self, upload_id: str) -> UploadHeader | None:
         """Return the header of the upload; None if it does not exist."""
@@ -122,6 +134,11 @@ class Uploads:
         if found is None:
             return None
         return json_format.Parse(found[0].decode(), UploadHeader(), ignore_unknown_fields=True)
+
+    async def prove(self, upload_id: str, sha256: str) -> None:
+        """Remember the SHA-256 that a worker found in all bytes of a complete upload."""
+        key = _folder(upload_id) + _PROVED + sha256
+        await self._blobs.put(key, b"", content_type=_CONTENT_TYPE)
 
     async def put_part(self, upload_id: str, offset: int, data: bytes) -> bool:
         """Append a part to the committed bytes; False if another one is there already."""

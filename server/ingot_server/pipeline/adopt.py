@@ -88,8 +88,8 @@ class BucketFetcher:
                 return Stored(stored.media, cached=True)
             raise upload_not_found(upload_id)
         header = status.header
-        if header.sha256:
-            known_id = media_id(content_identity(header.sha256).key, job.selection)
+        if status.sha256:
+            known_id = media_id(content_identity(status.sha256).key, job.selection)
             if (stored := await self._catalog.get(known_id)) is not None:
                 return Stored(stored.media, cached=True)
         async with (
@@ -99,11 +99,10 @@ class BucketFetcher:
             content = self._uploads.read_content(upload_id, status)
             await self._copy(content, status.committed_size, file, meter)
             _check_content(header, file)
-            if not header.sha256:
+            if not status.sha256:
                 # A call that is repeated from now on asks for the media item, and so joins this
                 # job, which loses the identity of the upload in the next step.
-                header.sha256 = file.sha256
-                await self._uploads.replace_header(upload_id, header)
+                await self._uploads.prove(upload_id, file.sha256)
             return await self._land(attempt, file, header)
 
     async def _land(self, attempt: Attempt, file: ScratchFile, header: UploadHeader) -> Stored:

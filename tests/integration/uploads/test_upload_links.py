@@ -175,18 +175,6 @@ async def test_completion_replaces_what_was_said_at_the_beginning(servers: Uploa
     assert job.priority == JobPriority.JOB_PRIORITY_HIGH
 
 
-async def test_a_file_that_is_stored_is_not_sent_to_a_link(servers: UploadServers) -> None:
-    content = clip()
-    begun = await servers.link(content)
-    assert await put(begun.url, content) == 200
-    ended = await servers.ended(await servers.complete(begun.upload_id))
-
-    answer = await servers.link(content, sha256=ended.media.blob.sha256, filename="again.mp4")
-    assert (answer.url, answer.job.cached, answer.job.media) == ("", True, ended.media)
-    assert (await servers.complete(answer.upload_id)).id == answer.job.id
-    assert not await servers.left()
-
-
 async def test_what_cannot_be_an_upload_is_refused_when_it_begins(settings: Settings) -> None:
     small = settings.replace(max_media_size=ByteSize(1 << 20), http_address="")
     async with running_servers(small) as servers:

@@ -14,7 +14,6 @@ from tests.integration.uploads.browser import put
 from tests.integration.uploads.upload_servers import UploadServers, clip
 from tests.media import media
 from tests.recipes import make_recipe
-from tests.refusals import refused
 
 pytestmark = pytest.mark.any_stores
 
@@ -39,7 +38,7 @@ async def test_an_upload_with_a_recipe_makes_an_mp3(servers: UploadServers) -> N
     assert not await servers.left()
 
 
-async def test_a_stream_with_recipes_converts_what_is_stored_without_its_bytes(
+async def test_content_that_is_stored_is_converted_to_what_is_missing(
     servers: UploadServers,
 ) -> None:
     content = clip()
@@ -49,22 +48,17 @@ async def test_a_stream_with_recipes_converts_what_is_stored_without_its_bytes(
     stored = await servers.finished(first)
     assert [each.audio[0].codec for each in stored.conversions] == ["pcm_s16le"]
 
-    again = await servers.send(b"", sha256=sha256, recipes=[WAV])
-    assert (again.cached, again.conversions) == (True, stored.conversions)
-    more = await servers.finished(await servers.send(b"", sha256=sha256, recipes=[WAV, MP3]))
+    again = await servers.finished(await servers.send(content, sha256=sha256, recipes=[WAV]))
+    assert again.conversions == stored.conversions
+    more = await servers.finished(await servers.send(content, recipes=[WAV, MP3]))
     assert len(more.conversions) == 2
     assert more.media == stored.media
 
 
 async def test_a_recipe_or_an_option_that_does_not_fit_is_refused(servers: UploadServers) -> None:
     content = media("variable.mp3").read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
-    stored = await servers.ended(await servers.send(content))
-    assert not stored.media.video
-    found = await servers.refused(b"", sha256=sha256, recipes=[WAV, make_recipe("mp4")])
-    assert (found.reason, found.fields) == ("INVALID_REQUEST", {"recipes[1].mp4"})
-    begun = servers.link(content, sha256=sha256, recipes=[make_recipe("mp4")])
-    assert (await refused(begun)).fields == {"recipes[0].mp4"}
+    ended = await servers.finished(await servers.send(content, recipes=[WAV, make_recipe("mp4")]))
+    assert ended.state == job_pb2.JOB_STATE_FAILED
     for options in (
         IngestOptions(playlist=True),
         IngestOptions(max_entries=1),

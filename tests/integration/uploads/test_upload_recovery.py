@@ -107,10 +107,12 @@ async def test_a_call_repeated_while_its_job_runs_gets_that_job(servers: UploadS
 async def test_a_job_whose_upload_is_gone_ends_with_its_media(servers: UploadServers) -> None:
     content = clip()
     sha256 = hashlib.sha256(content).hexdigest()
+    uploads = Uploads(servers.blobs, servers.settings)
+    # As a worker that was lost after its commit leaves it.
+    await uploads.prove("named", sha256)
     first = await servers.send(content, upload_id="named", sha256=sha256)
     other = await servers.ended(await servers.send(content, upload_id="unnamed"))
-    # As a worker that was lost after its commit leaves it.
-    await Uploads(servers.blobs, servers.settings).remove("named")
+    await uploads.remove("named")
     ended = await servers.ended(first)
     assert (ended.state, ended.cached) == (JobState.JOB_STATE_SUCCEEDED, True)
     assert ended.media == other.media

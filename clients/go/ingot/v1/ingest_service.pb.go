@@ -1611,8 +1611,7 @@ type CreateUploadUrlResponse struct {
 	Offset int64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
 	// Size of the part in bytes.
 	PartSizeBytes int64 `protobuf:"varint,5,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
-	// The job, if nothing has to be sent: the upload was completed before, or a file with the
-	// requested SHA-256 is stored already. Unset otherwise.
+	// The job, if nothing has to be sent, because the upload was completed before. Unset otherwise.
 	Job           *Job `protobuf:"bytes,6,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -58,9 +58,9 @@ type IngestServiceClient interface {
 	// Ingest. An interrupted upload is continued by another call with the same upload_id, from the
 	// offset that QueryUpload returns. The upload is complete when the client closes the stream. If
 	// the stream is cut off instead, the received bytes are kept and no job is created. The same
-	// content is one media item, however often it is uploaded. Content that is stored already is not
-	// received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
-	// call with its upload_id returns that job and reads no bytes.
+	// content is one media item, however often it is uploaded. A SHA-256 in the header is compared with
+	// the bytes; it does not replace them. Once an upload has a job that has not failed, a call with its
+	// upload_id returns that job and reads no bytes.
 	Upload(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadRequest, UploadResponse], error)
 	// Returns which bytes of an upload are stored, and its job if it has one.
 	QueryUpload(ctx context.Context, in *QueryUploadRequest, opts ...grpc.CallOption) (*QueryUploadResponse, error)
@@ -201,9 +201,9 @@ type IngestServiceServer interface {
 	// Ingest. An interrupted upload is continued by another call with the same upload_id, from the
 	// offset that QueryUpload returns. The upload is complete when the client closes the stream. If
 	// the stream is cut off instead, the received bytes are kept and no job is created. The same
-	// content is one media item, however often it is uploaded. Content that is stored already is not
-	// received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
-	// call with its upload_id returns that job and reads no bytes.
+	// content is one media item, however often it is uploaded. A SHA-256 in the header is compared with
+	// the bytes; it does not replace them. Once an upload has a job that has not failed, a call with its
+	// upload_id returns that job and reads no bytes.
 	Upload(grpc.ClientStreamingServer[UploadRequest, UploadResponse]) error
 	// Returns which bytes of an upload are stored, and its job if it has one.
 	QueryUpload(context.Context, *QueryUploadRequest) (*QueryUploadResponse, error)

@@ -1044,9 +1044,7 @@ class CreateUploadUrlResponse(_message.Message):
 
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job, if nothing has to be sent: the upload was completed before, or a file with the
-        requested SHA-256 is stored already. Unset otherwise.
-        """
+        """The job, if nothing has to be sent, because the upload was completed before. Unset otherwise."""
 
     def __init__(
         self,

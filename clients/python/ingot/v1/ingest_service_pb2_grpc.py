@@ -120,9 +120,9 @@ class IngestServiceServicer:
         Ingest. An interrupted upload is continued by another call with the same upload_id, from the
         offset that QueryUpload returns. The upload is complete when the client closes the stream. If
         the stream is cut off instead, the received bytes are kept and no job is created. The same
-        content is one media item, however often it is uploaded. Content that is stored already is not
-        received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
-        call with its upload_id returns that job and reads no bytes.
+        content is one media item, however often it is uploaded. A SHA-256 in the header is compared with
+        the bytes; it does not replace them. Once an upload has a job that has not failed, a call with its
+        upload_id returns that job and reads no bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,9 +60,9 @@ class IngestServiceStub:
     Ingest. An interrupted upload is continued by another call with the same upload_id, from the
     offset that QueryUpload returns. The upload is complete when the client closes the stream. If
     the stream is cut off instead, the received bytes are kept and no job is created. The same
-    content is one media item, however often it is uploaded. Content that is stored already is not
-    received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
-    call with its upload_id returns that job and reads no bytes.
+    content is one media item, however often it is uploaded. A SHA-256 in the header is compared with
+    the bytes; it does not replace them. Once an upload has a job that has not failed, a call with its
+    upload_id returns that job and reads no bytes.
     """
     QueryUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]
     """Returns which bytes of an upload are stored, and its job if it has one."""
@@ -117,9 +117,9 @@ class IngestServiceAsyncStub(IngestServiceStub):
     Ingest. An interrupted upload is continued by another call with the same upload_id, from the
     offset that QueryUpload returns. The upload is complete when the client closes the stream. If
     the stream is cut off instead, the received bytes are kept and no job is created. The same
-    content is one media item, however often it is uploaded. Content that is stored already is not
-    received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
-    call with its upload_id returns that job and reads no bytes.
+    content is one media item, however often it is uploaded. A SHA-256 in the header is compared with
+    the bytes; it does not replace them. Once an upload has a job that has not failed, a call with its
+    upload_id returns that job and reads no bytes.
     """
     QueryUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.QueryUploadRequest, _ingest_service_pb2.QueryUploadResponse]  # type: ignore[assignment]
     """Returns which bytes of an upload are stored, and its job if it has one."""
@@ -195,9 +195,9 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         Ingest. An interrupted upload is continued by another call with the same upload_id, from the
         offset that QueryUpload returns. The upload is complete when the client closes the stream. If
         the stream is cut off instead, the received bytes are kept and no job is created. The same
-        content is one media item, however often it is uploaded. Content that is stored already is not
-        received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
-        call with its upload_id returns that job and reads no bytes.
+        content is one media item, however often it is uploaded. A SHA-256 in the header is compared with
+        the bytes; it does not replace them. Once an upload has a job that has not failed, a call with its
+        upload_id returns that job and reads no bytes.
         """
 
     @_abc_1.abstractmethod

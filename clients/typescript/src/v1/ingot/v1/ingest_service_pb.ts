@@ -1085,8 +1085,7 @@ export type CreateUploadUrlResponse = Message<"ingot.v1.CreateUploadUrlResponse"
   partSizeBytes: bigint;
 
   /**
-   * The job, if nothing has to be sent: the upload was completed before, or a file with the
-   * requested SHA-256 is stored already. Unset otherwise.
+   * The job, if nothing has to be sent, because the upload was completed before. Unset otherwise.
    *
    * @generated from field: ingot.v1.Job job = 6;
    */
@@ -1243,9 +1242,9 @@ export const IngestService: GenService<{
    * Ingest. An interrupted upload is continued by another call with the same upload_id, from the
    * offset that QueryUpload returns. The upload is complete when the client closes the stream. If
    * the stream is cut off instead, the received bytes are kept and no job is created. The same
-   * content is one media item, however often it is uploaded. Content that is stored already is not
-   * received again, if the header has its SHA-256. Once an upload has a job that has not failed, a
-   * call with its upload_id returns that job and reads no bytes.
+   * content is one media item, however often it is uploaded. A SHA-256 in the header is compared with
+   * the bytes; it does not replace them. Once an upload has a job that has not failed, a call with its
+   * upload_id returns that job and reads no bytes.
    *
    * @generated from rpc ingot.v1.IngestService.Upload
    */
