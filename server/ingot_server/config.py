@@ -329,6 +329,9 @@ class Settings:
     upload_ttl: timedelta = _setting(
         timedelta(days=1), "how long an unfinished upload is kept after its last bytes"
     )
+    upload_links_per_caller: int = _setting(
+        2_000, "open upload links of one caller; each is for a part of up to 64 MiB"
+    )
     gc_grace: timedelta = _setting(
         timedelta(days=1),
         "how long objects that nothing needs stay in the bucket; it must be longer than the "

@@ -154,6 +154,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_TOKEN_INVALID: Treatment(code_pb2.UNAUTHENTICATED),
     reason_pb2.REASON_TOKEN_EXPIRED: Treatment(code_pb2.UNAUTHENTICATED),
     reason_pb2.REASON_SCOPE_MISSING: Treatment(code_pb2.PERMISSION_DENIED),
+    reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
 }
 
 

@@ -208,6 +208,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "TOKEN_INVALID": AccessDenied,
     "TOKEN_EXPIRED": AccessDenied,
     "SCOPE_MISSING": AccessDenied,
+    "TOO_MANY_UPLOAD_LINKS": ServiceUnavailable,
 }
 
 # For reasons of a newer server, which CLASSES does not have.

@@ -90,7 +90,12 @@ class IngestService(Service):
             self._intake, catalog, previews, self._admission, feed, preflight, settings
         )
         self._uploads = UploadMethods(
-            catalog, Uploads(blobs, settings), self._intake, self._admission, settings
+            catalog,
+            Uploads(blobs, settings),
+            self._intake,
+            self._admission,
+            records.open_links,
+            settings,
         )
 
     async def close(self) -> None:

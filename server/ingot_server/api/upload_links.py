@@ -13,10 +13,12 @@ from ingot.v1.ingest_service_pb2 import (
     UploadHeader,
 )
 from ingot.v1.job_pb2 import Job
+from ingot_server.api.caller import CALLER
 from ingot_server.api.status import invalid
 from ingot_server.api.upload_jobs import UploadJobs
 from ingot_server.api.upload_request import check_continues, check_size, first_header, part_size
 from ingot_server.config import Settings
+from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.jobs.records import request_id_reused
 from ingot_server.library.uploads import Uploads, upload_not_found
 
@@ -26,8 +28,11 @@ DEFAULT_LIFETIME: Final = timedelta(hours=1)
 class UploadLinks:
     """Begins and continues uploads by signed links."""
 
-    def __init__(self, uploads: Uploads, jobs: UploadJobs, settings: Settings) -> None:
+    def __init__(
+        self, uploads: Uploads, jobs: UploadJobs, open_links: OpenLinks, settings: Settings
+    ) -> None:
         self._uploads = uploads
+        self._open_links = open_links
         self._jobs = jobs
         self._settings = settings
 
@@ -74,6 +79,9 @@ class UploadLinks:
         )
         # The upload itself expires after upload_ttl.
         lifetime = min(lifetime, self._settings.upload_ttl)
+        await self._open_links.add(
+            CALLER.get().key, header.upload_id, request.offset, size, lifetime=lifetime
+        )
         response = CreateUploadUrlResponse(
             upload_id=header.upload_id, offset=request.offset, part_size_bytes=size
         )

@@ -24,6 +24,7 @@ from ingot.v1.ingest_service_pb2 import (
     UploadResponse,
 )
 from ingot_server.api.admission import Admission
+from ingot_server.api.caller import CALLER
 from ingot_server.api.status import invalid
 from ingot_server.api.upload_jobs import UploadJobs
 from ingot_server.api.upload_links import UploadLinks
@@ -36,6 +37,7 @@ from ingot_server.api.upload_request import (
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.intake import Intake
+from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.upload_parts import stored_ranges
 from ingot_server.library.uploads import (
@@ -60,11 +62,13 @@ class UploadMethods:
         uploads: Uploads,
         intake: Intake,
         admission: Admission,
+        open_links: OpenLinks,
         settings: Settings,
     ) -> None:
         self._uploads = uploads
+        self._open_links = open_links
         self._jobs = UploadJobs(catalog, uploads, intake, admission)
-        self._links = UploadLinks(uploads, self._jobs, settings)
+        self._links = UploadLinks(uploads, self._jobs, open_links, settings)
         self._settings = settings
 
     async def upload(self, requests: AsyncIterator[UploadRequest]) -> UploadResponse:
@@ -122,12 +126,16 @@ class UploadMethods:
             raise upload_not_found(request.upload_id)
         header = merged(status.header, later)
         size = status.committed_size
+        if status.misfits:
+            # A server without keys takes any size.
+            await self._uploads.remove_misfits(request.upload_id, status)
         if size < header.size_bytes:
             raise offset_mismatch(request.upload_id, size)
         if not size:
             raise _empty()
         header.size_bytes = size
         job = await self._jobs.of_complete(header, request, stored=status.header)
+        await self._open_links.close(CALLER.get().key, request.upload_id)
         return CompleteUploadResponse(job=job)
 
     async def _receive(

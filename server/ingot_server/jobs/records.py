@@ -30,6 +30,7 @@ from ingot_server.jobs.dispatch import Dispatch
 from ingot_server.jobs.history import History
 from ingot_server.jobs.journal_index import JournalIndex
 from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.jobs.outcomes import (
     ChildrenChanged,
     Claim,
@@ -70,6 +71,7 @@ class Records:
         self.children = Children(self._transition, settings)
         self.history = History(redis, self._transition)
         self.uploads = UploadIndex(redis, self._transition)
+        self.open_links = OpenLinks(redis, settings.upload_links_per_caller)
         self.journal = JournalIndex(redis, self._transition)
 
     async def create(

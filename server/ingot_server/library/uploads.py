@@ -60,6 +60,8 @@ class UploadStatus:
     """What to read for the committed bytes."""
     expire_time: datetime
     """When it is removed if no more bytes arrive."""
+    misfits: tuple[str, ...] = ()
+    """The names of parts that do not have the size of their link. They count for nothing."""
     sha256: str = ""
     """The SHA-256 that a worker found in the bytes; empty if none has read them all."""
 
@@ -116,7 +118,7 @@ class Uploads:
         if header is None:
             return None
         folder, parts, latest = _folder(upload_id), [], datetime.fromtimestamp(0, UTC)
-        proved = ""
+        proved, misfits = "", []
         for item in await self._blobs.list_objects(folder):
             latest = max(latest, item.modify_time)
             name = item.key.removeprefix(folder)
@@ -125,8 +127,11 @@ class Uploads:
                 parts.append(part)
             elif name.startswith(_PROVED):
                 proved = name.removeprefix(_PROVED)
+            elif name != _HEADER:
+                misfits.append(name)
         segments = file_segments(parts)
-        return UploadStatus(header, tuple(parts), segments, latest + self._ttl, proved)
+        expire_time = latest + self._ttl
+        return UploadStatus(header, tuple(parts), segments, expire_time, tuple(misfits), proved)
 
     async def header(self, upload_id: str) -> UploadHeader | None:
         """Return the header of the upload; None if it does not exist."""
@@ -148,6 +153,11 @@ class Uploads:
         # It may be the same part: its first response was lost, or both writers have the file.
         found = await self._blobs.get(key)
         return found is not None and found[0] == data
+
+    async def remove_misfits(self, upload_id: str, status: UploadStatus) -> None:
+        """Remove the objects in an upload that are none of its parts."""
+        folder = _folder(upload_id)
+        await self._blobs.remove_many([folder + name for name in status.misfits])
 
     async def read_content(self, upload_id: str, status: UploadStatus) -> AsyncIterator[bytes]:
         """Yield all bytes in order, in chunks of at most 256 KiB."""

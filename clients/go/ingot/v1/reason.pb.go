@@ -221,6 +221,9 @@ const (
 	// HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
 	// Metadata: `setting`.
 	Reason_REASON_ORIGIN_FORBIDDEN Reason = 80
+	// The caller has too many upload links that have not expired. Complete uploads, ask for links with a
+	// shorter lifetime, or wait; the operator can raise INGOT_UPLOAD_LINKS_PER_CALLER. Transient.
+	Reason_REASON_TOO_MANY_UPLOAD_LINKS Reason = 81
 )
 
 // Enum value maps for Reason.
@@ -291,6 +294,7 @@ var (
 		92: "REASON_TOKEN_EXPIRED",
 		93: "REASON_SCOPE_MISSING",
 		80: "REASON_ORIGIN_FORBIDDEN",
+		81: "REASON_TOO_MANY_UPLOAD_LINKS",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                  0,
@@ -358,6 +362,7 @@ var (
 		"REASON_TOKEN_EXPIRED":                92,
 		"REASON_SCOPE_MISSING":                93,
 		"REASON_ORIGIN_FORBIDDEN":             80,
+		"REASON_TOO_MANY_UPLOAD_LINKS":        81,
 	}
 )
 
@@ -392,7 +397,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\x9b\x0e\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xbd\x0e\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -459,7 +464,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x14REASON_TOKEN_INVALID\x10[\x12\x18\n" +
 	"\x14REASON_TOKEN_EXPIRED\x10\\\x12\x18\n" +
 	"\x14REASON_SCOPE_MISSING\x10]\x12\x1b\n" +
-	"\x17REASON_ORIGIN_FORBIDDEN\x10PBi\n" +
+	"\x17REASON_ORIGIN_FORBIDDEN\x10P\x12 \n" +
+	"\x1cREASON_TOO_MANY_UPLOAD_LINKS\x10QBi\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\vReasonProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (

@@ -264,6 +264,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
     Metadata: `setting`.
     """
+    REASON_TOO_MANY_UPLOAD_LINKS: _Reason.ValueType  # 81
+    """The caller has too many upload links that have not expired. Complete uploads, ask for links with a
+    shorter lifetime, or wait; the operator can raise INGOT_UPLOAD_LINKS_PER_CALLER. Transient.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a job failed. The list is complete.
@@ -516,5 +520,9 @@ REASON_ORIGIN_FORBIDDEN: Reason.ValueType  # 80
 """The request names a host that is not this server, or a page of another site sent it. Only over
 HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
 Metadata: `setting`.
+"""
+REASON_TOO_MANY_UPLOAD_LINKS: Reason.ValueType  # 81
+"""The caller has too many upload links that have not expired. Complete uploads, ask for links with a
+shorter lifetime, or wait; the operator can raise INGOT_UPLOAD_LINKS_PER_CALLER. Transient.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

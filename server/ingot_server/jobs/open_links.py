@@ -1,0 +1,64 @@
+"""The signed links for parts of uploads that a caller has and that still work.
+
+    ingot:open-links:<caller>     sorted set of <upload id>/<offset>-<size>, by expiry in ms
+
+Each link lets its holder store up to 64 MiB that count for nothing until their upload is complete.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Final, cast
+
+from ingot.v1 import reason_pb2
+from ingot_server.errors import Failure
+from ingot_server.redis import Redis, unavailable
+
+_LINKS: Final = "open-links:"
+
+
+class OpenLinks:
+    """A bound on the open links of one caller. Every method raises Failure CACHE_UNAVAILABLE."""
+
+    def __init__(self, redis: Redis, most: int) -> None:
+        self._redis = redis
+        self._most = most
+
+    async def add(
+        self, caller: str, upload_id: str, offset: int, size_bytes: int, *, lifetime: timedelta
+    ) -> None:
+        """Count a link, once for a part. Raises Failure TOO_MANY_UPLOAD_LINKS."""
+        key, link = self._redis.key(_LINKS + caller), f"{upload_id}/{offset}-{size_bytes}"
+        now = time.time_ns() // 1_000_000
+        expiry = now + round(lifetime.total_seconds() * 1000)
+        with unavailable():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.zremrangebyscore(key, "-inf", now)
+                pipeline.zadd(key, {link: expiry}, gt=True)
+                pipeline.zcard(key)
+                pipeline.pexpireat(key, expiry, nx=True)
+                pipeline.pexpireat(key, expiry, gt=True)
+                _, added, count, *_ = await pipeline.execute()
+            if not added or count <= self._most:
+                return
+            await self._redis.zrem(key, link)
+            earliest = cast(
+                "list[tuple[bytes, float]]", await self._redis.zrange(key, 0, 0, withscores=True)
+            )
+        wait = timedelta(milliseconds=earliest[0][1] - now) if earliest else lifetime
+        raise Failure(
+            reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS,
+            f"This caller has {self._most} open upload links, as many as "
+            "INGOT_UPLOAD_LINKS_PER_CALLER allows. Complete uploads, which closes their links, or "
+            "ask for links with a shorter lifetime.",
+            retry_after=wait,
+        )
+
+    async def close(self, caller: str, upload_id: str) -> None:
+        """Count the links of an upload no more: it is complete."""
+        key, prefix = self._redis.key(_LINKS + caller), f"{upload_id}/".encode()
+        with unavailable():
+            links = cast("list[bytes]", await self._redis.zrange(key, 0, -1))
+            if closed := [link for link in links if link.startswith(prefix)]:
+                await self._redis.zrem(key, *closed)
