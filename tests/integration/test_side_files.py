@@ -18,9 +18,16 @@ import grpc
 import imageio_ffmpeg
 import pytest
 
+from ingot.v1.ingest_service_pb2 import BatchIngestRequest, IngestRequest
 from ingot.v1.job_pb2 import JOB_STATE_SUCCEEDED, IngestOptions
+from ingot.v1.job_service_pb2 import GetJobRequest, WatchJobRequest
 from ingot.v1.media_pb2 import Media, SideFile
-from ingot.v1.media_service_pb2 import CreateDownloadUrlRequest, ListMediaRequest
+from ingot.v1.media_service_pb2 import (
+    BatchGetMediaRequest,
+    CreateDownloadUrlRequest,
+    GetMediaRequest,
+    ListMediaRequest,
+)
 from ingot_server.config import Settings
 from ingot_server.library.bounds import LARGEST_MANIFEST
 from tests.harness import Harness, running_harness
@@ -334,6 +341,18 @@ async def test_a_page_with_megabytes_of_text_makes_a_media_item_that_can_be_read
     assert await harness.get(url=url) == job.media
     listed = await harness.media.ListMedia(ListMediaRequest())
     assert [each.id for each in listed.media] == [job.media.id]
+
+    # This caller has the default limits of gRPC, and reads the item wherever it may be.
+    assert (await harness.jobs.GetJob(GetJobRequest(job_id=job.id))).job.media == job.media
+    watch = aiter(harness.jobs.WatchJob(WatchJobRequest(job_id=job.id)))
+    assert (await anext(watch)).job.media == job.media
+    again = [IngestRequest(url=url)] * 100
+    repeated = await harness.api.BatchIngest(BatchIngestRequest(requests=again))
+    assert repeated.results[0].job.media == job.media
+    many = [GetMediaRequest(url=url)] * 100
+    batch = await harness.media.BatchGetMedia(BatchGetMediaRequest(requests=many))
+    assert 1 <= len(batch.results) < len(many)
+    assert batch.results[0].media == job.media
 
 
 def tagged(path: Path) -> bytes:
