@@ -19,6 +19,7 @@ from ingot_server.setting_checks import (
     check_egress_ports,
     check_insecure,
     check_open_services,
+    check_s3_credentials,
     check_sponsorblock,
     check_sponsorblock_api,
     check_transcription_url,
@@ -142,6 +143,20 @@ class Settings:
     s3_endpoint: str = _setting("127.0.0.1:9000", "address of the S3 server, HOST:PORT")
     s3_access_key: str = _setting("", "access key for S3")
     s3_secret_key: Secret = _setting(Secret(""), "secret key for S3")
+    s3_credentials: str = _setting(
+        "keys",
+        "where the keys for S3 come from: `keys` are the two settings before, `role` is the role "
+        "of the machine, `web-identity` a role for a token in a file",
+        check=check_s3_credentials,
+    )
+    s3_credentials_url: str = _setting(
+        "",
+        "URL of the service that gives keys for a role; empty means that of AWS",
+    )
+    s3_role_arn: str = _setting("", "role for `web-identity`")
+    s3_web_identity_token_file: str = _setting(
+        "", "file with the token for `web-identity`, read again whenever keys are renewed"
+    )
     s3_bucket: str = _setting(
         "ingot", "bucket for all media; created at start-up if it does not exist"
     )
@@ -150,6 +165,12 @@ class Settings:
     s3_ca_file: str = _setting(
         "",
         "PEM file with certificate authorities that are trusted for S3 in addition to the system's",
+    )
+    s3_certificate_file: str = _setting(
+        "", "PEM file with a certificate to show to the S3 server, and its key"
+    )
+    s3_certificate_key_file: str = _setting(
+        "", "PEM file with the key of that certificate, if it is not in the same file"
     )
     s3_public_endpoint: str = _setting(
         "", "address of the S3 server in download links; empty means s3_endpoint"

@@ -40,6 +40,14 @@ def check_bandwidth(text: str) -> None:
         )
 
 
+def check_s3_credentials(text: str) -> None:
+    """Check that it is a source of keys."""
+    if text not in ("keys", "role", "web-identity"):
+        raise SettingError(
+            f"INGOT_S3_CREDENTIALS={text!r} is not `keys`, `role` or `web-identity`."
+        )
+
+
 def check_sponsorblock(text: str) -> None:
     """Check that SponsorBlock has these categories."""
     try:

@@ -72,6 +72,8 @@ def _merged(
     if elsewhere:
         # The installation's keys and its public endpoint are for its own server only.
         changes |= {"s3_access_key": "", "s3_secret_key": Secret(""), "s3_public_endpoint": ""}
+    if elsewhere or "access_key" in table:
+        changes["s3_credentials"] = "keys"
     if scheme == "gs":
         changes |= _GOOGLE
     for key, value in table.items():

@@ -25,6 +25,7 @@ from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
+from minio.credentials.providers import Provider, StaticProvider
 from minio.error import MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.response import BaseHTTPResponse
@@ -33,6 +34,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.call_pool import CallPool
+from ingot_server.library.s3_keys import s3_keys
 from ingot_server.library.signed_links import with_size
 from ingot_server.setting_values import SettingError
 
@@ -85,11 +87,13 @@ class S3:
         if not is_bucket_name(settings.s3_bucket):
             raise SettingError(f"INGOT_S3_BUCKET={settings.s3_bucket!r} is not a bucket name.")
         self._configured_in = configured_in
-        self._secret_key = settings.s3_secret_key
         self.bucket = settings.s3_bucket
         self.endpoint = settings.s3_endpoint
-        tls = _tls_context(settings.s3_ca_file)
-        connect = partial(self._connect, settings, settings.s3_endpoint, "INGOT_S3_ENDPOINT")
+        tls = _tls_context(settings)
+        self._keys = s3_keys(settings, tls)
+        connect = partial(
+            self._connect, settings, settings.s3_endpoint, "INGOT_S3_ENDPOINT", self._keys
+        )
         self.small = CallPool(
             "s3-small",
             connect,
@@ -126,19 +130,22 @@ class S3:
         )
         self.uploads = ThreadPoolExecutor(max(settings.worker_slots, 1), "s3-upload")
         public = settings.s3_public_endpoint or settings.s3_endpoint
-        self.public = self._connect(
-            settings, public, "INGOT_S3_PUBLIC_ENDPOINT", self.calls.connections
-        )
+        self._connect_public = partial(self._connect, settings, public, "INGOT_S3_PUBLIC_ENDPOINT")
+        self.public = self._connect_public(self._keys, self.calls.connections)
 
     def _connect(
-        self, settings: Settings, endpoint: str, name: str, connections: urllib3.PoolManager
+        self,
+        settings: Settings,
+        endpoint: str,
+        name: str,
+        keys: Provider | None,
+        connections: urllib3.PoolManager,
     ) -> Minio:
         scheme, found, host = endpoint.rpartition("://")
         try:
             return Minio(
                 host.rstrip("/"),
-                settings.s3_access_key or None,
-                settings.s3_secret_key,
+                credentials=keys,
                 secure=scheme == "https" if found else settings.s3_secure,
                 region=settings.s3_region,
                 http_client=connections,
@@ -195,8 +202,14 @@ class S3:
 
     def link_for_put(self, key: str, *, lifetime: timedelta, size_bytes: int) -> str:
         """Return a signed link at the public endpoint for a PUT of `size_bytes` bytes."""
-        url = self.public.get_presigned_url("PUT", self.bucket, key, lifetime)
-        return with_size(url, self._secret_key, size_bytes)
+        if self._keys is None:
+            return str(self.public.get_presigned_url("PUT", self.bucket, key, lifetime))
+        # Both signatures are by the same keys, also while others come.
+        keys = self._keys.retrieve()
+        fixed = StaticProvider(keys.access_key, keys.secret_key, keys.session_token)
+        client = self._connect_public(fixed, self.calls.connections)
+        url = client.get_presigned_url("PUT", self.bucket, key, lifetime)
+        return with_size(url, keys.secret_key, size_bytes)
 
     async def close(self) -> None:
         """Wait up to a second for running calls, then end them and close all connections."""
@@ -210,16 +223,30 @@ class S3:
             pool.connections.clear()
 
 
-def _tls_context(ca_file: str) -> ssl.SSLContext | None:
-    """Return a context that trusts `ca_file` in addition to the system; None if it is empty."""
-    if not ca_file:
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return a context with the authority and the certificate of the settings; None without them.
+
+    The authority is trusted in addition to the system's.
+    """
+    ca_file = settings.s3_ca_file
+    certificate = settings.s3_certificate_file
+    if not ca_file and not certificate:
         return None
     context = ssl.create_default_context()
     try:
-        context.load_verify_locations(ca_file)
+        if ca_file:
+            context.load_verify_locations(ca_file)
     except OSError as exc:
         raise SettingError(
             f"INGOT_S3_CA_FILE={ca_file!r} cannot be used: {exc}. Name a PEM file."
+        ) from exc
+    try:
+        if certificate:
+            context.load_cert_chain(certificate, settings.s3_certificate_key_file or None)
+    except OSError as exc:
+        raise SettingError(
+            f"INGOT_S3_CERTIFICATE_FILE={certificate!r} cannot be used: {exc}. Name PEM files with "
+            "a certificate and its key."
         ) from exc
     return context
 
