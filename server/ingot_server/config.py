@@ -322,7 +322,9 @@ class Settings:
     )
     conversion_timeout: timedelta = _setting(timedelta(hours=6), "time for one conversion")
     conversion_memory: ByteSize = _setting(
-        ByteSize(4 << 30), "address space of the ffmpeg process of a conversion"
+        ByteSize(0),
+        "address space of the ffmpeg process of a conversion; `0` means half of the memory of the "
+        "machine or container, at least `1GiB` and at most `4GiB`",
     )
     conversion_threads: int = _setting(
         4, "threads of each decoder and encoder of a conversion; 0 means one per processor"

@@ -6,10 +6,12 @@ import asyncio
 import io
 import os
 import signal
+import struct
 import threading
 from collections.abc import Awaitable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from zlib import compress, crc32
 
 import pytest
 
@@ -73,6 +75,18 @@ async def begun(
     await progress_log.begun.wait()
     (pid,) = set(descendants(os.getpid())) - before
     return running, pid
+
+
+def black_png(width: int, height: int) -> bytes:
+    """A PNG of one bit for each pixel (ISO/IEC 15948)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = compress(bytes(1 + (width + 7) // 8) * height)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 async def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
@@ -185,9 +199,22 @@ async def test_hanging_it_is_ended(tmp_path: Path) -> None:
     assert "made no progress for 3 s" in message
 
 
+async def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    """However small the file is, and whatever its container announces."""
+    source, output = tmp_path / "large.png", tmp_path / "out.png"
+    source.write_bytes(black_png(16_000, 16_000))
+    assert source.stat().st_size < 100_000
+    reason_name_of, message = await reason(
+        ffmpeg().run_command(["-i", str(source), str(output)], source=source, output=output)
+    )
+    assert reason_name_of == "CONVERSION_FAILED", message
+    assert not output.exists()
+
+
 async def test_past_its_memory_it_crashed(tmp_path: Path) -> None:
-    # Two pictures of 16000x16000 are more than it may have.
-    arguments = ["-f", "lavfi", "-i", "color=size=16000x16000:duration=1", str(tmp_path / "o.mp4")]
+    # One picture of this size and form is more than it may have.
+    picture = "color=size=9000x9000:duration=1,format=gbrpf32le"
+    arguments = ["-f", "lavfi", "-i", picture, str(tmp_path / "o.mp4")]
     small = ffmpeg(conversion_memory=ByteSize(400 << 20))
     reason_name_of, message = await reason(small.run_command(arguments, output=tmp_path / "o.mp4"))
     assert reason_name_of == "CONVERTER_CRASHED", message

@@ -20,6 +20,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ingot_server.probe.frames import frame_bytes
+from ingot_server.process.limits import MAX_PIXELS
 
 # Their frames follow each other, and nothing around them announces the end.
 HEADERLESS: Final = frozenset(
@@ -208,8 +209,11 @@ def ratio(value: Any) -> float:
 def _look_at_frame(track: Track, packet: Packet[Stream]) -> bool:
     """Decode until there is a frame, for what only a frame shows; return whether to stop."""
     track.undecoded += 1
+    context: Any = track.stream.codec_context
+    if context is None or getattr(context, "width", 0) * getattr(context, "height", 0) > MAX_PIXELS:
+        return True
     try:
-        frames = packet.decode() if track.stream.codec_context is not None else []
+        frames = packet.decode()
     except av.error.FFmpegError:
         frames = []
     for frame in frames:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
+
+MAX_PIXELS: Final = 100_000_000
+"""Of one picture that a child decodes. A video in 8K has 33 million, in 12K 80 million."""
 
 
 @dataclass(frozen=True, slots=True)

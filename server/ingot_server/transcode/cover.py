@@ -26,7 +26,6 @@ LARGEST_EMBEDDED: Final = 2 << 20
 LARGEST_SIDE: Final = 1920
 """In pixels, of width and height. A larger image is scaled down."""
 
-_MAX_PIXELS: Final = 100_000_000
 # One image from one file, whatever the file's name looks like.
 _SINGLE_IMAGE: Final = ("-f", "image2", "-pattern_type", "none", "-c:v")
 _INPUTS: Final = {
@@ -70,7 +69,7 @@ def _arguments(path: Path, demuxer: Sequence[str], made: Path) -> list[str]:
     )
     return [
         *("-xerror", "-protocol_whitelist", "file,pipe"),
-        *("-err_detect", "explode", "-max_pixels", str(_MAX_PIXELS)),
+        *("-err_detect", "explode"),
         *(*demuxer, "-i", f"file:{path}"),
         *("-frames:v", "1", "-vf", fitting, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "2"),
         *("-map_metadata", "-1", "-f", "image2", "-update", "1", f"file:{made}"),

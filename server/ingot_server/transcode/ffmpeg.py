@@ -34,7 +34,9 @@ from ingot_server.errors import Failure, too_large
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 from ingot_server.process.confinement import Confinement
 from ingot_server.process.ffmpeg_program import ffmpeg_program
-from ingot_server.process.limits import Limits
+from ingot_server.process.limits import MAX_PIXELS, Limits
+from ingot_server.process.machine_memory import machine_memory_bytes
+from ingot_server.transcode.memory_limit import conversion_memory_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +119,8 @@ class Ffmpeg:
         called four times a second. `check` is called regularly, and may raise.
         """
         options = [*_GENERAL, "-loglevel", log_level]
+        if "-i" in arguments:
+            options += ["-max_pixels", str(MAX_PIXELS)]  # of the first input
         if on_stdout is None:
             options += ["-progress", STANDARD_OUTPUT, "-stats_period", _REPORT_SECONDS]
         limit = self._settings.conversion_timeout
@@ -150,7 +154,7 @@ class Ffmpeg:
     def _limits(self) -> Limits:
         settings = self._settings
         return Limits(
-            memory_bytes=int(settings.conversion_memory),
+            memory_bytes=conversion_memory_bytes(settings, machine_memory_bytes()),
             cpu=settings.conversion_timeout * (os.cpu_count() or 1) + timedelta(seconds=1),
             file_bytes=int(settings.max_media_size),
         )
