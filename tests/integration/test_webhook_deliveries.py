@@ -110,6 +110,7 @@ async def test_the_end_of_a_job_is_signed_and_sent_once(
     assert event.timestamp == job.end_time
 
 
+@pytest.mark.any_stores
 async def test_callers_that_share_a_job_have_a_webhook_each_and_secrets_of_their_own(
     records: Records, settings: Settings, deliveries: WebhookDeliveries, hook: Receiver
 ) -> None:
@@ -129,6 +130,7 @@ async def test_callers_that_share_a_job_have_a_webhook_each_and_secrets_of_their
         by_path["/one"].verify(secrets_of(other, settings))
 
 
+@pytest.mark.any_stores
 async def test_the_operator_hears_of_jobs_and_not_of_their_parts(
     redis: Redis, settings: Settings, hook: Receiver
 ) -> None:
@@ -147,6 +149,7 @@ async def test_the_operator_hears_of_jobs_and_not_of_their_parts(
     received.verify([secret(b"n")])
 
 
+@pytest.mark.any_stores
 async def test_a_receiver_accepts_both_secrets_while_they_are_replaced(
     records: Records, settings: Settings, deliveries: WebhookDeliveries, hook: Receiver
 ) -> None:
@@ -161,6 +164,7 @@ async def test_a_receiver_accepts_both_secrets_while_they_are_replaced(
     assert len(received.headers["webhook-signature"].split()) == 2
 
 
+@pytest.mark.any_stores
 @pytest.mark.parametrize(
     ("status", "headers", "least_delay", "state"),
     [
@@ -192,6 +196,7 @@ async def test_what_a_response_means(
     assert delivery.due - datetime.now(UTC) >= least_delay or state != WebhookDelivery.STATE_PENDING
 
 
+@pytest.mark.any_stores
 async def test_410_disables_the_url_until_a_delivery_is_replayed(
     records: Records, settings: Settings, deliveries: WebhookDeliveries, hook: Receiver
 ) -> None:
@@ -212,6 +217,7 @@ async def test_410_disables_the_url_until_a_delivery_is_replayed(
     assert [received.id for received in hook.received].count(first.id) == 2
 
 
+@pytest.mark.any_stores
 async def test_a_delivery_is_given_up_when_its_time_is_over_and_can_be_replayed(
     redis: Redis, settings: Settings, hook: Receiver
 ) -> None:
@@ -225,6 +231,7 @@ async def test_a_delivery_is_given_up_when_its_time_is_over_and_can_be_replayed(
     assert await deliveries.page(limit=1) == []
 
 
+@pytest.mark.any_stores
 @pytest.mark.parametrize("allow", ["127.0.0.0/8", "HOST"])
 async def test_a_private_address_gets_a_webhook_only_if_a_setting_allows_it(
     redis: Redis, settings: Settings, hook: Receiver, allow: str
@@ -245,6 +252,7 @@ async def test_a_private_address_gets_a_webhook_only_if_a_setting_allows_it(
     assert sent.state == WebhookDelivery.STATE_DELIVERED
 
 
+@pytest.mark.any_stores
 async def test_a_name_that_leads_out_of_an_allowed_network_is_refused_when_it_is_dialled(
     redis: Redis, settings: Settings, hook: Receiver
 ) -> None:
@@ -256,6 +264,7 @@ async def test_a_name_that_leads_out_of_an_allowed_network_is_refused_when_it_is
     assert hook.received == []
 
 
+@pytest.mark.any_stores
 async def test_a_receiver_that_was_down_gets_it_when_it_is_up(
     records: Records, settings: Settings, deliveries: WebhookDeliveries, redis: Redis
 ) -> None:
@@ -268,6 +277,7 @@ async def test_a_receiver_that_was_down_gets_it_when_it_is_up(
     assert waiting.job_id in waiting.id
 
 
+@pytest.mark.any_stores
 async def test_workers_share_the_deliveries_and_a_host_gets_few_at_once(
     redis: Redis, settings: Settings, hook: Receiver
 ) -> None:
@@ -296,6 +306,7 @@ async def test_workers_share_the_deliveries_and_a_host_gets_few_at_once(
         await guard.close()
 
 
+@pytest.mark.any_stores
 async def test_another_worker_sends_what_a_killed_one_has_taken(
     records: Records, settings: Settings, deliveries: WebhookDeliveries, hook: Receiver
 ) -> None:
@@ -309,7 +320,6 @@ async def test_another_worker_sends_what_a_killed_one_has_taken(
     assert delivery.attempts == 2
 
 
-@pytest.mark.any_stores
 @pytest.mark.parametrize("when", ["accepted", "ended", "recorded"])
 async def test_a_webhook_survives_the_loss_of_redis(
     records: Records,
@@ -397,6 +407,7 @@ async def test_the_end_of_a_job_stays_in_the_journal_while_its_delivery_is_nowhe
     assert await blobs.list_objects("journal/") == []
 
 
+@pytest.mark.any_stores
 async def test_a_job_has_a_bounded_number_of_webhooks(records: Records) -> None:
     for number in range(100):
         await records.create(new_job(), webhook_url=f"http://example.com/{number}")

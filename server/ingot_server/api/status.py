@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import grpc
@@ -20,6 +21,7 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
 from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.api.times import invalid_times
 from ingot_server.errors import Failure, Treatment
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,10 @@ class OutOfRange(Failure):
 
 def check(request: Message) -> None:
     """Raise Failure INVALID_REQUEST, with each field's violation, if a rule is broken."""
+    # First, because such values have no JSON, no calendar and no sum, also for the rules.
+    times = dict(islice(invalid_times(request), VIOLATIONS))
+    if times:
+        raise invalid(times)
     found = _validator.collect_violations(request)
     if found:
         raise invalid(dict(_in_words(violation.proto, request) for violation in found))

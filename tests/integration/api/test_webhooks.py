@@ -26,6 +26,8 @@ from tests.refusals import refusal
 from tests.waiting import JOB_SECONDS, TIMEOUT_SECONDS
 from tests.webhook_receiver import Receiver, receiver
 
+pytestmark = pytest.mark.any_stores
+
 TINY = media("tiny.mp4").read_bytes()
 SECRET = "whsec_" + base64.b64encode(b"n" * 32).decode()
 
