@@ -73,7 +73,7 @@ def parse_bytes(text: str) -> ByteSize:
     """Parse a size such as `512MiB`, or a number of bytes. Raises ValueError."""
     try:
         return ByteSize(_scaled(text, _BYTES, ""))
-    except KeyError:
+    except (KeyError, OverflowError):
         raise ValueError(text) from None
 
 
@@ -127,5 +127,5 @@ def read_setting_file(variable: str, path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise SettingError(f"{variable}: {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingError(f"{variable}: {path} is not valid TOML: {error}.") from error

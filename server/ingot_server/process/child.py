@@ -25,6 +25,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, Self
 
+from ingot_server.foreign_json import parse_json
 from ingot_server.process.confinement import Confinement
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
@@ -166,7 +167,7 @@ class ChildProcess:
         if not line:
             return None
         try:
-            message = json.loads(line)
+            message = parse_json(line)
         except ValueError as error:
             raise ChildError("it wrote a line that is not JSON") from error
         if not isinstance(message, dict):

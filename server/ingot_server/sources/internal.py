@@ -21,7 +21,7 @@ _URL: Final = re.compile(
     r"(?P<scheme>s3|gs)://(?P<bucket>[^/]*)/?(?P<key>.*)", re.DOTALL | re.IGNORECASE
 )
 _KEY_BYTES: Final = 1024
-_OWN_FOLDERS: Final = ("uploads/", "alias/", "probe/")
+_OWN_FOLDERS: Final = tuple("alias/ index/ journal/ probe/ scrub/ uploads/ webhooks/".split())
 _MEDIA: Final = re.compile(r"media/(?P<id>[a-z2-7]{52})/.+")
 
 

@@ -9,7 +9,6 @@ Nothing that leaves this module contains it, failures and their causes included.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large_for_source
+from ingot_server.foreign_json import parse_json
 from ingot_server.sources.http import normalise
 from ingot_server.sources.source import Identity
 from ingot_server.sources.telegram import file_id_of, message_of
@@ -200,7 +200,7 @@ async def _call_api(url: str, proxy_url: str, settings: Settings) -> tuple[int, 
             raise _unusable(settings, "sends a response that is too long")
         status = response.status
     try:
-        parsed = json.loads(body)
+        parsed = parse_json(body)
     except ValueError:
         parsed = None
     return status, parsed if isinstance(parsed, dict) else {}

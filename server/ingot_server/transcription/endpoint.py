@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import logging
 import math
 from collections.abc import AsyncIterator
@@ -26,6 +25,7 @@ from ingot_server.allowed_destinations import parse_allowed_destinations
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
+from ingot_server.foreign_json import parse_json
 from ingot_server.languages import language_tag
 from ingot_server.transcription.transcript import Segment
 from ingot_server.transfer.fetch import Fetcher
@@ -115,7 +115,7 @@ class TranscriptionEndpoint:
 
     def _heard(self, body: bytes, seconds: float) -> Heard:
         try:
-            answer = json.loads(body)
+            answer = parse_json(body)
         except ValueError:
             raise self._failed("sent a response that is not JSON") from None
         found = answer.get("segments") if isinstance(answer, dict) else None
@@ -185,7 +185,7 @@ class TranscriptionEndpoint:
         """Return what an error says, as the end of a sentence; empty if it says nothing."""
         text = body[:_RESPONSE_BYTES].decode(errors="replace")
         with suppress(ValueError):
-            text = _message(json.loads(text)) or text
+            text = _message(parse_json(text)) or text
         if self._key:
             text = text.replace(self._key, "***")
         text = " ".join(text.split())[:_QUOTED_CHARACTERS].rstrip(".")

@@ -56,6 +56,8 @@ REFUSED = [
     ("s3://elsewhere/a.mp4", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("gs://elsewhere/a.mp4", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/uploads/x/0", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
+    ("s3://{bucket}/journal/x", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
+    ("s3://{bucket}/webhooks/x", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/alias/x", "PERMISSION_DENIED", "BUCKET_FORBIDDEN"),
     ("s3://{bucket}/media/" + "a" * 52 + "/x.mp4", "NOT_FOUND", "MEDIA_NOT_FOUND"),
     ("s3://{bucket}/media/mine.mp4", "NOT_FOUND", "MEDIA_NOT_FOUND"),
