@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 
 // Where `npm run dev` and `npm run preview` send the calls of the page.
 const server = process.env["INGOT_HTTP"] ?? "http://127.0.0.1:8080";
-const proxy = { "^/(ingot\\.v1\\.|healthz|openapi\\.json)": { target: server } };
+const proxy = { "^/(ingot\\.v1\\.|session|healthz|openapi\\.json)": { target: server } };
 
 export default defineConfig({
   plugins: [svelte()],

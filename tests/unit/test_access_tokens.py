@@ -15,6 +15,7 @@ from ingot_server.api import call_head
 from ingot_server.api.authentication import Authentication
 from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
+from ingot_server.doctor.named_files import check_named_files
 from ingot_server.errors import Failure, reason_name
 from ingot_server.setting_values import SettingError
 from tests.waiting import until
@@ -129,8 +130,10 @@ async def test_a_file_without_tokens_lets_nobody_in(tmp_path: Path) -> None:
     settings = Settings(tokens_file=str(path))
 
     assert await refusal(settings, f"Bearer {new_token()}") == "TOKEN_INVALID"
-    with pytest.raises(SettingError, match="cannot be read"):
-        AccessTokens(Settings(tokens_file=str(tmp_path / "missing.toml")))
+    missing = Settings(tokens_file=str(tmp_path / "missing.toml"))
+    for check in (AccessTokens, check_named_files):
+        with pytest.raises(SettingError, match="cannot be read"):
+            check(missing)
 
 
 async def test_a_file_is_read_again_when_it_changes(

@@ -34,6 +34,15 @@ export const texts = {
     since: (time: string) => `What is shown is from ${time}.`,
     stale: (span: string) => `Stale for ${span}`,
   },
+  session: {
+    title: "Log in",
+    hint: "This server asks who you are. Its operator gives out tokens.",
+    token: "Token",
+    logIn: "Log in",
+    failed: "You are not logged in",
+    logOut: "Log out",
+    loggedInAs: (name: string) => `Logged in as ${name}`,
+  },
   notices: { label: "Messages", close: "Close the message" },
   palette: {
     open: "Commands",

@@ -48,7 +48,8 @@ _caller: ContextVar[Caller] = ContextVar("_caller")
 class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     """An ASGI application that serves /SERVICE/METHOD by POST, and reads also by GET.
 
-    Its calls are counted in `calls`, within the `bound`. `require_serving` is called before each
+    Its calls are counted in `calls`, within the `bound`. `credential` returns what authenticates a
+    request, as the value of a header Authorization. `require_serving` is called before each
     one and may raise Failure.
     """
 
@@ -60,11 +61,13 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         calls: Calls,
         bound: CallBound,
         authentication: Authentication,
+        credential: Callable[[Any], str],
         require_serving: Callable[[], None],
     ) -> None:
         self._calls = calls
         self._bound = bound
         self._authentication = authentication
+        self._credential = credential
         self._require_serving = require_serving
         found = {
             f"/{method.descriptor.containing_service.full_name}/{method.descriptor.name}": method
@@ -101,7 +104,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     async def _refusal_of_caller(self, method: Method, scope: Any) -> Failure | None:
         """Return why the caller may not call the method. None: it may, and is `_caller` now."""
         try:
-            authorization = call_head.authorization(scope)
+            authorization = self._credential(scope)
             peer = call_head.peer(scope)
             _caller.set(await self._authentication.admit(method.scope, peer, authorization))
         except Failure as failure:

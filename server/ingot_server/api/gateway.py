@@ -3,6 +3,7 @@
 POST /ingot.v1.SERVICE/METHOD   Connect, gRPC-Web or JSON (connect_services.py); reads also by GET
 GET /, /assets/...              the web page (page.py)
 GET /openapi.json               the OpenAPI document of these methods
+/session                        log in and out of the web page (page_session.py)
 GET /healthz                    200 while serving, 503 while draining
 """
 
@@ -19,7 +20,7 @@ from typing import Any, Final, cast
 import uvicorn
 
 from ingot.v1 import reason_pb2
-from ingot_server.api import call_head
+from ingot_server.api import call_head, page_session
 from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Service
 from ingot_server.api.calls import CallBound, Calls
@@ -31,6 +32,7 @@ from ingot_server.api.hosts import Hosts
 from ingot_server.api.http_connection import DEFAULT_LIMITS, HttpConnection, TimeLimits
 from ingot_server.api.http_listener import listen
 from ingot_server.api.page import Page, PageResponse
+from ingot_server.api.page_session import Sessions
 from ingot_server.api.request_origin import RequestOrigins
 from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.store_health import Stores
@@ -72,8 +74,14 @@ class Gateway:
         self._calls = Calls()
         bound = CallBound(settings.max_calls)
         self._authentication = authentication
+        self._sessions = Sessions(authentication, self._origins)
         self._services = ConnectServices(
-            services, self._calls, bound, authentication, self._require_serving
+            services,
+            self._calls,
+            bound,
+            authentication,
+            self._sessions.credential,
+            self._require_serving,
         )
         self._page = Page(link_origins)
         self._openapi = files(__package__).joinpath("openapi.json").read_bytes()
@@ -157,9 +165,11 @@ class Gateway:
         service = _OPENABLE.get(path)
         if service == "health":
             # Also for a load balancer that checks this server under a name of its own.
-            await self._serve_about_itself(service, scope, send)
+            await self._serve_about_itself(service, scope, self._with([], send))
         elif refusal := self._origins.misdirected(scope):
             await refuse(send, refusal.status, refusal.failure)
+        elif path == page_session.PATH:
+            await self._sessions.serve(scope, self._with([], send))
         elif service:
             respond = self._with(self._cors.headers(origin), send)
             await self._serve_about_itself(service, scope, respond)
@@ -186,7 +196,7 @@ class Gateway:
     async def _serve_about_itself(self, service: str, scope: Any, send: Any) -> None:
         """Serve what corresponds to a service of gRPC that open_services can name."""
         try:
-            authorization = call_head.authorization(scope)
+            authorization = self._sessions.credential(scope)
             await self._authentication.admit_to(service, call_head.peer(scope), authorization)
         except Failure as failure:
             await refuse(send, HTTPStatus.UNAUTHORIZED, failure)

@@ -63,6 +63,15 @@ class RequestOrigins:
             ),
         )
 
+    def is_of_own_page(self, scope: Any) -> bool:
+        """Return whether a browser says that a page of this server sent the request."""
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        site = headers.get(b"sec-fetch-site")
+        if site is not None:
+            return bool(site == b"same-origin")
+        return bool(origin) and self._is_own(origin, None, headers)
+
     def _is_own(self, origin: str, site: bytes | None, headers: dict[bytes, bytes]) -> bool:
         # Browsers send it to https and to this machine. It holds behind a proxy, whatever that
         # makes of the Host.

@@ -2,6 +2,7 @@ import { hasEnded, IngotError } from "@ingot/client";
 
 import { client, messageOf } from "../connection/client";
 import { connection } from "../connection/connection.svelte";
+import { session } from "../session/session.svelte";
 import { jobStore } from "./store.svelte";
 
 /** How many jobs the page begins with; the list loads older ones on demand. */
@@ -15,10 +16,13 @@ const PAUSE_MS = 5000;
  * Watches all jobs, for as long as the page is open: the one stream of the whole page.
  *
  * A browser opens at most six connections to a server, so a stream for each job would block the
- * page. After a lost connection the watch continues by its token.
+ * page. After a lost connection the watch continues by its token. It ends if the server wants to
+ * know who reads the page; logging in loads the page again.
  */
-export async function watchAllJobs(): Promise<never> {
+export async function watchAllJobs(): Promise<void> {
   for (;;) {
+    await session.check();
+    if (session.state === "loggedOut") return;
     try {
       await watchOnce();
     } catch (error) {
