@@ -245,6 +245,33 @@ async def test_nothing_a_file_names_is_opened(harness: TranscodeHarness, tmp_pat
             assert reason_name(caught.value.reason) == "CONVERSION_FAILED"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 RTP/AVP 0\n",
+        '<svg xmlns="http://www.w3.org/2000/svg"><image href="{path}"/></svg>',
+        '<!DOCTYPE MPD [<!ENTITY e SYSTEM "{path}">]><MPD><BaseURL>&e;</BaseURL></MPD>',
+        "[Script Info]\n[Fonts]\nfontname: {path}\n[Events]\nDialogue: 0,0:00:00.00,0:00:09.00,x\n",
+    ],
+    ids=["sdp", "svg", "mpd", "ass"],
+)
+@pytest.mark.parametrize("name", ["text.mp4", "text.svg"])
+async def test_text_is_not_media_whatever_it_describes(
+    harness: TranscodeHarness, tmp_path: Path, text: str, name: str
+) -> None:
+    canary = tmp_path / "canary.ts"
+    os.mkfifo(canary)  # Who opens it waits, and the test would run out of time.
+    path = tmp_path / name
+    path.write_text(text.format(path=canary))
+    with pytest.raises(Failure) as caught:
+        await harness.prober.probe(path)
+    assert reason_name(caught.value.reason) == "NOT_MEDIA"
+    described = await harness.prober.probe(media("plain.mp4"))
+    with pytest.raises(Failure) as caught:
+        await harness.make_of(described, path, recipe("mp3"))
+    assert reason_name(caught.value.reason) == "CONVERSION_FAILED"
+
+
 async def test_a_result_does_not_become_much_longer_than_planned(
     harness: TranscodeHarness,
 ) -> None:
