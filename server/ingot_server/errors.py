@@ -20,7 +20,7 @@ from typing import Final
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from ingot.v1 import reason_pb2
@@ -61,9 +61,12 @@ class Treatment:
     outcome: SourceOutcome = SourceOutcome.UNKNOWN
     cookies_may_help: bool = False
     """Whether the source may return the media item to a request with cookies."""
+    is_quota: bool = False
+    """Whether the caller itself has used up what it may have."""
 
 
 _TRANSIENT: Final = Treatment(code_pb2.UNAVAILABLE, transient=True)
+_QUOTA: Final = Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True, is_quota=True)
 _IMPOSSIBLE: Final = Treatment(code_pb2.FAILED_PRECONDITION)
 _IMPOSSIBLE_HERE: Final = Treatment(code_pb2.FAILED_PRECONDITION, outcome=SourceOutcome.AVAILABLE)
 _WITHHELD: Final = Treatment(
@@ -86,7 +89,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_MEDIA_NOT_FOUND: Treatment(code_pb2.NOT_FOUND),
     reason_pb2.REASON_ETAG_MISMATCH: Treatment(code_pb2.ABORTED),
     reason_pb2.REASON_REQUEST_ID_REUSED: Treatment(code_pb2.ALREADY_EXISTS),
-    reason_pb2.REASON_TOO_MANY_WATCHES: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
+    reason_pb2.REASON_TOO_MANY_WATCHES: _QUOTA,
     reason_pb2.REASON_TOO_MANY_CALLS: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
     reason_pb2.REASON_JOB_NOT_FAILED: Treatment(code_pb2.FAILED_PRECONDITION),
     reason_pb2.REASON_MEDIA_DAMAGED: Treatment(code_pb2.DATA_LOSS),
@@ -154,7 +157,8 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_TOKEN_INVALID: Treatment(code_pb2.UNAUTHENTICATED),
     reason_pb2.REASON_TOKEN_EXPIRED: Treatment(code_pb2.UNAUTHENTICATED),
     reason_pb2.REASON_SCOPE_MISSING: Treatment(code_pb2.PERMISSION_DENIED),
-    reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS: Treatment(code_pb2.RESOURCE_EXHAUSTED, transient=True),
+    reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS: _QUOTA,
+    reason_pb2.REASON_QUOTA_EXCEEDED: _QUOTA,
 }
 
 
@@ -233,6 +237,9 @@ class Failure(Exception):
                     ]
                 ),
             )
+        if self.treatment.is_quota:
+            violation = QuotaFailure.Violation(subject="caller", description=self.message)
+            _pack(status, QuotaFailure(violations=[violation]))
         if self.transient:
             delay = Duration()
             delay.FromTimedelta(self.retry_after)
@@ -285,6 +292,18 @@ def too_large_for_source(message: str, limit_bytes: int | None = None) -> Failur
     return Failure(reason_pb2.REASON_TOO_LARGE, message, metadata=metadata)
 
 
+def quota_exceeded(
+    quota: str, limit: int, message: str, *, retry_after: timedelta = timedelta(seconds=5)
+) -> Failure:
+    """Return the failure of a caller that has used up the quota of that name."""
+    return Failure(
+        reason_pb2.REASON_QUOTA_EXCEEDED,
+        message,
+        metadata={"quota": quota, "limit": str(limit)},
+        retry_after=retry_after,
+    )
+
+
 def reason_name(reason: Reason.ValueType) -> str:
     """Return the name of a reason as in ErrorInfo, without the enum's prefix."""
     return Reason.Name(reason).removeprefix(PREFIX)
@@ -295,7 +314,7 @@ def _utf8(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _pack(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:
+def _pack(status: Status, detail: ErrorInfo | BadRequest | QuotaFailure | RetryInfo) -> None:
     packed = Any()
     packed.Pack(detail)
     status.details.append(packed)

@@ -41,7 +41,7 @@ local READ = {
     return values
   end,
   held = hash, load = hash, turns = hash, slots = hash, ['slots-left'] = hash, source = hash, request = hash,
-  entries = hash, ['child-counts'] = hash, ['child-progress'] = hash,
+  entries = hash, ['child-counts'] = hash, ['child-progress'] = hash, ['caller-jobs'] = hash,
   ready = zset, ['slots-until'] = zset, deadlines = zset, ['source-permits'] = zset, ['source-waiting'] = zset,
   ['source-blocked'] = zset, undispatched = zset, followers = zset, expiring = zset, jobs = zset,
   state = function(key) return server.call('SMEMBERS', key) end,

@@ -28,6 +28,7 @@ def check(model: JobModel, redis: ModelRedis) -> None:
         jobs = [job for job in model.jobs.values() if job.queue == queue and not job.has_ended]
         _check_slots(jobs, queue, stored)
         _check_ready(jobs, queue, groups["ready"])
+    _check_callers(model, stored)
     _check_states(model, groups["state"])
     _check_children(model, groups)
     for source in model.sources.values():
@@ -59,6 +60,15 @@ def _check_followers(model: JobModel, stored: Stored) -> None:
             assert not model.jobs[job.follows].has_ended, f"{job.id} waits forever"
             expected[job.follows].add(job.id)
     assert {leader: set(pairs(each)) for leader, each in stored.items()} == expected
+
+
+def _check_callers(model: JobModel, stored: Stored) -> None:
+    """The jobs of each caller that have not ended are counted, and children are not."""
+    expected = Counter(
+        job.caller for job in model.jobs.values() if not job.has_ended and not job.made_for
+    )
+    found = pairs(stored.get("caller-jobs", ()))
+    assert {caller: int(count) for caller, count in found.items()} == expected
 
 
 def _check_slots(jobs: Sequence[ModelJob], queue: str, stored: Stored) -> None:

@@ -154,6 +154,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "REQUEST_ID_REUSED": Conflict,
     "TOO_MANY_WATCHES": ServiceUnavailable,
     "TOO_MANY_CALLS": ServiceUnavailable,
+    "QUOTA_EXCEEDED": ServiceUnavailable,
     "MEDIA_DAMAGED": MediaNotFound,
     "CANCELLED": JobCancelled,
     "RESUME_TOKEN_EXPIRED": Conflict,

@@ -38,6 +38,12 @@ class Caller:
         return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else kind
 
     @property
+    def is_limited(self) -> bool:
+        """Return whether it has quotas: unless it is a program of this machine without a name."""
+        local = self.address in {"unix", ""} or self.address.startswith(("127.", "[::1]"))
+        return bool(self.name) or not local
+
+    @property
     def key(self) -> str:
         """Return what limits per caller are counted by: the name, or the address without one."""
         return self.name or self.address

@@ -110,3 +110,7 @@ class SingleFlightTaken(Exception):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {job_id} makes the same media item")
         self.job_id = job_id
+
+
+class TooManyJobs(Exception):
+    """The caller has as many jobs that have not ended as it may have."""

@@ -23,7 +23,7 @@ from google.rpc.status_pb2 import Status
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.config import Settings
-from ingot_server.errors import Failure
+from ingot_server.errors import Failure, quota_exceeded
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.children import Children
 from ingot_server.jobs.dispatch import Dispatch
@@ -40,6 +40,7 @@ from ingot_server.jobs.outcomes import (
     QueuedAgain,
     Recovery,
     RequestIdReused,
+    TooManyJobs,
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import caller_name
@@ -84,6 +85,7 @@ class Records:
         single_flight_key: str = "",
         caller: str = "",
         webhook_url: str = "",
+        most_jobs: int = 0,
         require_restored: bool = False,
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
@@ -94,8 +96,9 @@ class Records:
         `request_id` that was used before returns the job that it was used for, or raises Failure
         with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
         returns the job of that upload, unless it has failed. Slots are shared evenly among callers;
-        `caller` is the address of this one. `webhook_url` gets a delivery when the job ends; raises
-        Failure TOO_MANY_WEBHOOKS if those of others are as many as a job may have. With
+        `caller` is the key of this one. Raises Failure with QUOTA_EXCEEDED if it has `most_jobs`
+        that have not ended; 0 means no limit. `webhook_url` gets a delivery when the job ends;
+        raises Failure TOO_MANY_WEBHOOKS if those of others are as many as a job may have. With
         `require_restored`, raises JournalUnrestored if Redis may have lost jobs that the journal
         has.
         """
@@ -108,6 +111,8 @@ class Records:
         }
         if require_restored:
             arguments["restored"] = 1
+        if most_jobs:
+            arguments["most_jobs"] = most_jobs
         try:
             return await self._transition.create(job, single_flight_key, arguments)
         except RequestIdReused:
@@ -117,6 +122,13 @@ class Records:
                 reason_pb2.REASON_TOO_MANY_WEBHOOKS,
                 "Other callers of this job have as many webhooks as it may have. Watch the job, or "
                 "call again when it has ended.",
+            ) from None
+        except TooManyJobs:
+            raise quota_exceeded(
+                "jobs",
+                most_jobs,
+                f"You have {most_jobs} jobs that have not ended, which is the limit. Wait until "
+                "one of them has ended, or cancel one.",
             ) from None
 
     async def requested(self, request_id: str, fingerprint: str) -> Job | None:

@@ -1,6 +1,6 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
 -- last part. The others are, in this order, arguments.lua, permits.lua, dispatch.lua, followers.lua, webhooks.lua,
--- journal.lua, history.lua, requests.lua and children.lua. Each documents its keys.
+-- journal.lua, history.lua, requests.lua, callers.lua and children.lua. Each documents its keys.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -28,12 +28,13 @@
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
 -- is not published.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
---            queue host source priority cost [caller]
+--            queue host source priority cost [caller most_jobs: how many jobs the caller may have]
 --            webhook_body tells_operator [webhook_urls]
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
 --            -> created, record | existing, record, group of the journal or empty | request_id_reused, job id
 --               | orphaned | circular | unrestored | too_many_webhooks
+--               | too_many_jobs: the caller has most_jobs
 --               | epoch, current epoch: the record must be made for that epoch
 --   recreate the same arguments, without a parent, and `before` -> created, record | existing, record
 --            | late: it is `before` or later | epoch: makes a job of the journal again
@@ -90,6 +91,7 @@ local ACTIVE = PREFIX .. 'active:'
 
 local function finish(key)
   redis.call('ZREM', DEADLINES, id)
+  uncount_for_caller()
   leave_journal(id)
   make_unready(id)
   stop_following(id)
@@ -139,6 +141,9 @@ local function write_new(key)
     'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
     'source', arg.source, 'cost', arg.cost, 'run_epoch', arg.epoch,
     'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
+  if arg.ended == '0' and not arg.parent then
+    count_for_caller()
+  end
   if arg.unlisted ~= '1' then
     redis.call('ZADD', JOBS, 0, id)
   end
@@ -163,6 +168,9 @@ local function create()
     local shared = share_active()
     if shared then
       return shared
+    end
+    if has_all_jobs() then
+      return { 'too_many_jobs' }
     end
     key = arg.single_flight_key
     redis.call('SET', ACTIVE .. key, id)

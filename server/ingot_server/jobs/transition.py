@@ -27,6 +27,7 @@ from ingot_server.jobs.outcomes import (
     Orphaned,
     RequestIdReused,
     SingleFlightTaken,
+    TooManyJobs,
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import placement
@@ -45,6 +46,7 @@ _PARTS: Final = (
     "journal.lua",
     "history.lua",
     "requests.lua",
+    "callers.lua",
     "children.lua",
     "transition.lua",
 )
@@ -117,7 +119,7 @@ class Transition:
         """Make a job, or return the one that exists for its entry, request id or key.
 
         `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned,
-        CircularEntry, JournalUnrestored or TooManyWebhooks.
+        CircularEntry, JournalUnrestored, TooManyJobs or TooManyWebhooks.
         """
         outcome, content = await self._create("create", job, single_flight_key, arguments)
         match outcome:
@@ -129,6 +131,8 @@ class Transition:
                 raise CircularEntry
             case b"unrestored":
                 raise JournalUnrestored
+            case b"too_many_jobs":
+                raise TooManyJobs
             case b"too_many_webhooks":
                 raise TooManyWebhooks
             case b"created":

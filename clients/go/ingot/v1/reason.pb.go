@@ -224,6 +224,10 @@ const (
 	// The caller has too many upload links that have not expired. Complete uploads, ask for links with a
 	// shorter lifetime, or wait; the operator can raise INGOT_UPLOAD_LINKS_PER_CALLER. Transient.
 	Reason_REASON_TOO_MANY_UPLOAD_LINKS Reason = 81
+	// The caller has used up what it may have, such as jobs that have not ended; google.rpc.QuotaFailure
+	// says what. Wait as long as google.rpc.RetryInfo says, and call again; the operator can give the
+	// caller more. Transient. Metadata: `quota`, `limit`.
+	Reason_REASON_QUOTA_EXCEEDED Reason = 85
 )
 
 // Enum value maps for Reason.
@@ -295,6 +299,7 @@ var (
 		93: "REASON_SCOPE_MISSING",
 		80: "REASON_ORIGIN_FORBIDDEN",
 		81: "REASON_TOO_MANY_UPLOAD_LINKS",
+		85: "REASON_QUOTA_EXCEEDED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":                  0,
@@ -363,6 +368,7 @@ var (
 		"REASON_SCOPE_MISSING":                93,
 		"REASON_ORIGIN_FORBIDDEN":             80,
 		"REASON_TOO_MANY_UPLOAD_LINKS":        81,
+		"REASON_QUOTA_EXCEEDED":               85,
 	}
 )
 
@@ -397,7 +403,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xbd\x0e\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xd8\x0e\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -465,7 +471,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x14REASON_TOKEN_EXPIRED\x10\\\x12\x18\n" +
 	"\x14REASON_SCOPE_MISSING\x10]\x12\x1b\n" +
 	"\x17REASON_ORIGIN_FORBIDDEN\x10P\x12 \n" +
-	"\x1cREASON_TOO_MANY_UPLOAD_LINKS\x10QBi\n" +
+	"\x1cREASON_TOO_MANY_UPLOAD_LINKS\x10Q\x12\x19\n" +
+	"\x15REASON_QUOTA_EXCEEDED\x10UBi\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\vReasonProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (

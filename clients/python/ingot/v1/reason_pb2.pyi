@@ -268,6 +268,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The caller has too many upload links that have not expired. Complete uploads, ask for links with a
     shorter lifetime, or wait; the operator can raise INGOT_UPLOAD_LINKS_PER_CALLER. Transient.
     """
+    REASON_QUOTA_EXCEEDED: _Reason.ValueType  # 85
+    """The caller has used up what it may have, such as jobs that have not ended; google.rpc.QuotaFailure
+    says what. Wait as long as google.rpc.RetryInfo says, and call again; the operator can give the
+    caller more. Transient. Metadata: `quota`, `limit`.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a job failed. The list is complete.
@@ -524,5 +529,10 @@ Metadata: `setting`.
 REASON_TOO_MANY_UPLOAD_LINKS: Reason.ValueType  # 81
 """The caller has too many upload links that have not expired. Complete uploads, ask for links with a
 shorter lifetime, or wait; the operator can raise INGOT_UPLOAD_LINKS_PER_CALLER. Transient.
+"""
+REASON_QUOTA_EXCEEDED: Reason.ValueType  # 85
+"""The caller has used up what it may have, such as jobs that have not ended; google.rpc.QuotaFailure
+says what. Wait as long as google.rpc.RetryInfo says, and call again; the operator can give the
+caller more. Transient. Metadata: `quota`, `limit`.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
