@@ -46,7 +46,7 @@ async def test_waiting_jobs_are_counted_by_kind_with_the_age_of_the_oldest(
 ) -> None:
     async with running(settings) as addresses, Client(addresses.grpc) as client:
         job_ids = [
-            (await client.ingest_video(f"http://127.0.0.1:1/{number}.mp4")).id
+            (await client.ingest_video(f"http://127.0.0.1:9999/{number}.mp4")).id
             for number in range(4)
         ]
         await records.claim(job_ids[2])
@@ -132,7 +132,7 @@ async def test_what_is_wrong_is_said_with_what_to_do(settings: Settings) -> None
 
 async def test_the_command_shows_it_to_people_and_to_programs(settings: Settings) -> None:
     async with running(settings) as addresses, Client(addresses.grpc) as client:
-        await client.ingest_video("http://127.0.0.1:1/one.mp4")
+        await client.ingest_video("http://127.0.0.1:9999/one.mp4")
         shown = await run_command(addresses.grpc, "system")
         printed = await run_command(addresses.grpc, "--json", "system")
 
@@ -146,7 +146,7 @@ async def test_a_command_whose_job_waits_says_that_there_is_no_worker(
 ) -> None:
     monkeypatch.setattr(watch_command, "WAITING_SECONDS", 0.1)
     async with running(settings) as addresses, Client(addresses.grpc) as client:
-        job = await client.ingest_video("http://127.0.0.1:1/one.mp4")
+        job = await client.ingest_video("http://127.0.0.1:9999/one.mp4")
         with ProgressDisplay() as display:
             watching = asyncio.create_task(watch_command.show_updates(client, [job], display))
             said = ""
