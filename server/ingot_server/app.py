@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ingot_server.api.admission import Admission
 from ingot_server.api.authentication import Authentication
 from ingot_server.api.cached_jobs import CachedJobs
+from ingot_server.api.call_rates import CallRates
 from ingot_server.api.connection_bounds import raise_descriptor_limit
 from ingot_server.api.gateway import Gateway
 from ingot_server.api.grpc_server import ApiServer
@@ -64,9 +65,10 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
     async with contextlib.AsyncExitStack() as stack:
         sources = read_source_settings(settings, [source.name for source in SOURCES])
         certificate = server_certificate(settings)
-        authentication = Authentication(settings)
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
+        rates = CallRates(redis, settings.calls_per_caller)
+        authentication = Authentication(settings, rates)
         await require_usable(redis)
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)

@@ -419,6 +419,11 @@ class Settings:
         "how long the delivery of a webhook is tried, and how long one that failed is kept",
     )
     worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
+    calls_per_caller: int = _setting(
+        1000,
+        "calls of one caller in a second, over all API servers; 0 means no limit, "
+        "as for callers on this machine without a name",
+    )
     jobs_per_caller: int = _setting(
         10_000,
         "jobs of one caller that have not ended, each list as one; 0 means no limit, "

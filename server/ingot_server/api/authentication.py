@@ -12,15 +12,20 @@ import time
 from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
 from ingot_server.access_tokens import AccessTokens
+from ingot_server.api.call_rates import CallRates
 from ingot_server.api.caller import Caller
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 
 
 class Authentication:
-    """Callers by their credentials. Raises SettingError if the settings cannot be used."""
+    """Callers by their credentials, and the count of their calls, if there are `rates`.
 
-    def __init__(self, settings: Settings) -> None:
+    Raises SettingError if the settings cannot be used.
+    """
+
+    def __init__(self, settings: Settings, rates: CallRates | None = None) -> None:
+        self._rates = rates
         self._tokens = AccessTokens(settings)
         self.required = self._tokens.configured
         """Whether a call needs a credential."""
@@ -43,13 +48,16 @@ class Authentication:
 
         `peer` is the address as in Caller, `authorization` the value of that header, or empty.
         Raises Failure UNAUTHENTICATED, TOKEN_INVALID or TOKEN_EXPIRED if it is not known who calls,
-        and SCOPE_MISSING if the caller may not make the call.
+        SCOPE_MISSING if the caller may not make the call, and QUOTA_EXCEEDED if it has made too
+        many.
         """
-        if not self.required:
-            return Caller(peer)
-        caller = self._caller(peer, _bearer_token(authorization))
+        caller = Caller(peer)
+        if self.required:
+            caller = self._caller(peer, _bearer_token(authorization))
         if scope is not None:
             caller.require(scope)
+        if self._rates is not None:
+            await self._rates.count(caller)
         return caller
 
     def _caller(self, peer: str, token: str) -> Caller:
