@@ -41,7 +41,9 @@ SCOPES: Final[Mapping[str, Scope.ValueType]] = {
 }
 """The scopes by their names in settings."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,62}")
+CALLER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,62}")
+"""What a caller can be called."""
+
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _KEYS: Final = frozenset({"name", "sha256", "scopes", "expire_time"})
 # Secret scanners find a token in a repository by this.
@@ -144,7 +146,7 @@ def _token(table: object, where: str) -> AccessToken:
     if not isinstance(table, dict) or table.keys() - _KEYS:
         raise SettingError(f"{where}: the keys are {', '.join(sorted(_KEYS))}.")
     name, digest = table.get("name"), table.get("sha256")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not CALLER_NAME.fullmatch(name):
         raise SettingError(
             f"{where} name: use up to 63 letters, digits, `.`, `_`, `@`, `/` and `-`, and begin "
             "with a letter or a digit."

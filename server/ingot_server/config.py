@@ -97,6 +97,18 @@ class Settings:
         "", "TOML file with the tokens that callers may use, see authentication.md"
     )
     tokens: str = _setting("", "such tokens, written as in that file")
+    jwks_url: str = _setting(
+        "",
+        "URL of the keys (JWKS) that sign the JWTs which callers may use, see authentication.md",
+    )
+    jwt_issuer: str = _setting("", "issuer that such a JWT must have (`iss`)")
+    jwt_audience: str = _setting("", "audience that it must have (`aud`)")
+    jwt_scopes_claim: str = _setting(
+        "scope", "claim with its scopes, a text with spaces between them, or a list"
+    )
+    jwt_scopes_prefix: str = _setting(
+        "", "what scopes of Ingot begin with in that claim, such as `ingot:`"
+    )
     insecure: str = _setting(
         "",
         "what a server that other machines can reach may go without: `authentication`, `tls`, or "

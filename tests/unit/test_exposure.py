@@ -26,6 +26,7 @@ CERTIFICATE = {"tls_certificate_file": "tls.crt"}
         {"grpc_address": "unix:/run/ingot", "http_address": ""},
         {"grpc_address": OPEN, **TOKENS, **CERTIFICATE},
         {"grpc_address": OPEN, "tls_client_ca_file": "ca.crt", **CERTIFICATE},
+        {"grpc_address": OPEN, "jwks_url": "https://login.example.com/keys", **CERTIFICATE},
         {"grpc_address": OPEN, "insecure": "tls", **TOKENS},
         {"grpc_address": OPEN, "insecure": "authentication", **CERTIFICATE},
         {"grpc_address": OPEN, "insecure": "all"},

@@ -1,21 +1,26 @@
 """Who calls, and whether the caller may: the one check of every call on every transport.
 
 The credential of a call is its header `Authorization: Bearer TOKEN` (RFC 6750), which is the
-metadata `authorization` on gRPC. Without settings that name credentials, the server does not ask
-who calls, and every caller may do everything.
+metadata `authorization` on gRPC. TOKEN is one that the settings name, or a JWT. Without settings
+that name credentials, the server does not ask who calls, and every caller may do everything.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
 from ingot_server.access_tokens import AccessTokens
 from ingot_server.api.call_rates import CallRates
 from ingot_server.api.caller import Caller
+from ingot_server.api.json_web_tokens import json_web_tokens
+from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+
+_JWT_DOTS: Final = 2
 
 
 class Authentication:
@@ -27,13 +32,17 @@ class Authentication:
     def __init__(self, settings: Settings, rates: CallRates | None = None) -> None:
         self._rates = rates
         self._tokens = AccessTokens(settings)
-        self.required = self._tokens.configured
+        self._jwts = json_web_tokens(settings)
+        self.required = self._tokens.configured or self._jwts is not None
         """Whether a call needs a credential."""
         self._open = frozenset(settings.open_services.replace(",", " ").split())
 
     async def keep_current(self) -> None:
         """Follow changes of the credentials. Never ends if they can change."""
-        await self._tokens.keep_current()
+        following = [self._tokens.keep_current()]
+        if self._jwts is not None:
+            following.append(self._jwts.keep_current())
+        await gather_or_cancel(following)
 
     async def admit_to(self, service: str, peer: str, authorization: str) -> None:
         """Let a call of `health` or `reflection` pass if that is open, or the caller is known.
@@ -53,15 +62,18 @@ class Authentication:
         """
         caller = Caller(peer)
         if self.required:
-            caller = self._caller(peer, _bearer_token(authorization))
+            caller = await self._caller(peer, _bearer_token(authorization))
         if scope is not None:
             caller.require(scope)
         if self._rates is not None:
             await self._rates.count(caller)
         return caller
 
-    def _caller(self, peer: str, token: str) -> Caller:
+    async def _caller(self, peer: str, token: str) -> Caller:
         found = self._tokens.find(token)
+        if found is None and self._jwts is not None and token.count(".") == _JWT_DOTS:
+            verified = await self._jwts.verify(token)
+            return Caller(peer, verified.name, verified.scopes)
         if found is None:
             raise Failure(
                 reason_pb2.REASON_TOKEN_INVALID,

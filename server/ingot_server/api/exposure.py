@@ -25,7 +25,8 @@ def require_guarded(settings: Settings) -> None:
         "tls": not settings.tls_certificate_file,
     }
     remedies = {
-        "authentication": "tokens in INGOT_TOKENS_FILE (`ingot-server token` makes them)",
+        "authentication": "tokens in INGOT_TOKENS_FILE (`ingot-server token` makes them) or "
+        "JWTs (INGOT_JWKS_URL)",
         "tls": "a certificate in INGOT_TLS_CERTIFICATE_FILE",
     }
     waived = settings.insecure.replace(",", " ").split()
@@ -46,7 +47,9 @@ def require_guarded(settings: Settings) -> None:
 
 def _authenticates(settings: Settings) -> bool:
     """Return whether not everybody who reaches the server may call it."""
-    return bool(settings.tokens_file or settings.tokens or settings.tls_client_ca_file)
+    return bool(
+        settings.tokens_file or settings.tokens or settings.jwks_url or settings.tls_client_ca_file
+    )
 
 
 def _is_local(address: str) -> bool:

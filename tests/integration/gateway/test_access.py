@@ -13,6 +13,7 @@ from typing import Any, cast
 import aiohttp
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -27,6 +28,7 @@ from ingot.v1.scope_pb2 import required_scope
 from ingot_server.access_tokens import SCOPES, entry, new_token
 from ingot_server.app import Addresses, running
 from ingot_server.config import Settings
+from tests.identity_provider import identity_provider, published, token
 from tests.integration.gateway.running_gateway import GET_MEDIA, URL, frame, reason
 
 pytestmark = pytest.mark.any_stores
@@ -141,6 +143,30 @@ async def test_a_caller_with_the_scope_gets_through(guarded: Guarded) -> None:
         token = TOKENS[scope_of(method)]
         assert await guarded.grpc_reason(method, token) not in denied, method.name
         assert (await guarded.http_reason(method, token))[1] not in denied, method.name
+
+
+async def test_a_jwt_counts_on_every_transport(settings: Settings) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    async with (
+        identity_provider(published(key, "first")) as provider,
+        running(settings.replace(**provider.settings)) as addresses,
+        aiohttp.ClientSession(f"http://{addresses.http}") as http,
+        grpc.aio.insecure_channel(addresses.grpc) as channel,
+    ):
+        server = Guarded(addresses, http, channel)
+        [listing] = [method for method in methods() if method.name == "ListMedia"]
+        [deleting] = [method for method in methods() if method.name == "DeleteMedia"]
+        right, strange = token(key), token(ec.generate_private_key(ec.SECP256R1()))
+
+        assert await server.grpc_reason(listing, right) == ""
+        assert await server.http_reason(listing, right) == (200, "")
+        assert await server.grpc_reason(deleting, right) == "SCOPE_MISSING"
+        assert await server.http_reason(deleting, right) == (403, "SCOPE_MISSING")
+        assert await server.grpc_reason(listing, strange) == "TOKEN_INVALID"
+        assert await server.http_reason(listing, strange) == (401, "TOKEN_INVALID")
+        assert await server.grpc_reason(listing, None) == "UNAUTHENTICATED"
+        async with http.post("/session", headers={"Authorization": f"Bearer {right}"}) as response:
+            assert await response.json() == {"name": "recorder", "scopes": ["read", "ingest"]}
 
 
 async def test_a_request_that_also_converts_needs_that_scope_too(guarded: Guarded) -> None:
