@@ -41,14 +41,13 @@ SCOPES: Final[Mapping[str, Scope.ValueType]] = {
 }
 """The scopes by their names in settings."""
 
-CALLER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,62}")
-"""What a caller can be called."""
-
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,62}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _KEYS: Final = frozenset({"name", "sha256", "scopes", "expire_time"})
 # Secret scanners find a token in a repository by this.
 _PREFIX: Final = "ingot_"
 _RANDOM_BYTES: Final = 32
+_NAME_DIGITS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +117,16 @@ def tokens_of_setting(text: str) -> tuple[AccessToken, ...]:
     return tuple(_tokens(content, VARIABLE))
 
 
+def caller_name(text: str) -> str:
+    """Return the name of a caller that another credential names `text`.
+
+    It is `text`, or the beginning of its SHA-256 if a token could not have that name.
+    """
+    if _NAME.fullmatch(text):
+        return text
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_NAME_DIGITS]
+
+
 def new_token() -> str:
     """Return a new random token."""
     return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
@@ -146,7 +155,7 @@ def _token(table: object, where: str) -> AccessToken:
     if not isinstance(table, dict) or table.keys() - _KEYS:
         raise SettingError(f"{where}: the keys are {', '.join(sorted(_KEYS))}.")
     name, digest = table.get("name"), table.get("sha256")
-    if not isinstance(name, str) or not CALLER_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SettingError(
             f"{where} name: use up to 63 letters, digits, `.`, `_`, `@`, `/` and `-`, and begin "
             "with a letter or a digit."

@@ -109,6 +109,11 @@ class Settings:
     jwt_scopes_prefix: str = _setting(
         "", "what scopes of Ingot begin with in that claim, such as `ingot:`"
     )
+    certificate_scopes: str = _setting(
+        "",
+        "scopes of callers on gRPC who show a certificate and no token, separated by commas; see "
+        "authentication.md",
+    )
     insecure: str = _setting(
         "",
         "what a server that other machines can reach may go without: `authentication`, `tls`, or "

@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ingot import Client, IngotError, ServiceUnavailable
+from ingot import AccessDenied, Client, IngotError, ServiceUnavailable
+from ingot_server.access_tokens import entry, new_token
 from ingot_server.app import Addresses, running
 from ingot_server.config import Settings
 from tests.certificates import Authority, Pair
@@ -47,15 +48,22 @@ async def health(addresses: Addresses, tls: ssl.SSLContext) -> str:
         return await response.text()
 
 
-async def sources(addresses: Addresses, authority: Path, pair: Pair | None = None) -> int:
-    """How many sources a new client lists."""
-    async with Client(
+def client(
+    addresses: Addresses, authority: Path, pair: Pair | None = None, token: str = ""
+) -> Client:
+    return Client(
         f"https://{addresses.grpc}",
+        token=token,
         ca_file=authority,
         certificate_file=pair.certificate if pair else "",
         key_file=pair.key if pair else "",
-    ) as client:
-        return len(await client.sources())
+    )
+
+
+async def sources(addresses: Addresses, authority: Path, pair: Pair | None = None) -> int:
+    """How many sources a new client lists."""
+    async with client(addresses, authority, pair) as connected:
+        return len(await connected.sources())
 
 
 async def test_both_ports_have_tls_and_nothing_else(settings: Settings, tmp_path: Path) -> None:
@@ -136,3 +144,39 @@ async def test_clients_need_a_certificate_if_the_server_knows_their_authority(
             assert isinstance(failed.value, ServiceUnavailable)
             with pytest.raises((aiohttp.ClientError, ssl.SSLError, ConnectionError)):
                 await health(addresses, context(authority.file, refused))
+
+
+async def test_a_certificate_says_who_calls_and_a_setting_what_such_callers_may_do(
+    settings: Settings, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    pair, known = authority.issue("server"), authority.issue("client")
+    limited, token = settings.replace(certificate_scopes="read"), new_token()
+    with_tokens = limited.replace(tokens=entry(token, "ci", ["delete"], None))
+    for server_settings, status in ((limited, 403), (with_tokens, 401)):
+        async with serving(server_settings, pair, str(authority.file)) as addresses:
+            assert await sources(addresses, authority.file, known) > 0
+            async with client(addresses, authority.file, known) as connected:
+                with pytest.raises(AccessDenied, match="`delete`, which localhost does not"):
+                    await connected.delete_media("unknown")
+            async with (
+                aiohttp.ClientSession() as http,
+                http.post(
+                    f"https://{addresses.http}/ingot.v1.MediaService/DeleteMedia",
+                    json={},
+                    ssl=context(authority.file, known),
+                ) as response,
+            ):
+                assert response.status == status
+
+    async with (
+        serving(with_tokens, pair, str(authority.file)) as addresses,
+        client(addresses, authority.file, known, token) as connected,
+    ):
+        with pytest.raises(AccessDenied, match="`read`, which ci does not"):
+            await connected.sources()
+
+    unlimited = with_tokens.replace(certificate_scopes="")
+    async with serving(unlimited, pair, str(authority.file)) as addresses:
+        with pytest.raises(IngotError, match="asks who calls"):
+            await sources(addresses, authority.file, known)

@@ -1,8 +1,9 @@
 """Who calls, and whether the caller may: the one check of every call on every transport.
 
 The credential of a call is its header `Authorization: Bearer TOKEN` (RFC 6750), which is the
-metadata `authorization` on gRPC. TOKEN is one that the settings name, or a JWT. Without settings
-that name credentials, the server does not ask who calls, and every caller may do everything.
+metadata `authorization` on gRPC. TOKEN is one that the settings name, or a JWT. Without one,
+the certificate of a client may count. Without settings that name credentials, the server does not
+ask who calls, and every caller may do everything.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ingot.v1.scope_pb2 import Scope
 from ingot_server.access_tokens import AccessTokens
 from ingot_server.api.call_rates import CallRates
 from ingot_server.api.caller import Caller
+from ingot_server.api.client_certificates import ClientCertificates
 from ingot_server.api.json_web_tokens import json_web_tokens
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
@@ -33,8 +35,10 @@ class Authentication:
         self._rates = rates
         self._tokens = AccessTokens(settings)
         self._jwts = json_web_tokens(settings)
+        self.certificates = ClientCertificates(settings)
+        """What callers with a certificate may do."""
         self.required = self._tokens.configured or self._jwts is not None
-        """Whether a call needs a credential."""
+        """Whether a call needs a token or a JWT."""
         self._open = frozenset(settings.open_services.replace(",", " ").split())
 
     async def keep_current(self) -> None:
@@ -44,24 +48,34 @@ class Authentication:
             following.append(self._jwts.keep_current())
         await gather_or_cancel(following)
 
-    async def admit_to(self, service: str, peer: str, authorization: str) -> None:
+    async def admit_to(
+        self, service: str, peer: str, authorization: str, certificate: str = ""
+    ) -> None:
         """Let a call of `health` or `reflection` pass if that is open, or the caller is known.
 
         Raises Failure as `admit` does.
         """
         if service not in self._open:
-            await self.admit(None, peer, authorization)
+            await self.admit(None, peer, authorization, certificate)
 
-    async def admit(self, scope: Scope.ValueType | None, peer: str, authorization: str) -> Caller:
+    async def admit(
+        self,
+        scope: Scope.ValueType | None,
+        peer: str,
+        authorization: str,
+        certificate: str = "",
+    ) -> Caller:
         """Return the caller of a call that needs `scope`; None means that it needs none.
 
         `peer` is the address as in Caller, `authorization` the value of that header, or empty.
+        `certificate` is the name in the caller's certificate, or empty if it is not known.
         Raises Failure UNAUTHENTICATED, TOKEN_INVALID or TOKEN_EXPIRED if it is not known who calls,
         SCOPE_MISSING if the caller may not make the call, and QUOTA_EXCEEDED if it has made too
         many.
         """
-        caller = Caller(peer)
-        if self.required:
+        certified = certificate and not authorization and self.certificates.replace_tokens
+        caller = Caller(peer, certificate, self.certificates.scopes)
+        if self.required and not certified:
             caller = await self._caller(peer, _bearer_token(authorization))
         if scope is not None:
             caller.require(scope)

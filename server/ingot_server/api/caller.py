@@ -54,8 +54,8 @@ class Caller:
             name = Scope.Name(scope).removeprefix("SCOPE_").lower()
             raise Failure(
                 reason_pb2.REASON_SCOPE_MISSING,
-                f"This needs the scope `{name}`, which {self.name} does not have. Use a credential "
-                "that has it, or ask the operator for one.",
+                f"This needs the scope `{name}`, which {self.name or 'the caller'} does not have. "
+                "Use a credential that has it, or ask the operator for one.",
                 metadata={"scope": name},
             )
 

@@ -172,8 +172,13 @@ class ApiServer:
     async def _require_caller(self, service: str, context: Any) -> None:
         """Abort a call of `health` or `reflection` if its caller may not make it."""
         try:
-            authorization = _authorization(context)
-            await self._authentication.admit_to(service, context.peer(), authorization)
+            authentication = self._authentication
+            await authentication.admit_to(
+                service,
+                context.peer(),
+                _authorization(context),
+                _certificate(context, authentication),
+            )
         except Failure as failure:
             await _abort(context, failure)
 
@@ -257,15 +262,25 @@ class _Handlers:
         return call
 
     async def _caller(self, method: Method, context: Context) -> Caller:
-        required = self._authentication.required
-        authorization = _authorization(context) if required else ""
-        return await self._authentication.admit(method.scope, context.peer(), authorization)
+        authentication = self._authentication
+        return await authentication.admit(
+            method.scope,
+            context.peer(),
+            _authorization(context) if authentication.required else "",
+            _certificate(context, authentication),
+        )
 
 
 def _authorization(context: Context) -> str:
     """Return the metadata `authorization`. If it was sent more than once, it is no token."""
     sent = context.invocation_metadata() or ()
     return ", ".join(str(value) for key, value in sent if key == "authorization")
+
+
+def _certificate(context: Context, authentication: Authentication) -> str:
+    """Return the name in the caller's certificate. Empty without one."""
+    certificates = authentication.certificates
+    return certificates.name(context.auth_context()) if certificates.required else ""
 
 
 async def _whole(

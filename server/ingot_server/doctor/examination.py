@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from ingot_server.api.json_web_tokens import json_web_tokens
+from ingot_server.api.authentication import Authentication
 from ingot_server.config import Settings
 from ingot_server.doctor.certificate import check_certificate
 from ingot_server.doctor.clocks import check_redis_clock, check_s3_clock
@@ -50,7 +50,7 @@ def check_settings(settings: Settings, unknown: Sequence[str]) -> list[Finding]:
     ]
     try:
         check_named_files(settings)
-        json_web_tokens(settings)
+        Authentication(settings)
     except SettingError as error:
         findings.append(unreadable_settings(error))
     return findings or [ok("settings", "All settings can be used.")]

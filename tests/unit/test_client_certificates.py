@@ -1,0 +1,57 @@
+"""The certificates of clients: whose they are, and what the settings let their owners do."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from ingot.v1.scope_pb2 import Scope
+from ingot_server.api.authentication import Authentication
+from ingot_server.api.caller import EVERY_SCOPE
+from ingot_server.api.client_certificates import ClientCertificates
+from ingot_server.config import Settings
+from ingot_server.setting_values import SettingError
+
+PEER = "ipv4:127.0.0.1:40000"
+SPIFFE = b"spiffe://example.org/recorder"
+HASHED = hashlib.sha256(SPIFFE).hexdigest()[:32]
+
+
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        ({"peer_dns": [b"a.example", b"b.example"], "x509_common_name": [b"c"]}, "a.example"),
+        ({"peer_uri": [SPIFFE], "x509_common_name": [b"c"]}, HASHED),
+        ({"peer_uri": [SPIFFE], "peer_dns": [b"a.example"]}, "a.example"),
+        ({"x509_common_name": [b"recorder"], "peer_ip": [b"127.0.0.1"]}, "recorder"),
+        ({"x509_common_name": [b"\xff"]}, hashlib.sha256(b"\xed\xb3\xbf").hexdigest()[:32]),
+        ({"x509_common_name": [b""]}, ""),
+        ({"peer_ip": [b"127.0.0.1"]}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_best_name_in_a_certificate_counts(
+    properties: dict[str, list[bytes]], name: str
+) -> None:
+    assert ClientCertificates.name(properties) == name
+
+
+async def test_without_the_setting_owners_of_certificates_may_do_everything() -> None:
+    authentication = Authentication(Settings(tls_client_ca_file="ca.pem"))
+
+    caller = await authentication.admit(Scope.SCOPE_DELETE, PEER, "", "recorder")
+
+    assert (caller.name, caller.key, caller.scopes) == ("recorder", "recorder", EVERY_SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("authority", "scopes", "wrong"),
+    [
+        ("", "read", "Set INGOT_TLS_CLIENT_CA_FILE as well"),
+        ("ca.pem", "read, all", "has 'all'. It may have read, ingest"),
+    ],
+)
+def test_scopes_that_cannot_be_used_say_why(authority: str, scopes: str, wrong: str) -> None:
+    with pytest.raises(SettingError, match=wrong):
+        Authentication(Settings(tls_client_ca_file=authority, certificate_scopes=scopes))
