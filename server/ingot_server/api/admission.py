@@ -67,7 +67,7 @@ class Admission:
         """Return the job that an earlier call with the same request_id got, however it ended."""
         if not request.request_id:
             return None
-        job = await self._records.requested(request.request_id, _fingerprint(request))
+        job = await self._records.requested(_request_id(request), _fingerprint(request))
         if job is not None:
             await self._ensure_entry(job, request)
         return job
@@ -136,7 +136,7 @@ class Admission:
             try:
                 return await self._records.create(
                     job,
-                    request_id=request.request_id,
+                    request_id=_request_id(request),
                     fingerprint=_fingerprint_if_needed(request),
                     upload_id=upload_id,
                     single_flight_key=flight_key(job),
@@ -188,7 +188,7 @@ class Admission:
                     job,
                     CALLER.get().key,
                     flight_key(job) or job.media.id,
-                    request_id=request.request_id,
+                    request_id=_request_id(request),
                     fingerprint=_fingerprint_if_needed(request),
                     upload_id=upload_id,
                     webhook_urls=(webhook,) if webhook else (),
@@ -200,7 +200,7 @@ class Admission:
     async def _ensure_entry(self, job: Job, request: Request, upload_id: str = "") -> None:
         await self._journal.ensure(
             job,
-            request_id=request.request_id,
+            request_id=_request_id(request),
             fingerprint=_fingerprint_if_needed(request),
             upload_id=upload_id,
         )
@@ -220,6 +220,10 @@ class Admission:
         self._admitting.discard(admitting)
         # Retrieve the exception, or asyncio logs it if the caller is gone. The job has it too.
         _ = admitting.cancelled() or admitting.exception()
+
+
+def _request_id(request: Request) -> str:
+    return CALLER.get().own_request_id(request.request_id)
 
 
 def _fingerprint_if_needed(request: Request) -> str:

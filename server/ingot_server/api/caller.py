@@ -48,6 +48,13 @@ class Caller:
         """Return what limits per caller are counted by: the name, or the address without one."""
         return self.name or self.address
 
+    def own_request_id(self, request_id: str) -> str:
+        """Return a request id as it is stored: those of a caller with a name are its own.
+
+        An address is not enough for that. A caller may repeat a call from another one.
+        """
+        return f"{self.name}/{request_id}" if self.name and request_id else request_id
+
     def require(self, scope: Scope.ValueType) -> None:
         """Raise Failure SCOPE_MISSING if the caller may not do what needs `scope`."""
         if scope not in self.scopes:

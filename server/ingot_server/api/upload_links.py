@@ -100,4 +100,5 @@ def _upload_id(request: CreateUploadUrlRequest) -> str:
     """Return the id of a new upload: always the same for one request_id, so that it is found."""
     if not request.request_id:
         return secrets.token_hex(16)
-    return hashlib.sha256(f"CreateUploadUrl\n{request.request_id}".encode()).hexdigest()[:32]
+    request_id = CALLER.get().own_request_id(request.request_id)
+    return hashlib.sha256(f"CreateUploadUrl\n{request_id}".encode()).hexdigest()[:32]

@@ -386,8 +386,12 @@ class Records:
 
 
 def request_id_reused(request_id: str) -> Failure:
-    """Return the failure of a request id that another request has used."""
+    """Return the failure of a request id that another request has used.
+
+    What the caller has sent follows its name, see Caller.own_request_id.
+    """
     return Failure(
         reason_pb2.REASON_REQUEST_ID_REUSED,
-        f"The request id {request_id} was used for a different request. Use a new one.",
+        f"The request id {request_id.rpartition('/')[2]} was used for a different request. "
+        "Use a new one.",
     )

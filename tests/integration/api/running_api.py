@@ -131,15 +131,17 @@ async def serving(
         settings,
         Authentication(settings),
     )
-    with tempfile.TemporaryDirectory(prefix="ingot") as directory:
-        address = await server.start(f"unix:{directory}/api")
-        async with grpc.aio.insecure_channel(address) as channel:
-            yield Api(address, server, records, catalog, blobs, settings, channel)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ingot") as directory:
+            address = await server.start(f"unix:{directory}/api")
+            async with grpc.aio.insecure_channel(address) as channel:
+                yield Api(address, server, records, catalog, blobs, settings, channel)
+    finally:
         await server.stop()
-    await queue.close()
-    await catalog.close()
-    await blobs.close()
-    await store.aclose()
+        await queue.close()
+        await catalog.close()
+        await blobs.close()
+        await store.aclose()
 
 
 def media_key(url: str = URL) -> str:
