@@ -335,7 +335,9 @@ class Settings:
         timedelta(minutes=5), "time to probe one file, and to cut a section out of one"
     )
     ffmpeg: str = _setting(
-        "", "path of the ffmpeg to use; empty means the one that is installed with Ingot"
+        "",
+        "path of the ffmpeg to use; empty means the one that is installed with Ingot; a script may "
+        "start programs of its own directory and the system's",
     )
     conversion_timeout: timedelta = _setting(timedelta(hours=6), "time for one conversion")
     conversion_memory: ByteSize = _setting(

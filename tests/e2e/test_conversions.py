@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 
 import pytest
 
@@ -35,8 +35,9 @@ CHANNELS = 5
 
 
 @pytest.fixture(scope="module")
-def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> CountedFfmpeg:
-    return CountedFfmpeg(tmp_path_factory.mktemp("ffmpeg"))
+def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountedFfmpeg]:
+    with closing(CountedFfmpeg(tmp_path_factory.mktemp("ffmpeg"))) as counted:
+        yield counted
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +77,17 @@ async def test_a_hundred_callers_of_one_recipe_are_one_run(
     api: Calls, callers: list[Calls], ffmpeg: CountedFfmpeg, origin: Origin, clip: bytes, path: str
 ) -> None:
     source = await api.end(await api.ingest(origin.serve(path, Page(clip))))
-    assert ffmpeg.runs() == []
+    assert ffmpeg.runs() == 0
 
     jobs = await asyncio.gather(*(one.convert(MP3, media_id=source.media.id) for one in callers))
     made = await asyncio.gather(*(one.end(job) for one, job in zip(callers, jobs, strict=True)))
 
     assert {job.state for job in made} == {job_pb2.JOB_STATE_SUCCEEDED}
     assert len({job.media.SerializeToString(deterministic=True) for job in made}) == 1
-    assert len(ffmpeg.runs()) == 1
+    assert ffmpeg.runs() == 1
     again = await asyncio.gather(*(one.convert(MP3, media_id=source.media.id) for one in callers))
     assert all(job.cached and job.media == made[0].media for job in again)
-    assert ffmpeg.runs() == []
+    assert ffmpeg.runs() == 0
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "faststart.mp4", "vp9.webm", "clip.ts"])
@@ -104,7 +105,7 @@ async def test_a_hundred_callers_of_one_url_are_one_download_and_one_run(
     assert len({job.media.SerializeToString(deterministic=True) for job in made}) == 1
     assert made[0].media.blob.content_type == "audio/mpeg"
     assert len(origin.gets(path)) == 1
-    assert len(ffmpeg.runs()) == 1
+    assert ffmpeg.runs() == 1
 
 
 @pytest.mark.parametrize("by", ["ingest", "convert"])

@@ -44,7 +44,10 @@ class Confinement(NamedTuple):
     writes: Sequence[str] = ()
     """Files, and directories in which it may make, change and remove all but special files."""
     programs: Sequence[str] = ()
-    """Programs that it may start; without any, it cannot fork either."""
+    """Programs that it may start, and others of their directories, which a script may need.
+
+    Without any, it cannot fork either.
+    """
     ports: Sequence[int] = ()
     """The TCP ports that it may connect to; without any, it makes no sockets."""
 
@@ -61,7 +64,7 @@ def confine(confinement: Confinement) -> None:
     landlock.restrict(
         reads=(*_SYSTEM, *_python(), *_libraries(confinement.programs), *confinement.reads),
         writes=(*_DEVICES, *confinement.writes),
-        executes=(*_SYSTEM_PROGRAMS, *_python(), *confinement.programs)
+        executes=(*_SYSTEM_PROGRAMS, *_python(), *_directories(confinement.programs))
         if confinement.programs
         else (),
         ports=confinement.ports,
@@ -102,10 +105,14 @@ def _python() -> Iterator[str]:
     return filter(None, (sys.prefix, sys.base_prefix, *sys.path))
 
 
+def _directories(programs: Sequence[str]) -> Iterator[str]:
+    """Yield where the programs are."""
+    return (os.path.dirname(os.path.realpath(program)) for program in programs)
+
+
 def _libraries(programs: Sequence[str]) -> Iterator[str]:
     """Yield where the libraries of a program may be that is not the system's."""
-    for program in programs:
-        place = os.path.dirname(os.path.realpath(program))
+    for place in _directories(programs):
         yield place
         yield os.path.join(os.path.dirname(place), "lib")
 

@@ -21,9 +21,11 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_GET_PDEATHSIG: Final = 2
 _PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_DROP: Final = 24
+_PR_SET_SECUREBITS: Final = 28
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
+_SECBIT_NO_SETUID_FIXUP: Final = 1 << 2
 _CAPABILITY_VERSION: Final = 0x20080522
 _CAP_DAC_OVERRIDE: Final = 1
 _LAST_CAPABILITY: Final = 63
@@ -65,6 +67,9 @@ def _become_another_user(libc: ctypes.CDLL) -> None:
         if capability != _CAP_DAC_OVERRIDE:
             libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    # Otherwise access(2) denies what open(2) allows, because it looks at the real user without
+    # capabilities. yt-dlp asks it whether there are cookies.
+    libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     for first, count in _USERS:
         user = first + os.getpid() % count
         # A container may have neither that user nor the right to become it.
