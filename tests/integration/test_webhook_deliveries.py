@@ -13,6 +13,7 @@ from standardwebhooks import WebhookVerificationError
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.webhook_pb2 import WebhookDelivery
+from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
@@ -299,9 +300,7 @@ async def test_workers_share_the_deliveries_and_a_host_gets_few_at_once(
         hook.gate.set()
         received = await hook.got(count)
     assert len({each.id for each in received}) == count
-    for worker in workers:
-        worker.cancel()
-    await asyncio.wait(workers)
+    await cancel_and_wait(*workers)
     for guard in guards:
         await guard.close()
 
