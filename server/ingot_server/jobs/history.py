@@ -14,6 +14,7 @@ from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.errors import Failure
 from ingot_server.jobs.position import BEGINNING, Position, Version, version
+from ingot_server.jobs.stored_record import from_record
 from ingot_server.jobs.transition import JOB, TRAIL, Transition
 from ingot_server.redis import Redis, unavailable
 
@@ -93,11 +94,11 @@ class History:
                 trail, content = await pipeline.execute()
         if content is None:
             return None
-        current = Job.FromString(content)
+        current = from_record(content)
         if version(current) < after:
             restored = await self.restore(job_id, after)
             return [restored] if restored is not None else None
-        jobs = [Job.FromString(entry.partition(b" ")[2]) for entry in trail]
+        jobs = [from_record(entry.partition(b" ")[2]) for entry in trail]
         if complete and len(jobs) >= TRAIL_LENGTH and version(jobs[0]) > after:
             raise resume_token_expired()
         return [job for job in [*jobs, current] if version(job) > after]
@@ -131,13 +132,13 @@ def read_message(message: bytes) -> Change:
     kind, epoch, sequence, content = message.split(b" ", 3)
     if kind == b"removed":
         return Change(content.decode(), None, int(epoch), int(sequence))
-    job = Job.FromString(content)
+    job = from_record(content)
     return Change(job.id, job, int(epoch), int(sequence))
 
 
 def _parse(entry: bytes) -> Change:
     sequence, _, record = entry.partition(b" ")
-    job = Job.FromString(record)
+    job = from_record(record)
     return Change(job.id, job, job.epoch, int(sequence))
 
 

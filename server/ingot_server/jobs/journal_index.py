@@ -14,6 +14,7 @@ from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.placement import caller_name
 from ingot_server.jobs.position import Position
+from ingot_server.jobs.stored_record import from_record
 from ingot_server.jobs.transition import JOB, Argument, Transition, milliseconds
 from ingot_server.redis import Redis, unavailable
 
@@ -127,7 +128,7 @@ class JournalIndex:
                 pipeline.smembers(self._redis.key(_WEBHOOKS + job_id))
                 stored, webhooks = await pipeline.execute()
         record, group, known_webhooks, caller, key, wanted_key = stored
-        job = Job.FromString(record) if record is not None else None
+        job = from_record(record) if record is not None else None
         is_complete = group and int(known_webhooks or 0) >= len(webhooks)
         if job is None or is_complete or has_ended(job):
             return None
@@ -251,7 +252,7 @@ class JournalIndex:
             return None
         request = (request_id or b"").decode()
         return Accepted(
-            Job.FromString(record),
+            from_record(record),
             (caller or b"").decode(),
             (key or wanted_key or b"").decode(),
             request_id=request,

@@ -44,6 +44,7 @@ from ingot_server.jobs.outcomes import (
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import caller_name
+from ingot_server.jobs.stored_record import from_record
 from ingot_server.jobs.transition import (
     JOB,
     Argument,
@@ -160,7 +161,7 @@ class Records:
                 for job_id in job_ids:
                     pipeline.hget(self._redis.key(JOB + job_id), "record")
                 contents = await pipeline.execute()
-        return [Job.FromString(content) if content else None for content in contents]
+        return [from_record(content) if content else None for content in contents]
 
     async def list(
         self,

@@ -32,6 +32,7 @@ from ingot_server.jobs.outcomes import (
 )
 from ingot_server.jobs.placement import placement
 from ingot_server.jobs.position import Version, version
+from ingot_server.jobs.stored_record import from_record, to_record
 from ingot_server.jobs.webhook_event import webhook_body
 from ingot_server.redis import Redis, unavailable
 
@@ -104,7 +105,7 @@ class Transition:
         content, losses, token = cast("list[bytes]", values)
         if content is None:
             return None
-        return Record(Job.FromString(content), int(losses), token.decode())
+        return Record(from_record(content), int(losses), token.decode())
 
     async def parents(self, job_id: str) -> list[str]:
         """Return the ids of the jobs that this job is a child of."""
@@ -136,10 +137,10 @@ class Transition:
             case b"too_many_webhooks":
                 raise TooManyWebhooks
             case b"created":
-                return Creation(Job.FromString(content[0]), is_new=True, in_journal=False)
+                return Creation(from_record(content[0]), is_new=True, in_journal=False)
             case _:
                 record, group = content
-                return Creation(Job.FromString(record), is_new=False, in_journal=bool(group))
+                return Creation(from_record(record), is_new=False, in_journal=bool(group))
 
     async def recreate(
         self, job: Job, single_flight_key: str, arguments: Mapping[str, Argument]
@@ -226,7 +227,7 @@ class Transition:
                 case b"done":
                     record_after, run, wanted_key, followed = content
                     return Claimed(
-                        Job.FromString(record_after),
+                        from_record(record_after),
                         int(run or 0),
                         (wanted_key or b"").decode(),
                         (followed or b"").decode(),
@@ -262,14 +263,14 @@ class Transition:
                 job_id,
                 epoch=new.epoch,
                 change_id=change_id,
-                record=new.SerializeToString(),
+                record=to_record(new),
                 revision=new.revision,
                 unlisted=int(lifecycle.is_preview(new)),
                 expected_revision=record.job.revision,
             )
             match outcome:
                 case b"done":
-                    return Job.FromString(content[0])
+                    return from_record(content[0])
                 case b"gone":
                     return None
 
@@ -282,7 +283,7 @@ class Transition:
         job.epoch = self._epoch
         return {
             "epoch": self._epoch,
-            "record": job.SerializeToString(),
+            "record": to_record(job),
             "revision": job.revision,
             "state": job.state,
             "ended": int(has_ended(job)),
