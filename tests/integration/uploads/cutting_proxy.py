@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from ingot_server.asyncio_tasks import cancel_and_wait
+
 
 class CuttingProxy:
     """A proxy that forwards connections to servers in turn and cuts some after so many bytes.
@@ -24,15 +26,12 @@ class CuttingProxy:
         self._open: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in self._serving:
-            task.cancel()
-        if self._serving:
-            await asyncio.wait(self._serving)
+        await cancel_and_wait(*self._serving)
 
     def refuse(self) -> None:
         """Ends all connections and takes no more that live, until `accept`."""
@@ -47,18 +46,15 @@ class CuttingProxy:
         for downstream in self._open:
             downstream.transport.abort() if reset else downstream.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        try:
-            if not self._refusing:
-                await self._forward(reader, writer)
-        except asyncio.CancelledError:
-            pass  # asyncio would complain of it
-        finally:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
             writer.transport.abort()
-            self._serving.discard(task)
+            return
+        task = asyncio.create_task(self._forward(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        # A task that is cancelled before it begins runs nothing of `_forward`.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._targets[self.connections % len(self._targets)].rpartition(":")
@@ -91,8 +87,9 @@ class CuttingProxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First, because the wait may be cancelled too.
+            downstream.transport.abort()
+            self._open.discard(downstream)
             for way in ways:
                 way.cancel()
             await asyncio.wait(ways)
-            downstream.transport.abort()
-            self._open.discard(downstream)
