@@ -9,7 +9,7 @@ from typing import Any
 def parse_json(text: str | bytes) -> Any:
     """Parse JSON. Raises ValueError for whatever is not JSON, or nested too deeply to be read.
 
-    For the latter, `json.loads` raises RecursionError, which nobody expects of a text.
+    For the latter, `json.loads` raises RecursionError, which its callers do not catch.
     """
     try:
         return json.loads(text)

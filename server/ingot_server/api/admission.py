@@ -122,7 +122,7 @@ class Admission:
     async def record(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
         """Create the record of a job that has already ended.
 
-        If somebody is to hear of that, the journal has it then. Raises Failure as `admit` does.
+        If it has a webhook, the journal has it then. Raises Failure as `admit` does.
         """
         creation = await self._create(job, request, upload_id)
         if creation.is_new and (webhook_of(request) or self._records.settings.webhook_url):

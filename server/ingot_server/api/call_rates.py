@@ -54,7 +54,7 @@ class CallRates:
     async def count(self, caller: Caller) -> None:
         """Count a call. Raises Failure QUOTA_EXCEEDED if the caller has made too many.
 
-        Without Redis nobody knows how many there were, and every call passes.
+        While Redis cannot be used, calls are not counted, and every call passes.
         """
         if not self._rate or not caller.is_limited:
             return

@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
+from urllib.parse import unquote
 
 from google.protobuf.descriptor import ServiceDescriptor
 
 from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
+from ingot_server.api.hosts import host_of, is_loopback
 from ingot_server.api.store_health import Stores
 from ingot_server.errors import Failure
 
@@ -25,7 +27,7 @@ class Caller:
     """The other end of one call."""
 
     peer: str
-    """The address with the port, as gRPC writes it: `ipv4:127.0.0.1:40000`, `unix:`."""
+    """As gRPC writes it: `ipv4:127.0.0.1:40000`, `ipv6:%5B::1%5D:40000`, `unix:`."""
     name: str = ""
     """The name that its credential proved. Empty if the server does not ask who calls."""
     scopes: frozenset[Scope.ValueType] = EVERY_SCOPE
@@ -40,7 +42,7 @@ class Caller:
     @property
     def is_limited(self) -> bool:
         """Return whether it has quotas: unless it is a program of this machine without a name."""
-        local = self.address in {"unix", ""} or self.address.startswith(("127.", "[::1]"))
+        local = self.address in {"unix", ""} or is_loopback(host_of(unquote(self.address)))
         return bool(self.name) or not local
 
     @property

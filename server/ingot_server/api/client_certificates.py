@@ -1,7 +1,7 @@
 """Callers who show a certificate, which INGOT_TLS_CLIENT_CA_FILE asks for.
 
-TLS lets nobody else in. So without tokens and JWTs, a certificate is the credential of every call,
-also on HTTP, where nobody sees its name: uvicorn does not pass it on.
+TLS refuses all other clients. So without tokens and JWTs, a certificate is the credential of every
+call, also on HTTP, where the name in it is not known: uvicorn does not pass it on.
 """
 
 from __future__ import annotations

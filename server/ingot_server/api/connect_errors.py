@@ -34,6 +34,12 @@ refused: ContextVar[Failure | None] = ContextVar("refused", default=None)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+_REFUSALS: Final[Mapping[int, HTTPStatus]] = {
+    code_pb2.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    code_pb2.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    code_pb2.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+}
+
 _Context = RequestContext[Any, Any]
 
 
@@ -93,6 +99,11 @@ async def refuse(send: Any, status: HTTPStatus, failure: Failure, headers: Heade
     start = {"type": "http.response.start", "status": status.value}
     await send({**start, "headers": [kind, length, *headers]})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def refuse_caller(send: Any, failure: Failure) -> None:
+    """Respond to a request whose caller `Authentication.admit` has refused."""
+    await refuse(send, _REFUSALS[failure.treatment.code], failure)
 
 
 def failure_of_protocol(error: ConnectError) -> Failure:

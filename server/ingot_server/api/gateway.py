@@ -24,7 +24,7 @@ from ingot_server.api import call_head, page_session
 from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import Service
 from ingot_server.api.calls import CallBound, Calls
-from ingot_server.api.connect_errors import refuse
+from ingot_server.api.connect_errors import refuse, refuse_caller
 from ingot_server.api.connect_services import ConnectServices
 from ingot_server.api.connection_bounds import ConnectionBounds
 from ingot_server.api.cors import Cors, Headers
@@ -199,7 +199,7 @@ class Gateway:
             authorization = self._sessions.credential(scope)
             await self._authentication.admit_to(service, call_head.peer(scope), authorization)
         except Failure as failure:
-            await refuse(send, HTTPStatus.UNAUTHORIZED, failure)
+            await refuse_caller(send, failure)
             return
         if service == "health":
             await self._serve_health(scope["method"], send)

@@ -1,7 +1,7 @@
 """The session of the web page: a token in a cookie that no script can read.
 
     POST /session       with `Authorization: Bearer TOKEN`: keeps the token in the cookie
-    GET /session        who is logged in, as JSON: `name` and `scopes`; 401 if nobody is
+    GET /session        who is logged in, as JSON: `name` and `scopes`; 401 without a session
     DELETE /session     forgets the token
 
 The cookie has the token itself, so a session ends when the token does, and every server knows it.
@@ -20,7 +20,7 @@ from ingot.v1 import reason_pb2
 from ingot_server.access_tokens import SCOPES
 from ingot_server.api import call_head
 from ingot_server.api.authentication import Authentication
-from ingot_server.api.connect_errors import refuse
+from ingot_server.api.connect_errors import refuse, refuse_caller
 from ingot_server.api.request_origin import RequestOrigins
 from ingot_server.errors import Failure
 
@@ -63,8 +63,8 @@ class Sessions:
         elif verb == "POST":
             await self._begin(scope, send)
         else:
-            # Nobody else can read the response, so the cookie counts without a check of the origin,
-            # which browsers do not send with a GET over plain HTTP.
+            # Other pages cannot read the response. So the cookie counts without a check of the
+            # origin, which browsers do not send with a GET over plain HTTP.
             token = _cookie(scope)
             authorization = call_head.authorization(scope) or (token and f"Bearer {token}")
             await self._describe(scope, authorization, send)
@@ -77,7 +77,7 @@ class Sessions:
                 "Send a token of at most 3800 letters, digits and `._~+/=-` as the header "
                 "`authorization: Bearer TOKEN`.",
             )
-            await refuse(send, HTTPStatus.UNAUTHORIZED, failure)
+            await refuse_caller(send, failure)
             return
         token = authorization.partition(" ")[2]
         secure = "; Secure" if _is_https(scope) else ""
@@ -91,7 +91,7 @@ class Sessions:
             peer = call_head.peer(scope)
             caller = await self._authentication.admit(None, peer, authorization)
         except Failure as failure:
-            await refuse(send, HTTPStatus.UNAUTHORIZED, failure)
+            await refuse_caller(send, failure)
             return
         scopes = [name for name, scope in SCOPES.items() if scope in caller.scopes]
         await _respond(send, {"name": caller.name, "scopes": scopes}, cookie=cookie)

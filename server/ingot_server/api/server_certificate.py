@@ -18,12 +18,11 @@ import grpc
 
 from ingot_server.config import Settings
 from ingot_server.setting_values import SettingError
+from ingot_server.watched_file import FileVersion, file_version
 
 logger = logging.getLogger(__name__)
 
-# The time of the last change, the inode and the size of each file. A program that replaces a file
-# by renaming another one changes the inode.
-Version = tuple[tuple[int, int, int], ...]
+Version = tuple[FileVersion, ...]
 
 _READS: Final = 3
 
@@ -85,27 +84,18 @@ class ServerCertificate:
 
     def _current(self) -> _Certificate:
         with self._lock:
-            try:
-                version = self._version()
-                if version not in (self._latest.version, self._refused):
+            version = self._version()
+            if version not in (self._latest.version, self._refused):
+                try:
                     self._latest = self._read()
                     logger.info("the certificate in %s is used from now on", self._certificate_file)
-            except (OSError, SettingError) as error:
-                self._keep(error)
+                except SettingError as error:
+                    self._refused = version
+                    logger.error("%s The certificate that was read before stays in use.", error)
             return self._latest
 
-    def _keep(self, error: OSError | SettingError) -> None:
-        try:
-            refused = self._version()
-        except OSError:
-            refused = ()
-        if refused != self._refused:
-            logger.error("%s The certificate that was read before stays in use.", error)
-        self._refused = refused
-
     def _version(self) -> Version:
-        found = (path.stat() for path in self._files())
-        return tuple((each.st_mtime_ns, each.st_ino, each.st_size) for each in found)
+        return tuple(map(file_version, self._files()))
 
     def _files(self) -> list[Path]:
         files = [self._certificate_file, self._key_file]
@@ -115,8 +105,9 @@ class ServerCertificate:
         for _ in range(_READS):
             try:
                 version = self._version()
-                context = self._context()
+                # First, because OpenSSL does not say which file is missing.
                 configuration = self._configuration()
+                context = self._context()
                 if version == self._version():
                     return _Certificate(version, context, configuration)
             except OSError as error:  # ssl.SSLError is one

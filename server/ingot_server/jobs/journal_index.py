@@ -12,7 +12,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.lifecycle import has_ended
-from ingot_server.jobs.placement import caller_name
+from ingot_server.jobs.placement import caller_key
 from ingot_server.jobs.position import Position
 from ingot_server.jobs.stored_record import from_record
 from ingot_server.jobs.transition import JOB, Argument, Transition, milliseconds
@@ -162,7 +162,7 @@ class JournalIndex:
         Raises JournalUnrestored if it is `before` already, milliseconds of Redis' own clock.
         """
         arguments: dict[str, Argument] = {
-            "caller": caller_name(accepted.caller),
+            "caller": caller_key(accepted.caller),
             "request_id": accepted.request_id,
             "fingerprint": accepted.fingerprint,
             "upload_id": accepted.upload_id,

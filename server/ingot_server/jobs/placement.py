@@ -38,9 +38,9 @@ def placement(job: Job) -> dict[str, str | int]:
     }
 
 
-def caller_name(address: str) -> str:
-    """Return the address of a caller as a part of keys."""
-    return _SPACE.sub("_", address)
+def caller_key(caller: str) -> str:
+    """Return what tells callers apart as a part of keys in Redis."""
+    return _SPACE.sub("_", caller)
 
 
 def _takes_all_processors(job: Job) -> bool:

@@ -43,7 +43,7 @@ from ingot_server.jobs.outcomes import (
     TooManyJobs,
     TooManyWebhooks,
 )
-from ingot_server.jobs.placement import caller_name
+from ingot_server.jobs.placement import caller_key
 from ingot_server.jobs.stored_record import from_record
 from ingot_server.jobs.transition import (
     JOB,
@@ -104,7 +104,7 @@ class Records:
         has.
         """
         arguments: dict[str, Argument] = {
-            "caller": caller_name(caller),
+            "caller": caller_key(caller),
             "request_id": request_id,
             "fingerprint": fingerprint,
             "upload_id": upload_id,

@@ -1,7 +1,7 @@
 """The deliveries of webhooks in Redis. `webhooks.lua` and `deliveries.lua` document the keys.
 
-A worker that takes a delivery has a lease on it: nobody else sends it before the lease ends, and
-then everybody may. So a receiver can get a delivery twice, always with the same id.
+A worker that takes a delivery has a lease on it: no other worker sends it before the lease ends,
+and then each of them may. So a receiver can get a delivery twice, always with the same id.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Final
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
-from ingot_server.transfer.least_rate import download_rate, first_missed, stall_rate, too_slow
+from ingot_server.transfer.least_rate import DownloadRates
 from ingot_server.transfer.response_body import BROKEN, ResponseBody
 from ingot_server.transfer.scratch import ScratchFile
 
@@ -43,10 +43,7 @@ class Body:
         self._to_compare = 0
         self._compared = hashlib.sha256()
         self._next_progress = 0.0
-        self._stall_rate = stall_rate(settings)
-        self._download_rate = download_rate(settings)
-        # It begins once: a source that breaks off again and again must keep it, too.
-        self._download_rate.begin(asyncio.get_running_loop().time())
+        self._rates = DownloadRates(settings)
 
     def set_total(self, total: int | None) -> None:
         """Set the size of the whole file, if it is known. Raises Failure TOO_LARGE."""
@@ -79,14 +76,10 @@ class Body:
         decoded, and the failures of scratch.
         """
         self._to_compare, self._compared = known, hashlib.sha256()
-        self._stall_rate.begin(asyncio.get_running_loop().time())
+        self._rates.begin_response()
         while True:
-            rate = first_missed((self._stall_rate, self._download_rate))
             try:
-                async with asyncio.timeout_at(rate.deadline):
-                    data = await body.read()
-            except TimeoutError as exc:
-                raise too_slow(self._host, rate) from exc
+                data = await self._rates.read(body, self._host)
             except (*BROKEN, EOFError) as exc:
                 return exc
             if not data:
@@ -96,9 +89,6 @@ class Body:
         return EOFError("The response ended early.") if missing or self._to_compare else None
 
     async def _append(self, data: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        for rate in (self._stall_rate, self._download_rate):
-            rate.count(len(data), now)
         if self._to_compare:
             data = self._compare(data)
             if not data:
@@ -115,8 +105,7 @@ class Body:
         before = loop.time()
         await self._file.write(data)
         after = loop.time()
-        for rate in (self._stall_rate, self._download_rate):
-            rate.allow(after - before)
+        self._rates.allow(after - before)
         if after >= self._next_progress:
             self._next_progress = after + _PROGRESS_SECONDS
             self._progress(self.received, self.total)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.transfer.response_body import ResponseBody
 
 
 class LeastRate:
@@ -36,6 +38,42 @@ class LeastRate:
     def allow(self, seconds: float) -> None:
         """Do not count time that the transfer has lost by itself, such as that of the disk."""
         self.deadline += seconds
+
+
+class DownloadRates:
+    """The rates of one download, which begins now: of each response, and of all of it together.
+
+    A source that breaks off again and again must keep the second one, too.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._stall = stall_rate(settings)
+        self._both = (self._stall, download_rate(settings))
+        for rate in self._both:
+            rate.begin(self._clock())
+
+    def begin_response(self) -> None:
+        """Begin to read another response."""
+        self._stall.begin(self._clock())
+
+    async def read(self, body: ResponseBody, host: str) -> bytes:
+        """Return the next bytes of a body as `ResponseBody.read` does. Raises Failure STALLED."""
+        rate = first_missed(self._both)
+        try:
+            async with asyncio.timeout_at(rate.deadline):
+                data = await body.read()
+        except TimeoutError as error:
+            raise too_slow(host, rate) from error
+        now = self._clock()
+        for rate in self._both:
+            rate.count(len(data), now)
+        return data
+
+    def allow(self, seconds: float) -> None:
+        """Do not count time in which nothing was asked of the source."""
+        for rate in self._both:
+            rate.allow(seconds)
 
 
 def stall_rate(settings: Settings) -> LeastRate:

@@ -15,8 +15,9 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure, too_large
 from ingot_server.library.manifest_pb2 import SourceVersion
 from ingot_server.transfer.download import open_body
-from ingot_server.transfer.fetch import Fetcher, stalled
+from ingot_server.transfer.fetch import Fetcher
 from ingot_server.transfer.headers import Version, content_range, file_name
+from ingot_server.transfer.least_rate import DownloadRates
 from ingot_server.transfer.response_body import BROKEN, ResponseBody
 
 _ATTEMPTS: Final = 4
@@ -44,6 +45,9 @@ class RangedDownload:
         self._settings = settings
         self._progress = progress
         self._final_url = url
+        self._rates = DownloadRates(settings)
+        self._clock = asyncio.get_running_loop().time
+        self._idle_since = self._clock()
         self.received = 0
         self.size_bytes = 0
         self.filename = ""
@@ -83,10 +87,19 @@ class RangedDownload:
         if content is None:
             raise Unranged
         await self._append(content)
+        self._idle_since = self._clock()
         return True
 
     async def fetch(self, begin: int, end: int) -> None:
         """Append the bytes from `begin` up to `end`. Raises Failure."""
+        # The reader takes its time between two ranges.
+        self._rates.allow(self._clock() - self._idle_since)
+        try:
+            await self._fetch(begin, end)
+        finally:
+            self._idle_since = self._clock()
+
+    async def _fetch(self, begin: int, end: int) -> None:
         for attempt in range(_ATTEMPTS):
             # A redirect may lead elsewhere the next time, or its target's signature run out.
             address = self._url if attempt % 2 else self._final_url
@@ -128,13 +141,11 @@ class RangedDownload:
     ) -> bytes | None:
         """Return `size` bytes of a body; None if it broke off before."""
         content = bytearray()
-        seconds = self._settings.stall_timeout.total_seconds()
+        host = response.url.host or ""
+        self._rates.begin_response()
         while len(content) < size:
             try:
-                async with asyncio.timeout(seconds):
-                    data = await body.read()
-            except TimeoutError as error:
-                raise stalled(response.url.host or "", seconds) from error
+                data = await self._rates.read(body, host)
             except (*BROKEN, EOFError):
                 return None
             if not data:

@@ -12,8 +12,12 @@ import pytest
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
-from ingot_server.setting_values import SettingError
+from ingot_server.errors import Failure
+from ingot_server.library.manifest_pb2 import SourceVersion
+from ingot_server.setting_values import ByteSize, SettingError
+from ingot_server.transfer.fetch import Fetcher
 from ingot_server.transfer.growing_file import Abandoned
+from ingot_server.transfer.ranges import RangedDownload
 from ingot_server.transfer.scratch import Scratch
 from tests.integration.download.download_harness import CLIP, DownloadHarness
 from tests.origin import Origin, Page, running_origin
@@ -46,6 +50,35 @@ async def test_a_source_below_the_rate_has_stalled(
     assert failure.reason == reason_pb2.REASON_STALLED
     await origin.idle()
     assert len(origin.log) == 1
+
+
+async def test_a_range_below_the_rate_has_stalled(
+    origin: Origin, harness: DownloadHarness, tmp_path: Path
+) -> None:
+    harness.hurry()
+    harness.settings = harness.settings.replace(stall_rate=ByteSize(1 << 20))
+    url = origin.serve("/clip.mp4", Page(CLIP, rate=200_000))
+    egress = harness.proxy.grant("job")
+    async with Fetcher(harness.settings, egress.proxy_url) as fetcher:
+        ranged = RangedDownload(
+            url, tmp_path / "ranges", fetcher, harness.settings, lambda done, total: None
+        )
+        with pytest.raises(Failure) as failed:
+            await ranged.begin(len(CLIP), SourceVersion())
+    assert failed.value.reason == reason_pb2.REASON_STALLED
+
+
+async def test_a_source_that_breaks_off_again_and_again_keeps_the_least_rate(
+    origin: Origin, harness: DownloadHarness
+) -> None:
+    harness.settings = harness.settings.replace(
+        least_rate=ByteSize(1 << 20), least_rate_period=SECOND
+    )
+    page = Page(CLIP, rate=100_000, breaks_always=20_000)
+    failure = await harness.failure(origin.serve("/clip.mp4", page))
+    assert failure.reason == reason_pb2.REASON_STALLED
+    assert "INGOT_LEAST_RATE" in failure.message
+    assert len(origin.log) > 1
 
 
 async def test_a_slow_source_above_the_rate_is_waited_for(
