@@ -15,8 +15,9 @@ from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.garbage import GarbageCollector
+from ingot_server.library.manifest import serialize
 from ingot_server.library.manifest_objects import ManifestObjects, manifest_key
-from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.library.manifest_pb2 import Manifest, Tombstone
 from ingot_server.library.uploads import Uploads
 from ingot_server.redis import connect
 from tests.integration.catalog.running_catalog import media_id, new_media, opened
@@ -144,6 +145,20 @@ async def test_what_was_replaced_since_it_was_found_is_not_removed(
     assert await catalog.get(DELETED) == again
     assert await catalog.alias_of(DANGLING) == DELETED
     assert await blobs.stat(f"media/{DELETED}/2.mp4") is not None
+
+
+async def test_a_tombstone_is_as_old_as_the_bucket_says(
+    blobs: Blobs, catalog: Catalog, settings: Settings
+) -> None:
+    # Its writer had a clock that was a day fast.
+    ahead = Manifest(tombstone=Tombstone())
+    ahead.tombstone.delete_time.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+    key = manifest_key(STORED)
+    await blobs.put(key, serialize(ahead, key), content_type="application/json")
+
+    await collect(without_grace(settings), delete=True)
+
+    assert await keys(blobs) == set()
 
 
 async def test_nothing_is_written_over_a_tombstone_that_is_about_to_be_removed(

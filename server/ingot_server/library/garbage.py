@@ -153,9 +153,12 @@ class GarbageCollector:
             if each.key != manifest and self._blobs.url(each.key) not in named
         ]
         if version.tombstone is not None:
-            buried = version.tombstone.delete_time.ToDatetime(UTC)
-            if self._is_old(buried):
-                garbage.append(Garbage(GarbageKind.TOMBSTONE, manifest, 0, buried, version.etag))
+            # Its delete_time says what the clock of its writer said, which may have been wrong.
+            garbage += [
+                _garbage(GarbageKind.TOMBSTONE, each)
+                for each in old
+                if each.key == manifest and each.etag == version.etag
+            ]
         return garbage
 
     async def _is_dangling(self, alias: StoredObject) -> bool:
