@@ -11,10 +11,13 @@ from ingot_server.api.caller import Caller
     ("caller", "key", "is_limited"),
     [
         (Caller("ipv4:127.0.0.1:40000"), "127.0.0.1", False),
-        (Caller("ipv6:%5B::1%5D:40000"), "%5B::1%5D", False),
+        (Caller("ipv6:%5B::1%5D:40000"), "::/64", False),
         (Caller("unix:"), "unix", False),
         (Caller("ipv4:203.0.113.9:40000"), "203.0.113.9", True),
-        (Caller("ipv6:%5B2001:db8::7%5D:40000"), "%5B2001:db8::7%5D", True),
+        (Caller("ipv6:%5B2001:db8::7%5D:40000"), "2001:db8::/64", True),
+        (Caller("ipv6:[2001:db8::8]:40000"), "2001:db8::/64", True),
+        (Caller("ipv6:%5Bfe80::8%25eth0%5D:40000"), "fe80::/64", True),
+        (Caller("ipv6:%5B::ffff:203.0.113.9%5D:40000"), "203.0.113.9", True),
         (Caller("ipv4:127.0.0.1:40000", "recorder"), "recorder", True),
     ],
 )

@@ -245,7 +245,6 @@ def test_a_page_ends_before_clients_refuse_it() -> None:
 )
 def test_a_caller_is_known_by_its_address_without_the_port(peer: str, address: str) -> None:
     assert Caller(peer).address == address
-    assert Caller(peer).key == address
 
 
 def test_a_caller_with_a_name_is_the_same_caller_at_every_address() -> None:

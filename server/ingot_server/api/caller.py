@@ -11,6 +11,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
+from ingot_server.api.client_network import client_network
 from ingot_server.api.hosts import host_of, is_loopback
 from ingot_server.api.store_health import Stores
 from ingot_server.errors import Failure
@@ -47,8 +48,13 @@ class Caller:
 
     @property
     def key(self) -> str:
-        """Return what limits per caller are counted by: the name, or the address without one."""
-        return self.name or self.address
+        """Return what limits per caller are counted by: the name, or what has it without one.
+
+        That is the address, or the /64 of an IPv6 address.
+        """
+        if self.name or not self.peer.startswith("ipv6:"):
+            return self.name or self.address
+        return client_network(host_of(unquote(self.address)))
 
     def own_request_id(self, request_id: str) -> str:
         """Return a request id as it is stored: those of a caller with a name are its own.

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import resource
 import socket
 from collections import Counter
 from typing import Any, Final, Self
 
+from ingot_server.api.client_network import client_network
 from ingot_server.config import Settings
 
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 # Instead of no limit; the kernel has another one then.
 _MANY: Final = 1 << 20
-# The provider gives a customer this much, and the customer chooses addresses in it.
-_IPV6_NETWORK: Final = 64
 
 
 def raise_descriptor_limit() -> None:
@@ -58,7 +56,7 @@ class ConnectionBounds:
 
     def enter(self, address: str) -> bool:
         """Count a connection from an IP address; False if there is no room for it."""
-        network = _network(address)
+        network = client_network(address)
         if self.open >= self._most or self._by_network[network] >= self._most_per_address:
             return False
         self.open += 1
@@ -67,7 +65,7 @@ class ConnectionBounds:
 
     def leave(self, address: str) -> None:
         """Count the end of a connection for which `enter` returned True."""
-        network = _network(address)
+        network = client_network(address)
         self.open -= 1
         self._by_network[network] -= 1
         if not self._by_network[network]:
@@ -137,12 +135,3 @@ class _Connection(socket.socket):
 def _descriptors() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MANY if soft == resource.RLIM_INFINITY else soft
-
-
-def _network(address: str) -> str:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, _IPV6_NETWORK), strict=False))
