@@ -5,10 +5,12 @@
     sha256 = "6f0c...e1"
     scopes = ["read", "ingest"]
     expire_time = 2027-01-31T00:00:00Z
+    quota = { calls = 20, jobs = 100 }
 
 Such entries are in the TOML file INGOT_TOKENS_FILE, in the setting INGOT_TOKENS, or in both.
 Several tokens may have one name. They are one caller: so a token can be replaced by another while
-both are accepted. A token without `expire_time` never expires.
+both are accepted. A token without `expire_time` never expires. What `quota` does not name is
+limited as the settings say.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from ingot.v1.scope_pb2 import Scope
+from ingot_server.caller_limits import NO_LIMITS, CallerLimits
 from ingot_server.config import Settings
 from ingot_server.setting_values import SettingError, read_setting_file
 from ingot_server.watched_file import FileVersion, changes, file_version
@@ -42,7 +45,7 @@ SCOPES: Final[Mapping[str, Scope.ValueType]] = {
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,62}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_KEYS: Final = frozenset({"name", "sha256", "scopes", "expire_time"})
+_KEYS: Final = frozenset({"name", "sha256", "scopes", "expire_time", "quota"})
 # Secret scanners find a token in a repository by this.
 _PREFIX: Final = "ingot_"
 _RANDOM_BYTES: Final = 32
@@ -60,6 +63,8 @@ class AccessToken:
     scopes: frozenset[Scope.ValueType]
     expires: float = float("inf")
     """When it stops to be accepted, in seconds since 1970."""
+    limits: CallerLimits = NO_LIMITS
+    """What its caller may use."""
 
 
 class AccessTokens:
@@ -70,7 +75,8 @@ class AccessTokens:
 
     def __init__(self, settings: Settings) -> None:
         self._path = Path(settings.tokens_file) if settings.tokens_file else None
-        self._given = tokens_of_setting(settings.tokens)
+        self._limits = CallerLimits.of(settings)
+        self._given = tokens_of_setting(settings.tokens, self._limits)
         self.configured = bool(settings.tokens_file or settings.tokens)
         """Whether the settings name tokens, also if the file has none at the moment."""
         self._version: FileVersion = None
@@ -101,17 +107,20 @@ class AccessTokens:
         if self._path is not None:
             self._version = file_version(self._path)
             content = read_setting_file(FILE_VARIABLE, self._path)
-            tokens += _tokens(content, f"{FILE_VARIABLE}: {self._path}")
+            tokens += _tokens(content, f"{FILE_VARIABLE}: {self._path}", self._limits)
         return {token.sha256: token for token in tokens}
 
 
-def tokens_of_setting(text: str) -> tuple[AccessToken, ...]:
-    """Return the entries in the value of INGOT_TOKENS. Raises SettingError."""
+def tokens_of_setting(text: str, limits: CallerLimits) -> tuple[AccessToken, ...]:
+    """Return the entries in the value of INGOT_TOKENS. Raises SettingError.
+
+    `limits` are those of callers whose entries have no `quota`.
+    """
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingError(f"{VARIABLE} is not valid TOML: {error}.") from error
-    return tuple(_tokens(content, VARIABLE))
+    return tuple(_tokens(content, VARIABLE, limits))
 
 
 def caller_name(text: str) -> str:
@@ -129,26 +138,41 @@ def new_token() -> str:
     return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
-def entry(token: str, name: str, scopes: list[str], expire_time: datetime | None) -> str:
+def entry(
+    token: str,
+    name: str,
+    scopes: list[str],
+    expire_time: datetime | None,
+    quota: Mapping[str, str] | None = None,
+) -> str:
     """Return the entry of a token, as it is in the file. Raises SettingError."""
     digest = hashlib.sha256(token.encode()).hexdigest()
     listed = ", ".join(f'"{scope}"' for scope in scopes)
     lines = ["[[token]]", f'name = "{name}"', f'sha256 = "{digest}"', f"scopes = [{listed}]"]
     if expire_time is not None:
         lines.append(f"expire_time = {expire_time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
-    _token({"name": name, "sha256": digest, "scopes": scopes}, "ingot-server token")
+    if quota:
+        values = (
+            f"{limit} = {value}" if value.isdecimal() else f'{limit} = "{value}"'
+            for limit, value in quota.items()
+        )
+        lines.append(f"quota = {{ {', '.join(values)} }}")
+    table = {"name": name, "sha256": digest, "scopes": scopes, "quota": quota or {}}
+    _token(table, "ingot-server token", NO_LIMITS)
     return "\n".join(lines) + "\n"
 
 
-def _tokens(content: Mapping[str, object], where: str) -> Iterator[AccessToken]:
+def _tokens(
+    content: Mapping[str, object], where: str, limits: CallerLimits
+) -> Iterator[AccessToken]:
     entries = content.get("token", [])
     if not isinstance(entries, list) or content.keys() - {"token"}:
         raise SettingError(f"{where}: write each token as a table, [[token]], and nothing else.")
     for number, table in enumerate(entries, start=1):
-        yield _token(table, f"{where}: [[token]] {number}")
+        yield _token(table, f"{where}: [[token]] {number}", limits)
 
 
-def _token(table: object, where: str) -> AccessToken:
+def _token(table: object, where: str, limits: CallerLimits) -> AccessToken:
     if not isinstance(table, dict) or table.keys() - _KEYS:
         raise SettingError(f"{where}: the keys are {', '.join(sorted(_KEYS))}.")
     name, digest = table.get("name"), table.get("sha256")
@@ -171,6 +195,7 @@ def _token(table: object, where: str) -> AccessToken:
         bytes.fromhex(digest),
         frozenset(SCOPES[scope] for scope in scopes),
         _expires(table.get("expire_time"), where),
+        limits.with_quota(table.get("quota", {}), where),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ingot_server.api.exposure import require_guarded
+from ingot_server.caller_limits import LIMITS
 from ingot_server.config import PREFIX, Settings
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.versions import ExtractorError
@@ -184,6 +185,15 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--expires-in", metavar="DURATION", help="how long it is accepted, such as 90d"
     )
+    token.add_argument(
+        "--quota",
+        dest="quotas",
+        action="append",
+        default=[],
+        metavar="LIMIT=VALUE",
+        help=f"a limit of its caller, instead of that of the settings: {', '.join(LIMITS)}; "
+        "may be repeated",
+    )
     _extractor_parser(
         commands.add_parser("extractor", help="update yt-dlp, or go back to an earlier version")
     )
@@ -322,8 +332,9 @@ def _token(_: Settings, options: argparse.Namespace) -> None:
             f"--expires-in={options.expires_in!r} is not a duration such as `90d` or `12h`."
         ) from None
     expire_time = datetime.now(UTC) + lifetime if lifetime else None
+    quota = {name: value for name, _, value in (each.partition("=") for each in options.quotas)}
     token = new_token()
-    print(entry(token, options.name, options.scopes, expire_time), end="")
+    print(entry(token, options.name, options.scopes, expire_time, quota), end="")
     # The entry goes into a file; the token goes to its owner, and is shown this once.
     print(token, file=sys.stderr)
 

@@ -372,7 +372,8 @@ class Settings:
         timedelta(days=1), "how long an unfinished upload is kept after its last bytes"
     )
     upload_links_per_caller: int = _setting(
-        2_000, "open upload links of one caller; each is for a part of up to 64 MiB"
+        2_000,
+        "open upload links of one caller, each for a part of up to 64 MiB; 0 means no limit",
     )
     gc_grace: timedelta = _setting(
         timedelta(days=1),
@@ -448,7 +449,9 @@ class Settings:
         "jobs of one caller that have not ended, each list as one; 0 means no limit, "
         "as for callers on this machine without a name",
     )
-    watches_per_caller: int = _setting(1000, "open watches of one caller")
+    watches_per_caller: int = _setting(
+        1000, "open watches of one caller at one API server; 0 means no limit"
+    )
     max_calls: int = _setting(
         10_000, "calls that an API server answers at the same time on each port, without watches"
     )

@@ -49,6 +49,32 @@ def test_an_entry_is_read_as_it_is_written() -> None:
     assert found.find("") is None
 
 
+def test_a_quota_replaces_the_limits_that_it_names() -> None:
+    token, plain = new_token(), new_token()
+    quota = {"jobs": "5", "watches": "0"}
+    entries = entry(token, "ci", ["read"], None, quota) + entry(plain, "ci", ["read"], None)
+
+    found = AccessTokens(Settings(tokens=entries, calls_per_caller=7, jobs_per_caller=8))
+
+    limited, other = found.find(token), found.find(plain)
+    assert limited is not None
+    assert other is not None
+    assert (limited.limits.calls, limited.limits.jobs, limited.limits.watches) == (7, 5, 0)
+    assert (other.limits.calls, other.limits.jobs, other.limits.watches) == (7, 8, 1000)
+
+
+@pytest.mark.parametrize(
+    ("peer", "calls", "watches"),
+    [("unix:", 0, 9), (PEER, 0, 9), ("ipv4:203.0.113.9:1", 7, 9)],
+)
+async def test_a_program_of_this_machine_without_a_name_may_call_as_it_likes(
+    peer: str, calls: int, watches: int
+) -> None:
+    settings = Settings(calls_per_caller=7, jobs_per_caller=7, watches_per_caller=9)
+    limits = (await Authentication(settings).admit(READ, peer, "")).limits
+    assert (limits.calls, limits.jobs, limits.watches) == (calls, calls, watches)
+
+
 def test_an_entry_does_not_have_the_token() -> None:
     token = new_token()
     written = entry(token, "ci", ["read"], None)
@@ -70,9 +96,15 @@ def test_an_entry_does_not_have_the_token() -> None:
         (f'[[token]]\nname = "a"\nsha256 = "{"0" * 64}"\nscopes = []', "scopes"),
         (f'[[token]]\nname = "a"\nsha256 = "{"0" * 64}"\nscopes = ["all"]', "scopes"),
         (f'[[token]]\nname = "a"\nsha256 = "{"0" * 64}"\nscopes = [["read"]]', "scopes"),
-        (
-            f'[[token]]\nname = "a"\nsha256 = "{"0" * 64}"\nscopes = ["read"]\nexpire_time = 1',
-            "with its zone",
+        *(
+            (f'[[token]]\nname = "a"\nsha256 = "{"0" * 64}"\nscopes = ["read"]\n{line}', wrong)
+            for line, wrong in (
+                ("expire_time = 1", "with its zone"),
+                ("quota = 5", "write a table with some of calls, jobs"),
+                ("quota = { gold = 5 }", "write a table with some of calls, jobs"),
+                ("quota = { jobs = -1 }", r"quota.jobs='-1' is not a whole number"),
+                ("quota = { jobs = true }", r"quota.jobs='True' is not a whole number"),
+            )
         ),
     ],
 )

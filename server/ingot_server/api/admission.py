@@ -141,16 +141,13 @@ class Admission:
                     upload_id=upload_id,
                     single_flight_key=flight_key(job),
                     caller=CALLER.get().key,
-                    most_jobs=self._most_jobs(),
+                    most_jobs=CALLER.get().limits.jobs,
                     webhook_url=webhook_of(request),
                     require_restored=True,
                 )
             except JournalUnrestored:
                 # One of the lost jobs may be the one that this call is about.
                 await self._journal.restorer.ensure()
-
-    def _most_jobs(self) -> int:
-        return self._records.settings.jobs_per_caller if CALLER.get().is_limited else 0
 
     async def _finish(self, admitting: Coroutine[Any, Any, Job]) -> Job:
         """Return the result of a coroutine, which goes on if the caller hangs up."""
@@ -164,7 +161,7 @@ class Admission:
             job,
             single_flight_key=single_flight_key,
             caller=CALLER.get().key,
-            most_jobs=self._most_jobs(),
+            most_jobs=CALLER.get().limits.jobs,
         )
         return await self._dispatch(creation)
 

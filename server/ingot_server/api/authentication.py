@@ -8,6 +8,7 @@ ask who calls, and every caller may do everything.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Final
 
@@ -19,6 +20,7 @@ from ingot_server.api.caller import Caller
 from ingot_server.api.client_certificates import ClientCertificates
 from ingot_server.api.json_web_tokens import json_web_tokens
 from ingot_server.asyncio_tasks import gather_or_cancel
+from ingot_server.caller_limits import CallerLimits
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 
@@ -39,6 +41,8 @@ class Authentication:
         """What callers with a certificate may do."""
         self.required = self._tokens.configured or self._jwts is not None
         """Whether a call needs a token or a JWT."""
+        self._limits = CallerLimits.of(settings)
+        self._local_limits = self._limits.on_this_machine()
         self._open = frozenset(settings.open_services.replace(",", " ").split())
 
     async def keep_current(self) -> None:
@@ -74,9 +78,12 @@ class Authentication:
         many.
         """
         certified = certificate and not authorization and self.certificates.replace_tokens
-        caller = Caller(peer, certificate, self.certificates.scopes)
         if self.required and not certified:
             caller = await self._caller(peer, _bearer_token(authorization))
+        else:
+            caller = Caller(peer, certificate, self.certificates.scopes, self._limits)
+            if not certificate and caller.is_local:
+                caller = dataclasses.replace(caller, limits=self._local_limits)
         if scope is not None:
             caller.require(scope)
         if self._rates is not None:
@@ -87,7 +94,7 @@ class Authentication:
         found = self._tokens.find(token)
         if found is None and self._jwts is not None and token.count(".") == _JWT_DOTS:
             verified = await self._jwts.verify(token)
-            return Caller(peer, verified.name, verified.scopes)
+            return Caller(peer, verified.name, verified.scopes, self._limits)
         if found is None:
             raise Failure(
                 reason_pb2.REASON_TOKEN_INVALID,
@@ -99,7 +106,7 @@ class Authentication:
                 reason_pb2.REASON_TOKEN_EXPIRED,
                 "The token has expired. Ask the operator for a new one.",
             )
-        return Caller(peer, found.name, found.scopes)
+        return Caller(peer, found.name, found.scopes, found.limits)
 
 
 def _bearer_token(authorization: str) -> str:

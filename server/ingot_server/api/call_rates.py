@@ -44,10 +44,9 @@ class _Share:
 
 
 class CallRates:
-    """A bound on the calls of each caller; `calls_per_second` of zero means none."""
+    """A bound on the calls of each caller, which is its limit `calls`."""
 
-    def __init__(self, redis: Redis, calls_per_second: int) -> None:
-        self._rate = calls_per_second
+    def __init__(self, redis: Redis) -> None:
         self._script = redis.load_script(__package__, "call_rates.lua")
         self._shares: dict[str, _Share] = {}
 
@@ -56,7 +55,8 @@ class CallRates:
 
         While Redis cannot be used, calls are not counted, and every call passes.
         """
-        if not self._rate or not caller.is_limited:
+        rate = caller.limits.calls
+        if not rate:
             return
         share = self._shares.get(caller.key) or self._new_share(caller.key)
         if share.take(time.monotonic()):
@@ -66,25 +66,25 @@ class CallRates:
             if share.take(now):
                 return
             if now >= share.refused_until:
-                await self._renew(caller.key, share)
+                await self._renew(caller.key, rate, share)
                 if share.take(time.monotonic()):
                     return
         wait = max(0.0, share.refused_until - time.monotonic())
         raise quota_exceeded(
             "calls",
-            self._rate,
-            f"You make more than {self._rate} calls in a second, which is the limit. Call again "
+            rate,
+            f"You make more than {rate} calls in a second, which is the limit. Call again "
             "later, or use one WatchJobs or BatchGetMedia in place of many calls.",
             retry_after=timedelta(seconds=wait),
         )
 
-    async def _renew(self, key: str, share: _Share) -> None:
+    async def _renew(self, key: str, rate: int, share: _Share) -> None:
         """Take another share, as large as the last one was used."""
-        wanted = min(self._rate, max(_LEAST_SHARE, 2 * share.used))
+        wanted = min(rate, max(_LEAST_SHARE, 2 * share.used))
         try:
             with unavailable():
                 granted, wait_ms = cast(
-                    "list[int]", await self._script.run([key, self._rate, wanted, share.left])
+                    "list[int]", await self._script.run([key, rate, wanted, share.left])
                 )
         except Failure:
             granted, wait_ms = wanted, 0

@@ -14,6 +14,7 @@ from ingot.v1.scope_pb2 import Scope
 from ingot_server.api.client_network import client_network
 from ingot_server.api.hosts import host_of, is_loopback
 from ingot_server.api.store_health import Stores
+from ingot_server.caller_limits import NO_LIMITS, CallerLimits
 from ingot_server.errors import Failure
 
 Serialized: TypeAlias = bytes
@@ -33,6 +34,8 @@ class Caller:
     """The name that its credential proved. Empty if the server does not ask who calls."""
     scopes: frozenset[Scope.ValueType] = EVERY_SCOPE
     """What it may do."""
+    limits: CallerLimits = NO_LIMITS
+    """What it may use."""
 
     @property
     def address(self) -> str:
@@ -41,10 +44,9 @@ class Caller:
         return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else kind
 
     @property
-    def is_limited(self) -> bool:
-        """Return whether it has quotas: unless it is a program of this machine without a name."""
-        local = self.address in {"unix", ""} or is_loopback(host_of(unquote(self.address)))
-        return bool(self.name) or not local
+    def is_local(self) -> bool:
+        """Return whether it is a program of this machine."""
+        return self.address in {"unix", ""} or is_loopback(host_of(unquote(self.address)))
 
     @property
     def key(self) -> str:

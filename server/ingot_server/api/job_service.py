@@ -270,9 +270,9 @@ class JobService(Service):
     @contextlib.contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
         """Count a watch of this caller. Raises Failure TOO_MANY_WATCHES above the limit."""
-        limit = self._settings.watches_per_caller
+        limit = caller.limits.watches
         key = caller.key
-        if self._watches[key] >= limit:
+        if limit and self._watches[key] >= limit:
             raise Failure(
                 reason_pb2.REASON_TOO_MANY_WATCHES,
                 f"You have {limit} open watches, which is the limit. Close one of them. "

@@ -79,8 +79,14 @@ class UploadLinks:
         )
         # The upload itself expires after upload_ttl.
         lifetime = min(lifetime, self._settings.upload_ttl)
+        caller = CALLER.get()
         await self._open_links.add(
-            CALLER.get().key, header.upload_id, request.offset, size, lifetime=lifetime
+            caller.key,
+            header.upload_id,
+            request.offset,
+            size,
+            lifetime=lifetime,
+            most=caller.limits.upload_links,
         )
         response = CreateUploadUrlResponse(
             upload_id=header.upload_id, offset=request.offset, part_size_bytes=size

@@ -21,14 +21,23 @@ _LINKS: Final = "open-links:"
 class OpenLinks:
     """A bound on the open links of one caller. Every method raises Failure CACHE_UNAVAILABLE."""
 
-    def __init__(self, redis: Redis, most: int) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._most = most
 
     async def add(
-        self, caller: str, upload_id: str, offset: int, size_bytes: int, *, lifetime: timedelta
+        self,
+        caller: str,
+        upload_id: str,
+        offset: int,
+        size_bytes: int,
+        *,
+        lifetime: timedelta,
+        most: int,
     ) -> None:
-        """Count a link, once for a part. Raises Failure TOO_MANY_UPLOAD_LINKS."""
+        """Count a link, once for a part; 0 for `most` means no limit.
+
+        Raises Failure TOO_MANY_UPLOAD_LINKS if the caller has as many open links as that.
+        """
         key, link = self._redis.key(_LINKS + caller), f"{upload_id}/{offset}-{size_bytes}"
         now = time.time_ns() // 1_000_000
         expiry = now + round(lifetime.total_seconds() * 1000)
@@ -40,7 +49,7 @@ class OpenLinks:
                 pipeline.pexpireat(key, expiry, nx=True)
                 pipeline.pexpireat(key, expiry, gt=True)
                 _, added, count, *_ = await pipeline.execute()
-            if not added or count <= self._most:
+            if not added or not most or count <= most:
                 return
             await self._redis.zrem(key, link)
             earliest = cast(
@@ -49,9 +58,9 @@ class OpenLinks:
         wait = timedelta(milliseconds=earliest[0][1] - now) if earliest else lifetime
         raise Failure(
             reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS,
-            f"This caller has {self._most} open upload links, as many as "
-            "INGOT_UPLOAD_LINKS_PER_CALLER allows. Complete uploads, which closes their links, or "
-            "ask for links with a shorter lifetime.",
+            f"This caller has {most} open upload links, as many as "
+            "INGOT_UPLOAD_LINKS_PER_CALLER or the quota of its token allows. Complete uploads, which "
+            "closes their links, or ask for links with a shorter lifetime.",
             retry_after=wait,
         )
 

@@ -73,7 +73,7 @@ class Records:
         self.children = Children(self._transition, settings)
         self.history = History(redis, self._transition)
         self.uploads = UploadIndex(redis, self._transition)
-        self.open_links = OpenLinks(redis, settings.upload_links_per_caller)
+        self.open_links = OpenLinks(redis)
         self.journal = JournalIndex(redis, self._transition)
 
     async def create(

@@ -41,15 +41,14 @@ async def test_open_links_of_a_caller_are_counted_until_their_upload_is_complete
 
 async def test_expired_links_and_those_of_others_do_not_count(settings: Settings) -> None:
     async with connect(settings) as redis:
-        links = Records(redis, settings.replace(upload_links_per_caller=1)).open_links
-        hour = timedelta(hours=1)
+        links, hour = Records(redis, settings).open_links, timedelta(hours=1)
         for offset in range(3):
-            await links.add("one", "upload", offset, 1, lifetime=timedelta(0))
-        await links.add("one", "upload", 3, 1, lifetime=hour)
-        await links.add("other", "upload", 4, 1, lifetime=hour)
+            await links.add("one", "upload", offset, 1, lifetime=timedelta(0), most=1)
+        await links.add("one", "upload", 3, 1, lifetime=hour, most=1)
+        await links.add("other", "upload", 4, 1, lifetime=hour, most=1)
         await links.close("one", "another upload")
         await links.close("one", "upload")
-        await links.add("one", "upload", 5, 1, lifetime=hour)
+        await links.add("one", "upload", 5, 1, lifetime=hour, most=1)
 
 
 async def test_a_part_of_another_size_is_removed_when_the_upload_is_completed(
