@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from google.rpc.error_details_pb2 import RetryInfo
 
 from ingot.v1.scope_pb2 import Scope
 from ingot_server.access_tokens import SCOPES, entry, new_token
@@ -297,12 +298,17 @@ async def test_a_provider_that_is_down_keeps_its_keys_and_is_in_the_log_twice(
     assert "cannot be used, Ingot waits for it: it responded with the status 500" in lines[0]
 
 
-async def test_without_any_keys_a_token_is_refused_and_says_so() -> None:
+@pytest.mark.parametrize("key_id", ["first", None])
+async def test_without_any_keys_a_token_may_be_sent_again_later(key_id: str | None) -> None:
     async with identity_provider() as provider:
         provider.status = 503
         async with checking(provider) as tokens:
-            reason, message = await refusal(tokens, token(CURVE_KEY))
-            assert (reason, "could not be fetched yet" in message) == ("TOKEN_INVALID", True)
+            for _ in range(3):
+                with pytest.raises(Failure) as raised:
+                    await tokens.verify(token(CURVE_KEY, key_id=key_id))
+                assert reason_name(raised.value.reason) == "SIGNING_KEYS_UNAVAILABLE"
+                details = raised.value.status().details
+                assert any(each.Is(RetryInfo.DESCRIPTOR) for each in details)
             provider.status = 200
             provider.keys = [published(CURVE_KEY, "first")]
             await until(lambda: tokens._keys.fetched)

@@ -20,6 +20,8 @@ from ingot_server.errors import Failure
         (reason_pb2.REASON_TOKEN_EXPIRED, 401),
         (reason_pb2.REASON_SCOPE_MISSING, 403),
         (reason_pb2.REASON_QUOTA_EXCEEDED, 429),
+        (reason_pb2.REASON_SIGNING_KEYS_UNAVAILABLE, 503),
+        (reason_pb2.REASON_CACHE_UNAVAILABLE, 503),
     ],
 )
 async def test_only_who_is_not_known_is_asked_to_log_in(

@@ -194,6 +194,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "WORKER_LOST": ServiceFailed,
     "STAGE_TIMEOUT": ServiceFailed,
     "SHUTTING_DOWN": ServiceUnavailable,
+    "SIGNING_KEYS_UNAVAILABLE": ServiceUnavailable,
     "INTERNAL": ServiceFailed,
     "CONVERTER_CRASHED": ServiceFailed,
     "UNSUPPORTED_CALL": ServiceFailed,

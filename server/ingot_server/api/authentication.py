@@ -74,8 +74,8 @@ class Authentication:
         `peer` is the address as in Caller, `authorization` the value of that header, or empty.
         `certificate` is the name in the caller's certificate, or empty if it is not known.
         Raises Failure UNAUTHENTICATED, TOKEN_INVALID or TOKEN_EXPIRED if it is not known who calls,
-        SCOPE_MISSING if the caller may not make the call, and QUOTA_EXCEEDED if it has made too
-        many.
+        SIGNING_KEYS_UNAVAILABLE if that cannot be known yet, SCOPE_MISSING if the caller may not
+        make the call, and QUOTA_EXCEEDED if it has made too many.
         """
         certified = certificate and not authorization and self.certificates.replace_tokens
         if self.required and not certified:

@@ -38,6 +38,7 @@ _REFUSALS: Final[Mapping[int, HTTPStatus]] = {
     code_pb2.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     code_pb2.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
     code_pb2.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    code_pb2.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 _Context = RequestContext[Any, Any]

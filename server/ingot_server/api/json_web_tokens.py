@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import jwt
@@ -22,10 +23,13 @@ from ingot_server.access_tokens import SCOPES, caller_name
 from ingot_server.api.signing_keys import DEFAULT_INTERVALS, Intervals, SigningKeys
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.outage import LONGEST_PAUSE_SECONDS
 from ingot_server.setting_values import SettingError
 
 # Between the clocks of the provider and of this machine.
 _LEEWAY_SECONDS: Final = 30
+# While there are no keys, they are asked for at least as often.
+_RETRY_AFTER: Final = timedelta(seconds=LONGEST_PAUSE_SECONDS)
 # Checking a token takes some hundred microseconds. An entry takes about 1 KiB.
 _CACHED_TOKENS: Final = 10_000
 
@@ -58,9 +62,10 @@ class JsonWebTokens:
         await self._keys.keep_current()
 
     async def verify(self, token: str) -> VerifiedToken:
-        """Return what a token says. Raises Failure TOKEN_INVALID, TOKEN_EXPIRED.
+        """Return what a token says. It waits only for the key of a token that is not known.
 
-        It waits only for the key of a token that is not known.
+        Raises Failure TOKEN_INVALID, TOKEN_EXPIRED, and SIGNING_KEYS_UNAVAILABLE while no keys have
+        been fetched since the start.
         """
         if self._version != self._keys.version:
             # A key that has signed one of them may have been withdrawn.
@@ -111,7 +116,13 @@ class JsonWebTokens:
 
     def _without_key(self, key_id: str | None) -> Failure:
         if not self._keys.fetched:
-            return _invalid("the keys that check it could not be fetched yet, so try again later")
+            return Failure(
+                reason_pb2.REASON_SIGNING_KEYS_UNAVAILABLE,
+                "The server has no keys yet that check JWTs, because the identity provider could "
+                "not be reached. Call again later with the same JWT; the operator finds the cause "
+                "in the server's log.",
+                retry_after=_RETRY_AFTER,
+            )
         if key_id is None:
             return _invalid("it does not name its key (`kid`), and there is not just one")
         return _invalid("it names a key (`kid`) that the provider does not have")

@@ -259,6 +259,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The caller is known, and may not do this. Use a credential with the scope; the operator of the
     server gives them out. Permanent. Metadata: `scope`, the one that is missing, such as `delete`.
     """
+    REASON_SIGNING_KEYS_UNAVAILABLE: _Reason.ValueType  # 94
+    """The server has not been able to fetch the keys that check JWTs since it started, so it does not
+    know whether the JWT is valid. Wait as long as google.rpc.RetryInfo says, and call again with the
+    same JWT. Transient.
+    """
     REASON_ORIGIN_FORBIDDEN: _Reason.ValueType  # 80
     """The request names a host that is not this server, or a page of another site sent it. Only over
     HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
@@ -520,6 +525,11 @@ REASON_TOKEN_EXPIRED: Reason.ValueType  # 92
 REASON_SCOPE_MISSING: Reason.ValueType  # 93
 """The caller is known, and may not do this. Use a credential with the scope; the operator of the
 server gives them out. Permanent. Metadata: `scope`, the one that is missing, such as `delete`.
+"""
+REASON_SIGNING_KEYS_UNAVAILABLE: Reason.ValueType  # 94
+"""The server has not been able to fetch the keys that check JWTs since it started, so it does not
+know whether the JWT is valid. Wait as long as google.rpc.RetryInfo says, and call again with the
+same JWT. Transient.
 """
 REASON_ORIGIN_FORBIDDEN: Reason.ValueType  # 80
 """The request names a host that is not this server, or a page of another site sent it. Only over
