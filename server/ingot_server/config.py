@@ -163,7 +163,7 @@ class Settings:
     s3_credentials: str = _setting(
         "keys",
         "where the keys for S3 come from: `keys` are the two settings before, `role` is the role "
-        "of the machine, `web-identity` a role for a token in a file",
+        "of the machine or container, `web-identity` a role for a token in a file",
         check=check_s3_credentials,
     )
     s3_credentials_url: str = _setting(

@@ -22,12 +22,13 @@ pytestmark = pytest.mark.any_stores
 
 ROLE = "arn:aws:iam::123456789012:role/ingot"
 IDENTITY = "identity-of-a-service-account"
+CONTAINER = "/v2/credentials/task"
 # Soon enough that each use asks for others: a renewal needs no waiting then.
 LIFETIME = timedelta(seconds=5)
 
 
 class KeyService:
-    """STS and the instance metadata service of EC2, as far as the SDK uses them.
+    """STS and the services of EC2, ECS and EKS, as far as the SDK uses them.
 
     The keys are those of the bucket. They come without a session token, which SeaweedFS does not
     have.
@@ -41,6 +42,7 @@ class KeyService:
         self.asked.append(request.path)
         end = f"{datetime.now(UTC) + LIFETIME:%Y-%m-%dT%H:%M:%SZ}"
         access, secret = self._settings.s3_access_key, str(self._settings.s3_secret_key)
+        keys = {"AccessKeyId": access, "SecretAccessKey": secret, "Token": "", "Expiration": end}
         if request.path == "/latest/api/token" and request.method == "PUT":
             return web.Response(text="session")
         if request.path.startswith("/latest/meta-data/iam/security-credentials/"):
@@ -48,15 +50,11 @@ class KeyService:
                 return web.Response(status=401)
             if request.path.endswith("/"):
                 return web.Response(text="ingot-role")
-            return web.json_response(
-                {
-                    "Code": "Success",
-                    "AccessKeyId": access,
-                    "SecretAccessKey": secret,
-                    "Token": "",
-                    "Expiration": end,
-                }
-            )
+            return web.json_response({"Code": "Success", **keys})
+        if request.path == CONTAINER:
+            if request.headers.get("Authorization") != IDENTITY:
+                return web.Response(status=401)
+            return web.json_response(keys)
         query = request.query
         if (query.get("WebIdentityToken"), query.get("RoleArn")) != (IDENTITY, ROLE):
             return web.Response(status=403)
@@ -122,6 +120,41 @@ async def test_the_keys_of_the_machines_role_are_used(settings: Settings) -> Non
     async with key_service(settings) as (service, without_keys):
         await use(without_keys.replace(s3_credentials="role"))
         assert "/latest/meta-data/iam/security-credentials/ingot-role" in service.asked
+
+
+@pytest.mark.parametrize(
+    ("variable", "in_file"), [("RELATIVE_URI", False), ("FULL_URI", False), ("FULL_URI", True)]
+)
+async def test_the_keys_of_the_containers_role_are_used_and_renewed(
+    variable: str,
+    in_file: bool,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with key_service(settings) as (service, without_keys):
+        url = f"{without_keys.s3_credentials_url}{CONTAINER}"
+        if variable == "FULL_URI":
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+            url = ""
+        else:
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", CONTAINER)
+        if in_file:
+            token = tmp_path / "token"
+            token.write_text(IDENTITY)
+            monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
+        else:
+            monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", IDENTITY)
+        in_container = without_keys.replace(s3_credentials="role", s3_credentials_url=url)
+        await use(in_container)
+        assert set(service.asked) == {CONTAINER}
+        assert len(service.asked) > 1
+
+        if in_file:
+            token.write_text("another")
+            with pytest.raises(Failure, match="HTTP status 401") as refused:
+                await use(in_container)
+            assert "another" not in str(refused.value)
 
 
 async def test_a_link_for_an_upload_is_signed_with_the_same_keys_twice(

@@ -5,7 +5,9 @@ no request waits for it and a signed link has about half of it left. A service t
 while does no harm. Only when keys have expired does a request wait for others.
 
     keys            INGOT_S3_ACCESS_KEY and INGOT_S3_SECRET_KEY
-    role            the role of the machine, from the instance metadata service of EC2
+    role            the role of the machine or container: from the service that the variables
+                    AWS_CONTAINER_CREDENTIALS_RELATIVE_URI (ECS) and _FULL_URI (EKS Pod Identity)
+                    name, which ECS and EKS set, else from the instance metadata service of EC2
     web-identity    a role for the token in a file, such as that of a Kubernetes service account
 """
 
@@ -38,7 +40,6 @@ from ingot_server.setting_values import SettingError
 
 logger = logging.getLogger(__name__)
 
-_AWS_METADATA: Final = "http://169.254.169.254"
 _CONNECT_SECONDS: Final = 3.0
 _READ_SECONDS: Final = 10.0
 _SESSION: Final = "ingot"
@@ -63,11 +64,12 @@ def s3_keys(settings: Settings, tls: ssl.SSLContext | None) -> Provider | None:
                 )
             return StaticProvider(settings.s3_access_key, settings.s3_secret_key)
         case "role":
-            service = settings.s3_credentials_url or _AWS_METADATA
+            url = settings.s3_credentials_url or None
             client = _client(tls)
+            # A new provider each time: it reads the variables and the token's file when it is made.
             return RenewedKeys(
-                lambda: IamAwsProvider(custom_endpoint=service, http_client=client).retrieve(),
-                service,
+                lambda: IamAwsProvider(custom_endpoint=url, http_client=client).retrieve(),
+                url or "the service of the role",
             )
         case _:
             return RenewedKeys(_web_identity(settings, _client(tls)), _sts(settings))
@@ -103,16 +105,16 @@ def _client(tls: ssl.SSLContext | None) -> urllib3.PoolManager:
 
 
 class RenewedKeys(Provider):
-    """Keys that `fetch` gets from the service at `url`. All its methods may run in any thread."""
+    """Keys that `fetch` gets from `service`. All its methods may run in any thread."""
 
     def __init__(
         self,
         fetch: Callable[[], Credentials],
-        url: str,
+        service: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._fetch = fetch
-        self._url = url
+        self._service = service
         self._now = now
         self._fetching = threading.Lock()
         self._keys: Credentials | None = None
@@ -160,7 +162,7 @@ class RenewedKeys(Provider):
             # The texts of the SDK and of urllib3 contain the URL, with the token of the identity.
             failure = Failure(
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
-                f"No keys for S3 come from {self._url} ({_cause(error)}). Check that it runs, "
+                f"No keys for S3 come from {self._service} ({_cause(error)}). Check that it runs, "
                 "INGOT_S3_CREDENTIALS_URL, and the role.",
             )
         raise failure
