@@ -59,8 +59,8 @@ class OpenLinks:
         raise Failure(
             reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS,
             f"This caller has {most} open upload links, as many as "
-            "INGOT_UPLOAD_LINKS_PER_CALLER or the quota of its token allows. Complete uploads, which "
-            "closes their links, or ask for links with a shorter lifetime.",
+            "INGOT_UPLOAD_LINKS_PER_CALLER or the quota of its token allows. Complete uploads, "
+            "which closes their links, or ask for links with a shorter lifetime.",
             retry_after=wait,
         )
 
