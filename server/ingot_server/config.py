@@ -30,6 +30,7 @@ from ingot_server.setting_checks import (
 from ingot_server.setting_values import (
     FILE,
     ByteSize,
+    CacheSharing,
     Secret,
     SettingError,
     format_value,
@@ -439,6 +440,11 @@ class Settings:
         "how long the delivery of a webhook is tried, and how long one that failed is kept",
     )
     worker_losses: int = _setting(3, "number of workers that a job may lose before it fails")
+    cache_sharing: CacheSharing = _setting(
+        CacheSharing.SHARED,
+        "`shared` is one cache for all callers; with `private` each caller with a name has media "
+        "and jobs of its own, see tenants.md",
+    )
     calls_per_caller: int = _setting(
         1000,
         "calls of one caller in a second, over all API servers; 0 means no limit, "

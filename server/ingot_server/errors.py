@@ -158,6 +158,7 @@ TREATMENTS: Final[Mapping[Reason.ValueType, Treatment]] = {
     reason_pb2.REASON_TOKEN_EXPIRED: Treatment(code_pb2.UNAUTHENTICATED),
     reason_pb2.REASON_SCOPE_MISSING: Treatment(code_pb2.PERMISSION_DENIED),
     reason_pb2.REASON_SIGNING_KEYS_UNAVAILABLE: _TRANSIENT,
+    reason_pb2.REASON_NOT_OWNER: Treatment(code_pb2.PERMISSION_DENIED),
     reason_pb2.REASON_TOO_MANY_UPLOAD_LINKS: _QUOTA,
     reason_pb2.REASON_QUOTA_EXCEEDED: _QUOTA,
 }

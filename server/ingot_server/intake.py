@@ -31,6 +31,7 @@ from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
 from ingot_server.library.recipes import needs_video
+from ingot_server.library.tenants import belongs_to_tenant
 from ingot_server.library.transcript_origin import check_makeable, require_endpoint
 from ingot_server.library.uploads import Uploads, UploadStatus
 from ingot_server.resolve import ResolvedUrl, record_duration, resolve, resolve_internal
@@ -183,6 +184,8 @@ class Intake:
             draft = with_content(draft, upload.sha256)
             resolved_url = replace(resolved_url, media_id=draft.media.id)
         media_id, found_manifest = await self._catalog.find(resolved_url.media_id)
+        if found_manifest is not None and not belongs_to_tenant(found_manifest.media):
+            found_manifest = None
         stored = await self._catalog.if_whole(found_manifest)
         if upload is not None:
             found: Missing | Failure = _missing_if(stored is None)

@@ -12,6 +12,7 @@ from ingot.v1.media_pb2 import Selection
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.identity import canonical_selection, media_id
+from ingot_server.library.tenants import TENANT
 from ingot_server.sources import Identity, Source, pick
 from ingot_server.sources.internal import InternalSource, parse
 
@@ -47,7 +48,8 @@ def resolve(
 
     Raises Failure: INVALID_REQUEST for a malformed URL, UNSUPPORTED_URL if no source accepts it.
     """
-    arguments = url, selection.SerializeToString(deterministic=True), playlist, record_duration
+    serialized = selection.SerializeToString(deterministic=True)
+    arguments = url, serialized, playlist, record_duration, TENANT.get()
     return _cached(*arguments) if len(url) <= _CACHED_URL_LENGTH else _resolve(*arguments)
 
 
@@ -91,12 +93,12 @@ def may_be_list(resolved_url: ResolvedUrl, url: str) -> bool:
 
 
 def _resolve(
-    url: str, serialized: bytes, playlist: bool, record_duration: timedelta | None
+    url: str, serialized: bytes, playlist: bool, record_duration: timedelta | None, tenant: str
 ) -> ResolvedUrl:
     source, identity = pick(url, playlist=playlist)
     selection = canonical_selection(Selection.FromString(serialized))
     recorded = record_duration if source.may_be_live else None
-    name = media_id(identity.key, selection, recorded)
+    name = media_id(identity.key, selection, recorded, tenant=tenant)
     return ResolvedUrl(name, source, identity, selection, recorded)
 
 

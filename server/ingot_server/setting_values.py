@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 import tomllib
 from collections.abc import Mapping
@@ -34,6 +35,13 @@ class Secret(str):
         return "'***'"
 
 
+class CacheSharing(enum.StrEnum):
+    """Who has which media, see library/tenants.py."""
+
+    SHARED = "shared"
+    PRIVATE = "private"
+
+
 def parse_value(name: str, text: str, kind: type[Any]) -> object:
     """Parse the text of the variable `name` as a `kind`. Raises SettingError if it is none."""
     try:
@@ -57,6 +65,7 @@ _EXPECTED: Final[Mapping[type[object], str]] = {
     bool: "`on` or `off`",
     timedelta: "a duration such as `30s`, `5m` or `1h`, or a number of seconds",
     ByteSize: "a size such as `512MiB` or `20GiB`, or a number of bytes",
+    CacheSharing: "`shared` or `private`",
     int: "a whole number that is not negative",
 }
 

@@ -46,6 +46,7 @@ from ingot_server.journal.restorer import Restorer
 from ingot_server.journal.upkeep import keep_journal_tidy
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.tenants import TENANT, tenant_of
 from ingot_server.library.uploads import Uploads
 from ingot_server.outage import Outage
 from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
@@ -295,6 +296,7 @@ class Worker:
         claim = await self._records.claim(job_id, worker_id=slot_of)
         if claim is None:
             return
+        TENANT.set(tenant_of(claim.job.requested_by, self._settings))
         try:
             async with hold(self._records, self._feed, claim) as lease:
                 await self._run_leased(claim.job, lease)

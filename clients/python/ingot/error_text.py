@@ -81,6 +81,7 @@ _HINTS_BY_REASON: Final[Mapping[str, str]] = {
         " result."
     ),
     "TOO_MANY_ENTRIES": "Allow more entries with --max-entries, or ingest single entries.",
+    "NOT_OWNER": "Ask its owner, or use a token with the scope `admin`.",
     "SCOPE_MISSING": "Use a token with this scope. The operator of the server gives them out.",
     "TRUNCATED": "Check that the file is complete at its source, then try again.",
     "RATE_LIMITED": "Try again later, when the source accepts requests again.",

@@ -210,6 +210,7 @@ CLASSES: Final[Mapping[str, type[IngotError]]] = {
     "TOKEN_INVALID": AccessDenied,
     "TOKEN_EXPIRED": AccessDenied,
     "SCOPE_MISSING": AccessDenied,
+    "NOT_OWNER": AccessDenied,
     "TOO_MANY_UPLOAD_LINKS": ServiceUnavailable,
 }
 

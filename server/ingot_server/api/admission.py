@@ -111,7 +111,7 @@ class Admission:
         the job then. Raises Failure STORAGE_UNAVAILABLE if the bucket does not take it; the job may
         run all the same, and a call with the same `request_id` returns it.
         """
-        job = copy_of(job)
+        job = _requested(job)
         job.state = job_pb2.JOB_STATE_QUEUED
         return await self._finish(self._create_and_enter(job, request, upload_id))
 
@@ -124,7 +124,7 @@ class Admission:
 
         If it has a webhook, the journal has it then. Raises Failure as `admit` does.
         """
-        creation = await self._create(job, request, upload_id)
+        creation = await self._create(_requested(job), request, upload_id)
         if creation.is_new and (webhook_of(request) or self._records.settings.webhook_url):
             await self._journal.record_ends([creation.job])
         elif not creation.is_new and not creation.in_journal:
@@ -158,7 +158,7 @@ class Admission:
 
     async def _create_preview(self, job: Job, single_flight_key: str) -> Job:
         creation = await self._records.create(
-            job,
+            _requested(job),
             single_flight_key=single_flight_key,
             caller=CALLER.get().key,
             most_jobs=CALLER.get().limits.jobs,
@@ -217,6 +217,13 @@ class Admission:
         self._admitting.discard(admitting)
         # Retrieve the exception, or asyncio logs it if the caller is gone. The job has it too.
         _ = admitting.cancelled() or admitting.exception()
+
+
+def _requested(job: Job) -> Job:
+    """Return a copy of a draft that says who asks for the job."""
+    requested = copy_of(job)
+    requested.requested_by = job.requested_by or CALLER.get().name
+    return requested
 
 
 def _request_id(request: Request) -> str:

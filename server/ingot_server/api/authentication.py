@@ -23,6 +23,7 @@ from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.caller_limits import CallerLimits
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.library.tenants import tenant_of
 
 _JWT_DOTS: Final = 2
 
@@ -34,6 +35,7 @@ class Authentication:
     """
 
     def __init__(self, settings: Settings, rates: CallRates | None = None) -> None:
+        self._settings = settings
         self._rates = rates
         self._tokens = AccessTokens(settings)
         self._jwts = json_web_tokens(settings)
@@ -81,7 +83,7 @@ class Authentication:
         if self.required and not certified:
             caller = await self._caller(peer, _bearer_token(authorization))
         else:
-            caller = Caller(peer, certificate, self.certificates.scopes, self._limits)
+            caller = self._named(peer, certificate, self.certificates.scopes, self._limits)
             if not certificate and caller.is_local:
                 caller = dataclasses.replace(caller, limits=self._local_limits)
         if scope is not None:
@@ -94,7 +96,7 @@ class Authentication:
         found = self._tokens.find(token)
         if found is None and self._jwts is not None and token.count(".") == _JWT_DOTS:
             verified = await self._jwts.verify(token)
-            return Caller(peer, verified.name, verified.scopes, self._limits)
+            return self._named(peer, verified.name, verified.scopes, self._limits)
         if found is None:
             raise Failure(
                 reason_pb2.REASON_TOKEN_INVALID,
@@ -106,7 +108,12 @@ class Authentication:
                 reason_pb2.REASON_TOKEN_EXPIRED,
                 "The token has expired. Ask the operator for a new one.",
             )
-        return Caller(peer, found.name, found.scopes, found.limits)
+        return self._named(peer, found.name, found.scopes, found.limits)
+
+    def _named(
+        self, peer: str, name: str, scopes: frozenset[Scope.ValueType], limits: CallerLimits
+    ) -> Caller:
+        return Caller(peer, name, scopes, limits, tenant_of(name, self._settings))
 
 
 def _bearer_token(authorization: str) -> str:

@@ -36,6 +36,8 @@ class Caller:
     """What it may do."""
     limits: CallerLimits = NO_LIMITS
     """What it may use."""
+    tenant: str = ""
+    """Whose media and jobs it sees. Empty if all callers share them."""
 
     @property
     def address(self) -> str:
@@ -64,6 +66,28 @@ class Caller:
         An address is not enough for that. A caller may repeat a call from another one.
         """
         return f"{self.name}/{request_id}" if self.name and request_id else request_id
+
+    @property
+    def is_admin(self) -> bool:
+        """Return whether it may see and change what is others'."""
+        return Scope.SCOPE_ADMIN in self.scopes
+
+    def may_see(self, owner: str) -> bool:
+        """Return whether a media item or a job of `owner` exists for the caller."""
+        return not self.tenant or owner == self.tenant or self.is_admin
+
+    def may_change(self, owner: str) -> bool:
+        """Return whether the caller may change, delete or retry what is `owner`'s."""
+        return not self.name or owner == self.name or self.is_admin
+
+    def require_ownership(self, owner: str, what: str) -> None:
+        """Raise Failure NOT_OWNER if the caller may not change `what`, which is `owner`'s."""
+        if not self.may_change(owner):
+            raise Failure(
+                reason_pb2.REASON_NOT_OWNER,
+                f"{what} belongs to {owner or 'nobody'}, so {self.name} cannot change it. Ask its "
+                "owner, or use a credential with the scope `admin`.",
+            )
 
     def require(self, scope: Scope.ValueType) -> None:
         """Raise Failure SCOPE_MISSING if the caller may not do what needs `scope`."""

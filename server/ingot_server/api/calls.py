@@ -21,6 +21,7 @@ from ingot.v1.scope_pb2 import Scope, required_scope
 from ingot_server.api.caller import CALLER, Caller, Serialized, Service
 from ingot_server.api.status import check, unexpected
 from ingot_server.errors import Failure
+from ingot_server.library.tenants import TENANT
 
 # Callers repeat the same requests, and validating one takes longer than serving it from memory. The
 # cache takes about 8 MiB a method at most.
@@ -77,6 +78,7 @@ class Method:
 def _current(caller: Caller) -> Caller:
     """Return the caller, and make it that of the task which makes the call."""
     CALLER.set(caller)
+    TENANT.set(caller.tenant)
     return caller
 
 

@@ -33,7 +33,7 @@ from ingot.v1.scope_pb2 import Scope
 from ingot_server.api.admission import Admission
 from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.cached_jobs import job_of
-from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.caller import CALLER, Caller, Serialized, Service
 from ingot_server.api.named_media import find_named
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.request_draft import Drafts, RequestDraft, draft_job
@@ -191,6 +191,8 @@ class IngestService(Service):
         if (earlier := await self._admission.earlier(request)) is not None:
             return earlier
         stored = (await find_named(request, self._catalog, self._blobs)).media
+        # What an administrator makes of a tenant's media is the tenant's.
+        requested.requested_by = stored.owner if CALLER.get().tenant else ""
         return await self._admission.carry_out(
             await self._intake.decide_conversion(stored, recipe, requested), request
         )

@@ -90,16 +90,17 @@ class JobService(Service):
         self._watches: Counter[str] = Counter()
         self._serialized: tuple[Job | None, Serialized] = (None, b"")
 
-    async def get_job(self, request: GetJobRequest, _: Caller) -> GetJobResponse:
-        return GetJobResponse(job=await self._get(request.job_id))
+    async def get_job(self, request: GetJobRequest, caller: Caller) -> GetJobResponse:
+        return GetJobResponse(job=await self._get(request.job_id, caller))
 
-    async def list_jobs(self, request: ListJobsRequest, _: Caller) -> ListJobsResponse:
+    async def list_jobs(self, request: ListJobsRequest, caller: Caller) -> ListJobsResponse:
         limit = page.size(request)
         found = await self._records.list(
-            limit=limit + 1, before=page.start(request), accepts=job_filter(request)
+            limit=limit + 1, before=page.start(request), accepts=_visible(request, caller)
         )
         jobs, more = page.fitting(found, limit)
-        counts = await self._records.count_by_state()
+        sees_all = not caller.tenant or caller.is_admin
+        counts = await self._records.count_by_state() if sees_all else {}
         return ListJobsResponse(
             jobs=jobs,
             next_page_token=page.token(request, jobs[-1].id) if more else "",
@@ -108,7 +109,9 @@ class JobService(Service):
             ],
         )
 
-    async def cancel_job(self, request: CancelJobRequest, _: Caller) -> CancelJobResponse:
+    async def cancel_job(self, request: CancelJobRequest, caller: Caller) -> CancelJobResponse:
+        if caller.tenant:
+            await self._get(request.job_id, caller)
         job = await self._cached.find(request.job_id) or await self._cancel(request.job_id)
         if not has_ended(job):
             job = await self._cancel_or_wait(job)
@@ -116,23 +119,24 @@ class JobService(Service):
             await self._record_ends([job])
         return CancelJobResponse(job=job)
 
-    async def cancel_jobs(self, request: CancelJobsRequest, _: Caller) -> CancelJobsResponse:
-        matches = _required_filter(request)
+    async def cancel_jobs(self, request: CancelJobsRequest, caller: Caller) -> CancelJobsResponse:
+        matches = _required_filter(request, caller)
         jobs = await self._all(lambda job: not has_ended(job) and matches(job))
         results = await run_batch(jobs, self._cancelled_now)
         cancelled = [job for job in results if isinstance(job, Job) and _is_cancelled(job)]
         await self._record_ends(cancelled)
         return CancelJobsResponse(cancelled_count=len(cancelled))
 
-    async def retry_job(self, request: RetryJobRequest, _: Caller) -> RetryJobResponse:
+    async def retry_job(self, request: RetryJobRequest, caller: Caller) -> RetryJobResponse:
         earlier = await self._retries.earlier(request)
         if earlier is not None:
             return RetryJobResponse(job=earlier)
-        job = await self._get(request.job_id)
+        job = await self._get(request.job_id, caller)
+        caller.require_ownership(job.requested_by, f"The job {job.id}")
         return RetryJobResponse(job=await self._retries.retry(job, request))
 
-    async def retry_jobs(self, request: RetryJobsRequest, _: Caller) -> RetryJobsResponse:
-        matches = _required_filter(request)
+    async def retry_jobs(self, request: RetryJobsRequest, caller: Caller) -> RetryJobsResponse:
+        matches = _required_filter(request, caller)
         states = set(request.states) or {job_pb2.JOB_STATE_FAILED}
 
         def is_wanted(job: Job) -> bool:
@@ -147,12 +151,13 @@ class JobService(Service):
         retried = results.count(True)
         return RetryJobsResponse(retried_count=retried, refused_count=len(results) - retried)
 
-    async def _get(self, job_id: str) -> Job:
+    async def _get(self, job_id: str, caller: Caller) -> Job:
+        """Return a job that the caller may see. Raises Failure JOB_NOT_FOUND."""
         job = await self._cached.find(job_id) or await self._records.get(job_id)
         if job is None:
             await self._journal.restorer.ensure()
             job = await self._records.get(job_id)
-        if job is None:
+        if job is None or not caller.may_see(job.requested_by or job.media.owner):
             raise _unknown(job_id)
         return job
 
@@ -222,6 +227,8 @@ class JobService(Service):
         self, request: WatchJobRequest, caller: Caller
     ) -> AsyncGenerator[Serialized, None]:
         after = resume_token.read_version(request)
+        if caller.tenant:
+            await self._get(request.job_id, caller)
         with self._counted(caller):
             async with aclosing(await self._updates(request.job_id, after)) as updates:
                 async for job in updates:
@@ -243,7 +250,7 @@ class JobService(Service):
         resume = resume_token.read_position(request)
         filters = resume_token.filters_of(request)
         with self._counted(caller):
-            updates = self._feed.watch_all(job_filter(request), size, resume=resume)
+            updates = self._feed.watch_all(_visible(request, caller), size, resume=resume)
             async with aclosing(updates):
                 async for update in updates:
                     token = resume_token.of_jobs(filters, update.position)
@@ -297,12 +304,24 @@ async def _updates_of(ended: Job, after: Version) -> AsyncGenerator[Job | None, 
 
 
 def _required_filter(
-    request: CancelJobsRequest | RetryJobsRequest,
+    request: CancelJobsRequest | RetryJobsRequest, caller: Caller
 ) -> Callable[[Job], bool]:
-    """Return the filter of a request. Raises Failure INVALID_REQUEST if it has none."""
+    """Return the filter of a request, for jobs that the caller may change.
+
+    Raises Failure INVALID_REQUEST if it has none.
+    """
     if not request.ListFields():
         raise invalid({"states": "must be set if there is no other filter"})
-    return job_filter(request)
+    matches = job_filter(request)
+    return lambda job: matches(job) and caller.may_change(job.requested_by)
+
+
+def _visible(request: ListJobsRequest | WatchJobsRequest, caller: Caller) -> Callable[[Job], bool]:
+    """Return the filter of a request, for jobs that the caller may see."""
+    matches = job_filter(request)
+    if not caller.tenant:
+        return matches
+    return lambda job: matches(job) and caller.may_see(job.requested_by)
 
 
 def _unknown(job_id: str) -> Failure:

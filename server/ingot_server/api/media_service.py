@@ -100,12 +100,14 @@ class MediaService(Service):
         self._blobs = blobs
         self._serialized: dict[str, tuple[Manifest, Serialized]] = {}
 
-    async def get_media(self, request: GetMediaRequest, _: Caller) -> GetMediaResponse | Serialized:
+    async def get_media(
+        self, request: GetMediaRequest, caller: Caller
+    ) -> GetMediaResponse | Serialized:
         media_id = named_id(request, self._blobs)
         manifest = self._catalog.get_from_memory(media_id)
         if manifest is None and (alias := self._catalog.alias_from_memory(media_id)) is not None:
             manifest = self._catalog.get_from_memory(alias)
-        if manifest is None:
+        if manifest is None or not caller.may_see(manifest.media.owner):
             return GetMediaResponse(media=await self._find(request))
         serialized = self._serialized.get(media_id)
         if serialized is not None and serialized[0] is manifest:
@@ -128,10 +130,10 @@ class MediaService(Service):
         ]
         return BatchGetMediaResponse(results=page.fitting(results, len(results))[0])
 
-    async def list_media(self, request: ListMediaRequest, _: Caller) -> ListMediaResponse:
+    async def list_media(self, request: ListMediaRequest, caller: Caller) -> ListMediaResponse:
         limit = page.size(request)
         cursor = page.start(request)
-        found = await self._media_list.page(_filter(request), limit=limit, cursor=cursor)
+        found = await self._media_list.page(_filter(request, caller), limit=limit, cursor=cursor)
         media, is_cut = page.fitting(found.media, limit)
         next_cursor = member_of(media[-1]) if is_cut else found.cursor
         return ListMediaResponse(
@@ -140,11 +142,14 @@ class MediaService(Service):
             rebuilding=not found.is_complete,
         )
 
-    async def update_media(self, request: UpdateMediaRequest, _: Caller) -> UpdateMediaResponse:
+    async def update_media(
+        self, request: UpdateMediaRequest, caller: Caller
+    ) -> UpdateMediaResponse:
         if not request.update_mask.paths:
             raise invalid({"update_mask": "must name at least one field to change"})
         for _attempt in range(_UPDATE_ATTEMPTS):
             stored = await find_named(request, self._catalog, self._blobs)
+            caller.require_ownership(stored.media.owner, f"The media item {stored.media.id}")
             etag = stored.media.etag
             if request.etag and request.etag != etag:
                 raise Failure(
@@ -159,11 +164,15 @@ class MediaService(Service):
             "The media item was changed by others again and again. Repeat the call later.",
         )
 
-    async def delete_media(self, request: DeleteMediaRequest, _: Caller) -> DeleteMediaResponse:
+    async def delete_media(
+        self, request: DeleteMediaRequest, caller: Caller
+    ) -> DeleteMediaResponse:
         media_id = named_id(request, self._blobs)
-        deleted = await self._catalog.delete(media_id, etag=request.etag)
-        if not deleted and (target := await self._catalog.alias_of(media_id)) is not None:
-            deleted = await self._catalog.delete(target, etag=request.etag)
+        deleted = False
+        if await self._is_deletable(media_id, caller):
+            deleted = await self._catalog.delete(media_id, etag=request.etag)
+            if not deleted and (target := await self._catalog.alias_of(media_id)) is not None:
+                deleted = await self._catalog.delete(target, etag=request.etag)
         if not (deleted or request.allow_missing):
             raise not_stored(request)
         return DeleteMediaResponse()
@@ -241,6 +250,16 @@ class MediaService(Service):
         response.expire_time.FromDatetime(datetime.now(UTC) + lifetime)
         return response
 
+    async def _is_deletable(self, media_id: str, caller: Caller) -> bool:
+        """Return whether the media item may be there. Raises Failure NOT_OWNER."""
+        if not caller.name or caller.is_admin:
+            return True
+        _, manifest = await self._catalog.find(media_id, damaged=True)
+        if manifest is None or not caller.may_see(manifest.media.owner):
+            return False
+        caller.require_ownership(manifest.media.owner, f"The media item {manifest.media.id}")
+        return True
+
     async def _find(
         self, request: GetMediaRequest | DownloadRequest | CreateDownloadUrlRequest
     ) -> Media:
@@ -251,8 +270,9 @@ def _lifetime(request: CreateDownloadUrlRequest | GetStoryboardRequest) -> timed
     return request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
 
 
-def _filter(request: ListMediaRequest) -> MediaFilter:
+def _filter(request: ListMediaRequest, caller: Caller) -> MediaFilter:
     return MediaFilter(
+        owner="" if caller.is_admin else caller.tenant,
         source=request.source,
         derived_from_media_id=request.derived_from_media_id,
         kind=request.kind,

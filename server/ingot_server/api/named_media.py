@@ -17,6 +17,7 @@ from ingot.v1.media_service_pb2 import (
     GetStoryboardRequest,
     UpdateMediaRequest,
 )
+from ingot_server.api.caller import CALLER
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -47,13 +48,13 @@ def named_id(request: NamingRequest, blobs: Blobs) -> str:
 
 
 async def find_named(request: NamingRequest, catalog: Catalog, blobs: Blobs) -> Manifest:
-    """Return the manifest of the stored media item that a request names.
+    """Return the manifest of the stored media item that a request names, if the caller may see it.
 
     Raises Failure as `named_id` does, MEDIA_NOT_FOUND, and MEDIA_DOES_NOT_EXIST if the source of
     its URL said so lately, and MEDIA_DAMAGED.
     """
     media_id, manifest = await catalog.find(named_id(request, blobs), damaged=True)
-    if manifest is not None:
+    if manifest is not None and CALLER.get().may_see(manifest.media.owner):
         refuse_damaged(manifest)
         return manifest
     if request.url:

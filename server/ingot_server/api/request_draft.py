@@ -24,6 +24,7 @@ from ingot_server.intake import AlreadyStored, Intake
 from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.library.identity import selects_section
 from ingot_server.library.recipes import LONGEST_SECONDS, canonical_recipes
+from ingot_server.library.tenants import TENANT
 from ingot_server.resolve import ResolvedUrl, may_be_list
 
 # Drafts are kept for requests up to this size, and their responses up to this size: 32 MiB at most.
@@ -67,8 +68,8 @@ class Drafts:
         data = request.SerializeToString(deterministic=True)
         # A request with a request_id does not come again, unless it was interrupted.
         if request.request_id or len(data) > _REQUEST_BYTES:
-            return self._of_ingest(data)
-        return self._cached(data)
+            return self._of_ingest(data, TENANT.get())
+        return self._cached(data, TENANT.get())
 
     def of(
         self,
@@ -87,7 +88,8 @@ class Drafts:
             job.options.playlist = False
         return RequestDraft(identified(job, resolved_url), resolved_url)
 
-    def _of_ingest(self, data: Serialized) -> RequestDraft:
+    def _of_ingest(self, data: Serialized, _tenant: str) -> RequestDraft:
+        """Draft a request of the tenant whose call runs; the cache distinguishes them by it."""
         request = IngestRequest.FromString(data)
         return self.of(request, request.selection, canonical_recipes(request.recipes))
 

@@ -10,11 +10,13 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.admission import Admission
 from ingot_server.api.cached_jobs import job_of
+from ingot_server.api.caller import CALLER
 from ingot_server.drafts import identified, requested_url, wanting_result
 from ingot_server.errors import Failure
 from ingot_server.intake import Decision, Intake, Needed
 from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.tenants import TENANT
 from ingot_server.sources.upload import upload_id_of
 
 FAILED: Final = frozenset({job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED})
@@ -47,6 +49,9 @@ class Retries:
                 reason_pb2.REASON_JOB_NOT_FAILED,
                 f"The job {job.id} has not failed, so it cannot be retried. Watch it instead.",
             )
+        if CALLER.get().tenant:
+            # What an administrator retries for a tenant is the tenant's.
+            TENANT.set(job.requested_by)
         await self._catalog.forget_failure(job.media.id)
         result = await self._admission.carry_out(
             await self._decide(job), request, upload_id=upload_id_of(job.url)

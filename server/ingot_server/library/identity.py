@@ -8,6 +8,7 @@ The selection text is `mode=BEST` or `mode=AUDIO_ONLY`, then those that are set 
 `;record_ms=N` for a recording of a live stream, which differs from the media item that exists after
 its end. It is not protobuf, whose bytes are not canonical across versions and languages. A field
 added to Selection later must add nothing to the text while it is unset, or every id would change.
+If tenants have caches of their own, `;tenant=NAME` is its end (tenants.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from ingot.v1.media_pb2 import Selection
 from ingot_server.languages import canonical_tag
+from ingot_server.library.tenants import TENANT
 
 FIRST_CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 """The characters of ids, sorted: those that list all ids in parts."""
@@ -46,13 +48,29 @@ def canonical_selection(selection: Selection) -> Selection:
 
 
 def media_id(
-    source_key: str, selection: Selection, record_duration: timedelta | None = None
+    source_key: str,
+    selection: Selection,
+    record_duration: timedelta | None = None,
+    *,
+    tenant: str | None = None,
 ) -> str:
     """Return the id of the media item with `source_key` in the form that `selection` requests.
 
-    With `record_duration` it is the id of a recording of this length, made while it is live.
+    With `record_duration` it is the id of a recording of this length, made while it is live. It is
+    one of the tenant whose call or job runs, if no `tenant` is given.
     """
-    canonical = canonical_selection(selection)
+    tenant = TENANT.get() if tenant is None else tenant
+    text = _selection_text(canonical_selection(selection))
+    if record_duration is not None:
+        text += f";record_ms={round(record_duration / timedelta(milliseconds=1))}"
+    if tenant:
+        text += f";tenant={tenant}"
+    # The first line feed ends the selection, so a key cannot imitate another selection.
+    digest = hashlib.sha256(f"{text}\n{source_key}".encode()).digest()
+    return b32encode(digest).decode("ascii").rstrip("=").lower()
+
+
+def _selection_text(canonical: Selection) -> str:
     text = "mode=" + Selection.Mode.Name(canonical.mode).removeprefix("MODE_")
     for name in ("max_height", "min_height"):
         if canonical.HasField(name):
@@ -69,11 +87,7 @@ def media_id(
             text += f";{name}={offset.seconds}.{offset.nanos:09d}"
     if canonical.exact_offsets:
         text += ";exact_offsets"
-    if record_duration is not None:
-        text += f";record_ms={round(record_duration / timedelta(milliseconds=1))}"
-    # The first line feed ends the selection, so a key cannot imitate another selection.
-    digest = hashlib.sha256(f"{text}\n{source_key}".encode()).digest()
-    return b32encode(digest).decode("ascii").rstrip("=").lower()
+    return text
 
 
 def selects_section(selection: Selection) -> bool:

@@ -3,6 +3,7 @@ r"""The index of media items in Redis, which makes lists of them cheap. The buck
     ingot:index:all                 zset    all media items
     ingot:index:source:<name>       zset    those of a source
     ingot:index:derived:<media id>  zset    those made of a media item
+    ingot:index:owner:<name>        zset    those of an owner
     ingot:index:kind:<number>       zset    those of a MediaKind
     ingot:index:label:<key>=<value> zset    those with a label; the value is percent-encoded
     ingot:index:entries             hash    media id -> its member, a space, and the names of its
@@ -52,6 +53,7 @@ return 1
 class MediaFilter:
     """Which media items to list: those that match everything that is set."""
 
+    owner: str = ""
     source: str = ""
     derived_from_media_id: str = ""
     kind: MediaKind.ValueType = media_pb2.MEDIA_KIND_UNSPECIFIED
@@ -66,6 +68,7 @@ class MediaFilter:
     def sets(self) -> list[str]:
         """Return the names of the sets that have all matching media items."""
         named = [
+            self.owner and f"owner:{self.owner}",
             self.source and f"source:{self.source}",
             self.derived_from_media_id and f"derived:{self.derived_from_media_id}",
             f"kind:{self.kind}" if self.kind else "",
@@ -242,6 +245,8 @@ def _sets(media: Media) -> list[str]:
         f"kind:{kind_of(media)}",
         *map(_label_set, media.labels.items()),
     ]
+    if media.owner:
+        named.append(f"owner:{media.owner}")
     if media.derived_from_media_id:
         named.append(f"derived:{media.derived_from_media_id}")
     return named

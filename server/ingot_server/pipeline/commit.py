@@ -47,6 +47,9 @@ async def commit(
     """
     if stored is not None:
         manifest.media.create_time.CopyFrom(stored.media.create_time)
+        manifest.media.owner = stored.media.owner
+    else:
+        manifest.media.owner = lease.job.requested_by
     await lease.prove()
     upload.keep()
     replaced: list[Media] = []

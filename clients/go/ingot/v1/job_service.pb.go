@@ -243,7 +243,7 @@ type ListJobsResponse struct {
 	// Token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// Numbers of all jobs on record by state, whatever the filters are. States without jobs are left
-	// out.
+	// out. Empty if the caller does not see all jobs (INGOT_CACHE_SHARING).
 	StateCounts   []*JobStateCount `protobuf:"bytes,3,rep,name=state_counts,json=stateCounts,proto3" json:"state_counts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

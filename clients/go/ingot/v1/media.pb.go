@@ -389,7 +389,8 @@ func (Selection_Mode) EnumDescriptor() ([]byte, []int) {
 type Media struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
-	// the selection. The same media has the same id on every installation.
+	// the selection. The same media has the same id on every installation, unless each caller has media
+	// of its own (INGOT_CACHE_SHARING): then the id covers `owner`, too.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Canonical URL of the media at its source.
 	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
@@ -456,7 +457,10 @@ type Media struct {
 	// empty. Sorted. Empty if nothing is missing.
 	TruncatedFields []string `protobuf:"bytes,28,rep,name=truncated_fields,json=truncatedFields,proto3" json:"truncated_fields,omitempty"`
 	// Which section of the media at its source the file is. Unset if the file is all of it.
-	Section       *Section `protobuf:"bytes,29,opt,name=section,proto3" json:"section,omitempty"`
+	Section *Section `protobuf:"bytes,29,opt,name=section,proto3" json:"section,omitempty"`
+	// Name of the caller whose request first stored the media item, who may change and delete it. Empty
+	// without authentication.
+	Owner         string `protobuf:"bytes,30,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -692,6 +696,13 @@ func (x *Media) GetSection() *Section {
 		return x.Section
 	}
 	return nil
+}
+
+func (x *Media) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // A section of the media at its source, on the clock of that media.
@@ -1797,7 +1808,7 @@ var File_ingot_v1_media_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_media_proto_rawDesc = "" +
 	"\n" +
-	"\x14ingot/v1/media.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xbf\n" +
+	"\x14ingot/v1/media.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ingot/v1/recipe.proto\"\xd5\n" +
 	"\n" +
 	"\x05Media\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
@@ -1835,7 +1846,8 @@ const file_ingot_v1_media_proto_rawDesc = "" +
 	"expireTime\x12\x12\n" +
 	"\x04etag\x18\x1b \x01(\tR\x04etag\x12)\n" +
 	"\x10truncated_fields\x18\x1c \x03(\tR\x0ftruncatedFields\x12+\n" +
-	"\asection\x18\x1d \x01(\v2\x11.ingot.v1.SectionR\asection\x1a;\n" +
+	"\asection\x18\x1d \x01(\v2\x11.ingot.v1.SectionR\asection\x12\x14\n" +
+	"\x05owner\x18\x1e \x01(\tR\x05owner\x1a;\n" +
 	"\rFileTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +

@@ -221,6 +221,9 @@ const (
 	// know whether the JWT is valid. Wait as long as google.rpc.RetryInfo says, and call again with the
 	// same JWT. Transient.
 	Reason_REASON_SIGNING_KEYS_UNAVAILABLE Reason = 94
+	// The job or the media item belongs to another caller, who alone may change it. Ask its owner, or use
+	// a credential with the scope `admin`. Permanent.
+	Reason_REASON_NOT_OWNER Reason = 95
 	// The request names a host that is not this server, or a page of another site sent it. Only over
 	// HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
 	// Metadata: `setting`.
@@ -302,6 +305,7 @@ var (
 		92: "REASON_TOKEN_EXPIRED",
 		93: "REASON_SCOPE_MISSING",
 		94: "REASON_SIGNING_KEYS_UNAVAILABLE",
+		95: "REASON_NOT_OWNER",
 		80: "REASON_ORIGIN_FORBIDDEN",
 		81: "REASON_TOO_MANY_UPLOAD_LINKS",
 		85: "REASON_QUOTA_EXCEEDED",
@@ -372,6 +376,7 @@ var (
 		"REASON_TOKEN_EXPIRED":                92,
 		"REASON_SCOPE_MISSING":                93,
 		"REASON_SIGNING_KEYS_UNAVAILABLE":     94,
+		"REASON_NOT_OWNER":                    95,
 		"REASON_ORIGIN_FORBIDDEN":             80,
 		"REASON_TOO_MANY_UPLOAD_LINKS":        81,
 		"REASON_QUOTA_EXCEEDED":               85,
@@ -409,7 +414,7 @@ var File_ingot_v1_reason_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x15ingot/v1/reason.proto\x12\bingot.v1*\xfd\x0e\n" +
+	"\x15ingot/v1/reason.proto\x12\bingot.v1*\x93\x0f\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16REASON_INVALID_REQUEST\x10\x01\x12\x1a\n" +
@@ -476,7 +481,8 @@ const file_ingot_v1_reason_proto_rawDesc = "" +
 	"\x14REASON_TOKEN_INVALID\x10[\x12\x18\n" +
 	"\x14REASON_TOKEN_EXPIRED\x10\\\x12\x18\n" +
 	"\x14REASON_SCOPE_MISSING\x10]\x12#\n" +
-	"\x1fREASON_SIGNING_KEYS_UNAVAILABLE\x10^\x12\x1b\n" +
+	"\x1fREASON_SIGNING_KEYS_UNAVAILABLE\x10^\x12\x14\n" +
+	"\x10REASON_NOT_OWNER\x10_\x12\x1b\n" +
 	"\x17REASON_ORIGIN_FORBIDDEN\x10P\x12 \n" +
 	"\x1cREASON_TOO_MANY_UPLOAD_LINKS\x10Q\x12\x19\n" +
 	"\x15REASON_QUOTA_EXCEEDED\x10UBi\n" +

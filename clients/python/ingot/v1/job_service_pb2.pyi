@@ -170,7 +170,7 @@ class ListJobsResponse(_message.Message):
     @_builtins.property
     def state_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobStateCount]:
         """Numbers of all jobs on record by state, whatever the filters are. States without jobs are left
-        out.
+        out. Empty if the caller does not see all jobs (INGOT_CACHE_SHARING).
         """
 
     def __init__(

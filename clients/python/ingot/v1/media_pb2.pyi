@@ -133,9 +133,11 @@ class Media(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELDS_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity: lower-case base32 (RFC 4648, without padding) of the SHA-256 of the source key and
-    the selection. The same media has the same id on every installation.
+    the selection. The same media has the same id on every installation, unless each caller has media
+    of its own (INGOT_CACHE_SHARING): then the id covers `owner`, too.
     """
     url: _builtins.str
     """Canonical URL of the media at its source."""
@@ -162,6 +164,10 @@ class Media(_message.Message):
     etag: _builtins.str
     """Changes with every change of the stored media item. Set by the server in every response, for
     DeleteMediaRequest.etag; not part of the manifest.
+    """
+    owner: _builtins.str
+    """Name of the caller whose request first stored the media item, who may change and delete it. Empty
+    without authentication.
     """
     @_builtins.property
     def source(self) -> Global___Source:
@@ -279,10 +285,11 @@ class Media(_message.Message):
         etag: _builtins.str = ...,
         truncated_fields: _abc.Iterable[_builtins.str] | None = ...,
         section: Global___Section | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "extraction", b"extraction", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "expire_time", b"expire_time", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "blob", b"blob", "chapters", b"chapters", "create_time", b"create_time", "derived_from_media_id", b"derived_from_media_id", "derived_from_sha256", b"derived_from_sha256", "description", b"description", "duration", b"duration", "etag", b"etag", "expire_time", b"expire_time", "extraction", b"extraction", "file_tags", b"file_tags", "format_name", b"format_name", "id", b"id", "labels", b"labels", "owner", b"owner", "publish_time", b"publish_time", "recipe", b"recipe", "section", b"section", "selection", b"selection", "side_files", b"side_files", "source", b"source", "tags", b"tags", "thumbnail_url", b"thumbnail_url", "title", b"title", "truncated_fields", b"truncated_fields", "uploader", b"uploader", "url", b"url", "video", b"video", "web_playable", b"web_playable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -264,6 +264,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     know whether the JWT is valid. Wait as long as google.rpc.RetryInfo says, and call again with the
     same JWT. Transient.
     """
+    REASON_NOT_OWNER: _Reason.ValueType  # 95
+    """The job or the media item belongs to another caller, who alone may change it. Ask its owner, or use
+    a credential with the scope `admin`. Permanent.
+    """
     REASON_ORIGIN_FORBIDDEN: _Reason.ValueType  # 80
     """The request names a host that is not this server, or a page of another site sent it. Only over
     HTTP. The operator can add the name or the origin of the page to the setting. Permanent.
@@ -530,6 +534,10 @@ REASON_SIGNING_KEYS_UNAVAILABLE: Reason.ValueType  # 94
 """The server has not been able to fetch the keys that check JWTs since it started, so it does not
 know whether the JWT is valid. Wait as long as google.rpc.RetryInfo says, and call again with the
 same JWT. Transient.
+"""
+REASON_NOT_OWNER: Reason.ValueType  # 95
+"""The job or the media item belongs to another caller, who alone may change it. Ask its owner, or use
+a credential with the scope `admin`. Permanent.
 """
 REASON_ORIGIN_FORBIDDEN: Reason.ValueType  # 80
 """The request names a host that is not this server, or a page of another site sent it. Only over

@@ -160,7 +160,7 @@ export type ListJobsResponse = Message<"ingot.v1.ListJobsResponse"> & {
 
   /**
    * Numbers of all jobs on record by state, whatever the filters are. States without jobs are left
-   * out.
+   * out. Empty if the caller does not see all jobs (INGOT_CACHE_SHARING).
    *
    * @generated from field: repeated ingot.v1.JobStateCount state_counts = 3;
    */
