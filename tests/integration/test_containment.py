@@ -55,19 +55,25 @@ DENO = """
 
 
 async def resolved(settings: Settings, directory: Path, body: str, url: str) -> Resolved:
+    async with _running(with_plugin(settings, directory, body)) as (extractor, proxy):
+        return await _resolved(extractor, proxy, url)
+
+
+def with_plugin(settings: Settings, directory: Path, body: str) -> Settings:
     place = directory / "plugins" / "trial" / "yt_dlp_plugins" / "extractor"
     place.mkdir(parents=True)
     (place / "trial.py").write_text(PLUGIN.format(body=body))
-    settings = settings.replace(extractor_plugins=str(directory / "plugins"))
-    async with _running(settings) as (extractor, proxy):
-        egress = proxy.grant("job")
-        async with extractor.session(
-            url,
-            selection=Selection(mode=Selection.MODE_BEST),
-            options=IngestOptions(),
-            proxy_url=egress.proxy_url,
-        ) as session:
-            found = await session.resolve()
+    return settings.replace(extractor_plugins=str(directory / "plugins"))
+
+
+async def _resolved(extractor: ExtractorPool, proxy: EgressProxy, url: str) -> Resolved:
+    async with extractor.session(
+        url,
+        selection=Selection(mode=Selection.MODE_BEST),
+        options=IngestOptions(),
+        proxy_url=proxy.grant("job").proxy_url,
+    ) as session:
+        found = await session.resolve()
     assert isinstance(found, Resolved)
     return found
 
@@ -180,6 +186,19 @@ async def test_an_intruder_reaches_nothing(
     assert sorted(path.name for path in Path(str(targets["outside"])).iterdir()) == [
         *("redis.sock", "s3.json")
     ]
+
+
+async def test_a_job_finds_nothing_that_another_one_has_kept(
+    settings: Settings, tmp_path: Path, origin: Origin
+) -> None:
+    body = """
+        text = str(self.cache.load("trial", "key"))
+        self.cache.store("trial", "key", "poisoned")
+        text += str(self.cache.load("trial", "key"))
+"""
+    async with _running(with_plugin(settings, tmp_path, body)) as (extractor, proxy):
+        found = [await _resolved(extractor, proxy, origin.url("/trial")) for _ in range(2)]
+    assert [each.title for each in found] == ["Nonepoisoned"] * 2
 
 
 async def test_what_the_child_starts_counts_for_its_memory(

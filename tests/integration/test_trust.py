@@ -34,7 +34,7 @@ KEY = re.compile(
     r"|journal/[0-9a-v]{26}(?:-ends)?"
 )
 SCRATCH = re.compile(
-    r"\d+-[0-9a-f]+|lock|sweep\.lock|[a-z0-9]+-\d+-\d+(?:\.d)?|files|cookies|extractor"
+    r"\d+-[0-9a-f]+|lock|sweep\.lock|[a-z0-9]+-\d+-\d+(?:\.d)?|files|cookies|extractor|cache-\w{8}"
     r"|(?:media|sound|thumbnail|subtitles-\d+)(?:\.[a-z0-9]{1,8})*(?:\.part|-Frag\d+)?"
 )
 TEXTS = {

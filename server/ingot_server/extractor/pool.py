@@ -6,7 +6,12 @@ Only `child_main.py` imports yt-dlp. So whatever yt-dlp or a site does, the work
 but lines of JSON (`session.py`).
 
 With `extractor_prewarm`, children are forked from a process that has done the imports, which saves
-0.7 s (process/fork_server.py). The cache directory belongs to the worker and is removed with it.
+0.7 s (process/fork_server.py).
+
+Each job has a directory of its own for what yt-dlp, deno and libraries keep, and it is removed with
+the job. If jobs shared one, a job whose parser was taken over could leave the next ones a player's
+code or an access token. What yt-dlp would find there saves little: it fetches the player of YouTube
+for every video anyway, and deno starts in 10 ms with an empty directory.
 """
 
 from __future__ import annotations
@@ -60,7 +65,7 @@ class ExtractorPool:
         """
         self._settings = settings
         self._installed = installed
-        self._cache = ""
+        self._caches = ""
         self._started = False
         self._processes = ForkServer(_PROGRAM, limits=_limits(settings), arguments=self._arguments)
 
@@ -74,15 +79,15 @@ class ExtractorPool:
             return found.version
         return ""
 
-    async def start(self, cache: Path | None = None) -> None:
+    async def start(self, caches: Path | None = None) -> None:
         """Get ready to fork children; if that fails now, the first job tries again.
 
-        `cache` is the directory that yt-dlp and Deno may fill; None means a temporary one that
-        `close` removes.
+        `caches` is where each job gets a directory that yt-dlp and Deno may fill; None means a
+        temporary one. `close` removes it.
         """
-        if cache is None:
-            cache = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
-        self._cache = os.fspath(cache)
+        if caches is None:
+            caches = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
+        self._caches = os.fspath(caches)
         self._started = True
         if self._settings.extractor_prewarm:
             await self._processes.start()
@@ -91,7 +96,7 @@ class ExtractorPool:
         """End the process to fork from. Sessions that are open end with their own tasks."""
         self._started = False
         await self._processes.close()
-        await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._caches, ignore_errors=True)
 
     async def check(self) -> str:
         """Start a child and return the version of yt-dlp that it really runs. Raises Failure."""
@@ -120,13 +125,22 @@ class ExtractorPool:
         """
         if not self._started:
             raise RuntimeError("The extractor pool is not started.")
-        request = self._request(
-            *(_checked(url), selection, options, proxy_url, directory),
-            *(cookies_file, manifest, preview),
-        )
-        version = self.version
-        async with await self._child() as child:
-            yield Session(child, request, self._settings, version)
+        async with self._cache() as cache:
+            request = self._request(
+                *(_checked(url), selection, options, proxy_url, directory),
+                *(cookies_file, manifest, preview, cache),
+            )
+            version = self.version
+            async with await self._child() as child:
+                yield Session(child, request, self._settings, version)
+
+    @asynccontextmanager
+    async def _cache(self) -> AsyncIterator[str]:
+        cache = await asyncio.to_thread(tempfile.mkdtemp, prefix="cache-", dir=self._caches)
+        try:
+            yield cache
+        finally:
+            await asyncio.to_thread(shutil.rmtree, cache, ignore_errors=True)
 
     def _request(
         self,
@@ -138,6 +152,7 @@ class ExtractorPool:
         cookies_file: str,
         manifest: bool,
         preview: bool,
+        cache: str,
     ) -> Request:
         settings = self._settings
         return Request(
@@ -169,7 +184,7 @@ class ExtractorPool:
             cookies_file=cookies_file,
             plugins=settings.extractor_plugins and str(Path(settings.extractor_plugins).absolute()),
             plugin_port=settings.extractor_plugin_port if settings.extractor_plugins else 0,
-            cache=self._cache,
+            cache=cache,
             directory="" if directory is None else str(directory.absolute()),
             ffmpeg=ffmpeg_program(settings),
             deno=str(Path(sysconfig.get_path("scripts")) / "deno"),

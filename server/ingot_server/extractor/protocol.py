@@ -48,6 +48,7 @@ class Request:
     plugin_port: int
     """The port of 127.0.0.1 that plug-ins may reach; 0 if there are none."""
     cache: str
+    """A directory of this job alone, for what yt-dlp, deno and libraries keep."""
     directory: str
     """Where it may write besides the cache; empty if it is not to fetch anything."""
     ffmpeg: str

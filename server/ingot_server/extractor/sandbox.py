@@ -117,8 +117,6 @@ def trust(request: Request) -> None:
     system = ssl.get_default_verify_paths().cafile
     texts = [Path(file).read_text() for file in (system, request.ca_file) if file]
     target = Path(request.cache, "authorities.pem")
-    written = target.with_name(f"authorities-{os.getpid()}.pem")
-    written.write_text("\n".join(texts))
-    written.replace(target)  # shared by all jobs of a worker, which may be reading it now
+    target.write_text("\n".join(texts))
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
         os.environ[name] = str(target)
