@@ -8,14 +8,17 @@ Standard input is the socket that it listens on. It prepares PROGRAM at the firs
 from __future__ import annotations
 
 import gc
+import json
 import os
 import select
 import signal
 import socket
 import sys
 
-from ingot_server.process.fork_server_main import ForkServerProcess, prepare
+from ingot_server.process.fork_server_main import prepare, serve_children
 from ingot_server.process.launch import die_with_parent
+
+_MESSAGE_BYTES = 4096
 
 
 def main(program: str) -> None:
@@ -40,7 +43,7 @@ def main(program: str) -> None:
             listener.close()
             os.setsid()
             die_with_parent(this)
-            ForkServerProcess(control, serve).run()
+            serve_children(control, serve, json.loads(control.recv(_MESSAGE_BYTES)))
         finally:
             os._exit(0)
 

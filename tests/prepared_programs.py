@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -73,14 +74,21 @@ class _Prepared(fork_server._Parent):
     """A process to fork from; a prepared one, if there is one for the program."""
 
     @classmethod
-    async def launch(cls, program: str, arguments: tuple[str, ...], limits: Limits) -> Self:
+    async def launch(
+        cls,
+        program: str,
+        arguments: tuple[str, ...],
+        limits: Limits,
+        network: fork_server._ChosenNetwork,
+    ) -> Self:
         if program not in _PROGRAMS or arguments or DIRECTORY not in os.environ:
-            return await super().launch(program, arguments, limits)
+            return await super().launch(program, arguments, limits, network)
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.connect(_socket(os.environ[DIRECTORY], program))
+        control.send(json.dumps(network.described()).encode())
         control.setblocking(False)
         process: Any = _Connected(control)
-        return cls(process, control, arguments, limits)
+        return cls(process, control, arguments, limits, network)
 
     async def retire(self) -> None:
         own = not isinstance(self._process, _Connected)

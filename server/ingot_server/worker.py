@@ -108,7 +108,9 @@ class Worker:
         self._scratch = Scratch(settings)
         self._prober = Prober(settings)
         self._versions = Versions(settings)
-        self._extractor = ExtractorPool(settings, installed=self._versions.directory_in_use)
+        self._extractor = ExtractorPool(
+            settings, installed=self._versions.directory_in_use, guard=self._egress
+        )
         self._sources = read_source_settings(settings, [source.name for source in SOURCES])
         self._throttle = SourceThrottle(self._redis, self._sources, settings)
         intake = Intake(self._catalog, self._blobs, settings)

@@ -17,7 +17,7 @@ import pytest
 
 import ingot_server
 from ingot_server.config import Settings
-from ingot_server.process import landlock, seccomp
+from ingot_server.process import landlock, network_namespace, seccomp
 from ingot_server.process.child import ChildProcess
 from ingot_server.process.confinement import Confinement
 from ingot_server.process.limits import Limits
@@ -41,7 +41,7 @@ from ingot_server.process import privileges, seccomp
 from ingot_server.process.confinement import Confinement, confine
 targets = json.loads(sys.argv[2])
 if targets["refused"]:
-    privileges.drop()
+    privileges.drop(network=True)
     seccomp.install(network=True, forks=True)
 if targets["confinement"] is not None:
     confine(Confinement(*targets["confinement"]))
@@ -109,6 +109,8 @@ async def outcome(targets: dict[str, Any], *, user: str) -> dict[str, Any]:
     async with await ChildProcess.start(*command, json.dumps(targets), limits=LIMITS) as child:
         answer = await child.receive_message()
         assert answer is not None, await child.final_stderr()
+        networks = {Path(f"/proc/{each}/ns/net").readlink() for each in ("self", child.pid)}
+        answer["has_own_network"] = len(networks) == 2
     return answer
 
 
@@ -131,6 +133,8 @@ async def test_an_intruder_reaches_nothing(targets: dict[str, Any], kind: str, u
         assert found["forked"] == 0
     else:
         assert 1 < found["forked"] < BOMB
+    if kind != "extractor" and not targets["refused"] and network_namespace.is_available():
+        assert found["has_own_network"]
     assert (Path(targets["scratch"]) / "result").is_file()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -21,13 +22,17 @@ from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure, reason_name
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.extractor.result import Resolved
-from ingot_server.process import landlock
+from ingot_server.process import landlock, network_namespace
 from ingot_server.setting_values import ByteSize
 from tests import attempts
 from tests.origin import Origin, Page, running_origin
 from tests.tls import server_context
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
+needs_namespaces = pytest.mark.skipif(
+    not network_namespace.is_available(), reason="no network namespace can be made here"
+)
 
 PLUGIN = """
 import os
@@ -80,7 +85,8 @@ async def _resolved(extractor: ExtractorPool, proxy: EgressProxy, url: str) -> R
 
 @asynccontextmanager
 async def _running(settings: Settings) -> AsyncIterator[tuple[ExtractorPool, EgressProxy]]:
-    extractor, proxy = ExtractorPool(settings), EgressProxy(settings)
+    proxy = EgressProxy(settings)
+    extractor = ExtractorPool(settings, guard=proxy)
     await proxy.start()
     await extractor.start()
     try:
@@ -186,6 +192,73 @@ async def test_an_intruder_reaches_nothing(
     assert sorted(path.name for path in Path(str(targets["outside"])).iterdir()) == [
         *("redis.sock", "s3.json")
     ]
+
+
+CONNECTIONS = """
+        import ctypes, json, socket, struct
+        def connect(address, port):
+            with socket.socket() as trial:
+                place = struct.pack("=H", 2) + port.to_bytes(2, "big")
+                place += socket.inet_aton(address) + bytes(8)
+                return ctypes.CDLL(None).connect(trial.fileno(), place, len(place)) == 0
+        port = int(self.get_param("proxy").rpartition(":")[2])
+        text = json.dumps([connect("127.0.0.1", port), connect("127.0.0.2", port)])
+"""
+
+
+@needs_namespaces
+@pytest.mark.parametrize("has_own_network", [True, False])
+async def test_machine_code_reaches_only_the_guard_in_a_network_of_its_own(
+    settings: Settings, tmp_path: Path, origin: Origin, has_own_network: bool
+) -> None:
+    settings = with_plugin(settings, tmp_path, CONNECTIONS)
+    async with _running(settings) as (extractor, proxy):
+        if not has_own_network:
+            extractor = ExtractorPool(settings)
+            await extractor.start()
+        with socket.create_server(("127.0.0.2", proxy.port)):
+            found = await _resolved(extractor, proxy, origin.url("/trial"))
+        await extractor.close()
+    assert json.loads(found.title) == [True, not has_own_network]
+
+
+@needs_namespaces
+async def test_plugins_reach_their_server_in_a_network_of_its_own(
+    settings: Settings, tmp_path: Path, origin: Origin
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    body = f"""
+        import os, socket
+        with socket.create_connection(("127.0.0.1", {port})) as server:
+            server.sendall(b"a token")
+            server.shutdown(socket.SHUT_WR)
+            text = server.makefile().read() + os.readlink("/proc/self/ns/net")
+"""
+    async with server:
+        found = await resolved(
+            *(settings.replace(extractor_plugin_port=port), tmp_path, body, origin.url("/trial"))
+        )
+    assert found.title.startswith("A TOKEN")
+    assert not found.title.endswith(str(Path("/proc/self/ns/net").readlink()))
+
+
+@needs_namespaces
+async def test_a_fork_server_that_is_replaced_has_the_guard_again(
+    settings: Settings, tmp_path: Path, origin: Origin
+) -> None:
+    body = '        import os; text = str(os.getppid()); self._download_webpage(url, "trial")'
+    async with _running(with_plugin(settings, tmp_path, body)) as (extractor, proxy):
+        url = origin.serve("/trial", Page(b"a page", content_type="text/html"))
+        first = int((await _resolved(extractor, proxy, url)).title)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: not Path(f"/proc/{first}/exe").exists())
+        second = int((await _resolved(extractor, proxy, url)).title)
+    assert first != second
 
 
 async def test_a_job_finds_nothing_that_another_one_has_kept(

@@ -226,5 +226,11 @@ async def test_extraction_is_forked_from_a_process_without_threads_and_sockets()
         files = [str(path.readlink()) for path in Path(f"/proc/{parent}/fd").iterdir()]
         # That to the worker, and a pair that wakes the process when a child ends.
         assert len([name for name in files if name.startswith("socket:")]) == 3
+        status = dict(
+            line.split(":\t") for line in Path(f"/proc/{parent}/status").read_text().splitlines()
+        )
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        # Other users, other groups, dropping these rights, and files of all users (bits 6 to 8, 1).
+        assert int(status["CapBnd"], 16) & int(status["CapEff"], 16) & ~0b1_1100_0010 == 0
     finally:
         await pool.close()

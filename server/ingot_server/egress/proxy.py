@@ -14,6 +14,7 @@ nothing of it.
 from __future__ import annotations
 
 import asyncio
+import socket
 from functools import partial
 
 from ingot_server.allowed_destinations import AllowedDestinations
@@ -53,6 +54,7 @@ class EgressProxy:
             Bandwidth(settings.bandwidth),
         )
         self._server: asyncio.Server | None = None
+        self._others = set[asyncio.Server]()
         self._closed = False
         self._connections: dict[asyncio.Task[None], Connection] = {}
 
@@ -62,11 +64,20 @@ class EgressProxy:
         self._server = await loop.create_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    async def serve(self, listener: socket.socket) -> asyncio.Server:
+        """Accept on `listener`, too, until what is returned or the guard is closed."""
+        server = await asyncio.get_running_loop().create_server(self._accept, sock=listener)
+        if self._closed:
+            server.close()
+        self._others = {each for each in self._others if each.is_serving()} | {server}
+        return server
+
     async def close(self) -> None:
         """Stop listening, close every connection at once, and wait until all are gone."""
         self._closed = True
-        if self._server is not None:
-            self._server.close()
+        for server in (self._server, *self._others):
+            if server is not None:
+                server.close()
         for connection in self._connections.values():
             connection.stop()
         if self._connections:

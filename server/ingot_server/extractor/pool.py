@@ -33,6 +33,8 @@ from ingot.v1 import reason_pb2
 from ingot.v1.job_pb2 import IngestOptions
 from ingot.v1.media_pb2 import Selection
 from ingot_server.config import Settings
+from ingot_server.egress.child_network import GuardedNetwork
+from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
 from ingot_server.extractor.failures import crashed
 from ingot_server.extractor.protocol import Request
@@ -57,17 +59,25 @@ class ExtractorPool:
         settings: Settings,
         *,
         installed: Callable[[], Path | None] = lambda: None,
+        guard: EgressProxy | None = None,
     ) -> None:
         """Create a pool.
 
         `installed` returns the directory of the yt-dlp in use, or None for the one released with
-        Ingot; it is called before each job.
+        Ingot; it is called before each job. With `guard`, which must have started, children that
+        are forked reach no other proxy, where the kernel has network namespaces.
         """
         self._settings = settings
         self._installed = installed
         self._caches = ""
         self._started = False
-        self._processes = ForkServer(_PROGRAM, limits=_limits(settings), arguments=self._arguments)
+        self._processes = ForkServer(
+            _PROGRAM,
+            limits=_limits(settings),
+            arguments=self._arguments,
+            connects=True,
+            network=None if guard is None else GuardedNetwork(guard, _plugin_port(settings)),
+        )
 
     @property
     def version(self) -> str:
@@ -183,7 +193,7 @@ class ExtractorPool:
             else "",
             cookies_file=cookies_file,
             plugins=settings.extractor_plugins and str(Path(settings.extractor_plugins).absolute()),
-            plugin_port=settings.extractor_plugin_port if settings.extractor_plugins else 0,
+            plugin_port=_plugin_port(settings),
             cache=cache,
             directory="" if directory is None else str(directory.absolute()),
             ffmpeg=ffmpeg_program(settings),
@@ -212,6 +222,10 @@ def _limits(settings: Settings) -> Limits:
         file_bytes=2 * int(settings.max_media_size),
         open_files=256,
     )
+
+
+def _plugin_port(settings: Settings) -> int:
+    return settings.extractor_plugin_port if settings.extractor_plugins else 0
 
 
 def _section(selection: Selection) -> tuple[float, float | None, bool] | None:

@@ -1,10 +1,12 @@
 """What a child that reads untrusted bytes may still do: the order in which it loses the rest.
 
-    no-new-privileges -> a user of its own -> few processes -> Landlock -> seccomp
+    no network -> a user of its own -> no-new-privileges -> few processes -> Landlock -> seccomp
 
 - It reads the system's libraries, Python's, and the files that it is given; it writes to the
   directories of its job, and nowhere else (landlock.py).
-- It makes no sockets, or only TCP ones, to the guard (landlock.py from Linux 6.7 on).
+- It makes no sockets, or only TCP ones, to the guard (landlock.py from Linux 6.7 on). Without
+  sockets, it is in an empty network namespace (privileges.py). An extraction is in one where only
+  the guard listens (network_namespace.py).
 - It traces no process, and signals none that is not its own (landlock.py, seccomp.py).
 - Its processes are counted, and cannot leave its process group (privileges.py, seccomp.py).
 
@@ -19,7 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ingot_server.process import landlock, privileges, seccomp
+from ingot_server.process import landlock, network_namespace, privileges, seccomp
 
 # What programs and libraries of the system read. No secrets are below these.
 _SYSTEM: Final = (
@@ -60,7 +62,7 @@ def confine(confinement: Confinement) -> None:
     if sys.platform != "linux":
         return
     spared = list(_ancestors())
-    privileges.drop()
+    privileges.drop(network=bool(confinement.ports))
     landlock.restrict(
         reads=(*_SYSTEM, *_python(), *_libraries(confinement.programs), *confinement.reads),
         writes=(*_DEVICES, *confinement.writes),
@@ -74,6 +76,21 @@ def confine(confinement: Confinement) -> None:
     )
 
 
+def confine_parent(ports: Sequence[int] | None) -> None:
+    """Take from a process that children are forked from what neither it nor they need.
+
+    `ports` are the TCP ports that the children may connect to; None means that it is not known
+    which. They can still confine themselves, so files stay as they are. Call it with one thread.
+    Nothing happens on other systems than Linux. Raises OSError.
+    """
+    if sys.platform != "linux":
+        return
+    spared = list(_ancestors())
+    privileges.drop_all_but_those_of_drop()
+    landlock.restrict_connections(ports)
+    seccomp.install(network=ports is None or bool(ports), forks=True, drops=True, spared=spared)
+
+
 def shortcomings() -> list[str]:
     """Return in sentences what this machine's kernel lacks; empty if a child is confined fully."""
     if sys.platform != "linux":
@@ -85,10 +102,11 @@ def shortcomings() -> list[str]:
             "The kernel has no Landlock, so the processes that read media can read and write every "
             "file that this user can."
         )
-    if version < landlock.FIRST_WITH_TCP:
+    if not network_namespace.is_available():
+        reached = "one port" if version >= landlock.FIRST_WITH_TCP else "the servers"
         found.append(
-            "The kernel has no Landlock for TCP (Linux 6.7), so an extraction that was taken over "
-            "could connect to servers of this network."
+            "No network namespace can be made here, so an extraction that was taken over could "
+            f"connect to {reached} of every machine in this network, and not only to the guard."
         )
     if version < landlock.FIRST_WITH_SCOPES and os.getuid() != 0:
         found.append(

@@ -1,10 +1,11 @@
 """Children forked from a process that has done their imports: a start costs milliseconds.
 
-    worker --launch.py--> fork_server_main.py PROGRAM --fork--> one child for each job
+    worker --launch.py--> fork_server_main.py NETWORK PROGRAM --fork--> one child for each job
 
 The worker itself never forks: it has threads, and connections that no child may inherit. Children
 share the memory of what they import. They are isolated from each other, from the worker and from
-the process that they are forked from as those that are started with exec (child.py).
+the process that they are forked from as those that are started with exec (child.py). They may have
+a network of their own: then its listeners are handed to the worker, which accepts on them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
+from ingot_server.process import network_namespace
 from ingot_server.process.child import ENVIRONMENT, ChildError, ChildProcess
 from ingot_server.process.launch import launch_command
 from ingot_server.process.limits import Limits
@@ -29,10 +31,22 @@ logger = logging.getLogger(__name__)
 
 _PROGRAM: Final = str(Path(__file__).with_name("fork_server_main.py"))
 _MESSAGE_BYTES: Final = 4096
+_MOST_LISTENERS: Final = 8
 _ATTEMPTS: Final = 2
 # After these times without a response, the process to fork from hangs, and is killed.
 _START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 5.0
+
+
+class ChildNetwork(Protocol):
+    """What the children of a fork server find on 127.0.0.1 in a network of their own."""
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """The TCP ports that they may connect to."""
+
+    def accept(self, listeners: Sequence[socket.socket]) -> Callable[[], None]:
+        """Accept on listeners at `ports`, which are given away; return what closes them."""
 
 
 class ForkServer:
@@ -47,15 +61,20 @@ class ForkServer:
         *,
         limits: Limits,
         arguments: Callable[[], Sequence[str]] = tuple,
+        connects: bool = False,
+        network: ChildNetwork | None = None,
     ) -> None:
         """Prepare to run `program`, a Python file with the functions `prepare` and `serve`.
 
         `arguments` returns what it is started with now. If that changes, later children get the new
-        ones.
+        ones. The children make no sockets unless `connects`. With `network`, those that are forked
+        reach only its ports, as far as the kernel can see to it.
         """
         self._program = program
         self._limits = limits
         self._arguments = arguments
+        self._connects = connects
+        self._network = network
         self._started = False
         self._parent: _Parent | None = None
         self._launching = asyncio.Lock()
@@ -96,11 +115,30 @@ class ForkServer:
         async with self._launching:
             parent = self._parent
             if parent is None or parent.ended or parent.arguments != arguments:
-                self._parent = await _Parent.launch(self._program, arguments, self._limits)
+                self._parent = await _Parent.launch(
+                    self._program, arguments, self._limits, await self._chosen_network()
+                )
                 if parent is not None:
                     await parent.retire()
             assert self._parent is not None
             return self._parent
+
+    async def _chosen_network(self) -> _ChosenNetwork:
+        if self._network is None:
+            return _ChosenNetwork(None if self._connects else (), None)
+        own = await asyncio.to_thread(network_namespace.is_available)
+        return _ChosenNetwork(self._network.ports, self._network.accept if own else None)
+
+
+class _ChosenNetwork(NamedTuple):
+    """Which ports children connect to, and what accepts on them if the network is their own."""
+
+    ports: Sequence[int] | None
+    accept: Callable[[Sequence[socket.socket]], Callable[[], None]] | None
+
+    def described(self) -> dict[str, object]:
+        """Return what fork_server_main.py calls NETWORK."""
+        return {"ports": self.ports, "own": self.accept is not None}
 
 
 class _Parent:
@@ -112,12 +150,15 @@ class _Parent:
         control: socket.socket,
         arguments: tuple[str, ...],
         limits: Limits,
+        network: _ChosenNetwork,
     ) -> None:
         self.arguments = arguments
         self.ended = False
         self._process = process
         self._control = control
         self._limits = limits
+        self._network = network
+        self._close_listeners: Callable[[], None] = _nothing
         self._children: dict[int, _Forked] = {}
         self._last_number = 0
         self._retired = False
@@ -126,7 +167,13 @@ class _Parent:
         self._logging = asyncio.create_task(self._log_stderr())
 
     @classmethod
-    async def launch(cls, program: str, arguments: tuple[str, ...], limits: Limits) -> Self:
+    async def launch(
+        cls,
+        program: str,
+        arguments: tuple[str, ...],
+        limits: Limits,
+        network: _ChosenNetwork,
+    ) -> Self:
         """Start it. Raises ChildError if the system refuses."""
         try:
             control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -134,7 +181,10 @@ class _Parent:
                 kept.callback(control.close)
                 control.setblocking(False)
                 process = await asyncio.create_subprocess_exec(
-                    *launch_command(sys.executable, "-I", _PROGRAM, program, *arguments),
+                    *launch_command(
+                        *(sys.executable, "-I", _PROGRAM, json.dumps(network.described())),
+                        *(program, *arguments),
+                    ),
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
@@ -144,7 +194,7 @@ class _Parent:
                 kept.pop_all()
         except OSError as error:
             raise ChildError(f"it could not be started: {error.strerror}") from error
-        return cls(process, control, arguments, limits)
+        return cls(process, control, arguments, limits, network)
 
     async def fork(self, streams: int, errors: int) -> _Forked:
         """Return a new child with these descriptors. Raises OSError or ChildError."""
@@ -170,7 +220,9 @@ class _Parent:
 
     def _receive(self) -> None:
         try:
-            data = self._control.recv(_MESSAGE_BYTES)
+            data, descriptors, _, _ = socket.recv_fds(
+                self._control, _MESSAGE_BYTES, _MOST_LISTENERS
+            )
         except BlockingIOError:
             return
         except ConnectionError:
@@ -179,6 +231,11 @@ class _Parent:
             self._close()
             return
         message: dict[str, Any] = json.loads(data)
+        if "listening" in message:
+            assert self._network.accept is not None
+            listeners = [socket.socket(fileno=each) for each in descriptors]
+            self._close_listeners = self._network.accept(listeners)
+            return
         number = message["number"]
         if "pid" in message:
             self._children[number].start(message["pid"])
@@ -195,6 +252,7 @@ class _Parent:
         self.ended = True
         self._loop.remove_reader(self._control)
         self._control.close()
+        self._close_listeners()
         # The kernel kills them with the process that they were forked from.
         for child in self._children.values():
             child.end(-signal.SIGKILL)
@@ -218,6 +276,10 @@ class _Parent:
         assert self._process.stderr is not None
         async for line in self._process.stderr:
             logger.warning("%s", line.decode(errors="replace").rstrip())
+
+
+def _nothing() -> None:
+    """Close no listeners."""
 
 
 class _Forked:

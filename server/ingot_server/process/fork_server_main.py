@@ -1,12 +1,17 @@
 """The program that is ready to run another one: it forks a child for each request of the worker.
 
-    python -I fork_server_main.py PROGRAM ARGUMENT...
+    python -I fork_server_main.py NETWORK PROGRAM ARGUMENT...
 
 PROGRAM is a Python file with the functions `prepare` and `serve`. It is imported and prepared here,
 once; each child then calls `serve`, which ends the process. Nothing runs in this process but its
 one loop: it has no threads, reads nothing that a job made, and its only connection is that to the
-worker, standard input. Each child closes that at once.
+worker, standard input. Each child closes that at once. NETWORK is a
+JSON object: "ports" are the TCP ports that children connect to, null if that is not known; if "own"
+is true, this process leaves the machine's network after its imports (network_namespace.py), and
+sends the worker listeners on these ports. Then it gives up what neither it nor its children need
+(confinement.py).
 
+    message    {"listening": ...}, their number, with these listeners; first, and only if "own"
     request    {"number": ..., "limits": {...}} with two descriptors: standard input and output of
                the child, and its standard error
     response   {"number": ..., "pid": ...} by the child, when it is in its own process group
@@ -29,10 +34,12 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Final, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
 
+from ingot_server.process.confinement import confine_parent
 from ingot_server.process.launch import die_with_parent, set_limits
+from ingot_server.process.network_namespace import enter
 
 _MESSAGE_BYTES: Final = 4096
 
@@ -131,7 +138,7 @@ def prepare(program: str, *arguments: str) -> Callable[[], None]:
     return serve
 
 
-def main(program: str, *arguments: str) -> None:
+def main(network: str, program: str, *arguments: str) -> None:
     """Import `program` and fork children that run it."""
     serve = prepare(program, *arguments)
     control = socket.socket(fileno=os.dup(0))
@@ -139,6 +146,20 @@ def main(program: str, *arguments: str) -> None:
     for target in (0, 1):
         os.dup2(null, target)
     os.close(null)
+    serve_children(control, serve, json.loads(network))
+
+
+def serve_children(
+    control: socket.socket, serve: Callable[[], None], network: Mapping[str, Any]
+) -> None:
+    """Enter `network`, give up what is not needed, and fork children until `control` is closed."""
+    if network["own"]:
+        listeners = enter(network["ports"])
+        message = json.dumps({"listening": len(listeners)}).encode()
+        socket.send_fds(control, [message], [each.fileno() for each in listeners])
+        for listener in listeners:
+            listener.close()
+    confine_parent(network["ports"])
     ForkServerProcess(control, serve).run()
 
 

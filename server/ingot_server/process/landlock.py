@@ -12,13 +12,14 @@ the one before has:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import stat
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _CREATE_RULESET: Final = 444
@@ -81,12 +82,7 @@ def restrict(
     if not found:
         return
     handled = (1 << _FILE_RIGHTS_OF_VERSION.get(found, 16)) - 1
-    net = _BIND_OR_CONNECT if found >= FIRST_WITH_TCP else 0
-    scopes = _SCOPES if found >= FIRST_WITH_SCOPES else 0
-    fields = (handled, net, scopes)[: 3 if scopes else 2 if net else 1]
-    attributes = struct.pack(f"={len(fields)}Q", *fields)
-    ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
-    try:
+    with _ruleset(handled, ports) as ruleset:
         for paths, rights in (
             (reads, _READ),
             (writes, _WRITE),
@@ -94,9 +90,32 @@ def restrict(
         ):
             for path in paths:
                 _allow_path(ruleset, path, rights & handled)
-        for port in ports if net else ():
+
+
+def restrict_connections(ports: Iterable[int] | None) -> None:
+    """Deny this process, and all that it starts, signals, servers, and TCP ports but `ports`.
+
+    None means all ports. It is `restrict` without files: does nothing where the kernel lacks it,
+    and raises OSError.
+    """
+    if version() >= FIRST_WITH_SCOPES:
+        with _ruleset(0, ports):
+            pass
+
+
+@contextlib.contextmanager
+def _ruleset(handled: int, ports: Iterable[int] | None) -> Iterator[int]:
+    """Yield a new ruleset for these rights over files, and restrict this process by it then."""
+    net = _BIND_OR_CONNECT if version() >= FIRST_WITH_TCP and ports is not None else 0
+    scopes = _SCOPES if version() >= FIRST_WITH_SCOPES else 0
+    fields = (handled, net, scopes)[: 3 if scopes else 2 if net else 1]
+    attributes = struct.pack(f"={len(fields)}Q", *fields)
+    ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    try:
+        for port in ports or () if net else ():
             rule = struct.pack("=QQ", _CONNECT, port)
             _call(_ADD_RULE, ruleset, _NET_PORT, rule, 0)
+        yield ruleset
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

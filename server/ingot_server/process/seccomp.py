@@ -59,15 +59,13 @@ _REFUSED: Final = """
     process_madvise 440 440   kcmp 312 272   pidfd_getfd 438 438   pidfd_send_signal 424 424
     rt_sigqueueinfo 129 138   rt_tgsigqueueinfo 297 240   tkill 200 130   move_pages 279 239
     migrate_pages 256 238   sched_setscheduler 144 119   sched_setparam 142 118
-    sched_setattr 314 274   setpriority 141 140   ioprio_set 251 30   setsid 112 157
-    setpgid 109 154
+    sched_setattr 314 274   setpriority 141 140   ioprio_set 251 30   setpgid 109 154
     setuid 105 146   setgid 106 144   setreuid 113 145   setregid 114 143
-    setresuid 117 147   setresgid 119 149   setgroups 116 159   setfsuid 122 151
-    setfsgid 123 152   capset 126 91   add_key 248 217   request_key 249 218
+    setfsuid 122 151   setfsgid 123 152   add_key 248 217   request_key 249 218
     keyctl 250 219
     mount 165 40   umount2 166 39   pivot_root 155 41   chroot 161 51   move_mount 429 429
     open_tree 428 428   fsopen 430 430   fsconfig 431 431   fsmount 432 432   fspick 433 433
-    mount_setattr 442 442   setns 308 268   unshare 272 97
+    mount_setattr 442 442   setns 308 268
     open_by_handle_at 304 265   name_to_handle_at 303 264   fanotify_init 300 262
     fanotify_mark 301 263   mknod 133 -1   mknodat 259 33
     bind 49 200   listen 50 201   accept 43 202   accept4 288 242
@@ -79,6 +77,11 @@ _REFUSED: Final = """
     clock_adjtime 305 266   adjtimex 159 171   sethostname 170 161   setdomainname 171 162
     syslog 103 116   vhangup 153 58   personality 135 92   iopl 172 -1   ioperm 173 -1
     modify_ldt 154 -1   uselib 134 -1
+"""
+# What a child needs in order to leave its parent's group and to drop its privileges.
+_DROPPING: Final = """
+    setsid 112 157   setresuid 117 147   setresgid 119 149   setgroups 116 159   capset 126 91
+    unshare 272 97
 """
 _PROGRAMS: Final = """
     fork 57 -1   vfork 58 -1   execve 59 221   execveat 322 281
@@ -109,18 +112,21 @@ def is_supported() -> bool:
     return ctypes.get_errno() == errno.EFAULT
 
 
-def install(*, network: bool, forks: bool, spared: Sequence[int] = ()) -> None:
+def install(*, network: bool, forks: bool, drops: bool = False, spared: Sequence[int] = ()) -> None:
     """Refuse this process, and all that it starts, what its work does not need. Cannot be undone.
 
     With `network` it may make TCP sockets of IPv4; it gets no others. With `forks` it may start
-    programs. The processes `spared` get no signals from it. Call it with no-new-privileges set.
+    programs. With `drops`, those that it forks may still drop privileges, into namespaces too. The
+    processes `spared` get no signals from it. Call it with no-new-privileges set.
     Does nothing if `is_supported` returns False. Raises OSError.
     """
     if not is_supported():
         return
     code = b"".join(
         struct.pack("=HBBI", each.code, each.if_true, each.if_false, each.value)
-        for each in _filter(os.uname().machine, network=network, forks=forks, spared=spared)
+        for each in _filter(
+            os.uname().machine, network=network, forks=forks, drops=drops, spared=spared
+        )
     )
     kept = ctypes.create_string_buffer(code)
     # struct sock_fprog: the number of instructions, and where they are.
@@ -132,10 +138,12 @@ def install(*, network: bool, forks: bool, spared: Sequence[int] = ()) -> None:
 
 
 def _filter(
-    machine: str, *, network: bool, forks: bool, spared: Sequence[int]
+    machine: str, *, network: bool, forks: bool, drops: bool, spared: Sequence[int]
 ) -> list[_Instruction]:
     architecture, column = _MACHINES[machine]
     refused = _numbers(_REFUSED, column)
+    if not drops:
+        refused += _numbers(_DROPPING, column)
     if not forks:
         refused += _numbers(_PROGRAMS, column)
     found = [
