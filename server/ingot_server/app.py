@@ -118,6 +118,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
             services,
             settings,
             authentication,
+            redis,
             link_origins=blobs.link_origins(),
             certificate=certificate,
             reuse_port=reuse_port,

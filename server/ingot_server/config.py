@@ -110,6 +110,9 @@ class Settings:
     jwt_scopes_prefix: str = _setting(
         "", "what scopes of Ingot begin with in that claim, such as `ingot:`"
     )
+    page_session_ttl: timedelta = _setting(
+        timedelta(hours=12), "how long a login on the web page lasts"
+    )
     certificate_scopes: str = _setting(
         "",
         "scopes of callers on gRPC who show a certificate and no token, separated by commas; see "

@@ -61,7 +61,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         calls: Calls,
         bound: CallBound,
         authentication: Authentication,
-        credential: Callable[[Any], str],
+        credential: Callable[[Any], Awaitable[str]],
         require_serving: Callable[[], None],
     ) -> None:
         self._calls = calls
@@ -104,7 +104,7 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
     async def _refusal_of_caller(self, method: Method, scope: Any) -> Failure | None:
         """Return why the caller may not call the method. None: it may, and is `_caller` now."""
         try:
-            authorization = self._credential(scope)
+            authorization = await self._credential(scope)
             peer = call_head.peer(scope)
             _caller.set(await self._authentication.admit(method.scope, peer, authorization))
         except Failure as failure:

@@ -36,8 +36,10 @@ from ingot_server.api.page_session import Sessions
 from ingot_server.api.request_origin import RequestOrigins
 from ingot_server.api.server_certificate import ServerCertificate
 from ingot_server.api.store_health import Stores
+from ingot_server.api.stored_sessions import StoredSessions
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.redis import Redis
 
 # What is served to callers without a credential if the setting open_services names it.
 _OPENABLE: Final = {"/healthz": "health", "/openapi.json": "reflection"}
@@ -50,9 +52,9 @@ _LINGER_SECONDS: Final = 0.5
 class Gateway:
     """The services on one address, for HTTP/1.1. It belongs to the running event loop.
 
-    `link_origins` are the origins of signed links, which the web page may reach. `certificate` is
-    for HTTPS; None means HTTP. Raises SettingError if `cors_origins` or `http_hosts` cannot be
-    used.
+    `redis` has the sessions of the web page. `link_origins` are the origins of signed links,
+    which the web page may reach. `certificate` is for HTTPS; None means HTTP. Raises
+    SettingError if `cors_origins` or `http_hosts` cannot be used.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Gateway:
         services: Sequence[Service],
         settings: Settings,
         authentication: Authentication,
+        redis: Redis,
         *,
         link_origins: Collection[str] = (),
         certificate: ServerCertificate | None = None,
@@ -74,7 +77,8 @@ class Gateway:
         self._calls = Calls()
         bound = CallBound(settings.max_calls)
         self._authentication = authentication
-        self._sessions = Sessions(authentication, self._origins)
+        stored = StoredSessions(redis, settings.page_session_ttl)
+        self._sessions = Sessions(authentication, self._origins, stored)
         self._services = ConnectServices(
             services,
             self._calls,
@@ -196,7 +200,7 @@ class Gateway:
     async def _serve_about_itself(self, service: str, scope: Any, send: Any) -> None:
         """Serve what corresponds to a service of gRPC that open_services can name."""
         try:
-            authorization = self._sessions.credential(scope)
+            authorization = await self._sessions.credential(scope)
             await self._authentication.admit_to(service, call_head.peer(scope), authorization)
         except Failure as failure:
             await refuse_caller(send, failure)

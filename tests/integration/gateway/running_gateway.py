@@ -26,7 +26,7 @@ from ingot_server.api.http_connection import DEFAULT_LIMITS, TimeLimits
 from ingot_server.app import Addresses, running
 from ingot_server.config import Settings
 from ingot_server.jobs.records import Records
-from ingot_server.redis import connect
+from ingot_server.redis import Redis, connect
 
 URL = "http://127.0.0.1/clip.mp4"
 PAGE = "https://page.example"
@@ -123,9 +123,18 @@ class Slow:
 
 
 def gateway_of(
-    services: Sequence[Service], settings: Settings, time_limits: TimeLimits = DEFAULT_LIMITS
+    services: Sequence[Service],
+    settings: Settings,
+    time_limits: TimeLimits = DEFAULT_LIMITS,
+    redis: Redis | None = None,
 ) -> Gateway:
-    return Gateway(services, settings, Authentication(settings), time_limits=time_limits)
+    return Gateway(
+        services,
+        settings,
+        Authentication(settings),
+        redis or connect(settings),
+        time_limits=time_limits,
+    )
 
 
 @asynccontextmanager
@@ -133,16 +142,15 @@ async def slowly(
     *, time_limits: TimeLimits = DEFAULT_LIMITS, **settings: Any
 ) -> AsyncIterator[Slow]:
     service = SlowService()
-    gateway = gateway_of(
-        [service],
-        Settings(**{"http_address": "127.0.0.1:0", **settings}),
-        time_limits=time_limits,
-    )
+    chosen = Settings(**{"http_address": "127.0.0.1:0", **settings})
+    redis = connect(chosen)
+    gateway = gateway_of([service], chosen, time_limits, redis)
     address = await gateway.start()
     async with aiohttp.ClientSession(f"http://{address}") as http:
         yield Slow(service, gateway, http, address)
     service.released.set()
     await gateway.stop()
+    await redis.aclose()
 
 
 def framed(message: bytes) -> bytes:

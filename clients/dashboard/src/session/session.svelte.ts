@@ -1,6 +1,6 @@
 /**
- * Who is logged in, if the server asks who calls. The token is in a cookie that no script can read
- * (the server's page_session.py), so the page only sends it once and never has it afterwards.
+ * Who is logged in, if the server asks who calls. The session is in a cookie that no script can read
+ * (the server's page_session.py), so the page sends the token once and never has it afterwards.
  */
 
 import { messageOf } from "../connection/client";
