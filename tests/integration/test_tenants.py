@@ -248,7 +248,9 @@ async def reason_of_call(caller: Caller, method: str, request: Any) -> str:
     return reason_name(Failure.from_status(job.error).reason) if job.HasField("error") else ""
 
 
-async def test_jobs_of_another_tenant_do_not_exist(private: Callers, origin: Origin) -> None:
+async def test_jobs_of_another_tenant_do_not_exist(
+    private: Callers, origin: Origin, clip: bytes
+) -> None:
     url = origin.serve("/gone.mp4", Page(b"", status=404))
     waiting = await private.news.call(
         "api.Ingest", IngestRequest(url=origin.serve("/waits.mp4", Page(b"", status=404)))
@@ -261,6 +263,11 @@ async def test_jobs_of_another_tenant_do_not_exist(private: Callers, origin: Ori
             missing = await refused(private.archive.call(name, naming_job(unknown)[name]))
             assert found.reason == missing.reason == "JOB_NOT_FOUND", name
             assert found.message == missing.message.replace(unknown, job.id), name
+    stored = await private.news.ingest(origin.serve("/clip.mp4", Page(clip)))
+    cached = await private.news.ingest(stored.url)
+    for name, request in naming_job(cached.id).items():
+        assert (await refused(private.archive.call(name, request))).reason == "JOB_NOT_FOUND", name
+    await private.news.call("jobs.GetJob", GetJobRequest(job_id=cached.id))
     failed_states = [job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_QUEUED]
     cancelled = await private.archive.call(
         "jobs.CancelJobs", CancelJobsRequest(states=failed_states)
@@ -273,7 +280,7 @@ async def test_jobs_of_another_tenant_do_not_exist(private: Callers, origin: Ori
     assert (await watch.read()).HasField("snapshot_end")
     watch.cancel()
 
-    assert len(await private.news.jobs()) == len(await private.admin.jobs()) == 2
+    assert len(await private.news.jobs()) == len(await private.admin.jobs()) == 3
     assert (await private.admin.call("jobs.ListJobs", ListJobsRequest())).state_counts
     # An administrator retries for the tenant.
     retry = await private.admin.call("jobs.RetryJob", RetryJobRequest(job_id=failed.id))

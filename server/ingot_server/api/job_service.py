@@ -157,6 +157,7 @@ class JobService(Service):
         if job is None:
             await self._journal.restorer.ensure()
             job = await self._records.get(job_id)
+        # A cached job is its media item's.
         if job is None or not caller.may_see(job.requested_by or job.media.owner):
             raise _unknown(job_id)
         return job
