@@ -458,6 +458,11 @@ class Settings:
         "jobs of one caller that have not ended, each list as one; 0 means no limit, "
         "as for callers on this machine without a name",
     )
+    daily_bytes_per_caller: ByteSize = _setting(
+        ByteSize(10 << 40),
+        "bytes that the jobs and uploads of one caller receive in a day, until midnight UTC; 0 "
+        "means no limit, as for callers on this machine without a name",
+    )
     watches_per_caller: int = _setting(
         1000, "open watches of one caller at one API server; 0 means no limit"
     )

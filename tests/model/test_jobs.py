@@ -289,7 +289,11 @@ def test_no_order_of_events_loses_tears_or_starves_a_job(
 
 
 BUGS = {
-    "a job counts for its caller after its end": ("transition.lua", "  uncount_for_caller()\n", ""),
+    "a job counts for its caller after its end": (
+        "transition.lua",
+        "  callers.uncount_job()\n",
+        "",
+    ),
     "a void token is accepted": (
         "transition.lua",
         "arg.token and arg.token ~= token",

@@ -18,6 +18,10 @@ from ingot.v1.job_pb2 import JobWaiting
         (JobWaiting(cause=JobWaiting.CAUSE_WORKER), ""),
         (JobWaiting(cause=JobWaiting.CAUSE_RETRY), "waits for its next attempt"),
         (
+            JobWaiting(cause=JobWaiting.CAUSE_QUOTA),
+            "waits for the next day, because you have received enough today",
+        ),
+        (
             JobWaiting(cause=JobWaiting.CAUSE_HOST_LIMIT, host="example.com", jobs_ahead=3),
             "waits for example.com, 3 jobs ahead",
         ),

@@ -149,6 +149,7 @@ export const texts = {
         `another job at ${name || "the same host"}`,
         "the job that makes the same media",
         "another conversion",
+        "tomorrow (UTC), as enough was received today",
       ][cause] ?? "something",
     waits: (cause: string) => `Waits for ${cause}`,
     ahead: (count: number) => `${String(count)} ahead`,

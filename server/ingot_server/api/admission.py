@@ -22,16 +22,17 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.caller import CALLER
 from ingot_server.api.webhook_requests import webhook_of
-from ingot_server.drafts import flight_key
-from ingot_server.intake import AlreadyStored, Decision, Needed, Refused
+from ingot_server.drafts import flight_key, requested_url
+from ingot_server.intake import AlreadyStored, Decision, Missing, Needed, Refused
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.journal_index import Accepted
 from ingot_server.jobs.lifecycle import copy_of
 from ingot_server.jobs.outcomes import Creation, JournalUnrestored
-from ingot_server.jobs.placement import work_of
+from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.queue import Queue
 from ingot_server.jobs.records import Records
 from ingot_server.journal.writer import JournalWriter
+from ingot_server.sources import pick
 
 Request: TypeAlias = (
     IngestRequest
@@ -99,21 +100,25 @@ class Admission:
                 return await self.record(decision.job, request, upload_id=upload_id)
             case Refused(failure=failure):
                 raise failure
-            case Needed(job):
-                return await self.admit(job, request, upload_id=upload_id)
+            case Needed(job, missing):
+                receives = missing is not Missing.CONVERSIONS and _receives(job)
+                return await self.admit(job, request, upload_id=upload_id, receives=receives)
             case _:
                 assert_never(decision)
 
-    async def admit(self, job: Job, request: Request, *, upload_id: str = "") -> Job:
+    async def admit(
+        self, job: Job, request: Request, *, upload_id: str = "", receives: bool = True
+    ) -> Job:
         """Create the job and dispatch it if it may run, also if its caller hangs up meanwhile.
 
         Returns the running job for the same media item instead, if there is one. The journal has
         the job then. Raises Failure STORAGE_UNAVAILABLE if the bucket does not take it; the job may
-        run all the same, and a call with the same `request_id` returns it.
+        run all the same, and a call with the same `request_id` returns it. Only a job that
+        `receives` bytes is refused because its caller has received enough today.
         """
         job = _requested(job)
         job.state = job_pb2.JOB_STATE_QUEUED
-        return await self._finish(self._create_and_enter(job, request, upload_id))
+        return await self._finish(self._create_and_enter(job, request, upload_id, receives))
 
     async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
         """Create the job of a preview as `admit` does, or return the one that runs."""
@@ -131,7 +136,10 @@ class Admission:
             await self._ensure_entry(creation.job, request, upload_id)
         return creation.job
 
-    async def _create(self, job: Job, request: Request, upload_id: str) -> Creation:
+    async def _create(
+        self, job: Job, request: Request, upload_id: str, *, receives: bool = False
+    ) -> Creation:
+        limits = CALLER.get().limits
         while True:
             try:
                 return await self._records.create(
@@ -141,7 +149,8 @@ class Admission:
                     upload_id=upload_id,
                     single_flight_key=flight_key(job),
                     caller=CALLER.get().key,
-                    most_jobs=CALLER.get().limits.jobs,
+                    most_jobs=limits.jobs,
+                    daily_bytes=limits.daily_bytes if receives else 0,
                     webhook_url=webhook_of(request),
                     require_restored=True,
                 )
@@ -157,16 +166,20 @@ class Admission:
         return await asyncio.shield(task)
 
     async def _create_preview(self, job: Job, single_flight_key: str) -> Job:
+        caller = CALLER.get()
         creation = await self._records.create(
             _requested(job),
             single_flight_key=single_flight_key,
-            caller=CALLER.get().key,
-            most_jobs=CALLER.get().limits.jobs,
+            caller=caller.key,
+            most_jobs=caller.limits.jobs,
+            daily_bytes=caller.limits.daily_bytes,
         )
         return await self._dispatch(creation)
 
-    async def _create_and_enter(self, job: Job, request: Request, upload_id: str) -> Job:
-        creation = await self._create(job, request, upload_id)
+    async def _create_and_enter(
+        self, job: Job, request: Request, upload_id: str, receives: bool
+    ) -> Job:
+        creation = await self._create(job, request, upload_id, receives=receives)
         entering = asyncio.create_task(self._enter(creation, request, upload_id))
         try:
             dispatched = await self._dispatch(creation)
@@ -224,6 +237,12 @@ def _requested(job: Job) -> Job:
     requested = copy_of(job)
     requested.requested_by = job.requested_by or CALLER.get().name
     return requested
+
+
+def _receives(job: Job) -> bool:
+    """Return whether the job receives bytes from a source outside the bucket."""
+    source, _ = pick(requested_url(job), playlist=job.options.playlist)
+    return work_of(job) is Work.FETCH and not source.in_bucket
 
 
 def _request_id(request: Request) -> str:

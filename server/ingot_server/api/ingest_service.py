@@ -95,6 +95,7 @@ class IngestService(Service):
             self._intake,
             self._admission,
             records.open_links,
+            records.daily_bytes,
             settings,
         )
 

@@ -14,10 +14,12 @@ from ingot.v1.ingest_service_pb2 import (
 )
 from ingot.v1.job_pb2 import Job
 from ingot_server.api.caller import CALLER
+from ingot_server.api.received_uploads import require_daily_bytes
 from ingot_server.api.status import invalid
 from ingot_server.api.upload_jobs import UploadJobs
 from ingot_server.api.upload_request import check_continues, check_size, first_header, part_size
 from ingot_server.config import Settings
+from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.jobs.records import request_id_reused
 from ingot_server.library.uploads import Uploads, upload_not_found
@@ -29,10 +31,16 @@ class UploadLinks:
     """Begins and continues uploads by signed links."""
 
     def __init__(
-        self, uploads: Uploads, jobs: UploadJobs, open_links: OpenLinks, settings: Settings
+        self,
+        uploads: Uploads,
+        jobs: UploadJobs,
+        open_links: OpenLinks,
+        daily_bytes: DailyBytes,
+        settings: Settings,
     ) -> None:
         self._uploads = uploads
         self._open_links = open_links
+        self._daily_bytes = daily_bytes
         self._jobs = jobs
         self._settings = settings
 
@@ -73,6 +81,7 @@ class UploadLinks:
     async def _signed(
         self, request: CreateUploadUrlRequest, header: UploadHeader
     ) -> CreateUploadUrlResponse:
+        await require_daily_bytes(self._daily_bytes)
         size = part_size(request, header.size_bytes)
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME

@@ -25,6 +25,7 @@ from ingot.v1.ingest_service_pb2 import (
 )
 from ingot_server.api.admission import Admission
 from ingot_server.api.caller import CALLER
+from ingot_server.api.received_uploads import count_daily_bytes, require_daily_bytes
 from ingot_server.api.status import invalid
 from ingot_server.api.upload_jobs import UploadJobs
 from ingot_server.api.upload_links import UploadLinks
@@ -37,9 +38,10 @@ from ingot_server.api.upload_request import (
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.intake import Intake
+from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.upload_parts import stored_ranges
+from ingot_server.library.upload_parts import linked_bytes, stored_ranges
 from ingot_server.library.uploads import (
     Uploads,
     UploadStatus,
@@ -63,12 +65,14 @@ class UploadMethods:
         intake: Intake,
         admission: Admission,
         open_links: OpenLinks,
+        daily_bytes: DailyBytes,
         settings: Settings,
     ) -> None:
         self._uploads = uploads
         self._open_links = open_links
         self._jobs = UploadJobs(catalog, uploads, intake, admission)
-        self._links = UploadLinks(uploads, self._jobs, open_links, settings)
+        self._daily_bytes = daily_bytes
+        self._links = UploadLinks(uploads, self._jobs, open_links, daily_bytes, settings)
         self._settings = settings
 
     async def upload(self, requests: AsyncIterator[UploadRequest]) -> UploadResponse:
@@ -79,6 +83,7 @@ class UploadMethods:
         check_size(header.size_bytes, self._settings)
         if (job := await self._jobs.that_serves(header, first.header)) is not None:
             return UploadResponse(job=job)
+        await require_daily_bytes(self._daily_bytes)
         header.upload_id = header.upload_id or secrets.token_hex(16)
         status = await self._uploads.begin(header.upload_id, header)
         header = merged(status.header, header)
@@ -95,6 +100,7 @@ class UploadMethods:
             )
         header.size_bytes = size
         job = await self._jobs.of_complete(header, first.header, stored=status.header)
+        await count_daily_bytes(self._daily_bytes, linked_bytes(status.parts))
         return UploadResponse(job=job)
 
     async def query_upload(self, request: QueryUploadRequest) -> QueryUploadResponse:
@@ -136,6 +142,7 @@ class UploadMethods:
         header.size_bytes = size
         job = await self._jobs.of_complete(header, request, stored=status.header)
         await self._open_links.close(CALLER.get().key, request.upload_id)
+        await count_daily_bytes(self._daily_bytes, linked_bytes(status.parts))
         return CompleteUploadResponse(job=job)
 
     async def _receive(
@@ -175,6 +182,8 @@ class UploadMethods:
             if failure.reason == reason_pb2.REASON_TRUNCATED:
                 _flush_later(writer)
             raise
+        finally:
+            await count_daily_bytes(self._daily_bytes, writer.offset - status.committed_size)
         await writer.flush()
         return writer.offset
 

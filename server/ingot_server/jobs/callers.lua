@@ -1,28 +1,40 @@
--- How many jobs of each caller have not ended. A list counts as one job, whatever its children are.
+-- What callers use: jobs that have not ended, and the bytes of today. A list counts as one job, whatever its
+-- children are. Their bytes count for the caller of the list.
 --
 -- Keys.
 --   ingot:job:<job id>              hash    counted     1 if the job is counted for its caller
+--                                           daily_bytes bytes that the caller of a job which receives some
+--                                                       may receive in a day; missing without a limit
 --   ingot:caller-jobs               hash    caller -> number of jobs
+--   ingot:daily-bytes:<caller>      string  bytes that jobs and uploads have received; it expires with the day
 
-local CALLER_JOBS = PREFIX .. 'caller-jobs'
+-- One table, because a script has room for 200 local variables.
+local callers = { JOBS = PREFIX .. 'caller-jobs', DAILY_BYTES = PREFIX .. 'daily-bytes:' }
 
--- Whether the caller may not have another job.
-local function has_all_jobs()
-  return arg.most_jobs
-    and tonumber(redis.call('HGET', CALLER_JOBS, arg.caller) or 0) >= tonumber(arg.most_jobs)
+function callers.has_all_daily_bytes(caller, limit)
+  return limit and tonumber(redis.call('GET', callers.DAILY_BYTES .. caller) or 0) >= tonumber(limit)
 end
 
-local function count_for_caller()
+-- The limit of the caller that does not let it have another job; nil if it may have one.
+function callers.used_up()
+  if arg.most_jobs
+    and tonumber(redis.call('HGET', callers.JOBS, arg.caller) or 0) >= tonumber(arg.most_jobs) then
+    return 'jobs'
+  end
+  return callers.has_all_daily_bytes(arg.caller, arg.daily_bytes) and 'daily_bytes' or nil
+end
+
+function callers.count_job()
   redis.call('HSET', JOB .. id, 'counted', 1)
-  redis.call('HINCRBY', CALLER_JOBS, field(id, 'caller'), 1)
+  redis.call('HINCRBY', callers.JOBS, field(id, 'caller'), 1)
 end
 
-local function uncount_for_caller()
+function callers.uncount_job()
   if redis.call('HDEL', JOB .. id, 'counted') == 0 then
     return
   end
   local caller = field(id, 'caller')
-  if redis.call('HINCRBY', CALLER_JOBS, caller, -1) <= 0 then
-    redis.call('HDEL', CALLER_JOBS, caller)
+  if redis.call('HINCRBY', callers.JOBS, caller, -1) <= 0 then
+    redis.call('HDEL', callers.JOBS, caller)
   end
 end

@@ -112,5 +112,9 @@ class SingleFlightTaken(Exception):
         self.job_id = job_id
 
 
-class TooManyJobs(Exception):
-    """The caller has as many jobs that have not ended as it may have."""
+class LimitReached(Exception):
+    """The caller has used up its limit of that name, so it may not have another job."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name

@@ -26,6 +26,8 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure, quota_exceeded
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.children import Children
+from ingot_server.jobs.daily_bytes import NAME as DAILY_BYTES
+from ingot_server.jobs.daily_bytes import DailyBytes, daily_bytes_used_up
 from ingot_server.jobs.dispatch import Dispatch
 from ingot_server.jobs.history import History
 from ingot_server.jobs.journal_index import JournalIndex
@@ -36,11 +38,11 @@ from ingot_server.jobs.outcomes import (
     Claim,
     Creation,
     LeaseLost,
+    LimitReached,
     NothingToDo,
     QueuedAgain,
     Recovery,
     RequestIdReused,
-    TooManyJobs,
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import caller_key
@@ -74,6 +76,7 @@ class Records:
         self.history = History(redis, self._transition)
         self.uploads = UploadIndex(redis, self._transition)
         self.open_links = OpenLinks(redis)
+        self.daily_bytes = DailyBytes(redis)
         self.journal = JournalIndex(redis, self._transition)
 
     async def create(
@@ -87,6 +90,7 @@ class Records:
         caller: str = "",
         webhook_url: str = "",
         most_jobs: int = 0,
+        daily_bytes: int = 0,
         require_restored: bool = False,
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
@@ -98,10 +102,10 @@ class Records:
         with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
         returns the job of that upload, unless it has failed. Slots are shared evenly among callers;
         `caller` is the key of this one. Raises Failure with QUOTA_EXCEEDED if it has `most_jobs`
-        that have not ended; 0 means no limit. `webhook_url` gets a delivery when the job ends;
-        raises Failure TOO_MANY_WEBHOOKS if those of others are as many as a job may have. With
-        `require_restored`, raises JournalUnrestored if Redis may have lost jobs that the journal
-        has.
+        that have not ended, or has received `daily_bytes` today; 0 means no limit. `webhook_url`
+        gets a delivery when the job ends; raises Failure TOO_MANY_WEBHOOKS if those of others are
+        as many as a job may have. With `require_restored`, raises JournalUnrestored if Redis may
+        have lost jobs that the journal has.
         """
         arguments: dict[str, Argument] = {
             "caller": caller_key(caller),
@@ -114,6 +118,8 @@ class Records:
             arguments["restored"] = 1
         if most_jobs:
             arguments["most_jobs"] = most_jobs
+        if daily_bytes:
+            arguments["daily_bytes"] = daily_bytes
         try:
             return await self._transition.create(job, single_flight_key, arguments)
         except RequestIdReused:
@@ -124,7 +130,9 @@ class Records:
                 "Other callers of this job have as many webhooks as it may have. Watch the job, or "
                 "call again when it has ended.",
             ) from None
-        except TooManyJobs:
+        except LimitReached as reached:
+            if reached.name == DAILY_BYTES:
+                raise daily_bytes_used_up(daily_bytes) from None
             raise quota_exceeded(
                 "jobs",
                 most_jobs,

@@ -28,13 +28,13 @@
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
 -- is not published.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
---            queue host source priority cost [caller most_jobs: how many jobs the caller may have]
+--            queue host source priority cost [caller; most_jobs daily_bytes: its limits]
 --            webhook_body tells_operator [webhook_urls]
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
 --            -> created, record | existing, record, group of the journal or empty | request_id_reused, job id
 --               | orphaned | circular | unrestored | too_many_webhooks
---               | too_many_jobs: the caller has most_jobs
+--               | used_up, name of the limit of the caller that the job would exceed
 --               | epoch, current epoch: the record must be made for that epoch
 --   recreate the same arguments, without a parent, and `before` -> created, record | existing, record
 --            | late: it is `before` or later | epoch: makes a job of the journal again
@@ -91,7 +91,7 @@ local ACTIVE = PREFIX .. 'active:'
 
 local function finish(key)
   redis.call('ZREM', DEADLINES, id)
-  uncount_for_caller()
+  callers.uncount_job()
   leave_journal(id)
   make_unready(id)
   stop_following(id)
@@ -141,8 +141,12 @@ local function write_new(key)
     'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
     'source', arg.source, 'cost', arg.cost, 'run_epoch', arg.epoch,
     'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
+  local daily_bytes = arg.daily_bytes or (arg.parent and field(arg.parent, 'daily_bytes'))
+  if daily_bytes then
+    redis.call('HSET', JOB .. id, 'daily_bytes', daily_bytes)
+  end
   if arg.ended == '0' and not arg.parent then
-    count_for_caller()
+    callers.count_job()
   end
   if arg.unlisted ~= '1' then
     redis.call('ZADD', JOBS, 0, id)
@@ -169,8 +173,9 @@ local function create()
     if shared then
       return shared
     end
-    if has_all_jobs() then
-      return { 'too_many_jobs' }
+    local limit = callers.used_up()
+    if limit then
+      return { 'used_up', limit }
     end
     key = arg.single_flight_key
     redis.call('SET', ACTIVE .. key, id)

@@ -24,10 +24,10 @@ from ingot_server.jobs.outcomes import (
     CircularWait,
     Creation,
     JournalUnrestored,
+    LimitReached,
     Orphaned,
     RequestIdReused,
     SingleFlightTaken,
-    TooManyJobs,
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import placement
@@ -120,7 +120,7 @@ class Transition:
         """Make a job, or return the one that exists for its entry, request id or key.
 
         `arguments` are the further ones of the script. Raises RequestIdReused, Orphaned,
-        CircularEntry, JournalUnrestored, TooManyJobs or TooManyWebhooks.
+        CircularEntry, JournalUnrestored, LimitReached or TooManyWebhooks.
         """
         outcome, content = await self._create("create", job, single_flight_key, arguments)
         match outcome:
@@ -132,8 +132,8 @@ class Transition:
                 raise CircularEntry
             case b"unrestored":
                 raise JournalUnrestored
-            case b"too_many_jobs":
-                raise TooManyJobs
+            case b"used_up":
+                raise LimitReached(content[0].decode())
             case b"too_many_webhooks":
                 raise TooManyWebhooks
             case b"created":

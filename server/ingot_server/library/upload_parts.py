@@ -55,6 +55,11 @@ def linked_name(offset: int, size_bytes: int) -> str:
     return f"{offset:020}-{size_bytes}"
 
 
+def linked_bytes(parts: Iterable[Part]) -> int:
+    """Return how many bytes were sent to signed links."""
+    return sum(part.size_bytes for part in parts if part.name != appended_name(part.offset))
+
+
 def parse_part(name: str, size_bytes: int) -> Part | None:
     """Return the part in an object; None for any other object, and for a part without its size."""
     match = _NAME.fullmatch(name)

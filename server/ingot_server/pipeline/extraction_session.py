@@ -69,21 +69,21 @@ class ExtractionSessions:
         cookies: str,
     ) -> _Result:
         job = attempt.job
-        with self._egress.granted(attempt) as proxy_url:
-            async with (
-                self._scratch.folder(job.id, job.attempt) as folder,
-                self._extractor.session(
-                    attempt.identity.requested_url,
-                    selection=job.selection,
-                    options=options,
-                    proxy_url=proxy_url,
-                    directory=folder,
-                    cookies_file=await _copy_cookies(folder, cookies),
-                    manifest=is_manifest,
-                    preview=preview,
-                ) as session,
-            ):
-                return await use(session, folder)
+        async with (
+            self._egress.granted(attempt) as proxy_url,
+            self._scratch.folder(job.id, job.attempt) as folder,
+            self._extractor.session(
+                attempt.identity.requested_url,
+                selection=job.selection,
+                options=options,
+                proxy_url=proxy_url,
+                directory=folder,
+                cookies_file=await _copy_cookies(folder, cookies),
+                manifest=is_manifest,
+                preview=preview,
+            ) as session,
+        ):
+            return await use(session, folder)
 
 
 async def _copy_cookies(folder: Path, cookies: str) -> str:

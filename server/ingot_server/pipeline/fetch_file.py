@@ -113,20 +113,22 @@ class FileFetcher:
                 meter.advance(done, total)
                 self._scratch.check_space()
 
-            with self._egress.granted(attempt) as proxy_url:
-                async with Fetcher(self._settings, proxy_url, tries_as_browser=True) as fetcher:
-                    remote = RangedDownload(
-                        attempt.identity.requested_url,
-                        folder / "ranges",
-                        fetcher,
-                        self._settings,
-                        advance,
-                    )
-                    version = stored.source_version if stored is not None else SourceVersion()
-                    if not await remote.begin(FIRST_BYTES, version):
-                        return await self._landing.confirm(attempt)
-                    attempt.lease.note(described(Media(title=title_of(remote.filename))))
-                    made = await self._cutter.cut(folder / "ranges", folder, section, remote)
+            async with (
+                self._egress.granted(attempt) as proxy_url,
+                Fetcher(self._settings, proxy_url, tries_as_browser=True) as fetcher,
+            ):
+                remote = RangedDownload(
+                    attempt.identity.requested_url,
+                    folder / "ranges",
+                    fetcher,
+                    self._settings,
+                    advance,
+                )
+                version = stored.source_version if stored is not None else SourceVersion()
+                if not await remote.begin(FIRST_BYTES, version):
+                    return await self._landing.confirm(attempt)
+                attempt.lease.note(described(Media(title=title_of(remote.filename))))
+                made = await self._cutter.cut(folder / "ranges", folder, section, remote)
             received = Received(
                 path=made.path,
                 media_id=job.media.id,
@@ -183,7 +185,7 @@ class FileFetcher:
     async def _download(
         self, attempt: Attempt, file: ScratchFile, meter: Meter
     ) -> Downloaded | None:
-        with self._egress.granted(attempt) as proxy_url:
+        async with self._egress.granted(attempt) as proxy_url:
             return await download(
                 attempt.identity.requested_url,
                 file,
@@ -196,7 +198,7 @@ class FileFetcher:
 
     async def _receive(self, attempt: Attempt, file: ScratchFile, meter: Meter) -> TelegramFile:
         trusted = trusted_server(self._settings)
-        with self._egress.granted(attempt, trusted=trusted) as proxy_url:
+        async with self._egress.granted(attempt, trusted=trusted) as proxy_url:
             return await receive(
                 attempt.identity,
                 file,

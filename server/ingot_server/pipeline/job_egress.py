@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import AsyncIterator
 from typing import Final
 
 from ingot.v1 import reason_pb2
+from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.config import Settings
 from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.grants import GrantLimits
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
+from ingot_server.jobs.daily_bytes import DailyBytes, next_day
+from ingot_server.jobs.lifecycle import is_preview
+from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.pipeline.attempt import Attempt
+
+logger = logging.getLogger(__name__)
 
 # A job may receive a media item of the largest size, and again after broken transfers.
 _SIZES: Final = 3
@@ -22,22 +29,31 @@ _SIZES: Final = 3
 class JobEgress:
     """Grants the jobs of a worker the use of its egress proxy."""
 
-    def __init__(self, settings: Settings, egress: EgressProxy, throttle: SourceThrottle) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        egress: EgressProxy,
+        throttle: SourceThrottle,
+        daily_bytes: DailyBytes,
+    ) -> None:
         self._limits = GrantLimits(
             settings.egress_job_bytes or _SIZES * settings.max_media_size,
             settings.egress_job_connections,
         )
         self._egress = egress
         self._throttle = throttle
+        self._daily_bytes = daily_bytes
         self._bandwidths: dict[str, Bandwidth] = {}
 
-    @contextlib.contextmanager
-    def granted(self, attempt: Attempt, *, trusted: tuple[str, int] | None = None) -> Iterator[str]:
+    @contextlib.asynccontextmanager
+    async def granted(
+        self, attempt: Attempt, *, trusted: tuple[str, int] | None = None
+    ) -> AsyncIterator[str]:
         """Yield the URL of the egress proxy, a secret that is valid while the body runs.
 
         Requests go through the source's own upstream proxy if it has one, and share its bandwidth.
         For `trusted`, see `EgressProxy.grant`. If the body fails because the job has received more
-        than it may, that is its failure: TOO_LARGE.
+        than it may, that is its failure: TOO_LARGE. What it has received counts for its caller.
         """
         source = attempt.source.name
         if source not in self._bandwidths:
@@ -66,3 +82,30 @@ class JobEgress:
             raise
         finally:
             grant.revoke()
+            await self._count(attempt.job.id, grant.bytes_received)
+
+    async def _count(self, job_id: str, received_bytes: int) -> None:
+        if not received_bytes:
+            return
+        try:
+            await self._daily_bytes.count_for_job(job_id, received_bytes)
+        except Failure as failure:
+            # The job itself may go on without Redis for as long as its lease lasts.
+            logger.warning("job %s: its bytes are not counted: %s", job_id, failure.message)
+
+
+async def require_daily_bytes(daily_bytes: DailyBytes, job: Job) -> None:
+    """Raise Deferred until the next day if the caller of the job has received enough today.
+
+    No preview waits for that: it raises Failure QUOTA_EXCEEDED.
+    """
+    try:
+        await daily_bytes.require_for_job(job.id)
+    except Failure as failure:
+        if failure.reason != reason_pb2.REASON_QUOTA_EXCEEDED:
+            raise
+        if is_preview(job):
+            raise failure.as_final() from failure
+        waiting = JobWaiting(cause=JobWaiting.CAUSE_QUOTA)
+        waiting.end_time.FromDatetime(next_day())
+        raise Deferred(waiting) from failure

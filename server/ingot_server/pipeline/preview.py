@@ -99,7 +99,7 @@ class Previewer:
 
     async def _preview_file(self, attempt: Attempt) -> ResolveResponse:
         try:
-            with self._egress.granted(attempt) as proxy_url:
+            async with self._egress.granted(attempt) as proxy_url:
                 head = await read_file_head(
                     attempt.identity.requested_url, proxy_url=proxy_url, settings=self._settings
                 )
@@ -157,7 +157,7 @@ class Previewer:
             raise finding.failure from failure
 
     async def _read_page(self, attempt: Attempt) -> PostPage:
-        with self._egress.granted(attempt) as proxy_url:
+        async with self._egress.granted(attempt) as proxy_url:
             return await read_post_page(attempt.identity.url, proxy_url, self._settings)
 
     async def _preview_telegram_file(self, attempt: Attempt) -> ResolveResponse:
@@ -167,7 +167,7 @@ class Previewer:
         if file_id is None:
             return _media_item(attempt, Media())
         trusted = trusted_server(self._settings)
-        with self._egress.granted(attempt, trusted=trusted) as proxy_url:
+        async with self._egress.granted(attempt, trusted=trusted) as proxy_url:
             located = await locate(file_id, proxy_url=proxy_url, settings=self._settings)
         found = _media_item(attempt, Media(title=title_of(located.filename)))
         if located.size_bytes is not None:

@@ -106,12 +106,12 @@ class TelegramFetcher:
         return await self._files.fetch_telegram(attempt)
 
     async def _read_page(self, attempt: Attempt) -> PostPage:
-        with self._egress.granted(attempt) as proxy_url:
+        async with self._egress.granted(attempt) as proxy_url:
             return await read_post_page(attempt.identity.url, proxy_url, self._settings)
 
     async def _read_private_album(self, attempt: Attempt, post: Identity) -> _Album:
         channel, number = message_of(post)
-        with self._egress.granted(attempt) as proxy_url:
+        async with self._egress.granted(attempt) as proxy_url:
             title, numbers = await mtproto.posted_together(
                 channel, number, proxy_url=proxy_url, settings=self._settings
             )

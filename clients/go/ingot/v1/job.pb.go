@@ -303,21 +303,25 @@ const (
 	JobWaiting_CAUSE_SAME_MEDIA JobWaiting_Cause = 8
 	// The worker runs as many conversions as are allowed: one of them has to end.
 	JobWaiting_CAUSE_CONVERSION_LIMIT JobWaiting_Cause = 9
+	// The caller of the job has received as many bytes today as it may. The job goes on at midnight
+	// UTC.
+	JobWaiting_CAUSE_QUOTA JobWaiting_Cause = 10
 )
 
 // Enum value maps for JobWaiting_Cause.
 var (
 	JobWaiting_Cause_name = map[int32]string{
-		0: "CAUSE_UNSPECIFIED",
-		1: "CAUSE_WORKER",
-		2: "CAUSE_RETRY",
-		3: "CAUSE_SCRATCH_SPACE",
-		4: "CAUSE_SOURCE_RATE_LIMIT",
-		5: "CAUSE_SOURCE_CONCURRENCY_LIMIT",
-		6: "CAUSE_SOURCE_BLOCKED",
-		7: "CAUSE_HOST_LIMIT",
-		8: "CAUSE_SAME_MEDIA",
-		9: "CAUSE_CONVERSION_LIMIT",
+		0:  "CAUSE_UNSPECIFIED",
+		1:  "CAUSE_WORKER",
+		2:  "CAUSE_RETRY",
+		3:  "CAUSE_SCRATCH_SPACE",
+		4:  "CAUSE_SOURCE_RATE_LIMIT",
+		5:  "CAUSE_SOURCE_CONCURRENCY_LIMIT",
+		6:  "CAUSE_SOURCE_BLOCKED",
+		7:  "CAUSE_HOST_LIMIT",
+		8:  "CAUSE_SAME_MEDIA",
+		9:  "CAUSE_CONVERSION_LIMIT",
+		10: "CAUSE_QUOTA",
 	}
 	JobWaiting_Cause_value = map[string]int32{
 		"CAUSE_UNSPECIFIED":              0,
@@ -330,6 +334,7 @@ var (
 		"CAUSE_HOST_LIMIT":               7,
 		"CAUSE_SAME_MEDIA":               8,
 		"CAUSE_CONVERSION_LIMIT":         9,
+		"CAUSE_QUOTA":                    10,
 	}
 )
 
@@ -1221,7 +1226,7 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\tfetch_url\x18  \x01(\tR\bfetchUrl\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x95\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x04\n" +
 	"\n" +
 	"JobWaiting\x120\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x1a.ingot.v1.JobWaiting.CauseR\x05cause\x125\n" +
@@ -1231,7 +1236,7 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\x12\n" +
 	"\x04host\x18\x05 \x01(\tR\x04host\x12\x15\n" +
 	"\x06job_id\x18\x06 \x01(\tR\x05jobId\x12(\n" +
-	"\x06reason\x18\a \x01(\x0e2\x10.ingot.v1.ReasonR\x06reason\"\xfd\x01\n" +
+	"\x06reason\x18\a \x01(\x0e2\x10.ingot.v1.ReasonR\x06reason\"\x8e\x02\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fCAUSE_WORKER\x10\x01\x12\x0f\n" +
@@ -1242,7 +1247,9 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\x14CAUSE_SOURCE_BLOCKED\x10\x06\x12\x14\n" +
 	"\x10CAUSE_HOST_LIMIT\x10\a\x12\x14\n" +
 	"\x10CAUSE_SAME_MEDIA\x10\b\x12\x1a\n" +
-	"\x16CAUSE_CONVERSION_LIMIT\x10\tB\r\n" +
+	"\x16CAUSE_CONVERSION_LIMIT\x10\t\x12\x0f\n" +
+	"\vCAUSE_QUOTA\x10\n" +
+	"B\r\n" +
 	"\v_jobs_ahead\"\x90\x01\n" +
 	"\fChildSummary\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x05R\x05total\x12\x1c\n" +

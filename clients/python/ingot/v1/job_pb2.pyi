@@ -448,6 +448,10 @@ class JobWaiting(_message.Message):
         """The job `job_id` makes the same media item, and both end with it."""
         CAUSE_CONVERSION_LIMIT: JobWaiting._Cause.ValueType  # 9
         """The worker runs as many conversions as are allowed: one of them has to end."""
+        CAUSE_QUOTA: JobWaiting._Cause.ValueType  # 10
+        """The caller of the job has received as many bytes today as it may. The job goes on at midnight
+        UTC.
+        """
 
     class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
         """Causes of waiting."""
@@ -472,6 +476,10 @@ class JobWaiting(_message.Message):
     """The job `job_id` makes the same media item, and both end with it."""
     CAUSE_CONVERSION_LIMIT: JobWaiting.Cause.ValueType  # 9
     """The worker runs as many conversions as are allowed: one of them has to end."""
+    CAUSE_QUOTA: JobWaiting.Cause.ValueType  # 10
+    """The caller of the job has received as many bytes today as it may. The job goes on at midnight
+    UTC.
+    """
 
     CAUSE_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int

@@ -1,0 +1,28 @@
+"""The bytes of uploads, counted for the caller whose call runs."""
+
+from __future__ import annotations
+
+import logging
+
+from ingot_server.api.caller import CALLER
+from ingot_server.errors import Failure
+from ingot_server.jobs.daily_bytes import DailyBytes
+
+logger = logging.getLogger(__name__)
+
+
+async def require_daily_bytes(daily_bytes: DailyBytes) -> None:
+    """Raise Failure QUOTA_EXCEEDED if the caller has received as much today as it may."""
+    caller = CALLER.get()
+    await daily_bytes.require(caller.key, caller.limits.daily_bytes)
+
+
+async def count_daily_bytes(daily_bytes: DailyBytes, size_bytes: int) -> None:
+    """Count bytes that have arrived. If Redis cannot be used, they do not count."""
+    caller = CALLER.get()
+    if not (caller.limits.daily_bytes and size_bytes):
+        return
+    try:
+        await daily_bytes.count(caller.key, size_bytes)
+    except Failure as failure:
+        logger.warning("bytes of an upload are not counted: %s", failure.message)
