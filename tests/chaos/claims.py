@@ -96,7 +96,7 @@ def what_was_cancelled_stays_cancelled(evidence: Evidence, check: Check) -> None
             "CANCELLED"
         }
         check.that(not others, f"{describe(job)}: {others} after it was cancelled")
-        for commit in evidence.commits:
+        for commit in _first_commits(evidence):
             if commit.job_id == job_id:
                 late = commit.time - answered
                 check.that(
@@ -218,12 +218,9 @@ def no_deleted_media_came_back_without_an_ingest(evidence: Evidence, check: Chec
 def no_commit_arrives_later_than_the_lease_of_its_job(evidence: Evidence, check: Check) -> None:
     ends = _ends_seen(evidence)
     latest = evidence.lease_seconds + _SLACK_SECONDS
-    seen: set[str] = set()
-    for commit in evidence.commits:
-        blob = commit.manifest.media.blob.url
-        if blob in seen or commit.job_id not in ends:
+    for commit in _first_commits(evidence):
+        if commit.job_id not in ends:
             continue
-        seen.add(blob)
         late = commit.time - ends[commit.job_id]
         check.that(
             late <= latest,
@@ -365,6 +362,15 @@ def _by_media(evidence: Evidence) -> dict[str, list[Commit]]:
     for commit in evidence.commits:
         found[commit.media_id].append(commit)
     return found
+
+
+def _first_commits(evidence: Evidence) -> list[Commit]:
+    """The first commit of each file. Later ones say that its source has not changed."""
+    found: dict[str, Commit] = {}
+    for commit in evidence.commits:
+        if not commit.is_tombstone:
+            found.setdefault(commit.manifest.media.blob.url, commit)
+    return list(found.values())
 
 
 def _version(commit: Commit) -> tuple[str, str]:

@@ -75,6 +75,7 @@ class Load:
             self.upload: 8,
             self.repeat_request: 5,
             self.cancel: 5,
+            self.cancel_and_ingest: 3,
             self.delete: 8,
             self.delete_and_ingest: 4,
             self.download: 4,
@@ -146,7 +147,7 @@ class Load:
 
     async def revalidate(self) -> None:
         if served := self._known():
-            if self._chance.random() < 0.7 and "lecture" not in served.path:
+            if self._chance.random() < 0.7 and not served.is_page:
                 self._sources.change(served)
             await self._ingest("revalidation", served.url, max_age=Duration())
 
@@ -200,12 +201,22 @@ class Load:
         self._history.repeated.append((request_id, first.id, second.id))
 
     async def cancel(self) -> None:
-        running = [job for job in self._history.jobs.values() if not has_ended(job.latest)]
-        if running:
-            request = CancelJobRequest(job_id=self._chance.choice(running).id)
-            answer = await self._callers.call("jobs.CancelJob", request)
-            if answer.job.state == job_pb2.JOB_STATE_CANCELLED:
-                self._history.cancelled.setdefault(answer.job.id, time.time())
+        if running := self._running():
+            await self._cancel(self._chance.choice(running))
+
+    async def cancel_and_ingest(self) -> None:
+        """Cancel a job that takes long, and want the newest version of the same at once."""
+        if running := [job for job in self._running() if job.latest.url]:
+            job = self._chance.choice(running)
+            await self._cancel(job)
+            if (served := self._sources.served.get(job.latest.url)) and not served.is_page:
+                self._sources.change(served)
+            await self._ingest("revalidation", job.latest.url, max_age=Duration())
+
+    async def _cancel(self, job: AcceptedJob) -> None:
+        answer = await self._callers.call("jobs.CancelJob", CancelJobRequest(job_id=job.id))
+        if answer.job.state == job_pb2.JOB_STATE_CANCELLED:
+            self._history.cancelled.setdefault(answer.job.id, time.time())
 
     async def delete(self) -> None:
         if (job := self._succeeded()) is not None:
@@ -243,6 +254,9 @@ class Load:
     def _recipe(self) -> Recipe:
         name, parameters = self._chance.choice(_RECIPES)
         return make_recipe(name, **parameters)
+
+    def _running(self) -> list[AcceptedJob]:
+        return [job for job in self._history.jobs.values() if not has_ended(job.latest)]
 
     def _known(self) -> Served | None:
         known = [served for served in self._sources.served.values() if not served.is_list]

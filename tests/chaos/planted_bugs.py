@@ -105,8 +105,10 @@ BUGS: tuple[PlantedBug, ...] = (
         (
             Edit(
                 "pipeline/commit.py",
-                "        await lease.prove()\n        await _remove_superseded(",
-                "        await _remove_superseded(",
+                # The cleanup goes on when the job has been cancelled, too.
+                "        await lease.prove()\n"
+                "        await _remove_superseded(blobs, winner, replaced, lease)",
+                "        await asyncio.shield(_remove_superseded(blobs, winner, replaced, lease))",
             ),
             Edit(
                 "pipeline/commit.py",
@@ -123,11 +125,10 @@ BUGS: tuple[PlantedBug, ...] = (
         _plan(
             "stop a worker",
             "slow S3 down",
-            faults=25,
-            pause=2,
+            faults=30,
             lease=6,
             workers=3,
-            load={"ingest_new": 3, "revalidate": 40},
+            load={"ingest_new": 6, "revalidate": 20, "cancel_and_ingest": 20},
         ),
     ),
     PlantedBug(
@@ -200,7 +201,7 @@ BUGS: tuple[PlantedBug, ...] = (
                 "            except (*BROKEN, EOFError):\n                return None\n",
             ),
         ),
-        _plan("stop a worker", faults=8),
+        _plan("stop a worker", faults=8, load={"ingest_new": 1}),
     ),
     PlantedBug(
         "request-ids",

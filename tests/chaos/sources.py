@@ -26,6 +26,8 @@ class Served:
     path: str
     origin: Origin
     is_list: bool = False
+    is_page: bool = False
+    """Whether it is a page that an extractor reads; each publication is a new version of it."""
     versions: list[str] = field(default_factory=list)
     """SHA-256 of each, the latest last."""
 
@@ -52,16 +54,31 @@ class Sources:
         mark = f"{self._number} {self._chance.random()} ".encode()
         filling = (mark * (size // len(mark) + 1))[:size]
         made = whole + (8 + size).to_bytes(4, "big") + b"free" + filling
-        sha256 = hashlib.sha256(made).hexdigest()
-        self.contents[sha256] = made
+        return self._note(made)
+
+    def sound(self) -> bytes:
+        """An MP3 file that differs from all others by its tag.
+
+        Nothing in such a file says where it ends: only its source can tell that it is whole.
+        """
+        self._number += 1
+        owner = f"{self._number} {self._chance.random()}".encode() + b"\0"
+        frame = b"PRIV" + _synchsafe(len(owner)) + b"\0\0" + owner
+        tag = b"ID3\4\0\0" + _synchsafe(len(frame)) + frame
+        return self._note(tag + media("constant.mp3").read_bytes() * self._chance.randrange(1, 6))
+
+    def _note(self, content: bytes) -> bytes:
+        sha256 = _sha256(content)
+        self.contents[sha256] = content
         self.times[sha256] = time.time()
-        return made
+        return content
 
     def publish(self) -> Served:
         """A new URL; most are served well, some slowly, badly or not at all for a while."""
         origin = self._chance.choice(self._origins)
-        content = self.content()
-        path = f"/{self._number}.mp4"
+        is_sound = self._chance.random() < 0.2
+        content = self.sound() if is_sound else self.content()
+        path = f"/{self._number}.{'mp3' if is_sound else 'mp4'}"
         page = Page(content, etag=f'"{self._number}"')
         behaviour = self._chance.random()
         if behaviour < 0.3:
@@ -83,7 +100,7 @@ class Sources:
 
     def change(self, served: Served) -> None:
         """Publish another version at the same URL, which is served well from now on."""
-        content = self.content()
+        content = self.sound() if served.path.endswith(".mp3") else self.content()
         served.versions.append(_sha256(content))
         served.origin.serve(served.path, Page(content, etag=f'"{self._number}"'))
 
@@ -109,7 +126,7 @@ class Sources:
         origin = self._chance.choice(self._origins)
         content = self.content()
         url = serve_presentation(origin, content, seconds=None)
-        served = self.served.setdefault(url, Served(url, "/lecture.mp4", origin))
+        served = self.served.setdefault(url, Served(url, "/lecture.mp4", origin, is_page=True))
         served.versions.append(_sha256(content))
         return served
 
@@ -124,3 +141,8 @@ class Sources:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _synchsafe(size: int) -> bytes:
+    """A length as ID3 tags have it: four bytes of seven bits (id3.org, ID3v2.4, 6.2)."""
+    return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
