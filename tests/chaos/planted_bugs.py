@@ -105,10 +105,8 @@ BUGS: tuple[PlantedBug, ...] = (
         (
             Edit(
                 "pipeline/commit.py",
-                # The cleanup goes on when the job has been cancelled, too.
-                "        await lease.prove()\n"
-                "        await _remove_superseded(blobs, winner, replaced, lease)",
-                "        await asyncio.shield(_remove_superseded(blobs, winner, replaced, lease))",
+                "        await lease.prove()\n        await _remove_superseded(",
+                "        await _remove_superseded(",
             ),
             Edit(
                 "pipeline/commit.py",
@@ -125,10 +123,11 @@ BUGS: tuple[PlantedBug, ...] = (
         _plan(
             "stop a worker",
             "slow S3 down",
-            faults=30,
+            faults=25,
+            pause=2,
             lease=6,
             workers=3,
-            load={"ingest_new": 6, "revalidate": 20, "cancel_and_ingest": 20},
+            load={"ingest_new": 3, "revalidate": 40},
         ),
     ),
     PlantedBug(
