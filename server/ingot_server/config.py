@@ -115,7 +115,7 @@ class Settings:
     )
     certificate_scopes: str = _setting(
         "",
-        "scopes of callers on gRPC who show a certificate and no token, separated by commas; see "
+        "scopes of callers who show a certificate and no token, separated by commas; see "
         "authentication.md",
     )
     insecure: str = _setting(

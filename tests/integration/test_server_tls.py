@@ -7,9 +7,13 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from ingot import AccessDenied, Client, IngotError, ServiceUnavailable
 from ingot_server.access_tokens import entry, new_token
@@ -46,6 +50,16 @@ async def health(addresses: Addresses, tls: ssl.SSLContext) -> str:
         http.get(f"https://{addresses.http}/healthz", ssl=tls) as response,
     ):
         return await response.text()
+
+
+async def grpc_health(addresses: Addresses, authority: Path, pair: Pair) -> str:
+    credentials = grpc.ssl_channel_credentials(
+        authority.read_bytes(), pair.key.read_bytes(), pair.certificate.read_bytes()
+    )
+    async with grpc.aio.secure_channel(addresses.grpc, credentials) as channel:
+        stub: Any = HealthStub(channel)
+        found = await stub.Check(HealthCheckRequest())
+    return str(HealthCheckResponse.ServingStatus.Name(found.status))
 
 
 def client(
@@ -153,21 +167,23 @@ async def test_a_certificate_says_who_calls_and_a_setting_what_such_callers_may_
     pair, known = authority.issue("server"), authority.issue("client")
     limited, token = settings.replace(certificate_scopes="read"), new_token()
     with_tokens = limited.replace(tokens=entry(token, "ci", ["delete"], None))
-    for server_settings, status in ((limited, 403), (with_tokens, 401)):
+    closed = with_tokens.replace(open_services="")
+    for server_settings in (limited, with_tokens, closed):
         async with serving(server_settings, pair, str(authority.file)) as addresses:
             assert await sources(addresses, authority.file, known) > 0
             async with client(addresses, authority.file, known) as connected:
                 with pytest.raises(AccessDenied, match="`delete`, which localhost does not"):
                     await connected.delete_media("unknown")
-            async with (
-                aiohttp.ClientSession() as http,
-                http.post(
-                    f"https://{addresses.http}/ingot.v1.MediaService/DeleteMedia",
-                    json={},
-                    ssl=context(authority.file, known),
-                ) as response,
-            ):
-                assert response.status == status
+            tls = context(authority.file, known)
+            async with aiohttp.ClientSession(f"https://{addresses.http}") as http:
+                delete = "/ingot.v1.MediaService/DeleteMedia"
+                async with http.post(delete, json={}, ssl=tls) as response:
+                    assert response.status == 403
+                    assert "which localhost does not" in (await response.json())["message"]
+                async with http.get("/session", ssl=tls) as response:
+                    assert await response.json() == {"name": "localhost", "scopes": ["read"]}
+            assert await health(addresses, tls) == "serving\n"
+            assert await grpc_health(addresses, authority.file, known) == "SERVING"
 
     async with (
         serving(with_tokens, pair, str(authority.file)) as addresses,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
 from ingot.v1.scope_pb2 import Scope
 from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import EVERY_SCOPE
-from ingot_server.api.client_certificates import ClientCertificates
+from ingot_server.api.client_certificates import ClientCertificates, properties_of
 from ingot_server.config import Settings
 from ingot_server.setting_values import SettingError
 
@@ -35,6 +36,26 @@ def test_the_best_name_in_a_certificate_counts(
     properties: dict[str, list[bytes]], name: str
 ) -> None:
     assert ClientCertificates.name(properties) == name
+
+
+@pytest.mark.parametrize(
+    ("certificate", "name"),
+    [
+        (
+            {
+                "subject": ((("organizationName", "x"),), (("commonName", "c"),)),
+                "subjectAltName": (("IP Address", "127.0.0.1"), ("DNS", "a.example"), ("DNS", "b")),
+            },
+            "a.example",
+        ),
+        ({"subjectAltName": (("URI", SPIFFE.decode()),)}, HASHED),
+        ({"subject": ((("commonName", "recorder"),),)}, "recorder"),
+        ({"subject": ((("organizationName", "x"),),)}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_certificate_has_the_same_name_on_http(certificate: dict[str, Any], name: str) -> None:
+    assert ClientCertificates.name(properties_of(certificate)) == name
 
 
 async def test_without_the_setting_owners_of_certificates_may_do_everything() -> None:

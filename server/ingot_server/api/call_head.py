@@ -18,6 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from ingot.v1 import reason_pb2
+from ingot_server.api.client_certificates import ClientCertificates, properties_of
 from ingot_server.errors import Failure
 
 _UNARY: Final = ("application/json", "application/proto")
@@ -120,6 +121,11 @@ def authorization(scope: Any) -> str:
     """Return the header Authorization. If it was sent more than once, it is no token."""
     sent = [value for name, value in scope["headers"] if name == b"authorization"]
     return b", ".join(sent).decode("latin-1")
+
+
+def certificate(scope: Any) -> str:
+    """Return the name in the caller's certificate. Empty without one."""
+    return ClientCertificates.name(properties_of(scope["extensions"]["tls"]["peercert"]))
 
 
 def peer(scope: Any) -> str:

@@ -1,13 +1,13 @@
 """Callers who show a certificate, which INGOT_TLS_CLIENT_CA_FILE asks for.
 
 TLS refuses all other clients. So without tokens and JWTs, a certificate is the credential of every
-call, also on HTTP, where the name in it is not known: uvicorn does not pass it on.
+call. Who calls is the same on gRPC and on HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from ingot_server.access_tokens import SCOPES, caller_name
 from ingot_server.api.caller import EVERY_SCOPE
@@ -43,10 +43,26 @@ class ClientCertificates:
     def name(properties: Mapping[str, Iterable[bytes]]) -> str:
         """Return the name of the caller, from the `auth_context` of a call on gRPC.
 
-        Empty if there is no certificate, or no name in it.
+        `properties_of` returns the same for HTTP. Empty if there is no certificate, or no name in
+        it.
         """
         for key in _NAMES:
             for value in properties.get(key, ()):
                 if value:
                     return caller_name(value.decode(errors="surrogateescape"))
         return ""
+
+
+def properties_of(certificate: Mapping[str, Any]) -> Mapping[str, Iterable[bytes]]:
+    """Return what gRPC reads out of a certificate, here as `ssl.SSLSocket.getpeercert` returns it.
+
+    Only what names a caller. Empty if there is no certificate.
+    """
+    found: dict[str, list[bytes]] = {}
+    for kind, value in certificate.get("subjectAltName", ()):
+        found.setdefault(f"peer_{kind.lower()}", []).append(value.encode())
+    for attributes in certificate.get("subject", ()):
+        for kind, value in attributes:
+            if kind == "commonName":
+                found.setdefault("x509_common_name", []).append(value.encode())
+    return found

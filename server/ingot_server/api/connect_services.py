@@ -106,7 +106,11 @@ class ConnectServices(ConnectASGIApplication[tuple[Service, ...]]):
         try:
             authorization = await self._credential(scope)
             peer = call_head.peer(scope)
-            _caller.set(await self._authentication.admit(method.scope, peer, authorization))
+            certificate = call_head.certificate(scope)
+            caller = await self._authentication.admit(
+                method.scope, peer, authorization, certificate
+            )
+            _caller.set(caller)
         except Failure as failure:
             return failure
         return None

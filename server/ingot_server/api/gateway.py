@@ -201,7 +201,9 @@ class Gateway:
         """Serve what corresponds to a service of gRPC that open_services can name."""
         try:
             authorization = await self._sessions.credential(scope)
-            await self._authentication.admit_to(service, call_head.peer(scope), authorization)
+            await self._authentication.admit_to(
+                service, call_head.peer(scope), authorization, call_head.certificate(scope)
+            )
         except Failure as failure:
             await refuse_caller(send, failure)
             return

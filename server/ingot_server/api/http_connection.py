@@ -48,6 +48,16 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._limit_head()
 
+    def on_message_begin(self) -> None:
+        """Begin a request, and tell the application whose connection it is.
+
+        That is `peercert`, as `ssl.SSLSocket.getpeercert` returns it, in the extension `tls`; empty
+        without the certificate of a client.
+        """
+        super().on_message_begin()
+        certificate = self.transport.get_extra_info("peercert") or {}
+        self.scope["extensions"] = {"tls": {"peercert": certificate}}
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End all limits."""
         self._end_head()

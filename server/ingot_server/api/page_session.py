@@ -100,7 +100,9 @@ class Sessions:
         await _respond(send, cookie=f"{_COOKIE}=; Max-Age=0; {_ATTRIBUTES}")
 
     async def _caller(self, scope: Any, authorization: str) -> Caller:
-        return await self._authentication.admit(None, call_head.peer(scope), authorization)
+        return await self._authentication.admit(
+            None, call_head.peer(scope), authorization, call_head.certificate(scope)
+        )
 
     async def _of_cookie(self, scope: Any) -> str:
         secret = _secret(scope)
