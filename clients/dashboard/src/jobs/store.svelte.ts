@@ -107,10 +107,21 @@ class JobStore {
   async #count(): Promise<void> {
     try {
       const { stateCounts } = await client.call(JobService.method.listJobs, { pageSize: 1 });
-      this.counts = new Map(stateCounts.map(({ state, count }) => [state, Number(count)]));
+      this.counts = stateCounts.length
+        ? new Map(stateCounts.map(({ state, count }) => [state, Number(count)]))
+        : this.#countKnown();
     } catch {
       // The connection badge says that the server is away, and the counts come with its return.
     }
+  }
+
+  /** The counts for a caller who sees only its own jobs, which the server does not count apart. */
+  #countKnown(): ReadonlyMap<JobState, number> {
+    const counts = new Map<JobState, number>();
+    const known = new Map([...this.entries].map(([id, { job }]) => [id, job]));
+    for (const { state } of new Map([...known, ...this.#pending]).values())
+      counts.set(state, (counts.get(state) ?? 0) + 1);
+    return counts;
   }
 
   #showSoon(): void {
