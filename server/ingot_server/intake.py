@@ -269,11 +269,7 @@ class Intake:
         if address is None or bucket is None or is_own:
             if stored is not None:
                 return Missing.NOTHING
-            return Failure(
-                reason_pb2.REASON_MEDIA_NOT_FOUND,
-                f"No media item is stored for {url}, and there is no object to make one of. "
-                "Upload the file instead.",
-            )
+            return nothing_to_store(url)
         found = await bucket.stat(address.key)
         if found is None:
             return Failure(
@@ -281,6 +277,15 @@ class Intake:
                 f"The bucket {address.bucket} has no object {address.key}. Put it there first.",
             )
         return _missing_if(stored is None or not is_made_of(stored, found.etag))
+
+
+def nothing_to_store(url: str) -> Failure:
+    """Return the failure of a URL that names neither stored media nor bytes to make media of."""
+    return Failure(
+        reason_pb2.REASON_MEDIA_NOT_FOUND,
+        f"No media item is stored for {url}, and there is no object to make one of. Upload the "
+        "file instead.",
+    )
 
 
 def refused(draft: Job, failure: Failure, media_id: str = "") -> Refused:

@@ -46,7 +46,7 @@ def test_a_later_request_replaces_what_it_sets_and_leaves_the_rest() -> None:
     later = CompleteUploadRequest(
         upload_id="u", sha256=SHA, labels={"c": "3"}, priority=JOB_PRIORITY_HIGH
     )
-    header = merged(first, last_header(later))
+    header = merged(first, last_header(later, later.upload_id))
     assert (header.filename, header.size_bytes, header.sha256) == ("a.mp4", 9, SHA)
     assert header.labels == {"c": "3"}
     assert header.priority == JOB_PRIORITY_HIGH

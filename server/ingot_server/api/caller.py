@@ -16,6 +16,8 @@ from ingot_server.api.hosts import host_of, is_loopback
 from ingot_server.api.store_health import Stores
 from ingot_server.caller_limits import NO_LIMITS, CallerLimits
 from ingot_server.errors import Failure
+from ingot_server.library.upload_ids import is_own_upload, stored_upload_id
+from ingot_server.library.uploads import upload_not_found
 
 Serialized: TypeAlias = bytes
 """A response that is already serialized. A service returns it if it has it in memory anyway."""
@@ -66,6 +68,17 @@ class Caller:
         An address is not enough for that. A caller may repeat a call from another one.
         """
         return f"{self.name}/{request_id}" if self.name and request_id else request_id
+
+    def own_upload_id(self, upload_id: str) -> str:
+        """Return an upload id as it is stored: those of a caller with a name are its own.
+
+        Empty stays empty. Raises Failure UPLOAD_NOT_FOUND for what cannot be the id of an upload.
+        """
+        if not upload_id:
+            return ""
+        if not is_own_upload(upload_id, ""):
+            raise upload_not_found(upload_id)
+        return stored_upload_id(upload_id, self.name)
 
     @property
     def is_admin(self) -> bool:

@@ -34,7 +34,7 @@ from ingot_server.api.admission import Admission
 from ingot_server.api.batch import run_batch, shortened
 from ingot_server.api.cached_jobs import job_of
 from ingot_server.api.caller import CALLER, Caller, Serialized, Service
-from ingot_server.api.named_media import find_named
+from ingot_server.api.named_media import check_own_upload, find_named
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.request_draft import Drafts, RequestDraft, draft_job
 from ingot_server.api.resolver import Resolver
@@ -172,6 +172,7 @@ class IngestService(Service):
         As in `Admission.carry_out`, what is stored already may not need one.
         """
         job, resolved_url = draft.job, draft.resolved_url
+        check_own_upload(resolved_url.identity.url)
         converts = isinstance(request, ConvertRequest)
         if request.validate_only:
             return wanting_result(job) if converts else job

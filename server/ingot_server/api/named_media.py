@@ -1,6 +1,7 @@
 """The media item that a request names: the oneof `name` with media_id or url, and `selection`.
 
-Every method that takes a media item has these fields, and finds the media item here.
+Every method that takes a media item has these fields, and finds the media item here. What methods
+that store something may not name is refused here, too.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from ingot.v1.media_service_pb2 import (
 )
 from ingot_server.api.caller import CALLER
 from ingot_server.errors import Failure
+from ingot_server.intake import nothing_to_store
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.damage import refuse_damaged
 from ingot_server.library.manifest_pb2 import Manifest
+from ingot_server.library.upload_ids import is_own_upload
 from ingot_server.resolve import resolve, resolve_internal
+from ingot_server.sources.upload import upload_id_of
 
 NamingRequest: TypeAlias = (
     GetMediaRequest
@@ -45,6 +49,16 @@ def named_id(request: NamingRequest, blobs: Blobs) -> str:
     if request.media_id:
         return request.media_id
     return resolve_internal(resolve(request.url, request.selection), blobs).media_id
+
+
+def check_own_upload(url: str) -> None:
+    """Raise Failure MEDIA_NOT_FOUND if a canonical URL names an upload that is not the caller's.
+
+    There is no difference between an upload of another caller and one that does not exist.
+    """
+    upload_id = upload_id_of(url)
+    if upload_id and not is_own_upload(upload_id, CALLER.get().name):
+        raise nothing_to_store(url)
 
 
 async def find_named(request: NamingRequest, catalog: Catalog, blobs: Blobs) -> Manifest:

@@ -17,6 +17,7 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import ResolveRequest, ResolveResponse
 from ingot.v1.job_pb2 import Job
 from ingot_server.api.admission import Admission
+from ingot_server.api.named_media import check_own_upload
 from ingot_server.api.preflight import Preflight
 from ingot_server.config import Settings
 from ingot_server.drafts import identified
@@ -60,6 +61,7 @@ class Resolver:
         )
         resolved_url = self._resolve(request, draft)
         self._intake.check_destination(resolved_url)
+        check_own_upload(resolved_url.identity.url)
         job = identified(draft, resolved_url)
         if resolved_url.source.in_bucket:
             return await self._resolve_object(resolved_url, job)

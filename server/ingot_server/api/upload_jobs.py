@@ -18,7 +18,7 @@ from ingot_server.sources.upload import upload_url
 
 
 class UploadJobs:
-    """Finds and creates the jobs of uploads."""
+    """Finds and creates the jobs of uploads, which go by their stored ids (upload_ids.py)."""
 
     def __init__(
         self, catalog: Catalog, uploads: Uploads, intake: Intake, admission: Admission

@@ -22,6 +22,7 @@ from ingot_server.config import Settings
 from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.jobs.records import request_id_reused
+from ingot_server.library.upload_ids import sent_upload_id
 from ingot_server.library.uploads import Uploads, upload_not_found
 
 DEFAULT_LIFETIME: Final = timedelta(hours=1)
@@ -47,11 +48,12 @@ class UploadLinks:
     async def create(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
         """Return a link for one part, or the job of an upload that needs no more bytes."""
         if request.upload_id:
-            return await self._continue(request)
-        return await self._begin(request)
+            return await self._continue(request, CALLER.get().own_upload_id(request.upload_id))
+        return await self._begin(request, _new_upload_id(request))
 
-    async def _begin(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
-        upload_id = _upload_id(request)
+    async def _begin(
+        self, request: CreateUploadUrlRequest, upload_id: str
+    ) -> CreateUploadUrlResponse:
         header = first_header(request, upload_id)
         check_size(header.size_bytes, self._settings)
         part_size(request, header.size_bytes)
@@ -65,13 +67,15 @@ class UploadLinks:
             raise request_id_reused(request.request_id)
         return await self._signed(request, header)
 
-    async def _continue(self, request: CreateUploadUrlRequest) -> CreateUploadUrlResponse:
+    async def _continue(
+        self, request: CreateUploadUrlRequest, upload_id: str
+    ) -> CreateUploadUrlResponse:
         check_continues(request)
-        if (job := await self._jobs.of_upload(request.upload_id)) is not None:
-            return _complete(request.upload_id, job)
-        header = await self._uploads.header(request.upload_id)
+        if (job := await self._jobs.of_upload(upload_id)) is not None:
+            return _complete(upload_id, job)
+        header = await self._uploads.header(upload_id)
         if header is None:
-            raise upload_not_found(request.upload_id)
+            raise upload_not_found(upload_id)
         if not header.size_bytes:
             raise invalid(
                 {"upload_id": "names an upload that began without a size; continue it by Upload"}
@@ -98,7 +102,9 @@ class UploadLinks:
             most=caller.limits.upload_links,
         )
         response = CreateUploadUrlResponse(
-            upload_id=header.upload_id, offset=request.offset, part_size_bytes=size
+            upload_id=sent_upload_id(header.upload_id),
+            offset=request.offset,
+            part_size_bytes=size,
         )
         response.url = await self._uploads.part_url(
             header.upload_id, request.offset, size, lifetime=lifetime
@@ -108,12 +114,14 @@ class UploadLinks:
 
 
 def _complete(upload_id: str, job: Job) -> CreateUploadUrlResponse:
-    return CreateUploadUrlResponse(upload_id=upload_id, job=job)
+    return CreateUploadUrlResponse(upload_id=sent_upload_id(upload_id), job=job)
 
 
-def _upload_id(request: CreateUploadUrlRequest) -> str:
-    """Return the id of a new upload: always the same for one request_id, so that it is found."""
+def _new_upload_id(request: CreateUploadUrlRequest) -> str:
+    """Return the stored id of a new upload: the same for one request_id, so that it is found."""
+    caller = CALLER.get()
     if not request.request_id:
-        return secrets.token_hex(16)
-    request_id = CALLER.get().own_request_id(request.request_id)
-    return hashlib.sha256(f"CreateUploadUrl\n{request_id}".encode()).hexdigest()[:32]
+        return caller.own_upload_id(secrets.token_hex(16))
+    request_id = caller.own_request_id(request.request_id)
+    digest = hashlib.sha256(f"CreateUploadUrl\n{request_id}".encode()).hexdigest()
+    return caller.own_upload_id(digest[:32])

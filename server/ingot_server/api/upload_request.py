@@ -20,10 +20,12 @@ from ingot_server.api.caller import CALLER
 from ingot_server.api.status import invalid
 from ingot_server.config import Settings
 from ingot_server.errors import too_large
-from ingot_server.jobs.display_name import shortened
+from ingot_server.jobs.display_name import name_of_url, shortened
 from ingot_server.jobs.lifecycle import ingest_kind
 from ingot_server.library.recipes import canonical_recipes
+from ingot_server.library.upload_ids import sent_upload_id
 from ingot_server.library.upload_parts import LARGEST_LINK_PART_BYTES
+from ingot_server.sources.upload import upload_url
 
 _OF_THE_FIRST_CALL: Final = frozenset(
     {
@@ -72,7 +74,7 @@ def checked(header: UploadHeader, *, at: str = "") -> UploadHeader:
 
 
 def first_header(request: CreateUploadUrlRequest, upload_id: str) -> UploadHeader:
-    """Return the header of the upload that a CreateUploadUrl call begins.
+    """Return the header of the upload that a CreateUploadUrl call begins under a stored id.
 
     Raises Failure INVALID_REQUEST for what the request lacks, and as `checked` does.
     """
@@ -95,11 +97,14 @@ def first_header(request: CreateUploadUrlRequest, upload_id: str) -> UploadHeade
     )
 
 
-def last_header(request: CompleteUploadRequest) -> UploadHeader:
-    """Return what a CompleteUpload call says as a header. Raises Failure as `checked` does."""
+def last_header(request: CompleteUploadRequest, upload_id: str) -> UploadHeader:
+    """Return what a CompleteUpload call says as the header of an upload with a stored id.
+
+    Raises Failure as `checked` does.
+    """
     return checked(
         UploadHeader(
-            upload_id=request.upload_id,
+            upload_id=upload_id,
             sha256=request.sha256,
             labels=request.labels,
             priority=request.priority,
@@ -146,7 +151,8 @@ def draft(header: UploadHeader) -> Job:
     return Job(
         kind=ingest_kind(header.recipes),
         priority=header.priority or job_pb2.JOB_PRIORITY_NORMAL,
-        display_name=shortened(header.filename),
+        display_name=shortened(header.filename)
+        or name_of_url(upload_url(sent_upload_id(header.upload_id))),
         labels=header.labels,
         options=header.options if header.options.ByteSize() else None,
         recipes=header.recipes,

@@ -41,6 +41,7 @@ from ingot_server.intake import Intake
 from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.library.catalog import Catalog
+from ingot_server.library.upload_ids import sent_upload_id
 from ingot_server.library.upload_parts import linked_bytes, stored_ranges
 from ingot_server.library.uploads import (
     Uploads,
@@ -80,11 +81,12 @@ class UploadMethods:
         if first is None or not first.HasField("header"):
             raise invalid({"header": "must be the first message of an upload"})
         header = checked(first.header, at="header.")
+        header.upload_id = CALLER.get().own_upload_id(header.upload_id)
         check_size(header.size_bytes, self._settings)
         if (job := await self._jobs.that_serves(header, first.header)) is not None:
             return UploadResponse(job=job)
         await require_daily_bytes(self._daily_bytes)
-        header.upload_id = header.upload_id or secrets.token_hex(16)
+        header.upload_id = header.upload_id or CALLER.get().own_upload_id(secrets.token_hex(16))
         status = await self._uploads.begin(header.upload_id, header)
         header = merged(status.header, header)
         size = await self._receive(requests, header.upload_id, status, header.size_bytes)
@@ -95,7 +97,7 @@ class UploadMethods:
             raise Failure(
                 reason_pb2.REASON_TRUNCATED,
                 f"Only {size} of the announced {header.size_bytes} bytes arrived. Continue the "
-                f"upload {header.upload_id} at byte {size}.",
+                f"upload {sent_upload_id(header.upload_id)} at byte {size}.",
                 metadata={"committed_size": str(size)},
             )
         header.size_bytes = size
@@ -104,10 +106,11 @@ class UploadMethods:
         return UploadResponse(job=job)
 
     async def query_upload(self, request: QueryUploadRequest) -> QueryUploadResponse:
-        job = await self._jobs.of_upload(request.upload_id)
-        status = await self._uploads.status(request.upload_id)
+        upload_id = CALLER.get().own_upload_id(request.upload_id)
+        job = await self._jobs.of_upload(upload_id)
+        status = await self._uploads.status(upload_id)
         if job is None and status is None:
-            raise upload_not_found(request.upload_id)
+            raise upload_not_found(upload_id)
         response = QueryUploadResponse(job=job)
         if status is not None:
             response.committed_size = status.committed_size
@@ -122,26 +125,27 @@ class UploadMethods:
         return await self._links.create(request)
 
     async def complete_upload(self, request: CompleteUploadRequest) -> CompleteUploadResponse:
-        later = last_header(request)
+        upload_id = CALLER.get().own_upload_id(request.upload_id)
+        later = last_header(request, upload_id)
         if (earlier := await self._jobs.earlier(request)) is not None:
             return CompleteUploadResponse(job=earlier)
-        if (job := await self._jobs.of_upload(request.upload_id)) is not None:
+        if (job := await self._jobs.of_upload(upload_id)) is not None:
             return CompleteUploadResponse(job=job)
-        status = await self._uploads.status(request.upload_id)
+        status = await self._uploads.status(upload_id)
         if status is None:
-            raise upload_not_found(request.upload_id)
+            raise upload_not_found(upload_id)
         header = merged(status.header, later)
         size = status.committed_size
         if status.misfits:
             # A server without keys takes any size.
-            await self._uploads.remove_misfits(request.upload_id, status)
+            await self._uploads.remove_misfits(upload_id, status)
         if size < header.size_bytes:
-            raise offset_mismatch(request.upload_id, size)
+            raise offset_mismatch(upload_id, size)
         if not size:
             raise _empty()
         header.size_bytes = size
         job = await self._jobs.of_complete(header, request, stored=status.header)
-        await self._open_links.close(CALLER.get().key, request.upload_id)
+        await self._open_links.close(CALLER.get().key, upload_id)
         await count_daily_bytes(self._daily_bytes, linked_bytes(status.parts))
         return CompleteUploadResponse(job=job)
 

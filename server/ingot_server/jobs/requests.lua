@@ -3,7 +3,7 @@
 -- Keys.
 --   ingot:request:<request id>      hash    job_id, fingerprint: the job and the request it was used for
 --   ingot:requests:<job id>         set     the request ids that led to the job
---   ingot:upload:<upload id>        string  id of the last job of the upload
+--   ingot:upload:<upload id>        string  id of the last job of the upload with this stored id
 --   ingot:job-uploads:<job id>      set     the ids of the uploads that led to the job
 
 local REQUEST, REQUESTS = PREFIX .. 'request:', PREFIX .. 'requests:'

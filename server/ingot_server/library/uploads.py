@@ -10,6 +10,9 @@ uses. Signed links accept parts in any order. The committed bytes are those from
 the first gap. All parts are removed together when the media item is stored, or when nothing has
 arrived for `upload_ttl`.
 
+The upload id is always the stored one (upload_ids.py), here and in the header. Messages have the
+one that the caller sent.
+
 An upload is complete if the header has the size of the file and so many bytes are committed.
 
 The SHA-256 in the header is what the caller announced. It proves nothing, and may be that of
@@ -34,6 +37,7 @@ from ingot.v1.media_pb2 import Blob
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import Blobs
+from ingot_server.library.upload_ids import sent_upload_id
 from ingot_server.library.upload_parts import (
     Part,
     Segment,
@@ -277,8 +281,8 @@ def offset_mismatch(upload_id: str, committed_size: int) -> Failure:
     """Return the failure of bytes that do not continue an upload, or that are missing."""
     return Failure(
         reason_pb2.REASON_UPLOAD_OFFSET_MISMATCH,
-        f"The upload {upload_id} has {committed_size} bytes without a gap. Send the bytes from "
-        f"offset {committed_size} on.",
+        f"The upload {sent_upload_id(upload_id)} has {committed_size} bytes without a gap. "
+        f"Send the bytes from offset {committed_size} on.",
         metadata={"committed_size": str(committed_size)},
     )
 
@@ -293,8 +297,8 @@ def check_same_file(upload_id: str, header: UploadHeader, known: UploadHeader | 
         if first and now and first != now:
             raise Failure(
                 reason_pb2.REASON_INVALID_REQUEST,
-                f"The upload {upload_id} began as a file whose {field} is {first}, not {now}. "
-                "Use a different upload_id for each file.",
+                f"The upload {sent_upload_id(upload_id)} began as a file whose {field} is {first}, "
+                f"not {now}. Use a different upload_id for each file.",
                 violations={f"header.{field}": f"was {first} when the upload began"},
             )
 
@@ -303,8 +307,8 @@ def upload_not_found(upload_id: str) -> Failure:
     """Return the failure of an upload that does not exist."""
     return Failure(
         reason_pb2.REASON_UPLOAD_NOT_FOUND,
-        f"There is no upload {upload_id}: it never began, or it expired, or the record of its job "
-        "did. Begin it again at offset 0.",
+        f"There is no upload {sent_upload_id(upload_id)}: it never began, or it expired, or the "
+        "record of its job did. Begin it again at offset 0.",
     )
 
 

@@ -1086,7 +1086,8 @@ type UploadHeader struct {
 	// SHA-256 of the whole file in lower-case hexadecimal. Empty if it is not known yet.
 	Sha256 string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Name of the upload, chosen by the caller, which makes it possible to continue it. Each file
-	// needs its own: a UUID is recommended. Empty means that the upload cannot be continued.
+	// needs its own: a UUID is recommended. Empty means that the upload cannot be continued. If the
+	// caller has a name, the id is its own: of another caller, the same id names another upload.
 	UploadId string `protobuf:"bytes,5,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
 	// Labels to store with the job and, if this upload stores the media, with the media. At most 64.
 	// Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter

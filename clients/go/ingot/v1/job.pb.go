@@ -387,7 +387,9 @@ type Job struct {
 	Progress *JobProgress `protobuf:"bytes,6,opt,name=progress,proto3" json:"progress,omitempty"`
 	// What the job waits for. Unset while it goes on, and when it has ended.
 	Waiting *JobWaiting `protobuf:"bytes,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	// Canonical URL of the media that is ingested or converted.
+	// Canonical URL of the media that is ingested or converted. For an upload, `upload-id:` and its
+	// upload_id. If the caller of the upload has a name, `~` and 16 hexadecimal digits follow, which
+	// stand for that name: no other caller can use this URL.
 	Url string `protobuf:"bytes,8,opt,name=url,proto3" json:"url,omitempty"`
 	// Selection of the request. Unset means the best video and audio.
 	Selection *Selection `protobuf:"bytes,9,opt,name=selection,proto3" json:"selection,omitempty"`
@@ -445,12 +447,14 @@ type Job struct {
 	Options *IngestOptions `protobuf:"bytes,26,opt,name=options,proto3" json:"options,omitempty"`
 	// Oldest stored copy of a mutable URL that the request accepts. Unset means any age.
 	MaxAge *durationpb.Duration `protobuf:"bytes,27,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
-	// Labels of the request that created the job. At most 64. Keys have 1 to 63 characters:
+	// Labels of the request that created the job. A call that gets a job that exists already, also
+	// that of another caller, does not change them. At most 64. Keys have 1 to 63 characters:
 	// lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
 	// have at most 255 characters.
 	Labels map[string]string `protobuf:"bytes,28,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Order among the waiting jobs: that of the request that created the job, or JOB_PRIORITY_NORMAL.
-	// The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. Never
+	// The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. A call
+	// that gets a job that exists already does not change it, whatever priority it asks for. Never
 	// unspecified.
 	Priority JobPriority `protobuf:"varint,29,opt,name=priority,proto3,enum=ingot.v1.JobPriority" json:"priority,omitempty"`
 	// Who asked for the job. Empty without authentication.

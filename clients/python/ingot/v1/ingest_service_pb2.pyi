@@ -705,7 +705,8 @@ class UploadHeader(_message.Message):
     """SHA-256 of the whole file in lower-case hexadecimal. Empty if it is not known yet."""
     upload_id: _builtins.str
     """Name of the upload, chosen by the caller, which makes it possible to continue it. Each file
-    needs its own: a UUID is recommended. Empty means that the upload cannot be continued.
+    needs its own: a UUID is recommended. Empty means that the upload cannot be continued. If the
+    caller has a name, the id is its own: of another caller, the same id names another upload.
     """
     priority: _job_pb2.JobPriority.ValueType
     """Order among the waiting jobs, as in IngestRequest. Unset means normal."""

@@ -249,7 +249,10 @@ class Job(_message.Message):
     stage: Global___JobStage.ValueType
     """What a running job is doing now; what an ended job did last."""
     url: _builtins.str
-    """Canonical URL of the media that is ingested or converted."""
+    """Canonical URL of the media that is ingested or converted. For an upload, `upload-id:` and its
+    upload_id. If the caller of the upload has a name, `~` and 16 hexadecimal digits follow, which
+    stand for that name: no other caller can use this URL.
+    """
     cached: _builtins.bool
     """Whether the result was stored already, so that nothing was downloaded or converted.
 
@@ -277,7 +280,8 @@ class Job(_message.Message):
     """
     priority: Global___JobPriority.ValueType
     """Order among the waiting jobs: that of the request that created the job, or JOB_PRIORITY_NORMAL.
-    The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. Never
+    The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. A call
+    that gets a job that exists already does not change it, whatever priority it asks for. Never
     unspecified.
     """
     requested_by: _builtins.str
@@ -361,7 +365,8 @@ class Job(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the request that created the job. At most 64. Keys have 1 to 63 characters:
+        """Labels of the request that created the job. A call that gets a job that exists already, also
+        that of another caller, does not change them. At most 64. Keys have 1 to 63 characters:
         lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
         have at most 255 characters.
         """

@@ -727,7 +727,8 @@ export type UploadHeader = Message<"ingot.v1.UploadHeader"> & {
 
   /**
    * Name of the upload, chosen by the caller, which makes it possible to continue it. Each file
-   * needs its own: a UUID is recommended. Empty means that the upload cannot be continued.
+   * needs its own: a UUID is recommended. Empty means that the upload cannot be continued. If the
+   * caller has a name, the id is its own: of another caller, the same id names another upload.
    *
    * @generated from field: string upload_id = 5;
    */

@@ -83,7 +83,9 @@ export type Job = Message<"ingot.v1.Job"> & {
   waiting?: JobWaiting | undefined;
 
   /**
-   * Canonical URL of the media that is ingested or converted.
+   * Canonical URL of the media that is ingested or converted. For an upload, `upload-id:` and its
+   * upload_id. If the caller of the upload has a name, `~` and 16 hexadecimal digits follow, which
+   * stand for that name: no other caller can use this URL.
    *
    * @generated from field: string url = 8;
    */
@@ -241,7 +243,8 @@ export type Job = Message<"ingot.v1.Job"> & {
   maxAge?: Duration | undefined;
 
   /**
-   * Labels of the request that created the job. At most 64. Keys have 1 to 63 characters:
+   * Labels of the request that created the job. A call that gets a job that exists already, also
+   * that of another caller, does not change them. At most 64. Keys have 1 to 63 characters:
    * lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
    * have at most 255 characters.
    *
@@ -251,7 +254,8 @@ export type Job = Message<"ingot.v1.Job"> & {
 
   /**
    * Order among the waiting jobs: that of the request that created the job, or JOB_PRIORITY_NORMAL.
-   * The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. Never
+   * The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. A call
+   * that gets a job that exists already does not change it, whatever priority it asks for. Never
    * unspecified.
    *
    * @generated from field: ingot.v1.JobPriority priority = 29;
