@@ -205,3 +205,16 @@ async def test_links_and_retries_are_those_of_the_caller(uploaders: Uploaders) -
     ended = await harness.end(retried)
     assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended.error
     await archive.sees_no_upload(link.upload_id)
+
+
+async def test_the_journal_knows_whose_an_upload_is(uploaders: Uploaders) -> None:
+    news, archive, harness = uploaders.news, uploaders.archive, uploaders.harness
+    jobs = [
+        await uploader.send(content, upload_id=UPLOAD_ID)
+        for uploader, content in ((news, FIRST), (archive, SECOND))
+    ]
+    await harness.redis.flushall()
+    complete = CompleteUploadRequest(upload_id=UPLOAD_ID)
+    for uploader, job in zip((news, archive), jobs, strict=True):
+        assert (await uploader.call("api.CompleteUpload", complete)).job.id == job.id
+        assert (await uploader.query(UPLOAD_ID)).job.id == job.id
