@@ -113,17 +113,20 @@ class IngestCalls(BaseClient):
         priority: JobPriority.ValueType = JobPriority.JOB_PRIORITY_UNSPECIFIED,
         labels: Mapping[str, str] | None = None,
         recipes: Iterable[Recipe] = (),
+        webhook_url: str = "",
     ) -> IngestJob:
         """Upload the file at `path`, and return the job that stores it.
 
         A file that is already stored is not sent, and its job has already ended unless a conversion
         is missing. An upload that was interrupted is resumed, also by a later call for the same
         file and recipes. `progress` is called with the number of bytes sent and of all bytes.
-        `recipes` are as in `ingest_video`. Raises OSError if the file cannot be read, or changes
-        during the upload.
+        `recipes` and `webhook_url` are as in `ingest_video`. Raises OSError if the file cannot be
+        read, or changes during the upload.
         """
         connection = self._connection
-        wanted = UploadHeader(priority=priority, labels=labels, recipes=recipes)
+        wanted = UploadHeader(
+            priority=priority, labels=labels, recipes=recipes, webhook_url=webhook_url
+        )
         return IngestJob(connection, await upload(connection, Path(path), progress, wanted))
 
     async def resolve(

@@ -40,6 +40,7 @@ from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.retries import FAILED, Retries
 from ingot_server.api.status import invalid
 from ingot_server.api.store_health import Stores
+from ingot_server.api.webhook_requests import check_webhook
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
@@ -128,6 +129,7 @@ class JobService(Service):
         return CancelJobsResponse(cancelled_count=len(cancelled))
 
     async def retry_job(self, request: RetryJobRequest, caller: Caller) -> RetryJobResponse:
+        check_webhook(request, self._settings)
         earlier = await self._retries.earlier(request)
         if earlier is not None:
             return RetryJobResponse(job=earlier)

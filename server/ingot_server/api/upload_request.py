@@ -68,6 +68,8 @@ def checked(header: UploadHeader, *, at: str = "") -> UploadHeader:
     recipes = canonical_recipes(header.recipes, at=f"{at}recipes")
     result = UploadHeader()
     result.CopyFrom(header)
+    # The header is kept in the bucket, and the webhook is that of this call.
+    result.ClearField("webhook_url")
     result.ClearField("recipes")
     result.recipes.extend(recipes)
     return result

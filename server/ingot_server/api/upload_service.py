@@ -35,6 +35,7 @@ from ingot_server.api.upload_request import (
     last_header,
     merged,
 )
+from ingot_server.api.webhook_requests import check_webhook
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.intake import Intake
@@ -80,6 +81,7 @@ class UploadMethods:
         first = await anext(requests, None)
         if first is None or not first.HasField("header"):
             raise invalid({"header": "must be the first message of an upload"})
+        check_webhook(first.header, self._settings)
         header = checked(first.header, at="header.")
         header.upload_id = CALLER.get().own_upload_id(header.upload_id)
         check_size(header.size_bytes, self._settings)
@@ -125,6 +127,7 @@ class UploadMethods:
         return await self._links.create(request)
 
     async def complete_upload(self, request: CompleteUploadRequest) -> CompleteUploadResponse:
+        check_webhook(request, self._settings)
         upload_id = CALLER.get().own_upload_id(request.upload_id)
         later = last_header(request, upload_id)
         if (earlier := await self._jobs.earlier(request)) is not None:

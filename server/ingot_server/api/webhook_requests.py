@@ -6,7 +6,13 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ingot.v1 import reason_pb2
-from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    ConvertRequest,
+    IngestRequest,
+    UploadHeader,
+)
+from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.allowed_destinations import parse_allowed_destinations
 from ingot_server.api.status import invalid
 from ingot_server.config import Settings
@@ -14,7 +20,9 @@ from ingot_server.egress.addresses import literal_address
 from ingot_server.egress.destinations import Destinations
 from ingot_server.errors import Failure
 
-Notified: TypeAlias = IngestRequest | ConvertRequest
+Notified: TypeAlias = (
+    IngestRequest | ConvertRequest | RetryJobRequest | UploadHeader | CompleteUploadRequest
+)
 """Requests that can have a webhook."""
 
 
@@ -49,4 +57,4 @@ def check_webhook(request: Notified, settings: Settings) -> None:
 
 def webhook_of(request: object) -> str:
     """Return the URL that gets a webhook for a request of any kind; empty if none does."""
-    return request.webhook_url if isinstance(request, IngestRequest | ConvertRequest) else ""
+    return request.webhook_url if isinstance(request, Notified) else ""

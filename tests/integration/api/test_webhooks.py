@@ -10,7 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
-from ingot.v1.job_service_pb2 import GetJobRequest
+from ingot.v1.ingest_service_pb2 import (
+    CompleteUploadRequest,
+    UploadChunk,
+    UploadHeader,
+    UploadRequest,
+)
+from ingot.v1.job_service_pb2 import GetJobRequest, RetryJobRequest
 from ingot.v1.webhook_pb2 import WebhookDelivery
 from ingot.v1.webhook_service_pb2 import (
     ListWebhookDeliveriesRequest,
@@ -113,6 +119,35 @@ async def test_pages_of_deliveries_and_a_replay(harness: Harness, hook: Receiver
             ReplayWebhookDeliveryRequest(delivery_id="nothing")
         )
     assert refusal(unknown.value).reason == "WEBHOOK_DELIVERY_NOT_FOUND"
+
+
+async def test_uploads_and_retries_have_webhooks_too(
+    harness: Harness, origin: Origin, hook: Receiver
+) -> None:
+    header = UploadHeader(filename="a.mp4", size_bytes=len(TINY), webhook_url=hook.url("/upload"))
+    parts = [UploadRequest(header=header), UploadRequest(chunk=UploadChunk(data=TINY))]
+    uploaded = (await harness.api.Upload(iter(parts))).job
+    await harness.end(uploaded)
+    failed = await harness.ingest(origin.serve("/clip.mp4", Page(b"", status=404)))
+    origin.serve("/clip.mp4", Page(TINY))
+    request = RetryJobRequest(job_id=failed.id, webhook_url=hook.url("/retry"))
+    retried = (await harness.jobs.RetryJob(request)).job
+    await harness.end(retried)
+
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        received = await hook.got(2)
+    assert {each.event.data.job_id for each in received} == {uploaded.id, retried.id}
+
+    for call, message in (
+        (harness.jobs.RetryJob, RetryJobRequest(job_id="a", webhook_url="http://10.0.0.1/")),
+        (
+            harness.api.CompleteUpload,
+            CompleteUploadRequest(upload_id="a", webhook_url="http://10.0.0.1/"),
+        ),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(message)
+        assert refusal(refused.value).reason == "ADDRESS_FORBIDDEN"
 
 
 async def test_a_url_that_is_forbidden_is_refused_before_there_is_a_job(harness: Harness) -> None:

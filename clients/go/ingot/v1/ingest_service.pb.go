@@ -1101,7 +1101,10 @@ type UploadHeader struct {
 	Recipes []*Recipe `protobuf:"bytes,9,rep,name=recipes,proto3" json:"recipes,omitempty"`
 	// Options of the ingest. A file has no playlist, live stream or side files, so every option that
 	// exists now fails with INVALID_REQUEST, which names it. Unset means no options.
-	Options       *IngestOptions `protobuf:"bytes,10,opt,name=options,proto3" json:"options,omitempty"`
+	Options *IngestOptions `protobuf:"bytes,10,opt,name=options,proto3" json:"options,omitempty"`
+	// URL that gets a WebhookEvent when the job ends, as in IngestRequest, if this call creates the
+	// job. It is not kept with an upload that is interrupted. Empty sends nothing.
+	WebhookUrl    string `protobuf:"bytes,11,opt,name=webhook_url,json=webhookUrl,proto3" json:"webhook_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1204,6 +1207,13 @@ func (x *UploadHeader) GetOptions() *IngestOptions {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *UploadHeader) GetWebhookUrl() string {
+	if x != nil {
+		return x.WebhookUrl
+	}
+	return ""
 }
 
 // Bytes of an upload.
@@ -1711,7 +1721,10 @@ type CompleteUploadRequest struct {
 	// Conversions to run when the file is stored, as in IngestRequest. At most 16.
 	Recipes []*Recipe `protobuf:"bytes,6,rep,name=recipes,proto3" json:"recipes,omitempty"`
 	// Options of the ingest, as in UploadHeader.
-	Options       *IngestOptions `protobuf:"bytes,7,opt,name=options,proto3" json:"options,omitempty"`
+	Options *IngestOptions `protobuf:"bytes,7,opt,name=options,proto3" json:"options,omitempty"`
+	// URL that gets a WebhookEvent when the job ends, as in IngestRequest, if this call creates the
+	// job. Empty sends nothing.
+	WebhookUrl    string `protobuf:"bytes,8,opt,name=webhook_url,json=webhookUrl,proto3" json:"webhook_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1793,6 +1806,13 @@ func (x *CompleteUploadRequest) GetOptions() *IngestOptions {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *CompleteUploadRequest) GetWebhookUrl() string {
+	if x != nil {
+		return x.WebhookUrl
+	}
+	return ""
 }
 
 // The job that stores an uploaded file.
@@ -2094,7 +2114,7 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\rUploadRequest\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.ingot.v1.UploadHeaderH\x00R\x06header\x12-\n" +
 	"\x05chunk\x18\x02 \x01(\v2\x15.ingot.v1.UploadChunkH\x00R\x05chunkB\x06\n" +
-	"\x04part\"\xc9\x03\n" +
+	"\x04part\"\xea\x03\n" +
 	"\fUploadHeader\x12\x1a\n" +
 	"\bfilename\x18\x01 \x01(\tR\bfilename\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x1d\n" +
@@ -2108,7 +2128,9 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"request_id\x18\b \x01(\tR\trequestId\x12*\n" +
 	"\arecipes\x18\t \x03(\v2\x10.ingot.v1.RecipeR\arecipes\x121\n" +
 	"\aoptions\x18\n" +
-	" \x01(\v2\x17.ingot.v1.IngestOptionsR\aoptions\x1a9\n" +
+	" \x01(\v2\x17.ingot.v1.IngestOptionsR\aoptions\x12\x1f\n" +
+	"\vwebhook_url\x18\v \x01(\tR\n" +
+	"webhookUrl\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
@@ -2156,7 +2178,7 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"expireTime\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12&\n" +
 	"\x0fpart_size_bytes\x18\x05 \x01(\x03R\rpartSizeBytes\x12\x1f\n" +
-	"\x03job\x18\x06 \x01(\v2\r.ingot.v1.JobR\x03job\"\xfd\x02\n" +
+	"\x03job\x18\x06 \x01(\v2\r.ingot.v1.JobR\x03job\"\x9e\x03\n" +
 	"\x15CompleteUploadRequest\x12\x1b\n" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12C\n" +
@@ -2165,7 +2187,9 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12*\n" +
 	"\arecipes\x18\x06 \x03(\v2\x10.ingot.v1.RecipeR\arecipes\x121\n" +
-	"\aoptions\x18\a \x01(\v2\x17.ingot.v1.IngestOptionsR\aoptions\x1a9\n" +
+	"\aoptions\x18\a \x01(\v2\x17.ingot.v1.IngestOptionsR\aoptions\x12\x1f\n" +
+	"\vwebhook_url\x18\b \x01(\tR\n" +
+	"webhookUrl\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +

@@ -695,6 +695,7 @@ class UploadHeader(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """Name of the file, used as the title. Never used as a path. May be empty."""
     content_type: _builtins.str
@@ -712,6 +713,10 @@ class UploadHeader(_message.Message):
     """Order among the waiting jobs, as in IngestRequest. Unset means normal."""
     request_id: _builtins.str
     """Makes a retried call safe, as in IngestRequest. Unset turns this off."""
+    webhook_url: _builtins.str
+    """URL that gets a WebhookEvent when the job ends, as in IngestRequest, if this call creates the
+    job. It is not kept with an upload that is interrupted. Empty sends nothing.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels to store with the job and, if this upload stores the media, with the media. At most 64.
@@ -742,10 +747,11 @@ class UploadHeader(_message.Message):
         request_id: _builtins.str = ...,
         recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
         options: _job_pb2.IngestOptions | None = ...,
+        webhook_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "labels", b"labels", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "labels", b"labels", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1100,6 +1106,7 @@ class CompleteUploadRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RECIPES_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """CreateUploadUrlResponse.upload_id or UploadHeader.upload_id of the upload. Required."""
     sha256: _builtins.str
@@ -1111,6 +1118,10 @@ class CompleteUploadRequest(_message.Message):
     request_id: _builtins.str
     """Makes a retried call safe, as in IngestRequest. The upload_id does so too, for as long as the
     upload or the record of its job exists. Unset turns this off.
+    """
+    webhook_url: _builtins.str
+    """URL that gets a WebhookEvent when the job ends, as in IngestRequest, if this call creates the
+    job. Empty sends nothing.
     """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -1137,10 +1148,11 @@ class CompleteUploadRequest(_message.Message):
         request_id: _builtins.str = ...,
         recipes: _abc.Iterable[_recipe_pb2.Recipe] | None = ...,
         options: _job_pb2.IngestOptions | None = ...,
+        webhook_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "sha256", b"sha256", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "options", b"options", "priority", b"priority", "recipes", b"recipes", "request_id", b"request_id", "sha256", b"sha256", "upload_id", b"upload_id", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
