@@ -30,6 +30,7 @@ from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
+from ingot_server.api.open_watches import OpenWatches
 from ingot_server.api.retries import Retries
 from ingot_server.api.webhook_service import WebhookService
 from ingot_server.config import Settings
@@ -184,6 +185,7 @@ async def running_harness(settings: Settings) -> AsyncIterator[Harness]:
             Retries(catalog, Intake(catalog, blobs, settings), Admission(records, queue, journal)),
             journal,
             settings,
+            OpenWatches(),
         ),
         WebhookService(WebhookDeliveries(redis, settings), settings),
     ]

@@ -18,6 +18,7 @@ from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
+from ingot_server.api.open_watches import OpenWatches
 from ingot_server.api.preflight import Preflight
 from ingot_server.api.retries import Retries
 from ingot_server.api.server_certificate import server_certificate
@@ -98,10 +99,11 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         following = asyncio.create_task(authentication.keep_current())
         stack.push_async_callback(cancel_and_wait, building, restoring, following)
         throttle = SourceThrottle(redis, sources, settings)
+        watches = OpenWatches()
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
-            JobService(records, CachedJobs(catalog), feed, retries, journal, settings),
+            JobService(records, CachedJobs(catalog), feed, retries, journal, settings, watches),
             SourceService(throttle, sources, settings),
             WebhookService(WebhookDeliveries(redis, settings), settings),
             SystemService(redis, records, Workers(redis), throttle, settings),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -37,6 +36,7 @@ from ingot_server.api import resume_token
 from ingot_server.api.batch import run_batch
 from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.caller import Caller, Serialized, Service
+from ingot_server.api.open_watches import OpenWatches
 from ingot_server.api.retries import FAILED, Retries
 from ingot_server.api.status import invalid
 from ingot_server.api.store_health import Stores
@@ -81,6 +81,7 @@ class JobService(Service):
         retries: Retries,
         journal: JournalWriter,
         settings: Settings,
+        watches: OpenWatches,
     ) -> None:
         self._journal = journal
         self._records = records
@@ -88,7 +89,7 @@ class JobService(Service):
         self._retries = retries
         self._feed = feed
         self._settings = settings
-        self._watches: Counter[str] = Counter()
+        self._watches = watches
         self._serialized: tuple[Job | None, Serialized] = (None, b"")
 
     async def get_job(self, request: GetJobRequest, caller: Caller) -> GetJobResponse:
@@ -232,7 +233,7 @@ class JobService(Service):
         after = resume_token.read_version(request)
         if caller.tenant:
             await self._get(request.job_id, caller)
-        with self._counted(caller):
+        with self._watches.counted(caller):
             async with aclosing(await self._updates(request.job_id, after)) as updates:
                 async for job in updates:
                     after = version(job) if job is not None else after
@@ -252,7 +253,7 @@ class JobService(Service):
         size = min(request.snapshot_size or SNAPSHOT_SIZE, LARGEST_SNAPSHOT)
         resume = resume_token.read_position(request)
         filters = resume_token.filters_of(request)
-        with self._counted(caller):
+        with self._watches.counted(caller):
             updates = self._feed.watch_all(_visible(request, caller), size, resume=resume)
             async with aclosing(updates):
                 async for update in updates:
@@ -276,25 +277,6 @@ class JobService(Service):
         if self._serialized[0] is not job:
             self._serialized = job, WatchJobResponse(job=job).SerializeToString()
         return self._serialized[1]
-
-    @contextlib.contextmanager
-    def _counted(self, caller: Caller) -> Iterator[None]:
-        """Count a watch of this caller. Raises Failure TOO_MANY_WATCHES above the limit."""
-        limit = caller.limits.watches
-        key = caller.key
-        if limit and self._watches[key] >= limit:
-            raise Failure(
-                reason_pb2.REASON_TOO_MANY_WATCHES,
-                f"You have {limit} open watches, which is the limit. Close one of them. "
-                "A single watch can show all jobs.",
-            )
-        self._watches[key] += 1
-        try:
-            yield
-        finally:
-            self._watches[key] -= 1
-            if not self._watches[key]:
-                del self._watches[key]
 
 
 def _is_cancelled(job: Job) -> bool:

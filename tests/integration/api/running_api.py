@@ -25,6 +25,7 @@ from ingot_server.api.grpc_server import ApiServer
 from ingot_server.api.ingest_service import IngestService
 from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
+from ingot_server.api.open_watches import OpenWatches
 from ingot_server.api.retries import Retries
 from ingot_server.config import Settings
 from ingot_server.intake import Intake
@@ -125,6 +126,7 @@ async def serving(
                 ),
                 journal,
                 settings,
+                OpenWatches(),
             ),
         ],
         feed,
