@@ -20,6 +20,7 @@ from ingot_server.api.job_service import JobService
 from ingot_server.api.media_service import MediaService
 from ingot_server.api.open_watches import OpenWatches
 from ingot_server.api.preflight import Preflight
+from ingot_server.api.quotas import Quotas
 from ingot_server.api.retries import Retries
 from ingot_server.api.server_certificate import server_certificate
 from ingot_server.api.source_service import SourceService
@@ -100,13 +101,14 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         stack.push_async_callback(cancel_and_wait, building, restoring, following)
         throttle = SourceThrottle(redis, sources, settings)
         watches = OpenWatches()
+        quotas = Quotas(redis, records, watches)
         services = (
             ingest,
             MediaService(catalog, blobs, media_list),
             JobService(records, CachedJobs(catalog), feed, retries, journal, settings, watches),
             SourceService(throttle, sources, settings),
             WebhookService(WebhookDeliveries(redis, settings), settings),
-            SystemService(redis, records, Workers(redis), throttle, settings),
+            SystemService(redis, records, Workers(redis), throttle, quotas, settings),
         )
         server = ApiServer(
             services,

@@ -461,6 +461,15 @@ export const texts = {
       up: "Up since",
       report: "Last heard",
     },
+    quotas: "Your limits",
+    quota: {
+      calls: "Calls in a second",
+      jobs: "Jobs",
+      daily_bytes: "Received today",
+      watches: "Open watches",
+      upload_links: "Upload links",
+    },
+    quotaReset: (when: string) => `free again ${when}`,
     sources: "Sources",
     source: {
       health: {

@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command("sources", "List where media can come from, and the status of each source.")
     command("system", "Show what waits and runs, the workers, and what is wrong.")
+    command("quota", "Show your limits, and how much of each you use.")
     _add_jobs(command("jobs", "List the jobs, latest first."))
     for name, description in (
         ("job", "Show a job."),

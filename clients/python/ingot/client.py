@@ -6,7 +6,12 @@ from ingot.ingest_calls import IngestCalls
 from ingot.job_calls import JobCalls
 from ingot.media_calls import MediaCalls
 from ingot.v1.source_service_pb2 import ListSourcesRequest, SourceStatus
-from ingot.v1.system_service_pb2 import GetSystemRequest, GetSystemResponse
+from ingot.v1.system_service_pb2 import (
+    GetQuotaRequest,
+    GetQuotaResponse,
+    GetSystemRequest,
+    GetSystemResponse,
+)
 from ingot.webhook_calls import WebhookCalls
 
 
@@ -39,3 +44,7 @@ class Client(IngestCalls, MediaCalls, JobCalls, WebhookCalls):
     async def system(self) -> GetSystemResponse:
         """Return what waits and runs in the installation, and what is wrong with it."""
         return await self._connection.call(self._connection.system.GetSystem, GetSystemRequest())
+
+    async def quota(self) -> GetQuotaResponse:
+        """Return the limits of this client's caller, and how much of each it uses."""
+        return await self._connection.call(self._connection.system.GetQuota, GetQuotaRequest())

@@ -19,6 +19,7 @@ from ingot.job import IngestJob
 from ingot.jobs_command import list_jobs, watch_all_jobs
 from ingot.mcp_command import serve_agents
 from ingot.output import write, write_stream_table, write_table, write_text
+from ingot.quota_report import quota_report
 from ingot.resolve_report import resolve_report
 from ingot.system_report import error_lines, system_report
 from ingot.top_command import is_live, show_top
@@ -300,6 +301,11 @@ async def _system(client: Client, options: Namespace) -> int:
     return SUCCEEDED
 
 
+async def _quota(client: Client, options: Namespace) -> int:
+    write(options, await client.quota(), quota_report)
+    return SUCCEEDED
+
+
 async def _remove(client: Client, options: Namespace) -> int:
     for name in options.names:
         try:
@@ -359,4 +365,5 @@ _COMMANDS: Final[Mapping[str, Callable[[Client, Namespace], Awaitable[int]]]] = 
     "rm": _remove,
     "sources": _sources,
     "system": _system,
+    "quota": _quota,
 }

@@ -117,14 +117,14 @@ def job_row(job: Job) -> tuple[str, ...]:
     name = job.display_name or job.url
     activity = ", ".join(filter(None, [state(job), waiting(job.waiting)]))
     shown = f"{name} ({recipes})" if recipes else name
-    return (job.id, activity, progress_text, _time(job.create_time), shown)
+    return (job.id, activity, progress_text, local_time(job.create_time), shown)
 
 
 def media_row(media: Media) -> tuple[str, ...]:
     """Return the row of a media item for MEDIA_COLUMNS."""
     return (
         media.id,
-        _time(media.create_time),
+        local_time(media.create_time),
         duration(media.duration.ToTimedelta().total_seconds()),
         size(media.blob.size_bytes),
         media.blob.content_type,
@@ -139,7 +139,7 @@ def source_row(source: SourceStatus) -> tuple[str, ...]:
     health = health.replace("_", " ")
     if source.health == SourceStatus.HEALTH_BLOCKED:
         reason = name_of(Reason, source.reason).lower().replace("_", " ")
-        health = f"{health} ({reason}), next attempt {_time(source.retry_time)}"
+        health = f"{health} ({reason}), next attempt {local_time(source.retry_time)}"
     limits = []
     if source.rate:
         limits.append(f"{source.rate} per {_period(source.rate_period.seconds)}")
@@ -191,7 +191,7 @@ def media_details(media: Media) -> list[tuple[str, str]]:
         *((_side_file_kind(side), _side_file(side)) for side in media.side_files),
         ("labels", _labels(media.labels.items())),
         ("sha256", media.blob.sha256),
-        ("stored", _time(media.create_time)),
+        ("stored", local_time(media.create_time)),
     ]
     return [row for row in rows if row[1]]
 
@@ -211,8 +211,8 @@ def job_table(job: Job) -> str:
         ("error", job.error.message),
         ("last attempt", job.last_attempt_error.message),
         ("labels", _labels(job.labels.items())),
-        ("created", _time(job.create_time)),
-        ("ended", _time(job.end_time)),
+        ("created", local_time(job.create_time)),
+        ("ended", local_time(job.end_time)),
     ]
     return table(row for row in rows if row[1])
 
@@ -302,7 +302,7 @@ def _labels(labels: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"{key}={value}" for key, value in sorted(labels))
 
 
-def _time(moment: Timestamp) -> str:
+def local_time(moment: Timestamp) -> str:
     """Format a time in the local time zone; empty if it is unset."""
     if not moment.seconds:
         return ""

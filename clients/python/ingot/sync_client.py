@@ -171,3 +171,4 @@ class SyncClient:
 
     sources = _call(Client.sources)
     system = _call(Client.system)
+    quota = _call(Client.quota)

@@ -49,7 +49,11 @@ import {
 } from "./v1/ingot/v1/media_service_pb.js";
 import type { RecipeSchema } from "./v1/ingot/v1/recipe_pb.js";
 import { SourceService, type SourceStatus } from "./v1/ingot/v1/source_service_pb.js";
-import { type GetSystemResponse, SystemService } from "./v1/ingot/v1/system_service_pb.js";
+import {
+  type GetQuotaResponse,
+  type GetSystemResponse,
+  SystemService,
+} from "./v1/ingot/v1/system_service_pb.js";
 
 /** How many items of a list one call asks for. */
 const PAGE_SIZE = 200;
@@ -308,6 +312,11 @@ export class Client {
   /** Return what waits and runs in the installation, and what is wrong with it. */
   system(options: CallOptions = {}): Promise<GetSystemResponse> {
     return this.connection.call(SystemService.method.getSystem, {}, options);
+  }
+
+  /** Return the limits of this client's caller, and how much of each it uses. */
+  quota(options: CallOptions = {}): Promise<GetQuotaResponse> {
+    return this.connection.call(SystemService.method.getQuota, {}, options);
   }
 
   private handle(response: { job?: Job | undefined }): JobHandle {

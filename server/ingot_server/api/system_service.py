@@ -1,4 +1,4 @@
-"""SystemService: what waits and what runs in the installation, and what is wrong with it."""
+"""SystemService: what waits and runs in the installation, what is wrong, and what callers use."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Final
 
 from ingot.v1 import system_service_pb2
 from ingot.v1.system_service_pb2 import (
+    GetQuotaRequest,
+    GetQuotaResponse,
     GetSystemRequest,
     GetSystemResponse,
     Problem,
     WorkerStatus,
 )
 from ingot_server.api.caller import Caller, Service
+from ingot_server.api.quotas import Quotas
 from ingot_server.api.store_health import Stores
 from ingot_server.config import Settings
 from ingot_server.errors import reason_name
@@ -40,12 +43,14 @@ class SystemService(Service):
         records: Records,
         workers: Workers,
         throttle: SourceThrottle,
+        quotas: Quotas,
         settings: Settings,
     ) -> None:
         self._redis = redis
         self._records = records
         self._workers = workers
         self._throttle = throttle
+        self._quotas = quotas
         self._settings = settings
 
     async def get_system(self, _: GetSystemRequest, __: Caller) -> GetSystemResponse:
@@ -67,6 +72,9 @@ class SystemService(Service):
             redis_limit_bytes=int(memory["maxmemory"]),
             problems=sorted(problems, key=lambda each: -each.severity),
         )
+
+    async def get_quota(self, _: GetQuotaRequest, caller: Caller) -> GetQuotaResponse:
+        return GetQuotaResponse(caller=caller.name, quotas=await self._quotas.of(caller))
 
 
 def _worker_problems(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Problem]:

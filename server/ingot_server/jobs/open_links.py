@@ -8,7 +8,7 @@ Each link lets its holder store up to 64 MiB that count for nothing until their 
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 from ingot.v1 import reason_pb2
@@ -63,6 +63,16 @@ class OpenLinks:
             "which closes their links, or ask for links with a shorter lifetime.",
             retry_after=wait,
         )
+
+    async def open(self, caller: str) -> tuple[int, datetime | None]:
+        """Return how many links of a caller are open, and when the first expires, if there are."""
+        key, now = self._redis.key(_LINKS + caller), time.time_ns() // 1_000_000
+        with unavailable():
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.zcount(key, f"({now}", "+inf")
+                pipeline.zrangebyscore(key, f"({now}", "+inf", start=0, num=1, withscores=True)
+                count, first = await pipeline.execute()
+        return count, datetime.fromtimestamp(first[0][1] / 1000, UTC) if first else None
 
     async def close(self, caller: str, upload_id: str) -> None:
         """Count the links of an upload no more: it is complete."""

@@ -3,7 +3,7 @@
  * sources do follows from the jobs that the page watches.
  */
 
-import type { GetSystemResponse, SourceStatus } from "@ingot/client/v1";
+import type { GetSystemResponse, QuotaStatus, SourceStatus } from "@ingot/client/v1";
 
 import { client } from "../connection/client";
 import { jobStore } from "../jobs/store.svelte";
@@ -17,6 +17,8 @@ export const HISTORY_LENGTH = 120;
 class SystemStatus {
   system = $state.raw<GetSystemResponse | undefined>(undefined);
   sources = $state.raw<readonly SourceStatus[]>([]);
+  /** The limits of whoever uses the page, who may see them without seeing the rest. */
+  quotas = $state.raw<readonly QuotaStatus[]>([]);
   /** Why the last call failed. What is shown is then stale. */
   error = $state.raw<unknown>(undefined);
   /** Number of jobs that waited at each call. */
@@ -45,15 +47,27 @@ class SystemStatus {
 
   async #ask(): Promise<void> {
     if (!document.hidden) {
-      try {
-        this.#show(...(await Promise.all([client.system(), client.sources()])));
-        this.error = undefined;
-      } catch (error) {
-        this.error = error;
-      }
+      await Promise.all([this.#askState(), this.#askQuota()]);
     }
     clearTimeout(this.#timer);
     if (this.#watchers > 0) this.#timer = setTimeout(() => void this.#ask(), PERIOD_MS);
+  }
+
+  async #askState(): Promise<void> {
+    try {
+      this.#show(...(await Promise.all([client.system(), client.sources()])));
+      this.error = undefined;
+    } catch (error) {
+      this.error = error;
+    }
+  }
+
+  async #askQuota(): Promise<void> {
+    try {
+      this.quotas = (await client.quota()).quotas;
+    } catch {
+      // The other call says why the server cannot be asked.
+    }
   }
 
   #show(system: GetSystemResponse, sources: SourceStatus[]): void {

@@ -72,7 +72,7 @@ func (x Problem_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Problem_Severity.Descriptor instead.
 func (Problem_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{4, 0}
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{7, 0}
 }
 
 // The empty request of GetSystem.
@@ -203,6 +203,179 @@ func (x *GetSystemResponse) GetProblems() []*Problem {
 	return nil
 }
 
+// The empty request of GetQuota. It is about the caller itself.
+type GetQuotaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQuotaRequest) Reset() {
+	*x = GetQuotaRequest{}
+	mi := &file_ingot_v1_system_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQuotaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQuotaRequest) ProtoMessage() {}
+
+func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_system_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQuotaRequest.ProtoReflect.Descriptor instead.
+func (*GetQuotaRequest) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{2}
+}
+
+// The limits of a caller.
+type GetQuotaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name that the credential of the caller proved. Empty for a caller without one, which is told
+	// apart by its address.
+	Caller string `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
+	// Every limit that there is, also those that the caller does not have, always in the same order.
+	Quotas        []*QuotaStatus `protobuf:"bytes,2,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQuotaResponse) Reset() {
+	*x = GetQuotaResponse{}
+	mi := &file_ingot_v1_system_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQuotaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQuotaResponse) ProtoMessage() {}
+
+func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_system_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQuotaResponse.ProtoReflect.Descriptor instead.
+func (*GetQuotaResponse) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetQuotaResponse) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *GetQuotaResponse) GetQuotas() []*QuotaStatus {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+// One limit of a caller, and how much of it is used.
+type QuotaStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the limit, as in the metadata `quota` of REASON_QUOTA_EXCEEDED and in the `quota` of a
+	// token: `calls` in a second, `jobs` that have not ended, `daily_bytes` that jobs and uploads
+	// receive in a day of UTC, `watches` that are open, `upload_links` that have not expired. More may
+	// be added.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The most that the caller may use. Bytes if the name ends in `_bytes`, otherwise a number. Zero
+	// means that there is no limit.
+	Limit int64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How much is used now, in the same unit. It may exceed the limit, because what runs when a limit
+	// is reached goes on. Unset if it is not counted: `calls` never is, and `daily_bytes` only for a
+	// caller with that limit. `watches` are those of the server that responds.
+	Used *int64 `protobuf:"varint,3,opt,name=used,proto3,oneof" json:"used,omitempty"`
+	// When something of what is used is free again: the end of the day for `daily_bytes`, when the
+	// first link expires for `upload_links`. Unset if that is not known, or nothing is used.
+	ResetTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=reset_time,json=resetTime,proto3" json:"reset_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaStatus) Reset() {
+	*x = QuotaStatus{}
+	mi := &file_ingot_v1_system_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaStatus) ProtoMessage() {}
+
+func (x *QuotaStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_system_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaStatus.ProtoReflect.Descriptor instead.
+func (*QuotaStatus) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *QuotaStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QuotaStatus) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *QuotaStatus) GetUsed() int64 {
+	if x != nil && x.Used != nil {
+		return *x.Used
+	}
+	return 0
+}
+
+func (x *QuotaStatus) GetResetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ResetTime
+	}
+	return nil
+}
+
 // Jobs of one kind that have not ended.
 type QueueStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -220,7 +393,7 @@ type QueueStatus struct {
 
 func (x *QueueStatus) Reset() {
 	*x = QueueStatus{}
-	mi := &file_ingot_v1_system_service_proto_msgTypes[2]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +405,7 @@ func (x *QueueStatus) String() string {
 func (*QueueStatus) ProtoMessage() {}
 
 func (x *QueueStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_system_service_proto_msgTypes[2]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +418,7 @@ func (x *QueueStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStatus.ProtoReflect.Descriptor instead.
 func (*QueueStatus) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{2}
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *QueueStatus) GetKind() JobKind {
@@ -305,7 +478,7 @@ type WorkerStatus struct {
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_ingot_v1_system_service_proto_msgTypes[3]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +490,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_system_service_proto_msgTypes[3]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +503,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{3}
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WorkerStatus) GetId() string {
@@ -418,7 +591,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_ingot_v1_system_service_proto_msgTypes[4]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +603,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_system_service_proto_msgTypes[4]
+	mi := &file_ingot_v1_system_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +616,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{4}
+	return file_ingot_v1_system_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Problem) GetSeverity() Problem_Severity {
@@ -479,7 +652,18 @@ const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"\aworkers\x18\x03 \x03(\v2\x16.ingot.v1.WorkerStatusR\aworkers\x12(\n" +
 	"\x10redis_used_bytes\x18\x04 \x01(\x03R\x0eredisUsedBytes\x12*\n" +
 	"\x11redis_limit_bytes\x18\x05 \x01(\x03R\x0fredisLimitBytes\x12-\n" +
-	"\bproblems\x18\x06 \x03(\v2\x11.ingot.v1.ProblemR\bproblems\"\xb0\x01\n" +
+	"\bproblems\x18\x06 \x03(\v2\x11.ingot.v1.ProblemR\bproblems\"\x11\n" +
+	"\x0fGetQuotaRequest\"Y\n" +
+	"\x10GetQuotaResponse\x12\x16\n" +
+	"\x06caller\x18\x01 \x01(\tR\x06caller\x12-\n" +
+	"\x06quotas\x18\x02 \x03(\v2\x15.ingot.v1.QuotaStatusR\x06quotas\"\x94\x01\n" +
+	"\vQuotaStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x17\n" +
+	"\x04used\x18\x03 \x01(\x03H\x00R\x04used\x88\x01\x01\x129\n" +
+	"\n" +
+	"reset_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tresetTimeB\a\n" +
+	"\x05_used\"\xb0\x01\n" +
 	"\vQueueStatus\x12%\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x11.ingot.v1.JobKindR\x04kind\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x18\n" +
@@ -506,9 +690,10 @@ const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SEVERITY_WARNING\x10\x01\x12\x12\n" +
-	"\x0eSEVERITY_ERROR\x10\x022^\n" +
+	"\x0eSEVERITY_ERROR\x10\x022\xaa\x01\n" +
 	"\rSystemService\x12M\n" +
-	"\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\a\xf0\xe7\x18\x06\x90\x02\x01Bp\n" +
+	"\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\a\xf0\xe7\x18\x06\x90\x02\x01\x12J\n" +
+	"\bGetQuota\x12\x19.ingot.v1.GetQuotaRequest\x1a\x1a.ingot.v1.GetQuotaResponse\"\a\xf0\xe7\x18\x01\x90\x02\x01Bp\n" +
 	"\x1eio.github.ingot_media.ingot.v1B\x12SystemServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3"
 
 var (
@@ -524,33 +709,40 @@ func file_ingot_v1_system_service_proto_rawDescGZIP() []byte {
 }
 
 var file_ingot_v1_system_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ingot_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_ingot_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_ingot_v1_system_service_proto_goTypes = []any{
 	(Problem_Severity)(0),         // 0: ingot.v1.Problem.Severity
 	(*GetSystemRequest)(nil),      // 1: ingot.v1.GetSystemRequest
 	(*GetSystemResponse)(nil),     // 2: ingot.v1.GetSystemResponse
-	(*QueueStatus)(nil),           // 3: ingot.v1.QueueStatus
-	(*WorkerStatus)(nil),          // 4: ingot.v1.WorkerStatus
-	(*Problem)(nil),               // 5: ingot.v1.Problem
-	(JobKind)(0),                  // 6: ingot.v1.JobKind
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*GetQuotaRequest)(nil),       // 3: ingot.v1.GetQuotaRequest
+	(*GetQuotaResponse)(nil),      // 4: ingot.v1.GetQuotaResponse
+	(*QuotaStatus)(nil),           // 5: ingot.v1.QuotaStatus
+	(*QueueStatus)(nil),           // 6: ingot.v1.QueueStatus
+	(*WorkerStatus)(nil),          // 7: ingot.v1.WorkerStatus
+	(*Problem)(nil),               // 8: ingot.v1.Problem
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(JobKind)(0),                  // 10: ingot.v1.JobKind
 }
 var file_ingot_v1_system_service_proto_depIdxs = []int32{
-	3, // 0: ingot.v1.GetSystemResponse.queues:type_name -> ingot.v1.QueueStatus
-	4, // 1: ingot.v1.GetSystemResponse.workers:type_name -> ingot.v1.WorkerStatus
-	5, // 2: ingot.v1.GetSystemResponse.problems:type_name -> ingot.v1.Problem
-	6, // 3: ingot.v1.QueueStatus.kind:type_name -> ingot.v1.JobKind
-	7, // 4: ingot.v1.QueueStatus.oldest_queued_time:type_name -> google.protobuf.Timestamp
-	7, // 5: ingot.v1.WorkerStatus.start_time:type_name -> google.protobuf.Timestamp
-	7, // 6: ingot.v1.WorkerStatus.report_time:type_name -> google.protobuf.Timestamp
-	0, // 7: ingot.v1.Problem.severity:type_name -> ingot.v1.Problem.Severity
-	1, // 8: ingot.v1.SystemService.GetSystem:input_type -> ingot.v1.GetSystemRequest
-	2, // 9: ingot.v1.SystemService.GetSystem:output_type -> ingot.v1.GetSystemResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	6,  // 0: ingot.v1.GetSystemResponse.queues:type_name -> ingot.v1.QueueStatus
+	7,  // 1: ingot.v1.GetSystemResponse.workers:type_name -> ingot.v1.WorkerStatus
+	8,  // 2: ingot.v1.GetSystemResponse.problems:type_name -> ingot.v1.Problem
+	5,  // 3: ingot.v1.GetQuotaResponse.quotas:type_name -> ingot.v1.QuotaStatus
+	9,  // 4: ingot.v1.QuotaStatus.reset_time:type_name -> google.protobuf.Timestamp
+	10, // 5: ingot.v1.QueueStatus.kind:type_name -> ingot.v1.JobKind
+	9,  // 6: ingot.v1.QueueStatus.oldest_queued_time:type_name -> google.protobuf.Timestamp
+	9,  // 7: ingot.v1.WorkerStatus.start_time:type_name -> google.protobuf.Timestamp
+	9,  // 8: ingot.v1.WorkerStatus.report_time:type_name -> google.protobuf.Timestamp
+	0,  // 9: ingot.v1.Problem.severity:type_name -> ingot.v1.Problem.Severity
+	1,  // 10: ingot.v1.SystemService.GetSystem:input_type -> ingot.v1.GetSystemRequest
+	3,  // 11: ingot.v1.SystemService.GetQuota:input_type -> ingot.v1.GetQuotaRequest
+	2,  // 12: ingot.v1.SystemService.GetSystem:output_type -> ingot.v1.GetSystemResponse
+	4,  // 13: ingot.v1.SystemService.GetQuota:output_type -> ingot.v1.GetQuotaResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_system_service_proto_init() }
@@ -560,13 +752,14 @@ func file_ingot_v1_system_service_proto_init() {
 	}
 	file_ingot_v1_job_proto_init()
 	file_ingot_v1_scope_proto_init()
+	file_ingot_v1_system_service_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_system_service_proto_rawDesc), len(file_ingot_v1_system_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

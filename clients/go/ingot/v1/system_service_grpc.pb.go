@@ -20,17 +20,20 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SystemService_GetSystem_FullMethodName = "/ingot.v1.SystemService/GetSystem"
+	SystemService_GetQuota_FullMethodName  = "/ingot.v1.SystemService/GetQuota"
 )
 
 // SystemServiceClient is the client API for SystemService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Describes the installation: what waits, what runs, and what is wrong.
+// Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it.
 type SystemServiceClient interface {
 	// Returns the state of the installation. It is read from Redis and costs more with more jobs that
 	// have not ended, so a page should call it every few seconds at most.
 	GetSystem(ctx context.Context, in *GetSystemRequest, opts ...grpc.CallOption) (*GetSystemResponse, error)
+	// Returns the limits of the caller, and how much of each it uses.
+	GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error)
 }
 
 type systemServiceClient struct {
@@ -51,15 +54,27 @@ func (c *systemServiceClient) GetSystem(ctx context.Context, in *GetSystemReques
 	return out, nil
 }
 
+func (c *systemServiceClient) GetQuota(ctx context.Context, in *GetQuotaRequest, opts ...grpc.CallOption) (*GetQuotaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetQuotaResponse)
+	err := c.cc.Invoke(ctx, SystemService_GetQuota_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SystemServiceServer is the server API for SystemService service.
 // All implementations must embed UnimplementedSystemServiceServer
 // for forward compatibility.
 //
-// Describes the installation: what waits, what runs, and what is wrong.
+// Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it.
 type SystemServiceServer interface {
 	// Returns the state of the installation. It is read from Redis and costs more with more jobs that
 	// have not ended, so a page should call it every few seconds at most.
 	GetSystem(context.Context, *GetSystemRequest) (*GetSystemResponse, error)
+	// Returns the limits of the caller, and how much of each it uses.
+	GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error)
 	mustEmbedUnimplementedSystemServiceServer()
 }
 
@@ -72,6 +87,9 @@ type UnimplementedSystemServiceServer struct{}
 
 func (UnimplementedSystemServiceServer) GetSystem(context.Context, *GetSystemRequest) (*GetSystemResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSystem not implemented")
+}
+func (UnimplementedSystemServiceServer) GetQuota(context.Context, *GetQuotaRequest) (*GetQuotaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetQuota not implemented")
 }
 func (UnimplementedSystemServiceServer) mustEmbedUnimplementedSystemServiceServer() {}
 func (UnimplementedSystemServiceServer) testEmbeddedByValue()                       {}
@@ -112,6 +130,24 @@ func _SystemService_GetSystem_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SystemService_GetQuota_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetQuotaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).GetQuota(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_GetQuota_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).GetQuota(ctx, req.(*GetQuotaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SystemService_ServiceDesc is the grpc.ServiceDesc for SystemService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +158,10 @@ var SystemService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetSystem",
 			Handler:    _SystemService_GetSystem_Handler,
+		},
+		{
+			MethodName: "GetQuota",
+			Handler:    _SystemService_GetQuota_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -27,7 +27,7 @@ from ingot.v1 import job_pb2 as ingot_dot_v1_dot_job__pb2
 from ingot.v1 import scope_pb2 as ingot_dot_v1_dot_scope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/system_service.proto\x12\x08ingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"\x12\n\x10GetSystemRequest\"\xa0\x02\n\x11GetSystemResponse\x12%\n\x0eserver_version\x18\x01 \x01(\tR\rserverVersion\x12-\n\x06queues\x18\x02 \x03(\x0b\x32\x15.ingot.v1.QueueStatusR\x06queues\x12\x30\n\x07workers\x18\x03 \x03(\x0b\x32\x16.ingot.v1.WorkerStatusR\x07workers\x12(\n\x10redis_used_bytes\x18\x04 \x01(\x03R\x0eredisUsedBytes\x12*\n\x11redis_limit_bytes\x18\x05 \x01(\x03R\x0fredisLimitBytes\x12-\n\x08problems\x18\x06 \x03(\x0b\x32\x11.ingot.v1.ProblemR\x08problems\"\xb0\x01\n\x0bQueueStatus\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12\x16\n\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x18\n\x07running\x18\x03 \x01(\x05R\x07running\x12H\n\x12oldest_queued_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10oldestQueuedTime\"\x87\x03\n\x0cWorkerStatus\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12+\n\x11\x65xtractor_version\x18\x03 \x01(\tR\x10\x65xtractorVersion\x12\x1a\n\x08\x63onverts\x18\x04 \x01(\x08R\x08\x63onverts\x12\x14\n\x05slots\x18\x05 \x01(\x05R\x05slots\x12\x18\n\x07running\x18\x06 \x01(\x05R\x07running\x12,\n\x12scratch_free_bytes\x18\x07 \x01(\x03R\x10scratchFreeBytes\x12.\n\x13scratch_total_bytes\x18\x08 \x01(\x03R\x11scratchTotalBytes\x12\x39\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0breport_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreportTime\"\xc3\x01\n\x07Problem\x12\x36\n\x08severity\x18\x01 \x01(\x0e\x32\x1a.ingot.v1.Problem.SeverityR\x08severity\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x16\n\x06remedy\x18\x03 \x01(\tR\x06remedy\"N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x32^\n\rSystemService\x12M\n\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x06\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SystemServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dingot/v1/system_service.proto\x12\x08ingot.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12ingot/v1/job.proto\x1a\x14ingot/v1/scope.proto\"\x12\n\x10GetSystemRequest\"\xa0\x02\n\x11GetSystemResponse\x12%\n\x0eserver_version\x18\x01 \x01(\tR\rserverVersion\x12-\n\x06queues\x18\x02 \x03(\x0b\x32\x15.ingot.v1.QueueStatusR\x06queues\x12\x30\n\x07workers\x18\x03 \x03(\x0b\x32\x16.ingot.v1.WorkerStatusR\x07workers\x12(\n\x10redis_used_bytes\x18\x04 \x01(\x03R\x0eredisUsedBytes\x12*\n\x11redis_limit_bytes\x18\x05 \x01(\x03R\x0fredisLimitBytes\x12-\n\x08problems\x18\x06 \x03(\x0b\x32\x11.ingot.v1.ProblemR\x08problems\"\x11\n\x0fGetQuotaRequest\"Y\n\x10GetQuotaResponse\x12\x16\n\x06\x63\x61ller\x18\x01 \x01(\tR\x06\x63\x61ller\x12-\n\x06quotas\x18\x02 \x03(\x0b\x32\x15.ingot.v1.QuotaStatusR\x06quotas\"\x94\x01\n\x0bQuotaStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x17\n\x04used\x18\x03 \x01(\x03H\x00R\x04used\x88\x01\x01\x12\x39\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tresetTimeB\x07\n\x05_used\"\xb0\x01\n\x0bQueueStatus\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x11.ingot.v1.JobKindR\x04kind\x12\x16\n\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x18\n\x07running\x18\x03 \x01(\x05R\x07running\x12H\n\x12oldest_queued_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10oldestQueuedTime\"\x87\x03\n\x0cWorkerStatus\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12+\n\x11\x65xtractor_version\x18\x03 \x01(\tR\x10\x65xtractorVersion\x12\x1a\n\x08\x63onverts\x18\x04 \x01(\x08R\x08\x63onverts\x12\x14\n\x05slots\x18\x05 \x01(\x05R\x05slots\x12\x18\n\x07running\x18\x06 \x01(\x05R\x07running\x12,\n\x12scratch_free_bytes\x18\x07 \x01(\x03R\x10scratchFreeBytes\x12.\n\x13scratch_total_bytes\x18\x08 \x01(\x03R\x11scratchTotalBytes\x12\x39\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0breport_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreportTime\"\xc3\x01\n\x07Problem\x12\x36\n\x08severity\x18\x01 \x01(\x0e\x32\x1a.ingot.v1.Problem.SeverityR\x08severity\x12\x18\n\x07summary\x18\x02 \x01(\tR\x07summary\x12\x16\n\x06remedy\x18\x03 \x01(\tR\x06remedy\"N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x12\n\x0eSEVERITY_ERROR\x10\x02\x32\xaa\x01\n\rSystemService\x12M\n\tGetSystem\x12\x1a.ingot.v1.GetSystemRequest\x1a\x1b.ingot.v1.GetSystemResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x06\x12J\n\x08GetQuota\x12\x19.ingot.v1.GetQuotaRequest\x1a\x1a.ingot.v1.GetQuotaResponse\"\x07\x90\x02\x01\xf0\xe7\x18\x01\x42p\n\x1eio.github.ingot_media.ingot.v1B\x12SystemServiceProtoP\x01Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,18 +37,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\036io.github.ingot_media.ingot.v1B\022SystemServiceProtoP\001Z8github.com/ingot-media/ingot/clients/go/ingot/v1;ingotv1'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetSystem']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetSystem']._serialized_options = b'\220\002\001\360\347\030\006'
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetQuota']._loaded_options = None
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetQuota']._serialized_options = b'\220\002\001\360\347\030\001'
   _globals['_GETSYSTEMREQUEST']._serialized_start=118
   _globals['_GETSYSTEMREQUEST']._serialized_end=136
   _globals['_GETSYSTEMRESPONSE']._serialized_start=139
   _globals['_GETSYSTEMRESPONSE']._serialized_end=427
-  _globals['_QUEUESTATUS']._serialized_start=430
-  _globals['_QUEUESTATUS']._serialized_end=606
-  _globals['_WORKERSTATUS']._serialized_start=609
-  _globals['_WORKERSTATUS']._serialized_end=1000
-  _globals['_PROBLEM']._serialized_start=1003
-  _globals['_PROBLEM']._serialized_end=1198
-  _globals['_PROBLEM_SEVERITY']._serialized_start=1120
-  _globals['_PROBLEM_SEVERITY']._serialized_end=1198
-  _globals['_SYSTEMSERVICE']._serialized_start=1200
-  _globals['_SYSTEMSERVICE']._serialized_end=1294
+  _globals['_GETQUOTAREQUEST']._serialized_start=429
+  _globals['_GETQUOTAREQUEST']._serialized_end=446
+  _globals['_GETQUOTARESPONSE']._serialized_start=448
+  _globals['_GETQUOTARESPONSE']._serialized_end=537
+  _globals['_QUOTASTATUS']._serialized_start=540
+  _globals['_QUOTASTATUS']._serialized_end=688
+  _globals['_QUEUESTATUS']._serialized_start=691
+  _globals['_QUEUESTATUS']._serialized_end=867
+  _globals['_WORKERSTATUS']._serialized_start=870
+  _globals['_WORKERSTATUS']._serialized_end=1261
+  _globals['_PROBLEM']._serialized_start=1264
+  _globals['_PROBLEM']._serialized_end=1459
+  _globals['_PROBLEM_SEVERITY']._serialized_start=1381
+  _globals['_PROBLEM_SEVERITY']._serialized_end=1459
+  _globals['_SYSTEMSERVICE']._serialized_start=1462
+  _globals['_SYSTEMSERVICE']._serialized_end=1632
 # @@protoc_insertion_point(module_scope)

@@ -87,6 +87,102 @@ class GetSystemResponse(_message.Message):
 Global___GetSystemResponse: _TypeAlias = GetSystemResponse  # noqa: Y015
 
 @_typing.final
+class GetQuotaRequest(_message.Message):
+    """The empty request of GetQuota. It is about the caller itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaRequest: _TypeAlias = GetQuotaRequest  # noqa: Y015
+
+@_typing.final
+class GetQuotaResponse(_message.Message):
+    """The limits of a caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """Name that the credential of the caller proved. Empty for a caller without one, which is told
+    apart by its address.
+    """
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuotaStatus]:
+        """Every limit that there is, also those that the caller does not have, always in the same order."""
+
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        quotas: _abc.Iterable[Global___QuotaStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "quotas", b"quotas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaResponse: _TypeAlias = GetQuotaResponse  # noqa: Y015
+
+@_typing.final
+class QuotaStatus(_message.Message):
+    """One limit of a caller, and how much of it is used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    RESET_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the limit, as in the metadata `quota` of REASON_QUOTA_EXCEEDED and in the `quota` of a
+    token: `calls` in a second, `jobs` that have not ended, `daily_bytes` that jobs and uploads
+    receive in a day of UTC, `watches` that are open, `upload_links` that have not expired. More may
+    be added.
+    """
+    limit: _builtins.int
+    """The most that the caller may use. Bytes if the name ends in `_bytes`, otherwise a number. Zero
+    means that there is no limit.
+    """
+    used: _builtins.int
+    """How much is used now, in the same unit. It may exceed the limit, because what runs when a limit
+    is reached goes on. Unset if it is not counted: `calls` never is, and `daily_bytes` only for a
+    caller with that limit. `watches` are those of the server that responds.
+    """
+    @_builtins.property
+    def reset_time(self) -> _timestamp_pb2.Timestamp:
+        """When something of what is used is free again: the end of the day for `daily_bytes`, when the
+        first link expires for `upload_links`. Unset if that is not known, or nothing is used.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        used: _builtins.int | None = ...,
+        reset_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_used", b"_used", "reset_time", b"reset_time", "used", b"used"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_used", b"_used", "limit", b"limit", "name", b"name", "reset_time", b"reset_time", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__used: _TypeAlias = _typing.Literal["used"]  # noqa: Y015
+    _WhichOneofArgType__used: _TypeAlias = _typing.Literal["_used", b"_used"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__used) -> _WhichOneofReturnType__used | None: ...
+
+Global___QuotaStatus: _TypeAlias = QuotaStatus  # noqa: Y015
+
+@_typing.final
 class QueueStatus(_message.Message):
     """Jobs of one kind that have not ended."""
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SystemServiceStub:
-    """Describes the installation: what waits, what runs, and what is wrong.
+    """Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it.
     """
 
     def __init__(self, channel):
@@ -40,15 +40,27 @@ class SystemServiceStub:
                 request_serializer=ingot_dot_v1_dot_system__service__pb2.GetSystemRequest.SerializeToString,
                 response_deserializer=ingot_dot_v1_dot_system__service__pb2.GetSystemResponse.FromString,
                 _registered_method=True)
+        self.GetQuota = channel.unary_unary(
+                '/ingot.v1.SystemService/GetQuota',
+                request_serializer=ingot_dot_v1_dot_system__service__pb2.GetQuotaRequest.SerializeToString,
+                response_deserializer=ingot_dot_v1_dot_system__service__pb2.GetQuotaResponse.FromString,
+                _registered_method=True)
 
 
 class SystemServiceServicer:
-    """Describes the installation: what waits, what runs, and what is wrong.
+    """Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it.
     """
 
     def GetSystem(self, request, context):
         """Returns the state of the installation. It is read from Redis and costs more with more jobs that
         have not ended, so a page should call it every few seconds at most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuota(self, request, context):
+        """Returns the limits of the caller, and how much of each it uses.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +74,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     request_deserializer=ingot_dot_v1_dot_system__service__pb2.GetSystemRequest.FromString,
                     response_serializer=ingot_dot_v1_dot_system__service__pb2.GetSystemResponse.SerializeToString,
             ),
+            'GetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuota,
+                    request_deserializer=ingot_dot_v1_dot_system__service__pb2.GetQuotaRequest.FromString,
+                    response_serializer=ingot_dot_v1_dot_system__service__pb2.GetQuotaResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ingot.v1.SystemService', rpc_method_handlers)
@@ -71,7 +88,7 @@ def add_SystemServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SystemService:
-    """Describes the installation: what waits, what runs, and what is wrong.
+    """Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it.
     """
 
     @staticmethod
@@ -91,6 +108,33 @@ class SystemService:
             '/ingot.v1.SystemService/GetSystem',
             ingot_dot_v1_dot_system__service__pb2.GetSystemRequest.SerializeToString,
             ingot_dot_v1_dot_system__service__pb2.GetSystemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ingot.v1.SystemService/GetQuota',
+            ingot_dot_v1_dot_system__service__pb2.GetQuotaRequest.SerializeToString,
+            ingot_dot_v1_dot_system__service__pb2.GetQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

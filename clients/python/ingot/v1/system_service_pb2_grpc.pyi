@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SystemServiceStub:
-    """Describes the installation: what waits, what runs, and what is wrong."""
+    """Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,23 @@ class SystemServiceStub:
     """Returns the state of the installation. It is read from Redis and costs more with more jobs that
     have not ended, so a page should call it every few seconds at most.
     """
+    GetQuota: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetQuotaRequest, _system_service_pb2.GetQuotaResponse]
+    """Returns the limits of the caller, and how much of each it uses."""
 
 @_typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
-    """Describes the installation: what waits, what runs, and what is wrong."""
+    """Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSystem: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetSystemRequest, _system_service_pb2.GetSystemResponse]  # type: ignore[assignment]
     """Returns the state of the installation. It is read from Redis and costs more with more jobs that
     have not ended, so a page should call it every few seconds at most.
     """
+    GetQuota: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetQuotaRequest, _system_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
+    """Returns the limits of the caller, and how much of each it uses."""
 
 class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Describes the installation: what waits, what runs, and what is wrong."""
+    """Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it."""
 
     @_abc_1.abstractmethod
     def GetSystem(
@@ -60,5 +64,13 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the state of the installation. It is read from Redis and costs more with more jobs that
         have not ended, so a page should call it every few seconds at most.
         """
+
+    @_abc_1.abstractmethod
+    def GetQuota(
+        self,
+        request: _system_service_pb2.GetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_service_pb2.GetQuotaResponse, _abc.Awaitable[_system_service_pb2.GetQuotaResponse]]:
+        """Returns the limits of the caller, and how much of each it uses."""
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

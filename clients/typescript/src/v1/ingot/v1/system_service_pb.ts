@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/system_service.proto.
  */
 export const file_ingot_v1_system_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1pbmdvdC92MS9zeXN0ZW1fc2VydmljZS5wcm90bxIIaW5nb3QudjEiEgoQR2V0U3lzdGVtUmVxdWVzdCLVAQoRR2V0U3lzdGVtUmVzcG9uc2USFgoOc2VydmVyX3ZlcnNpb24YASABKAkSJQoGcXVldWVzGAIgAygLMhUuaW5nb3QudjEuUXVldWVTdGF0dXMSJwoHd29ya2VycxgDIAMoCzIWLmluZ290LnYxLldvcmtlclN0YXR1cxIYChByZWRpc191c2VkX2J5dGVzGAQgASgDEhkKEXJlZGlzX2xpbWl0X2J5dGVzGAUgASgDEiMKCHByb2JsZW1zGAYgAygLMhEuaW5nb3QudjEuUHJvYmxlbSKHAQoLUXVldWVTdGF0dXMSHwoEa2luZBgBIAEoDjIRLmluZ290LnYxLkpvYktpbmQSDgoGcXVldWVkGAIgASgFEg8KB3J1bm5pbmcYAyABKAUSNgoSb2xkZXN0X3F1ZXVlZF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKSAgoMV29ya2VyU3RhdHVzEgoKAmlkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSGQoRZXh0cmFjdG9yX3ZlcnNpb24YAyABKAkSEAoIY29udmVydHMYBCABKAgSDQoFc2xvdHMYBSABKAUSDwoHcnVubmluZxgGIAEoBRIaChJzY3JhdGNoX2ZyZWVfYnl0ZXMYByABKAMSGwoTc2NyYXRjaF90b3RhbF9ieXRlcxgIIAEoAxIuCgpzdGFydF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXBvcnRfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiqAEKB1Byb2JsZW0SLAoIc2V2ZXJpdHkYASABKA4yGi5pbmdvdC52MS5Qcm9ibGVtLlNldmVyaXR5Eg8KB3N1bW1hcnkYAiABKAkSDgoGcmVtZWR5GAMgASgJIk4KCFNldmVyaXR5EhgKFFNFVkVSSVRZX1VOU1BFQ0lGSUVEEAASFAoQU0VWRVJJVFlfV0FSTklORxABEhIKDlNFVkVSSVRZX0VSUk9SEAIyXgoNU3lzdGVtU2VydmljZRJNCglHZXRTeXN0ZW0SGi5pbmdvdC52MS5HZXRTeXN0ZW1SZXF1ZXN0GhsuaW5nb3QudjEuR2V0U3lzdGVtUmVzcG9uc2UiB5ACAfDnGAZCcAoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQhJTeXN0ZW1TZXJ2aWNlUHJvdG9QAVo4Z2l0aHViLmNvbS9pbmdvdC1tZWRpYS9pbmdvdC9jbGllbnRzL2dvL2luZ290L3YxO2luZ290djFiBnByb3RvMw", [file_google_protobuf_timestamp, file_ingot_v1_job, file_ingot_v1_scope]);
+  fileDesc("Ch1pbmdvdC92MS9zeXN0ZW1fc2VydmljZS5wcm90bxIIaW5nb3QudjEiEgoQR2V0U3lzdGVtUmVxdWVzdCLVAQoRR2V0U3lzdGVtUmVzcG9uc2USFgoOc2VydmVyX3ZlcnNpb24YASABKAkSJQoGcXVldWVzGAIgAygLMhUuaW5nb3QudjEuUXVldWVTdGF0dXMSJwoHd29ya2VycxgDIAMoCzIWLmluZ290LnYxLldvcmtlclN0YXR1cxIYChByZWRpc191c2VkX2J5dGVzGAQgASgDEhkKEXJlZGlzX2xpbWl0X2J5dGVzGAUgASgDEiMKCHByb2JsZW1zGAYgAygLMhEuaW5nb3QudjEuUHJvYmxlbSIRCg9HZXRRdW90YVJlcXVlc3QiSQoQR2V0UXVvdGFSZXNwb25zZRIOCgZjYWxsZXIYASABKAkSJQoGcXVvdGFzGAIgAygLMhUuaW5nb3QudjEuUXVvdGFTdGF0dXMidgoLUXVvdGFTdGF0dXMSDAoEbmFtZRgBIAEoCRINCgVsaW1pdBgCIAEoAxIRCgR1c2VkGAMgASgDSACIAQESLgoKcmVzZXRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBwoFX3VzZWQihwEKC1F1ZXVlU3RhdHVzEh8KBGtpbmQYASABKA4yES5pbmdvdC52MS5Kb2JLaW5kEg4KBnF1ZXVlZBgCIAEoBRIPCgdydW5uaW5nGAMgASgFEjYKEm9sZGVzdF9xdWV1ZWRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAikgIKDFdvcmtlclN0YXR1cxIKCgJpZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhkKEWV4dHJhY3Rvcl92ZXJzaW9uGAMgASgJEhAKCGNvbnZlcnRzGAQgASgIEg0KBXNsb3RzGAUgASgFEg8KB3J1bm5pbmcYBiABKAUSGgoSc2NyYXRjaF9mcmVlX2J5dGVzGAcgASgDEhsKE3NjcmF0Y2hfdG90YWxfYnl0ZXMYCCABKAMSLgoKc3RhcnRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVwb3J0X3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqgBCgdQcm9ibGVtEiwKCHNldmVyaXR5GAEgASgOMhouaW5nb3QudjEuUHJvYmxlbS5TZXZlcml0eRIPCgdzdW1tYXJ5GAIgASgJEg4KBnJlbWVkeRgDIAEoCSJOCghTZXZlcml0eRIYChRTRVZFUklUWV9VTlNQRUNJRklFRBAAEhQKEFNFVkVSSVRZX1dBUk5JTkcQARISCg5TRVZFUklUWV9FUlJPUhACMqoBCg1TeXN0ZW1TZXJ2aWNlEk0KCUdldFN5c3RlbRIaLmluZ290LnYxLkdldFN5c3RlbVJlcXVlc3QaGy5pbmdvdC52MS5HZXRTeXN0ZW1SZXNwb25zZSIHkAIB8OcYBhJKCghHZXRRdW90YRIZLmluZ290LnYxLkdldFF1b3RhUmVxdWVzdBoaLmluZ290LnYxLkdldFF1b3RhUmVzcG9uc2UiB5ACAfDnGAFCcAoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQhJTeXN0ZW1TZXJ2aWNlUHJvdG9QAVo4Z2l0aHViLmNvbS9pbmdvdC1tZWRpYS9pbmdvdC9jbGllbnRzL2dvL2luZ290L3YxO2luZ290djFiBnByb3RvMw", [file_google_protobuf_timestamp, file_ingot_v1_job, file_ingot_v1_scope]);
 
 /**
  * The empty request of GetSystem.
@@ -89,6 +89,99 @@ export const GetSystemResponseSchema: GenMessage<GetSystemResponse> = /*@__PURE_
   messageDesc(file_ingot_v1_system_service, 1);
 
 /**
+ * The empty request of GetQuota. It is about the caller itself.
+ *
+ * @generated from message ingot.v1.GetQuotaRequest
+ */
+export type GetQuotaRequest = Message<"ingot.v1.GetQuotaRequest"> & {
+};
+
+/**
+ * Describes the message ingot.v1.GetQuotaRequest.
+ * Use `create(GetQuotaRequestSchema)` to create a new message.
+ */
+export const GetQuotaRequestSchema: GenMessage<GetQuotaRequest> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_system_service, 2);
+
+/**
+ * The limits of a caller.
+ *
+ * @generated from message ingot.v1.GetQuotaResponse
+ */
+export type GetQuotaResponse = Message<"ingot.v1.GetQuotaResponse"> & {
+  /**
+   * Name that the credential of the caller proved. Empty for a caller without one, which is told
+   * apart by its address.
+   *
+   * @generated from field: string caller = 1;
+   */
+  caller: string;
+
+  /**
+   * Every limit that there is, also those that the caller does not have, always in the same order.
+   *
+   * @generated from field: repeated ingot.v1.QuotaStatus quotas = 2;
+   */
+  quotas: QuotaStatus[];
+};
+
+/**
+ * Describes the message ingot.v1.GetQuotaResponse.
+ * Use `create(GetQuotaResponseSchema)` to create a new message.
+ */
+export const GetQuotaResponseSchema: GenMessage<GetQuotaResponse> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_system_service, 3);
+
+/**
+ * One limit of a caller, and how much of it is used.
+ *
+ * @generated from message ingot.v1.QuotaStatus
+ */
+export type QuotaStatus = Message<"ingot.v1.QuotaStatus"> & {
+  /**
+   * Name of the limit, as in the metadata `quota` of REASON_QUOTA_EXCEEDED and in the `quota` of a
+   * token: `calls` in a second, `jobs` that have not ended, `daily_bytes` that jobs and uploads
+   * receive in a day of UTC, `watches` that are open, `upload_links` that have not expired. More may
+   * be added.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The most that the caller may use. Bytes if the name ends in `_bytes`, otherwise a number. Zero
+   * means that there is no limit.
+   *
+   * @generated from field: int64 limit = 2;
+   */
+  limit: bigint;
+
+  /**
+   * How much is used now, in the same unit. It may exceed the limit, because what runs when a limit
+   * is reached goes on. Unset if it is not counted: `calls` never is, and `daily_bytes` only for a
+   * caller with that limit. `watches` are those of the server that responds.
+   *
+   * @generated from field: optional int64 used = 3;
+   */
+  used?: bigint | undefined;
+
+  /**
+   * When something of what is used is free again: the end of the day for `daily_bytes`, when the
+   * first link expires for `upload_links`. Unset if that is not known, or nothing is used.
+   *
+   * @generated from field: google.protobuf.Timestamp reset_time = 4;
+   */
+  resetTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message ingot.v1.QuotaStatus.
+ * Use `create(QuotaStatusSchema)` to create a new message.
+ */
+export const QuotaStatusSchema: GenMessage<QuotaStatus> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_system_service, 4);
+
+/**
  * Jobs of one kind that have not ended.
  *
  * @generated from message ingot.v1.QueueStatus
@@ -128,7 +221,7 @@ export type QueueStatus = Message<"ingot.v1.QueueStatus"> & {
  * Use `create(QueueStatusSchema)` to create a new message.
  */
 export const QueueStatusSchema: GenMessage<QueueStatus> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_system_service, 2);
+  messageDesc(file_ingot_v1_system_service, 5);
 
 /**
  * A worker process.
@@ -212,7 +305,7 @@ export type WorkerStatus = Message<"ingot.v1.WorkerStatus"> & {
  * Use `create(WorkerStatusSchema)` to create a new message.
  */
 export const WorkerStatusSchema: GenMessage<WorkerStatus> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_system_service, 3);
+  messageDesc(file_ingot_v1_system_service, 6);
 
 /**
  * Something that is wrong with the installation.
@@ -247,7 +340,7 @@ export type Problem = Message<"ingot.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_system_service, 4);
+  messageDesc(file_ingot_v1_system_service, 7);
 
 /**
  * How bad a problem is.
@@ -281,10 +374,10 @@ export enum Problem_Severity {
  * Describes the enum ingot.v1.Problem.Severity.
  */
 export const Problem_SeveritySchema: GenEnum<Problem_Severity> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_system_service, 4, 0);
+  enumDesc(file_ingot_v1_system_service, 7, 0);
 
 /**
- * Describes the installation: what waits, what runs, and what is wrong.
+ * Describes the installation: what waits, what runs, and what is wrong; and what a caller may use of it.
  *
  * @generated from service ingot.v1.SystemService
  */
@@ -299,6 +392,16 @@ export const SystemService: GenService<{
     methodKind: "unary";
     input: typeof GetSystemRequestSchema;
     output: typeof GetSystemResponseSchema;
+  },
+  /**
+   * Returns the limits of the caller, and how much of each it uses.
+   *
+   * @generated from rpc ingot.v1.SystemService.GetQuota
+   */
+  getQuota: {
+    methodKind: "unary";
+    input: typeof GetQuotaRequestSchema;
+    output: typeof GetQuotaResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_ingot_v1_system_service, 0);
