@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.async_api import expect
 
 from tests.e2e.page.conftest import Window
@@ -15,6 +17,15 @@ async def test_workers_and_sources_are_shown_as_they_are(window: Window) -> None
     sources = page.get_by_role("region", name="Sources").get_by_role("listitem")
     await expect(sources.filter(has_text="youtube")).to_contain_text("works")
     await expect(sources.filter(has_text="telegram_file")).to_contain_text("not set up")
+
+
+async def test_a_caller_sees_its_limits_and_what_it_uses(window: Window) -> None:
+    page = await window.open("#/system")
+    limits = page.get_by_role("region", name="Your limits")
+    # The page itself watches all jobs.
+    await expect(limits).to_contain_text(re.compile(r"Open watches\s*[1-9]\d* of 1,000"))
+    # It has no limit of jobs, so there is none to show.
+    await expect(limits.get_by_text("Jobs", exact=True)).to_have_count(0)
 
 
 async def test_what_is_wrong_is_said_with_what_to_do(idle_window: Window) -> None:
