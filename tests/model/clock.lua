@@ -9,8 +9,8 @@ local redis, written = {}, {}
 
 local READS = {}
 for _, command in ipairs({
-  'EXISTS', 'GET', 'HGET', 'HGETALL', 'HKEYS', 'HMGET', 'HVALS', 'INFO', 'PUBLISH', 'SCARD', 'SMEMBERS', 'ZCARD',
-  'ZCOUNT', 'ZRANGE', 'ZRANGEBYSCORE', 'ZRANK', 'ZREVRANGE', 'ZSCORE',
+  'EXISTS', 'GET', 'HGET', 'HGETALL', 'HKEYS', 'HMGET', 'HVALS', 'INFO', 'PUBLISH', 'SCARD', 'SISMEMBER', 'SMEMBERS',
+  'ZCARD', 'ZCOUNT', 'ZRANGE', 'ZRANGEBYSCORE', 'ZRANK', 'ZREVRANGE', 'ZSCORE',
 }) do
   READS[command] = true
 end
@@ -24,6 +24,9 @@ local function hash(key)
 end
 local function zset(key)
   return server.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+end
+local function set(key)
+  return server.call('SMEMBERS', key)
 end
 local function ignored()
   return false
@@ -44,7 +47,7 @@ local READ = {
   entries = hash, ['child-counts'] = hash, ['child-progress'] = hash, ['caller-jobs'] = hash,
   ready = zset, ['slots-until'] = zset, deadlines = zset, ['source-permits'] = zset, ['source-waiting'] = zset,
   ['source-blocked'] = zset, undispatched = zset, followers = zset, expiring = zset, jobs = zset,
-  state = function(key) return server.call('SMEMBERS', key) end,
+  state = set, askers = set,
   active = function(key) return server.call('GET', key) end,
   -- The history, the journal and the broker's queues are no part of the model.
   history = ignored, changes = ignored, removed = ignored, trail = ignored, requests = ignored, queue = ignored,

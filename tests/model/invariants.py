@@ -29,6 +29,7 @@ def check(model: JobModel, redis: ModelRedis) -> None:
         _check_slots(jobs, queue, stored)
         _check_ready(jobs, queue, groups["ready"])
     _check_callers(model, stored)
+    _check_askers(model, groups["askers"])
     _check_states(model, groups["state"])
     _check_children(model, groups)
     for source in model.sources.values():
@@ -65,10 +66,18 @@ def _check_followers(model: JobModel, stored: Stored) -> None:
 def _check_callers(model: JobModel, stored: Stored) -> None:
     """The jobs of each caller that have not ended are counted, and children are not."""
     expected = Counter(
-        job.caller for job in model.jobs.values() if not job.has_ended and not job.made_for
+        job.caller
+        for job in model.jobs.values()
+        if job.is_counted and not job.has_ended and not job.made_for
     )
     found = pairs(stored.get("caller-jobs", ()))
     assert {caller: int(count) for caller, count in found.items()} == expected
+
+
+def _check_askers(model: JobModel, stored: Stored) -> None:
+    """It is known who wants a job for as long as there is a record of it."""
+    found = {job_id: {each.decode() for each in names} for job_id, names in stored.items()}
+    assert found == {job.id: job.askers for job in model.jobs.values() if job.askers}
 
 
 def _check_slots(jobs: Sequence[ModelJob], queue: str, stored: Stored) -> None:

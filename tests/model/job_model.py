@@ -66,6 +66,11 @@ class ModelJob:
     age: int = 0
     parents: list[str] = field(default_factory=list)
     is_shared: bool = False
+    """A caller without a name wants it, too."""
+    askers: set[str] = field(default_factory=set)
+    """Callers with names that have asked for it by itself."""
+    is_counted: bool = True
+    """For its caller, until it ends."""
     is_settled: bool = True
     """Not if it was cancelled and its children may have to be."""
     entries: dict[str, str] = field(default_factory=dict)
@@ -278,6 +283,18 @@ class JobModel:
 
     def children(self, job: ModelJob) -> list[ModelJob]:
         return [self.jobs[each] for each in job.entries.values() if each in self.jobs]
+
+    def is_wanted_apart_from(self, parent: ModelJob, job: ModelJob) -> bool:
+        """Whether anyone wants a child apart from that parent."""
+        others = (each for each in self.parents(job) if each is not parent)
+        return job.is_shared or bool(job.askers) or any(not each.has_ended for each in others)
+
+    def is_wanted_by_others(self, job: ModelJob, caller: str) -> bool:
+        """Whether another caller wants it, by itself or as a part of something."""
+        return bool(job.askers - {caller}) or any(
+            not parent.has_ended and self.is_wanted_by_others(parent, caller)
+            for parent in self.parents(job)
+        )
 
     def is_awaited_by(self, job: ModelJob, other: ModelJob) -> bool:
         """Whether `other` is the job, or waits for it, perhaps by way of others."""

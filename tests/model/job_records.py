@@ -88,6 +88,8 @@ class JobRecords:
         )
         self.tokens: dict[str, str] = {}
         """All fencing tokens that there were -> their jobs"""
+        self.have_names = False
+        """Whether it is known who calls."""
         self._made = 0
         self.steps = 0
         self.is_broken = False
@@ -126,6 +128,7 @@ class JobRecords:
             url=f"https://{host}/{media}",
             priority=job_pb2.JobPriority.ValueType(priority),
             media=Media(id=media),
+            requested_by=self._asker(caller),
         )
         job.media.source.name = HOSTS[host]
         new = ModelJob(
@@ -151,9 +154,26 @@ class JobRecords:
         if not self.model.has_living_parent(job):
             self.model.expire(job, TTL)
 
+    def _asker(self, caller: str) -> str:
+        return caller if self.have_names else ""
+
     def _share(self, job: ModelJob) -> None:
-        job.is_shared = job.is_shared or bool(job.parents)
+        """A caller joins a job."""
+        if not self.have_names and job.parents:
+            job.is_shared = True
         self.model.bring_forward(job)
+
+    def _join(self, parent: ModelJob, job: ModelJob) -> None:
+        """A job that exists becomes a child."""
+        if not job.parents and not job.askers:
+            job.is_shared = True
+        job.parents.append(parent.id)
+        parent.counts["total"] += 1
+        self.model.bring_forward(job)
+
+    def _ask(self, job: ModelJob, caller: str) -> None:
+        if self.have_names and not job.has_ended:
+            job.askers.add(caller)
 
     def _remember(self, request_id: str, job: ModelJob, fingerprint: str) -> None:
         if request_id:
@@ -181,13 +201,13 @@ class JobRecords:
 
     def _settle(self, parent: ModelJob) -> None:
         """What follows for the children of a cancelled job."""
-        for child in self.model.children(parent):
-            if (
-                child.made_for == parent.id
-                and not child.is_shared
-                and self._cancelled(child)
-                and child.has_left
-            ):
+        cancelled = [
+            child
+            for child in self.model.children(parent)
+            if not self.model.is_wanted_apart_from(parent, child) and self._cancelled(child)
+        ]
+        for child in cancelled:
+            if child.has_left:
                 self._settle(child)
         if parent.has_ended:
             parent.is_settled = True

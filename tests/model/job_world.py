@@ -21,6 +21,7 @@ from ingot_server.jobs.outcomes import (
     Orphaned,
     QueuedAgain,
     SingleFlightTaken,
+    StillWanted,
 )
 from ingot_server.jobs.placement import Work
 from tests.model.job_model import (
@@ -65,9 +66,12 @@ class World(JobRecords):
         used, text = self.model.requests.get(request_id, ("", ""))
         if used in self.model.jobs:
             found, used_for = self.model.jobs[used], text
+            if used_for == fingerprint:
+                self._ask(found, caller)
         if found is None and not is_stored and new.key in self.model.active:
             found = self.model.jobs[self.model.active[new.key]]
             self._share(found)
+            self._ask(found, caller)
             self._remember(request_id, found, fingerprint)
         try:
             creation = self._do(
@@ -86,6 +90,7 @@ class World(JobRecords):
         if found is None:
             found = new
             self._add(new, is_stored=is_stored)
+            self._ask(new, caller)
             if not is_stored:
                 self.model.make_ready(new)
             self._remember(request_id, new, fingerprint)
@@ -94,10 +99,24 @@ class World(JobRecords):
         self._check()
         return found
 
-    def cancel(self, job: ModelJob) -> None:
-        result = self._do_in_loop(self.records.cancel(job.id))
+    def cancel(self, job: ModelJob, caller: str = "") -> None:
+        """Cancel a job for all, or for a caller with a name, which others may want."""
+        withdraws = self._asker(caller)
+        may_end = not (job.has_ended or (job.place is Place.RUNNING and job.commits))
+        is_wanted = False
+        if withdraws and may_end:
+            job.askers.discard(withdraws)
+            is_wanted = self.model.is_wanted_by_others(job, withdraws)
+        try:
+            result = self._do_in_loop(self.records.cancel(job.id, withdraws=withdraws))
+        except StillWanted as wanted:
+            assert is_wanted
+            result = wanted.job
+            job.is_counted = job.is_counted and job.caller != withdraws
+        else:
+            assert not is_wanted, "a job is cancelled that another caller wants"
         assert result is not None
-        if not job.has_ended:
+        if not job.has_ended and not is_wanted:
             self._cancelled(job)
             self._settle(job)
         assert result.state == job.state
@@ -304,9 +323,7 @@ class World(JobRecords):
                 assert not self.model.is_awaited_by(parent, found)
                 parent.entries[entry] = found.id
                 if parent.id not in found.parents:
-                    found.parents.append(parent.id)
-                    parent.counts["total"] += 1
-                    self._share(found)
+                    self._join(parent, found)
             assert child.id == found.id
         self._check()
 

@@ -14,7 +14,12 @@ from typing import ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
 
 from ingot_server import jobs
 from ingot_server.jobs import records
@@ -52,6 +57,11 @@ class Jobs(RuleBasedStateMachine):
         self.world = World(redis)
         self.world.announce_all()
 
+    @initialize(have_names=st.booleans())
+    def begin(self, have_names: bool) -> None:
+        """Callers have names, or it is not known who calls."""
+        self.world.have_names = have_names
+
     def _pick(self, number: int, *places: Place) -> ModelJob | None:
         jobs = self.world.in_place(*places)
         return jobs[number % len(jobs)] if jobs else None
@@ -76,11 +86,12 @@ class Jobs(RuleBasedStateMachine):
     def request_by_id(self, request_id: str, media: str, is_stored: bool) -> None:
         self.world.create(request_id=request_id, media=media, is_stored=is_stored)
 
-    @rule(number=PICK)
-    def cancel(self, number: int) -> None:
+    @rule(number=PICK, caller=st.sampled_from(["", "a", "b", "c"]))
+    def cancel(self, number: int, caller: str) -> None:
+        """Without a caller, for all of them."""
         job = self._pick(number, *Place)
         if job is not None:
-            self.world.cancel(job)
+            self.world.cancel(job, caller)
 
     @rule(queue=st.sampled_from(["fetch", "fetch", "convert"]))
     def dispatch(self, queue: str) -> None:
@@ -289,6 +300,21 @@ def test_no_order_of_events_loses_tears_or_starves_a_job(
 
 
 BUGS = {
+    "a job is cancelled that another caller wants": (
+        "askers.lua",
+        "redis.call('SCARD', key) > redis.call('SISMEMBER', key, arg.withdraws)",
+        "false",
+    ),
+    "a part is cancelled of what another caller wants": (
+        "askers.lua",
+        "field(parent, 'ended') == '0' and askers.have_another(parent)",
+        "false",
+    ),
+    "a part is cancelled with its list that another caller has asked for": (
+        "askers.lua",
+        "field(id, 'shared') == '1' or askers.are_known(id)",
+        "field(id, 'shared') == '1'",
+    ),
     "a job counts for its caller after its end": (
         "transition.lua",
         "  callers.uncount_job()\n",

@@ -5,7 +5,6 @@
 --   ingot:job:<job id>              hash    further fields of those in transition.lua:
 --                                           parents     ids of the jobs it is a child of, each followed
 --                                                       by a space
---                                           shared      1 if a caller of its own wants this child, too
 --                                           waits_for_children  1 if it is RUNNING without a worker
 --                                           rollup_at   when its counts may be written again
 --   ingot:entries:<job id>          hash    its children: entry -> job id
@@ -33,10 +32,6 @@ local function send_child(child)
   end
 end
 
-local function parents_of(job_id)
-  return string.gmatch(field(job_id, 'parents') or '', '%S+')
-end
-
 local function has_living_parent(job_id)
   for parent in parents_of(job_id) do
     if field(parent, 'ended') == '0' or has_living_parent(parent) then
@@ -49,6 +44,7 @@ end
 local function expire(job_id, ttl)
   redis.call('PEXPIRE', JOB .. job_id, ttl)
   redis.call('PEXPIRE', TRAIL .. job_id, ttl)
+  askers.expire(job_id, ttl)
   expire_requests(job_id, ttl)
   redis.call('ZADD', EXPIRING, time(now + ttl), job_id)
   for _, child in ipairs(redis.call('HVALS', ENTRIES .. job_id)) do
@@ -140,6 +136,10 @@ local function join(job_id)
     return false
   end
   redis.call('HSET', JOB .. job_id, 'parents', parents .. arg.parent .. ' ')
+  -- It was made for a caller of its own.
+  if job_id ~= id and parents == '' and not askers.are_known(job_id) then
+    redis.call('HSET', JOB .. job_id, 'shared', 1)
+  end
   redis.call('HINCRBY', COUNTS .. arg.parent, 'total', 1)
   redis.call('HINCRBY', COUNTS .. arg.parent, 'version', 1)
   return true
@@ -156,9 +156,9 @@ local function bring_forward(job_id)
   end
 end
 
--- Another caller wants the job.
+-- Another caller or parent wants the job.
 local function share(job_id)
-  if parents_of(job_id)() then
+  if not arg.parent and arg.asker == '' and parents_of(job_id)() then
     redis.call('HSET', JOB .. job_id, 'shared', 1)
   end
   bring_forward(job_id)

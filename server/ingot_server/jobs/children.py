@@ -147,19 +147,18 @@ class Children:
         )
 
     async def cancel_children(self, parent: Job) -> None:
-        """Cancel the children of a cancelled parent that were made for it and not shared since."""
+        """Cancel those children of a cancelled parent that nobody else wants."""
         snapshot = await self._snapshot(parent.id)
         semaphore = asyncio.Semaphore(CANCELLED_AT_ONCE)
         await gather_or_cancel(
-            self._cancel(child_id, parent.id, semaphore) for child_id in set(snapshot.child_ids)
+            self._cancel(child_id, parent.id, semaphore)
+            for child_id in dict.fromkeys(snapshot.child_ids)
         )
         await self._transition.call("settle", parent.id)
 
     async def _cancel(self, child_id: str, parent_id: str, semaphore: asyncio.Semaphore) -> None:
         async with semaphore:
-            child = await self._transition.change(
-                child_id, partial(_cancelled_with, parent_id=parent_id), unshared=1
-            )
+            child = await self._transition.change(child_id, lifecycle.cancelled, unshared=parent_id)
             if child is not None and (child.HasField("children") or is_workflow(child)):
                 await self.cancel_children(child)
 
@@ -202,8 +201,3 @@ def _rolled_up(job: Job, counts: ChildCounts, parts: Sequence[Job]) -> Job | Non
     if new.state == job_pb2.JOB_STATE_RUNNING and parts:
         mirrored(parts[0], fraction=new.progress.fraction)(new)
     return lifecycle.with_fraction(new, job)
-
-
-def _cancelled_with(job: Job, parent_id: str) -> Job | None:
-    """Return the job as cancelled if it was made for that parent."""
-    return lifecycle.cancelled(job) if job.parent_job_id == parent_id else None

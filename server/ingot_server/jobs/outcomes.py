@@ -112,6 +112,14 @@ class SingleFlightTaken(Exception):
         self.job_id = job_id
 
 
+class StillWanted(Exception):
+    """The job is not cancelled, because callers other than the one that cancels it want it."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"others want job {job.id}")
+        self.job = job
+
+
 class LimitReached(Exception):
     """The caller has used up its limit of that name, so it may not have another job."""
 

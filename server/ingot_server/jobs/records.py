@@ -342,14 +342,19 @@ class Records:
         )
         return job or await self.get(job_id)
 
-    async def cancel(self, job_id: str) -> Job | None:
+    async def cancel(self, job_id: str, *, withdraws: str = "") -> Job | None:
         """End a job as CANCELLED and void its lease; return it, or None if it has no record.
 
         A job that has ended, or is writing its manifest, is returned unchanged: the commit cannot
-        be undone, and ends soon. The children that were made for the job and that no other caller
-        wants are cancelled, too.
+        be undone, and ends soon. The children of the job that nobody else wants are cancelled, too.
+
+        `withdraws` is the name of the caller for whom the job is cancelled. If others want it, it
+        goes on for them, and StillWanted is raised. Without a name it ends for all.
         """
-        job = await self._transition.change(job_id, lifecycle.cancelled)
+        condition: dict[str, Argument] = {}
+        if withdraws:
+            condition = {"withdraws": withdraws, "caller": caller_key(withdraws)}
+        job = await self._transition.change(job_id, lifecycle.cancelled, **condition)
         if job is not None:
             await self.children.cancel_children(job)
         return job or await self.get(job_id)

@@ -43,6 +43,7 @@ local function find_request()
   if used[2] ~= arg.fingerprint then
     return { 'request_id_reused', used[1] }
   end
+  askers.add(used[1])
   return existing(used[1])
 end
 
@@ -57,6 +58,7 @@ local function find_upload()
     return nil
   end
   if field(job_id, 'ended') == '0' then
+    askers.add(job_id)
     remember_request(job_id)
   end
   return existing(job_id)

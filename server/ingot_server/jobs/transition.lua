@@ -1,6 +1,6 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
 -- last part. The others are, in this order, arguments.lua, permits.lua, dispatch.lua, followers.lua, webhooks.lua,
--- journal.lua, history.lua, requests.lua, callers.lua and children.lua. Each documents its keys.
+-- journal.lua, history.lua, callers.lua, askers.lua, requests.lua and children.lua. Each documents its keys.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -29,7 +29,7 @@
 -- is not published.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
 --            queue host source priority cost [caller; most_jobs daily_bytes: its limits]
---            webhook_body tells_operator [webhook_urls]
+--            webhook_body tells_operator [webhook_urls] asker: the name of the caller; empty if it has none
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
 --            -> created, record | existing, record, group of the journal or empty | request_id_reused, job id
@@ -41,7 +41,10 @@
 --   change   epoch change_id record revision state ended unlisted ttl deadline next_token milestone
 --            webhook_body tells_operator
 --            [outcome cached bytes progress: for the parents' counts]
---            [expected_revision token overdue claimable unshared in_group: conditions]
+--            [expected_revision token overdue claimable in_group: conditions]
+--            [unshared: only if nobody wants the job apart from that parent of it]
+--            [withdraws caller: only if nobody but the caller of that name wants the job. Its wish is withdrawn in
+--            any case, and the job does not count for `caller` any more]
 --            [losses delay worker waits_for_children (while RUNNING) rollup_interval counts_version: values;
 --            keeps_place: the job stays ready or dispatched as it is;
 --            follows: the job is ready when that other job has ended;
@@ -49,8 +52,8 @@
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
 --            -> done, record, run, wanted_key, id of the job that it has followed | gone | lost | early
---               | stale | taken, id of the job that holds the key | circular: the job to follow waits for
---               this one | epoch, current epoch
+--               | wanted, record: others want the job | stale | taken, id of the job that holds the key
+--               | circular: the job to follow waits for this one | epoch, current epoch
 --   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
 --   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
@@ -130,6 +133,7 @@ local function share_active()
   if not arg.parent or join(active) then
     share(active)
   end
+  askers.add(active)
   remember_request(active)
   add_webhooks(active)
   return existing(active)
@@ -181,6 +185,7 @@ local function create()
     redis.call('SET', ACTIVE .. key, id)
   end
   write_new(key)
+  askers.add(id)
   remember_request(id)
   add_webhooks(id)
   if arg.parent then
@@ -224,7 +229,8 @@ local function recreate()
   end
   write_new(key)
   -- Its earlier runs may not have ended, and have names of objects that this one must not use.
-  redis.call('HSET', JOB .. id, 'run', time(now), 'shared', 1)
+  redis.call('HSET', JOB .. id, 'run', time(now))
+  askers.add(id)
   add_webhooks(id)
   local used = arg.request_id ~= '' and redis.call('HGET', REQUEST .. arg.request_id, 'job_id')
   if not used or not field(used, 'record') then
@@ -333,11 +339,14 @@ local function change()
   if arg.in_group and arg.in_group ~= field(id, 'journal') then
     return { 'lost' }
   end
-  if arg.unshared and field(id, 'shared') == '1' then
+  if arg.unshared and askers.share_with(arg.unshared) then
     return { 'lost' }
   end
   if arg.expected_revision and arg.expected_revision ~= revision then
     return { 'stale' }
+  end
+  if arg.withdraws and askers.withdraw() then
+    return { 'wanted', record }
   end
   if arg.single_flight_key then
     local active = move_from(key)

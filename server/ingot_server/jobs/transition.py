@@ -28,6 +28,7 @@ from ingot_server.jobs.outcomes import (
     Orphaned,
     RequestIdReused,
     SingleFlightTaken,
+    StillWanted,
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import placement
@@ -46,8 +47,9 @@ _PARTS: Final = (
     "webhooks.lua",
     "journal.lua",
     "history.lua",
-    "requests.lua",
     "callers.lua",
+    "askers.lua",
+    "requests.lua",
     "children.lua",
     "transition.lua",
 )
@@ -170,6 +172,7 @@ class Transition:
                 **self._describe(new),
                 **placement(new),
                 **arguments,
+                asker=new.requested_by,
                 change_id=change_id,
                 single_flight_key=single_flight_key or new.media.id,
             )
@@ -187,8 +190,8 @@ class Transition:
 
         `change` may be called several times and must not modify its argument. Unless `arguments`
         say otherwise, no worker holds the job afterwards. Raises SingleFlightTaken if `arguments`
-        move the job to a key that another job holds, and CircularWait if they have it follow a job
-        that waits for it.
+        move the job to a key that another job holds, CircularWait if they have it follow a job that
+        waits for it, and StillWanted if they withdraw a caller's wish for a job that others want.
         """
         written = await self._change(job_id, change, arguments)
         return written.job if written is not None else None
@@ -236,6 +239,8 @@ class Transition:
                     raise CircularWait
                 case b"taken":
                     raise SingleFlightTaken(content[0].decode())
+                case b"wanted":
+                    raise StillWanted(from_record(content[0]))
                 case b"stale":
                     continue
                 case b"epoch":
