@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from tests.mediasite import serve_presentation
 from tests.origin import Origin, Page
 from tests.recipes import make_recipe
 from tests.refusals import refused
+from tests.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -322,6 +324,26 @@ async def test_media_keeps_its_owner_when_another_caller_fetches_a_new_version(
 
     assert not newer.cached
     assert newer.media.owner == "news"
+
+
+async def test_a_download_goes_on_for_the_caller_that_has_not_cancelled_it(
+    shared: Callers, origin: Origin, clip: bytes
+) -> None:
+    gate = asyncio.Event()
+    url = origin.serve("/clip.mp4", Page(clip, gate=gate))
+    asked = IngestRequest(url=url)
+    jobs = [(await each.call("api.Ingest", asked)).job for each in (shared.news, shared.archive)]
+    assert jobs[0].id == jobs[1].id
+    ending = asyncio.create_task(shared.harness.end(jobs[0]))
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        await origin.asked_for("/clip.mp4")
+    request = CancelJobRequest(job_id=jobs[0].id)
+
+    left = (await shared.news.call("jobs.CancelJob", request)).job
+    assert left.state == job_pb2.JOB_STATE_RUNNING
+    gate.set()
+
+    assert (await ending).state == job_pb2.JOB_STATE_SUCCEEDED
 
 
 async def test_only_its_owner_retries_a_job(shared: Callers, origin: Origin) -> None:

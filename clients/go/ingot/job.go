@@ -95,8 +95,8 @@ func (j *Job) Err() error {
 	return fromStatus(status.FromProto(latest.GetError()))
 }
 
-// Cancel cancels the job for all its callers, and returns how it ended. A job that ended before it
-// could be cancelled is returned as it ended.
+// Cancel cancels the job, and returns how it ended. A job that ended before it could be cancelled is
+// returned as it ended. One that another caller wants goes on, and is returned as it is.
 func (j *Job) Cancel(ctx context.Context) (*ingotv1.Job, error) {
 	response, err := j.client.jobs.CancelJob(ctx, &ingotv1.CancelJobRequest{JobId: j.ID()})
 	if err != nil {

@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_jobs(command("jobs", "List the jobs, latest first."))
     for name, description in (
         ("job", "Show a job."),
-        ("cancel", "Cancel a job, also for other callers who wait for it."),
+        ("cancel", "Cancel a job. It goes on if another caller is known to want it."),
     ):
         command(name, description).add_argument("job_id", type=parse_text, metavar="ID")
     watch = command("watch", "Watch a job until it ends, or all jobs until Ctrl-C.")

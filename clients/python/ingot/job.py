@@ -120,9 +120,10 @@ class IngestJob:
         return self._wait_for_media().__await__()
 
     async def cancel(self) -> Job:
-        """Cancel the job for all its callers, and return how it ended.
+        """Cancel the job, and return how it ended.
 
-        A job that ended before it could be cancelled is returned as it ended.
+        A job that ended before it could be cancelled is returned as it ended. One that another
+        caller wants goes on, and is returned as it is.
         """
         response = await self._connection.call(
             self._connection.jobs.CancelJob, CancelJobRequest(job_id=self.id)

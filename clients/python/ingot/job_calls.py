@@ -118,9 +118,10 @@ class JobCalls(BaseClient):
                 yield job
 
     async def cancel(self, job_id: str) -> Job:
-        """Cancel a job for all its callers, and return how it ended.
+        """Cancel a job, and return how it ended.
 
-        A job that ended before it could be cancelled is returned as it ended.
+        A job that ended before it could be cancelled is returned as it ended. One that another
+        caller wants goes on, and is returned as it is.
         """
         response = await self._connection.call(
             self._connection.jobs.CancelJob, CancelJobRequest(job_id=job_id)

@@ -57,7 +57,7 @@ class SyncIngestJob:
         return self._thread.run(self._job)
 
     def cancel(self) -> Job:
-        """Cancel the job for all its callers, and return how it ended."""
+        """Cancel the job, and return how it ended, or as it is if another caller wants it."""
         return self._thread.run(self._job.cancel())
 
     def error(self) -> IngotError | None:

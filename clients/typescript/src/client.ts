@@ -197,7 +197,7 @@ export class Client {
     return watchJobs(this.connection, options);
   }
 
-  /** Cancel a job for all its callers, and return how it ended. */
+  /** Cancel a job, and return how it ended, or as it is if another caller wants it. */
   async cancel(jobId: string, options: CallOptions = {}): Promise<Job> {
     const method = JobService.method.cancelJob;
     return required((await this.connection.call(method, { jobId }, options)).job);

@@ -82,8 +82,8 @@ export class JobHandle implements AsyncIterable<Job> {
   }
 
   /**
-   * Cancel the job for all its callers, and return how it ended: a job that ended before it could
-   * be cancelled is returned as it ended.
+   * Cancel the job, and return how it ended: a job that ended before it could be cancelled is
+   * returned as it ended. One that another caller wants goes on, and is returned as it is.
    */
   async cancel(options: CallOptions = {}): Promise<Job> {
     const request = { jobId: this.id };

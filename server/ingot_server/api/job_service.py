@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from ingot.v1 import job_pb2, job_service_pb2, reason_pb2
@@ -46,6 +47,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.job_filter import job_filter
 from ingot_server.jobs.lifecycle import has_ended
+from ingot_server.jobs.outcomes import StillWanted
 from ingot_server.jobs.position import Version, version
 from ingot_server.jobs.records import Records
 from ingot_server.journal.writer import JournalWriter
@@ -114,17 +116,24 @@ class JobService(Service):
     async def cancel_job(self, request: CancelJobRequest, caller: Caller) -> CancelJobResponse:
         if caller.tenant:
             await self._get(request.job_id, caller)
-        job = await self._cached.find(request.job_id) or await self._cancel(request.job_id)
-        if not has_ended(job):
-            job = await self._cancel_or_wait(job)
+        withdraws = _withdraws(caller)
+        try:
+            job = await self._cached.find(request.job_id)
+            job = job or await self._cancel(request.job_id, withdraws)
+            if not has_ended(job):
+                job = await self._cancel_or_wait(job, withdraws)
+        except StillWanted as wanted:
+            job = wanted.job
         if _is_cancelled(job):
             await self._record_ends([job])
         return CancelJobResponse(job=job)
 
     async def cancel_jobs(self, request: CancelJobsRequest, caller: Caller) -> CancelJobsResponse:
-        matches = _required_filter(request, caller)
+        _require_filters(request)
+        matches = _visible(request, caller)
         jobs = await self._all(lambda job: not has_ended(job) and matches(job))
-        results = await run_batch(jobs, self._cancelled_now)
+        cancel = partial(self._cancelled_now, withdraws=_withdraws(caller))
+        results = await run_batch(jobs, cancel)
         cancelled = [job for job in results if isinstance(job, Job) and _is_cancelled(job)]
         await self._record_ends(cancelled)
         return CancelJobsResponse(cancelled_count=len(cancelled))
@@ -139,12 +148,14 @@ class JobService(Service):
         return RetryJobResponse(job=await self._retries.retry(job, request))
 
     async def retry_jobs(self, request: RetryJobsRequest, caller: Caller) -> RetryJobsResponse:
-        matches = _required_filter(request, caller)
+        _require_filters(request)
+        matches = job_filter(request)
         states = set(request.states) or {job_pb2.JOB_STATE_FAILED}
 
         def is_wanted(job: Job) -> bool:
             is_part = job.parent_job_id != request.parent_job_id
-            return job.state in FAILED & states and not is_part and matches(job)
+            is_own = caller.may_change(job.requested_by)
+            return job.state in FAILED & states and not is_part and is_own and matches(job)
 
         async def retry(job: Job) -> bool:
             await self._retries.retry(job, RetryJobRequest(job_id=job.id))
@@ -176,8 +187,11 @@ class JobService(Service):
                 return found
             before = jobs[-1].id
 
-    async def _cancelled_now(self, job: Job) -> Job:
-        return await self._records.cancel(job.id) or job
+    async def _cancelled_now(self, job: Job, withdraws: str) -> Job:
+        try:
+            return await self._records.cancel(job.id, withdraws=withdraws) or job
+        except StillWanted as wanted:
+            return wanted.job
 
     async def _record_ends(self, jobs: Sequence[Job]) -> None:
         """Make cancellations durable before their callers hear of them.
@@ -195,16 +209,16 @@ class JobService(Service):
                     metadata=failure.metadata,
                 ) from failure
 
-    async def _cancel(self, job_id: str) -> Job:
-        job = await self._records.cancel(job_id)
+    async def _cancel(self, job_id: str, withdraws: str) -> Job:
+        job = await self._records.cancel(job_id, withdraws=withdraws)
         if job is None:
             await self._journal.restorer.ensure()
-            job = await self._records.cancel(job_id)
+            job = await self._records.cancel(job_id, withdraws=withdraws)
         if job is None:
             raise _unknown(job_id)
         return job
 
-    async def _cancel_or_wait(self, job: Job) -> Job:
+    async def _cancel_or_wait(self, job: Job, withdraws: str) -> Job:
         """Wait until a job that is committing has ended, or has lost its worker and is cancelled.
 
         Either takes less than two lease periods.
@@ -217,7 +231,7 @@ class JobService(Service):
                     async for update in updates:
                         job = update
                         if not has_ended(job) and job.stage != job_pb2.JOB_STAGE_COMMITTING:
-                            job = await self._cancel(job.id)
+                            job = await self._cancel(job.id, withdraws)
                         if has_ended(job):
                             return job
         raise Failure(
@@ -279,6 +293,11 @@ class JobService(Service):
         return self._serialized[1]
 
 
+def _withdraws(caller: Caller) -> str:
+    """Return the name of the caller for whom alone jobs are cancelled; empty if for all callers."""
+    return "" if caller.is_admin else caller.name
+
+
 def _is_cancelled(job: Job) -> bool:
     return job.state == job_pb2.JOB_STATE_CANCELLED
 
@@ -288,20 +307,15 @@ async def _updates_of(ended: Job, after: Version) -> AsyncGenerator[Job | None, 
         yield ended
 
 
-def _required_filter(
-    request: CancelJobsRequest | RetryJobsRequest, caller: Caller
-) -> Callable[[Job], bool]:
-    """Return the filter of a request, for jobs that the caller may change.
-
-    Raises Failure INVALID_REQUEST if it has none.
-    """
+def _require_filters(request: CancelJobsRequest | RetryJobsRequest) -> None:
+    """Raise Failure INVALID_REQUEST if a request has no filter."""
     if not request.ListFields():
         raise invalid({"states": "must be set if there is no other filter"})
-    matches = job_filter(request)
-    return lambda job: matches(job) and caller.may_change(job.requested_by)
 
 
-def _visible(request: ListJobsRequest | WatchJobsRequest, caller: Caller) -> Callable[[Job], bool]:
+def _visible(
+    request: ListJobsRequest | WatchJobsRequest | CancelJobsRequest, caller: Caller
+) -> Callable[[Job], bool]:
     """Return the filter of a request, for jobs that the caller may see."""
     matches = job_filter(request)
     if not caller.tenant:

@@ -5,13 +5,15 @@ import { notices } from "../notices/notices.svelte";
 import { location } from "../routing/location.svelte";
 import { texts } from "../texts";
 import { jobStore } from "./store.svelte";
-import { titleOf } from "./words";
+import { isActive, titleOf } from "./words";
 
 /** Cancels a job. It asks nothing: a cancelled job can be retried. */
 export async function cancelJob(job: Job): Promise<void> {
   try {
-    jobStore.receive(await client.cancel(job.id));
-    notices.say(texts.job.didCancel(titleOf(job)));
+    const left = await client.cancel(job.id);
+    jobStore.receive(left);
+    const say = isActive(left) ? texts.job.goesOn : texts.job.didCancel;
+    notices.say(say(titleOf(job)));
   } catch (error) {
     notices.fail(texts.job.cancelFailed, messageOf(error));
   }

@@ -404,7 +404,7 @@ func (x *CancelJobRequest) GetJobId() string {
 // The job after CancelJob.
 type CancelJobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job, CANCELLED or as it ended before. Always set.
+	// The job: CANCELLED, as it ended before, or QUEUED or RUNNING if another caller wants it. Always set.
 	Job           *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -554,7 +554,7 @@ func (x *CancelJobsRequest) GetText() string {
 // What became of a CancelJobs call.
 type CancelJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number of jobs that the call cancelled, without the children that were cancelled with them.
+	// Number of jobs that are CANCELLED now, without the children that were cancelled with them.
 	CancelledCount int32 `protobuf:"varint,1,opt,name=cancelled_count,json=cancelledCount,proto3" json:"cancelled_count,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -40,12 +40,19 @@ type JobServiceClient interface {
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
 	// Lists the jobs on record, latest first.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
-	// Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
-	// CANCELLED. A job that has already ended is returned as it ended.
+	// Cancels a job for the caller. If no other caller wants it, it ends: it is CANCELLED, and what it
+	// has stored so far is deleted. Otherwise it goes on for them, and is returned as it is. Callers want
+	// a job whose request led to it, or to a list or workflow that it is a part of, until they cancel
+	// it themselves. They are told apart by the name of their credential: several tokens may have one
+	// name, and it does not matter how often a caller asked. Without authentication, and with the scope
+	// `admin`, a call cancels the job for all callers, who see it CANCELLED. If Redis loses its data,
+	// only the caller whose request made the job is known to want it. Webhooks of a caller that
+	// has cancelled a job which went on are sent when it ends. A job that has already ended is returned
+	// as it ended.
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobResponse, error)
 	// Cancels all matching jobs as CancelJob does, except those that are writing their result, and
-	// returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
-	// together mean everything that has not ended.
+	// returns how many it ended, without those that other callers want. At least one filter is required;
+	// the state RUNNING and QUEUED together mean everything that has not ended.
 	CancelJobs(ctx context.Context, in *CancelJobsRequest, opts ...grpc.CallOption) (*CancelJobsResponse, error)
 	// Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
 	// learned about the absence of the media is forgotten. If the media is stored by now or another
@@ -190,12 +197,19 @@ type JobServiceServer interface {
 	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
 	// Lists the jobs on record, latest first.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
-	// Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
-	// CANCELLED. A job that has already ended is returned as it ended.
+	// Cancels a job for the caller. If no other caller wants it, it ends: it is CANCELLED, and what it
+	// has stored so far is deleted. Otherwise it goes on for them, and is returned as it is. Callers want
+	// a job whose request led to it, or to a list or workflow that it is a part of, until they cancel
+	// it themselves. They are told apart by the name of their credential: several tokens may have one
+	// name, and it does not matter how often a caller asked. Without authentication, and with the scope
+	// `admin`, a call cancels the job for all callers, who see it CANCELLED. If Redis loses its data,
+	// only the caller whose request made the job is known to want it. Webhooks of a caller that
+	// has cancelled a job which went on are sent when it ends. A job that has already ended is returned
+	// as it ended.
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobResponse, error)
 	// Cancels all matching jobs as CancelJob does, except those that are writing their result, and
-	// returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
-	// together mean everything that has not ended.
+	// returns how many it ended, without those that other callers want. At least one filter is required;
+	// the state RUNNING and QUEUED together mean everything that has not ended.
 	CancelJobs(context.Context, *CancelJobsRequest) (*CancelJobsResponse, error)
 	// Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
 	// learned about the absence of the media is forgotten. If the media is stored by now or another

@@ -245,7 +245,7 @@ class CancelJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job, CANCELLED or as it ended before. Always set."""
+        """The job: CANCELLED, as it ended before, or QUEUED or RUNNING if another caller wants it. Always set."""
 
     def __init__(
         self,
@@ -347,7 +347,7 @@ class CancelJobsResponse(_message.Message):
 
     CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
     cancelled_count: _builtins.int
-    """Number of jobs that the call cancelled, without the children that were cancelled with them."""
+    """Number of jobs that are CANCELLED now, without the children that were cancelled with them."""
     def __init__(
         self,
         *,

@@ -97,8 +97,15 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
-        CANCELLED. A job that has already ended is returned as it ended.
+        """Cancels a job for the caller. If no other caller wants it, it ends: it is CANCELLED, and what it
+        has stored so far is deleted. Otherwise it goes on for them, and is returned as it is. Callers want
+        a job whose request led to it, or to a list or workflow that it is a part of, until they cancel
+        it themselves. They are told apart by the name of their credential: several tokens may have one
+        name, and it does not matter how often a caller asked. Without authentication, and with the scope
+        `admin`, a call cancels the job for all callers, who see it CANCELLED. If Redis loses its data,
+        only the caller whose request made the job is known to want it. Webhooks of a caller that
+        has cancelled a job which went on are sent when it ends. A job that has already ended is returned
+        as it ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +113,8 @@ class JobServiceServicer:
 
     def CancelJobs(self, request, context):
         """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
-        returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
-        together mean everything that has not ended.
+        returns how many it ended, without those that other callers want. At least one filter is required;
+        the state RUNNING and QUEUED together mean everything that has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

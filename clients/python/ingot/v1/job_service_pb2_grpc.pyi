@@ -40,13 +40,20 @@ class JobServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Lists the jobs on record, latest first."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
-    CANCELLED. A job that has already ended is returned as it ended.
+    """Cancels a job for the caller. If no other caller wants it, it ends: it is CANCELLED, and what it
+    has stored so far is deleted. Otherwise it goes on for them, and is returned as it is. Callers want
+    a job whose request led to it, or to a list or workflow that it is a part of, until they cancel
+    it themselves. They are told apart by the name of their credential: several tokens may have one
+    name, and it does not matter how often a caller asked. Without authentication, and with the scope
+    `admin`, a call cancels the job for all callers, who see it CANCELLED. If Redis loses its data,
+    only the caller whose request made the job is known to want it. Webhooks of a caller that
+    has cancelled a job which went on are sent when it ends. A job that has already ended is returned
+    as it ended.
     """
     CancelJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]
     """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
-    returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
-    together mean everything that has not ended.
+    returns how many it ended, without those that other callers want. At least one filter is required;
+    the state RUNNING and QUEUED together mean everything that has not ended.
     """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]
     """Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
@@ -89,13 +96,20 @@ class JobServiceAsyncStub(JobServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists the jobs on record, latest first."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
-    CANCELLED. A job that has already ended is returned as it ended.
+    """Cancels a job for the caller. If no other caller wants it, it ends: it is CANCELLED, and what it
+    has stored so far is deleted. Otherwise it goes on for them, and is returned as it is. Callers want
+    a job whose request led to it, or to a list or workflow that it is a part of, until they cancel
+    it themselves. They are told apart by the name of their credential: several tokens may have one
+    name, and it does not matter how often a caller asked. Without authentication, and with the scope
+    `admin`, a call cancels the job for all callers, who see it CANCELLED. If Redis loses its data,
+    only the caller whose request made the job is known to want it. Webhooks of a caller that
+    has cancelled a job which went on are sent when it ends. A job that has already ended is returned
+    as it ended.
     """
     CancelJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]  # type: ignore[assignment]
     """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
-    returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
-    together mean everything that has not ended.
+    returns how many it ended, without those that other callers want. At least one filter is required;
+    the state RUNNING and QUEUED together mean everything that has not ended.
     """
     RetryJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]  # type: ignore[assignment]
     """Creates a job like one that FAILED or was CANCELLED, with the same request. What the failed job
@@ -153,8 +167,15 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
-        CANCELLED. A job that has already ended is returned as it ended.
+        """Cancels a job for the caller. If no other caller wants it, it ends: it is CANCELLED, and what it
+        has stored so far is deleted. Otherwise it goes on for them, and is returned as it is. Callers want
+        a job whose request led to it, or to a list or workflow that it is a part of, until they cancel
+        it themselves. They are told apart by the name of their credential: several tokens may have one
+        name, and it does not matter how often a caller asked. Without authentication, and with the scope
+        `admin`, a call cancels the job for all callers, who see it CANCELLED. If Redis loses its data,
+        only the caller whose request made the job is known to want it. Webhooks of a caller that
+        has cancelled a job which went on are sent when it ends. A job that has already ended is returned
+        as it ended.
         """
 
     @_abc_1.abstractmethod
@@ -164,8 +185,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobsResponse, _abc.Awaitable[_job_service_pb2.CancelJobsResponse]]:
         """Cancels all matching jobs as CancelJob does, except those that are writing their result, and
-        returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
-        together mean everything that has not ended.
+        returns how many it ended, without those that other callers want. At least one filter is required;
+        the state RUNNING and QUEUED together mean everything that has not ended.
         """
 
     @_abc_1.abstractmethod

@@ -230,7 +230,7 @@ export const CancelJobRequestSchema: GenMessage<CancelJobRequest> = /*@__PURE__*
  */
 export type CancelJobResponse = Message<"ingot.v1.CancelJobResponse"> & {
   /**
-   * The job, CANCELLED or as it ended before. Always set.
+   * The job: CANCELLED, as it ended before, or QUEUED or RUNNING if another caller wants it. Always set.
    *
    * @generated from field: ingot.v1.Job job = 1;
    */
@@ -318,7 +318,7 @@ export const CancelJobsRequestSchema: GenMessage<CancelJobsRequest> = /*@__PURE_
  */
 export type CancelJobsResponse = Message<"ingot.v1.CancelJobsResponse"> & {
   /**
-   * Number of jobs that the call cancelled, without the children that were cancelled with them.
+   * Number of jobs that are CANCELLED now, without the children that were cancelled with them.
    *
    * @generated from field: int32 cancelled_count = 1;
    */
@@ -759,8 +759,15 @@ export const JobService: GenService<{
     output: typeof ListJobsResponseSchema;
   },
   /**
-   * Cancels a job and deletes what it has stored so far. Every caller that shares the job sees it
-   * CANCELLED. A job that has already ended is returned as it ended.
+   * Cancels a job for the caller. If no other caller wants it, it ends: it is CANCELLED, and what it
+   * has stored so far is deleted. Otherwise it goes on for them, and is returned as it is. Callers want
+   * a job whose request led to it, or to a list or workflow that it is a part of, until they cancel
+   * it themselves. They are told apart by the name of their credential: several tokens may have one
+   * name, and it does not matter how often a caller asked. Without authentication, and with the scope
+   * `admin`, a call cancels the job for all callers, who see it CANCELLED. If Redis loses its data,
+   * only the caller whose request made the job is known to want it. Webhooks of a caller that
+   * has cancelled a job which went on are sent when it ends. A job that has already ended is returned
+   * as it ended.
    *
    * @generated from rpc ingot.v1.JobService.CancelJob
    */
@@ -771,8 +778,8 @@ export const JobService: GenService<{
   },
   /**
    * Cancels all matching jobs as CancelJob does, except those that are writing their result, and
-   * returns how many it cancelled. At least one filter is required; the state RUNNING and QUEUED
-   * together mean everything that has not ended.
+   * returns how many it ended, without those that other callers want. At least one filter is required;
+   * the state RUNNING and QUEUED together mean everything that has not ended.
    *
    * @generated from rpc ingot.v1.JobService.CancelJobs
    */
