@@ -112,7 +112,7 @@ async def test_who_wants_a_job_is_forgotten_with_it(records: Records, redis: Red
     assert await redis.ttl(key) == -1
     await ask(records, "archive")
     await records.cancel(job.id)
-    assert 0 < await redis.pttl(key) <= await redis.pttl(f"ingot:job:{job.id}")
+    assert 0 < await redis.pexpiretime(key) <= await redis.pexpiretime(f"ingot:job:{job.id}")
 
 
 async def test_a_part_goes_on_while_a_caller_of_its_own_wants_it(records: Records) -> None:

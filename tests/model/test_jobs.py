@@ -310,11 +310,6 @@ BUGS = {
         "field(parent, 'ended') == '0' and askers.have_another(parent)",
         "false",
     ),
-    "a part is cancelled with its list that another caller has asked for": (
-        "askers.lua",
-        "field(id, 'shared') == '1' or askers.are_known(id)",
-        "field(id, 'shared') == '1'",
-    ),
     "a job counts for its caller after its end": (
         "transition.lua",
         "  callers.uncount_job()\n",
