@@ -305,11 +305,6 @@ BUGS = {
         "redis.call('SCARD', key) > redis.call('SISMEMBER', key, arg.withdraws)",
         "false",
     ),
-    "a part is cancelled of what another caller wants": (
-        "askers.lua",
-        "field(parent, 'ended') == '0' and askers.have_another(parent)",
-        "false",
-    ),
     "a job counts for its caller after its end": (
         "transition.lua",
         "  callers.uncount_job()\n",
