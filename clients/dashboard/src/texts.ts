@@ -170,7 +170,7 @@ export const texts = {
     retryOf: (title: string) => `Retry ${title}`,
     saveOf: (title: string) => `Save ${title}`,
     didCancel: (title: string) => `Cancelled: ${title}`,
-    goesOn: (title: string) => `Another caller wants it, so it goes on: ${title}`,
+    othersWantIt: (title: string) => `Another caller wants it, so it goes on: ${title}`,
     didRetry: (title: string) => `Started again: ${title}`,
     cancelFailed: "The job was not cancelled",
     retryFailed: "The job was not retried",

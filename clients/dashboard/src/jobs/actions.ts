@@ -12,7 +12,7 @@ export async function cancelJob(job: Job): Promise<void> {
   try {
     const left = await client.cancel(job.id);
     jobStore.receive(left);
-    const say = isActive(left) ? texts.job.goesOn : texts.job.didCancel;
+    const say = isActive(left) ? texts.job.othersWantIt : texts.job.didCancel;
     notices.say(say(titleOf(job)));
   } catch (error) {
     notices.fail(texts.job.cancelFailed, messageOf(error));

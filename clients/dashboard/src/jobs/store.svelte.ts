@@ -2,6 +2,7 @@ import { isLater } from "@ingot/client";
 import { type Job, JobService, JobState } from "@ingot/client/v1";
 
 import { client } from "../connection/client";
+import { countsByState } from "./counts";
 import { extendHistory, type Span } from "./history";
 import { throttled } from "./throttled";
 
@@ -117,11 +118,8 @@ class JobStore {
 
   /** The counts for a caller who sees only its own jobs, which the server does not count apart. */
   #countKnown(): ReadonlyMap<JobState, number> {
-    const counts = new Map<JobState, number>();
-    const known = new Map([...this.entries].map(([id, { job }]) => [id, job]));
-    for (const { state } of new Map([...known, ...this.#pending]).values())
-      counts.set(state, (counts.get(state) ?? 0) + 1);
-    return counts;
+    const shown = [...this.entries].map(([id, { job }]) => [id, job] as const);
+    return countsByState(new Map([...shown, ...this.#pending]).values());
   }
 
   #showSoon(): void {
