@@ -12,7 +12,8 @@ from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import EVERY_SCOPE
 from ingot_server.api.client_certificates import ClientCertificates, properties_of
 from ingot_server.config import Settings
-from ingot_server.setting_values import SettingError
+from ingot_server.errors import Failure
+from ingot_server.setting_values import CacheSharing, SettingError
 
 PEER = "ipv4:127.0.0.1:40000"
 SPIFFE = b"spiffe://example.org/recorder"
@@ -64,6 +65,25 @@ async def test_without_the_setting_owners_of_certificates_may_do_everything() ->
     caller = await authentication.admit(Scope.SCOPE_DELETE, PEER, "", "recorder")
 
     assert (caller.name, caller.key, caller.scopes) == ("recorder", "recorder", EVERY_SCOPE)
+
+
+async def test_a_caller_without_a_name_changes_nothing_that_has_an_owner() -> None:
+    limited = Settings(tls_client_ca_file="ca.pem", certificate_scopes="read,delete")
+
+    caller = await Authentication(limited).admit(Scope.SCOPE_DELETE, PEER, "", "")
+
+    assert (caller.may_change("recorder"), caller.may_change("")) == (False, True)
+    everyone = await Authentication(Settings()).admit(Scope.SCOPE_DELETE, PEER, "", "")
+    assert everyone.may_change("recorder")
+
+
+async def test_a_caller_without_a_name_is_refused_where_each_has_its_own_media() -> None:
+    private = Settings(tls_client_ca_file="ca.pem", cache_sharing=CacheSharing.PRIVATE)
+
+    with pytest.raises(Failure, match="needs a name"):
+        await Authentication(private).admit(Scope.SCOPE_READ, PEER, "", "")
+    named = await Authentication(private).admit(Scope.SCOPE_READ, PEER, "", "recorder")
+    assert named.tenant == "recorder"
 
 
 @pytest.mark.parametrize(

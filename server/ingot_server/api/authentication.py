@@ -24,6 +24,7 @@ from ingot_server.caller_limits import CallerLimits
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.library.tenants import tenant_of
+from ingot_server.setting_values import CacheSharing
 
 _JWT_DOTS: Final = 2
 
@@ -113,6 +114,13 @@ class Authentication:
     def _named(
         self, peer: str, name: str, scopes: frozenset[Scope.ValueType], limits: CallerLimits
     ) -> Caller:
+        if not name and self._settings.cache_sharing is CacheSharing.PRIVATE:
+            # It would have to see either nothing or what belongs to everyone.
+            raise Failure(
+                reason_pb2.REASON_UNAUTHENTICATED,
+                "Each caller of this server has media of its own (INGOT_CACHE_SHARING=private), so "
+                "a caller needs a name. Send a token or a JWT, or use a certificate with a name.",
+            )
         return Caller(peer, name, scopes, limits, tenant_of(name, self._settings))
 
 

@@ -54,7 +54,7 @@ class StoredSessions:
         return secret
 
     async def token(self, secret: str) -> str:
-        """Return the token of a session; empty if there is no such session, or not any more."""
+        """Return the token of a session; empty if the session has ended or never existed."""
         with unavailable():
             sealed = cast("bytes | None", await self._redis.get(self._key(secret)))
         return _opened(secret, sealed) if sealed else ""
