@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -16,6 +18,7 @@ import pytest
 
 from ingot_server.config import Settings
 from ingot_server.extractor.pool import ExtractorPool
+from ingot_server.process import network_namespace
 from ingot_server.process.child import ChildError, ChildProcess, describe_exit
 from ingot_server.process.fork_server import ForkServer
 from ingot_server.process.limits import Limits
@@ -187,6 +190,21 @@ async def test_a_start_that_is_cancelled_leaves_nothing(server: ForkServer, dela
     async with await server.start_child() as child:
         assert await evaluated(child, "os.getppid()") == parent
         await until(lambda: set(descendants(parent)) == {child.pid})
+
+
+@pytest.mark.skipif(not network_namespace.is_available(), reason="no network namespaces here")
+async def test_a_worker_that_stops_during_the_start_leaves_no_traceback(program: str) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.close()
+        starting = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ingot_server.process.fork_server_main"),
+            *(json.dumps({"ports": [0], "own": True}), program),
+            stdin=theirs.fileno(),
+            stderr=asyncio.subprocess.PIPE,
+        )
+    _, said = await starting.communicate()
+    assert (starting.returncode, said) == (0, b"")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it")

@@ -42,6 +42,8 @@ from ingot_server.process.launch import die_with_parent, set_limits
 from ingot_server.process.network_namespace import enter
 
 _MESSAGE_BYTES: Final = 4096
+# What a message to a worker that is gone raises. The next read then ends this process.
+_WORKER_IS_GONE: Final = (BrokenPipeError, ConnectionResetError)
 
 
 class ForkServerProcess:
@@ -116,8 +118,7 @@ class ForkServerProcess:
                 self._send(number=self._numbers.pop(pid), code=os.waitstatus_to_exitcode(status))
 
     def _send(self, **message: object) -> None:
-        # If the worker is gone, the next read ends this process.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(*_WORKER_IS_GONE):
             self._control.send(json.dumps(message).encode())
 
 
@@ -156,7 +157,8 @@ def serve_children(
     if network["own"]:
         listeners = enter(network["ports"])
         message = json.dumps({"listening": len(listeners)}).encode()
-        socket.send_fds(control, [message], [each.fileno() for each in listeners])
+        with contextlib.suppress(*_WORKER_IS_GONE):
+            socket.send_fds(control, [message], [each.fileno() for each in listeners])
         for listener in listeners:
             listener.close()
     confine_parent(network["ports"])
