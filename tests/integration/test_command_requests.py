@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from ingot import JobPriority, JobState, Selection
 from ingot.v1.ingest_service_pb2 import ConvertRequest, IngestRequest, ResolveRequest
 from ingot.v1.job_pb2 import IngestOptions
-from ingot.v1.job_service_pb2 import ListJobsRequest
+from ingot.v1.job_service_pb2 import ListJobsRequest, RetryJobRequest
 from ingot.v1.media_service_pb2 import (
     CreateDownloadUrlRequest,
     DeleteMediaRequest,
@@ -21,8 +21,9 @@ from ingot.v1.media_service_pb2 import (
     GetStoryboardRequest,
 )
 from tests.ingot_command import run_command
-from tests.scripted_server import MEDIA_ID, URL, ScriptedServer, running_scripted_server
+from tests.scripted_server import JOB_ID, MEDIA_ID, URL, ScriptedServer, running_scripted_server
 
+HOOK = "https://hooks.test/ingot?token=1"
 SOUND = Selection(mode=Selection.MODE_AUDIO_ONLY)
 LOW = Selection(mode=Selection.MODE_BEST, max_height=480)
 EXACT = Selection(
@@ -83,6 +84,10 @@ async def requests(
                 labels={"team": "news"},
             ),
         ),
+        (
+            ["retry", JOB_ID, "--webhook", HOOK, "--no-wait"],
+            RetryJobRequest(job_id=JOB_ID, webhook_url=HOOK),
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
@@ -93,6 +98,8 @@ async def test_a_command_asks_for_what_its_options_say(
 
     if isinstance(asked, ListJobsRequest):
         asked.ClearField("page_size")
+    if isinstance(asked, RetryJobRequest):
+        asked.ClearField("request_id")
     assert asked == expected
 
 

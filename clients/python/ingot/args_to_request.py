@@ -101,6 +101,7 @@ def upload(options: Namespace) -> dict[str, Any]:
         "labels": dict(options.label),
         "priority": priority(options),
         "recipes": _recipes(options),
+        "webhook_url": options.webhook,
     }
 
 

@@ -22,6 +22,7 @@ from ingot.shared_arguments import (
     add_no_wait,
     add_output,
     add_selection,
+    add_webhook,
     parse_limit,
     parse_media_id,
     parse_text,
@@ -92,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     retry = command("retry", "Run a job again that failed or was cancelled.")
     retry.add_argument("job_id", type=parse_text, metavar="ID")
     add_no_wait(retry)
+    add_webhook(retry)
     _add_webhooks(
         command("webhooks", "List the deliveries of webhooks, those of later jobs first.")
     )

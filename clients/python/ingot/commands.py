@@ -236,7 +236,7 @@ async def _cancel(client: Client, options: Namespace) -> int:
 
 
 async def _retry(client: Client, options: Namespace) -> int:
-    handle = await client.retry(options.job_id)
+    handle = await client.retry(options.job_id, webhook_url=options.webhook)
     if options.no_wait:
         write(options, handle.latest, render.job_table)
         return SUCCEEDED

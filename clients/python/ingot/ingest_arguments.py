@@ -22,6 +22,7 @@ from ingot.shared_arguments import (
     add_no_wait,
     add_output,
     add_selection,
+    add_webhook,
     parse_output,
     parse_text,
 )
@@ -106,13 +107,6 @@ def _add_ingest_settings(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="oldest stored copy to accept, such as 1h; 0 always checks the source",
     )
-    parser.add_argument(
-        "--webhook",
-        type=parse_text,
-        default="",
-        metavar="URL",
-        help="have the server send a signed request to this URL when the job ends",
-    )
     _add_job_settings(parser)
 
 
@@ -124,6 +118,7 @@ def _add_job_settings(parser: argparse.ArgumentParser) -> None:
         default="normal",
         help="order among the waiting jobs (default: normal)",
     )
+    add_webhook(parser)
 
 
 def _add_recipes(parser: argparse.ArgumentParser) -> None:

@@ -128,8 +128,14 @@ class JobCalls(BaseClient):
         )
         return response.job
 
-    async def retry(self, job_id: str) -> IngestJob:
-        """Return a job like one that failed or was cancelled. Raises an error for any other job."""
-        request = RetryJobRequest(job_id=job_id, request_id=str(uuid.uuid4()))
+    async def retry(self, job_id: str, *, webhook_url: str = "") -> IngestJob:
+        """Return a job like one that failed or was cancelled. Raises an error for any other job.
+
+        `webhook_url` gets a signed request when the new job ends. That of the first job is not used
+        again.
+        """
+        request = RetryJobRequest(
+            job_id=job_id, request_id=str(uuid.uuid4()), webhook_url=webhook_url
+        )
         response = await self._connection.call(self._connection.jobs.RetryJob, request)
         return IngestJob(self._connection, response.job)

@@ -108,6 +108,17 @@ def add_no_wait(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_webhook(parser: argparse.ArgumentParser) -> None:
+    """Add `--webhook`."""
+    parser.add_argument(
+        "--webhook",
+        type=parse_text,
+        default="",
+        metavar="URL",
+        help="have the server send a signed request to this URL when the job ends",
+    )
+
+
 def parse_text(text: str) -> str:
     """Return `text`. Raises ArgumentTypeError if it is not UTF-8."""
     try:

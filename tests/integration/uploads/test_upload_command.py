@@ -98,6 +98,18 @@ async def test_a_recipe_that_does_not_fit_is_wrong_usage(
     assert not await servers.left()
 
 
+async def test_a_webhook_of_an_installation_that_has_no_secrets_is_wrong_usage(
+    servers: UploadServers, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip())
+    hook = ("--webhook", "https://hooks.test/ingot")
+    code, stdout, stderr = await upload(servers.targets[0], path, *hook)
+    assert (code, stdout) == (2, "")
+    assert "[WEBHOOKS_NOT_CONFIGURED]" in stderr
+    assert not await servers.left()
+
+
 async def test_a_bar_shows_the_progress(working: UploadServers, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip(PART_BYTES))
