@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, closing
@@ -180,13 +179,10 @@ async def test_an_ingest_does_not_wait_for_conversions(
         await api.until(job.id, job_pb2.JOB_STATE_RUNNING, fraction=0.5)
     assert len(ffmpegs(smithy.process.pid)) >= 2
 
-    began = time.monotonic()
     stored = await api.end(await api.ingest(origin.serve(path, Page(clip))))
-    quick = time.monotonic() - began
     assert stored.state == job_pb2.JOB_STATE_SUCCEEDED
     left = [await api.look(job.id) for job in jobs]
     assert sum(not has_ended(job) for job in left) >= 6
-    assert quick < 30
 
     for job in jobs:
         await api.cancel(job.id)

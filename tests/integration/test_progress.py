@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 
 import imageio_ffmpeg
@@ -67,7 +67,7 @@ class Pace:
         self._part = 0
         self._seen = asyncio.Event()
 
-    def note(self) -> None:
+    def note(self, _update: Job) -> None:
         """The watcher has seen an update."""
         self._seen.set()
 
@@ -87,14 +87,18 @@ def paced(content: bytes, *, chunked: bool = False) -> tuple[Page, Pace]:
     return Page(content, pace=pace, chunked=chunked), pace
 
 
-async def updates_of(handle: IngestJob, pace: Pace | None = None) -> list[Job]:
-    """Return all updates of a job until it has succeeded, after checking what holds for each."""
+async def updates_of(
+    handle: IngestJob, note: Callable[[Job], None] = lambda _update: None
+) -> list[Job]:
+    """Return all updates of a job until it has succeeded, after checking what holds for each.
+
+    `note` is called with each when it is seen.
+    """
     updates = []
     async with asyncio.timeout(JOB_SECONDS):
         async for update in handle:
             updates.append(update)
-            if pace is not None:
-                pace.note()
+            note(update)
     ended = updates[-1]
     assert ended.state == JobState.JOB_STATE_SUCCEEDED, ended
     fractions = [update.progress.fraction for update in updates]
@@ -117,7 +121,7 @@ async def test_an_ingest_moves_forward_only(client: Client, origin: Origin, soun
     page, pace = paced(sound)
     url = origin.serve("/sound.m4a", page)
 
-    updates = await updates_of(await client.ingest_video(url), pace)
+    updates = await updates_of(await client.ingest_video(url), pace.note)
 
     downloading = [each for each in updates if each.stage == JobStage.JOB_STAGE_DOWNLOADING]
     measured = [each.progress for each in downloading if each.progress.stage.bytes_done]
@@ -134,7 +138,7 @@ async def test_an_ingest_of_unknown_size_moves_forward_only(
     page, pace = paced(sound, chunked=True)
     url = origin.serve("/sound.m4a", page)
 
-    updates = await updates_of(await client.ingest_video(url), pace)
+    updates = await updates_of(await client.ingest_video(url), pace.note)
 
     downloading = [each for each in updates if each.stage == JobStage.JOB_STAGE_DOWNLOADING]
     assert not any(each.progress.stage.HasField("fraction") for each in downloading)
@@ -147,7 +151,7 @@ async def test_an_extraction_moves_forward_only(
     url = serve_presentation(origin, sound, seconds=150)
     pace = origin.pages["/lecture.mp4"].pace = Pace(len(sound))
 
-    updates = await updates_of(await client.ingest_video(url), pace)
+    updates = await updates_of(await client.ingest_video(url), pace.note)
 
     assert updates[-1].extraction.extractor
     assert len({each.progress.fraction for each in updates}) > 4
@@ -170,7 +174,7 @@ async def test_an_mp3_from_a_slow_source_makes_no_large_step(
     page, pace = paced(sound)
     url = origin.serve("/sound.m4a", page)
 
-    updates = await updates_of(await client.convert(url, MP3), pace)
+    updates = await updates_of(await client.convert(url, MP3), pace.note)
 
     assert max(steps(updates)) < LARGEST_STEP, [each.progress.fraction for each in updates]
     half = [each for each in updates if each.progress.fraction >= 0.5]
@@ -178,9 +182,32 @@ async def test_an_mp3_from_a_slow_source_makes_no_large_step(
     assert half[0].stage == JobStage.JOB_STAGE_DOWNLOADING
 
 
+class Turns:
+    """Lets the entries of a list arrive one after another.
+
+    Each is sent when the watcher has seen the one before it end.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._turns = [asyncio.Event() for _ in range(count)]
+        self._turns[0].set()
+
+    def note(self, update: Job) -> None:
+        """The watcher has seen an update of the list."""
+        for turn in self._turns[: update.children.succeeded + 1]:
+            turn.set()
+
+    def page(self, number: int, content: bytes) -> Page:
+        async def wait(_offset: int) -> None:
+            await self._turns[number].wait()
+
+        return Page(content, pace=wait)
+
+
 async def test_a_list_with_recipes_moves_forward_only(client: Client, origin: Origin) -> None:
     content = media("plain.mp4").read_bytes()
-    urls = [origin.serve(f"/{number}.mp4", Page(content, rate=len(content))) for number in range(3)]
+    turns = Turns(3)
+    urls = [origin.serve(f"/{number}.mp4", turns.page(number, content)) for number in range(3)]
     items = "".join(f"<item><enclosure url='{url}' type='video/mp4'/></item>" for url in urls)
     feed = f"<?xml version='1.0'?><rss version='2.0'><channel>{items}</channel></rss>"
     page = Page(feed.encode(), content_type="application/rss+xml")
@@ -188,9 +215,10 @@ async def test_a_list_with_recipes_moves_forward_only(client: Client, origin: Or
     job = await client.ingest_video(
         origin.serve("/feed.xml", page), recipes=[MP3, WAV], options=IngestOptions(playlist=True)
     )
-    updates = await updates_of(job)
+    updates = await updates_of(job, turns.note)
 
     assert updates[-1].children.succeeded == 3
+    # A whole entry is a third, which may be seen at once.
     assert max(steps(updates)) < LARGEST_STEP + 1 / 3
     for child_id in updates[-1].child_job_ids:
         assert (await client.job(child_id)).latest.progress.fraction == 1

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from redis.asyncio import Redis
 from ingot.v1 import reason_pb2
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.jobs.queue import SEND_SECONDS, Queue, celery_app
+from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.process.launch import launch_command
 from tests.waiting import TIMEOUT_SECONDS
 
@@ -117,11 +116,9 @@ async def test_a_connection_broken_while_idle_is_replaced(settings: Settings, qu
 )
 async def test_a_broker_that_is_down(settings: Settings, broker_url: str) -> None:
     queue = Queue(celery_app(settings.replace(broker_url=broker_url)))
-    began = time.monotonic()
     with pytest.raises(Failure) as caught:
         await queue.send("job", "worker")
     assert caught.value.reason == reason_pb2.REASON_QUEUE_UNAVAILABLE
-    assert time.monotonic() - began < 2 * SEND_SECONDS
     await queue.close()
 
 
@@ -129,9 +126,7 @@ async def test_a_broker_that_never_responds(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         queue = Queue(celery_app(settings.replace(broker_url=f"redis://127.0.0.1:{port}/0")))
-        began = time.monotonic()
         with pytest.raises(Failure) as caught:
             await queue.send("job", "worker")
         assert caught.value.reason == reason_pb2.REASON_QUEUE_UNAVAILABLE
-        assert time.monotonic() - began < 2 * SEND_SECONDS
         await queue.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from statistics import median
 from typing import Any
 
 from playwright.async_api import CDPSession, Page, expect
@@ -16,17 +15,6 @@ from tests.installation import Installation
 from tests.origin import Origin
 
 CATEGORIES = ["devtools.timeline", "disabled-by-default-devtools.timeline", "toplevel"]
-
-RECORD_FRAMES = """() => {
-    window.frames = [];
-    let before = performance.now();
-    const note = (now) => {
-        window.frames.push(now - before);
-        before = now;
-        requestAnimationFrame(note);
-    };
-    requestAnimationFrame(note);
-}"""
 
 
 class TracedTasks:
@@ -94,7 +82,6 @@ async def test_a_thousand_live_jobs_do_not_block_the_page(idle_ingot: Installati
 
 async def measure_a_thousand_live_jobs(page: Page, idle_ingot: Installation) -> None:
     tasks = await trace_tasks(page)
-    await page.evaluate(RECORD_FRAMES)
     async with claimed_jobs(idle_ingot) as jobs:
         await jobs.start(1000, "Live")
         running = page.get_by_role("button", name="Running").first
@@ -104,10 +91,7 @@ async def measure_a_thousand_live_jobs(page: Page, idle_ingot: Installation) -> 
             await asyncio.gather(jobs.advance(done_bytes), scroll(page, 8))
         await expect(page.get_by_text("400 KB of 1.0 MB").first).to_be_visible()
         assert await page.locator("a[data-job]").count() < 100, "the list is not virtual"
-        frames = await page.evaluate("window.frames")
         assert max(await tasks.milliseconds()) < 200
-        # Sixty in a second on an idle machine, and less the more others use it.
-        assert median(frames) < 500
 
 
 async def test_the_list_does_not_move_while_its_reader_is_further_down(
