@@ -21,6 +21,8 @@ class CallerLimits:
     """Jobs that have not ended, each list as one."""
     daily_bytes: int = 0
     """Bytes that jobs and uploads receive in one day of UTC."""
+    stored_bytes: int = 0
+    """Bytes of the media items that the caller owns."""
     watches: int = 0
     """Open watches at one API server."""
     upload_links: int = 0
@@ -33,13 +35,14 @@ class CallerLimits:
             calls=settings.calls_per_caller,
             jobs=settings.jobs_per_caller,
             daily_bytes=settings.daily_bytes_per_caller,
+            stored_bytes=settings.stored_bytes_per_caller,
             watches=settings.watches_per_caller,
             upload_links=settings.upload_links_per_caller,
         )
 
     def on_this_machine(self) -> Self:
         """Return the limits of a caller without a name on this machine: those of what is open."""
-        return dataclasses.replace(self, calls=0, jobs=0, daily_bytes=0)
+        return dataclasses.replace(self, calls=0, jobs=0, daily_bytes=0, stored_bytes=0)
 
     def with_quota(self, quota: object, where: str) -> Self:
         """Return the limits of a token whose entry has the table `quota`.

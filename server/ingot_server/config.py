@@ -463,6 +463,11 @@ class Settings:
         "bytes that the jobs and uploads of one caller receive in a day, until midnight UTC; 0 "
         "means no limit, as for callers on this machine without a name",
     )
+    stored_bytes_per_caller: ByteSize = _setting(
+        ByteSize(0),
+        "bytes of the media items that one caller owns; 0 means no limit, as for callers without a "
+        "name, which own nothing",
+    )
     watches_per_caller: int = _setting(
         1000, "open watches of one caller at one API server; 0 means no limit"
     )

@@ -129,7 +129,7 @@ class Worker:
                 extractor=self._extractor,
                 throttle=self._throttle,
                 previews=Previews(self._redis, settings),
-                daily_bytes=self._records.daily_bytes,
+                job_bytes=self._records.job_bytes,
                 playlists=self._playlists,
                 job_waiter=JobWaiter(self._records, self._feed, self.run_job, self.run_started_job),
                 ffmpeg=ffmpeg,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
@@ -14,57 +11,36 @@ from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.ingest_service_pb2 import (
     CompleteUploadRequest,
     CreateUploadUrlRequest,
-    IngestRequest,
     ResolveRequest,
 )
 from ingot.v1.job_pb2 import Job, JobWaiting
-from ingot_server.access_tokens import entry, new_token
+from ingot_server.caller_limits import CallerLimits
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.daily_bytes import next_day
 from ingot_server.jobs.records import Records
 from ingot_server.library.upload_parts import Part, appended_name, linked_bytes, linked_name
 from ingot_server.redis import Redis
-from tests.harness import Harness, running_harness
+from tests.harness import Harness
 from tests.integration.uploads.browser import put
 from tests.integration.uploads.upload_servers import clip, requests
+from tests.limited_callers import CALLER, limited
 from tests.origin import Origin, Page
 from tests.records import new_job
 from tests.refusals import refused
 
-CALLER = "recorder"
+# One byte a day: one job is all that the caller gets.
+QUOTA = {"daily_bytes": "1"}
 
 
-class LimitedCaller:
-    """Calls of a caller that may receive one byte a day, so that one job is all it gets."""
-
-    def __init__(self, harness: Harness, token: str) -> None:
-        self._harness = harness
-        self._metadata = (("authorization", f"Bearer {token}"),)
-
-    def call(self, method: str, request: Any) -> Any:
-        return getattr(self._harness.api, method)(request, metadata=self._metadata)
-
-    async def ask(self, url: str) -> Job:
-        job: Job = (await self.call("Ingest", IngestRequest(url=url))).job
-        return job
-
-    async def used(self) -> int:
-        return await self._harness.records.daily_bytes.used(CALLER)
-
-
-@asynccontextmanager
-async def limited(settings: Settings) -> AsyncIterator[tuple[Harness, LimitedCaller]]:
-    token = new_token()
-    tokens = entry(token, CALLER, ["read", "ingest"], None, {"daily_bytes": "1"})
-    async with running_harness(settings.replace(tokens=tokens)) as harness:
-        yield harness, LimitedCaller(harness, token)
+async def used(harness: Harness) -> int:
+    return await harness.records.daily_bytes.used(CALLER)
 
 
 async def test_after_the_last_byte_of_the_day_nothing_more_is_received(
     settings: Settings, origin: Origin
 ) -> None:
-    async with limited(settings) as (harness, caller):
+    async with limited(settings, QUOTA) as (harness, caller):
         page = Page(clip())
         url = origin.serve("/first.mp4", page)
         later = origin.serve("/second.mp4", page)
@@ -72,7 +48,7 @@ async def test_after_the_last_byte_of_the_day_nothing_more_is_received(
         # A job that has begun may exceed the limit by its own size.
         ended = await harness.end(first)
         assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended.error.message
-        assert await caller.used() >= ended.media.blob.size_bytes > 1
+        assert await used(harness) >= ended.media.blob.size_bytes > 1
 
         await harness.worker.run_job(second.id)
         waiting = await harness.record(second.id)
@@ -97,9 +73,9 @@ async def test_after_the_last_byte_of_the_day_nothing_more_is_received(
 
 async def test_what_is_uploaded_counts_once(settings: Settings) -> None:
     content = clip()
-    async with limited(settings) as (harness, caller):
+    async with limited(settings, QUOTA) as (harness, caller):
         job = (await caller.call("Upload", requests(content, content_type="video/mp4"))).job
-        assert await caller.used() == len(content)
+        assert await used(harness) == len(content)
         await harness.redis.delete(harness.redis.key(f"daily-bytes:{CALLER}"))
 
         asked = CreateUploadUrlRequest(size_bytes=len(content), content_type="video/mp4")
@@ -108,10 +84,10 @@ async def test_what_is_uploaded_counts_once(settings: Settings) -> None:
         complete = CompleteUploadRequest(upload_id=link.upload_id)
         for _ in range(2):
             await caller.call("CompleteUpload", complete)
-        assert await caller.used() == len(content)
+        assert await used(harness) == len(content)
         # The bytes that a job reads in the bucket have been counted.
         assert (await harness.end(job)).state == job_pb2.JOB_STATE_SUCCEEDED
-        assert await caller.used() == len(content)
+        assert await used(harness) == len(content)
 
 
 @pytest.fixture
@@ -132,10 +108,12 @@ async def test_a_new_job_needs_bytes_that_are_left(
     used_up: Records, caller: str, limit: int, passes: bool
 ) -> None:
     async def create() -> Job:
-        return (await used_up.create(new_job(), caller=caller, daily_bytes=limit)).job
+        return (
+            await used_up.create(new_job(), caller=caller, limits=CallerLimits(daily_bytes=limit))
+        ).job
 
     if passes:
-        await used_up.daily_bytes.require_for_job((await create()).id)
+        await used_up.job_bytes.require((await create()).id, receives=True)
         return
     with pytest.raises(Failure) as raised:
         await create()
@@ -148,22 +126,24 @@ async def test_a_new_job_needs_bytes_that_are_left(
 
 
 async def test_the_entries_of_a_list_count_for_the_caller_of_the_list(records: Records) -> None:
-    parent = (await records.create(new_job("list"), caller=CALLER, daily_bytes=100)).job
+    parent = (
+        await records.create(new_job("list"), caller=CALLER, limits=CallerLimits(daily_bytes=100))
+    ).job
     claim = await records.claim(parent.id)
     assert claim is not None
     child = await records.children.add(
         new_job("entry"), parent_id=parent.id, token=claim.token, entry="entry", order=0
     )
-    await records.daily_bytes.require_for_job(child.id)
-    await records.daily_bytes.count_for_job(child.id, 100)
+    await records.job_bytes.require(child.id, receives=True)
+    await records.job_bytes.count(child.id, 100)
     assert await records.daily_bytes.used(CALLER) == 100
     with pytest.raises(Failure, match="100 bytes today"):
-        await records.daily_bytes.require_for_job(child.id)
+        await records.job_bytes.require(child.id, receives=True)
 
 
 async def test_jobs_without_a_limit_leave_nothing_in_redis(records: Records, redis: Redis) -> None:
     job = (await records.create(new_job(), caller=CALLER)).job
-    await records.daily_bytes.count_for_job(job.id, 100)
+    await records.job_bytes.count(job.id, 100)
     assert not await redis.keys("*daily-bytes*")
 
 

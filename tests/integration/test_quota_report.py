@@ -21,12 +21,18 @@ from ingot_server.jobs.daily_bytes import next_day
 from ingot_server.jobs.records import Records
 from tests.ingot_command import run_command
 
-NAMES = ["calls", "jobs", "daily_bytes", "watches", "upload_links"]
-QUOTA = {"calls": "500", "jobs": "7", "daily_bytes": "2000000", "watches": "3", "upload_links": "4"}
+QUOTA = {
+    "calls": "500",
+    "jobs": "7",
+    "daily_bytes": "2000000",
+    "stored_bytes": "9000000",
+    "watches": "3",
+    "upload_links": "4",
+}
 
 
 def by_name(quota: GetQuotaResponse) -> Mapping[str, QuotaStatus]:
-    assert [each.name for each in quota.quotas] == NAMES
+    assert [each.name for each in quota.quotas] == list(QUOTA)
     return {each.name: each for each in quota.quotas}
 
 
@@ -62,10 +68,10 @@ async def test_what_a_caller_uses_is_counted_against_its_limits(
 
     assert quota.caller == "recorder"
     found = by_name(quota)
-    assert [each.limit for each in quota.quotas] == [500, 7, 2_000_000, 3, 4]
+    assert [each.limit for each in quota.quotas] == [int(each) for each in QUOTA.values()]
     assert not found["calls"].HasField("used")
-    assert [each.used for each in quota.quotas[1:]] == [1, 1_500_000, 1, 1]
-    assert [each.used for each in list(unused.values())[1:]] == [0, 1_500_000, 0, 0]
+    assert [each.used for each in quota.quotas[1:]] == [1, 1_500_000, 0, 1, 1]
+    assert [each.used for each in list(unused.values())[1:]] == [0, 1_500_000, 0, 0, 0]
     assert found["daily_bytes"].reset_time.ToDatetime(UTC) == next_day()
     expiry = found["upload_links"].reset_time.ToDatetime(UTC)
     assert abs(expiry - link.expire_time.ToDatetime(UTC)) < timedelta(seconds=1)
@@ -92,7 +98,8 @@ async def test_who_has_no_limits_is_told_so(settings: Settings) -> None:
         quota = await client.quota()
     assert quota.caller == ""
     assert not any(each.limit for each in by_name(quota).values())
-    assert not by_name(quota)["daily_bytes"].HasField("used")
+    for name in ("daily_bytes", "stored_bytes"):
+        assert not by_name(quota)[name].HasField("used"), name
 
 
 async def test_it_needs_the_scope_read(settings: Settings, token: str) -> None:

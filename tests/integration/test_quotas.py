@@ -9,15 +9,18 @@ import pytest
 from google.rpc.error_details_pb2 import QuotaFailure, RetryInfo
 
 from ingot.v1 import reason_pb2
+from ingot_server.caller_limits import CallerLimits
 from ingot_server.errors import Failure
 from ingot_server.jobs.outcomes import Creation
 from ingot_server.jobs.records import Records
 from ingot_server.redis import Redis
 from tests.records import new_job
 
+TWO_JOBS = CallerLimits(jobs=2)
+
 
 async def create(records: Records, media_id: str, *, caller: str = "recorder") -> Creation:
-    return await records.create(new_job(media_id=media_id), caller=caller, most_jobs=2)
+    return await records.create(new_job(media_id=media_id), caller=caller, limits=TWO_JOBS)
 
 
 async def counts(redis: Redis) -> Mapping[bytes | str, bytes | str]:

@@ -467,6 +467,7 @@ export const texts = {
       calls: "Calls in a second",
       jobs: "Jobs",
       daily_bytes: "Received today",
+      stored_bytes: "Stored",
       watches: "Open watches",
       upload_links: "Upload links",
     },

@@ -6,6 +6,7 @@ The call is answered when the journal has the job, too; the job does not wait fo
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import Coroutine
 from typing import Any, TypeAlias, assert_never
@@ -22,6 +23,7 @@ from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.caller import CALLER
 from ingot_server.api.webhook_requests import webhook_of
+from ingot_server.caller_limits import CallerLimits
 from ingot_server.drafts import flight_key, requested_url
 from ingot_server.intake import AlreadyStored, Decision, Missing, Needed, Refused
 from ingot_server.jobs.dispatch import Dispatcher
@@ -113,8 +115,9 @@ class Admission:
 
         Returns the running job for the same media item instead, if there is one. The journal has
         the job then. Raises Failure STORAGE_UNAVAILABLE if the bucket does not take it; the job may
-        run all the same, and a call with the same `request_id` returns it. Only a job that
-        `receives` bytes is refused because its caller has received enough today.
+        run all the same, and a call with the same `request_id` returns it. Raises QUOTA_EXCEEDED if
+        the caller has reached a limit; that of the bytes of a day counts only for a job that
+        `receives` some.
         """
         job = _requested(job)
         job.state = job_pb2.JOB_STATE_QUEUED
@@ -139,7 +142,7 @@ class Admission:
     async def _create(
         self, job: Job, request: Request, upload_id: str, *, receives: bool = False
     ) -> Creation:
-        limits = CALLER.get().limits
+        limits = _limits(job, receives=receives)
         while True:
             try:
                 return await self._records.create(
@@ -149,8 +152,7 @@ class Admission:
                     upload_id=upload_id,
                     single_flight_key=flight_key(job),
                     caller=CALLER.get().key,
-                    most_jobs=limits.jobs,
-                    daily_bytes=limits.daily_bytes if receives else 0,
+                    limits=limits,
                     webhook_url=webhook_of(request),
                     require_restored=True,
                 )
@@ -171,8 +173,7 @@ class Admission:
             _requested(job),
             single_flight_key=single_flight_key,
             caller=caller.key,
-            most_jobs=caller.limits.jobs,
-            daily_bytes=caller.limits.daily_bytes,
+            limits=dataclasses.replace(caller.limits, stored_bytes=0),
         )
         return await self._dispatch(creation)
 
@@ -237,6 +238,19 @@ def _requested(job: Job) -> Job:
     requested = copy_of(job)
     requested.requested_by = job.requested_by or CALLER.get().name
     return requested
+
+
+def _limits(job: Job, *, receives: bool) -> CallerLimits:
+    """Return the limits of the caller that count for a job.
+
+    What an administrator has made of the media of a tenant is the tenant's.
+    """
+    caller, limits = CALLER.get(), CALLER.get().limits
+    if not receives:
+        limits = dataclasses.replace(limits, daily_bytes=0)
+    if not caller.name or job.requested_by != caller.name:
+        limits = dataclasses.replace(limits, stored_bytes=0)
+    return limits
 
 
 def _receives(job: Job) -> bool:

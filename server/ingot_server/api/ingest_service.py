@@ -96,6 +96,7 @@ class IngestService(Service):
             self._admission,
             records.open_links,
             records.daily_bytes,
+            records.stored_bytes,
             settings,
         )
 

@@ -31,6 +31,8 @@ class Quotas:
             "watches": self._watches.of(caller),
             "upload_links": links,
         }
+        if caller.name:
+            used["stored_bytes"] = await self._records.stored_bytes.used(caller.name)
         resets = {"upload_links": first_expiry}
         if limits.daily_bytes:
             # Nothing is counted for a caller without this limit.

@@ -7,14 +7,17 @@ import logging
 from ingot_server.api.caller import CALLER
 from ingot_server.errors import Failure
 from ingot_server.jobs.daily_bytes import DailyBytes
+from ingot_server.jobs.stored_bytes import StoredBytes
 
 logger = logging.getLogger(__name__)
 
 
-async def require_daily_bytes(daily_bytes: DailyBytes) -> None:
-    """Raise Failure QUOTA_EXCEEDED if the caller has received as much today as it may."""
+async def require_bytes(daily_bytes: DailyBytes, stored_bytes: StoredBytes) -> None:
+    """Raise Failure QUOTA_EXCEEDED if the caller has received or stored as much as it may."""
     caller = CALLER.get()
     await daily_bytes.require(caller.key, caller.limits.daily_bytes)
+    if caller.name:
+        await stored_bytes.require(caller.name, caller.limits.stored_bytes)
 
 
 async def count_daily_bytes(daily_bytes: DailyBytes, size_bytes: int) -> None:

@@ -14,7 +14,7 @@ from ingot.v1.ingest_service_pb2 import (
 )
 from ingot.v1.job_pb2 import Job
 from ingot_server.api.caller import CALLER
-from ingot_server.api.received_uploads import require_daily_bytes
+from ingot_server.api.received_uploads import require_bytes
 from ingot_server.api.status import invalid
 from ingot_server.api.upload_jobs import UploadJobs
 from ingot_server.api.upload_request import check_continues, check_size, first_header, part_size
@@ -22,6 +22,7 @@ from ingot_server.config import Settings
 from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.open_links import OpenLinks
 from ingot_server.jobs.records import request_id_reused
+from ingot_server.jobs.stored_bytes import StoredBytes
 from ingot_server.library.upload_ids import sent_upload_id
 from ingot_server.library.uploads import Uploads, upload_not_found
 
@@ -37,11 +38,13 @@ class UploadLinks:
         jobs: UploadJobs,
         open_links: OpenLinks,
         daily_bytes: DailyBytes,
+        stored_bytes: StoredBytes,
         settings: Settings,
     ) -> None:
         self._uploads = uploads
         self._open_links = open_links
         self._daily_bytes = daily_bytes
+        self._stored_bytes = stored_bytes
         self._jobs = jobs
         self._settings = settings
 
@@ -85,7 +88,7 @@ class UploadLinks:
     async def _signed(
         self, request: CreateUploadUrlRequest, header: UploadHeader
     ) -> CreateUploadUrlResponse:
-        await require_daily_bytes(self._daily_bytes)
+        await require_bytes(self._daily_bytes, self._stored_bytes)
         size = part_size(request, header.size_bytes)
         lifetime = (
             request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME

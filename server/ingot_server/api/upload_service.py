@@ -25,7 +25,7 @@ from ingot.v1.ingest_service_pb2 import (
 )
 from ingot_server.api.admission import Admission
 from ingot_server.api.caller import CALLER
-from ingot_server.api.received_uploads import count_daily_bytes, require_daily_bytes
+from ingot_server.api.received_uploads import count_daily_bytes, require_bytes
 from ingot_server.api.status import invalid
 from ingot_server.api.upload_jobs import UploadJobs
 from ingot_server.api.upload_links import UploadLinks
@@ -41,6 +41,7 @@ from ingot_server.errors import Failure
 from ingot_server.intake import Intake
 from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.open_links import OpenLinks
+from ingot_server.jobs.stored_bytes import StoredBytes
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.upload_ids import sent_upload_id
 from ingot_server.library.upload_parts import linked_bytes, stored_ranges
@@ -68,13 +69,17 @@ class UploadMethods:
         admission: Admission,
         open_links: OpenLinks,
         daily_bytes: DailyBytes,
+        stored_bytes: StoredBytes,
         settings: Settings,
     ) -> None:
         self._uploads = uploads
         self._open_links = open_links
         self._jobs = UploadJobs(catalog, uploads, intake, admission)
         self._daily_bytes = daily_bytes
-        self._links = UploadLinks(uploads, self._jobs, open_links, daily_bytes, settings)
+        self._stored_bytes = stored_bytes
+        self._links = UploadLinks(
+            uploads, self._jobs, open_links, daily_bytes, stored_bytes, settings
+        )
         self._settings = settings
 
     async def upload(self, requests: AsyncIterator[UploadRequest]) -> UploadResponse:
@@ -87,7 +92,7 @@ class UploadMethods:
         check_size(header.size_bytes, self._settings)
         if (job := await self._jobs.that_serves(header, first.header)) is not None:
             return UploadResponse(job=job)
-        await require_daily_bytes(self._daily_bytes)
+        await require_bytes(self._daily_bytes, self._stored_bytes)
         header.upload_id = header.upload_id or CALLER.get().own_upload_id(secrets.token_hex(16))
         status = await self._uploads.begin(header.upload_id, header)
         header = merged(status.header, header)

@@ -23,9 +23,6 @@ class DailyBytes:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._script = redis.load_script(
-            __package__, "arguments.lua", "callers.lua", "daily_bytes.lua"
-        )
 
     async def used(self, caller: str) -> int:
         """Return how many bytes count for a caller today."""
@@ -46,19 +43,6 @@ class DailyBytes:
                 pipeline.incrby(key, size_bytes)
                 pipeline.expireat(key, next_day())
                 await pipeline.execute()
-
-    async def require_for_job(self, job_id: str) -> None:
-        """Raise Failure QUOTA_EXCEEDED if the caller of a job has reached its limit."""
-        with unavailable():
-            limit = cast("list[bytes]", await self._script.run(["is_used_up", job_id]))
-        if limit:
-            raise daily_bytes_used_up(int(limit[0]))
-
-    async def count_for_job(self, job_id: str, size_bytes: int) -> None:
-        """Count bytes that a job has received, if its caller has a limit."""
-        expires_at = int(next_day().timestamp())
-        with unavailable():
-            await self._script.run(["count", job_id, "bytes", size_bytes, "expires_at", expires_at])
 
     def _key(self, caller: str) -> str:
         return self._redis.key(_KEY + caller_key(caller))

@@ -22,14 +22,16 @@ from google.rpc.status_pb2 import Status
 
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import Job, JobWaiting
+from ingot_server.caller_limits import NO_LIMITS, CallerLimits
 from ingot_server.config import Settings
-from ingot_server.errors import Failure, quota_exceeded
+from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.children import Children
-from ingot_server.jobs.daily_bytes import NAME as DAILY_BYTES
-from ingot_server.jobs.daily_bytes import DailyBytes, daily_bytes_used_up
+from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.dispatch import Dispatch
 from ingot_server.jobs.history import History
+from ingot_server.jobs.job_bytes import JobBytes
+from ingot_server.jobs.job_limits import limit_arguments, limit_reached
 from ingot_server.jobs.journal_index import JournalIndex
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.open_links import OpenLinks
@@ -46,6 +48,7 @@ from ingot_server.jobs.outcomes import (
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import caller_key
+from ingot_server.jobs.stored_bytes import StoredBytes
 from ingot_server.jobs.stored_record import from_record
 from ingot_server.jobs.transition import (
     JOB,
@@ -77,6 +80,8 @@ class Records:
         self.uploads = UploadIndex(redis, self._transition)
         self.open_links = OpenLinks(redis)
         self.daily_bytes = DailyBytes(redis)
+        self.stored_bytes = StoredBytes(redis)
+        self.job_bytes = JobBytes(redis)
         self.journal = JournalIndex(redis, self._transition)
 
     async def create(
@@ -89,8 +94,7 @@ class Records:
         single_flight_key: str = "",
         caller: str = "",
         webhook_url: str = "",
-        most_jobs: int = 0,
-        daily_bytes: int = 0,
+        limits: CallerLimits = NO_LIMITS,
         require_restored: bool = False,
     ) -> Creation:
         """Create a job, or return the active job for the same media item.
@@ -101,11 +105,11 @@ class Records:
         `request_id` that was used before returns the job that it was used for, or raises Failure
         with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
         returns the job of that upload, unless it has failed. Slots are shared evenly among callers;
-        `caller` is the key of this one. Raises Failure with QUOTA_EXCEEDED if it has `most_jobs`
-        that have not ended, or has received `daily_bytes` today; 0 means no limit. `webhook_url`
-        gets a delivery when the job ends; raises Failure TOO_MANY_WEBHOOKS if those of others are
-        as many as a job may have. With `require_restored`, raises JournalUnrestored if Redis may
-        have lost jobs that the journal has.
+        `caller` is the key of this one. Raises Failure with QUOTA_EXCEEDED if it has reached one of
+        its `limits` of jobs, of bytes received today and of bytes stored. `webhook_url` gets a
+        delivery when the job ends; raises Failure TOO_MANY_WEBHOOKS if those of others are as many
+        as a job may have. With `require_restored`, raises JournalUnrestored if Redis may have lost
+        jobs that the journal has.
         """
         arguments: dict[str, Argument] = {
             "caller": caller_key(caller),
@@ -113,13 +117,10 @@ class Records:
             "fingerprint": fingerprint,
             "upload_id": upload_id,
             "webhook_urls": webhook_url,
+            **limit_arguments(limits),
         }
         if require_restored:
             arguments["restored"] = 1
-        if most_jobs:
-            arguments["most_jobs"] = most_jobs
-        if daily_bytes:
-            arguments["daily_bytes"] = daily_bytes
         try:
             return await self._transition.create(job, single_flight_key, arguments)
         except RequestIdReused:
@@ -131,14 +132,7 @@ class Records:
                 "call again when it has ended.",
             ) from None
         except LimitReached as reached:
-            if reached.name == DAILY_BYTES:
-                raise daily_bytes_used_up(daily_bytes) from None
-            raise quota_exceeded(
-                "jobs",
-                most_jobs,
-                f"You have {most_jobs} jobs that have not ended, which is the limit. Wait until "
-                "one of them has ended, or cancel one.",
-            ) from None
+            raise limit_reached(reached.name, limits) from None
 
     async def requested(self, request_id: str, fingerprint: str) -> Job | None:
         """Return the job that `request_id` was used for; None if there is none any more.

@@ -28,7 +28,7 @@
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
 -- is not published.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
---            queue host source priority cost [caller; most_jobs daily_bytes: its limits]
+--            queue host source priority cost [caller; jobs daily_bytes stored_bytes: its limits]
 --            webhook_body tells_operator [webhook_urls] asker: the name of the caller; empty if it has none
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
@@ -145,10 +145,7 @@ local function write_new(key)
     'change_id', arg.change_id, 'queue', arg.queue, 'host', arg.host, 'priority', arg.priority,
     'source', arg.source, 'cost', arg.cost, 'run_epoch', arg.epoch,
     'caller', arg.parent and field(arg.parent, 'caller') or arg.caller or '')
-  local daily_bytes = arg.daily_bytes or (arg.parent and field(arg.parent, 'daily_bytes'))
-  if daily_bytes then
-    redis.call('HSET', JOB .. id, 'daily_bytes', daily_bytes)
-  end
+  callers.write_limits()
   if arg.ended == '0' and not arg.parent then
     callers.count_job()
   end

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 _FOLDER: Final = "index/"
 # To be increased when entries of the same manifest become different.
-_FORM: Final = 1
+_FORM: Final = 2
 
 
 async def read_part(blobs: Blobs, part: str) -> Mapping[str, IndexEntry]:

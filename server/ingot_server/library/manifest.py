@@ -77,3 +77,8 @@ def files_of(media: Media) -> set[str]:
     urls.update(stream.url for stream in media.audio)
     urls.update(file.url for file in media.side_files)
     return urls - {""}
+
+
+def size_of(media: Media) -> int:
+    """Return the bytes of all files of a media item."""
+    return media.blob.size_bytes + sum(file.size_bytes for file in media.side_files)

@@ -245,6 +245,7 @@ class IndexEntry(_message.Message):
     MEMBER_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     SETS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """Media.id."""
     etag: _builtins.str
@@ -253,6 +254,8 @@ class IndexEntry(_message.Message):
     """The member of its sets."""
     text: _builtins.str
     """Title and uploader in one case."""
+    size_bytes: _builtins.int
+    """Bytes of all files of the media item."""
     @_builtins.property
     def sets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of its sets."""
@@ -265,10 +268,11 @@ class IndexEntry(_message.Message):
         member: _builtins.str = ...,
         text: _builtins.str = ...,
         sets: _abc.Iterable[_builtins.str] | None = ...,
+        size_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "media_id", b"media_id", "member", b"member", "sets", b"sets", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "media_id", b"media_id", "member", b"member", "sets", b"sets", "size_bytes", b"size_bytes", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

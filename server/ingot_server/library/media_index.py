@@ -6,16 +6,18 @@ r"""The index of media items in Redis, which makes lists of them cheap. The buck
     ingot:index:owner:<name>        zset    those of an owner
     ingot:index:kind:<number>       zset    those of a MediaKind
     ingot:index:label:<key>=<value> zset    those with a label; the value is percent-encoded
-    ingot:index:entries             hash    media id -> its member, a space, and the names of its
-                                            sets, each on a line
+    ingot:index:entries             hash    media id -> its member, its bytes, and the names of its
+                                            sets, each on a line; with spaces between the three
+    ingot:index:owner-bytes         hash    owner -> bytes of all media items of that owner
     ingot:index:texts               hash    media id -> title and uploader in one case
     ingot:index:built               string  the index has all media items
     ingot:index:builder             string  expires; the lock of the process that builds the index
     ingot:index:checked             string  expires; the index was lately compared with the bucket
 
 A member is the create time in milliseconds, as 14 digits, followed by the media id. All scores are
-0, so the members of a set are in the order of time. Whoever reads a list drops entries whose media
-items are gone: the index never says that something is stored.
+0, so the members of a set are in the order of time. The bytes of an owner are always the sum over
+the entries; those of a media item are those of all of its files. Whoever reads a list drops
+entries whose media items are gone: the index never says that something is stored.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from urllib.parse import quote
 
 from ingot.v1 import media_pb2
 from ingot.v1.media_pb2 import Media, MediaKind
+from ingot_server.library.manifest import size_of
 from ingot_server.library.manifest_pb2 import IndexEntry
 from ingot_server.redis import Redis
 from ingot_server.redis_lock import redis_lock
@@ -227,11 +230,12 @@ def entry_of(media: Media) -> IndexEntry:
         member=member_of(media),
         text=_text(media),
         sets=_sets(media),
+        size_bytes=size_of(media),
     )
 
 
 def _arguments(entry: IndexEntry) -> list[str]:
-    return [entry.media_id, entry.member, entry.text, *entry.sets]
+    return [entry.media_id, entry.member, str(entry.size_bytes), entry.text, *entry.sets]
 
 
 def _text(media: Media) -> str:

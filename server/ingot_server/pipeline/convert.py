@@ -59,8 +59,8 @@ async def convert(context: WorkerContext, job: Job, lease: Lease) -> Stored:
 
     If the parent is replaced meanwhile, so that its file is gone, its new version is converted.
     Safe to repeat. Raises MEDIA_NOT_FOUND if the parent is gone, MEDIA_DAMAGED, INVALID_REQUEST if
-    the parent does not have what the recipe needs, and what `source_file`, the transcoder and the
-    commit raise.
+    the parent does not have what the recipe needs, QUOTA_EXCEEDED if the caller of the job has no
+    bytes left to store, and what `source_file`, the transcoder and the commit raise.
     """
     parent_id = job.media.derived_from_media_id
     while True:
@@ -85,6 +85,7 @@ async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media
     current = await context.catalog.conversion(parent, recipe)
     if current is not None:
         return Stored(current.media, cached=True)
+    await context.job_bytes.require(job.id, receives=False)
     stored = await context.catalog.get(job.media.id)
     plan = plan_conversion(recipe, parent)
     await lease.update(entered(job_pb2.JOB_STAGE_CONVERTING))

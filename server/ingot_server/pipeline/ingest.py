@@ -49,7 +49,7 @@ from ingot_server.pipeline.extract import ExtractorFetcher
 from ingot_server.pipeline.extraction_session import ExtractionSessions
 from ingot_server.pipeline.fetch_file import FileFetcher
 from ingot_server.pipeline.identification import ingest_as_media
-from ingot_server.pipeline.job_egress import JobEgress, require_daily_bytes
+from ingot_server.pipeline.job_egress import JobEgress, require_bytes
 from ingot_server.pipeline.landing import Landing
 from ingot_server.pipeline.page_response import (
     NO_MANIFEST,
@@ -76,7 +76,7 @@ class Pipeline:
         self._hosts = HostLimits(context.settings.jobs_per_host)
         catalog, blobs, scratch = context.catalog, context.blobs, context.scratch
         settings = context.settings
-        egress = JobEgress(settings, context.egress, context.throttle, context.daily_bytes)
+        egress = JobEgress(settings, context.egress, context.throttle, context.job_bytes)
         sessions = ExtractionSessions(context.extractor, context.throttle, egress, scratch)
         landing = Landing(catalog, blobs, context.prober, settings)
         self._extractor = ExtractorFetcher(
@@ -244,9 +244,9 @@ class Pipeline:
     async def _permit(self, attempt: Attempt) -> AsyncIterator[None]:
         """Hold a permit of the source, or of the host if the source is the open web.
 
-        Raises what `require_daily_bytes` raises.
+        Raises what `require_bytes` raises.
         """
-        await require_daily_bytes(self._context.daily_bytes, attempt.job)
+        await require_bytes(self._context.job_bytes, attempt.job)
         lease, host = attempt.lease, _host(attempt)
 
         def on_wait(waiting: JobWaiting) -> None:

@@ -14,7 +14,9 @@ from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.grants import GrantLimits
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.errors import Failure
-from ingot_server.jobs.daily_bytes import DailyBytes, next_day
+from ingot_server.jobs.daily_bytes import NAME as DAILY_BYTES
+from ingot_server.jobs.daily_bytes import next_day
+from ingot_server.jobs.job_bytes import JobBytes
 from ingot_server.jobs.lifecycle import is_preview
 from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.throttle import SourceThrottle
@@ -34,7 +36,7 @@ class JobEgress:
         settings: Settings,
         egress: EgressProxy,
         throttle: SourceThrottle,
-        daily_bytes: DailyBytes,
+        job_bytes: JobBytes,
     ) -> None:
         self._limits = GrantLimits(
             settings.egress_job_bytes or _SIZES * settings.max_media_size,
@@ -42,7 +44,7 @@ class JobEgress:
         )
         self._egress = egress
         self._throttle = throttle
-        self._daily_bytes = daily_bytes
+        self._job_bytes = job_bytes
         self._bandwidths: dict[str, Bandwidth] = {}
 
     @contextlib.asynccontextmanager
@@ -88,21 +90,22 @@ class JobEgress:
         if not received_bytes:
             return
         try:
-            await self._daily_bytes.count_for_job(job_id, received_bytes)
+            await self._job_bytes.count(job_id, received_bytes)
         except Failure as failure:
             # The job itself may go on without Redis for as long as its lease lasts.
             logger.warning("job %s: its bytes are not counted: %s", job_id, failure.message)
 
 
-async def require_daily_bytes(daily_bytes: DailyBytes, job: Job) -> None:
+async def require_bytes(job_bytes: JobBytes, job: Job) -> None:
     """Raise Deferred until the next day if the caller of the job has received enough today.
 
-    No preview waits for that: it raises Failure QUOTA_EXCEEDED.
+    No preview waits for that: it raises Failure QUOTA_EXCEEDED. So does a job whose caller has no
+    bytes left to store.
     """
     try:
-        await daily_bytes.require_for_job(job.id)
+        await job_bytes.require(job.id, receives=True)
     except Failure as failure:
-        if failure.reason != reason_pb2.REASON_QUOTA_EXCEEDED:
+        if failure.metadata.get("quota") != DAILY_BYTES:
             raise
         if is_preview(job):
             raise failure.as_final() from failure

@@ -8,7 +8,7 @@ from ingot_server.config import Settings
 from ingot_server.egress.proxy import EgressProxy
 from ingot_server.extractor.pool import ExtractorPool
 from ingot_server.intake import Intake
-from ingot_server.jobs.daily_bytes import DailyBytes
+from ingot_server.jobs.job_bytes import JobBytes
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.library.blobs import Blobs
@@ -36,7 +36,7 @@ class WorkerContext:
     extractor: ExtractorPool
     throttle: SourceThrottle
     previews: Previews
-    daily_bytes: DailyBytes
+    job_bytes: JobBytes
     playlists: Playlists
     job_waiter: JobWaiter
     ffmpeg: Ffmpeg

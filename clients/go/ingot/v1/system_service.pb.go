@@ -301,15 +301,16 @@ type QuotaStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the limit, as in the metadata `quota` of REASON_QUOTA_EXCEEDED and in the `quota` of a
 	// token: `calls` in a second, `jobs` that have not ended, `daily_bytes` that jobs and uploads
-	// receive in a day of UTC, `watches` that are open, `upload_links` that have not expired. More may
-	// be added.
+	// receive in a day of UTC, `stored_bytes` of the media items that the caller owns, `watches` that
+	// are open, `upload_links` that have not expired. More may be added.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The most that the caller may use. Bytes if the name ends in `_bytes`, otherwise a number. Zero
 	// means that there is no limit.
 	Limit int64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	// How much is used now, in the same unit. It may exceed the limit, because what runs when a limit
 	// is reached goes on. Unset if it is not counted: `calls` never is, and `daily_bytes` only for a
-	// caller with that limit. `watches` are those of the server that responds.
+	// caller with that limit, and `stored_bytes` only for a caller with a name. `watches` are those of
+	// the server that responds.
 	Used *int64 `protobuf:"varint,3,opt,name=used,proto3,oneof" json:"used,omitempty"`
 	// When something of what is used is free again: the end of the day for `daily_bytes`, when the
 	// first link expires for `upload_links`. Unset if that is not known, or nothing is used.

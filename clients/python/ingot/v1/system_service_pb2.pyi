@@ -146,8 +146,8 @@ class QuotaStatus(_message.Message):
     name: _builtins.str
     """Name of the limit, as in the metadata `quota` of REASON_QUOTA_EXCEEDED and in the `quota` of a
     token: `calls` in a second, `jobs` that have not ended, `daily_bytes` that jobs and uploads
-    receive in a day of UTC, `watches` that are open, `upload_links` that have not expired. More may
-    be added.
+    receive in a day of UTC, `stored_bytes` of the media items that the caller owns, `watches` that
+    are open, `upload_links` that have not expired. More may be added.
     """
     limit: _builtins.int
     """The most that the caller may use. Bytes if the name ends in `_bytes`, otherwise a number. Zero
@@ -156,7 +156,8 @@ class QuotaStatus(_message.Message):
     used: _builtins.int
     """How much is used now, in the same unit. It may exceed the limit, because what runs when a limit
     is reached goes on. Unset if it is not counted: `calls` never is, and `daily_bytes` only for a
-    caller with that limit. `watches` are those of the server that responds.
+    caller with that limit, and `stored_bytes` only for a caller with a name. `watches` are those of
+    the server that responds.
     """
     @_builtins.property
     def reset_time(self) -> _timestamp_pb2.Timestamp:
