@@ -146,6 +146,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "quiet.wav": ("-f", "lavfi", "-i", "anullsrc=sample_rate=44100:channel_layout=stereo:d=2"),
     "picture.png": (*_PICTURE, "-frames:v", "1"),
     "picture.jpg": (*_PICTURE, "-frames:v", "1"),
+    "picture_small.jpg": (*_PICTURE, "-vf", "scale=16:16", "-frames:v", "1", "-q:v", "31"),
     "picture.webp": (*_PICTURE, "-frames:v", "1"),
     "picture.avif": (*_PICTURE, "-frames:v", "1", "-c:v", "libaom-av1", "-cpu-used", "8"),
     "moving.gif": (*_PICTURE, "-t", "0.4"),

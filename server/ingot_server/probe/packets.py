@@ -20,6 +20,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ingot_server.probe.frames import frame_bytes
+from ingot_server.probe.plausibility import Allowance
 from ingot_server.process.limits import MAX_PIXELS
 
 # Their frames follow each other, and nothing around them announces the end.
@@ -174,8 +175,8 @@ class PacketReport:
         return ""
 
 
-def read_packets(container: InputContainer) -> PacketReport:
-    """Read `container` from its current position to its end."""
+def read_packets(container: InputContainer, allowance: Allowance) -> PacketReport:
+    """Read `container` from its current position to its end. Raises Implausible."""
     headerless = container.format.name in HEADERLESS
     tracks = [Track(stream, ratio(stream.time_base)) for stream in container.streams]
     report = PacketReport(tracks, may_jump=bool(container.format.flags & _CLOCK_MAY_JUMP))
@@ -185,6 +186,7 @@ def read_packets(container: InputContainer) -> PacketReport:
         for packet in container.demux():
             if not packet.size:
                 continue
+            allowance.take(packet.size)
             track = tracks[packet.stream_index]
             report.add(track, packet)
             if packet.stream_index in unseen and _look_at_frame(track, packet):

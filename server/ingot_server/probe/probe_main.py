@@ -30,6 +30,7 @@ from av.container import InputContainer
 
 from ingot_server.probe import containers
 from ingot_server.probe.packets import HEADERLESS, PacketReport, Track, ratio, read_packets
+from ingot_server.probe.plausibility import MAX_STREAMS, STREAMS_EXCEEDED, Allowance, Implausible
 from ingot_server.probe.streams import MICROSECONDS, describe, length, microseconds, near, text
 from ingot_server.process.confinement import Confinement, confine
 
@@ -38,6 +39,12 @@ FORMATS: Final = (
     "iff,ivf,kux,live_flv,loas,matroska,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nsv,nut,nuv,ogg,"
     "oma,pva,qcp,rm,shn,tak,truehd,tta,ty,voc,w64,wav,webm,wtv,wv,xwma"
 )
+OPTIONS: Final = {
+    "protocol_whitelist": "none",
+    "format_whitelist": FORMATS,
+    "max_streams": str(MAX_STREAMS),
+}
+"""What FFmpeg may open of a file that comes from outside."""
 _READ_BYTES: Final = 128 << 10
 _MAX_STREAMS: Final = 128
 _MAX_CHAPTERS: Final = 1000
@@ -88,6 +95,7 @@ class FfmpegLog(logging.Handler):
         self.cut_off = ""
         self.estimated = False
         self.guessed = False
+        self.too_many_streams = False
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage().strip()
@@ -96,6 +104,7 @@ class FfmpegLog(logging.Handler):
             self.cut_off = self.cut_off or line
         self.estimated = self.estimated or "Estimating duration from bitrate" in line
         self.guessed = self.guessed or "low score of 1," in line
+        self.too_many_streams = self.too_many_streams or STREAMS_EXCEEDED in line
 
 
 def prepare() -> None:
@@ -157,11 +166,13 @@ def probe(path: str, log: FfmpegLog, *, whole: bool, delivered: bool = False) ->
             container = av.open(
                 NamelessFile(file),
                 "r",
-                options={"protocol_whitelist": "none", "format_whitelist": FORMATS},
+                options=OPTIONS,
                 buffer_size=_READ_BYTES,
                 **_AS_BYTES,
             )
         except MemoryError:
+            if log.too_many_streams:
+                raise too_many_streams() from None
             raise
         except (av.error.FFmpegError, ValueError) as error:
             begins = f"begins like {structure.kind}, but " if structure.kind else ""
@@ -169,9 +180,16 @@ def probe(path: str, log: FfmpegLog, *, whole: bool, delivered: bool = False) ->
                 "NOT_MEDIA", f"The file {begins}cannot be read as audio or video."
             ) from error
         with container:
+            if log.too_many_streams:
+                raise too_many_streams()
             if whole:
                 packets = check(
-                    container, log, structure, ends_in_zeros=ends_in_zeros, delivered=delivered
+                    container,
+                    log,
+                    structure,
+                    Allowance.of(file),
+                    ends_in_zeros=ends_in_zeros,
+                    delivered=delivered,
                 )
             else:
                 packets = PacketReport([Track(stream, 0) for stream in container.streams])
@@ -182,6 +200,7 @@ def check(
     container: InputContainer,
     log: FfmpegLog,
     structure: containers.Structure,
+    allowance: Allowance,
     *,
     ends_in_zeros: bool,
     delivered: bool,
@@ -195,7 +214,13 @@ def check(
         kinds = sorted({track.stream.type for track in found.tracks})
         held = f"only {', '.join(kinds)}" if kinds else "no stream"
         raise Refused("NOT_MEDIA", f"The file contains no audio or video, {held}.")
-    packets = read_packets(container)
+    try:
+        allowance.check_announced(container)
+        packets = read_packets(container, allowance)
+    except Implausible as implausible:
+        raise Refused("NOT_MEDIA", str(implausible)) from implausible
+    if log.too_many_streams:  # A broadcast may name them anywhere.
+        raise too_many_streams()
     headerless = container.format.name in HEADERLESS
     may_end_anywhere = structure.is_unsized or (delivered and (headerless or structure.is_streamed))
     problem = packets.error and f"reading stops with an error: {packets.error}"
@@ -238,6 +263,11 @@ def shortfall(container: InputContainer, packets: PacketReport) -> str:
 def cut_off(problem: str) -> Refused:
     """Return the refusal of a file whose end is missing."""
     return Refused("TRUNCATED", f"The file is incomplete: {problem}.")
+
+
+def too_many_streams() -> Refused:
+    """Return the refusal of a file with more streams than are read."""
+    return Refused("NOT_MEDIA", f"The file has more than {MAX_STREAMS} streams.")
 
 
 def report(

@@ -6,6 +6,7 @@ It runs in the process that opens one file (`probe_main.py`).
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any, Final
 
 from av.audio.codeccontext import AudioCodecContext
@@ -13,6 +14,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ingot_server.probe.packets import Track, ratio
+from ingot_server.process.limits import MAX_FRAME_RATE, is_excessive_rate
 
 MICROSECONDS: Final = 1_000_000
 
@@ -117,7 +119,7 @@ def describe(track: Track, gap: float, *, estimated: bool) -> dict[str, Any]:
             "width": getattr(context, "width", 0),
             "height": getattr(context, "height", 0),
             "pixel_format": getattr(context, "pix_fmt", "") or "",
-            "frame_rate": _fraction(stream.average_rate),
+            "frame_rate": _frame_rate(track, seconds),
             "rotation": track.rotation,
             "field_order": _field_order(track),
             "sample_aspect_ratio": _sample_aspect_ratio(stream),
@@ -132,6 +134,18 @@ def describe(track: Track, gap: float, *, estimated: bool) -> dict[str, Any]:
             "role": _role(stream),
         }
     return response
+
+
+def _frame_rate(track: Track, seconds: float) -> tuple[int, int] | None:
+    """Return what the file announces; what its packets say if either is more than any video has.
+
+    The time base of a file may stand where its frame rate should.
+    """
+    announced = track.stream.average_rate if isinstance(track.stream, VideoStream) else None
+    is_excessive = is_excessive_rate(track.packets, seconds) or ratio(announced) > MAX_FRAME_RATE
+    if is_excessive and seconds > 0:
+        return _fraction(Fraction(track.packets / seconds).limit_denominator(1000))
+    return _fraction(announced)
 
 
 def _field_order(track: Track) -> str:

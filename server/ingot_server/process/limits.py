@@ -9,6 +9,17 @@ from typing import Final
 MAX_PIXELS: Final = 100_000_000
 """Of one picture that a child decodes. A video in 8K has 33 million, in 12K 80 million."""
 
+MAX_FRAME_RATE: Final = 1000
+"""Frames per second of a video that a child decodes. Phones record 960 at most."""
+
+
+def is_excessive_rate(frames: float, seconds: float) -> bool:
+    """Return whether a video has more than `MAX_FRAME_RATE`.
+
+    That of a few frames says nothing: the rate of a single frame is the inverse of its length.
+    """
+    return frames > MAX_FRAME_RATE * max(1.0, seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

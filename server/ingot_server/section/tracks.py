@@ -14,10 +14,10 @@ import av
 import av.error
 from av.stream import Disposition
 
-from ingot_server.probe.probe_main import FORMATS
+from ingot_server.probe.plausibility import Allowance, Implausible
+from ingot_server.probe.probe_main import OPTIONS
 from ingot_server.section.remote_file import NotIndexed
 
-_SAFE: Final = {"protocol_whitelist": "none", "format_whitelist": FORMATS}
 _READ_BYTES: Final = 32 << 10
 _GENERATE_TIMES: Final = 1  # AVFMT_FLAG_GENPTS: PyAV sets it, and it may hold all packets in memory
 _MICROSECONDS: Final = 1_000_000
@@ -74,15 +74,22 @@ class Tracks:
     clock: Fraction = Fraction(0)
     """The timestamp of the beginning of the media."""
     _demuxed: Iterator[Any] | None = None
+    _allowance: Allowance = field(init=False)
 
     def __enter__(self) -> Self:
         try:
-            self.container = av.open(self.given.file, "r", options=_SAFE, buffer_size=_READ_BYTES)
+            self.container = av.open(self.given.file, "r", options=OPTIONS, buffer_size=_READ_BYTES)
         except (av.error.FFmpegError, ValueError) as error:
             raise Uncuttable("The file cannot be read as audio or video.") from error
         if self.given.needs_index and not self.is_indexed:
             self.container.close()
             raise NotIndexed("The file has no index that says where its packets are.")
+        self._allowance = Allowance.of(self.given.file)
+        try:
+            self._allowance.check_announced(self.container)
+        except Implausible as error:
+            self.container.close()
+            raise Uncuttable(str(error)) from error
         self.container.flags &= ~_GENERATE_TIMES
         found = self.container.streams
         pictures = [each for each in found.video if not _is_cover(each)]
@@ -133,6 +140,10 @@ class Tracks:
         while True:
             try:
                 packet = next(self._demuxed, None)
+                if packet is not None:
+                    self._allowance.take(packet.size)
+            except Implausible as error:
+                raise Uncuttable(str(error)) from error
             except av.error.FFmpegError as error:
                 raise Uncuttable(f"Reading the file stops with an error: {error}") from error
             if packet is None:

@@ -98,6 +98,11 @@ class Ffmpeg:
         """The threads of each decoder and encoder; 0 means one for each processor."""
         return self._settings.conversion_threads
 
+    @property
+    def processor_time(self) -> timedelta:
+        """How long one command may take, of all processors together."""
+        return self._settings.conversion_timeout * (os.cpu_count() or 1)
+
     async def run_command(
         self,
         arguments: Sequence[str],
@@ -155,7 +160,7 @@ class Ffmpeg:
         settings = self._settings
         return Limits(
             memory_bytes=conversion_memory_bytes(settings, machine_memory_bytes()),
-            cpu=settings.conversion_timeout * (os.cpu_count() or 1) + timedelta(seconds=1),
+            cpu=self.processor_time + timedelta(seconds=1),
             file_bytes=int(settings.max_media_size),
         )
 

@@ -28,6 +28,7 @@ from ingot_server.transcode.commands import (
     storyboard_arguments,
     waveform_arguments,
 )
+from ingot_server.transcode.decoding_limits import check_decoding
 from ingot_server.transcode.ffmpeg import Ffmpeg, FfmpegProgress
 from ingot_server.transcode.ffmpeg_run import (
     EncodedFile,
@@ -36,7 +37,6 @@ from ingot_server.transcode.ffmpeg_run import (
     ignore_progress,
 )
 from ingot_server.transcode.loudness import Loudness, read_loudness
-from ingot_server.transcode.memory_limit import check_pixels
 from ingot_server.transcode.plan import Plan, tags_by_ffmpeg
 from ingot_server.transcode.tags import Tags, ffmetadata, write_tags
 from ingot_server.transcode.targets import ImageTarget, StoryboardTarget, WaveformTarget
@@ -96,7 +96,7 @@ class Transcoder:
         CONVERSION_FAILED, CONVERTER_CRASHED, SCRATCH_FULL, STAGE_TIMEOUT or TOO_LARGE, and what
         the stream and `check` raise.
         """
-        check_pixels(plan)
+        check_decoding(plan, self._ffmpeg.processor_time)
         run = FfmpegRun(plan, source, directory, self._ffmpeg, on_progress, self._check)
         transcoding = _Transcoding(run, self._prober, on_output)
         if plan.image is not None:
@@ -119,7 +119,7 @@ class Transcoder:
 
         Raises what `transcode` raises.
         """
-        check_pixels(plan)
+        check_decoding(plan, self._ffmpeg.processor_time)
         run = FfmpegRun(plan, stream, directory, self._ffmpeg, on_progress, self._check)
         result = await run.run_command(run.convert_arguments())
         return EncodedFile(run.output, plan, result.seconds)
