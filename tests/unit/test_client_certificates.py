@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from ingot.v1 import reason_pb2
 from ingot.v1.scope_pb2 import Scope
+from ingot_server.access_tokens import entry, new_token
 from ingot_server.api.authentication import Authentication
 from ingot_server.api.caller import EVERY_SCOPE
 from ingot_server.api.client_certificates import ClientCertificates, properties_of
@@ -67,21 +69,35 @@ async def test_without_the_setting_owners_of_certificates_may_do_everything() ->
     assert (caller.name, caller.key, caller.scopes) == ("recorder", "recorder", EVERY_SCOPE)
 
 
-async def test_a_caller_without_a_name_changes_nothing_that_has_an_owner() -> None:
-    limited = Settings(tls_client_ca_file="ca.pem", certificate_scopes="read,delete")
+@pytest.mark.parametrize("scopes", ["", "write"])
+async def test_a_certificate_without_a_name_is_no_credential(scopes: str) -> None:
+    """It could not be told from others, and would cancel a job for all of its callers."""
+    settings = Settings(tls_client_ca_file="ca.pem", certificate_scopes=scopes)
 
-    caller = await Authentication(limited).admit(Scope.SCOPE_DELETE, PEER, "", "")
+    with pytest.raises(Failure, match="does not say whose it is") as caught:
+        await Authentication(settings).admit(Scope.SCOPE_WRITE, PEER, "", "")
+    assert caught.value.reason == reason_pb2.REASON_UNAUTHENTICATED
 
-    assert (caller.may_change("recorder"), caller.may_change("")) == (False, True)
+
+async def test_a_certificate_without_a_name_is_enough_with_a_token() -> None:
+    token = new_token()
+    settings = Settings(tls_client_ca_file="ca.pem", tokens=entry(token, "ci", ["write"], None))
+
+    caller = await Authentication(settings).admit(Scope.SCOPE_WRITE, PEER, f"Bearer {token}", "")
+
+    assert caller.name == "ci"
+
+
+async def test_where_nobody_has_a_name_everyone_may_change_everything() -> None:
     everyone = await Authentication(Settings()).admit(Scope.SCOPE_DELETE, PEER, "", "")
     assert everyone.may_change("recorder")
 
 
 async def test_a_caller_without_a_name_is_refused_where_each_has_its_own_media() -> None:
-    private = Settings(tls_client_ca_file="ca.pem", cache_sharing=CacheSharing.PRIVATE)
-
+    unnamed = Authentication(Settings(cache_sharing=CacheSharing.PRIVATE))
     with pytest.raises(Failure, match="needs a name"):
-        await Authentication(private).admit(Scope.SCOPE_READ, PEER, "", "")
+        await unnamed.admit(Scope.SCOPE_READ, PEER, "", "")
+    private = Settings(tls_client_ca_file="ca.pem", cache_sharing=CacheSharing.PRIVATE)
     named = await Authentication(private).admit(Scope.SCOPE_READ, PEER, "", "recorder")
     assert named.tenant == "recorder"
 

@@ -114,6 +114,13 @@ class Authentication:
     def _named(
         self, peer: str, name: str, scopes: frozenset[Scope.ValueType], limits: CallerLimits
     ) -> Caller:
+        if not name and self.certificates.required:
+            # It could not be told from others without a name, and would cancel jobs for them.
+            raise Failure(
+                reason_pb2.REASON_UNAUTHENTICATED,
+                "The certificate does not say whose it is. Use one with a DNS name, a URI or a "
+                "common name.",
+            )
         if not name and self._settings.cache_sharing is CacheSharing.PRIVATE:
             # It would have to see either nothing or what belongs to everyone.
             raise Failure(
