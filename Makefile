@@ -138,7 +138,8 @@ audit: install-dev $(SUPPLY)/installed ## Look for known vulnerabilities of the 
 	@if curl -sfo /dev/null -m 10 https://api.osv.dev/v1/vulns/PYSEC-2014-1; then \
 		$(SUPPLY)/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes -r requirements/server.txt; \
 	else \
-		echo "api.osv.dev cannot be reached, so the dependencies were not audited."; \
+		echo "api.osv.dev cannot be reached, so the dependencies were not audited. Run \`make audit\` where it can"; \
+		echo "(with https_proxy set, if that is the way out), or give the bill of materials of \`make sbom\` to another scanner."; \
 	fi
 
 freeze: install-dev ## Record proto/ as the contract that check-contract compares with
