@@ -302,7 +302,8 @@ class Settings:
     )
     extractor_prewarm: bool = _setting(
         True,
-        "whether a worker keeps one extraction process ready, which saves a second and takes 80 MB",
+        "whether a worker has an extraction process ready from its start, which takes 80 MB; "
+        "otherwise its first extraction takes a second longer",
     )
     extractor_plugins: str = _setting(
         "", "directory of yt-dlp plug-ins, such as a PO token provider; their code is trusted"

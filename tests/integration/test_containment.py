@@ -207,11 +207,13 @@ CONNECTIONS = """
 
 
 @needs_namespaces
-@pytest.mark.parametrize("has_own_network", [True, False])
+@pytest.mark.parametrize(
+    ("prewarm", "has_own_network"), [(True, True), (False, True), (True, False)]
+)
 async def test_machine_code_reaches_only_the_guard_in_a_network_of_its_own(
-    settings: Settings, tmp_path: Path, origin: Origin, has_own_network: bool
+    settings: Settings, tmp_path: Path, origin: Origin, prewarm: bool, has_own_network: bool
 ) -> None:
-    settings = with_plugin(settings, tmp_path, CONNECTIONS)
+    settings = with_plugin(settings, tmp_path, CONNECTIONS).replace(extractor_prewarm=prewarm)
     async with _running(settings) as (extractor, proxy):
         if not has_own_network:
             extractor = ExtractorPool(settings)

@@ -215,7 +215,10 @@ class _VersionTest:
 async def _version_test(directory: Path | None, settings: Settings) -> AsyncIterator[_VersionTest]:
     egress = EgressProxy(settings)
     extractor = ExtractorPool(
-        settings.replace(extractor_prewarm=False), installed=lambda: directory
+        # A version that does not start is a result of the test, not a warning.
+        settings.replace(extractor_prewarm=False),
+        installed=lambda: directory,
+        guard=egress,
     )
     with tempfile.TemporaryDirectory(prefix="ingot-canary-") as folder:
         await egress.start()

@@ -5,8 +5,8 @@
 Only `child_main.py` imports yt-dlp. So whatever yt-dlp or a site does, the worker receives nothing
 but lines of JSON (`session.py`).
 
-With `extractor_prewarm`, children are forked from a process that has done the imports, which saves
-0.7 s (process/fork_server.py).
+Children are forked from a process that has done the imports (process/fork_server.py). With
+`extractor_prewarm` it is started in advance, which saves the first job 0.7 s.
 
 Each job has a directory of its own for what yt-dlp, deno and libraries keep, and it is removed with
 the job. If jobs shared one, a job whose parser was taken over could leave the next ones a player's
@@ -64,8 +64,8 @@ class ExtractorPool:
         """Create a pool.
 
         `installed` returns the directory of the yt-dlp in use, or None for the one released with
-        Ingot; it is called before each job. With `guard`, which must have started, children that
-        are forked reach no other proxy, where the kernel has network namespaces.
+        Ingot; it is called before each job. With `guard`, which must have started, children reach
+        no other proxy, where the kernel has network namespaces.
         """
         self._settings = settings
         self._installed = installed
@@ -90,7 +90,7 @@ class ExtractorPool:
         return ""
 
     async def start(self, caches: Path | None = None) -> None:
-        """Get ready to fork children; if that fails now, the first job tries again.
+        """Get ready to fork children. If that fails now, the first job tries again.
 
         `caches` is where each job gets a directory that yt-dlp and Deno may fill; None means a
         temporary one. `close` removes it.
@@ -99,8 +99,7 @@ class ExtractorPool:
             caches = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="ingot-extractor-"))
         self._caches = os.fspath(caches)
         self._started = True
-        if self._settings.extractor_prewarm:
-            await self._processes.start()
+        await self._processes.start(in_advance=self._settings.extractor_prewarm)
 
     async def close(self) -> None:
         """End the process to fork from. Sessions that are open end with their own tasks."""

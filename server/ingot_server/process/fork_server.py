@@ -79,9 +79,14 @@ class ForkServer:
         self._parent: _Parent | None = None
         self._launching = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Start the process to fork from; if that is impossible now, log it and return."""
+    async def start(self, *, in_advance: bool = True) -> None:
+        """Start the process to fork from; if that is impossible now, log it and return.
+
+        Unless `in_advance`, it is started with the first child.
+        """
         self._started = True
+        if not in_advance:
+            return
         try:
             await self._parent_with(tuple(self._arguments()))
         except ChildError as error:
