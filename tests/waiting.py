@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
 """The limit of one wait, well above what it takes on a busy machine."""
 
-JOB_SECONDS = 60.0
+JOB_SECONDS = 120.0
 """The limit of one job, from its start to its end."""
 
 

@@ -32,8 +32,6 @@ from tests.recipes import make_recipe
 from tests.refusals import failed_attempt_of, reason_name_of
 from tests.waiting import TIMEOUT_SECONDS, until
 
-pytestmark = pytest.mark.timeout(300)
-
 HEALTHY = {"workers": "1"}
 ATTEMPTS = 3
 _lengths = itertools.count(1200)

@@ -27,8 +27,6 @@ from tests.media import media
 from tests.origin import Origin, Page
 from tests.waiting import TIMEOUT_SECONDS
 
-pytestmark = pytest.mark.timeout(300)
-
 CALLERS = 100
 CHANNELS = 5
 

@@ -19,8 +19,6 @@ from tests.waiting import TIMEOUT_SECONDS
 
 START_SECONDS = 120.0
 
-pytestmark = pytest.mark.timeout(300)
-
 ROOT = Path(__file__).parents[2]
 RUN = """
 import time

@@ -91,7 +91,6 @@ def page(origin: Origin, video: bytes) -> str:
     return origin.serve("/bells", Page(html.encode(), content_type="text/html"))
 
 
-@pytest.mark.timeout(300)
 async def test_the_mp3_of_ten_minutes(ingot: Installation, page: str, tmp_path: Path) -> None:
     async with calls(ingot.grpc_address) as api, Client(ingot.grpc_address) as client:
         source, made = await _made(api, page)

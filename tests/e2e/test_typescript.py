@@ -21,8 +21,6 @@ from tests.npm import build_typescript_client, run_example, run_node
 from tests.origin import Origin, Page
 from tests.programs import find_program
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def http_address(ingot: Installation) -> str:
     return "http://" + ingot.wait_for(r"^HTTP\s+(\S+)")[1]

@@ -78,7 +78,6 @@ async def harness(settings: Settings) -> AsyncIterator[Harness]:
 
 
 @pytest.mark.parametrize("name", INPUTS)
-@pytest.mark.timeout(300)
 async def test_any_damage_ends_in_media_or_a_reason(
     tools: tuple[Ffmpeg, Prober], tmp_path: Path, name: str
 ) -> None:
@@ -133,7 +132,6 @@ async def _answer(
 
 
 @pytest.mark.any_stores
-@pytest.mark.timeout(300)
 async def test_jobs_of_damaged_media_end_and_leave_nothing(
     harness: Harness, origin: Origin
 ) -> None:

@@ -28,7 +28,7 @@ from tests.model.job_records import HOSTS, QUEUES
 from tests.model.job_store import Change, Clock, ModelRedis, Server, running_server
 from tests.model.job_world import World
 
-pytestmark = pytest.mark.any_stores
+pytestmark = [pytest.mark.any_stores, pytest.mark.timeout(900)]
 
 STEPS = 100_000
 # For as many processors.
@@ -245,8 +245,9 @@ class Jobs(RuleBasedStateMachine):
 WORKERS = [(queue, worker) for queue, workers in QUEUES.items() for worker in workers]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server() -> Iterator[Server]:
+    """One for each test, so that none gets a reply that another has not waited for."""
     with running_server() as running:
         yield running
 
@@ -286,7 +287,6 @@ def run(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_order_of_events_loses_tears_or_starves_a_job(
     server: Server, part: int, record_property: Callable[[str, object], None]

@@ -74,7 +74,7 @@ async def first_line(page: Page) -> str:
 
 async def test_a_thousand_live_jobs_do_not_block_the_page(idle_ingot: Installation) -> None:
     # Tracing records a whole browser, so it needs one of its own.
-    async with new_browser() as browser, asyncio.timeout(100):
+    async with new_browser() as browser, asyncio.timeout(200):
         window = await open_window(browser, page_of(idle_ingot))
         await measure_a_thousand_live_jobs(await window.open("#/jobs"), idle_ingot)
         window.assert_well_behaved(idle_ingot.s3_settings().s3_endpoint)
