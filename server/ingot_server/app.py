@@ -43,7 +43,7 @@ from ingot_server.library.catalog import Catalog
 from ingot_server.library.media_list import MediaList
 from ingot_server.process.stop_signals import stop_signals
 from ingot_server.redis import connect
-from ingot_server.redis_checks import require_usable
+from ingot_server.redis_checks import wait_until_usable
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
 
@@ -62,7 +62,8 @@ class Addresses(NamedTuple):
 async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncIterator[Addresses]:
     """Run an API server while the context is open. Yields the addresses that it listens on.
 
-    Raises SettingError if one is not available, and Failure if Redis or S3 cannot be used.
+    Waits for a Redis that does not respond or loads its data. Raises SettingError if an address is
+    not available, and Failure if Redis is not what Ingot needs, or if S3 cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
         sources = read_source_settings(settings, [source.name for source in SOURCES])
@@ -70,7 +71,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
         authentication = Authentication(settings, CallRates(redis))
-        await require_usable(redis)
+        await wait_until_usable(redis)
         blobs = Blobs(settings)
         stack.push_async_callback(blobs.close)
         await blobs.prepare()

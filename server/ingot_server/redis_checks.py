@@ -5,10 +5,11 @@ Every process looks when it starts, GetSystem when it is asked, and `ingot-serve
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
@@ -23,6 +24,29 @@ _NEARLY_FULL: Final = 0.9
 # ingot:probe, a string that expires at once.
 _PROBE_KEY: Final = "probe"
 _PROBE_MILLISECONDS: Final = 1000
+_STARTING: Final = "start"
+
+
+async def wait_until_usable(redis: Redis) -> None:
+    """Wait until Redis responds and has loaded its data, then do as `require_usable`.
+
+    Raises Failure CACHE_UNAVAILABLE at once if it refuses the password.
+    """
+    while True:
+        try:
+            with unavailable():
+                # Unlike INFO, this is refused while the data is loaded.
+                await redis.get(redis.key(_PROBE_KEY))
+            await require_usable(redis)
+        except Failure as failure:
+            cause = failure.__cause__
+            # redis-py raises what ends the opening of a connection as the cause of another error.
+            if cause is None or isinstance(cause.__cause__ or cause, AuthenticationError):
+                raise
+            await asyncio.sleep(redis.outage.failed(_STARTING, failure))
+        else:
+            redis.outage.succeeded(_STARTING)
+            return
 
 
 async def require_usable(redis: Redis) -> None:

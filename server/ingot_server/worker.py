@@ -57,7 +57,7 @@ from ingot_server.pipeline.worker_context import WorkerContext
 from ingot_server.probe.prober import Prober
 from ingot_server.process.confinement import shortcomings
 from ingot_server.redis import connect, unavailable
-from ingot_server.redis_checks import require_usable
+from ingot_server.redis_checks import wait_until_usable
 from ingot_server.scrub import keep_scrubbing
 from ingot_server.source_settings import read_source_settings
 from ingot_server.sources import SOURCES
@@ -155,8 +155,11 @@ class Worker:
         self._stopping = False
 
     async def start(self) -> None:
-        """Connect, and start the sweeps. Raises Failure if a store cannot be used."""
-        await require_usable(self._redis)
+        """Connect, and start the sweeps. Waits for a Redis that does not respond or loads its data.
+
+        Raises Failure if Redis is not what Ingot needs, or if S3 cannot be used.
+        """
+        await wait_until_usable(self._redis)
         await self._blobs.prepare()
         await self._catalog.start()
         await self._feed.start()

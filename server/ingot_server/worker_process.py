@@ -43,7 +43,7 @@ class WorkerProcess:
         self._stopping: Future[None] | None = None
 
     def start(self) -> None:
-        """Start the loop and the worker. Raises Failure if a store cannot be used."""
+        """Start the loop and the worker. Raises Failure as `Worker.start` does."""
         threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True).start()
         self._wait_for(self._worker.start())
 
@@ -107,7 +107,7 @@ def main(settings: Settings, *, converts: bool = False) -> int:
 
     If `converts`, it runs conversions only; otherwise it runs all other jobs.
 
-    Raises Failure if Redis or S3 cannot be used at start-up.
+    Raises Failure as `Worker.start` does.
     """
     return_large_buffers()
     process = WorkerProcess(settings, converts=converts)
