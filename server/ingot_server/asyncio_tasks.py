@@ -60,8 +60,7 @@ async def run_alongside(task: asyncio.Task[Any], work: Coroutine[Any, Any, _Resu
         return await working
     finally:
         if not working.done():
-            working.cancel()
-            await asyncio.wait([working])
+            await run_uncancelled(cancel_and_wait(working))
 
 
 async def gather_or_cancel(

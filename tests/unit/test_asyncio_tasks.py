@@ -1,12 +1,13 @@
-"""Gathering tasks: one that fails ends the others."""
+"""Tasks that run at the same time: one that fails ends the others."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
-from ingot_server.asyncio_tasks import gather_or_cancel
+from ingot_server.asyncio_tasks import gather_or_cancel, run_alongside
 
 
 async def test_results_are_in_the_order_of_the_coroutines() -> None:
@@ -34,3 +35,28 @@ async def test_a_failing_task_cancels_the_others() -> None:
         await gather_or_cancel([work(), fail(), work()])
 
     assert ended == [True, True]
+
+
+async def test_work_beside_a_task_that_fails_is_cancelled_until_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cancellations = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("the task failed")
+
+    async def work() -> None:
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancellations.append(True)  # as a library may lose it
+        raise OSError("the connection broke")
+
+    with pytest.raises(ValueError, match="the task failed"):
+        await run_alongside(asyncio.create_task(fail()), work())
+    gc.collect()
+
+    assert cancellations == [True, True]
+    assert caplog.text == "", "what the work ended with was not retrieved"
