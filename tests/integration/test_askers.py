@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from ingot.v1 import job_pb2
 from ingot.v1.ingest_service_pb2 import IngestRequest
-from ingot.v1.job_pb2 import Job
-from ingot.v1.job_service_pb2 import CancelJobRequest, CancelJobsRequest
+from ingot.v1.job_pb2 import Job, JobPriority, JobWaiting
+from ingot.v1.job_service_pb2 import (
+    CancelJobRequest,
+    CancelJobsRequest,
+    GetJobRequest,
+    ListJobsRequest,
+    WatchJobsRequest,
+)
 from ingot_server.access_tokens import SCOPES, entry, new_token
 from ingot_server.config import Settings
 from ingot_server.jobs.outcomes import StillWanted
+from ingot_server.jobs.placement import Work
 from ingot_server.jobs.records import Records
 from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
@@ -21,13 +30,24 @@ from tests.records import new_job
 pytestmark = pytest.mark.any_stores
 
 QUEUED, CANCELLED = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_CANCELLED
+LOW, NORMAL, HIGH = (
+    job_pb2.JOB_PRIORITY_LOW,
+    job_pb2.JOB_PRIORITY_NORMAL,
+    job_pb2.JOB_PRIORITY_HIGH,
+)
 
 
 async def ask(
-    records: Records, caller: str, media_id: str = "media", *, request_id: str = ""
+    records: Records,
+    caller: str,
+    media_id: str = "media",
+    *,
+    request_id: str = "",
+    priority: JobPriority.ValueType = NORMAL,
 ) -> Job:
     job = new_job(media_id)
     job.requested_by = caller
+    job.priority = priority
     creation = await records.create(
         job, caller=caller, request_id=request_id, fingerprint=request_id
     )
@@ -162,6 +182,52 @@ async def test_a_part_is_cancelled_by_the_only_caller_of_its_lists(records: Reco
     assert await cancel(records, child_id, "news")
 
 
+async def test_a_job_has_the_highest_priority_of_those_who_want_it(records: Records) -> None:
+    await ask(records, "news", "before")
+    job = await ask(records, "news", priority=LOW)
+    assert (await ask(records, "archive")).priority == NORMAL
+    assert (await ask(records, "radio", priority=HIGH)).priority == HIGH
+    assert (await ask(records, "news", priority=LOW)).priority == HIGH
+    await records.dispatch.announce("worker", Work.FETCH, 1)
+    taken = await records.dispatch.take(Work.FETCH)
+    assert [each.job_id for each in taken.jobs] == [job.id]
+
+    for caller, priority in (("radio", NORMAL), ("archive", LOW)):
+        assert not await cancel(records, job.id, caller)
+        found = await records.get(job.id)
+        assert found is not None
+        assert found.priority == priority
+
+
+async def test_a_running_job_is_joined_without_a_loss_of_its_lease(records: Records) -> None:
+    job = await ask(records, "news")
+    claim = await records.claim(job.id)
+    assert claim is not None
+    working = claim.job
+    assert (await ask(records, "archive", priority=HIGH)).priority == HIGH
+
+    working.stage = job_pb2.JOB_STAGE_DOWNLOADING
+    written = await records.write(working, claim.token)
+    assert (written.priority, written.stage) == (HIGH, job_pb2.JOB_STAGE_DOWNLOADING)
+    assert written.revision == working.revision + 2
+
+
+async def test_a_job_that_waits_for_its_next_attempt_goes_on_waiting_when_it_is_joined(
+    records: Records,
+) -> None:
+    job = await ask(records, "news")
+    claim = await records.claim(job.id)
+    assert claim is not None
+    waiting = JobWaiting(cause=JobWaiting.CAUSE_RETRY)
+    waiting.end_time.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+    await records.release(job.id, claim.token, waiting=waiting)
+
+    joined = await ask(records, "archive", priority=HIGH)
+
+    assert (joined.priority, joined.waiting) == (HIGH, waiting)
+    assert await records.claim(job.id) is None
+
+
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
@@ -205,6 +271,43 @@ async def test_calls_cancel_for_their_caller_and_an_administrator_for_all(
         assert await cancelled_state(api, archive, other) == QUEUED
         await ingest(api, archive, URL + "?other")
         assert await cancelled_state(api, admin, other) == CANCELLED
+
+
+async def test_each_caller_sees_and_finds_a_job_by_its_own_labels(
+    settings: Settings, redis: Redis, blobs: Blobs
+) -> None:
+    names = ("news", "archive", "stranger")
+    tokens = {name: new_token() for name in names}
+    some = [scope for scope in SCOPES if scope != "admin"]
+    entries = "".join(entry(token, name, some, None) for name, token in tokens.items())
+    labels = {"news": {"team": "news"}, "archive": {"box": "7"}, "stranger": {}}
+
+    async def seen(api: Api, caller: str, **filters: str) -> list[dict[str, str]]:
+        found = await api.jobs.ListJobs(
+            ListJobsRequest(labels=filters), metadata=bearer(tokens[caller])
+        )
+        assert not any(job.labels_of_others for job in found.jobs)
+        return [dict(job.labels) for job in found.jobs]
+
+    async with serving(settings.replace(tokens=entries)) as api:
+        watch = api.jobs.WatchJobs(
+            WatchJobsRequest(labels=labels["archive"]), metadata=bearer(tokens["archive"])
+        )
+        assert (await anext(aiter(watch))).HasField("snapshot_end")
+        for name in ("news", "archive"):
+            request = IngestRequest(url=URL, labels=labels[name])
+            job = (await api.ingest.Ingest(request, metadata=bearer(tokens[name]))).job
+            assert job.labels == labels[name]
+
+        update = await anext(aiter(watch))
+        assert (update.job.id, update.job.labels) == (job.id, labels["archive"])
+        for name in names:
+            assert await seen(api, name) == [labels[name]]
+            got = await api.jobs.GetJob(GetJobRequest(job_id=job.id), metadata=bearer(tokens[name]))
+            assert got.job.labels == labels[name]
+        assert await seen(api, "archive", box="7") == [labels["archive"]]
+        assert await seen(api, "archive", team="news") == []
+        assert await seen(api, "news", box="7") == []
 
 
 async def test_who_made_a_job_wants_it_again_when_redis_has_lost_all(

@@ -9,15 +9,15 @@ local redis, written = {}, {}
 
 local READS = {}
 for _, command in ipairs({
-  'EXISTS', 'GET', 'HGET', 'HGETALL', 'HKEYS', 'HMGET', 'HVALS', 'INFO', 'PUBLISH', 'SCARD', 'SISMEMBER', 'SMEMBERS',
-  'ZCARD', 'ZCOUNT', 'ZRANGE', 'ZRANGEBYSCORE', 'ZRANK', 'ZREVRANGE', 'ZSCORE',
+  'EXISTS', 'GET', 'HEXISTS', 'HGET', 'HGETALL', 'HKEYS', 'HLEN', 'HMGET', 'HVALS', 'INFO', 'PUBLISH', 'SCARD',
+  'SISMEMBER', 'SMEMBERS', 'ZCARD', 'ZCOUNT', 'ZRANGE', 'ZRANGEBYSCORE', 'ZRANK', 'ZREVRANGE', 'ZSCORE',
 }) do
   READS[command] = true
 end
 
 local JOB_FIELDS = {
-  'revision', 'ended', 'token', 'run', 'losses', 'state', 'single_flight_key', 'permit', 'parents', 'shared',
-  'waits_for_children', 'follows',
+  'revision', 'ended', 'token', 'run', 'losses', 'state', 'priority', 'single_flight_key', 'permit', 'parents',
+  'shared', 'waits_for_children', 'follows',
 }
 local function hash(key)
   return server.call('HGETALL', key)
@@ -44,10 +44,10 @@ local READ = {
     return values
   end,
   held = hash, load = hash, turns = hash, slots = hash, ['slots-left'] = hash, source = hash, request = hash,
-  entries = hash, ['child-counts'] = hash, ['child-progress'] = hash, ['caller-jobs'] = hash,
+  entries = hash, ['child-counts'] = hash, ['child-progress'] = hash, ['caller-jobs'] = hash, askers = hash,
   ready = zset, ['slots-until'] = zset, deadlines = zset, ['source-permits'] = zset, ['source-waiting'] = zset,
   ['source-blocked'] = zset, undispatched = zset, followers = zset, expiring = zset, jobs = zset,
-  state = set, askers = set,
+  state = set,
   active = function(key) return server.call('GET', key) end,
   -- The history, the journal and the broker's queues are no part of the model.
   history = ignored, changes = ignored, removed = ignored, trail = ignored, requests = ignored, queue = ignored,

@@ -76,7 +76,10 @@ def _check_callers(model: JobModel, stored: Stored) -> None:
 
 def _check_askers(model: JobModel, stored: Stored) -> None:
     """It is known who wants a job for as long as there is a record of it."""
-    found = {job_id: {each.decode() for each in names} for job_id, names in stored.items()}
+    found = {
+        job_id: {name: int(priority) for name, priority in pairs(each).items()}
+        for job_id, each in stored.items()
+    }
     assert found == {job.id: job.askers for job in model.jobs.values() if job.askers}
 
 

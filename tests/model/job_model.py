@@ -67,8 +67,8 @@ class ModelJob:
     parents: list[str] = field(default_factory=list)
     is_shared: bool = False
     """A caller without a name wants it, too."""
-    askers: set[str] = field(default_factory=set)
-    """Callers with names that have asked for it by itself."""
+    askers: dict[str, int] = field(default_factory=dict)
+    """Callers with names that have asked for it by itself -> the highest of their priorities."""
     is_counted: bool = True
     """For its caller, until it ends."""
     is_settled: bool = True
@@ -101,6 +101,7 @@ class ModelJob:
             b"%d" % self.run if self.run else b"",
             b"%d" % self.losses if self.losses else b"",
             b"%d" % self.state,
+            b"%d" % self.priority,
             self.key.encode(),
             self.permit.encode(),
             "".join(f"{parent} " for parent in self.parents).encode(),
@@ -291,10 +292,15 @@ class JobModel:
 
     def is_wanted_by_others(self, job: ModelJob, caller: str) -> bool:
         """Whether another caller wants it, by itself or as a part of something."""
-        return bool(job.askers - {caller}) or any(
+        return bool(job.askers.keys() - {caller}) or any(
             not parent.has_ended and self.is_wanted_by_others(parent, caller)
             for parent in self.parents(job)
         )
+
+    def set_priority(self, job: ModelJob, priority: int) -> None:
+        if job.priority != priority and not job.has_ended:
+            job.priority = priority
+            job.revision += 1
 
     def is_awaited_by(self, job: ModelJob, other: ModelJob) -> bool:
         """Whether `other` is the job, or waits for it, perhaps by way of others."""

@@ -171,9 +171,9 @@ class JobRecords:
         parent.counts["total"] += 1
         self.model.bring_forward(job)
 
-    def _ask(self, job: ModelJob, caller: str) -> None:
+    def _ask(self, job: ModelJob, caller: str, priority: int) -> None:
         if self.have_names and not job.has_ended:
-            job.askers.add(caller)
+            job.askers[caller] = max(priority, job.askers.get(caller, 0))
 
     def _remember(self, request_id: str, job: ModelJob, fingerprint: str) -> None:
         if request_id:

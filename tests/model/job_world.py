@@ -67,11 +67,11 @@ class World(JobRecords):
         if used in self.model.jobs:
             found, used_for = self.model.jobs[used], text
             if used_for == fingerprint:
-                self._ask(found, caller)
+                self._ask(found, caller, priority)
         if found is None and not is_stored and new.key in self.model.active:
             found = self.model.jobs[self.model.active[new.key]]
             self._share(found)
-            self._ask(found, caller)
+            self._ask(found, caller, priority)
             self._remember(request_id, found, fingerprint)
         try:
             creation = self._do(
@@ -90,10 +90,12 @@ class World(JobRecords):
         if found is None:
             found = new
             self._add(new, is_stored=is_stored)
-            self._ask(new, caller)
+            self._ask(new, caller, priority)
             if not is_stored:
                 self.model.make_ready(new)
             self._remember(request_id, new, fingerprint)
+        else:
+            self.model.set_priority(found, max(found.priority, priority))
         assert creation.job.id == found.id
         assert used_for == fingerprint
         self._check()
@@ -105,7 +107,7 @@ class World(JobRecords):
         may_end = not (job.has_ended or (job.place is Place.RUNNING and job.commits))
         is_wanted = False
         if withdraws and may_end:
-            job.askers.discard(withdraws)
+            job.askers.pop(withdraws, None)
             is_wanted = self.model.is_wanted_by_others(job, withdraws)
         try:
             result = self._do_in_loop(self.records.cancel(job.id, withdraws=withdraws))
@@ -113,6 +115,8 @@ class World(JobRecords):
             assert is_wanted
             result = wanted.job
             job.is_counted = job.is_counted and job.caller != withdraws
+            if job.askers and not job.parents:
+                self.model.set_priority(job, max(job.askers.values()))
         else:
             assert not is_wanted, "a job is cancelled that another caller wants"
         assert result is not None

@@ -302,8 +302,18 @@ def test_no_order_of_events_loses_tears_or_starves_a_job(
 BUGS = {
     "a job is cancelled that another caller wants": (
         "askers.lua",
-        "redis.call('SCARD', key) > redis.call('SISMEMBER', key, arg.withdraws)",
+        "redis.call('HLEN', key) > redis.call('HEXISTS', key, arg.withdraws)",
         "false",
+    ),
+    "a job that a caller with a higher priority wants stays in its lane": (
+        "askers.lua",
+        "    remove_ready(id, queue, caller, lane, host)\n",
+        "",
+    ),
+    "a caller that has given up a job counts for its priority": (
+        "askers.lua",
+        "highest = math.max(highest, tonumber(priority))",
+        "highest = 3",
     ),
     "a job counts for its caller after its end": (
         "transition.lua",

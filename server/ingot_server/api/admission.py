@@ -22,6 +22,7 @@ from ingot.v1.ingest_service_pb2 import (
 from ingot.v1.job_pb2 import Job
 from ingot.v1.job_service_pb2 import RetryJobRequest
 from ingot_server.api.caller import CALLER
+from ingot_server.api.seen_jobs import seen_by
 from ingot_server.api.webhook_requests import webhook_of
 from ingot_server.caller_limits import CallerLimits
 from ingot_server.drafts import flight_key, requested_url
@@ -73,14 +74,14 @@ class Admission:
         job = await self._records.requested(_request_id(request), _fingerprint(request))
         if job is not None:
             await self._ensure_entry(job, request)
-        return job
+        return _seen(job)
 
     async def of_upload(self, upload_id: str) -> Job | None:
         """Return the last job of an upload, however it ended; None if it has no record."""
         job = await self._records.uploads.job(upload_id)
         if job is not None:
             await self._journal.ensure(job, upload_id=upload_id)
-        return job
+        return _seen(job)
 
     async def forget_upload(self, upload_id: str) -> None:
         """Forget the job of an upload, so that it can get another one."""
@@ -121,7 +122,8 @@ class Admission:
         """
         job = _requested(job)
         job.state = job_pb2.JOB_STATE_QUEUED
-        return await self._finish(self._create_and_enter(job, request, upload_id, receives))
+        creating = self._create_and_enter(job, request, upload_id, receives)
+        return seen_by(CALLER.get(), await self._finish(creating))
 
     async def admit_preview(self, job: Job, single_flight_key: str) -> Job:
         """Create the job of a preview as `admit` does, or return the one that runs."""
@@ -137,7 +139,7 @@ class Admission:
             await self._journal.record_ends([creation.job])
         elif not creation.is_new and not creation.in_journal:
             await self._ensure_entry(creation.job, request, upload_id)
-        return creation.job
+        return seen_by(CALLER.get(), creation.job)
 
     async def _create(
         self, job: Job, request: Request, upload_id: str, *, receives: bool = False
@@ -231,6 +233,10 @@ class Admission:
         self._admitting.discard(admitting)
         # Retrieve the exception, or asyncio logs it if the caller is gone. The job has it too.
         _ = admitting.cancelled() or admitting.exception()
+
+
+def _seen(job: Job | None) -> Job | None:
+    return seen_by(CALLER.get(), job) if job is not None else None
 
 
 def _requested(job: Job) -> Job:

@@ -39,13 +39,14 @@ from ingot_server.api.cached_jobs import CachedJobs
 from ingot_server.api.caller import Caller, Serialized, Service
 from ingot_server.api.open_watches import OpenWatches
 from ingot_server.api.retries import FAILED, Retries
+from ingot_server.api.seen_jobs import seen_by, seen_labels
 from ingot_server.api.status import invalid
 from ingot_server.api.store_health import Stores
 from ingot_server.api.webhook_requests import check_webhook
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.feed import Feed
-from ingot_server.jobs.job_filter import job_filter
+from ingot_server.jobs.job_filter import FilteringRequest, job_filter
 from ingot_server.jobs.lifecycle import has_ended
 from ingot_server.jobs.outcomes import StillWanted
 from ingot_server.jobs.position import Version, version
@@ -95,14 +96,14 @@ class JobService(Service):
         self._serialized: tuple[Job | None, Serialized] = (None, b"")
 
     async def get_job(self, request: GetJobRequest, caller: Caller) -> GetJobResponse:
-        return GetJobResponse(job=await self._get(request.job_id, caller))
+        return GetJobResponse(job=seen_by(caller, await self._get(request.job_id, caller)))
 
     async def list_jobs(self, request: ListJobsRequest, caller: Caller) -> ListJobsResponse:
         limit = page.size(request)
         found = await self._records.list(
             limit=limit + 1, before=page.start(request), accepts=_visible(request, caller)
         )
-        jobs, more = page.fitting(found, limit)
+        jobs, more = page.fitting([seen_by(caller, job) for job in found], limit)
         sees_all = not caller.tenant or caller.is_admin
         counts = await self._records.count_by_state() if sees_all else {}
         return ListJobsResponse(
@@ -126,7 +127,7 @@ class JobService(Service):
             job = wanted.job
         if _is_cancelled(job):
             await self._record_ends([job])
-        return CancelJobResponse(job=job)
+        return CancelJobResponse(job=seen_by(caller, job))
 
     async def cancel_jobs(self, request: CancelJobsRequest, caller: Caller) -> CancelJobsResponse:
         _require_filters(request)
@@ -149,7 +150,7 @@ class JobService(Service):
 
     async def retry_jobs(self, request: RetryJobsRequest, caller: Caller) -> RetryJobsResponse:
         _require_filters(request)
-        matches = job_filter(request)
+        matches = _matching(request, caller)
         states = set(request.states) or {job_pb2.JOB_STATE_FAILED}
 
         def is_wanted(job: Job) -> bool:
@@ -252,7 +253,9 @@ class JobService(Service):
                 async for job in updates:
                     after = version(job) if job is not None else after
                     token = resume_token.of_job(request.job_id, after)
-                    event = self._serialize(job) if job is not None else _HEARTBEAT
+                    event = _HEARTBEAT
+                    if job is not None:
+                        event = self._serialize(seen_by(caller, job))
                     yield event + WatchJobResponse(resume_token=token).SerializeToString()
 
     async def _updates(self, job_id: str, after: Version) -> AsyncGenerator[Job | None, None]:
@@ -272,13 +275,13 @@ class JobService(Service):
             async with aclosing(updates):
                 async for update in updates:
                     token = resume_token.of_jobs(filters, update.position)
-                    event = self._serialize_event(update.event)
+                    event = self._serialize_event(update.event, caller)
                     yield event + WatchJobsResponse(resume_token=token).SerializeToString()
 
-    def _serialize_event(self, event: Job | str | SnapshotEnd | None) -> Serialized:
+    def _serialize_event(self, event: Job | str | SnapshotEnd | None, caller: Caller) -> Serialized:
         """Return a WatchJobsResponse without its token."""
         if isinstance(event, Job):
-            return self._serialize(event)
+            return self._serialize(seen_by(caller, event))
         if isinstance(event, str):
             return WatchJobsResponse(removed_job_id=event).SerializeToString()
         return _SNAPSHOT_END if event is not None else _HEARTBEATS
@@ -317,10 +320,15 @@ def _visible(
     request: ListJobsRequest | WatchJobsRequest | CancelJobsRequest, caller: Caller
 ) -> Callable[[Job], bool]:
     """Return the filter of a request, for jobs that the caller may see."""
-    matches = job_filter(request)
+    matches = _matching(request, caller)
     if not caller.tenant:
         return matches
     return lambda job: matches(job) and caller.may_see(job.requested_by)
+
+
+def _matching(request: FilteringRequest, caller: Caller) -> Callable[[Job], bool]:
+    """Return the filter of a request, which finds a job by the labels that the caller sees."""
+    return job_filter(request, partial(seen_labels, caller=caller))
 
 
 def _unknown(job_id: str) -> Failure:

@@ -2,8 +2,9 @@
 -- those. A caller without a name cannot be told from others, and is known only as the flag `shared`.
 --
 -- Keys.
---   ingot:askers:<job id>           set     names of the callers that have asked for the job by itself before it
---                                           ended. It expires with the record
+--   ingot:askers:<job id>           hash    name of each caller that has asked for the job by itself before it
+--                                           ended -> the highest priority that it asked for. It expires with
+--                                           the record
 --   ingot:job:<job id>              hash    shared      1 if a caller without a name wants this child, too
 
 -- One table, because a script has room for 200 local variables.
@@ -16,7 +17,34 @@ end
 -- The caller of the operation wants the job, too.
 function askers.add(job_id)
   if arg.asker ~= '' and not arg.parent and field(job_id, 'ended') == '0' then
-    redis.call('SADD', askers.KEY .. job_id, arg.asker)
+    local key = askers.KEY .. job_id
+    if redis.call('HSETNX', key, arg.asker, arg.priority) == 0
+      and tonumber(redis.call('HGET', key, arg.asker)) < tonumber(arg.priority) then
+      redis.call('HSET', key, arg.asker, arg.priority)
+    end
+  end
+end
+
+-- The highest priority that a caller wants. A part of a list keeps what it has.
+function askers.priority()
+  local highest = 0
+  if not string.find(field(id, 'parents') or '', '%S') then
+    for _, priority in ipairs(redis.call('HVALS', askers.KEY .. id)) do
+      highest = math.max(highest, tonumber(priority))
+    end
+  end
+  return highest > 0 and time(highest) or field(id, 'priority')
+end
+
+-- A job that is ready gets into the lane of its new priority before it leaves the other one, so that its caller
+-- keeps its turn.
+function askers.set_priority(priority)
+  local queue, caller, lane, host = place_of(id)
+  local is_ready = redis.call('ZSCORE', READY .. lane .. ' ' .. host, id)
+  redis.call('HSET', JOB .. id, 'priority', priority)
+  if is_ready then
+    make_ready(id)
+    remove_ready(id, queue, caller, lane, host)
   end
 end
 
@@ -44,7 +72,7 @@ end
 -- Whether a caller other than arg.withdraws wants the job.
 function askers.have_another(job_id)
   local key = askers.KEY .. job_id
-  if redis.call('SCARD', key) > redis.call('SISMEMBER', key, arg.withdraws) then
+  if redis.call('HLEN', key) > redis.call('HEXISTS', key, arg.withdraws) then
     return true
   end
   for parent in parents_of(job_id) do
@@ -57,7 +85,7 @@ end
 
 -- The caller arg.withdraws does not want the job any more. Tells whether another one does.
 function askers.withdraw()
-  redis.call('SREM', askers.KEY .. id, arg.withdraws)
+  redis.call('HDEL', askers.KEY .. id, arg.withdraws)
   if not askers.have_another(id) then
     return false
   end

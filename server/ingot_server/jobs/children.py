@@ -24,7 +24,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.config import Settings
-from ingot_server.jobs import lifecycle
+from ingot_server.jobs import lifecycle, wishes
 from ingot_server.jobs.changes import mirrored
 from ingot_server.jobs.lifecycle import ChildCounts, has_ended, is_workflow
 from ingot_server.jobs.outcomes import Orphaned
@@ -89,7 +89,7 @@ class Children:
         waiting = lifecycle.awaiting(parent, child_ids)
         return await self._transition.change(
             parent.id,
-            partial(lifecycle.replaced, by=waiting),
+            partial(wishes.replaced, by=waiting),
             token=token,
             next_token="",
             waits_for_children=1,

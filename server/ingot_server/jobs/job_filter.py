@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ingot.v1.job_pb2 import Job
@@ -20,10 +20,13 @@ FilteringRequest: TypeAlias = (
 """All have the same filters."""
 
 
-def job_filter(request: FilteringRequest) -> Callable[[Job], bool]:
+def job_filter(
+    request: FilteringRequest, labels_of: Callable[[Job], Mapping[str, str]]
+) -> Callable[[Job], bool]:
     """Return whether a job matches all filters of `request`; without any, every job does.
 
-    A preview matches none, because no caller sees it.
+    `labels_of` returns the labels of a job that the caller sees. A preview matches no filter,
+    because no caller sees it.
     """
     states = frozenset(request.states)
     kinds = frozenset(request.kinds)
@@ -38,7 +41,7 @@ def job_filter(request: FilteringRequest) -> Callable[[Job], bool]:
             and request.source in ("", job.media.source.name)
             and request.parent_job_id in ("", job.parent_job_id)
             and request.media_id in ("", job.media.id)
-            and all(job.labels.get(name) == value for name, value in labels.items())
+            and (not labels or labels.items() <= labels_of(job).items())
             and (not text or any(text in shown.casefold() for shown in _texts(job)))
         )
 

@@ -34,6 +34,7 @@ from ingot_server.jobs.outcomes import (
     SingleFlightTaken,
 )
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.wishes import carry_over
 
 PROGRESS_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.1
@@ -253,6 +254,7 @@ class Lease:
         """Take over what the write has filled in."""
         self._written = written
         self.job.epoch, self.job.revision = written.epoch, written.revision
+        carry_over(written, self.job)
         progress = self.job.progress
         progress.fraction = max(progress.fraction, written.progress.fraction)
 

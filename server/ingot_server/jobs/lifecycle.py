@@ -332,11 +332,6 @@ def ended_unknown(job: Job) -> Job | None:
     return _ended(job, job_pb2.JOB_STATE_FAILED, failure)
 
 
-def replaced(_: Job, by: Job) -> Job:
-    """Return a copy of `by` in place of the stored job."""
-    return copy_of(by)
-
-
 def with_fraction(job: Job, before: Job) -> Job:
     """Return the job with the fraction of the whole that is done; `before` is its last revision.
 
@@ -358,7 +353,7 @@ def with_fraction(job: Job, before: Job) -> Job:
 
 
 def same_result(job: Job, other: Job) -> bool:
-    """Tell whether two jobs are equal, apart from the fields that a write fills in."""
+    """Tell whether two jobs are equal, apart from what a write fills in and callers change."""
     job, other = copy_of(job), copy_of(other)
     for each in job, other:
         each.ClearField("epoch")
@@ -366,6 +361,8 @@ def same_result(job: Job, other: Job) -> bool:
         each.ClearField("end_time")
         each.ClearField("waiting")
         each.ClearField("progress")
+        each.ClearField("priority")
+        each.ClearField("labels_of_others")
     return job == other
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ingot.v1.job_pb2 import Job, JobWaiting
+from ingot.v1.job_pb2 import Job, JobPriority, JobWaiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,15 @@ class SingleFlightTaken(Exception):
 
 
 class StillWanted(Exception):
-    """The job is not cancelled, because callers other than the one that cancels it want it."""
+    """The job is not cancelled, because callers other than the one that cancels it want it.
 
-    def __init__(self, job: Job) -> None:
+    `priority` is the highest that they want.
+    """
+
+    def __init__(self, job: Job, priority: JobPriority.ValueType) -> None:
         super().__init__(f"others want job {job.id}")
         self.job = job
+        self.priority = priority
 
 
 class LimitReached(Exception):

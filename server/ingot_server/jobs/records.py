@@ -25,7 +25,7 @@ from ingot.v1.job_pb2 import Job, JobWaiting
 from ingot_server.caller_limits import NO_LIMITS, CallerLimits
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.jobs import lifecycle
+from ingot_server.jobs import lifecycle, wishes
 from ingot_server.jobs.children import Children
 from ingot_server.jobs.daily_bytes import DailyBytes
 from ingot_server.jobs.dispatch import Dispatch
@@ -45,6 +45,7 @@ from ingot_server.jobs.outcomes import (
     QueuedAgain,
     Recovery,
     RequestIdReused,
+    StillWanted,
     TooManyWebhooks,
 )
 from ingot_server.jobs.placement import caller_key
@@ -261,7 +262,7 @@ class Records:
             return await self._change_held(
                 job.id,
                 token,
-                partial(lifecycle.replaced, by=job),
+                partial(wishes.replaced, by=job),
                 next_token="" if has_ended(job) else token,
             )
         except LeaseLost:
@@ -280,7 +281,7 @@ class Records:
         return await self._change_held(
             job.id,
             token,
-            partial(lifecycle.replaced, by=job),
+            partial(wishes.replaced, by=job),
             next_token=token,
             single_flight_key=single_flight_key or job.media.id,
         )
@@ -348,10 +349,23 @@ class Records:
         condition: dict[str, Argument] = {}
         if withdraws:
             condition = {"withdraws": withdraws, "caller": caller_key(withdraws)}
-        job = await self._transition.change(job_id, lifecycle.cancelled, **condition)
+        try:
+            job = await self._transition.change(job_id, lifecycle.cancelled, **condition)
+        except StillWanted as wanted:
+            raise StillWanted(await self._lower(wanted), wanted.priority) from None
         if job is not None:
             await self.children.cancel_children(job)
         return job or await self.get(job_id)
+
+    async def _lower(self, wanted: StillWanted) -> Job:
+        """Return a job with the priority that those who still want it have asked for."""
+        lower = partial(wishes.with_priority, priority=wanted.priority)
+        return (
+            await self._transition.change(
+                wanted.job.id, lower, keeps_place=1, wanted_priority=wanted.priority
+            )
+            or wanted.job
+        )
 
     async def recover(self, job_id: str) -> Recovery:
         """Recover an overdue job that `dispatch.sweep` returned; return what has become of it.

@@ -45,14 +45,16 @@
 --            [unshared: only if nobody wants the job apart from that parent of it]
 --            [withdraws caller: only if nobody but the caller of that name wants the job. Its wish is withdrawn in
 --            any case, and the job does not count for `caller` any more]
+--            [wanted_priority: only if that is the highest that a caller wants]
 --            [losses delay worker waits_for_children (while RUNNING) rollup_interval counts_version: values;
---            keeps_place: the job stays ready or dispatched as it is;
+--            priority: the job has another one now;
+--            keeps_place: the job and its lease stay as they are;
 --            follows: the job is ready when that other job has ended;
 --            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
 --            -> done, record, run, wanted_key, id of the job that it has followed | gone | lost | early
---               | wanted, record: others want the job | stale | taken, id of the job that holds the key
+--               | wanted, record, their highest priority: others want the job | stale | taken, id of the job that holds the key
 --               | circular: the job to follow waits for this one | epoch, current epoch
 --   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
@@ -343,7 +345,10 @@ local function change()
     return { 'stale' }
   end
   if arg.withdraws and askers.withdraw() then
-    return { 'wanted', record }
+    return { 'wanted', record, askers.priority() }
+  end
+  if arg.wanted_priority and arg.wanted_priority ~= askers.priority() then
+    return { 'lost' }
   end
   if arg.single_flight_key then
     local active = move_from(key)
@@ -356,10 +361,17 @@ local function change()
     redis.call('LTRIM', TRAIL .. id, -TRAIL_LENGTH, -1)
   end
   local waits = arg.waits_for_children and tonumber(arg.state) == RUNNING
-  redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
-    'token', arg.next_token, 'not_before', time(now + (arg.delay or 0)),
-    'change_id', arg.change_id,
-    'waits_for_children', waits and 1 or 0)
+  if arg.keeps_place then
+    redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'change_id', arg.change_id)
+  else
+    redis.call('HSET', JOB .. id, 'record', arg.record, 'revision', arg.revision, 'ended', arg.ended,
+      'token', arg.next_token, 'not_before', time(now + (arg.delay or 0)),
+      'change_id', arg.change_id,
+      'waits_for_children', waits and 1 or 0)
+  end
+  if arg.priority then
+    askers.set_priority(arg.priority)
+  end
   if arg.losses then
     redis.call('HSET', JOB .. id, 'losses', arg.losses)
   end

@@ -12,12 +12,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, cast
 
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.config import Settings
-from ingot_server.jobs import lifecycle
+from ingot_server.jobs import lifecycle, wishes
 from ingot_server.jobs.lifecycle import has_ended, milestone
 from ingot_server.jobs.outcomes import (
     CircularEntry,
@@ -142,7 +143,15 @@ class Transition:
                 return Creation(from_record(content[0]), is_new=True, in_journal=False)
             case _:
                 record, group = content
-                return Creation(from_record(record), is_new=False, in_journal=bool(group))
+                shared = await self._join(from_record(record), job)
+                return Creation(shared, is_new=False, in_journal=bool(group))
+
+    async def _join(self, job: Job, request: Job) -> Job:
+        """Return a job that exists with what the caller of `request` wants of it, too."""
+        if wishes.joined(job, request) is None:
+            return job
+        joined = partial(wishes.joined, request=request)
+        return await self.change(job.id, joined, keeps_place=1) or job
 
     async def recreate(
         self, job: Job, single_flight_key: str, arguments: Mapping[str, Argument]
@@ -218,6 +227,8 @@ class Transition:
             new = lifecycle.with_fraction(new, record.job)
             new.revision = record.job.revision + 1
             defaults: dict[str, Argument] = {"deadline": 0, "next_token": ""}
+            if new.priority != record.job.priority:
+                defaults["priority"] = new.priority
             outcome, *content = await self.call(
                 "change",
                 job_id,
@@ -240,7 +251,8 @@ class Transition:
                 case b"taken":
                     raise SingleFlightTaken(content[0].decode())
                 case b"wanted":
-                    raise StillWanted(from_record(content[0]))
+                    priority = job_pb2.JobPriority.ValueType(int(content[1]))
+                    raise StillWanted(from_record(content[0]), priority)
                 case b"stale":
                     continue
                 case b"epoch":

@@ -200,14 +200,15 @@ async def test_a_thousand_callers_get_one_job(api: Api) -> None:
     await asyncio.gather(*(channel.close() for channel in channels))
 
 
-async def test_a_call_that_gets_a_job_changes_neither_its_labels_nor_its_priority(
+async def test_a_call_that_gets_a_job_may_raise_its_priority_and_does_not_change_its_labels(
     api: Api,
 ) -> None:
     first = await api.submit(labels={"team": "news"}, priority=job_pb2.JOB_PRIORITY_LOW)
     second = await api.submit(labels={"team": "archive"}, priority=job_pb2.JOB_PRIORITY_HIGH)
-    assert second == first
+    assert second.id == first.id
     assert dict(second.labels) == {"team": "news"}
-    assert second.priority == job_pb2.JOB_PRIORITY_LOW
+    assert second.priority == job_pb2.JOB_PRIORITY_HIGH
+    assert await api.submit(priority=job_pb2.JOB_PRIORITY_LOW) == second
 
 
 async def test_what_is_stored_answers_until_it_is_too_old(api: Api) -> None:

@@ -96,7 +96,8 @@ type IngestRequest struct {
 	// whether the media has changed. Zero always asks; unset accepts a copy of any age. A remembered
 	// result that the media does not exist has the same limit. Ignored for immutable sources.
 	MaxAge *durationpb.Duration `protobuf:"bytes,3,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
-	// Order among the waiting jobs. Unset means normal. A job that exists already keeps its priority.
+	// Order among the waiting jobs. Unset means normal. A job that exists already gets this priority if
+	// its own is lower.
 	Priority JobPriority `protobuf:"varint,4,opt,name=priority,proto3,enum=ingot.v1.JobPriority" json:"priority,omitempty"`
 	// Labels to store with the job and, if this request stores the media, with the media. At most
 	// 64. Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a

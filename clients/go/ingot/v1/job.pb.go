@@ -362,7 +362,7 @@ func (x JobWaiting_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobWaiting_Cause.Descriptor instead.
 func (JobWaiting_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_ingot_v1_job_proto_rawDescGZIP(), []int{1, 0}
+	return file_ingot_v1_job_proto_rawDescGZIP(), []int{2, 0}
 }
 
 // A unit of work that Ingot has accepted. Every job ends once: SUCCEEDED with a media item, FAILED
@@ -447,15 +447,16 @@ type Job struct {
 	Options *IngestOptions `protobuf:"bytes,26,opt,name=options,proto3" json:"options,omitempty"`
 	// Oldest stored copy of a mutable URL that the request accepts. Unset means any age.
 	MaxAge *durationpb.Duration `protobuf:"bytes,27,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
-	// Labels of the request that created the job. A call that gets a job that exists already, also
-	// that of another caller, does not change them. At most 64. Keys have 1 to 63 characters:
-	// lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
-	// have at most 255 characters.
+	// Labels that the caller has given to the job. With names of callers, each sees and finds its own:
+	// those of its first request that had any and got this job. Other callers see none; an
+	// administrator who has given none sees those of the request that created the job. At most 64.
+	// Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or
+	// digit at both ends. Values have at most 255 characters.
 	Labels map[string]string `protobuf:"bytes,28,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Order among the waiting jobs: that of the request that created the job, or JOB_PRIORITY_NORMAL.
-	// The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. A call
-	// that gets a job that exists already does not change it, whatever priority it asks for. Never
-	// unspecified.
+	// Order among the waiting jobs: the highest that a caller who wants the job has asked for, or
+	// JOB_PRIORITY_NORMAL. The entries of a list have JOB_PRIORITY_LOW, conversions the priority that
+	// their parent had. A call that gets a job that exists already raises it; it falls again when that
+	// caller cancels the job and others still want it. Never unspecified.
 	Priority JobPriority `protobuf:"varint,29,opt,name=priority,proto3,enum=ingot.v1.JobPriority" json:"priority,omitempty"`
 	// Who asked for the job. Empty without authentication.
 	RequestedBy string `protobuf:"bytes,30,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
@@ -464,9 +465,12 @@ type Job struct {
 	Extraction *Extraction `protobuf:"bytes,31,opt,name=extraction,proto3" json:"extraction,omitempty"`
 	// URL that is requested from the source if it is not `url`: as the caller wrote it, without its
 	// fragment. A server may sign a URL and compare it byte by byte. Empty if it is `url`.
-	FetchUrl      string `protobuf:"bytes,32,opt,name=fetch_url,json=fetchUrl,proto3" json:"fetch_url,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FetchUrl string `protobuf:"bytes,32,opt,name=fetch_url,json=fetchUrl,proto3" json:"fetch_url,omitempty"`
+	// Labels of callers who asked for the job after `requested_by` did, of 16 of them at most: the
+	// labels of more are not kept. Only administrators get it; it is empty for all others.
+	LabelsOfOthers []*CallerLabels `protobuf:"bytes,33,rep,name=labels_of_others,json=labelsOfOthers,proto3" json:"labels_of_others,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -723,6 +727,68 @@ func (x *Job) GetFetchUrl() string {
 	return ""
 }
 
+func (x *Job) GetLabelsOfOthers() []*CallerLabels {
+	if x != nil {
+		return x.LabelsOfOthers
+	}
+	return nil
+}
+
+// The labels that one caller has given to a job.
+type CallerLabels struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the caller.
+	Caller string `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
+	// Its labels, as in Job.labels.
+	Labels        map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallerLabels) Reset() {
+	*x = CallerLabels{}
+	mi := &file_ingot_v1_job_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallerLabels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallerLabels) ProtoMessage() {}
+
+func (x *CallerLabels) ProtoReflect() protoreflect.Message {
+	mi := &file_ingot_v1_job_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallerLabels.ProtoReflect.Descriptor instead.
+func (*CallerLabels) Descriptor() ([]byte, []int) {
+	return file_ingot_v1_job_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CallerLabels) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *CallerLabels) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 // What a job waits for.
 type JobWaiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -748,7 +814,7 @@ type JobWaiting struct {
 
 func (x *JobWaiting) Reset() {
 	*x = JobWaiting{}
-	mi := &file_ingot_v1_job_proto_msgTypes[1]
+	mi := &file_ingot_v1_job_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +826,7 @@ func (x *JobWaiting) String() string {
 func (*JobWaiting) ProtoMessage() {}
 
 func (x *JobWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_job_proto_msgTypes[1]
+	mi := &file_ingot_v1_job_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +839,7 @@ func (x *JobWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobWaiting.ProtoReflect.Descriptor instead.
 func (*JobWaiting) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_job_proto_rawDescGZIP(), []int{1}
+	return file_ingot_v1_job_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *JobWaiting) GetCause() JobWaiting_Cause {
@@ -844,7 +910,7 @@ type ChildSummary struct {
 
 func (x *ChildSummary) Reset() {
 	*x = ChildSummary{}
-	mi := &file_ingot_v1_job_proto_msgTypes[2]
+	mi := &file_ingot_v1_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +922,7 @@ func (x *ChildSummary) String() string {
 func (*ChildSummary) ProtoMessage() {}
 
 func (x *ChildSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_job_proto_msgTypes[2]
+	mi := &file_ingot_v1_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +935,7 @@ func (x *ChildSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildSummary.ProtoReflect.Descriptor instead.
 func (*ChildSummary) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_ingot_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ChildSummary) GetTotal() int32 {
@@ -942,7 +1008,7 @@ type IngestOptions struct {
 
 func (x *IngestOptions) Reset() {
 	*x = IngestOptions{}
-	mi := &file_ingot_v1_job_proto_msgTypes[3]
+	mi := &file_ingot_v1_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1020,7 @@ func (x *IngestOptions) String() string {
 func (*IngestOptions) ProtoMessage() {}
 
 func (x *IngestOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_job_proto_msgTypes[3]
+	mi := &file_ingot_v1_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1033,7 @@ func (x *IngestOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestOptions.ProtoReflect.Descriptor instead.
 func (*IngestOptions) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_ingot_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IngestOptions) GetPlaylist() bool {
@@ -1048,7 +1114,7 @@ type JobProgress struct {
 
 func (x *JobProgress) Reset() {
 	*x = JobProgress{}
-	mi := &file_ingot_v1_job_proto_msgTypes[4]
+	mi := &file_ingot_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1126,7 @@ func (x *JobProgress) String() string {
 func (*JobProgress) ProtoMessage() {}
 
 func (x *JobProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_job_proto_msgTypes[4]
+	mi := &file_ingot_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1139,7 @@ func (x *JobProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobProgress.ProtoReflect.Descriptor instead.
 func (*JobProgress) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_ingot_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JobProgress) GetFraction() float64 {
@@ -1113,7 +1179,7 @@ type StageProgress struct {
 
 func (x *StageProgress) Reset() {
 	*x = StageProgress{}
-	mi := &file_ingot_v1_job_proto_msgTypes[5]
+	mi := &file_ingot_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1191,7 @@ func (x *StageProgress) String() string {
 func (*StageProgress) ProtoMessage() {}
 
 func (x *StageProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_ingot_v1_job_proto_msgTypes[5]
+	mi := &file_ingot_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1204,7 @@ func (x *StageProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageProgress.ProtoReflect.Descriptor instead.
 func (*StageProgress) Descriptor() ([]byte, []int) {
-	return file_ingot_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_ingot_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StageProgress) GetBytesDone() int64 {
@@ -1187,8 +1253,7 @@ var File_ingot_v1_job_proto protoreflect.FileDescriptor
 
 const file_ingot_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x12ingot/v1/job.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/reason.proto\x1a\x15ingot/v1/recipe.proto\"\xf9\n" +
-	"\n" +
+	"\x12ingot/v1/job.proto\x12\bingot.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x14ingot/v1/media.proto\x1a\x15ingot/v1/reason.proto\x1a\x15ingot/v1/recipe.proto\"\xbb\v\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12%\n" +
@@ -1227,7 +1292,14 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"extraction\x18\x1f \x01(\v2\x14.ingot.v1.ExtractionR\n" +
 	"extraction\x12\x1b\n" +
-	"\tfetch_url\x18  \x01(\tR\bfetchUrl\x1a9\n" +
+	"\tfetch_url\x18  \x01(\tR\bfetchUrl\x12@\n" +
+	"\x10labels_of_others\x18! \x03(\v2\x16.ingot.v1.CallerLabelsR\x0elabelsOfOthers\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +
+	"\fCallerLabels\x12\x16\n" +
+	"\x06caller\x18\x01 \x01(\tR\x06caller\x12:\n" +
+	"\x06labels\x18\x02 \x03(\v2\".ingot.v1.CallerLabels.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x04\n" +
@@ -1330,7 +1402,7 @@ func file_ingot_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_ingot_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_ingot_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_ingot_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_ingot_v1_job_proto_goTypes = []any{
 	(JobKind)(0),                  // 0: ingot.v1.JobKind
 	(JobPriority)(0),              // 1: ingot.v1.JobPriority
@@ -1338,53 +1410,57 @@ var file_ingot_v1_job_proto_goTypes = []any{
 	(JobStage)(0),                 // 3: ingot.v1.JobStage
 	(JobWaiting_Cause)(0),         // 4: ingot.v1.JobWaiting.Cause
 	(*Job)(nil),                   // 5: ingot.v1.Job
-	(*JobWaiting)(nil),            // 6: ingot.v1.JobWaiting
-	(*ChildSummary)(nil),          // 7: ingot.v1.ChildSummary
-	(*IngestOptions)(nil),         // 8: ingot.v1.IngestOptions
-	(*JobProgress)(nil),           // 9: ingot.v1.JobProgress
-	(*StageProgress)(nil),         // 10: ingot.v1.StageProgress
-	nil,                           // 11: ingot.v1.Job.LabelsEntry
-	(*Selection)(nil),             // 12: ingot.v1.Selection
-	(*Media)(nil),                 // 13: ingot.v1.Media
-	(*status.Status)(nil),         // 14: google.rpc.Status
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Recipe)(nil),                // 16: ingot.v1.Recipe
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*Extraction)(nil),            // 18: ingot.v1.Extraction
-	(Reason)(0),                   // 19: ingot.v1.Reason
+	(*CallerLabels)(nil),          // 6: ingot.v1.CallerLabels
+	(*JobWaiting)(nil),            // 7: ingot.v1.JobWaiting
+	(*ChildSummary)(nil),          // 8: ingot.v1.ChildSummary
+	(*IngestOptions)(nil),         // 9: ingot.v1.IngestOptions
+	(*JobProgress)(nil),           // 10: ingot.v1.JobProgress
+	(*StageProgress)(nil),         // 11: ingot.v1.StageProgress
+	nil,                           // 12: ingot.v1.Job.LabelsEntry
+	nil,                           // 13: ingot.v1.CallerLabels.LabelsEntry
+	(*Selection)(nil),             // 14: ingot.v1.Selection
+	(*Media)(nil),                 // 15: ingot.v1.Media
+	(*status.Status)(nil),         // 16: google.rpc.Status
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Recipe)(nil),                // 18: ingot.v1.Recipe
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*Extraction)(nil),            // 20: ingot.v1.Extraction
+	(Reason)(0),                   // 21: ingot.v1.Reason
 }
 var file_ingot_v1_job_proto_depIdxs = []int32{
 	0,  // 0: ingot.v1.Job.kind:type_name -> ingot.v1.JobKind
 	2,  // 1: ingot.v1.Job.state:type_name -> ingot.v1.JobState
 	3,  // 2: ingot.v1.Job.stage:type_name -> ingot.v1.JobStage
-	9,  // 3: ingot.v1.Job.progress:type_name -> ingot.v1.JobProgress
-	6,  // 4: ingot.v1.Job.waiting:type_name -> ingot.v1.JobWaiting
-	12, // 5: ingot.v1.Job.selection:type_name -> ingot.v1.Selection
-	13, // 6: ingot.v1.Job.media:type_name -> ingot.v1.Media
-	13, // 7: ingot.v1.Job.conversions:type_name -> ingot.v1.Media
-	14, // 8: ingot.v1.Job.error:type_name -> google.rpc.Status
-	14, // 9: ingot.v1.Job.last_attempt_error:type_name -> google.rpc.Status
-	15, // 10: ingot.v1.Job.create_time:type_name -> google.protobuf.Timestamp
-	15, // 11: ingot.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	15, // 12: ingot.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	7,  // 13: ingot.v1.Job.children:type_name -> ingot.v1.ChildSummary
-	16, // 14: ingot.v1.Job.recipes:type_name -> ingot.v1.Recipe
-	8,  // 15: ingot.v1.Job.options:type_name -> ingot.v1.IngestOptions
-	17, // 16: ingot.v1.Job.max_age:type_name -> google.protobuf.Duration
-	11, // 17: ingot.v1.Job.labels:type_name -> ingot.v1.Job.LabelsEntry
+	10, // 3: ingot.v1.Job.progress:type_name -> ingot.v1.JobProgress
+	7,  // 4: ingot.v1.Job.waiting:type_name -> ingot.v1.JobWaiting
+	14, // 5: ingot.v1.Job.selection:type_name -> ingot.v1.Selection
+	15, // 6: ingot.v1.Job.media:type_name -> ingot.v1.Media
+	15, // 7: ingot.v1.Job.conversions:type_name -> ingot.v1.Media
+	16, // 8: ingot.v1.Job.error:type_name -> google.rpc.Status
+	16, // 9: ingot.v1.Job.last_attempt_error:type_name -> google.rpc.Status
+	17, // 10: ingot.v1.Job.create_time:type_name -> google.protobuf.Timestamp
+	17, // 11: ingot.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	17, // 12: ingot.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	8,  // 13: ingot.v1.Job.children:type_name -> ingot.v1.ChildSummary
+	18, // 14: ingot.v1.Job.recipes:type_name -> ingot.v1.Recipe
+	9,  // 15: ingot.v1.Job.options:type_name -> ingot.v1.IngestOptions
+	19, // 16: ingot.v1.Job.max_age:type_name -> google.protobuf.Duration
+	12, // 17: ingot.v1.Job.labels:type_name -> ingot.v1.Job.LabelsEntry
 	1,  // 18: ingot.v1.Job.priority:type_name -> ingot.v1.JobPriority
-	18, // 19: ingot.v1.Job.extraction:type_name -> ingot.v1.Extraction
-	4,  // 20: ingot.v1.JobWaiting.cause:type_name -> ingot.v1.JobWaiting.Cause
-	15, // 21: ingot.v1.JobWaiting.end_time:type_name -> google.protobuf.Timestamp
-	19, // 22: ingot.v1.JobWaiting.reason:type_name -> ingot.v1.Reason
-	17, // 23: ingot.v1.IngestOptions.record_duration:type_name -> google.protobuf.Duration
-	10, // 24: ingot.v1.JobProgress.stage:type_name -> ingot.v1.StageProgress
-	17, // 25: ingot.v1.StageProgress.eta:type_name -> google.protobuf.Duration
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	20, // 19: ingot.v1.Job.extraction:type_name -> ingot.v1.Extraction
+	6,  // 20: ingot.v1.Job.labels_of_others:type_name -> ingot.v1.CallerLabels
+	13, // 21: ingot.v1.CallerLabels.labels:type_name -> ingot.v1.CallerLabels.LabelsEntry
+	4,  // 22: ingot.v1.JobWaiting.cause:type_name -> ingot.v1.JobWaiting.Cause
+	17, // 23: ingot.v1.JobWaiting.end_time:type_name -> google.protobuf.Timestamp
+	21, // 24: ingot.v1.JobWaiting.reason:type_name -> ingot.v1.Reason
+	19, // 25: ingot.v1.IngestOptions.record_duration:type_name -> google.protobuf.Duration
+	11, // 26: ingot.v1.JobProgress.stage:type_name -> ingot.v1.StageProgress
+	19, // 27: ingot.v1.StageProgress.eta:type_name -> google.protobuf.Duration
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_ingot_v1_job_proto_init() }
@@ -1395,16 +1471,16 @@ func file_ingot_v1_job_proto_init() {
 	file_ingot_v1_media_proto_init()
 	file_ingot_v1_reason_proto_init()
 	file_ingot_v1_recipe_proto_init()
-	file_ingot_v1_job_proto_msgTypes[1].OneofWrappers = []any{}
-	file_ingot_v1_job_proto_msgTypes[3].OneofWrappers = []any{}
-	file_ingot_v1_job_proto_msgTypes[5].OneofWrappers = []any{}
+	file_ingot_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
+	file_ingot_v1_job_proto_msgTypes[4].OneofWrappers = []any{}
+	file_ingot_v1_job_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ingot_v1_job_proto_rawDesc), len(file_ingot_v1_job_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -64,7 +64,9 @@ class IngestRequest(_message.Message):
     url: _builtins.str
     """URL of the media, `http` or `https`, without user info. At most 8192 bytes. Required."""
     priority: _job_pb2.JobPriority.ValueType
-    """Order among the waiting jobs. Unset means normal. A job that exists already keeps its priority."""
+    """Order among the waiting jobs. Unset means normal. A job that exists already gets this priority if
+    its own is lower.
+    """
     request_id: _builtins.str
     """Makes a retried call safe (AIP-155): another call with the same id and the same request returns
     the same job, for as long as the record of the job exists. A UUID is recommended. Unset turns

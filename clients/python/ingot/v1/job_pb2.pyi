@@ -231,6 +231,7 @@ class Job(_message.Message):
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     EXTRACTION_FIELD_NUMBER: _builtins.int
     FETCH_URL_FIELD_NUMBER: _builtins.int
+    LABELS_OF_OTHERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identity, assigned by the server. The ids of later jobs sort after those of earlier ones, except
     the ids that begin with `cached-` (see `cached`). Empty in the response to validate_only.
@@ -279,10 +280,10 @@ class Job(_message.Message):
     becomes the album tag of the entry's conversions. Empty for other jobs.
     """
     priority: Global___JobPriority.ValueType
-    """Order among the waiting jobs: that of the request that created the job, or JOB_PRIORITY_NORMAL.
-    The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. A call
-    that gets a job that exists already does not change it, whatever priority it asks for. Never
-    unspecified.
+    """Order among the waiting jobs: the highest that a caller who wants the job has asked for, or
+    JOB_PRIORITY_NORMAL. The entries of a list have JOB_PRIORITY_LOW, conversions the priority that
+    their parent had. A call that gets a job that exists already raises it; it falls again when that
+    caller cancels the job and others still want it. Never unspecified.
     """
     requested_by: _builtins.str
     """Who asked for the job. Empty without authentication."""
@@ -365,16 +366,23 @@ class Job(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels of the request that created the job. A call that gets a job that exists already, also
-        that of another caller, does not change them. At most 64. Keys have 1 to 63 characters:
-        lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
-        have at most 255 characters.
+        """Labels that the caller has given to the job. With names of callers, each sees and finds its own:
+        those of its first request that had any and got this job. Other callers see none; an
+        administrator who has given none sees those of the request that created the job. At most 64.
+        Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or
+        digit at both ends. Values have at most 255 characters.
         """
 
     @_builtins.property
     def extraction(self) -> _media_pb2.Extraction:
         """Which extractor, version and formats were chosen, and why. Unset for plain files, and before
         the stage RESOLVING has ended.
+        """
+
+    @_builtins.property
+    def labels_of_others(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallerLabels]:
+        """Labels of callers who asked for the job after `requested_by` did, of 16 of them at most: the
+        labels of more are not kept. Only administrators get it; it is empty for all others.
         """
 
     def __init__(
@@ -412,14 +420,63 @@ class Job(_message.Message):
         requested_by: _builtins.str = ...,
         extraction: _media_pb2.Extraction | None = ...,
         fetch_url: _builtins.str = ...,
+        labels_of_others: _abc.Iterable[Global___CallerLabels] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["children", b"children", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "extraction", b"extraction", "last_attempt_error", b"last_attempt_error", "max_age", b"max_age", "media", b"media", "options", b"options", "progress", b"progress", "selection", b"selection", "start_time", b"start_time", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "epoch", b"epoch", "error", b"error", "extraction", b"extraction", "fetch_url", b"fetch_url", "id", b"id", "kind", b"kind", "labels", b"labels", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "child_job_ids", b"child_job_ids", "children", b"children", "conversions", b"conversions", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "epoch", b"epoch", "error", b"error", "extraction", b"extraction", "fetch_url", b"fetch_url", "id", b"id", "kind", b"kind", "labels", b"labels", "labels_of_others", b"labels_of_others", "last_attempt_error", b"last_attempt_error", "list_title", b"list_title", "max_age", b"max_age", "media", b"media", "options", b"options", "parent_job_id", b"parent_job_id", "priority", b"priority", "progress", b"progress", "recipes", b"recipes", "requested_by", b"requested_by", "revision", b"revision", "selection", b"selection", "stage", b"stage", "start_time", b"start_time", "state", b"state", "url", b"url", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class CallerLabels(_message.Message):
+    """The labels that one caller has given to a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """Name of the caller."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Its labels, as in Job.labels."""
+
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallerLabels: _TypeAlias = CallerLabels  # noqa: Y015
 
 @_typing.final
 class JobWaiting(_message.Message):

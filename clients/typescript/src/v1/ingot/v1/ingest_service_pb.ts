@@ -53,7 +53,8 @@ export type IngestRequest = Message<"ingot.v1.IngestRequest"> & {
   maxAge?: Duration | undefined;
 
   /**
-   * Order among the waiting jobs. Unset means normal. A job that exists already keeps its priority.
+   * Order among the waiting jobs. Unset means normal. A job that exists already gets this priority if
+   * its own is lower.
    *
    * @generated from field: ingot.v1.JobPriority priority = 4;
    */

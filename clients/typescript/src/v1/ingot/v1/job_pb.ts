@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ingot/v1/job.proto.
  */
 export const file_ingot_v1_job: GenFile = /*@__PURE__*/
-  fileDesc("ChJpbmdvdC92MS9qb2IucHJvdG8SCGluZ290LnYxIrgICgNKb2ISCgoCaWQYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEh8KBGtpbmQYAyABKA4yES5pbmdvdC52MS5Kb2JLaW5kEiEKBXN0YXRlGAQgASgOMhIuaW5nb3QudjEuSm9iU3RhdGUSIQoFc3RhZ2UYBSABKA4yEi5pbmdvdC52MS5Kb2JTdGFnZRInCghwcm9ncmVzcxgGIAEoCzIVLmluZ290LnYxLkpvYlByb2dyZXNzEiUKB3dhaXRpbmcYByABKAsyFC5pbmdvdC52MS5Kb2JXYWl0aW5nEgsKA3VybBgIIAEoCRImCglzZWxlY3Rpb24YCSABKAsyEy5pbmdvdC52MS5TZWxlY3Rpb24SHgoFbWVkaWEYCiABKAsyDy5pbmdvdC52MS5NZWRpYRIkCgtjb252ZXJzaW9ucxgLIAMoCzIPLmluZ290LnYxLk1lZGlhEiEKBWVycm9yGAwgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSLgoSbGFzdF9hdHRlbXB0X2Vycm9yGA0gASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSDgoGY2FjaGVkGA4gASgIEg8KB2F0dGVtcHQYDyABKAUSEAoIcmV2aXNpb24YECABKAMSDQoFZXBvY2gYESABKAMSLwoLY3JlYXRlX3RpbWUYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1wYXJlbnRfam9iX2lkGBUgASgJEhUKDWNoaWxkX2pvYl9pZHMYFiADKAkSKAoIY2hpbGRyZW4YFyABKAsyFi5pbmdvdC52MS5DaGlsZFN1bW1hcnkSEgoKbGlzdF90aXRsZRgYIAEoCRIhCgdyZWNpcGVzGBkgAygLMhAuaW5nb3QudjEuUmVjaXBlEigKB29wdGlvbnMYGiABKAsyFy5pbmdvdC52MS5Jbmdlc3RPcHRpb25zEioKB21heF9hZ2UYGyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbGFiZWxzGBwgAygLMhkuaW5nb3QudjEuSm9iLkxhYmVsc0VudHJ5EicKCHByaW9yaXR5GB0gASgOMhUuaW5nb3QudjEuSm9iUHJpb3JpdHkSFAoMcmVxdWVzdGVkX2J5GB4gASgJEigKCmV4dHJhY3Rpb24YHyABKAsyFC5pbmdvdC52MS5FeHRyYWN0aW9uEhEKCWZldGNoX3VybBggIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIu4DCgpKb2JXYWl0aW5nEikKBWNhdXNlGAEgASgOMhouaW5nb3QudjEuSm9iV2FpdGluZy5DYXVzZRIsCghlbmRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoKam9ic19haGVhZBgDIAEoBUgAiAEBEg4KBnNvdXJjZRgEIAEoCRIMCgRob3N0GAUgASgJEg4KBmpvYl9pZBgGIAEoCRIgCgZyZWFzb24YByABKA4yEC5pbmdvdC52MS5SZWFzb24ijgIKBUNhdXNlEhUKEUNBVVNFX1VOU1BFQ0lGSUVEEAASEAoMQ0FVU0VfV09SS0VSEAESDwoLQ0FVU0VfUkVUUlkQAhIXChNDQVVTRV9TQ1JBVENIX1NQQUNFEAMSGwoXQ0FVU0VfU09VUkNFX1JBVEVfTElNSVQQBBIiCh5DQVVTRV9TT1VSQ0VfQ09OQ1VSUkVOQ1lfTElNSVQQBRIYChRDQVVTRV9TT1VSQ0VfQkxPQ0tFRBAGEhQKEENBVVNFX0hPU1RfTElNSVQQBxIUChBDQVVTRV9TQU1FX01FRElBEAgSGgoWQ0FVU0VfQ09OVkVSU0lPTl9MSU1JVBAJEg8KC0NBVVNFX1FVT1RBEApCDQoLX2pvYnNfYWhlYWQiYwoMQ2hpbGRTdW1tYXJ5Eg0KBXRvdGFsGAEgASgFEhEKCXN1Y2NlZWRlZBgCIAEoBRIOCgZmYWlsZWQYAyABKAUSEQoJY2FuY2VsbGVkGAQgASgFEg4KBmNhY2hlZBgFIAEoBSKEAgoNSW5nZXN0T3B0aW9ucxIQCghwbGF5bGlzdBgBIAEoCBIYCgttYXhfZW50cmllcxgCIAEoBUgAiAEBEjIKD3JlY29yZF9kdXJhdGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIaChJzdWJ0aXRsZV9sYW5ndWFnZXMYBCADKAkSGwoTYXV0b21hdGljX3N1YnRpdGxlcxgFIAEoCBIRCgl0aHVtYm5haWwYBiABKAgSFQoNYWxsX3N1YnRpdGxlcxgHIAEoCBIMCgRpbmZvGAggASgIEhIKCnN0b3J5Ym9hcmQYCSABKAhCDgoMX21heF9lbnRyaWVzIkcKC0pvYlByb2dyZXNzEhAKCGZyYWN0aW9uGAEgASgBEiYKBXN0YWdlGAIgASgLMhcuaW5nb3QudjEuU3RhZ2VQcm9ncmVzcyLCAQoNU3RhZ2VQcm9ncmVzcxISCgpieXRlc19kb25lGAEgASgDEhgKC2J5dGVzX3RvdGFsGAIgASgDSACIAQESFQoIZnJhY3Rpb24YAyABKAFIAYgBARIYChBieXRlc19wZXJfc2Vjb25kGAQgASgBEiYKA2V0YRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVzcGVlZBgGIAEoAUIOCgxfYnl0ZXNfdG90YWxCCwoJX2ZyYWN0aW9uKoYBCgdKb2JLaW5kEhgKFEpPQl9LSU5EX1VOU1BFQ0lGSUVEEAASEwoPSk9CX0tJTkRfSU5HRVNUEAESFAoQSk9CX0tJTkRfQ09OVkVSVBACEh8KG0pPQl9LSU5EX0lOR0VTVF9BTkRfQ09OVkVSVBADEhUKEUpPQl9LSU5EX1BMQVlMSVNUEAQqcQoLSm9iUHJpb3JpdHkSHAoYSk9CX1BSSU9SSVRZX1VOU1BFQ0lGSUVEEAASFAoQSk9CX1BSSU9SSVRZX0xPVxABEhcKE0pPQl9QUklPUklUWV9OT1JNQUwQAhIVChFKT0JfUFJJT1JJVFlfSElHSBADKpoBCghKb2JTdGF0ZRIZChVKT0JfU1RBVEVfVU5TUEVDSUZJRUQQABIUChBKT0JfU1RBVEVfUVVFVUVEEAESFQoRSk9CX1NUQVRFX1JVTk5JTkcQAhIXChNKT0JfU1RBVEVfU1VDQ0VFREVEEAMSFAoQSk9CX1NUQVRFX0ZBSUxFRBAEEhcKE0pPQl9TVEFURV9DQU5DRUxMRUQQBSq7AQoISm9iU3RhZ2USGQoVSk9CX1NUQUdFX1VOU1BFQ0lGSUVEEAASFwoTSk9CX1NUQUdFX1JFU09MVklORxABEhkKFUpPQl9TVEFHRV9ET1dOTE9BRElORxACEhUKEUpPQl9TVEFHRV9QUk9CSU5HEAMSFQoRSk9CX1NUQUdFX1NUT1JJTkcQBBIYChRKT0JfU1RBR0VfQ09OVkVSVElORxAFEhgKFEpPQl9TVEFHRV9DT01NSVRUSU5HEAZCZgoeaW8uZ2l0aHViLmluZ290X21lZGlhLmluZ290LnYxQghKb2JQcm90b1ABWjhnaXRodWIuY29tL2luZ290LW1lZGlhL2luZ290L2NsaWVudHMvZ28vaW5nb3QvdjE7aW5nb3R2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status, file_ingot_v1_media, file_ingot_v1_reason, file_ingot_v1_recipe]);
+  fileDesc("ChJpbmdvdC92MS9qb2IucHJvdG8SCGluZ290LnYxIuoICgNKb2ISCgoCaWQYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEh8KBGtpbmQYAyABKA4yES5pbmdvdC52MS5Kb2JLaW5kEiEKBXN0YXRlGAQgASgOMhIuaW5nb3QudjEuSm9iU3RhdGUSIQoFc3RhZ2UYBSABKA4yEi5pbmdvdC52MS5Kb2JTdGFnZRInCghwcm9ncmVzcxgGIAEoCzIVLmluZ290LnYxLkpvYlByb2dyZXNzEiUKB3dhaXRpbmcYByABKAsyFC5pbmdvdC52MS5Kb2JXYWl0aW5nEgsKA3VybBgIIAEoCRImCglzZWxlY3Rpb24YCSABKAsyEy5pbmdvdC52MS5TZWxlY3Rpb24SHgoFbWVkaWEYCiABKAsyDy5pbmdvdC52MS5NZWRpYRIkCgtjb252ZXJzaW9ucxgLIAMoCzIPLmluZ290LnYxLk1lZGlhEiEKBWVycm9yGAwgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSLgoSbGFzdF9hdHRlbXB0X2Vycm9yGA0gASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSDgoGY2FjaGVkGA4gASgIEg8KB2F0dGVtcHQYDyABKAUSEAoIcmV2aXNpb24YECABKAMSDQoFZXBvY2gYESABKAMSLwoLY3JlYXRlX3RpbWUYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1wYXJlbnRfam9iX2lkGBUgASgJEhUKDWNoaWxkX2pvYl9pZHMYFiADKAkSKAoIY2hpbGRyZW4YFyABKAsyFi5pbmdvdC52MS5DaGlsZFN1bW1hcnkSEgoKbGlzdF90aXRsZRgYIAEoCRIhCgdyZWNpcGVzGBkgAygLMhAuaW5nb3QudjEuUmVjaXBlEigKB29wdGlvbnMYGiABKAsyFy5pbmdvdC52MS5Jbmdlc3RPcHRpb25zEioKB21heF9hZ2UYGyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGbGFiZWxzGBwgAygLMhkuaW5nb3QudjEuSm9iLkxhYmVsc0VudHJ5EicKCHByaW9yaXR5GB0gASgOMhUuaW5nb3QudjEuSm9iUHJpb3JpdHkSFAoMcmVxdWVzdGVkX2J5GB4gASgJEigKCmV4dHJhY3Rpb24YHyABKAsyFC5pbmdvdC52MS5FeHRyYWN0aW9uEhEKCWZldGNoX3VybBggIAEoCRIwChBsYWJlbHNfb2Zfb3RoZXJzGCEgAygLMhYuaW5nb3QudjEuQ2FsbGVyTGFiZWxzGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEigQEKDENhbGxlckxhYmVscxIOCgZjYWxsZXIYASABKAkSMgoGbGFiZWxzGAIgAygLMiIuaW5nb3QudjEuQ2FsbGVyTGFiZWxzLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi7gMKCkpvYldhaXRpbmcSKQoFY2F1c2UYASABKA4yGi5pbmdvdC52MS5Kb2JXYWl0aW5nLkNhdXNlEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCgpqb2JzX2FoZWFkGAMgASgFSACIAQESDgoGc291cmNlGAQgASgJEgwKBGhvc3QYBSABKAkSDgoGam9iX2lkGAYgASgJEiAKBnJlYXNvbhgHIAEoDjIQLmluZ290LnYxLlJlYXNvbiKOAgoFQ2F1c2USFQoRQ0FVU0VfVU5TUEVDSUZJRUQQABIQCgxDQVVTRV9XT1JLRVIQARIPCgtDQVVTRV9SRVRSWRACEhcKE0NBVVNFX1NDUkFUQ0hfU1BBQ0UQAxIbChdDQVVTRV9TT1VSQ0VfUkFURV9MSU1JVBAEEiIKHkNBVVNFX1NPVVJDRV9DT05DVVJSRU5DWV9MSU1JVBAFEhgKFENBVVNFX1NPVVJDRV9CTE9DS0VEEAYSFAoQQ0FVU0VfSE9TVF9MSU1JVBAHEhQKEENBVVNFX1NBTUVfTUVESUEQCBIaChZDQVVTRV9DT05WRVJTSU9OX0xJTUlUEAkSDwoLQ0FVU0VfUVVPVEEQCkINCgtfam9ic19haGVhZCJjCgxDaGlsZFN1bW1hcnkSDQoFdG90YWwYASABKAUSEQoJc3VjY2VlZGVkGAIgASgFEg4KBmZhaWxlZBgDIAEoBRIRCgljYW5jZWxsZWQYBCABKAUSDgoGY2FjaGVkGAUgASgFIoQCCg1Jbmdlc3RPcHRpb25zEhAKCHBsYXlsaXN0GAEgASgIEhgKC21heF9lbnRyaWVzGAIgASgFSACIAQESMgoPcmVjb3JkX2R1cmF0aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEnN1YnRpdGxlX2xhbmd1YWdlcxgEIAMoCRIbChNhdXRvbWF0aWNfc3VidGl0bGVzGAUgASgIEhEKCXRodW1ibmFpbBgGIAEoCBIVCg1hbGxfc3VidGl0bGVzGAcgASgIEgwKBGluZm8YCCABKAgSEgoKc3Rvcnlib2FyZBgJIAEoCEIOCgxfbWF4X2VudHJpZXMiRwoLSm9iUHJvZ3Jlc3MSEAoIZnJhY3Rpb24YASABKAESJgoFc3RhZ2UYAiABKAsyFy5pbmdvdC52MS5TdGFnZVByb2dyZXNzIsIBCg1TdGFnZVByb2dyZXNzEhIKCmJ5dGVzX2RvbmUYASABKAMSGAoLYnl0ZXNfdG90YWwYAiABKANIAIgBARIVCghmcmFjdGlvbhgDIAEoAUgBiAEBEhgKEGJ5dGVzX3Blcl9zZWNvbmQYBCABKAESJgoDZXRhGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBXNwZWVkGAYgASgBQg4KDF9ieXRlc190b3RhbEILCglfZnJhY3Rpb24qhgEKB0pvYktpbmQSGAoUSk9CX0tJTkRfVU5TUEVDSUZJRUQQABITCg9KT0JfS0lORF9JTkdFU1QQARIUChBKT0JfS0lORF9DT05WRVJUEAISHwobSk9CX0tJTkRfSU5HRVNUX0FORF9DT05WRVJUEAMSFQoRSk9CX0tJTkRfUExBWUxJU1QQBCpxCgtKb2JQcmlvcml0eRIcChhKT0JfUFJJT1JJVFlfVU5TUEVDSUZJRUQQABIUChBKT0JfUFJJT1JJVFlfTE9XEAESFwoTSk9CX1BSSU9SSVRZX05PUk1BTBACEhUKEUpPQl9QUklPUklUWV9ISUdIEAMqmgEKCEpvYlN0YXRlEhkKFUpPQl9TVEFURV9VTlNQRUNJRklFRBAAEhQKEEpPQl9TVEFURV9RVUVVRUQQARIVChFKT0JfU1RBVEVfUlVOTklORxACEhcKE0pPQl9TVEFURV9TVUNDRUVERUQQAxIUChBKT0JfU1RBVEVfRkFJTEVEEAQSFwoTSk9CX1NUQVRFX0NBTkNFTExFRBAFKrsBCghKb2JTdGFnZRIZChVKT0JfU1RBR0VfVU5TUEVDSUZJRUQQABIXChNKT0JfU1RBR0VfUkVTT0xWSU5HEAESGQoVSk9CX1NUQUdFX0RPV05MT0FESU5HEAISFQoRSk9CX1NUQUdFX1BST0JJTkcQAxIVChFKT0JfU1RBR0VfU1RPUklORxAEEhgKFEpPQl9TVEFHRV9DT05WRVJUSU5HEAUSGAoUSk9CX1NUQUdFX0NPTU1JVFRJTkcQBkJmCh5pby5naXRodWIuaW5nb3RfbWVkaWEuaW5nb3QudjFCCEpvYlByb3RvUAFaOGdpdGh1Yi5jb20vaW5nb3QtbWVkaWEvaW5nb3QvY2xpZW50cy9nby9pbmdvdC92MTtpbmdvdHYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status, file_ingot_v1_media, file_ingot_v1_reason, file_ingot_v1_recipe]);
 
 /**
  * A unit of work that Ingot has accepted. Every job ends once: SUCCEEDED with a media item, FAILED
@@ -243,20 +243,21 @@ export type Job = Message<"ingot.v1.Job"> & {
   maxAge?: Duration | undefined;
 
   /**
-   * Labels of the request that created the job. A call that gets a job that exists already, also
-   * that of another caller, does not change them. At most 64. Keys have 1 to 63 characters:
-   * lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or digit at both ends. Values
-   * have at most 255 characters.
+   * Labels that the caller has given to the job. With names of callers, each sees and finds its own:
+   * those of its first request that had any and got this job. Other callers see none; an
+   * administrator who has given none sees those of the request that created the job. At most 64.
+   * Keys have 1 to 63 characters: lower-case letters, digits, `.`, `_`, `-` and `/`, with a letter or
+   * digit at both ends. Values have at most 255 characters.
    *
    * @generated from field: map<string, string> labels = 28;
    */
   labels: { [key: string]: string };
 
   /**
-   * Order among the waiting jobs: that of the request that created the job, or JOB_PRIORITY_NORMAL.
-   * The entries of a list have JOB_PRIORITY_LOW, conversions the priority of their parent. A call
-   * that gets a job that exists already does not change it, whatever priority it asks for. Never
-   * unspecified.
+   * Order among the waiting jobs: the highest that a caller who wants the job has asked for, or
+   * JOB_PRIORITY_NORMAL. The entries of a list have JOB_PRIORITY_LOW, conversions the priority that
+   * their parent had. A call that gets a job that exists already raises it; it falls again when that
+   * caller cancels the job and others still want it. Never unspecified.
    *
    * @generated from field: ingot.v1.JobPriority priority = 29;
    */
@@ -284,6 +285,14 @@ export type Job = Message<"ingot.v1.Job"> & {
    * @generated from field: string fetch_url = 32;
    */
   fetchUrl: string;
+
+  /**
+   * Labels of callers who asked for the job after `requested_by` did, of 16 of them at most: the
+   * labels of more are not kept. Only administrators get it; it is empty for all others.
+   *
+   * @generated from field: repeated ingot.v1.CallerLabels labels_of_others = 33;
+   */
+  labelsOfOthers: CallerLabels[];
 };
 
 /**
@@ -292,6 +301,34 @@ export type Job = Message<"ingot.v1.Job"> & {
  */
 export const JobSchema: GenMessage<Job> = /*@__PURE__*/
   messageDesc(file_ingot_v1_job, 0);
+
+/**
+ * The labels that one caller has given to a job.
+ *
+ * @generated from message ingot.v1.CallerLabels
+ */
+export type CallerLabels = Message<"ingot.v1.CallerLabels"> & {
+  /**
+   * Name of the caller.
+   *
+   * @generated from field: string caller = 1;
+   */
+  caller: string;
+
+  /**
+   * Its labels, as in Job.labels.
+   *
+   * @generated from field: map<string, string> labels = 2;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message ingot.v1.CallerLabels.
+ * Use `create(CallerLabelsSchema)` to create a new message.
+ */
+export const CallerLabelsSchema: GenMessage<CallerLabels> = /*@__PURE__*/
+  messageDesc(file_ingot_v1_job, 1);
 
 /**
  * What a job waits for.
@@ -356,7 +393,7 @@ export type JobWaiting = Message<"ingot.v1.JobWaiting"> & {
  * Use `create(JobWaitingSchema)` to create a new message.
  */
 export const JobWaitingSchema: GenMessage<JobWaiting> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_job, 1);
+  messageDesc(file_ingot_v1_job, 2);
 
 /**
  * Causes of waiting.
@@ -447,7 +484,7 @@ export enum JobWaiting_Cause {
  * Describes the enum ingot.v1.JobWaiting.Cause.
  */
 export const JobWaiting_CauseSchema: GenEnum<JobWaiting_Cause> = /*@__PURE__*/
-  enumDesc(file_ingot_v1_job, 1, 0);
+  enumDesc(file_ingot_v1_job, 2, 0);
 
 /**
  * Counts of the child jobs of a job.
@@ -496,7 +533,7 @@ export type ChildSummary = Message<"ingot.v1.ChildSummary"> & {
  * Use `create(ChildSummarySchema)` to create a new message.
  */
 export const ChildSummarySchema: GenMessage<ChildSummary> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_job, 2);
+  messageDesc(file_ingot_v1_job, 3);
 
 /**
  * Options of an ingest: side files, playlists and live streams.
@@ -581,7 +618,7 @@ export type IngestOptions = Message<"ingot.v1.IngestOptions"> & {
  * Use `create(IngestOptionsSchema)` to create a new message.
  */
 export const IngestOptionsSchema: GenMessage<IngestOptions> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_job, 3);
+  messageDesc(file_ingot_v1_job, 4);
 
 /**
  * Progress of a job: the whole, and its current stage.
@@ -611,7 +648,7 @@ export type JobProgress = Message<"ingot.v1.JobProgress"> & {
  * Use `create(JobProgressSchema)` to create a new message.
  */
 export const JobProgressSchema: GenMessage<JobProgress> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_job, 4);
+  messageDesc(file_ingot_v1_job, 5);
 
 /**
  * Measurements of the current stage of a job. The bytes and the rate of a job that waits for its
@@ -669,7 +706,7 @@ export type StageProgress = Message<"ingot.v1.StageProgress"> & {
  * Use `create(StageProgressSchema)` to create a new message.
  */
 export const StageProgressSchema: GenMessage<StageProgress> = /*@__PURE__*/
-  messageDesc(file_ingot_v1_job, 5);
+  messageDesc(file_ingot_v1_job, 6);
 
 /**
  * Kinds of jobs.
