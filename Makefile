@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev up demo test test-all chaos chaos-proof test-versions test-lowest test-highest
+.PHONY: help install install-dev up demo test test-all chaos chaos-report chaos-proof test-versions test-lowest test-highest
 .PHONY: check check-lint check-format check-types check-imports check-contract check-generated
 .PHONY: check-dockerfile check-stubs check-clients screenshots format generate generate-clients lock sbom audit freeze bench
 
@@ -42,6 +42,9 @@ BROKER ?= redis
 
 chaos: install-dev ## Disturb a whole Ingot at random, check every promise (SEED, FAULTS, STACK, BROKER)
 	$(VENV)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --faults $(FAULTS) --stack $(STACK) --broker $(BROKER)
+
+chaos-report: install-dev ## Disturb it 1,000 times in one run, alone on a machine, and write docs/chaos-report.txt (takes half an hour)
+	$(VENV)/python -m tests.chaos --seed $(or $(SEED),1000) --faults 1000 --stack $(STACK) --broker $(BROKER) --report docs/chaos-report.txt
 
 chaos-proof: install-dev ## Plant bugs into copies of the server; the suite must find each (BUGS names some of them)
 	$(VENV)/python -m tests.chaos.planted $(BUGS)

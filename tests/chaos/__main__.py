@@ -2,7 +2,7 @@
 
     python -m tests.chaos --seed 7 --faults 200 --stack redis-minio
 
-The exit code is 1 if a promise was broken.
+The exit code is 1 if a promise was broken, and 143 if SIGTERM has stopped the run.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
 
-from tests.chaos.run import Plan, run
+from tests.chaos.run import Plan, run_until_stopped
 from tests.servers import STACKS
 
 
@@ -40,7 +41,10 @@ def main() -> int:
         only=given.only,
         redis_is_lost=not given.keep_redis,
     )
-    report = asyncio.run(run(plan))
+    try:
+        report = run_until_stopped(plan)
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     print(report.text())
     if given.report is not None:
         given.report.write_text(report.text() + "\n")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot_server.jobs.journal_index import ENDS_KEPT
@@ -75,9 +77,9 @@ def every_server_knows_each_job_with_its_end(evidence: Evidence, check: Check) -
     for number, records in enumerate(evidence.records):
         for job in evidence.history.jobs.values():
             record = records.get(job.id)
-            if job.end is None or (record is None and evidence.redis_losses):
+            if job.end is None or may_run_again(evidence, job):
                 continue
-            if may_run_again(evidence, job):
+            if record is None and _is_lost_between(evidence, job.end_seen, time.time()):
                 continue
             check.that(
                 record is not None and record.state == job.end.state,
@@ -155,8 +157,8 @@ def every_hit_is_what_its_source_has_served(evidence: Evidence, check: Check) ->
 
 
 def callers_who_want_the_same_share_a_job(evidence: Evidence, check: Check) -> None:
-    """No two jobs fetch one media item at the same time."""
-    if evidence.redis_losses or evidence.clocks_jumped:
+    """No two jobs fetch one media item at the same time, unless Redis has lost one of them."""
+    if evidence.clocks_jumped:
         return
     jobs: dict[str, dict[str, Job]] = defaultdict(dict)
     for records in evidence.records:
@@ -166,6 +168,9 @@ def callers_who_want_the_same_share_a_job(evidence: Evidence, check: Check) -> N
     for media_id, of_media in jobs.items():
         ordered = sorted(of_media.values(), key=lambda job: job.create_time.ToNanoseconds())
         for former, later in pairwise(ordered):
+            begin, end = former.create_time, max(former.end_time, later.create_time, key=_seconds)
+            if _is_lost_between(evidence, _seconds(begin), _seconds(end)):
+                continue
             check.that(
                 former.end_time.ToNanoseconds() <= later.create_time.ToNanoseconds()
                 or not has_ended(former),
@@ -174,10 +179,13 @@ def callers_who_want_the_same_share_a_job(evidence: Evidence, check: Check) -> N
 
 
 def a_repeated_request_returns_the_same_job(evidence: Evidence, check: Check) -> None:
-    if evidence.redis_losses:
-        return
-    for request_id, first, second in evidence.history.repeated:
-        check.that(first == second, f"request {request_id}: the jobs {first} and {second}")
+    for each in evidence.history.repeated:
+        if _is_lost_between(evidence, each.begin, each.end):
+            continue
+        check.that(
+            each.first_job == each.second_job,
+            f"request {each.request_id}: the jobs {each.first_job} and {each.second_job}",
+        )
 
 
 def there_is_one_commit_per_id_and_version(evidence: Evidence, check: Check) -> None:
@@ -340,6 +348,15 @@ def may_run_again(evidence: Evidence, job: AcceptedJob) -> bool:
     return job.id not in evidence.history.cancelled and any(
         -latest <= job.end_seen - loss <= _SLACK_SECONDS for loss in evidence.redis_losses
     )
+
+
+def _is_lost_between(evidence: Evidence, begin: float, end: float) -> bool:
+    """Whether Redis lost data between two times."""
+    return any(begin <= loss <= end + _SLACK_SECONDS for loss in evidence.redis_losses)
+
+
+def _seconds(time_of: Timestamp) -> float:
+    return time_of.ToNanoseconds() / 1e9
 
 
 def _ends_seen(evidence: Evidence) -> dict[str, float]:

@@ -8,10 +8,11 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from ingot_server.asyncio_tasks import cancel_and_wait
+from tests.bucket_proxy import Matches, is_manifest_put
 from tests.chaos.cluster import (
     CONVERTER,
     SERVER,
@@ -21,14 +22,19 @@ from tests.chaos.cluster import (
     fork_servers,
     job_children,
 )
+from tests.chaos.connections import process_of_port
 from tests.chaos.gateway import Weather
+from tests.chaos.sources import Sources
 
 FLUSH, FAIL_OVER, CLOCK_JUMP = "flush Redis", "fail over to an older Redis", "set a clock"
 LOSSES = frozenset({FLUSH, FAIL_OVER})
+STOP_AFTER_COMMIT = "stop a process after its commit"
 # How far a replica may be behind that becomes the primary.
 LONGEST_LAG_SECONDS = 4.0
 # As far as machines of one installation may differ, and further.
 _CLOCK_SECONDS = (2, 30, 300, 3000)
+# How long a fault waits for a write at which it begins.
+_WRITE_SECONDS = 5.0
 _BALLAST_BYTES = SPARE_BYTES + (1 << 30)
 
 Fault = Callable[[], Awaitable[bool]]
@@ -38,8 +44,9 @@ Fault = Callable[[], Awaitable[bool]]
 class Faults:
     """The faults that a cluster can have, by name."""
 
-    def __init__(self, cluster: Cluster, chance: random.Random) -> None:
+    def __init__(self, cluster: Cluster, sources: Sources, chance: random.Random) -> None:
         self._cluster = cluster
+        self._sources = sources
         self._chance = chance
         self._stopped: set[int] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -68,6 +75,8 @@ class Faults:
             "cut S3 off": (self._cut_s3, 4),
             "slow S3 down": (self._slow_s3, 5),
             "S3 answers 503": (self._s3_errors, 6),
+            STOP_AFTER_COMMIT: (partial(self._stop_after_write, is_manifest_put), 8),
+            "stop a process after any write": (partial(self._stop_after_write, _is_any), 4),
             "S3 delivers manifests late": (self._late_manifests, 12),
             "S3 delivers any PUT late": (self._late_puts, 4),
             "fill scratch": (self._fill_scratch, 3),
@@ -76,11 +85,18 @@ class Faults:
             FAIL_OVER: (self._fail_over, 3),
         }
 
-    async def run(self, number: int, pause_seconds: float, names: list[str]) -> None:
-        """Begin `number` faults, the kinds by their weights."""
+    async def run(
+        self, number: int, pause_seconds: float, names: list[str], certain: Sequence[str]
+    ) -> None:
+        """Begin `number` faults, the kinds by their weights; those that are `certain` once each."""
         weights = [self.kinds[name][1] for name in names]
+        due = {number * at // (len(certain) + 1): name for at, name in enumerate(certain, 1)}
         self.begin = asyncio.get_running_loop().time()
         while self.counts.total() < number:
+            for at in [at for at in due if at <= self.counts.total()]:
+                await self._disturb(due[at])
+                if self.counts[due[at]]:
+                    del due[at]
             (name,) = self._chance.choices(names, weights)
             task = asyncio.create_task(self._disturb(name))
             self._running.add(task)
@@ -147,6 +163,47 @@ class Faults:
         finally:
             self._continue(pid)
         return True
+
+    async def _stop_after_write(self, concerns: Matches) -> bool:
+        """Stop a process when the bucket has carried its write out, before it gets the answer.
+
+        It goes on when another process has written the same object, or its lease has long ended.
+        """
+        stopped: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        is_overtaken = asyncio.Event()
+
+        def act(method: str, path: str, port: int) -> None:
+            key = path.partition("?")[0]
+            if stopped.done():
+                if method == "PUT" and key == stopped.result()[1]:
+                    is_overtaken.set()
+            elif concerns(method, path) and (pid := self._stop_sender(port)) is not None:
+                stopped.set_result((pid, key))
+                if is_manifest_put(method, path):
+                    # The next attempt finds another version at the source, and commits that.
+                    self._sources.change_url(self._cluster.gateway.log[-1].manifest.media.url)
+
+        with self._cluster.gateway.after_writes(act):
+            await asyncio.wait([stopped], timeout=_WRITE_SECONDS)
+            if not stopped.done():
+                return False
+            lease = self._cluster.settings.lease.total_seconds()
+            try:
+                async with asyncio.timeout(lease * self._chance.uniform(1.5, 3)):
+                    await is_overtaken.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._continue(stopped.result()[0])
+        return True
+
+    def _stop_sender(self, port: int) -> int | None:
+        """Stop the process whose request came from a port; None if it is none of Ingot's."""
+        pid = process_of_port(port, self._servers() + self._workers() + self._converters())
+        if pid is None or pid in self._stopped or not _signal(pid, signal.SIGSTOP):
+            return None
+        self._stopped.add(pid)
+        return pid
 
     def _continue(self, pid: int) -> None:
         self._stopped.discard(pid)
@@ -232,6 +289,10 @@ class Faults:
 
     async def _last(self, shortest: float, longest: float) -> None:
         await asyncio.sleep(self._chance.uniform(shortest, longest))
+
+
+def _is_any(_method: str, _path: str) -> bool:
+    return True
 
 
 def _existing(pid: int | None) -> list[int]:

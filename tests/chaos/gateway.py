@@ -11,8 +11,8 @@ import contextlib
 import io
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -29,7 +29,11 @@ from tests.web_server import web_server
 
 _HOP_BY_HOP = {"Connection", "Transfer-Encoding", "Keep-Alive"}
 _CHANGES = {"PUT", "DELETE"}
+_WRITES = {"PUT", "POST", "DELETE"}
 _CHUNK = 1 << 16
+
+AfterWrite = Callable[[str, str, int], None]
+"""Gets the method, the path and the port from which the request came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Gateway:
         self.log: list[Commit] = []
         self.late = 0
         """How many PUTs were delivered late."""
+        self._after_writes: list[AfterWrite] = []
         self._endpoint = endpoint
         self._chance = chance
         self._session: aiohttp.ClientSession | None = None
@@ -93,6 +98,15 @@ class Gateway:
         await cancel_and_wait(*self._deliveries)
         if self._session is not None:
             await self._session.close()
+
+    @contextmanager
+    def after_writes(self, act: AfterWrite) -> Iterator[None]:
+        """Call `act` when the bucket has carried a write out, before its sender gets the answer."""
+        self._after_writes.append(act)
+        try:
+            yield
+        finally:
+            self._after_writes.remove(act)
 
     async def delivered(self) -> None:
         """Wait until everything that is late has arrived."""
@@ -116,6 +130,10 @@ class Gateway:
                     name: text for name, text in answer.headers.items() if name not in _HOP_BY_HOP
                 }
                 self._note(method, path, body, answer, is_late=False)
+                if method in _WRITES and answer.status < 300 and request.transport is not None:
+                    _, port = request.transport.get_extra_info("peername")
+                    for act in list(self._after_writes):
+                        act(method, path, port)
                 response = web.StreamResponse(status=answer.status, headers=kept)
                 await response.prepare(request)
                 async for data in answer.content.iter_chunked(_CHUNK):

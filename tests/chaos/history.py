@@ -51,6 +51,19 @@ class AcceptedJob:
         return self.ends[-1] if self.ends else None
 
 
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """A request id that was used twice, and the ids of the jobs in both responses."""
+
+    request_id: str
+    first_job: str
+    second_job: str
+    begin: float
+    """Before the first call, by time.time()."""
+    end: float
+    """After the second call."""
+
+
 @dataclass
 class History:
     """All that callers know; the checker compares it with the bucket and the records."""
@@ -58,8 +71,7 @@ class History:
     jobs: dict[str, AcceptedJob] = field(default_factory=dict)
     cached: dict[str, Job] = field(default_factory=dict)
     """Jobs that were answered from what is stored."""
-    repeated: list[tuple[str, str, str]] = field(default_factory=list)
-    """A request id that was used twice, and the ids of the jobs in both responses."""
+    repeated: list[Repetition] = field(default_factory=list)
     wrong_bytes: list[str] = field(default_factory=list)
     """Downloads that ended as whole and had other bytes than a source ever served."""
     cancelled: dict[str, float] = field(default_factory=dict)

@@ -27,7 +27,7 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.lifecycle import has_ended
 from tests.chaos.callers import Callers, new_id
-from tests.chaos.history import AcceptedJob, History
+from tests.chaos.history import AcceptedJob, History, Repetition
 from tests.chaos.sources import Served, Sources
 from tests.recipes import make_recipe
 
@@ -64,6 +64,7 @@ class Load:
         # The weights of a service whose callers mostly want something new.
         self._weights: dict[Action, int] = {
             self.ingest_new: 30,
+            self.ingest_newest: 4,
             self.ingest_known: 12,
             self.ingest_twice_at_once: 6,
             self.revalidate: 10,
@@ -136,6 +137,10 @@ class Load:
     async def ingest_new(self) -> None:
         await self._ingest("ingest", self._sources.publish().url)
 
+    async def ingest_newest(self) -> None:
+        """Want the newest version of something new: a later attempt asks the source again."""
+        await self._ingest("ingest", self._sources.publish().url, max_age=Duration())
+
     async def ingest_known(self) -> None:
         if served := self._known():
             await self._ingest("ingest", served.url)
@@ -195,10 +200,13 @@ class Load:
     async def repeat_request(self) -> None:
         """One call that is made twice, as after an answer that was lost."""
         url, request_id = self._sources.publish().url, new_id(self._chance)
+        begin = time.time()
         first = await self._ingest("ingest", url, request_id=request_id)
         await asyncio.sleep(self._chance.uniform(0, 3))
         second = await self._ingest("ingest", url, request_id=request_id)
-        self._history.repeated.append((request_id, first.id, second.id))
+        self._history.repeated.append(
+            Repetition(request_id, first.id, second.id, begin, time.time())
+        )
 
     async def cancel(self) -> None:
         if running := self._running():
@@ -209,8 +217,7 @@ class Load:
         if running := [job for job in self._running() if job.latest.url]:
             job = self._chance.choice(running)
             await self._cancel(job)
-            if (served := self._sources.served.get(job.latest.url)) and not served.is_page:
-                self._sources.change(served)
+            self._sources.change_url(job.latest.url)
             await self._ingest("revalidation", job.latest.url, max_age=Duration())
 
     async def _cancel(self, job: AcceptedJob) -> None:

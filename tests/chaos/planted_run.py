@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import ingot_server
 from tests.chaos.cluster import SETTINGS
-from tests.chaos.run import Plan, run
+from tests.chaos.run import Plan, run_until_stopped
 
 
 def main(text: str) -> None:
@@ -21,7 +20,7 @@ def main(text: str) -> None:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     fields = json.loads(text)
     lease = timedelta(seconds=fields.pop("lease", SETTINGS.lease.total_seconds()))
-    report = asyncio.run(run(Plan(settings=SETTINGS.replace(lease=lease), **fields)))
+    report = run_until_stopped(Plan(settings=SETTINGS.replace(lease=lease), **fields))
     print(report.text())
     print(json.dumps([finding.claim for finding in report.findings if finding.violations]))
 

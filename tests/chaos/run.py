@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,8 @@ class Plan:
     """The pause between two actions of callers, on average."""
     only: Sequence[str] = ()
     """The faults to choose from; empty means all."""
+    certain: Sequence[str] = ()
+    """Faults that happen at least once each, spread over the run."""
     redis_is_lost: bool = True
     """Whether Redis loses its data or its last writes among the faults."""
     load: Mapping[str, int] = field(default_factory=dict)
@@ -53,6 +56,20 @@ class Plan:
     origins: int = 3
     workers: int = 2
     settings: Settings = SETTINGS
+
+
+def run_until_stopped(plan: Plan) -> Report:
+    """Carry out a plan in an event loop of its own. SIGTERM ends it with all of its processes.
+
+    Raises asyncio.CancelledError then, and ServerMissing as `run` does.
+    """
+
+    async def stoppable() -> Report:
+        running = asyncio.ensure_future(run(plan))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+        return await running
+
+    return asyncio.run(stoppable())
 
 
 async def run(plan: Plan) -> Report:
@@ -84,7 +101,7 @@ async def run(plan: Plan) -> Report:
             plan.load,
         )
         stack.push_async_callback(load.close)
-        faults = Faults(cluster, chances[4])
+        faults = Faults(cluster, sources, chances[4])
         loading = asyncio.create_task(load.run(plan.load_seconds))
         await asyncio.sleep(_WARM_UP_SECONDS)
         names = list(plan.only) or [
@@ -93,7 +110,7 @@ async def run(plan: Plan) -> Report:
         if CLOCK_JUMP in names and not cluster.clocks.can_be_set:
             print("No clock is set: libfaketime is not installed.", file=sys.stderr)
             names.remove(CLOCK_JUMP)
-        await faults.run(plan.faults, plan.fault_seconds, names)
+        await faults.run(plan.faults, plan.fault_seconds, names, plan.certain)
         await cancel_and_wait(loading)
         await faults.end()
         sources.recover()

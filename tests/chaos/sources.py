@@ -104,6 +104,11 @@ class Sources:
         served.versions.append(_sha256(content))
         served.origin.serve(served.path, Page(content, etag=f'"{self._number}"'))
 
+    def change_url(self, url: str) -> None:
+        """Publish another version of the file at a URL, if it is one of these sites."""
+        if (served := self.served.get(url)) and not (served.is_page or served.is_list):
+            self.change(served)
+
     def recover(self) -> None:
         """Let the pages that answer 503 answer with their files from now on."""
         for served in self.served.values():
