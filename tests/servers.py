@@ -21,7 +21,7 @@ from ingot_server.process.launch import launch_command
 from ingot_server.process.supervisor import Program
 from tests.leaks import MARK, assert_no_leak
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 _MINIO_PASSWORD = f"ingot-tests-{MARK}"
 MINIO_BUILT = Path(__file__).parents[1] / ".cache" / "bin" / "minio"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
+from datetime import timedelta
 
 import pytest
 
@@ -18,9 +19,10 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.lease import hold
 from ingot_server.jobs.outcomes import JobCancelled, LeaseLost, NothingToDo
 from ingot_server.jobs.placement import Work
+from ingot_server.jobs.records import Records
 from tests.ingot_command import run_command, run_on_terminal
 from tests.origin import Page
-from tests.playlist_harness import QUICK, PlaylistHarness, ingot, worker
+from tests.playlist_harness import PlaylistHarness, ingot, worker
 from tests.refusals import reason_of
 
 pytestmark = pytest.mark.any_stores
@@ -106,11 +108,12 @@ async def test_a_worker_killed_while_it_makes_the_children_costs_none(
 ) -> None:
     urls = ingot.entries(40)
     parent = await ingot.make(ingot.serve_list("all.deadly.list", urls))
-    with worker(ingot, lease=QUICK) as killed:
+    with worker(ingot) as killed:
         await asyncio.to_thread(killed.wait)
         made = await ingot.records.list(limit=100)
         assert 1 < len(made) < 40
         assert (await ingot.read(parent.id)).state == job_pb2.JOB_STATE_RUNNING
+    await ingot.redis.zadd("ingot:deadlines", {parent.id: 1})  # as if its lease had ended
     with worker(ingot):
         parent = (await ingot.ended(parent.id))[-1]
 
@@ -272,18 +275,18 @@ async def test_a_long_list_leaves_room_for_others(ingot: PlaylistHarness) -> Non
     await ingot.expand(parent, urls)
     job_ids = (await ingot.read(parent.id)).child_job_ids
 
+    # What it dispatches, and the slots that it announces, last for longer than the test.
+    hour = timedelta(hours=1)
+    settings = ingot.settings.replace(resend_interval=hour, lease=hour)
+    dispatch = Records(ingot.redis, settings).dispatch
     for name in ("one", "two"):
-        await ingot.records.dispatch.announce(name, Work.FETCH, 30)
-    assert {each.job_id for each in (await ingot.records.dispatch.take(Work.FETCH)).jobs} == {
-        *job_ids[:12]
-    }
+        await dispatch.announce(name, Work.FETCH, 30)
+    assert {each.job_id for each in (await dispatch.take(Work.FETCH)).jobs} == {*job_ids[:12]}
     assert await ingot.records.children.advance(parent.id) == 0
     for child_id in job_ids[:2]:
         await ingot.records.cancel(child_id)
     assert await ingot.records.children.advance(parent.id) == 2
-    assert {each.job_id for each in (await ingot.records.dispatch.take(Work.FETCH)).jobs} == {
-        *job_ids[12:14]
-    }
+    assert {each.job_id for each in (await dispatch.take(Work.FETCH)).jobs} == {*job_ids[12:14]}
 
 
 async def test_the_command_line_shows_a_list_and_its_entries(ingot: PlaylistHarness) -> None:
