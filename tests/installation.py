@@ -184,7 +184,7 @@ def installation(data_dir: Path, **settings: str) -> Iterator[Installation]:
 def running_children(pid: int, role: str) -> list[int]:
     """Process ids of what runs `role` below the `up` that is `pid`.
 
-    That is serve, worker, worker --convert, valkey-server or weed.
+    That is serve, worker (also for all jobs), worker --convert, valkey-server or weed.
     """
     found = [
         child
@@ -192,7 +192,8 @@ def running_children(pid: int, role: str) -> list[int]:
         if (words := _command_line(child))
         and (
             Path(words[0].split(" ")[0]).name == role
-            or words[1:-1] == ["-m", "ingot_server.cli", *role.split()]
+            or [each for each in words[1:-1] if each != "--all"]
+            == ["-m", "ingot_server.cli", *role.split()]
         )
     ]
     # Until it executes its program a child looks like the process that starts it.

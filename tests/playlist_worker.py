@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 import urllib.request
+from collections.abc import Sequence
 
 from ingot.v1.job_pb2 import Job
 from ingot_server import worker_process
 from ingot_server.config import Settings
 from ingot_server.jobs.lease import Lease
+from ingot_server.jobs.placement import Work
 from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
 from ingot_server.pipeline.ingest import Pipeline
 from ingot_server.pipeline.playlist import Playlists
@@ -26,8 +28,8 @@ LIVES_FOR = 20
 
 
 class PlaylistWorker(Worker):
-    def __init__(self, settings: Settings, *, converts: bool = False) -> None:
-        super().__init__(settings, converts=converts)
+    def __init__(self, settings: Settings, works: Sequence[Work] = (Work.FETCH,)) -> None:
+        super().__init__(settings, works)
         self._pipeline = PlaylistPipeline(self._pipeline, self._playlists)
 
 
@@ -71,4 +73,5 @@ def _lines(url: str) -> list[str]:
 if __name__ == "__main__":
     use_prepared_programs()
     worker_process.Worker = PlaylistWorker  # type: ignore[attr-defined] # `main` makes it
-    worker_process.main(Settings.from_environment(os.environ), converts="--convert" in sys.argv)
+    works = [Work.CONVERT if "--convert" in sys.argv else Work.FETCH]
+    worker_process.main(Settings.from_environment(os.environ), works)

@@ -11,6 +11,7 @@ from ingot import Client, Job, JobState
 from ingot_server.app import running
 from ingot_server.config import Settings
 from ingot_server.jobs.lifecycle import is_conversion
+from ingot_server.jobs.placement import Work
 from ingot_server.worker import Worker
 
 
@@ -19,7 +20,7 @@ async def running_service(settings: Settings) -> AsyncIterator[str]:
     """Yields the address that it listens on; all of it is gone afterwards."""
     async with AsyncExitStack() as stack:
         addresses = await stack.enter_async_context(running(settings.replace(http_address="")))
-        worker, converter = Worker(settings), Worker(settings, converts=True)
+        worker, converter = Worker(settings), Worker(settings, [Work.CONVERT])
         for each in worker, converter:
             await each.start()
             stack.push_async_callback(each.stop)

@@ -143,7 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--reuse-port", action="store_true", help=argparse.SUPPRESS)
 
     worker = commands.add_parser("worker", help="run a worker for all jobs except conversions")
-    worker.add_argument("--convert", action="store_true", help="run conversions and nothing else")
+    jobs = worker.add_mutually_exclusive_group()
+    jobs.add_argument("--convert", action="store_true", help="run conversions and nothing else")
+    jobs.add_argument("--all", action="store_true", help="run all jobs, conversions too")
     doctor = commands.add_parser(
         "doctor", help="check settings, Redis, S3 and this machine, and say what to do"
     )
@@ -279,8 +281,10 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
 
 def _worker(settings: Settings, options: argparse.Namespace) -> None:
     from ingot_server import worker_process
+    from ingot_server.jobs.placement import Work
 
-    code = worker_process.main(settings, converts=options.convert)
+    works = tuple(Work) if options.all else (Work.CONVERT if options.convert else Work.FETCH,)
+    code = worker_process.main(settings, works)
     if code:
         sys.exit(code)
 

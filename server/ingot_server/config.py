@@ -132,10 +132,12 @@ class Settings:
     data_dir: Path = _setting(
         Path("data"), "directory in which `up` keeps the data of Redis and S3"
     )
-    workers: int = _setting(2, "number of worker processes that `up` starts")
+    workers: int = _setting(1, "number of worker processes that `up` starts")
     worker_slots: int = _setting(16, "number of jobs that a worker process runs at the same time")
     convert_workers: int = _setting(
-        1, "number of worker processes for conversions that `up` starts"
+        0,
+        "number of worker processes for conversions that `up` starts; "
+        "with 0, the others convert, too",
     )
     conversions: int = _setting(
         2,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, assert_never
@@ -90,12 +90,14 @@ _CAUSES: Final = {reason_pb2.REASON_SCRATCH_FULL: JobWaiting.CAUSE_SCRATCH_SPACE
 class Worker:
     """What a worker process is made of. `start`, `run_job` and `stop` belong to its event loop.
 
-    If `converts`, it runs conversions only, and needs neither the egress proxy nor the extractor.
+    One that only converts needs neither the egress proxy nor the extractor.
     """
 
-    def __init__(self, settings: Settings, *, converts: bool = False) -> None:
+    def __init__(self, settings: Settings, works: Sequence[Work] = (Work.FETCH,)) -> None:
+        """Prepare a worker that runs the jobs of `works`, with slots of their own for each kind."""
         self._settings = settings
-        self._converts = converts
+        self._slots = slots_of(settings, works)
+        self._fetches = Work.FETCH in works
         self._redis = connect(settings)
         self.broker_outage = Outage("The broker") if settings.broker_url else self._redis.outage
         self._records = Records(self._redis, settings)
@@ -134,7 +136,7 @@ class Worker:
                 job_waiter=JobWaiter(self._records, self._feed, self.run_job, self.run_started_job),
                 ffmpeg=ffmpeg,
                 transcoder=transcoder,
-                slots=None if converts else slots,
+                slots=slots,
                 speculative=SpeculativeTranscoder(
                     transcoder, self._prober, slots, self._scratch, capacity=capacity
                 ),
@@ -145,10 +147,10 @@ class Worker:
         self._report = WorkerStatus(
             id=this_worker(),
             version=VERSION,
-            converts=converts,
-            slots=settings.conversions if converts else settings.worker_slots,
+            converts=not self._fetches,
+            runs_all_jobs=len(self._slots) == len(Work),
+            slots=sum(self._slots.values()),
         )
-        self._work = Work.CONVERT if converts else Work.FETCH
         self._dispatcher = Dispatcher(self._records.dispatch, self._queue)
         self._background: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -167,7 +169,7 @@ class Worker:
         for message in shortcomings():
             logger.warning("%s See `ingot-server doctor`.", message)
         await self._prober.start()
-        if not self._converts:
+        if self._fetches:
             await self._egress.start()
             await self._extractor.start(self._scratch.make_folder("extractor"))
         self._report.start_time.GetCurrentTime()
@@ -193,7 +195,7 @@ class Worker:
                 partial(keep_checking, self._versions, self._settings, self._sources),
             )
         ]
-        if not self._converts:
+        if self._fetches:
             self._start_webhooks()
 
     def _start_webhooks(self) -> None:
@@ -235,7 +237,7 @@ class Worker:
     async def run_dispatched(self, job_id: str) -> None:
         """Run one attempt of a job that was dispatched to this worker, in a slot of its own."""
         await self._run(job_id, self._report.id)
-        await self._dispatcher.run_or_warn(self._work)
+        await self._dispatcher.run_or_warn(*self._slots)
 
     async def run_job(self, job_id: str) -> None:
         """Run one attempt of a job, if the job can be claimed. It takes no slot.
@@ -267,7 +269,7 @@ class Worker:
         report = self._report
         report.running = len(self._running)
         report.scratch_free_bytes, report.scratch_total_bytes = self._scratch.disk_usage()
-        if not self._converts:
+        if self._fetches:
             report.extractor_version = self._extractor.version
         return report
 
@@ -276,18 +278,18 @@ class Worker:
         # Without Redis the announcement expires.
         with contextlib.suppress(Failure, TimeoutError):
             async with asyncio.timeout(RETIRE_SECONDS):
-                await self._records.dispatch.retire(self._report.id, self._work)
-                await self._dispatcher.run_or_warn(self._work)
+                for work in self._slots:
+                    await self._records.dispatch.retire(self._report.id, work)
+                await self._dispatcher.run_or_warn(*self._slots)
 
     async def _keep_announcing(self) -> None:
         interval = self._settings.lease.total_seconds() / 4
         while True:
             try:
-                await self._records.dispatch.announce(
-                    self._report.id, self._work, self._report.slots
-                )
+                for work, slots in self._slots.items():
+                    await self._records.dispatch.announce(self._report.id, work, slots)
                 await self._throttle.announce_limits(_THROTTLED)
-                await self._dispatcher.run_or_warn(self._work)
+                await self._dispatcher.run_or_warn(*self._slots)
             except Failure as failure:
                 await asyncio.sleep(self._redis.outage.failed(_ANNOUNCEMENT, failure))
             else:
@@ -388,6 +390,12 @@ async def _run_again_if_it_fails(task: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             logger.exception("a task of this worker failed and is started again")
             await asyncio.sleep(_BACKGROUND_PAUSE_SECONDS)
+
+
+def slots_of(settings: Settings, works: Sequence[Work]) -> dict[Work, int]:
+    """Return how many jobs of each kind a worker of these kinds runs at the same time."""
+    slots = {Work.FETCH: settings.worker_slots, Work.CONVERT: settings.conversions}
+    return {work: slots[work] for work in works}
 
 
 def _internal_error(job_id: str) -> Failure:

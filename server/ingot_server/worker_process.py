@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final
 
@@ -21,25 +21,26 @@ from celery.exceptions import SecurityWarning
 from ingot_server.celery_worker import CeleryWorker
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
+from ingot_server.jobs.placement import Work
 from ingot_server.jobs.queue import TASK_NAME, celery_app, queue_name
 from ingot_server.jobs.workers import this_worker
 from ingot_server.process.allocator import return_large_buffers
-from ingot_server.worker import Worker
+from ingot_server.worker import Worker, slots_of
 
 logger = logging.getLogger(__name__)
 
 # Without Redis a stop takes about this long; whoever waits for it kills it a little later.
 _STOP_SECONDS: Final = 5.0
+_PLURALS: Final = {Work.FETCH: "jobs", Work.CONVERT: "conversions"}
 
 
 class WorkerProcess:
     """A worker's event loop in its own thread, and what Celery calls from its threads."""
 
-    def __init__(self, settings: Settings, *, converts: bool) -> None:
+    def __init__(self, settings: Settings, works: Sequence[Work]) -> None:
         self._loop = asyncio.new_event_loop()
-        self._worker = Worker(settings, converts=converts)
-        self._kind = "conversions" if converts else "jobs"
-        self._slots = settings.conversions if converts else settings.worker_slots
+        self._worker = Worker(settings, works)
+        self._slots = slots_of(settings, works)
         self._stopping: Future[None] | None = None
 
     def start(self) -> None:
@@ -59,7 +60,7 @@ class WorkerProcess:
             queue_name(this_worker()),
             # A job that gave up its slot may still run for a while: a cancelled one cleans up, and
             # a workflow converts what it has fetched.
-            threads=2 * self._slots,
+            threads=2 * sum(self._slots.values()),
             outage=self._worker.broker_outage,
             on_stop=self._stop,
         )
@@ -77,7 +78,8 @@ class WorkerProcess:
 
     def _begin(self, **_: object) -> None:
         self._wait_for(self._worker.accept_jobs())
-        logger.info("ready for %s, %d at the same time", self._kind, self._slots)
+        slots = (f"{count} {_PLURALS[work]}" for work, count in self._slots.items())
+        logger.info("ready for %s at the same time", " and ".join(slots))
 
     def _stop(self) -> None:
         # Celery waits for its running tasks before it ends; this makes them end.
@@ -100,16 +102,14 @@ def _keep_logging(**_: object) -> None:
     logging.getLogger("celery.worker.consumer.consumer").setLevel(logging.ERROR)
 
 
-def main(settings: Settings, *, converts: bool = False) -> int:
+def main(settings: Settings, works: Sequence[Work] = (Work.FETCH,)) -> int:
     """Run a worker until a signal stops it; then its running jobs go back to the queue.
 
-    Returns the exit code, which is not 0 unless a signal stopped it.
-
-    If `converts`, it runs conversions only; otherwise it runs all other jobs.
+    It runs the jobs of `works`. Returns the exit code, which is not 0 unless a signal stopped it.
 
     Raises Failure as `Worker.start` does.
     """
     return_large_buffers()
-    process = WorkerProcess(settings, converts=converts)
+    process = WorkerProcess(settings, works)
     process.start()
     return process.run_celery(celery_app(settings, this_worker()))

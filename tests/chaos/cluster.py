@@ -37,8 +37,8 @@ _COMMANDS = {SERVER: "serve", WORKER: "worker", CONVERTER: "worker --convert"}
 _LOG = "processes.log"
 _READY = {
     SERVER: re.compile("serving gRPC on"),
-    WORKER: re.compile("ready for jobs"),
-    CONVERTER: re.compile("ready for conversions"),
+    WORKER: re.compile("ready for [0-9]+ jobs"),
+    CONVERTER: re.compile("ready for [0-9]+ conversions"),
 }
 _ENDED = re.compile(r"ingot-server: (.+) (ended with|was killed by) \w+; it is started again")
 # Short times, so that what a fault breaks off goes on within seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
@@ -19,15 +20,18 @@ from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs import lifecycle
 from ingot_server.jobs.feed import Feed
+from ingot_server.jobs.placement import Work
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import Queue, celery_app
 from ingot_server.jobs.records import Records
+from ingot_server.jobs.workers import this_worker
 from ingot_server.journal.writer import JournalWriter
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.recipes import derived_id
 from ingot_server.redis import connect
 from ingot_server.worker import Worker
+from tests.conversions import ffmpegs, long_sound
 from tests.media import media
 from tests.origin import Origin, Page, running_origin
 from tests.recipes import make_recipe
@@ -38,6 +42,7 @@ pytestmark = pytest.mark.any_stores
 
 CALLER = Caller("unix:")
 MP3 = make_recipe("mp3")
+OPUS = make_recipe("opus")
 WAV = make_recipe("wav")
 
 
@@ -61,7 +66,7 @@ class ConversionHarness:
             settings,
         )
         self.worker = Worker(settings)
-        self.converter = Worker(settings, converts=True)
+        self.converter = Worker(settings, [Work.CONVERT])
 
     async def ingest(self, url: str, *recipes: Recipe) -> Job:
         return await self.ask(IngestRequest(url=url, recipes=recipes))
@@ -147,6 +152,33 @@ async def test_a_stored_media_becomes_another_one(
     manifest = await harness.catalog.get(made.id)
     assert manifest is not None
     assert manifest.media == made
+
+
+async def test_a_worker_for_all_jobs_has_slots_for_conversions_besides_those_of_its_workflows(
+    harness: ConversionHarness, origin: Origin, settings: Settings
+) -> None:
+    url = origin.serve("/long.mp3", Page(long_sound(hours=1)))
+    long = (await harness.finish(await harness.ingest(url))).media
+    short = await stored(harness, origin)
+    dispatch, worker = harness.records.dispatch, Worker(settings.replace(conversions=1), list(Work))
+    await worker.start()
+    try:
+        of_workflow = await harness.convert(OPUS, media_id=long.id)
+        converting = asyncio.create_task(worker.run_job(of_workflow.id))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not ffmpegs(os.getpid()):  # noqa: ASYNC110 - it sends no event
+                await asyncio.sleep(0.01)
+        job = await harness.convert(MP3, media_id=short.id)
+        await dispatch.announce(this_worker(), Work.CONVERT, 1)
+        assert [each.job_id for each in (await dispatch.take(Work.CONVERT)).jobs] == [job.id]
+
+        await worker.run_dispatched(job.id)
+
+        assert (await harness.look(job.id)).state == job_pb2.JOB_STATE_SUCCEEDED
+        assert ffmpegs(os.getpid())
+        converting.cancel()
+    finally:
+        await worker.stop()
 
 
 @pytest.mark.parametrize("name", ["faststart.mp4", "plain.mp4"])

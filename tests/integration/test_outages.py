@@ -73,7 +73,7 @@ class WorkerProcess:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
             self.lines.append(line.decode())
-            if b"ready for jobs" in line:
+            if b"ready for 16 jobs" in line:
                 self.ready.set()
 
 

@@ -24,6 +24,7 @@ from ingot_server.asyncio_tasks import cancel_and_wait
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
 from ingot_server.jobs.backlog import counted
+from ingot_server.jobs.placement import Work
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.jobs.workers import VERSION, Workers
@@ -76,6 +77,19 @@ async def test_a_worker_reports_until_it_stops(settings: Settings) -> None:
     assert status.extractor_version
     assert not status.converts
     assert not stopped.workers
+
+
+async def test_a_worker_for_all_jobs_leaves_none_waiting(settings: Settings) -> None:
+    worker = Worker(settings, list(Work))
+    async with running(settings) as addresses, Client(addresses.grpc) as client:
+        await worker.start()
+        status = await first_report(client)
+        problems = (await client.system()).problems
+        await worker.stop()
+
+    assert status.slots == settings.worker_slots + settings.conversions
+    assert status.runs_all_jobs
+    assert not problems
 
 
 async def first_report(client: Client) -> WorkerStatus:

@@ -455,6 +455,7 @@ export const texts = {
       role: "Does",
       ingests: "ingests",
       converts: "conversions",
+      all: "all jobs",
       slots: "Slots",
       space: "Free space",
       versions: "Version",

@@ -48,10 +48,16 @@ def _queue(queue: QueueStatus, now: datetime) -> tuple[str, ...]:
     return (kind, str(queue.queued), str(queue.running), waits)
 
 
+def _role(worker: WorkerStatus) -> str:
+    if worker.runs_all_jobs:
+        return "all jobs"
+    return "conversions" if worker.converts else "all other jobs"
+
+
 def _worker(worker: WorkerStatus) -> tuple[str, ...]:
     return (
         worker.id,
-        "conversions" if worker.converts else "all other jobs",
+        _role(worker),
         f"{worker.running} of {worker.slots}",
         size(worker.scratch_free_bytes),
         worker.version,

@@ -83,7 +83,7 @@ def _worker_problems(workers: Sequence[WorkerStatus], settings: Settings) -> Ite
             "No worker for ingests is running, so ingests wait.",
             "Start `ingot-server worker` with the Redis and S3 settings of this server.",
         )
-    if not [each for each in workers if each.converts]:
+    if not [each for each in workers if each.converts or each.runs_all_jobs]:
         yield _error(
             "No worker for conversions is running, so conversions wait.",
             "Start `ingot-server worker --convert` with the Redis and S3 settings of this server.",

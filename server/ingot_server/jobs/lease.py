@@ -45,9 +45,9 @@ _Result = TypeVar("_Result")
 class Lease:
     """The right to change one job, made by `hold`.
 
-    `job` is the job with all of the holder's changes, written or not. `run`, `wanted_key` and
-    `followed` are those of the `Claim`. `lost` is why the body is cancelled, or None while the
-    lease is held.
+    `job` is the job with all of the holder's changes, written or not. `run`, `wanted_key`,
+    `followed` and `has_slot` are those of the `Claim`. `lost` is why the body is cancelled, or None
+    while the lease is held.
     """
 
     def __init__(self, records: Records, claim: Claim, body: asyncio.Task[Any]) -> None:
@@ -55,6 +55,7 @@ class Lease:
         self.run = claim.run
         self.wanted_key = claim.wanted_key
         self.followed = claim.followed
+        self.has_slot = claim.has_slot
         self.lost: LeaseLost | None = None
         self._records = records
         self._token = claim.token

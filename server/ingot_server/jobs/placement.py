@@ -16,7 +16,7 @@ _WHOLE_WORKER: Final = 0
 
 
 class Work(StrEnum):
-    """The two kinds of work. Each has workers of its own."""
+    """The two kinds of work. A worker does one of them or both, each in slots of its own."""
 
     FETCH = "fetch"
     CONVERT = "convert"

@@ -230,7 +230,14 @@ class Records:
             raise
         if claimed is None:
             return None
-        return Claim(claimed.job, token, claimed.run, claimed.wanted_key, claimed.followed)
+        return Claim(
+            claimed.job,
+            token,
+            claimed.run,
+            claimed.wanted_key,
+            claimed.followed,
+            has_slot=bool(worker_id),
+        )
 
     async def renew(self, job_id: str, token: str, *, proves: bool = False) -> None:
         """Renew a lease for `settings.lease`. Raises LeaseLost.

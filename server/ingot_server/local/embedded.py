@@ -42,7 +42,7 @@ _DRAIN: Final = timedelta(seconds=3)
 _STOP_SECONDS: Final = 4.0
 _LOCAL_SERVER_STOP_SECONDS: Final = 0.7
 _VACUUM_SECONDS: Final = 5.0
-_RUNS_JOBS: Final = re.compile("ready for (jobs|conversions)")
+_RUNS_JOBS: Final = re.compile("ready for [0-9]+ (jobs|conversions)")
 _EVERY_ADDRESS: Final = ("0.0.0.0", "[::]")
 
 
@@ -117,8 +117,10 @@ class Installation:
         # Workers start last, because they would delay the API server.
         names = [f"worker {number + 1}" for number in range(self._settings.workers)]
         converting = [f"convert {number + 1}" for number in range(self._settings.convert_workers)]
+        # On a small machine, one process for all jobs takes half of the memory of two.
+        command = "worker" if converting else "worker --all"
         workers = [
-            *(self._start_ingot(name, "worker", _RUNS_JOBS) for name in names),
+            *(self._start_ingot(name, command, _RUNS_JOBS) for name in names),
             *(self._start_ingot(name, "worker --convert", _RUNS_JOBS) for name in converting),
         ]
         await asyncio.gather(*(_wait_until_ready(worker) for worker in workers))

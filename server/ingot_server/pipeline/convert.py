@@ -160,9 +160,9 @@ async def _transcribe(
 async def _slots(context: WorkerContext, lease: Lease, cost: int) -> AsyncIterator[None]:
     """Hold slots for ffmpeg; while all are in use, the job says that it waits.
 
-    A worker for conversions runs what was dispatched to it: nothing waits there.
+    A conversion that was dispatched has its slot already: nothing of it waits here.
     """
-    if context.slots is None:
+    if lease.has_slot:
         yield
         return
 

@@ -41,7 +41,7 @@ class WorkerContext:
     job_waiter: JobWaiter
     ffmpeg: Ffmpeg
     transcoder: Transcoder
-    slots: Slots | None
-    """What conversions here share; None if dispatch gives each its slots."""
+    slots: Slots
+    """What conversions share that were not dispatched, but run where their workflow does."""
     speculative: SpeculativeTranscoder
     settings: Settings

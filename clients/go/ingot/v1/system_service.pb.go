@@ -472,7 +472,9 @@ type WorkerStatus struct {
 	// When it started.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// When it last reported.
-	ReportTime    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
+	ReportTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=report_time,json=reportTime,proto3" json:"report_time,omitempty"`
+	// Whether it runs conversions as well as all other jobs.
+	RunsAllJobs   bool `protobuf:"varint,11,opt,name=runs_all_jobs,json=runsAllJobs,proto3" json:"runs_all_jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -577,6 +579,13 @@ func (x *WorkerStatus) GetReportTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *WorkerStatus) GetRunsAllJobs() bool {
+	if x != nil {
+		return x.RunsAllJobs
+	}
+	return false
+}
+
 // Something that is wrong with the installation.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -669,7 +678,7 @@ const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\x0e2\x11.ingot.v1.JobKindR\x04kind\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x18\n" +
 	"\arunning\x18\x03 \x01(\x05R\arunning\x12H\n" +
-	"\x12oldest_queued_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x10oldestQueuedTime\"\x87\x03\n" +
+	"\x12oldest_queued_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x10oldestQueuedTime\"\xab\x03\n" +
 	"\fWorkerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12+\n" +
@@ -683,7 +692,8 @@ const file_ingot_v1_system_service_proto_rawDesc = "" +
 	"start_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12;\n" +
 	"\vreport_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"reportTime\"\xc3\x01\n" +
+	"reportTime\x12\"\n" +
+	"\rruns_all_jobs\x18\v \x01(\bR\vrunsAllJobs\"\xc3\x01\n" +
 	"\aProblem\x126\n" +
 	"\bseverity\x18\x01 \x01(\x0e2\x1a.ingot.v1.Problem.SeverityR\bseverity\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x16\n" +

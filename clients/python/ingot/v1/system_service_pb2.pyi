@@ -235,6 +235,7 @@ class WorkerStatus(_message.Message):
     SCRATCH_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     REPORT_TIME_FIELD_NUMBER: _builtins.int
+    RUNS_ALL_JOBS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Host name and process id, such as `media-3:4711`."""
     version: _builtins.str
@@ -251,6 +252,8 @@ class WorkerStatus(_message.Message):
     """Free space of its scratch directory in bytes."""
     scratch_total_bytes: _builtins.int
     """Size of the file system of its scratch directory in bytes."""
+    runs_all_jobs: _builtins.bool
+    """Whether it runs conversions as well as all other jobs."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -272,10 +275,11 @@ class WorkerStatus(_message.Message):
         scratch_total_bytes: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         report_time: _timestamp_pb2.Timestamp | None = ...,
+        runs_all_jobs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report_time", b"report_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["converts", b"converts", "extractor_version", b"extractor_version", "id", b"id", "report_time", b"report_time", "running", b"running", "scratch_free_bytes", b"scratch_free_bytes", "scratch_total_bytes", b"scratch_total_bytes", "slots", b"slots", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["converts", b"converts", "extractor_version", b"extractor_version", "id", b"id", "report_time", b"report_time", "running", b"running", "runs_all_jobs", b"runs_all_jobs", "scratch_free_bytes", b"scratch_free_bytes", "scratch_total_bytes", b"scratch_total_bytes", "slots", b"slots", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
