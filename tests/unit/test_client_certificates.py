@@ -79,6 +79,14 @@ async def test_a_certificate_without_a_name_is_no_credential(scopes: str) -> Non
     assert caught.value.reason == reason_pb2.REASON_UNAUTHENTICATED
 
 
+async def test_a_unix_socket_needs_no_certificate() -> None:
+    settings = Settings(tls_client_ca_file="ca.pem")
+
+    caller = await Authentication(settings).admit(Scope.SCOPE_WRITE, "unix:", "", "")
+
+    assert caller.is_admin
+
+
 async def test_a_certificate_without_a_name_is_enough_with_a_token() -> None:
     token = new_token()
     settings = Settings(tls_client_ca_file="ca.pem", tokens=entry(token, "ci", ["write"], None))

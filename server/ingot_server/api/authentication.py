@@ -84,6 +84,13 @@ class Authentication:
         if self.required and not certified:
             caller = await self._caller(peer, _bearer_token(authorization))
         else:
+            if self.certificates.required and not certificate and not peer.startswith("unix:"):
+                # It could not be told from others, and would cancel jobs for them.
+                raise Failure(
+                    reason_pb2.REASON_UNAUTHENTICATED,
+                    "The certificate does not say whose it is. Use one with a DNS name, a URI or a "
+                    "common name.",
+                )
             caller = self._named(peer, certificate, self.certificates.scopes, self._limits)
             if not certificate and caller.is_local:
                 caller = dataclasses.replace(caller, limits=self._local_limits)
@@ -114,13 +121,6 @@ class Authentication:
     def _named(
         self, peer: str, name: str, scopes: frozenset[Scope.ValueType], limits: CallerLimits
     ) -> Caller:
-        if not name and self.certificates.required:
-            # It could not be told from others without a name, and would cancel jobs for them.
-            raise Failure(
-                reason_pb2.REASON_UNAUTHENTICATED,
-                "The certificate does not say whose it is. Use one with a DNS name, a URI or a "
-                "common name.",
-            )
         if not name and self._settings.cache_sharing is CacheSharing.PRIVATE:
             # It would have to see either nothing or what belongs to everyone.
             raise Failure(
