@@ -197,12 +197,18 @@ local function partial_groups()
   return jobs
 end
 
+-- Groups are no longer in the bucket. Returns the jobs that have their entries in one of them all the same: Redis
+-- lost data after it had said that no job needs the group, and has the group from the bucket again.
 local function forget_groups()
+  local jobs = {}
   for group in string.gmatch(arg.groups, '%S+') do
     redis.call('ZREM', JOURNAL_DUE, group)
     redis.call('DEL', JOURNAL_COVERS .. group)
+    for _, job_id in ipairs(redis.call('SMEMBERS', JOURNAL .. group)) do
+      jobs[#jobs + 1] = job_id
+    end
   end
-  return { 'done' }
+  return jobs
 end
 
 -- Whether a job of the group has not ended, or its ends are still of use, for the collection of garbage.

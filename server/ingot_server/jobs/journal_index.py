@@ -282,9 +282,14 @@ class JournalIndex:
         """
         return await self._take_due("journal_due", limit, REMOVAL_INTERVAL, _RECHECK, again)
 
-    async def removed(self, groups: Sequence[str]) -> None:
-        """Note that groups are no longer in the bucket."""
-        await self._transition.call("journal_removed", "", groups=" ".join(groups))
+    async def removed(self, groups: Sequence[str]) -> Sequence[str]:
+        """Note that groups are no longer in the bucket.
+
+        Returns the ids of jobs that need one of them all the same, because Redis lost data after it
+        had said that no job does: their entries must be written again.
+        """
+        job_ids = await self._transition.call("journal_removed", "", groups=" ".join(groups))
+        return [job_id.decode() for job_id in job_ids]
 
     async def needed(self, groups: Sequence[str]) -> Sequence[str]:
         """Return those groups that have a job that has not ended, or ends that are kept."""

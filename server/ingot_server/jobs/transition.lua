@@ -88,7 +88,7 @@
 --   journal_unknown  groups -> the time, the groups that are not known
 --   journal_partial  limit age -> jobs of groups whose other jobs have ended
 --   journal_due  limit interval recheck [again] -> groups to remove from the bucket now
---   journal_removed  groups -> done
+--   journal_removed  groups -> jobs whose entries were in one of them
 --   journal_needed  groups -> those that have a job that has not ended
 -- A change that is repeated because its response was lost gets the same response again.
 

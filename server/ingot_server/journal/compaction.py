@@ -6,6 +6,7 @@ so their ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -24,8 +25,16 @@ async def compact(index: JournalIndex, blobs: Blobs, *, age: timedelta = AGE) ->
 
     Their groups are due for removal then. Raises Failure if a store cannot be used.
     """
-    objects = JournalObjects(blobs)
     job_ids = await index.partial(_GROUPS, age)
+    await regroup(index, JournalObjects(blobs), job_ids)
+    return bool(job_ids)
+
+
+async def regroup(index: JournalIndex, objects: JournalObjects, job_ids: Sequence[str]) -> None:
+    """Write the entries of those of the jobs that have not ended into new groups.
+
+    Raises Failure if a store cannot be used.
+    """
     found = [await index.accepted(job_id) for job_id in job_ids]
     entries = [
         entry_of(accepted)
@@ -37,4 +46,3 @@ async def compact(index: JournalIndex, blobs: Blobs, *, age: timedelta = AGE) ->
         await objects.write(group, written)
         await index.note(group, webhook_counts(written))
         entries = entries[len(written) :]
-    return bool(job_ids)
