@@ -1,3 +1,4 @@
+import base64
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -12,7 +13,12 @@ def ingot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
     What they keep busy is slow, and neither stalled nor lost.
     """
-    settings = {"max_media_size": "64MiB", "stall_timeout": "2m", "lease": "1m"}
+    settings = {
+        "max_media_size": "64MiB",
+        "stall_timeout": "2m",
+        "lease": "1m",
+        "webhook_secrets": "whsec_" + base64.b64encode(b"w" * 32).decode(),
+    }
     with installation(tmp_path_factory.mktemp("ingot"), **settings) as running:
         yield running
 

@@ -1,6 +1,7 @@
 import type { Component } from "svelte";
 
 import type { IconName } from "./components/icons";
+import { session } from "./session/session.svelte";
 import { texts } from "./texts";
 
 /** A part of the page, with the places below its path. */
@@ -9,11 +10,13 @@ export interface View {
   path: string;
   label: string;
   icon: IconName;
+  /** Scope without which it has nothing to show, and is not offered. */
+  scope?: string;
   /** Loads the component when the view is first shown. */
   load: () => Promise<{ default: Component }>;
 }
 
-export const views: readonly View[] = [
+const views: readonly View[] = [
   {
     path: "",
     label: texts.views.paste,
@@ -44,7 +47,19 @@ export const views: readonly View[] = [
     icon: "system",
     load: () => import("./system/SystemView.svelte"),
   },
+  {
+    path: "webhooks",
+    label: texts.views.webhooks,
+    icon: "webhook",
+    scope: "admin",
+    load: () => import("./webhooks/WebhooksView.svelte"),
+  },
 ];
+
+/** The views that have something to show to whoever uses the page. */
+export function offeredViews(): readonly View[] {
+  return views.filter(({ scope }) => scope === undefined || session.may(scope));
+}
 
 /** The view of a path; undefined for an address that leads nowhere. */
 export function viewAt(path: readonly string[]): View | undefined {

@@ -37,7 +37,7 @@ async def places(client: Client, origin: Origin, clip: bytes) -> list[str]:
     film = origin.serve(f"/{uuid.uuid4().hex}.mp4", Served(media("film.mp4").read_bytes()))
     sound = origin.serve(f"/{uuid.uuid4().hex}.flac", Served(media("six.flac").read_bytes()))
     stored = [await (await client.ingest_video(url)) for url in (film, sound)]
-    failed = await client.ingest_video(missing(origin))
+    failed = await client.ingest_video(missing(origin), webhook_url=missing(origin))
     running = await client.ingest_video(slow(origin, clip))
     return [
         "#/",
@@ -52,6 +52,8 @@ async def places(client: Client, origin: Origin, clip: bytes) -> list[str]:
         "#/library/none",
         "#/uploads",
         "#/system",
+        f"#/webhooks?job={failed.id}",
+        "#/webhooks?job=none",
         "#/nowhere",
     ]
 

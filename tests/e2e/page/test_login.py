@@ -47,6 +47,8 @@ async def test_the_page_asks_for_a_token_and_does_not_keep_it_readable(
 
     await page.reload()
     await expect(page.get_by_title("Logged in as reader")).to_be_visible()
+    views = page.get_by_role("navigation", name="Views")
+    await expect(views.get_by_role("link", name="Webhooks")).to_be_visible()
     await page.get_by_role("button", name="Log out").click()
     await expect(page.get_by_label("Token")).to_be_visible()
     assert await page.context.cookies() == []
@@ -81,4 +83,7 @@ async def test_the_page_shows_and_counts_the_jobs_of_its_caller_alone(
     states = page.get_by_role("group", name="Filter by state")
     await expect(states.get_by_role("button", name="All")).to_contain_text("2")
     await expect(page.get_by_text("bells.mp4")).to_have_count(0)
+    views = page.get_by_role("navigation", name="Views")
+    await expect(views.get_by_role("link", name="System")).to_be_visible()
+    await expect(views.get_by_role("link", name="Webhooks")).to_have_count(0)
     window.assert_well_behaved()

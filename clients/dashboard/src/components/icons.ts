@@ -34,6 +34,7 @@ export const icons = {
   trash: "M2.5 4.5h11M6 4.5v-2h4v2m-6 0 .6 9h6.8l.6-9",
   upload: "M8 10.5V3m-3.2 3L8 2.8 11.2 6M2.5 13.5h11",
   video: "M2 4h8.5v8H2zm8.5 3L14 5v6l-3.5-2",
+  webhook: "M14 2 7.5 8.5M14 2 9.8 14 7.5 8.5 2 6.2z",
   warning: "M8 2.2 14.5 13.5h-13zM8 6.5v3.2M8 11.7v.1",
 } as const;
 

@@ -4,7 +4,7 @@ import { titleOf } from "../jobs/words";
 import { location } from "../routing/location.svelte";
 import { texts } from "../texts";
 import { theme } from "../theme/theme.svelte";
-import { views } from "../views";
+import { offeredViews } from "../views";
 
 /** Something that the palette does or leads to. */
 export interface Command {
@@ -36,7 +36,7 @@ function fixedCommands(): Command[] {
   const { views: place, actions } = texts.palette;
   const states = { running: "running", failed: "failed" } as const;
   return [
-    ...views.map(({ path, label, icon }) => {
+    ...offeredViews().map(({ path, label, icon }) => {
       return { id: `view-${path}`, label, group: place, icon, run: go(path ? [path] : []) };
     }),
     ...Object.values(states).map((state): Command => {

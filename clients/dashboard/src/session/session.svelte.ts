@@ -11,6 +11,12 @@ class Session {
   state = $state<"unknown" | "loggedIn" | "loggedOut">("unknown");
   /** The name of the token. Empty if the server does not ask who calls. */
   name = $state("");
+  #scopes = $state.raw<readonly string[]>([]);
+
+  /** Whether calls that need this scope are not refused. */
+  may(scope: string): boolean {
+    return this.#scopes.includes(scope);
+  }
 
   /** Asks the server. What cannot be asked stays as it was. */
   async check(): Promise<void> {
@@ -18,7 +24,9 @@ class Session {
       const response = await fetch(ADDRESS);
       if (response.status === 401) this.state = "loggedOut";
       if (!response.ok) return;
-      this.name = ((await response.json()) as { name: string }).name;
+      const { name, scopes } = (await response.json()) as { name: string; scopes: string[] };
+      this.name = name;
+      this.#scopes = scopes;
       this.state = "loggedIn";
     } catch {
       // The watch of all jobs says that the connection is lost.
