@@ -41,6 +41,10 @@ class CacheSharing(enum.StrEnum):
     SHARED = "shared"
     PRIVATE = "private"
 
+    def tenant_of(self, owner: str) -> str:
+        """Return the tenant that a caller is: empty without a name, or if the cache is shared."""
+        return owner if self is CacheSharing.PRIVATE else ""
+
 
 def parse_value(name: str, text: str, kind: type[Any]) -> object:
     """Parse the text of the variable `name` as a `kind`. Raises SettingError if it is none."""

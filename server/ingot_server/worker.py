@@ -46,7 +46,7 @@ from ingot_server.journal.restorer import Restorer
 from ingot_server.journal.upkeep import keep_journal_tidy
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
-from ingot_server.library.tenants import TENANT, tenant_of
+from ingot_server.library.tenants import TENANT
 from ingot_server.library.uploads import Uploads
 from ingot_server.outage import Outage
 from ingot_server.pipeline.attempt import Expanded, Previewed, Stored
@@ -304,7 +304,7 @@ class Worker:
         claim = await self._records.claim(job_id, worker_id=slot_of)
         if claim is None:
             return
-        TENANT.set(tenant_of(claim.job.requested_by, self._settings))
+        TENANT.set(self._settings.cache_sharing.tenant_of(claim.job.requested_by))
         try:
             async with hold(self._records, self._feed, claim) as lease:
                 await self._run_leased(claim.job, lease)

@@ -45,6 +45,7 @@ local READ = {
   end,
   held = hash, load = hash, turns = hash, slots = hash, ['slots-left'] = hash, source = hash, request = hash,
   entries = hash, ['child-counts'] = hash, ['child-progress'] = hash, ['caller-jobs'] = hash, askers = hash,
+  ['tenant-jobs'] = hash, ['job-tenants'] = hash,
   ready = zset, ['slots-until'] = zset, deadlines = zset, ['source-permits'] = zset, ['source-waiting'] = zset,
   ['source-blocked'] = zset, undispatched = zset, followers = zset, expiring = zset, jobs = zset,
   state = set,

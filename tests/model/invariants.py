@@ -31,6 +31,7 @@ def check(model: JobModel, redis: ModelRedis) -> None:
     _check_callers(model, stored)
     _check_askers(model, groups["askers"])
     _check_states(model, groups["state"])
+    _check_tenants(model, stored, groups["tenant-jobs"])
     _check_children(model, groups)
     for source in model.sources.values():
         _check_source(model, source, stored)
@@ -132,6 +133,24 @@ def _check_states(model: JobModel, stored: Stored) -> None:
             found[each.decode()] = int(state)
     for job in model.jobs.values():
         assert found.get(job.id) == job.state
+
+
+def _check_tenants(model: JobModel, stored: Stored, counts: Stored) -> None:
+    """The jobs of each tenant are counted by their states, for as long as they are listed."""
+    listed = {each for name in stored if name.startswith("state:") for each in stored[name]}
+    found = pairs(stored.get("job-tenants", ()))
+    assert found.keys() <= {each.decode() for each in listed}
+    for job in model.jobs.values():
+        assert found.get(job.id, b"").decode() == job.tenant
+    expected: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for state in range(1, 6):
+        for each in stored.get(f"state:{state}", ()):
+            if tenant := found.get(each.decode()):
+                expected[tenant.decode()][state] += 1
+    assert {
+        tenant: {int(state): int(count) for state, count in pairs(each).items()}
+        for tenant, each in counts.items()
+    } == expected
 
 
 def _check_children(model: JobModel, groups: Mapping[str, Stored]) -> None:

@@ -47,6 +47,7 @@ class ModelJob:
     priority: int
     cost: int
     key: str
+    tenant: str = ""
     made_for: str = ""
     """The parent that it was made for."""
     state: int = QUEUED

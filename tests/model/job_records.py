@@ -19,6 +19,7 @@ from ingot_server.jobs.outcomes import (
 from ingot_server.jobs.records import Records
 from ingot_server.jobs.throttle import SourceThrottle
 from ingot_server.redis import Redis
+from ingot_server.setting_values import CacheSharing
 from ingot_server.source_settings import SourceSettings
 from tests.model.fair_dispatch import Round
 from tests.model.invariants import check, pairs
@@ -45,6 +46,7 @@ SETTINGS = Settings(
     jobs_per_host=2,
     playlist_jobs=2,
     worker_losses=3,
+    cache_sharing=CacheSharing.PRIVATE,
 )
 SOURCES = {
     "youtube": SourceSettings(
@@ -140,6 +142,7 @@ class JobRecords:
             priority,
             0 if recipe == "mp4" else 1,
             media,
+            tenant=self._asker(caller),
         )
         return job, new
 

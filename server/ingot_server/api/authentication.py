@@ -23,7 +23,6 @@ from ingot_server.asyncio_tasks import gather_or_cancel
 from ingot_server.caller_limits import CallerLimits
 from ingot_server.config import Settings
 from ingot_server.errors import Failure
-from ingot_server.library.tenants import tenant_of
 from ingot_server.setting_values import CacheSharing
 
 _JWT_DOTS: Final = 2
@@ -128,7 +127,8 @@ class Authentication:
                 "Each caller of this server has media of its own (INGOT_CACHE_SHARING=private), so "
                 "a caller needs a name. Send a token or a JWT, or use a certificate with a name.",
             )
-        return Caller(peer, name, scopes, limits, tenant_of(name, self._settings))
+        tenant = self._settings.cache_sharing.tenant_of(name)
+        return Caller(peer, name, scopes, limits, tenant)
 
 
 def _bearer_token(authorization: str) -> str:

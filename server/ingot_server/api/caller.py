@@ -74,11 +74,21 @@ class Caller:
 
         Empty stays empty. Raises Failure UPLOAD_NOT_FOUND for what cannot be the id of an upload.
         """
+        return self.stored_upload_id(upload_id, self.name)
+
+    def stored_upload_id(self, upload_id: str, owner: str) -> str:
+        """Return an upload id of `owner` as it is stored.
+
+        Raises Failure as `own_upload_id` does, and SCOPE_MISSING if the caller may not see what is
+        another's.
+        """
+        if owner != self.name:
+            self.require(Scope.SCOPE_ADMIN)
         if not upload_id:
             return ""
         if not is_own_upload(upload_id, ""):
             raise upload_not_found(upload_id)
-        return stored_upload_id(upload_id, self.name)
+        return stored_upload_id(upload_id, owner)
 
     @property
     def is_admin(self) -> bool:

@@ -113,7 +113,8 @@ class UploadMethods:
         return UploadResponse(job=job)
 
     async def query_upload(self, request: QueryUploadRequest) -> QueryUploadResponse:
-        upload_id = CALLER.get().own_upload_id(request.upload_id)
+        caller = CALLER.get()
+        upload_id = caller.stored_upload_id(request.upload_id, request.owner or caller.name)
         job = await self._jobs.of_upload(upload_id)
         status = await self._uploads.status(upload_id)
         if job is None and status is None:

@@ -15,6 +15,8 @@
 --   ingot:removed                   zset    ids of jobs whose records have expired, scored by the numbers
 --                                           of their removals; only the latest
 --   ingot:state:<state>             set     ids of all jobs in this state, a number of JobState
+--   ingot:tenant-jobs:<tenant>      hash    state -> number of the tenant's jobs in it, without those that have none
+--   ingot:job-tenants               hash    id of each job of a tenant -> the tenant
 --   ingot:jobs                      zset    ids of all jobs, all with score 0: sorted by id, so by age
 --   ingot:expiring                  zset    ids of ended jobs, scored by when their records expire
 -- Channel
@@ -28,6 +30,8 @@ local TRAIL, TRAIL_LENGTH = PREFIX .. 'trail:', 64
 local JOBS, EXPIRING = PREFIX .. 'jobs', PREFIX .. 'expiring'
 local EXPIRED_PER_END, EXPIRED_PER_SWEEP = 16, 1000
 local STATE, STATES = PREFIX .. 'state:', 5
+-- One table, because a script has room for 200 local variables.
+local tenants = { JOBS = PREFIX .. 'tenant-jobs:', OF_JOBS = PREFIX .. 'job-tenants' }
 local QUEUED, RUNNING, FAILED, CANCELLED = 1, 2, 4, 5
 
 local function begin_epoch(after)
@@ -46,6 +50,31 @@ local function publish(kind, sequence, content)
     kind .. ' ' .. time(current_epoch()) .. ' ' .. time(sequence) .. ' ' .. content)
 end
 
+function tenants.add(tenant, state, number)
+  if redis.call('HINCRBY', tenants.JOBS .. tenant, state, number) == 0 then
+    redis.call('HDEL', tenants.JOBS .. tenant, state)
+  end
+end
+
+-- The job has got into arg.state. A job that was there before it had a tenant is counted from now on.
+function tenants.count(former)
+  local is_new = arg.tenant and redis.call('HSETNX', tenants.OF_JOBS, id, arg.tenant) == 1
+  if arg.tenant and former and not is_new then
+    tenants.add(arg.tenant, former, -1)
+  end
+  if is_new or (arg.tenant and former) then
+    tenants.add(arg.tenant, arg.state, 1)
+  end
+end
+
+function tenants.forget(job_id, state)
+  local tenant = redis.call('HGET', tenants.OF_JOBS, job_id)
+  if tenant then
+    redis.call('HDEL', tenants.OF_JOBS, job_id)
+    tenants.add(tenant, state, -1)
+  end
+end
+
 local function forget(job_id)
   free_slots(job_id)
   wake_followers(job_id)
@@ -56,7 +85,9 @@ local function forget(job_id)
     return
   end
   for state = 1, STATES do
-    redis.call('SREM', STATE .. state, job_id)
+    if redis.call('SREM', STATE .. state, job_id) == 1 then
+      tenants.forget(job_id, state)
+    end
   end
   local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
   redis.call('ZADD', REMOVED, time(sequence), job_id)
@@ -97,6 +128,7 @@ local function count_in_state()
     end
     redis.call('SADD', STATE .. arg.state, id)
     redis.call('HSET', JOB .. id, 'state', arg.state)
+    tenants.count(state)
   end
 end
 

@@ -198,9 +198,13 @@ class Records:
             before = job_ids[-1]
         return found[:limit]
 
-    async def count_by_state(self) -> Mapping[job_pb2.JobState.ValueType, int]:
-        """Return how many jobs have a record, by state, without states that have none."""
-        counts = await self._transition.call("count", "")
+    async def count_by_state(self, tenant: str = "") -> Mapping[job_pb2.JobState.ValueType, int]:
+        """Return how many jobs have a record, by state, without states that have none.
+
+        With `tenant`, only those of this one are counted.
+        """
+        only: dict[str, Argument] = {"tenant": tenant} if tenant else {}
+        counts = await self._transition.call("count", "", **only)
         states = sorted(set(job_pb2.JobState.values()) - {job_pb2.JOB_STATE_UNSPECIFIED})
         return {state: count for state, count in zip(states, counts, strict=True) if count}
 

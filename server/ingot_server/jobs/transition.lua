@@ -26,7 +26,7 @@
 -- ARGV: the operation, the job's id, then pairs of an argument's name and value. Arguments in brackets
 -- are optional; durations are in milliseconds.
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
--- is not published.
+-- is not published. A job with a `tenant` counts for that, too.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
 --            queue host source priority cost [caller; jobs daily_bytes stored_bytes: its limits]
 --            webhook_body tells_operator [webhook_urls] asker: the name of the caller; empty if it has none
@@ -59,7 +59,7 @@
 --   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
 --            current epoch: writes the record of a job again whose last changes were lost
 --   epoch    after -> epoch: begins a new epoch unless the current one is later than `after`
---   count    -> the number of jobs in each state of JobState, from 1
+--   count    [tenant] -> the number of jobs, or of those of a tenant, in each state of JobState, from 1
 --   since    limit [known_epoch known_sequence: a position of the caller]
 --            -> found | lost, epoch, sequence, ids of changed jobs, ids of removed jobs and their numbers
 --   renew    token deadline [proves] -> done | gone | lost | unrestored: Redis may have lost that the job ended
@@ -523,7 +523,8 @@ local operations = {
     forget_expired(EXPIRED_PER_SWEEP)
     local counts = {}
     for state = 1, STATES do
-      counts[state] = redis.call('SCARD', STATE .. state)
+      counts[state] = arg.tenant and tonumber(redis.call('HGET', tenants.JOBS .. arg.tenant, state) or 0)
+        or redis.call('SCARD', STATE .. state)
     end
     return counts
   end,

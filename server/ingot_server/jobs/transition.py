@@ -298,7 +298,9 @@ class Transition:
             if not job.HasField("end_time"):
                 job.end_time.GetCurrentTime()
         job.epoch = self._epoch
+        tenant = self._settings.cache_sharing.tenant_of(job.requested_by)
         return {
+            **({"tenant": tenant} if tenant else {}),
             "epoch": self._epoch,
             "record": to_record(job),
             "revision": job.revision,

@@ -11,16 +11,9 @@ from contextvars import ContextVar
 from typing import Final
 
 from ingot.v1.media_pb2 import Media
-from ingot_server.config import Settings
-from ingot_server.setting_values import CacheSharing
 
 TENANT: Final[ContextVar[str]] = ContextVar("TENANT", default="")
 """The name of the tenant. Empty if all callers share one cache."""
-
-
-def tenant_of(owner: str, settings: Settings) -> str:
-    """Return the tenant that a caller is: empty without a name, or if the cache is shared."""
-    return owner if settings.cache_sharing is CacheSharing.PRIVATE else ""
 
 
 def belongs_to_tenant(media: Media) -> bool:

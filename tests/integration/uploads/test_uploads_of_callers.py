@@ -76,19 +76,22 @@ class Uploader:
 
 @dataclass
 class Uploaders:
-    """Two callers of one Ingot with one cache for all."""
+    """Two callers and an administrator of one Ingot with one cache for all."""
 
     harness: Harness
     news: Uploader
     archive: Uploader
+    admin: Uploader
 
 
 @pytest.fixture
 async def uploaders(settings: Settings) -> AsyncIterator[Uploaders]:
-    names = ("news", "archive")
+    names = ("news", "archive", "admin")
     tokens = [new_token() for _ in names]
-    scopes = [scope for scope in SCOPES if scope != "admin"]
-    entries = [entry(token, name, scopes, None) for token, name in zip(tokens, names, strict=True)]
+    entries = [
+        entry(token, name, [each for each in SCOPES if name == each or each != "admin"], None)
+        for token, name in zip(tokens, names, strict=True)
+    ]
     settings = settings.replace(tokens="".join(entries), upload_links_per_caller=1)
     async with running_harness(settings) as harness:
         yield Uploaders(harness, *(Uploader(harness, token) for token in tokens))
@@ -132,6 +135,20 @@ def test_every_method_that_takes_an_upload_id_is_tried_here() -> None:
         if "upload_id" in message.fields_by_name
     }
     assert methods == {"Upload"} | {name.partition(".")[2] for name in calls_that_take("")}
+
+
+async def test_an_administrator_asks_for_the_upload_of_another_caller(
+    uploaders: Uploaders,
+) -> None:
+    job = await uploaders.news.send(FIRST, upload_id=UPLOAD_ID)
+    request = QueryUploadRequest(upload_id=UPLOAD_ID, owner="news")
+
+    assert (await uploaders.admin.call("api.QueryUpload", request)).job.id == job.id
+    assert (await uploaders.news.call("api.QueryUpload", request)).job.id == job.id
+    assert (await refused(uploaders.archive.call("api.QueryUpload", request))).reason == (
+        "SCOPE_MISSING"
+    )
+    await uploaders.admin.sees_no_upload(UPLOAD_ID)
 
 
 async def test_two_callers_use_one_upload_id_for_two_files(uploaders: Uploaders) -> None:

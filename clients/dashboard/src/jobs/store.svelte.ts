@@ -2,7 +2,6 @@ import { isLater } from "@ingot/client";
 import { type Job, JobService, JobState } from "@ingot/client/v1";
 
 import { client } from "../connection/client";
-import { countsByState } from "./counts";
 import { extendHistory, type Span } from "./history";
 import { throttled } from "./throttled";
 
@@ -108,18 +107,10 @@ class JobStore {
   async #count(): Promise<void> {
     try {
       const { stateCounts } = await client.call(JobService.method.listJobs, { pageSize: 1 });
-      this.counts = stateCounts.length
-        ? new Map(stateCounts.map(({ state, count }) => [state, Number(count)]))
-        : this.#countKnown();
+      this.counts = new Map(stateCounts.map(({ state, count }) => [state, Number(count)]));
     } catch {
       // The connection badge says that the server is away, and the counts come with its return.
     }
-  }
-
-  /** The counts for a caller who sees only its own jobs, which the server does not count apart. */
-  #countKnown(): ReadonlyMap<JobState, number> {
-    const shown = [...this.entries].map(([id, { job }]) => [id, job] as const);
-    return countsByState(new Map([...shown, ...this.#pending]).values());
   }
 
   #showSoon(): void {

@@ -1322,7 +1322,10 @@ func (x *UploadResponse) GetJob() *Job {
 type QueryUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UploadHeader.upload_id of the upload. Required.
-	UploadId      string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	// Name of the caller whose upload it is. Empty means the caller of this method; another name needs
+	// the scope `admin`.
+	Owner         string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1360,6 +1363,13 @@ func (*QueryUploadRequest) Descriptor() ([]byte, []int) {
 func (x *QueryUploadRequest) GetUploadId() string {
 	if x != nil {
 		return x.UploadId
+	}
+	return ""
+}
+
+func (x *QueryUploadRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -2139,9 +2149,10 @@ const file_ingot_v1_ingest_service_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"1\n" +
 	"\x0eUploadResponse\x12\x1f\n" +
-	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"1\n" +
+	"\x03job\x18\x01 \x01(\v2\r.ingot.v1.JobR\x03job\"G\n" +
 	"\x12QueryUploadRequest\x12\x1b\n" +
-	"\tupload_id\x18\x01 \x01(\tR\buploadId\"\x97\x02\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\"\x97\x02\n" +
 	"\x13QueryUploadResponse\x12%\n" +
 	"\x0ecommitted_size\x18\x01 \x01(\x03R\rcommittedSize\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +

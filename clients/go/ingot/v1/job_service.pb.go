@@ -242,8 +242,8 @@ type ListJobsResponse struct {
 	Jobs []*Job `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// Token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Numbers of all jobs on record by state, whatever the filters are. States without jobs are left
-	// out. Empty if the caller does not see all jobs (INGOT_CACHE_SHARING).
+	// Numbers of all jobs on record by state, whatever the filters are, or of those that the caller
+	// sees if these are its own alone (INGOT_CACHE_SHARING). States without jobs are left out.
 	StateCounts   []*JobStateCount `protobuf:"bytes,3,rep,name=state_counts,json=stateCounts,proto3" json:"state_counts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -169,8 +169,8 @@ class ListJobsResponse(_message.Message):
 
     @_builtins.property
     def state_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobStateCount]:
-        """Numbers of all jobs on record by state, whatever the filters are. States without jobs are left
-        out. Empty if the caller does not see all jobs (INGOT_CACHE_SHARING).
+        """Numbers of all jobs on record by state, whatever the filters are, or of those that the caller
+        sees if these are its own alone (INGOT_CACHE_SHARING). States without jobs are left out.
         """
 
     def __init__(

@@ -159,8 +159,8 @@ export type ListJobsResponse = Message<"ingot.v1.ListJobsResponse"> & {
   nextPageToken: string;
 
   /**
-   * Numbers of all jobs on record by state, whatever the filters are. States without jobs are left
-   * out. Empty if the caller does not see all jobs (INGOT_CACHE_SHARING).
+   * Numbers of all jobs on record by state, whatever the filters are, or of those that the caller
+   * sees if these are its own alone (INGOT_CACHE_SHARING). States without jobs are left out.
    *
    * @generated from field: repeated ingot.v1.JobStateCount state_counts = 3;
    */
