@@ -505,7 +505,7 @@ export const texts = {
     attempts: (count: string) => (count === "1" ? "1 attempt" : `${count} attempts`),
     next: (when: string) => `next ${when}`,
     replay: "Send again",
-    replayOf: (id: string) => `Send ${id} again`,
+    replayOf: (id: string) => `Send again: ${id}`,
     replayed: "It is sent again",
     replayFailed: "It was not sent again",
     failed: "The deliveries could not be loaded",

@@ -32,7 +32,7 @@ async def test_a_delivery_that_failed_says_why_and_is_sent_again(
         await expect(delivery).to_contain_text(f"{hook.url('/hook')}")
         await expect(delivery).not_to_contain_text("hidden")
 
-        await page.get_by_role("button", name=re.compile("^Send .+ again$")).click()
+        await page.get_by_role("button", name=re.compile("^Send again: ")).click()
         await expect(page.get_by_text("It is sent again")).to_be_visible()
         sent = await hook.got(2)
         assert sent[0].id == sent[1].id
