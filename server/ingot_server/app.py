@@ -83,7 +83,7 @@ async def running(settings: Settings, *, reuse_port: bool = False) -> AsyncItera
         feed = Feed(redis, records, settings, restore=journal.restorer.ensure)
         await feed.start()
         stack.push_async_callback(feed.close)
-        queue = Queue(celery_app(settings))
+        queue = Queue(celery_app(settings), declares=bool(settings.broker_url))
         stack.push_async_callback(queue.close)
         preflight = Preflight(catalog, redis, sources, settings)
         stack.push_async_callback(preflight.close)

@@ -104,7 +104,7 @@ class Worker:
         self._blobs = Blobs(settings)
         self._restorer = Restorer(self._records.journal, self._blobs)
         self._feed = Feed(self._redis, self._records, settings, restore=self._restorer.ensure)
-        self._queue = Queue(celery_app(settings))
+        self._queue = Queue(celery_app(settings), declares=bool(settings.broker_url))
         self._catalog = Catalog(self._blobs, self._redis, settings)
         self._egress = EgressProxy(settings)
         self._scratch = Scratch(settings)

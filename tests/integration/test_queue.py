@@ -74,6 +74,18 @@ async def test_a_worker_receives_what_is_sent_to_it_and_nothing_else(
     assert await redis.llen("ingot:queue:ingot.another") == 1
 
 
+@pytest.mark.parametrize(("declares", "commands"), [(False, set()), (True, {"llen", "pexpire"})])
+async def test_a_message_declares_its_queue_only_if_it_must(
+    settings: Settings, redis: Redis, declares: bool, commands: set[str]
+) -> None:
+    await redis.config_resetstat()
+    queue = Queue(celery_app(settings), declares=declares)
+    await queue.send("job", "worker")
+    await queue.close()
+    used = {name.removeprefix("cmdstat_") for name in await redis.info("commandstats")}
+    assert used & {"lpush", "llen", "pexpire"} == {"lpush"} | commands
+
+
 SENDER = """
 import asyncio, os, sys
 from ingot_server.config import Settings
