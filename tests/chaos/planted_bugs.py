@@ -115,8 +115,8 @@ BUGS: tuple[PlantedBug, ...] = (
             ),
             Edit(
                 "pipeline/commit.py",
-                "        await lease.prove()\n        await _remove_superseded(",
-                "        await _remove_superseded(",
+                "    await lease.prove()\n    folder = ",
+                "    folder = ",
             ),
             Edit(
                 "pipeline/commit.py",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,10 @@ def succeeded(job: Job) -> None:
     job.state = job_pb2.JOB_STATE_SUCCEEDED
 
 
+def titled(job: Job) -> None:
+    job.display_name = "title"
+
+
 async def test_a_held_job_is_never_overdue(records: Records, feed: Feed) -> None:
     job, token = await claimed_job(records)
     async with hold(records, feed, Claim(job, token, run=1)) as lease:
@@ -60,9 +65,9 @@ async def test_progress_is_written_a_few_times_a_second(
     job, token = await claimed_job(records)
     write = records.write
 
-    async def slow_write(job: Job, token: str) -> Job:
+    async def slow_write(job: Job, token: str, **seen: Any) -> Job:
         await asyncio.sleep(seconds_a_write)
-        return await write(job, token)
+        return await write(job, token, **seen)
 
     monkeypatch.setattr(records, "write", slow_write)
     async with hold(records, feed, Claim(job, token, run=1)) as lease:
@@ -90,6 +95,72 @@ async def test_a_new_stage_starts_without_measurements(records: Records, feed: F
     async with hold(records, feed, Claim(job, token, run=1)) as lease:
         lease.note(lambda job: setattr(job.progress.stage, "bytes_done", 7))
         assert not (await lease.update(downloading)).progress.HasField("stage")
+
+
+async def test_no_stage_is_left_out(records: Records, feed: Feed) -> None:
+    job, token = await claimed_job(records)
+    stages = [
+        job_pb2.JOB_STAGE_DOWNLOADING,
+        job_pb2.JOB_STAGE_PROBING,
+        job_pb2.JOB_STAGE_STORING,
+        job_pb2.JOB_STAGE_COMMITTING,
+    ]
+    async with (
+        contextlib.aclosing(feed.watch(job.id)) as changes,
+        asyncio.timeout(TIMEOUT_SECONDS),
+    ):
+        seen = [await anext(changes)]
+        async with hold(records, feed, Claim(job, token, run=1)) as lease:
+            for stage in stages[:-1]:
+                await lease.update(entered(stage))
+            await lease.prove(entered(stages[-1]))
+            # It is written: from now on the job cannot be cancelled.
+            assert (await records.cancel(job.id)) == lease.job
+            await lease.update(succeeded)
+        seen += [change async for change in changes]
+    missed = await records.history.of_job(job.id, Version(job.epoch, job.revision))
+    assert missed is not None
+    for jobs in (seen[1:], missed):
+        distinct = [each.stage for each in jobs if each.state == job_pb2.JOB_STATE_RUNNING]
+        assert list(dict.fromkeys(distinct)) == stages
+        assert [each.revision for each in jobs] == sorted({each.revision for each in jobs})
+        fractions = [each.progress.fraction for each in jobs]
+        assert fractions == sorted(fractions)
+
+
+async def test_stages_are_written_before_a_job_is_released(records: Records, feed: Feed) -> None:
+    job, token = await claimed_job(records)
+    async with hold(records, feed, Claim(job, token, run=1)) as lease:
+        await lease.update(downloading)
+        await lease.release()
+    missed = await records.history.of_job(job.id, Version(job.epoch, job.revision))
+    assert missed is not None
+    assert [each.stage for each in missed] == [job_pb2.JOB_STAGE_DOWNLOADING, 0]
+
+
+async def test_who_knows_the_record_writes_it_in_one_call(records: Records, redis: Redis) -> None:
+    job, token = await claimed_job(records)
+
+    async def calls() -> tuple[int, int]:
+        stats = await redis.info("commandstats")
+        # Some are within the script.
+        return int(stats["cmdstat_evalsha"]["calls"]), int(stats["cmdstat_hmget"]["calls"])
+
+    known = await records.write(job, token)
+    before = await calls()
+    known = await records.write(known, token, seen=known)
+    one = await calls()
+    await records.write(known, token)
+    reading = await calls()
+    assert one[0] - before[0] == 1
+    assert reading[1] - one[1] == one[1] - before[1] + 1
+
+
+async def test_a_stale_view_is_read_again(records: Records) -> None:
+    job, token = await claimed_job(records)
+    later = await records.write(job, token)
+    written = await records.write(later, token, seen=job)
+    assert written.revision == later.revision + 1
 
 
 async def test_noted_progress_is_written_by_itself(records: Records, feed: Feed) -> None:
@@ -170,7 +241,7 @@ async def test_a_write_without_the_lease_ends_the_body(records: Records, feed: F
     async def work() -> None:
         async with hold(records, feed, Claim(job, token, run=1)) as lease:
             await records.cancel(job.id)
-            await lease.update(downloading)
+            await lease.update(titled)
 
     with pytest.raises(JobCancelled):
         await work()

@@ -118,7 +118,8 @@ class ModelLease:
     async def update(self, change: Callable[[Job], None]) -> None:
         change(self.job)
 
-    async def prove(self) -> None:
+    async def prove(self, change: Callable[[Job], None] = lambda _: None) -> None:
+        change(self.job)
         await self._world.bucket.ask("prove the lease", lambda: None, Faults.NONE)
         self.time_left()
 

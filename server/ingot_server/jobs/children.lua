@@ -43,7 +43,7 @@ end
 
 local function expire(job_id, ttl)
   redis.call('PEXPIRE', JOB .. job_id, ttl)
-  redis.call('PEXPIRE', TRAIL .. job_id, ttl)
+  redis.call('PEXPIRE', trail.KEY .. job_id, ttl)
   askers.expire(job_id, ttl)
   expire_requests(job_id, ttl)
   redis.call('ZADD', EXPIRING, time(now + ttl), job_id)

@@ -26,7 +26,8 @@
 local CHANNEL = KEYS[2] .. 'jobs'
 local HISTORY, CHANGES, REMOVED = PREFIX .. 'history', PREFIX .. 'changes', PREFIX .. 'removed'
 local REMOVED_LENGTH = 10000
-local TRAIL, TRAIL_LENGTH = PREFIX .. 'trail:', 64
+-- Tables, because a script has room for 200 local variables.
+local trail, feed = { KEY = PREFIX .. 'trail:', LENGTH = 64 }, {}
 local JOBS, EXPIRING = PREFIX .. 'jobs', PREFIX .. 'expiring'
 local EXPIRED_PER_END, EXPIRED_PER_SWEEP = 16, 1000
 local STATE, STATES = PREFIX .. 'state:', 5
@@ -45,7 +46,7 @@ local function current_epoch()
   return epoch and tonumber(epoch) or begin_epoch(0)
 end
 
-local function publish(kind, sequence, content)
+function feed.publish(kind, sequence, content)
   redis.call('PUBLISH', CHANNEL,
     kind .. ' ' .. time(current_epoch()) .. ' ' .. time(sequence) .. ' ' .. content)
 end
@@ -95,7 +96,7 @@ local function forget(job_id)
     local oldest = redis.call('ZPOPMIN', REMOVED)
     redis.call('HSET', HISTORY, 'forgotten', oldest[2])
   end
-  publish('removed', sequence, job_id)
+  feed.publish('removed', sequence, job_id)
 end
 
 local function forget_expired(limit)
@@ -107,14 +108,27 @@ local function forget_expired(limit)
   end
 end
 
+-- Keeps the last version of a state and stage that the job has left.
+function trail.add(sequence, record)
+  if redis.call('RPUSH', trail.KEY .. id, sequence .. ' ' .. record) > trail.LENGTH then
+    redis.call('LPOP', trail.KEY .. id)
+  end
+end
+
+-- Numbers a version of the job, publishes it, and returns its number.
+function feed.publish_job(record)
+  local sequence = time(redis.call('HINCRBY', HISTORY, 'sequence', 1))
+  feed.publish('job', sequence, record)
+  return sequence
+end
+
 -- Numbers the change of a job that was just written, and publishes it.
 local function record_change()
-  local sequence = redis.call('HINCRBY', HISTORY, 'sequence', 1)
-  redis.call('HSET', JOB .. id, 'sequence', time(sequence))
+  local sequence = feed.publish_job(arg.record)
+  redis.call('HSET', JOB .. id, 'sequence', sequence)
   if arg.unlisted ~= '1' then
-    redis.call('ZADD', CHANGES, time(sequence), id)
+    redis.call('ZADD', CHANGES, sequence, id)
   end
-  publish('job', sequence, arg.record)
 end
 
 local function count_in_state()

@@ -33,8 +33,8 @@ from ingot_server.jobs.outcomes import (
     Orphaned,
     SingleFlightTaken,
 )
+from ingot_server.jobs.pending_changes import PendingChanges
 from ingot_server.jobs.records import Records
-from ingot_server.jobs.wishes import carry_over
 
 PROGRESS_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.1
@@ -46,22 +46,23 @@ class Lease:
     """The right to change one job, made by `hold`.
 
     `job` is the job with all of the holder's changes, written or not. `run`, `wanted_key`,
-    `followed` and `has_slot` are those of the `Claim`. `lost` is why the body is cancelled, or None
-    while the lease is held.
+    `followed`, `has_slot` and `bytes_limited` are those of the `Claim`. `lost` is why the body is
+    cancelled, or None while the lease is held.
     """
 
     def __init__(self, records: Records, claim: Claim, body: asyncio.Task[Any]) -> None:
-        self.job = copy_of(claim.job)
+        self._pending = PendingChanges(claim.job)
+        self.job = self._pending.job
         self.run = claim.run
         self.wanted_key = claim.wanted_key
         self.followed = claim.followed
         self.has_slot = claim.has_slot
+        self.bytes_limited = claim.bytes_limited
         self.lost: LeaseLost | None = None
         self._records = records
         self._token = claim.token
         self._body = body
-        self._written = copy_of(claim.job)
-        self._written_at = 0.0
+        self._written_at = _now()
         # Counted from before the call that renewed the lease, so it never ends later than in Redis.
         self._length = records.settings.lease.total_seconds()
         self._ends_at = _now() + self._length
@@ -74,18 +75,18 @@ class Lease:
     async def update(self, change: Callable[[Job], None]) -> Job:
         """Change the job and return it.
 
-        A change of progress alone is written soon, at most five times a second. Any other change
-        is written, together with the progress so far, before this returns. After the job has ended
-        nothing is written. Raises LeaseLost.
+        A change of stage and progress alone is written soon, at most five times a second; no stage
+        is left out. Any other change is written, together with all before it, before this returns.
+        After the job has ended nothing is written. Raises LeaseLost.
         """
         self.note(change)
-        if not _is_progress(self._written, self.job):
+        if not self._pending.can_wait():
             await self._write()
         return self.job
 
     def note(self, change: Callable[[Job], None]) -> None:
         """Change the job without waiting; the change is written soon."""
-        change(self.job)
+        self._pending.apply(change)
         if self._flusher is None or self._flusher.done():
             self._flusher = self._spawn(self._flush())
 
@@ -98,14 +99,21 @@ class Lease:
         async with self._writing:
             job = copy_of(self.job)
             change(job)
+            passed = list(self._pending.passed)
             try:
                 written = await self._retry(
-                    partial(self._records.change_identity, job, self._token)
+                    partial(
+                        self._records.change_identity,
+                        job,
+                        self._token,
+                        seen=self._pending.written,
+                        passed=passed,
+                    )
                 )
             except SingleFlightTaken as taken:
                 return taken.job_id
             change(self.job)
-            self._take_over(written)
+            self._pending.take_over(written, passed)
         return ""
 
     async def take_wanted_key(self) -> str:
@@ -116,10 +124,13 @@ class Lease:
         if not self.wanted_key:
             return ""
         async with self._writing:
+            passed = list(self._pending.passed)
             take = partial(
                 self._records.change_identity,
                 self.job,
                 self._token,
+                seen=self._pending.written,
+                passed=passed,
                 single_flight_key=self.wanted_key,
             )
             try:
@@ -127,7 +138,7 @@ class Lease:
             except SingleFlightTaken as taken:
                 return taken.job_id
             self.wanted_key = ""
-            self._take_over(written)
+            self._pending.take_over(written, passed)
         return ""
 
     async def add_child(
@@ -161,6 +172,7 @@ class Lease:
 
     async def wait_for_children(self, child_ids: Sequence[str]) -> None:
         """Leave the job to its children; nothing is written afterwards. Raises LeaseLost."""
+        await self._write_stages()
         async with self._writing:
             self._done = True
             wait = partial(self._records.children.leave_parent, self.job, self._token, child_ids)
@@ -178,6 +190,7 @@ class Lease:
 
         After a CircularWait the lease is still held.
         """
+        await self._write_stages()
         async with self._writing:
             self._done = True
             release = partial(
@@ -194,12 +207,14 @@ class Lease:
                 self._done = False
                 raise
 
-    async def prove(self) -> None:
-        """Renew the lease now. Raises LeaseLost if it is lost.
+    async def prove(self, change: Callable[[Job], None] = lambda _: None) -> None:
+        """Renew the lease now, in the write of a `change` if there is one.
 
         If Redis has lost writes, this waits until it is known that none of them was the loss.
+        Raises LeaseLost if the lease is lost.
         """
-        await self._renew(proves=True)
+        self._pending.apply(change)
+        await self._write(proves=True)
 
     def time_left(self) -> timedelta:
         """Return how long the lease lasts from now on, at least a second, in whole seconds.
@@ -230,41 +245,50 @@ class Lease:
     async def _flush(self) -> None:
         try:
             # Progress that is noted during a slow write waits like any other.
-            while not self._done and self.job != self._written:
+            while not self._done and self._pending:
                 await asyncio.sleep(self._written_at + PROGRESS_SECONDS - _now())
                 await self._write()
         except LeaseLost as lost:
             self._lose(lost)
 
-    async def _write(self) -> None:
+    async def _write_stages(self) -> None:
+        if self._pending.have_stages():
+            await self._write()
+
+    async def _write(self, *, proves: bool = False) -> None:
         async with self._writing:
             if self.lost is not None:
                 # Before Python 3.12 the cancellation of the body may be lost, see Worker.stop.
                 raise self.lost
-            if not self._done and self.job != self._written:
-                job = copy_of(self.job)
-                self._written_at = _now()
-                written = await self._retry(partial(self._records.write, job, self._token))
-                self._done = has_ended(written)
-                if self.job == job:
-                    self.job.CopyFrom(written)
-                # Else more was noted during the write.
-                self._take_over(written)
+            if not self._done and self._pending:
+                await self._write_pending(proves=proves)
+            elif not self._done and proves:
+                await self._retry(
+                    partial(self._records.renew, self.job.id, self._token, proves=True)
+                )
 
-    def _take_over(self, written: Job) -> None:
-        """Take over what the write has filled in."""
-        self._written = written
-        self.job.epoch, self.job.revision = written.epoch, written.revision
-        carry_over(written, self.job)
-        progress = self.job.progress
-        progress.fraction = max(progress.fraction, written.progress.fraction)
+    async def _write_pending(self, *, proves: bool) -> None:
+        job, passed = copy_of(self.job), list(self._pending.passed)
+        self._written_at = _now()
+        write = partial(
+            self._records.write,
+            job,
+            self._token,
+            seen=self._pending.written,
+            passed=passed,
+            proves=proves,
+        )
+        written = await self._retry(write)
+        self._done = has_ended(written)
+        if self.job == job:
+            self.job.CopyFrom(written)
+        # Else more was noted during the write.
+        self._pending.take_over(written, passed)
 
-    async def _renew(self, *, proves: bool = False) -> None:
+    async def _renew(self) -> None:
         async with self._writing:
             if not self._done:
-                await self._retry(
-                    partial(self._records.renew, self.job.id, self._token, proves=proves)
-                )
+                await self._retry(partial(self._records.renew, self.job.id, self._token))
 
     async def _retry(
         self, call: Callable[[], Awaitable[_Result]], *, renews: bool = True
@@ -385,16 +409,6 @@ async def hold(records: Records, feed: Feed, claim: Claim) -> AsyncIterator[Leas
             raise lease.lost
     finally:
         await lease.wait_stopped()
-
-
-def _is_progress(job: Job, other: Job) -> bool:
-    """Tell whether two versions of a job differ in their progress at most."""
-    job, other = copy_of(job), copy_of(other)
-    for each in job, other:
-        each.ClearField("progress")
-        each.ClearField("epoch")
-        each.ClearField("revision")
-    return job == other
 
 
 def _now() -> float:

@@ -35,6 +35,8 @@ class Claim:
     """Id of the job that this one has waited for since its last run; usually empty."""
     has_slot: bool = False
     """Whether it was dispatched, and so holds a slot of its worker."""
+    bytes_limited: bool = False
+    """Whether its caller has a limit of bytes, see `JobBytes`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from ingot_server.jobs.outcomes import (
     ChildrenChanged,
     Claim,
     Creation,
+    JournalUnrestored,
     LeaseLost,
     LimitReached,
     NothingToDo,
@@ -241,6 +242,7 @@ class Records:
             claimed.wanted_key,
             claimed.followed,
             has_slot=bool(worker_id),
+            bytes_limited=claimed.bytes_limited,
         )
 
     async def renew(self, job_id: str, token: str, *, proves: bool = False) -> None:
@@ -256,25 +258,36 @@ class Records:
             **({"proves": 1} if proves else {}),
         )
         if outcome == b"unrestored":
-            raise Failure(
-                reason_pb2.REASON_CACHE_UNAVAILABLE,
-                "Redis has lost writes, and is compared with the journal. Try again.",
-            )
+            raise _unrestored()
         if outcome != b"done":
             raise LeaseLost(f"job {job_id}: the lease is {outcome.decode()}")
 
-    async def write(self, job: Job, token: str) -> Job:
+    async def write(
+        self,
+        job: Job,
+        token: str,
+        *,
+        seen: Job | None = None,
+        passed: Sequence[Job] = (),
+        proves: bool = False,
+    ) -> Job:
         """Write the lease holder's `job` and renew the lease; return the new revision.
 
-        A job that has ended gets its end_time, frees its single-flight key, and expires after
-        `settings.job_ttl`. Raises LeaseLost.
+        `seen` is the last revision that the holder knows, which saves reading it. `passed` are the
+        last versions of the stages that the job has left since, which watchers get, too. A job that
+        has ended gets its end_time, frees its single-flight key, and expires after
+        `settings.job_ttl`. Raises LeaseLost, and with `proves` what `renew` does.
         """
+        proof: dict[str, Argument] = {"proves": 1} if proves else {}
         try:
             return await self._change_held(
                 job.id,
                 token,
                 partial(wishes.replaced, by=job),
+                seen,
+                passed,
                 next_token="" if has_ended(job) else token,
+                **proof,
             )
         except LeaseLost:
             # The end of a job voids its token, so a repeated call looks for its own result.
@@ -283,7 +296,15 @@ class Records:
                 raise
             return written
 
-    async def change_identity(self, job: Job, token: str, *, single_flight_key: str = "") -> Job:
+    async def change_identity(
+        self,
+        job: Job,
+        token: str,
+        *,
+        seen: Job | None = None,
+        passed: Sequence[Job] = (),
+        single_flight_key: str = "",
+    ) -> Job:
         """Write `job` like `write`, and move its single flight to the key, or else `job.media.id`.
 
         Raises SingleFlightTaken if another job makes that media item; then nothing has changed.
@@ -293,6 +314,8 @@ class Records:
             job.id,
             token,
             partial(wishes.replaced, by=job),
+            seen,
+            passed,
             next_token=token,
             single_flight_key=single_flight_key or job.media.id,
         )
@@ -409,13 +432,28 @@ class Records:
         job_id: str,
         token: str,
         change: Callable[[Job], Job],
+        seen: Job | None = None,
+        passed: Sequence[Job] = (),
+        /,
         **arguments: Argument,
     ) -> Job:
         lease: dict[str, Argument] = {"deadline": milliseconds(self.settings.lease)}
-        job = await self._transition.change(job_id, change, **lease | arguments, token=token)
+        try:
+            job = await self._transition.change(
+                job_id, change, seen, passed, **lease | arguments, token=token
+            )
+        except JournalUnrestored:
+            raise _unrestored() from None
         if job is None:
             raise LeaseLost(f"job {job_id}: the lease is lost")
         return job
+
+
+def _unrestored() -> Failure:
+    return Failure(
+        reason_pb2.REASON_CACHE_UNAVAILABLE,
+        "Redis has lost writes, and is compared with the journal. Try again.",
+    )
 
 
 def request_id_reused(request_id: str) -> Failure:

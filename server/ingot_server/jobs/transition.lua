@@ -42,6 +42,8 @@
 --            webhook_body tells_operator
 --            [outcome cached bytes progress: for the parents' counts]
 --            [expected_revision token overdue claimable in_group: conditions]
+--            [proves: only if it is certain that the job has not ended]
+--            [passed, passed_1, ...: how many versions the job has passed through since, and their records]
 --            [unshared: only if nobody wants the job apart from that parent of it]
 --            [withdraws caller: only if nobody but the caller of that name wants the job. Its wish is withdrawn in
 --            any case, and the job does not count for `caller` any more]
@@ -53,7 +55,8 @@
 --            a `worker` claims the job with one of its slots, or without one if it is empty]
 --            [forget_requests: the request ids and the uploads of the job can be used again]
 --            [single_flight_key: the job moves to this key, unless another job holds it]
---            -> done, record, run, wanted_key, id of the job that it has followed | gone | lost | early
+--            -> done, record, run, wanted_key, id of the job that it has followed, daily_bytes, stored_bytes
+--               | gone | lost | early | unrestored: Redis may have lost that the job ended
 --               | wanted, record, their highest priority: others want the job | stale | taken, id of the job that holds the key
 --               | circular: the job to follow waits for this one | epoch, current epoch
 --   restore  epoch change_id record revision unlisted expected_revision -> done, record | gone | stale | epoch,
@@ -308,6 +311,12 @@ local function reschedule()
   end
 end
 
+local function changed(record)
+  local stored = redis.call('HMGET', JOB .. id,
+    'run', 'wanted_key', 'follows', 'daily_bytes', 'stored_bytes')
+  return { 'done', record, unpack(stored) }
+end
+
 local function change()
   local stored = redis.call('HMGET', JOB .. id,
     'record', 'revision', 'token', 'not_before', 'change_id', 'single_flight_key', 'sequence')
@@ -317,7 +326,7 @@ local function change()
     return { 'gone' }
   end
   if change_id == arg.change_id then
-    return { 'done', record, field(id, 'run'), field(id, 'wanted_key'), field(id, 'follows') }
+    return changed(record)
   end
   if arg.claimable and awaits_restoration() then
     return { 'early' }
@@ -327,6 +336,9 @@ local function change()
   end
   if arg.token and arg.token ~= token then
     return { 'lost' }
+  end
+  if arg.proves and awaits_restoration() then
+    return { 'unrestored' }
   end
   if (arg.overdue and not is_overdue())
     or (arg.claimable and (tonumber(not_before) > now or is_following(id))) then
@@ -357,8 +369,11 @@ local function change()
     end
   end
   if arg.milestone == '1' then
-    redis.call('RPUSH', TRAIL .. id, sequence .. ' ' .. record)
-    redis.call('LTRIM', TRAIL .. id, -TRAIL_LENGTH, -1)
+    trail.add(sequence, record)
+  end
+  for number = 1, tonumber(arg.passed or 0) do
+    local passed = arg['passed_' .. number]
+    trail.add(feed.publish_job(passed), passed)
   end
   local waits = arg.waits_for_children and tonumber(arg.state) == RUNNING
   if arg.keeps_place then
@@ -390,7 +405,7 @@ local function change()
   end
   count_in_state()
   record_change()
-  return { 'done', arg.record, field(id, 'run'), field(id, 'wanted_key'), field(id, 'follows') }
+  return changed(arg.record)
 end
 
 local function restore()

@@ -9,7 +9,7 @@ that it was computed from. If another writer was faster, the change is computed 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -80,6 +80,7 @@ class Claimed:
     run: int
     wanted_key: str
     followed: str
+    bytes_limited: bool
 
 
 class Transition:
@@ -109,6 +110,10 @@ class Transition:
         if content is None:
             return None
         return Record(from_record(content), int(losses), token.decode())
+
+    async def _read(self, job_id: str) -> Job | None:
+        record = await self.read_record(job_id)
+        return record.job if record is not None else None
 
     async def parents(self, job_id: str) -> list[str]:
         """Return the ids of the jobs that this job is a child of."""
@@ -193,16 +198,22 @@ class Transition:
         self,
         job_id: str,
         change: Callable[[Job], Job | None],
+        seen: Job | None = None,
+        passed: Sequence[Job] = (),
+        /,
         **arguments: Argument,
     ) -> Job | None:
         """Change a job; return its new record, or None if `change` or a condition refuses.
 
-        `change` may be called several times and must not modify its argument. Unless `arguments`
-        say otherwise, no worker holds the job afterwards. Raises SingleFlightTaken if `arguments`
-        move the job to a key that another job holds, CircularWait if they have it follow a job that
-        waits for it, and StillWanted if they withdraw a caller's wish for a job that others want.
+        `change` may be called several times and must not modify its argument. `seen` is what the
+        record probably is; without it the record is read. `passed` are the last versions of states
+        and stages that the job has left since: each gets a revision before the new one. Unless
+        `arguments` say otherwise, no worker holds the job afterwards. Raises SingleFlightTaken if
+        `arguments` move the job to a key that another job holds, CircularWait if they have it
+        follow a job that waits for it, StillWanted if they withdraw a caller's wish for a job that
+        others want, and JournalUnrestored if they have the lease proved while that is not possible.
         """
-        written = await self._change(job_id, change, arguments)
+        written = await self._change(job_id, change, arguments, seen, passed)
         return written.job if written is not None else None
 
     async def claim(
@@ -216,48 +227,46 @@ class Transition:
         job_id: str,
         change: Callable[[Job], Job | None],
         arguments: Mapping[str, Argument],
+        seen: Job | None = None,
+        passed: Sequence[Job] = (),
     ) -> Claimed | None:
         # All tries use one id: a change whose response was lost must not be made twice.
         change_id = secrets.token_hex(8)
+        defaults: dict[str, Argument] = {"deadline": 0, "next_token": ""}
+        before = seen
         while True:
-            record = await self.read_record(job_id)
-            new = change(record.job) if record is not None else None
-            if record is None or new is None:
+            before = before or await self._read(job_id)
+            new = change(before) if before is not None else None
+            if before is None or new is None:
                 return None
-            new = lifecycle.with_fraction(new, record.job)
-            new.revision = record.job.revision + 1
-            defaults: dict[str, Argument] = {"deadline": 0, "next_token": ""}
-            if new.priority != record.job.priority:
+            passed_since = [wishes.replaced(before, each) for each in passed]
+            *between, new = _numbered(before, [*passed_since, new])
+            if new.priority != before.priority:
                 defaults["priority"] = new.priority
             outcome, *content = await self.call(
                 "change",
                 job_id,
-                **defaults | dict(arguments) | self._describe(new),
+                **defaults | dict(arguments) | self._describe(new) | self._pass(between),
                 change_id=change_id,
-                expected_revision=record.job.revision,
-                milestone=int(milestone(record.job) != milestone(new)),
+                expected_revision=before.revision,
+                milestone=int(milestone(before) != milestone([*between, new][0])),
             )
             match outcome:
                 case b"done":
-                    record_after, run, wanted_key, followed = content
+                    record, run, wanted_key, followed, *limits = content
                     return Claimed(
-                        from_record(record_after),
+                        from_record(record),
                         int(run or 0),
                         (wanted_key or b"").decode(),
                         (followed or b"").decode(),
+                        any(limits),
                     )
-                case b"circular":
-                    raise CircularWait
-                case b"taken":
-                    raise SingleFlightTaken(content[0].decode())
-                case b"wanted":
-                    priority = job_pb2.JobPriority.ValueType(int(content[1]))
-                    raise StillWanted(from_record(content[0]), priority)
                 case b"stale":
-                    continue
+                    before = None
                 case b"epoch":
                     self._epoch = int(content[0])
                 case _:
+                    _raise_refusal(outcome, content)
                     return None
 
     async def restore(self, job_id: str, seen: Version) -> Job | None:
@@ -312,6 +321,14 @@ class Transition:
             **self._for_webhooks(job),
         }
 
+    def _pass(self, versions: Sequence[Job]) -> dict[str, Argument]:
+        """Return the arguments for versions that come before the new record."""
+        records: dict[str, Argument] = {}
+        for number, job in enumerate(versions, 1):
+            job.epoch = self._epoch
+            records[f"passed_{number}"] = to_record(job)
+        return {"passed": len(records)} | records if records else {}
+
     def _for_webhooks(self, job: Job) -> dict[str, Argument]:
         """Return what webhooks send of a job that has ended, and whether the operator's is one."""
         if not has_ended(job) or lifecycle.is_preview(job):
@@ -319,6 +336,30 @@ class Transition:
         # A part of a job is made again with it, under another id.
         tells_operator = bool(self._settings.webhook_url) and not job.parent_job_id
         return {"webhook_body": webhook_body(job), "tells_operator": int(tells_operator)}
+
+
+def _raise_refusal(outcome: bytes, content: Sequence[bytes]) -> None:
+    """Raise what a change was refused for, unless that is a condition of its caller's."""
+    match outcome:
+        case b"circular":
+            raise CircularWait
+        case b"taken":
+            raise SingleFlightTaken(content[0].decode())
+        case b"wanted":
+            priority = job_pb2.JobPriority.ValueType(int(content[1]))
+            raise StillWanted(from_record(content[0]), priority)
+        case b"unrestored":
+            raise JournalUnrestored
+
+
+def _numbered(before: Job, versions: Sequence[Job]) -> list[Job]:
+    """Return the versions that follow `before`, in order, with their revisions and fractions."""
+    numbered = [before]
+    for job in versions:
+        new = lifecycle.with_fraction(job, numbered[-1])
+        new.revision = numbered[-1].revision + 1
+        numbered.append(new)
+    return numbered[1:]
 
 
 def _for_parents(job: Job) -> dict[str, Argument]:

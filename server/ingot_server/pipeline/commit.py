@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
+from ingot.v1 import job_pb2
 from ingot.v1.media_pb2 import Media
 from ingot_server.errors import Failure
+from ingot_server.jobs.changes import entered
 from ingot_server.jobs.lease import Lease
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
@@ -40,17 +42,18 @@ async def commit(
     *,
     stored: Manifest | None,
 ) -> Media:
-    """Write `manifest` while the lease lasts, and return the media item that stands.
+    """Enter the stage COMMITTING, and write `manifest` while the lease lasts.
 
-    That may be another job's; then the objects of `upload` are removed. `stored` is the version
-    that is replaced. Raises LeaseLost, and what `Catalog.commit` raises: then nothing is removed.
+    Returns the media item that stands. That may be another job's; then the objects of `upload` are
+    removed. `stored` is the version that is replaced. Raises LeaseLost, and what `Catalog.commit`
+    raises: then nothing is removed.
     """
     if stored is not None:
         manifest.media.create_time.CopyFrom(stored.media.create_time)
         manifest.media.owner = stored.media.owner
     else:
         manifest.media.owner = lease.job.requested_by
-    await lease.prove()
+    await lease.prove(entered(job_pb2.JOB_STAGE_COMMITTING))
     upload.keep()
     replaced: list[Media] = []
     committing = asyncio.create_task(_commit_over(catalog, manifest, stored, lease, replaced))
@@ -63,7 +66,6 @@ async def commit(
         raise
     await _remove_if_lost(upload, manifest.media, winner)
     if winner.blob.url == manifest.media.blob.url:
-        await lease.prove()
         await _remove_superseded(blobs, winner, replaced, lease)
     return winner
 
@@ -109,9 +111,12 @@ async def _remove_if_lost(
 
 
 async def _remove_superseded(
-    blobs: Blobs, media: Media, replaced: Iterable[Media], lease: Lease
+    blobs: Blobs, media: Media, replaced: Sequence[Media], lease: Lease
 ) -> None:
     """Remove the files of the replaced versions, and what the job's earlier runs left."""
+    if not replaced and lease.run == 1:
+        return
+    await lease.prove()
     folder = f"media/{media.id}/"
     kept = files_of(media)
     try:

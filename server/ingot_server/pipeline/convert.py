@@ -106,7 +106,6 @@ async def _convert(context: WorkerContext, job: Job, lease: Lease, parent: Media
         media = _described(made, staged_file, parent, job, context.blobs.url(staged_file.key))
         sheets = [FetchedSideFile(path, SideFile.KIND_STORYBOARD) for path in made.sheets]
         media.side_files.extend(await stage_side_files(context.blobs, staged_uploads, stem, sheets))
-        await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         winner = await commit(
             context.catalog,
             context.blobs,

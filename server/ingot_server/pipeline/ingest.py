@@ -246,7 +246,7 @@ class Pipeline:
 
         Raises what `require_bytes` raises.
         """
-        await require_bytes(self._context.job_bytes, attempt.job)
+        await require_bytes(self._context.job_bytes, attempt.lease)
         lease, host = attempt.lease, _host(attempt)
 
         def on_wait(waiting: JobWaiting) -> None:

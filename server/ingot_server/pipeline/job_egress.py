@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from ingot.v1 import reason_pb2
-from ingot.v1.job_pb2 import Job, JobWaiting
+from ingot.v1.job_pb2 import JobWaiting
 from ingot_server.config import Settings
 from ingot_server.egress.bandwidth import Bandwidth
 from ingot_server.egress.grants import GrantLimits
@@ -17,6 +17,7 @@ from ingot_server.errors import Failure
 from ingot_server.jobs.daily_bytes import NAME as DAILY_BYTES
 from ingot_server.jobs.daily_bytes import next_day
 from ingot_server.jobs.job_bytes import JobBytes
+from ingot_server.jobs.lease import Lease
 from ingot_server.jobs.lifecycle import is_preview
 from ingot_server.jobs.outcomes import Deferred
 from ingot_server.jobs.throttle import SourceThrottle
@@ -84,7 +85,8 @@ class JobEgress:
             raise
         finally:
             grant.revoke()
-            await self._count(attempt.job.id, grant.bytes_received)
+            if attempt.lease.bytes_limited:
+                await self._count(attempt.job.id, grant.bytes_received)
 
     async def _count(self, job_id: str, received_bytes: int) -> None:
         if not received_bytes:
@@ -96,12 +98,15 @@ class JobEgress:
             logger.warning("job %s: its bytes are not counted: %s", job_id, failure.message)
 
 
-async def require_bytes(job_bytes: JobBytes, job: Job) -> None:
+async def require_bytes(job_bytes: JobBytes, lease: Lease) -> None:
     """Raise Deferred until the next day if the caller of the job has received enough today.
 
     No preview waits for that: it raises Failure QUOTA_EXCEEDED. So does a job whose caller has no
     bytes left to store.
     """
+    if not lease.bytes_limited:
+        return
+    job = lease.job
     try:
         await job_bytes.require(job.id, receives=True)
     except Failure as failure:

@@ -80,7 +80,6 @@ class Landing:
                     self._blobs, extracted.staged_uploads, stem, extracted.side_files
                 )
             )
-        await lease.update(entered(job_pb2.JOB_STAGE_COMMITTING))
         return await commit(
             self._catalog,
             self._blobs,
