@@ -15,12 +15,12 @@ their quotes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import BinaryIO, Final
+from typing import Final
 
 from minio.datatypes import ListMultipartUploadsResult
 from minio.deleteobjects import DeleteObject
@@ -34,7 +34,7 @@ from ingot_server.library.bucket import CHUNK_BYTES, Bucket, release
 from ingot_server.library.bucket_probe import probe_bucket
 from ingot_server.library.bucket_settings import read_bucket_settings
 from ingot_server.library.conditional_writes import put
-from ingot_server.library.multipart import MultipartUpload, StoredBlob, part_size
+from ingot_server.library.multipart import Content, MultipartUpload, StoredBlob
 from ingot_server.library.s3 import ABSENT, ADVICE, S3, SMALL_BYTES, etag_of
 from ingot_server.outage import Outage
 
@@ -222,20 +222,32 @@ class Blobs(Bucket):
             release(response)
 
     async def upload(
-        self, key: str, content: BinaryIO, *, content_type: str, size_bytes: int | None
+        self,
+        key: str,
+        content: Content,
+        *,
+        content_type: str,
+        size_bytes: int | None,
+        seen: Callable[[bytes], object] = lambda _: None,
     ) -> StoredBlob:
         """Upload `content` to its end under a new key, and close it.
 
-        `content.read(n)` may block until there are n bytes, and may raise: then the upload is
-        aborted and the same exception raised. After any exception nothing is left in the bucket,
-        unless the server cannot be reached. `size_bytes` is the announced size, None if there is
-        none; Failure TRUNCATED for another size. One part, 5 MiB, is in memory; two if a size was
-        announced.
+        What the content raises aborts the upload and is raised here. After any exception nothing is
+        left in the bucket, unless the server cannot be reached. `size_bytes` is the size that was
+        announced for content that is complete, None for content that may grow; Failure TRUNCATED
+        for another size. `seen` gets all bytes once, in order, in another thread.
         """
-        part_bytes = part_size(size_bytes or self._max_size)
         # A growing file arrives more slowly than parts are sent one after another.
         at_once = 1 if size_bytes is None else _PARTS_AT_ONCE
-        upload = MultipartUpload(self._s3, key, content, content_type, part_bytes, at_once)
+        upload = MultipartUpload(
+            self._s3,
+            key,
+            content,
+            content_type,
+            max_size=self._max_size,
+            parts_at_once=at_once,
+            seen=seen,
+        )
         running = self._s3.uploads.submit(
             partial(upload.send, announced=size_bytes, etag_is_md5=self._etag_is_md5)
         )

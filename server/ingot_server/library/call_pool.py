@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import urllib3
 from minio import Minio
@@ -17,6 +17,9 @@ from minio import Minio
 from ingot_server.library.interruptible import Call, InterruptiblePools
 
 T = TypeVar("T")
+
+# How much of a file is read, and sent, at a time.
+_BLOCK_BYTES: Final = 256 << 10
 
 
 class Guard(Protocol):
@@ -49,6 +52,7 @@ class CallPool:
         self.connections: urllib3.PoolManager = InterruptiblePools(
             ssl_context=tls,
             maxsize=connections,
+            blocksize=_BLOCK_BYTES,
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             retries=urllib3.Retry(
                 3,

@@ -36,7 +36,7 @@ def put(
     if if_match:
         headers["If-Match"] = f'"{if_match}"'
     digest = hashlib.md5(data, usedforsecurity=False).digest()
-    response = s3.put(pool, key, data, digest, headers=headers, lifetime=lifetime)
+    response = s3.put(pool, key, data, digest, size=len(data), headers=headers, lifetime=lifetime)
     if response.status == 200:
         return etag_of(response)
     # 409: S3 may refuse either of two conditional writers at the same moment.

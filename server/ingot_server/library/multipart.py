@@ -1,9 +1,12 @@
-"""Multipart uploads: read a part of the content, send it, read the next. The content may grow.
+"""Multipart uploads: wait for a part of the content, hash it, send it. The content may grow.
+
+Nothing of the content stays in memory. A part is read twice, once for its MD5 and once to be sent,
+and the second time it comes from the page cache. So parts can be large, and requests few.
 
 The SDK's own `put_object` was measured and is not used. For 16 uploads it needs 217 MiB of memory,
-this module 80. It also hashes each part with SHA-256. When the content raises, its parallel uploads
-leave threads and parts behind. MinIO receives 120 MB/s in parts one after another, and 200 MB/s in
-two parts at once, which needs content that is complete.
+this module 80 when parts of 5 MiB were in memory. It also hashes each part with SHA-256. When the
+content raises, its parallel uploads leave threads and parts behind. MinIO receives 120 MB/s in
+parts one after another, and 200 MB/s in two parts at once, which needs content that is complete.
 """
 
 from __future__ import annotations
@@ -12,11 +15,11 @@ import contextlib
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from minio.datatypes import Part
 from minio.error import S3Error
@@ -31,7 +34,30 @@ logger = logging.getLogger(__name__)
 
 SMALLEST_PART: Final = 5 << 20
 MOST_PARTS: Final = 10_000
+# Parts of content whose size is not known. All have one size, because some servers require that.
+PART_OF_UNKNOWN: Final = 16 << 20
+# So many parts are few enough; after the last byte has arrived, one of them is still to be sent.
+_PARTS: Final = 60
+_LARGE_PART: Final = 64 << 20
 _MEBIBYTE: Final = 1 << 20
+_CHUNK_BYTES: Final = 256 << 10
+
+
+class Content(Protocol):
+    """What is uploaded. Every method may raise, from any thread; that ends the upload."""
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """How large the content will be, as far as is known after `wait` has returned."""
+
+    def wait(self, end: int) -> int:
+        """Wait until byte `end` is there, or all are; return how many there are up to it."""
+
+    def part(self, begin: int, end: int) -> BinaryIO:
+        """Return a reader of bytes that are there, which can `seek`."""
+
+    def close(self) -> None:
+        """End a `wait` in another thread, and all readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +75,34 @@ class UploadAborted(Exception):
 class MultipartUpload:
     """One upload of `content`; `send` blocks, and belongs to one thread.
 
-    Content that is smaller than a part is one PUT; otherwise `parts_at_once` are in memory. Setting
-    `aborted`, from any thread, ends it before the next part; `close` ends a read that waits.
+    Content that is smaller than a part is one PUT; otherwise `parts_at_once` are on their way.
+    `max_size` is how large content of unknown size may be. `seen` gets all bytes, in order.
+    Setting `aborted`, from any thread, ends the upload before the next part; `close` ends one that
+    waits for content.
     """
 
     def __init__(
         self,
         s3: S3,
         key: str,
-        content: BinaryIO,
+        content: Content,
         content_type: str,
-        part_bytes: int,
+        *,
+        max_size: int,
         parts_at_once: int,
+        seen: Callable[[bytes], object],
     ) -> None:
         self._s3 = s3
         self._key = key
         self._content = content
         self._content_type = content_type
-        self._part_bytes = part_bytes
+        self._max_size = max_size
+        self._seen = seen
         self._parts_at_once = parts_at_once
         self._upload_id = ""
         self._parts: list[Part] = []
         self._digests: list[bytes] = []
+        self._answered_etag = ""
         self._written = False
         self._size = 0
         self._calls: list[Call] = []
@@ -107,11 +139,14 @@ class MultipartUpload:
         self._content.close()
 
     def _send_parts(self) -> None:
-        data = self._read_part()
-        if len(data) < self._part_bytes:
+        # When the first bytes are there, it is known how many more are expected.
+        self._content.wait(SMALLEST_PART)
+        part_bytes = part_size(self._content.expected_bytes, self._max_size)
+        end = self._wait(part_bytes)
+        if end < part_bytes:
             self._written = True
-            headers = {"Content-Type": self._content_type}
-            self._s3.guarded(partial(self._put, data, self._digest(data), headers, {}))
+            put = self._prepare(end, {"Content-Type": self._content_type}, {})
+            self._answered_etag = self._s3.guarded(put)
             return
         # The SDK does not have public methods for a multipart upload.
         client, bucket, key = self._s3.calls.client, self._s3.bucket, self._key
@@ -121,54 +156,57 @@ class MultipartUpload:
         )
         sending: deque[Future[str]] = deque()
         try:
-            while data:
-                sending.append(self._s3.calls.submit(self._prepare_part(data), self._call()))
+            while end > self._size:
+                query = {"partNumber": str(len(self._digests) + 1), "uploadId": self._upload_id}
+                part = self._prepare(end, {}, query)
+                sending.append(self._s3.calls.submit(part, self._call()))
                 if len(sending) == self._parts_at_once:
                     self._add_sent(sending.popleft())
-                del data  # before the next is read
-                data = self._read_part()
+                end = self._wait(self._size + part_bytes)
             while sending:
                 self._add_sent(sending.popleft())
         finally:
             wait(sending)  # so that no part arrives after the upload was aborted
         self._written = True
         complete = client._complete_multipart_upload  # noqa: SLF001
-        self._s3.guarded(partial(complete, bucket, key, self._upload_id, self._parts))
+        completed = self._s3.guarded(partial(complete, bucket, key, self._upload_id, self._parts))
+        self._answered_etag = (completed.etag or "").strip('"')
 
-    def _read_part(self) -> bytes:
-        """Return the next part; it is shorter only at the end of the content."""
-        pieces = list(self._pieces())
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def _wait(self, end: int) -> int:
+        available = self._content.wait(end)
         if self.aborted:
             raise UploadAborted
-        self._size += len(data)
-        return data
+        return available
 
-    def _pieces(self) -> Iterator[bytes]:
-        missing = self._part_bytes
-        while missing and not self.aborted and (piece := self._content.read(missing)):
-            missing -= len(piece)
-            yield piece
-
-    def _prepare_part(self, data: bytes) -> Callable[[], str]:
-        number = len(self._digests) + 1
-        query = {"partNumber": str(number), "uploadId": self._upload_id}
-        digest = self._digest(data)
-        return lambda: self._put(data, digest, {}, query)
+    def _prepare(
+        self, end: int, headers: dict[str, str], query: dict[str, str]
+    ) -> Callable[[], str]:
+        """Hash the next part, which ends at `end`; return what sends it, in any thread."""
+        begin, self._size = self._size, end
+        digest = hashlib.md5(usedforsecurity=False)
+        with self._content.part(begin, end) as part:
+            while chunk := part.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                self._seen(chunk)
+        self._digests.append(digest.digest())
+        return partial(self._put, begin, end, self._digests[-1], headers, query)
 
     def _add_sent(self, part: Future[str]) -> None:
         self._parts.append(Part(len(self._parts) + 1, part.result()))
 
-    def _digest(self, data: bytes) -> bytes:
-        self._digests.append(hashlib.md5(data, usedforsecurity=False).digest())
-        return self._digests[-1]
-
     def _put(
-        self, data: bytes, digest: bytes, headers: dict[str, str], query: dict[str, str]
+        self, begin: int, end: int, digest: bytes, headers: dict[str, str], query: dict[str, str]
     ) -> str:
-        response = self._s3.put(
-            self._s3.calls, self._key, data, digest, headers=headers, query=query
-        )
+        with self._content.part(begin, end) as part:
+            response = self._s3.put(
+                self._s3.calls,
+                self._key,
+                part,
+                digest,
+                size=end - begin,
+                headers=headers,
+                query=query,
+            )
         if response.status != 200:
             raise error_of(response)
         return etag_of(response)
@@ -176,8 +214,21 @@ class MultipartUpload:
     def _verified(self, announced: int | None, *, etag_is_md5: bool) -> StoredBlob:
         if self.aborted:
             raise UploadAborted
+        if etag_is_md5 and self._answered_etag == self._etag():
+            # Each part was checked by its Content-MD5; this proves that all are there, in order.
+            stored = StoredBlob(self._size, self._answered_etag)
+        else:
+            stored = self._require_stored(etag_is_md5=etag_is_md5)
+        if announced is not None and announced != self._size:
+            raise Failure(
+                reason_pb2.REASON_TRUNCATED,
+                f"{announced} bytes were announced, but {self._size} arrived.",
+            )
+        return stored
+
+    def _require_stored(self, *, etag_is_md5: bool) -> StoredBlob:
+        """Ask what is stored, because the answer to the upload does not prove it."""
         stored = self._s3.guarded(partial(stat, self._s3, self._s3.calls, self._key))
-        # Each part was checked by its Content-MD5; this checks that all are there, in their order.
         if (
             stored is None
             or stored.size_bytes != self._size
@@ -187,11 +238,6 @@ class MultipartUpload:
                 reason_pb2.REASON_STORAGE_UNAVAILABLE,
                 f"The S3 server at {self._s3.endpoint} has {stored}, but {self._size} bytes with "
                 f"the ETag {self._etag()} were sent. Check its disks and any proxy before it.",
-            )
-        if announced is not None and announced != self._size:
-            raise Failure(
-                reason_pb2.REASON_TRUNCATED,
-                f"{announced} bytes were announced, but {self._size} arrived.",
             )
         return stored
 
@@ -223,13 +269,17 @@ class MultipartUpload:
                     logger.warning("the unfinished upload of %s was left: %r", key, exc)
 
 
-def part_size(limit_bytes: int) -> int:
-    """Return the size of parts with which `limit_bytes` fit into the parts that S3 allows.
+def part_size(expected_bytes: int | None, max_size: int) -> int:
+    """Return the size of the parts of content: the same for all of them, but for the last one.
 
-    It is as small as possible, because each running upload has a part in memory.
+    They are few, and yet so small that the last one is soon sent. Content of which the size is not
+    known, or is not true, has room in as many parts as S3 allows, up to `max_size`.
     """
-    needed = -(-limit_bytes // MOST_PARTS)
-    return max(SMALLEST_PART, -(-needed // _MEBIBYTE) * _MEBIBYTE)
+    wanted = PART_OF_UNKNOWN
+    if expected_bytes is not None:
+        wanted = min(max(SMALLEST_PART, -(-expected_bytes // _PARTS)), _LARGE_PART)
+    needed = -(-max(expected_bytes or 0, max_size) // MOST_PARTS)
+    return -(-max(wanted, needed) // _MEBIBYTE) * _MEBIBYTE
 
 
 def stat(s3: S3, pool: CallPool, key: str) -> StoredBlob | None:

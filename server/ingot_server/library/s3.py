@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 from xml.etree.ElementTree import ParseError
 
 import urllib3
@@ -168,14 +168,15 @@ class S3:
         self,
         pool: CallPool,
         key: str,
-        data: bytes,
+        data: bytes | BinaryIO,
         md5: bytes,
         *,
+        size: int,
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
         lifetime: timedelta | None = None,
     ) -> BaseHTTPResponse:
-        """Send a PUT that the server refuses unless `data` arrives with this MD5.
+        """Send a PUT that the server refuses unless `data`, `size` bytes, arrive with this MD5.
 
         It also refuses one whose head arrives after `lifetime`, at least a second, or after 15
         minutes if none is given.
@@ -190,7 +191,11 @@ class S3:
             lifetime or _SIGNATURE_LIFETIME,
             extra_query_params={**(query or {})},
         )
-        checked = {**headers, "Content-MD5": b64encode(md5).decode("ascii")}
+        checked = {
+            **headers,
+            "Content-Length": str(size),
+            "Content-MD5": b64encode(md5).decode("ascii"),
+        }
         return pool.connections.request("PUT", url, body=data, headers=checked)
 
     def delete(self, key: str, *, lifetime: timedelta) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ingot_server.errors import Failure
+from ingot_server.transfer.part_reader import PartReader
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -27,6 +29,7 @@ class Progress:
         self._complete = False
         self._restarts = 0
         self.size = 0
+        self.expected_bytes: int | None = None
         self.was_read = False
 
     def advance(self, count: int) -> None:
@@ -54,6 +57,7 @@ class Progress:
     def restart(self) -> None:
         with self._changed:
             self.size = 0
+            self.expected_bytes = None
             self._restarts += 1 if self.was_read else 0
             self.was_read = False
             self._changed.notify_all()
@@ -112,6 +116,32 @@ class TailReader(io.RawIOBase):
         self._position = 0
         self._ended = False
         self._reading = threading.Lock()
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """How large the file will be, as far as its writer knows."""
+        return self._progress.expected_bytes
+
+    def wait(self, end: int) -> int:
+        """Wait until byte `end` is there, or the file is complete; return how many there are."""
+        return self._progress.wait_for_bytes(
+            0, end, self._restarts, lambda: self._ended, outlives=self._outlives
+        )
+
+    def part(self, begin: int, end: int) -> BinaryIO:
+        """Return another reader, of bytes that are there. It fails as this one does."""
+
+        def read_at(size: int, position: int) -> bytes:
+            with self._reading:
+                self._check_open()
+                data = os.pread(self._file.fileno(), size, position)
+            # What is there now may have been written after the file was emptied.
+            self.wait(0)
+            if not data:
+                raise Abandoned("The file was emptied and begins again.")
+            return data
+
+        return cast("BinaryIO", PartReader(read_at, begin, end))
 
     def readable(self) -> bool:
         return True

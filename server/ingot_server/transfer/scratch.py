@@ -220,8 +220,12 @@ class ScratchFile:
         return self._progress.was_read
 
     def reserve(self, size: int) -> None:
-        """Reserve space for `size` more bytes. Raises Failure SCRATCH_FULL if it is lacking."""
+        """Reserve space for `size` more bytes, which complete the file, as far as is known.
+
+        Raises Failure SCRATCH_FULL if it is lacking.
+        """
         self._scratch.reserve(self.path, size)
+        self._progress.expected_bytes = self._progress.size + size
 
     async def write(self, data: bytes) -> None:
         """Append `data`; return at once unless the disk is slower than the caller.
@@ -261,6 +265,10 @@ class ScratchFile:
     def tail(self, *, outlives: bool = False) -> BinaryIO:
         """Return a blocking reader from the first byte on, for a thread; see TailReader."""
         return cast("BinaryIO", TailReader(self.path, self._progress, outlives=outlives))
+
+    def content(self) -> TailReader:
+        """Return the same for `Blobs.upload`."""
+        return TailReader(self.path, self._progress)
 
     async def _start_write(self) -> None:
         await self._wait_for_write()

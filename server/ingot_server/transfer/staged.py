@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
 from ingot_server.asyncio_tasks import cancel_and_wait, run_alongside, run_uncancelled
 from ingot_server.library.blobs import Blobs
+from ingot_server.transfer.part_reader import PartReader
 
 T = TypeVar("T")
 
@@ -47,12 +50,16 @@ class StagedUploads:
 
         Raises Failure STORAGE_UNAVAILABLE.
         """
-        content = _HashingReader(path)
+        content, sha256 = _WholeFile(path), hashlib.sha256()
         self._keys.append(key)
         stored = await self._blobs.upload(
-            key, cast("BinaryIO", content), content_type=content_type, size_bytes=content.size_bytes
+            key,
+            content,
+            content_type=content_type,
+            size_bytes=content.expected_bytes,
+            seen=sha256.update,
         )
-        return StagedFile(key, stored.size_bytes, content.size_bytes, content.sha256)
+        return StagedFile(key, stored.size_bytes, content.expected_bytes, sha256.hexdigest())
 
     def keep(self) -> None:
         """Keep the objects from now on, because a manifest may name them."""
@@ -124,22 +131,19 @@ class PendingUpload:
         return await self._staged_uploads.stage(path, key, content_type=self._content_type)
 
 
-class _HashingReader:
-    """A file that is hashed while it is read, once and from its beginning."""
+class _WholeFile:
+    """A file that does not change, for `Blobs.upload`."""
 
     def __init__(self, path: Path) -> None:
-        self.size_bytes = path.stat().st_size
-        self._file = path.open("rb")
-        self._hash = hashlib.sha256()
+        self.expected_bytes = path.stat().st_size
+        self._file = path.open("rb", buffering=0)
 
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
+    def wait(self, end: int) -> int:
+        return min(end, self.expected_bytes)
 
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self._hash.update(data)
-        return data
+    def part(self, begin: int, end: int) -> BinaryIO:
+        read_at = partial(os.pread, self._file.fileno())
+        return cast("BinaryIO", PartReader(read_at, begin, end))
 
     def close(self) -> None:
         self._file.close()

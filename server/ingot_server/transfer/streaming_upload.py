@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 from collections.abc import Coroutine
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from ingot_server.asyncio_tasks import run_alongside, run_uncancelled
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.multipart import StoredBlob
+from ingot_server.transfer.growing_file import TailReader
 from ingot_server.transfer.scratch import Abandoned, ScratchFile
 from ingot_server.transfer.staged import StagedFile
 
@@ -29,7 +30,7 @@ class StreamingUpload:
         self._file = file
         self._kept = False
         self._ended = False
-        self._tail_reader: BinaryIO | None = None
+        self._tail_reader: TailReader | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._upload())
@@ -67,7 +68,7 @@ class StreamingUpload:
     async def _upload(self) -> StoredBlob:
         content_type = mimetypes.guess_type(self.key)[0] or "application/octet-stream"
         while True:
-            self._tail_reader = self._file.tail()
+            self._tail_reader = self._file.content()
             try:
                 with self._tail_reader as content:
                     return await self._blobs.upload(
