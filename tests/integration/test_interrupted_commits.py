@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import grpc
 import pytest
@@ -21,7 +21,7 @@ from ingot_server.config import Settings
 from ingot_server.library.blobs import Blobs
 from ingot_server.library.catalog import Catalog
 from ingot_server.library.manifest_pb2 import Manifest
-from ingot_server.library.multipart import StoredBlob
+from ingot_server.library.multipart import Content, StoredBlob
 from ingot_server.redis import connect
 from tests.bucket_proxy import BucketProxy, bucket_behind_proxy, is_manifest_put
 from tests.harness import Harness, running_harness
@@ -283,15 +283,18 @@ async def commit(harness: Harness, media_id: str, content: bytes) -> Media:
 class OneByteLess:
     """Content whose last byte is lost on its way into the bucket."""
 
-    def __init__(self, content: BinaryIO) -> None:
+    def __init__(self, content: Content) -> None:
         self._content = content
-        self._kept = b""
 
-    def read(self, size: int) -> bytes:
-        kept = self._kept or self._content.read(1)
-        data = kept + self._content.read(size)
-        self._kept = data[-1:]
-        return data[:-1]
+    @property
+    def expected_bytes(self) -> int | None:
+        return self._content.expected_bytes
+
+    def wait(self, end: int) -> int:
+        return max(0, self._content.wait(end + 1) - 1)
+
+    def part(self, begin: int, end: int) -> BinaryIO:
+        return self._content.part(begin, end)
 
     def close(self) -> None:
         self._content.close()
@@ -303,11 +306,10 @@ def upload_less(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     whole_upload = Blobs.upload
 
     async def upload(
-        blobs: Blobs, key: str, content: BinaryIO, *, size_bytes: int | None, **fields: Any
+        blobs: Blobs, key: str, content: Content, *, size_bytes: int | None, **fields: Any
     ) -> StoredBlob:
-        less = cast("BinaryIO", OneByteLess(content))
         size_bytes = None if size_bytes is None else size_bytes - 1
-        return await whole_upload(blobs, key, less, size_bytes=size_bytes, **fields)
+        return await whole_upload(blobs, key, OneByteLess(content), size_bytes=size_bytes, **fields)
 
     return lambda: monkeypatch.setattr(Blobs, "upload", upload)
 

@@ -18,12 +18,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import BinaryIO, cast
+from typing import cast
 
 from ingot.v1 import reason_pb2
 from ingot_server.errors import Failure
 from ingot_server.library.blobs import StoredObject, UnfinishedUpload
-from ingot_server.library.multipart import StoredBlob
+from ingot_server.library.multipart import Content, StoredBlob
 from tests.model.interleavings import Step
 
 ACTOR: ContextVar[str] = ContextVar("actor")
@@ -183,10 +183,17 @@ class ModelBucket:
         return not if_match or (found is not None and _etag(found) == if_match)
 
     async def upload(
-        self, key: str, content: BinaryIO, *, content_type: str, size_bytes: int | None
+        self,
+        key: str,
+        content: Content,
+        *,
+        content_type: str,
+        size_bytes: int | None,
+        seen: Callable[[bytes], object] = lambda _: None,
     ) -> StoredBlob:
-        with contextlib.closing(content):
-            data = content.read(1 << 20)
+        with contextlib.closing(content), content.part(0, content.wait(1 << 20)) as whole:
+            data = whole.read()
+        seen(data)
 
         def carry_out() -> Hashable:
             self.store(key, data)
