@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 
 import pytest
@@ -131,7 +130,7 @@ async def test_a_deleted_media_leaves_only_what_is_under_way(
 ) -> None:
     for attempt in (1, 2):
         key = f"media/{ID}/{attempt}.mp4"
-        await blobs.upload(key, io.BytesIO(b"x"), content_type="video/mp4", size_bytes=1)
+        await blobs.put(key, b"x", content_type="video/mp4")
     committed = await catalog.commit(new_media(blobs, 1))
     with pytest.raises(Failure) as raised:
         await catalog.delete(ID, etag="0" * 32)
@@ -180,7 +179,7 @@ async def test_a_media_item_that_has_expired_is_not_stored_and_is_stored_anew(
 ) -> None:
     for attempt in (1, 2):
         key = f"media/{ID}/{attempt}.mp4"
-        await blobs.upload(key, io.BytesIO(b"x"), content_type="video/mp4", size_bytes=1)
+        await blobs.put(key, b"x", content_type="video/mp4")
     expired = new_media(blobs, 1)
     expired.media.expire_time.FromSeconds(1)
     await catalog.commit(expired)
