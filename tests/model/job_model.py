@@ -197,8 +197,12 @@ class JobModel:
             job.waits_since = self.now
 
     def free(self, job: ModelJob) -> None:
-        """Give up slots, and a permit that was not used with its token."""
+        """Give up slots, and a permit that was not used."""
         job.worker, job.slots = "", 0
+        self.give_permit_back(job)
+
+    def give_permit_back(self, job: ModelJob) -> None:
+        """Give up a permit that was not used, with its token."""
         if job.permit:
             source = self.sources[job.permit]
             source.remove(job.id)

@@ -376,6 +376,8 @@ class World(JobRecords):
     def acquire(self, job: ModelJob) -> None:
         """Ask for the permit of a source, in the worker."""
         source = self.model.sources[job.source]
+        if source.permits.get(job.id, 0) <= self.model.now:
+            self.model.give_permit_back(job)  # it has expired
         closed = source.closed_because(self.model.now)
         got = type(self._do(self.throttle._try_acquire(source.name, job.id, ""))).__name__
         if job.permit:

@@ -385,3 +385,25 @@ def test_every_guard_of_the_scripts_is_needed(server: Server, bug: str) -> None:
 
     with pytest.raises((AssertionError, KeyError)):
         run(server, 4, examples=1000, change=plant)
+
+
+def test_a_permit_that_expired_unused_is_given_to_another_job(server: Server) -> None:
+    world = World(ModelRedis(server))
+    world.announce_all()
+    first = world.create(host="tele")
+    assert first is not None
+    assert [job.id for job in world.dispatch("fetch")] == [first.id]
+    world.claim(first, first.worker)
+    while world.model.sources["telegram"].permits[first.id] > world.model.now:
+        world.pass_time(4_000)
+        world.renew(first, first.token)
+        world.announce_all()
+    second = world.create(host="tele")
+    assert second is not None
+    assert [job.id for job in world.dispatch("fetch")] == [second.id]
+    world.claim(second, second.worker)
+    world.acquire(second)
+
+    world.acquire(first)
+
+    assert set(world.model.sources["telegram"].permits) == {second.id}

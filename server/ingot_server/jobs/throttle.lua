@@ -39,6 +39,11 @@ end
 local function use_dispatched()
   for _, holder in ipairs({ arg.job, arg.parent }) do
     if holder ~= '' and field(holder, 'permit') == name then
+      if (tonumber(redis.call('ZSCORE', PERMITS .. name, holder) or '') or 0) <= now then
+        -- It has expired, so another job may have its place.
+        return_permit(holder)
+        return false
+      end
       redis.call('HDEL', JOB .. holder, 'permit')
       if holder ~= arg.job then
         redis.call('ZREM', PERMITS .. name, holder)
