@@ -300,6 +300,8 @@ async def test_each_caller_sees_and_finds_a_job_by_its_own_labels(
             assert job.labels == labels[name]
 
         update = await anext(aiter(watch))
+        while update.HasField("heartbeat"):
+            update = await anext(aiter(watch))
         assert (update.job.id, update.job.labels) == (job.id, labels["archive"])
         for name in names:
             assert await seen(api, name) == [labels[name]]
