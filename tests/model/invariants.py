@@ -51,7 +51,7 @@ def _check_places(model: JobModel, stored: Stored) -> None:
             assert found == expected, f"the deadline of {job.id}"
         if job.place is Place.TURN:
             assert any(job.id in parent.turns for parent in model.parents(job))
-    assert not deadlines, "deadlines of what does not exist"
+    assert deadlines.keys() == model.unswept, "deadlines of what does not exist"
 
 
 def _check_followers(model: JobModel, stored: Stored) -> None:

@@ -188,6 +188,8 @@ class JobModel:
     active: dict[str, str] = field(default_factory=dict)
     requests: dict[str, tuple[str, str]] = field(default_factory=dict)
     """request id -> its job and its fingerprint"""
+    unswept: set[str] = field(default_factory=set)
+    """Jobs whose records have expired before a sweep has looked at their children."""
     ages: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def make_ready(self, job: ModelJob) -> None:
@@ -315,6 +317,11 @@ class JobModel:
 
     def pass_time(self, milliseconds: int) -> None:
         self.now += milliseconds
+        self.unswept |= {
+            job.id
+            for job in self.jobs.values()
+            if job.expires is not None and job.expires <= self.now and not job.is_settled
+        }
         self.jobs = {
             job.id: job
             for job in self.jobs.values()

@@ -251,12 +251,14 @@ class World(JobRecords):
     def sweep(self) -> None:
         """Recover what is due, as a worker does each second."""
         stored = self.redis.stored.get("deadlines", [])
-        due = [
-            self.model.jobs[name.decode()]
+        due_ids = {
+            name.decode()
             for name, score in zip(stored[::2], stored[1::2], strict=True)
             if int(score) <= self.model.now
-        ]
+        }
+        due = [self.model.jobs[job_id] for job_id in due_ids - self.model.unswept]
         found = self._do(self.records.dispatch.sweep(100))
+        self.model.unswept -= due_ids
         recovered = []
         for job in due:
             if job.place in (Place.DISPATCHED, Place.DELAYED):
@@ -426,7 +428,8 @@ class World(JobRecords):
     def drain(self) -> None:
         """Let all workers run: every job ends, and nothing is left of it after a while."""
         for _ in range(200):
-            if all(job.has_ended and job.is_settled for job in self.model.jobs.values()):
+            settled = all(job.has_ended and job.is_settled for job in self.model.jobs.values())
+            if settled and not self.model.unswept:
                 break
             self.announce_all()
             self.sweep()
