@@ -34,10 +34,10 @@ async def wait_until_usable(redis: Redis) -> None:
     """
     while True:
         try:
+            await require_usable(redis)
             with unavailable():
                 # Unlike INFO, this is refused while the data is loaded.
                 await redis.get(redis.key(_PROBE_KEY))
-            await require_usable(redis)
         except Failure as failure:
             cause = failure.__cause__
             # redis-py raises what ends the opening of a connection as the cause of another error.
