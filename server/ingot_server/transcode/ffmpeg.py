@@ -65,6 +65,8 @@ _FRAMES_LEFT_OUT: Final = (
 _MEMORY: Final = (
     *("Cannot allocate memory", "Out of memory", "bad_alloc", "malloc", "pthread_create"),
     *("Resource temporarily unavailable", "insufficient memory"),
+    # What the parser of filters says when it cannot copy an option. Our filters have names for all.
+    "No option name near",
 )
 # All that x264 reports without memory. Our options are valid, so nothing else makes it fail.
 _ENCODER_NOT_OPENED: Final = ("Error while opening encoder", "Generic error in an external library")
