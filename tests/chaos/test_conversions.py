@@ -211,7 +211,9 @@ async def test_a_full_disk_is_reported_and_passes(
 ) -> None:
     async with running(tmp_path, convert_workers="0") as (_, api):
         source = await stored(api, origin)
-    async with running(tmp_path, workers="0", scratch_reserve="100TiB", attempts="2") as (up, api):
+    async with running(
+        tmp_path, workers="0", convert_workers="1", scratch_reserve="100TiB", attempts="2"
+    ) as (up, api):
         job = await api.end(await api.convert(part, media_id=source.id))
         assert (job.state, reason_name_of(job), job.attempt) == (
             job_pb2.JOB_STATE_FAILED,
@@ -220,7 +222,7 @@ async def test_a_full_disk_is_reported_and_passes(
         )
         assert up.bucket_keys(f"media/{job.media.id}/") == []
         await check_nothing_left(up)
-    async with running(tmp_path, workers="0") as (up, api):
+    async with running(tmp_path, workers="0", convert_workers="1") as (up, api):
         job = await api.end(await api.convert(part, media_id=source.id))
         assert job.state == job_pb2.JOB_STATE_SUCCEEDED
         await check_stored_once(up, job.media)

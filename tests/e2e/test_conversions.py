@@ -25,7 +25,7 @@ from tests.conversions import (
 from tests.installation import Installation, installation
 from tests.media import media
 from tests.origin import Origin, Page
-from tests.waiting import TIMEOUT_SECONDS
+from tests.waiting import TIMEOUT_SECONDS, until
 
 CALLERS = 100
 CHANNELS = 5
@@ -175,7 +175,7 @@ async def test_an_ingest_does_not_wait_for_conversions(
     for job in jobs:
         # Ingested: what is left is the conversion.
         await api.until(job.id, job_pb2.JOB_STATE_RUNNING, fraction=0.5)
-    assert len(ffmpegs(smithy.process.pid)) >= 2
+    await until(lambda: len(ffmpegs(smithy.process.pid)) >= 2)
 
     stored = await api.end(await api.ingest(origin.serve(path, Page(clip))))
     assert stored.state == job_pb2.JOB_STATE_SUCCEEDED

