@@ -178,15 +178,19 @@ class SpeculativeTranscoder:
     ) -> EncodedFile | None:
         """Wait for the early conversion of that source, and move its result into `folder`.
 
-        Returns None if there is nothing of use. The result can be taken once.
+        Returns None if there is nothing of use. The result can be taken once, so of two conversions
+        of the same bytes only the first waits for it.
         """
         speculation = self._holder(sha256)
         text = recipe_text(recipe)
         task = speculation.tasks.get(text) if speculation is not None else None
-        if speculation is None or task is None:
+        if speculation is None or task is None or text in speculation.listeners:
             return None
         speculation.listeners[text] = on_progress
-        await asyncio.wait([task])
+        try:
+            await asyncio.wait([task])
+        finally:
+            speculation.listeners.pop(text, None)
         if speculation.tasks.get(text) is not task:  # it was taken, or the file started again
             return None
         del speculation.tasks[text]
