@@ -19,6 +19,10 @@ class CallerLimits:
     """Calls in a second, over all API servers."""
     jobs: int = 0
     """Jobs that have not ended, each list as one."""
+    queued_jobs: int = 0
+    """Those of them that are QUEUED."""
+    running_jobs: int = 0
+    """Jobs that hold slots of workers, also the entries of lists. More wait."""
     daily_bytes: int = 0
     """Bytes that jobs and uploads receive in one day of UTC."""
     stored_bytes: int = 0
@@ -34,6 +38,8 @@ class CallerLimits:
         return cls(
             calls=settings.calls_per_caller,
             jobs=settings.jobs_per_caller,
+            queued_jobs=settings.queued_jobs_per_caller,
+            running_jobs=settings.running_jobs_per_caller,
             daily_bytes=settings.daily_bytes_per_caller,
             stored_bytes=settings.stored_bytes_per_caller,
             watches=settings.watches_per_caller,
@@ -42,7 +48,15 @@ class CallerLimits:
 
     def on_this_machine(self) -> Self:
         """Return the limits of a caller without a name on this machine: those of what is open."""
-        return dataclasses.replace(self, calls=0, jobs=0, daily_bytes=0, stored_bytes=0)
+        return dataclasses.replace(
+            self,
+            calls=0,
+            jobs=0,
+            queued_jobs=0,
+            running_jobs=0,
+            daily_bytes=0,
+            stored_bytes=0,
+        )
 
     def with_quota(self, quota: object, where: str) -> Self:
         """Return the limits of a token whose entry has the table `quota`.

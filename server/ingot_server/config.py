@@ -461,6 +461,16 @@ class Settings:
         "jobs of one caller that have not ended, each list as one; 0 means no limit, "
         "as for callers on this machine without a name",
     )
+    queued_jobs_per_caller: int = _setting(
+        0,
+        "those of them that no worker has begun; 0 means no limit, as for callers on this machine "
+        "without a name",
+    )
+    running_jobs_per_caller: int = _setting(
+        0,
+        "jobs of one caller that workers run at the same time, more wait; 0 means no limit, as for "
+        "callers on this machine without a name",
+    )
     daily_bytes_per_caller: ByteSize = _setting(
         ByteSize(10 << 40),
         "bytes that the jobs and uploads of one caller receive in a day, until midnight UTC; 0 "

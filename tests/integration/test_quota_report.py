@@ -24,6 +24,8 @@ from tests.ingot_command import run_command
 QUOTA = {
     "calls": "500",
     "jobs": "7",
+    "queued_jobs": "6",
+    "running_jobs": "5",
     "daily_bytes": "2000000",
     "stored_bytes": "9000000",
     "watches": "3",
@@ -70,8 +72,8 @@ async def test_what_a_caller_uses_is_counted_against_its_limits(
     found = by_name(quota)
     assert [each.limit for each in quota.quotas] == [int(each) for each in QUOTA.values()]
     assert not found["calls"].HasField("used")
-    assert [each.used for each in quota.quotas[1:]] == [1, 1_500_000, 0, 1, 1]
-    assert [each.used for each in list(unused.values())[1:]] == [0, 1_500_000, 0, 0, 0]
+    assert [each.used for each in quota.quotas[1:]] == [1, 1, 0, 1_500_000, 0, 1, 1]
+    assert [each.used for each in list(unused.values())[1:]] == [0, 0, 0, 1_500_000, 0, 0, 0]
     assert found["daily_bytes"].reset_time.ToDatetime(UTC) == next_day()
     expiry = found["upload_links"].reset_time.ToDatetime(UTC)
     assert abs(expiry - link.expire_time.ToDatetime(UTC)) < timedelta(seconds=1)

@@ -46,6 +46,7 @@ local READ = {
   held = hash, load = hash, turns = hash, slots = hash, ['slots-left'] = hash, source = hash, request = hash,
   entries = hash, ['child-counts'] = hash, ['child-progress'] = hash, ['caller-jobs'] = hash, askers = hash,
   ['tenant-jobs'] = hash, ['job-tenants'] = hash,
+  ['caller-queued'] = hash, ['running-jobs'] = hash, ['running-limits'] = hash,
   ready = zset, ['slots-until'] = zset, deadlines = zset, ['source-permits'] = zset, ['source-waiting'] = zset,
   ['source-blocked'] = zset, undispatched = zset, followers = zset, expiring = zset, jobs = zset,
   state = set,

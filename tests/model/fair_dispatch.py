@@ -38,11 +38,15 @@ class Round:
     hosts: Counter[str] = field(default_factory=Counter)
     used: Counter[str] = field(default_factory=Counter)
     at: Counter[tuple[str, str]] = field(default_factory=Counter)
+    running: Counter[str] = field(default_factory=Counter)
+    """The jobs of each caller that hold slots, in all queues."""
 
     def __post_init__(self) -> None:
         for job in self.model.jobs.values():
-            if job.queue == self.queue and job.slots:
-                self._add(job)
+            if job.slots:
+                self.running[job.caller] += 1
+                if job.queue == self.queue:
+                    self._add(job)
 
     def follow(self, job_id: str, worker: str) -> None:
         """Dispatch a job on the model; it must have been its turn."""
@@ -59,6 +63,7 @@ class Round:
         job.slots = self._slots_of(job, worker)
         job.deadline = self.model.now + RESEND
         self._add(job)
+        self.running[job.caller] += 1
         self._take_turn(job)
         self._give_permit(job)
 
@@ -119,6 +124,7 @@ class Round:
     def _has_room(self, job: ModelJob, worker: str) -> bool:
         return (
             self._may_take(job)
+            and not self._is_at_limit(job)
             and self._is_let_in(job)
             and (self._has_slots(job, worker) or self._has_reserve(job, worker))
             and (
@@ -143,7 +149,16 @@ class Round:
         return (job.cost or self.workers[worker]) if self._has_slots(job, worker) else 1
 
     def _waits_for_worker(self, job: ModelJob) -> bool:
-        return not job.cost and self._may_take(job) and not self._workers_for(job)
+        return (
+            not job.cost
+            and self._may_take(job)
+            and not self._is_at_limit(job)
+            and not self._workers_for(job)
+        )
+
+    def _is_at_limit(self, job: ModelJob) -> bool:
+        most = self.model.most_running.get(job.caller)
+        return most is not None and self.running[job.caller] >= most
 
     def _may_take(self, job: ModelJob) -> bool:
         """Whether enough slots stay free for callers and hosts that hold none."""

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.model.job_model import JobModel, ModelJob, ModelSource, Place
+from tests.model.job_model import QUEUED, JobModel, ModelJob, ModelSource, Place
 from tests.model.job_store import ModelRedis
 
 Stored = Mapping[str, Any]
@@ -65,14 +65,22 @@ def _check_followers(model: JobModel, stored: Stored) -> None:
 
 
 def _check_callers(model: JobModel, stored: Stored) -> None:
-    """The jobs of each caller that have not ended are counted, and children are not."""
-    expected = Counter(
-        job.caller
-        for job in model.jobs.values()
-        if job.is_counted and not job.has_ended and not job.made_for
-    )
-    found = pairs(stored.get("caller-jobs", ()))
-    assert {caller: int(count) for caller, count in found.items()} == expected
+    """The jobs of each caller are counted, and children only while they hold slots."""
+    jobs = model.jobs.values()
+    counted = model.counted()
+    expected = {
+        "caller-jobs": Counter(job.caller for job in counted),
+        "caller-queued": Counter(job.caller for job in counted if job.state == QUEUED),
+        "running-jobs": Counter(job.caller for job in jobs if job.slots),
+        "running-limits": {
+            f"{job.queue} {job.caller}": model.most_running[job.caller]
+            for job in jobs
+            if job.place is Place.READY and job.caller in model.most_running
+        },
+    }
+    for key, counts in expected.items():
+        found = pairs(stored.get(key, ()))
+        assert {name: int(count) for name, count in found.items()} == counts, key
 
 
 def _check_askers(model: JobModel, stored: Stored) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -184,6 +184,8 @@ class JobModel:
 
     now: int
     sources: dict[str, ModelSource]
+    most_running: Mapping[str, int]
+    """How many jobs of a caller may hold slots; callers without a limit are missing."""
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     active: dict[str, str] = field(default_factory=dict)
     requests: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -314,6 +316,11 @@ class JobModel:
         return job is other or any(
             self.is_awaited_by(each, other) for each in [*self.parents(job), *self.followers(job)]
         )
+
+    def counted(self) -> list[ModelJob]:
+        """Return the jobs that count for their callers."""
+        jobs = self.jobs.values()
+        return [each for each in jobs if each.is_counted and not (each.has_ended or each.made_for)]
 
     def pass_time(self, milliseconds: int) -> None:
         self.now += milliseconds

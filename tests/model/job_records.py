@@ -12,6 +12,7 @@ from ingot.v1 import job_pb2
 from ingot.v1.job_pb2 import Job
 from ingot.v1.media_pb2 import Media
 from ingot.v1.recipe_pb2 import Recipe
+from ingot_server.caller_limits import CallerLimits
 from ingot_server.config import Settings
 from ingot_server.jobs.outcomes import (
     LeaseLost,
@@ -63,6 +64,8 @@ HOSTS = {"x.example": "http", "y.example": "http", "tube": "youtube", "tele": "t
 WORKERS = {"w1": 1, "w2": 2, "w3": 5}
 CONVERTERS = {"c1": 2, "c2": 2}
 QUEUES = {"fetch": WORKERS, "convert": CONVERTERS}
+LIMITS = {"b": CallerLimits(queued_jobs=3), "c": CallerLimits(running_jobs=2)}
+"""Those of callers that have some."""
 _RECIPES: Final = {"mp3": Recipe(mp3=Recipe.Mp3()), "mp4": Recipe(mp4=Recipe.Mp4())}
 
 
@@ -87,6 +90,7 @@ class JobRecords:
                 )
                 for name, each in SOURCES.items()
             },
+            {caller: each.running_jobs for caller, each in LIMITS.items() if each.running_jobs},
         )
         self.tokens: dict[str, str] = {}
         """All fencing tokens that there were -> their jobs"""

@@ -12,6 +12,7 @@ from typing import Final
 from ingot.v1 import job_pb2, reason_pb2
 from ingot.v1.job_pb2 import JobWaiting
 from ingot.v1.media_pb2 import Media
+from ingot_server.caller_limits import NO_LIMITS
 from ingot_server.errors import Failure
 from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.outcomes import (
@@ -34,7 +35,7 @@ from tests.model.job_model import (
     ModelJob,
     Place,
 )
-from tests.model.job_records import QUEUES, SETTINGS, SOURCES, JobRecords, ended_children
+from tests.model.job_records import LIMITS, QUEUES, SETTINGS, SOURCES, JobRecords, ended_children
 from tests.model.job_store import Clock
 
 _CAUSE_RETRY = JobWaiting.CAUSE_RETRY
@@ -73,13 +74,25 @@ class World(JobRecords):
             self._share(found)
             self._ask(found, caller, priority)
             self._remember(request_id, found, fingerprint)
+        limits = LIMITS.get(caller, NO_LIMITS)
+        queued = [each for each in self.model.counted() if each.state == QUEUED]
+        is_full = 0 < limits.queued_jobs <= sum(each.caller == caller for each in queued)
         try:
             creation = self._do(
                 self.records.create(
-                    job, caller=caller, request_id=request_id, fingerprint=fingerprint
+                    job,
+                    caller=caller,
+                    limits=limits,
+                    request_id=request_id,
+                    fingerprint=fingerprint,
                 )
             )
         except Failure as failure:
+            if failure.reason == reason_pb2.REASON_QUOTA_EXCEEDED:
+                assert is_full
+                assert found is None
+                self._check()
+                return None
             is_reused = failure.reason == reason_pb2.REASON_REQUEST_ID_REUSED
             assert is_reused
             assert found is not None
@@ -88,6 +101,7 @@ class World(JobRecords):
             return None
         assert creation.is_new is (found is None)
         if found is None:
+            assert is_stored or not is_full, "a caller has more queued jobs than it may"
             found = new
             self._add(new, is_stored=is_stored)
             self._ask(new, caller, priority)

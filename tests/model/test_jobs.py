@@ -320,6 +320,16 @@ BUGS = {
         "  callers.uncount_job()\n",
         "",
     ),
+    "a job counts as queued while it runs": (
+        "callers.lua",
+        "tonumber(arg.state) == QUEUED and 'queued' or '1'",
+        "'queued'",
+    ),
+    "more jobs of a caller run than may": (
+        "running_jobs.lua",
+        ">= tonumber(limit)",
+        "> tonumber(limit)",
+    ),
     "a void token is accepted": (
         "transition.lua",
         "arg.token and arg.token ~= token",

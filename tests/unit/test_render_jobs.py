@@ -22,6 +22,10 @@ from ingot.v1.job_pb2 import JobWaiting
             "waits for the next day, because you have received enough today",
         ),
         (
+            JobWaiting(cause=JobWaiting.CAUSE_CALLER_LIMIT),
+            "waits for another one of your jobs",
+        ),
+        (
             JobWaiting(cause=JobWaiting.CAUSE_HOST_LIMIT, host="example.com", jobs_ahead=3),
             "waits for example.com, 3 jobs ahead",
         ),

@@ -151,6 +151,7 @@ export const texts = {
         "the job that makes the same media",
         "another conversion",
         "tomorrow (UTC), as enough was received today",
+        "another job of its caller",
       ][cause] ?? "something",
     waits: (cause: string) => `Waits for ${cause}`,
     ahead: (count: number) => `${String(count)} ahead`,
@@ -469,6 +470,8 @@ export const texts = {
     quota: {
       calls: "Calls in a second",
       jobs: "Jobs",
+      queued_jobs: "Queued jobs",
+      running_jobs: "Running jobs",
       daily_bytes: "Received today",
       stored_bytes: "Stored",
       watches: "Open watches",

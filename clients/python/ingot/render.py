@@ -99,6 +99,7 @@ def _causes(waiting: JobWaiting) -> dict[JobWaiting.Cause.ValueType, str]:
         JobWaiting.CAUSE_SAME_MEDIA: f"job {waiting.job_id}, which makes the same media item",
         JobWaiting.CAUSE_CONVERSION_LIMIT: "other conversions",
         JobWaiting.CAUSE_QUOTA: "the next day, because you have received enough today",
+        JobWaiting.CAUSE_CALLER_LIMIT: "another one of your jobs",
     }
 
 

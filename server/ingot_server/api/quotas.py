@@ -27,7 +27,7 @@ class Quotas:
         key, limits = caller.key, caller.limits
         links, first_expiry = await self._records.open_links.open(key)
         used = {
-            "jobs": await count_jobs(self._redis, key),
+            **await count_jobs(self._redis, key),
             "watches": self._watches.of(caller),
             "upload_links": links,
         }

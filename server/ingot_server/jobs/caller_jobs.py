@@ -1,18 +1,28 @@
-"""How many jobs of a caller have not ended. `callers.lua` counts them and documents the keys."""
+"""How many jobs a caller has. `callers.lua` and `running_jobs.lua` count them, with their keys."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Final, cast
+from collections.abc import Mapping
+from typing import Final
 
 from ingot_server.jobs.placement import caller_key
 from ingot_server.redis import Redis, unavailable
 
-_JOBS: Final = "caller-jobs"
+_KEYS: Final = {
+    "jobs": "caller-jobs",
+    "queued_jobs": "caller-queued",
+    "running_jobs": "running-jobs",
+}
 
 
-async def count_jobs(redis: Redis, caller: str) -> int:
-    """Return how many jobs count for a caller. Raises Failure CACHE_UNAVAILABLE."""
+async def count_jobs(redis: Redis, caller: str) -> Mapping[str, int]:
+    """Return how many jobs count for a caller, by the names of its limits of jobs.
+
+    Raises Failure CACHE_UNAVAILABLE.
+    """
     with unavailable():
-        counted = redis.hget(redis.key(_JOBS), caller_key(caller))
-        return int(await cast("Awaitable[bytes | None]", counted) or 0)
+        async with redis.pipeline(transaction=False) as pipeline:
+            for key in _KEYS.values():
+                pipeline.hget(redis.key(key), caller_key(caller))
+            counts = await pipeline.execute()
+    return {name: int(count or 0) for name, count in zip(_KEYS, counts, strict=True)}

@@ -100,6 +100,7 @@ local function make_ready(job_id)
   redis.call('ZADD', READY .. lane, 'NX', turn, host)
   local score = load_of(queue, 'caller ' .. caller) * SLOT_SCORE + turn
   redis.call('ZADD', READY .. queue, 'NX', time(score), caller)
+  running.note_limit(queue, caller, job_id)
 end
 
 local function remove_ready(job_id, queue, caller, lane, host)
@@ -111,6 +112,7 @@ local function remove_ready(job_id, queue, caller, lane, host)
   if not has_ready(queue, caller) then
     redis.call('ZREM', READY .. queue, caller)
     redis.call('HDEL', TURNS .. queue, 'passed ' .. caller)
+    running.forget_limit(queue, caller)
   end
 end
 
@@ -127,6 +129,7 @@ local function take_slots(job_id, worker, slots)
   end
   redis.call('HSET', HELD .. queue, job_id, table.concat({ worker, slots, caller, host }, ' '))
   add_load(queue, worker, slots, caller, host)
+  running.count(caller, 1)
 end
 
 -- How many slots of the worker the job holds; nil if none.
@@ -148,6 +151,7 @@ local function free_slots(job_id)
       local worker, slots, caller, host = string.match(held, '^(%S*) (%d+) (%S*) (%S*)$')
       redis.call('HDEL', HELD .. queue, job_id)
       add_load(queue, worker, -tonumber(slots), caller, host)
+      running.count(caller, -1)
       return queue, worker
     end
   end
@@ -342,6 +346,7 @@ local function pick(queue, workers, room, skipped, gates)
       if not may_take(held, CALLER_SHARE, 1, room) or (held > 0 and not has_free_slot(workers, 1)) then
         return nil
       end
+      skipped[caller] = skipped[caller] or running.is_at_limit(queue, caller)
       for _, priority in ipairs(skipped[caller] and {} or priorities_for(queue, caller)) do
         local lane = queue .. ' ' .. caller .. ' ' .. priority
         local job_id, host, worker, slots = pick_from_lane(queue, caller, lane, workers, room, gates)
@@ -413,6 +418,9 @@ local function waits_for()
   local queue, caller, lane, host = place_of(id)
   if not redis.call('ZSCORE', READY .. lane .. ' ' .. host, id) then
     return { 'nothing' }
+  end
+  if running.is_at_limit(queue, caller) then
+    return { 'caller_limit' }
   end
   local ahead = redis.call('ZRANK', READY .. lane .. ' ' .. host, id)
   local name = field(id, 'source') or ''

@@ -128,6 +128,8 @@ class Dispatch:
                 return JobWaiting(
                     cause=JobWaiting.CAUSE_HOST_LIMIT, host=host.decode(), jobs_ahead=int(ahead)
                 )
+            case b"caller_limit":
+                return JobWaiting(cause=JobWaiting.CAUSE_CALLER_LIMIT)
             case b"conversion_limit":
                 return JobWaiting(
                     cause=JobWaiting.CAUSE_CONVERSION_LIMIT, jobs_ahead=int(content[0])

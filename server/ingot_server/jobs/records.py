@@ -108,10 +108,10 @@ class Records:
         with REQUEST_ID_REUSED if the `fingerprint` of that request was different. An `upload_id`
         returns the job of that upload, unless it has failed. Slots are shared evenly among callers;
         `caller` is the key of this one. Raises Failure with QUOTA_EXCEEDED if it has reached one of
-        its `limits` of jobs, of bytes received today and of bytes stored. `webhook_url` gets a
-        delivery when the job ends; raises Failure TOO_MANY_WEBHOOKS if those of others are as many
-        as a job may have. With `require_restored`, raises JournalUnrestored if Redis may have lost
-        jobs that the journal has.
+        its `limits` of jobs, queued jobs, bytes received today and bytes stored. `webhook_url` gets
+        a delivery when the job ends; raises Failure TOO_MANY_WEBHOOKS if those of others are as
+        many as a job may have. With `require_restored`, raises JournalUnrestored if Redis may have
+        lost jobs that the journal has.
         """
         arguments: dict[str, Argument] = {
             "caller": caller_key(caller),

@@ -1,6 +1,7 @@
 -- The only way to change a job in Redis. One call of this script is one atomic operation. This is its
--- last part. The others are, in this order, arguments.lua, permits.lua, dispatch.lua, followers.lua, webhooks.lua,
--- journal.lua, history.lua, callers.lua, askers.lua, requests.lua and children.lua. Each documents its keys.
+-- last part. The others are, in this order, arguments.lua, permits.lua, running_jobs.lua, dispatch.lua,
+-- followers.lua, webhooks.lua, journal.lua, history.lua, callers.lua, askers.lua, requests.lua and children.lua.
+-- Each documents its keys.
 --
 -- Keys. All times are milliseconds of Redis' own clock.
 --   ingot:job:<job id>              hash    record      the serialized Job
@@ -28,7 +29,8 @@
 -- A job that is `unlisted` is in none of the sets that lists and counts are made of, and its removal
 -- is not published. A job with a `tenant` counts for that, too.
 --   create   epoch change_id record revision state ended unlisted ttl deadline single_flight_key request_id fingerprint
---            queue host source priority cost [caller; jobs daily_bytes stored_bytes: its limits]
+--            queue host source priority cost
+--            [caller; jobs queued_jobs running_jobs daily_bytes stored_bytes: its limits]
 --            webhook_body tells_operator [webhook_urls] asker: the name of the caller; empty if it has none
 --            [upload_id] [outcome cached bytes parent parent_token entry order: a child of `parent`]
 --            [restored: only if the journal is restored]
@@ -70,7 +72,7 @@
 --   dispatch limit deadline jobs_per_host; the id is that of a queue
 --            -> milliseconds until a source lets a job start, or -1; ids of the jobs that are dispatched
 --               now, each followed by its worker
---   waits    jobs_per_host -> nothing | open, source, milliseconds, reason | rate_limited, source,
+--   waits    jobs_per_host -> nothing | caller_limit | open, source, milliseconds, reason | rate_limited, source,
 --            milliseconds, jobs ahead | concurrency_limited, source | host_limit, host, jobs ahead
 --            | conversion_limit, jobs ahead: what a ready job waits for
 --   announce queue slots ttl; the id is that of a worker -> done: the worker runs jobs of the queue
@@ -202,6 +204,7 @@ local function create()
     make_ready(id)
   end
   count_in_state()
+  callers.count_queued()
   record_change()
   return { 'created', arg.record }
 end
@@ -244,6 +247,7 @@ local function recreate()
     make_ready(id)
   end
   count_in_state()
+  callers.count_queued()
   record_change()
   return { 'created', arg.record }
 end
@@ -404,6 +408,7 @@ local function change()
     reschedule()
   end
   count_in_state()
+  callers.count_queued()
   record_change()
   return changed(arg.record)
 end

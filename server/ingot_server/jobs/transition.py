@@ -43,6 +43,7 @@ TRAIL: Final = "trail:"
 _PARTS: Final = (
     "arguments.lua",
     "permits.lua",
+    "running_jobs.lua",
     "dispatch.lua",
     "followers.lua",
     "webhooks.lua",

@@ -306,6 +306,8 @@ const (
 	// The caller of the job has received as many bytes today as it may. The job goes on at midnight
 	// UTC.
 	JobWaiting_CAUSE_QUOTA JobWaiting_Cause = 10
+	// As many jobs of its caller run as may at the same time: one of them has to end.
+	JobWaiting_CAUSE_CALLER_LIMIT JobWaiting_Cause = 11
 )
 
 // Enum value maps for JobWaiting_Cause.
@@ -322,6 +324,7 @@ var (
 		8:  "CAUSE_SAME_MEDIA",
 		9:  "CAUSE_CONVERSION_LIMIT",
 		10: "CAUSE_QUOTA",
+		11: "CAUSE_CALLER_LIMIT",
 	}
 	JobWaiting_Cause_value = map[string]int32{
 		"CAUSE_UNSPECIFIED":              0,
@@ -335,6 +338,7 @@ var (
 		"CAUSE_SAME_MEDIA":               8,
 		"CAUSE_CONVERSION_LIMIT":         9,
 		"CAUSE_QUOTA":                    10,
+		"CAUSE_CALLER_LIMIT":             11,
 	}
 )
 
@@ -1302,7 +1306,7 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\x06labels\x18\x02 \x03(\v2\".ingot.v1.CallerLabels.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x04\n" +
 	"\n" +
 	"JobWaiting\x120\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x1a.ingot.v1.JobWaiting.CauseR\x05cause\x125\n" +
@@ -1312,7 +1316,7 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\x06source\x18\x04 \x01(\tR\x06source\x12\x12\n" +
 	"\x04host\x18\x05 \x01(\tR\x04host\x12\x15\n" +
 	"\x06job_id\x18\x06 \x01(\tR\x05jobId\x12(\n" +
-	"\x06reason\x18\a \x01(\x0e2\x10.ingot.v1.ReasonR\x06reason\"\x8e\x02\n" +
+	"\x06reason\x18\a \x01(\x0e2\x10.ingot.v1.ReasonR\x06reason\"\xa6\x02\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fCAUSE_WORKER\x10\x01\x12\x0f\n" +
@@ -1325,7 +1329,8 @@ const file_ingot_v1_job_proto_rawDesc = "" +
 	"\x10CAUSE_SAME_MEDIA\x10\b\x12\x1a\n" +
 	"\x16CAUSE_CONVERSION_LIMIT\x10\t\x12\x0f\n" +
 	"\vCAUSE_QUOTA\x10\n" +
-	"B\r\n" +
+	"\x12\x16\n" +
+	"\x12CAUSE_CALLER_LIMIT\x10\vB\r\n" +
 	"\v_jobs_ahead\"\x90\x01\n" +
 	"\fChildSummary\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x05R\x05total\x12\x1c\n" +

@@ -514,6 +514,8 @@ class JobWaiting(_message.Message):
         """The caller of the job has received as many bytes today as it may. The job goes on at midnight
         UTC.
         """
+        CAUSE_CALLER_LIMIT: JobWaiting._Cause.ValueType  # 11
+        """As many jobs of its caller run as may at the same time: one of them has to end."""
 
     class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
         """Causes of waiting."""
@@ -542,6 +544,8 @@ class JobWaiting(_message.Message):
     """The caller of the job has received as many bytes today as it may. The job goes on at midnight
     UTC.
     """
+    CAUSE_CALLER_LIMIT: JobWaiting.Cause.ValueType  # 11
+    """As many jobs of its caller run as may at the same time: one of them has to end."""
 
     CAUSE_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int

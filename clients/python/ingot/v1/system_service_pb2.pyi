@@ -145,7 +145,8 @@ class QuotaStatus(_message.Message):
     RESET_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the limit, as in the metadata `quota` of REASON_QUOTA_EXCEEDED and in the `quota` of a
-    token: `calls` in a second, `jobs` that have not ended, `daily_bytes` that jobs and uploads
+    token: `calls` in a second, `jobs` that have not ended, `queued_jobs` of them that no worker has
+    begun, `running_jobs` that workers run at the same time, `daily_bytes` that jobs and uploads
     receive in a day of UTC, `stored_bytes` of the media items that the caller owns, `watches` that
     are open, `upload_links` that have not expired. More may be added.
     """

@@ -140,7 +140,8 @@ export const GetQuotaResponseSchema: GenMessage<GetQuotaResponse> = /*@__PURE__*
 export type QuotaStatus = Message<"ingot.v1.QuotaStatus"> & {
   /**
    * Name of the limit, as in the metadata `quota` of REASON_QUOTA_EXCEEDED and in the `quota` of a
-   * token: `calls` in a second, `jobs` that have not ended, `daily_bytes` that jobs and uploads
+   * token: `calls` in a second, `jobs` that have not ended, `queued_jobs` of them that no worker has
+   * begun, `running_jobs` that workers run at the same time, `daily_bytes` that jobs and uploads
    * receive in a day of UTC, `stored_bytes` of the media items that the caller owns, `watches` that
    * are open, `upload_links` that have not expired. More may be added.
    *
