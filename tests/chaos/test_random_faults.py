@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
@@ -13,8 +12,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 async def test_every_promise_holds_after_minutes_of_faults() -> None:
-    # Another seed each day; that of a failure is in its report.
-    seed = int(os.environ.get("CHAOS_SEED", time.strftime("%Y%m%d", time.gmtime())))
+    # Each change is judged by the same plan; `make chaos` takes another seed each time.
+    seed = int(os.environ.get("CHAOS_SEED", "20261130"))
     plan = Plan(seed=seed, faults=25, fault_seconds=2, load_seconds=0.8, redis_is_lost=False)
     report = await run(plan)
     print(report.text())
