@@ -46,7 +46,7 @@ BLOCKS_PER_CALL: Final = 1.5
 BYTES_PER_CALL: Final = 10_000
 REDIS_BYTES_PER_CALL: Final = 16
 AT_ONCE: Final = 32
-SECONDS: Final = 30.0
+SECONDS: Final = 120.0
 """What takes longer hangs."""
 _DEFECTS: Final = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 _METHODS: Final = [
