@@ -30,8 +30,8 @@ from ingot_server.jobs.changes import failed, succeeded
 from ingot_server.jobs.dispatch import Dispatcher
 from ingot_server.jobs.feed import Feed
 from ingot_server.jobs.lease import Lease, hold
-from ingot_server.jobs.outcomes import CircularWait, Deferred, LeaseLost
-from ingot_server.jobs.placement import Work
+from ingot_server.jobs.outcomes import CircularWait, Claim, Deferred, LeaseLost
+from ingot_server.jobs.placement import Work, work_of
 from ingot_server.jobs.previews import Previews
 from ingot_server.jobs.queue import (
     Queue,
@@ -153,7 +153,7 @@ class Worker:
         )
         self._dispatcher = Dispatcher(self._records.dispatch, self._queue)
         self._background: list[asyncio.Task[None]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Work | None]] = set()
         self._stopping = False
 
     async def start(self) -> None:
@@ -236,8 +236,9 @@ class Worker:
 
     async def run_dispatched(self, job_id: str) -> None:
         """Run one attempt of a job that was dispatched to this worker, in a slot of its own."""
-        await self._run(job_id, self._report.id)
-        await self._dispatcher.run_or_warn(*self._slots)
+        work = await self._run(job_id, self._report.id)
+        # Its slot is free for another job of that kind.
+        await self._dispatcher.run_or_warn(*(self._slots if work is None else (work,)))
 
     async def run_job(self, job_id: str) -> None:
         """Run one attempt of a job, if the job can be claimed. It takes no slot.
@@ -253,14 +254,15 @@ class Worker:
         if here:
             await asyncio.wait(here)
 
-    async def _run(self, job_id: str, slot_of: str) -> None:
+    async def _run(self, job_id: str, slot_of: str) -> Work | None:
+        """Run one attempt; return the job's kind of work, None if the job could not be claimed."""
         if self._stopping:
-            return
+            return None
         running = self._run_and_advance(job_id, slot_of)
         task = asyncio.create_task(running, name=_task_name(job_id))
         self._running.add(task)
         try:
-            await task
+            return await task
         finally:
             self._running.discard(task)
 
@@ -296,23 +298,23 @@ class Worker:
                 self._redis.outage.succeeded(_ANNOUNCEMENT)
                 await asyncio.sleep(interval)
 
-    async def _run_and_advance(self, job_id: str, slot_of: str) -> None:
-        await self._run_attempt(job_id, slot_of)
-        await self._playlists.ended(job_id)
-
-    async def _run_attempt(self, job_id: str, slot_of: str) -> None:
+    async def _run_and_advance(self, job_id: str, slot_of: str) -> Work | None:
         claim = await self._records.claim(job_id, worker_id=slot_of)
-        if claim is None:
-            return
+        if claim is not None:
+            await self._run_attempt(claim)
+        await self._playlists.ended(job_id)
+        return None if claim is None else work_of(claim.job)
+
+    async def _run_attempt(self, claim: Claim) -> None:
         TENANT.set(self._settings.cache_sharing.tenant_of(claim.job.requested_by))
         try:
             async with hold(self._records, self._feed, claim) as lease:
                 await self._run_leased(claim.job, lease)
         except LeaseLost as lost:
-            logger.info("job %s is abandoned: %s", job_id, lost)
+            logger.info("job %s is abandoned: %s", claim.job.id, lost)
         except asyncio.CancelledError:
             with contextlib.suppress(LeaseLost):
-                await self._records.release(job_id, claim.token, deferred=True)
+                await self._records.release(claim.job.id, claim.token, deferred=True)
             raise
 
     async def _run_leased(self, job: Job, lease: Lease) -> None:

@@ -239,6 +239,17 @@ async def test_what_leaves_something_out_for_want_of_memory_crashed(
     assert (reason_name_of, "INGOT_CONVERSION_MEMORY" in message) == ("CONVERTER_CRASHED", True)
 
 
+async def test_an_option_that_it_cannot_copy_for_want_of_memory_crashed(tmp_path: Path) -> None:
+    # The real one does it by chance only.
+    program = tmp_path / "ffmpeg"
+    words = "[format @ 0x1] No option name near 'alpha_modes=straight:'"
+    program.write_text(f'#!/bin/sh\necho "{words}" >&2\nexit 1\n')
+    program.chmod(0o700)
+    starved = Ffmpeg(Settings(), program=str(program))
+    reason_name_of, message = await reason(starved.run_command([str(tmp_path / "out.png")]))
+    assert (reason_name_of, "INGOT_CONVERSION_MEMORY" in message) == ("CONVERTER_CRASHED", True)
+
+
 async def test_past_the_largest_media_it_is_too_large(tmp_path: Path) -> None:
     small = ffmpeg(max_media_size=ByteSize(100_000))
     output = tmp_path / "out.wav"

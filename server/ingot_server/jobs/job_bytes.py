@@ -25,7 +25,8 @@ class JobBytes:
         """Raise Failure QUOTA_EXCEEDED if the caller of a job has reached a limit.
 
         The metadata `quota` says which: `stored_bytes` or, if the job `receives` something from a
-        source, `daily_bytes`. The former is final, because nobody knows when there is room again.
+        source, `daily_bytes`. The failure of `stored_bytes` is final: it is not known when there
+        will be room again.
         """
         arguments: list[str | int] = ["used_up", job_id]
         if receives:

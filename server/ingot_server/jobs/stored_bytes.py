@@ -1,8 +1,7 @@
 """The bytes of the media items that a caller owns.
 
-The index of media items counts them (`ingot:index:owner-bytes` in library/media_index.py), for
-callers with names only, because nobody else owns anything. What runs when the limit is reached goes
-on.
+The index of media items counts them (`ingot:index:owner-bytes` in library/media_index.py). Only
+callers with names own media items. A job that runs when the limit is reached goes on.
 """
 
 from __future__ import annotations
