@@ -5,7 +5,7 @@
 
 Each bug has the faults and times that aim at it, so that it shows within a minute or two, and the
 claim that it must break: only that one counts. The exit code is 1 if a bug was not found within its
-seeds, or if a promise is broken without one.
+seeds, or if a promise is broken without one, and 143 if SIGTERM has stopped the run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,18 +87,24 @@ def try_to_find(bug: PlantedBug) -> Outcome:
 def _broken_claims(bug: PlantedBug, seed: int, tree: Path) -> tuple[str, ...]:
     plan = json.dumps({"seed": seed, **bug.plan})
     paths = os.pathsep.join(str(tree / name) for name in ("server", "clients/python", "."))
-    finished = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.planted_run", plan],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=_RUN_SECONDS,
-        check=False,
-    )
-    if finished.returncode != 0:
-        raise RuntimeError(f"{bug.name}: the suite failed:\n{finished.stderr[-4000:]}")
-    found: list[str] = json.loads(finished.stdout.splitlines()[-1])
+    ) as run:
+        try:
+            output, errors = run.communicate(timeout=_RUN_SECONDS)
+        except BaseException:
+            # SIGTERM has it stop its processes; SIGKILL would leave them.
+            run.terminate()
+            run.communicate()
+            raise
+    if run.returncode != 0:
+        raise RuntimeError(f"{bug.name}: the suite failed:\n{errors[-4000:]}")
+    found: list[str] = json.loads(output.splitlines()[-1])
     return tuple(found)
 
 
@@ -105,6 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.planted")
     parser.add_argument("names", nargs="*", help="bugs to plant; without any, all of them")
     names = parser.parse_args().names
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = [bug for bug in BUGS if not names or bug.name in names]
     missed = 0
     for bug in chosen:
